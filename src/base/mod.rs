@@ -1,0 +1,11 @@
+//! Words that every room speaks: moments, names, secrets, origins, pauses.
+//!
+//! Nothing here does I/O, except that [`time::Clock::System`] reads the machine's clocks; everything above takes a
+//! [`time::Now`] as an argument. Lives on any thread.
+
+pub mod backoff;
+pub mod id;
+pub mod origin;
+pub mod secret;
+pub mod time;
+pub mod vars;

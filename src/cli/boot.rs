@@ -1,0 +1,292 @@
+//! Putting the rooms together: sockets, the control thread, the workers. And taking them apart again.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::base::time::Clock;
+use crate::config::{AccessLog as AccessWish, LogFormat, Snapshot};
+use crate::control::{Keeper, Leases, Limits as KeeperLimits, Observer};
+use crate::observe::access::{AccessLog, Shape};
+use crate::observe::metrics::Metrics;
+use crate::serve::{Drain, Shared, Socket, Worker};
+use crate::token::failure::Class;
+
+const BACKLOG: i32 = 4096;
+
+/// What a caller may choose besides the config.
+pub struct Options {
+    /// The clocks; a test moves its own.
+    pub clock: Clock,
+    /// Access lines for people rather than machines, when the config leaves it open.
+    pub text_access_log: bool,
+    /// Access lines go here instead of where the config says.
+    pub access_sink: Option<Box<dyn io::Write + Send>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Clock::System, text_access_log: false, access_sink: None }
+    }
+}
+
+/// Why it did not start.
+#[derive(Debug)]
+pub enum BootError {
+    /// The access log's file cannot be opened.
+    AccessLog(io::Error),
+    /// An address cannot be bound.
+    Bind(String, SocketAddr, io::Error),
+    /// A thread cannot be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            BootError::Bind(name, address, error) => {
+                write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
+            }
+            BootError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BootError {}
+
+/// A running countersign.
+pub struct Running {
+    /// Each listener's name and real address.
+    pub listeners: Vec<(Arc<str>, SocketAddr)>,
+    /// The admin door's real address.
+    pub admin: Option<SocketAddr>,
+    /// The tokens.
+    pub leases: Leases,
+    drain: Drain,
+    draining: CancellationToken,
+    control_end: CancellationToken,
+    workers: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+    access: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Binds, starts every thread, and says where it listens.
+    pub fn start(snapshot: Snapshot, options: Options) -> Result<Self, BootError> {
+        let snapshot = Arc::new(snapshot);
+        let metrics = Arc::new(Metrics::new());
+        let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
+        let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
+        let mut listeners = Vec::new();
+        for (index, listener) in snapshot.listeners.iter().enumerate() {
+            let failed = |error| BootError::Bind(format!("listener `{}`", listener.name), listener.bind, error);
+            let (address, sockets) = bind_all(listener.bind, per_worker.len()).map_err(failed)?;
+            listeners.push((listener.name.clone(), address));
+            for (worker, socket) in per_worker.iter_mut().zip(sockets) {
+                worker.push(Socket { listener: index, socket });
+            }
+        }
+        let door = match snapshot.admin {
+            Some(bind) => {
+                let failed = |error| BootError::Bind("[admin]".to_owned(), bind, error);
+                Some(bind_one(bind, false).map_err(failed)?)
+            }
+            None => None,
+        };
+        let admin = door.as_ref().and_then(|door| door.local_addr().ok());
+
+        let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
+        let (leases, control) = start_control(&snapshot, &metrics, &options.clock, door, &draining, &control_end)?;
+        let shared = Shared {
+            snapshot,
+            leases: leases.clone(),
+            clock: options.clock,
+            metrics,
+            buffered: Arc::default(),
+            connections: Arc::default(),
+        };
+        let drain = Drain::default();
+        let mut workers = Vec::new();
+        for (index, sockets) in per_worker.into_iter().enumerate() {
+            let worker = Worker { shared: shared.clone(), sockets, access: access.clone(), drain: drain.clone() };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                if let Err(error) = worker.run() {
+                    tracing::error!(%error, "a worker ended");
+                }
+            });
+            workers.push(thread.map_err(BootError::Thread)?);
+        }
+        for (name, address) in &listeners {
+            tracing::info!(listener = %name, %address, "listening");
+        }
+        if let Some(address) = admin {
+            tracing::info!(%address, "admin listening");
+        }
+        let access = access_thread;
+        Ok(Self { listeners, admin, leases, drain, draining, control_end, workers, control: Some(control), access })
+    }
+
+    /// The real address of a listener.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.iter().find(|(known, _)| **known == *name).map(|(_, address)| *address)
+    }
+
+    /// Says that it is not ready any more, goes on for `delay`, then accepts nothing, lets requests finish for at most
+    /// `limit`, and ends.
+    pub fn drain(mut self, delay: Duration, limit: Duration) {
+        self.draining.cancel();
+        std::thread::sleep(delay);
+        self.drain.begin.cancel();
+        let end = self.drain.end.clone();
+        let (done, waits) = sync_channel::<()>(1);
+        let timer = std::thread::spawn(move || {
+            // Ends at the limit, or as soon as `done` is dropped.
+            let _ = waits.recv_timeout(limit);
+            end.cancel();
+        });
+        self.join_workers();
+        drop(done);
+        let _ = timer.join();
+        self.finish();
+    }
+
+    fn join_workers(&mut self) {
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.control_end.cancel();
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+        if let Some(access) = self.access.take() {
+            let _ = access.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Ends at once: for tests and failed starts. `drain` is the polite way.
+    fn drop(&mut self) {
+        self.drain.begin.cancel();
+        self.drain.end.cancel();
+        self.join_workers();
+        self.finish();
+    }
+}
+
+/// Tells the metrics how token calls ended.
+struct Count(Arc<Metrics>);
+
+impl Observer for Count {
+    fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
+        self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+}
+
+fn start_control(
+    snapshot: &Arc<Snapshot>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    door: Option<TcpListener>,
+    draining: &CancellationToken,
+    end: &CancellationToken,
+) -> Result<(Leases, JoinHandle<()>), BootError> {
+    let (leases, keeper) = Keeper::new(clock.clone(), KeeperLimits::default(), Box::new(Count(metrics.clone())));
+    let shown = leases.clone();
+    let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
+    let providers = snapshot.providers.iter().map(|provider| provider.name.clone()).collect();
+    let (draining, end) = (draining.clone(), end.clone());
+    let (started, waits) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let _ = started.send(Ok(()));
+        runtime.block_on(async move {
+            tokio::task::spawn_local(keeper.run());
+            if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
+                let flag = Rc::new(std::cell::Cell::new(false));
+                let raised = flag.clone();
+                tokio::task::spawn_local(async move {
+                    draining.cancelled().await;
+                    raised.set(true);
+                });
+                let shows = Admin { leases: shown, metrics, clock, providers, digest, draining: flag };
+                tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
+            }
+            end.cancelled().await;
+        });
+    });
+    let thread = thread.map_err(BootError::Thread)?;
+    match waits.recv() {
+        Ok(Ok(())) => Ok((leases, thread)),
+        Ok(Err(error)) => Err(BootError::Thread(error)),
+        Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
+    }
+}
+
+type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);
+
+fn access_log(
+    snapshot: &Snapshot,
+    text: bool,
+    sink: Option<Box<dyn io::Write + Send>>,
+) -> Result<StartedLog, BootError> {
+    let shape = match snapshot.log.format {
+        Some(LogFormat::Json) => Shape::Json,
+        Some(LogFormat::Text) => Shape::Text,
+        None if text => Shape::Text,
+        None => Shape::Json,
+    };
+    let started = match (sink, &snapshot.log.access) {
+        (Some(sink), _) => AccessLog::start(sink, shape),
+        (None, AccessWish::Stderr) => AccessLog::start(io::stderr(), shape),
+        (None, AccessWish::File(path)) => AccessLog::to_file(path, shape),
+        (None, AccessWish::Off) => return Ok((None, None)),
+    };
+    started.map(|(log, thread)| (Some(log), Some(thread))).map_err(BootError::AccessLog)
+}
+
+/// One listening socket per worker on the same address. Port 0 is chosen once.
+fn bind_all(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    // SO_REUSEPORT would let two instances share an address unnoticed: first see that nobody is there.
+    let probe = bind_one(address, false)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    let sockets: io::Result<Vec<_>> = (0..workers).map(|_| bind_one(address, true)).collect();
+    Ok((address, sockets?))
+}
+
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 as well.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

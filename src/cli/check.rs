@@ -1,0 +1,92 @@
+//! `countersign check`: every mistake in the config at once.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::complain;
+use crate::config::{Disk, Loaded, Snapshot, load};
+use crate::syntax::{Diagnostic, Severity};
+
+/// Reads the config, its certificates and its secrets, and reports. Opens no listener.
+pub fn run(path: &Path, json: bool) -> ExitCode {
+    let loaded = load(path, &Disk);
+    let status = loaded.exit_status();
+    if json {
+        print_json(&loaded);
+        return ExitCode::from(status);
+    }
+    if let Ok(snapshot) = report(path, loaded) {
+        summarise(path, &snapshot);
+    }
+    ExitCode::from(status)
+}
+
+/// Loads the config for a command that needs it, or reports why not.
+pub fn load_or_report(path: &Path) -> Result<Snapshot, ExitCode> {
+    let loaded = load(path, &Disk);
+    let status = loaded.exit_status();
+    report(path, loaded).map_err(|()| ExitCode::from(status))
+}
+
+#[expect(clippy::print_stderr, reason = "mistakes are shown to a person on standard error")]
+fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
+    let color = std::io::stderr().is_terminal();
+    let show = |diagnostics: &[Diagnostic]| {
+        for diagnostic in diagnostics {
+            eprintln!("{}\n", diagnostic.render(color));
+        }
+    };
+    match loaded {
+        Loaded::Fine(snapshot, warnings) => {
+            show(&warnings);
+            Ok(*snapshot)
+        }
+        Loaded::Mistaken(found) => {
+            show(&found);
+            let errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+            let noun = if errors == 1 { "mistake" } else { "mistakes" };
+            complain(&format!("{} has {errors} {noun}", path.display()));
+            Err(())
+        }
+        Loaded::Unreadable(why) => {
+            complain(&why);
+            Err(())
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the summary is this command's result")]
+fn summarise(path: &Path, snapshot: &Snapshot) {
+    println!(
+        "{} is fine: {} listeners, {} providers, {} routes, {} clients",
+        path.display(),
+        snapshot.listeners.len(),
+        snapshot.providers.len(),
+        snapshot.routes.len(),
+        snapshot.clients.all.len()
+    );
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is this command's result")]
+fn print_json(loaded: &Loaded) {
+    let view = |diagnostic: &Diagnostic| {
+        let (line, column) = diagnostic.source.position(diagnostic.span.start);
+        json!({
+            "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
+            "file": diagnostic.source.name,
+            "line": line,
+            "column": column,
+            "message": diagnostic.title,
+            "help": diagnostic.help,
+        })
+    };
+    let (ok, found, unreadable) = match loaded {
+        Loaded::Fine(_, warnings) => (true, warnings.iter().map(view).collect(), None),
+        Loaded::Mistaken(found) => (false, found.iter().map(view).collect(), None),
+        Loaded::Unreadable(why) => (false, Vec::new(), Some(why)),
+    };
+    println!("{}", json!({ "ok": ok, "diagnostics": found, "unreadable": unreadable }));
+}

@@ -1,0 +1,339 @@
+//! `countersign demo`: the whole thing, against simulated banks, in one process.
+//!
+//! It starts the simulators and a real proxy on loopback, makes three calls per bank (first, cached, after a
+//! revocation), and shows what the application sent and what the bank received. Every claim it prints is checked
+//! against the simulator's own record. Credentials are shown as fingerprints.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::boot::{Options, Running};
+use super::complain;
+use super::courier::Courier;
+use super::run::wait_for_the_end;
+use crate::base::secret::{Fingerprint, hex, sha256};
+use crate::base::time::Clock;
+use crate::config::{InMemory, build};
+use crate::sim::{Authority, Bank, Endpoint, LeafSpec, Received, Sim, SimHandle};
+use crate::syntax::Severity;
+
+const KEY: &str = "demo-key";
+
+/// One bank of the tour: a path that applications call, and a body that the bank understands.
+struct Stop {
+    bank: Bank,
+    call: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    provider: &'static str,
+    route: &'static str,
+    says: &'static str,
+}
+
+const TOUR: [Stop; 4] = [
+    Stop {
+        bank: Bank::Scb,
+        call: "/scb/v1/payment/qrcode/create",
+        headers: &[],
+        body: r#"{"qrType":"PP","ppType":"BILLERID","ppId":"123456789012345","amount":"1.00","ref1":"REFERENCE1","ref2":"REFERENCE2","ref3":"SCB"}"#,
+        provider: "",
+        route: "",
+        says: "SCB wants a JSON token call, and requestUId and resourceOwnerId on every request",
+    },
+    Stop {
+        bank: Bank::Meed,
+        call: "/meed/v1/sales",
+        headers: &[],
+        body: r#"{"amount":"120.00","currency":"THB"}"#,
+        provider: "",
+        route: "",
+        says: "Meed wants a form, and answers a dead token with a challenge",
+    },
+    Stop {
+        bank: Bank::AbbeyCross,
+        call: "/abbeycross/v1/quotes",
+        headers: &[],
+        body: r#"{"sell":"USD","buy":"EUR","amount":"1000.00"}"#,
+        provider: "",
+        route: "",
+        says: "AbbeyCross wants bare JSON credentials without a grant type",
+    },
+    Stop {
+        bank: Bank::Rakbank,
+        call: "/rakbank/v1/accounts/0188000049916/transfers",
+        headers: &[("x-account-id", "0188000049916")],
+        body: r#"{"transaction_id":"T-1","amount":"5.00","currency":"AED"}"#,
+        provider: "oauth_metadata = { account_id = { var = \"account\" } }\n",
+        route: "vars = { account = { header = \"x-account-id\", pattern = \"[0-9]{13}\" } }\n",
+        says: "RAKBANK bakes the account into the token: one token per account, never mixed",
+    },
+];
+
+/// Gives the tour, and stays up afterwards unless `once`.
+pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
+    let stops: Vec<&Stop> =
+        TOUR.iter().filter(|stop| provider.is_none_or(|wanted| wanted == stop.bank.name())).collect();
+    if stops.is_empty() {
+        let names: Vec<&str> = TOUR.iter().map(|stop| stop.bank.name()).collect();
+        complain(&format!("no such bank; the demo shows: {}", names.join(", ")));
+        return ExitCode::from(2);
+    }
+    let stage = match Stage::set(&stops) {
+        Ok(stage) => stage,
+        Err(error) => {
+            complain(&format!("the demo cannot start: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("the demo cannot start: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let held = runtime.block_on(stage.tour(&stops));
+    if once {
+        say(if held { "\nEvery step held.\n" } else { "\nA step did NOT hold: see above.\n" });
+        return if held { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    }
+    stage.invite(&stops);
+    match wait_for_the_end() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot wait for signals: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The simulators and the proxy, running.
+struct Stage {
+    sims: Vec<SimHandle>,
+    running: Running,
+    ca_pem: String,
+    curtain: Arc<AtomicBool>,
+}
+
+impl Stage {
+    fn set(stops: &[&Stop]) -> Result<Self, String> {
+        let now = Clock::System.now();
+        let authority = Authority::new("countersign demo CA", now)?;
+        let leaf = authority.issue(&LeafSpec::server(now))?;
+        let mut files = InMemory::new()
+            .with_file("demo/server.crt", leaf.cert_pem.into_bytes())
+            .with_file("demo/server.key", leaf.key_pem.into_bytes());
+        let mut config = format!(
+            "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\ntls = {{ cert = \"server.crt\", key = \"server.key\" }}\n\
+             [[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:0\"\n\
+             [client.demo]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n\
+             [log]\naccess = \"stderr\"\nformat = \"text\"\n",
+            hex(&sha256(KEY.as_bytes()))
+        );
+        let mut sims = Vec::new();
+        for stop in stops {
+            let sim = Sim::start(stop.bank, crate::sim::Options::default()).map_err(|error| error.to_string())?;
+            let name = stop.bank.name();
+            files = files.with_file(format!("demo/{name}.crt"), sim.ca_pem().into_bytes());
+            config.push_str(&sim.settings_toml_as(name, &format!("{name}.crt")));
+            config.push_str(stop.provider);
+            let _ = write!(
+                config,
+                "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n{}",
+                stop.route
+            );
+            sims.push(sim);
+        }
+        let (snapshot, found) = build(Path::new("demo/proxy.toml"), config, &files);
+        let Some(snapshot) = snapshot else {
+            let errors = found.iter().filter(|found| found.severity == Severity::Error);
+            return Err(errors.map(|error| error.one_line()).collect::<Vec<_>>().join("\n"));
+        };
+        let curtain = Arc::new(AtomicBool::new(false));
+        let sink = Curtained(curtain.clone());
+        let options = Options { text_access_log: true, access_sink: Some(Box::new(sink)), ..Options::default() };
+        let running = Running::start(snapshot, options).map_err(|error| error.to_string())?;
+        Ok(Self { sims, running, ca_pem: authority.pem(), curtain })
+    }
+
+    /// Visits every bank. True if every step held.
+    async fn tour(&self, stops: &[&Stop]) -> bool {
+        let Some(address) = self.running.address("gateway") else { return false };
+        let courier = match Courier::new(address, &self.ca_pem) {
+            Ok(courier) => courier,
+            Err(error) => {
+                complain(&error);
+                return false;
+            }
+        };
+        say("countersign demo: the application below knows no bank secret. Credentials are shown as fingerprints.\n");
+        let mut held = true;
+        for (stop, sim) in stops.iter().zip(&self.sims) {
+            held &= visit(stop, sim, &courier).await;
+        }
+        held
+    }
+
+    /// Says how to call by hand.
+    fn invite(&self, stops: &[&Stop]) {
+        self.curtain.store(true, Ordering::Relaxed);
+        let Some(plain) = self.running.address("plain") else { return };
+        let mut text = String::from("\nStill running; stop with Ctrl-C. Try it (access lines appear below):\n\n");
+        for stop in stops {
+            let headers: String = stop.headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
+            let _ = writeln!(
+                text,
+                "  curl -i http://{plain}{} -H 'Authorization: Bearer {KEY}' -H 'Content-Type: application/json'{headers} -d '{}'\n",
+                stop.call, stop.body
+            );
+        }
+        for sim in &self.sims {
+            let _ = writeln!(
+                text,
+                "  curl -k -X POST https://{}/_sim/revoke     # {}: every token dies now",
+                sim.address(),
+                sim.bank().name()
+            );
+        }
+        if let Some(admin) = self.running.admin {
+            let _ = writeln!(text, "\n  curl http://{admin}/api/v1/tokens\n  curl http://{admin}/metrics\n");
+        }
+        say(&text);
+    }
+}
+
+/// Three calls to one bank: first, cached, after a revocation.
+async fn visit(stop: &Stop, sim: &SimHandle, courier: &Courier) -> bool {
+    let name = stop.bank.name();
+    say(&format!("\n=== {name} ===  {}\n\nThe application sends, three times:\n", stop.says));
+    say(&sketch_application(stop));
+    let mut held = true;
+    for (title, expect_tokens, expect_calls) in [
+        ("1. first call: countersign logs in, then forwards", 1, 1),
+        ("2. second call: the token is at hand", 0, 1),
+        ("3. the bank revokes every token, then the third call: refused, new token, replayed once", 1, 2),
+    ] {
+        let revoked = if expect_calls == 2 { sim.revoke_all() } else { 0 };
+        sim.forget_received();
+        let answer = courier.send(request(stop)).await;
+        let received = sim.received();
+        say(&format!("\n  {title}\n"));
+        for arrival in &received {
+            say(&sketch_arrival(arrival));
+        }
+        held &= verdict(&answer, &received, expect_tokens, expect_calls, revoked);
+    }
+    held
+}
+
+/// Whether a step went as announced; says so.
+fn verdict(
+    answer: &io::Result<Response<Bytes>>,
+    received: &[Arc<Received>],
+    expect_tokens: usize,
+    expect_calls: usize,
+    revoked: usize,
+) -> bool {
+    let tokens = received.iter().filter(|arrival| arrival.endpoint == Endpoint::Token).count();
+    let calls = received.len() - tokens;
+    let (status, note) = match answer {
+        Ok(answer) => {
+            let note = answer.headers().get("proxy-status").and_then(|note| note.to_str().ok()).unwrap_or("");
+            (answer.status().as_u16(), note.to_owned())
+        }
+        Err(error) => (0, error.to_string()),
+    };
+    let replay_told = (expect_calls == 2) == note.contains("details=\"replayed\"");
+    let bodies: Vec<&[u8; 32]> = received
+        .iter()
+        .filter(|arrival| arrival.endpoint == Endpoint::Resource)
+        .map(|arrival| &arrival.body_sha256)
+        .collect();
+    let same_body = bodies.windows(2).all(|pair| pair[0] == pair[1]);
+    let success = (200..300).contains(&status);
+    let revocation = expect_calls != 2 || revoked == 1;
+    let held = success && tokens == expect_tokens && calls == expect_calls && replay_told && same_body && revocation;
+    let note = if note.is_empty() { String::new() } else { format!(", Proxy-Status: {note}") };
+    say(&format!(
+        "    the application gets {status}{note}\n    {}: {tokens} token call(s), {calls} API call(s)\n",
+        if held { "held" } else { "DID NOT HOLD" }
+    ));
+    held
+}
+
+fn request(stop: &Stop) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(Bytes::from_static(stop.body.as_bytes())));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = http::Uri::from_static(stop.call);
+    let headers = request.headers_mut();
+    headers.insert(HOST, http::HeaderValue::from_static("localhost"));
+    headers.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer demo-key"));
+    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    for (name, value) in stop.headers {
+        headers.insert(http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+    }
+    request
+}
+
+fn sketch_application(stop: &Stop) -> String {
+    let mut text = format!("    POST {}\n    authorization: Bearer ‹its own countersign key›\n", stop.call);
+    for (name, value) in stop.headers {
+        let _ = writeln!(text, "    {name}: {value}");
+    }
+    let _ = writeln!(text, "    {}", stop.body);
+    text
+}
+
+/// What a bank received, secrets as fingerprints.
+fn sketch_arrival(arrival: &Received) -> String {
+    let what = match arrival.endpoint {
+        Endpoint::Token => "token endpoint",
+        Endpoint::Resource => "bank",
+    };
+    let mut text = format!("    {what} received: {} {}\n", arrival.method, arrival.path);
+    let dull = ["content-length", "accept-encoding", "host", "accept"];
+    for (name, value) in arrival.headers.iter().filter(|(name, _)| !dull.contains(&name.as_str())) {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let shown = match name.as_str() {
+            "authorization" => match value.split_once(' ') {
+                Some((scheme, token)) => format!("{scheme} ‹token {}›", Fingerprint::of(token.as_bytes())),
+                None => "‹hidden›".to_owned(),
+            },
+            "x-ibm-client-secret" => format!("‹secret {}›", Fingerprint::of(value.as_bytes())),
+            _ => value.into_owned(),
+        };
+        let _ = writeln!(text, "      {name}: {shown}");
+    }
+    if arrival.endpoint == Endpoint::Resource {
+        let _ = writeln!(text, "      body: {} bytes, sha256 {}…", arrival.body_length, hex(&arrival.body_sha256[..6]));
+    }
+    text
+}
+
+/// Access lines, shown only once the curtain is up.
+struct Curtained(Arc<AtomicBool>);
+
+impl io::Write for Curtained {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.load(Ordering::Relaxed) { io::stderr().write(bytes) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the tour is this command's result")]
+fn say(text: &str) {
+    print!("{text}");
+}

@@ -1,0 +1,196 @@
+//! From a text to a snapshot, with every mistake on the way.
+//!
+//! Sections are read one by one, each as far as it can be, so that one mistake hides no other. Then follow the
+//! questions that need the whole: whether every listener has somebody to serve, whether every route can run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::secret::{hex, sha256};
+use crate::route::{Caller, ClientId, Opens, Table};
+use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
+
+use super::blot::blot_all;
+use super::client::{self, Known};
+use super::files::Files;
+use super::listener::{self, ReadListener};
+use super::process;
+use super::provider::{self, ReadProvider};
+use super::reader::Reader;
+use super::route::{self, Around, ReadRoute};
+use super::snapshot::{Access, Listener, Provider, Route, Snapshot};
+use super::words::{Place, later};
+
+/// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
+///
+/// There is a snapshot exactly when there is no error; warnings may come with it.
+pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
+    let source = Source::new(path.display().to_string(), text);
+    let report = Report::new();
+    let root = Node::parse(&source, &report);
+    let whole = report.errors() == 0;
+    let reader = Reader::new(files, path, &report);
+    let snapshot = assemble(&root, &reader, whole);
+    if snapshot.is_none() && report.errors() == 0 {
+        report.error(&source, 0..0, "the config could not be put together", "", None);
+    }
+    let mut diagnostics = report.into_diagnostics();
+    blot_all(&source, whole, &mut diagnostics);
+    let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
+    (snapshot.filter(|_| fine), diagnostics)
+}
+
+fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
+    let report = reader.report;
+    let fields = Fields::new(root, "the file", report);
+    let known = client::read(&fields, reader);
+    let providers = provider::read(&fields, &known, reader);
+    let listeners = listener::read(&fields, &known, reader);
+    let around = Around { known: &known, listeners: &listeners, providers: &providers, reader };
+    let routes = route::read(&fields, &around);
+    let limits = process::limits(&fields, reader);
+    let log = process::log(&fields, reader);
+    let admin = process::admin(&fields, reader);
+    let workers = process::workers(&fields, reader);
+    later(&fields, &["include", "store", "audit", "reload"]);
+    fields.finish();
+    if let Some(admin) = admin.filter(|admin| admin.port() != 0)
+        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(admin))
+    {
+        listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
+    }
+    if !whole {
+        // Half of the file may be missing: what needs the whole of it cannot be judged.
+        return None;
+    }
+    if listeners.is_empty() {
+        let help = "add a `[[listener]]` with `bind = \"127.0.0.1:8443\"`";
+        Place::head(root).error(report, "the file has no listener, so nothing could be served", help);
+    }
+    judge_reach(&known, &listeners, &routes, report);
+    judge_use(&known, &providers, &routes, report);
+    let tables = tables(&listeners, &routes, report);
+    if report.errors() > 0 {
+        return None;
+    }
+    let mut inputs = root.source.text.clone().into_bytes();
+    inputs.extend(reader.texts().iter().flat_map(|text| sha256(text)));
+    let finished: Option<Vec<Arc<Provider>>> =
+        providers.iter().enumerate().map(|(index, provider)| provider.finished(index).map(Arc::new)).collect();
+    let providers = finished?;
+    let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
+    let listeners: Option<Vec<Arc<Listener>>> = listeners
+        .into_iter()
+        .zip(tables)
+        .map(|(ReadListener { name, bind, tls, access, .. }, table)| {
+            Some(Arc::new(Listener { name, bind: bind?, tls, access, table: table? }))
+        })
+        .collect();
+    Some(Snapshot {
+        digest: hex(&sha256(&inputs)),
+        listeners: listeners?,
+        providers,
+        routes: routes?,
+        clients: known.clients,
+        limits,
+        log,
+        admin,
+        workers,
+    })
+}
+
+fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
+    let ReadRoute { name, provider, module, upstream, headers, consumed, replay_limit, timeouts, .. } = route;
+    let provider = providers.get(provider?)?.clone();
+    let (module, upstream) = (module?, upstream?);
+    Some(Arc::new(Route { name, provider, module, upstream, headers, consumed, replay_limit, timeouts }))
+}
+
+/// One table per listener. Routes that one request could mean alike are reported, once per pair.
+fn tables(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) -> Vec<Option<Table>> {
+    let rules: Vec<Option<Arc<_>>> =
+        routes.iter().enumerate().map(|(index, route)| route.rule(index).map(Arc::new)).collect();
+    let mut told = Vec::new();
+    let mut build = |at: usize| {
+        let served = routes.iter().zip(&rules).filter(|(route, _)| route.listeners.contains(&at));
+        match Table::build(served.filter_map(|(_, rule)| rule.clone())) {
+            Ok(table) => Some(table),
+            Err(clashes) => {
+                for clash in clashes {
+                    if let (Some(first), Some(second), false) =
+                        (routes.get(clash.first), routes.get(clash.second), told.contains(&clash))
+                    {
+                        let title = format!("routes `{}` and `{}` match the same requests", first.name, second.name);
+                        let help = "give them different paths, hosts, methods, listeners or clients";
+                        second.matched.error(report, title, help);
+                        told.push(clash);
+                    }
+                }
+                None
+            }
+        }
+    };
+    (0..listeners.len()).map(&mut build).collect()
+}
+
+/// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
+fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) {
+    for (at, listener) in listeners.iter().enumerate() {
+        let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();
+        if served.peek().is_none() {
+            let title = format!("no route is served on listener `{}`", listener.name);
+            listener.head.warning(report, title, "every request there would be answered with 404");
+            continue;
+        }
+        let served: Vec<&ReadRoute> = served.collect();
+        for word in &listener.listed {
+            let id = known.names().position(|name| name == word.text).and_then(|id| u16::try_from(id).ok());
+            if let Some(id) = id.map(ClientId)
+                && !served.iter().any(|route| route.opens.admits(Caller::Client(id)))
+            {
+                let title = format!("client `{}` is let in here, but no route admits it", word.text);
+                word.place.error(report, title, "add it to the `clients` of a [[route]], or remove it");
+            }
+        }
+    }
+    for route in routes {
+        // A list that could not be read was reported; it proves nothing.
+        let unread = matches!(&route.opens, Opens::Only(ids) if ids.is_empty());
+        let reachable = route.listeners.iter().filter_map(|at| listeners.get(*at)).any(|l| lets_in(l, &route.opens));
+        if !reachable && !unread && !route.listeners.is_empty() && !known.clients.all.is_empty() {
+            let title = format!("route `{}` can never run: no listener lets its clients in", route.name);
+            let help =
+                "a listener with `clients = \"anyone\"` asks nobody who they are, so it serves only routes for anyone";
+            route.head.error(report, title, help);
+        }
+    }
+}
+
+fn lets_in(listener: &ReadListener, opens: &Opens) -> bool {
+    match (&listener.access, opens) {
+        (Access::Anyone, opens) => opens.admits(Caller::Anyone),
+        (Access::Identified, Opens::Everyone) => true,
+        (Access::Identified, Opens::Only(ids)) => !ids.is_empty(),
+        (Access::Listed(ids), opens) => ids.iter().any(|id| opens.admits(Caller::Client(*id))),
+    }
+}
+
+/// What nothing uses is most likely a slip; not so where a name that was misspelt, and reported, may be meant.
+fn judge_use(known: &Known, providers: &[ReadProvider], routes: &[ReadRoute], report: &Report) {
+    let unread = routes.iter().any(|route| route.provider.is_none());
+    for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
+        if !routes.iter().any(|route| route.provider == Some(at)) {
+            let title = format!("no route uses [provider.{}]", provider.name);
+            provider.place.warning(report, title, "add a [[route]] with it, or remove it");
+            // What is wrong with it is told all the same.
+            let _ = provider.settings.clone().and_then(|settings| provider.compile(settings, report));
+        }
+    }
+    let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));
+    for ((id, client), place) in (0..).map(ClientId).zip(&known.clients.all).zip(&known.places).filter(|_| !unread) {
+        if !routes.iter().any(|route| route.opens.admits(Caller::Client(id))) {
+            let title = format!("no route admits [client.{}]", client.name);
+            place.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
+        }
+    }
+}

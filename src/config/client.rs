@@ -1,0 +1,132 @@
+//! `[client.NAME]`: who may call.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::route::ClientId;
+use crate::syntax::{Fields, Report};
+
+use super::reader::Reader;
+use super::snapshot::{Client, Clients};
+use super::words::{Place, Who, Word, later};
+
+/// The clients of a config, with the places of their names.
+pub(super) struct Known {
+    pub(super) clients: Clients,
+    pub(super) places: Vec<Place>,
+}
+
+impl Known {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.clients.all.iter().map(|client| &*client.name)
+    }
+
+    /// The clients that a list names; unknown ones are reported.
+    pub(super) fn listed(&self, words: &[Word], report: &Report) -> Vec<ClientId> {
+        let mut ids: Vec<ClientId> = Vec::with_capacity(words.len());
+        for word in words {
+            if let Some(id) = word.find("client", self.names(), report).and_then(|at| u16::try_from(at).ok()) {
+                if ids.contains(&ClientId(id)) {
+                    word.place.error(report, format!("`{}` is listed twice", word.text), "once is enough");
+                } else {
+                    ids.push(ClientId(id));
+                }
+            }
+        }
+        ids
+    }
+
+    /// The clients that `who` names; `None` is anyone.
+    pub(super) fn who(&self, who: &Who, report: &Report) -> Option<Vec<ClientId>> {
+        match who {
+            Who::Anyone(_) => None,
+            Who::Listed(words) => Some(self.listed(words, report)),
+        }
+    }
+}
+
+/// Reads all clients.
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
+    let mut known = Known { clients: Clients::default(), places: Vec::new() };
+    let Some(node) = root.take("client") else { return known };
+    let table = Fields::new(node, "[client]", reader.report);
+    for entry in table.rest() {
+        let name = Word { text: entry.key.clone(), place: Place::new(&node.source, entry.key_span.clone()) };
+        name.judge_name(reader.report);
+        let Ok(id) = u16::try_from(known.clients.all.len()) else {
+            name.place.error(reader.report, "too many clients", "65536 are the most");
+            break;
+        };
+        let fields = Fields::new(&entry.value, format!("[client.{}]", entry.key), reader.report);
+        let keys = fields.opt::<Vec<Word>>("key_sha256");
+        // A list that cannot be read was reported; it is none the less a list.
+        let written = entry.value.as_table().is_some_and(|table| table.find("key_sha256").is_some());
+        let has_key = keys.as_ref().map_or(written, |keys| !keys.is_empty());
+        for word in keys.unwrap_or_default() {
+            match hash(&word.text) {
+                Some(hash) => {
+                    if known.clients.by_key.insert(hash, ClientId(id)).is_some() {
+                        let help = "every key belongs to one client; make another with `countersign key new`";
+                        word.place.error(reader.report, "this key is listed already", help);
+                    }
+                }
+                None => {
+                    let help = "it is the SHA-256 of the key: 64 hexadecimal digits, never the key itself";
+                    // Somebody may have put the key itself here.
+                    word.place.blotted().error(reader.report, "not a SHA-256", help);
+                }
+            }
+        }
+        let networks = networks(&fields);
+        let networks_only = fields.or("networks_only", false);
+        if networks_only && networks.is_empty() {
+            fields.missing("networks", "[\"10.1.0.0/16\"]");
+        } else if !has_key && !networks_only {
+            let title = format!("[client.{}] can never be recognised", entry.key);
+            name.place.error(reader.report, title, "give it `key_sha256`, or `networks` with `networks_only = true`");
+        }
+        later(&fields, &["certificate", "uids", "jwt", "users", "vars", "consent_group"]);
+        fields.finish();
+        known.clients.all.push(Client { name: Arc::from(&*name.text), networks, networks_only });
+        known.places.push(name.place);
+    }
+    table.finish();
+    known
+}
+
+fn networks(fields: &Fields<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    let words = fields.opt::<Vec<Word>>("networks");
+    if words.as_ref().is_some_and(Vec::is_empty)
+        && let Some(node) = fields.take("networks")
+    {
+        Place::of(node).error(fields.report(), "an empty list is no network", "name some, or leave it out: anywhere");
+    }
+    for word in words.unwrap_or_default() {
+        match word.text.parse::<IpNet>() {
+            Ok(network) if network.trunc() == network => networks.push(network),
+            Ok(network) => {
+                let help = format!("write `{}`", network.trunc());
+                word.place.error(fields.report(), format!("`{network}` names a host, not a network"), help);
+            }
+            Err(_) => {
+                let title = format!("`{}` is not a network", word.text);
+                word.place.error(fields.report(), title, "write an address and a prefix length, as in `10.1.0.0/16`");
+            }
+        }
+    }
+    networks
+}
+
+fn hash(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 {
+        return None;
+    }
+    let mut out = [0; 32];
+    for (byte, digits) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digits = digits.iter().map(|digit| char::from(*digit).to_digit(16)).collect::<Option<Vec<u32>>>()?;
+        *byte = digits.iter().try_fold(0_u8, |sum, digit| Some(sum << 4 | u8::try_from(*digit).ok()?))?;
+    }
+    Some(out)
+}

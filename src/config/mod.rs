@@ -1,0 +1,66 @@
+//! From the bytes of `proxy.toml` to a [`Snapshot`] that is right by construction.
+//!
+//! Owns the meaning of every section and key. It opens no socket and starts nothing: files and environment variables
+//! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All
+//! mistakes of a file are found in one reading. Runs on whatever thread starts or reloads.
+
+mod blot;
+mod build;
+mod client;
+mod files;
+mod listener;
+mod process;
+mod provider;
+mod reader;
+mod route;
+mod snapshot;
+mod variable;
+mod words;
+
+use std::path::Path;
+
+pub use build::build;
+pub use files::{Disk, Files, InMemory};
+pub use snapshot::*;
+
+use crate::syntax::Diagnostic;
+
+/// What came of reading a config file.
+#[derive(Debug)]
+pub enum Loaded {
+    /// It can be used. There may be warnings.
+    Fine(Box<Snapshot>, Vec<Diagnostic>),
+    /// It has mistakes; warnings are among them.
+    Mistaken(Vec<Diagnostic>),
+    /// The file itself could not be read. The text says why, and what to do.
+    Unreadable(String),
+}
+
+impl Loaded {
+    /// The exit status that `check` answers: 0 fine, 1 mistakes, 2 unreadable.
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Loaded::Fine(..) => 0,
+            Loaded::Mistaken(_) => 1,
+            Loaded::Unreadable(_) => 2,
+        }
+    }
+}
+
+/// Reads the config file at `path`.
+pub fn load(path: &Path, files: &dyn Files) -> Loaded {
+    let bytes = match files.read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let (path, kind) = (path.display(), reader::reason(&error));
+            return Loaded::Unreadable(format!("{path} cannot be read: {kind}; name another file with `-c`"));
+        }
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Loaded::Unreadable(format!("{} is not UTF-8 text; a config is a TOML file", path.display()));
+    };
+    match build(path, text, files) {
+        (Some(snapshot), warnings) => Loaded::Fine(Box::new(snapshot), warnings),
+        (None, mistakes) => Loaded::Mistaken(mistakes),
+    }
+}

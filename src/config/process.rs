@@ -1,0 +1,121 @@
+//! `[limits]`, `[log]`, `[admin]` and `[runtime]`: the process itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::syntax::units::Size;
+use crate::syntax::{Fields, FromNode, Kind};
+
+use super::listener::bind;
+use super::reader::Reader;
+use super::snapshot::{AccessLog, Limits, Log, LogFormat};
+use super::words::{Place, Word, choice, later};
+
+/// More threads than any machine has cores.
+const MOST_WORKERS: u64 = 1024;
+
+/// Reads `[limits]`.
+pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(node) = root.take("limits") else { return limits };
+    let fields = Fields::new(node, "[limits]", reader.report);
+    if let Some(count) = fields.opt::<usize>("connections") {
+        limits.connections = Some(count).filter(|count| *count != 0);
+    }
+    if let Some(count) = fields.opt::<usize>("streams") {
+        limits.streams = u32::try_from(count).ok().filter(|count| *count != 0);
+    }
+    let bytes = |key, without: usize| {
+        fields.opt::<Size>(key).map_or(without, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
+    };
+    limits.header_bytes = bytes("header_bytes", limits.header_bytes);
+    limits.headers = fields.or("headers", limits.headers);
+    limits.uri_bytes = bytes("uri_bytes", limits.uri_bytes);
+    limits.buffered_bytes = fields.opt::<Size>("buffered_bytes").map_or(limits.buffered_bytes, |size| size.0);
+    limits.header_timeout = timeout(&fields, "header_timeout", limits.header_timeout);
+    limits.idle_timeout = timeout(&fields, "idle_timeout", limits.idle_timeout);
+    limits.drain_delay = timeout(&fields, "drain_delay", Some(limits.drain_delay)).unwrap_or_default();
+    limits.drain = timeout(&fields, "drain", Some(limits.drain)).unwrap_or_default();
+    later(&fields, &["connections_per_peer", "handshakes", "body_min_rate"]);
+    fields.finish();
+    limits
+}
+
+/// A duration that `0` switches off.
+fn timeout(fields: &Fields<'_>, key: &str, without: Option<Duration>) -> Option<Duration> {
+    match fields.take(key) {
+        None => without,
+        Some(node) if matches!(node.kind, Kind::Integer(0)) => None,
+        Some(node) => match Duration::from_node(node, fields.report()) {
+            Some(read) => Some(read).filter(|read| !read.is_zero()),
+            None => without,
+        },
+    }
+}
+
+/// Reads `[log]`.
+pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
+    let mut log = Log { format: None, level: "info".to_owned(), access: AccessLog::Stderr };
+    let Some(node) = root.take("log") else { return log };
+    let fields = Fields::new(node, "[log]", reader.report);
+    log.format = choice(&fields, "format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
+    if let Some(word) = fields.opt::<Word>("level") {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        // A lone word that is no level would be taken for the name of a module, and switch everything else off.
+        let plain = levels.contains(&word.text.to_ascii_lowercase().as_str()) || word.text.contains('=');
+        if plain && EnvFilter::try_new(&word.text).is_ok() {
+            log.level = word.text;
+        } else {
+            let help = format!("write one of {}", levels.join(", "));
+            word.place.error(reader.report, format!("`{}` is not a log level", word.text), help);
+        }
+    }
+    match fields.opt::<Word>("access") {
+        None => {}
+        Some(word) => match word.text.as_str() {
+            "off" => log.access = AccessLog::Off,
+            "stderr" => {}
+            "" | "stdout" => {
+                let help = "write `\"stderr\"`, `\"off\"` or the path of a file";
+                word.place.error(reader.report, "access lines cannot go there", help);
+            }
+            path => log.access = AccessLog::File(reader.resolve(path)),
+        },
+    }
+    fields.finish();
+    log
+}
+
+/// Reads `[admin]`.
+pub(super) fn admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<SocketAddr> {
+    let fields = Fields::new(root.take("admin")?, "[admin]", reader.report);
+    let address = bind(&fields, "\"127.0.0.1:9901\"");
+    if let Some(address) = address
+        && !address.ip().to_canonical().is_loopback()
+        && let Some(node) = fields.take("bind")
+    {
+        let help = format!("write `127.0.0.1:{}`", address.port());
+        Place::of(node).error(reader.report, "this version opens the admin door on loopback only", help);
+    }
+    later(&fields, &["tls", "open", "token"]);
+    fields.finish();
+    address
+}
+
+/// Reads `[runtime]`: the number of worker threads.
+pub(super) fn workers(root: &Fields<'_>, reader: &Reader<'_>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(node) = root.take("runtime") else { return cores };
+    let fields = Fields::new(node, "[runtime]", reader.report);
+    let workers = fields.opt::<u64>("workers");
+    if workers.is_some_and(|workers| !(1..=MOST_WORKERS).contains(&workers))
+        && let Some(node) = fields.take("workers")
+    {
+        let help = format!("write 1 to {MOST_WORKERS}, or leave it out: one per core");
+        Place::of(node).error(reader.report, "that many workers cannot run", help);
+    }
+    fields.finish();
+    workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(cores)
+}

@@ -1,0 +1,261 @@
+//! `[provider.NAME]`: whom we call, and how to reach it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use crate::base::origin::BaseUrl;
+use crate::base::secret::sha256;
+use crate::provider::{Module, Profile, Settings, Wiring};
+use crate::route::ClientId;
+use crate::syntax::{Entry, Fields, Node, Report};
+use crate::tls::{self, ClientTls};
+
+use super::client::Known;
+use super::listener::{identity, only_tls13};
+use super::reader::Reader;
+use super::snapshot::{Provider, Timeouts};
+use super::words::{Place, Who, Word, later};
+
+/// A provider as it was read; what could not be read is absent and was reported.
+pub(super) struct ReadProvider {
+    pub(super) name: Arc<str>,
+    pub(super) place: Place,
+    pub(super) profile: Option<Arc<Profile>>,
+    pub(super) settings: Option<Settings>,
+    /// Whom it is bounded to; absent: nobody in particular.
+    pub(super) bounds: Option<Vec<ClientId>>,
+    pub(super) timeouts: Timeouts,
+    pub(super) base_url: Option<BaseUrl>,
+    token_url: Option<BaseUrl>,
+    default_ttl: Option<Duration>,
+    refresh_before: Duration,
+    transport: Option<Transport>,
+}
+
+struct Transport {
+    tls: Arc<rustls::ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+    digest: [u8; 32],
+}
+
+impl ReadProvider {
+    /// Compiles the module for some settings; a failure is reported at the provider's name.
+    pub(super) fn compile(&self, settings: Settings, report: &Report) -> Option<Arc<Module>> {
+        let wiring = Wiring {
+            name: &self.name,
+            base_url: self.base_url.clone()?,
+            token_url: self.token_url.clone(),
+            default_ttl: self.default_ttl,
+        };
+        match Module::build(self.profile.as_ref()?, settings, wiring) {
+            Ok(module) => Some(Arc::new(module)),
+            Err(error) => {
+                let help = "correct the settings of this provider";
+                self.place.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
+                None
+            }
+        }
+    }
+
+    /// What the snapshot keeps of it.
+    pub(super) fn finished(&self, index: usize) -> Option<Provider> {
+        let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
+        let mut inputs = transport.digest.to_vec();
+        inputs.extend(base_url.host().as_bytes());
+        inputs.extend(base_url.port().to_be_bytes());
+        let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
+        Some(Provider {
+            name: self.name.clone(),
+            index,
+            profile: self.profile.as_ref()?.name().into(),
+            base_url,
+            tls: transport.tls.clone(),
+            server_name: transport.server_name.clone(),
+            timeouts: self.timeouts,
+            refresh_before: self.refresh_before,
+            transport_id,
+        })
+    }
+}
+
+/// Reads all providers.
+pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec<ReadProvider> {
+    let Some(node) = root.take("provider") else { return Vec::new() };
+    let table = Fields::new(node, "[provider]", reader.report);
+    let providers = table.rest().into_iter().map(|entry| read_one(entry, known, reader)).collect();
+    table.finish();
+    providers
+}
+
+fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
+    let report = reader.report;
+    let place = Place::new(&entry.value.source, entry.key_span.clone());
+    Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+    let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
+    let profile = fields.req::<Word>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
+    let base_url = base_url(&fields, profile.as_ref(), report);
+    let token_url = fields.opt::<Word>("token_url").and_then(|word| url(&word, report));
+    let transport = transport(fields.take("tls"), reader);
+    let who = fields.opt::<Who>("clients");
+    let bounds = who.as_ref().and_then(|who| known.who(who, report));
+    let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
+    let default_ttl = fields.opt::<Duration>("default_ttl");
+    if default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+        let place = fields.take("default_ttl").map_or(place.clone(), Place::of);
+        place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
+    }
+    let timeouts = timeouts(&fields, Timeouts::default());
+    later(&fields, &["http_proxy", "source_address", "consent"]);
+    let settings = match &profile {
+        Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
+        None => {
+            // Nobody can say what its settings are called.
+            fields.rest();
+            None
+        }
+    };
+    fields.finish();
+    let name = entry.key.as_str().into();
+    ReadProvider {
+        name,
+        place,
+        profile,
+        settings,
+        bounds,
+        timeouts,
+        base_url,
+        token_url,
+        default_ttl,
+        refresh_before,
+        transport,
+    }
+}
+
+fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Report) -> Option<BaseUrl> {
+    let (written, environment) = (fields.opt::<Word>("base_url"), fields.opt::<Word>("environment"));
+    let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
+    match (written, environment) {
+        (Some(_), Some(environment)) => {
+            let title = "`base_url` and `environment` say the same thing twice";
+            environment.place.error(report, title, "keep one of them");
+            None
+        }
+        (Some(written), None) => url(&written, report),
+        (None, Some(word)) => {
+            let profile = profile?;
+            let known = profile.environments();
+            word.find("environment of this profile", known.into_iter(), report)?;
+            profile.environment(&word.text).cloned()
+        }
+        (None, None) => {
+            if !has("base_url") && !has("environment") {
+                let known = profile.map(|profile| profile.environments()).unwrap_or_default();
+                match known.first() {
+                    Some(first) => {
+                        fields.missing("base_url", &format!("\"https://…\"` or `environment = \"{first}\""));
+                    }
+                    None => fields.missing("base_url", "\"https://api.bank.example\""),
+                }
+            }
+            None
+        }
+    }
+}
+
+/// An `https` base URL; reports what is none.
+pub(super) fn url(word: &Word, report: &Report) -> Option<BaseUrl> {
+    match BaseUrl::parse(&word.text) {
+        Ok(url) => Some(url),
+        // Whoever put credentials into it must not see them shown.
+        Err(error) if word.text.contains('@') => {
+            word.place.blotted().error(report, "this is not a usable URL", error);
+            None
+        }
+        Err(error) => {
+            word.place.error(report, format!("`{}` is not a usable URL", word.text), error);
+            None
+        }
+    }
+}
+
+/// `timeouts = { … }`, over what holds without it.
+pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
+    let Some(node) = fields.take("timeouts") else { return without };
+    let own = Fields::new(node, format!("timeouts of {}", fields.what()), fields.report());
+    let read = |key: &str, without: Duration| {
+        let Some(node) = own.take(key) else { return without };
+        let Some(read) = own.opt::<Duration>(key) else { return without };
+        if read.is_zero() {
+            let title = format!("`{key}` cannot be zero: nothing is that quick");
+            Place::of(node).error(fields.report(), title, "write a duration, as in `\"10s\"`, or leave it out");
+        }
+        read
+    };
+    let timeouts = Timeouts {
+        connect: read("connect", without.connect),
+        token: read("token", without.token),
+        response: read("response", without.response),
+        idle: read("idle", without.idle),
+        body_idle: read("body_idle", without.body_idle),
+    };
+    own.finish();
+    timeouts
+}
+
+fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
+    let report = reader.report;
+    let errors = report.errors();
+    let mut wish = ClientTls::default();
+    let mut server_name = None;
+    let mut inputs = Vec::new();
+    let ca;
+    if let Some(node) = node {
+        let fields = Fields::new(node, "tls of a provider", report);
+        wish.only_tls13 = only_tls13(&fields);
+        inputs.push(u8::from(wish.only_tls13));
+        let ca_word = fields.opt::<Word>("ca");
+        ca = ca_word.as_ref().and_then(|word| reader.public_file(word));
+        if let (Some(word), Some(pem)) = (&ca_word, &ca) {
+            inputs.extend(sha256(pem));
+            if let Err(error) = tls::certificates(pem) {
+                word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+            }
+        }
+        wish.ca = ca.as_deref();
+        match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
+            (Some(cert), Some(key)) => {
+                if let Some((identity, digest)) = identity(&cert, &key, reader) {
+                    inputs.extend(digest);
+                    wish.identity = Some(identity);
+                }
+            }
+            (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
+            (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
+            (None, None) => {}
+        }
+        if let Some(word) = fields.opt::<Word>("server_name") {
+            inputs.extend(word.text.as_bytes());
+            server_name = ServerName::try_from(word.text.clone()).ok();
+            if server_name.is_none() {
+                let title = format!("`{}` is not a host name or address", word.text);
+                word.place.error(report, title, "write the name that the provider's certificate carries");
+            }
+        }
+        fields.finish();
+        if report.errors() > errors {
+            return None;
+        }
+    }
+    let digest = sha256(&inputs);
+    match reader.client_tls(digest, || tls::client(wish)) {
+        Ok(tls) => Some(Transport { tls, server_name, digest }),
+        Err(error) => {
+            if let Some(node) = node {
+                Place::of(node).error(report, error, "check the files that are named here");
+            }
+            None
+        }
+    }
+}

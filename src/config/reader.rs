@@ -1,0 +1,192 @@
+//! Reading what a config points at: files, secrets, profiles.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::secret::SecretString;
+use crate::provider::Profile;
+use crate::syntax::{Fields, Kind, Node, Report, Source, suggest};
+
+use super::files::Files;
+use super::words::{Place, Word};
+
+/// One reading of one config: its place on disk, the world around it, the mistakes found so far.
+pub(super) struct Reader<'a> {
+    pub(super) report: &'a Report,
+    files: &'a dyn Files,
+    directory: PathBuf,
+    profiles: RefCell<HashMap<PathBuf, Option<Arc<Profile>>>>,
+    /// Settings for outgoing TLS, by a digest of all that went into them: reading the system's CAs takes its time.
+    transports: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
+    /// What was read besides the config itself and that is no secret, for the digest.
+    texts: RefCell<Vec<Vec<u8>>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(files: &'a dyn Files, config: &Path, report: &'a Report) -> Self {
+        let directory = config.parent().unwrap_or(Path::new("")).to_owned();
+        Self {
+            report,
+            files,
+            directory,
+            profiles: RefCell::default(),
+            transports: RefCell::default(),
+            texts: RefCell::default(),
+        }
+    }
+
+    /// A path as the config writes it, seen from where we run.
+    pub(super) fn resolve(&self, written: &str) -> PathBuf {
+        self.directory.join(written)
+    }
+
+    /// What was read besides the config itself, secrets and private keys excepted.
+    pub(super) fn texts(&self) -> Vec<Vec<u8>> {
+        self.texts.borrow().clone()
+    }
+
+    /// The bytes of the file that `word` names.
+    pub(super) fn private_file(&self, word: &Word) -> Option<Vec<u8>> {
+        let path = self.resolve(&word.text);
+        match self.files.read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                let title = format!("`{}` cannot be read: {}", path.display(), reason(&error));
+                word.place.error(self.report, title, "relative paths start at the config file");
+                None
+            }
+        }
+    }
+
+    /// The bytes of a file that holds no secret.
+    pub(super) fn public_file(&self, word: &Word) -> Option<Vec<u8>> {
+        let bytes = self.private_file(word)?;
+        self.texts.borrow_mut().push(bytes.clone());
+        Some(bytes)
+    }
+
+    /// A value that is a literal, `{ env = "…" }` or `{ file = "…" }`. The flag says whether it was a literal.
+    pub(super) fn value(&self, node: &Node, report: &Report) -> Option<(SecretString, bool)> {
+        match &node.kind {
+            Kind::String(text) => Some((SecretString::from(text.clone()), true)),
+            Kind::Table(_) => {
+                let fields = Fields::new(node, "a secret value", report);
+                let (env, file) = (fields.opt::<Word>("env"), fields.opt::<Word>("file"));
+                let empty =
+                    node.as_table().is_some_and(|table| table.find("env").is_none() && table.find("file").is_none());
+                fields.finish();
+                match (env, file) {
+                    (Some(name), None) => self.env_value(&name, report),
+                    (None, Some(path)) => self.file_value(&path, report),
+                    (Some(_), Some(_)) => {
+                        Place::of(node).error(report, "a value comes from one place only", "keep `env` or `file`");
+                        None
+                    }
+                    (None, None) if empty => {
+                        let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+                        Place::of(node).error(report, "this says not where the value comes from", help);
+                        None
+                    }
+                    (None, None) => None,
+                }
+            }
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => {
+                let help = "write a string, `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+                Place::of(node).error(report, format!("expected a value, found {}", node.kind_name()), help);
+                None
+            }
+        }
+    }
+
+    fn env_value(&self, name: &Word, report: &Report) -> Option<(SecretString, bool)> {
+        match self.files.env(&name.text) {
+            Some(value) if !value.is_empty() => Some((SecretString::from(value), false)),
+            Some(_) => {
+                let title = format!("the environment variable `{}` is empty", name.text);
+                name.place.error(report, title, "give it a value before starting");
+                None
+            }
+            None => {
+                let title = format!("the environment variable `{}` is not set", name.text);
+                name.place.error(report, title, "set it before starting, or use `{ file = \"path\" }`");
+                None
+            }
+        }
+    }
+
+    fn file_value(&self, path: &Word, report: &Report) -> Option<(SecretString, bool)> {
+        let bytes = self.private_file(path)?;
+        match String::from_utf8(bytes) {
+            Ok(mut text) => {
+                if text.ends_with('\n') {
+                    text.pop();
+                    if text.ends_with('\r') {
+                        text.pop();
+                    }
+                }
+                if text.is_empty() {
+                    path.place.error(report, format!("`{}` is empty", path.text), "put the secret into it");
+                    return None;
+                }
+                Some((SecretString::from(text), false))
+            }
+            Err(_) => {
+                path.place.error(report, format!("`{}` is not UTF-8 text", path.text), "a secret is text");
+                None
+            }
+        }
+    }
+
+    /// The settings for outgoing TLS that `digest` stands for, made once.
+    pub(super) fn client_tls(
+        &self,
+        digest: [u8; 32],
+        make: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, String>,
+    ) -> Result<Arc<rustls::ClientConfig>, String> {
+        if let Some(known) = self.transports.borrow().get(&digest) {
+            return Ok(known.clone());
+        }
+        let made = make()?;
+        self.transports.borrow_mut().insert(digest, made.clone());
+        Ok(made)
+    }
+
+    /// A built-in profile by name, or one's own by path. A file is read once, so its mistakes are told once.
+    pub(super) fn profile(&self, word: &Word) -> Option<Arc<Profile>> {
+        if !word.text.contains('/') && !word.text.ends_with(".toml") {
+            return Profile::builtin(&word.text).or_else(|| {
+                let names = Profile::builtin_names();
+                let help = match suggest(&word.text, names.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("built in are {}; a file of your own is named by its path", names.join(", ")),
+                };
+                word.place.error(self.report, format!("there is no profile called `{}`", word.text), help);
+                None
+            });
+        }
+        let path = self.resolve(&word.text);
+        if let Some(known) = self.profiles.borrow().get(&path) {
+            return known.clone();
+        }
+        let profile = self.public_file(word).and_then(|bytes| match String::from_utf8(bytes) {
+            Ok(text) => Profile::parse(&Source::new(path.display().to_string(), text), self.report),
+            Err(_) => {
+                word.place.error(self.report, format!("`{}` is not UTF-8 text", word.text), "a profile is a TOML file");
+                None
+            }
+        });
+        self.profiles.borrow_mut().insert(path, profile.clone());
+        profile
+    }
+}
+
+/// Why a file could not be read, in words that name no system call.
+pub(super) fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        other => other.to_string(),
+    }
+}

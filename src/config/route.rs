@@ -1,0 +1,385 @@
+//! `[[route]]`: what leads from a request to a provider.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::base::origin::BaseUrl;
+use crate::base::secret::ExposeSecret;
+use crate::provider::Module;
+use crate::route::{Allow, Opens, PathRules, Rule, Var, configured_prefix, refused_method};
+use crate::syntax::units::Size;
+use crate::syntax::{Fields, Node};
+
+use super::client::Known;
+use super::listener::{ReadListener, tables};
+use super::provider::{ReadProvider, timeouts, url};
+use super::reader::Reader;
+use super::snapshot::Timeouts;
+use super::variable::variables;
+use super::words::{Place, Who, Word, choice, later};
+
+/// Largest request body that is kept for a replay unless a route says otherwise: 1 MiB.
+const REPLAY_LIMIT: u64 = 1 << 20;
+
+/// Headers that frame a message or belong to one connection (RFC 9110 sections 6.6 and 7.6.1): never a route's to set.
+const FRAMING: &[&str] =
+    &["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// A route as it was read; what could not be read is absent and was reported.
+pub(super) struct ReadRoute {
+    pub(super) name: Arc<str>,
+    pub(super) head: Place,
+    /// Where a message about its match points.
+    pub(super) matched: Place,
+    pub(super) listeners: Vec<usize>,
+    pub(super) provider: Option<usize>,
+    pub(super) module: Option<Arc<Module>>,
+    pub(super) opens: Opens,
+    pub(super) upstream: Option<BaseUrl>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) consumed: Vec<HeaderName>,
+    pub(super) replay_limit: u64,
+    pub(super) timeouts: Timeouts,
+    host: Option<Arc<str>>,
+    prefix: Option<Arc<str>>,
+    methods: Vec<Method>,
+    strip: bool,
+    allow: Vec<Allow>,
+    vars: Vec<Var>,
+    path_rules: PathRules,
+}
+
+impl ReadRoute {
+    /// What the table needs of it.
+    pub(super) fn rule(&self, route: usize) -> Option<Rule> {
+        let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
+        Some(Rule {
+            route,
+            host: self.host.clone(),
+            prefix: self.prefix.clone()?,
+            methods: self.methods.clone(),
+            opens: self.opens.clone(),
+            strip: self.strip,
+            base: upstream.path().into(),
+            allow: self.allow.clone(),
+            vars: self.vars.clone(),
+            path_rules: self.path_rules,
+            reserved: Arc::new(move |path| module.guards_under(&upstream, path)),
+        })
+    }
+}
+
+/// What a route is read against.
+pub(super) struct Around<'a> {
+    pub(super) known: &'a Known,
+    pub(super) listeners: &'a [ReadListener],
+    pub(super) providers: &'a [ReadProvider],
+    pub(super) reader: &'a Reader<'a>,
+}
+
+/// Modules that were compiled already: by provider, and by the text of the route's settings.
+type Modules = Vec<(usize, String, Option<Arc<Module>>)>;
+
+/// Reads all routes.
+pub(super) fn read(root: &Fields<'_>, around: &Around<'_>) -> Vec<ReadRoute> {
+    let report = around.reader.report;
+    let mut modules = Modules::new();
+    let mut routes: Vec<ReadRoute> = Vec::new();
+    for node in tables(root, "route", report) {
+        let route = read_one(node, around, &mut modules);
+        if routes.iter().any(|other| other.name == route.name) {
+            route.head.error(
+                report,
+                format!("two routes are called `{}`", route.name),
+                "give each a `name` of its own",
+            );
+        }
+        routes.push(route);
+    }
+    routes
+}
+
+fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRoute {
+    let Around { listeners, providers, reader, .. } = *around;
+    let report = reader.report;
+    let fields = Fields::new(node, "[[route]]", report);
+    let name = fields.opt::<Word>("name");
+    if let Some(name) = &name {
+        name.judge_name(report);
+    }
+    let provider_word = fields.req::<Word>("provider", "\"scb\"");
+    let provider_names = providers.iter().map(|provider| &*provider.name);
+    let provider = provider_word.as_ref().and_then(|word| word.find("provider", provider_names, report));
+    let (matched, host, prefix) = place_of_match(&fields);
+    let methods = methods(&fields);
+    let listeners = served_on(&fields, listeners);
+    let provider_read = provider.and_then(|at| providers.get(at));
+    let opens = opens(&fields, around.known, provider_read);
+    let upstream = match fields.opt::<Word>("upstream") {
+        Some(word) => url(&word, report),
+        None => provider_read.and_then(|provider| provider.base_url.clone()),
+    };
+    let allow = allow(&fields, &methods);
+    choice(&fields, "as", &[("application", ())]);
+    let (vars, consumed) = variables(&fields);
+    let name = name.or(provider_word).map_or_else(|| "route".to_owned(), |word| word.text);
+    let module = module(&fields, around, &name, provider, &vars, modules);
+    let headers = headers(&fields, module.as_deref(), reader);
+    let replay_limit = fields.or("replay_limit", Size(REPLAY_LIMIT)).0;
+    let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
+    let strip = fields.or("strip", true);
+    let rules = [("lenient", PathRules::Lenient), ("strict", PathRules::Strict)];
+    let path_rules = choice(&fields, "path_rules", &rules).unwrap_or_default();
+    later(&fields, &["upgrade", "reflection", "rate_limit", "enforce", "token_endpoint", "user"]);
+    fields.finish();
+    ReadRoute {
+        name: name.into(),
+        head: Place::head(node),
+        matched: matched.unwrap_or_else(|| Place::head(node)),
+        listeners,
+        provider,
+        module,
+        opens,
+        upstream,
+        headers,
+        consumed,
+        replay_limit,
+        timeouts,
+        host,
+        prefix,
+        methods,
+        strip,
+        allow,
+        vars,
+        path_rules,
+    }
+}
+
+/// The listeners that a route is served on. Where one cannot be found, all of them: it was reported, and what follows
+/// from it need not be.
+fn served_on(fields: &Fields<'_>, listeners: &[ReadListener]) -> Vec<usize> {
+    let all = || (0..listeners.len()).collect();
+    let Some(words) = fields.opt::<Vec<Word>>("listeners") else { return all() };
+    let names = listeners.iter().map(|listener| &*listener.name);
+    let found = words.iter().map(|word| word.find("listener", names.clone(), fields.report()));
+    let found: Vec<Option<usize>> = found.collect();
+    if let (true, Some(node)) = (found.is_empty(), fields.take("listeners")) {
+        let help = "name some listeners, or leave it out: all of them";
+        Place::of(node).error(fields.report(), "a route on no listener can never run", help);
+    }
+    found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
+}
+
+fn place_of_match(fields: &Fields<'_>) -> (Option<Place>, Option<Arc<str>>, Option<Arc<str>>) {
+    let report = fields.report();
+    let (path, host) = (fields.opt::<Word>("path"), fields.opt::<Word>("host"));
+    let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
+    if !has("path") && !has("host") {
+        fields.missing("path", "\"/bank\"");
+    }
+    let prefix = match &path {
+        None if has("path") => None,
+        None => Some(Arc::from("")),
+        Some(word) => match configured_prefix(&word.text) {
+            Ok(prefix) => Some(Arc::from(prefix)),
+            Err(reason) => {
+                let help = match word.text.trim_matches('/') {
+                    "" => "write `/bank`, or `/` for every path".to_owned(),
+                    rest => format!("write plain segments, as in `/{}`", rest.split('/').next().unwrap_or(rest)),
+                };
+                word.place.error(report, format!("`{}` cannot be a route's path: {reason}", word.text), help);
+                None
+            }
+        },
+    };
+    let name = host.as_ref().and_then(|word| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let bracketed = word.text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let address = bracketed.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+        if (word.text.bytes().all(plain) && !word.text.is_empty() && !word.text.ends_with('.')) || address {
+            return Some(Arc::from(word.text.to_ascii_lowercase()));
+        }
+        let help = "write a host name alone: no scheme, port, wildcard or dot at the end";
+        word.place.error(report, format!("`{}` is not a host name", word.text), help);
+        None
+    });
+    (path.or(host).map(|word| word.place), name, prefix)
+}
+
+fn methods(fields: &Fields<'_>) -> Vec<Method> {
+    let mut methods = Vec::new();
+    let words = fields.opt::<Vec<Word>>("methods");
+    if words.as_ref().is_some_and(Vec::is_empty)
+        && let Some(node) = fields.take("methods")
+    {
+        Place::of(node).error(fields.report(), "an empty list takes no request", "name some methods, or leave it out");
+    }
+    for word in words.unwrap_or_default() {
+        match Method::from_bytes(word.text.as_bytes()) {
+            Ok(method) if refused_method(&method) => {
+                let help = "leave it out: no route ever carries it";
+                word.place.error(fields.report(), format!("`{method}` never passes"), help);
+            }
+            Ok(method) if method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') => {
+                methods.push(method);
+            }
+            Ok(_) | Err(_) => {
+                let help =
+                    format!("methods are written in capitals, as in `{}`", word.text.trim().to_ascii_uppercase());
+                word.place.error(fields.report(), format!("`{}` is not a method", word.text), help);
+            }
+        }
+    }
+    methods
+}
+
+fn opens(fields: &Fields<'_>, known: &Known, provider: Option<&ReadProvider>) -> Opens {
+    let report = fields.report();
+    let has_key = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
+    let bounds = provider.and_then(|provider| provider.bounds.as_ref());
+    match fields.opt::<Who>("clients") {
+        Some(Who::Anyone(place)) => {
+            if let (Some(_), Some(provider)) = (bounds, provider) {
+                let title = format!("[provider.{}] is not for anyone", provider.name);
+                place.error(report, title, "name clients that its own `clients` lists");
+            }
+            Opens::Everyone
+        }
+        Some(Who::Listed(words)) => {
+            let ids = known.listed(&words, report);
+            if let (Some(bounds), Some(provider)) = (bounds, provider) {
+                for word in &words {
+                    let id = known.names().position(|name| name == word.text);
+                    if id.is_some_and(|id| !bounds.iter().any(|bound| usize::from(bound.0) == id)) {
+                        let title = format!("[provider.{}] is not for client `{}`", provider.name, word.text);
+                        word.place.error(report, title, "take it out here, or add it to the provider's `clients`");
+                    }
+                }
+            }
+            Opens::Only(ids)
+        }
+        None => {
+            let names: Vec<&str> = known.names().collect();
+            if names.len() >= 2 && !has_key {
+                fields.missing("clients", &format!("[\"{}\"]", names.first().copied().unwrap_or_default()));
+            }
+            bounds.map_or(Opens::Everyone, |bounds| Opens::Only(bounds.clone()))
+        }
+    }
+}
+
+fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
+    let report = fields.report();
+    let Some(words) = fields.opt::<Vec<Word>>("allow") else { return Vec::new() };
+    if words.is_empty()
+        && let Some(node) = fields.take("allow")
+    {
+        Place::of(node).error(report, "an empty list allows nothing", "name some paths, or leave `allow` out");
+    }
+    let mut lines = Vec::new();
+    for word in &words {
+        match Allow::parse(&word.text) {
+            Ok(line) => {
+                if let Some(method) = line.method()
+                    && !methods.is_empty()
+                    && !methods.contains(method)
+                {
+                    let title = format!("`{}` can never apply: the route does not take {method}", word.text);
+                    word.place.error(report, title, "add the method to `methods`, or remove the line");
+                }
+                lines.push(line);
+            }
+            Err(error) => {
+                word.place.error(report, format!("not a line of `allow`: {error}"), "write it as in `\"GET /v1/*\"`");
+            }
+        }
+    }
+    lines
+}
+
+fn module(
+    fields: &Fields<'_>,
+    around: &Around<'_>,
+    route: &str,
+    provider: Option<usize>,
+    vars: &[Var],
+    modules: &mut Modules,
+) -> Option<Arc<Module>> {
+    let report = around.reader.report;
+    let node = fields.take("settings");
+    let at = provider?;
+    let provider = around.providers.get(at)?;
+    let base = provider.settings.as_ref()?;
+    let settings = match node {
+        None => base.clone(),
+        Some(node) => {
+            let own = Fields::new(node, "settings of [[route]]", report);
+            let read = |node: &Node, report: &_| around.reader.value(node, report);
+            let settings = provider.profile.as_ref()?.override_settings(base, &own, &read);
+            own.finish();
+            settings?
+        }
+    };
+    let used = settings.vars();
+    let defined = |name: &str| vars.iter().any(|var| **var.name() == *name);
+    // A variable that failed to be read was reported; its name counts all the same.
+    let written = fields.take("vars").and_then(Node::as_table);
+    for (name, span) in &used {
+        if !defined(name) && written.is_none_or(|table| table.find(name).is_none()) {
+            let title = format!("route `{route}` defines no variable `{name}`");
+            let help = format!("add `vars = {{ {name} = {{ header = \"x-{name}\" }} }}` to that [[route]]");
+            Place::new(fields.source(), span.clone()).error(report, title, help);
+        }
+    }
+    for var in vars {
+        if !used.iter().any(|(name, _)| name == var.name())
+            && let Some(entry) = written.and_then(|table| table.find(var.name()))
+        {
+            let title = format!("nothing uses the variable `{}`", var.name());
+            let help = format!("write `{{ var = \"{}\" }}` in a setting, or remove it", var.name());
+            Place::new(fields.source(), entry.key_span.clone()).warning(report, title, help);
+        }
+    }
+    let text = node.map_or_else(String::new, |node| Place::of(node).text().to_owned());
+    if let Some((_, _, module)) = modules.iter().find(|(known, settings, _)| *known == at && *settings == text) {
+        return module.clone();
+    }
+    let module = provider.compile(settings, report);
+    modules.push((at, text, module.clone()));
+    module
+}
+
+fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let report = reader.report;
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let Some(node) = fields.take("headers") else { return headers };
+    let table = Fields::new(node, "headers of [[route]]", report);
+    for entry in table.rest() {
+        let place = Place::new(&node.source, entry.key_span.clone());
+        let Ok(name) = HeaderName::from_bytes(entry.key.as_bytes()) else {
+            place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+            continue;
+        };
+        if FRAMING.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+            place.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
+        } else if module.is_some_and(|module| module.strips(&name)) {
+            place.error(report, format!("`{name}` is the profile's to set"), "remove it");
+        } else if headers.iter().any(|(known, _)| *known == name) {
+            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+        }
+        let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
+        match HeaderValue::from_str(value.expose_secret()) {
+            Ok(mut value) => {
+                value.set_sensitive(!literal);
+                headers.push((name, value));
+            }
+            Err(_) => {
+                let help = "a value is one line of visible ASCII";
+                Place::of(&entry.value).error(report, format!("the value of `{name}` cannot be sent"), help);
+            }
+        }
+    }
+    table.finish();
+    headers
+}

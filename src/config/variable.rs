@@ -1,0 +1,82 @@
+//! `vars` of a `[[route]]`: values that are taken from a request.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::route::{Pattern, Var, VarSource};
+use crate::syntax::Fields;
+
+use super::words::{Place, Word, later};
+
+/// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
+pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
+    let report = fields.report();
+    let (mut vars, mut consumed) = (Vec::new(), Vec::new());
+    let Some(node) = fields.take("vars") else { return (vars, consumed) };
+    let table = Fields::new(node, "vars of [[route]]", report);
+    for entry in table.rest() {
+        let name: Arc<str> = entry.key.as_str().into();
+        let place = Place::new(&node.source, entry.key_span.clone());
+        Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+        let own = Fields::new(&entry.value, format!("variable `{name}`"), report);
+        let errors = report.errors();
+        let pattern = own.opt::<Word>("pattern");
+        let forward = own.opt::<bool>("forward");
+        let mut sources = Vec::new();
+        if let Some(word) = own.opt::<Word>("header") {
+            match HeaderName::from_bytes(word.text.as_bytes()) {
+                Ok(header) => {
+                    if forward != Some(true) {
+                        consumed.push(header.clone());
+                    }
+                    sources.push(VarSource::Header(header));
+                }
+                Err(_) => {
+                    let help = "header names are letters, digits and `-`";
+                    word.place.error(report, format!("`{}` is not a header name", word.text), help);
+                }
+            }
+        } else if let (Some(_), Some(place)) = (forward, own.take("forward").map(Place::of)) {
+            place.error(report, "`forward` is about headers", "leave it out: nothing else is taken away");
+        }
+        if let Some(word) = own.opt::<String>("query") {
+            sources.push(VarSource::Query(word));
+        }
+        if let Some(word) = own.opt::<Word>("path") {
+            match Pattern::parse(&word.text, Some(&name)) {
+                Ok(pattern) => sources.push(VarSource::Path(pattern)),
+                Err(error) => {
+                    let help = format!("write the provider's path, as in `/v1/{{{name}}}/*`");
+                    word.place.error(report, format!("not a path template: {error}"), help);
+                }
+            }
+        }
+        if let Some(value) = own.opt::<String>("value") {
+            sources.push(VarSource::Value(value));
+        }
+        later(&own, &["json"]);
+        own.finish();
+        let mut sources = sources.into_iter();
+        match (sources.next(), sources.next()) {
+            (Some(source), None) => match Var::new(name, source, pattern.as_ref().map(|word| word.text.as_str())) {
+                Ok(var) => vars.push(var),
+                Err(error) => {
+                    let place = pattern.map_or(place, |word| word.place);
+                    place.error(report, error, "the pattern must match the whole value, as in `[0-9]{13}`");
+                }
+            },
+            (None, _) if report.errors() > errors => {}
+            (None, _) => {
+                let title = format!("variable `{name}` says not where its value comes from");
+                place.error(report, title, "give it `header`, `query`, `path` or `value`");
+            }
+            (Some(_), Some(_)) => {
+                let title = format!("variable `{name}` comes from one place only");
+                place.error(report, title, "keep one of `header`, `query`, `path` and `value`");
+            }
+        }
+    }
+    table.finish();
+    (vars, consumed)
+}

@@ -1,0 +1,335 @@
+//! The keeper: owner of every token's state machine, and the hands that carry its decisions out.
+//!
+//! One task, one message at a time. A message becomes an event, the event a step of one `Slot`, the step a few
+//! actions, done before the next message is looked at. So there is nothing to lock, and "one fetch at a time" is not a
+//! matter of luck. Fetches run as tasks of their own: what hangs is abandoned by its deadline, what panics has failed,
+//! and neither touches another key.
+//!
+//! All that is decided here is decided by [`Clock`]. tokio's timer only says when to look at it again.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::leases::{Answer, Message};
+use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
+use crate::base::time::{Clock, Now, millis};
+use crate::token::failure::{Class, Failure};
+use crate::token::key::{KeyMap, TokenKey};
+use crate::token::state::{Action, Event, Waiting};
+
+mod keep;
+
+use keep::{Cargo, Fetch, Keep};
+
+/// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
+/// the clocks are looked at this often even when nothing is due, busy or not.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Timers that fall due within this of each other are served together.
+const STRIDE: u64 = 10;
+
+/// A key without token that nobody asked for in this long is forgotten.
+const FORGET: Duration = Duration::from_secs(3600);
+
+/// How much the keeper spends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Keys; beyond, the one that was used least recently is forgotten.
+    pub keys: usize,
+    /// Requests that wait for one key; beyond, they are sent away for a second.
+    pub waiters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { keys: 10_000, waiters: 10_000 }
+    }
+}
+
+/// The owner of all tokens. Made anywhere, [run](Keeper::run) on the control thread.
+pub struct Keeper {
+    clock: Clock,
+    dice: fn() -> u8,
+    limits: Limits,
+    observer: Box<dyn Observer>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    keys: KeyMap<Keep>,
+    fetches: JoinSet<Result<Fetched, Failure>>,
+    flights: HashMap<Id, Flight>,
+    /// The boot-clock millisecond at which the timers want to be looked at.
+    due: u64,
+    /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
+    floor: u64,
+    /// Reused from step to step.
+    actions: Vec<Action>,
+}
+
+/// A fetch under way, seen from its task.
+struct Flight {
+    key: TokenKey,
+    number: u64,
+}
+
+impl Keeper {
+    /// A keeper, and the way to talk to it. Nothing happens until it is [run](Keeper::run).
+    pub fn new(clock: Clock, limits: Limits, observer: Box<dyn Observer>) -> (Leases, Self) {
+        let (leases, inbox) = Leases::open();
+        let keeper = Self {
+            clock,
+            dice: rand::random,
+            limits,
+            observer,
+            inbox,
+            keys: KeyMap::default(),
+            fetches: JoinSet::new(),
+            flights: HashMap::new(),
+            due: 0,
+            floor: 0,
+            actions: Vec::new(),
+        };
+        (leases, keeper)
+    }
+
+    /// A keeper with the system's clock, run as a local task.
+    ///
+    /// # Panics
+    ///
+    /// Outside a [`tokio::task::LocalSet`].
+    pub fn start(limits: Limits, observer: Box<dyn Observer>) -> Leases {
+        let (leases, keeper) = Self::new(Clock::System, limits, observer);
+        tokio::task::spawn_local(keeper.run());
+        leases
+    }
+
+    /// Serves until told to shut down or until nobody can talk to it any more. Fetches are local tasks, so this must
+    /// be awaited inside a [`tokio::task::LocalSet`]. Fetches under way end with it.
+    pub async fn run(mut self) {
+        loop {
+            let now = self.clock.now();
+            if now.boot >= self.due {
+                self.tick(now);
+            }
+            let pause = self.pause(now);
+            tokio::select! {
+                biased;
+                Some(landed) = self.fetches.join_next_with_id() => self.land(landed),
+                message = self.inbox.recv() => match message {
+                    Some(message) => if self.receive(message).is_break() { return },
+                    None => return,
+                },
+                () = sleep(pause) => self.look(),
+            }
+        }
+    }
+
+    /// How long the timer may sleep; for ever while a hand moves the clock.
+    fn pause(&self, now: Now) -> Option<Duration> {
+        match self.clock {
+            Clock::System => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
+            Clock::Hand(_) => None,
+        }
+    }
+
+    /// The timer rang: whatever it rang for, look at everything, since the wall clock may have been set.
+    fn look(&mut self) {
+        let now = self.clock.now();
+        self.tick(now);
+    }
+
+    /// Tells the time to every key that it concerns. A walk over all keys, a few nanoseconds each, at most a hundred
+    /// times a second: cheaper to be sure of than a heap with entries that have changed their minds.
+    fn tick(&mut self, now: Now) {
+        let ready: Vec<TokenKey> = self
+            .keys
+            .iter()
+            .filter(|(_, keep)| keep.slot.wait(now).is_some_and(|wait| wait.is_zero()))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in ready {
+            let used = self.keys.get(&key).is_some_and(Keep::used);
+            self.advance(key, Event::Tick { used }, None);
+        }
+        self.forget_idle(now);
+        let next = self.keys.values().filter_map(|keep| keep.slot.wait(now)).min().unwrap_or(LOOK);
+        self.due = now.boot.saturating_add(millis(next.min(LOOK)).max(STRIDE));
+    }
+
+    fn receive(&mut self, message: Message) -> ControlFlow<()> {
+        match message {
+            Message::Forgive => {
+                let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
+                for key in keys {
+                    self.advance(key, Event::Forgiven, None);
+                }
+            }
+            // Whoever asked may have hung up.
+            Message::Ledger { answer } => drop(answer.send(self.ledger())),
+            Message::Need { spec, answer } => self.queue(spec, answer, Event::Needed),
+            Message::Purge { key, answer } => drop(answer.send(self.advance(key, Event::Purged, None))),
+            Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
+            Message::Refused { spec, generation, answer } => self.queue(spec, answer, Event::Refused { generation }),
+            Message::RefusedAtBirth { key, generation } => {
+                self.advance(key, Event::RefusedAtBirth { generation }, None);
+            }
+            Message::Shutdown => return ControlFlow::Break(()),
+            Message::Suspect { key, generation } => {
+                self.advance(key, Event::Suspected { generation }, None);
+            }
+            Message::Tick { answer } => {
+                self.look();
+                let _hung_up = answer.send(());
+            }
+            Message::Withdrawn { key, generation } => {
+                self.advance(key, Event::Withdrawn { generation }, None);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Somebody waits: queue him, and let the event decide how long.
+    fn queue(&mut self, spec: Arc<TokenSpec>, answer: Answer, event: Event) {
+        let (key, now) = (spec.key, self.clock.now());
+        if !self.keys.contains_key(&key) && self.keys.len() >= self.limits.keys && !self.evict() {
+            return drop(answer.send(Err(crowded("every token that may be held is being fetched"))));
+        }
+        let keep = match self.keys.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Keep::new(Arc::clone(&spec), self.floor)),
+        };
+        // The latest spec fetches: after a reload it may know a newer certificate than the first one did.
+        keep.spec = spec;
+        keep.shelf.stamp(now);
+        if keep.waiters.len() >= self.limits.waiters {
+            keep.waiters.retain(|waiter| !waiter.is_closed());
+        }
+        if keep.waiters.len() >= self.limits.waiters {
+            return drop(answer.send(Err(crowded("too many requests wait for this token"))));
+        }
+        keep.waiters.push(answer);
+        self.advance(key, event, None);
+    }
+
+    /// A fetch has ended, one way or another.
+    fn land(&mut self, landed: Result<(Id, Result<Fetched, Failure>), JoinError>) {
+        let (id, result) = match landed {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Failure::new(Class::Transient, "the fetch ended by a bug of ours"))),
+        };
+        // An abandoned flight has been struck off already.
+        let Some(Flight { key, number }) = self.flights.remove(&id) else { return };
+        match result {
+            Ok(Fetched { sent, life, headers, fingerprint }) => {
+                self.advance(key, Event::Fetched { flight: number, sent, life }, Some((headers, fingerprint)))
+            }
+            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, None),
+        };
+    }
+
+    /// One step of one key, and all that follows from it. Says whether the key is known.
+    fn advance(&mut self, key: TokenKey, event: Event, mut cargo: Cargo) -> bool {
+        let now = self.clock.now();
+        let Some(keep) = self.keys.get_mut(&key) else { return false };
+        let policy = keep.policy();
+        // Only a fetch that ends brings cargo: then waiters get a token that was fetched for them.
+        let fresh = cargo.is_some();
+        let mut actions = std::mem::take(&mut self.actions);
+        keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.dice)(), &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Abandon { flight: _ } => {
+                    if let Some(task) = keep.abandon() {
+                        self.flights.remove(&task);
+                    }
+                }
+                Action::Deny(denial) => keep.deny(&denial),
+                Action::Fetch { flight } => {
+                    let spec = Arc::clone(&keep.spec);
+                    let task = self.fetches.spawn_local(async move { spec.order.fetch().await });
+                    self.flights.insert(task.id(), Flight { key, number: flight });
+                    keep.fetch = Some(Fetch { task, started: now });
+                }
+                Action::Publish { generation, issued, expires } => {
+                    keep.publish(key, now, generation, (issued, expires), cargo.take());
+                    keep.settle(&*self.observer, Ok(()), now);
+                }
+                Action::Report(report) => {
+                    keep.report(key, &report);
+                    if report.flight.is_some() {
+                        keep.settle(&*self.observer, Err(report.class), now);
+                    }
+                }
+                Action::Serve => keep.serve(now, fresh),
+                Action::Withdraw { generation } => {
+                    keep.shelf.put(None);
+                    tracing::info!(provider = %keep.spec.provider, %key, generation, "token withdrawn");
+                }
+            }
+        }
+        if keep.slot.flight().is_none() {
+            keep.fetch = None;
+        }
+        let wait = keep.slot.wait(now);
+        self.actions = actions;
+        self.due = self.due.min(wait.map_or(u64::MAX, |wait| now.boot.saturating_add(millis(wait))));
+        true
+    }
+
+    /// Makes room for one more key. Says whether it could: a key that is being fetched or waited for stays.
+    fn evict(&mut self) -> bool {
+        let idle = self.keys.iter().filter(|(_, keep)| keep.idle());
+        let Some(key) = idle.min_by_key(|(_, keep)| keep.shelf.last_used()).map(|(key, _)| *key) else {
+            return false;
+        };
+        self.forget(&key);
+        true
+    }
+
+    fn forget_idle(&mut self, now: Now) {
+        let horizon = (now.boot / 1000).saturating_sub(FORGET.as_secs());
+        let old: Vec<TokenKey> = self
+            .keys
+            .iter()
+            .filter(|(_, keep)| keep.slot.waiting() == Waiting::Empty && keep.idle())
+            .filter(|(_, keep)| keep.shelf.last_used() < horizon)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in old {
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &TokenKey) {
+        if let Some(keep) = self.keys.remove(key) {
+            keep.shelf.retire();
+            self.floor = self.floor.max(keep.slot.generation());
+            tracing::debug!(provider = %keep.spec.provider, %key, "key forgotten");
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        let now = self.clock.now();
+        let mut lines: Vec<LedgerLine> = self.keys.iter().map(|(key, keep)| keep.line(*key, now)).collect();
+        lines.sort_by(|a, b| (&a.provider, a.key).cmp(&(&b.provider, b.key)));
+        Ledger { lines }
+    }
+}
+
+fn crowded(inside: &str) -> Unavailable {
+    Unavailable { class: Class::Transient, retry_after: Duration::from_secs(1), inside: inside.into() }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

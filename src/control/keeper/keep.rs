@@ -1,0 +1,160 @@
+//! One key: its machine, and what the machine must not hold.
+
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, Id};
+
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Deadline, Now, millis};
+use crate::control::leases::Answer;
+use crate::control::{
+    Issued, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally, TokenSpec, Unavailable,
+};
+use crate::token::failure::Class;
+use crate::token::grant::CredentialHeaders;
+use crate::token::key::TokenKey;
+use crate::token::lease::Lease;
+use crate::token::policy::Policy;
+use crate::token::state::{Denial, Report, Slot};
+
+/// One key: its machine, and what the machine must not hold.
+pub(super) struct Keep {
+    pub(super) slot: Slot,
+    pub(super) spec: Arc<TokenSpec>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) waiters: Vec<Answer>,
+    pub(super) fetch: Option<Fetch>,
+    /// Boot-clock second of the last publication.
+    published: u64,
+    tally: Tally,
+}
+
+/// A fetch under way, seen from its key.
+pub(super) struct Fetch {
+    pub(super) task: AbortHandle,
+    pub(super) started: Now,
+}
+
+/// The secret part of a fetched token, on its way from a fetch to a lease.
+pub(super) type Cargo = Option<(CredentialHeaders, Fingerprint)>;
+
+impl Keep {
+    pub(super) fn new(spec: Arc<TokenSpec>, floor: u64) -> Self {
+        Self {
+            slot: Slot::starting_after(floor),
+            spec,
+            shelf: Arc::default(),
+            waiters: Vec::new(),
+            fetch: None,
+            published: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Stops the fetch under way; says which task that was.
+    pub(super) fn abandon(&self) -> Option<Id> {
+        self.fetch.as_ref().map(|fetch| {
+            fetch.task.abort();
+            fetch.task.id()
+        })
+    }
+
+    /// Whether anybody took the current generation.
+    pub(super) fn used(&self) -> bool {
+        self.shelf.last_used() >= self.published
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        key: TokenKey,
+        now: Now,
+        generation: u64,
+        (issued, expires): (Now, Deadline),
+        cargo: Cargo,
+    ) {
+        // `Publish` answers `Fetched` alone, and that always comes with its cargo.
+        let Some((headers, fingerprint)) = cargo else { return };
+        self.published = now.boot / 1000;
+        self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
+        let life = expires.remaining(issued).as_secs();
+        tracing::info!(
+            provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
+        );
+    }
+
+    /// A fetch ended: count it and tell the observer.
+    pub(super) fn settle(&mut self, observer: &dyn Observer, outcome: Result<(), Class>, now: Now) {
+        if let Some(fetch) = self.fetch.take() {
+            self.tally.count(outcome);
+            observer.fetched(&self.spec.provider, outcome, now.since(fetch.started));
+        }
+    }
+
+    pub(super) fn serve(&mut self, now: Now, fresh: bool) {
+        let lease = self.shelf.load();
+        // `Serve` follows a publication that nothing has withdrawn.
+        let Some(lease) = lease.as_ref() else { return };
+        if !self.waiters.is_empty() {
+            self.shelf.stamp(now);
+        }
+        for waiter in self.waiters.drain(..) {
+            drop(waiter.send(Ok(Issued { lease: Arc::clone(lease), shelf: Arc::clone(&self.shelf), fresh })));
+        }
+    }
+
+    pub(super) fn deny(&mut self, denial: &Denial) {
+        for waiter in self.waiters.drain(..) {
+            drop(waiter.send(Err(Unavailable {
+                class: denial.class,
+                retry_after: denial.retry_after,
+                inside: Arc::clone(&denial.inside),
+            })));
+        }
+    }
+
+    pub(super) fn report(&self, key: TokenKey, report: &Report) {
+        let (provider, class, rest) = (&self.spec.provider, report.class.as_str(), report.rest.as_secs());
+        let inside = &report.inside;
+        match report.class {
+            Class::Closed => tracing::info!(%provider, %key, class, rest, %inside, "no token: provider closed"),
+            Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
+            Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
+        }
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy { refresh_before: self.spec.refresh_before, fetch_timeout: self.spec.fetch_timeout }
+    }
+
+    /// Whether nobody would notice if it were forgotten, but for the time of a fetch.
+    pub(super) fn idle(&self) -> bool {
+        self.waiters.is_empty() && self.slot.flight().is_none()
+    }
+
+    pub(super) fn line(&self, key: TokenKey, now: Now) -> LedgerLine {
+        LedgerLine {
+            key,
+            provider: Arc::clone(&self.spec.provider),
+            phase: self.slot.waiting(),
+            token: self.shelf.load().as_ref().filter(|lease| lease.valid(now)).map(|lease| LedgerToken {
+                generation: lease.generation,
+                fingerprint: lease.fingerprint,
+                issued: lease.issued.wall,
+                expires: lease.expires.wall(),
+                renews: self.slot.renews().map(Deadline::wall),
+            }),
+            rest: self.slot.rest(now).map(|denial| LedgerRest {
+                class: denial.class,
+                until: now.wall.saturating_add(millis(denial.retry_after)),
+            }),
+            last_failure: self.slot.trouble().map(|trouble| LedgerFailure {
+                class: trouble.class,
+                inside: Arc::clone(&trouble.inside),
+                at: trouble.at.wall,
+            }),
+            failures: self.slot.failures(),
+            waiters: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
+            fetches: self.tally,
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! The keeper with a bank on a string and a clock in the hand: nothing here waits for real time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio::task::{LocalSet, spawn_local, yield_now};
+
+use super::*;
+use crate::base::secret::Fingerprint;
+use crate::base::time::Hand;
+use crate::control::{Issued, LedgerFailure, LedgerRest, LedgerToken, Order, Tally};
+use crate::token::key::KeyBuilder;
+
+const LIFE: Duration = Duration::from_secs(1800);
+
+/// How the bank takes the next call. Without a script it gives a token at once.
+enum Call {
+    Fail(Failure),
+    Gate(Arc<Notify>),
+    Hang,
+    Panic,
+}
+
+#[derive(Default)]
+struct Bank {
+    hand: Arc<Hand>,
+    calls: AtomicUsize,
+    /// Calls whose future is alive: an abandoned one must be dropped.
+    alive: Arc<()>,
+    script: Mutex<VecDeque<Call>>,
+}
+
+impl Bank {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
+    }
+
+    fn next(&self, call: Call) {
+        self.script.lock().expect("one thread").push_back(call);
+    }
+}
+
+struct Teller {
+    bank: Arc<Bank>,
+    account: &'static str,
+}
+
+impl Order for Teller {
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let call = self.bank.script.lock().expect("one thread").pop_front();
+        let number = self.bank.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let (bank, account, alive) = (Arc::clone(&self.bank), self.account, Arc::clone(&self.bank.alive));
+        Box::pin(async move {
+            let _alive = alive;
+            match call {
+                Some(Call::Fail(failure)) => return Err(failure),
+                Some(Call::Gate(gate)) => gate.notified().await,
+                Some(Call::Hang) => std::future::pending().await,
+                Some(Call::Panic) => panic!("a bug of ours"),
+                None => {}
+            }
+            let mut value = http::HeaderValue::from_str(&format!("Bearer {account}-{number}")).expect("ASCII");
+            value.set_sensitive(true);
+            Ok(Fetched {
+                sent: bank.hand.now(),
+                life: LIFE,
+                headers: Box::new([(http::header::AUTHORIZATION, value)]),
+                fingerprint: Fingerprint::of(account.as_bytes()),
+            })
+        })
+    }
+}
+
+/// What an observer is told of one fetch.
+type Note = (String, Result<(), Class>, Duration);
+
+/// Writes down what an observer is told.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<Note>>>);
+
+impl Observer for Notes {
+    fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
+        self.0.lock().expect("one thread").push((provider.to_owned(), outcome, took));
+    }
+}
+
+struct Office {
+    bank: Arc<Bank>,
+    hand: Arc<Hand>,
+    leases: Leases,
+    notes: Notes,
+}
+
+impl Office {
+    fn spec(&self, account: &'static str) -> Arc<TokenSpec> {
+        let mut key = KeyBuilder::new("bank");
+        key.field("account", account.as_bytes());
+        Arc::new(TokenSpec {
+            key: key.finish(),
+            provider: "bank".into(),
+            refresh_before: Duration::from_secs(60),
+            fetch_timeout: Duration::from_secs(10),
+            order: Box::new(Teller { bank: Arc::clone(&self.bank), account }),
+        })
+    }
+
+    async fn need(&self, account: &'static str) -> Result<Issued, Unavailable> {
+        self.leases.need(self.spec(account)).await
+    }
+
+    async fn line(&self, account: &'static str) -> LedgerLine {
+        self.leases.ledger().await.line(&self.spec(account).key).expect("a known key").clone()
+    }
+
+    /// Moves the clock and lets everything that follows from it happen.
+    async fn pass(&self, seconds: u64) {
+        self.hand.advance(Duration::from_secs(seconds));
+        self.leases.tick().await;
+        settle().await;
+        self.leases.tick().await;
+    }
+
+    /// A lease of the account, live until its renewal is due, and then renewing as the script says.
+    async fn due(&self, account: &'static str) -> Issued {
+        let issued = self.need(account).await.expect("a token");
+        self.pass(1740).await;
+        issued
+    }
+}
+
+/// Lets every task run until it waits for something.
+async fn settle() {
+    for _ in 0..50 {
+        yield_now().await;
+    }
+}
+
+fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Office) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+    let notes = Notes::default();
+    let (leases, mut keeper) = Keeper::new(Clock::Hand(Arc::clone(&hand)), limits, Box::new(notes.clone()));
+    keeper.dice = || 0;
+    let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
+    LocalSet::new().block_on(&runtime, async {
+        spawn_local(keeper.run());
+        // A watchdog, so that a lost answer fails a test instead of hanging it.
+        let test = tokio::time::timeout(Duration::from_secs(60), test(Office { bank, hand, leases, notes }));
+        test.await.expect("everybody is answered");
+    });
+}
+
+fn header(issued: &Issued) -> &str {
+    issued.lease.headers.first().expect("a header").1.to_str().expect("ASCII")
+}
+
+fn failure(class: Class) -> Call {
+    Call::Fail(Failure::new(class, "because"))
+}
+
+#[test]
+fn a_keeper_may_be_made_on_one_thread_and_run_on_another() {
+    fn assert_send<T: Send>(_: &T) {}
+    let (leases, keeper) = Keeper::new(Clock::System, Limits::default(), Box::new(()));
+    assert_send(&keeper);
+    assert_send(&leases);
+}
+
+#[test]
+fn it_works_by_the_clock_of_the_machine_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        let hand = Hand::at(Clock::System.now());
+        let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
+        let leases = Keeper::start(Limits::default(), Box::new(()));
+        let office = Office { bank, hand, leases, notes: Notes::default() };
+        let issued = office.need("a").await.expect("a token");
+        assert!(issued.shelf.take(Clock::System.now()).is_some());
+        assert_eq!(office.line("a").await.phase, Waiting::Live);
+    });
+}
+
+/// T26
+#[test]
+fn a_thousand_concurrent_needs_cause_exactly_one_fetch() {
+    run(Limits::default(), |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = office.spec("a");
+        let waiting: Vec<_> = (0..1000)
+            .map(|_| {
+                let (leases, spec) = (office.leases.clone(), Arc::clone(&spec));
+                spawn_local(async move { leases.need(spec).await.expect("a token").lease.generation })
+            })
+            .collect();
+        settle().await;
+        assert_eq!(office.line("a").await.waiters, 1000);
+        gate.notify_one();
+        for task in waiting {
+            assert_eq!(task.await.expect("answered"), 1);
+        }
+        assert_eq!(office.bank.calls(), 1);
+    });
+}
+
+/// T26
+#[test]
+fn a_thousand_concurrent_refusals_of_one_generation_cause_exactly_one_fetch() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = office.spec("a");
+        let refuse = || {
+            let (leases, spec) = (office.leases.clone(), Arc::clone(&spec));
+            spawn_local(async move { leases.refused(spec, 1).await.expect("a newer token").lease.generation })
+        };
+        let mut waiting: Vec<_> = (0..500).map(|_| refuse()).collect();
+        settle().await;
+        assert!(first.shelf.take(office.hand.now()).is_none(), "withdrawn at once");
+        gate.notify_one();
+        settle().await;
+        waiting.extend((0..500).map(|_| refuse()));
+        for task in waiting {
+            assert_eq!(task.await.expect("answered"), 2);
+        }
+        assert_eq!(office.bank.calls(), 2);
+        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2), "same shelf");
+    });
+}
+
+/// T30
+#[test]
+fn a_caller_who_hangs_up_cancels_nobodys_wait() {
+    run(Limits::default(), |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let leader = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let follower = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        leader.abort();
+        settle().await;
+        gate.notify_one();
+        assert_eq!(follower.await.expect("not cancelled").expect("a token").lease.generation, 1);
+        assert_eq!(office.bank.calls(), 1);
+    });
+}
+
+#[test]
+fn a_fetch_that_everybody_left_still_completes() {
+    run(Limits::default(), |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let leader = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        leader.abort();
+        gate.notify_one();
+        settle().await;
+        assert_eq!(office.line("a").await.phase, Waiting::Live);
+        office.need("a").await.expect("the token of the one who left");
+        assert_eq!(office.bank.calls(), 1);
+    });
+}
+
+/// T28
+#[test]
+fn a_hung_fetch_ends_by_its_deadline() {
+    run(Limits::default(), |office| async move {
+        office.bank.next(Call::Hang);
+        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let waiting = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        office.pass(9).await;
+        assert!(!waiting.is_finished());
+        office.pass(1).await;
+        let error = waiting.await.expect("answered").expect_err("no token");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
+        assert_eq!(office.bank.alive(), 0, "the hung task is gone");
+        office.pass(1).await;
+        office.need("a").await.expect("and the key works again");
+        let told = office.notes.0.lock().expect("one thread").clone();
+        assert_eq!(
+            told,
+            [
+                ("bank".to_owned(), Err(Class::Transient), Duration::from_secs(10)),
+                ("bank".to_owned(), Ok(()), Duration::ZERO)
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_fetch_that_panics_has_failed() {
+    run(Limits::default(), |office| async move {
+        office.bank.next(Call::Panic);
+        let error = office.need("a").await.expect_err("no token");
+        assert_eq!(error.class, Class::Transient);
+        office.pass(1).await;
+        office.need("a").await.expect("and the key works again");
+    });
+}
+
+/// T27
+#[test]
+fn a_failed_renewal_keeps_the_old_token_until_it_expires() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        for _ in 0..60 {
+            office.bank.next(failure(Class::Transient));
+        }
+        office.pass(1740).await;
+        let line = office.line("a").await;
+        assert_eq!((line.phase, line.failures), (Waiting::Holding, 1));
+        for _ in 0..59 {
+            office.pass(1).await;
+            assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(1));
+        }
+        let probes = office.bank.calls();
+        assert!(probes <= 8, "few probes: {probes}");
+        office.pass(1).await;
+        assert!(first.shelf.take(office.hand.now()).is_none(), "expired");
+        let error = office.need("a").await.expect_err("nothing to give");
+        assert_eq!(error.class, Class::Transient);
+    });
+}
+
+#[test]
+fn a_used_token_is_renewed_in_the_background_and_an_unused_one_is_not() {
+    run(Limits::default(), |office| async move {
+        let first = office.due("a").await;
+        assert_eq!(office.bank.calls(), 2, "the need that fetched it was a use");
+        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2));
+        office.pass(1740).await;
+        assert_eq!(office.bank.calls(), 3, "that take was a use");
+        for _ in 0..1800 {
+            office.pass(10).await;
+        }
+        assert_eq!(office.bank.calls(), 3, "nobody used the third");
+        assert!(first.shelf.retired(), "and after hours the key is forgotten");
+        let again = office.need("a").await.expect("a token");
+        assert_eq!(again.lease.generation, 4, "generations go on where they stopped");
+    });
+}
+
+#[test]
+fn rests_are_answered_at_once_with_the_time_left() {
+    for (class, pause) in [(Class::Fatal, 300), (Class::Closed, 300), (Class::RateLimited, 30), (Class::Transient, 1)] {
+        run(Limits::default(), |office| async move {
+            office.bank.next(failure(class));
+            let error = office.need("a").await.expect_err("no token");
+            assert_eq!((error.class, error.retry_after), (class, Duration::from_secs(pause)));
+            assert_eq!(&*error.inside, "because");
+            if pause > 1 {
+                office.pass(pause - 1).await;
+                let error = office.need("a").await.expect_err("resting");
+                assert_eq!((error.class, error.retry_after), (class, Duration::from_secs(1)));
+            }
+            assert_eq!(office.bank.calls(), 1);
+            office.pass(1).await;
+            office.need("a").await.expect("a token");
+        });
+    }
+}
+
+#[test]
+fn a_token_refused_at_birth_rests() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        office.leases.refused_at_birth(office.spec("a"), 1);
+        let error = office.need("a").await.expect_err("resting");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
+        assert!(first.shelf.take(office.hand.now()).is_none());
+        assert_eq!(office.bank.calls(), 1);
+    });
+}
+
+#[test]
+fn news_that_nobody_waits_out_renews_in_the_background() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        office.leases.suspect(office.spec("a"), 1);
+        settle().await;
+        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2));
+        office.pass(5).await;
+        office.leases.withdrawn(office.spec("a"), 2);
+        settle().await;
+        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(3));
+        office.leases.withdrawn(office.spec("b"), 1);
+        settle().await;
+        assert_eq!(office.leases.ledger().await.lines.len(), 1, "news of an unknown key makes no key");
+    });
+}
+
+#[test]
+fn two_keys_never_mix() {
+    run(Limits::default(), |office| async move {
+        let (gate_a, gate_b) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        office.bank.next(Call::Gate(Arc::clone(&gate_a)));
+        office.bank.next(Call::Gate(Arc::clone(&gate_b)));
+        let answers = RefCell::new(Vec::new());
+        let ask = async |account| {
+            let issued = office.need(account).await.expect("a token");
+            answers.borrow_mut().push((account, header(&issued).to_owned(), issued.lease.key));
+        };
+        let open = async {
+            settle().await;
+            gate_b.notify_one();
+            settle().await;
+            office.leases.refused_at_birth(office.spec("b"), 1);
+            settle().await;
+            gate_a.notify_one();
+        };
+        tokio::join!(ask("a"), ask("b"), open);
+        let (key_a, key_b) = (office.spec("a").key, office.spec("b").key);
+        assert_eq!(
+            answers.into_inner(),
+            [("b", "Bearer b-2".to_owned(), key_b), ("a", "Bearer a-1".to_owned(), key_a)]
+        );
+        assert_eq!(office.line("a").await.phase, Waiting::Live);
+        assert_eq!(office.line("b").await.phase, Waiting::Resting);
+    });
+}
+
+#[test]
+fn the_least_recently_used_key_makes_room_and_its_shelf_is_retired() {
+    run(Limits { keys: 2, ..Limits::default() }, |office| async move {
+        let a = office.need("a").await.expect("a token");
+        office.pass(2).await;
+        let b = office.need("b").await.expect("a token");
+        office.pass(2).await;
+        assert!(a.shelf.take(office.hand.now()).is_some(), "used on the shelf alone");
+        let c = office.need("c").await.expect("a token");
+        assert!(b.shelf.retired() && b.shelf.take(office.hand.now()).is_none());
+        assert!(!a.shelf.retired() && !c.shelf.retired());
+        assert_eq!(office.leases.ledger().await.lines.len(), 2);
+        office.leases.refused_at_birth(office.spec("b"), 1);
+        office.pass(2).await;
+        let b = office.need("b").await.expect("a token");
+        assert!(b.lease.generation > 1, "not the number of its former life");
+    });
+}
+
+#[test]
+fn a_rest_that_people_run_into_is_not_forgotten() {
+    run(Limits { keys: 2, ..Limits::default() }, |office| async move {
+        office.bank.next(failure(Class::Fatal));
+        office.need("a").await.expect_err("no token");
+        office.pass(2).await;
+        office.need("b").await.expect("a token");
+        office.pass(2).await;
+        office.need("a").await.expect_err("resting");
+        office.need("c").await.expect("a token");
+        office.need("a").await.expect_err("still resting");
+        assert_eq!(office.bank.calls(), 3);
+    });
+}
+
+#[test]
+fn a_key_that_is_waited_for_is_never_evicted() {
+    run(Limits { keys: 1, ..Limits::default() }, |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let waiting = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        let error = office.need("b").await.expect_err("no room");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
+        gate.notify_one();
+        waiting.await.expect("answered").expect("a token");
+        office.need("b").await.expect("room now");
+    });
+}
+
+#[test]
+fn waiters_are_bounded_and_those_who_hung_up_do_not_count() {
+    run(Limits { waiters: 2, ..Limits::default() }, |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let ask = || {
+            let (leases, spec) = (office.leases.clone(), office.spec("a"));
+            spawn_local(async move { leases.need(spec).await })
+        };
+        let (first, second) = (ask(), ask());
+        settle().await;
+        let error = office.need("a").await.expect_err("one too many");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
+        second.abort();
+        settle().await;
+        let third = ask();
+        settle().await;
+        gate.notify_one();
+        first.await.expect("answered").expect("a token");
+        third.await.expect("answered").expect("a token");
+    });
+}
+
+#[test]
+fn the_operator_refreshes_purges_and_forgives() {
+    run(Limits::default(), |office| async move {
+        let key = office.spec("a").key;
+        assert!(!office.leases.refresh(key).await && !office.leases.purge(key).await, "unknown");
+        office.bank.next(failure(Class::Fatal));
+        office.need("a").await.expect_err("no token");
+        assert!(office.leases.refresh(key).await);
+        settle().await;
+        let issued = office.need("a").await.expect("a token");
+        assert!(office.leases.purge(key).await);
+        assert!(issued.shelf.take(office.hand.now()).is_none());
+        office.bank.next(failure(Class::Fatal));
+        office.need("a").await.expect_err("no token");
+        office.leases.forgive();
+        office.need("a").await.expect("a token");
+        assert_eq!(office.bank.calls(), 4);
+    });
+}
+
+#[test]
+fn a_purge_during_a_renewal_drops_the_fetch() {
+    run(Limits::default(), |office| async move {
+        office.need("a").await.expect("a token");
+        office.bank.next(Call::Hang);
+        assert!(office.leases.refresh(office.spec("a").key).await);
+        settle().await;
+        assert_eq!((office.line("a").await.phase, office.bank.alive()), (Waiting::Renewing, 1));
+        assert!(office.leases.purge(office.spec("a").key).await);
+        settle().await;
+        assert_eq!((office.line("a").await.phase, office.bank.alive()), (Waiting::Empty, 0));
+        assert_eq!(office.need("a").await.expect("a token").lease.generation, 2);
+    });
+}
+
+#[test]
+fn the_ledger_tells_ages_and_reasons_and_no_secret() {
+    run(Limits::default(), |office| async move {
+        let issued = office.need("a").await.expect("a token");
+        let line = office.line("a").await;
+        let wall = 1_700_000_000_000;
+        let token = LedgerToken {
+            generation: 1,
+            fingerprint: Fingerprint::of(b"a"),
+            issued: wall,
+            expires: wall + 1_800_000,
+            renews: Some(wall + 1_740_000),
+        };
+        assert_eq!((line.phase, line.token, line.rest.clone()), (Waiting::Live, Some(token), None));
+        office.bank.next(failure(Class::Closed));
+        office.pass(1740).await;
+        let line = office.line("a").await;
+        let at = wall + 1_740_000;
+        assert_eq!(line.phase.as_str(), "holding");
+        assert_eq!(line.rest, Some(LedgerRest { class: Class::Closed, until: at + 300_000 }));
+        assert_eq!(line.last_failure, Some(LedgerFailure { class: Class::Closed, inside: "because".into(), at }));
+        assert_eq!((line.failures, line.fetches), (0, Tally { ok: 1, closed: 1, ..Tally::default() }));
+        let ledger = office.leases.ledger().await;
+        assert_eq!(ledger.key(&issued.lease.key.to_string()), Some(issued.lease.key));
+        let shown = format!("{ledger:?} {issued:?}");
+        assert!(!shown.contains("Bearer") && !shown.contains("a-1"), "{shown}");
+    });
+}
+
+#[test]
+fn who_asks_a_keeper_that_has_stopped_is_told_so() {
+    run(Limits::default(), |office| async move {
+        let issued = office.need("a").await.expect("a token");
+        office.bank.next(Call::Hang);
+        let (leases, spec) = (office.leases.clone(), office.spec("b"));
+        let waiting = spawn_local(async move { leases.need(spec).await });
+        settle().await;
+        office.leases.shutdown();
+        let error = waiting.await.expect("answered").expect_err("no token");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
+        assert_eq!(office.need("b").await.expect_err("gone"), error);
+        settle().await;
+        assert_eq!(office.bank.alive(), 0);
+        assert!(issued.shelf.take(office.hand.now()).is_some(), "what lies on the shelves may drain");
+        assert_eq!(office.leases.ledger().await, Ledger::default());
+    });
+}
+
+#[test]
+fn timers_are_served_under_a_steady_stream_of_messages() {
+    run(Limits::default(), |office| async move {
+        office.need("a").await.expect("a token");
+        office.hand.set_wall(1_700_000_000_000 + 1_750_000);
+        office.hand.advance(LOOK);
+        for _ in 0..100 {
+            office.leases.ledger().await;
+        }
+        assert_eq!(office.bank.calls(), 2, "renewed by the wall clock, without being told to look");
+    });
+}
+
+/// T29
+#[test]
+fn a_jump_of_the_wall_clock_costs_one_fetch() {
+    run(Limits::default(), |office| async move {
+        let issued = office.need("a").await.expect("a token");
+        office.hand.set_wall(1_700_000_000_000 + 86_400_000);
+        assert!(issued.shelf.take(office.hand.now()).is_none(), "expired by the wall clock, before any tick");
+        for _ in 0..100 {
+            office.need("a").await.expect("a token");
+        }
+        office.hand.set_wall(1_700_000_000_000);
+        for _ in 0..100 {
+            office.pass(1).await;
+            office.need("a").await.expect("a token");
+        }
+        assert_eq!(office.bank.calls(), 2);
+    });
+}

@@ -1,0 +1,133 @@
+//! The workers' end of the keeper: what they may say to it, and what it answers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Issued, Ledger, TokenSpec, Unavailable};
+use crate::token::failure::Class;
+use crate::token::key::TokenKey;
+
+/// Where the answer to a request for a token goes. Whoever hangs up just drops the other end.
+pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
+
+/// What the keeper is told.
+pub(super) enum Message {
+    Forgive,
+    Ledger { answer: oneshot::Sender<Ledger> },
+    Need { spec: Arc<TokenSpec>, answer: Answer },
+    Purge { key: TokenKey, answer: oneshot::Sender<bool> },
+    Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
+    Refused { spec: Arc<TokenSpec>, generation: u64, answer: Answer },
+    RefusedAtBirth { key: TokenKey, generation: u64 },
+    Shutdown,
+    Suspect { key: TokenKey, generation: u64 },
+    Tick { answer: oneshot::Sender<()> },
+    Withdrawn { key: TokenKey, generation: u64 },
+}
+
+/// The workers' end of the keeper. Cheap to clone.
+///
+/// The queue behind it has no bound of its own. A request that finds its shelf empty sends one message and waits for
+/// the answer, a refusal sends one more: the queue is as long as there are requests under way, which the listeners
+/// bound, and waiters per key are bounded by the keeper. A bounded queue would make the synchronous calls here drop
+/// news or wait.
+///
+/// Hanging up at any point cancels nothing for anybody else: the fetch belongs to the keeper.
+#[derive(Clone)]
+pub struct Leases(mpsc::UnboundedSender<Message>);
+
+impl Leases {
+    pub(super) fn open() -> (Self, mpsc::UnboundedReceiver<Message>) {
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        (Self(outbox), inbox)
+    }
+
+    /// A lease: at once where there is a valid one, else when the fetch that this may start has ended. During a rest
+    /// the answer is the reason and the time left, at once.
+    pub async fn need(&self, spec: Arc<TokenSpec>) -> Result<Issued, Unavailable> {
+        self.ask(|answer| Message::Need { spec, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none.
+    pub async fn refused(&self, spec: Arc<TokenSpec>, generation: u64) -> Result<Issued, Unavailable> {
+        self.ask(|answer| Message::Refused { spec, generation, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The provider refused this generation although it was fetched for this very request or for its replay: fetching
+    /// again cannot help, so the key rests.
+    pub fn refused_at_birth(&self, spec: Arc<TokenSpec>, generation: u64) {
+        self.tell(Message::RefusedAtBirth { key: spec.key, generation });
+    }
+
+    /// The provider refused this generation, but the request cannot be replayed: renew it for the next one.
+    pub fn withdrawn(&self, spec: Arc<TokenSpec>, generation: u64) {
+        self.tell(Message::Withdrawn { key: spec.key, generation });
+    }
+
+    /// An answer to this generation smelled of a refusal (a 401 that the profile does not know): at most once per
+    /// rest period renew it in the background, and keep serving it meanwhile.
+    pub fn suspect(&self, spec: Arc<TokenSpec>, generation: u64) {
+        self.tell(Message::Suspect { key: spec.key, generation });
+    }
+
+    /// Fetch a new token for this key now, resting or not, in the background; the old one serves meanwhile. Says
+    /// whether the key is known.
+    pub async fn refresh(&self, key: TokenKey) -> bool {
+        self.ask(|answer| Message::Refresh { key, answer }).await.unwrap_or(false)
+    }
+
+    /// Forget the token of this key and its failures. Says whether the key is known.
+    pub async fn purge(&self, key: TokenKey) -> bool {
+        self.ask(|answer| Message::Purge { key, answer }).await.unwrap_or(false)
+    }
+
+    /// The world has changed in a way that may have cured failures (a reload): all rests end.
+    pub fn forgive(&self) {
+        self.tell(Message::Forgive);
+    }
+
+    /// All keys as they are now; empty once the keeper has stopped.
+    pub async fn ledger(&self) -> Ledger {
+        self.ask(|answer| Message::Ledger { answer }).await.unwrap_or_default()
+    }
+
+    /// Look at all timers now; returns when that is done. The keeper does so by itself, except under a clock that is
+    /// moved by hand.
+    pub async fn tick(&self) {
+        self.ask(|answer| Message::Tick { answer }).await.unwrap_or(());
+    }
+
+    /// Stop the keeper. Who waits, and who asks from now on, is told that there is no token; shelves keep what lies
+    /// on them, so that requests may drain.
+    pub fn shutdown(&self) {
+        self.tell(Message::Shutdown);
+    }
+
+    fn tell(&self, message: Message) {
+        // A keeper that has stopped needs no news.
+        let _gone = self.0.send(message);
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (answer, waiting) = oneshot::channel();
+        self.0.send(message(answer)).ok()?;
+        waiting.await.ok()
+    }
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leases")
+    }
+}
+
+fn gone() -> Unavailable {
+    Unavailable {
+        class: Class::Transient,
+        retry_after: Duration::from_secs(1),
+        inside: "the token keeper has stopped".into(),
+    }
+}

@@ -1,0 +1,87 @@
+//! The shared brain, on its own thread: who fetches which token, and when.
+//!
+//! The [`Keeper`] owns every token's state machine and is the only one that moves it. Workers read [`Shelf`]s without
+//! a lock; what they do not find there they ask for through [`Leases`], and what the provider refused they report
+//! there. A worker never calls a token endpoint, and a worker's caller who hangs up never stops one being called.
+//!
+//! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
+//! made. It lives on the control thread, a current-thread runtime; only [`Shelf`] and [`Leases`] leave it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::secret::Fingerprint;
+use crate::base::time::Now;
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::CredentialHeaders;
+use crate::token::key::TokenKey;
+use crate::token::lease::Lease;
+
+mod keeper;
+mod leases;
+mod ledger;
+mod shelf;
+mod wire;
+
+pub use keeper::{Keeper, Limits};
+pub use leases::Leases;
+pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
+pub use shelf::Shelf;
+pub use wire::token_spec;
+
+/// A token that was just fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    /// When the request for it was sent.
+    pub sent: Now,
+    /// Its life, counted from then.
+    pub life: Duration,
+    /// The headers that carry it.
+    pub headers: CredentialHeaders,
+    /// For logs.
+    pub fingerprint: Fingerprint,
+}
+
+/// How to fetch one token: made by whoever knows the provider, run by the keeper in a task of its own.
+pub trait Order: Send + Sync {
+    /// One call of the token endpoint. The keeper bounds its time; it need not.
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
+}
+
+/// A token that somebody wants: its name, and all that is needed to fetch it.
+pub struct TokenSpec {
+    /// Its name.
+    pub key: TokenKey,
+    /// Whose it is, for logs, metrics and the admin API.
+    pub provider: Arc<str>,
+    /// Renew this long before expiry.
+    pub refresh_before: Duration,
+    /// A fetch ends after this long.
+    pub fetch_timeout: Duration,
+    /// How to fetch it.
+    pub order: Box<dyn Order>,
+}
+
+/// A lease, with the shelf to look on next time.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The lease.
+    pub lease: Arc<Lease>,
+    /// Where its successors will lie.
+    pub shelf: Arc<Shelf>,
+    /// Whether its token was fetched while the caller waited: a refusal of it says that fetching cannot help.
+    pub fresh: bool,
+}
+
+/// There is no token, and this is why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unavailable {
+    /// What kind of failure.
+    pub class: Class,
+    /// When it makes sense to ask again.
+    pub retry_after: Duration,
+    /// For our logs.
+    pub inside: Arc<str>,
+}

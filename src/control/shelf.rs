@@ -1,0 +1,119 @@
+//! Where the current lease of one key lies: read by every worker without a lock, written by the keeper alone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use crate::base::time::Now;
+use crate::token::lease::Lease;
+
+/// The place of one key's lease. A worker that was issued a lease keeps its shelf and looks there first next time.
+///
+/// Once the keeper forgets the key the shelf is *retired*: it stays empty for ever, and whoever holds it should ask
+/// the keeper again and take the new one.
+#[derive(Default)]
+pub struct Shelf {
+    lease: ArcSwapOption<Lease>,
+    /// Boot-clock second of the last use. A stamp, not a synchronisation: relaxed, and only written when it changes,
+    /// so that a busy key does not bounce a cache line between workers more than once a second.
+    last_used: AtomicU64,
+    retired: AtomicBool,
+}
+
+impl Shelf {
+    /// The lease that may be sent at `now`: one atomic load, one comparison, one clone. `None`: ask the keeper.
+    #[inline]
+    pub fn take(&self, now: Now) -> Option<Arc<Lease>> {
+        self.read(now, Arc::clone)
+    }
+
+    /// Like [`Shelf::take`], but lends the lease instead of cloning it: no shared counter is touched. Keep `look`
+    /// short; a long one only slows the keeper's next publication down.
+    #[inline]
+    pub fn read<R>(&self, now: Now, look: impl FnOnce(&Arc<Lease>) -> R) -> Option<R> {
+        let guard = self.lease.load();
+        let lease = guard.as_ref()?;
+        if !lease.valid(now) {
+            return None;
+        }
+        self.stamp(now);
+        Some(look(lease))
+    }
+
+    /// What lies here, valid or not, without counting as a use.
+    pub fn load(&self) -> Guard<Option<Arc<Lease>>> {
+        self.lease.load()
+    }
+
+    /// Whether the keeper has forgotten the key; then nothing will ever lie here again.
+    pub fn retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(super) fn stamp(&self, now: Now) {
+        let second = now.boot / 1000;
+        if self.last_used.load(Ordering::Relaxed) != second {
+            self.last_used.store(second, Ordering::Relaxed);
+        }
+    }
+
+    /// Boot-clock second of the last use.
+    pub(super) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn put(&self, lease: Option<Arc<Lease>>) {
+        self.lease.store(lease);
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.lease.store(None);
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf")
+            .field("lease", &*self.lease.load())
+            .field("retired", &self.retired())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::secret::Fingerprint;
+    use crate::base::time::Deadline;
+    use crate::token::key::KeyBuilder;
+
+    #[test]
+    fn a_shelf_gives_only_what_may_be_sent_and_notes_the_use() {
+        let start = Now::at(5_000, 1_000_000);
+        let shelf = Shelf::default();
+        assert!(shelf.take(start).is_none());
+        shelf.put(Some(Arc::new(Lease {
+            key: KeyBuilder::new("bank").finish(),
+            generation: 1,
+            headers: Box::default(),
+            issued: start,
+            expires: Deadline::after(start, Duration::from_secs(10)),
+            fingerprint: Fingerprint::of(b"token"),
+        })));
+        let later = start.plus(Duration::from_secs(3));
+        assert_eq!(shelf.take(later).map(|lease| lease.generation), Some(1));
+        assert_eq!(shelf.last_used(), 8);
+        let dead = start.plus(Duration::from_secs(10));
+        assert!(shelf.take(dead).is_none());
+        assert!(shelf.take(Now::at(0, dead.wall)).is_none(), "either clock kills it");
+        assert_eq!(shelf.last_used(), 8, "a miss is no use");
+        shelf.retire();
+        assert!(shelf.retired() && shelf.take(start).is_none());
+    }
+}

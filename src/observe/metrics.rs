@@ -1,0 +1,297 @@
+//! Counters and histograms, resolved before a request comes and bumped without a lock.
+//!
+//! Names are a promise (see `docs/metrics.md`). Label values come from the config alone, never from a client.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the buckets, in seconds.
+const BOUNDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<RouteLabel, Histogram>,
+    upstream_seconds: Family<RouteLabel, Histogram>,
+    replays: Family<OutcomeLabels, Counter>,
+    unknown_refusals: Family<ProviderLabel, Counter>,
+    token_fetches: Family<OutcomeLabels, Counter>,
+    token_seconds: Family<ProviderLabel, Histogram>,
+    token_expiry: Family<ProviderLabel, Gauge>,
+    tokens: Family<ProviderLabel, Gauge>,
+    connections: Family<ListenerLabel, Gauge>,
+    upstream_connections: Family<ProviderLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    listener: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RouteLabel {
+    route: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ProviderLabel {
+    provider: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ListenerLabel {
+    listener: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabels {
+    provider: String,
+    outcome: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut made = Self {
+            registry: Registry::with_prefix("countersign"),
+            requests: Family::default(),
+            request_seconds: Family::default(),
+            upstream_seconds: Family::default(),
+            replays: Family::default(),
+            unknown_refusals: Family::default(),
+            token_fetches: Family::default(),
+            token_seconds: Family::default(),
+            token_expiry: Family::default(),
+            tokens: Family::default(),
+            connections: Family::default(),
+            upstream_connections: Family::default(),
+        };
+        let registry = &mut made.registry;
+        registry.register("requests", "Requests answered", made.requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From a request's head to its answer's end",
+            made.request_seconds.clone(),
+        );
+        registry.register(
+            "upstream_duration_seconds",
+            "From sending a request on to the head of the provider's answer",
+            made.upstream_seconds.clone(),
+        );
+        registry.register("replays", "Requests whose token the provider refused", made.replays.clone());
+        registry.register(
+            "unknown_refusals",
+            "401 answers that the profile does not know",
+            made.unknown_refusals.clone(),
+        );
+        registry.register("token_fetches", "Calls of token endpoints", made.token_fetches.clone());
+        registry.register("token_fetch_duration_seconds", "Duration of token calls", made.token_seconds.clone());
+        registry.register(
+            "token_expiry_timestamp_seconds",
+            "When the provider's first live token expires",
+            made.token_expiry.clone(),
+        );
+        registry.register("tokens", "Live tokens", made.tokens.clone());
+        registry.register("connections", "Open client connections", made.connections.clone());
+        registry.register("upstream_connections", "Open connections to a provider", made.upstream_connections.clone());
+        registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        made
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut out, &self.registry);
+        out
+    }
+
+    /// The meters of one route on one listener, for one worker.
+    pub fn route(self: &Arc<Self>, listener: &str, route: &str, provider: &str) -> RouteMeters {
+        let label = RouteLabel { route: route.to_owned() };
+        let outcome = |outcome| {
+            let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
+            self.replays.get_or_create_owned(&labels)
+        };
+        RouteMeters {
+            metrics: self.clone(),
+            listener: listener.to_owned(),
+            route: route.to_owned(),
+            by_status: RefCell::default(),
+            duration: self.request_seconds.get_or_create_owned(&label),
+            upstream: self.upstream_seconds.get_or_create_owned(&label),
+            replayed: outcome("replayed"),
+            refused_again: outcome("refused-again"),
+            not_replayed: outcome("not-replayed"),
+            unknown_refusals: self
+                .unknown_refusals
+                .get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }),
+        }
+    }
+
+    /// The gauge of one listener's open connections.
+    pub fn connections(&self, listener: &str) -> Gauge {
+        self.connections.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
+    }
+
+    /// The gauge of the open connections to one provider.
+    pub fn upstream_connections(&self, provider: &str) -> Gauge {
+        self.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// Counts one token call: `outcome` is `ok` or a failure class.
+    pub fn token_fetched(&self, provider: &str, outcome: &'static str, took: Duration) {
+        let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
+        self.token_fetches.get_or_create_owned(&labels).inc();
+        self.token_seconds.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).observe(took);
+    }
+
+    /// Sets a provider's live tokens and the first expiry among them (seconds since 1970).
+    pub fn tokens(&self, provider: &str, live: i64, first_expiry: Option<i64>) {
+        let label = ProviderLabel { provider: provider.to_owned() };
+        self.tokens.get_or_create_owned(&label).set(live);
+        match first_expiry {
+            Some(at) => {
+                self.token_expiry.get_or_create_owned(&label).set(at);
+            }
+            None => {
+                self.token_expiry.remove(&label);
+            }
+        }
+    }
+}
+
+/// One worker's counters for one route: nothing to look up but the status.
+pub struct RouteMeters {
+    metrics: Arc<Metrics>,
+    listener: String,
+    route: String,
+    by_status: RefCell<Vec<(u16, Counter)>>,
+    duration: Histogram,
+    upstream: Histogram,
+    /// Replays whose answer was not another refusal.
+    pub replayed: Counter,
+    /// Replays that were refused too.
+    pub refused_again: Counter,
+    /// Refusals that could not be replayed.
+    pub not_replayed: Counter,
+    /// 401 answers that the profile does not know.
+    pub unknown_refusals: Counter,
+}
+
+impl RouteMeters {
+    /// Counts a finished request. `status` is 0 when the client hung up before an answer.
+    pub fn finished(&self, status: u16, took: Duration) {
+        self.duration.observe(took);
+        let mut known = self.by_status.borrow_mut();
+        if let Some((_, counter)) = known.iter().find(|(code, _)| *code == status) {
+            counter.inc();
+            return;
+        }
+        let labels = RequestLabels { listener: self.listener.clone(), route: self.route.clone(), status };
+        let counter = self.metrics.requests.get_or_create_owned(&labels);
+        counter.inc();
+        known.push((status, counter));
+    }
+
+    /// Notes how long the provider took to answer.
+    pub fn answered(&self, took: Duration) {
+        self.upstream.observe(took);
+    }
+}
+
+/// A histogram of durations: fixed buckets, relaxed atomics, no lock.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram(Arc<Buckets>);
+
+#[derive(Debug, Default)]
+struct Buckets {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Adds one duration.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let index = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        if let Some(count) = self.0.counts.get(index) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds fits a double for centuries")]
+        let sum = self.0.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// A shared count of something bounded: connections, buffered bytes.
+#[derive(Debug, Default)]
+pub struct Level(AtomicI64);
+
+impl Level {
+    /// Takes `amount` if the level stays at or below `limit`.
+    pub fn take(&self, amount: u64, limit: u64) -> bool {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let before = self.0.fetch_add(amount, Ordering::Relaxed);
+        let fits = before.checked_add(amount).is_some_and(|after| after <= limit);
+        if !fits {
+            self.0.fetch_sub(amount, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Gives `amount` back.
+    pub fn give_back(&self, amount: u64) {
+        self.0.fetch_sub(i64::try_from(amount).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// The level now.
+    pub fn now(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,9 @@
+//! What the outside may know of what happened inside: one line per request, counters, the log.
+//!
+//! Nothing in this room is ever handed a secret: tokens arrive as fingerprints and generations, paths without queries.
+//! Counters are atomics that were resolved before the request came.
+
+pub mod access;
+pub mod logging;
+pub mod metrics;
+pub mod record;

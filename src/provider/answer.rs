@@ -1,0 +1,320 @@
+//! The answer to a token request: a grant, or why there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+
+use crate::base::backoff::Backoff;
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::time::Now;
+use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
+use crate::provider::json::{self, Unreadable};
+use crate::provider::life::Claims;
+use crate::provider::refusal::tables;
+use crate::provider::template::is_name;
+use crate::provider::values::{FieldName, OneOrMany, Pointer, choice};
+use crate::syntax::{Entry, Fields, FromNode, Node, Report};
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::Grant;
+
+/// The longest access token, in bytes. RAKBANK's may have 5000 characters; a header field must still carry it.
+const TOKEN_CAP: usize = 16 * 1024;
+
+/// The longest `Retry-After` that is believed.
+const RETRY_CAP: Duration = Duration::from_secs(3600);
+
+/// `[token.success]`, `[token.response]` and `[[token.failure]]` of a profile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    success: Vec<JsonTest>,
+    access_token: Vec<String>,
+    token_type: Vec<String>,
+    expires_in: Vec<String>,
+    expires_at: Vec<String>,
+    captures: Vec<(Arc<str>, HeaderName)>,
+    /// The life of a token whose answer names none.
+    pub default_ttl: Option<Duration>,
+    /// Where the provider's own error codes are found, for our logs.
+    codes: Vec<String>,
+    pub failures: Vec<Rule>,
+}
+
+/// One `[[token.failure]]`.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub when: Matcher,
+    class: Class,
+    backoff: Option<Backoff>,
+}
+
+/// What the answer is read against, besides the profile.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'a> {
+    /// When the request went out.
+    pub sent: Now,
+    /// When the answer was there.
+    pub now: Now,
+    /// Instead of the profile's.
+    pub default_ttl: Option<Duration>,
+    /// What must never be repeated in a message.
+    pub secrets: &'a [SecretString],
+}
+
+impl Answer {
+    /// Takes `success`, `response`, `failure` and `codes` from the fields of `[token]`.
+    pub(super) fn read(token: &Fields<'_>) -> Self {
+        let report = token.report();
+        let mut answer = Self {
+            success: token.or("success", OneOrMany(Vec::new())).0,
+            codes: pointers(token, "codes"),
+            failures: tables(token.take("failure"), "[[token.failure]]", report)
+                .filter_map(|node| Rule::read(node, report))
+                .collect(),
+            ..Self::default()
+        };
+        let Some(node) = token.take("response") else {
+            token.missing("response", "{ access_token = \"/access_token\" }");
+            return answer;
+        };
+        let fields = Fields::new(node, "[token.response]", report);
+        if fields.take("access_token").is_none() {
+            fields.missing("access_token", "\"/access_token\"");
+        }
+        answer.access_token = pointers(&fields, "access_token");
+        answer.token_type = pointers(&fields, "token_type");
+        answer.expires_in = pointers(&fields, "expires_in");
+        answer.expires_at = pointers(&fields, "expires_at");
+        answer.default_ttl = fields.opt("default_ttl");
+        if answer.default_ttl.is_some_and(|ttl| ttl.is_zero())
+            && let Some(node) = fields.take("default_ttl")
+        {
+            node.error(report, "a token that lives no time is of no use", "", None);
+        }
+        if let Some(node) = fields.take("captures") {
+            let inner = Fields::new(node, "[token.response] captures", report);
+            let read = |entry: &&Entry| {
+                let header = FieldName::from_node(&entry.value, report);
+                if !is_name(&entry.key) {
+                    let title = format!("{:?} cannot be the name of a capture", entry.key);
+                    report.error(&entry.value.source, entry.key_span.clone(), title, "", None);
+                    return None;
+                }
+                Some((entry.key.as_str().into(), header?.0))
+            };
+            answer.captures = inner.rest().iter().filter_map(read).collect();
+            inner.finish();
+        }
+        fields.finish();
+        answer
+    }
+
+    /// The names under which response headers are captured.
+    pub(super) fn capture_names(&self) -> Vec<Arc<str>> {
+        self.captures.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Reads an answer.
+    pub(super) fn grant(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: Moment<'_>,
+    ) -> Result<Grant, Failure> {
+        let parsed = json::read(body);
+        if !status.is_success() {
+            let body = known(parsed);
+            return Err(self.failure(status, headers, &body, moment));
+        }
+        let mut value = match parsed {
+            Ok(value) => value,
+            Err(reason) => return Err(transient(status, headers, &format!("with {reason}"), moment)),
+        };
+        if !self.success.iter().all(|test| test.holds(&value)) {
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        }
+        let Some(token) = take_token(&mut value, &self.access_token) else {
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        };
+        let wrong = |what: &str| Err(transient(status, headers, &format!("but {what}"), moment));
+        let token = match token {
+            Value::String(text) => SecretString::from(text),
+            Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_) => {
+                return wrong("the access token is no string");
+            }
+        };
+        let text = token.expose_secret();
+        if text.is_empty() || text.len() > TOKEN_CAP || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return wrong("the access token is empty, too long, or holds what no header can carry");
+        }
+        let bearer = json::first(&value, &self.token_type)
+            .is_none_or(|kind| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")));
+        if !bearer {
+            return wrong("the token is not of type `Bearer`");
+        }
+        let mut captured = Vec::with_capacity(self.captures.len());
+        for (name, header) in &self.captures {
+            let mut found = headers.get_all(header).iter();
+            let (Some(one), None) = (found.next(), found.next()) else {
+                return wrong(&format!("the header `{header}` is not there exactly once"));
+            };
+            let mut one = one.clone();
+            one.set_sensitive(true);
+            captured.push((name.clone(), one));
+        }
+        let claims = Claims {
+            expires_in: json::first(&value, &self.expires_in),
+            expires_at: json::first(&value, &self.expires_at),
+            token: text,
+            default_ttl: moment.default_ttl.or(self.default_ttl),
+        };
+        match claims.life(moment.sent, moment.now) {
+            Ok(life) => Ok(Grant { access_token: token, life, captured }),
+            Err(what) => wrong(what),
+        }
+    }
+
+    /// The first rule that fits says what kind of failure it is; otherwise the status does.
+    fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: Moment<'_>) -> Failure {
+        let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, body) == Fit::Yes);
+        let class = rule.map_or(usual_class(status), |rule| rule.class);
+        let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
+        if let Body::Json(value) = body {
+            for pointer in &self.codes {
+                if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, moment.secrets)) {
+                    what.push_str(if what.is_empty() { "" } else { ", " });
+                    what.push_str(&format!("{}={code}", pointer.trim_start_matches('/')));
+                }
+            }
+        }
+        Failure {
+            class,
+            // Asking again soon cannot mend wrong credentials, whatever the header says.
+            retry_after: if class == Class::Fatal { None } else { retry_after(headers, moment.now) },
+            backoff: rule.and_then(|rule| rule.backoff),
+            inside: shape(status, headers, &what, moment),
+        }
+    }
+}
+
+impl Rule {
+    fn read(node: &Node, report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, "[[token.failure]]", report);
+        let when = Matcher::read(&fields, Statuses::Any);
+        let words = [Class::Closed, Class::Fatal, Class::RateLimited, Class::Transient].map(|c| (c.as_str(), c));
+        let class = match fields.take("class") {
+            Some(node) => choice(node, report, &words),
+            None => {
+                fields.missing("class", "\"fatal\"");
+                None
+            }
+        };
+        let (rest, ceiling) = (fields.opt::<Duration>("rest"), fields.opt::<Duration>("rest_ceiling"));
+        if rest.is_none()
+            && let Some(node) = fields.take("rest_ceiling")
+        {
+            node.error(report, "`rest_ceiling` needs a `rest` to grow from", "", None);
+        }
+        if let (Some(rest), Some(ceiling)) = (rest, ceiling)
+            && ceiling < rest
+            && let Some(node) = fields.take("rest_ceiling")
+        {
+            node.error(report, "the ceiling is lower than the rest", "", None);
+        }
+        fields.finish();
+        let class = class?;
+        let backoff =
+            rest.map(|first| Backoff { first, ceiling: ceiling.unwrap_or(class.backoff().ceiling).max(first) });
+        Some(Self { when, class, backoff })
+    }
+}
+
+fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
+    fields.or(key, OneOrMany::<Pointer>(Vec::new())).0.into_iter().map(|pointer| pointer.0).collect()
+}
+
+/// What an error answer's body is, for the failure rules.
+fn known(parsed: Result<Value, Unreadable>) -> Body {
+    match parsed {
+        Ok(value) => Body::Json(value),
+        Err(Unreadable::Empty) => Body::Empty,
+        Err(Unreadable::NotJson { .. } | Unreadable::NotUtf8 | Unreadable::TooDeep | Unreadable::TooLong) => {
+            Body::Unread
+        }
+    }
+}
+
+/// Takes the token out of the answer, so that no copy of it stays behind.
+fn take_token(value: &mut Value, pointers: &[String]) -> Option<Value> {
+    let hit = pointers.iter().find(|pointer| value.pointer(pointer).is_some_and(|found| !found.is_null()))?;
+    value.pointer_mut(hit).map(Value::take)
+}
+
+/// What a status means where no rule fits.
+fn usual_class(status: StatusCode) -> Class {
+    match status.as_u16() {
+        400 | 401 | 403 => Class::Fatal,
+        429 => Class::RateLimited,
+        _ => Class::Transient,
+    }
+}
+
+fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> Failure {
+    Failure {
+        retry_after: retry_after(headers, moment.now),
+        ..Failure::new(Class::Transient, shape(status, headers, what, moment))
+    }
+}
+
+/// The shape of an answer: status, content type, what was odd. Never its text.
+fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> String {
+    let mut out = format!("the token endpoint answered {}", status.as_u16());
+    for (name, said) in [(CONTENT_TYPE, " "), (CONTENT_ENCODING, ", encoded as ")] {
+        let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
+        let media = text.split(';').next().unwrap_or_default().trim();
+        let plain = media.len() <= 64 && media.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+-.".contains(&b));
+        if plain && !media.is_empty() && !tells(media, moment.secrets) {
+            out.push_str(said);
+            out.push_str(media);
+        }
+    }
+    if !what.is_empty() {
+        out.push_str(", ");
+        out.push_str(what);
+    }
+    out
+}
+
+/// A short code of the provider's, if it is one and none of our secrets.
+fn printable(value: &Value, secrets: &[SecretString]) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(_) | Value::Bool(_) | Value::Null | Value::Object(_) => return None,
+    };
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    (plain && (1..=64).contains(&text.len()) && !tells(&text, secrets)).then_some(text)
+}
+
+/// Whether a text repeats a secret, or is a good part of one.
+fn tells(text: &str, secrets: &[SecretString]) -> bool {
+    secrets
+        .iter()
+        .map(ExposeSecret::expose_secret)
+        .any(|secret| text.contains(secret) || (text.len() >= 8 && secret.contains(text)))
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds or a date, at most an hour.
+fn retry_after(headers: &HeaderMap, now: Now) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        date.saturating_sub(Duration::from_millis(now.wall))
+    };
+    Some(asked.min(RETRY_CAP))
+}

@@ -1,0 +1,113 @@
+//! How an application proves to a token endpoint who it is (RFC 6749 section 2.3.1).
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use crate::provider::setting::Settings;
+use crate::provider::template::{Place, Scope, Template};
+use crate::provider::values::choice;
+use crate::syntax::{Fields, Node, Report, suggest};
+
+/// The ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mechanism {
+    /// `Authorization: Basic …`
+    Basic,
+    /// No way of its own: the profile's headers and body say it all.
+    None,
+    /// `client_id` and `client_secret` as fields of the body.
+    Post,
+}
+
+const WORDS: [(&str, Mechanism); 3] =
+    [("basic", Mechanism::Basic), ("none", Mechanism::None), ("post", Mechanism::Post)];
+
+/// Which way, or the setting that says which.
+#[derive(Clone, Debug)]
+enum Choice {
+    Fixed(Mechanism),
+    Setting(Arc<str>),
+}
+
+/// `client_auth` of a token request.
+#[derive(Clone, Debug)]
+pub(super) struct ClientAuth {
+    choice: Choice,
+    pub id: Template,
+    pub secret: Template,
+    form_encode: bool,
+}
+
+impl ClientAuth {
+    /// Reads `client_auth = { mechanism = …, id = …, secret = … }`.
+    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
+        let scope = Scope { place: Place::Build, ..scope };
+        let fields = Fields::new(node, "`client_auth`", report);
+        let choice = match fields.take("mechanism") {
+            None => {
+                fields.missing("mechanism", "\"post\"");
+                None
+            }
+            Some(node) if node.as_str().is_some_and(|text| text.contains('{')) => {
+                let template = Template::read(node, scope, report);
+                template.and_then(|template| match template.sole_setting() {
+                    Some(name) => Some(Choice::Setting(name.clone())),
+                    None => {
+                        node.error(report, "a mechanism is a word, or one setting that says the word", "", None);
+                        None
+                    }
+                })
+            }
+            Some(node) => choice(node, report, &WORDS).map(Choice::Fixed),
+        };
+        let part = |key: &str, example: &str| match fields.take(key) {
+            Some(node) => Template::read(node, scope, report),
+            None => {
+                fields.missing(key, example);
+                None
+            }
+        };
+        let (id, secret) = (part("id", "\"{client_id}\""), part("secret", "\"{client_secret}\""));
+        let form_encode = fields.or("form_encode", true);
+        fields.finish();
+        Some(Self { choice: choice?, id: id?, secret: secret?, form_encode })
+    }
+
+    /// The way that these settings choose.
+    pub(super) fn mechanism(&self, settings: &Settings) -> Result<Mechanism, String> {
+        let name = match &self.choice {
+            Choice::Fixed(mechanism) => return Ok(*mechanism),
+            Choice::Setting(name) => name,
+        };
+        let word = settings.text(name).unwrap_or("none");
+        WORDS.iter().find(|(known, _)| *known == word).map(|(_, mechanism)| *mechanism).ok_or_else(|| {
+            let near = suggest(word, WORDS.iter().map(|(known, _)| *known)).unwrap_or("post");
+            format!("`{name}` names no way to authenticate: write `\"{near}\"`")
+        })
+    }
+
+    /// The value of `Authorization: Basic`. RFC 6749 wants both halves form-encoded first; many banks do not.
+    pub(super) fn basic(&self, settings: &Settings) -> Result<HeaderValue, String> {
+        let half = |template: &Template| {
+            let text = template.resolve(settings).ok_or("`client_auth` names a setting that is not set")?;
+            let text = Zeroizing::new(text.as_fixed().unwrap_or_default().to_owned());
+            if !self.form_encode {
+                return Ok::<_, String>(text);
+            }
+            Ok(Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect()))
+        };
+        let (id, secret) = (half(&self.id)?, half(&self.secret)?);
+        if id.contains(':') {
+            return Err("the client's id holds a `:`, which Basic authentication cannot carry (RFC 7617)".to_owned());
+        }
+        let pair = Zeroizing::new(format!("{}:{}", *id, *secret));
+        let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+        let mut value = HeaderValue::from_str(&value).map_err(|_| "not a header value".to_owned())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}

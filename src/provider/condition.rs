@@ -1,0 +1,318 @@
+//! Conditions on an answer: its status, its challenge, its headers, its body.
+//!
+//! All that one [`Matcher`] says must hold. A body that could not be read leaves a condition on it *unsure*: it proves
+//! nothing, neither that an answer is a refusal nor that an exclusion does not apply.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+
+use crate::provider::challenge::bearer_errors;
+use crate::provider::json::{self, Unreadable};
+use crate::provider::values::{Anywhere, FieldName, OneOrMany, Pointer, StatusNumber};
+use crate::syntax::{Fields, FromNode, Kind, Node, Report};
+
+/// How far an answer fits a matcher.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fit {
+    /// It does not.
+    No,
+    /// It may: the body is not known.
+    Unsure,
+    /// It does.
+    Yes,
+}
+
+/// What is known of an answer's body.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// There is none.
+    Empty,
+    /// It is JSON.
+    Json(Value),
+    /// It is something else.
+    Other,
+    /// It was not read, or breaks off, or cannot be what it says it is.
+    Unread,
+}
+
+impl Body {
+    /// Reads a body as far as it can be known. `None`: nobody read it.
+    pub(super) fn read(headers: &HeaderMap, body: Option<&[u8]>) -> Self {
+        let length = content_length(headers);
+        let Some(bytes) = body else {
+            return match length {
+                Some(0) => Body::Empty,
+                Some(_) | None if !may_be_json(headers) => Body::Other,
+                Some(_) | None => Body::Unread,
+            };
+        };
+        match json::read(bytes) {
+            Ok(value) => Body::Json(value),
+            // The answer to a HEAD announces a body that it does not have: who knows what it would say.
+            Err(Unreadable::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
+            Err(Unreadable::Empty | Unreadable::TooLong) => Body::Unread,
+            Err(Unreadable::NotJson { .. } | Unreadable::NotUtf8 | Unreadable::TooDeep) => {
+                if says_json(headers) {
+                    Body::Unread
+                } else {
+                    Body::Other
+                }
+            }
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn says_json(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_TYPE) && may_be_json(headers)
+}
+
+/// Whether the content type is JSON (`application/json`, `text/json`, anything `+json`) or absent.
+pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
+    let media = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let ends = |suffix: &[u8]| {
+        media
+            .len()
+            .checked_sub(suffix.len())
+            .and_then(|at| media.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    };
+    media.is_empty() || ends(b"/json") || ends(b"+json")
+}
+
+/// Whether a body may be empty: announced so, or not announced.
+pub(super) fn may_be_empty(headers: &HeaderMap) -> bool {
+    content_length(headers).is_none_or(|length| length == 0)
+}
+
+/// A text that a value must be equal to. A number and its digits in a string are equal: banks send both.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    text: String,
+    number: Option<f64>,
+}
+
+impl Expected {
+    fn equals(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => *text == self.text,
+            Value::Number(number) => self.number.is_some() && number.as_f64() == self.number,
+            Value::Bool(yes) => self.text == if *yes { "true" } else { "false" },
+            Value::Array(_) | Value::Null | Value::Object(_) => false,
+        }
+    }
+}
+
+impl FromNode for Expected {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        let text = match &node.kind {
+            Kind::String(text) => text.clone(),
+            Kind::Integer(number) => number.to_string(),
+            Kind::Float(number) => number.to_string(),
+            Kind::Boolean(yes) => yes.to_string(),
+            Kind::Array(_) | Kind::Table(_) => {
+                node.error(report, "expected a text, a number, true or false", "", None);
+                return None;
+            }
+        };
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+        Some(Self { text, number })
+    }
+}
+
+/// What a value must be. Any one of these is enough.
+#[derive(Clone, Debug)]
+struct Test {
+    equals: Vec<Expected>,
+    matches: Option<Anywhere>,
+    absent: bool,
+}
+
+impl Test {
+    fn read(fields: &Fields<'_>) -> Self {
+        let test = Self {
+            equals: fields.or("equals", OneOrMany(Vec::new())).0,
+            matches: fields.opt("matches"),
+            absent: fields.or("absent", false),
+        };
+        let said = ["equals", "matches", "absent"].iter().any(|key| fields.take(key).is_some());
+        if !said {
+            let help = "add `equals = […]`, `matches = \"…\"` or `absent = true`".to_owned();
+            fields.node().error(fields.report(), format!("{} asks for nothing", fields.what()), "", Some(help));
+        }
+        test
+    }
+
+    fn holds_json(&self, value: &Value) -> bool {
+        self.equals.iter().any(|expected| expected.equals(value))
+            || self.matches.as_ref().is_some_and(|matches| match value {
+                Value::String(text) => matches.0.is_match(text),
+                Value::Number(number) => matches.0.is_match(&number.to_string()),
+                Value::Array(_) | Value::Bool(_) | Value::Null | Value::Object(_) => false,
+            })
+    }
+
+    fn holds_text(&self, value: &str) -> bool {
+        self.equals.iter().any(|expected| expected.text == value)
+            || self.matches.as_ref().is_some_and(|matches| matches.0.is_match(value))
+    }
+}
+
+/// A condition on a JSON value.
+#[derive(Clone, Debug)]
+pub(super) struct JsonTest {
+    pointers: Vec<String>,
+    test: Test,
+}
+
+impl JsonTest {
+    /// Whether it holds for one of its pointers. `null` counts as absent.
+    pub(super) fn holds(&self, value: &Value) -> bool {
+        let mut found = self.pointers.iter().filter_map(|p| value.pointer(p)).filter(|v| !v.is_null()).peekable();
+        if found.peek().is_none() { self.test.absent } else { found.any(|value| self.test.holds_json(value)) }
+    }
+}
+
+impl FromNode for JsonTest {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, "the JSON condition", report);
+        let pointers = fields.req::<OneOrMany<Pointer>>("pointer", "\"/error\"");
+        let test = Test::read(&fields);
+        fields.finish();
+        let pointers = pointers?.0.into_iter().map(|pointer| pointer.0).collect();
+        Some(Self { pointers, test })
+    }
+}
+
+/// A condition on a response header.
+#[derive(Clone, Debug)]
+struct HeaderTest {
+    name: HeaderName,
+    test: Test,
+}
+
+impl HeaderTest {
+    fn holds(&self, headers: &HeaderMap) -> bool {
+        let mut found = headers.get_all(&self.name).iter().peekable();
+        if found.peek().is_none() {
+            return self.test.absent;
+        }
+        found.any(|value| value.to_str().is_ok_and(|value| self.test.holds_text(value)))
+    }
+}
+
+impl FromNode for HeaderTest {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, "the header condition", report);
+        let name = fields.req::<FieldName>("name", "\"x-error\"");
+        let test = Test::read(&fields);
+        fields.finish();
+        Some(Self { name: name?.0, test })
+    }
+}
+
+/// Which statuses a matcher may name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Statuses {
+    /// Any, or none at all.
+    Any,
+    /// At least one, from 400 to 499: only such an answer can prove that nothing was processed.
+    ClientErrors,
+}
+
+/// Conditions on an answer, all of which must hold.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    pub statuses: Vec<u16>,
+    challenge_error: Option<String>,
+    headers: Vec<HeaderTest>,
+    json: Vec<JsonTest>,
+    bare: bool,
+    /// What a reader should know about where it comes from.
+    pub note: String,
+    /// Whether a public source or the bank says so.
+    pub confirmed: bool,
+}
+
+impl Matcher {
+    /// Takes a matcher's keys from `fields`; whoever calls finishes them.
+    pub(super) fn read(fields: &Fields<'_>, allowed: Statuses) -> Self {
+        let report = fields.report();
+        let status_node = fields.take("status");
+        let statuses = status_node.and_then(|node| OneOrMany::<StatusNumber>::from_node(node, report));
+        let statuses: Vec<u16> = statuses.map_or(Vec::new(), |many| many.0.into_iter().map(|s| s.0).collect());
+        if allowed == Statuses::ClientErrors {
+            match status_node {
+                None => fields.missing("status", "[401]"),
+                Some(node) if statuses.iter().any(|status| !(400..=499).contains(status)) => {
+                    let help = "a 5xx, a 2xx or a redirect never proves that nothing was processed".to_owned();
+                    node.error(report, "only a 4xx can prove that a token was refused", "", Some(help));
+                }
+                Some(_) => {}
+            }
+        }
+        let matcher = Self {
+            statuses,
+            challenge_error: fields.opt("challenge_error"),
+            headers: fields.or("header", OneOrMany(Vec::new())).0,
+            json: fields.or("json", OneOrMany(Vec::new())).0,
+            bare: fields.or("bare", false),
+            note: fields.or("note", String::new()),
+            confirmed: fields.or("confirmed", true),
+        };
+        if matcher.bare && !matcher.json.is_empty() {
+            let title = "an answer that is `bare` has no body to look into";
+            fields.node().error(report, title, "", Some("make two matchers of it".to_owned()));
+        }
+        let says = ["challenge_error", "header", "json", "bare"].iter().any(|key| fields.take(key).is_some());
+        if allowed == Statuses::ClientErrors && !says {
+            let title = format!("{} would match every such answer", fields.what());
+            let help = "add `challenge_error`, `header`, `json` or `bare = true`".to_owned();
+            fields.node().error(report, title, "", Some(help));
+        }
+        matcher
+    }
+
+    /// Whether it looks into the body as JSON.
+    pub(super) fn wants_json(&self) -> bool {
+        !self.json.is_empty()
+    }
+
+    /// Whether it asks if there is a body.
+    pub(super) const fn wants_emptiness(&self) -> bool {
+        self.bare
+    }
+
+    /// Whether it has something to say about this status.
+    pub(super) fn concerns(&self, status: StatusCode) -> bool {
+        self.statuses.is_empty() || self.statuses.contains(&status.as_u16())
+    }
+
+    /// How far an answer fits. What headers say comes first: it needs no body.
+    pub(super) fn fit(&self, status: StatusCode, headers: &HeaderMap, body: &Body) -> Fit {
+        if !self.concerns(status) || !self.headers.iter().all(|test| test.holds(headers)) {
+            return Fit::No;
+        }
+        if let Some(wanted) = &self.challenge_error
+            && !bearer_errors(headers).iter().any(|error| error.eq_ignore_ascii_case(wanted))
+        {
+            return Fit::No;
+        }
+        if self.bare && !bearer_errors(headers).is_empty() {
+            return Fit::No;
+        }
+        let holds = |yes: bool| if yes { Fit::Yes } else { Fit::No };
+        match body {
+            Body::Empty => holds(self.json.is_empty()),
+            Body::Json(value) => holds(!self.bare && self.json.iter().all(|test| test.holds(value))),
+            Body::Other => holds(!self.bare && self.json.is_empty()),
+            Body::Unread if self.json.is_empty() && !self.bare => Fit::Yes,
+            Body::Unread => Fit::Unsure,
+        }
+    }
+}

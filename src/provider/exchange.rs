@@ -1,0 +1,446 @@
+//! The request for a token: what a profile says it looks like, and making one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value as Json;
+use zeroize::Zeroizing;
+
+use crate::base::id::Ids;
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
+use crate::base::time::Now;
+use crate::base::vars::Vars;
+use crate::provider::client_auth::{ClientAuth, Mechanism};
+use crate::provider::setting::{Member, Setting, Settings, Value};
+use crate::provider::template::{Fill, Place, Scope, Segment, Template, Text};
+use crate::provider::values::{FieldName, choice, method};
+use crate::syntax::{Entry, Fields, Kind, Node, Report};
+
+/// A request to a token endpoint, ready to be sent. Header values and body may hold secrets.
+pub struct TokenRequest {
+    /// Usually POST.
+    pub method: Method,
+    /// Origin and path.
+    pub url: BaseUrl,
+    /// The query without `?`, if the profile sends one.
+    pub query: Option<SecretString>,
+    /// All headers but `Host` and `Content-Length`.
+    pub headers: HeaderMap,
+    /// The body; empty when there is none.
+    pub body: SecretBox<Vec<u8>>,
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.keys().map(HeaderName::as_str).collect();
+        let Self { method, url, .. } = self;
+        f.debug_struct("TokenRequest")
+            .field("method", method)
+            .field("url", url)
+            .field("headers", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the fields of a token request travel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Encoding {
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `application/json`
+    Json,
+    /// Not at all.
+    None,
+    /// In the URL.
+    Query,
+}
+
+/// A field of the body, as a profile has it.
+#[derive(Clone, Debug)]
+enum Field {
+    Array(Vec<Field>),
+    Literal(Json),
+    Object(Vec<(String, Field)>),
+    Table(Arc<str>),
+    Text(Template),
+}
+
+/// `[token.request]` of a profile.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    method: Method,
+    /// Under the provider's base URL; absent: the config must say `token_url`.
+    path: Option<Template>,
+    encoding: Encoding,
+    headers: Vec<(HeaderName, Template)>,
+    body: Vec<(String, Field)>,
+    client_auth: Option<ClientAuth>,
+}
+
+impl Plan {
+    /// Reads the table.
+    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, "[token.request]", report);
+        let method = fields.take("method").map_or(Some(Method::POST), |node| method(node, report));
+        let path = fields.take("path").map(|node| {
+            let template = Template::read(node, Scope { place: Place::Build, ..scope }, report);
+            if node.as_str().is_some_and(|text| !text.starts_with('/')) {
+                let help = "it is put behind the provider's `base_url`; leave it out if a `token_url` must be given";
+                node.error(report, "a path starts with `/`", "", Some(help.to_owned()));
+            }
+            template
+        });
+        let encodings =
+            [("form", Encoding::Form), ("json", Encoding::Json), ("none", Encoding::None), ("query", Encoding::Query)];
+        let encoding = match fields.take("encoding") {
+            Some(node) => choice(node, report, &encodings),
+            None => {
+                fields.missing("encoding", "\"json\"");
+                None
+            }
+        };
+        let headers = fields.take("headers").map_or(Vec::new(), |node| {
+            let inner = Fields::new(node, "[token.request] headers", report);
+            let read = |entry: &&Entry| {
+                let template = Template::read(&entry.value, Scope { place: Place::TokenHeader, ..scope }, report);
+                Some((FieldName::of_key(entry, report)?.0, template?))
+            };
+            let headers = inner.rest().iter().filter_map(read).collect();
+            inner.finish();
+            headers
+        });
+        let body_node = fields.take("body");
+        let body_scope = Scope { place: Place::TokenBody, ..scope };
+        let body = body_node.map_or(Vec::new(), |node| object(node, body_scope, report));
+        let client_auth = fields.take("client_auth");
+        let auth = client_auth.and_then(|node| ClientAuth::read(node, scope, report));
+        fields.finish();
+        let (encoding, method) = (encoding?, method?);
+        match (encoding, body_node) {
+            (Encoding::None, Some(node)) => {
+                node.error(report, "`encoding = \"none\"` sends no body", "", None);
+            }
+            (Encoding::Form | Encoding::Query, Some(node)) => flat(node, scope.settings, report),
+            (Encoding::Json | Encoding::None, _) | (Encoding::Form | Encoding::Query, None) => {}
+        }
+        if let (Encoding::None | Encoding::Query, Some(node)) = (encoding, client_auth) {
+            let help = "use `encoding = \"form\"` or `\"json\"`, or put the credentials into `headers`".to_owned();
+            node.error(report, "`client_auth` needs a body", "", Some(help));
+        }
+        Some(Self { method, path: path.flatten(), encoding, headers, body, client_auth: auth })
+    }
+
+    /// Every template whose value lands in a header as it is.
+    pub(super) fn header_templates(&self) -> impl Iterator<Item = &(HeaderName, Template)> {
+        self.headers.iter()
+    }
+
+    /// The settings that go into the URL.
+    pub(super) fn path_settings(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.path.iter().flat_map(Template::settings)
+    }
+
+    /// The route variables that it names itself.
+    pub(super) fn vars(&self) -> Vec<Arc<str>> {
+        fn walk(field: &Field, found: &mut Vec<Arc<str>>) {
+            match field {
+                Field::Array(items) => items.iter().for_each(|item| walk(item, found)),
+                Field::Literal(_) | Field::Table(_) => {}
+                Field::Object(members) => members.iter().for_each(|(_, member)| walk(member, found)),
+                Field::Text(template) => found.extend(template.vars().cloned()),
+            }
+        }
+        let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, template)| template.vars().cloned()).collect();
+        self.body.iter().for_each(|(_, field)| walk(field, &mut found));
+        found
+    }
+
+    /// With settings and URLs put in. The error is for a person.
+    pub(super) fn compile(
+        &self,
+        settings: &Settings,
+        base_url: &BaseUrl,
+        token_url: Option<BaseUrl>,
+    ) -> Result<Exchange, String> {
+        let url = match (token_url, &self.path) {
+            (Some(url), _) => url,
+            (None, None) => {
+                return Err("this profile needs `token_url = \"https://…\"`: the bank's token endpoint \
+                                        cannot be derived from `base_url`"
+                    .to_owned());
+            }
+            (None, Some(path)) => {
+                let path = path.resolve(settings).ok_or("the token path names a setting that is not set")?;
+                let url = format!("{base_url}{}", path.as_fixed().unwrap_or_default());
+                BaseUrl::parse(&url).map_err(|reason| format!("the token endpoint's URL is wrong: {reason}"))?
+            }
+        };
+        let mut headers = Vec::new();
+        for (name, template) in &self.headers {
+            if let Some(text) = template.resolve(settings) {
+                headers.push((name.clone(), text));
+            }
+        }
+        let mut body: Vec<(String, Filled)> = Vec::new();
+        for (name, field) in &self.body {
+            body.extend(field.resolve(settings).map(|filled| (name.clone(), filled)));
+        }
+        let mut authorization = None;
+        if let Some(auth) = &self.client_auth {
+            match auth.mechanism(settings)? {
+                Mechanism::Basic => authorization = Some(auth.basic(settings)?),
+                Mechanism::None => {}
+                Mechanism::Post => {
+                    for (name, template) in [("client_id", &auth.id), ("client_secret", &auth.secret)] {
+                        body.extend(template.resolve(settings).map(|text| (name.to_owned(), Filled::Text(text))));
+                    }
+                }
+            }
+        }
+        Ok(Exchange { method: self.method.clone(), url, encoding: self.encoding, headers, authorization, body })
+    }
+}
+
+/// Reads a table of body fields.
+fn object(node: &Node, scope: Scope<'_>, report: &Report) -> Vec<(String, Field)> {
+    let fields = Fields::new(node, "the body", report);
+    let read = |entry: &&Entry| Some((entry.key.clone(), field(&entry.value, scope, report)?));
+    let members = fields.rest().iter().filter_map(read).collect();
+    fields.finish();
+    members
+}
+
+fn field(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Field> {
+    Some(match &node.kind {
+        Kind::Array(items) => Field::Array(items.iter().filter_map(|item| field(item, scope, report)).collect()),
+        Kind::Boolean(yes) => Field::Literal(Json::Bool(*yes)),
+        Kind::Float(number) => Field::Literal(Json::from(*number)),
+        Kind::Integer(number) => Field::Literal(Json::from(*number)),
+        Kind::Table(_) => Field::Object(object(node, scope, report)),
+        Kind::String(_) => {
+            let template = Template::read(node, scope, report)?;
+            let is_table = |name: &Arc<str>| scope.settings.iter().any(|s| s.name == *name && s.is_table());
+            match template.sole_setting() {
+                Some(name) if is_table(name) => Field::Table(name.clone()),
+                Some(_) | None => {
+                    if template.settings().any(is_table) {
+                        node.error(report, "a table stands alone in its field", "write the placeholder only", None);
+                    }
+                    Field::Text(template)
+                }
+            }
+        }
+    })
+}
+
+/// Reports what cannot be said as `name=value`.
+fn flat(node: &Node, settings: &[Setting], report: &Report) {
+    for entry in node.as_table().into_iter().flat_map(|table| &table.entries) {
+        let nested = match &entry.value.kind {
+            Kind::Array(_) | Kind::Table(_) => true,
+            Kind::String(text) => settings.iter().any(|s| s.is_table() && text.contains(&format!("{{{}}}", s.name))),
+            Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => false,
+        };
+        if nested {
+            let help = "use `encoding = \"json\"`, or flat fields".to_owned();
+            entry.value.error(report, "only JSON can carry a table or a list", "", Some(help));
+        }
+    }
+}
+
+impl Field {
+    /// `None` when it names an optional setting that is not set: then it is left out.
+    fn resolve(&self, settings: &Settings) -> Option<Filled> {
+        Some(match self {
+            Field::Array(items) => Filled::Array(items.iter().filter_map(|item| item.resolve(settings)).collect()),
+            Field::Literal(value) => Filled::Literal(value.clone()),
+            Field::Object(members) => {
+                let resolve = |(name, field): &(String, Field)| Some((name.clone(), field.resolve(settings)?));
+                Filled::Object(members.iter().filter_map(resolve).collect())
+            }
+            Field::Table(name) => match settings.find(name)? {
+                Value::Table(members) => {
+                    let fill = |(name, member): &(String, Member)| {
+                        let text = match member {
+                            Member::Text(text) => Text::fixed(text.clone()),
+                            Member::Var { name, .. } => Text::var(name.clone()),
+                        };
+                        (name.clone(), Filled::Text(text))
+                    };
+                    Filled::Object(members.iter().map(fill).collect())
+                }
+                Value::Text(text) => Filled::Text(Text::fixed(text.clone())),
+            },
+            Field::Text(template) => Filled::Text(template.resolve(settings)?),
+        })
+    }
+}
+
+/// A field of the body with the settings put in.
+#[derive(Clone, Debug)]
+enum Filled {
+    Array(Vec<Filled>),
+    Literal(Json),
+    Object(Vec<(String, Filled)>),
+    Text(Text),
+}
+
+impl Filled {
+    fn vars(&self, found: &mut Vec<Arc<str>>) {
+        match self {
+            Filled::Array(items) => items.iter().for_each(|item| item.vars(found)),
+            Filled::Literal(_) => {}
+            Filled::Object(members) => members.iter().for_each(|(_, member)| member.vars(found)),
+            Filled::Text(text) => found.extend(text.vars().cloned()),
+        }
+    }
+
+    /// Appends it as JSON. Says whether there was anything: a field whose variable is absent is left out.
+    fn write(&self, fill: &mut Fill<'_>, out: &mut Vec<u8>) -> bool {
+        match self {
+            Filled::Array(items) => {
+                out.push(b'[');
+                let mut more = false;
+                for item in items {
+                    let start = out.len();
+                    if more {
+                        out.push(b',');
+                    }
+                    if item.write(fill, out) { more = true } else { out.truncate(start) }
+                }
+                out.push(b']');
+            }
+            Filled::Literal(value) => quote(value, out),
+            Filled::Object(members) => write_object(members, fill, out),
+            Filled::Text(text) => match text.render(fill) {
+                Some(text) => quote(&**text, out),
+                None => return false,
+            },
+        }
+        true
+    }
+}
+
+fn write_object(members: &[(String, Filled)], fill: &mut Fill<'_>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    let mut more = false;
+    for (name, member) in members {
+        let start = out.len();
+        if more {
+            out.push(b',');
+        }
+        quote(name, out);
+        out.push(b':');
+        if member.write(fill, out) { more = true } else { out.truncate(start) }
+    }
+    out.push(b'}');
+}
+
+fn quote<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("texts, numbers and booleans always serialise, and a Vec takes all bytes");
+}
+
+/// `[token.request]` with the settings of one provider put in.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    method: Method,
+    pub url: BaseUrl,
+    encoding: Encoding,
+    headers: Vec<(HeaderName, Text)>,
+    authorization: Option<HeaderValue>,
+    body: Vec<(String, Filled)>,
+}
+
+impl Exchange {
+    /// The route variables that go into it, sorted, each once.
+    pub(super) fn vars(&self) -> Vec<Arc<str>> {
+        let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, text)| text.vars().cloned()).collect();
+        self.body.iter().for_each(|(_, field)| field.vars(&mut found));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The request for a token, fresh identifiers and all. First fetch and renewal are the same request.
+    pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
+        let mut fill = Fill { vars, ids, now: Some(now), grant: None };
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        match self.encoding {
+            Encoding::Form => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            }
+            Encoding::Json => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            Encoding::None | Encoding::Query => {}
+        }
+        if let Some(value) = &self.authorization {
+            headers.insert(AUTHORIZATION, value.clone());
+        }
+        for (name, text) in &self.headers {
+            // A route variable with a character that no header carries leaves its header out.
+            if let Some(mut value) = text.render(&mut fill).and_then(|text| HeaderValue::from_str(&text).ok()) {
+                value.set_sensitive(true);
+                headers.insert(name.clone(), value);
+            }
+        }
+        let (mut query, mut body) = (None, Vec::new());
+        match self.encoding {
+            Encoding::Form => body = self.pairs(&mut fill).as_bytes().to_vec(),
+            Encoding::Json => {
+                body.reserve(1024);
+                write_object(&self.body, &mut fill, &mut body);
+            }
+            Encoding::None => {}
+            Encoding::Query => query = Some(SecretString::from(self.pairs(&mut fill).as_str())),
+        }
+        let query = query.filter(|query| !query.expose_secret().is_empty());
+        TokenRequest {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            query,
+            headers,
+            body: SecretBox::new(Box::new(body)),
+        }
+    }
+
+    /// The fields as `a=b&c=d`.
+    fn pairs(&self, fill: &mut Fill<'_>) -> Zeroizing<String> {
+        let mut out = form_urlencoded::Serializer::new(String::with_capacity(1024));
+        for (name, field) in &self.body {
+            match field {
+                Filled::Literal(value) => {
+                    out.append_pair(name, &value.to_string());
+                }
+                Filled::Text(text) => {
+                    if let Some(text) = text.render(fill) {
+                        out.append_pair(name, &text);
+                    }
+                }
+                // Refused when the profile was read.
+                Filled::Array(_) | Filled::Object(_) => {}
+            }
+        }
+        Zeroizing::new(out.finish())
+    }
+}
+
+/// Whether a template names a secret setting.
+pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
+    template.segments.iter().any(|segment| match segment {
+        Segment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),
+        Segment::Captured(_)
+        | Segment::Literal(_)
+        | Segment::NowEpoch
+        | Segment::NowEpochMs
+        | Segment::NowRfc3339
+        | Segment::Token
+        | Segment::Uuid
+        | Segment::UuidHex
+        | Segment::Var(_) => false,
+    })
+}

@@ -1,0 +1,50 @@
+//! A profile that changes a built-in one: `extends = "oauth2"`.
+
+use crate::provider::profile::Profile;
+use crate::syntax::{Entry, Kind, Node, Report, Source, Table, suggest};
+
+/// The built-in profile that `extends` names; when it names none, the one that was probably meant, so that the rest of
+/// the file can be read against it.
+pub(super) fn parent(node: &Node, report: &Report) -> Option<Node> {
+    let wanted = node.as_str().unwrap_or_default();
+    let names = Profile::builtin_names();
+    let name = match names.iter().find(|name| **name == wanted) {
+        Some(name) => Some(*name),
+        None => {
+            let near = suggest(wanted, names.iter().copied());
+            let help = match near {
+                Some(near) => format!("did you mean `\"{near}\"`?"),
+                None => format!("built in are {}", names.join(", ")),
+            };
+            node.error(report, "`extends` names no built-in profile", "", Some(help));
+            near
+        }
+    }?;
+    let mut parent = Node::parse(&Source::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
+    if let Kind::Table(table) = &mut parent.kind {
+        // A profile's name and title are its own.
+        table.entries.retain(|entry| entry.key != "name" && entry.key != "title");
+    }
+    Some(parent)
+}
+
+/// Puts a child's tables over its parent's, key by key; everything else is replaced whole. The order is the parent's,
+/// so that a body keeps its fields in place. Every value keeps the file that it stands in.
+pub(super) fn merge(parent: Node, child: Node) -> Node {
+    match (parent.kind, child.kind) {
+        (Kind::Table(parent), Kind::Table(child_table)) => {
+            let mut entries = parent.entries;
+            for entry in child_table.entries {
+                match entries.iter_mut().find(|known| known.key == entry.key) {
+                    Some(known) => {
+                        let old = known.value.clone();
+                        *known = Entry { value: merge(old, entry.value), ..entry };
+                    }
+                    None => entries.push(entry),
+                }
+            }
+            Node { kind: Kind::Table(Table { entries }), source: child.source, span: child.span }
+        }
+        (_, kind) => Node { kind, source: child.source, span: child.span },
+    }
+}

@@ -1,0 +1,153 @@
+//! The provider's own endpoints that no route may reach: token, authorize, refresh.
+//!
+//! A route hands the provider's path on as it came, so the comparison reads a path as leniently as any server might:
+//! letters of either case, percent-encoding, doubled slashes, path parameters, a slash at the end.
+
+use crate::base::origin::BaseUrl;
+
+/// The guarded endpoints of one provider.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    /// Where the provider's API lives.
+    base: BaseUrl,
+    /// Origins with whole paths.
+    endpoints: Vec<(BaseUrl, String)>,
+}
+
+impl Guard {
+    /// Guards the token endpoint and the profile's `paths`, which lie under `base`.
+    pub(super) fn new(base: BaseUrl, token_url: &BaseUrl, paths: &[String]) -> Self {
+        let mut endpoints = vec![(token_url.clone(), normal(token_url.path()).collect())];
+        for path in paths {
+            endpoints.push((base.clone(), normal(&format!("{}{path}", base.path())).collect()));
+        }
+        Self { base, endpoints }
+    }
+
+    /// Whether `path` under the provider's base URL is one of them.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        self.holds_under(&self.base, path)
+    }
+
+    /// Whether `path` under `upstream` is one of them.
+    pub(super) fn holds_under(&self, upstream: &BaseUrl, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        self.endpoints
+            .iter()
+            .filter(|(origin, _)| origin.same_origin(upstream))
+            .any(|(_, endpoint)| normal_pair(upstream.path(), path).eq(endpoint.chars()))
+    }
+}
+
+fn normal(path: &str) -> impl Iterator<Item = char> {
+    normal_pair(path, "")
+}
+
+/// The characters of `base` + `path`, read as leniently as any server might. No allocation.
+fn normal_pair<'a>(base: &'a str, path: &'a str) -> impl Iterator<Item = char> + 'a {
+    let mut bytes = Decoded { inner: base.as_bytes(), next: path.as_bytes() }.peekable();
+    std::iter::from_fn(move || {
+        loop {
+            match bytes.next()? {
+                b';' => while bytes.next_if(|b| *b != b'/').is_some() {},
+                b'/' => {
+                    // Slashes and empty segments with parameters in a row are one slash, and none at the end.
+                    while let Some(byte) = bytes.next_if(|b| matches!(b, b'/' | b';')) {
+                        while byte == b';' && bytes.next_if(|b| *b != b'/').is_some() {}
+                    }
+                    if bytes.peek().is_some() {
+                        return Some('/');
+                    }
+                }
+                byte => return Some(char::from(byte.to_ascii_lowercase())),
+            }
+        }
+    })
+}
+
+/// Bytes with `%xx` undone, once.
+struct Decoded<'a> {
+    inner: &'a [u8],
+    next: &'a [u8],
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        if self.inner.is_empty() {
+            self.inner = std::mem::take(&mut self.next);
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        if let [b'%', high, low, rest @ ..] = self.inner
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            self.inner = rest;
+            return Some(high * 16 + low);
+        }
+        let (first, rest) = self.inner.split_first()?;
+        self.inner = rest;
+        Some(*first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn guard(base: &str, token: &str) -> Guard {
+        let url = |text| BaseUrl::parse(text).expect("a good URL");
+        Guard::new(url(base), &url(token), &["/v2/oauth/authorize".to_owned()])
+    }
+
+    #[test]
+    fn an_endpoint_is_recognised_in_every_spelling() {
+        let guard = guard("https://bank.example/sb/api", "https://bank.example/sb/api/v1/oauth/token");
+        for path in [
+            "/v1/oauth/token",
+            "/v1/oauth/token/",
+            "/V1/OAuth/Token",
+            "/v1/oauth/%74oken",
+            "/v1//oauth/token",
+            "/v1/oauth;a=b/token;x",
+            "/v1/oauth/;a/token/;b/",
+            "/v1/oauth/token?x=/y",
+            "/v1%2foauth/token",
+            "/v2/oauth/authorize?a=b",
+        ] {
+            assert!(guard.holds(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/v1/oauth",
+            "/v1/oauth/tokens",
+            "/v1/oauth/token/refresh",
+            "/x/v1/oauth/token",
+            "/v1/oauth/%2574oken",
+        ] {
+            assert!(!guard.holds(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_token_url_counts_wherever_a_route_can_reach_it() {
+        let url = |text| BaseUrl::parse(text).expect("a good URL");
+        let guard = guard("https://bank.example/sb/api", "https://bank.example/rb/api/oauth2/token");
+        assert!(!guard.holds("/oauth2/token"), "another base path");
+        assert!(guard.holds_under(&url("https://bank.example"), "/rb/api/oauth2/token"));
+        assert!(guard.holds_under(&url("https://bank.example/rb"), "/api/oauth2/token"));
+        assert!(!guard.holds_under(&url("https://other.example"), "/rb/api/oauth2/token"));
+        assert!(!guard.holds_under(&url("https://bank.example:8443"), "/rb/api/oauth2/token"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_paths_never_panic(path in any::<String>(), odd in "[/;%2fF?a]{0,30}") {
+            let guard = guard("https://bank.example", "https://bank.example/token");
+            let _ = (guard.holds(&path), guard.holds(&odd));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! How long a token lives: what the answer says, read with suspicion.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::base::time::{Deadline, Now};
+use crate::provider::json;
+use crate::token::grant::LIFE_CAP;
+
+/// A "lifetime" of more than ten years, in seconds, is a date: some banks put an epoch there.
+const LONGEST_RELATIVE: f64 = 315_360_000.0;
+
+/// From here on an epoch counts milliseconds: as seconds it would lie 30 000 years ahead.
+const MILLIS_FROM: f64 = 1e12;
+
+/// The life when neither bank, profile nor config says one.
+const DEFAULT_LIFE: Duration = Duration::from_secs(300);
+
+/// Everything that says something about a token's life.
+pub(super) struct Claims<'a> {
+    /// Seconds from the answer on; or, beyond ten years, a date.
+    pub expires_in: Option<&'a Value>,
+    /// A date: seconds or milliseconds since 1970.
+    pub expires_at: Option<&'a Value>,
+    /// The token itself: a JWT may name its own end (RFC 7519 section 4.1.4). It is read, never verified.
+    pub token: &'a str,
+    /// The life to assume otherwise.
+    pub default_ttl: Option<Duration>,
+}
+
+impl Claims<'_> {
+    /// The life, counted from `sent`, at most [`LIFE_CAP`]. The error says what is wrong, without quoting.
+    pub(super) fn life(&self, sent: Now, now: Now) -> Result<Duration, &'static str> {
+        let millis = if let Some(value) = self.expires_in {
+            let seconds = number(value).ok_or("the token's lifetime is not a number")?;
+            if seconds > LONGEST_RELATIVE { until(seconds, sent) } else { seconds * 1000.0 }
+        } else if let Some(value) = self.expires_at {
+            until(number(value).ok_or("the token's expiry date is not a number")?, sent)
+        } else if let Some(exp) = jwt_expiry(self.token) {
+            until(exp, sent)
+        } else {
+            let life = self.default_ttl.unwrap_or(DEFAULT_LIFE).min(LIFE_CAP);
+            return Self::alive(life, sent, now);
+        };
+        if millis.is_nan() || millis < 1.0 {
+            return Err("the token's life is over, or was never more than zero");
+        }
+        // Bounded before it is narrowed, so the conversion neither saturates nor loses a millisecond.
+        let millis = millis.min(LIFE_CAP.as_secs_f64() * 1000.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 <= millis <= a day")]
+        let life = Duration::from_millis(millis as u64);
+        Self::alive(life, sent, now)
+    }
+
+    fn alive(life: Duration, sent: Now, now: Now) -> Result<Duration, &'static str> {
+        if life.is_zero() || Deadline::after(sent, life).passed(now) {
+            return Err("the token was dead before it arrived");
+        }
+        Ok(life)
+    }
+}
+
+/// Milliseconds from `sent` to an epoch.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits of a float's 53")]
+fn until(epoch: f64, sent: Now) -> f64 {
+    let millis = if epoch >= MILLIS_FROM { epoch } else { epoch * 1000.0 };
+    millis - sent.wall as f64
+}
+
+/// A finite number, or a string that is one.
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => {
+            let text = text.trim();
+            // `f64::from_str` also reads "inf" and "nan".
+            text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)).then(|| text.parse().ok()).flatten()
+        }
+        Value::Array(_) | Value::Bool(_) | Value::Null | Value::Object(_) => None,
+    };
+    number.filter(|number| number.is_finite())
+}
+
+/// The `exp` of a JWT, in seconds since 1970.
+fn jwt_expiry(token: &str) -> Option<f64> {
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+    json::read(&payload).ok()?.get("exp").filter(|exp| exp.is_number()).and_then(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// 2019-02-14T08:03:05Z, half an hour before the expiry in SCB's own sample.
+    const SENT: Now = Now::at(50_000, 1_550_131_385_000);
+
+    fn life(expires_in: Option<Value>, expires_at: Option<Value>, token: &str) -> Result<u64, &'static str> {
+        let claims = Claims {
+            expires_in: expires_in.as_ref(),
+            expires_at: expires_at.as_ref(),
+            token,
+            default_ttl: Some(Duration::from_secs(120)),
+        };
+        claims.life(SENT, SENT).map(|life| life.as_secs())
+    }
+
+    /// T21: lifetimes of every kind.
+    #[test]
+    fn a_life_is_read_in_every_form_that_banks_use() {
+        for (value, seconds) in [
+            (json!(1800), 1800),
+            (json!("3599"), 3599),
+            (json!(1800.9), 1800),
+            (json!("1.8e3"), 1800),
+            (json!(1_550_133_185), 1800),
+            (json!("1550133185"), 1800),
+            (json!(1_550_133_185_000_u64), 1800),
+            (json!(315_360_000), 86_400),
+            (json!(1e18), 86_400),
+        ] {
+            assert_eq!(life(Some(value.clone()), None, "t"), Ok(seconds), "{value}");
+        }
+        assert_eq!(life(Some(json!(60)), Some(json!(1_550_133_185)), "t"), Ok(60), "relative beats absolute");
+        assert_eq!(life(None, Some(json!(1_550_133_185)), "t"), Ok(1800));
+        assert_eq!(life(None, Some(json!("1550133185000")), "t"), Ok(1800));
+        assert_eq!(life(None, None, "t"), Ok(120));
+    }
+
+    #[test]
+    fn what_is_over_or_senseless_is_refused() {
+        for value in [
+            json!(0),
+            json!(-1),
+            json!("0"),
+            json!("-5"),
+            json!(0.0001),
+            json!(1_550_131_385),
+            json!(true),
+            json!([]),
+            json!({}),
+            json!("NaN"),
+            json!("inf"),
+            json!("soon"),
+            json!(""),
+            json!("1e999"),
+            json!("0x10"),
+        ] {
+            assert!(life(Some(value.clone()), None, "t").is_err(), "{value}");
+        }
+        assert!(life(None, Some(json!(1_550_131_000)), "t").is_err(), "an epoch that is past");
+        assert!(life(None, Some(json!(60)), "t").is_err(), "1970 is past");
+    }
+
+    #[test]
+    fn a_token_that_died_on_its_way_is_refused() {
+        let value = json!(5);
+        let claims = Claims { expires_in: Some(&value), expires_at: None, token: "t", default_ttl: None };
+        assert!(claims.life(SENT, SENT.plus(Duration::from_secs(4))).is_ok());
+        assert!(claims.life(SENT, SENT.plus(Duration::from_secs(5))).is_err());
+    }
+
+    #[test]
+    fn a_jwt_names_its_own_end() {
+        let jwt = |claims: &str| format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(life(None, None, &jwt(r#"{"exp":1550131985}"#)), Ok(600));
+        assert_eq!(life(Some(json!(60)), None, &jwt(r#"{"exp":1550131985}"#)), Ok(60), "only where nothing else does");
+        assert!(life(None, None, &jwt(r#"{"exp":1550131000}"#)).is_err());
+        for odd in [r#"{"exp":"x"}"#, "{}", "no json", "[]"] {
+            assert_eq!(life(None, None, &jwt(odd)), Ok(120), "{odd}");
+        }
+        for odd in ["a.b", "a.%.c", "a.e30.c.d", ".."] {
+            assert_eq!(life(None, None, odd), Ok(120), "{odd}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_life_is_always_within_its_bounds(seconds in any::<f64>(), digits in "[-+0-9.eE]{0,30}", token in any::<String>()) {
+            for value in [json!(seconds), json!(digits), Value::Null] {
+                for (relative, absolute) in [(Some(&value), None), (None, Some(&value))] {
+                    let claims = Claims { expires_in: relative, expires_at: absolute, token: &token, default_ttl: None };
+                    if let Ok(life) = claims.life(SENT, SENT) {
+                        prop_assert!(!life.is_zero() && life <= LIFE_CAP);
+                    }
+                }
+            }
+        }
+    }
+}

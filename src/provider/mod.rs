@@ -1,0 +1,33 @@
+//! Auth modules as data.
+//!
+//! A [`Profile`] is a TOML file that says how one bank speaks: where its token comes from, how to read the answer, what
+//! to put on a call, which answers prove that a token was refused. With the settings of one `[provider.NAME]` it
+//! becomes a [`Module`]: everything compiled, so that a request only clones. This room knows no sockets: it makes
+//! requests and reads answers; `control/` and `serve/` carry them. It knows no bank either: what is special about one
+//! stands in its profile, and what no profile can say becomes a mechanism for all.
+//!
+//! Pure, and shared by all threads: the keeper makes token requests with it, the workers dress and judge.
+
+mod answer;
+mod challenge;
+mod client_auth;
+mod condition;
+mod exchange;
+mod extends;
+mod guard;
+mod injection;
+mod json;
+mod life;
+mod module;
+mod profile;
+mod refusal;
+mod setting;
+mod template;
+mod values;
+
+pub use exchange::TokenRequest;
+pub use injection::SentIds;
+pub use module::{Module, Wiring};
+pub use profile::Profile;
+pub use refusal::Verdict;
+pub use setting::{ReadValue, Settings};

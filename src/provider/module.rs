@@ -1,0 +1,419 @@
+//! A profile with the settings of one provider: everything compiled, so that a request only clones.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::base::id::{Ids, RandomIds};
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::time::Now;
+use crate::base::vars::Vars;
+use crate::provider::answer::Moment;
+use crate::provider::exchange::{Exchange, TokenRequest, names_secret};
+use crate::provider::guard::Guard;
+use crate::provider::injection::{Injection, SentIds};
+use crate::provider::profile::Profile;
+use crate::provider::refusal::Verdict;
+use crate::provider::setting::{Member, Settings, Value};
+use crate::token::failure::Failure;
+use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::key::{KeyBuilder, TokenKey};
+use crate::token::lease::Lease;
+
+/// What a module is compiled from, besides profile and settings.
+#[derive(Debug)]
+pub struct Wiring<'a> {
+    /// The provider's name in `proxy.toml`; part of every token key.
+    pub name: &'a str,
+    /// Where its API lives.
+    pub base_url: BaseUrl,
+    /// Where its token comes from, if not where the profile derives it from `base_url`.
+    pub token_url: Option<BaseUrl>,
+    /// `default_ttl` of `proxy.toml`, if set.
+    pub default_ttl: Option<Duration>,
+}
+
+/// A profile with the settings of one provider (and one route's overrides), compiled. Cheap to share, never changed.
+pub struct Module {
+    profile: Arc<Profile>,
+    key: TokenKey,
+    exchange: Exchange,
+    /// The route variables that go into the token request, sorted.
+    vars: Vec<Arc<str>>,
+    injection: Injection,
+    guard: Guard,
+    default_ttl: Option<Duration>,
+    secrets: Vec<SecretString>,
+    judges_bodies: bool,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("profile", &self.profile.name).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Module {
+    /// Compiles everything. The error is for a person: what is wrong with the provider as a whole.
+    pub fn build(profile: &Arc<Profile>, settings: Settings, wiring: Wiring<'_>) -> Result<Module, String> {
+        let exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
+        let declared = &profile.settings;
+        let secret_headers = profile.plan.header_templates().filter(|(_, value)| names_secret(value, declared));
+        let secret_headers = secret_headers.map(|(name, _)| name.clone());
+        let injection = profile.orders.compile(declared, &settings, secret_headers)?;
+        let guard = Guard::new(wiring.base_url.clone(), &exchange.url, &profile.guarded);
+        let mut key = KeyBuilder::new(wiring.name);
+        key.field("profile", profile.name.as_bytes());
+        key.field("profile text", &profile.digest);
+        key.field("base_url", wiring.base_url.to_string().as_bytes());
+        key.field("token_url", exchange.url.to_string().as_bytes());
+        key.field("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
+        let mut secrets = Vec::new();
+        for setting in declared {
+            match settings.find(&setting.name) {
+                None => key.field("unset", setting.name.as_bytes()),
+                Some(Value::Text(text)) => {
+                    key.field("setting", setting.name.as_bytes());
+                    key.field("text", text.expose_secret().as_bytes());
+                    if setting.secret {
+                        secrets.push(text.clone());
+                    }
+                }
+                Some(Value::Table(members)) => {
+                    key.field("table", setting.name.as_bytes());
+                    for (name, member) in members {
+                        key.field("member", name.as_bytes());
+                        match member {
+                            Member::Text(text) => key.field("text", text.expose_secret().as_bytes()),
+                            Member::Var { name, .. } => key.field("var", name.as_bytes()),
+                        }
+                    }
+                    key.field("end", b"");
+                }
+            }
+        }
+        Ok(Module {
+            profile: profile.clone(),
+            key: key.finish(),
+            vars: exchange.vars(),
+            exchange,
+            injection,
+            guard,
+            default_ttl: wiring.default_ttl,
+            secrets,
+            judges_bodies: profile.refusal.judges_bodies(),
+        })
+    }
+
+    /// The name of its token when no route variable goes into it.
+    pub fn key(&self) -> TokenKey {
+        self.key
+    }
+
+    /// The name of the token for these route variables. Only those that go into the token request count: calls that
+    /// differ in others share a token.
+    pub fn key_for(&self, vars: &Vars) -> TokenKey {
+        if self.vars.is_empty() {
+            return self.key;
+        }
+        self.key.with(self.vars.iter().filter_map(|name| Some((&**name, vars.find(name)?))))
+    }
+
+    /// The request for a token; first fetch and renewal alike. Headers and fields that need a variable which `vars`
+    /// lacks are left out.
+    pub fn token_request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
+        self.exchange.request(vars, ids, now)
+    }
+
+    /// Reads the answer to a request that went out at `sent`. The failure's text names shapes, never what was said.
+    pub fn token_answer(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        sent: Now,
+        now: Now,
+    ) -> Result<Grant, Failure> {
+        let moment = Moment { sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
+        self.profile.answer.grant(status, headers, body, moment)
+    }
+
+    /// The headers that carry this grant, built once: all of them sensitive.
+    pub fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+        // No identifier shares a header with a credential, so none is drawn.
+        self.injection.credentials(grant, &mut RandomIds)
+    }
+
+    /// Whether a client's header of this name is taken off before anything is put on.
+    pub fn strips(&self, name: &HeaderName) -> bool {
+        self.injection.strips(name)
+    }
+
+    /// Puts everything on a request that this provider wants, after [`Module::strips`] had its say.
+    pub fn dress(&self, headers: &mut HeaderMap, lease: &Lease, vars: &Vars, ids: &mut dyn Ids) -> SentIds {
+        put_on(headers, lease);
+        self.injection.dress(headers, vars, ids)
+    }
+
+    /// Makes a dressed request ready for its replay with another lease. A client's own identifiers stay.
+    pub fn redress(&self, headers: &mut HeaderMap, lease: &Lease, sent: &SentIds, ids: &mut dyn Ids) -> SentIds {
+        put_on(headers, lease);
+        self.injection.redress(headers, sent, ids)
+    }
+
+    /// Whether [`Module::judge`] needs the body of an answer with this head.
+    pub fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.judges_bodies && self.profile.refusal.wants_body(status, headers)
+    }
+
+    /// Whether any verdict of this module depends on a body.
+    pub fn judges_bodies(&self) -> bool {
+        self.judges_bodies
+    }
+
+    /// What an answer means for the token. `body`: decoded; `None` when it was not wanted, or could not be read whole.
+    pub fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
+        self.profile.refusal.judge(status, headers, body)
+    }
+
+    /// Whether this path, behind the provider's base URL, is one of its token, authorize or refresh endpoints.
+    pub fn guards(&self, path: &str) -> bool {
+        self.guard.holds(path)
+    }
+
+    /// The same for a route with an `upstream` of its own: `path` behind that.
+    pub fn guards_under(&self, upstream: &BaseUrl, path: &str) -> bool {
+        self.guard.holds_under(upstream, path)
+    }
+
+    /// Where its token comes from.
+    pub fn token_url(&self) -> &BaseUrl {
+        &self.exchange.url
+    }
+
+    /// The values of its secret settings, to be masked wherever they would show.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(ExposeSecret::expose_secret)
+    }
+}
+
+fn put_on(headers: &mut HeaderMap, lease: &Lease) {
+    for (name, value) in &lease.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::id::CountingIds;
+    use crate::syntax::{Fields, FromNode, Node, Report, Source};
+
+    const SENT: Now = Now::at(1_000, 1_550_131_385_000);
+
+    struct Given<'a> {
+        profile: &'a str,
+        name: &'a str,
+        base_url: &'a str,
+        token_url: Option<&'a str>,
+        settings: &'a str,
+        default_ttl: Option<Duration>,
+    }
+
+    const RAK: Given<'_> = Given {
+        profile: "rakbank",
+        name: "rak",
+        base_url: "https://bank.example/api",
+        token_url: Some("https://bank.example/token"),
+        settings: "client_id = \"id\"\nclient_secret = \"hush-hush\"\nscope = \"s\"\noauth_metadata = { account_id = { var = \"account\" } }",
+        default_ttl: None,
+    };
+
+    fn build(given: &Given<'_>) -> Result<Module, String> {
+        let report = Report::new();
+        let profile = match Profile::builtin(given.profile) {
+            Some(profile) => profile,
+            None => Profile::parse(&Source::new("profile", given.profile), &report).expect("a good profile"),
+        };
+        let node = Node::parse(&Source::new("proxy.toml", given.settings), &report);
+        let fields = Fields::new(&node, "settings", &report);
+        let read = |node: &Node, report: &Report| {
+            String::from_node(node, report).map(|text| (SecretString::from(text), false))
+        };
+        let settings = profile.read_settings(&fields, &read).expect("good settings");
+        fields.finish();
+        assert_eq!(report.errors(), 0);
+        let url = |text| BaseUrl::parse(text).expect("a good URL");
+        let wiring = Wiring {
+            name: given.name,
+            base_url: url(given.base_url),
+            token_url: given.token_url.map(url),
+            default_ttl: given.default_ttl,
+        };
+        Module::build(&profile, settings, wiring)
+    }
+
+    fn vars(pairs: &[(&str, &str)]) -> Vars {
+        let mut vars = Vars::none();
+        for (name, value) in pairs {
+            vars.push((*name).into(), (*value).to_owned());
+        }
+        vars
+    }
+
+    #[test]
+    fn every_input_of_a_token_call_is_part_of_its_key() {
+        let key = |given: Given<'_>| build(&given).expect("a good module").key();
+        let base = key(RAK);
+        assert_eq!(base, key(RAK), "the same inputs, the same key");
+        let secret = RAK.settings.replace("hush-hush", "hush-husH");
+        let scope = RAK.settings.replace("\"s\"", "\"t\"");
+        let metadata = RAK.settings.replace("account_id", "emirates_id");
+        let text = RAK.settings.replace("{ var = \"account\" }", "\"account\"");
+        let other_text = format!("{}\n# another text", Profile::builtin_text("rakbank").expect("rakbank"));
+        let others = [
+            key(Given { name: "rak2", ..RAK }),
+            key(Given { base_url: "https://bank.example/api2", ..RAK }),
+            key(Given { token_url: Some("https://bank.example/token2"), ..RAK }),
+            key(Given { settings: &secret, ..RAK }),
+            key(Given { settings: &scope, ..RAK }),
+            key(Given { settings: &metadata, ..RAK }),
+            key(Given { settings: &text, ..RAK }),
+            key(Given { default_ttl: Some(Duration::from_secs(1)), ..RAK }),
+            key(Given { profile: &other_text, ..RAK }),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(base, *other, "input {at}");
+            assert!(!others[..at].contains(other), "input {at}");
+        }
+    }
+
+    #[test]
+    fn only_variables_of_the_token_request_are_part_of_the_key() {
+        let module = build(&RAK).expect("a good module");
+        let one = module.key_for(&vars(&[("account", "1")]));
+        assert_eq!(one, module.key_for(&vars(&[("other", "x"), ("account", "1")])));
+        assert_ne!(one, module.key_for(&vars(&[("account", "2")])));
+        assert_ne!(one, module.key());
+        let settings = "client_id = \"id\"\nclient_secret = \"hush-hush\"\nscope = \"s\"";
+        let module = build(&Given { settings, ..RAK }).expect("a good module");
+        assert_eq!(module.key_for(&vars(&[("account", "1")])), module.key());
+    }
+
+    #[test]
+    fn what_is_wrong_as_a_whole_is_said() {
+        let error = build(&Given { token_url: None, ..RAK }).expect_err("no token_url");
+        assert!(error.contains("token_url"), "{error}");
+        let profile =
+            Profile::builtin_text("oauth2").expect("oauth2").replace("form_encode = true", "form_encode = false");
+        let settings = "client_id = \"a:b\"\nclient_secret = \"s\"\nclient_auth = \"basic\"";
+        let error = build(&Given { profile: &profile, settings, ..RAK }).expect_err("a colon");
+        assert!(error.contains("RFC 7617"), "{error}");
+    }
+
+    /// T18: no secret in what a programmer might print.
+    #[test]
+    fn debug_shows_no_secret() {
+        let module = build(&RAK).expect("a good module");
+        let request = module.token_request(&Vars::none(), &mut CountingIds::default(), SENT);
+        let shown = format!("{module:?} {request:?} {:?} {:?}", request.headers, module.profile);
+        assert!(!shown.contains("hush-hush"), "{shown}");
+        assert_eq!(module.secrets().collect::<Vec<_>>(), ["hush-hush"]);
+    }
+
+    /// T12: every spelling of what we inject is taken off; what merely looks alike is not.
+    #[test]
+    fn strips_credentials_in_every_spelling() {
+        let module = build(&RAK).expect("a good module");
+        for name in
+            ["authorization", "x-ibm-client-id", "x_ibm_client_id", "x-ibm_client-secret", "x-ibm-client-secret"]
+        {
+            assert!(module.strips(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["msgid", "x-ibm-client", "cookie", "idempotency-key", "x-ibm-client-secrets"] {
+            assert!(!module.strips(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_wanted_only_where_it_can_decide() {
+        let module = build(&RAK).expect("a good module");
+        let mut headers = HeaderMap::new();
+        let wants = |status: u16, headers: &HeaderMap| {
+            module.wants_body(StatusCode::from_u16(status).expect("a status"), headers)
+        };
+        assert!(wants(401, &headers));
+        for status in [200, 302, 400, 403, 500] {
+            assert!(!wants(status, &headers), "{status}");
+        }
+        for (value, wanted) in [
+            ("application/json", true),
+            ("application/problem+json; charset=utf-8", true),
+            ("Text/JSON", true),
+            ("text/html", false),
+            ("application/jsonp", false),
+        ] {
+            headers.insert("content-type", HeaderValue::from_static(value));
+            assert_eq!(wants(401, &headers), wanted, "{value}");
+        }
+        assert!(module.judges_bodies());
+    }
+
+    proptest! {
+        /// T21: whatever a token endpoint says, nobody panics, and what is granted can be sent.
+        #[test]
+        fn any_token_answer_is_survived(
+            status in 100_u16..1000,
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                r#"\{"access_token":"[ -~]{0,9}","expires_in":("[-0-9e.]{0,9}"|-?[0-9]{1,19}|null|\[\])\}"#.prop_map(String::into_bytes),
+            ],
+            header in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let module = build(&RAK).expect("a good module");
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&header) {
+                headers.insert("retry-after", value.clone());
+                headers.insert("content-type", value);
+            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            match module.token_answer(status, &headers, &body, SENT, SENT) {
+                Ok(grant) => {
+                    prop_assert!(!grant.life.is_zero() && grant.life <= crate::token::grant::LIFE_CAP);
+                    prop_assert_eq!(module.credentials(&grant).len(), 1);
+                }
+                Err(failure) => {
+                    prop_assert!(failure.retry_after.is_none_or(|after| after <= Duration::from_secs(3600)));
+                    prop_assert!(!failure.inside.contains("hush-hush"));
+                }
+            }
+        }
+
+        #[test]
+        fn any_answer_is_judged_and_only_a_401_can_be_refused(
+            profile in proptest::sample::select(vec!["rakbank", "oauth2"]),
+            status in 100_u16..1000,
+            body in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
+            header in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let settings = "client_id = \"id\"\nclient_secret = \"hush-hush\"\nscope = \"s\"";
+            let module = build(&Given { profile, settings, ..RAK }).expect("a good module");
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&header) {
+                headers.insert("www-authenticate", value.clone());
+                headers.insert("content-type", value.clone());
+                headers.insert("content-length", value);
+            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            let _ = module.wants_body(status, &headers);
+            let verdict = module.judge(status, &headers, body.as_deref());
+            prop_assert!(verdict == Verdict::Accepted || status == 401);
+        }
+    }
+}

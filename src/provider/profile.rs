@@ -1,0 +1,429 @@
+//! Reading a profile file.
+
+use std::sync::Arc;
+
+use crate::base::origin::BaseUrl;
+use crate::base::secret::sha256;
+use crate::provider::answer::Answer;
+use crate::provider::exchange::Plan;
+use crate::provider::extends::{merge, parent};
+use crate::provider::injection::Orders;
+use crate::provider::refusal::Refusal;
+use crate::provider::setting::{ReadValue, Setting, Settings};
+use crate::provider::template::{Place, Scope, is_name};
+use crate::provider::values::OneOrMany;
+use crate::syntax::{Entry, Fields, Node, Report, Source};
+
+/// The profiles that come with countersign: their names and texts.
+const BUILTIN: [(&str, &str); 5] = [
+    ("abbeycross", include_str!("profiles/abbeycross.toml")),
+    ("meed", include_str!("profiles/meed.toml")),
+    ("oauth2", include_str!("profiles/oauth2.toml")),
+    ("rakbank", include_str!("profiles/rakbank.toml")),
+    ("scb", include_str!("profiles/scb.toml")),
+];
+
+/// A parsed profile, without settings.
+#[derive(Debug)]
+pub struct Profile {
+    pub(super) name: String,
+    /// One line for people.
+    title: String,
+    /// Of the whole text, its parent's included: another text, another token key.
+    pub(super) digest: [u8; 32],
+    pub(super) settings: Vec<Setting>,
+    environments: Vec<Environment>,
+    pub(super) plan: Plan,
+    pub(super) answer: Answer,
+    pub(super) orders: Orders,
+    pub(super) refusal: Refusal,
+    /// Paths under the base URL that no route may reach, besides the token endpoint.
+    pub(super) guarded: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Environment {
+    name: String,
+    base_url: BaseUrl,
+    note: String,
+    confirmed: bool,
+}
+
+impl Profile {
+    /// Reads a profile's text. Every mistake goes to `report`; `None` when there was one.
+    pub fn parse(source: &Arc<Source>, report: &Report) -> Option<Arc<Profile>> {
+        let before = report.errors();
+        let own = Node::parse(source, report);
+        let mut digested = Vec::from(sha256(source.text.as_bytes()));
+        let node = match own.as_table().and_then(|table| table.find("extends")) {
+            None => own,
+            Some(entry) => {
+                let parent = parent(&entry.value, report)?;
+                digested.extend(sha256(parent.source.text.as_bytes()));
+                merge(parent, own)
+            }
+        };
+        let profile = Self::read(&node, sha256(&digested), report);
+        if report.errors() == before { profile.map(Arc::new) } else { None }
+    }
+
+    /// The profile of this name that comes with countersign.
+    pub fn builtin(name: &str) -> Option<Arc<Profile>> {
+        let text = Self::builtin_text(name)?;
+        Self::parse(&Source::new(format!("profile {name}"), text), &Report::new())
+    }
+
+    /// Its text: a starting point for one's own.
+    pub fn builtin_text(name: &str) -> Option<&'static str> {
+        BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
+    /// The names of all profiles that come with countersign, sorted.
+    pub fn builtin_names() -> Vec<&'static str> {
+        BUILTIN.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn read(node: &Node, digest: [u8; 32], report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, "the profile", report);
+        let _ = fields.take("extends");
+        let name = fields.req::<String>("name", "\"my-bank\"");
+        if let (Some(name), Some(node)) = (&name, fields.take("name"))
+            && !is_name(name)
+        {
+            node.error(report, "a profile's name has letters, digits, `_` and `-` only", "", None);
+        }
+        let title = fields.or("title", String::new());
+        let mut settings: Vec<Setting> = each(fields.take("settings"), "[settings]", report)
+            .into_iter()
+            .filter_map(|entry| Setting::read(entry, report))
+            .collect();
+        let environments = each(fields.take("environments"), "[environments]", report)
+            .into_iter()
+            .filter_map(|entry| Environment::read(entry, report))
+            .collect();
+        let guarded = fields.or("guarded", OneOrMany::<String>(Vec::new())).0;
+        if let Some(node) = fields.take("guarded")
+            && guarded.iter().any(|path| !path.starts_with('/'))
+        {
+            node.error(report, "a guarded path starts with `/`", "it lies under `base_url`", None);
+        }
+        let refusal = Refusal::read(fields.take("refusal"), report);
+        let Some(token_node) = fields.take("token") else {
+            fields.missing("token", "{ request = { … }, response = { … } }");
+            fields.finish();
+            return None;
+        };
+        let token = Fields::new(token_node, "[token]", report);
+        let answer = Answer::read(&token);
+        let captures = answer.capture_names();
+        let scope = Scope { settings: &settings, captures: &captures, place: Place::TokenBody };
+        let plan = match token.take("request") {
+            Some(node) => Plan::read(node, scope, report),
+            None => {
+                token.missing("request", "{ encoding = \"json\", body = { … } }");
+                None
+            }
+        };
+        token.finish();
+        let orders = match fields.take("request") {
+            Some(node) => Orders::read(node, scope, report),
+            None => {
+                fields.missing("request", "{ inject = [{ header = \"authorization\", value = \"Bearer {token}\" }] }");
+                Orders::default()
+            }
+        };
+        fields.finish();
+        let plan = plan?;
+        let in_header = plan.header_templates().map(|(_, template)| template);
+        let in_header = in_header.chain(orders.templates().map(|(_, template)| template));
+        let in_header: Vec<Arc<str>> =
+            in_header.flat_map(|template| template.settings()).chain(plan.path_settings()).cloned().collect();
+        for setting in &mut settings {
+            setting.in_header = in_header.contains(&setting.name);
+        }
+        let name = name?;
+        Some(Self { name, title, digest, settings, environments, plan, answer, orders, refusal, guarded })
+    }
+
+    /// What configs and logs call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One line about it, for people; may be empty.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The base URL of one of its environments.
+    pub fn environment(&self, name: &str) -> Option<&BaseUrl> {
+        self.environments.iter().find(|environment| environment.name == name).map(|found| &found.base_url)
+    }
+
+    /// The names of its environments, in the order of the file.
+    pub fn environments(&self) -> Vec<&str> {
+        self.environments.iter().map(|environment| environment.name.as_str()).collect()
+    }
+
+    /// What it says that no public source confirms: where it stands and what is known.
+    pub fn unconfirmed(&self) -> Vec<String> {
+        let environments = self.environments.iter().filter(|environment| !environment.confirmed);
+        let mut found: Vec<String> =
+            environments.map(|environment| format!("environment {}: {}", environment.name, environment.note)).collect();
+        let lists = [
+            ("refusal.exclude", self.refusal.exclude.iter().collect::<Vec<_>>()),
+            ("refusal.match", self.refusal.matches.iter().collect()),
+            ("token.failure", self.answer.failures.iter().map(|rule| &rule.when).collect()),
+        ];
+        for (list, matchers) in lists {
+            let open = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.confirmed);
+            found.extend(open.map(|(at, matcher)| format!("{list} {}: {}", at + 1, matcher.note)));
+        }
+        found
+    }
+
+    /// The route variables that the profile itself names with `{var.NAME}`: every route must define them.
+    pub fn vars(&self) -> Vec<Arc<str>> {
+        let mut found = self.plan.vars();
+        found.extend(self.orders.vars().cloned());
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Takes the profile's settings from the fields of a `[provider.NAME]`. `None` when something was wrong, all of
+    /// which was reported; unknown keys are for the caller's `finish` to report.
+    pub fn read_settings(&self, fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Settings> {
+        Settings::read(&self.settings, fields, read)
+    }
+
+    /// `base` with the settings in a route's `settings` table put over it.
+    pub fn override_settings(&self, base: &Settings, fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Settings> {
+        base.overridden(&self.settings, fields, read)
+    }
+}
+
+impl Environment {
+    fn read(entry: &Entry, report: &Report) -> Option<Self> {
+        let fields = Fields::new(&entry.value, format!("environment `{}`", entry.key), report);
+        let url = fields.req::<String>("base_url", "\"https://api.bank.example\"");
+        let note = fields.or("note", String::new());
+        let confirmed = fields.or("confirmed", true);
+        let node = fields.take("base_url");
+        fields.finish();
+        match BaseUrl::parse(&url?) {
+            Ok(base_url) => Some(Self { name: entry.key.clone(), base_url, note, confirmed }),
+            Err(reason) => {
+                node?.error(report, format!("`base_url` is wrong: {reason}"), "", None);
+                None
+            }
+        }
+    }
+}
+
+/// The entries of a table of freely named tables.
+fn each<'a>(node: Option<&'a Node>, what: &str, report: &'a Report) -> Vec<&'a Entry> {
+    let Some(node) = node else { return Vec::new() };
+    let fields = Fields::new(node, what, report);
+    let entries = fields.rest();
+    fields.finish();
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::syntax::Diagnostic;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        let report = Report::new();
+        let profile = Profile::parse(&Source::new("bank.toml", text), &report);
+        let found: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
+        assert_eq!(profile.is_none(), !found.is_empty(), "{found:?}");
+        found
+    }
+
+    #[test]
+    fn every_built_in_profile_is_right_and_bears_its_own_name() {
+        for name in Profile::builtin_names() {
+            let text = Profile::builtin_text(name).expect("its text");
+            assert_eq!(mistakes(text), Vec::<String>::new());
+            let profile = Profile::builtin(name).expect("a profile");
+            assert_eq!(profile.name(), name);
+            assert!(!profile.title().is_empty());
+            assert!(
+                profile.unconfirmed().iter().all(|line| line.split(": ").nth(1).is_some_and(|note| !note.is_empty()))
+            );
+        }
+        assert!(Profile::builtin("nobody").is_none());
+        assert_eq!(Profile::builtin("scb").expect("scb").environments(), ["sandbox", "uat", "production"]);
+        assert_eq!(Profile::builtin("abbeycross").expect("abbeycross").unconfirmed().len(), 4);
+    }
+
+    #[test]
+    fn every_mistake_in_a_profile_is_found_at_once() {
+        let text = r#"name = "a bank"
+consent = {}
+guarded = ["v1/refresh"]
+[settings.Key]
+[settings.token]
+[settings.tls]
+[settings.secret]
+secret = true
+default = "x"
+[settings.id]
+pattern = "(["
+[environments.prod]
+base_url = "http://bank.example"
+[token]
+success = [{ pointer = "status.code", equals = 1 }]
+[token.request]
+method = "PSOT"
+path = "v1/token"
+encoding = "jsn"
+headers = { host = "x", "a b" = "y" }
+body = { id = "{idd}", t = "{token}" }
+[token.response]
+acces_token = "/t"
+[[token.failure]]
+status = 4000
+class = "bad"
+rest_ceiling = "1s"
+[request]
+inject = [
+  { header = "x-a", value = "{id} {token} {uuid}" },
+  { header = "x-a", value = "{now_epoch}" },
+  { header = "x-b", value = "b", client = "keep" },
+  { header = "authorization", value = "{id}", client = "keep", pattern = ".*" },
+]
+[[refusal.match]]
+status = [401, 500]
+json = [{ pointer = "/a" }]
+[[refusal.match]]
+status = 401
+[[refusal.exclude]]
+bare = true
+"#;
+        let found = mistakes(text);
+        let expected = [
+            "1:8: error: a profile's name has letters",
+            "2:1: error: unknown key `consent` in the profile",
+            "3:11: error: a guarded path starts with `/`",
+            "4:11: error: \"Key\" is no name for a setting",
+            "5:11: error: \"token\" is a placeholder already",
+            "6:11: error: \"tls\" is a key of every provider already",
+            "9:11: error: a secret has no default",
+            "11:11: error: not a regular expression",
+            "13:12: error: `base_url` is wrong: the scheme is `http`",
+            "15:24: error: a JSON pointer starts with `/`; write `\"/status/code\"`",
+            "17:10: error: `PSOT` is not known here; did you mean `\"POST\"`?",
+            "18:8: error: a path starts with `/`",
+            "19:12: error: `jsn` is not known here; did you mean `\"json\"`?",
+            "20:13: error: `host` belongs to the connection",
+            "20:25: error: \"a b\" is not a header name",
+            "21:16: error: unknown placeholder `{idd}`; did you mean `{id}`?",
+            "21:29: error: `{token}` cannot stand here",
+            "22:1: error: [token.response] has no `access_token`",
+            "23:1: error: unknown key `acces_token` in [token.response]; did you mean `access_token`?",
+            "25:10: error: not an HTTP status",
+            "26:9: error: `bad` is not known here",
+            "27:16: error: `rest_ceiling` needs a `rest`",
+            "30:3: error: these placeholders cannot share a header",
+            "31:30: error: `{now_epoch}` cannot stand here",
+            "32:3: error: an `inject` entry has no `pattern`",
+            "33:3: error: a client's own credential is never kept",
+            "36:10: error: only a 4xx can prove",
+            "37:9: error: the JSON condition asks for nothing",
+            "38:1: error: [[refusal.match]] would match every such answer",
+            "40:1: error: [[refusal.exclude]] has no `status`",
+        ];
+        for (at, wanted) in expected.iter().enumerate() {
+            let wanted = format!("bank.toml:{wanted}");
+            assert!(found.get(at).is_some_and(|line| line.starts_with(&wanted)), "{wanted}\nin\n{}", found.join("\n"));
+        }
+        assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn a_profile_that_could_never_work_is_refused() {
+        let base = "name = \"a\"\n[settings.t]\nkind = \"table\"\n[token.request]\nencoding = \"json\"\n\
+                    [token.response]\naccess_token = \"/t\"\n";
+        for (rest, title) in [
+            ("", "the profile has no `request`"),
+            ("[request]\ninject = [{ header = \"a\", value = \"b\" }]", "the token is put nowhere"),
+            (
+                "[request]\ninject = [{ header = \"a\", value = \"{token}\" }, { header = \"A\", value = \"b\" }]",
+                "`a` is injected twice",
+            ),
+            (
+                "[request]\ninject = [{ header = \"a\", value = \"{token}\" }]\n[token.request.body]\nx = \"a{t}\"",
+                "a table stands alone in its field",
+            ),
+            (
+                "[request]\ninject = [{ header = \"a\", value = \"{t}{captured.x}\" }]",
+                "`t` is a table; only a body's field can be one",
+            ),
+        ] {
+            let found = mistakes(&format!("{base}{rest}"));
+            assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
+        }
+        assert!(mistakes("").iter().any(|line| line.contains("the profile has no `token`")));
+    }
+
+    #[test]
+    fn mistakes_in_a_profile_that_extends_another_point_into_the_right_file() {
+        let found = mistakes(
+            "name = \"mine\"\nextends = \"scb\"\n[token.request]\nencoding = \"form\"\n\
+                              [token.request.body]\nx = { y = \"{applicaton_key}\" }\n[settings.application_key]\nkind = \"table\"\n",
+        );
+        let all = found.join("\n");
+        assert!(
+            found.contains(
+                &"bank.toml:6:12: error: unknown placeholder `{applicaton_key}`; did you mean \
+                                 `{application_key}`?"
+                    .to_owned()
+            ),
+            "{all}"
+        );
+        assert!(found.iter().any(|line| line.starts_with("bank.toml:6:5: error: only JSON can carry")), "{all}");
+        let line = 1 + Profile::builtin_text("scb")
+            .expect("scb")
+            .lines()
+            .position(|line| line.starts_with("resourceOwnerId"))
+            .expect("the line that names the key");
+        assert!(
+            found
+                .iter()
+                .any(|found| found.starts_with(&format!("profile scb:{line}:20: error: `application_key` is a table"))),
+            "{all}"
+        );
+        assert_eq!(
+            mistakes("name = \"mine\"\nextends = \"sbc\"\n"),
+            ["bank.toml:2:11: error: `extends` names no built-in profile; did you mean `\"scb\"`?"]
+        );
+    }
+
+    #[test]
+    fn a_mistaken_parent_hides_no_other_mistake() {
+        let found = mistakes("name = \"mine\"\nextends = \"sbc\"\ntitel = \"Mine\"\n");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].contains("unknown key `titel`"), "{found:?}");
+        assert_eq!(mistakes("name = \"mine\"\nextends = 7\n").len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = Profile::parse(&Source::new("any", text), &Report::new());
+        }
+
+        #[test]
+        fn a_profile_cut_off_anywhere_never_panics(at in 0_usize..4000) {
+            let text = Profile::builtin_text("scb").expect("scb");
+            let text: String = text.chars().take(at).collect();
+            let _ = Profile::parse(&Source::new("any", text), &Report::new());
+        }
+    }
+}

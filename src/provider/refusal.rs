@@ -1,0 +1,117 @@
+//! Which answers prove that the provider refused the token before it did anything else.
+//!
+//! Exclusions come first: a wrong key or a missing scope is answered with the same status, and a new token would not
+//! help. What neither list knows proves nothing.
+
+use http::{HeaderMap, StatusCode};
+
+use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_be_json};
+use crate::syntax::{Fields, Kind, Node, Report};
+
+/// What an answer of the provider means for the token that was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Nothing to do with the token.
+    Accepted,
+    /// It proves that the token was refused before anything was processed.
+    Refused,
+    /// A 401 that the profile does not know.
+    Unknown,
+}
+
+/// The `[refusal]` of a profile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refusal {
+    pub exclude: Vec<Matcher>,
+    pub matches: Vec<Matcher>,
+}
+
+impl Refusal {
+    /// Reads the table; absent, no answer proves anything.
+    pub(super) fn read(node: Option<&Node>, report: &Report) -> Self {
+        let Some(node) = node else { return Self::default() };
+        let fields = Fields::new(node, "[refusal]", report);
+        let refusal = Self {
+            exclude: matchers(fields.take("exclude"), "[[refusal.exclude]]", Statuses::ClientErrors, report),
+            matches: matchers(fields.take("match"), "[[refusal.match]]", Statuses::ClientErrors, report),
+        };
+        fields.finish();
+        refusal
+    }
+
+    /// Whether any matcher looks at bodies.
+    pub(super) fn judges_bodies(&self) -> bool {
+        self.all().any(|matcher| matcher.wants_json() || matcher.wants_emptiness())
+    }
+
+    /// Whether the body of an answer with this status and these headers could change the verdict.
+    pub(super) fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if !status.is_client_error() {
+            return false;
+        }
+        self.all().filter(|matcher| matcher.concerns(status)).any(|matcher| {
+            (matcher.wants_json() && may_be_json(headers)) || (matcher.wants_emptiness() && may_be_empty(headers))
+        })
+    }
+
+    /// The verdict.
+    pub(super) fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
+        if !status.is_client_error() {
+            return Verdict::Accepted;
+        }
+        if status != StatusCode::UNAUTHORIZED && !self.all().any(|matcher| matcher.concerns(status)) {
+            return Verdict::Accepted;
+        }
+        let body = Body::read(headers, body);
+        let excluded = self.exclude.iter().map(|matcher| matcher.fit(status, headers, &body));
+        // An exclusion that could not be looked up leaves the answer unproven, whatever else it says.
+        let mut unsure = false;
+        for fit in excluded {
+            match fit {
+                Fit::No => {}
+                Fit::Unsure => unsure = true,
+                Fit::Yes => return Verdict::Accepted,
+            }
+        }
+        if !unsure && self.matches.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes) {
+            Verdict::Refused
+        } else if status == StatusCode::UNAUTHORIZED {
+            Verdict::Unknown
+        } else {
+            Verdict::Accepted
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Matcher> {
+        self.exclude.iter().chain(&self.matches)
+    }
+}
+
+fn matchers(node: Option<&Node>, what: &str, statuses: Statuses, report: &Report) -> Vec<Matcher> {
+    tables(node, what, report)
+        .map(|node| {
+            let fields = Fields::new(node, what, report);
+            let matcher = Matcher::read(&fields, statuses);
+            fields.finish();
+            matcher
+        })
+        .collect()
+}
+
+/// The tables of an array of tables; reports when it is something else.
+pub(super) fn tables<'a>(node: Option<&'a Node>, what: &str, report: &Report) -> impl Iterator<Item = &'a Node> {
+    let items: &[Node] = match node.map(|node| (node, &node.kind)) {
+        None => &[],
+        Some((_, Kind::Array(items))) => items,
+        Some((node, Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_))) => {
+            node.error(
+                report,
+                format!("expected a list of tables, found {}", node.kind_name()),
+                "",
+                Some(format!("write `{what}`")),
+            );
+            &[]
+        }
+    };
+    items.iter()
+}

@@ -1,0 +1,424 @@
+//! Texts with holes: `Bearer {token}`.
+//!
+//! A [`Template`] is what a profile says; its holes were checked against what may stand in that place. With the
+//! settings of a provider it becomes a [`Text`], in which only what changes from call to call is still open.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::base::id::Ids;
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::time::{Now, rfc3339};
+use crate::base::vars::Vars;
+use crate::provider::setting::{Setting, SettingKind, Settings};
+use crate::syntax::{FromNode, Node, Report, suggest};
+use crate::token::grant::Grant;
+
+/// A piece of a template.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Segment {
+    /// A captured response header.
+    Captured(Arc<str>),
+    /// Plain text.
+    Literal(String),
+    /// Seconds since 1970.
+    NowEpoch,
+    /// Milliseconds since 1970.
+    NowEpochMs,
+    /// `2026-11-21T08:30:00.123Z`.
+    NowRfc3339,
+    /// A setting's value.
+    Setting(Arc<str>),
+    /// The access token.
+    Token,
+    /// A version 4 UUID, 36 characters.
+    Uuid,
+    /// A version 4 UUID, 32 hexadecimal digits.
+    UuidHex,
+    /// A route variable's value.
+    Var(Arc<str>),
+}
+
+/// Where a template stands, which decides what it may name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// `client_auth`'s `id` and `secret`, and the token endpoint's `path`: settings only.
+    Build,
+    /// A header of a resource call: no clock.
+    Inject,
+    /// A value of the token request's body.
+    TokenBody,
+    /// A header of the token request.
+    TokenHeader,
+}
+
+/// What a template may name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub settings: &'a [Setting],
+    pub captures: &'a [Arc<str>],
+    pub place: Place,
+}
+
+/// A text with holes, as a profile has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Template {
+    pub segments: Vec<Segment>,
+}
+
+/// A mistake in a template: the part that is wrong, what is wrong, what to do.
+#[derive(Clone, Debug)]
+pub(super) struct Mistake {
+    part: String,
+    title: String,
+    help: Option<String>,
+}
+
+const FIXED_HOLES: [(&str, Segment); 6] = [
+    ("now_epoch", Segment::NowEpoch),
+    ("now_epoch_ms", Segment::NowEpochMs),
+    ("now_rfc3339", Segment::NowRfc3339),
+    ("token", Segment::Token),
+    ("uuid", Segment::Uuid),
+    ("uuid_hex", Segment::UuidHex),
+];
+
+/// Whether `{name}` means something already, so that no setting can be called so.
+pub(super) fn is_taken(name: &str) -> bool {
+    FIXED_HOLES.iter().any(|(known, _)| *known == name)
+}
+
+impl Template {
+    /// Reads a template; every mistake is shown where it stands in the file.
+    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
+        let text = String::from_node(node, report)?;
+        match Self::parse(&text, scope) {
+            Ok(template) => Some(template),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let raw = node.source.text.get(node.span.clone()).unwrap_or_default();
+                    let span = match raw.find(&mistake.part) {
+                        Some(at) => node.span.start + at..node.span.start + at + mistake.part.len(),
+                        None => node.span.clone(),
+                    };
+                    report.error(&node.source, span, mistake.title, "", mistake.help);
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes a text apart: `{name}` is a hole, `{{` and `}}` stand for braces.
+    pub(super) fn parse(text: &str, scope: Scope<'_>) -> Result<Self, Vec<Mistake>> {
+        let (mut segments, mut mistakes) = (Vec::new(), Vec::new());
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            literal.push_str(before);
+            if let Some(after) = from.strip_prefix("{{") {
+                literal.push('{');
+                rest = after;
+            } else if let Some(after) = from.strip_prefix("}}") {
+                literal.push('}');
+                rest = after;
+            } else if let Some((name, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+                match scope.hole(name) {
+                    Ok(segment) => {
+                        if !literal.is_empty() {
+                            segments.push(Segment::Literal(std::mem::take(&mut literal)));
+                        }
+                        segments.push(segment);
+                    }
+                    Err(mistake) => mistakes.push(mistake),
+                }
+                rest = after;
+            } else {
+                let brace: String = from.chars().take(1).collect();
+                let title = format!("a lone `{brace}`");
+                let help = Some(format!("a placeholder is `{{name}}`; a brace itself is written `{brace}{brace}`"));
+                mistakes.push(Mistake { part: brace, title, help });
+                rest = from.get(1..).unwrap_or_default();
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            segments.push(Segment::Literal(literal));
+        }
+        if mistakes.is_empty() { Ok(Self { segments }) } else { Err(mistakes) }
+    }
+
+    /// The setting that makes up the whole of it, if one does.
+    pub(super) fn sole_setting(&self) -> Option<&Arc<str>> {
+        match self.segments.as_slice() {
+            [Segment::Setting(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The settings that it names.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.segments.iter().filter_map(|segment| if let Segment::Setting(name) = segment { Some(name) } else { None })
+    }
+
+    /// The route variables that it names.
+    pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.segments.iter().filter_map(|segment| if let Segment::Var(name) = segment { Some(name) } else { None })
+    }
+
+    /// Whether it carries the token or what came with it.
+    pub(super) fn is_credential(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Captured(_) | Segment::Token))
+    }
+
+    /// Whether it makes a fresh identifier.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Uuid | Segment::UuidHex))
+    }
+
+    /// With the settings put in; `None` when it names an optional setting that is not set.
+    pub(super) fn resolve(&self, settings: &Settings) -> Option<Text> {
+        let mut parts = Vec::new();
+        let mut fixed = Zeroizing::new(String::new());
+        for segment in &self.segments {
+            let part = match segment {
+                Segment::Literal(text) => {
+                    fixed.push_str(text);
+                    continue;
+                }
+                Segment::Setting(name) => {
+                    fixed.push_str(settings.text(name)?);
+                    continue;
+                }
+                Segment::Captured(name) => Part::Captured(name.clone()),
+                Segment::NowEpoch => Part::NowEpoch,
+                Segment::NowEpochMs => Part::NowEpochMs,
+                Segment::NowRfc3339 => Part::NowRfc3339,
+                Segment::Token => Part::Token,
+                Segment::Uuid => Part::Uuid,
+                Segment::UuidHex => Part::UuidHex,
+                Segment::Var(name) => Part::Var(name.clone()),
+            };
+            if !fixed.is_empty() {
+                parts.push(Part::Fixed(SecretString::from(fixed.as_str())));
+                fixed = Zeroizing::new(String::new());
+            }
+            parts.push(part);
+        }
+        if !fixed.is_empty() {
+            parts.push(Part::Fixed(SecretString::from(fixed.as_str())));
+        }
+        Some(Text { parts })
+    }
+}
+
+impl Scope<'_> {
+    fn hole(&self, name: &str) -> Result<Segment, Mistake> {
+        let mistake = |title: String, help: Option<String>| Mistake { part: format!("{{{name}}}"), title, help };
+        let segment = if let Some(var) = name.strip_prefix("var.") {
+            if !is_name(var) {
+                return Err(mistake(format!("{var:?} cannot be the name of a route variable"), None));
+            }
+            Segment::Var(var.into())
+        } else if let Some(wanted) = name.strip_prefix("captured.") {
+            let Some(known) = self.captures.iter().find(|known| ***known == *wanted) else {
+                let help = format!("name it under `[token.response] captures`: `{wanted} = \"Response-Header\"`");
+                return Err(mistake(format!("nothing is captured as `{wanted}`"), Some(help)));
+            };
+            Segment::Captured(known.clone())
+        } else if let Some((_, segment)) = FIXED_HOLES.iter().find(|(known, _)| *known == name) {
+            segment.clone()
+        } else if let Some(setting) = self.settings.iter().find(|setting| *setting.name == *name) {
+            if setting.kind == SettingKind::Table && self.place != Place::TokenBody {
+                return Err(mistake(format!("`{name}` is a table; only a body's field can be one"), None));
+            }
+            Segment::Setting(setting.name.clone())
+        } else {
+            let names = self.settings.iter().map(|setting| &*setting.name).chain(FIXED_HOLES.iter().map(|(n, _)| *n));
+            let names: Vec<&str> = names.collect();
+            let help = match suggest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean `{{{near}}}`?"),
+                None => format!("known here: {}", names.join(", ")),
+            };
+            return Err(mistake(format!("unknown placeholder `{{{name}}}`"), Some(help)));
+        };
+        match self.forbids(&segment) {
+            Some(reason) => Err(mistake(format!("`{{{name}}}` cannot stand here"), Some(reason.to_owned()))),
+            None => Ok(segment),
+        }
+    }
+
+    fn forbids(&self, segment: &Segment) -> Option<&'static str> {
+        let place = self.place;
+        match segment {
+            Segment::Literal(_) | Segment::Setting(_) => None,
+            Segment::Captured(_) | Segment::Token => {
+                (place != Place::Inject).then_some("there is a token only on a call, in `request.inject`")
+            }
+            Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => {
+                (!matches!(place, Place::TokenBody | Place::TokenHeader))
+                    .then_some("the time is known only in `token.request`'s headers and body")
+            }
+            Segment::Uuid | Segment::UuidHex | Segment::Var(_) => {
+                (place == Place::Build).then_some("only settings may be named here")
+            }
+        }
+    }
+}
+
+/// A name that a profile or a route may give to something.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// A piece of a text. What is fixed may hold a secret.
+#[derive(Clone, Debug)]
+enum Part {
+    Captured(Arc<str>),
+    Fixed(SecretString),
+    NowEpoch,
+    NowEpochMs,
+    NowRfc3339,
+    Token,
+    Uuid,
+    UuidHex,
+    Var(Arc<str>),
+}
+
+/// A template with the settings put in.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    parts: Vec<Part>,
+}
+
+/// What the last holes are filled from.
+pub(super) struct Fill<'a> {
+    pub vars: &'a Vars,
+    pub ids: &'a mut dyn Ids,
+    pub now: Option<Now>,
+    pub grant: Option<&'a Grant>,
+}
+
+impl Text {
+    /// A text without holes.
+    pub(super) fn fixed(value: SecretString) -> Self {
+        Self { parts: vec![Part::Fixed(value)] }
+    }
+
+    /// A route variable's value.
+    pub(super) fn var(name: Arc<str>) -> Self {
+        Self { parts: vec![Part::Var(name)] }
+    }
+
+    /// All of it, if no hole is left.
+    pub(super) fn as_fixed(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Fixed(text)] => Some(text.expose_secret()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one identifier and nothing else; then whether with dashes.
+    pub(super) fn as_uuid(&self) -> Option<bool> {
+        match self.parts.as_slice() {
+            [Part::Uuid] => Some(true),
+            [Part::UuidHex] => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The route variables that it needs.
+    pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.parts.iter().filter_map(|part| if let Part::Var(name) = part { Some(name) } else { None })
+    }
+
+    /// The whole text; `None` when a variable, a capture or the time is not there.
+    pub(super) fn render(&self, fill: &mut Fill<'_>) -> Option<Zeroizing<String>> {
+        use std::fmt::Write as _;
+        let mut out = Zeroizing::new(String::with_capacity(64));
+        for part in &self.parts {
+            // Writing to a string cannot fail.
+            let _ = match part {
+                Part::Captured(name) => {
+                    let captured = &fill.grant?.captured;
+                    let (_, value) = captured.iter().find(|(known, _)| known == name)?;
+                    out.write_str(value.to_str().ok()?)
+                }
+                Part::Fixed(text) => out.write_str(text.expose_secret()),
+                Part::NowEpoch => write!(out, "{}", fill.now?.unix_seconds()),
+                Part::NowEpochMs => write!(out, "{}", fill.now?.wall),
+                Part::NowRfc3339 => out.write_str(&rfc3339(fill.now?.wall)),
+                Part::Token => out.write_str(fill.grant?.access_token.expose_secret()),
+                Part::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
+                Part::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
+                Part::Var(name) => out.write_str(fill.vars.find(name)?),
+            };
+        }
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scope(place: Place) -> Scope<'static> {
+        Scope { settings: &[], captures: &[], place }
+    }
+
+    #[test]
+    fn holes_and_braces_are_told_apart() {
+        let template = Template::parse("a{{b}}{uuid}c{var.account}", scope(Place::TokenBody)).expect("a good template");
+        assert_eq!(
+            template.segments,
+            [
+                Segment::Literal("a{b}".into()),
+                Segment::Uuid,
+                Segment::Literal("c".into()),
+                Segment::Var("account".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let mistakes =
+            Template::parse("{uid}{token}{captured.x}}{", scope(Place::TokenBody)).expect_err("four mistakes");
+        let titles: Vec<&str> = mistakes.iter().map(|mistake| mistake.title.as_str()).collect();
+        assert_eq!(
+            titles,
+            [
+                "unknown placeholder `{uid}`",
+                "`{token}` cannot stand here",
+                "nothing is captured as `x`",
+                "a lone `}`",
+                "a lone `{`"
+            ]
+        );
+        assert_eq!(mistakes[0].help.as_deref(), Some("did you mean `{uuid}`?"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = Template::parse(&text, scope(Place::Inject));
+        }
+
+        #[test]
+        fn arbitrary_braces_never_panic(text in r"[{}a.é]{0,40}") {
+            let _ = Template::parse(&text, scope(Place::TokenHeader));
+        }
+
+        #[test]
+        fn escaped_text_comes_back(text in any::<String>()) {
+            let escaped = text.replace('{', "{{").replace('}', "}}");
+            let template = Template::parse(&escaped, scope(Place::Build)).expect("no holes");
+            let resolved = template.resolve(&Settings::default()).expect("no settings");
+            prop_assert_eq!(resolved.as_fixed(), Some(text.as_str()));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Which route a request takes, and whether it may.
+//!
+//! Owns the rules of paths and hosts, the table that is searched per request, and the [`Permit`] without which no
+//! token is spent. It must not know what a provider is, how a client was identified, or where a request goes on the
+//! network. Pure: no sockets, no clock, no tasks; workers share a [`Table`] and never change it.
+//!
+//! A path is judged before anything is looked up, what is matched is what is forwarded, byte for byte, and what could
+//! be read in two ways is refused.
+
+mod host;
+mod path;
+mod pattern;
+mod permit;
+#[cfg(test)]
+mod properties;
+mod rule;
+mod table;
+mod vars;
+
+use http::Method;
+
+pub use path::{PathRules, configured_prefix};
+pub use pattern::{Allow, Pattern};
+pub use permit::{Caller, ClientId, Permit, Refusal, Target};
+pub use rule::{Opens, Reserved, Rule};
+pub use table::{Clash, Table};
+pub use vars::{Var, VarSource};
+
+/// Whether no route may ever carry this method: `TRACE` and `TRACK` echo credentials (RFC 9110 section 9.3.8), and a
+/// `CONNECT` names no path.
+pub fn refused_method(method: &Method) -> bool {
+    ["CONNECT", "TRACE", "TRACK"].iter().any(|refused| method.as_str().eq_ignore_ascii_case(refused))
+}

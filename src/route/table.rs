@@ -1,0 +1,375 @@
+//! All routes of one listener, and the one decision made with them.
+//!
+//! Routes hang in one tree of path segments per host and one for those without a host. A search walks down the path's
+//! own segments once, so it costs what the path is long, not how many routes there are, and takes nothing from the
+//! heap until a request is admitted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::base::vars::Vars;
+
+use super::host::Buffer;
+use super::path::{PathRules, generous, judge};
+use super::permit::{Caller, Permit, Refusal, Target};
+use super::refused_method;
+use super::rule::Rule;
+
+/// All routes of one listener, ready for matching.
+#[derive(Debug, Default)]
+pub struct Table {
+    hosts: HashMap<Box<str>, Tree>,
+    anywhere: Tree,
+}
+
+/// Two routes that one request of one client could mean alike, as indices into the config's routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Clash {
+    /// The one that was declared first.
+    pub first: usize,
+    /// The other.
+    pub second: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tree {
+    here: Vec<Arc<Rule>>,
+    below: HashMap<Box<str>, Tree>,
+}
+
+/// What a search came upon.
+struct Found<'t> {
+    /// The deepest rule that is open.
+    open: Option<&'t Rule>,
+    /// The deepest place with rules that match but are closed.
+    closed: Option<&'t Tree>,
+}
+
+impl Table {
+    /// Hangs up all rules of a listener. Two that could be meant by one request are an error, all of which are named.
+    pub fn build(rules: impl IntoIterator<Item = Arc<Rule>>) -> Result<Self, Vec<Clash>> {
+        let mut table = Self::default();
+        let mut clashes = Vec::new();
+        for rule in rules {
+            let mut tree = match &rule.host {
+                Some(host) => table.hosts.entry((**host).into()).or_default(),
+                None => &mut table.anywhere,
+            };
+            for segment in rule.prefix.split('/').skip(1) {
+                tree = tree.below.entry(segment.into()).or_default();
+            }
+            let known = tree.here.iter().filter(|known| known.clashes(&rule));
+            clashes.extend(known.map(|known| Clash { first: known.route, second: rule.route }));
+            tree.here.push(rule);
+        }
+        if clashes.is_empty() { Ok(table) } else { Err(clashes) }
+    }
+
+    /// Decides about one request. The only maker of [`Permit`]s.
+    pub fn admit(&self, caller: Caller, target: Target<'_>) -> Result<Permit, Refusal> {
+        let Target { method, host, path_and_query, headers } = target;
+        if refused_method(method) {
+            return Err(Refusal::MethodRefused);
+        }
+        if path_and_query == "*" {
+            return Err(Refusal::NotFound);
+        }
+        let judged = judge(path_and_query).map_err(Refusal::Malformed)?;
+        let mut buffer = Buffer::new();
+        let host = host.map(|host| buffer.read(host)).transpose().map_err(Refusal::Malformed)?;
+        let rule = match (self.find(caller, method, host, judged.path), judged.doubt) {
+            (Ok(rule), None) => rule,
+            (Ok(rule), Some(_)) if rule.path_rules == PathRules::Lenient => rule,
+            (Ok(_) | Err(_), Some(doubt)) => return Err(Refusal::Malformed(doubt)),
+            (Err(refusal), None) => return Err(refusal),
+        };
+        // The rule matched, so its prefix is there: what cannot be cut off is not forwarded.
+        let cut = if rule.strip { rule.prefix.len() } else { 0 };
+        let rest = judged.path.get(cut..).ok_or(Refusal::NotFound)?;
+        let path = if rest.is_empty() { "/" } else { rest };
+        if (rule.reserved)(&generous(path)) {
+            return Err(Refusal::Reserved(rule.route));
+        }
+        if !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, path)) {
+            return Err(Refusal::NotAllowed(Some(rule.route)));
+        }
+        let mut vars = Vars::none();
+        for var in &rule.vars {
+            let value = var.read(path, judged.query, headers).map_err(Refusal::Malformed)?;
+            vars.push(var.name().clone(), value);
+        }
+        let start = if rule.base.is_empty() { path } else { rest };
+        Ok(Permit::new(rule.route, [&rule.base, start, judged.query].concat(), vars))
+    }
+
+    /// The rule that a request takes: of its host before of none, the longest prefix among those open to the caller.
+    fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Rule, Refusal> {
+        let named = host.and_then(|host| self.hosts.get(host)).map(|tree| tree.search(caller, method, path));
+        if let Some(Found { open: Some(rule), .. }) = named {
+            return Ok(rule);
+        }
+        let anywhere = self.anywhere.search(caller, method, path);
+        if let Some(rule) = anywhere.open {
+            return Ok(rule);
+        }
+        match named.and_then(|found| found.closed).or(anywhere.closed) {
+            Some(Tree { here, .. }) => {
+                let only = if let [only] = here.as_slice() { Some(only.route) } else { None };
+                Err(Refusal::NotAllowed(only))
+            }
+            None => Err(Refusal::NotFound),
+        }
+    }
+}
+
+impl Tree {
+    fn search(&self, caller: Caller, method: &Method, path: &str) -> Found<'_> {
+        let mut found = Found { open: None, closed: None };
+        let mut tree = self;
+        let mut segments = path.split('/').skip(1);
+        loop {
+            match tree.here.iter().find(|rule| rule.opens.admits(caller) && rule.takes(method)) {
+                Some(rule) => found.open = Some(rule),
+                None if !tree.here.is_empty() => found.closed = Some(tree),
+                None => {}
+            }
+            match segments.next().and_then(|segment| tree.below.get(segment)) {
+                Some(below) => tree = below,
+                None => return found,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::super::{Allow, ClientId, Opens, Pattern, Var, VarSource};
+    use super::*;
+
+    const ERP: Caller = Caller::Client(ClientId(0));
+    const TREASURY: Caller = Caller::Client(ClientId(1));
+
+    fn rule(route: usize, prefix: &str, base: &str) -> Rule {
+        Rule {
+            route,
+            host: None,
+            prefix: prefix.into(),
+            methods: Vec::new(),
+            opens: Opens::Everyone,
+            strip: true,
+            base: base.into(),
+            allow: Vec::new(),
+            vars: Vec::new(),
+            path_rules: PathRules::Strict,
+            reserved: Arc::new(|_| false),
+        }
+    }
+
+    fn table(rules: impl IntoIterator<Item = Rule>) -> Table {
+        Table::build(rules.into_iter().map(Arc::new)).expect("no two are equal")
+    }
+
+    fn ask(
+        table: &Table,
+        caller: Caller,
+        method: &Method,
+        host: Option<&str>,
+        path: &str,
+    ) -> Result<(usize, String), Refusal> {
+        let headers = HeaderMap::new();
+        table
+            .admit(caller, Target { method, host, path_and_query: path, headers: &headers })
+            .map(|permit| (permit.route(), permit.path_and_query().to_owned()))
+    }
+
+    fn get(table: &Table, path: &str) -> Result<(usize, String), Refusal> {
+        ask(table, ERP, &Method::GET, Some("proxy"), path)
+    }
+
+    fn to(route: usize, path: &str) -> Result<(usize, String), Refusal> {
+        Ok((route, path.to_owned()))
+    }
+
+    #[test]
+    fn the_longest_prefix_on_whole_segments_wins_and_is_removed() {
+        let table = table([rule(0, "/scb", "/base"), rule(1, "/scb/v2", ""), rule(2, "/meed", "")]);
+        assert_eq!(get(&table, "/scb/v1/x?y=%2e%2e&z"), to(0, "/base/v1/x?y=%2e%2e&z"));
+        assert_eq!(get(&table, "/scb/v2/x"), to(1, "/x"));
+        assert_eq!(get(&table, "/scb/v20/x"), to(0, "/base/v20/x"));
+        assert_eq!(get(&table, "/scb"), to(0, "/base"));
+        assert_eq!(get(&table, "/scb?q"), to(0, "/base?q"));
+        assert_eq!(get(&table, "/scb/"), to(0, "/base/"));
+        assert_eq!(get(&table, "/meed"), to(2, "/"));
+        assert_eq!(get(&table, "/meed?q=1"), to(2, "/?q=1"));
+        for path in ["/", "/scbx", "/SCB/v1", "/%73cb/x", "/other"] {
+            assert_eq!(get(&table, path), Err(Refusal::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_stays_when_asked_to() {
+        let table = table([Rule { strip: false, ..rule(0, "/v1", "/base") }, rule(1, "", "")]);
+        assert_eq!(get(&table, "/v1/x"), to(0, "/base/v1/x"));
+        assert_eq!(get(&table, "/v2/x"), to(1, "/v2/x"));
+        assert_eq!(get(&table, "/"), to(1, "/"));
+    }
+
+    // T2
+    #[test]
+    fn only_routes_open_to_the_caller_compete() {
+        let only = |id| Opens::Only(vec![ClientId(id)]);
+        let table = table([
+            Rule { opens: only(0), ..rule(0, "/bank", "/erp") },
+            Rule { opens: only(1), ..rule(1, "/bank", "/treasury") },
+            Rule { opens: only(1), ..rule(2, "/bank/deep", "/deep") },
+            Rule { opens: only(1), ..rule(3, "/vault", "") },
+        ]);
+        let ask = |caller, path| ask(&table, caller, &Method::GET, None, path);
+        assert_eq!(ask(ERP, "/bank/deep/x"), to(0, "/erp/deep/x"));
+        assert_eq!(ask(TREASURY, "/bank/deep/x"), to(2, "/deep/x"));
+        assert_eq!(ask(TREASURY, "/bank/x"), to(1, "/treasury/x"));
+        assert_eq!(ask(ERP, "/vault"), Err(Refusal::NotAllowed(Some(3))));
+        assert_eq!(ask(Caller::Anyone, "/bank/x"), Err(Refusal::NotAllowed(None)), "two were meant");
+        assert_eq!(ask(ERP, "/nothing"), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_host_beats_none_and_is_compared_without_case_and_port() {
+        let table = table([
+            Rule { host: Some("bank.example".into()), ..rule(0, "/a", "/host") },
+            rule(1, "/a/deeper", "/any"),
+            Rule { host: Some("closed.example".into()), opens: Opens::Only(vec![]), ..rule(2, "", "") },
+        ]);
+        let ask = |host, path| ask(&table, ERP, &Method::GET, host, path);
+        assert_eq!(ask(Some("BANK.example:8443"), "/a/deeper"), to(0, "/host/deeper"));
+        assert_eq!(ask(Some("other.example"), "/a/deeper"), to(1, "/any"));
+        assert_eq!(ask(None, "/a/deeper"), to(1, "/any"));
+        assert_eq!(ask(Some("closed.example"), "/a/deeper"), to(1, "/any"), "the closed one does not compete");
+        assert_eq!(ask(Some("closed.example"), "/b"), Err(Refusal::NotAllowed(Some(2))));
+        assert_eq!(ask(Some("bank.example"), "/b"), Err(Refusal::NotFound));
+        assert!(matches!(ask(Some("bank.example."), "/a"), Err(Refusal::Malformed(_))));
+        assert!(matches!(ask(Some(""), "/a"), Err(Refusal::Malformed(_))));
+    }
+
+    // T5, T16
+    #[test]
+    fn methods_are_part_of_the_match_and_some_never_pass() {
+        let table = table([
+            Rule { methods: vec![Method::GET], ..rule(0, "/a", "/read") },
+            Rule { methods: vec![Method::POST], ..rule(1, "/a", "/write") },
+            Rule { methods: vec![Method::GET], ..rule(2, "/b", "") },
+        ]);
+        let ask = |method: &Method, path| ask(&table, ERP, method, None, path);
+        assert_eq!(ask(&Method::GET, "/a"), to(0, "/read"));
+        assert_eq!(ask(&Method::POST, "/a"), to(1, "/write"));
+        assert_eq!(ask(&Method::POST, "/b"), Err(Refusal::NotAllowed(Some(2))));
+        for method in ["TRACE", "TRACK", "trace", "CONNECT"] {
+            assert_eq!(ask(&Method::from_bytes(method.as_bytes()).unwrap(), "/a"), Err(Refusal::MethodRefused));
+        }
+    }
+
+    // A4
+    #[test]
+    fn targets_without_a_path_never_match() {
+        let table = table([rule(0, "", "")]);
+        assert_eq!(ask(&table, ERP, &Method::OPTIONS, None, "*"), Err(Refusal::NotFound));
+        for target in ["", "bank:443", "http://bank/x", "?x", "**"] {
+            assert!(matches!(get(&table, target), Err(Refusal::Malformed(_))), "{target}");
+        }
+        assert_eq!(ask(&table, ERP, &Method::CONNECT, None, "bank:443"), Err(Refusal::MethodRefused));
+    }
+
+    #[test]
+    fn a_lenient_route_permits_two_doubts_and_no_more() {
+        let table =
+            table([Rule { path_rules: PathRules::Lenient, ..rule(0, "/soft", "/base") }, rule(1, "/hard", "/base")]);
+        assert_eq!(get(&table, "/soft/a//b%2Fc"), to(0, "/base/a//b%2Fc"));
+        for path in [
+            "/hard/a//b",
+            "/hard/a%2fb",
+            "/nowhere//x",
+            "//soft/a",
+            "/soft/%2e%2e",
+            "/soft/a%5cb",
+            "/soft%2f..%2fx",
+            "/soft/%252f",
+        ] {
+            assert!(matches!(get(&table, path), Err(Refusal::Malformed(_))), "{path}");
+        }
+    }
+
+    // T5
+    #[test]
+    fn an_allow_list_is_judged_on_the_providers_path() {
+        let allow = ["GET /v1/*", "POST /v1/payment/qrcode/create"].map(|line| Allow::parse(line).unwrap()).to_vec();
+        let table = table([Rule { allow, ..rule(0, "/scb", "/partners/sandbox") }]);
+        assert_eq!(get(&table, "/scb/v1/x/y"), to(0, "/partners/sandbox/v1/x/y"));
+        assert_eq!(get(&table, "/scb/v2/x"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb"), Err(Refusal::NotAllowed(Some(0))));
+        let post = |path| ask(&table, ERP, &Method::POST, None, path);
+        assert!(post("/scb/v1/payment/qrcode/create?x=1").is_ok());
+        assert_eq!(post("/scb/v1/x"), Err(Refusal::NotAllowed(Some(0))));
+    }
+
+    #[test]
+    fn the_providers_token_endpoint_is_out_of_reach_in_any_spelling() {
+        let reserved: super::super::Reserved = Arc::new(|path| path == "/v1/oauth/token");
+        let table = table([Rule { reserved, path_rules: PathRules::Lenient, ..rule(0, "/scb", "/base") }]);
+        for path in [
+            "/scb/v1/oauth/token",
+            "/scb/v1/oauth/token/",
+            "/scb/v1/oauth/%74oken?x",
+            "/scb/v1//oauth/token",
+            "/scb/v1/oauth%2ftoken",
+            "/scb/v1/oauth/token;a=b",
+            "/scb/v1/oauth/%2574oken",
+        ] {
+            assert_eq!(get(&table, path), Err(Refusal::Reserved(0)), "{path}");
+        }
+        assert!(get(&table, "/scb/v1/oauth/tokens").is_ok());
+    }
+
+    #[test]
+    fn variables_are_read_or_the_request_is_refused() {
+        let pattern = Pattern::parse("/v1/accounts/{account}/*", Some("account")).unwrap();
+        let vars = vec![
+            Var::new("account".into(), VarSource::Path(pattern), Some("[0-9]+")).unwrap(),
+            Var::new("user".into(), VarSource::Header(HeaderName::from_static("x-user")), None).unwrap(),
+        ];
+        let table = table([Rule { vars, ..rule(0, "/rak", "/sb/api") }]);
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))]);
+        let target = |path_and_query| Target { method: &Method::GET, host: None, path_and_query, headers: &headers };
+        let permit = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).unwrap();
+        assert_eq!(permit.path_and_query(), "/sb/api/v1/accounts/0188/balance?x");
+        assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
+        assert!(matches!(table.admit(ERP, target("/rak/v1/other")), Err(Refusal::Malformed(_))));
+        assert!(matches!(get(&table, "/rak/v1/accounts/1/x"), Err(Refusal::Malformed(_))), "no header");
+    }
+
+    #[test]
+    fn equal_routes_for_one_client_are_named() {
+        let only = |ids: &[u16]| Opens::Only(ids.iter().copied().map(ClientId).collect());
+        let build = |a: Rule, b: Rule| Table::build([Arc::new(a), Arc::new(b)]).map(|_| ());
+        let clash = Err(vec![Clash { first: 0, second: 1 }]);
+        assert_eq!(build(rule(0, "/a", ""), rule(1, "/a", "/other")), clash);
+        let (left, right) =
+            (Rule { opens: only(&[0, 1]), ..rule(0, "/a", "") }, Rule { opens: only(&[1]), ..rule(1, "/a", "") });
+        assert_eq!(build(left.clone(), right), clash);
+        assert_eq!(build(left.clone(), Rule { opens: only(&[2]), ..rule(1, "/a", "") }), Ok(()));
+        assert_eq!(build(left.clone(), Rule { host: Some("h".into()), ..rule(1, "/a", "") }), Ok(()));
+        assert_eq!(build(left, rule(1, "/a", "")), clash);
+    }
+
+    #[test]
+    fn a_thousand_routes_are_told_apart() {
+        let table = table((0..1000).map(|n| rule(n, &format!("/bank-{n}/v1"), &format!("/base-{n}"))));
+        for n in 0..1000 {
+            assert_eq!(get(&table, &format!("/bank-{n}/v1/x")), to(n, &format!("/base-{n}/x")));
+        }
+        assert_eq!(get(&table, "/bank-1000/v1/x"), Err(Refusal::NotFound));
+    }
+}

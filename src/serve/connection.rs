@@ -1,0 +1,274 @@
+//! One client's connection, from the TLS handshake to its close.
+//!
+//! A watchdog holds it to three times: the handshake, a request's head once its first byte came, and the silence
+//! between requests. It keeps one timer per connection and moves it only when it must come earlier, so that a request
+//! on a busy connection touches no timer at all.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::flow::{self, Door};
+use super::site::Site;
+use crate::base::time::{Clock, Now};
+use crate::config::Limits;
+
+/// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
+pub async fn serve(site: Rc<Site>, listener: usize, stream: TcpStream, peer: IpAddr, drain: CancellationToken) {
+    let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = &config.tls else {
+        let door = Door { listener, peer, sni: None };
+        return serve_http(site, stream, door, false, drain).await;
+    };
+    let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+    let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
+    let stream = tokio::select! {
+        shaken = timeout(patience, handshake) => match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(listener = %config.name, %peer, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        },
+        () = drain.cancelled() => return,
+    };
+    let session = stream.get_ref().1;
+    let sni = session.server_name().map(str::to_owned);
+    let h2 = session.alpn_protocol() == Some(b"h2");
+    serve_http(site, stream, Door { listener, peer, sni }, h2, drain).await;
+}
+
+async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, h2: bool, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = site.shared.snapshot.limits;
+    let door = Rc::new(door);
+    let activity = Activity::begin(site.shared.clock.clone());
+    let io = TokioIo::new(Watched { inner: stream, activity: activity.clone(), heads: !h2 });
+    let busy = activity.clone();
+    let service = service_fn(move |request| {
+        let guard = Busy::begin(&busy);
+        let answering = flow::answer(site.clone(), door.clone(), request);
+        async move {
+            let mut response = answering.await;
+            response.body_mut().hold(guard);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    if h2 {
+        let mut builder = http2::Builder::new(LocalTasks);
+        builder.max_concurrent_streams(limits.streams).max_header_list_size(header_list_size(&limits));
+        let mut connection = builder.serve_connection(io, service);
+        watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
+        return;
+    }
+    let mut builder = http1::Builder::new();
+    builder.max_headers(if limits.headers == 0 { 1024 } else { limits.headers });
+    if limits.header_bytes != 0 {
+        builder.max_header_size(limits.header_bytes);
+    }
+    let mut connection = builder.serve_connection(io, service);
+    let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
+    if end == End::HeadTooSlow {
+        // The parser waits for the rest of a head that will not come: say so in its stead.
+        let mut inner = connection.into_parts().io.into_inner().inner;
+        let farewell = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _ = timeout(Duration::from_secs(1), async {
+            inner.write_all(farewell).await?;
+            inner.shutdown().await
+        })
+        .await;
+    }
+}
+
+fn header_list_size(limits: &Limits) -> u32 {
+    if limits.header_bytes == 0 { u32::MAX } else { u32::try_from(limits.header_bytes).unwrap_or(u32::MAX) }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    Closed,
+    HeadTooSlow,
+    Idle,
+}
+
+/// Drives a connection, asks it to finish when the process drains, and gives up on it when it keeps us waiting.
+async fn watch<C, O>(
+    mut connection: &mut C,
+    finish: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    limits: &Limits,
+    drain: &CancellationToken,
+) -> End
+where
+    C: Future<Output = O> + Unpin,
+{
+    let mut watchdog = Watchdog { activity, limits, sleep: None };
+    tokio::select! {
+        biased;
+        _ = &mut connection => return End::Closed,
+        end = &mut watchdog => return end,
+        () = drain.cancelled() => {}
+    }
+    finish(Pin::new(&mut *connection));
+    tokio::select! {
+        _ = &mut connection => End::Closed,
+        end = &mut watchdog => end,
+    }
+}
+
+/// What a connection is doing.
+pub struct Activity {
+    clock: Clock,
+    in_flight: Cell<u32>,
+    head_since: Cell<Option<Now>>,
+    idle_since: Cell<Now>,
+}
+
+/// Held while a request is being answered.
+pub struct Busy(Rc<Activity>);
+
+impl Activity {
+    fn begin(clock: Clock) -> Rc<Self> {
+        let now = clock.now();
+        Rc::new(Self { clock, in_flight: Cell::new(0), head_since: Cell::new(None), idle_since: Cell::new(now) })
+    }
+
+    /// When to look again, or why it is over.
+    fn due(&self, limits: &Limits) -> Result<Duration, End> {
+        let now = self.clock.now();
+        let left = |since: Now, limit: Option<Duration>, end: End| match limit {
+            None => Ok(Duration::from_secs(3600)),
+            Some(limit) => match limit.checked_sub(now.since(since)) {
+                Some(left) if !left.is_zero() => Ok(left),
+                Some(_) | None => Err(end),
+            },
+        };
+        if self.in_flight.get() > 0 {
+            return Ok(limits.idle_timeout.unwrap_or(Duration::from_secs(3600)));
+        }
+        match self.head_since.get() {
+            Some(since) => left(since, limits.header_timeout, End::HeadTooSlow),
+            None => left(self.idle_since.get(), limits.idle_timeout, End::Idle),
+        }
+    }
+}
+
+impl Busy {
+    fn begin(activity: &Rc<Activity>) -> Self {
+        activity.in_flight.set(activity.in_flight.get() + 1);
+        activity.head_since.set(None);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.idle_since.set(self.0.clock.now());
+    }
+}
+
+/// Ends when the client has kept us waiting for too long. Polled whenever the connection is.
+struct Watchdog<'a> {
+    activity: &'a Activity,
+    limits: &'a Limits,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Watchdog<'_> {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let due = match self.activity.due(self.limits) {
+                Ok(due) => Instant::now() + due,
+                Err(end) => return Poll::Ready(end),
+            };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if due < sleep.deadline() {
+                sleep.as_mut().reset(due);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+        }
+    }
+}
+
+/// A stream that notes when a request's head begins to arrive.
+struct Watched<S> {
+    inner: S,
+    activity: Rc<Activity>,
+    heads: bool,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let idle = self.heads && self.activity.in_flight.get() == 0 && self.activity.head_since.get().is_none();
+        if idle && buf.filled().len() > before {
+            self.activity.head_since.set(Some(self.activity.clock.now()));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// Runs the tasks of h2 on this worker's own thread.
+#[derive(Clone, Copy)]
+struct LocalTasks;
+
+impl<F: Future + 'static> Executor<F> for LocalTasks {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            let _ = future.await;
+        });
+    }
+}

@@ -1,0 +1,414 @@
+//! countersign's own errors: one table, from which the answers and `docs/errors.md` are made.
+//!
+//! Outside text is fixed by the row and never contains inside text. Each room below has its own small error; it becomes
+//! a [`Fault`] here and nowhere else.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use uuid::Uuid;
+
+use crate::control::Unavailable;
+use crate::route::Refusal;
+use crate::token::failure::Class;
+use crate::upstream::DialError;
+
+/// The `Proxy-Status` field (RFC 9209).
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Something that we answer ourselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// Identified, but not for this.
+    ClientNotAllowed,
+    /// No or wrong credentials.
+    ClientUnidentified,
+    /// Our bug.
+    Internal,
+    /// The request can be read in two ways, or a value does not fit. The text is ours, never the client's.
+    Malformed(&'static str),
+    /// `TRACE` and its kin.
+    MethodRefused,
+    /// Host, SNI, names or authority disagree.
+    Misdirected,
+    /// Too many connections or too much buffered.
+    Overloaded,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// The provider refuses our application credentials.
+    ProviderCredentialsRejected(Duration),
+    /// The provider says that it is outside working hours.
+    ProviderClosed(Duration),
+    /// Nothing matches.
+    RouteNotFound,
+    /// The provider's own token endpoint.
+    ReservedEndpoint,
+    /// There is no token to be had now.
+    TokenUnavailable(Duration),
+    /// The request target is too long.
+    UriTooLong,
+    /// The provider sent something that is not HTTP, or broke off.
+    UpstreamProtocol,
+    /// Its name does not resolve.
+    UpstreamDns,
+    /// It took too long to connect.
+    UpstreamConnectTimeout,
+    /// It took too long to answer.
+    UpstreamResponseTimeout,
+    /// It did not prove who it is.
+    UpstreamTls,
+    /// Nobody answers there.
+    UpstreamUnreachable,
+}
+
+/// What the table says of a fault.
+pub struct Row {
+    /// `urn:countersign:error:NAME`.
+    pub name: &'static str,
+    /// The status.
+    pub status: StatusCode,
+    /// The error type for `Proxy-Status` (RFC 9209 section 2.3).
+    pub proxy_error: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// A sentence on what to do.
+    pub detail: &'static str,
+    /// Who has to act: `client`, `operator` or `provider`.
+    pub whose: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    status: StatusCode,
+    proxy_error: &'static str,
+    whose: &'static str,
+    title: &'static str,
+    detail: &'static str,
+) -> Row {
+    Row { name, status, proxy_error, title, detail, whose }
+}
+
+impl Fault {
+    /// Its row.
+    #[expect(clippy::too_many_lines, reason = "one table, one row each")]
+    pub const fn row(self) -> Row {
+        match self {
+            Fault::ClientNotAllowed => row(
+                "client-not-allowed",
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                "operator",
+                "This client may not make this request",
+                "Who you are is known, but no route is open to you for this path, method or value. Ask the operator.",
+            ),
+            Fault::ClientUnidentified => row(
+                "client-unidentified",
+                StatusCode::UNAUTHORIZED,
+                "http_request_denied",
+                "client",
+                "Who is calling is not known",
+                "Send your key as `Authorization: Bearer KEY` or Basic credentials, from an allowed network.",
+            ),
+            Fault::Expectation => row(
+                "malformed-request",
+                StatusCode::EXPECTATION_FAILED,
+                "http_request_error",
+                "client",
+                "The request's expectation cannot be met",
+                "Only `Expect: 100-continue` is known here.",
+            ),
+            Fault::Internal => row(
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "proxy_internal_error",
+                "operator",
+                "countersign failed",
+                "This is a fault of countersign. Give its operator the instance of this error.",
+            ),
+            Fault::Malformed(detail) => row(
+                "malformed-request",
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                "client",
+                "The request can be read in more than one way, or not at all",
+                detail,
+            ),
+            Fault::MethodRefused => row(
+                "malformed-request",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "http_request_error",
+                "client",
+                "This method is never forwarded",
+                "Methods that echo a request would show its credentials.",
+            ),
+            Fault::Misdirected => row(
+                "misdirected-request",
+                StatusCode::MISDIRECTED_REQUEST,
+                "http_request_error",
+                "client",
+                "The request names a host that this connection is not for",
+                "The Host of the request and the server name of the TLS connection must agree.",
+            ),
+            Fault::Overloaded => row(
+                "overloaded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "connection_limit_reached",
+                "operator",
+                "A limit is reached",
+                "countersign holds as much as it is allowed to. Try again in a moment.",
+            ),
+            Fault::ProviderClosed(_) => row(
+                "provider-closed",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "destination_unavailable",
+                "provider",
+                "The provider is outside its working hours",
+                "Try again when it opens; Retry-After says when countersign will ask it.",
+            ),
+            Fault::ProviderCredentialsRejected(_) => row(
+                "provider-credentials-rejected",
+                StatusCode::BAD_GATEWAY,
+                "proxy_configuration_error",
+                "operator",
+                "The provider refuses countersign's credentials",
+                "The operator has to correct the provider's credentials or have them unlocked.",
+            ),
+            Fault::ReservedEndpoint => row(
+                "client-not-allowed",
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                "client",
+                "The provider's token endpoint is not reachable through a route",
+                "countersign logs in by itself; call the provider's API without a token.",
+            ),
+            Fault::RouteNotFound => row(
+                "route-not-found",
+                StatusCode::NOT_FOUND,
+                "destination_not_found",
+                "client",
+                "No route matches",
+                "Neither the host nor the path of the request belongs to a route of this listener.",
+            ),
+            Fault::TokenUnavailable(_) => row(
+                "token-unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "destination_unavailable",
+                "provider",
+                "There is no token for this provider",
+                "Its token endpoint fails, is too slow, or is being given a rest. Try again after Retry-After.",
+            ),
+            Fault::UpstreamConnectTimeout => row(
+                "upstream-timeout",
+                StatusCode::GATEWAY_TIMEOUT,
+                "connection_timeout",
+                "provider",
+                "The provider did not answer in time",
+                "No connection could be made in time. The request was not sent.",
+            ),
+            Fault::UpstreamDns => row(
+                "upstream-unreachable",
+                StatusCode::BAD_GATEWAY,
+                "dns_error",
+                "operator",
+                "The provider cannot be reached",
+                "Its host name does not resolve. The request was not sent.",
+            ),
+            Fault::UpstreamProtocol => row(
+                "upstream-protocol",
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                "provider",
+                "The provider's answer is not HTTP, or broke off",
+                "The request may have been processed. Inquire before you repeat it.",
+            ),
+            Fault::UpstreamResponseTimeout => row(
+                "upstream-timeout",
+                StatusCode::GATEWAY_TIMEOUT,
+                "http_response_timeout",
+                "provider",
+                "The provider did not answer in time",
+                "The request was sent and may have been processed. Inquire before you repeat it.",
+            ),
+            Fault::UpstreamTls => row(
+                "upstream-tls",
+                StatusCode::BAD_GATEWAY,
+                "tls_certificate_error",
+                "operator",
+                "The provider did not prove who it is",
+                "Its certificate or TLS version is not accepted. The request was not sent.",
+            ),
+            Fault::UpstreamUnreachable => row(
+                "upstream-unreachable",
+                StatusCode::BAD_GATEWAY,
+                "destination_unavailable",
+                "provider",
+                "The provider cannot be reached",
+                "It refuses connections or hangs up before the request could be sent.",
+            ),
+            Fault::UriTooLong => row(
+                "overloaded",
+                StatusCode::URI_TOO_LONG,
+                "http_request_error",
+                "client",
+                "The request target is too long",
+                "Shorten the path or the query.",
+            ),
+        }
+    }
+
+    /// Its name in the error table.
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Fault::ProviderClosed(after)
+            | Fault::ProviderCredentialsRejected(after)
+            | Fault::TokenUnavailable(after) => Some(after),
+            Fault::ClientNotAllowed
+            | Fault::ClientUnidentified
+            | Fault::Expectation
+            | Fault::Internal
+            | Fault::Malformed(_)
+            | Fault::MethodRefused
+            | Fault::Misdirected
+            | Fault::Overloaded
+            | Fault::ReservedEndpoint
+            | Fault::RouteNotFound
+            | Fault::UpstreamConnectTimeout
+            | Fault::UpstreamDns
+            | Fault::UpstreamProtocol
+            | Fault::UpstreamResponseTimeout
+            | Fault::UpstreamTls
+            | Fault::UpstreamUnreachable
+            | Fault::UriTooLong => None,
+        }
+    }
+
+    /// The whole answer: problem+json (RFC 9457) under the request's id.
+    pub fn answer(self, id: Uuid) -> Response<Bytes> {
+        let row = self.row();
+        let body = serde_json::json!({
+            "type": format!("urn:countersign:error:{}", row.name),
+            "title": row.title,
+            "status": row.status.as_u16(),
+            "detail": row.detail,
+            "instance": format!("urn:uuid:{id}"),
+        });
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        *response.status_mut() = row.status;
+        self.head(&row, response.headers_mut());
+        response
+    }
+
+    fn head(self, row: &Row, headers: &mut HeaderMap) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let status = format!("countersign; error={}", row.proxy_error);
+        if let Ok(status) = HeaderValue::try_from(status) {
+            headers.insert(PROXY_STATUS, status);
+        }
+        if let Some(after) = self.retry_after() {
+            // Whole seconds, rounded up, at least one (RFC 9110 section 10.2.3).
+            let seconds = after.as_millis().div_ceil(1000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        if self == Fault::ClientUnidentified {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"countersign\""));
+            headers
+                .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""));
+        }
+        if self == Fault::MethodRefused {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(why) => Fault::Malformed(why),
+            Refusal::MethodRefused => Fault::MethodRefused,
+            Refusal::NotAllowed(_) => Fault::ClientNotAllowed,
+            Refusal::NotFound => Fault::RouteNotFound,
+            Refusal::Reserved(_) => Fault::ReservedEndpoint,
+        }
+    }
+}
+
+impl From<&Unavailable> for Fault {
+    fn from(unavailable: &Unavailable) -> Self {
+        match unavailable.class {
+            Class::Closed => Fault::ProviderClosed(unavailable.retry_after),
+            Class::Fatal => Fault::ProviderCredentialsRejected(unavailable.retry_after),
+            Class::RateLimited | Class::Transient => Fault::TokenUnavailable(unavailable.retry_after),
+        }
+    }
+}
+
+impl From<&DialError> for Fault {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Dns(_) => Fault::UpstreamDns,
+            DialError::Tcp(_) => Fault::UpstreamUnreachable,
+            DialError::Timeout => Fault::UpstreamConnectTimeout,
+            DialError::Tls(_) => Fault::UpstreamTls,
+        }
+    }
+}
+
+/// One fault of every kind, in the order of `docs/errors.md`.
+const ALL: [Fault; 20] = [
+    Fault::ClientUnidentified,
+    Fault::ClientNotAllowed,
+    Fault::ReservedEndpoint,
+    Fault::RouteNotFound,
+    Fault::Misdirected,
+    Fault::Malformed("The detail says what."),
+    Fault::MethodRefused,
+    Fault::Expectation,
+    Fault::ProviderCredentialsRejected(Duration::ZERO),
+    Fault::TokenUnavailable(Duration::ZERO),
+    Fault::ProviderClosed(Duration::ZERO),
+    Fault::Overloaded,
+    Fault::UriTooLong,
+    Fault::UpstreamDns,
+    Fault::UpstreamUnreachable,
+    Fault::UpstreamTls,
+    Fault::UpstreamProtocol,
+    Fault::UpstreamConnectTimeout,
+    Fault::UpstreamResponseTimeout,
+    Fault::Internal,
+];
+
+/// The text of `docs/errors.md`. A test compares the file with it.
+pub fn document() -> String {
+    let mut out = String::from(
+        "# Errors\n\nEvery error of countersign's own is `application/problem+json` (RFC 9457) and carries\n\
+         `Proxy-Status: countersign; error=…` (RFC 9209). The provider's own errors pass through untouched and carry no\n\
+         such `error`. `instance` names the request; the access log has the same id.\n\n\
+         The HTTP parser refuses some requests before countersign sees them: those answers have a status\n\
+         (400, 408, 414, 431) and no body.\n\n\
+         This page is made from the table in `src/serve/fault.rs`.\n\n\
+         | type `urn:countersign:error:…` | status | `Retry-After` | `Proxy-Status` error | who acts | title | what to do |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for fault in ALL {
+        let row = fault.row();
+        let retry = if fault.retry_after().is_some() { "yes" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {retry} | `{}` | {} | {} | {} |",
+            row.name,
+            row.status.as_u16(),
+            row.proxy_error,
+            row.whose,
+            row.title,
+            row.detail
+        );
+    }
+    out
+}

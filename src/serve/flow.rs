@@ -1,0 +1,569 @@
+//! The life of a request, from its head to its answer.
+//!
+//! Read [`answer`] first: identify, admit, lease, dress, send, judge, at most one replay. Each step either yields what
+//! the next one needs or a [`Fault`]; after a fault nothing else happens to the request.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::answer::{Answer, Lent, Stream};
+use super::fault::{Fault, PROXY_STATUS};
+use super::headers;
+use super::identity::{Stranger, identify};
+use super::peek::{decode, peek};
+use super::replay::{Outgoing, Recorder};
+use super::site::{RouteSite, Site};
+use super::tale::Tale;
+use crate::base::id::RandomIds;
+use crate::base::time::Stopwatch;
+use crate::control::TokenSpec;
+use crate::observe::record::{Record, Replay};
+use crate::provider::{SentIds, Verdict};
+use crate::route::{Caller, Permit, Target};
+use crate::token::lease::Lease;
+use crate::upstream::{Connection, Sent, Unsent};
+
+/// More connections than this to one place, per worker, and new requests are refused.
+const MOST_UPSTREAM: usize = 1024;
+
+/// The connection that a request came in on.
+pub struct Door {
+    /// The listener, by position.
+    pub listener: usize,
+    /// Who is at the other end.
+    pub peer: IpAddr,
+    /// The name that TLS asked for.
+    pub sni: Option<String>,
+}
+
+/// Answers one request. Never fails: a fault is an answer, too.
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    let chunked_h1 = request.version() == Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
+    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+    let mut response = match forward(&site, &door, request, &mut tale).await {
+        Ok(passing) => passing.into_response(tale),
+        Err(fault) => own_answer(fault, tale),
+    };
+    if chunked_h1 {
+        // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that
+        // meant the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale: &mut Tale) -> Result<Passing, Fault> {
+    let (mut head, body) = request.into_parts();
+    let caller = caller(site, door, &head.headers, tale)?;
+    let permit = admit(site, door, caller, &head)?;
+    let route = site.route(permit.route()).ok_or(Fault::Internal)?.clone();
+    tale.follow(&route);
+
+    let spec = route.token(permit.vars(), &site.shared.clock);
+    let at_hand = site.on_shelf(&spec.key, site.now());
+    // A token that is fetched for this very request is not tried twice; so its body need not be kept.
+    let (lease, born_for_this) = match at_hand {
+        Some(lease) => (lease, false),
+        None => need(site, &spec).await?,
+    };
+
+    let target = target(&permit)?;
+    headers::join_cookies(&mut head.headers);
+    headers::strip_request(&mut head.headers, &route.route.module, &route.route.consumed)
+        .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
+    let client_sent_body = !body.is_end_stream();
+    if !client_sent_body && head.method != Method::GET && head.method != Method::HEAD {
+        // Said aloud, since a missing length means something else to HTTP/1.1 providers.
+        head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    for (name, value) in &route.route.headers {
+        head.headers.insert(name.clone(), value.clone());
+    }
+    if route.route.module.judges_bodies() {
+        limit_codings(&mut head.headers);
+    }
+    head.headers.insert(HOST, route.host.clone());
+    let ids = route.route.module.dress(&mut head.headers, &lease, permit.vars(), &mut RandomIds);
+
+    let keep = if born_for_this { 0 } else { route.route.replay_limit };
+    let recorder =
+        client_sent_body.then(|| Rc::new(Recorder::new(body, keep, site.budget(), site.shared.clock.clone())));
+    if let Some(recorder) = &recorder {
+        tale.watch_body(recorder);
+    }
+    let errand = Errand { site, route: &route, method: head.method, target, headers: head.headers, recorder };
+    errand.run(Spending { spec, lease, ids, born_for_this }, tale).await
+}
+
+/// Who is calling, or a refusal that names nothing.
+fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
+    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let clients = &site.shared.snapshot.clients;
+    let named = |id: crate::route::ClientId| clients.all.get(usize::from(id.0)).map(|client| client.name.clone());
+    match identify(&listener.access, clients, door.peer, headers) {
+        Ok(Caller::Client(id)) => {
+            tale.record().client = named(id);
+            Ok(Caller::Client(id))
+        }
+        Ok(Caller::Anyone) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
+        Ok(Caller::Anyone) => Ok(Caller::Anyone),
+        Err(Stranger::NotLetIn(id)) => {
+            tale.record().client = named(id);
+            Err(Fault::ClientNotAllowed)
+        }
+        Err(Stranger::Unknown) => Err(Fault::ClientUnidentified),
+    }
+}
+
+/// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
+fn from_a_web_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    headers.contains_key(http::header::ORIGIN) || site.is_some_and(|site| site != b"none")
+}
+
+/// Checks the request's form and finds its route.
+fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) -> Result<Permit, Fault> {
+    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let host = host(head)?;
+    if let (Some(host), Some(sni)) = (&host, &door.sni) {
+        let named = bare_host(host);
+        let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
+        if !is_address && !named.eq_ignore_ascii_case(sni) {
+            return Err(Fault::Misdirected);
+        }
+    }
+    let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let limit = site.shared.snapshot.limits.uri_bytes;
+    if limit != 0 && path_and_query.len() > limit {
+        return Err(Fault::UriTooLong);
+    }
+    if !headers::framing_is_plain(&head.headers) {
+        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`."));
+    }
+    if head.headers.get_all(EXPECT).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Fault::Expectation);
+    }
+    if head.method == Method::CONNECT {
+        return Err(Fault::Malformed("This listener is not a forward proxy; send an ordinary request."));
+    }
+    let target = Target { method: &head.method, host: host.as_deref(), path_and_query, headers: &head.headers };
+    Ok(listener.table.admit(caller, target)?)
+}
+
+/// The one host that a request names: `Host`, `:authority`, or the authority of an absolute target.
+fn host(head: &http::request::Parts) -> Result<Option<String>, Fault> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Fault::Malformed("There is more than one Host field."));
+    }
+    let field = match field.map(HeaderValue::to_str) {
+        Some(Ok(field)) => Some(field),
+        Some(Err(_)) => return Err(Fault::Malformed("The Host field is not a host.")),
+        None => None,
+    };
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let host = match (authority, field) {
+        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
+            return Err(Fault::Malformed("The Host field and the request target name different hosts."));
+        }
+        (Some(host), _) | (None, Some(host)) => host,
+        (None, None) if head.version == Version::HTTP_10 => return Ok(None),
+        (None, None) => return Err(Fault::Malformed("The Host field is missing.")),
+    };
+    let parsed: Result<http::uri::Authority, _> = host.parse();
+    match parsed {
+        Ok(parsed) if !parsed.host().is_empty() && !host.contains('@') => Ok(Some(host.to_owned())),
+        Ok(_) | Err(_) => Err(Fault::Malformed("The Host field is not a host.")),
+    }
+}
+
+/// A host without its port.
+fn bare_host(host: &str) -> &str {
+    let after_bracket = host.rfind(']').map_or(0, |at| at + 1);
+    host[after_bracket..].find(':').map_or(host, |at| &host[..after_bracket + at])
+}
+
+/// The permit's path as a request target.
+fn target(permit: &Permit) -> Result<Uri, Fault> {
+    let bytes = Bytes::copy_from_slice(permit.path_and_query().as_bytes());
+    let target = PathAndQuery::from_maybe_shared(bytes).map_err(|_| Fault::Malformed("The path is not a path."))?;
+    Ok(Uri::from(target))
+}
+
+/// Asks the keeper for a token. Says whether it was fetched for this request, rather than for another worker's before.
+async fn need(site: &Rc<Site>, spec: &Arc<TokenSpec>) -> Result<(Arc<Lease>, bool), Fault> {
+    match site.shared.leases.need(spec.clone()).await {
+        Ok(issued) => {
+            site.remember(&issued);
+            Ok((issued.lease, issued.fresh))
+        }
+        Err(unavailable) => Err(Fault::from(&unavailable)),
+    }
+}
+
+/// A profile that judges bodies must be able to read them.
+fn limit_codings(headers: &mut HeaderMap) {
+    let Some(wished) = headers.get(ACCEPT_ENCODING) else {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return;
+    };
+    let readable = ["gzip", "deflate", "identity"];
+    let kept: Vec<&str> = wished
+        .to_str()
+        .unwrap_or("")
+        .split(',')
+        .map(str::trim)
+        .filter(|coding| {
+            let name = coding.split(';').next().unwrap_or("").trim();
+            readable.iter().any(|known| name.eq_ignore_ascii_case(known))
+        })
+        .collect();
+    let limited = if kept.is_empty() { "identity".to_owned() } else { kept.join(", ") };
+    if let Ok(limited) = HeaderValue::try_from(limited) {
+        headers.insert(ACCEPT_ENCODING, limited);
+    }
+}
+
+/// A request on its way to the provider.
+struct Errand<'a> {
+    site: &'a Rc<Site>,
+    route: &'a Rc<RouteSite>,
+    method: Method,
+    target: Uri,
+    headers: HeaderMap,
+    recorder: Option<Rc<Recorder>>,
+}
+
+/// The token that is being spent on it.
+struct Spending {
+    spec: Arc<TokenSpec>,
+    lease: Arc<Lease>,
+    ids: SentIds,
+    born_for_this: bool,
+}
+
+/// An answer that goes to the client.
+struct Passing {
+    response: Response<Incoming>,
+    peeked: Option<super::peek::Peeked>,
+    lent: Lent,
+    note: Option<HeaderValue>,
+    patience: std::time::Duration,
+}
+
+/// An answer's head, judged.
+struct Judged {
+    passing: Passing,
+    verdict: Verdict,
+}
+
+impl Errand<'_> {
+    /// Sends it, and once more if the provider proves that the token was refused.
+    async fn run(mut self, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+        let first = self.attempt(&spending, tale).await?;
+        let leases = &self.site.shared.leases;
+        let meters = self.route.meters_of(tale);
+        let generation = spending.lease.generation;
+        let refused_with = first.passing.response.status();
+        match first.verdict {
+            Verdict::Accepted => return Ok(first.passing),
+            Verdict::Unknown => {
+                self.log_unknown(&first.passing);
+                if let Some(meters) = meters {
+                    meters.unknown_refusals.inc();
+                }
+                leases.suspect(spending.spec, generation);
+                return Ok(first.passing);
+            }
+            Verdict::Refused => {}
+        }
+        if spending.born_for_this {
+            leases.refused_at_birth(spending.spec, generation);
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            return Ok(first.passing);
+        }
+        if self.recorder.as_ref().is_some_and(|recorder| !recorder.retellable()) {
+            leases.withdrawn(spending.spec, generation);
+            tale.record().replay = Replay::Impossible;
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            let mut passing = first.passing;
+            passing.note = Some(note(refused_with, "not-replayed: body-too-large"));
+            return Ok(passing);
+        }
+        // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
+        first.passing.discard();
+        let issued = match leases.refused(spending.spec.clone(), generation).await {
+            Ok(issued) => issued,
+            Err(unavailable) => return Err(Fault::from(&unavailable)),
+        };
+        self.site.remember(&issued);
+        spending.lease = issued.lease;
+        let module = &self.route.route.module;
+        spending.ids = module.redress(&mut self.headers, &spending.lease, &spending.ids, &mut RandomIds);
+        tale.record().replay = Replay::Replayed;
+        let mut second = self.attempt(&spending, tale).await?;
+        second.passing.note = Some(note(refused_with, "replayed"));
+        let refused_again = second.verdict == Verdict::Refused;
+        if refused_again {
+            self.site.shared.leases.refused_at_birth(spending.spec, spending.lease.generation);
+        }
+        if let Some(meters) = self.route.meters_of(tale) {
+            if refused_again {
+                meters.refused_again.inc()
+            } else {
+                meters.replayed.inc()
+            };
+        }
+        Ok(second.passing)
+    }
+
+    /// One exchange with the provider: send, wait for the head, judge it.
+    async fn attempt(&self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
+        tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
+        tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        let watch = Stopwatch::start();
+        let (mut response, connection) = self.send().await?;
+        let took = watch.elapsed();
+        tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
+        if let Some(meters) = self.route.meters_of(tale) {
+            meters.answered(took);
+        }
+        let lent = Lent {
+            endpoint: self.route.endpoint.clone(),
+            connection,
+            request: self.recorder.clone(),
+            clock: self.site.shared.clock.clone(),
+        };
+        let module = &self.route.route.module;
+        let patience = self.route.route.timeouts.body_idle;
+        let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
+            let peeked = peek(&mut response, patience).await;
+            let body = decode(response.headers(), &peeked);
+            (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
+        } else {
+            (module.judge(response.status(), response.headers(), None), None)
+        };
+        Ok(Judged { passing: Passing { response, peeked, lent, note: None, patience }, verdict })
+    }
+
+    /// Gets the request onto a connection and its answer's head back.
+    ///
+    /// A request that was certainly not sent goes on another connection. GET and HEAD without a body are sent once more
+    /// if a *reused* connection broke before any byte of an answer: the provider may have closed it while it lay idle.
+    /// Nothing else is sent twice.
+    async fn send(&self) -> Result<(Response<Incoming>, Connection<Outgoing>), Fault> {
+        let endpoint = &self.route.endpoint;
+        let mut message = self.message();
+        let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
+        loop {
+            let mut connection = match endpoint.reuse(self.site.now()) {
+                Some(connection) => connection,
+                None if endpoint.open() >= MOST_UPSTREAM => return Err(Fault::Overloaded),
+                None => endpoint.connect().await.map_err(|error| {
+                    tracing::warn!(provider = %self.route.route.provider.name, %error, "cannot connect");
+                    Fault::from(&error)
+                })?,
+            };
+            let reused = connection.reused;
+            match self.wait(connection.send(message)).await? {
+                Sent::Answered(response) => return Ok((response, connection)),
+                Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
+                Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
+                Sent::Broken(error) => {
+                    if reused && may_resend && !error.is_parse() {
+                        may_resend = false;
+                        message = self.message();
+                        continue;
+                    }
+                    if self.recorder.as_ref().is_some_and(|recorder| recorder.broken()) {
+                        return Err(Fault::Malformed("The request body ended early."));
+                    }
+                    tracing::warn!(provider = %self.route.route.provider.name, %error, "exchange broke off");
+                    return Err(Fault::UpstreamProtocol);
+                }
+            }
+        }
+    }
+
+    /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
+    /// provider's fault.
+    async fn wait(&self, sending: impl Future<Output = Sent<Outgoing>>) -> Result<Sent<Outgoing>, Fault> {
+        let patience = self.route.route.timeouts.response;
+        let begun = self.site.now();
+        let mut sending = std::pin::pin!(sending);
+        let mut left = patience;
+        loop {
+            if let Ok(sent) = timeout(left, &mut sending).await {
+                return Ok(sent);
+            }
+            let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
+            left = match patience.checked_sub(self.site.now().since(moved)) {
+                Some(left) if !left.is_zero() => left,
+                Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
+            };
+        }
+    }
+
+    fn message(&self) -> Request<Outgoing> {
+        let body = match &self.recorder {
+            Some(recorder) => Outgoing::View(recorder.tell()),
+            None => Outgoing::Empty,
+        };
+        let mut message = Request::new(body);
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = self.target.clone();
+        *message.headers_mut() = self.headers.clone();
+        message
+    }
+
+    /// A 401 that the profile does not know, by shape: nothing of its values.
+    fn log_unknown(&self, passing: &Passing) {
+        let names: Vec<&str> = passing.response.headers().keys().map(http::HeaderName::as_str).collect();
+        let body = passing.peeked.as_ref().and_then(|peeked| decode(passing.response.headers(), peeked));
+        let value: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let keys: Vec<String> = match &value {
+            Some(serde_json::Value::Object(object)) => {
+                object.keys().map(|key| key.escape_debug().to_string()).collect()
+            }
+            Some(_) | None => Vec::new(),
+        };
+        tracing::warn!(
+            provider = %self.route.route.provider.name,
+            route = %self.route.route.name,
+            status = 401,
+            headers = ?names,
+            json_keys = ?keys,
+            "a 401 that the profile does not know passes through"
+        );
+    }
+}
+
+impl Passing {
+    /// The answer as the client gets it.
+    fn into_response(self, mut tale: Tale) -> Response<Answer> {
+        let (mut head, rest) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        if let Some(note) = self.note {
+            head.headers.insert(PROXY_STATUS, note);
+        }
+        tale.record().status = Some(head.status.as_u16());
+        let (pieces, broken) =
+            self.peeked.map_or_else(Default::default, |peeked| (peeked.pieces.into(), peeked.broken));
+        let stream = Stream { pieces, rest, lent: Some(self.lent), patience: self.patience, silence: None, broken };
+        Response::from_parts(head, Answer::stream(stream, tale))
+    }
+
+    /// Drops the answer. Its connection is reused only if the whole answer had been read.
+    fn discard(self) {
+        let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
+        if read {
+            self.lent.settle();
+        }
+    }
+}
+
+impl RouteSite {
+    fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
+        self.meters(tale.listener())
+    }
+}
+
+/// A `Proxy-Status` member (RFC 9209) on an answer that passes through after a refusal.
+fn note(refused_with: StatusCode, details: &'static str) -> HeaderValue {
+    let text = format!("countersign; received-status={}; details=\"{details}\"", refused_with.as_u16());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("countersign"))
+}
+
+/// Our own answer to a request.
+fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
+    let id = tale.record().id;
+    let (head, body) = fault.answer(id).into_parts();
+    tale.record().status = Some(head.status.as_u16());
+    tale.record().error = Some(fault.name());
+    debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
+    Response::from_parts(head, Answer::own(body, tale))
+}
+
+/// What is known of a request when its head has arrived.
+fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
+    let listeners = &site.shared.snapshot.listeners;
+    Record {
+        start: site.now(),
+        id: Uuid::new_v4(),
+        listener: listeners.get(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
+        peer: Some(door.peer),
+        client: None,
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        route: None,
+        provider: None,
+        provider_id: None,
+        token: None,
+        status: None,
+        error: None,
+        replay: Replay::None,
+        upstream_ms: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        complete: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(wish: Option<&str>) -> String {
+        let mut headers = HeaderMap::new();
+        if let Some(wish) = wish {
+            headers.insert(ACCEPT_ENCODING, wish.parse().unwrap());
+        }
+        limit_codings(&mut headers);
+        headers[ACCEPT_ENCODING].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn only_codings_that_we_can_read_are_asked_for() {
+        assert_eq!(limited(Some("br, gzip;q=0.8, zstd, Deflate")), "gzip;q=0.8, Deflate");
+        assert_eq!(limited(Some("br")), "identity");
+        assert_eq!(limited(Some("*")), "identity");
+        assert_eq!(limited(None), "identity");
+    }
+
+    #[test]
+    fn a_host_is_compared_without_its_port() {
+        assert_eq!(bare_host("bank.example:8443"), "bank.example");
+        assert_eq!(bare_host("[::1]:8443"), "[::1]");
+        assert_eq!(bare_host("bank.example"), "bank.example");
+    }
+
+    #[test]
+    fn requests_of_web_pages_are_recognised() {
+        let with = |name: &str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            from_a_web_page(&headers)
+        };
+        assert!(with("origin", "https://evil.example"));
+        assert!(with("origin", "null"));
+        assert!(with("sec-fetch-site", "cross-site"));
+        assert!(!with("sec-fetch-site", "none"), "typed into the address bar");
+        assert!(!with("accept", "*/*"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Header fields on their way through: what is taken off in each direction.
+//!
+//! Strip first, then dress: a `Connection` field that names a header we inject must not remove it.
+
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::provider::Module;
+
+/// More names than this in `Connection` fields is an attack, not a message.
+const MOST_CONNECTION_NAMES: usize = 20;
+
+/// A message whose `Connection` fields make no sense.
+#[derive(Debug, Eq, PartialEq)]
+pub struct BadConnectionField;
+
+/// Takes off everything that a client must not say to a provider.
+pub fn strip_request(
+    headers: &mut HeaderMap,
+    module: &Module,
+    consumed: &[HeaderName],
+) -> Result<(), BadConnectionField> {
+    strip_hop_by_hop(headers)?;
+    let doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_forwarding(name) || module.strips(name) || consumed.contains(name))
+        .cloned()
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+    headers.remove(EXPECT);
+    headers.remove(HOST);
+    Ok(())
+}
+
+/// Takes off what ends at this hop (RFC 9110 section 7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), BadConnectionField> {
+    if headers.contains_key(CONNECTION) {
+        let mut named = Vec::new();
+        for value in headers.get_all(CONNECTION) {
+            for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                if name.is_empty() {
+                    continue;
+                }
+                named.push(HeaderName::from_bytes(name).map_err(|_| BadConnectionField)?);
+            }
+        }
+        if named.len() > MOST_CONNECTION_NAMES {
+            return Err(BadConnectionField);
+        }
+        for name in named {
+            // Framing and routing are not the client's to remove.
+            if name != http::header::CONTENT_LENGTH && name != HOST {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    Ok(())
+}
+
+/// Takes off what ends at this hop on the way back. Everything else passes untouched.
+pub fn strip_response(headers: &mut HeaderMap) {
+    if strip_hop_by_hop(headers).is_err() {
+        headers.remove(CONNECTION);
+    }
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// Fields by which proxies speak of clients. A bank has no business with them.
+fn is_forwarding(name: &HeaderName) -> bool {
+    if *name == VIA || *name == FORWARDED || *name == PROXY_AUTHORIZATION {
+        return true;
+    }
+    let name = name.as_str();
+    let starts = |prefix: &str| name.len() >= prefix.len() && same_spelling(&name[..prefix.len()], prefix);
+    starts("proxy-") || starts("x-forwarded-") || same_spelling(name, "forwarded")
+}
+
+/// Whether a lower-case field name is `canonical`, `_` read as `-`.
+fn same_spelling(name: &str, canonical: &str) -> bool {
+    name.len() == canonical.len()
+        && name.bytes().zip(canonical.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+}
+
+/// Joins the cookie crumbs of h2 for an HTTP/1.1 provider (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        whole.set_sensitive(true);
+        headers.insert(COOKIE, whole);
+    }
+}
+
+/// Whether the framing of an HTTP/1.1 request is exactly `chunked`, once, when it is not a plain length.
+pub fn framing_is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_that_connection_names_end_here() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-connection", "keep-alive"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut headers).unwrap();
+        assert_eq!(headers, map(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn a_connection_field_cannot_remove_framing_and_must_be_sane() {
+        let mut headers = map(&[("connection", "content-length"), ("content-length", "3")]);
+        strip_hop_by_hop(&mut headers).unwrap();
+        assert!(headers.contains_key("content-length"));
+        assert_eq!(strip_hop_by_hop(&mut map(&[("connection", "a b")])), Err(BadConnectionField));
+        let many = vec!["x"; 21].join(",");
+        assert_eq!(strip_hop_by_hop(&mut map(&[("connection", &many)])), Err(BadConnectionField));
+    }
+
+    #[test]
+    fn forwarding_fields_are_known_in_any_spelling() {
+        for name in ["via", "forwarded", "x-forwarded-for", "x_forwarded_host", "proxy-foo", "proxy_authorization"] {
+            assert!(is_forwarding(&name.parse().unwrap()), "{name}");
+        }
+        for name in ["x-forward", "accept", "proxyx"] {
+            assert!(!is_forwarding(&name.parse().unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
+    }
+
+    #[test]
+    fn only_one_plain_chunked_coding_is_accepted() {
+        assert!(framing_is_plain(&map(&[])));
+        assert!(framing_is_plain(&map(&[("transfer-encoding", "Chunked")])));
+        assert!(!framing_is_plain(&map(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(!framing_is_plain(&map(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")])));
+    }
+}

@@ -1,0 +1,126 @@
+//! Looking at the start of a suspicious answer without taking it away.
+//!
+//! A bounded part of the body is read, decoded if need be (for judging only) and judged; then the client gets exactly
+//! the bytes that arrived. What cannot be decoded proves nothing.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+/// How much of a body is looked at, before and after decoding.
+pub const PEEK_BYTES: usize = 64 * 1024;
+
+/// The start of a body, and the rest of it.
+pub struct Peeked {
+    /// The pieces that were read.
+    pub pieces: Vec<Bytes>,
+    /// Whether the body ended within them.
+    pub whole: bool,
+    /// Whether it broke off while we read.
+    pub broken: bool,
+}
+
+/// Reads up to [`PEEK_BYTES`] of a body. Stops early when nothing comes for `patience`.
+pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peeked {
+    let body = response.body_mut();
+    let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false };
+    let mut read = 0;
+    while !peeked.whole && read < PEEK_BYTES {
+        match tokio::time::timeout(patience, body.frame()).await {
+            Err(_) => break,
+            Ok(None) => peeked.whole = true,
+            Ok(Some(Err(_))) => {
+                peeked.broken = true;
+                break;
+            }
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(mut data) => {
+                    let piece = data.copy_to_bytes(data.remaining());
+                    read += piece.len();
+                    peeked.pieces.push(piece);
+                    peeked.whole = body.is_end_stream();
+                }
+                // Trailers of a judged answer are given up: no profile reads them.
+                Err(_) => peeked.whole = true,
+            },
+        }
+    }
+    peeked
+}
+
+/// The peeked bytes as the provider's software wrote them, or nothing if they cannot be told.
+pub fn decode(headers: &HeaderMap, peeked: &Peeked) -> Option<Vec<u8>> {
+    if !peeked.whole {
+        return None;
+    }
+    let raw: Vec<u8> = peeked.pieces.concat();
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let coding = codings.next();
+    if codings.next().is_some() {
+        return None;
+    }
+    let Some(coding) = coding else { return Some(raw) };
+    let coding = coding.as_bytes().trim_ascii().to_ascii_lowercase();
+    match coding.as_slice() {
+        b"identity" | b"" => Some(raw),
+        b"gzip" | b"x-gzip" => inflate(MultiGzDecoder::new(&raw[..])),
+        // RFC 9110 section 8.4.1.2 says zlib; some servers send bare deflate.
+        b"deflate" => inflate(ZlibDecoder::new(&raw[..])).or_else(|| inflate(DeflateDecoder::new(&raw[..]))),
+        _ => None,
+    }
+}
+
+/// Decodes at most [`PEEK_BYTES`]; a bomb decodes to nothing.
+fn inflate(decoder: impl Read) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let limit = PEEK_BYTES as u64 + 1;
+    decoder.take(limit).read_to_end(&mut out).ok()?;
+    (out.len() <= PEEK_BYTES).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    fn coded(coding: &str, body: Vec<u8>) -> Option<Vec<u8>> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
+        decode(&headers, &Peeked { pieces: vec![body.into()], whole: true, broken: false })
+    }
+
+    #[test]
+    fn gzip_and_both_kinds_of_deflate_are_read() {
+        let text = br#"{"error":"invalid_token"}"#;
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(text).unwrap();
+        assert_eq!(coded("GZIP", gzip.finish().unwrap()).as_deref(), Some(&text[..]));
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(text).unwrap();
+        assert_eq!(coded("deflate", zlib.finish().unwrap()).as_deref(), Some(&text[..]));
+        let mut bare = DeflateEncoder::new(Vec::new(), Compression::fast());
+        bare.write_all(text).unwrap();
+        assert_eq!(coded("deflate", bare.finish().unwrap()).as_deref(), Some(&text[..]));
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_proves_nothing() {
+        assert_eq!(coded("br", vec![1, 2, 3]), None);
+        assert_eq!(coded("gzip", vec![1, 2, 3]), None);
+        let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+        bomb.write_all(&vec![b' '; 10 << 20]).unwrap();
+        assert_eq!(coded("gzip", bomb.finish().unwrap()), None, "a bomb");
+        let cut = Peeked { pieces: vec![Bytes::from_static(b"{}")], whole: false, broken: false };
+        assert_eq!(decode(&HeaderMap::new(), &cut), None, "half a body");
+    }
+}

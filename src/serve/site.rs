@@ -1,0 +1,180 @@
+//! One worker's view of the world: the snapshot, with this worker's own pools, shelves and meters beside it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::replay::{Budget, Outgoing};
+use crate::base::time::{Clock, Now};
+use crate::base::vars::Vars;
+use crate::config::{Route, Snapshot};
+use crate::control::{Issued, Leases, Shelf, TokenSpec, token_spec};
+use crate::observe::access::Lines;
+use crate::observe::metrics::{Level, Metrics, RouteMeters};
+use crate::observe::record::Record;
+use crate::token::key::{KeyMap, TokenKey};
+use crate::token::lease::Lease;
+use crate::upstream::{Destination, Endpoint};
+
+/// More shelves than this and the worker's own map of them starts anew: the keeper has them all.
+const MOST_SHELVES: usize = 20_000;
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// The way to the keeper.
+    pub leases: Leases,
+    /// The clocks.
+    pub clock: Clock,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Bytes kept for replays.
+    pub buffered: Arc<Level>,
+    /// Client connections.
+    pub connections: Arc<Level>,
+}
+
+/// One worker's world.
+pub struct Site {
+    /// What all workers share.
+    pub shared: Shared,
+    /// What the routes need, by position.
+    routes: Vec<Rc<RouteSite>>,
+    unrouted: Vec<RouteMeters>,
+    endpoints: Vec<Rc<Endpoint<Outgoing>>>,
+    shelves: RefCell<KeyMap<Arc<Shelf>>>,
+    lines: Option<Lines>,
+}
+
+/// One route on one worker.
+pub struct RouteSite {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Where its connections are.
+    pub endpoint: Rc<Endpoint<Outgoing>>,
+    /// The `Host` field of its requests.
+    pub host: http::HeaderValue,
+    /// The token of a route without variables.
+    fixed: Arc<TokenSpec>,
+    meters: Vec<RouteMeters>,
+}
+
+impl Site {
+    /// A worker's view of a snapshot.
+    pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
+        let listeners: Vec<Arc<str>> = shared.snapshot.listeners.iter().map(|l| l.name.clone()).collect();
+        let mut pools: Vec<(u64, String, Rc<Endpoint<Outgoing>>)> = Vec::new();
+        let mut routes = Vec::new();
+        for route in &shared.snapshot.routes {
+            let place = (route.provider.transport_id, route.upstream.authority());
+            let known = pools.iter().find(|(id, authority, _)| (*id, authority) == (place.0, &place.1));
+            let endpoint = match known {
+                Some((_, _, endpoint)) => endpoint.clone(),
+                None => {
+                    let endpoint = Rc::new(Endpoint::new(
+                        destination(route),
+                        route.timeouts.idle,
+                        shared.metrics.upstream_connections(&route.provider.name),
+                    ));
+                    pools.push((place.0, place.1.clone(), endpoint.clone()));
+                    endpoint
+                }
+            };
+            let meters =
+                listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
+            let host = http::HeaderValue::try_from(place.1).unwrap_or(http::HeaderValue::from_static(""));
+            let fixed = token_spec(route, Vars::none(), &shared.clock);
+            routes.push(Rc::new(RouteSite { route: route.clone(), endpoint, host, fixed, meters }));
+        }
+        let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
+        let endpoints = pools.into_iter().map(|(_, _, endpoint)| endpoint).collect();
+        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines })
+    }
+
+    /// Both clocks.
+    #[inline]
+    pub fn now(&self) -> Now {
+        self.shared.clock.now()
+    }
+
+    /// The allowance for kept bodies.
+    pub fn budget(&self) -> Budget {
+        let limit = match self.shared.snapshot.limits.buffered_bytes {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        Budget { level: self.shared.buffered.clone(), limit }
+    }
+
+    /// A route by its permit.
+    pub fn route(&self, index: usize) -> Option<&Rc<RouteSite>> {
+        self.routes.get(index)
+    }
+
+    /// A valid lease, if one is at hand: no lock, no message.
+    #[inline]
+    pub fn on_shelf(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
+        self.shelves.borrow().get(key)?.take(now)
+    }
+
+    /// Remembers where a key's leases will lie.
+    pub fn remember(&self, issued: &Issued) {
+        let mut shelves = self.shelves.borrow_mut();
+        if shelves.len() >= MOST_SHELVES {
+            shelves.clear();
+        }
+        shelves.insert(issued.lease.key, issued.shelf.clone());
+    }
+
+    /// The counters of requests that found no route.
+    pub fn unrouted(&self, listener: usize) -> Option<&RouteMeters> {
+        self.unrouted.get(listener)
+    }
+
+    /// Writes an access line.
+    pub fn write(&self, record: &Record) {
+        if let Some(lines) = &self.lines {
+            lines.push(record);
+        }
+    }
+
+    /// Closes stale connections.
+    pub fn sweep(&self) {
+        let now = self.now();
+        for endpoint in &self.endpoints {
+            endpoint.sweep(now);
+        }
+    }
+
+    /// Writes out what the access log has gathered.
+    pub fn flush(&self) {
+        if let Some(lines) = &self.lines {
+            lines.flush();
+        }
+    }
+}
+
+impl RouteSite {
+    /// The token that a request with these variables needs.
+    pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
+        if vars.is_empty() { self.fixed.clone() } else { token_spec(&self.route, vars.clone(), clock) }
+    }
+
+    /// This route's counters on a listener.
+    pub fn meters(&self, listener: usize) -> Option<&RouteMeters> {
+        self.meters.get(listener)
+    }
+}
+
+/// Where a route's requests go.
+fn destination(route: &Route) -> Destination {
+    Destination {
+        host: route.upstream.bare_host().into(),
+        port: route.upstream.port(),
+        tls: route.provider.tls.clone(),
+        server_name: route.provider.server_name.as_ref().unwrap_or(route.upstream.server_name()).clone(),
+        connect_timeout: route.timeouts.connect,
+    }
+}

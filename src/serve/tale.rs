@@ -1,0 +1,69 @@
+//! Telling a request once, however it ends.
+
+use std::rc::Rc;
+
+use super::replay::Recorder;
+use super::site::{RouteSite, Site};
+use crate::base::time::Stopwatch;
+use crate::observe::record::Record;
+
+/// What logs and counts call a request whose client hung up before it was answered.
+const HUNG_UP: u16 = 499;
+
+/// A request being told. Dropping it writes the access line and bumps the counters: exactly once, also when the client
+/// hangs up and hyper drops the whole request.
+pub struct Tale {
+    record: Box<Record>,
+    site: Rc<Site>,
+    route: Option<Rc<RouteSite>>,
+    listener: usize,
+    request: Option<Rc<Recorder>>,
+    watch: Stopwatch,
+}
+
+impl Tale {
+    /// Begins to tell a request that came in on the listener at this position.
+    pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
+        let record = Box::new(record);
+        Self { record, site: site.clone(), route: None, listener, request: None, watch: Stopwatch::start() }
+    }
+
+    /// What is told.
+    pub fn record(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// The listener, by position.
+    pub const fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// From here on it is told under this route.
+    pub fn follow(&mut self, route: &Rc<RouteSite>) {
+        self.record.route = Some(route.route.name.clone());
+        self.record.provider = Some(route.route.provider.name.clone());
+        self.route = Some(route.clone());
+    }
+
+    /// Its request body is counted at the end.
+    pub fn watch_body(&mut self, request: &Rc<Recorder>) {
+        self.request = Some(request.clone());
+    }
+}
+
+impl Drop for Tale {
+    fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            self.record.request_bytes = request.forwarded();
+        }
+        let status = self.record.status.unwrap_or(HUNG_UP);
+        let meters = match &self.route {
+            Some(route) => route.meters(self.listener),
+            None => self.site.unrouted(self.listener),
+        };
+        if let Some(meters) = meters {
+            meters.finished(status, self.watch.elapsed());
+        }
+        self.site.write(&self.record);
+    }
+}

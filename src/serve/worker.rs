@@ -1,0 +1,151 @@
+//! One worker: a thread, a single-threaded runtime, its own listening sockets.
+//!
+//! The kernel spreads new connections over the workers (`SO_REUSEPORT`), so nothing is handed between threads.
+
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use super::site::{Shared, Site};
+use crate::observe::access::AccessLog;
+
+/// Idle provider connections are looked through this often.
+const SWEEP: Duration = Duration::from_secs(5);
+/// After the process ran out of file descriptors, accepting rests this long.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A listening socket of one worker.
+#[derive(Debug)]
+pub struct Socket {
+    /// The listener that it belongs to, by position.
+    pub listener: usize,
+    /// Bound and listening; non-blocking.
+    pub socket: StdTcpListener,
+}
+
+/// How the process ends: first no new connections, then no old ones.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    /// Cancelled: accept no more, finish what is under way.
+    pub begin: CancellationToken,
+    /// Cancelled: give up on what is left.
+    pub end: CancellationToken,
+}
+
+/// All that a worker needs; moved to its thread.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Shared,
+    /// Its sockets.
+    pub sockets: Vec<Socket>,
+    /// Where access lines go.
+    pub access: Option<AccessLog>,
+    /// When to stop.
+    pub drain: Drain,
+}
+
+impl Worker {
+    /// Serves on the calling thread until drained.
+    pub fn run(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let lines = self.access.as_ref().map(|log| log.lines(self.shared.clock.clone()));
+        let site = Site::new(self.shared, lines);
+        let tasks = TaskTracker::new();
+        let connections = TaskTracker::new();
+        for Socket { listener, socket } in self.sockets {
+            let socket = TcpListener::from_std(socket)?;
+            let accepting = accept(site.clone(), listener, socket, connections.clone(), self.drain.begin.clone());
+            tasks.spawn_local(accepting);
+        }
+        let swept = site.clone();
+        let sweeper = tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                swept.sweep();
+            }
+        });
+        self.drain.begin.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+        connections.close();
+        tokio::select! {
+            () = connections.wait() => {}
+            () = self.drain.end.cancelled() => {}
+        }
+        sweeper.abort();
+        site.flush();
+        Ok(())
+    }
+}
+
+async fn accept(
+    site: Rc<Site>,
+    listener: usize,
+    socket: TcpListener,
+    connections: TaskTracker,
+    drain: CancellationToken,
+) {
+    let name = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
+    let open = site.shared.metrics.connections(name.as_deref().unwrap_or_default());
+    let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = drain.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if out_of_resources(&error) {
+                    tracing::error!(%error, "cannot accept; resting");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+                continue;
+            }
+        };
+        if !site.shared.connections.take(1, limit) {
+            tracing::warn!(listener = name.as_deref(), "connection limit reached; a new connection is closed");
+            continue;
+        }
+        let guard = OpenConnection { level: site.shared.connections.clone(), gauge: open.clone() };
+        guard.gauge.inc();
+        let (site, drain) = (site.clone(), drain.clone());
+        connections.spawn_local(async move {
+            connection::serve(site, listener, stream, peer.ip().to_canonical(), drain).await;
+            drop(guard);
+        });
+    }
+}
+
+/// Errors that another try at once would only repeat: descriptors or memory have run out.
+fn out_of_resources(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+/// Counts a client connection for as long as it lives.
+struct OpenConnection {
+    level: std::sync::Arc<crate::observe::metrics::Level>,
+    gauge: prometheus_client::metrics::gauge::Gauge,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.level.give_back(1);
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,252 @@
+//! What goes wrong, and when: settings of a simulator that may change while it runs.
+//!
+//! [`Faults`] is one plain value, replaced as a whole; every request sees one of them from beginning to end. What
+//! breaks the *way back* (a reset, a cut body, a slow one) leaves the bank's work done: a payment was booked although
+//! nobody is told. What stands *instead* of the bank ([`Trouble::processed`]) leaves it undone.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::secret::SecretString;
+use crate::sim::abbeycross::AbbeyCrossManner;
+use crate::sim::call::Endpoint;
+use crate::sim::meed::MeedManner;
+use crate::sim::oauth2::OAuth2Manner;
+use crate::sim::rakbank::RakbankManner;
+use crate::sim::scb::ScbManner;
+
+/// Everything about a simulator that can be changed while it runs. The default is a bank on a good day.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// What goes wrong at the token endpoint.
+    pub token: Fault,
+    /// What goes wrong elsewhere.
+    pub resource: Fault,
+    /// What tokens are like.
+    pub issue: Issue,
+    /// AbbeyCross's own switches.
+    pub abbeycross: AbbeyCrossManner,
+    /// Meed's own switches.
+    pub meed: MeedManner,
+    /// The textbook provider's own switches.
+    pub oauth2: OAuth2Manner,
+    /// RAKBANK's own switches.
+    pub rakbank: RakbankManner,
+    /// SCB's own switches.
+    pub scb: ScbManner,
+}
+
+impl Faults {
+    /// The fault of one half.
+    pub const fn of(&self, endpoint: Endpoint) -> &Fault {
+        match endpoint {
+            Endpoint::Resource => &self.resource,
+            Endpoint::Token => &self.token,
+        }
+    }
+}
+
+/// The faults from one setting to the next, with how many requests met them. Who holds it sees one day's weather.
+pub(super) struct Spell {
+    faults: Faults,
+    arrivals: [AtomicU64; 2],
+}
+
+impl Spell {
+    pub(super) fn new(faults: Faults) -> Self {
+        Self { faults, arrivals: [AtomicU64::new(0), AtomicU64::new(0)] }
+    }
+
+    /// Counts a request in. Answers the fault of its half and whether it hits.
+    pub(super) fn meet(&self, endpoint: Endpoint) -> (&Fault, bool) {
+        let fault = self.faults.of(endpoint);
+        let arrivals = match endpoint {
+            Endpoint::Resource => &self.arrivals[0],
+            Endpoint::Token => &self.arrivals[1],
+        };
+        (fault, fault.hits(arrivals.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Deref for Spell {
+    type Target = Faults;
+
+    fn deref(&self) -> &Faults {
+        &self.faults
+    }
+}
+
+/// What goes wrong with the requests of one half of a bank.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    /// Wait so long before the answer, after the work is done.
+    pub delay: Option<Duration>,
+    /// What happens to the answer.
+    pub trouble: Option<Trouble>,
+    /// What happens to the connection afterwards.
+    pub close: Close,
+    /// Compress answers (gzip, else deflate) for clients that accept it.
+    pub compress: bool,
+    /// Only the first so many requests after this was set are hit, delay and trouble alike.
+    pub times: Option<u64>,
+    /// Only every so-manieth of them is hit, from the first.
+    pub every: Option<u64>,
+}
+
+impl Fault {
+    /// This trouble, every time.
+    pub fn new(trouble: Trouble) -> Self {
+        Self { trouble: Some(trouble), ..Self::default() }
+    }
+
+    /// This trouble, once.
+    pub fn once(trouble: Trouble) -> Self {
+        Self { trouble: Some(trouble), times: Some(1), ..Self::default() }
+    }
+
+    /// Whether the request that is number `arrival` (from 0) since this was set is hit.
+    pub(super) fn hits(&self, arrival: u64) -> bool {
+        let of_every = arrival.is_multiple_of(self.every.unwrap_or(1).max(1));
+        of_every && self.times.is_none_or(|times| arrival / self.every.unwrap_or(1).max(1) < times)
+    }
+}
+
+/// What may happen to an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// Answer with this before the request's body was read.
+    AnswerEarly(Verbatim),
+    /// Announce the whole answer, send half of it, and close.
+    CutBody,
+    /// 200 with so many nested JSON arrays.
+    DeepJson(usize),
+    /// These bytes instead of HTTP, then close.
+    Garbage(Bytes),
+    /// An HTML page with this status, as gateways in front of banks send it.
+    HtmlError(u16),
+    /// 200 with so many bytes of what claims to be JSON.
+    HugeBody(u64),
+    /// Send the head, then reset the connection (RST).
+    ResetAfterHead,
+    /// Do the work, then reset the connection (RST) without a word.
+    ResetBeforeAnswer,
+    /// Send the body in pieces of `chunk` bytes with a `pause` before each.
+    SlowBody {
+        /// Bytes at a time.
+        chunk: usize,
+        /// Before each.
+        pause: Duration,
+    },
+    /// This answer, to the letter.
+    Verbatim(Verbatim),
+}
+
+/// An answer given to the letter.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Verbatim {
+    /// The status code; one that HTTP does not have becomes 500.
+    pub status: u16,
+    /// Header fields; those that HTTP cannot carry are left out.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Verbatim {
+    /// A status with a JSON body.
+    pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: vec![("content-type".to_owned(), "application/json".to_owned())], body: body.into() }
+    }
+
+    /// A status with header fields and no body.
+    pub fn bare(status: u16, headers: &[(&str, &str)]) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { status, headers, body: Bytes::new() }
+    }
+}
+
+impl Trouble {
+    /// Whether the bank did its work all the same. A 4xx that stands in its place says that it did not.
+    pub fn processed(&self) -> bool {
+        match self {
+            Trouble::AnswerEarly(_) => false,
+            Trouble::Verbatim(verbatim) => !(400..500).contains(&verbatim.status),
+            Trouble::CutBody
+            | Trouble::DeepJson(_)
+            | Trouble::Garbage(_)
+            | Trouble::HtmlError(_)
+            | Trouble::HugeBody(_)
+            | Trouble::ResetAfterHead
+            | Trouble::ResetBeforeAnswer
+            | Trouble::SlowBody { .. } => true,
+        }
+    }
+}
+
+/// What happens to a connection after an answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Close {
+    /// `Connection: close`, then close. Over h2: GOAWAY.
+    Announced,
+    /// It stays open.
+    #[default]
+    Never,
+    /// Closed without a word in the answer: a pooled connection goes stale.
+    Silent,
+}
+
+/// What newly issued tokens are like.
+#[derive(Clone, Debug, Default)]
+pub struct Issue {
+    /// How long they live; absent: as long as the bank's usually do.
+    pub life: Option<Duration>,
+    /// What the answer says about it.
+    pub expires_in: Expiry,
+    /// What SCB's `expiresAt` says about it.
+    pub expires_at: Expiry,
+    /// A new token revokes the older ones (of the same scope, metadata and user).
+    pub single: bool,
+    /// The token's text, instead of a fresh one.
+    pub token: Option<SecretString>,
+}
+
+/// What an answer says about a token's life.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Expiry {
+    /// Nothing.
+    Absent,
+    /// This JSON text, right or wrong: `-1`, `"3600"`, `3599.5`, `null`, `1e400`.
+    Raw(String),
+    /// The truth, as a number of seconds.
+    #[default]
+    Truth,
+}
+
+impl Expiry {
+    /// The JSON text to send, if any.
+    pub(super) fn text(&self, truth: u64) -> Option<String> {
+        match self {
+            Expiry::Absent => None,
+            Expiry::Raw(text) => Some(text.clone()),
+            Expiry::Truth => Some(truth.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_hits_as_often_as_it_says() {
+        let hits = |fault: Fault| (0..6).filter(|arrival| fault.hits(*arrival)).collect::<Vec<u64>>();
+        assert_eq!(hits(Fault::default()), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(hits(Fault { times: Some(2), ..Fault::default() }), [0, 1]);
+        assert_eq!(hits(Fault { every: Some(3), ..Fault::default() }), [0, 3]);
+        assert_eq!(hits(Fault { every: Some(2), times: Some(2), ..Fault::default() }), [0, 2]);
+        assert_eq!(hits(Fault { every: Some(0), ..Fault::default() }).len(), 6, "zero is taken for one");
+    }
+}

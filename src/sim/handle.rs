@@ -1,0 +1,280 @@
+//! Starting a simulator, and its remote control.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::base::secret::SecretString;
+use crate::base::time::Clock;
+use crate::sim::ca::{Authority, Leaf, LeafSpec};
+use crate::sim::credentials::Credentials;
+use crate::sim::desk::Desk;
+use crate::sim::faults::Faults;
+use crate::sim::member::Bank;
+use crate::sim::received::Received;
+use crate::sim::{scb, server};
+
+/// How a simulator starts. The default is a bank on a free port of 127.0.0.1, with a CA of its own.
+#[derive(Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// The clock by which its tokens live. Certificates go by the machine's, as their verifiers do.
+    pub clock: Clock,
+    /// The CA that issues its certificate; absent: a new one.
+    pub authority: Option<Authority>,
+    /// Its certificate, instead of a good one for `localhost`, `127.0.0.1` and `::1`.
+    pub leaf: Option<Leaf>,
+    /// Only who shows a certificate of this CA (PEM) gets in.
+    pub client_ca: Option<String>,
+    /// What the application was given; absent: fresh ones of the bank's shape.
+    pub credentials: Option<Credentials>,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+    /// How many requests [`SimHandle::received`] keeps.
+    pub received_limit: usize,
+    /// Keep the bytes of every connection for [`SimHandle::wire`].
+    pub record_wire: bool,
+    /// Do not offer HTTP/2.
+    pub only_http1: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            clock: Clock::System,
+            authority: None,
+            leaf: None,
+            client_ca: None,
+            credentials: None,
+            faults: Faults::default(),
+            received_limit: 16_384,
+            record_wire: false,
+            only_http1: false,
+        }
+    }
+}
+
+/// A simulator; see [`Sim::start`].
+#[derive(Debug)]
+pub struct Sim;
+
+impl Sim {
+    /// Starts a simulator on a thread of its own. It is ready for connections when this returns.
+    ///
+    /// Fails if the address cannot be bound, the certificate cannot be used, or the machine has no thread left.
+    pub fn start(bank: Bank, options: Options) -> io::Result<SimHandle> {
+        let now = Clock::System.now();
+        let member = bank.member();
+        let authority = match options.authority {
+            Some(authority) => authority,
+            None => Authority::new("countersign simulator CA", now).map_err(io::Error::other)?,
+        };
+        let leaf = match options.leaf {
+            Some(leaf) => leaf,
+            None => authority.issue(&LeafSpec::server(now)).map_err(io::Error::other)?,
+        };
+        let identity = leaf.identity().map_err(io::Error::other)?;
+        let tls = server::tls(identity, options.client_ca.as_deref(), options.only_http1).map_err(io::Error::other)?;
+        let listener = server::listen(options.bind)?;
+        let address = listener.local_addr()?;
+        let desk = Arc::new(Desk::new(
+            member,
+            options.credentials.unwrap_or_else(member.credentials),
+            options.clock,
+            options.faults,
+            options.received_limit,
+            options.record_wire,
+        ));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, begun) = mpsc::channel();
+        let thread = {
+            let desk = desk.clone();
+            let name = format!("sim-{}", member.name);
+            std::thread::Builder::new().name(name).spawn(move || server::run(listener, tls, desk, &ready, stopped))?
+        };
+        begun.recv().map_err(|_| io::Error::other("the simulator's thread ended before it began"))??;
+        Ok(SimHandle { bank, address, authority, desk, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// A running simulator. It stops when this is dropped.
+pub struct SimHandle {
+    bank: Bank,
+    address: SocketAddr,
+    authority: Authority,
+    desk: Arc<Desk>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SimHandle {
+    /// Replaces what goes wrong; `times` and `every` count from here.
+    pub fn set(&self, faults: Faults) {
+        self.desk.set(faults);
+    }
+
+    /// Changes some of what goes wrong and keeps the rest; `times` and `every` count from here, in what is kept, too.
+    pub fn change(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults: Faults = (**self.desk.faults()).clone();
+        change(&mut faults);
+        self.desk.set(faults);
+    }
+
+    /// Every live token dies at once. Answers how many did.
+    pub fn revoke_all(&self) -> usize {
+        self.desk.revoke_all()
+    }
+
+    /// SCB only: the user agrees to a pending consent; answers the authorization code. `login` is the last part of the
+    /// `callbackUrl` that authorize answered; `None` if nothing of the kind is pending.
+    pub fn consent(&self, login: &str, user: &str) -> Option<String> {
+        scb::consent(&self.desk, login, user, self.desk.clock.now())
+    }
+
+    /// Forgets what was received so far; the counters go on.
+    pub fn forget_received(&self) {
+        self.desk.forget_received();
+    }
+
+    /// Which bank this is.
+    pub const fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its API's base URL: `https://127.0.0.1:PORT` and the bank's base path.
+    pub fn base_url(&self) -> String {
+        format!("https://{}{}", self.address, self.bank.member().base_path)
+    }
+
+    /// Its token endpoint, whether or not `proxy.toml` must name it.
+    pub fn token_url(&self) -> String {
+        format!("https://{}{}", self.address, self.bank.member().token_path)
+    }
+
+    /// What the bank gave to the application.
+    pub fn credentials(&self) -> &Credentials {
+        &self.desk.credentials
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn ca_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// The CA, to issue further certificates.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        &self.desk.clock
+    }
+
+    /// The `[provider.NAME]` lines for `proxy.toml`, named like the bank, with the CA in `sim-ca.crt`. They hold the
+    /// secret.
+    pub fn settings_toml(&self) -> String {
+        self.settings_toml_as(self.bank.name(), "sim-ca.crt")
+    }
+
+    /// The same with another name, and with the path of the CA's file.
+    pub fn settings_toml_as(&self, name: &str, ca: &str) -> String {
+        let member = self.bank.member();
+        let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let [id, secret, more] = member.settings;
+        let token_url =
+            if member.names_token_url { format!("token_url = {}\n", text(&self.token_url())) } else { String::new() };
+        format!(
+            "[provider.{name}]\nprofile = {}\nbase_url = {}\n{token_url}{id} = {}\n{secret} = {}\n{more}tls = {{ ca = {} }}\n",
+            text(member.name),
+            text(&self.base_url()),
+            text(self.credentials().id()),
+            self.credentials().secret_toml(),
+            text(ca),
+        )
+    }
+
+    /// How often the token endpoint was called, whatever came of it.
+    pub fn token_calls(&self) -> u64 {
+        self.desk.counters.token_calls.load(Ordering::Relaxed)
+    }
+
+    /// How often anything else was called, whatever came of it.
+    pub fn resource_calls(&self) -> u64 {
+        self.desk.counters.resource_calls.load(Ordering::Relaxed)
+    }
+
+    /// How many TCP connections were accepted.
+    pub fn connections(&self) -> u64 {
+        self.desk.counters.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are open.
+    pub fn open_connections(&self) -> u64 {
+        self.desk.counters.open_connections.load(Ordering::Relaxed)
+    }
+
+    /// How many of them never got through their TLS handshake.
+    pub fn failed_handshakes(&self) -> u64 {
+        self.desk.counters.failed_handshakes.load(Ordering::Relaxed)
+    }
+
+    /// How many tokens were issued.
+    pub fn tokens_issued(&self) -> u64 {
+        self.desk.issued_count()
+    }
+
+    /// The last 1,024 issued tokens, oldest first.
+    pub fn issued(&self) -> Vec<SecretString> {
+        self.desk.issued()
+    }
+
+    /// What arrived, oldest first: whole requests, and those whose body broke off.
+    pub fn received(&self) -> Vec<Arc<Received>> {
+        self.desk.received()
+    }
+
+    /// The first 256 KiB that a connection (counted from 1) brought, inside TLS. Empty unless asked for at the start.
+    pub fn wire(&self, connection: u64) -> Vec<u8> {
+        self.desk.wire(connection)
+    }
+
+    /// How often each payment was processed, by its id: how often its token was accepted.
+    pub fn payments(&self) -> BTreeMap<String, u64> {
+        self.desk.payments()
+    }
+
+    /// What the caller did although the bank's rules forbid it.
+    pub fn violations(&self) -> Vec<String> {
+        self.desk.violations()
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the simulator was already reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for SimHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimHandle").field("bank", &self.bank).field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! The table of banks, and what each of them says about itself.
+
+use std::time::Duration;
+
+use crate::sim::answer::Answer;
+use crate::sim::call::Call;
+use crate::sim::credentials::Credentials;
+use crate::sim::desk::Desk;
+use crate::sim::ledger::Binding;
+use crate::sim::{abbeycross, meed, oauth2, rakbank, scb};
+
+/// A bank that can be simulated.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Bank {
+    /// AbbeyCross, an FX platform with opening hours.
+    AbbeyCross,
+    /// Meed's partner API.
+    Meed,
+    /// A provider by the book: RFC 6749 and RFC 6750.
+    OAuth2,
+    /// RAKBANK, behind IBM API Connect.
+    Rakbank,
+    /// Siam Commercial Bank.
+    Scb,
+}
+
+impl Bank {
+    /// All of them.
+    pub const ALL: [Bank; 5] = [Bank::AbbeyCross, Bank::Meed, Bank::OAuth2, Bank::Rakbank, Bank::Scb];
+
+    /// Its name on the command line, which is also its profile's.
+    pub const fn name(self) -> &'static str {
+        self.member().name
+    }
+
+    /// The bank of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bank| bank.name() == name)
+    }
+
+    pub(super) const fn member(self) -> &'static Member {
+        match self {
+            Bank::AbbeyCross => &abbeycross::MEMBER,
+            Bank::Meed => &meed::MEMBER,
+            Bank::OAuth2 => &oauth2::MEMBER,
+            Bank::Rakbank => &rakbank::MEMBER,
+            Bank::Scb => &scb::MEMBER,
+        }
+    }
+}
+
+/// What makes a bank this bank.
+pub(super) struct Member {
+    pub name: &'static str,
+    /// The path below which its API lies: empty, or `/like/this`.
+    pub base_path: &'static str,
+    /// The token endpoint, as an absolute path.
+    pub token_path: &'static str,
+    /// `proxy.toml` must name the token endpoint, because it does not follow from the base URL.
+    pub names_token_url: bool,
+    /// How the identifier and the secret are called in `proxy.toml`, and further lines for it.
+    pub settings: [&'static str; 3],
+    /// How long its tokens usually live.
+    pub life: Duration,
+    /// Draws credentials of its shape.
+    pub credentials: fn() -> Credentials,
+    /// Answers a call of its token endpoint.
+    pub token: fn(&Desk, &Call) -> Answer,
+    /// Paths that ask for credentials of their own instead of a token.
+    pub open: fn(&Desk, &Call) -> Option<Answer>,
+    /// Checks what it checks on every other call, the token before all.
+    pub admit: fn(&Desk, &Call) -> Result<Binding, Answer>,
+    /// Answers an admitted call; `None` where it knows nothing of the kind.
+    pub resource: fn(&Desk, &Call, &Binding) -> Option<Answer>,
+    /// Says that there is nothing here.
+    pub missing: fn(&Call) -> Answer,
+}
+
+/// For banks where every path wants a token.
+pub(super) const fn nothing_open(_: &Desk, _: &Call) -> Option<Answer> {
+    None
+}

@@ -1,0 +1,168 @@
+//! A provider by the book: the client credentials grant of RFC 6749 section 4.4, bearer tokens of RFC 6750.
+//!
+//! Its credentials hold characters that mean something in a form and in Basic authentication, so that whoever forgets
+//! an encoding step is found out.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::sim::answer::{Answer, Object};
+use crate::sim::call::Call;
+use crate::sim::credentials::{Credentials, hex32};
+use crate::sim::desk::{Desk, Presented};
+use crate::sim::ledger::{Binding, Standing};
+use crate::sim::member::{Member, nothing_open};
+
+pub(super) const MEMBER: Member = Member {
+    name: "oauth2",
+    base_path: "/api",
+    token_path: "/token",
+    names_token_url: true,
+    settings: ["client_id", "client_secret", ""],
+    life: Duration::from_secs(3600),
+    credentials,
+    token,
+    open: nothing_open,
+    admit,
+    resource,
+    missing,
+};
+
+/// The textbook provider's switches.
+#[derive(Clone, Debug, Default)]
+pub struct OAuth2Manner {
+    /// The scopes it grants; empty: any.
+    pub scopes: Vec<String>,
+}
+
+fn credentials() -> Credentials {
+    Credentials::new(format!("app:{}", hex32()), format!("{}+/=&%:é", hex32()))
+}
+
+fn error(status: StatusCode, error: &str, description: &str) -> Answer {
+    Answer::json(status, json!({ "error": error, "error_description": description })).unstored()
+}
+
+fn invalid(description: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, "invalid_request", description)
+}
+
+fn token(desk: &Desk, call: &Call) -> Answer {
+    if call.method != Method::POST {
+        return error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "the method must be POST");
+    }
+    if !call.is("application/x-www-form-urlencoded") {
+        return invalid("the body must be application/x-www-form-urlencoded");
+    }
+    let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(&call.body).collect();
+    // Section 3.2: a parameter without a value counts as left out; none may come twice.
+    let field = |name: &str| fields.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, v)| &**v);
+    let repeated = fields.iter().enumerate().any(|(at, (name, _))| fields.iter().skip(at + 1).any(|(n, _)| n == name));
+    if repeated {
+        return invalid("a parameter is repeated");
+    }
+    let Some(grant_type) = field("grant_type") else { return invalid("grant_type is missing") };
+    if let Err(answer) = authenticated(desk, call, field("client_id"), field("client_secret")) {
+        return answer;
+    }
+    if grant_type != "client_credentials" {
+        return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "only client_credentials is supported");
+    }
+    let scope = field("scope").map(str::to_owned);
+    let known = &call.faults.oauth2.scopes;
+    let asked = scope.as_deref().unwrap_or_default();
+    if !known.is_empty() && asked.split(' ').any(|one| !one.is_empty() && !known.iter().any(|name| name == one)) {
+        return error(StatusCode::BAD_REQUEST, "invalid_scope", "the scope is unknown");
+    }
+    let binding = Binding { scope: scope.clone(), ..Binding::default() };
+    let issued = desk.issue(call, binding, |_| format!("{}.{}", hex32(), hex32()));
+    let body = Object::default()
+        .text("access_token", &issued.token)
+        .text("token_type", "Bearer")
+        .maybe("expires_in", call.faults.issue.expires_in.text(issued.life))
+        .maybe("scope", scope.map(|scope| json!(scope).to_string()));
+    Answer::json(StatusCode::OK, body.finish()).unstored()
+}
+
+/// RFC 6749 section 2.3.1: either Basic, both halves form-encoded before base64, or both in the body; never both ways.
+fn authenticated(desk: &Desk, call: &Call, id: Option<&str>, secret: Option<&str>) -> Result<(), Answer> {
+    let basic = call.headers.contains_key(AUTHORIZATION);
+    let refused = || {
+        let answer = error(StatusCode::UNAUTHORIZED, "invalid_client", "client authentication failed");
+        // Section 5.2: a challenge in the scheme that the client used.
+        if basic { answer.with(WWW_AUTHENTICATE, r#"Basic realm="token""#) } else { answer }
+    };
+    let right = if basic {
+        if secret.is_some() {
+            return Err(invalid("two ways of client authentication in one request"));
+        }
+        let field = call.header("authorization").unwrap_or_default();
+        let encoded = field.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+        let pair = encoded.and_then(|(_, pair)| STANDARD.decode(pair.trim()).ok());
+        let pair = pair.and_then(|pair| String::from_utf8(pair).ok());
+        let (id, secret) = pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or_else(refused)?;
+        is_client(desk, &form_decoded(id), &form_decoded(secret))
+    } else {
+        match (id, secret) {
+            (Some(id), Some(secret)) => is_client(desk, id, secret),
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        }
+    };
+    if right { Ok(()) } else { Err(refused()) }
+}
+
+fn is_client(desk: &Desk, id: &str, secret: &str) -> bool {
+    id == desk.credentials.id() && desk.credentials.secret_is(secret)
+}
+
+fn form_decoded(text: &str) -> String {
+    let spaced = text.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+/// RFC 6750 section 3: a challenge on every refusal, an error code only where a token was presented.
+fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+    let challenge = |status, text: &str| {
+        let value =
+            if text.is_empty() { r#"Bearer realm="api""#.to_owned() } else { format!(r#"Bearer realm="api", {text}"#) };
+        Err(Answer::bare(status).with(WWW_AUTHENTICATE, &value))
+    };
+    let invalid_token = |why: &str| {
+        challenge(
+            StatusCode::UNAUTHORIZED,
+            &format!(r#"error="invalid_token", error_description="The access token {why}""#),
+        )
+    };
+    match desk.standing(call) {
+        Presented::Malformed => challenge(StatusCode::BAD_REQUEST, r#"error="invalid_request""#),
+        Presented::Nothing => challenge(StatusCode::UNAUTHORIZED, ""),
+        Presented::Token(Standing::Alive(binding)) => Ok(binding),
+        Presented::Token(Standing::Expired) => invalid_token("expired"),
+        Presented::Token(Standing::Revoked) => invalid_token("was revoked"),
+        Presented::Token(Standing::Unknown) => invalid_token("is unknown"),
+    }
+}
+
+/// `GET /scoped/{scope}` wants a token of that scope; `/v1/accounts` wants any.
+fn resource(_: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
+    if call.below == "/v1/accounts" && call.method == Method::GET {
+        return Some(Answer::json(StatusCode::OK, json!({ "accounts": [{ "id": "1", "balance": "100.00" }] })));
+    }
+    let wanted = call.below.strip_prefix("/scoped/")?;
+    let held = binding.scope.as_deref().unwrap_or_default();
+    if held.split(' ').any(|scope| scope == wanted) {
+        return Some(Answer::json(StatusCode::OK, json!({ "scope": held })));
+    }
+    let value = format!(r#"Bearer realm="api", error="insufficient_scope", scope="{wanted}""#);
+    Some(Answer::bare(StatusCode::FORBIDDEN).with(WWW_AUTHENTICATE, &value))
+}
+
+fn missing(_: &Call) -> Answer {
+    Answer::json(StatusCode::NOT_FOUND, json!({ "error": "not_found" }))
+}

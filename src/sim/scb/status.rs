@@ -1,0 +1,101 @@
+//! SCB's business codes with their HTTP statuses and their words in two languages.
+//!
+//! One number may mean two things: only endpoint, HTTP status and code together say which.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::sim::answer::Answer;
+use crate::sim::call::Call;
+
+/// What SCB has to say about a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Status<'a> {
+    /// The token has not the right.
+    AccessDenied,
+    /// No `authorization` header.
+    AuthorizationMissing,
+    /// The call came on the wrong channel.
+    ChannelUnsupported,
+    /// The authorization code is unknown, used or older than a minute.
+    CodeInvalid,
+    /// A JSON member that nobody knows.
+    FieldUnknown(&'a str),
+    /// A failure of theirs, told with HTTP status 200.
+    GenericButOk,
+    /// The application's key or secret is wrong; with this code.
+    KeyInvalid(u32),
+    /// Not JSON.
+    MediaType,
+    /// Not this method.
+    Method,
+    /// No such record.
+    NotFound,
+    /// A parameter is empty.
+    ParameterEmpty(&'a str),
+    /// A parameter makes no sense.
+    ParameterInvalid(&'a str),
+    /// A required parameter is not there.
+    ParameterMissing(&'a str),
+    /// A header that every call must have is not there.
+    StandardHeaderMissing(&'a str),
+    /// All is well.
+    Success,
+    /// The token is expired, withdrawn or unknown; with this code.
+    TokenDead(u32),
+    /// More calls per second than allowed.
+    TooManyCalls,
+}
+
+impl Status<'_> {
+    /// HTTP status, business code, English and Thai words.
+    fn row(self) -> (u16, u32, String, String) {
+        let row = |http, code, english: &str, thai: &str| (http, code, english.to_owned(), thai.to_owned());
+        let named = |http, code, english: &str, thai: &str, name: &str| {
+            (http, code, format!("{english} ({name})"), format!("{thai} ({name})"))
+        };
+        match self {
+            Status::AccessDenied => row(403, 9503, "Invalid access rights", "ไม่มีสิทธิ์เข้าถึง"),
+            Status::AuthorizationMissing => row(401, 9100, "Authorization credentials missing", "ไม่พบข้อมูลยืนยันตัวตน"),
+            Status::ChannelUnsupported => row(501, 4101, "Current channel is not supported", "ไม่รองรับช่องทางนี้"),
+            Status::CodeInvalid => row(401, 9300, "Invalid authorization code", "รหัสอนุญาตไม่ถูกต้อง"),
+            Status::FieldUnknown(name) => named(400, 1105, "Unknown field name", "ไม่รู้จักชื่อฟิลด์", name),
+            Status::GenericButOk => row(200, 9700, "Generic Business Error", "เกิดข้อผิดพลาดทั่วไป"),
+            Status::KeyInvalid(code) => row(401, code, "Invalid apikey", "apikey ไม่ถูกต้อง"),
+            Status::MediaType => row(415, 9900, "Unsupported media type", "ไม่รองรับชนิดข้อมูลนี้"),
+            Status::Method => row(405, 9900, "Method not allowed", "ไม่อนุญาตให้ใช้วิธีนี้"),
+            Status::NotFound => row(404, 1104, "Requested record does not exist", "ไม่พบข้อมูลที่ร้องขอ"),
+            Status::ParameterEmpty(name) => named(400, 1103, "Empty parameter", "พารามิเตอร์ว่าง", name),
+            Status::ParameterInvalid(name) => named(400, 1102, "Invalid parameter", "พารามิเตอร์ไม่ถูกต้อง", name),
+            Status::ParameterMissing(name) => {
+                named(400, 1101, "Required parameter missing", "ไม่พบพารามิเตอร์ที่จำเป็น", name)
+            }
+            Status::StandardHeaderMissing(name) => {
+                named(400, 9100, "Required standard header missing", "ไม่พบส่วนหัวมาตรฐานที่จำเป็น", name)
+            }
+            Status::Success => row(200, 1000, "Success", "สำเร็จ"),
+            Status::TokenDead(code) => row(401, code, "Invalid/expired temporary token", "โทเค็นชั่วคราวไม่ถูกต้องหรือหมดอายุ"),
+            Status::TooManyCalls => row(429, 9900, "Too many requests", "มีการเรียกใช้มากเกินไป"),
+        }
+    }
+
+    /// The body: `{"status":{…},"data":…}`. `data` is JSON text.
+    pub(super) fn envelope(self, call: &Call, data: Option<&str>) -> String {
+        let (_, code, english, thai) = self.row();
+        let thai_wanted = call
+            .header("accept-language")
+            .is_some_and(|language| language.get(..2).is_some_and(|language| language.eq_ignore_ascii_case("th")));
+        let status: Value = json!({ "code": code, "description": if thai_wanted { thai } else { english } });
+        match data {
+            Some(data) => format!(r#"{{"status":{status},"data":{data}}}"#),
+            None if call.faults.scb.null_data => format!(r#"{{"status":{status},"data":null}}"#),
+            None => format!(r#"{{"status":{status}}}"#),
+        }
+    }
+
+    /// The whole answer, without data.
+    pub(super) fn answer(self, call: &Call) -> Answer {
+        let status = StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer::json(status, self.envelope(call, None))
+    }
+}

@@ -1,0 +1,255 @@
+//! Taking a table apart, key by key, and complaining about what is left.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::diagnostic::{Report, Source};
+use super::node::{Entry, Kind, Node, Table};
+use super::suggest;
+
+/// What can be read from one value. A failed reading reports why and answers `None`.
+pub trait FromNode: Sized {
+    /// Reads the value.
+    fn from_node(node: &Node, report: &Report) -> Option<Self>;
+}
+
+/// A table being read. Each `take`n key is known; [`Fields::finish`] reports all others as mistakes.
+///
+/// Dropping it without `finish` silently accepts unknown keys: do not.
+#[must_use = "call `finish`, or unknown keys go unnoticed"]
+pub struct Fields<'a> {
+    node: &'a Node,
+    table: &'a Table,
+    /// How messages call this table: `[[route]]`, `[provider.scb]`.
+    what: String,
+    known: RefCell<Vec<String>>,
+    report: &'a Report,
+}
+
+static EMPTY: Table = Table { entries: Vec::new() };
+
+impl<'a> Fields<'a> {
+    /// Starts reading `node` as a table; reports when it is none (and then reads an empty one).
+    pub fn new(node: &'a Node, what: impl Into<String>, report: &'a Report) -> Self {
+        let what = what.into();
+        let table = node.as_table().unwrap_or_else(|| {
+            node.error(report, format!("{what} must be a table, not {}", node.kind_name()), "", None);
+            &EMPTY
+        });
+        Self { node, table, what, known: RefCell::default(), report }
+    }
+
+    /// The value of `key`, if it is there. Counts as known from now on.
+    pub fn take(&self, key: &str) -> Option<&'a Node> {
+        self.take_entry(key).map(|entry| &entry.value)
+    }
+
+    /// The entry of `key`, if it is there. Counts as known from now on.
+    pub fn take_entry(&self, key: &str) -> Option<&'a Entry> {
+        self.known.borrow_mut().push(key.to_owned());
+        self.table.find(key)
+    }
+
+    /// An optional value. `None` also when it could not be read, which was then reported.
+    pub fn opt<T: FromNode>(&self, key: &str) -> Option<T> {
+        T::from_node(self.take(key)?, self.report)
+    }
+
+    /// A value with a default for its absence.
+    pub fn or<T: FromNode>(&self, key: &str, default: T) -> T {
+        self.opt(key).unwrap_or(default)
+    }
+
+    /// A value that must be there; `example` says what to write.
+    pub fn req<T: FromNode>(&self, key: &str, example: &str) -> Option<T> {
+        match self.take(key) {
+            Some(node) => T::from_node(node, self.report),
+            None => {
+                self.missing(key, example);
+                None
+            }
+        }
+    }
+
+    /// Reports that `key` is missing.
+    pub fn missing(&self, key: &str, example: &str) {
+        let title = format!("{} has no `{key}`", self.what);
+        self.error(self.head(), title, format!("`{key}` is missing here"), Some(format!("add `{key} = {example}`")));
+    }
+
+    /// Reports an error about `span` in this table's file.
+    pub fn error(&self, span: Range<usize>, title: impl Into<String>, label: impl Into<String>, help: Option<String>) {
+        self.report.error(&self.node.source, span, title, label, help);
+    }
+
+    /// The report that mistakes go to.
+    pub const fn report(&self) -> &'a Report {
+        self.report
+    }
+
+    /// The table's value itself.
+    pub const fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// The text this table stands in.
+    pub const fn source(&self) -> &'a Arc<Source> {
+        &self.node.source
+    }
+
+    /// How messages call this table.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// All entries that no key was taken for, in the order of the file. They count as known from now on.
+    pub fn rest(&self) -> Vec<&'a Entry> {
+        let mut known = self.known.borrow_mut();
+        let rest: Vec<&Entry> = self.table.entries.iter().filter(|entry| !known.contains(&entry.key)).collect();
+        known.extend(rest.iter().map(|entry| entry.key.clone()));
+        rest
+    }
+
+    /// Reports every key that nobody asked for, with the nearest known one.
+    pub fn finish(self) {
+        let known = self.known.borrow();
+        for entry in self.table.entries.iter().filter(|entry| !known.contains(&entry.key)) {
+            let near = suggest(&entry.key, known.iter().map(String::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
+                    names.sort_unstable();
+                    names.dedup();
+                    format!("known here: {}", names.join(", "))
+                }
+            };
+            let title = format!("unknown key `{}` in {}", entry.key, self.what);
+            self.error(entry.key_span.clone(), title, "unknown key", Some(help));
+        }
+    }
+
+    /// The first line of the table, where messages about absent keys point.
+    fn head(&self) -> Range<usize> {
+        let text = &self.node.source.text;
+        let start = self.node.span.start.min(text.len());
+        let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        start..end.min(self.node.span.end.max(start))
+    }
+}
+
+fn mismatch<T>(node: &Node, report: &Report, expected: &str) -> Option<T> {
+    node.error(
+        report,
+        format!("expected {expected}, found {}", node.kind_name()),
+        format!("expected {expected}"),
+        None,
+    );
+    None
+}
+
+impl FromNode for String {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        match &node.kind {
+            Kind::String(text) => Some(text.clone()),
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => {
+                mismatch(node, report, "a string")
+            }
+        }
+    }
+}
+
+impl FromNode for bool {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Boolean(yes) => Some(*yes),
+            Kind::Array(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => {
+                mismatch(node, report, "true or false")
+            }
+        }
+    }
+}
+
+impl FromNode for u64 {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Integer(number) if *number >= 0 => Some(number.unsigned_abs()),
+            Kind::Array(_)
+            | Kind::Boolean(_)
+            | Kind::Float(_)
+            | Kind::Integer(_)
+            | Kind::String(_)
+            | Kind::Table(_) => mismatch(node, report, "a whole number, zero or more"),
+        }
+    }
+}
+
+impl FromNode for usize {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        u64::from_node(node, report).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+}
+
+impl<T: FromNode> FromNode for Vec<T> {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Array(items) => {
+                let read: Vec<Option<T>> = items.iter().map(|item| T::from_node(item, report)).collect();
+                read.into_iter().collect()
+            }
+            Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => {
+                mismatch(node, report, "an array")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_found_in_one_reading() {
+        let source = Source::new("proxy.toml", "bind = 7\ntimout = \"1s\"\nname = \"a\"\n");
+        let report = Report::new();
+        let node = Node::parse(&source, &report);
+        let fields = Fields::new(&node, "[[listener]]", &report);
+        assert_eq!(fields.opt::<String>("bind"), None);
+        assert_eq!(fields.opt::<String>("name").as_deref(), Some("a"));
+        assert_eq!(fields.opt::<String>("timeout"), None);
+        assert_eq!(fields.req::<String>("mode", "\"reverse\""), None);
+        fields.finish();
+        let lines: Vec<String> = report.into_diagnostics().iter().map(super::super::Diagnostic::one_line).collect();
+        assert_eq!(
+            lines,
+            [
+                "proxy.toml:1:1: error: [[listener]] has no `mode`; add `mode = \"reverse\"`",
+                "proxy.toml:1:8: error: expected a string, found an integer",
+                "proxy.toml:2:1: error: unknown key `timout` in [[listener]]; did you mean `timeout`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rendered_mistake_shows_file_line_and_caret() {
+        let source = Source::new("proxy.toml", "# comment\ntimout = \"1s\"\n");
+        let report = Report::new();
+        let node = Node::parse(&source, &report);
+        let fields = Fields::new(&node, "the file", &report);
+        let _ = fields.opt::<String>("timeout");
+        fields.finish();
+        let text = report.into_diagnostics()[0].render(false);
+        assert!(text.contains("proxy.toml:2:1"), "{text}");
+        assert!(text.contains("^^^^^^"), "{text}");
+        assert!(text.contains("did you mean `timeout`?"), "{text}");
+    }
+
+    #[test]
+    fn syntax_errors_are_all_reported() {
+        let source = Source::new("proxy.toml", "a = = 1\nb = \"ok\"\nc = [1,\n");
+        let report = Report::new();
+        let _ = Node::parse(&source, &report);
+        assert!(report.errors() >= 2);
+    }
+}

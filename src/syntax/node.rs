@@ -1,0 +1,143 @@
+//! An owned TOML tree in which every key and value knows where it stands.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Report, Source};
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The text it was read from.
+    pub source: Arc<Source>,
+    /// The bytes it takes there.
+    pub span: Range<usize>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a value is. Dates are read as strings: no key takes one.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// `[…]`
+    Array(Vec<Node>),
+    /// `true`
+    Boolean(bool),
+    /// `1.5`
+    Float(f64),
+    /// `1`
+    Integer(i64),
+    /// `"…"`
+    String(String),
+    /// `{…}` or `[…]` headers
+    Table(Table),
+}
+
+/// A table's entries, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// A key with its value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key, unquoted.
+    pub key: String,
+    /// Where the key stands.
+    pub key_span: Range<usize>,
+    /// The value.
+    pub value: Node,
+}
+
+impl Table {
+    /// The entry of `key`.
+    pub fn find(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+impl Node {
+    /// Parses a whole file. All syntax errors go to `report`; what could be read comes back.
+    pub fn parse(source: &Arc<Source>, report: &Report) -> Node {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            report.error(source, span, error.message().trim().replace('\n', ", "), "", None);
+        }
+        let span = table.span();
+        Node { source: source.clone(), span, kind: Kind::Table(own_table(source, table.into_inner())) }
+    }
+
+    /// The table, if it is one.
+    pub fn as_table(&self) -> Option<&Table> {
+        match &self.kind {
+            Kind::Table(table) => Some(table),
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => None,
+        }
+    }
+
+    /// The string, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::String(text) => Some(text),
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => None,
+        }
+    }
+
+    /// What it is, with its article: `a string`.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Array(_) => "an array",
+            Kind::Boolean(_) => "a boolean",
+            Kind::Float(_) => "a float",
+            Kind::Integer(_) => "an integer",
+            Kind::String(_) => "a string",
+            Kind::Table(_) => "a table",
+        }
+    }
+
+    /// Reports an error about this value.
+    pub fn error(&self, report: &Report, title: impl Into<String>, label: impl Into<String>, help: Option<String>) {
+        report.error(&self.source, self.span.clone(), title, label, help);
+    }
+
+    /// Reports a warning about this value.
+    pub fn warning(&self, report: &Report, title: impl Into<String>, label: impl Into<String>, help: Option<String>) {
+        report.warning(&self.source, self.span.clone(), title, label, help);
+    }
+}
+
+fn own_table(source: &Arc<Source>, table: DeTable<'_>) -> Table {
+    let mut entries: Vec<Entry> = table
+        .into_iter()
+        .map(|(key, value)| Entry {
+            key_span: key.span(),
+            key: key.into_inner().into_owned(),
+            value: own(source, value.span(), value.into_inner()),
+        })
+        .collect();
+    entries.sort_by_key(|entry| entry.key_span.start);
+    Table { entries }
+}
+
+fn own(source: &Arc<Source>, span: Range<usize>, value: DeValue<'_>) -> Node {
+    let kind = match value {
+        DeValue::String(text) => Kind::String(text.into_owned()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Kind::Integer(number),
+            Err(_) => Kind::String(number.to_string()),
+        },
+        DeValue::Float(number) => Kind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(yes) => Kind::Boolean(yes),
+        DeValue::Datetime(date) => Kind::String(date.to_string()),
+        DeValue::Array(items) => {
+            Kind::Array(items.into_iter().map(|item| own(source, item.span(), item.into_inner())).collect())
+        }
+        DeValue::Table(table) => Kind::Table(own_table(source, table)),
+    };
+    Node { source: source.clone(), span, kind }
+}

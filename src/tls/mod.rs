@@ -1,0 +1,56 @@
+//! TLS settings, made from PEM bytes: who we trust, who we are, which versions.
+//!
+//! Certificates are read by `config/`; this room turns them into `rustls` values once. It does no I/O but reading the
+//! system's trust store. The cryptographic provider is always named, never taken from a process-wide default.
+
+mod client;
+mod server;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use client::{ClientTls, client};
+pub use server::server;
+
+/// aws-lc-rs, with post-quantum key exchange preferred.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// A certificate chain with its key.
+#[derive(Debug)]
+pub struct Identity {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads a PEM chain and a PEM key (PKCS#8, PKCS#1 or SEC1). The error is for a person and quotes no input.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+        let chain = certificates(chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "no private key in PEM form found".to_owned())?;
+        let provider = provider();
+        let signer = provider.key_provider.load_private_key(key.clone_key());
+        let signer = signer.map_err(|_| "the private key is of a kind that TLS cannot use".to_owned())?;
+        let certified = rustls::sign::CertifiedKey::new(chain.clone(), signer);
+        match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Self { chain, key }),
+            Err(_) => Err("the private key does not belong to the certificate".to_owned()),
+        }
+    }
+}
+
+/// All certificates of a PEM file; at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form found".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(_) => Err("not well-formed PEM".to_owned()),
+    }
+}

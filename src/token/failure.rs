@@ -1,0 +1,67 @@
+//! Why there is no token, in classes that decide what happens next.
+
+use std::time::Duration;
+
+use crate::base::backoff::Backoff;
+
+/// What kind of failure a token call met.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Class {
+    /// The provider says that it is outside its working hours. Not a fault; asked again at opening.
+    Closed,
+    /// The provider refuses our application's credentials. Asking again soon cannot help.
+    Fatal,
+    /// The provider says that we ask too often.
+    RateLimited,
+    /// Unreachable, too slow, or an answer that makes no sense. Asking again may help.
+    Transient,
+}
+
+impl Class {
+    /// The word for it in metrics, logs and the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Class::Closed => "closed",
+            Class::Fatal => "fatal",
+            Class::RateLimited => "rate-limited",
+            Class::Transient => "transient",
+        }
+    }
+
+    /// How long to rest after it, when neither profile nor provider says so.
+    pub const fn backoff(self) -> Backoff {
+        let (first, ceiling) = match self {
+            Class::Closed => (300, 900),
+            Class::Fatal => (300, 3600),
+            Class::RateLimited => (30, 300),
+            Class::Transient => (1, 30),
+        };
+        Backoff { first: Duration::from_secs(first), ceiling: Duration::from_secs(ceiling) }
+    }
+}
+
+/// A failed token call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// What kind of failure.
+    pub class: Class,
+    /// What the provider said in `Retry-After`, clamped to an hour.
+    pub retry_after: Option<Duration>,
+    /// The rest that the profile asks for instead of the class's own.
+    pub backoff: Option<Backoff>,
+    /// For our logs and the operator: what happened, without any secret and without free text of the provider.
+    pub inside: String,
+}
+
+impl Failure {
+    /// A failure of this class, with the class's own rest.
+    pub fn new(class: Class, inside: impl Into<String>) -> Self {
+        Self { class, retry_after: None, backoff: None, inside: inside.into() }
+    }
+
+    /// How long to rest after `failures` of these in a row, before jitter.
+    pub fn rest(&self, failures: u32) -> Duration {
+        let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);
+        self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)))
+    }
+}

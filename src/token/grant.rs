@@ -1,0 +1,38 @@
+//! What a token endpoint gave us.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
+
+/// The longest life that we believe, whatever the provider says.
+pub const LIFE_CAP: Duration = Duration::from_secs(24 * 3600);
+
+/// A successful answer of a token endpoint, read and bounded (RFC 6749 section 5.1).
+pub struct Grant {
+    /// The access token.
+    pub access_token: SecretString,
+    /// How long it lives, counted from when its request was *sent*. Never zero, never above [`LIFE_CAP`].
+    pub life: Duration,
+    /// Response headers that the profile captures, by capture name.
+    pub captured: Vec<(Arc<str>, HeaderValue)>,
+}
+
+impl Grant {
+    /// Enough to recognise the token in a log.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.access_token.expose_secret().as_bytes())
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("token", &self.fingerprint()).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// Headers that carry a credential, built once so that a request only clones them. Every value is marked sensitive.
+pub type CredentialHeaders = Box<[(HeaderName, HeaderValue)]>;

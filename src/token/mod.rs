@@ -1,0 +1,11 @@
+//! The life of a token, as a pure machine: no sockets, no clocks, no tasks.
+//!
+//! [`state::Slot`] decides when to fetch, publish, withdraw and rest; time is an argument. The keeper (`control/`)
+//! carries its decisions out. This room must not know what HTTP is beyond the header values it hands on.
+
+pub mod failure;
+pub mod grant;
+pub mod key;
+pub mod lease;
+pub mod policy;
+pub mod state;

@@ -1,0 +1,285 @@
+//! The life of one token as a machine that consumes itself.
+//!
+//! ```text
+//!             needed              fetched          due, and used
+//!     Empty ----------> Fetching ---------> Live ----------------> Renewing
+//!       ^                   |                ^                      |    ^
+//!       | rest is over      | failed         |  fetched             |    | rest is over,
+//!       |                   v                +----------------------+    | and used
+//!       +----------------- Resting                           failed |    |
+//!                                                                   v    |
+//!                                                                  Holding
+//!
+//!     expired:  Live -> Empty     Renewing -> Fetching   Holding -> Resting
+//!     refused:  Live -> Fetching  Renewing -> Fetching   Holding -> Fetching, or Resting if told to stay away
+//!     refused at birth:  Live, Holding -> Resting        Renewing -> Fetching
+//! ```
+//!
+//! A phase is named for what it waits for. Every phase answers every event by name; there is no wildcard arm. The
+//! machine holds no secret: a token is a generation number with a deadline, its headers stay with the keeper. What is
+//! true by the clock alone (a token expired, a rest is over) is settled before any event is looked at, so no arm ever
+//! sees an expired token, nor a rest without a token that has ended.
+//!
+//! Expiry is judged by both clocks ([`Deadline`]). Flights and rests end by the boot clock alone: setting the wall
+//! clock must neither kill a fetch that is under way nor cut short the rest that a provider asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::time::{Deadline, Now};
+use crate::token::failure::Class;
+use crate::token::policy::Policy;
+
+mod action;
+mod event;
+mod table;
+
+pub use action::{Action, Denial, Report};
+pub use event::Event;
+use table::Turn;
+
+/// The last failure, for the operator. Success does not erase it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// What kind of failure.
+    pub class: Class,
+    /// What happened.
+    pub inside: Arc<str>,
+    /// When.
+    pub at: Now,
+}
+
+/// What a slot waits for: the name of its phase, for the operator. In the order of a token's life.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Waiting {
+    /// No token, and nobody asked for one.
+    Empty,
+    /// No token; a fetch is under way.
+    Fetching,
+    /// A valid token.
+    Live,
+    /// A valid token, and a fetch of its successor under way.
+    Renewing,
+    /// A valid token whose renewal failed; resting.
+    Holding,
+    /// No token, and a rest after a failure.
+    Resting,
+}
+
+impl Waiting {
+    /// The word for it in logs and the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Waiting::Empty => "empty",
+            Waiting::Fetching => "fetching",
+            Waiting::Live => "live",
+            Waiting::Renewing => "renewing",
+            Waiting::Holding => "holding",
+            Waiting::Resting => "resting",
+        }
+    }
+}
+
+/// One token's state: what it waits for, and what it remembers.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    phase: Phase,
+    past: Past,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Empty,
+    Fetching { flight: Flight },
+    Live { token: Token, renew: Deadline },
+    Renewing { token: Token, flight: Flight },
+    Holding { token: Token, rest: Rest },
+    Resting { rest: Rest },
+}
+
+/// A published generation.
+#[derive(Clone, Copy, Debug)]
+struct Token {
+    generation: u64,
+    published: Now,
+    expires: Deadline,
+}
+
+/// A fetch under way, and the boot-clock millisecond at which we stop waiting for it.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    number: u64,
+    deadline: u64,
+}
+
+/// A pause after a failure, up to a boot-clock millisecond.
+#[derive(Clone, Debug)]
+struct Rest {
+    class: Class,
+    inside: Arc<str>,
+    /// Whether the pause is our own courtesy: the provider neither named it nor told us to stay away.
+    ours: bool,
+    until: u64,
+}
+
+impl Rest {
+    const fn over(&self, now: Now) -> bool {
+        now.boot >= self.until
+    }
+
+    fn denial(&self, now: Now) -> Denial {
+        Denial { class: self.class, inside: Arc::clone(&self.inside), retry_after: left(self.until, now) }
+    }
+}
+
+/// What outlives a phase.
+#[derive(Clone, Debug, Default)]
+struct Past {
+    /// Refusals of fresh tokens, without one in between that proved good.
+    births: u32,
+    /// Answers of [`Class::Closed`] in a row. Kept apart: a bank that sleeps at night has not failed.
+    closings: u32,
+    /// The last number given to a flight.
+    flights: u64,
+    /// The last number given to a published token.
+    generations: u64,
+    /// Failures in a row, and of which class; another class starts anew.
+    streak: Option<(Class, u32)>,
+    /// Renewals in a row that a suspicion asked for.
+    suspicions: u32,
+    /// Suspicion is ignored until this boot-clock millisecond.
+    trusted_until: u64,
+    trouble: Option<Trouble>,
+}
+
+impl Past {
+    /// Forgets failures, so that the next one rests as if it were the first.
+    fn pardon(&mut self) {
+        self.births = 0;
+        self.closings = 0;
+        self.streak = None;
+    }
+
+    /// Adds a failure; says how many of its class came in a row.
+    fn count(&mut self, class: Class) -> u32 {
+        match class {
+            Class::Closed => {
+                self.closings = self.closings.saturating_add(1);
+                self.closings
+            }
+            Class::Fatal | Class::RateLimited | Class::Transient => {
+                let before = self.streak.map_or(0, |(last, count)| if last == class { count } else { 0 });
+                let count = before.saturating_add(1);
+                self.closings = 0;
+                self.streak = Some((class, count));
+                count
+            }
+        }
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::starting_after(0)
+    }
+}
+
+impl Slot {
+    /// An empty slot whose first token will be generation `generation + 1`. When a key was forgotten and comes back,
+    /// late news about its former life must not meet an equal number.
+    pub fn starting_after(generation: u64) -> Self {
+        Self { phase: Phase::Empty, past: Past { generations: generation, ..Past::default() } }
+    }
+
+    /// Takes one event at the moment `now`, appends what is to be done to `actions`, and becomes what it is then.
+    /// `dice` (0 to 255, drawn by the caller) spreads renewals and rests.
+    #[must_use]
+    pub fn step(self, event: Event, now: Now, policy: &Policy, dice: u8, actions: &mut Vec<Action>) -> Self {
+        let mut turn = Turn { past: self.past, now, policy, dice, actions };
+        let phase = match turn.age(self.phase) {
+            Phase::Empty => turn.empty(event),
+            Phase::Fetching { flight } => turn.fetching(flight, event),
+            Phase::Live { token, renew } => turn.live(token, renew, event),
+            Phase::Renewing { token, flight } => turn.renewing(token, flight, event),
+            Phase::Holding { token, rest } => turn.holding(token, rest, event),
+            Phase::Resting { rest } => turn.resting(rest, event),
+        };
+        Self { phase, past: turn.past }
+    }
+
+    /// How long until a [`Event::Tick`] has something to do; none while only a request can move it.
+    pub fn wait(&self, now: Now) -> Option<Duration> {
+        match &self.phase {
+            Phase::Empty => None,
+            Phase::Fetching { flight } => Some(left(flight.deadline, now)),
+            Phase::Live { token, renew } => Some(renew.min(token.expires).remaining(now)),
+            Phase::Renewing { token, flight } => Some(token.expires.remaining(now).min(left(flight.deadline, now))),
+            Phase::Holding { token, rest } => Some(token.expires.remaining(now).min(left(rest.until, now))),
+            Phase::Resting { rest } => Some(left(rest.until, now)),
+        }
+    }
+
+    /// What it waits for.
+    pub const fn waiting(&self) -> Waiting {
+        match self.phase {
+            Phase::Empty => Waiting::Empty,
+            Phase::Fetching { .. } => Waiting::Fetching,
+            Phase::Live { .. } => Waiting::Live,
+            Phase::Renewing { .. } => Waiting::Renewing,
+            Phase::Holding { .. } => Waiting::Holding,
+            Phase::Resting { .. } => Waiting::Resting,
+        }
+    }
+
+    /// The number of the fetch under way.
+    pub const fn flight(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Fetching { flight } | Phase::Renewing { flight, .. } => Some(flight.number),
+            Phase::Empty | Phase::Live { .. } | Phase::Holding { .. } | Phase::Resting { .. } => None,
+        }
+    }
+
+    /// When the renewal of a live token is due.
+    pub const fn renews(&self) -> Option<Deadline> {
+        match self.phase {
+            Phase::Live { renew, .. } => Some(renew),
+            Phase::Empty
+            | Phase::Fetching { .. }
+            | Phase::Renewing { .. }
+            | Phase::Holding { .. }
+            | Phase::Resting { .. } => None,
+        }
+    }
+
+    /// Why it rests and how much of the rest is left.
+    pub fn rest(&self, now: Now) -> Option<Denial> {
+        match &self.phase {
+            Phase::Holding { rest, .. } | Phase::Resting { rest } => Some(rest.denial(now)),
+            Phase::Empty | Phase::Fetching { .. } | Phase::Live { .. } | Phase::Renewing { .. } => None,
+        }
+    }
+
+    /// The last generation that was published, live or not; 0 before the first.
+    pub const fn generation(&self) -> u64 {
+        self.past.generations
+    }
+
+    /// Failures in a row since the last success; closing hours do not count.
+    pub fn failures(&self) -> u32 {
+        self.past.streak.map_or(0, |(_, count)| count)
+    }
+
+    /// The last failure, if there ever was one.
+    pub const fn trouble(&self) -> Option<&Trouble> {
+        self.past.trouble.as_ref()
+    }
+}
+
+fn left(until: u64, now: Now) -> Duration {
+    Duration::from_millis(until.saturating_sub(now.boot))
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

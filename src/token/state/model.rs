@@ -1,0 +1,269 @@
+//! Random lives: any order of events, answers late, doubled and reordered, clocks that jump, against what must hold
+//! whatever happens. The model knows only what an onlooker sees: the actions that were carried out.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::time::millis;
+use crate::token::failure::Failure;
+
+const POLICY: Policy = Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10) };
+
+#[derive(Clone, Debug)]
+enum Move {
+    /// An answer of the flight so many before the latest: stale, doubled or current.
+    Answer {
+        back: u64,
+        sent_ago: u64,
+        result: Result<u64, (Class, Option<u64>)>,
+    },
+    Force,
+    Forgive,
+    Jump(i64),
+    /// News about the generation so many before the latest.
+    News {
+        back: u64,
+        kind: Kind,
+    },
+    Need,
+    Pass(u64),
+    Purge,
+    Tick {
+        used: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    AtBirth,
+    Refused,
+    Suspected,
+    Withdrawn,
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    prop_oneof![Just(Class::Closed), Just(Class::Fatal), Just(Class::RateLimited), Just(Class::Transient)]
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let kind = prop_oneof![Just(Kind::AtBirth), Just(Kind::Refused), Just(Kind::Suspected), Just(Kind::Withdrawn)];
+    let result = prop_oneof![
+        3 => prop_oneof![0..5_000_u64, Just(1_800_000), Just(u64::MAX)].prop_map(Ok),
+        2 => (class(), proptest::option::of(1..4000_u64)).prop_map(Err),
+    ];
+    prop_oneof![
+        6 => (prop_oneof![4 => Just(0), 1 => 0..4_u64], 0..3_000_u64, result)
+            .prop_map(|(back, sent_ago, result)| Move::Answer { back, sent_ago, result }),
+        1 => Just(Move::Force),
+        1 => Just(Move::Forgive),
+        1 => prop_oneof![Just(3_600_000), Just(-3_600_000), Just(86_400_000), Just(-86_400_000)].prop_map(Move::Jump),
+        5 => (prop_oneof![3 => Just(0), 1 => 0..3_u64], kind).prop_map(|(back, kind)| Move::News { back, kind }),
+        6 => Just(Move::Need),
+        5 => prop_oneof![0..2_000_u64, 0..70_000_u64, 0..2_000_000_u64].prop_map(Move::Pass),
+        1 => Just(Move::Purge),
+        5 => any::<bool>().prop_map(|used| Move::Tick { used }),
+    ]
+}
+
+/// What an onlooker knows.
+struct World {
+    slot: Slot,
+    now: Now,
+    flight: Option<(u64, u64)>,
+    last_flight: u64,
+    shelf: Option<(u64, Deadline)>,
+    published: u64,
+    refused: HashSet<u64>,
+    /// Generations that those who wait must not be given.
+    waiters: Vec<u64>,
+    /// No fetch before this moment of the boot clock, unless excused; after what; and whether the pause is ours.
+    rest: Option<(u64, Class, bool)>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            slot: Slot::default(),
+            now: Now::at(1_000_000_000, 1_700_000_000_000),
+            flight: None,
+            last_flight: 0,
+            shelf: None,
+            published: 0,
+            refused: HashSet::new(),
+            waiters: Vec::new(),
+            rest: None,
+        }
+    }
+
+    fn play(&mut self, step: &Move, dice: u8) {
+        let event = match step {
+            Move::Answer { back, sent_ago, result } => {
+                let flight = self.last_flight.saturating_sub(*back);
+                match result {
+                    Ok(life) => {
+                        let sent = Now::at(self.now.boot - sent_ago, self.now.wall - sent_ago);
+                        Event::Fetched { flight, sent, life: Duration::from_millis(*life) }
+                    }
+                    Err((class, retry_after)) => {
+                        let mut failure = Failure::new(*class, "because");
+                        failure.retry_after = retry_after.map(Duration::from_secs);
+                        Event::Failed { flight, failure }
+                    }
+                }
+            }
+            Move::Force => Event::Forced,
+            Move::Forgive => Event::Forgiven,
+            Move::Jump(by) => {
+                self.now.wall = self.now.wall.saturating_add_signed(*by);
+                return;
+            }
+            Move::News { back, kind } => {
+                let generation = self.published.saturating_sub(*back);
+                match kind {
+                    Kind::AtBirth => Event::RefusedAtBirth { generation },
+                    Kind::Refused => Event::Refused { generation },
+                    Kind::Suspected => Event::Suspected { generation },
+                    Kind::Withdrawn => Event::Withdrawn { generation },
+                }
+            }
+            Move::Need => Event::Needed,
+            Move::Pass(by) => {
+                self.now = self.now.plus(Duration::from_millis(*by));
+                return;
+            }
+            Move::Purge => Event::Purged,
+            Move::Tick { used } => Event::Tick { used: *used },
+        };
+        self.tell(event, dice);
+    }
+
+    fn tell(&mut self, event: Event, dice: u8) {
+        let before = self.slot.waiting();
+        match &event {
+            Event::Needed => self.waiters.push(0),
+            Event::Refused { generation } => {
+                self.refused.insert(*generation);
+                self.waiters.push(*generation);
+            }
+            Event::RefusedAtBirth { generation } | Event::Withdrawn { generation } => {
+                self.refused.insert(*generation);
+            }
+            Event::Forced | Event::Forgiven | Event::Purged => self.rest = None,
+            Event::Failed { .. } | Event::Fetched { .. } | Event::Suspected { .. } | Event::Tick { .. } => {}
+        }
+        let answered = if let Event::Failed { flight, .. } | Event::Fetched { flight, .. } = &event {
+            self.flight.is_some_and(|(open, _)| open == *flight)
+        } else {
+            false
+        };
+        if answered {
+            self.flight = None;
+        }
+        let mut actions = Vec::new();
+        self.slot = std::mem::take(&mut self.slot).step(event.clone(), self.now, &POLICY, dice, &mut actions);
+        for action in actions {
+            self.carry_out(action, &event, before, answered);
+        }
+        self.check(&event);
+    }
+
+    fn carry_out(&mut self, action: Action, event: &Event, before: Waiting, answered: bool) {
+        match action {
+            Action::Abandon { flight } => {
+                assert_eq!(self.flight.map(|(open, _)| open), Some(flight), "only what flies is abandoned");
+                self.flight = None;
+            }
+            Action::Deny(denial) => {
+                let (until, class, _) = self.rest.expect("denied only during a rest");
+                assert!(denial.class == class || denial.class == Class::Transient);
+                assert!(self.now.boot + millis(denial.retry_after) >= until.min(self.now.boot + 1), "the time left");
+                self.waiters.clear();
+            }
+            Action::Fetch { flight } => {
+                assert_eq!(self.flight, None, "one fetch at a time");
+                assert_eq!(flight, self.last_flight + 1);
+                let excused = matches!(event, Event::Refused { .. }) && before == Waiting::Holding;
+                if let Some((until, _, ours)) = self.rest.take() {
+                    assert!(self.now.boot >= until || excused && ours, "a rest is respected");
+                }
+                self.flight = Some((flight, self.now.boot));
+                self.last_flight = flight;
+            }
+            Action::Publish { generation, expires, .. } => {
+                assert!(answered, "only the flight under way is published");
+                assert!(generation > self.published, "generations only rise");
+                assert!(!expires.passed(self.now));
+                self.published = generation;
+                self.shelf = Some((generation, expires));
+                self.rest = None;
+            }
+            Action::Report(report) => {
+                let until = self.now.boot + millis(report.rest);
+                let asked = if let Event::Failed { failure, .. } = event { failure.retry_after } else { None };
+                assert!(asked.is_none_or(|asked| report.rest >= asked), "never sooner than Retry-After");
+                if !report.rest.is_zero() && self.rest.is_none_or(|(other, ..)| other < until) {
+                    self.rest = Some((until, report.class, report.class == Class::Transient && asked.is_none()));
+                }
+            }
+            Action::Serve => {
+                let (generation, expires) = self.shelf.expect("there is something to serve");
+                assert!(!expires.passed(self.now), "never expired");
+                assert!(!self.refused.contains(&generation), "never refused");
+                assert!(self.waiters.iter().all(|refused| *refused != generation));
+                self.waiters.clear();
+            }
+            Action::Withdraw { generation } => {
+                assert_eq!(self.shelf.map(|(current, _)| current), Some(generation));
+                self.shelf = None;
+            }
+        }
+    }
+
+    fn check(&self, event: &Event) {
+        assert_eq!(self.slot.flight(), self.flight.map(|(flight, _)| flight), "slot and onlooker agree");
+        let has_token = match self.slot.waiting() {
+            Waiting::Live | Waiting::Renewing | Waiting::Holding => true,
+            Waiting::Empty | Waiting::Fetching | Waiting::Resting => false,
+        };
+        assert_eq!(self.shelf.is_some(), has_token);
+        if let Some((generation, expires)) = self.shelf {
+            assert!(!expires.passed(self.now) && !self.refused.contains(&generation), "nothing dead on the shelf");
+        }
+        if !self.waiters.is_empty() {
+            let (_, since) = self.flight.expect("who waits, waits for a fetch");
+            let wait = self.slot.wait(self.now).expect("and it has a deadline");
+            assert!(self.now.boot + millis(wait) <= since + millis(POLICY.fetch_timeout).max(self.now.boot - since));
+        }
+        if matches!(event, Event::Tick { .. }) {
+            assert_ne!(self.slot.wait(self.now), Some(Duration::ZERO), "a tick leaves nothing due: no busy loop");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens(moves in proptest::collection::vec((moves(), any::<u8>()), 1..200)) {
+        let mut world = World::new();
+        for (step, dice) in &moves {
+            world.play(step, *dice);
+        }
+        // Left alone, with a provider that never answers: everybody is answered, and it comes to rest.
+        let mut ticks = 0;
+        while let Some(wait) = world.slot.wait(world.now) {
+            world.now = world.now.plus(wait);
+            world.tell(Event::Tick { used: false }, 0);
+            ticks += 1;
+            prop_assert!(ticks < 100, "comes to rest");
+        }
+        prop_assert!(world.waiters.is_empty());
+        prop_assert_eq!(world.slot.waiting(), Waiting::Empty);
+        // And it is not broken: once its rest is over, somebody who needs a token gets one.
+        world.tell(Event::Needed, 0);
+        world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok(1_800_000) }, 0);
+        prop_assert_eq!(world.slot.waiting(), Waiting::Live);
+    }
+}

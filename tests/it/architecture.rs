@@ -1,0 +1,156 @@
+//! The plan of the house, enforced: rooms look down only, and each ban of the plan holds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms by floor, from the ground up. A room may name its own floor's rooms never, lower ones always.
+const FLOORS: [&[&str]; 7] = [
+    &["base", "syntax"],
+    &["observe", "route", "token"],
+    &["provider", "tls", "upstream"],
+    &["config"],
+    &["control"],
+    &["admin", "serve", "sim"],
+    &["cli"],
+];
+
+/// Files in which a secret may be unwrapped, each with its reason.
+const EXPOSE: [(&str, &str); 8] = [
+    ("base/secret.rs", "defines what may be said of a secret"),
+    ("config/", "reads secrets and hashes them into the config's digest"),
+    ("control/wire.rs", "puts the token request on the wire"),
+    ("provider/", "renders secrets into token requests and tokens into headers"),
+    ("sim/", "is the bank: it made the secrets and checks them"),
+    ("token/grant.rs", "takes a token's fingerprint"),
+    ("cli/demo.rs", "hands the simulators' credentials to the proxy it starts"),
+    ("cli/sim.rs", "writes the simulators' credentials into the file that was asked for"),
+];
+
+fn source() -> Vec<(String, String)> {
+    fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("src is readable") {
+            let path = entry.expect("src is readable").path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                into.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    let read = |path: &PathBuf| {
+        let name = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+        (name, fs::read_to_string(path).expect("readable"))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// Code without comments, so that prose may speak of any room.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The words that follow `prefix` in the code.
+fn words_after(code: &str, prefix: &str) -> BTreeSet<String> {
+    code.match_indices(prefix)
+        .map(|(at, _)| code[at + prefix.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
+}
+
+#[test]
+fn every_room_stands_on_a_floor_and_looks_down_only() {
+    let mut wrong = Vec::new();
+    for (name, text) in source() {
+        let Some((room, _)) = name.split_once('/') else { continue };
+        let Some(own) = floor(room) else {
+            wrong.push(format!("{name}: the room `{room}` is on no floor"));
+            continue;
+        };
+        let code = code(&text);
+        assert!(!code.contains("use crate::{"), "{name}: one `use crate::room` a line, so that this test can read it");
+        for other in words_after(&code, "crate::") {
+            let looks_down = other == room || floor(&other).is_some_and(|floor| floor < own);
+            if !looks_down {
+                wrong.push(format!("{name} (floor {own}) names crate::{other}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_lower_floors_know_no_sockets() {
+    for (name, text) in source() {
+        let Some((room, _)) = name.split_once('/') else { continue };
+        // The access log's gathering is the one task of the lower floors.
+        let exempt = name == "observe/access.rs";
+        if floor(room).is_some_and(|floor| floor < 2) && !exempt || room == "provider" {
+            let code = code(&text);
+            for forbidden in ["tokio::", "hyper::", "hyper_util::", "std::net::TcpStream"] {
+                assert!(!code.contains(forbidden), "{name} names {forbidden}");
+            }
+        }
+    }
+}
+
+#[test]
+fn secrets_are_unwrapped_in_listed_places_only() {
+    for (name, text) in source() {
+        if code(&text).contains("expose_secret") {
+            let listed = EXPOSE.iter().any(|(place, _)| name.starts_with(place));
+            assert!(listed, "{name} unwraps a secret; keep it wrapped, or list the file with its reason");
+        }
+    }
+}
+
+#[test]
+fn only_one_file_reads_a_clock() {
+    for (name, text) in source() {
+        let reads = code(&text).contains("clock_gettime");
+        assert_eq!(reads, name == "base/time.rs", "{name}");
+    }
+}
+
+#[test]
+fn every_room_opens_with_an_essay() {
+    for room in FLOORS.iter().flat_map(|rooms| rooms.iter()) {
+        let door = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room).join("mod.rs");
+        let text = fs::read_to_string(&door).unwrap_or_else(|_| panic!("{} is missing", door.display()));
+        let essay = text.lines().take_while(|line| line.starts_with("//!")).count();
+        assert!(essay >= 3, "src/{room}/mod.rs does not say what the room owns and must not know");
+    }
+}
+
+#[test]
+fn every_profile_has_conversations_and_a_section_in_the_docs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_to_string(root.join("docs/providers.md")).expect("docs/providers.md");
+    let mut profiles = 0;
+    for entry in fs::read_dir(root.join("src/provider/profiles")).expect("profiles") {
+        let path = entry.expect("profiles").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let fixtures = fs::read_dir(root.join("tests/fixtures/provider").join(&name));
+        assert!(fixtures.is_ok_and(|found| found.count() > 0), "the profile {name} has no conversations");
+        assert!(docs.contains(&format!("`{name}`")), "docs/providers.md has no section on {name}");
+        profiles += 1;
+    }
+    assert!(profiles >= 5);
+}
+
+#[test]
+fn the_error_page_is_the_error_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let made = countersign::serve::fault::document();
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &made).expect("docs/errors.md is writable");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, made, "run the tests once with BLESS=1 to write docs/errors.md anew");
+}

@@ -1,0 +1,9 @@
+//! All integration tests, in one binary.
+
+mod architecture;
+mod client;
+mod config;
+mod flow;
+mod provider;
+mod sim;
+mod stage;

@@ -1,0 +1,157 @@
+//! Simulated banks and a real proxy in one process, for the tests.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use countersign::base::secret::{hex, sha256};
+use countersign::base::time::Clock;
+use countersign::cli::boot::{Options, Running};
+use countersign::config::{InMemory, build};
+use countersign::sim::{self, Authority, Bank, LeafSpec, Sim, SimHandle};
+
+use crate::client::Client;
+
+/// The key of client `erp` on every stage.
+pub const KEY: &str = "erp-key-e2e";
+/// The key of client `treasury`, where a stage has it.
+pub const OTHER_KEY: &str = "treasury-key-e2e";
+
+/// What a stage is made of. `config` is added to the listener, the clients and the providers.
+pub struct Plan {
+    pub files: InMemory,
+    pub config: String,
+    pub listener: String,
+    pub clients: String,
+    pub workers: usize,
+    pub clock: Clock,
+    pub limits: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let clients = format!("[client.erp]\nkey_sha256 = [\"{}\"]\n", hex(&sha256(KEY.as_bytes())));
+        Self {
+            files: InMemory::new(),
+            config: String::new(),
+            listener: String::new(),
+            clients,
+            workers: 2,
+            clock: Clock::System,
+            limits: String::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// Adds a simulator as a provider, `more` lines for it, and a route of the same name to it.
+    pub fn with(mut self, sim: &SimHandle, name: &str, more: &str, route: &str) -> Self {
+        let ca = format!("{name}-ca.crt");
+        self.files = self.files.with_file(format!("stage/{ca}"), sim.ca_pem().into_bytes());
+        self.config += &sim.settings_toml_as(name, &ca);
+        let _ = write!(
+            self.config,
+            "{more}\n[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n{route}\n"
+        );
+        self
+    }
+
+    /// Adds the second client.
+    pub fn with_two_clients(mut self) -> Self {
+        let _ = write!(self.clients, "[client.treasury]\nkey_sha256 = [\"{}\"]\n", hex(&sha256(OTHER_KEY.as_bytes())));
+        self
+    }
+
+    /// Starts the proxy.
+    pub fn start(self) -> Stage {
+        let now = Clock::System.now();
+        let authority = Authority::new("stage CA", now).expect("a CA");
+        let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
+        let files = self
+            .files
+            .with_file("stage/server.crt", leaf.cert_pem.into_bytes())
+            .with_file("stage/server.key", leaf.key_pem.into_bytes());
+        let config = format!(
+            "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
+             tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n{}\n{}\n\
+             [admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = {}\n[limits]\n{}\n{}",
+            self.listener, self.clients, self.workers, self.limits, self.config
+        );
+        let (snapshot, found) = build(Path::new("stage/proxy.toml"), config.clone(), &files);
+        let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{told:#?}\n{config}"));
+        let log = SharedLog::default();
+        let options = Options { clock: self.clock, access_sink: Some(Box::new(log.clone())), ..Options::default() };
+        let running = Running::start(snapshot, options).expect("started");
+        let address = running.address("gateway").expect("a listener");
+        Stage { running, client: Client::new(address, authority.pem()), log, address }
+    }
+}
+
+/// A running proxy.
+pub struct Stage {
+    pub running: Running,
+    pub client: Client,
+    pub log: SharedLog,
+    pub address: SocketAddr,
+}
+
+impl Stage {
+    /// Stops the proxy and returns every access line that it wrote.
+    pub fn stop(self) -> Vec<serde_json::Value> {
+        let Stage { running, log, .. } = self;
+        drop(running);
+        log.lines()
+    }
+
+    /// `GET` on the admin door.
+    pub async fn admin(&self, path: &str) -> crate::client::Whole {
+        let address = self.running.admin.expect("an admin door");
+        let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+        });
+        let request = http::Request::get(path).header("host", address.to_string());
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+        crate::client::Whole::read(sender.send_request(request).await.expect("an answer")).await.expect("whole")
+    }
+}
+
+/// An access log in memory.
+#[derive(Clone, Default)]
+pub struct SharedLog(Arc<Mutex<Vec<u8>>>);
+
+impl SharedLog {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("not poisoned")).into_owned()
+    }
+
+    /// The lines in the order in which their requests began: each worker writes its own in batches.
+    pub fn lines(&self) -> Vec<serde_json::Value> {
+        let text = self.text();
+        let mut lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
+        lines.sort_by_key(|line| line["time"].as_str().map(str::to_owned));
+        lines
+    }
+}
+
+impl io::Write for SharedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A simulator with default options.
+pub fn bank(bank: Bank) -> SimHandle {
+    Sim::start(bank, sim::Options::default()).expect("a simulator")
+}
