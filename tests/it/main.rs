@@ -5,5 +5,6 @@ mod client;
 mod config;
 mod flow;
 mod provider;
+mod readings;
 mod sim;
 mod stage;
