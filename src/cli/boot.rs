@@ -86,6 +86,7 @@ impl Running {
     pub fn start(snapshot: Snapshot, options: Options) -> Result<Self, BootError> {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
+        metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();

@@ -96,6 +96,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         log,
         admin,
         workers,
+        certificates: reader.certificates(),
     })
 }
 

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use crate::base::secret::SecretString;
 use crate::provider::Profile;
 use crate::syntax::{Fields, Kind, Node, Report, Source, suggest};
+use crate::tls;
 
 use super::files::Files;
+use super::snapshot::CertificateEnd;
 use super::words::{Place, Word};
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
@@ -22,6 +24,7 @@ pub(super) struct Reader<'a> {
     transports: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
     /// What was read besides the config itself and that is no secret, for the digest.
     texts: RefCell<Vec<Vec<u8>>>,
+    certificates: RefCell<Vec<CertificateEnd>>,
 }
 
 impl<'a> Reader<'a> {
@@ -34,6 +37,7 @@ impl<'a> Reader<'a> {
             profiles: RefCell::default(),
             transports: RefCell::default(),
             texts: RefCell::default(),
+            certificates: RefCell::default(),
         }
     }
 
@@ -64,7 +68,19 @@ impl<'a> Reader<'a> {
     pub(super) fn public_file(&self, word: &Word) -> Option<Vec<u8>> {
         let bytes = self.private_file(word)?;
         self.texts.borrow_mut().push(bytes.clone());
+        if let Some(at) = tls::first_expiry(&bytes) {
+            let end = CertificateEnd { what: word.text.clone(), at };
+            let mut certificates = self.certificates.borrow_mut();
+            if !certificates.contains(&end) {
+                certificates.push(end);
+            }
+        }
         Some(bytes)
+    }
+
+    /// When the certificates that were read end, a file each.
+    pub(super) fn certificates(&self) -> Vec<CertificateEnd> {
+        self.certificates.borrow().clone()
     }
 
     /// A value that is a literal, `{ env = "…" }` or `{ file = "…" }`. The flag says whether it was a literal.

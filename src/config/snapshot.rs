@@ -36,6 +36,17 @@ pub struct Snapshot {
     pub admin: Option<SocketAddr>,
     /// Worker threads.
     pub workers: usize,
+    /// When the configured certificates end.
+    pub certificates: Vec<CertificateEnd>,
+}
+
+/// When a certificate file ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateEnd {
+    /// The file, as the config writes it.
+    pub what: String,
+    /// Seconds since 1970: the first end among the certificates in it.
+    pub at: i64,
 }
 
 /// One `[[listener]]`.

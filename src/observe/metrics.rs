@@ -33,6 +33,8 @@ pub struct Metrics {
     tokens: Family<ProviderLabel, Gauge>,
     connections: Family<ListenerLabel, Gauge>,
     upstream_connections: Family<ProviderLabel, Gauge>,
+    certificate_expiry: Family<WhatLabel, Gauge>,
+    reload_successful: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -50,6 +52,11 @@ struct RouteLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ProviderLabel {
     provider: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WhatLabel {
+    what: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -91,6 +98,8 @@ impl Metrics {
             tokens: Family::default(),
             connections: Family::default(),
             upstream_connections: Family::default(),
+            certificate_expiry: Family::default(),
+            reload_successful: Gauge::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -120,6 +129,16 @@ impl Metrics {
         registry.register("tokens", "Live tokens", made.tokens.clone());
         registry.register("connections", "Open client connections", made.connections.clone());
         registry.register("upstream_connections", "Open connections to a provider", made.upstream_connections.clone());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When a configured certificate ends",
+            made.certificate_expiry.clone(),
+        );
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the config was read without mistakes when last read",
+            made.reload_successful.clone(),
+        );
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }
@@ -163,6 +182,15 @@ impl Metrics {
     /// The gauge of the open connections to one provider.
     pub fn upstream_connections(&self, provider: &str) -> Gauge {
         self.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// The config was read: when its certificates end, and that it is in force.
+    pub fn configured<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
+        self.certificate_expiry.clear();
+        for (what, at) in certificates {
+            self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
+        }
+        self.reload_successful.set(1);
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.

@@ -54,3 +54,13 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
         Err(_) => Err("not well-formed PEM".to_owned()),
     }
 }
+
+/// When the first of a PEM file's certificates ends, in seconds since 1970; absent where there is none to read.
+pub fn first_expiry(pem: &[u8]) -> Option<i64> {
+    let chain = certificates(pem).ok()?;
+    let ends = chain.iter().filter_map(|certificate| {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(read.validity().not_after.timestamp())
+    });
+    ends.min()
+}

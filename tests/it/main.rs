@@ -6,5 +6,6 @@ mod config;
 mod flow;
 mod provider;
 mod readings;
+mod sight;
 mod sim;
 mod stage;
