@@ -7,3 +7,4 @@ mod flow;
 mod provider;
 mod sim;
 mod stage;
+mod token_endpoint;
