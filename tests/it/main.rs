@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod flow;
 mod provider;
+mod refusals;
 mod sim;
 mod stage;
 mod token_endpoint;

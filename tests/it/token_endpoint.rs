@@ -10,7 +10,8 @@ use bytes::Bytes;
 use countersign::base::secret::SecretString;
 use countersign::base::time::{Clock, Hand, Stopwatch};
 use countersign::sim::{
-    self, Authority, Bank, Endpoint, Expiry, Fault, Faults, Hours, LeafSpec, Sim, SimHandle, Trouble, Usage, Verbatim,
+    self, Authority, Bank, Endpoint, Expiry, Fault, Faults, Hours, Leaf, LeafSpec, Sim, SimHandle, Trouble, Usage,
+    Verbatim,
 };
 
 use crate::client::{Whole, converse, get};
@@ -85,7 +86,11 @@ impl Rig {
             assert!(retry_after(what, &again) <= wait, "{what}: the rest is not prolonged by asking");
         }
         let after = (self.sim.token_calls(), self.sim.resource_calls());
-        assert_eq!((after.0 - before.0, after.1 - before.1), (1, 0), "{what}: asked once, and nothing went out unsigned");
+        assert_eq!(
+            (after.0 - before.0, after.1 - before.1),
+            (1, 0),
+            "{what}: asked once, and nothing went out unsigned"
+        );
         self.sim.set(Faults::default());
         self.advance(Duration::from_secs(wait)).await;
         let healed = self.call().await;
@@ -178,9 +183,7 @@ fn an_answer_of_exactly_64_kib_and_a_long_token_are_read() {
     converse(async {
         let frame = r#"{"access_token":"abc","token_type":"bearer","expires_in":60,"pad":""}"#.len();
         let pad = "x".repeat(64 * 1024 - frame);
-        rig.sim.set(says(format!(
-            r#"{{"access_token":"abc","token_type":"bearer","expires_in":60,"pad":"{pad}"}}"#
-        )));
+        rig.sim.set(says(format!(r#"{{"access_token":"abc","token_type":"bearer","expires_in":60,"pad":"{pad}"}}"#)));
         // The bank does not know this token, which shows that it was read, and sent.
         assert_eq!(rig.call().await.status, 401);
         rig.advance(LONG).await;
@@ -294,7 +297,8 @@ fn each_banks_errors_have_the_right_name_and_the_right_rest() {
                     // Jitter lengthens by a fifth at most, and whole seconds are rounded up.
                     assert!((rest..=rest * 6 / 5 + 1).contains(&wait), "{what}: rests {wait} s instead of {rest}");
                 }
-                let asked = Verbatim { headers: vec![("retry-after".into(), "120".into())], ..Verbatim::json(status, "{}") };
+                let asked =
+                    Verbatim { headers: vec![("retry-after".into(), "120".into())], ..Verbatim::json(status, "{}") };
                 let faults = token(Fault::new(Trouble::Verbatim(asked)));
                 let wait = rig.suffers(&what, faults, expected.0, expected.1).await;
                 let floor = if expected == FATAL { 300 } else { 120 };
@@ -393,29 +397,42 @@ fn with_token_url(sim: &SimHandle, token_url: &str, more: &str) -> Plan {
     plan
 }
 
+/// Certificates that nobody should accept for `127.0.0.1` who trusts this CA alone, each with what is wrong with it.
+pub fn bad_leaves(home: &Authority) -> Vec<(&'static str, Leaf)> {
+    let now = Clock::System.now();
+    let hour = 3_600_000;
+    let foreign = Authority::new("foreign CA", now).expect("a CA");
+    let good = LeafSpec::server(now);
+    let past = LeafSpec { valid_from: now.wall - 3 * hour, valid_until: now.wall - hour, ..good.clone() };
+    let future = LeafSpec { valid_from: now.wall + hour, valid_until: now.wall + 3 * hour, ..good.clone() };
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a leaf");
+    let issued = |issuer: &Authority, spec: LeafSpec| issuer.issue(&spec).expect("a leaf");
+    vec![
+        ("another name", issued(home, LeafSpec { names: vec!["bank.example".to_owned()], ..good.clone() })),
+        ("no name but the common one", issued(home, LeafSpec { names: Vec::new(), ..good.clone() })),
+        ("expired", issued(home, past)),
+        ("not yet valid", issued(home, future)),
+        ("for clients only", issued(home, LeafSpec { usage: Usage::Client, ..good.clone() })),
+        ("of an unknown CA", issued(&foreign, good)),
+        ("self-signed", Leaf { cert_pem: own.cert.pem(), key_pem: own.signing_key.serialize_pem() }),
+    ]
+}
+
+/// A good bank and one with this certificate, under one CA.
+pub fn bank_and_impostor(home: &Authority, leaf: Leaf) -> (SimHandle, SimHandle) {
+    let start = |leaf| {
+        let options = sim::Options { authority: Some(home.clone()), leaf, ..sim::Options::default() };
+        Sim::start(Bank::OAuth2, options).expect("a simulator")
+    };
+    (start(None), start(Some(leaf)))
+}
+
 // T20
 #[test]
 fn a_token_endpoint_that_cannot_prove_who_it_is_never_sees_the_secret() {
-    let now = Clock::System.now();
-    let hour = 3_600_000;
-    let home = Authority::new("home CA", now).expect("a CA");
-    let foreign = Authority::new("foreign CA", now).expect("a CA");
-    let good = LeafSpec::server(now);
-    let leaves = [
-        ("another name", &home, LeafSpec { names: vec!["bank.example".to_owned()], ..good.clone() }),
-        ("no name but the common one", &home, LeafSpec { names: Vec::new(), ..good.clone() }),
-        ("expired", &home, LeafSpec { valid_from: now.wall - 3 * hour, valid_until: now.wall - hour, ..good.clone() }),
-        ("not yet valid", &home, LeafSpec { valid_from: now.wall + hour, valid_until: now.wall + 3 * hour, ..good.clone() }),
-        ("for clients only", &home, LeafSpec { usage: Usage::Client, ..good.clone() }),
-        ("of an unknown CA", &foreign, good.clone()),
-    ];
-    for (what, issuer, spec) in leaves {
-        let leaf = issuer.issue(&spec).expect("a leaf");
-        let home = Some(home.clone());
-        let impostor = sim::Options { authority: home.clone(), leaf: Some(leaf), ..sim::Options::default() };
-        let impostor = Sim::start(Bank::OAuth2, impostor).expect("a simulator");
-        let sim = Sim::start(Bank::OAuth2, sim::Options { authority: home, ..sim::Options::default() });
-        let sim = sim.expect("a simulator");
+    let home = Authority::new("home CA", Clock::System.now()).expect("a CA");
+    for (what, leaf) in bad_leaves(&home) {
+        let (sim, impostor) = bank_and_impostor(&home, leaf);
         let stage = with_token_url(&sim, &impostor.token_url(), "").start();
         converse(async {
             let refused = stage.client.send(get("/bank/echo/x", KEY)).await;
@@ -563,7 +580,8 @@ fn a_token_is_renewed_in_the_background_while_the_old_one_serves() {
         assert_eq!(rig.token().await, Some((2, life)), "a whole life from when the renewal was sent");
         assert_eq!(rig.sim.token_calls(), 2);
     });
-    let generations: Vec<_> = rig.stage.stop().iter().map(|line| line["countersign.token_generation"].clone()).collect();
+    let generations: Vec<_> =
+        rig.stage.stop().iter().map(|line| line["countersign.token_generation"].clone()).collect();
     assert_eq!(generations.last(), Some(&serde_json::json!(2)));
 }
 
