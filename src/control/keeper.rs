@@ -34,8 +34,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Timers that fall due within this of each other are served together.
 const STRIDE: u64 = 10;
 
-/// A key without token that nobody asked for in this long is forgotten.
-const FORGET: Duration = Duration::from_secs(3600);
+/// A key without token that nobody asked for in this long is forgotten. Longer than the longest rest with its jitter:
+/// a key must not forget how often it failed because everybody respected its `Retry-After`.
+const FORGET: Duration = Duration::from_secs(7200);
 
 /// How much the keeper spends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -126,8 +126,7 @@ fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Res
 
 /// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
 fn from_a_web_page(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    headers.contains_key(http::header::ORIGIN) || site.is_some_and(|site| site != b"none")
+    headers.contains_key(http::header::ORIGIN) || headers.get_all("sec-fetch-site").iter().any(|site| site != "none")
 }
 
 /// Checks the request's form and finds its route.
@@ -380,6 +379,10 @@ impl Errand<'_> {
             };
             let reused = connection.reused;
             match self.wait(connection.send(message)).await? {
+                // Nobody asked for another protocol, and what follows would not be HTTP.
+                Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Fault::UpstreamProtocol);
+                }
                 Sent::Answered(response) => return Ok((response, connection)),
                 Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),

@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::secret::sha256;
 use crate::config::{Access, Clients};
@@ -27,13 +27,13 @@ pub enum Stranger {
 /// Identifies the caller of one request.
 pub fn identify(access: &Access, clients: &Clients, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, Stranger> {
     // Proxy-Authorization is meant for us and nobody else: wrong is wrong, whatever else speaks for the caller.
-    if let Some(claim) = headers.get(PROXY_AUTHORIZATION) {
-        let client = by_key(clients, claim).filter(|id| reaches(clients, *id, peer)).ok_or(Stranger::Unknown)?;
-        return let_in(access, client);
+    if headers.contains_key(PROXY_AUTHORIZATION) {
+        let client = sole(headers, PROXY_AUTHORIZATION).and_then(|claim| by_key(clients, claim));
+        return let_in(access, client.filter(|id| reaches(clients, *id, peer)).ok_or(Stranger::Unknown)?);
     }
     let by_authorization = match access {
         Access::Anyone => None,
-        Access::Identified | Access::Listed(_) => headers.get(AUTHORIZATION).and_then(|claim| by_key(clients, claim)),
+        Access::Identified | Access::Listed(_) => sole(headers, AUTHORIZATION).and_then(|claim| by_key(clients, claim)),
     };
     let client = by_authorization.filter(|id| reaches(clients, *id, peer)).or_else(|| by_network(clients, peer));
     match (client, access) {
@@ -49,6 +49,13 @@ fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
         Access::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),
         Access::Listed(_) => Err(Stranger::NotLetIn(client)),
     }
+}
+
+/// The one field of this name. Two could be read as either, so they say nothing.
+fn sole(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut fields = headers.get_all(name).iter();
+    let first = fields.next()?;
+    fields.next().is_none().then_some(first)
 }
 
 /// Reads `Bearer KEY` or `Basic base64(name:KEY)` and finds whose key it is.

@@ -85,6 +85,11 @@ impl Client {
         Self { server_name: server_name.to_owned(), ..self.clone() }
     }
 
+    /// The same client, calling another address.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// A TLS stream with these ALPN names.
     pub async fn tls(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         let config = client(ClientTls { ca: Some(self.ca.as_bytes()), ..ClientTls::default() }).expect("a good CA");

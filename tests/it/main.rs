@@ -6,6 +6,8 @@ mod config;
 mod flow;
 mod provider;
 mod readings;
+mod refusals;
 mod sight;
 mod sim;
 mod stage;
+mod token_endpoint;
