@@ -3,9 +3,9 @@
 mod architecture;
 mod client;
 mod config;
+mod door;
 mod flow;
 mod provider;
-mod readings;
 mod refusals;
 mod sight;
 mod sim;
