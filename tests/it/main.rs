@@ -6,6 +6,7 @@ mod config;
 mod flow;
 mod provider;
 mod refusals;
+mod secrets;
 mod sim;
 mod stage;
 mod token_endpoint;
