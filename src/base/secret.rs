@@ -1,7 +1,8 @@
 //! Secrets, and what may be said about them.
 //!
 //! A secret is a `secrecy` value from the moment it is read. What may be shown is a [`Fingerprint`]: enough to tell
-//! two secrets apart in a log, too little to guess one.
+//! two secrets apart in a log, too little to guess one. What a stranger wrote may hold a secret that we cannot know: of
+//! that, only what [is wordy](is_wordy) may be shown.
 
 use std::fmt;
 
@@ -47,4 +48,42 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
     }
     out
+}
+
+/// Whether a stranger's text consists of words and numbers, as error codes, media types and names of fields do.
+///
+/// Letters and digits mixed at length are what tokens and encoded secrets look like, and a provider may repeat one in
+/// the oddest place; so they are shown by nobody. At most 64 bytes.
+pub fn is_wordy(text: &str) -> bool {
+    let is_word = |word: &str| {
+        let pure = |longest: usize, kind: fn(&u8) -> bool| word.len() <= longest && word.as_bytes().iter().all(kind);
+        pure(24, u8::is_ascii_alphabetic) || pure(16, u8::is_ascii_digit) || pure(8, u8::is_ascii_alphanumeric)
+    };
+    (1..=64).contains(&text.len()) && text.split(['.', '_', '-', '/', '+']).all(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_wordy_and_tokens_are_not() {
+        for word in ["9300", "invalid_client", "WRONG_USER", "E1042", "application/problem+json", "x-request-id", "p0"]
+        {
+            assert!(is_wordy(word), "{word}");
+        }
+        for token in [
+            "",
+            "a b",
+            "two\nlines",
+            "0a763d084bb01c80cae587619373b788",
+            "fe0744eb-e9a4-47d7-a407-5210443af875",
+            "MGE3NjNkMDg0YmIwMWM4MGNhZTU4NzYxOTM3NmI3ODg",
+            "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln",
+            "averyveryverylongwordofletters",
+            "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa",
+        ] {
+            assert!(!is_wordy(token), "{token}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! Keeping secrets out of what is shown of a file.
 //!
 //! A rendered mistake shows the line that it stands in. A secret on that line is blotted out by whoever knows that it
-//! is one; what one mistake blots out, all mistakes of the file do, for several may stand in one line.
+//! is one; what one mistake blots out, all mistakes of the file do, for several may stand in one line. Yet a key that is
+//! misspelt, or a value of the wrong kind, is known to nobody: so whatever looks like a secret by its key is blotted out
+//! as well.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,10 +23,10 @@ pub(super) fn blotted(source: &Arc<Source>, spans: impl IntoIterator<Item = Rang
     Source::new(source.name.clone(), text)
 }
 
-/// Blots out in every mistake what any of them blots out; and, where the file could not be parsed, whatever looks like
-/// a secret by its key.
+/// Blots out in every mistake what any of them blots out, and whatever looks like a secret by its key. Where the file
+/// could not be parsed nobody knows where a value ends: then the rest of its line goes with it.
 pub(super) fn blot_all(source: &Arc<Source>, parsed: bool, diagnostics: &mut [Diagnostic]) {
-    let mut spans = if parsed { Vec::new() } else { suspicious(&source.text) };
+    let mut spans = suspicious(&source.text, parsed);
     for found in diagnostics.iter().filter(|found| is_version_of(&found.source, source)) {
         let pairs = source.text.bytes().zip(found.source.text.bytes()).enumerate();
         spans.extend(pairs.filter(|(_, (was, is))| was != is).map(|(at, _)| at..at + 1));
@@ -42,20 +44,115 @@ fn is_version_of(version: &Arc<Source>, source: &Arc<Source>) -> bool {
     version.name == source.name && version.text.len() == source.text.len()
 }
 
-/// The values of lines whose key speaks of a secret.
-fn suspicious(text: &str) -> Vec<Range<usize>> {
+/// Words in the names of keys whose values are secrets, likely.
+const WORDS: [&str; 5] = ["authorization", "key", "password", "secret", "token"];
+
+/// What a `[client]` may say in the open.
+const OPEN: [&str; 5] = ["certificate", "networks", "networks_only", "uids", "users"];
+
+/// The values of keys that speak of a secret, and what stands before the `@` of a URL.
+fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
+    let mut in_client = false;
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        if let Some(at) = line.find('=') {
-            let key = line.get(..at).unwrap_or_default().to_ascii_lowercase();
-            if ["secret", "password", "token", "key"].iter().any(|word| key.contains(word)) {
-                spans.push(start + at + 1..start + line.len());
+        if let Some(header) = line.trim_start().strip_prefix('[') {
+            let name = header.trim_start_matches('[').trim_start();
+            in_client = name.strip_prefix("client").is_some_and(|rest| rest.starts_with(['.', ']', ' ']));
+        }
+        for (at, _) in line.match_indices(['=', ':']) {
+            let Some((before, after)) = line.split_at_checked(at) else { continue };
+            let key = key_before(before);
+            let open = in_client && !before.contains('{') && !key.is_empty() && !OPEN.contains(&key.as_str());
+            let from = start + at + 1;
+            if (open || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
+                spans.push(from..value_end(text, from, parsed));
             }
         }
+        spans.extend(user_information(line).map(|span| start + span.start..start + span.end));
         start += line.len();
     }
     spans
+}
+
+/// Whether a key has one of [`WORDS`] in it, perhaps misspelt.
+fn speaks_of_secrets(key: &str) -> bool {
+    let misspelt = |part: &str, word: &str| part.len() > 4 && strsim::osa_distance(part, word) <= 2;
+    WORDS.iter().any(|word| key.contains(word) || key.split(['_', '-', '.']).any(|part| misspelt(part, word)))
+}
+
+/// The key that ends here, in lower case and without quotes.
+fn key_before(text: &str) -> String {
+    let part = text.trim_end().trim_end_matches(['"', '\'']);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let length: usize = part.chars().rev().take_while(|c| is_name(*c)).map(char::len_utf8).sum();
+    part.get(part.len() - length..).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// A value that says where the secret is, or that is the path or URL which its key asks for.
+fn is_harmless(key: &str, value: &str) -> bool {
+    let value = value.trim();
+    let quoted =
+        |text: &str| text.trim_start().strip_prefix('"').and_then(|text| Some(text.split_once('"')?.0.to_owned()));
+    let is_path = |text: &str| text.contains(['.', '/']) && !text.contains('@');
+    let member = |name: &str| {
+        let inner = value.strip_prefix('{')?.trim_start().strip_prefix(name)?.trim_start().strip_prefix('=')?;
+        let (_, after) = inner.split_once('"')?.1.split_once('"')?;
+        let ends = after.trim_start().starts_with('}');
+        quoted(inner).filter(|_| ends)
+    };
+    let by_name = member("env").is_some_and(|name| is_variable(&name)) || member("file").is_some();
+    let path = matches!(key, "ca_key" | "client_key" | "key" | "token_endpoint" | "token_url");
+    by_name || (path && quoted(value).is_some_and(|text| is_path(&text)))
+}
+
+/// Whether a text can be the name of an environment variable; a secret that was put there seldom is.
+pub(super) fn is_variable(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text == text.to_ascii_uppercase()
+}
+
+/// Where the value that begins after `from` ends.
+fn value_end(text: &str, from: usize, parsed: bool) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    let begins = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+    let value = rest.get(begins..).unwrap_or_default();
+    let line_end = |at: usize| rest.get(at..).and_then(|rest| rest.find('\n')).map_or(rest.len(), |more| at + more);
+    let closed = |opens: usize, by: &str| {
+        let inner = value.get(opens..).and_then(|inner| inner.find(by));
+        inner.map_or(rest.len(), |at| begins + opens + at + by.len())
+    };
+    let end = match value.as_bytes() {
+        [b'"', b'"', b'"', ..] => line_end(closed(3, "\"\"\"")),
+        [b'\'', b'\'', b'\'', ..] => line_end(closed(3, "'''")),
+        [b'[', ..] => line_end(closed(1, "]")),
+        [b'{', ..] => line_end(closed(1, "}")),
+        // A plain string of a well-formed file, without a comment behind it, ends with its quote.
+        [quote @ (b'"' | b'\''), string @ ..] if parsed => {
+            let mut escaped = false;
+            let ends = string.iter().position(|byte| {
+                let end = byte == quote && !escaped;
+                escaped = *byte == b'\\' && !escaped && *quote == b'"';
+                end
+            });
+            let end = ends.map_or(rest.len(), |at| begins + at + 2);
+            let line = line_end(begins);
+            if rest.get(end..line).is_some_and(|behind| !behind.contains('#')) { end } else { line }
+        }
+        _ => line_end(begins),
+    };
+    from + end
+}
+
+/// The spans between `://` and `@` in a line.
+fn user_information(line: &str) -> impl Iterator<Item = Range<usize>> {
+    line.match_indices("://").filter_map(|(at, _)| {
+        let from = at + 3;
+        let rest = line.get(from..)?;
+        let authority = rest.split(['/', '"', '\'', ' ']).next()?;
+        Some(from..from + authority.rfind('@')?)
+    })
 }
 
 #[cfg(test)]
@@ -68,6 +165,35 @@ mod tests {
         assert_eq!(blotted(&source, Some(10..19)).text, "a = 1\nb = *********\n");
         assert_eq!(blotted(&source, Some(10..13)).text, "", "half a character");
         assert_eq!(blotted(&source, Some(900..901)).text, source.text);
-        assert_eq!(suspicious("x = 1\nclient_secret = \"abc\ny = 2").len(), 1);
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_by_its_key_is_found_and_what_says_where_one_is_stays() {
+        let blot = |text: &str, parsed| {
+            let source = Source::new("f", text);
+            blotted(&source, suspicious(text, parsed)).text.clone()
+        };
+        for (text, shown) in [
+            ("x = 1\nclient_secret = \"abc\"\ny = 2\n", "x = 1\nclient_secret =******\ny = 2\n"),
+            ("a = { secret = \"b\\\"c\", d = 1 }", "a = { secret =*******, d = 1 }"),
+            ("secret = \"a\" # not b", "secret =************"),
+            ("secret = [\n\"a\",\n]\nx = 1", "secret =**\n****\n*\nx = 1"),
+            ("secret = \"\"\"\na\n\"\"\"\nx = 1", "secret =****\n*\n***\nx = 1"),
+            ("url = \"redis://u:p@h/0\"", "url = \"redis://***@h/0\""),
+            ("client_secert = \"a\"", "client_secert =****"),
+            ("[client]\nerp = \"k\"", "[client]\nerp =****"),
+        ] {
+            assert_eq!(blot(text, true), shown);
+        }
+        assert_eq!(blot("secret = \"a, x = 1\ny = 2", false), "secret =**********\ny = 2");
+        for plain in [
+            "client_secret = { env = \"NAME\" }",
+            "client_secret = { file = \"a/b\" }",
+            "tls = { cert = \"a.crt\", key = \"a.key\" }",
+            "token_url = \"ftp://bank/token\"",
+            "[client.erp]\nnetworks = [\"10.0.0.1/8\"]",
+        ] {
+            assert_eq!(blot(plain, true), plain);
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::provider::Profile;
 use crate::syntax::{Fields, Kind, Node, Report, Source, suggest};
 use crate::tls;
 
+use super::blot::is_variable;
 use super::files::Files;
 use super::snapshot::CertificateEnd;
 use super::words::{Place, Word};
@@ -117,6 +118,12 @@ impl<'a> Reader<'a> {
     }
 
     fn env_value(&self, name: &Word, report: &Report) -> Option<(SecretString, bool)> {
+        if !is_variable(&name.text) && self.files.env(&name.text).is_none() {
+            // Likely the secret itself.
+            let help = "write the variable's name: capital letters, digits and `_`; the secret stands in the variable";
+            name.place.blotted().error(report, "there is no environment variable of this name", help);
+            return None;
+        }
         match self.files.env(&name.text) {
             Some(value) if !value.is_empty() => Some((SecretString::from(value), false)),
             Some(_) => {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
 use crate::base::backoff::Backoff;
-use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
 use crate::provider::json::{self, Unreadable};
@@ -184,7 +184,7 @@ impl Answer {
         let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
         if let Body::Json(value) = body {
             for pointer in &self.codes {
-                if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, moment.secrets)) {
+                if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, pointer, moment.secrets)) {
                     what.push_str(if what.is_empty() { "" } else { ", " });
                     what.push_str(&format!("{}={code}", pointer.trim_start_matches('/')));
                 }
@@ -275,8 +275,7 @@ fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>
     for (name, said) in [(CONTENT_TYPE, " "), (CONTENT_ENCODING, ", encoded as ")] {
         let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
         let media = text.split(';').next().unwrap_or_default().trim();
-        let plain = media.len() <= 64 && media.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+-.".contains(&b));
-        if plain && !media.is_empty() && !tells(media, moment.secrets) {
+        if is_wordy(media) && !tells(media, moment.secrets) {
             out.push_str(said);
             out.push_str(media);
         }
@@ -288,15 +287,15 @@ fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>
     out
 }
 
-/// A short code of the provider's, if it is one and none of our secrets.
-fn printable(value: &Value, secrets: &[SecretString]) -> Option<String> {
+/// A code of the provider's, if it looks like one and is none of our secrets. Only where an id belongs may it be a UUID.
+fn printable(value: &Value, pointer: &str, secrets: &[SecretString]) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         Value::Array(_) | Value::Bool(_) | Value::Null | Value::Object(_) => return None,
     };
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    (plain && (1..=64).contains(&text.len()) && !tells(&text, secrets)).then_some(text)
+    let is_id = pointer.ends_with("Id") && uuid::Uuid::try_parse(&text).is_ok();
+    ((is_id || is_wordy(&text)) && !tells(&text, secrets)).then_some(text)
 }
 
 /// Whether a text repeats a secret, or is a good part of one.

@@ -24,6 +24,7 @@ use super::replay::{Outgoing, Recorder};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
 use crate::base::id::RandomIds;
+use crate::base::secret::is_wordy;
 use crate::base::time::Stopwatch;
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
@@ -433,15 +434,16 @@ impl Errand<'_> {
         message
     }
 
-    /// A 401 that the profile does not know, by shape: nothing of its values.
+    /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,
+    /// since a provider may repeat a token even there.
     fn log_unknown(&self, passing: &Passing) {
-        let names: Vec<&str> = passing.response.headers().keys().map(http::HeaderName::as_str).collect();
-        let body = passing.peeked.as_ref().and_then(|peeked| decode(passing.response.headers(), peeked));
+        let headers = passing.response.headers();
+        let shown = |name: &str| if is_wordy(name) { name.to_owned() } else { "…".to_owned() };
+        let names: Vec<String> = headers.keys().map(|name| shown(name.as_str())).collect();
+        let body = passing.peeked.as_ref().and_then(|peeked| decode(headers, peeked));
         let value: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let keys: Vec<String> = match &value {
-            Some(serde_json::Value::Object(object)) => {
-                object.keys().map(|key| key.escape_debug().to_string()).collect()
-            }
+            Some(serde_json::Value::Object(object)) => object.keys().map(|key| shown(key)).collect(),
             Some(_) | None => Vec::new(),
         };
         tracing::warn!(

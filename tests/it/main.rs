@@ -7,6 +7,7 @@ mod door;
 mod flow;
 mod provider;
 mod refusals;
+mod secrets;
 mod sight;
 mod sim;
 mod stage;

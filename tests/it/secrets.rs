@@ -1,0 +1,725 @@
+//! T18: the canary test. Unique secrets in every place, driven through every path by the real binary, with its log at
+//! its most talkative; then everything that came out is searched for them, in every disguise that we can think of.
+//!
+//! The one thing that is not judged here is a bank's own answer on its way through.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use countersign::base::secret::{ExposeSecret, hex, sha256};
+use countersign::base::time::Clock;
+use countersign::config::{Disk, InMemory, Loaded, build, load};
+use countersign::sim::{Authority, Bank, Credentials, Fault, Faults, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
+use http::{Request, Version};
+use http_body_util::Full;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{Client, Whole, converse, get, post, request};
+use crate::stage::bank;
+
+/// The client's own key, and what else a client may send that nobody else should read.
+const CLIENT_KEY: &str = "canary-client-key-5Jq2";
+const WRONG_KEY: &str = "canary-mistyped-key-8Xw1";
+const COOKIE: &str = "canary-cookie-0Zp7";
+const QUERY: &str = "canary-query-3Rt9";
+const BODY: &str = "canary-body-6Lk4";
+
+/// Something that must not come out, with all its disguises.
+struct Canary {
+    name: String,
+    needles: Vec<Vec<u8>>,
+}
+
+impl Canary {
+    fn new(name: impl Into<String>, secret: &str) -> Self {
+        let bytes = secret.as_bytes();
+        assert!(bytes.len() >= 12, "a short needle is found by chance");
+        let list = format!("{bytes:?}");
+        let mut needles = vec![
+            bytes.to_vec(),
+            hex(bytes).into_bytes(),
+            form_urlencoded::byte_serialize(bytes).collect::<String>().into_bytes(),
+            percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC).to_string().into_bytes(),
+            serde_json::json!(secret).to_string().trim_matches('"').as_bytes().to_vec(),
+            secret.escape_default().to_string().into_bytes(),
+            // How `Debug` shows bytes.
+            list.trim_matches(['[', ']']).as_bytes().to_vec(),
+            bytes.escape_ascii().to_string().into_bytes(),
+        ];
+        // Base64 at each of the three places where it may begin in a longer text, such as `id:secret`.
+        for before in 0..3_usize {
+            let shifted = [&b"???"[..before], bytes].concat();
+            let whole = shifted.len() * 8 / 6;
+            for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+                let text = engine.encode(&shifted);
+                let from = [0, 2, 3][before];
+                needles.push(text.as_bytes()[from..whole].to_vec());
+            }
+        }
+        needles.sort();
+        needles.dedup();
+        Self { name: name.into(), needles }
+    }
+}
+
+/// Everything that came out, by where.
+#[derive(Default)]
+struct Outputs(Vec<(String, Vec<u8>)>);
+
+impl Outputs {
+    fn add(&mut self, place: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+        self.0.push((place.into(), bytes.into()));
+    }
+
+    /// Each find, with its surroundings: one per canary and place.
+    fn search(&self, canaries: &[Canary]) -> Vec<String> {
+        let needles = canaries.iter().flat_map(|canary| &canary.needles);
+        let any: Vec<String> =
+            needles.map(|needle| regex::escape(std::str::from_utf8(needle).expect("text"))).collect();
+        let any = regex::bytes::RegexBuilder::new(&any.join("|")).unicode(false).size_limit(256 << 20).build();
+        let any = any.expect("needles");
+        let mut found = BTreeMap::new();
+        for (place, bytes) in &self.0 {
+            for hit in any.find_iter(bytes) {
+                let whose = canaries.iter().find(|canary| canary.needles.iter().any(|needle| needle == hit.as_bytes()));
+                let name = whose.map_or("?", |canary| canary.name.as_str());
+                let around = &bytes[hit.start().saturating_sub(200)..(hit.end() + 80).min(bytes.len())];
+                let shown = format!("{name} in {place}: …{}…", String::from_utf8_lossy(around));
+                found.entry((name, place)).or_insert(shown);
+            }
+        }
+        found.into_values().collect()
+    }
+}
+
+#[test]
+fn the_search_itself_finds_every_disguise() {
+    let secret = "s3cr3t+/=&%:é-canary";
+    let canary = [Canary::new("it", secret)];
+    for disguise in [
+        format!("x{secret}y"),
+        STANDARD.encode(secret),
+        STANDARD.encode(format!("id:{secret}")),
+        STANDARD.encode(format!("id2:{secret}!")),
+        URL_SAFE_NO_PAD.encode(format!("id23:{secret}")),
+        format!("grant=x&s={}", form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>()),
+        percent_encoding::percent_encode(secret.as_bytes(), percent_encoding::NON_ALPHANUMERIC).to_string(),
+        format!("{:?}", secret.as_bytes()),
+        format!("{:?}", Bytes::from(secret)),
+        format!("{secret:?}"),
+        hex(secret.as_bytes()),
+        serde_json::json!({ "k": secret }).to_string(),
+    ] {
+        let mut outputs = Outputs::default();
+        outputs.add("here", disguise.clone());
+        assert!(!outputs.search(&canary).is_empty(), "{disguise}");
+    }
+    let mut outputs = Outputs::default();
+    outputs.add("here", "s3cr3t-canary, and 5a4b");
+    assert_eq!(outputs.search(&canary), Vec::<String>::new());
+}
+
+/// The real binary at work, with all that it has said so far.
+struct Process {
+    child: Child,
+    said: [Arc<Mutex<Vec<u8>>>; 2],
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    fn start(arguments: &[&str], folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .args(arguments)
+            .current_dir(folder)
+            .env_remove("RUST_LOG")
+            .env("RUST_BACKTRACE", "full")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let said: [Arc<Mutex<Vec<u8>>>; 2] = Default::default();
+        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let readers = vec![collect(out, said[0].clone()), collect(err, said[1].clone())];
+        Self { child, said, readers }
+    }
+
+    fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.said[1].lock().expect("not poisoned")).into_owned()
+    }
+
+    /// The address after the line that says that `what` listens.
+    async fn address(&self, what: &str) -> SocketAddr {
+        for _ in 0..500 {
+            let said = self.stderr();
+            let line = said.lines().find(|line| line.contains("listening") && line.contains(what));
+            if let Some((_, rest)) = line.and_then(|line| line.split_once("127.0.0.1:")) {
+                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                return SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{what} never listened:\n{}", self.stderr());
+    }
+
+    /// What the system shows of the process to others of the same user.
+    fn outside(&self, outputs: &mut Outputs) {
+        for file in ["cmdline", "environ", "status", "limits", "maps"] {
+            let bytes = fs::read(format!("/proc/{}/{file}", self.child.id())).expect("readable");
+            assert!(!bytes.is_empty(), "{file}");
+            outputs.add(format!("/proc/PID/{file}"), bytes);
+        }
+    }
+
+    /// Asks it to end, waits for it, and adds all that it said.
+    fn finish(mut self, outputs: &mut Outputs) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        assert!(asked.success());
+        let status = self.child.wait().expect("it ends");
+        for reader in self.readers.drain(..) {
+            reader.join().expect("read");
+        }
+        assert!(status.success(), "{status}: {}", self.stderr());
+        let said = |at: usize| self.said[at].lock().expect("not poisoned").clone();
+        assert_eq!(String::from_utf8_lossy(&said(0)), "", "nothing belongs on standard output");
+        outputs.add("standard error", said(1));
+    }
+}
+
+impl Drop for Process {
+    /// After a failed test.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut piece = [0; 8192];
+        while let Ok(read @ 1..) = from.read(&mut piece) {
+            into.lock().expect("not poisoned").extend_from_slice(&piece[..read]);
+        }
+    })
+}
+
+/// The ways in which a token endpoint may throw our secrets back at us.
+fn token_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
+    let basic = STANDARD.encode(format!("{id}:{secret}"));
+    let mut troubles = Vec::new();
+    for (shown, whole) in [
+        (secret.to_owned(), true),
+        (live.to_owned(), true),
+        (format!("invalid: {secret}"), true),
+        (STANDARD.encode(secret), false),
+        (URL_SAFE_NO_PAD.encode(secret), false),
+        (URL_SAFE_NO_PAD.encode(format!("{id}:{secret}")), false),
+        (hex(secret.as_bytes()), false),
+        (basic.clone(), false),
+    ] {
+        let body = serde_json::json!({
+            "status": { "code": shown, "description": shown }, "error": shown, "error_description": shown,
+            "code": shown, "errorId": shown, "text": shown, "response_code": shown, "httpCode": shown,
+            "message": shown, "moreInformation": shown, shown.clone(): shown, "nested": { shown.clone(): [shown] },
+        })
+        .to_string();
+        let headers =
+            ["x-echo", "www-authenticate", "location", "set-cookie"].map(|name| (name.to_owned(), shown.clone()));
+        let headers: Vec<_> =
+            headers.into_iter().chain([("content-type".to_owned(), "application/json".to_owned())]).collect();
+        for status in if whole { &[200, 400, 401, 409, 500, 503][..] } else { &[400, 503][..] } {
+            let (headers, body) = (headers.clone(), Bytes::from(body.clone()));
+            troubles.push(Trouble::Verbatim(Verbatim { status: *status, headers, body }));
+        }
+    }
+    let headed = |status, name: &str, value: &str, body: String| {
+        Trouble::Verbatim(Verbatim { status, headers: vec![(name.to_owned(), value.to_owned())], body: body.into() })
+    };
+    troubles.extend([
+        headed(503, "content-type", secret, String::new()),
+        headed(503, "content-type", &hex(secret.as_bytes()), String::new()),
+        headed(503, "content-type", live, String::new()),
+        headed(503, "content-encoding", secret, String::new()),
+        headed(503, "retry-after", secret, String::new()),
+        headed(302, "location", &format!("https://evil.example/?{secret}"), String::new()),
+        headed(200, "content-type", "text/html", format!("<h1>{secret}</h1>")),
+        headed(200, "content-type", "application/json", format!("{{\"access_token\":\"{live} {live}\"}}")),
+        headed(
+            200,
+            "content-type",
+            "application/json",
+            format!("{{\"access_token\":\"{live}\",\"token_type\":\"{secret}\"}}"),
+        ),
+        headed(
+            200,
+            "content-type",
+            "application/json",
+            format!("{{\"access_token\":\"{live}\",\"expires_in\":\"{secret}\"}}"),
+        ),
+        headed(200, "content-type", "application/json", format!("{{\"access_token\":\"{live}\", {secret}")),
+        headed(200, "content-type", "application/json", format!("{{\"data\":{{\"accessToken\":[\"{live}\"]}}}}")),
+        Trouble::Garbage(format!("{secret} {live}\r\n\r\n").into()),
+        Trouble::Garbage(format!("HTTP/1.1 200 {secret}\r\n{live} : {secret}\r\n\r\n").into()),
+        Trouble::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{secret}\r\n").into()),
+    ]);
+    troubles
+}
+
+/// The ways in which a resource may do so. All of them leave the token as it is, or renew it.
+fn resource_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    for shown in
+        [live.to_owned(), secret.to_owned(), format!("Bearer {live}"), STANDARD.encode(format!("{id}:{secret}"))]
+    {
+        let body = serde_json::json!({
+            "status": { "code": shown, "description": shown }, "error": shown, "code": shown, "response_code": shown,
+            shown.clone(): { shown.clone(): shown },
+        })
+        .to_string();
+        for status in [200, 401, 403, 500] {
+            let mut headers = vec![
+                ("content-type".to_owned(), "application/json".to_owned()),
+                ("www-authenticate".to_owned(), format!("Bearer error=\"{shown}\", realm=\"{shown}\"")),
+                ("location".to_owned(), format!("https://evil.example/?{shown}")),
+                // A name of a header may be anything, too.
+                (shown.to_ascii_lowercase(), "1".to_owned()),
+                (format!("x-{shown}"), shown.clone()),
+                (format!("x-{}", hex(shown.as_bytes())), shown.clone()),
+            ];
+            troubles.push(Trouble::Verbatim(Verbatim { status, headers: headers.clone(), body: body.clone().into() }));
+            headers[0].1 = shown.clone();
+            troubles.push(Trouble::Verbatim(Verbatim { status, headers, body: shown.clone().into() }));
+        }
+    }
+    troubles.extend([
+        Trouble::Garbage(format!("{live}\r\n\r\n").into()),
+        Trouble::Garbage(format!("HTTP/1.1 200 {live}\r\n{live} : {secret}\r\n\r\n").into()),
+        Trouble::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{live}\r\n").into()),
+        Trouble::CutBody,
+        Trouble::ResetBeforeAnswer,
+        Trouble::ResetAfterHead,
+    ]);
+    troubles
+}
+
+/// A running process before five banks, and its folders.
+struct World {
+    process: Process,
+    client: Client,
+    address: SocketAddr,
+    admin: SocketAddr,
+    banks: Vec<SimHandle>,
+    etc: PathBuf,
+    work: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// One provider and route per trouble, since a failed key rests and nobody here moves the clock.
+const SPARE: usize = 64;
+
+impl World {
+    async fn start(log: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (etc, work) = (folder.path().join("etc"), folder.path().join("work"));
+        fs::create_dir_all(&etc).expect("made");
+        fs::create_dir_all(&work).expect("made");
+        let now = Clock::System.now();
+        let authority = Authority::new("canary CA", now).expect("a CA");
+        let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
+        let put = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
+        put("server.crt", &leaf.cert_pem);
+        put("server.key", &leaf.key_pem);
+        let mut config = format!(
+            "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
+             tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n\
+             [client.erp]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = 2\n[log]\n{log}\n",
+            hex(&sha256(CLIENT_KEY.as_bytes()))
+        );
+        let mut banks = Vec::new();
+        for kind in Bank::ALL {
+            let sim = bank(kind);
+            let (name, ca, secret) = (kind.name(), format!("{}.crt", kind.name()), format!("{}.secret", kind.name()));
+            put(&ca, &sim.ca_pem());
+            put(&secret, sim.credentials().secret().expose_secret());
+            let mut add = |name: &str, more: &str| {
+                let mut settings = sim.settings_toml_as(name, &ca);
+                let line = settings.lines().find(|line| line.contains("_secret = ")).expect("a secret").to_owned();
+                let (key, _) = line.split_once(" = ").expect("a setting");
+                settings = settings.replace(&line, &format!("{key} = {{ file = \"{secret}\" }}"));
+                let _ = write!(
+                    config,
+                    "{settings}timeouts = {{ token = \"2s\", response = \"2s\" }}\n{more}\n\
+                     [[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n"
+                );
+            };
+            add(name, "");
+            (0..SPARE).for_each(|n| add(&format!("{name}-{n}"), ""));
+            if kind == Bank::OAuth2 {
+                add("oauth2-basic", "client_auth = \"basic\"");
+            }
+            banks.push(sim);
+        }
+        assert!(banks.iter().all(|sim| !config.contains(sim.credentials().secret().expose_secret())));
+        fs::write(etc.join("proxy.toml"), &config).expect("written");
+        let process = Process::start(&["run", "-c", "../etc/proxy.toml"], &work);
+        let (address, admin) = (process.address("gateway").await, process.address("admin listening").await);
+        let client = Client::new(address, authority.pem());
+        Self { process, client, address, admin, banks, etc, work, _folder: folder }
+    }
+
+    /// One call; what is ours of its answer is kept.
+    async fn call(&self, outputs: &mut Outputs, request: Request<Full<Bytes>>) -> u16 {
+        let what = format!("answer to {} {}", request.method(), request.uri().path());
+        let mut sender = self.client.http1().await;
+        let Ok(response) = sender.send_request(request).await else { return 0 };
+        ours(outputs, &what, response.status().as_u16(), response.headers());
+        let own = response.headers().get("content-type").is_some_and(|kind| kind == "application/problem+json");
+        let status = response.status().as_u16();
+        if let Ok(whole) = Whole::read(response).await
+            && own
+        {
+            outputs.add(what, whole.body.to_vec());
+        }
+        status
+    }
+
+    async fn admin(&self, outputs: &mut Outputs, request: &str) {
+        let mut stream = tokio::net::TcpStream::connect(self.admin).await.expect("connected");
+        let bytes =
+            format!("{request}\r\nhost: localhost\r\nauthorization: Bearer {WRONG_KEY}\r\nconnection: close\r\n\r\n");
+        stream.write_all(bytes.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("read");
+        assert!(answer.starts_with(b"HTTP/1.1 "), "{request}");
+        outputs.add(format!("admin {request}"), answer);
+    }
+}
+
+/// What we add to any answer, and all of the head of our own.
+fn ours(outputs: &mut Outputs, what: &str, status: u16, headers: &http::HeaderMap) {
+    let own = headers.get("content-type").is_some_and(|kind| kind == "application/problem+json");
+    let kept = headers.iter().filter(|(name, _)| own || *name == "proxy-status");
+    outputs.add(format!("head of {what}"), format!("{status} {:?}", kept.collect::<Vec<_>>()));
+}
+
+/// Everything that can happen, in one life of the process.
+async fn live(world: &World, outputs: &mut Outputs) {
+    for sim in &world.banks {
+        let name = sim.bank().name();
+        let (id, secret) = (sim.credentials().id().to_owned(), sim.credentials().secret().expose_secret().to_owned());
+        let path = |rest: &str| format!("/{name}/{rest}");
+        // First, cached, replayed; a body that cannot be replayed; h2.
+        let cookies = [("cookie", COOKIE), ("content-type", "application/json")];
+        let with_all = || request("POST", &path(&format!("echo/x?key={QUERY}")), CLIENT_KEY, &cookies, BODY);
+        assert_eq!(world.call(outputs, with_all()).await, 200, "{name}\n{}", world.process.stderr());
+        assert_eq!(world.call(outputs, with_all()).await, 200, "{name}");
+        sim.revoke_all();
+        assert_eq!(world.call(outputs, with_all()).await, 200, "{name}");
+        sim.revoke_all();
+        let big = post(&path("echo/big"), CLIENT_KEY, vec![b'x'; 1_100_000]);
+        assert_eq!(world.call(outputs, big).await, 401, "{name}");
+        let mut h2 = world.client.http2().await;
+        let over_h2 = Request::post(format!("https://localhost/{name}/echo/h2?key={QUERY}"))
+            .version(Version::HTTP_2)
+            .header("authorization", format!("Basic {}", STANDARD.encode(format!("erp:{CLIENT_KEY}"))))
+            .header("cookie", COOKIE)
+            .body(Full::new(Bytes::from(BODY)))
+            .expect("a request");
+        let answer = h2.send_request(over_h2).await.expect("an answer");
+        ours(outputs, "h2", answer.status().as_u16(), answer.headers());
+        let live = |sim: &SimHandle| sim.issued().last().expect("a token").expose_secret().to_owned();
+        // The token endpoint in all its moods.
+        let troubles = token_troubles(&id, &secret, &live(sim));
+        assert!(troubles.len() <= SPARE, "{}", troubles.len());
+        for (n, trouble) in troubles.into_iter().enumerate() {
+            sim.set(Faults { token: Fault::new(trouble), ..Faults::default() });
+            world.call(outputs, get(&format!("/{name}-{n}/echo/x?key={QUERY}"), CLIENT_KEY)).await;
+        }
+        sim.set(Faults::default());
+        // The resources in theirs.
+        for trouble in resource_troubles(&id, &secret, &live(sim)) {
+            sim.set(Faults { resource: Fault::new(trouble), ..Faults::default() });
+            world.call(outputs, with_all()).await;
+        }
+        sim.set(Faults::default());
+        world.admin(outputs, "GET /api/v1/tokens HTTP/1.1").await;
+    }
+    let over_basic = get("/oauth2-basic/echo/x", CLIENT_KEY);
+    assert_eq!(world.call(outputs, over_basic).await, 200);
+    // Refusals of the client, with keys in every wrong place.
+    let plain = |more: &[(&str, &str)]| request("GET", &format!("/scb/x?key={QUERY}"), "", more, "");
+    let wrong = format!("Bearer {WRONG_KEY}");
+    let wrong_basic = format!("Basic {}", STANDARD.encode(format!("erp:{WRONG_KEY}")));
+    let right = format!("Bearer {CLIENT_KEY}");
+    let other_basic = format!("Basic {}", STANDARD.encode(format!("treasury:{CLIENT_KEY}")));
+    for fields in [
+        vec![],
+        vec![("authorization", wrong.as_str())],
+        vec![("authorization", wrong_basic.as_str())],
+        vec![("authorization", other_basic.as_str())],
+        vec![("authorization", CLIENT_KEY)],
+        vec![("proxy-authorization", wrong.as_str()), ("authorization", right.as_str())],
+        vec![("proxy-authorization", right.as_str()), ("connection", "a b")],
+        vec![("proxy-authorization", right.as_str()), ("expect", WRONG_KEY)],
+        vec![("proxy-authorization", right.as_str()), ("cookie", COOKIE), ("x-canary", QUERY)],
+    ] {
+        world.call(outputs, plain(&fields)).await;
+    }
+    for path in [format!("/scb/../x?{QUERY}"), format!("/nowhere?{QUERY}"), "/scb/v1/oauth/token".to_owned()] {
+        world.call(outputs, request("POST", &path, CLIENT_KEY, &[("cookie", COOKIE)], BODY)).await;
+    }
+    // Not even HTTP, or not even TLS.
+    for bytes in [
+        format!(
+            "GET /scb/x HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CLIENT_KEY}\r\nx y: {COOKIE}\r\n\r\n"
+        ),
+        format!("authorization: Bearer {CLIENT_KEY}\r\n\r\n"),
+        format!(
+            "GET /scb/x?{QUERY} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CLIENT_KEY}\r\ncookie: {COOKIE}"
+        ),
+    ] {
+        let answer = world.client.raw(bytes.as_bytes(), Duration::from_millis(200)).await;
+        outputs.add("bare answer", answer);
+        let mut stream = tokio::net::TcpStream::connect(world.address).await.expect("connected");
+        stream.write_all(bytes.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_millis(200), stream.read_to_end(&mut answer)).await;
+        outputs.add("answer without TLS", answer);
+    }
+    for request in [
+        "GET /metrics HTTP/1.1",
+        "GET /livez HTTP/1.1",
+        "GET /readyz?verbose HTTP/1.1",
+        "GET /api/v1/tokens HTTP/1.1",
+        "GET /api/v1/status HTTP/1.1",
+        "POST /api/v1/tokens HTTP/1.1",
+        "GET /nowhere HTTP/1.1",
+    ] {
+        world.admin(outputs, request).await;
+    }
+    world.process.outside(outputs);
+}
+
+/// All that must not be found: what was put in, and what the banks made of it.
+fn canaries(world: &World) -> Vec<Canary> {
+    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, COOKIE, QUERY, BODY].map(|text| Canary::new(text, text)).into();
+    for sim in &world.banks {
+        let name = sim.bank().name();
+        all.push(Canary::new(format!("the secret of {name}"), sim.credentials().secret().expose_secret()));
+        for (n, token) in sim.issued().iter().enumerate() {
+            all.push(Canary::new(format!("token {n} of {name}"), token.expose_secret()));
+        }
+    }
+    let key = fs::read_to_string(world.etc.join("server.key")).expect("the key");
+    for line in key.lines().filter(|line| !line.starts_with("---")) {
+        all.push(Canary::new("the listener's private key", line));
+    }
+    all
+}
+
+fn nothing_comes_out(log: &str, access: &str) {
+    let mut outputs = Outputs::default();
+    let world = converse(async {
+        let world = World::start(log).await;
+        live(&world, &mut outputs).await;
+        world
+    });
+    let canaries = canaries(&world);
+    assert!(canaries.len() > 25, "every bank issued several tokens");
+    let World { process, work, _folder, .. } = world;
+    process.finish(&mut outputs);
+    for entry in fs::read_dir(&work).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        outputs.add(path.file_name().expect("a name").to_string_lossy(), fs::read(&path).expect("readable"));
+    }
+    let told = outputs.0.iter().find(|(place, _)| place == access).map_or(0, |(_, bytes)| bytes.len());
+    assert!(told > 100_000, "the access log has {told} bytes");
+    let found = outputs.search(&canaries);
+    assert!(
+        found.is_empty(),
+        "{} secrets came out, first:\n{}",
+        found.len(),
+        found[..found.len().min(12)].join("\n\n")
+    );
+}
+
+#[test]
+fn no_secret_comes_out_of_a_talkative_process() {
+    nothing_comes_out("level = \"trace\"\nformat = \"json\"\naccess = \"../work/access.log\"", "access.log");
+}
+
+#[test]
+fn no_secret_comes_out_even_if_every_library_is_told_to_talk() {
+    let libraries = "trace,hyper=trace,hyper::proto=trace,hyper_util::client=trace,h2=trace,h2::codec=trace,\
+                     h2::hpack=trace,h2::proto=trace,h2::client=trace,rustls=trace,rustls::client=trace,\
+                     rustls::conn=trace,tokio_rustls=trace,tokio=trace,mio=trace";
+    nothing_comes_out(&format!("level = \"{libraries}\"\nformat = \"text\"\naccess = \"stderr\""), "standard error");
+}
+
+/// A config with a mistake somewhere near a secret.
+fn mistaken(secret: &str) -> Vec<String> {
+    let head = "[[listener]]\nbind = \"127.0.0.1:0\"\n";
+    let provider = "[provider.bank]\nprofile = \"meed\"\nbase_url = \"https://bank.example\"\nclient_id = \"id\"\n";
+    let route = "[[route]]\nname = \"r\"\npath = \"/r\"\nprovider = \"bank\"\n";
+    let client = format!("[client.erp]\nkey_sha256 = [\"{}\"]\n", hex(&sha256(b"x")));
+    let with = |line: &str| format!("{head}{client}{provider}{line}\n{route}");
+    vec![
+        with(&format!("client_secret = \"{secret}\"\nbogus = 1")),
+        with(&format!("client_secret = \"{secret}\"\nclient_id = \"again\"")),
+        with(&format!("client_secret = \"{secret}\"\nclient_secret = \"{secret}\"")),
+        with(&format!("client_secret = \"{secret}")),
+        with(&format!("client_secret = '{secret}")),
+        with(&format!("client_secret = {secret}")),
+        with(&format!("client_secret = \"\"\"\n{secret}")),
+        with(&format!("client_secret = \"\\q{secret}\"")),
+        with(&format!("client_secret = \"{secret}\" \"{secret}\"")),
+        with(&format!("client_secret = \"{secret}\\n{secret}\"")),
+        with(&format!("client_secret = [\"{secret}\"]")),
+        with(&format!("client_secret = {{ value = \"{secret}\" }}")),
+        with(&format!("client_secret = {{ evn = \"{secret}\" }}")),
+        with(&format!("client_secret = {{ env = \"{secret}\" }}")),
+        with(&format!("client_secret = {{ env = \"{secret}\", file = \"x\" }}")),
+        with(&format!("client_secret.literal = \"{secret}\"")),
+        with(&format!("client_secrte = \"{secret}\"")),
+        with(&format!("client_secrte = \"{secret}\"\nclient_secret = {{ env = \"HOME\" }}")),
+        with(&format!("secret = \"{secret}\"")),
+        with(&format!("clientsecret = \"{secret}\"")),
+        with(&format!("password = \"{secret}\"")),
+        with(&format!("token = \"{secret}\"")),
+        with(&format!("application_secret = \"{secret}\"")),
+        with(&format!("\"client_secret\" = \"{secret}\"\nnope = true")),
+        with(&format!("client_secret=\"{secret}\";")),
+        with(&format!("client_secret: \"{secret}\"")),
+        with(&format!("export CLIENT_SECRET=\"{secret}\"")),
+        with(&format!("# comment\nclient_secret = \"{secret}\" # client_secret, the old one: {secret}")),
+        with(&format!("scope = \"x\", client_secret = \"{secret}\"")),
+        format!(
+            "{head}{client}[provider]\nbank = {{ profile = \"meed\", base_url = \"https://bank.example\", \
+             client_id = \"id\", client_secret = \"{secret}\", bogus = 1 }}\n{route}"
+        ),
+        format!(
+            "{head}{client}[provider]\nbank = {{ profile = \"nope\", base_url = \"https://bank.example\", \
+             client_id = \"id\", client_secret = \"{secret}\" }}\n{route}"
+        ),
+        format!(
+            "{head}{client}[provider]\nbank = {{ profile = \"meed\", base_url = \"ftp://bank\", \
+             client_secret = \"{secret}\", client_id = 5 }}\n{route}"
+        ),
+        format!("{head}{client}[provider.bank]\nprofile = \"nope\"\nclient_secret = \"{secret}\"\n{route}"),
+        format!("{head}{client}[provider.bank]\nclient_secret = \"{secret}\"\n{route}"),
+        format!("{head}{client}[providr.bank]\nclient_secret = \"{secret}\"\n{route}"),
+        format!(
+            "{head}{client}{}{route}",
+            provider.replace("https://bank.example", &format!("https://id:{secret}@bank.example"))
+        ),
+        format!("{head}[client.erp]\nkey_sha256 = [\"{secret}\"]\n"),
+        format!("{head}[client.erp]\nkey_sha256 = \"{secret}\"\n"),
+        format!("{head}[client.erp]\nkey = \"{secret}\"\n"),
+        format!("{head}[client.erp]\nkey_sha256 = [{secret}]\n"),
+        format!("{head}[client.erp]\nkeys = [\"{secret}\"]\n"),
+        format!("{head}[client]\nerp = {{ key_sha256 = [\"{secret}\"], bogus = 1 }}\n"),
+        format!("{head}[client]\nerp = \"{secret}\"\n"),
+        format!("{head}[store]\nurl = \"redis://:{secret}@host/0\"\n"),
+        format!("{head}[store]\npassword = \"{secret}\"\n"),
+        format!("{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token.ops]\nvalue = \"{secret}\"\nrole = \"read\"\n"),
+        with(&format!(
+            "client_secret = \"x\"\n[[route]]\nname = \"h\"\npath = \"/h\"\nprovider = \"bank\"\nheaders = {{ authorization = \"Bearer {secret}\" }}"
+        )),
+        with(&format!("client_secret = \"x\"\nhttp_proxy = \"http://user:{secret}@proxy:8080\"")),
+    ]
+}
+
+#[test]
+fn no_mistake_in_a_config_shows_the_secret_beside_it() {
+    let secret = "canary-literal-Zk81-hunter";
+    let canary = [Canary::new("the literal", secret)];
+    let mut found = Vec::new();
+    for text in mistaken(secret) {
+        let (snapshot, diagnostics) = build(Path::new("etc/proxy.toml"), text.clone(), &InMemory::new());
+        assert!(!diagnostics.is_empty(), "no mistake found in\n{text}");
+        let mut outputs = Outputs::default();
+        outputs.add("the snapshot", format!("{snapshot:?}"));
+        for one in &diagnostics {
+            outputs.add("a rendered mistake", one.render(false));
+            outputs.add("a coloured mistake", one.render(true));
+            outputs.add("a mistake in one line", one.one_line());
+            outputs.add("a mistake's parts", format!("{} {} {:?}", one.title, one.label, one.help));
+        }
+        found.extend(outputs.search(&canary).into_iter().map(|find| format!("{find}\n--- of\n{text}")).take(1));
+    }
+    assert!(found.is_empty(), "{} configs show it:\n{}", found.len(), found.join("\n\n"));
+}
+
+#[test]
+fn neither_check_nor_run_shows_a_literal_secret() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "canary-literal-Pq55-hunter";
+    let mut outputs = Outputs::default();
+    for text in mistaken(secret).iter().step_by(5) {
+        fs::write(folder.path().join("proxy.toml"), text).expect("written");
+        for arguments in [&["check"][..], &["check", "--json"], &["run"]] {
+            let done = Command::new(env!("CARGO_BIN_EXE_countersign"))
+                .args(arguments)
+                .current_dir(folder.path())
+                .env("RUST_BACKTRACE", "full")
+                .output()
+                .expect("the binary starts");
+            assert_eq!(done.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+            outputs.add(format!("{arguments:?}"), [done.stdout, done.stderr].concat());
+        }
+    }
+    assert_eq!(outputs.search(&[Canary::new("the literal", secret)]), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_that_is_loaded_shows_its_secrets_when_printed() {
+    let mut files = InMemory::new();
+    let mut config = format!(
+        "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n[client.erp]\nkey_sha256 = [\"{}\"]\n",
+        hex(&sha256(CLIENT_KEY.as_bytes()))
+    );
+    let mut canaries = Vec::new();
+    let mut sims = Vec::new();
+    for (n, kind) in Bank::ALL.into_iter().enumerate() {
+        let secret = format!("canary-{}-Vb{n}7-secret", kind.name());
+        canaries.push(Canary::new(&secret, &secret));
+        let credentials = Some(Credentials::new("the-id", secret));
+        let sim =
+            Sim::start(kind, countersign::sim::Options { credentials, ..Default::default() }).expect("a simulator");
+        files = files.with_file(format!("etc/{n}.crt"), sim.ca_pem().into_bytes());
+        config += &sim.settings_toml_as(kind.name(), &format!("{n}.crt"));
+        let _ = write!(config, "[[route]]\nname = \"{0}\"\npath = \"/{0}\"\nprovider = \"{0}\"\n", kind.name());
+        sims.push(sim);
+    }
+    let (snapshot, diagnostics) = build(Path::new("etc/proxy.toml"), config.clone(), &files);
+    let snapshot = snapshot.unwrap_or_else(|| panic!("{diagnostics:#?}"));
+    let mut outputs = Outputs::default();
+    outputs.add("Snapshot", format!("{snapshot:?} {snapshot:#?}"));
+    outputs.add("warnings", diagnostics.iter().map(|one| one.render(false) + &one.one_line()).collect::<String>());
+    for route in &snapshot.routes {
+        outputs.add("Route", format!("{route:?} {:?}", route.module));
+        let vars = countersign::base::vars::Vars::none();
+        let sent = route.module.token_request(&vars, &mut countersign::base::id::RandomIds, Clock::System.now());
+        outputs.add("TokenRequest", format!("{sent:?}"));
+        outputs.add("its sensitive headers", format!("{:?}", sent.headers));
+    }
+    outputs.add("simulators", format!("{sims:?} {:?}", sims.iter().map(SimHandle::credentials).collect::<Vec<_>>()));
+    // From a file, with a file beside it.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("proxy.toml"), "[provider.x]\nclient_secret = { file = \"s\" }").expect("written");
+    fs::write(folder.path().join("s"), "canary-scb-Vb47-secret").expect("written");
+    let loaded: Loaded = load(&folder.path().join("proxy.toml"), &Disk);
+    outputs.add("Loaded", format!("{loaded:?}"));
+    assert_eq!(outputs.search(&canaries), Vec::<String>::new());
+}
