@@ -49,7 +49,7 @@ fn suspicious(text: &str) -> Vec<Range<usize>> {
     for line in text.split_inclusive('\n') {
         if let Some(at) = line.find('=') {
             let key = line.get(..at).unwrap_or_default().to_ascii_lowercase();
-            if ["secret", "password", "token", "key"].iter().any(|word| key.contains(word)) {
+            if ["secret", "password", "token", "key", "proxy"].iter().any(|word| key.contains(word)) {
                 spans.push(start + at + 1..start + line.len());
             }
         }
