@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 
+use crate::base::time::Clock;
 use crate::tls::{ClientTls, client};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, Sent, Way};
 
 /// Sends requests to one address, trusting one CA.
 pub struct Courier {
@@ -26,19 +26,19 @@ impl Courier {
         let server_name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
         let connect_timeout = Duration::from_secs(5);
         let host = Arc::from(address.ip().to_string());
-        Ok(Self { destination: Destination { host, port: address.port(), tls, server_name, connect_timeout } })
+        let way = Way::default();
+        Ok(Self { destination: Destination { host, port: address.port(), tls, server_name, way, connect_timeout } })
     }
 
     /// Sends one request and reads its whole answer.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> io::Result<Response<Bytes>> {
-        let stream = self.destination.dial().await.map_err(|error| io::Error::other(error.to_string()))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
-            // The exchange below sees the same error.
-            let _ = connection.await;
-        });
-        let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        let opened = self.destination.open(Clock::System.now()).await;
+        let mut connection = opened.map_err(|error| io::Error::other(error.to_string()))?;
+        let (head, body) = match connection.send(request).await {
+            Sent::Answered(response) => response.into_parts(),
+            Sent::Broken { error, .. } | Sent::Refused(error) => return Err(io::Error::other(error)),
+            Sent::Unsent(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         Ok(Response::from_parts(head, body))
     }

@@ -1,16 +1,18 @@
 //! `[provider.NAME]`: whom we call, and how to reach it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
 use crate::base::origin::BaseUrl;
-use crate::base::secret::sha256;
+use crate::base::secret::{ExposeSecret, sha256};
 use crate::provider::{Module, Profile, Settings, Wiring};
 use crate::route::ClientId;
 use crate::syntax::{Entry, Fields, Node, Report};
 use crate::tls::{self, ClientTls};
+use crate::upstream::{ForwardProxy, Way};
 
 use super::client::Known;
 use super::listener::{identity, only_tls13};
@@ -32,6 +34,13 @@ pub(super) struct ReadProvider {
     default_ttl: Option<Duration>,
     refresh_before: Duration,
     transport: Option<Transport>,
+    way: ReadWay,
+}
+
+/// How the provider is reached, with a digest of it.
+struct ReadWay {
+    way: Way,
+    digest: [u8; 32],
 }
 
 struct Transport {
@@ -63,6 +72,7 @@ impl ReadProvider {
     pub(super) fn finished(&self, index: usize) -> Option<Provider> {
         let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
         let mut inputs = transport.digest.to_vec();
+        inputs.extend(self.way.digest);
         inputs.extend(base_url.host().as_bytes());
         inputs.extend(base_url.port().to_be_bytes());
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
@@ -73,6 +83,7 @@ impl ReadProvider {
             base_url,
             tls: transport.tls.clone(),
             server_name: transport.server_name.clone(),
+            way: self.way.way.clone(),
             timeouts: self.timeouts,
             refresh_before: self.refresh_before,
             transport_id,
@@ -107,7 +118,8 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
     }
     let timeouts = timeouts(&fields, Timeouts::default());
-    later(&fields, &["http_proxy", "source_address", "consent"]);
+    let way = way(&fields, reader);
+    later(&fields, &["consent"]);
     let settings = match &profile {
         Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
         None => {
@@ -130,6 +142,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         default_ttl,
         refresh_before,
         transport,
+        way,
     }
 }
 
@@ -202,6 +215,43 @@ pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
     };
     own.finish();
     timeouts
+}
+
+/// `http_proxy` and `source_address`.
+fn way(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadWay {
+    let report = reader.report;
+    let (mut way, mut inputs) = (Way::default(), Vec::new());
+    if let Some(node) = fields.take("http_proxy")
+        && let Some((text, literal)) = reader.value(node, report)
+    {
+        // It may hold a password, so it is shown in no message.
+        let place = Place::of(node).blotted();
+        match ForwardProxy::parse(text.expose_secret()) {
+            Ok(proxy) => {
+                if literal && proxy.has_credentials() {
+                    let help =
+                        "write `http_proxy = { env = \"NAME\" }` or `{ file = \"path\" }`, with the whole URL in it";
+                    place.warning(report, "the proxy's credentials stand in the config file", help);
+                }
+                inputs.extend(sha256(text.expose_secret().as_bytes()));
+                way.proxy = Some(Arc::new(proxy));
+            }
+            Err(error) => place.error(report, "`http_proxy` is not the URL of a proxy", error),
+        }
+    }
+    if let Some(word) = fields.opt::<Word>("source_address") {
+        match word.text.parse::<IpAddr>() {
+            Ok(address) if !address.is_unspecified() && !address.is_multicast() => {
+                inputs.extend(address.to_string().as_bytes());
+                way.source = Some(address);
+            }
+            Ok(_) | Err(_) => {
+                let title = format!("`{}` is not an IP address of this machine", word.text);
+                word.place.error(report, title, "write the address without a port, as in `\"10.0.0.5\"`");
+            }
+        }
+    }
+    ReadWay { way, digest: sha256(&inputs) }
 }
 
 fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {

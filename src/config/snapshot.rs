@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
 use crate::route::{ClientId, Table};
+use crate::upstream::Way;
 
 /// A whole, right configuration.
 #[derive(Debug)]
@@ -90,6 +91,8 @@ pub struct Provider {
     pub tls: Arc<rustls::ClientConfig>,
     /// The name to verify its certificate against; absent: the host dialled.
     pub server_name: Option<rustls::pki_types::ServerName<'static>>,
+    /// The proxy and the source address that lead to it.
+    pub way: Way,
     /// How long to wait for it.
     pub timeouts: Timeouts,
     /// Renew this long before expiry, never more than a fifth of the life.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
 
 use super::{Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
@@ -21,7 +20,7 @@ use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
 use crate::provider::{Module, TokenRequest};
 use crate::token::failure::{Class, Failure};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, Sent};
 
 /// More of a token answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
@@ -64,16 +63,15 @@ impl Call {
     }
 
     async fn exchange(&self, request: TokenRequest) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
-        let stream =
-            self.destination(&request).dial().await.map_err(|error| transient(format!("token endpoint: {error}")))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| transient(format!("token endpoint: {error}")))?;
-        tokio::task::spawn_local(async move {
-            // The exchange below sees the same error.
-            let _ = connection.await;
-        });
-        let response = sender.send_request(assemble(request)?).await;
-        let response = response.map_err(|error| transient(format!("token endpoint: {error}")))?;
+        let opened = self.destination(&request).open(self.clock.now()).await;
+        let mut connection = opened.map_err(|error| transient(format!("token endpoint: {error}")))?;
+        let response = match connection.send(assemble(request)?).await {
+            Sent::Answered(response) => response,
+            Sent::Broken { error, .. } | Sent::Refused(error) => {
+                return Err(transient(format!("token endpoint: {error}")));
+            }
+            Sent::Unsent(_) => return Err(transient("token endpoint: it hung up".to_owned())),
+        };
         let (head, body) = response.into_parts();
         match Limited::new(body, MOST_ANSWER).collect().await {
             Ok(body) => Ok((head.status, head.headers, body.to_bytes())),
@@ -93,6 +91,7 @@ impl Call {
             port: request.url.port(),
             tls: self.provider.tls.clone(),
             server_name: own.unwrap_or(request.url.server_name()).clone(),
+            way: self.provider.way.clone(),
             connect_timeout: self.provider.timeouts.connect,
         }
     }

@@ -353,7 +353,8 @@ impl From<&DialError> for Fault {
     fn from(error: &DialError) -> Self {
         match error {
             DialError::Dns(_) => Fault::UpstreamDns,
-            DialError::Tcp(_) => Fault::UpstreamUnreachable,
+            DialError::Http(_) => Fault::UpstreamProtocol,
+            DialError::Proxy(_) | DialError::Source(_) | DialError::Tcp(_) => Fault::UpstreamUnreachable,
             DialError::Timeout => Fault::UpstreamConnectTimeout,
             DialError::Tls(_) => Fault::UpstreamTls,
         }

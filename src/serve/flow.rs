@@ -31,10 +31,10 @@ use crate::observe::record::{Record, Replay};
 use crate::provider::{SentIds, Verdict};
 use crate::route::{Caller, Permit, Target};
 use crate::token::lease::Lease;
-use crate::upstream::{Connection, Sent, Unsent};
+use crate::upstream::{Connection, NoConnection, Sent, Unsent};
 
-/// More connections than this to one place, per worker, and new requests are refused.
-const MOST_UPSTREAM: usize = 1024;
+/// A request that the provider turned away unprocessed is sent so often in all, each time on another connection.
+const MOST_TRIES: u32 = 3;
 
 /// The connection that a request came in on.
 pub struct Door {
@@ -362,22 +362,23 @@ impl Errand<'_> {
 
     /// Gets the request onto a connection and its answer's head back.
     ///
-    /// A request that was certainly not sent goes on another connection. GET and HEAD without a body are sent once more
-    /// if a *reused* connection broke before any byte of an answer: the provider may have closed it while it lay idle.
-    /// Nothing else is sent twice.
+    /// A request that was certainly not sent or, as the provider says, not processed goes on another connection. GET and
+    /// HEAD without a body are sent once more if a *reused* connection broke before any byte of an answer: the provider
+    /// may have closed it while it lay idle. Nothing else is sent twice.
     async fn send(&self) -> Result<(Response<Incoming>, Connection<Outgoing>), Fault> {
         let endpoint = &self.route.endpoint;
+        let provider = &self.route.route.provider.name;
         let mut message = self.message();
         let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
+        let mut tries = 1;
         loop {
-            let mut connection = match endpoint.reuse(self.site.now()) {
-                Some(connection) => connection,
-                None if endpoint.open() >= MOST_UPSTREAM => return Err(Fault::Overloaded),
-                None => endpoint.connect().await.map_err(|error| {
-                    tracing::warn!(provider = %self.route.route.provider.name, %error, "cannot connect");
-                    Fault::from(&error)
-                })?,
-            };
+            let mut connection = endpoint.acquire(self.site.now()).await.map_err(|refusal| match refusal {
+                NoConnection::Dial(error) => {
+                    tracing::warn!(%provider, %error, "cannot connect");
+                    Fault::from(&*error)
+                }
+                NoConnection::Full => Fault::Overloaded,
+            })?;
             let reused = connection.reused;
             match self.wait(connection.send(message)).await? {
                 // Nobody asked for another protocol, and what follows would not be HTTP.
@@ -387,8 +388,17 @@ impl Errand<'_> {
                 Sent::Answered(response) => return Ok((response, connection)),
                 Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
-                Sent::Broken(error) => {
-                    if reused && may_resend && !error.is_parse() {
+                Sent::Refused(error) => {
+                    let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());
+                    if tries >= MOST_TRIES || !retellable {
+                        tracing::warn!(%provider, %error, "the request was turned away unprocessed");
+                        return Err(Fault::UpstreamUnreachable);
+                    }
+                    tries += 1;
+                    message = self.message();
+                }
+                Sent::Broken { error, closed } => {
+                    if reused && may_resend && closed {
                         may_resend = false;
                         message = self.message();
                         continue;
@@ -396,7 +406,7 @@ impl Errand<'_> {
                     if self.recorder.as_ref().is_some_and(|recorder| recorder.broken()) {
                         return Err(Fault::Malformed("The request body ended early."));
                     }
-                    tracing::warn!(provider = %self.route.route.provider.name, %error, "exchange broke off");
+                    tracing::warn!(%provider, %error, "exchange broke off");
                     return Err(Fault::UpstreamProtocol);
                 }
             }

@@ -175,6 +175,7 @@ fn destination(route: &Route) -> Destination {
         port: route.upstream.port(),
         tls: route.provider.tls.clone(),
         server_name: route.provider.server_name.as_ref().unwrap_or(route.upstream.server_name()).clone(),
+        way: route.provider.way.clone(),
         connect_timeout: route.timeouts.connect,
     }
 }

@@ -18,7 +18,8 @@ pub struct ClientTls<'a> {
     pub only_tls13: bool,
 }
 
-/// The settings for one provider's connections. ALPN offers HTTP/1.1 alone.
+/// The settings for one provider's connections. ALPN offers HTTP/2 and HTTP/1.1 (RFC 7301): the
+/// provider picks.
 pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
     let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let builder = ClientConfig::builder_with_provider(provider())
@@ -31,7 +32,7 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
             .map_err(|_| "the client certificate cannot be used".to_owned())?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

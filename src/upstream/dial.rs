@@ -1,38 +1,63 @@
-//! From a name to a verified TLS stream, within one deadline.
+//! From a name to a verified TLS stream.
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// An established, verified stream.
-pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+use super::names::Names;
+use super::proxy::{ForwardProxy, ProxyError};
+use super::race::{STAGGER, interleave, race};
+use super::socket::Socket;
+use crate::base::time::Now;
 
-/// Where to connect, and whom to expect there.
+/// An established, verified stream.
+pub(super) type TlsStream = tokio_rustls::client::TlsStream<Socket>;
+
+/// Where to connect, which way, and whom to expect there.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// Host to resolve; no brackets.
     pub host: Arc<str>,
     /// TCP port.
     pub port: u16,
-    /// TLS settings.
+    /// TLS settings; its ALPN names say what we offer to speak.
     pub tls: Arc<ClientConfig>,
     /// The name that its certificate must carry.
     pub server_name: ServerName<'static>,
-    /// For DNS, TCP and TLS together.
+    /// How to get there.
+    pub way: Way,
+    /// For DNS, TCP, the proxy and TLS together, and the settings of HTTP/2.
     pub connect_timeout: Duration,
+}
+
+/// How a provider is reached. The default is directly, from any address.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// The corporate proxy that leads there.
+    pub proxy: Option<Arc<ForwardProxy>>,
+    /// The address that connections come from.
+    pub source: Option<IpAddr>,
 }
 
 /// Why there is no connection. Nothing of a request was sent.
 #[derive(Debug)]
 pub enum DialError {
-    /// The name does not resolve.
-    Dns(io::Error),
+    /// The name does not resolve; the text says why.
+    Dns(Rc<str>),
+    /// TLS is fine, but the provider breaks the protocol that it picked.
+    Http(hyper::Error),
+    /// The corporate proxy gives no tunnel.
+    Proxy(ProxyError),
+    /// Nothing can go there from our source address.
+    Source(io::Error),
     /// Nobody answers there, or they hang up.
     Tcp(io::Error),
     /// Not done within the deadline.
@@ -45,6 +70,9 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Dns(error) => write!(f, "dns: {error}"),
+            DialError::Http(error) => write!(f, "http: {error}"),
+            DialError::Proxy(error) => write!(f, "http_proxy: {error}"),
+            DialError::Source(error) => write!(f, "source_address: {error}"),
             DialError::Tcp(error) => write!(f, "tcp: {error}"),
             DialError::Timeout => f.write_str("connect timeout"),
             DialError::Tls(error) => write!(f, "tls: {error}"),
@@ -53,37 +81,119 @@ impl fmt::Display for DialError {
 }
 
 impl Destination {
-    /// Resolves, connects and shakes hands.
-    pub async fn dial(&self) -> Result<TlsStream, DialError> {
-        match tokio::time::timeout(self.connect_timeout, self.attempt()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(DialError::Timeout),
-        }
-    }
-
-    async fn attempt(&self) -> Result<TlsStream, DialError> {
-        let stream = self.tcp().await?;
-        stream.set_nodelay(true).map_err(DialError::Tcp)?;
+    /// Resolves, connects and shakes hands. The caller sets the deadline.
+    pub(super) async fn dial(&self, now: Now) -> Result<TlsStream, DialError> {
+        let stream = match &self.way.proxy {
+            None => reach(&self.host, self.port, self.way.source, now).await?,
+            Some(proxy) => {
+                let reached = reach(proxy.host(), proxy.port(), self.way.source, now).await;
+                let stream = reached.map_err(|error| match error {
+                    DialError::Dns(_) | DialError::Tcp(_) => {
+                        DialError::Proxy(ProxyError::Unreachable(error.to_string()))
+                    }
+                    other => other,
+                })?;
+                let authority = authority(&self.host, self.port, None);
+                proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)?
+            }
+        };
         let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(self.server_name.clone(), stream).await.map_err(|error| match error.kind() {
+        connector.connect(self.server_name.clone(), Socket::new(stream)).await.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => DialError::Tls(error),
             _ => DialError::Tcp(error),
         })
     }
+}
 
-    /// Tries every address in the resolver's order.
-    async fn tcp(&self) -> Result<TcpStream, DialError> {
-        let addresses = tokio::net::lookup_host((&*self.host, self.port)).await.map_err(DialError::Dns)?;
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(match last {
-            Some(error) => DialError::Tcp(error),
-            None => DialError::Dns(io::Error::new(io::ErrorKind::NotFound, "no address")),
-        })
+/// `host:port` with the brackets that an IPv6 address needs; without the port where it is `default`.
+pub(super) fn authority(host: &str, port: u16, default: Option<u16>) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if default == Some(port) { host } else { format!("{host}:{port}") }
+}
+
+/// A TCP connection to whichever address of `host` answers first.
+async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: Now) -> Result<TcpStream, DialError> {
+    let found = Names::here().resolve(host, now).await.map_err(DialError::Dns)?;
+    let addresses = from_source(interleave(&found), source)?;
+    let reached = race(addresses, STAGGER, |address| connect(SocketAddr::new(address, port), source)).await;
+    let stream = reached.map_err(|error| match error {
+        // The bind is part of connecting; an address that is not ours is not the provider's fault.
+        Some(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_some() => DialError::Source(error),
+        Some(error) => DialError::Tcp(error),
+        None => DialError::Dns("the name has no address".into()),
+    })?;
+    stream.set_nodelay(true).map_err(DialError::Tcp)?;
+    Ok(stream)
+}
+
+/// The addresses that the source address can reach: those of its family.
+fn from_source(addresses: Vec<IpAddr>, source: Option<IpAddr>) -> Result<Vec<IpAddr>, DialError> {
+    let Some(source) = source else { return Ok(addresses) };
+    let same: Vec<IpAddr> = addresses.into_iter().filter(|address| address.is_ipv4() == source.is_ipv4()).collect();
+    if same.is_empty() {
+        let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
+        let why = format!("{source} reaches {family} addresses only, and the host has none");
+        return Err(DialError::Source(io::Error::new(io::ErrorKind::AddrNotAvailable, why)));
+    }
+    Ok(same)
+}
+
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::race::tests::converse;
+
+    #[test]
+    fn an_authority_has_brackets_and_a_port_where_they_are_needed() {
+        assert_eq!(authority("bank.example", 443, Some(443)), "bank.example");
+        assert_eq!(authority("bank.example", 443, None), "bank.example:443");
+        assert_eq!(authority("::1", 8443, Some(443)), "[::1]:8443");
+    }
+
+    #[test]
+    fn addresses_of_the_other_family_are_skipped() {
+        let both: Vec<IpAddr> = vec!["::1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        let v4 = "10.0.0.5".parse().ok();
+        assert_eq!(from_source(both.clone(), v4).unwrap(), both[1..]);
+        assert_eq!(from_source(both.clone(), None).unwrap(), both);
+        let error = from_source(both[..1].to_vec(), v4).unwrap_err();
+        assert_eq!(error.to_string(), "source_address: 10.0.0.5 reaches IPv4 addresses only, and the host has none");
+    }
+
+    #[test]
+    fn a_connection_comes_from_its_source_address() {
+        converse(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (now, source) = (Now::at(0, 0), "127.0.0.7".parse().ok());
+            let stream = reach("127.0.0.1", port, source, now).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip().to_string(), "127.0.0.7");
+            drop(stream);
+            // An address of the documentation's own, which no interface has.
+            let error = reach("127.0.0.1", port, "192.0.2.1".parse().ok(), now).await.unwrap_err();
+            assert!(matches!(error, DialError::Source(_)), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_second_address_serves_where_the_first_is_closed() {
+        converse(async {
+            let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            // Nobody listens at the same port of the first two.
+            let addresses = ["::1", "127.0.0.3", "127.0.0.2"].map(|address| address.parse().unwrap());
+            let stream = race(interleave(&addresses), STAGGER, |address| connect(SocketAddr::new(address, port), None));
+            assert_eq!(stream.await.unwrap().peer_addr().unwrap().ip().to_string(), "127.0.0.2");
+        });
     }
 }

@@ -1,138 +1,228 @@
-//! One worker's connections to one place: borrowed for an exchange, given back if they can serve another.
+//! One worker's connections to one place: lent for an exchange, taken back if they can serve another.
 //!
-//! A connection is lent to one exchange at a time. It comes back only when both messages ended cleanly; everything
-//! else is closed by dropping it. The freshest idle connection is lent first, so that a burst's surplus ages out.
+//! An HTTP/1.1 connection is lent to one exchange at a time and comes back only when both messages ended cleanly;
+//! everything else is closed by dropping it. The freshest idle connection is lent first, so that a burst's surplus ages
+//! out. An HTTP/2 connection is shared by all exchanges for which it has a stream; the next one is opened when it has
+//! none left.
+//!
+//! Until the place has shown which of the two it speaks, and as long as it speaks HTTP/2, one connection is opened at a
+//! time and everybody waits for it. Where it speaks HTTP/1.1, each exchange that finds none idle opens its own.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::body::Body;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
 
+use super::connection::{Connection, Kind, Opened, Own};
 use super::dial::{Destination, DialError};
+use super::lane::{Lane, Stream};
+use super::socket::{Look, Open};
 use crate::base::time::Now;
 
-/// A place with its idle connections. `B` is the request body.
+/// More connections than this to one place, per worker, and new requests are refused.
+const MOST: usize = 1024;
+
+/// A place with its connections. `B` is the request body.
 pub struct Endpoint<B> {
     destination: Destination,
     idle_timeout: Duration,
     idle: RefCell<Vec<Idle<B>>>,
+    lanes: RefCell<Vec<Rc<Lane<B>>>>,
+    flight: RefCell<Option<Flight>>,
+    speaks: Cell<Option<Protocol>>,
+    retired: Cell<bool>,
     open: Rc<Cell<usize>>,
     gauge: Gauge,
 }
 
 struct Idle<B> {
-    sender: SendRequest<B>,
+    own: Own<B>,
+    served: bool,
     since: Now,
 }
 
-/// A connection lent for one exchange.
-pub struct Connection<B> {
-    sender: SendRequest<B>,
-    /// Whether it served an exchange before: then the other side may have closed it meanwhile.
-    pub reused: bool,
+/// A connection that is being opened for everybody who waits; then how that went.
+type Flight = watch::Receiver<Option<Result<(), Rc<DialError>>>>;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Protocol {
+    Http1,
+    Http2,
 }
 
-/// What came of sending a request.
-pub enum Sent<B> {
-    /// An answer's head arrived.
-    Answered(Response<Incoming>),
-    /// The connection broke after bytes may have been sent.
-    Broken(hyper::Error),
-    /// Not one byte was written; here is the request again.
-    Unsent(Unsent<B>),
+/// Why no connection is to be had.
+#[derive(Clone, Debug)]
+pub enum NoConnection {
+    /// It cannot be opened.
+    Dial(Rc<DialError>),
+    /// There are too many.
+    Full,
 }
-
-/// A request that was certainly not sent.
-pub struct Unsent<B>(pub Request<B>);
 
 impl<B> Endpoint<B>
 where
-    B: Body + 'static,
+    B: Body + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// A place without connections yet. `gauge` counts them for the operator.
     pub fn new(destination: Destination, idle_timeout: Duration, gauge: Gauge) -> Self {
-        Self { destination, idle_timeout, idle: RefCell::default(), open: Rc::default(), gauge }
+        Self {
+            destination,
+            idle_timeout,
+            idle: RefCell::default(),
+            lanes: RefCell::default(),
+            flight: RefCell::default(),
+            speaks: Cell::default(),
+            retired: Cell::default(),
+            open: Rc::default(),
+            gauge,
+        }
     }
 
-    /// How many connections are open, lent or idle.
+    /// How many connections are open, lent or idle, or being opened.
     pub fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// An idle connection, the freshest first; closed and stale ones are dropped on the way.
-    pub fn reuse(&self, now: Now) -> Option<Connection<B>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(candidate) = idle.pop() {
-            let usable = candidate.sender.is_ready() && !candidate.sender.is_closed();
-            if usable && now.since(candidate.since) < self.idle_timeout {
-                return Some(Connection { sender: candidate.sender, reused: true });
+    /// A connection for one exchange: one at hand, or a new one.
+    pub async fn acquire(self: &Rc<Self>, now: Now) -> Result<Connection<B>, NoConnection> {
+        loop {
+            if let Some(connection) = self.at_hand(now).await {
+                return Ok(connection);
+            }
+            let under_way = self.flight.borrow().clone().filter(|flight| flight.has_changed().is_ok());
+            let alone = self.retired.get() || self.speaks.get() == Some(Protocol::Http1);
+            if (alone || under_way.is_none()) && self.open.get() >= MOST {
+                return Err(NoConnection::Full);
+            }
+            if alone {
+                return self.connect(now).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
+            }
+            let mut flight = under_way.unwrap_or_else(|| self.fly(now));
+            // A flight that ended without a word was cut short with its runtime.
+            if let Ok(landed) = flight.wait_for(Option::is_some).await
+                && let Some(Err(error)) = &*landed
+            {
+                return Err(NoConnection::Dial(error.clone()));
             }
         }
-        None
-    }
-
-    /// A new connection.
-    pub async fn connect(&self) -> Result<Connection<B>, DialError> {
-        let stream = self.destination.dial().await?;
-        let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| DialError::Tcp(std::io::Error::other(error)))?;
-        let open = OpenGuard::new(&self.open, &self.gauge);
-        tokio::task::spawn_local(async move {
-            // Errors reach the exchange that is under way; an idle connection's end is no news.
-            let _ = connection.await;
-            drop(open);
-        });
-        Ok(Connection { sender, reused: false })
     }
 
     /// Takes back a connection whose exchange ended cleanly on both sides.
     pub fn give_back(&self, connection: Connection<B>, now: Now) {
-        if !connection.sender.is_closed() {
-            self.idle.borrow_mut().push(Idle { sender: connection.sender, since: now });
+        match connection.kind {
+            Kind::Own(own) => self.keep(own, true, now),
+            Kind::Shared(stream) => stream.finish(now),
         }
     }
 
     /// Closes connections that were idle for too long.
     pub fn sweep(&self, now: Now) {
-        let stays = |idle: &Idle<B>| !idle.sender.is_closed() && now.since(idle.since) < self.idle_timeout;
-        self.idle.borrow_mut().retain(stays);
+        self.idle.borrow_mut().retain(|idle| idle.own.is_open() && self.is_fresh(idle.since, now));
+        self.tidy(now);
     }
-}
 
-impl<B: Body + 'static> Connection<B> {
-    /// Sends a request and waits for the head of its answer. Dropping the future closes the connection.
-    pub async fn send(&mut self, request: Request<B>) -> Sent<B> {
-        match self.sender.try_send_request(request).await {
-            Ok(response) => Sent::Answered(response),
-            Err(mut error) => match error.take_message() {
-                Some(request) => Sent::Unsent(Unsent(request)),
-                None => Sent::Broken(error.into_error()),
-            },
+    /// Keeps nothing from now on: idle connections close now, lent ones when their exchange ends. For a certificate or
+    /// a way to the provider that no longer holds. Exchanges that still come get connections of their own.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        for lane in self.lanes.borrow_mut().drain(..) {
+            lane.close();
         }
     }
-}
 
-/// Counts a connection for as long as its task lives.
-struct OpenGuard(Rc<Cell<usize>>, Gauge);
+    /// A connection that is there already. What the other side closed is dropped on the way, even if no task of ours
+    /// has noticed yet.
+    async fn at_hand(&self, now: Now) -> Option<Connection<B>> {
+        loop {
+            self.tidy(now);
+            let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room()).cloned() else { break };
+            match lane.look() {
+                Look::Closed => lane.close(),
+                Look::Quiet => return Some(shared(&lane)),
+                Look::Speaking => {
+                    // It may be GOAWAY: first let its two tasks read and heed what has arrived.
+                    tokio::task::yield_now().await;
+                    tokio::task::yield_now().await;
+                    if lane.has_room() {
+                        return Some(shared(&lane));
+                    }
+                }
+            }
+        }
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { own, served, since }) = idle.pop() {
+            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served) {
+                return Some(Connection { kind: Kind::Own(own), reused: true });
+            }
+        }
+        None
+    }
 
-impl OpenGuard {
-    fn new(open: &Rc<Cell<usize>>, gauge: &Gauge) -> Self {
-        open.set(open.get() + 1);
-        gauge.inc();
-        Self(open.clone(), gauge.clone())
+    /// Opens a connection for all who wait, in a task of its own: nobody's hanging up stops it.
+    fn fly(self: &Rc<Self>, now: Now) -> Flight {
+        let (land, flight) = watch::channel(None);
+        *self.flight.borrow_mut() = Some(flight.clone());
+        let endpoint = self.clone();
+        tokio::task::spawn_local(async move {
+            let landed = match endpoint.connect(now).await {
+                Ok(Connection { kind: Kind::Own(own), .. }) => {
+                    endpoint.keep(own, false, now);
+                    Ok(())
+                }
+                // Its lane is in the pool.
+                Ok(Connection { kind: Kind::Shared(_), .. }) => Ok(()),
+                Err(error) => Err(Rc::new(error)),
+            };
+            endpoint.flight.borrow_mut().take();
+            let _ = land.send(Some(landed));
+        });
+        flight
+    }
+
+    /// A new connection.
+    async fn connect(&self, now: Now) -> Result<Connection<B>, DialError> {
+        let open = Open::new(&self.open, &self.gauge);
+        Ok(match self.destination.open_counted(now, Some(open)).await? {
+            Opened::Own(own) => {
+                self.speaks.set(Some(Protocol::Http1));
+                Connection { kind: Kind::Own(own), reused: false }
+            }
+            Opened::Shared(lane) => {
+                self.speaks.set(Some(Protocol::Http2));
+                if !self.retired.get() {
+                    self.lanes.borrow_mut().push(lane.clone());
+                }
+                shared(&lane)
+            }
+        })
+    }
+
+    fn keep(&self, own: Own<B>, served: bool, now: Now) {
+        if own.is_open() && !self.retired.get() {
+            self.idle.borrow_mut().push(Idle { own, served, since: now });
+        }
+    }
+
+    /// Lets go of shared connections that are over or were idle for too long.
+    fn tidy(&self, now: Now) {
+        self.lanes.borrow_mut().retain(|lane| {
+            let stale = lane.idle_since().is_some_and(|since| !self.is_fresh(since, now));
+            lane.is_open() && !stale
+        });
+    }
+
+    fn is_fresh(&self, since: Now, now: Now) -> bool {
+        now.since(since) < self.idle_timeout
     }
 }
 
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-        self.1.dec();
-    }
+/// A stream of a lane.
+fn shared<B>(lane: &Rc<Lane<B>>) -> Connection<B> {
+    Connection { reused: lane.has_served(), kind: Kind::Shared(Stream::of(lane)) }
 }

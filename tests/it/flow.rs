@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::sim::{Bank, Endpoint, Fault, Faults, Trouble, Verbatim};
+use countersign::sim::{self, Bank, Endpoint, Fault, Faults, Sim, Trouble, Verbatim};
 
 use crate::client::{converse, get, post, request};
 use crate::stage::{KEY, OTHER_KEY, Plan, bank};
@@ -501,7 +501,8 @@ fn a_refusal_in_a_compressed_body_is_recognised_and_an_unreadable_one_proves_not
 
 #[test]
 fn h2_clients_are_served_over_http_1_1_upstream() {
-    let sim = bank(Bank::Meed);
+    let options = sim::Options { only_http1: true, ..sim::Options::default() };
+    let sim = Sim::start(Bank::Meed, options).expect("a simulator");
     let stage = Plan::default().with(&sim, "meed", "", "").start();
     converse(async {
         let mut sender = stage.client.http2().await;

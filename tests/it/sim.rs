@@ -1118,7 +1118,7 @@ fn a_client_certificate_can_be_required() {
     run(async {
         let now = Clock::System.now();
         let authority = Authority::new("client CA", now).expect("a CA");
-        let options = Options { client_ca: Some(authority.pem()), ..Options::default() };
+        let options = Options { client_ca: Some(authority.pem()), only_http1: true, ..Options::default() };
         let (sim, _) = start_with(Bank::Rakbank, options);
         let ca = sim.ca_pem();
         let first_byte = async |identity| {

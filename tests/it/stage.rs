@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use countersign::base::secret::{hex, sha256};
-use countersign::base::time::Clock;
+use countersign::base::time::{Clock, Now};
 use countersign::cli::boot::{Options, Running};
 use countersign::config::{InMemory, build};
 use countersign::sim::{self, Authority, Bank, LeafSpec, Sim, SimHandle};
@@ -149,6 +149,11 @@ impl io::Write for SharedLog {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The machine's clocks, for certificates.
+pub fn now() -> Now {
+    Clock::System.now()
 }
 
 /// A simulator with default options.

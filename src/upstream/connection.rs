@@ -1,0 +1,215 @@
+//! One exchange's connection: an HTTP/1.1 connection of its own, or a stream of a shared HTTP/2 connection.
+//!
+//! Requests arrive in the form of HTTP/1.1 (origin-form target, `Host` field) and are put into the form of the
+//! connection that carries them. What came of sending says how certain it is that the provider did nothing: that is
+//! what decides whether a request may be sent again.
+
+use std::rc::Rc;
+
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::dial::{Destination, DialError, authority};
+use super::lane::{Lane, Stream};
+use super::socket::{Aside, Counted, Heard, Look, Open};
+use crate::base::time::Now;
+
+/// A connection lent for one exchange.
+pub struct Connection<B> {
+    pub(super) kind: Kind<B>,
+    /// Whether it lay in the pool or served an exchange before: then the other side may have closed it meanwhile.
+    pub reused: bool,
+}
+
+pub(super) enum Kind<B> {
+    Own(Own<B>),
+    Shared(Stream<B>),
+}
+
+/// An HTTP/1.1 connection.
+pub(super) struct Own<B> {
+    sender: http1::SendRequest<B>,
+    aside: Aside,
+    heard: Rc<Heard>,
+    authority: Authority,
+}
+
+/// What dialling yields.
+pub(super) enum Opened<B> {
+    Own(Own<B>),
+    Shared(Rc<Lane<B>>),
+}
+
+/// What came of sending a request.
+pub enum Sent<B> {
+    /// An answer's head arrived.
+    Answered(Response<Incoming>),
+    /// It broke off after bytes may have been sent.
+    Broken {
+        /// What happened.
+        error: hyper::Error,
+        /// The connection itself ended, and not a byte of an answer had come over it for this request.
+        closed: bool,
+    },
+    /// The provider says that it did nothing with this request: `REFUSED_STREAM`, or `GOAWAY` before it (RFC 9113
+    /// section 8.7). It can be sent on another connection.
+    Refused(hyper::Error),
+    /// Not one byte was written; here is the request again.
+    Unsent(Unsent<B>),
+}
+
+/// A request that was certainly not sent.
+pub struct Unsent<B>(pub Request<B>);
+
+impl Destination {
+    /// A new connection for one exchange, within the deadline.
+    pub async fn open<B>(&self, now: Now) -> Result<Connection<B>, DialError>
+    where
+        B: Body + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let kind = match self.open_counted(now, None).await? {
+            Opened::Own(own) => Kind::Own(own),
+            Opened::Shared(lane) => Kind::Shared(Stream::of(&lane)),
+        };
+        Ok(Connection { kind, reused: false })
+    }
+
+    /// The same; `open` is held for as long as the connection lives.
+    pub(super) async fn open_counted<B>(&self, now: Now, open: Option<Open>) -> Result<Opened<B>, DialError>
+    where
+        B: Body + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match timeout(self.connect_timeout, self.begin(now, open)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(DialError::Timeout),
+        }
+    }
+
+    async fn begin<B>(&self, now: Now, open: Option<Open>) -> Result<Opened<B>, DialError>
+    where
+        B: Body + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream = self.dial(now).await?;
+        let authority: Authority = authority(&self.host, self.port, Some(443))
+            .parse()
+            .map_err(|_| DialError::Dns("the host cannot stand in a URL".into()))?;
+        let (socket, session) = stream.get_ref();
+        let (aside, h2) = (socket.aside(), session.alpn_protocol() == Some(b"h2"));
+        let heard = Rc::new(Heard::default());
+        let io = TokioIo::new(Counted::new(stream, heard.clone(), open));
+        if h2 {
+            return Lane::begin(io, aside, &heard, authority, now).await.map(Opened::Shared).map_err(DialError::Http);
+        }
+        let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(DialError::Http)?;
+        tokio::task::spawn_local(async move {
+            // Errors reach the exchange that is under way; an idle connection's end is no news.
+            let _ = connection.await;
+        });
+        Ok(Opened::Own(Own { sender, aside, heard, authority }))
+    }
+}
+
+impl<B: Body + Unpin + 'static> Connection<B> {
+    /// Sends a request and waits for the head of its answer. Dropping the future ends the exchange: it closes the
+    /// connection or resets the stream.
+    pub async fn send(&mut self, request: Request<B>) -> Sent<B> {
+        match &mut self.kind {
+            Kind::Own(own) => own.send(request).await,
+            Kind::Shared(stream) => stream.send(request).await,
+        }
+    }
+}
+
+impl<B: Body + 'static> Own<B> {
+    async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
+        to_http1(&mut request, &self.authority);
+        let before = self.heard.bytes();
+        match self.sender.try_send_request(request).await {
+            Ok(response) => Sent::Answered(response),
+            Err(mut error) => match error.take_message() {
+                Some(request) => Sent::Unsent(Unsent(request)),
+                None => {
+                    let error = error.into_error();
+                    let closed = !error.is_parse() && self.heard.bytes() == before;
+                    Sent::Broken { error, closed }
+                }
+            },
+        }
+    }
+
+    /// Whether it is open as far as its own task knows.
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
+    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets.
+    pub(super) fn is_usable(&self, served: bool) -> bool {
+        self.sender.is_ready()
+            && match self.aside.look() {
+                Look::Closed => false,
+                Look::Quiet => true,
+                Look::Speaking => !served,
+            }
+    }
+}
+
+/// Target in origin form, authority in the `Host` field.
+fn to_http1<B>(request: &mut Request<B>, authority: &Authority) {
+    if request.uri().authority().is_some() {
+        *request.uri_mut() = Uri::from(path_of(request));
+        *request.version_mut() = http::Version::HTTP_11;
+    }
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Scheme and authority in the target, no `Host` field (RFC 9113 section 8.3.1). hyper removes the fields that speak of
+/// a connection, and `TE` unless it says `trailers`.
+pub(super) fn to_http2<B>(request: &mut Request<B>, authority: &Authority) {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTPS);
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(path_of(request));
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = http::Version::HTTP_2;
+    request.headers_mut().remove(HOST);
+}
+
+fn path_of<B>(request: &Request<B>) -> PathAndQuery {
+    request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_takes_the_form_of_its_connection_and_back() {
+        let authority: Authority = "bank.example:8443".parse().unwrap();
+        let mut request = Request::get("/v1/x?y=%20").header(HOST, "bank.example:8443").body(()).unwrap();
+        to_http2(&mut request, &authority);
+        assert_eq!(request.uri().to_string(), "https://bank.example:8443/v1/x?y=%20");
+        assert_eq!((request.version(), request.headers().len()), (http::Version::HTTP_2, 0));
+        to_http1(&mut request, &authority);
+        assert_eq!(request.uri().to_string(), "/v1/x?y=%20");
+        assert_eq!(request.headers()[HOST], "bank.example:8443");
+        assert_eq!(request.version(), http::Version::HTTP_11);
+    }
+}

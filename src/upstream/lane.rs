@@ -1,0 +1,233 @@
+//! A shared HTTP/2 connection, and its streams.
+//!
+//! A lane is ready once the provider's settings have arrived, so that it never opens more streams than are allowed
+//! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider said GOAWAY or
+//! refused one, or an exchange on it ended before its request body did: what is left of that body cannot be called back
+//! for sure while its stream lives, so the lane closes when its other streams are done.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::Request;
+use http::uri::Authority;
+use hyper::body::Body;
+use hyper::client::conn::http2;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
+
+use super::connection::{Sent, Unsent, to_http2};
+use super::dial::TlsStream;
+use super::socket::{Aside, Counted, Heard, Look};
+use crate::base::time::Now;
+
+type Io = TokioIo<Counted<TlsStream>>;
+/// A connection for as long as it lives.
+type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, B, OnThisThread>>>>;
+
+/// A shared connection.
+pub(super) struct Lane<B> {
+    sender: RefCell<http2::SendRequest<B>>,
+    /// How many streams the provider allows at once; nothing once the connection is over.
+    most: Box<dyn Fn() -> Option<usize>>,
+    aside: Aside,
+    authority: Authority,
+    streams: Cell<usize>,
+    /// Takes no new streams.
+    closing: Cell<bool>,
+    /// Holds a stream that nobody can end but by closing the connection.
+    stuck: Cell<bool>,
+    served: Cell<bool>,
+    since: Cell<Now>,
+}
+
+/// One exchange on a lane.
+pub(super) struct Stream<B> {
+    lane: Rc<Lane<B>>,
+    /// A request body is under way on it.
+    uploading: bool,
+}
+
+impl<B> Lane<B>
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Shakes hands and waits for the provider's settings.
+    pub(super) async fn begin(
+        io: Io,
+        aside: Aside,
+        heard: &Rc<Heard>,
+        authority: Authority,
+        now: Now,
+    ) -> hyper::Result<Rc<Self>> {
+        let mut builder = http2::Builder::new(OnThisThread);
+        // None until its settings allow some.
+        builder.initial_max_send_streams(0).max_header_list_size(64 << 10);
+        let (mut sender, connection) = builder.handshake(io).await?;
+        let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));
+        tokio::task::spawn_local(drive(driver.clone(), heard.clone()));
+        let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
+        poll_fn(|cx| {
+            heard.wake_next(cx.waker());
+            match most() {
+                None => Poll::Ready(()),
+                Some(0) => Poll::Pending,
+                Some(_) => Poll::Ready(()),
+            }
+        })
+        .await;
+        sender.ready().await?;
+        Ok(Rc::new(Self {
+            sender: RefCell::new(sender),
+            most: Box::new(most),
+            aside,
+            authority,
+            streams: Cell::new(0),
+            closing: Cell::new(false),
+            stuck: Cell::new(false),
+            served: Cell::new(false),
+            since: Cell::new(now),
+        }))
+    }
+}
+
+/// Polls a connection to its end; how it ended reaches its exchanges.
+async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>)
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    poll_fn(|cx| match driver.borrow_mut().as_mut() {
+        Some(connection) => Pin::new(connection).poll(cx).map(drop),
+        None => Poll::Ready(()),
+    })
+    .await;
+    driver.borrow_mut().take();
+    heard.wake();
+}
+
+impl<B> Lane<B> {
+    /// No new streams from now on.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether it may ever take another stream.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing.get() && !self.sender.borrow().is_closed()
+    }
+
+    /// Whether it takes another stream now.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_open() && (self.most)().is_some_and(|most| self.streams.get() < most)
+    }
+
+    /// Whether no exchange is under way, since when at the latest.
+    pub(super) fn idle_since(&self) -> Option<Now> {
+        (self.streams.get() == 0).then(|| self.since.get())
+    }
+
+    /// Whether it has carried an exchange to its end.
+    pub(super) fn has_served(&self) -> bool {
+        self.served.get()
+    }
+
+    /// What is to be seen on its socket. While exchanges are under way, whatever arrives is being read anyway.
+    pub(super) fn look(&self) -> Look {
+        if self.streams.get() > 0 { Look::Quiet } else { self.aside.look() }
+    }
+}
+
+impl<B> Stream<B> {
+    /// One more stream, which counts from now on.
+    pub(super) fn of(lane: &Rc<Lane<B>>) -> Self {
+        lane.streams.set(lane.streams.get() + 1);
+        Self { lane: lane.clone(), uploading: false }
+    }
+
+    /// The exchange ended cleanly on both sides.
+    pub(super) fn finish(mut self, now: Now) {
+        self.uploading = false;
+        self.lane.served.set(true);
+        self.lane.since.set(now);
+    }
+}
+
+impl<B: Body + Unpin + 'static> Stream<B> {
+    pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
+        to_http2(&mut request, &self.lane.authority);
+        self.uploading = !request.body().is_end_stream();
+        let sending = self.lane.sender.borrow_mut().try_send_request(request);
+        let mut failed = match sending.await {
+            Ok(response) => return Sent::Answered(response),
+            Err(failed) => failed,
+        };
+        if let Some(request) = failed.take_message() {
+            self.uploading = false;
+            self.lane.close();
+            return Sent::Unsent(Unsent(request));
+        }
+        let error = failed.into_error();
+        match verdict(error.source().and_then(|source| source.downcast_ref())) {
+            Verdict::ConnectionLost => Sent::Broken { error, closed: true },
+            Verdict::NotProcessed => {
+                self.uploading = false;
+                self.lane.close();
+                Sent::Refused(error)
+            }
+            Verdict::StreamLost => Sent::Broken { error, closed: false },
+        }
+    }
+}
+
+impl<B> Drop for Stream<B> {
+    fn drop(&mut self) {
+        let lane = &self.lane;
+        lane.streams.set(lane.streams.get() - 1);
+        if self.uploading {
+            lane.close();
+            lane.stuck.set(true);
+        }
+        if lane.stuck.get() && lane.streams.get() == 0 {
+            lane.aside.hang_up();
+        }
+    }
+}
+
+/// What an error says of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    ConnectionLost,
+    NotProcessed,
+    StreamLost,
+}
+
+/// h2 puts `GOAWAY` only on streams above the last one that it names, and on those not yet opened.
+fn verdict(error: Option<&h2::Error>) -> Verdict {
+    match error {
+        // An error of input or output has no source of this kind.
+        None => Verdict::ConnectionLost,
+        Some(error) if error.is_remote() && error.is_go_away() => Verdict::NotProcessed,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Verdict::NotProcessed,
+        Some(error) if error.is_io() => Verdict::ConnectionLost,
+        Some(_) => Verdict::StreamLost,
+    }
+}
+
+/// Runs the tasks of h2 on the thread of their connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnThisThread;
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            let _ = future.await;
+        });
+    }
+}

@@ -1,0 +1,196 @@
+//! A connection's socket, which can be looked at from aside while HTTP and TLS own it.
+//!
+//! [`Socket`] lies below TLS: whoever lends a connection can ask the kernel whether the other side has closed it, before
+//! any task of the connection has been told. [`Heard`] lies above TLS: it knows whether a byte of HTTP has arrived.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The TCP stream below TLS.
+pub(super) struct Socket(Rc<RefCell<TcpStream>>);
+
+/// A look at a socket that somebody else owns.
+pub(super) struct Aside(Weak<RefCell<TcpStream>>);
+
+/// What there is to see.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    /// The other side has closed it, or it is broken.
+    Closed,
+    /// Open, and nothing to read.
+    Quiet,
+    /// Something is there to be read.
+    Speaking,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Rc::new(RefCell::new(stream)))
+    }
+
+    pub(super) fn aside(&self) -> Aside {
+        Aside(Rc::downgrade(&self.0))
+    }
+}
+
+impl Aside {
+    /// Asks the kernel; never waits.
+    pub(super) fn look(&self) -> Look {
+        let Some(stream) = self.0.upgrade() else { return Look::Closed };
+        let mut byte = [MaybeUninit::uninit()];
+        // The socket is non-blocking, as all of tokio's are.
+        match SockRef::from(&*stream.borrow()).peek(&mut byte) {
+            Ok(0) => Look::Closed,
+            Ok(_) => Look::Speaking,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Quiet,
+            Err(_) => Look::Closed,
+        }
+    }
+
+    /// Ends the connection at once, whoever still uses it.
+    pub(super) fn hang_up(&self) {
+        if let Some(stream) = self.0.upgrade() {
+            // A socket that is closed already is what was wished for.
+            let _ = SockRef::from(&*stream.borrow()).shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.borrow().is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// How much of HTTP has arrived over a connection.
+#[derive(Default)]
+pub(super) struct Heard {
+    bytes: Cell<u64>,
+    listener: Cell<Option<Waker>>,
+}
+
+impl Heard {
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Wakes this task at the next byte, or at the end. There is one listener at a time.
+    pub(super) fn wake_next(&self, waker: &Waker) {
+        self.listener.set(Some(waker.clone()));
+    }
+
+    /// There is news of this connection.
+    pub(super) fn wake(&self) {
+        if let Some(listener) = self.listener.take() {
+            listener.wake();
+        }
+    }
+}
+
+/// A stream whose incoming bytes are counted, and which is counted itself for as long as it lives.
+pub(super) struct Counted<S> {
+    inner: S,
+    heard: Rc<Heard>,
+    _open: Option<Open>,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(inner: S, heard: Rc<Heard>, open: Option<Open>) -> Self {
+        Self { inner, heard, _open: open }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_ready() {
+            let more = buf.filled().len().saturating_sub(before);
+            self.heard.bytes.set(self.heard.bytes.get().saturating_add(more as u64));
+            self.heard.wake();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// Counts a connection for as long as it is held.
+pub(super) struct Open(Rc<Cell<usize>>, Gauge);
+
+impl Open {
+    /// Counted by us, and for the operator.
+    pub(super) fn new(count: &Rc<Cell<usize>>, gauge: &Gauge) -> Self {
+        count.set(count.get() + 1);
+        gauge.inc();
+        Self(count.clone(), gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+        self.1.dec();
+    }
+}

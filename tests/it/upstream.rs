@@ -1,0 +1,631 @@
+//! The way to a provider: HTTP/2 and HTTP/1.1, pooled connections that die, corporate proxies, addresses.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign::base::time::{Clock, Now};
+use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble};
+use countersign::tls::{ClientTls, client};
+use countersign::upstream::{Connection, Destination, Endpoint, Sent, Way};
+use http::{Request, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Full};
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{converse, get, post, request};
+use crate::oddbank::{OddBank, honest, read, respond};
+use crate::stage::{KEY, Plan, Stage, now};
+use crate::tinyproxy::TinyProxy;
+
+/// A simulator that speaks HTTP/1.1 alone, or HTTP/2 as well.
+fn bank_over(version: Version) -> SimHandle {
+    let options = sim::Options { only_http1: version == Version::HTTP_11, ..sim::Options::default() };
+    Sim::start(Bank::OAuth2, options).expect("a simulator")
+}
+
+const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+
+/// A proxy of one worker to this bank; the route gets `route`.
+fn before(sim: &SimHandle, more: &str, route: &str) -> Stage {
+    Plan { workers: 1, ..Plan::default() }.with(sim, "oauth2", more, route).start()
+}
+
+/// A proxy to this odd bank that has its token at hand: bodies of requests are kept from now on.
+async fn warm(sim: &SimHandle, odd: &OddBank) -> Stage {
+    let other = "[[route]]\nname = \"warm\"\npath = \"/warm\"\nprovider = \"oauth2\"";
+    let stage = before(sim, "", &format!("{}\n{other}", odd.upstream()));
+    assert_eq!(stage.client.send(get("/warm/echo/x", KEY)).await.status, 200);
+    stage
+}
+
+async fn until(so: impl Fn() -> bool) {
+    while !so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+// HTTP/2 and HTTP/1.1.
+
+#[test]
+fn a_provider_is_spoken_to_in_what_it_picks_and_replays_hold_in_both() {
+    for version in BOTH {
+        let sim = bank_over(version);
+        let stage = before(&sim, "", "");
+        converse(async {
+            let body = vec![7_u8; 200_000];
+            assert_eq!(stage.client.send(post("/oauth2/echo/a", KEY, body.clone())).await.status, 200);
+            sim.revoke_all();
+            let replayed = stage.client.send(post("/oauth2/echo/b", KEY, body)).await;
+            assert_eq!((replayed.status, replayed.json()["body"]["length"].as_u64()), (200, Some(200_000)));
+        });
+        assert_eq!(sim.received().len(), 5, "two tokens, three calls");
+        for arrival in sim.received() {
+            assert_eq!(arrival.version, version, "{}", arrival.path);
+            assert_eq!(arrival.authority.as_deref(), Some(sim.address().to_string().as_str()));
+        }
+        assert_eq!(sim.violations(), Vec::<String>::new());
+        drop(stage);
+    }
+}
+
+#[test]
+fn many_exchanges_share_one_http_2_connection_and_dial_it_once() {
+    let sim = bank_over(Version::HTTP_2);
+    let stage = before(&sim, "", "");
+    converse(async {
+        let mut sender = stage.client.http2().await;
+        let mut sent = Vec::new();
+        for _ in 0..60 {
+            let request =
+                Request::get("https://localhost/oauth2/echo/x").header("authorization", format!("Bearer {KEY}"));
+            sent.push(sender.send_request(request.body(Full::new(Bytes::new())).expect("a request")));
+            sender.ready().await.expect("open");
+        }
+        for answer in sent {
+            assert_eq!(answer.await.expect("an answer").status(), 200);
+        }
+    });
+    assert_eq!(sim.resource_calls(), 60);
+    assert_eq!(sim.connections(), 2, "one for the token, one for everything else");
+    drop(stage);
+}
+
+#[test]
+fn fields_of_a_connection_and_the_host_field_never_enter_http_2() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], honest).await;
+        let stage = before(&sim, "", &odd.upstream());
+        let headers = [("te", "trailers"), ("connection", "te, x-gone"), ("x-gone", "1"), ("x-kept", "1")];
+        let answer = stage.client.send(request("POST", "/oauth2/a?b=%20", KEY, &headers, "{}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let seen = odd.book.seen.borrow()[0].clone();
+        assert_eq!(seen.uri.to_string(), format!("https://{}/a?b=%20", odd.address));
+        assert_eq!((seen.method.as_str(), &*seen.body), ("POST", &b"{}"[..]));
+        for gone in ["host", "connection", "x-gone", "transfer-encoding", "keep-alive", "upgrade"] {
+            assert!(!seen.headers.contains_key(gone), "{gone}");
+        }
+        assert!(seen.headers.contains_key("x-kept"));
+        assert!(seen.headers.get("te").is_none_or(|te| te == "trailers"));
+    });
+}
+
+#[test]
+fn when_streams_run_out_another_connection_is_opened() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        // Nobody is answered before all six are there: so they must all be under way at the same time.
+        let (all, _) = tokio::sync::watch::channel(0_usize);
+        let all = Rc::new(all);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| {
+            let all = all.clone();
+            async move {
+                let mut builder = h2::server::Builder::new();
+                let Ok(mut connection) = builder.max_concurrent_streams(2).handshake(tls).await else { return };
+                while let Some(Ok((request, answer))) = connection.accept().await {
+                    let (book, all) = (book.clone(), all.clone());
+                    tokio::task::spawn_local(async move {
+                        let seen = read(number, request).await;
+                        book.seen.borrow_mut().push(seen);
+                        all.send_modify(|arrived| *arrived += 1);
+                        let _ = all.subscribe().wait_for(|arrived| *arrived >= 6).await;
+                        respond(answer, "ok");
+                    });
+                }
+            }
+        })
+        .await;
+        let stage = before(&sim, "", &odd.upstream());
+        let one = || async { stage.client.send(get("/oauth2/x", KEY)).await.status };
+        let answers = tokio::join!(one(), one(), one(), one(), one(), one());
+        assert_eq!(answers, (200, 200, 200, 200, 200, 200));
+        assert_eq!(odd.book.connections.get(), 3);
+        let seen = odd.book.seen.borrow();
+        let on = |number: usize| seen.iter().filter(|seen| seen.connection == number).count();
+        assert_eq!((on(1), on(2), on(3)), (2, 2, 2));
+    });
+}
+
+// What may be sent again, and what not.
+
+#[test]
+fn a_refused_stream_goes_on_another_connection_with_its_whole_body() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            if number > 1 {
+                return honest((tls, number, book)).await;
+            }
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            while let Some(Ok((_, mut answer))) = connection.accept().await {
+                answer.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        })
+        .await;
+        let stage = warm(&sim, &odd).await;
+        let body = vec![9_u8; 300_000];
+        let answer = stage.client.send(post("/oauth2/pay", KEY, body.clone())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let seen = odd.book.seen.borrow();
+        assert_eq!((seen.len(), seen[0].body == body, odd.book.connections.get()), (1, true, 2));
+    });
+}
+
+#[test]
+fn a_provider_that_refuses_every_stream_is_given_up_on() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, _, _)| async move {
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            while let Some(Ok((_, mut answer))) = connection.accept().await {
+                answer.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        })
+        .await;
+        let stage = warm(&sim, &odd).await;
+        let answer = stage.client.send(post("/oauth2/pay", KEY, "{}")).await;
+        assert_eq!((answer.status, answer.error()), (502, "upstream-unreachable".to_owned()));
+        assert_eq!(odd.book.connections.get(), 3);
+    });
+}
+
+/// An HTTP/2 connection played by hand: says its settings, and GOAWAY up to stream `last` once a request has come.
+async fn goes_away(mut tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, last: u8) {
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let acknowledged = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0];
+    let mut preface = [0; 24];
+    if tls.read_exact(&mut preface).await.is_err() || tls.write_all(&settings).await.is_err() {
+        return;
+    }
+    let _ = tls.write_all(&acknowledged).await;
+    let mut head = [0; 9];
+    while tls.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        if tls.read_exact(&mut payload).await.is_err() {
+            return;
+        }
+        let is_headers = head[3] == 1;
+        if is_headers {
+            let _ = tls.write_all(&goaway).await;
+            let _ = tls.shutdown().await;
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_request_that_goaway_leaves_out_is_sent_again_and_one_that_it_names_is_not() {
+    for (last, sent_again) in [(0, true), (1, false)] {
+        converse(async {
+            let sim = bank_over(Version::HTTP_2);
+            let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| async move {
+                if number > 1 { honest((tls, number, book)).await } else { goes_away(tls, last).await }
+            })
+            .await;
+            let stage = warm(&sim, &odd).await;
+            let answer = stage.client.send(post("/oauth2/pay", KEY, "{}")).await;
+            let seen = odd.book.seen.borrow().len();
+            if sent_again {
+                assert_eq!((answer.status, seen), (200, 1), "{answer:?}");
+            } else {
+                assert_eq!((answer.error(), seen), ("upstream-protocol".to_owned(), 0), "{answer:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_the_provider_reset_is_not_sent_again_not_even_a_get() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            while let Some(Ok((request, mut answer))) = connection.accept().await {
+                let resets = request.uri().path() == "/reset";
+                book.seen.borrow_mut().push(read(number, request).await);
+                if resets { answer.send_reset(h2::Reason::INTERNAL_ERROR) } else { respond(answer, "ok") }
+            }
+        })
+        .await;
+        let stage = before(&sim, "", &odd.upstream());
+        assert_eq!(stage.client.send(get("/oauth2/warm", KEY)).await.status, 200);
+        assert_eq!(stage.client.send(get("/oauth2/reset", KEY)).await.error(), "upstream-protocol");
+        assert_eq!(odd.book.seen.borrow().len(), 2);
+        assert_eq!(stage.client.send(get("/oauth2/warm", KEY)).await.status, 200);
+        assert_eq!(odd.book.connections.get(), 1, "the connection outlives its stream");
+    });
+}
+
+#[test]
+fn a_get_is_sent_again_where_a_reused_connection_broke_and_a_post_never() {
+    for version in BOTH {
+        let sim = bank_over(version);
+        let stage = before(&sim, "", "");
+        converse(async {
+            for (request, answered, arrivals) in
+                [(get("/oauth2/echo/x", KEY), 200, 2), (post("/oauth2/echo/x", KEY, "{}"), 502, 1)]
+            {
+                assert_eq!(stage.client.send(get("/oauth2/echo/warm", KEY)).await.status, 200);
+                sim.change(|faults| faults.resource = Fault::once(Trouble::ResetBeforeAnswer));
+                let earlier = sim.resource_calls();
+                assert_eq!(stage.client.send(request).await.status, answered, "{version:?}");
+                assert_eq!(sim.resource_calls() - earlier, arrivals, "{version:?}");
+            }
+        });
+        drop(stage);
+    }
+}
+
+#[test]
+fn posts_never_fail_on_connections_that_the_bank_closed_while_they_lay_idle() {
+    for version in BOTH {
+        for close in [Close::Silent, Close::Announced] {
+            let sim = bank_over(version);
+            let stage = before(&sim, "", "");
+            sim.change(|faults| faults.resource.close = close);
+            converse(async {
+                for _ in 0..25 {
+                    let answer = stage.client.send(post("/oauth2/echo/pay", KEY, "{}")).await;
+                    assert_eq!(answer.status, 200, "{version:?} {close:?}: {answer:?}");
+                    until(|| sim.open_connections() == 0).await;
+                }
+            });
+            drop(stage);
+        }
+    }
+}
+
+// A pool alone, on this thread.
+
+fn place(sim: &SimHandle, way: Way) -> Destination {
+    let ca = sim.ca_pem();
+    Destination {
+        host: sim.address().ip().to_string().into(),
+        port: sim.address().port(),
+        tls: client(ClientTls { ca: Some(ca.as_bytes()), ..ClientTls::default() }).expect("TLS"),
+        server_name: "localhost".try_into().expect("a name"),
+        way,
+        connect_timeout: Duration::from_secs(10),
+    }
+}
+
+fn pool(sim: &SimHandle) -> (Rc<Endpoint<Full<Bytes>>>, Gauge) {
+    let gauge = Gauge::default();
+    (Rc::new(Endpoint::new(place(sim, Way::default()), Duration::from_secs(20), gauge.clone())), gauge)
+}
+
+/// One whole exchange; the simulator refuses it for want of a token, which is an answer, too.
+async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
+    let url: Uri = format!("{}/echo/x", sim.base_url()).parse().expect("a URL");
+    let request = Request::get(url.path()).body(Full::default()).expect("a request");
+    let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    response.into_body().collect().await.expect("a body");
+}
+
+#[test]
+fn a_connection_that_was_closed_is_not_lent_even_if_no_task_of_ours_was_told() {
+    for version in BOTH {
+        let sim = bank_over(version);
+        sim.change(|faults| faults.resource.close = Close::Silent);
+        converse(async {
+            let now = Clock::System.now();
+            let (endpoint, _) = pool(&sim);
+            let mut first = endpoint.acquire(now).await.expect("a connection");
+            exchange(&sim, &mut first).await;
+            endpoint.give_back(first, now);
+            // This blocks the runtime: nothing but the kernel learns that the other side closes.
+            while sim.open_connections() > 0 {
+                std::thread::yield_now();
+            }
+            let mut second = endpoint.acquire(now).await.expect("a connection");
+            assert!(!second.reused, "{version:?}");
+            exchange(&sim, &mut second).await;
+            assert_eq!(sim.connections(), 2);
+        });
+    }
+}
+
+#[test]
+fn a_pool_lends_again_what_came_back_and_drops_what_lay_too_long() {
+    for version in BOTH {
+        let sim = bank_over(version);
+        converse(async {
+            let now = Now::at(0, 0);
+            let (endpoint, gauge) = pool(&sim);
+            for (later, connections) in [(0, 1), (19, 1), (38, 1), (58, 2)] {
+                let now = now.plus(Duration::from_secs(later));
+                let mut connection = endpoint.acquire(now).await.expect("a connection");
+                exchange(&sim, &mut connection).await;
+                endpoint.give_back(connection, now);
+                assert_eq!(sim.connections(), connections, "{version:?} after {later} s");
+            }
+            endpoint.sweep(now.plus(Duration::from_secs(100)));
+            until(|| endpoint.open() == 0 && gauge.get() == 0).await;
+            until(|| sim.open_connections() == 0).await;
+        });
+    }
+}
+
+#[test]
+fn a_retired_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back() {
+    for version in BOTH {
+        let sim = bank_over(version);
+        converse(async {
+            let now = Clock::System.now();
+            let (endpoint, _) = pool(&sim);
+            let mut lent = endpoint.acquire(now).await.expect("a connection");
+            let mut idle = endpoint.acquire(now).await.expect("a connection");
+            exchange(&sim, &mut idle).await;
+            endpoint.give_back(idle, now);
+            endpoint.retire();
+            // Over HTTP/2 both were streams of one connection, which serves the one that is left.
+            until(|| sim.open_connections() == 1).await;
+            exchange(&sim, &mut lent).await;
+            endpoint.give_back(lent, now);
+            until(|| sim.open_connections() == 0).await;
+            let mut late = endpoint.acquire(now).await.expect("a connection");
+            exchange(&sim, &mut late).await;
+            endpoint.give_back(late, now);
+            until(|| endpoint.open() == 0 && sim.open_connections() == 0).await;
+        });
+    }
+}
+
+#[test]
+fn a_cold_herd_waits_for_one_connection_and_then_each_has_what_it_needs() {
+    for (version, connections) in [(Version::HTTP_11, 12), (Version::HTTP_2, 1)] {
+        let sim = bank_over(version);
+        converse(async {
+            let now = Clock::System.now();
+            let (endpoint, _) = pool(&sim);
+            let mut herd = tokio::task::JoinSet::new();
+            for _ in 0..12 {
+                let endpoint = endpoint.clone();
+                herd.spawn_local(async move { endpoint.acquire(now).await.expect("a connection") });
+            }
+            let mut lent = Vec::new();
+            while let Some(connection) = herd.join_next().await {
+                lent.push(connection.expect("it went well"));
+            }
+            for connection in &mut lent {
+                exchange(&sim, connection).await;
+            }
+            assert_eq!(sim.connections(), connections, "{version:?}");
+            assert_eq!(endpoint.open() as u64, connections);
+        });
+    }
+}
+
+#[test]
+fn a_herd_before_a_closed_port_is_told_of_one_failure() {
+    let sim = bank_over(Version::HTTP_2);
+    let (endpoint, _) = pool(&sim);
+    drop(sim);
+    converse(async {
+        let now = Clock::System.now();
+        let (first, second) = tokio::join!(endpoint.acquire(now), endpoint.acquire(now));
+        assert!(first.is_err() && second.is_err());
+        assert_eq!(endpoint.open(), 0);
+    });
+}
+
+// Certificates.
+
+/// The lines of a stage's one provider, with more in `tls`.
+fn with_tls(mut plan: Plan, more: &str) -> Plan {
+    plan.config = plan.config.replace("tls = { ca = \"oauth2-ca.crt\" }", &format!("tls = {{ {more} }}"));
+    plan
+}
+
+#[test]
+fn server_name_is_asked_for_and_verified_on_both_legs() {
+    let authority = Authority::new("a CA", now()).expect("a CA");
+    let leaf = LeafSpec { names: vec!["api.bank.test".to_owned()], ..LeafSpec::server(now()) };
+    let leaf = authority.issue(&leaf).expect("a leaf");
+    let options = sim::Options { authority: Some(authority), leaf: Some(leaf), ..sim::Options::default() };
+    let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
+    for (tls, status) in
+        [("ca = \"oauth2-ca.crt\", server_name = \"api.bank.test\"", 200), ("ca = \"oauth2-ca.crt\"", 503)]
+    {
+        let earlier = sim.received().len();
+        let stage = with_tls(Plan::default().with(&sim, "oauth2", "", ""), tls).start();
+        converse(async {
+            let answer = stage.client.send(get("/oauth2/echo/x", KEY)).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+        });
+        drop(stage);
+        let arrived = sim.received().len() - earlier;
+        assert_eq!(arrived, if status == 200 { 2 } else { 0 }, "nothing is sent to whom we do not know");
+    }
+}
+
+#[test]
+fn min_version_refuses_an_older_tls() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS12], honest).await;
+        for (more, error) in [("", ""), (", min_version = \"1.3\"", "upstream-tls")] {
+            let plan = Plan::default().with(&sim, "oauth2", "", &odd.upstream());
+            let stage = with_tls(plan, &format!("ca = \"oauth2-ca.crt\"{more}")).start();
+            let answer = stage.client.send(get("/oauth2/x", KEY)).await;
+            assert_eq!(answer.error(), error, "{answer:?}");
+        }
+        assert_eq!(odd.book.seen.borrow().len(), 1);
+    });
+}
+
+#[test]
+fn a_provider_of_another_ca_is_told_nothing() {
+    let sim = bank_over(Version::HTTP_2);
+    let other = bank_over(Version::HTTP_2);
+    let stage = before(&sim, "", &format!("upstream = \"https://{}\"", other.address()));
+    converse(async {
+        let answer = stage.client.send(post("/oauth2/pay", KEY, "{}")).await;
+        assert_eq!((answer.status, answer.error()), (502, "upstream-tls".to_owned()));
+        until(|| other.failed_handshakes() == 1).await;
+    });
+    assert_eq!(other.received().len(), 0);
+    drop(stage);
+}
+
+// Addresses.
+
+#[test]
+fn a_provider_on_ipv6_is_reached_directly_and_through_a_proxy() {
+    let options = sim::Options { bind: "[::1]:0".parse().expect("an address"), ..sim::Options::default() };
+    let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
+    let proxy = TinyProxy::start(None, &[]);
+    for more in [String::new(), format!("http_proxy = \"http://127.0.0.1:{}\"", proxy.port)] {
+        let stage = before(&sim, &more, "");
+        converse(async {
+            let answer = stage.client.send(get("/oauth2/echo/x", KEY)).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        });
+        drop(stage);
+    }
+    assert_eq!(proxy.tunnels_to(sim.address().port()), 2);
+}
+
+#[test]
+fn both_legs_come_from_the_source_address() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], honest).await;
+        let stage = before(&sim, "source_address = \"127.0.0.9\"", &odd.upstream());
+        assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.status, 200);
+        assert_eq!(odd.book.peers.borrow()[0].ip().to_string(), "127.0.0.9");
+        drop(stage);
+        // Both legs are spoken for: an address of the other family cannot even fetch a token.
+        let stage = before(&sim, "source_address = \"::1\"", "");
+        let answer = stage.client.send(get("/oauth2/x", KEY)).await;
+        assert_eq!(answer.error(), "token-unavailable");
+        assert_eq!(sim.token_calls(), 1);
+    });
+}
+
+// Corporate proxies.
+
+/// A simulator that wants a client certificate or none, and the file names and contents for the client's side.
+fn strict_bank(mtls: bool) -> (SimHandle, Option<Leaf>) {
+    let clients = Authority::new("client CA", now()).expect("a CA");
+    let leaf = clients.issue(&LeafSpec::client("countersign", now())).expect("a leaf");
+    let options = sim::Options { client_ca: mtls.then(|| clients.pem()), ..sim::Options::default() };
+    (Sim::start(Bank::OAuth2, options).expect("a simulator"), mtls.then_some(leaf))
+}
+
+fn plan_through(sim: &SimHandle, leaf: Option<&Leaf>, way: &str) -> Plan {
+    let mut plan = Plan { workers: 1, ..Plan::default() }.with(sim, "oauth2", way, "");
+    if let Some(leaf) = leaf {
+        plan.files = plan.files.with_file("stage/app.crt", leaf.cert_pem.clone().into_bytes());
+        plan.files = plan.files.with_file("stage/app.key", leaf.key_pem.clone().into_bytes());
+        let tls = "ca = \"oauth2-ca.crt\", client_cert = \"app.crt\", client_key = \"app.key\"";
+        plan = with_tls(plan, tls);
+    }
+    plan
+}
+
+#[test]
+fn every_way_carries_both_legs_with_and_without_a_client_certificate() {
+    let open = TinyProxy::start(None, &[]);
+    let closed = TinyProxy::start(Some(("corp", "pr0xy-p4ss")), &[]);
+    for mtls in [false, true] {
+        for way in [None, Some((&open, "")), Some((&closed, "corp:pr0xy-p4ss@"))] {
+            let (sim, leaf) = strict_bank(mtls);
+            let lines = way.map(|(proxy, user)| format!("http_proxy = \"http://{user}127.0.0.1:{}\"", proxy.port));
+            let stage = plan_through(&sim, leaf.as_ref(), &lines.clone().unwrap_or_default()).start();
+            converse(async {
+                for n in 0..3 {
+                    let answer = stage.client.send(post("/oauth2/echo/x", KEY, "{}")).await;
+                    assert_eq!(answer.status, 200, "mTLS {mtls}, {lines:?}, call {n}: {answer:?}");
+                }
+            });
+            assert_eq!((sim.token_calls(), sim.resource_calls(), sim.connections()), (1, 3, 2));
+            if let Some((proxy, _)) = way {
+                assert_eq!(proxy.tunnels_to(sim.address().port()), 2, "a tunnel for each leg");
+            }
+            let leaked = stage.log.text().contains("pr0xy-p4ss");
+            drop(stage);
+            assert!(!leaked);
+        }
+    }
+}
+
+#[test]
+fn without_its_client_certificate_no_way_leads_in() {
+    let proxy = TinyProxy::start(None, &[]);
+    for way in [String::new(), format!("http_proxy = \"http://127.0.0.1:{}\"", proxy.port)] {
+        let (sim, _) = strict_bank(true);
+        let stage = plan_through(&sim, None, &way).start();
+        converse(async {
+            let answer = stage.client.send(get("/oauth2/echo/x", KEY)).await;
+            assert_eq!(answer.error(), "token-unavailable", "{answer:?}");
+        });
+        assert_eq!(sim.received().len(), 0);
+        drop(stage);
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_stops_either_leg_and_the_bank_hears_nothing() {
+    let closed = TinyProxy::start(Some(("corp", "pr0xy-p4ss")), &[]);
+    for user in ["", "corp:wrong@"] {
+        let sim = bank_over(Version::HTTP_2);
+        let stage = before(&sim, &format!("http_proxy = \"http://{user}127.0.0.1:{}\"", closed.port), "");
+        converse(async {
+            let answer = stage.client.send(get("/oauth2/echo/x", KEY)).await;
+            assert_eq!((answer.status, answer.error()), (503, "token-unavailable".to_owned()));
+        });
+        assert_eq!(sim.connections(), 0);
+        drop(stage);
+    }
+    // One that opens tunnels to the token endpoint alone.
+    let (sim, other) = (bank_over(Version::HTTP_2), bank_over(Version::HTTP_2));
+    let narrow = TinyProxy::start(None, &[sim.address().port()]);
+    let route = format!("upstream = \"https://{}\"", other.address());
+    let stage = before(&sim, &format!("http_proxy = \"http://127.0.0.1:{}\"", narrow.port), &route);
+    converse(async {
+        let answer = stage.client.send(post("/oauth2/pay", KEY, "{}")).await;
+        assert_eq!((answer.status, answer.error()), (502, "upstream-unreachable".to_owned()));
+    });
+    assert_eq!((sim.token_calls(), other.connections()), (1, 0));
+    drop(stage);
+}
+
+#[test]
+fn through_a_proxy_the_providers_certificate_still_decides() {
+    let proxy = TinyProxy::start(None, &[]);
+    let (sim, other) = (bank_over(Version::HTTP_2), bank_over(Version::HTTP_2));
+    let route = format!("upstream = \"https://{}\"", other.address());
+    let stage = before(&sim, &format!("http_proxy = \"http://127.0.0.1:{}\"", proxy.port), &route);
+    converse(async {
+        let answer = stage.client.send(post("/oauth2/pay", KEY, "{}")).await;
+        assert_eq!((answer.status, answer.error()), (502, "upstream-tls".to_owned()));
+    });
+    assert_eq!(other.received().len(), 0);
+    drop(stage);
+}
