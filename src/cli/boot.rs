@@ -13,16 +13,21 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
-use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, LogFormat, Snapshot};
-use crate::control::{Keeper, Leases, Limits as KeeperLimits, Observer};
+use crate::base::time::{Clock, Now};
+use crate::config::{AccessLog as AccessWish, Bind, LogFormat, Snapshot};
+use crate::control::{Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
-use crate::serve::{Drain, Shared, Socket, Worker};
+use crate::serve::{Drain, Listening, Shared, Socket, Worker};
+use crate::tls::InternalCa;
 use crate::token::failure::Class;
 
-const BACKLOG: i32 = 4096;
+/// Connections that wait to be accepted, per socket.
+pub(super) const BACKLOG: i32 = 4096;
+/// Certificates of our own CA are looked through this often.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// What a caller may choose besides the config.
 pub struct Options {
@@ -46,7 +51,9 @@ pub enum BootError {
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
     /// An address cannot be bound.
-    Bind(String, SocketAddr, io::Error),
+    Bind(String, Bind, io::Error),
+    /// A certificate of our own CA cannot be made.
+    Certificate(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -58,6 +65,7 @@ impl fmt::Display for BootError {
             BootError::Bind(name, address, error) => {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
+            BootError::Certificate(error) => write!(f, "cannot make a certificate for `tls = \"internal\"`: {error}"),
             BootError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -67,12 +75,15 @@ impl std::error::Error for BootError {}
 
 /// A running countersign.
 pub struct Running {
-    /// Each listener's name and real address.
+    /// Each listener's name and real address, Unix sockets apart.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
     /// The admin door's real address.
     pub admin: Option<SocketAddr>,
     /// The tokens.
     pub leases: Leases,
+    /// The certificate of our own CA (PEM), where a listener has `tls = "internal"`.
+    pub internal_ca: Option<String>,
+    socket_files: Vec<SocketFile>,
     drain: Drain,
     draining: CancellationToken,
     control_end: CancellationToken,
@@ -90,25 +101,43 @@ impl Running {
         let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
+        let mut socket_files = Vec::new();
         for (index, listener) in snapshot.listeners.iter().enumerate() {
-            let failed = |error| BootError::Bind(format!("listener `{}`", listener.name), listener.bind, error);
-            let (address, sockets) = bind_all(listener.bind, per_worker.len()).map_err(failed)?;
-            listeners.push((listener.name.clone(), address));
+            let failed = |error| BootError::Bind(format!("listener `{}`", listener.name), listener.bind.clone(), error);
+            let sockets = match &listener.bind {
+                Bind::Tcp(address) => {
+                    let (address, sockets) = bind_all(*address, per_worker.len()).map_err(failed)?;
+                    listeners.push((listener.name.clone(), address));
+                    sockets.into_iter().map(Listening::Tcp).collect()
+                }
+                Bind::Unix(path) => {
+                    let (socket, file) = unix_socket::bind(path).map_err(failed)?;
+                    socket_files.push(file);
+                    let shared = per_worker.iter().map(|_| socket.try_clone().map(Listening::Unix));
+                    shared.collect::<io::Result<Vec<_>>>().map_err(failed)?
+                }
+            };
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
                 worker.push(Socket { listener: index, socket });
             }
         }
         let door = match snapshot.admin {
             Some(bind) => {
-                let failed = |error| BootError::Bind("[admin]".to_owned(), bind, error);
+                let failed = |error| BootError::Bind("[admin]".to_owned(), Bind::Tcp(bind), error);
                 Some(bind_one(bind, false).map_err(failed)?)
             }
             None => None,
         };
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
+        let ca = internal_ca(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
+        let internal_ca = ca.as_ref().map(InternalCa::pem);
+        let (issuers, fetcher) = Issuers::open(options.clock.clone());
+        issuers.prepare(&snapshot.clients.issuers, options.clock.now());
+        let chores = Chores { ca, fetcher };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (leases, control) = start_control(&snapshot, &metrics, &options.clock, door, &draining, &control_end)?;
+        let (leases, control) =
+            start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
         let shared = Shared {
             snapshot,
             leases: leases.clone(),
@@ -116,8 +145,12 @@ impl Running {
             metrics,
             buffered: Arc::default(),
             connections: Arc::default(),
+            gate: Arc::default(),
+            issuers,
         };
         let drain = Drain::default();
+        let paths: Vec<_> =
+            shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
         for (index, sockets) in per_worker.into_iter().enumerate() {
             let worker = Worker { shared: shared.clone(), sockets, access: access.clone(), drain: drain.clone() };
@@ -131,11 +164,25 @@ impl Running {
         for (name, address) in &listeners {
             tracing::info!(listener = %name, %address, "listening");
         }
+        for listener in paths {
+            tracing::info!(listener = %listener.name, address = %listener.bind, "listening");
+        }
         if let Some(address) = admin {
             tracing::info!(%address, "admin listening");
         }
-        let access = access_thread;
-        Ok(Self { listeners, admin, leases, drain, draining, control_end, workers, control: Some(control), access })
+        Ok(Self {
+            listeners,
+            admin,
+            leases,
+            internal_ca,
+            socket_files,
+            drain,
+            draining,
+            control_end,
+            workers,
+            control: Some(control),
+            access: access_thread,
+        })
     }
 
     /// The real address of a listener.
@@ -166,6 +213,7 @@ impl Running {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+        self.socket_files.clear();
     }
 
     fn finish(&mut self) {
@@ -198,17 +246,55 @@ impl Observer for Count {
     }
 }
 
+/// What else the control thread sees to.
+struct Chores {
+    ca: Option<InternalCa>,
+    fetcher: Fetcher,
+}
+
+/// Our own CA, where a listener wants a certificate of it; each such listener has its first one then.
+fn internal_ca(snapshot: &Snapshot, now: Now) -> Result<Option<InternalCa>, String> {
+    let mut wanting = snapshot.listeners.iter().filter_map(|listener| listener.internal.as_ref()).peekable();
+    if wanting.peek().is_none() {
+        return Ok(None);
+    }
+    let ca = InternalCa::new(now)?;
+    for internal in wanting {
+        ca.renew(internal, now)?;
+    }
+    tracing::info!(fingerprint = %ca.fingerprint(), "the internal CA of this start:\n{}", ca.pem());
+    Ok(Some(ca))
+}
+
+/// Keeps the certificates of our own CA from expiring.
+async fn renew_internal(ca: InternalCa, snapshot: Arc<Snapshot>, clock: Clock) {
+    loop {
+        tokio::time::sleep(LOOK_AT_CERTIFICATES).await;
+        for listener in &snapshot.listeners {
+            if let Some(internal) = &listener.internal {
+                match ca.renew(internal, clock.now()) {
+                    Ok(true) => tracing::info!(listener = %listener.name, "its internal certificate was renewed"),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(listener = %listener.name, %error, "cannot renew a certificate"),
+                }
+            }
+        }
+    }
+}
+
 fn start_control(
     snapshot: &Arc<Snapshot>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
     door: Option<TcpListener>,
+    chores: Chores,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<(Leases, JoinHandle<()>), BootError> {
     let (leases, keeper) = Keeper::new(clock.clone(), KeeperLimits::default(), Box::new(Count(metrics.clone())));
     let shown = leases.clone();
     let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
+    let world = snapshot.clone();
     let providers = snapshot.providers.iter().map(|provider| provider.name.clone()).collect();
     let (draining, end) = (draining.clone(), end.clone());
     let (started, waits) = sync_channel(1);
@@ -223,6 +309,10 @@ fn start_control(
         let _ = started.send(Ok(()));
         runtime.block_on(async move {
             tokio::task::spawn_local(keeper.run());
+            tokio::task::spawn_local(chores.fetcher.run());
+            if let Some(ca) = chores.ca {
+                tokio::task::spawn_local(renew_internal(ca, world, clock.clone()));
+            }
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();

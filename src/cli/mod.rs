@@ -11,6 +11,7 @@ mod demo;
 mod key;
 mod run;
 mod sim;
+mod unix_socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -12,13 +12,14 @@ use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 
 use super::blot::blot_all;
 use super::client::{self, Known};
+use super::evidence;
 use super::files::Files;
 use super::listener::{self, ReadListener};
 use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
-use super::snapshot::{Access, Listener, Provider, Route, Snapshot};
+use super::snapshot::{Access, Bind, Listener, Provider, Route, Snapshot};
 use super::words::{Place, later};
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -55,7 +56,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     later(&fields, &["include", "store", "audit", "reload"]);
     fields.finish();
     if let Some(admin) = admin.filter(|admin| admin.port() != 0)
-        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(admin))
+        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
     {
         listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
     }
@@ -67,6 +68,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         let help = "add a `[[listener]]` with `bind = \"127.0.0.1:8443\"`";
         Place::head(root).error(report, "the file has no listener, so nothing could be served", help);
     }
+    evidence::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, report);
     judge_use(&known, &providers, &routes, report);
     let tables = tables(&listeners, &routes, report);
@@ -82,8 +84,9 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let listeners: Option<Vec<Arc<Listener>>> = listeners
         .into_iter()
         .zip(tables)
-        .map(|(ReadListener { name, bind, tls, access, .. }, table)| {
-            Some(Arc::new(Listener { name, bind: bind?, tls, access, table: table? }))
+        .map(|(listener, table)| {
+            let ReadListener { name, bind, tls, internal, names, proxies, access, .. } = listener;
+            Some(Arc::new(Listener { name, bind: bind?, tls, internal, names, proxies, access, table: table? }))
         })
         .collect();
     Some(Snapshot {

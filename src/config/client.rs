@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::route::ClientId;
 use crate::syntax::{Fields, Report};
 
+use super::evidence::{self, Leans};
 use super::reader::Reader;
 use super::snapshot::{Client, Clients};
 use super::words::{Place, Who, Word, later};
@@ -15,6 +16,7 @@ use super::words::{Place, Who, Word, later};
 pub(super) struct Known {
     pub(super) clients: Clients,
     pub(super) places: Vec<Place>,
+    pub(super) leans: Leans,
 }
 
 impl Known {
@@ -48,7 +50,7 @@ impl Known {
 
 /// Reads all clients.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
-    let mut known = Known { clients: Clients::default(), places: Vec::new() };
+    let mut known = Known { clients: Clients::default(), places: Vec::new(), leans: Leans::default() };
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
@@ -78,15 +80,18 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
                 }
             }
         }
-        let networks = networks(&fields);
+        let proven = evidence::read(&fields, ClientId(id), &mut known.clients, &mut known.leans, reader);
+        let networks = networks(&fields, "networks");
         let networks_only = fields.or("networks_only", false);
         if networks_only && networks.is_empty() {
             fields.missing("networks", "[\"10.1.0.0/16\"]");
-        } else if !has_key && !networks_only {
+        } else if !has_key && !proven && !networks_only {
             let title = format!("[client.{}] can never be recognised", entry.key);
-            name.place.error(reader.report, title, "give it `key_sha256`, or `networks` with `networks_only = true`");
+            let help =
+                "give it `key_sha256`, `certificate`, `uids` or `jwt`, or `networks` with `networks_only = true`";
+            name.place.error(reader.report, title, help);
         }
-        later(&fields, &["certificate", "uids", "jwt", "users", "vars", "consent_group"]);
+        later(&fields, &["users", "vars", "consent_group"]);
         fields.finish();
         known.clients.all.push(Client { name: Arc::from(&*name.text), networks, networks_only });
         known.places.push(name.place);
@@ -95,11 +100,12 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
     known
 }
 
-fn networks(fields: &Fields<'_>) -> Vec<IpNet> {
+/// A list of networks.
+pub(super) fn networks(fields: &Fields<'_>, key: &str) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    let words = fields.opt::<Vec<Word>>("networks");
+    let words = fields.opt::<Vec<Word>>(key);
     if words.as_ref().is_some_and(Vec::is_empty)
-        && let Some(node) = fields.take("networks")
+        && let Some(node) = fields.take(key)
     {
         Place::of(node).error(fields.report(), "an empty list is no network", "name some, or leave it out: anywhere");
     }

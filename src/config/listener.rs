@@ -1,24 +1,31 @@
 //! `[[listener]]`: where we listen, and who is let in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::syntax::{Fields, Node, Report};
-use crate::tls::{self, Identity};
+use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
-use super::client::Known;
+use super::client::{Known, networks};
+use super::evidence::{is_host_name, unix_path};
 use super::reader::Reader;
-use super::snapshot::Access;
+use super::snapshot::{Access, Bind};
 use super::words::{Place, Who, Word, choice, later};
 
 /// A listener as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadListener {
     pub(super) name: Arc<str>,
     pub(super) head: Place,
-    pub(super) bind: Option<SocketAddr>,
+    pub(super) bind: Option<Bind>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) internal: Option<Arc<Internal>>,
+    /// Whether its TLS asks for clients' certificates.
+    pub(super) asks_certificates: bool,
+    pub(super) names: Vec<String>,
+    pub(super) proxies: Vec<IpNet>,
     pub(super) access: Access,
     /// The names in `clients`, in the order of the list in `access`.
     pub(super) listed: Vec<Word>,
@@ -33,11 +40,15 @@ pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec
             let title = format!("two listeners are called `{}`", listener.name);
             listener.head.error(reader.report, title, "give each a `name` of its own");
         }
-        if let Some(bind) = listener.bind.filter(|bind| bind.port() != 0)
-            && let Some(other) = listeners.iter().find(|other| other.bind == Some(bind))
+        let fixed = |bind: &&Bind| match bind {
+            Bind::Tcp(address) => address.port() != 0,
+            Bind::Unix(_) => true,
+        };
+        if let Some(bind) = listener.bind.as_ref().filter(fixed)
+            && let Some(other) = listeners.iter().find(|other| other.bind.as_ref() == Some(bind))
         {
             let title = format!("`{}` and `{}` both bind {bind}", other.name, listener.name);
-            listener.head.error(reader.report, title, "give one of them another port");
+            listener.head.error(reader.report, title, "give one of them another address");
         }
         listeners.push(listener);
     }
@@ -66,16 +77,22 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         name.judge_name(report);
     }
     choice(&fields, "mode", &[("reverse", ())]);
-    let bind = bind(&fields, "\"127.0.0.1:8443\"");
+    let bind = bind_anywhere(&fields, reader);
+    let names = names(&fields);
     let tls_node = fields.take("tls");
-    let tls = tls_node.and_then(|node| server_tls(node, reader));
+    let tls = tls_node.and_then(|node| server_tls(node, &names, bind.as_ref(), reader)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
-    if let (Some(bind), None, false) = (bind, tls_node, plaintext)
+    if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
         && !bind.ip().to_canonical().is_loopback()
     {
         let help =
             "add `tls = { cert = \"…\", key = \"…\" }`, or `plaintext = \"allowed\"` if something in front encrypts";
         Place::head(node).error(report, format!("{bind} can be reached from elsewhere, and has no TLS"), help);
+    }
+    let proxies = networks(&fields, "proxy_protocol");
+    if let (Some(Bind::Unix(_)), false, Some(node)) = (&bind, proxies.is_empty(), fields.take("proxy_protocol")) {
+        let help = "who comes over a Unix socket has no address; remove it";
+        Place::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
     }
     let who = fields.opt::<Who>("clients");
     let asked = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
@@ -90,24 +107,72 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         Some(Who::Anyone(_)) => (Access::Anyone, Vec::new()),
         Some(Who::Listed(words)) => (Access::Listed(known.listed(&words, report)), words),
     };
-    later(&fields, &["names", "proxy_protocol", "intercept", "unmatched"]);
+    later(&fields, &["intercept", "unmatched"]);
     fields.finish();
-    let name = name.map_or_else(|| bind.map_or("listener".to_owned(), |bind| bind.to_string()), |name| name.text);
-    ReadListener { name: name.into(), head: Place::head(node), bind, tls, access, listed }
+    let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
+    let name = name.map_or_else(fallback, |name| name.text);
+    let ReadTls { config, internal, asks_certificates } = tls;
+    let head = Place::head(node);
+    ReadListener {
+        name: name.into(),
+        head,
+        bind,
+        tls: config,
+        internal,
+        asks_certificates,
+        names,
+        proxies,
+        access,
+        listed,
+    }
+}
+
+/// The `bind` of a listener: an address and a port, or a Unix socket.
+fn bind_anywhere(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Bind> {
+    let word = fields.req::<Word>("bind", "\"127.0.0.1:8443\"")?;
+    match word.text.strip_prefix("unix:") {
+        Some(path) => unix_path(&word, path, reader).map(Bind::Unix),
+        None => address(&word, fields.report()).map(Bind::Tcp),
+    }
+}
+
+/// The hosts that a listener answers to.
+fn names(fields: &Fields<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    let words = fields.opt::<Vec<Word>>("names");
+    if words.as_ref().is_some_and(Vec::is_empty)
+        && let Some(node) = fields.take("names")
+    {
+        Place::of(node).error(fields.report(), "an empty list is no name", "name some, or leave it out: any host");
+    }
+    for word in words.unwrap_or_default() {
+        let bare = word.text.trim_start_matches('[').trim_end_matches(']');
+        if bare.parse::<IpAddr>().is_ok() || is_host_name(&word.text) {
+            names.push(bare.to_ascii_lowercase());
+        } else {
+            let help = "write a host without port or wildcard, as in `\"gateway.corp\"`";
+            word.place.error(fields.report(), format!("`{}` is not a host name", word.text), help);
+        }
+    }
+    names
 }
 
 /// The `bind` of a table: an address and a port.
 pub(super) fn bind(fields: &Fields<'_>, example: &str) -> Option<SocketAddr> {
-    let word = fields.req::<Word>("bind", example)?;
+    address(&fields.req::<Word>("bind", example)?, fields.report())
+}
+
+fn address(word: &Word, report: &Report) -> Option<SocketAddr> {
     let read = word.text.parse().ok();
     if read.is_none() {
         let help = match word.text.as_str() {
-            text if text.starts_with("unix:") => "this version does not have Unix sockets yet".to_owned(),
+            text if text.starts_with("unix:") => "only a [[listener]] can be a Unix socket".to_owned(),
             text if text.starts_with("localhost:") => format!("write `{}`", text.replacen("localhost", "127.0.0.1", 1)),
             text if text.starts_with(':') => format!("write `127.0.0.1{text}`, `0.0.0.0{text}` or `[::]{text}`"),
+            text if text.starts_with('/') => format!("write `unix:{text}`"),
             _ => "write an IP address and a port, as in `127.0.0.1:8443` or `[::]:8443`".to_owned(),
         };
-        word.place.error(fields.report(), format!("`{}` is not an address to bind", word.text), help);
+        word.place.error(report, format!("`{}` is not an address to bind", word.text), help);
     }
     read
 }
@@ -117,23 +182,70 @@ pub(super) fn only_tls13(fields: &Fields<'_>) -> bool {
     choice(fields, "min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false)
 }
 
-fn server_tls(node: &Node, reader: &Reader<'_>) -> Option<Arc<ServerConfig>> {
-    if node.as_str() == Some("internal") {
-        let help = "this version has no CA of its own yet: write `{ cert = \"…\", key = \"…\" }`";
-        Place::of(node).error(reader.report, "`tls` cannot be `internal`", help);
-        return None;
+/// TLS as it was read.
+#[derive(Default)]
+struct ReadTls {
+    config: Option<Arc<ServerConfig>>,
+    internal: Option<Arc<Internal>>,
+    asks_certificates: bool,
+}
+
+fn server_tls(node: &Node, names: &[String], bind: Option<&Bind>, reader: &Reader<'_>) -> Option<ReadTls> {
+    if let Some(word) = node.as_str() {
+        if word != "internal" {
+            let help = "write `{ cert = \"…\", key = \"…\" }`, or `\"internal\"`: a certificate of our own CA";
+            Place::of(node).error(reader.report, format!("`tls` cannot be `{word}`"), help);
+            return None;
+        }
+        let mut names = names.to_vec();
+        if let Some(Bind::Tcp(bind)) = bind
+            && !bind.ip().is_unspecified()
+        {
+            names.push(bind.ip().to_string());
+        }
+        let internal = Internal::new(names);
+        let certificate = Certificate::Internal(internal.clone());
+        let config = made(ServerTls { certificate, client_ca: None, only_tls13: false }, node, reader)?;
+        return Some(ReadTls { config: Some(config), internal: Some(internal), asks_certificates: false });
     }
     let fields = Fields::new(node, "tls of [[listener]]", reader.report);
     let only_tls13 = only_tls13(&fields);
     let cert = fields.req::<Word>("cert", "\"certs/server.crt\"");
     let key = fields.req::<Word>("key", "\"certs/server.key\"");
-    later(&fields, &["client_ca", "client_auth"]);
+    let client_ca = fields.opt::<Word>("client_ca");
+    let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
+    if required.is_some() && fields.take("client_ca").is_none() {
+        fields.missing("client_ca", "\"certs/clients-ca.crt\"");
+    }
     fields.finish();
-    let (identity, _) = identity(&cert?, &key?, reader)?;
-    match tls::server(identity, only_tls13) {
+    let identity = cert.zip(key).and_then(|(cert, key)| identity(&cert, &key, reader));
+    let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
+    let pem = match &client_ca {
+        Some(word) => match reader.public_file(word) {
+            Some(pem) => Some((word, pem)),
+            None => return Some(read),
+        },
+        None => None,
+    };
+    if let Some((word, pem)) = &pem
+        && let Err(error) = tls::certificates(pem)
+    {
+        let title = format!("`{}`: {error}", word.text);
+        word.place.error(reader.report, title, "it must hold the CAs of the clients' certificates, as PEM");
+        return Some(read);
+    }
+    let client_ca = pem.as_ref().map(|(_, pem)| ClientCa { pem, required: required.unwrap_or(true) });
+    if let Some((identity, _)) = identity {
+        read.config = made(ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13 }, node, reader);
+    }
+    Some(read)
+}
+
+fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<ServerConfig>> {
+    match tls::server(wish) {
         Ok(config) => Some(config),
         Err(error) => {
-            Place::of(node).error(reader.report, error, "use a certificate that TLS servers use");
+            Place::of(node).error(reader.report, error, "use certificates that TLS servers use");
             None
         }
     }

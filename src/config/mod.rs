@@ -7,6 +7,7 @@
 mod blot;
 mod build;
 mod client;
+mod evidence;
 mod files;
 mod listener;
 mod process;

@@ -24,6 +24,12 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     if let Some(count) = fields.opt::<usize>("connections") {
         limits.connections = Some(count).filter(|count| *count != 0);
     }
+    if let Some(count) = fields.opt::<usize>("connections_per_peer") {
+        limits.connections_per_peer = Some(count).filter(|count| *count != 0);
+    }
+    if let Some(count) = fields.opt::<usize>("handshakes") {
+        limits.handshakes = Some(count).filter(|count| *count != 0);
+    }
     if let Some(count) = fields.opt::<usize>("streams") {
         limits.streams = u32::try_from(count).ok().filter(|count| *count != 0);
     }
@@ -38,7 +44,7 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     limits.idle_timeout = timeout(&fields, "idle_timeout", limits.idle_timeout);
     limits.drain_delay = timeout(&fields, "drain_delay", Some(limits.drain_delay)).unwrap_or_default();
     limits.drain = timeout(&fields, "drain", Some(limits.drain)).unwrap_or_default();
-    later(&fields, &["connections_per_peer", "handshakes", "body_min_rate"]);
+    later(&fields, &["body_min_rate"]);
     fields.finish();
     limits
 }

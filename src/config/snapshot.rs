@@ -3,7 +3,8 @@
 //! There is no `validate()`. Whoever holds a [`Snapshot`] holds a right one: only [`super::build`] makes it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
 use crate::route::{ClientId, Table};
+use crate::tls::{CertName, Internal};
 use crate::upstream::Way;
 
 /// A whole, right configuration.
@@ -55,14 +57,59 @@ pub struct CertificateEnd {
 pub struct Listener {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
-    /// Where it binds. Port 0: any free one.
-    pub bind: SocketAddr,
+    /// Where it binds.
+    pub bind: Bind,
     /// TLS; absent: plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
+    pub internal: Option<Arc<Internal>>,
+    /// The only hosts it answers to, in lower case, without ports; empty: any.
+    pub names: Vec<String>,
+    /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
+    pub proxies: Vec<IpNet>,
     /// Who is let in.
     pub access: Access,
     /// The routes that this listener serves.
     pub table: Table,
+}
+
+impl Listener {
+    /// Whether requests for this host belong here. A port is ignored; a request without a host belongs only where any
+    /// host does.
+    pub fn answers_to(&self, host: Option<&str>) -> bool {
+        if self.names.is_empty() {
+            return true;
+        }
+        let Some(host) = host else { return false };
+        let bare = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+    }
+
+    /// Whether a peer at this address has to speak the PROXY protocol.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Where a listener binds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Bind {
+    /// An address. Port 0: any free one.
+    Tcp(SocketAddr),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Who a listener lets in.
@@ -156,6 +203,49 @@ pub struct Clients {
     pub all: Vec<Client>,
     /// By the SHA-256 of a key.
     pub by_key: HashMap<[u8; 32], ClientId>,
+    /// By a name in a verified certificate.
+    pub by_certificate: HashMap<CertName, ClientId>,
+    /// By the user at the other end of a Unix socket.
+    pub by_uid: HashMap<u32, ClientId>,
+    /// By what a signed token says.
+    pub jwt: Vec<JwtRule>,
+    /// Who signs such tokens; each once.
+    pub issuers: Vec<Arc<Issuer>>,
+}
+
+/// A token with these claims is this client's.
+#[derive(Debug)]
+pub struct JwtRule {
+    /// Whose signature counts; its name is the claim `iss`.
+    pub issuer: Arc<Issuer>,
+    /// One of the values of `aud`.
+    pub audience: String,
+    /// The value of `sub`.
+    pub subject: String,
+    /// Whose it is.
+    pub client: ClientId,
+}
+
+/// Who signs tokens.
+#[derive(Debug)]
+pub struct Issuer {
+    /// The claim `iss`, byte for byte.
+    pub name: String,
+    /// Where its public keys are.
+    pub keys: IssuerKeys,
+    /// TLS settings for fetching them.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Digest of all of the above: equal ones have equal keys.
+    pub id: [u8; 32],
+}
+
+/// Where an issuer's public keys are.
+#[derive(Debug)]
+pub enum IssuerKeys {
+    /// A JSON Web Key Set (RFC 7517) at this URL.
+    At(BaseUrl),
+    /// Where its discovery document says (OpenID Connect Discovery 1.0 section 4); this is the issuer.
+    Discovered(BaseUrl),
 }
 
 /// One `[client.NAME]`.
@@ -174,6 +264,10 @@ pub struct Client {
 pub struct Limits {
     /// Client connections of the whole process.
     pub connections: Option<usize>,
+    /// Client connections of one peer: an IPv4 address, or an IPv6 network of 64 bits.
+    pub connections_per_peer: Option<usize>,
+    /// TLS handshakes with clients under way in the whole process.
+    pub handshakes: Option<usize>,
     /// Streams of one HTTP/2 connection.
     pub streams: Option<u32>,
     /// Bytes of a request head; 431 beyond.
@@ -198,6 +292,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: Some(10_000),
+            connections_per_peer: Some(512),
+            handshakes: Some(256),
             streams: Some(100),
             header_bytes: 32 << 10,
             headers: 100,

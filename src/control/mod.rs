@@ -19,12 +19,14 @@ use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
+mod issuers;
 mod keeper;
 mod leases;
 mod ledger;
 mod shelf;
 mod wire;
 
+pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::Leases;
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};

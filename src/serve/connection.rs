@@ -20,23 +20,103 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Door};
+use super::gate::Place;
+use super::identity::Peer;
+use super::preface::{self, Origin};
 use super::site::Site;
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
+use crate::tls::leaf;
+
+/// A connection that was just accepted.
+pub enum Arrival {
+    /// From this address.
+    Tcp(TcpStream, IpAddr),
+    /// From this machine.
+    Unix(UnixStream),
+}
 
 /// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
-pub async fn serve(site: Rc<Site>, listener: usize, stream: TcpStream, peer: IpAddr, drain: CancellationToken) {
+pub async fn serve(site: Rc<Site>, listener: usize, arrival: Arrival, drain: CancellationToken) {
+    match arrival {
+        Arrival::Tcp(mut stream, peer) => {
+            let _ = stream.set_nodelay(true);
+            let address = tokio::select! {
+                address = whom(&site, listener, &mut stream, peer) => address,
+                () = drain.cancelled() => return,
+            };
+            let Some(address) = address else { return };
+            let Ok(_place) = place(&site, listener, address) else { return };
+            greet(site, listener, stream, Peer { address, ..Peer::default() }, drain).await;
+        }
+        Arrival::Unix(stream) => {
+            let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+            Box::pin(greet(site, listener, stream, Peer { uid, ..Peer::default() }, drain)).await;
+        }
+    }
+}
+
+/// Whose connection it is: the peer's, or that of the client for whom a balancer speaks. `None`: it is to be closed.
+async fn whom(site: &Site, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
+    let config = site.shared.snapshot.listeners.get(listener)?;
+    if !config.is_proxy(peer) {
+        return Some(Some(peer));
+    }
+    let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
+    match timeout(patience, preface::read(stream)).await {
+        Ok(Ok(Origin::At(address))) => Some(Some(address)),
+        Ok(Ok(Origin::Itself)) => Some(Some(peer)),
+        Ok(Ok(Origin::Unknown)) => Some(None),
+        Ok(Err(error)) => {
+            tracing::debug!(listener = %config.name, %peer, %error, "refused: the PROXY protocol is required");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(listener = %config.name, %peer, "refused: the PROXY protocol came too late");
+            None
+        }
+    }
+}
+
+/// Counts a connection of this address. An error: it has too many, and this one is to be closed.
+fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option<Place>, ()> {
+    let limit = site.shared.snapshot.limits.connections_per_peer;
+    let (Some(limit), Some(address)) = (limit, address) else { return Ok(None) };
+    let place = site.shared.gate.enter(address, limit);
+    if place.is_none()
+        && let Some(closed) = site.shared.gate.crowds.note(site.now())
+    {
+        let listener = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
+        tracing::warn!(
+            listener = listener.as_deref(), peer = %address, limit, closed,
+            "a peer has too many connections; new ones are closed"
+        );
+    }
+    place.map(Some).ok_or(())
+}
+
+/// Shakes hands, where the listener has TLS, and serves.
+async fn greet<S>(site: Rc<Site>, listener: usize, stream: S, mut peer: Peer, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
-    let _ = stream.set_nodelay(true);
     let Some(tls) = &config.tls else {
-        let door = Door { listener, peer, sni: None };
+        let door = Door { listener, peer: Rc::new(peer), sni: None };
         return serve_http(site, stream, door, false, drain).await;
+    };
+    let limit = site.shared.snapshot.limits.handshakes.unwrap_or(usize::MAX);
+    let Some(under_way) = site.shared.gate.shake(limit) else {
+        if let Some(closed) = site.shared.gate.rushes.note(site.now()) {
+            tracing::warn!(listener = %config.name, limit, closed, "too many handshakes at once; new connections are closed");
+        }
+        return;
     };
     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
@@ -44,17 +124,19 @@ pub async fn serve(site: Rc<Site>, listener: usize, stream: TcpStream, peer: IpA
         shaken = timeout(patience, handshake) => match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                tracing::debug!(listener = %config.name, %peer, %error, "TLS handshake failed");
+                tracing::debug!(listener = %config.name, peer = ?peer.address, %error, "TLS handshake failed");
                 return;
             }
             Err(_) => return,
         },
         () = drain.cancelled() => return,
     };
+    drop(under_way);
     let session = stream.get_ref().1;
+    peer.certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
     let h2 = session.alpn_protocol() == Some(b"h2");
-    serve_http(site, stream, Door { listener, peer, sni }, h2, drain).await;
+    serve_http(site, stream, Door { listener, peer: Rc::new(peer), sni }, h2, drain).await;
 }
 
 async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, h2: bool, drain: CancellationToken)

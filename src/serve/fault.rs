@@ -42,6 +42,8 @@ pub enum Fault {
     ProviderCredentialsRejected(Duration),
     /// The provider says that it is outside working hours.
     ProviderClosed(Duration),
+    /// Too many requests, or too many wrong credentials.
+    RateLimited(Duration),
     /// Nothing matches.
     RouteNotFound,
     /// The provider's own token endpoint.
@@ -176,6 +178,14 @@ impl Fault {
                 "The provider refuses countersign's credentials",
                 "The operator has to correct the provider's credentials or have them unlocked.",
             ),
+            Fault::RateLimited(_) => row(
+                "rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "http_request_denied",
+                "client",
+                "Too many requests",
+                "A limit on requests, or on wrong credentials from one address, is reached. Try again after Retry-After.",
+            ),
             Fault::ReservedEndpoint => row(
                 "client-not-allowed",
                 StatusCode::FORBIDDEN,
@@ -268,6 +278,7 @@ impl Fault {
         match self {
             Fault::ProviderClosed(after)
             | Fault::ProviderCredentialsRejected(after)
+            | Fault::RateLimited(after)
             | Fault::TokenUnavailable(after) => Some(after),
             Fault::ClientNotAllowed
             | Fault::ClientUnidentified
@@ -362,7 +373,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 20] = [
+const ALL: [Fault; 21] = [
     Fault::ClientUnidentified,
     Fault::ClientNotAllowed,
     Fault::ReservedEndpoint,
@@ -374,6 +385,7 @@ const ALL: [Fault; 20] = [
     Fault::ProviderCredentialsRejected(Duration::ZERO),
     Fault::TokenUnavailable(Duration::ZERO),
     Fault::ProviderClosed(Duration::ZERO),
+    Fault::RateLimited(Duration::ZERO),
     Fault::Overloaded,
     Fault::UriTooLong,
     Fault::UpstreamDns,

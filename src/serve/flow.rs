@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::answer::{Answer, Lent, Stream};
 use super::fault::{Fault, PROXY_STATUS};
 use super::headers;
-use super::identity::{Stranger, identify};
+use super::identity::{Book, Peer, Stranger, identify};
 use super::peek::{decode, peek};
 use super::replay::{Outgoing, Recorder};
 use super::site::{RouteSite, Site};
@@ -41,7 +41,7 @@ pub struct Door {
     /// The listener, by position.
     pub listener: usize,
     /// Who is at the other end.
-    pub peer: IpAddr,
+    pub peer: Rc<Peer>,
     /// The name that TLS asked for.
     pub sni: Option<String>,
 }
@@ -64,7 +64,7 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 
 async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale: &mut Tale) -> Result<Passing, Fault> {
     let (mut head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale)?;
+    let caller = caller(site, door, &head.headers, tale).await?;
     let permit = admit(site, door, caller, &head)?;
     let route = site.route(permit.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
@@ -106,11 +106,12 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
 }
 
 /// Who is calling, or a refusal that names nothing.
-fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
+async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
     let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
     let clients = &site.shared.snapshot.clients;
     let named = |id: crate::route::ClientId| clients.all.get(usize::from(id.0)).map(|client| client.name.clone());
-    match identify(&listener.access, clients, door.peer, headers) {
+    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now: site.now() };
+    match identify(book, &door.peer, headers).await {
         Ok(Caller::Client(id)) => {
             tale.record().client = named(id);
             Ok(Caller::Client(id))
@@ -122,6 +123,11 @@ fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Res
             Err(Fault::ClientNotAllowed)
         }
         Err(Stranger::Unknown) => Err(Fault::ClientUnidentified),
+        // Who guesses is slowed; who is right was let in above, so nobody is locked out by a neighbour's guesses.
+        Err(Stranger::Wrong) => match site.shared.gate.failed(door.peer.address, site.now()) {
+            Ok(()) => Err(Fault::ClientUnidentified),
+            Err(after) => Err(Fault::RateLimited(after)),
+        },
     }
 }
 
@@ -134,6 +140,9 @@ fn from_a_web_page(headers: &HeaderMap) -> bool {
 fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) -> Result<Permit, Fault> {
     let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
     let host = host(head)?;
+    if !listener.answers_to(host.as_deref()) {
+        return Err(Fault::Misdirected);
+    }
     if let (Some(host), Some(sni)) = (&host, &door.sni) {
         let named = bare_host(host);
         let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
@@ -522,7 +531,7 @@ fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
         start: site.now(),
         id: Uuid::new_v4(),
         listener: listeners.get(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
-        peer: Some(door.peer),
+        peer: door.peer.address,
         client: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),

@@ -1,7 +1,9 @@
-//! Who is calling: a key in the request, or the network it comes from.
+//! Who is calling: by a certificate, the user at the other end of a socket, a key or signed token, or the network.
 //!
-//! The strongest evidence wins. A key is looked up by its SHA-256 and compared in constant time; a failure touches no
-//! provider state and says nothing about which part was wrong.
+//! The strongest evidence wins. What the connection itself proves is read once, when it opens, and kept in [`Peer`];
+//! whose it is, is looked up per request, so that a new config needs no new connections. A key is looked up by its
+//! SHA-256 and compared in constant time; a failure touches no provider state and says nothing about which part was
+//! wrong.
 
 use std::net::IpAddr;
 
@@ -11,35 +13,71 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::jwt::{self, Recent};
 use crate::base::secret::sha256;
+use crate::base::time::Now;
 use crate::config::{Access, Clients};
+use crate::control::Issuers;
 use crate::route::{Caller, ClientId};
+use crate::tls::Leaf;
+
+/// The other end of a connection, as far as the connection tells.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Its address, or the one that a trusted balancer tells; absent: it has none, or nobody knows it.
+    pub address: Option<IpAddr>,
+    /// The certificate that TLS verified.
+    pub certificate: Option<Leaf>,
+    /// The user at the other end of a Unix socket.
+    pub uid: Option<u32>,
+    /// The last signed token that came over it.
+    pub recent: Recent,
+}
 
 /// The caller could not be identified, or is not let in by this listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stranger {
     /// Identified, but this listener is for others.
     NotLetIn(ClientId),
-    /// No or wrong credentials.
+    /// No credentials.
     Unknown,
+    /// Wrong credentials.
+    Wrong,
 }
 
-/// Identifies the caller of one request.
-pub fn identify(access: &Access, clients: &Clients, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, Stranger> {
+/// Against what a request is held.
+#[derive(Clone, Copy)]
+pub struct Book<'a> {
+    /// Who is let in.
+    pub access: &'a Access,
+    /// Who there is.
+    pub clients: &'a Clients,
+    /// Who signs tokens.
+    pub issuers: &'a Issuers,
+    /// The moment.
+    pub now: Now,
+}
+
+/// Identifies the caller of one request. Waits only for the keys of a token's issuer, and only where there are none yet.
+pub async fn identify(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Stranger> {
+    let Book { access, clients, .. } = book;
+    let proven = by_certificate(book, peer).or_else(|| by_uid(clients, peer));
     // Proxy-Authorization is meant for us and nobody else: wrong is wrong, whatever else speaks for the caller.
     if headers.contains_key(PROXY_AUTHORIZATION) {
-        let client = sole(headers, PROXY_AUTHORIZATION).and_then(|claim| by_key(clients, claim));
-        return let_in(access, client.filter(|id| reaches(clients, *id, peer)).ok_or(Stranger::Unknown)?);
+        let named = by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(Stranger::Wrong)?;
+        return let_in(access, proven.unwrap_or(named));
     }
-    let by_authorization = match access {
-        Access::Anyone => None,
-        Access::Identified | Access::Listed(_) => sole(headers, AUTHORIZATION).and_then(|claim| by_key(clients, claim)),
-    };
-    let client = by_authorization.filter(|id| reaches(clients, *id, peer)).or_else(|| by_network(clients, peer));
-    match (client, access) {
-        (_, Access::Anyone) => Ok(Caller::Anyone),
-        (Some(client), Access::Identified | Access::Listed(_)) => let_in(access, client),
-        (None, Access::Identified | Access::Listed(_)) => Err(Stranger::Unknown),
+    if *access == Access::Anyone {
+        return Ok(Caller::Anyone);
+    }
+    if let Some(client) = proven {
+        return let_in(access, client);
+    }
+    let named = by_claim(book, peer, headers, &AUTHORIZATION).await;
+    match named.or_else(|| by_network(clients, peer)) {
+        Some(client) => let_in(access, client),
+        None if headers.contains_key(AUTHORIZATION) => Err(Stranger::Wrong),
+        None => Err(Stranger::Unknown),
     }
 }
 
@@ -51,59 +89,85 @@ fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
     }
 }
 
-/// The one field of this name. Two could be read as either, so they say nothing.
-fn sole(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
-    let mut fields = headers.get_all(name).iter();
-    let first = fields.next()?;
-    fields.next().is_none().then_some(first)
-}
-
-/// Reads `Bearer KEY` or `Basic base64(name:KEY)` and finds whose key it is.
-fn by_key(clients: &Clients, claim: &HeaderValue) -> Option<ClientId> {
-    let claim = claim.to_str().ok()?;
-    let (scheme, rest) = claim.split_once(' ')?;
-    let rest = rest.trim_start_matches(' ');
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return owner(clients, rest.as_bytes());
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
+/// The client that the verified certificate names: by URI, then DNS name, then common name.
+fn by_certificate(book: Book<'_>, peer: &Peer) -> Option<ClientId> {
+    let leaf = peer.certificate.as_ref()?;
+    if book.now.unix_seconds() > leaf.until {
         return None;
     }
-    let decoded = STANDARD.decode(rest).ok()?;
+    let named = leaf.names.iter().find_map(|name| book.clients.by_certificate.get(name).copied());
+    named.filter(|id| reaches(book.clients, *id, peer))
+}
+
+fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
+    clients.by_uid.get(&peer.uid?).copied().filter(|id| reaches(clients, *id, peer))
+}
+
+/// Reads the one field of this name, `Bearer KEY`, `Bearer TOKEN` or `Basic base64(name:KEY)`, and finds whose it is.
+async fn by_claim(book: Book<'_>, peer: &Peer, headers: &HeaderMap, field: &HeaderName) -> Option<ClientId> {
+    let mut fields = headers.get_all(field).iter();
+    let (claim, None) = (fields.next()?, fields.next()) else { return None };
+    let (scheme, rest) = scheme(claim)?;
+    let id = if scheme.eq_ignore_ascii_case("bearer") {
+        let digest = sha256(rest.as_bytes());
+        match owner(book.clients, &digest) {
+            Some(id) => id,
+            None => jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now).await?,
+        }
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        by_basic(book.clients, rest)?
+    } else {
+        return None;
+    };
+    Some(id).filter(|id| reaches(book.clients, *id, peer))
+}
+
+fn scheme(claim: &HeaderValue) -> Option<(&str, &str)> {
+    let (scheme, rest) = claim.to_str().ok()?.split_once(' ')?;
+    Some((scheme, rest.trim_start_matches(' ')))
+}
+
+fn by_basic(clients: &Clients, encoded: &str) -> Option<ClientId> {
+    let decoded = STANDARD.decode(encoded).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     let (name, key) = decoded.split_at(colon);
-    let id = owner(clients, key.get(1..)?)?;
+    let id = owner(clients, &sha256(key.get(1..)?))?;
     let known = clients.all.get(usize::from(id.0))?;
     (known.name.as_bytes() == name).then_some(id)
 }
 
-fn owner(clients: &Clients, key: &[u8]) -> Option<ClientId> {
-    let digest = sha256(key);
-    let (known, id) = clients.by_key.get_key_value(&digest)?;
-    verify_slices_are_equal(known, &digest).ok()?;
+/// Whose key this is the digest of.
+fn owner(clients: &Clients, digest: &[u8; 32]) -> Option<ClientId> {
+    let (known, id) = clients.by_key.get_key_value(digest)?;
+    verify_slices_are_equal(known, digest).ok()?;
     Some(*id)
 }
 
-/// Whether a client may call from there.
-fn reaches(clients: &Clients, id: ClientId, peer: IpAddr) -> bool {
+/// Whether a client may call from there. Who has no address is in no network.
+fn reaches(clients: &Clients, id: ClientId, peer: &Peer) -> bool {
+    let contains = |address| move |network: &ipnet::IpNet| network.contains(&address);
     clients.all.get(usize::from(id.0)).is_some_and(|client| {
-        client.networks.is_empty() || client.networks.iter().any(|network| network.contains(&peer))
+        let networks = &client.networks;
+        networks.is_empty() || peer.address.is_some_and(|address: IpAddr| networks.iter().any(contains(address)))
     })
 }
 
 /// The client whose network alone identifies it.
-fn by_network(clients: &Clients, peer: IpAddr) -> Option<ClientId> {
-    let at = clients
-        .all
-        .iter()
-        .position(|client| client.networks_only && client.networks.iter().any(|network| network.contains(&peer)))?;
+fn by_network(clients: &Clients, peer: &Peer) -> Option<ClientId> {
+    let address = peer.address?;
+    let within = |network: &ipnet::IpNet| network.contains(&address);
+    let at = clients.all.iter().position(|client| client.networks_only && client.networks.iter().any(within))?;
     u16::try_from(at).ok().map(ClientId)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::base::time::Clock;
     use crate::config::Client;
+    use crate::tls::CertName;
 
     fn clients() -> Clients {
         let client = |name: &str, networks: &[&str], networks_only| Client {
@@ -116,17 +180,31 @@ mod tests {
                 client("erp", &[], false),
                 client("treasury", &["10.1.0.0/16"], false),
                 client("batch", &["192.168.7.0/24"], true),
+                client("audit", &["10.1.0.0/16"], false),
             ],
             ..Clients::default()
         };
         made.by_key.insert(sha256(b"erp-key"), ClientId(0));
+        made.by_key.insert(sha256(b"erp-key-2"), ClientId(0));
         made.by_key.insert(sha256(b"treasury-key"), ClientId(1));
+        made.by_certificate.insert(CertName::Uri("spiffe://corp/erp".to_owned()), ClientId(0));
+        made.by_certificate.insert(CertName::CommonName("audit".to_owned()), ClientId(3));
+        made.by_uid.insert(1001, ClientId(0));
         made
     }
 
     fn call(access: &Access, peer: &str, fields: &[(http::HeaderName, &str)]) -> Result<Caller, Stranger> {
-        let headers = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        identify(access, &clients(), peer.parse().unwrap(), &headers)
+        from(access, &Peer { address: peer.parse().ok(), ..Peer::default() }, fields)
+    }
+
+    fn from(access: &Access, peer: &Peer, fields: &[(http::HeaderName, &str)]) -> Result<Caller, Stranger> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, value.parse().unwrap());
+        }
+        let (issuers, _fetcher) = Issuers::open(Clock::System);
+        let book = Book { access, clients: &clients(), issuers: &issuers, now: Now::at(0, 1_795_000_000_000) };
+        identify(book, peer, &headers).now_or_never().unwrap()
     }
 
     fn basic(text: &str) -> String {
@@ -142,7 +220,7 @@ mod tests {
         assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, &basic("erp:erp-key"))]), erp);
         assert_eq!(call(&strict, "127.0.0.1", &[(PROXY_AUTHORIZATION, &basic("erp:erp-key"))]), erp);
         for wrong in ["Bearer nope", "Bearer ", "erp-key", "Basic !!!", &basic("treasury:erp-key"), &basic("erp")] {
-            assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, wrong)]), Err(Stranger::Unknown), "{wrong}");
+            assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, wrong)]), Err(Stranger::Wrong), "{wrong}");
         }
         assert_eq!(call(&strict, "127.0.0.1", &[]), Err(Stranger::Unknown));
     }
@@ -152,7 +230,7 @@ mod tests {
         let strict = Access::Identified;
         let key = [(AUTHORIZATION, "Bearer treasury-key")];
         assert_eq!(call(&strict, "10.1.2.3", &key), Ok(Caller::Client(ClientId(1))));
-        assert_eq!(call(&strict, "10.2.2.3", &key), Err(Stranger::Unknown));
+        assert_eq!(call(&strict, "10.2.2.3", &key), Err(Stranger::Wrong));
         assert_eq!(call(&strict, "10.1.2.3", &[]), Err(Stranger::Unknown));
         assert_eq!(call(&strict, "192.168.7.9", &[]), Ok(Caller::Client(ClientId(2))));
         let foreign = [(AUTHORIZATION, "Bearer somebody-elses-token")];
@@ -162,9 +240,9 @@ mod tests {
     #[test]
     fn proxy_authorization_must_be_right_even_where_anyone_may_call() {
         let wrong = [(PROXY_AUTHORIZATION, "Bearer nope")];
-        assert_eq!(call(&Access::Anyone, "127.0.0.1", &wrong), Err(Stranger::Unknown));
+        assert_eq!(call(&Access::Anyone, "127.0.0.1", &wrong), Err(Stranger::Wrong));
         assert_eq!(call(&Access::Anyone, "127.0.0.1", &[(AUTHORIZATION, "Bearer nope")]), Ok(Caller::Anyone));
-        assert_eq!(call(&Access::Identified, "192.168.7.9", &wrong), Err(Stranger::Unknown));
+        assert_eq!(call(&Access::Identified, "192.168.7.9", &wrong), Err(Stranger::Wrong));
     }
 
     #[test]
@@ -172,5 +250,69 @@ mod tests {
         let others = Access::Listed(vec![ClientId(1)]);
         let erp = [(AUTHORIZATION, "Bearer erp-key")];
         assert_eq!(call(&others, "127.0.0.1", &erp), Err(Stranger::NotLetIn(ClientId(0))));
+    }
+
+    #[test]
+    fn both_keys_count_while_one_replaces_the_other() {
+        for key in ["Bearer erp-key", "Bearer erp-key-2"] {
+            assert_eq!(
+                call(&Access::Identified, "127.0.0.1", &[(AUTHORIZATION, key)]),
+                Ok(Caller::Client(ClientId(0)))
+            );
+        }
+    }
+
+    #[test]
+    fn two_credentials_in_one_request_are_none() {
+        let twice = |name: HeaderName| [(name.clone(), "Bearer erp-key"), (name, "Bearer erp-key")];
+        let strict = Access::Identified;
+        assert_eq!(call(&strict, "127.0.0.1", &twice(AUTHORIZATION)), Err(Stranger::Wrong));
+        assert_eq!(call(&strict, "127.0.0.1", &twice(PROXY_AUTHORIZATION)), Err(Stranger::Wrong));
+    }
+
+    fn shown(names: &[CertName], until: u64, address: &str) -> Peer {
+        let certificate = Some(Leaf { names: names.to_vec(), until });
+        Peer { address: address.parse().ok(), certificate, ..Peer::default() }
+    }
+
+    #[test]
+    fn a_certificate_beats_a_key_and_must_still_be_valid() {
+        let erp = CertName::Uri("spiffe://corp/erp".to_owned());
+        let strict = Access::Identified;
+        let treasury = [(AUTHORIZATION, "Bearer treasury-key")];
+        let good = shown(std::slice::from_ref(&erp), 1_795_000_000, "10.1.2.3");
+        assert_eq!(from(&strict, &good, &[]), Ok(Caller::Client(ClientId(0))));
+        assert_eq!(from(&strict, &good, &treasury), Ok(Caller::Client(ClientId(0))));
+        assert_eq!(
+            from(&strict, &good, &[(AUTHORIZATION, "Bearer of-somebody-else")]),
+            Ok(Caller::Client(ClientId(0)))
+        );
+        assert_eq!(from(&strict, &good, &[(PROXY_AUTHORIZATION, "Bearer nope")]), Err(Stranger::Wrong));
+        let expired = shown(&[erp], 1_794_999_999, "10.1.2.3");
+        assert_eq!(from(&strict, &expired, &[]), Err(Stranger::Unknown));
+        assert_eq!(from(&strict, &expired, &treasury), Ok(Caller::Client(ClientId(1))));
+        for other in [CertName::Dns("spiffe://corp/erp".to_owned()), CertName::Uri("spiffe://corp/erp/x".to_owned())] {
+            assert_eq!(from(&strict, &shown(&[other], u64::MAX, "10.1.2.3"), &[]), Err(Stranger::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_network_restricts_a_certificate_and_who_has_no_address_is_in_none() {
+        let audit = [CertName::CommonName("audit".to_owned())];
+        let strict = Access::Identified;
+        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "10.1.2.3"), &[]), Ok(Caller::Client(ClientId(3))));
+        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "10.2.2.3"), &[]), Err(Stranger::Unknown));
+        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "-"), &[]), Err(Stranger::Unknown));
+        let treasury = [(AUTHORIZATION, "Bearer treasury-key")];
+        assert_eq!(from(&strict, &Peer::default(), &treasury), Err(Stranger::Wrong));
+    }
+
+    #[test]
+    fn a_local_user_is_a_client() {
+        let strict = Access::Identified;
+        let user = |uid| Peer { uid: Some(uid), ..Peer::default() };
+        assert_eq!(from(&strict, &user(1001), &[]), Ok(Caller::Client(ClientId(0))));
+        assert_eq!(from(&strict, &user(1002), &[]), Err(Stranger::Unknown));
+        assert_eq!(from(&strict, &user(0), &[]), Err(Stranger::Unknown), "root is nobody special");
     }
 }

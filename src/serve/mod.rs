@@ -8,13 +8,17 @@ mod answer;
 mod connection;
 pub mod fault;
 mod flow;
+mod gate;
 mod headers;
 mod identity;
+mod jwt;
 mod peek;
+mod preface;
 mod replay;
 mod site;
 mod tale;
 mod worker;
 
+pub use gate::Gate;
 pub use site::Shared;
-pub use worker::{Drain, Socket, Worker};
+pub use worker::{Drain, Listening, Socket, Worker};

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::gate::Gate;
 use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Route, Snapshot};
-use crate::control::{Issued, Leases, Shelf, TokenSpec, token_spec};
+use crate::control::{Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
@@ -34,6 +35,10 @@ pub struct Shared {
     pub buffered: Arc<Level>,
     /// Client connections.
     pub connections: Arc<Level>,
+    /// What peers may take of us before we know them.
+    pub gate: Arc<Gate>,
+    /// The keys of those who sign clients' tokens.
+    pub issuers: Issuers,
 }
 
 /// One worker's world.

@@ -1,18 +1,21 @@
 //! One worker: a thread, a single-threaded runtime, its own listening sockets.
 //!
-//! The kernel spreads new connections over the workers (`SO_REUSEPORT`), so nothing is handed between threads.
+//! The kernel spreads new TCP connections over the workers (`SO_REUSEPORT`), so nothing is handed between threads. Unix
+//! sockets have no such thing: there all workers accept from one socket, and whoever is awake first takes the next
+//! connection. Local clients open few, so the wake-ups in vain cost less than handing connections from one to another.
 
 use std::io;
 use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection;
+use super::connection::{self, Arrival};
 use super::site::{Shared, Site};
 use crate::observe::access::AccessLog;
 
@@ -27,7 +30,41 @@ pub struct Socket {
     /// The listener that it belongs to, by position.
     pub listener: usize,
     /// Bound and listening; non-blocking.
-    pub socket: StdTcpListener,
+    pub socket: Listening,
+}
+
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub enum Listening {
+    /// At an address; each worker has one of its own.
+    Tcp(StdTcpListener),
+    /// At a path; all workers have the same.
+    Unix(StdUnixListener),
+}
+
+/// The same on the worker's runtime.
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(socket: Listening) -> io::Result<Self> {
+        match socket {
+            Listening::Tcp(socket) => TcpListener::from_std(socket).map(Acceptor::Tcp),
+            Listening::Unix(socket) => UnixListener::from_std(socket).map(Acceptor::Unix),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Arrival> {
+        match self {
+            Acceptor::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok(Arrival::Tcp(stream, peer.ip().to_canonical()))
+            }
+            Acceptor::Unix(socket) => Ok(Arrival::Unix(socket.accept().await?.0)),
+        }
+    }
 }
 
 /// How the process ends: first no new connections, then no old ones.
@@ -64,7 +101,7 @@ impl Worker {
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();
         for Socket { listener, socket } in self.sockets {
-            let socket = TcpListener::from_std(socket)?;
+            let socket = Acceptor::new(socket)?;
             let accepting = accept(site.clone(), listener, socket, connections.clone(), self.drain.begin.clone());
             tasks.spawn_local(accepting);
         }
@@ -89,13 +126,7 @@ impl Worker {
     }
 }
 
-async fn accept(
-    site: Rc<Site>,
-    listener: usize,
-    socket: TcpListener,
-    connections: TaskTracker,
-    drain: CancellationToken,
-) {
+async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: CancellationToken) {
     let name = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
     let open = site.shared.metrics.connections(name.as_deref().unwrap_or_default());
     let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
@@ -104,7 +135,7 @@ async fn accept(
             accepted = socket.accept() => accepted,
             () = drain.cancelled() => return,
         };
-        let (stream, peer) = match accepted {
+        let arrival = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 if out_of_resources(&error) {
@@ -122,7 +153,7 @@ async fn accept(
         guard.gauge.inc();
         let (site, drain) = (site.clone(), drain.clone());
         connections.spawn_local(async move {
-            connection::serve(site, listener, stream, peer.ip().to_canonical(), drain).await;
+            connection::serve(site, listener, arrival, drain).await;
             drop(guard);
         });
     }

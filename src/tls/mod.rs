@@ -4,6 +4,8 @@
 //! system's trust store. The cryptographic provider is always named, never taken from a process-wide default.
 
 mod client;
+mod internal;
+mod leaf;
 mod server;
 
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use client::{ClientTls, client};
-pub use server::server;
+pub use internal::{Internal, InternalCa};
+pub use leaf::{CertName, Leaf, leaf};
+pub use server::{Certificate, ClientCa, ServerTls, server};
 
 /// aws-lc-rs, with post-quantum key exchange preferred.
 pub fn provider() -> Arc<CryptoProvider> {

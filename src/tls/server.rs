@@ -2,21 +2,69 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
 
-use super::{Identity, provider};
+use super::{Identity, Internal, certificates, provider};
+
+/// What a listener's TLS needs.
+pub struct ServerTls<'a> {
+    /// Who we are.
+    pub certificate: Certificate,
+    /// Whose clients' certificates count; absent: none is asked for.
+    pub client_ca: Option<ClientCa<'a>>,
+    /// Refuse TLS 1.2.
+    pub only_tls13: bool,
+}
+
+/// Where a listener's certificate comes from.
+pub enum Certificate {
+    /// From our own CA, made anew while we run.
+    Internal(Arc<Internal>),
+    /// From files.
+    Own(Identity),
+}
+
+/// Whom to believe about clients.
+pub struct ClientCa<'a> {
+    /// The CAs, as PEM.
+    pub pem: &'a [u8],
+    /// Whether a client without a certificate is sent away in the handshake.
+    pub required: bool,
+}
 
 /// The settings of a listener: TLS 1.2 and 1.3, h2 and HTTP/1.1 by ALPN, session tickets.
-pub fn server(identity: Identity, only_tls13: bool) -> Result<Arc<ServerConfig>, String> {
-    let versions: &[_] = if only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
-    let mut config = ServerConfig::builder_with_provider(provider())
+///
+/// A resumed session repeats the client's certificate without checking it again: whoever reads it has to look at its
+/// dates. Tickets never outlive these settings, so another `client_ca` starts from nothing.
+pub fn server(wish: ServerTls<'_>) -> Result<Arc<ServerConfig>, String> {
+    let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .map_err(|_| "no common TLS version".to_owned())?
-        .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)
-        .map_err(|_| "the certificate cannot be used".to_owned())?;
+        .map_err(|_| "no common TLS version".to_owned())?;
+    let builder = match wish.client_ca {
+        Some(ca) => builder.with_client_cert_verifier(verifier(&ca)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = match wish.certificate {
+        Certificate::Internal(internal) => builder.with_cert_resolver(internal),
+        Certificate::Own(identity) => builder
+            .with_single_cert(identity.chain, identity.key)
+            .map_err(|_| "the certificate cannot be used".to_owned())?,
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
     Ok(Arc::new(config))
+}
+
+fn verifier(ca: &ClientCa<'_>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca.pem)? {
+        roots.add(certificate).map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let builder = if ca.required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|_| "no client could be verified with it".to_owned())
 }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod client;
+mod clients;
 mod config;
 mod door;
 mod flow;

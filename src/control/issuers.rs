@@ -1,0 +1,185 @@
+//! The public keys of those who sign clients' tokens: fetched here, read by workers without a lock.
+//!
+//! A worker never fetches. It reads what lies in a slot, and asks for newer keys when these are old or do not know the
+//! signer; whoever asks while a fetch is under way waits for that one. An issuer that cannot be reached leaves its
+//! clients unidentified, and nobody else.
+//!
+//! Slots are named by a digest of the issuer's settings, so a reload that changes nothing about it keeps its keys.
+
+mod fetch;
+mod keys;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+
+use crate::base::time::{Clock, Now, millis};
+use crate::config::Issuer;
+
+pub use keys::{KeySet, Signature};
+
+/// Keys are asked for anew in the background from this age on.
+const STALE: Duration = Duration::from_secs(5 * 60);
+/// Keys of this age serve only while the issuer cannot be reached.
+const OLD: Duration = Duration::from_secs(10 * 60);
+/// Keys of this age do not serve at all.
+const DEAD: Duration = Duration::from_secs(60 * 60);
+/// After a fetch, an issuer is left alone for this long.
+const REST: Duration = Duration::from_secs(30);
+/// The same after a fetch that failed when there were no keys at all.
+const SHORT_REST: Duration = Duration::from_secs(5);
+/// Nobody waits longer for a fetch.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keys, and when they were fetched.
+#[derive(Debug)]
+pub struct Held {
+    /// The keys.
+    pub keys: KeySet,
+    at: Now,
+}
+
+/// The place of one issuer's keys.
+struct Slot {
+    held: ArcSwapOption<Held>,
+    /// No fetch begins before this reading of the boot clock, in milliseconds.
+    rest_until: AtomicU64,
+    /// Whether a fetch is under way.
+    busy: watch::Sender<bool>,
+}
+
+/// A worker's word to the control thread: fetch this.
+struct Wanted {
+    issuer: Arc<Issuer>,
+    slot: Arc<Slot>,
+}
+
+/// The workers' end. Cheap to clone.
+#[derive(Clone)]
+pub struct Issuers(Arc<Desk>);
+
+struct Desk {
+    slots: ArcSwap<HashMap<[u8; 32], Arc<Slot>>>,
+    wanted: mpsc::UnboundedSender<Wanted>,
+}
+
+/// The control thread's end.
+pub struct Fetcher {
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    clock: Clock,
+}
+
+impl Issuers {
+    /// Both ends. Nothing is fetched until [`Fetcher::run`] runs.
+    pub fn open(clock: Clock) -> (Self, Fetcher) {
+        // No bound is needed: an issuer has at most one message under way.
+        let (outbox, wanted) = mpsc::unbounded_channel();
+        (Self(Arc::new(Desk { slots: ArcSwap::default(), wanted: outbox })), Fetcher { wanted, clock })
+    }
+
+    /// The keys of an issuer, if they are young enough; asks for newer ones in time. No lock, no waiting.
+    pub fn keys(&self, issuer: &Arc<Issuer>, now: Now) -> Option<Arc<Held>> {
+        let slot = self.slot(issuer);
+        let held = slot.held.load_full()?;
+        let age = now.since(held.at);
+        if age >= STALE {
+            self.start(issuer, &slot, now);
+        }
+        (age < OLD).then_some(held)
+    }
+
+    /// Newer keys than `than`, if they can be had now: waits for a fetch that is under way, or that may begin. Falls
+    /// back on old keys where the issuer cannot be reached.
+    pub async fn newer(&self, issuer: &Arc<Issuer>, than: Option<&Arc<Held>>, now: Now) -> Option<Arc<Held>> {
+        let slot = self.slot(issuer);
+        let mut busy = slot.busy.subscribe();
+        if *busy.borrow() || self.start(issuer, &slot, now) {
+            let _ = tokio::time::timeout(PATIENCE, busy.wait_for(|busy| !busy)).await;
+        }
+        let held = slot.held.load_full().filter(|held| now.since(held.at) < DEAD)?;
+        than.is_none_or(|known| !Arc::ptr_eq(known, &held)).then_some(held)
+    }
+
+    /// Asks for the keys of all these issuers, so that nobody has to wait for them later.
+    pub fn prepare(&self, issuers: &[Arc<Issuer>], now: Now) {
+        for issuer in issuers {
+            let slot = self.slot(issuer);
+            if slot.held.load().is_none() {
+                self.start(issuer, &slot, now);
+            }
+        }
+    }
+
+    fn slot(&self, issuer: &Arc<Issuer>) -> Arc<Slot> {
+        if let Some(slot) = self.0.slots.load().get(&issuer.id) {
+            return slot.clone();
+        }
+        let new = Arc::new(Slot {
+            held: ArcSwapOption::empty(),
+            rest_until: AtomicU64::new(0),
+            busy: watch::Sender::new(false),
+        });
+        self.0.slots.rcu(|slots| {
+            let mut slots = HashMap::clone(slots);
+            slots.entry(issuer.id).or_insert_with(|| new.clone());
+            slots
+        });
+        self.0.slots.load().get(&issuer.id).cloned().unwrap_or(new)
+    }
+
+    /// Begins a fetch, unless one is under way or the issuer is being left alone. Says whether it did.
+    fn start(&self, issuer: &Arc<Issuer>, slot: &Arc<Slot>, now: Now) -> bool {
+        if now.boot < slot.rest_until.load(Ordering::Relaxed) {
+            return false;
+        }
+        let begun = slot.busy.send_if_modified(|busy| !std::mem::replace(busy, true));
+        if begun && self.0.wanted.send(Wanted { issuer: issuer.clone(), slot: slot.clone() }).is_err() {
+            // The control thread has ended, and so will we.
+            slot.busy.send_replace(false);
+        }
+        begun
+    }
+}
+
+impl fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Issuers")
+    }
+}
+
+impl Fetcher {
+    /// Fetches what is wanted, each issuer in a task of its own, on the calling thread's local runtime.
+    pub async fn run(mut self) {
+        while let Some(Wanted { issuer, slot }) = self.wanted.recv().await {
+            let clock = self.clock.clone();
+            tokio::task::spawn_local(async move {
+                let outcome = fetch::fetch(&issuer).await;
+                let at = clock.now();
+                let failed_without = outcome.is_err() && slot.held.load().is_none();
+                match outcome {
+                    Ok(keys) => {
+                        tracing::info!(issuer = %issuer.name, keys = keys.len(), "the issuer's keys were fetched");
+                        slot.held.store(Some(Arc::new(Held { keys, at })));
+                    }
+                    Err(error) => {
+                        tracing::warn!(issuer = %issuer.name, %error, "the issuer's keys cannot be had; its clients may be refused");
+                    }
+                }
+                let rest = if failed_without { SHORT_REST } else { REST };
+                slot.rest_until.store(at.boot.saturating_add(millis(rest)), Ordering::Relaxed);
+                slot.busy.send_replace(false);
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fetcher")
+    }
+}

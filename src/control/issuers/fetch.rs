@@ -1,0 +1,95 @@
+//! Fetching an issuer's keys: one connection each, no redirects, little patience.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+
+use super::keys::KeySet;
+use crate::base::origin::BaseUrl;
+use crate::config::{Issuer, IssuerKeys};
+use crate::upstream::Destination;
+
+/// More of an answer than this is not read.
+const MOST_ANSWER: usize = 256 * 1024;
+/// For DNS, TCP and TLS of one connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For one exchange.
+const EXCHANGE: Duration = Duration::from_secs(5);
+
+/// What we need of a discovery document (OpenID Connect Discovery 1.0 section 3).
+#[derive(Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Fetches the keys. The error is for the log.
+pub(super) async fn fetch(issuer: &Issuer) -> Result<KeySet, String> {
+    let (url, query) = match &issuer.keys {
+        IssuerKeys::At(url) => (url.clone(), None),
+        IssuerKeys::Discovered(url) => discover(issuer, url).await?,
+    };
+    let json = get(issuer, &url, url.path(), query.as_deref()).await?;
+    KeySet::parse(&json).map_err(|error| format!("{url}: {error}"))
+}
+
+/// Where the keys are, by the issuer's own word.
+async fn discover(issuer: &Issuer, url: &BaseUrl) -> Result<(BaseUrl, Option<String>), String> {
+    let path = format!("{}/.well-known/openid-configuration", url.path());
+    let json = get(issuer, url, &path, None).await?;
+    let found: Discovered =
+        serde_json::from_slice(&json).map_err(|_| format!("{url}: its discovery document cannot be read"))?;
+    if found.issuer != issuer.name {
+        // Section 4.3: else one issuer could speak for another.
+        return Err(format!("{url}: its discovery document is that of another issuer, `{}`", found.issuer));
+    }
+    let (place, query) = match found.jwks_uri.split_once('?') {
+        Some((place, query)) => (place, Some(query.to_owned())),
+        None => (&*found.jwks_uri, None),
+    };
+    let place = BaseUrl::parse(place).map_err(|error| format!("{url}: its `jwks_uri`: {error}"))?;
+    Ok((place, query))
+}
+
+async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>) -> Result<Bytes, String> {
+    let mut target = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
+    let request = request.header(HOST, url.authority()).body(Empty::<Bytes>::new());
+    let request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    let destination = Destination {
+        host: url.bare_host().into(),
+        port: url.port(),
+        tls: issuer.tls.clone(),
+        server_name: url.server_name().clone(),
+        connect_timeout: CONNECT,
+    };
+    let stream = destination.dial().await.map_err(|error| format!("{url}: {error}"))?;
+    match tokio::time::timeout(EXCHANGE, exchange(stream, request)).await {
+        Ok(outcome) => outcome.map_err(|error| format!("{url}: {error}")),
+        Err(_) => Err(format!("{url}: no answer in time")),
+    }
+}
+
+async fn exchange(stream: crate::upstream::TlsStream, request: Request<Empty<Bytes>>) -> Result<Bytes, String> {
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    tokio::task::spawn_local(async move {
+        // The exchange below sees the same error.
+        let _ = connection.await;
+    });
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("HTTP {}", response.status().as_u16()));
+    }
+    let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|_| "the answer is too long, or broke off".to_owned())
+}
