@@ -158,7 +158,7 @@ impl Fetcher {
         while let Some(Wanted { issuer, slot }) = self.wanted.recv().await {
             let clock = self.clock.clone();
             tokio::task::spawn_local(async move {
-                let outcome = fetch::fetch(&issuer).await;
+                let outcome = fetch::fetch(&issuer, clock.now()).await;
                 let at = clock.now();
                 let failed_without = outcome.is_err() && slot.held.load().is_none();
                 match outcome {

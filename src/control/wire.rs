@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
 
 use super::{Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
@@ -20,7 +20,7 @@ use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
 use crate::provider::{Module, TokenRequest};
 use crate::token::failure::{Class, Failure};
-use crate::upstream::{Destination, Sent};
+use crate::upstream::Destination;
 
 /// More of a token answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
@@ -56,30 +56,16 @@ impl Call {
     async fn run(self) -> Result<Fetched, Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
-        let (status, headers, body) = self.exchange(request).await?;
-        let grant = self.module.token_answer(status, &headers, &body, sent, self.clock.now())?;
+        let (head, body) = self.exchange(request).await?.into_parts();
+        let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
         let headers = self.module.credentials(&grant);
         Ok(Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint() })
     }
 
-    async fn exchange(&self, request: TokenRequest) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
-        let opened = self.destination(&request).open(self.clock.now()).await;
-        let mut connection = opened.map_err(|error| transient(format!("token endpoint: {error}")))?;
-        let response = match connection.send(assemble(request)?).await {
-            Sent::Answered(response) => response,
-            Sent::Broken { error, .. } | Sent::Refused(error) => {
-                return Err(transient(format!("token endpoint: {error}")));
-            }
-            Sent::Unsent(_) => return Err(transient("token endpoint: it hung up".to_owned())),
-        };
-        let (head, body) = response.into_parts();
-        match Limited::new(body, MOST_ANSWER).collect().await {
-            Ok(body) => Ok((head.status, head.headers, body.to_bytes())),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(transient(format!("token endpoint: HTTP {}, more than 64 KiB", head.status.as_u16())))
-            }
-            Err(_) => Err(transient(format!("token endpoint: HTTP {}, the body broke off", head.status.as_u16()))),
-        }
+    async fn exchange(&self, request: TokenRequest) -> Result<Response<Bytes>, Failure> {
+        let destination = self.destination(&request);
+        let answer = destination.ask(assemble(request)?, MOST_ANSWER, self.clock.now()).await;
+        answer.map_err(|error| transient(format!("token endpoint: {error}")))
     }
 
     /// Where to connect. The provider's own `server_name` counts for its own origin only.

@@ -1,13 +1,14 @@
 //! Connections to providers: dialled, verified, pooled, and lent for one exchange at a time.
 //!
 //! Each worker has its own [`Endpoint`]s, so nothing here is shared or locked; the control plane opens connections of
-//! its own, one a token call, through [`Destination::open`]. Both speak HTTP/1.1 or HTTP/2, whichever the provider
+//! its own, one a question, through [`Destination::ask`]. Both speak HTTP/1.1 or HTTP/2, whichever the provider
 //! picks, and both go the same [`Way`]: from a source address, through a corporate proxy. This room knows addresses and
 //! certificates; it does not know tokens, routes or banks. It lives on whatever thread dials, and stays on it.
 //!
 //! From the wire up: [`names`] and [`race`] find an address that answers, [`proxy`] tunnels, [`dial`] shakes hands,
 //! [`connection`] and [`lane`] carry exchanges over HTTP/1.1 and HTTP/2, [`endpoint`] decides which one is lent.
 
+mod ask;
 mod connection;
 mod dial;
 mod endpoint;
@@ -17,6 +18,7 @@ mod proxy;
 mod race;
 mod socket;
 
+pub use ask::AskError;
 pub use connection::{Connection, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};

@@ -234,7 +234,8 @@ fn a_certificate_identifies_by_uri_dns_name_or_common_name() {
     let authority = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, "");
     converse(async {
-        let call = async |leaf: &Leaf| seen(scene.call(Wish { identity: Some(leaf), ..Wish::default() }, get(PATH, "")).await);
+        let call =
+            async |leaf: &Leaf| seen(scene.call(Wish { identity: Some(leaf), ..Wish::default() }, get(PATH, "")).await);
         assert_eq!(call(&leaf(&authority, "spiffe://corp/erp")).await, fine());
         assert_eq!(call(&leaf(&authority, "treasury.CORP")).await, fine());
         assert_eq!(call(&common(&authority, "audit")).await, own(403, "client-not-allowed"));
@@ -347,12 +348,7 @@ fn another_user_needs_a_key_and_a_network_shuts_out_who_has_no_address() {
     let dir = tempfile::tempdir().expect("a directory");
     let path: PathBuf = dir.path().join("x.sock");
     let me = std::fs::metadata(dir.path()).expect("it is there").uid();
-    let clients = format!(
-        "[client.other]\nuids = [{}]\n{}networks = [\"127.0.0.0/8\"]\n{}",
-        me + 1,
-        treasury(),
-        erp()
-    );
+    let clients = format!("[client.other]\nuids = [{}]\n{}networks = [\"127.0.0.0/8\"]\n{}", me + 1, treasury(), erp());
     let route = "clients = [\"other\", \"treasury\", \"erp\"]";
     let _scene = unix(&path, &clients, route).expect("started");
     converse(async {
@@ -402,7 +398,18 @@ fn a_balancer_says_for_whom_it_speaks() {
     });
     let peers: Vec<String> =
         scene.lines().iter().map(|line| line["client.address"].as_str().unwrap_or("-").to_owned()).collect();
-    let told = ["192.0.2.1", "2001:db8::1", "192.0.2.9", "192.0.2.9", "2001:db8:7::", "203.0.113.1", "-", "127.0.0.1", "-", "-"];
+    let told = [
+        "192.0.2.1",
+        "2001:db8::1",
+        "192.0.2.9",
+        "192.0.2.9",
+        "2001:db8:7::",
+        "203.0.113.1",
+        "-",
+        "127.0.0.1",
+        "-",
+        "-",
+    ];
     assert_eq!(peers, told);
 }
 
@@ -572,7 +579,9 @@ impl Issuer {
                         let body = issuer.answer(request.uri().path());
                         async move { Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(body)))) }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -661,7 +670,10 @@ fn a_token_that_is_not_exactly_right_is_nobodys() {
         ("no aud", without("aud")),
         ("no sub", without("sub")),
         ("none", format!("{}.", unsigned(json!({ "alg": "none" })))),
-        ("crit", format!("{}.{signature}", unsigned(json!({ "alg": "ES256", "kid": "a", "crit": ["b64"], "b64": false })))),
+        (
+            "crit",
+            format!("{}.{signature}", unsigned(json!({ "alg": "ES256", "kid": "a", "crit": ["b64"], "b64": false }))),
+        ),
         ("another algorithm", format!("{}.{signature}", unsigned(json!({ "alg": "RS256", "kid": "a" })))),
         ("shared secret", confused),
         ("forged", forger),

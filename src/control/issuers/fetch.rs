@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde::Deserialize;
 
 use super::keys::KeySet;
 use crate::base::origin::BaseUrl;
+use crate::base::time::Now;
 use crate::config::{Issuer, IssuerKeys};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, Way};
 
 /// More of an answer than this is not read.
 const MOST_ANSWER: usize = 256 * 1024;
@@ -29,19 +29,19 @@ struct Discovered {
 }
 
 /// Fetches the keys. The error is for the log.
-pub(super) async fn fetch(issuer: &Issuer) -> Result<KeySet, String> {
+pub(super) async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, String> {
     let (url, query) = match &issuer.keys {
         IssuerKeys::At(url) => (url.clone(), None),
-        IssuerKeys::Discovered(url) => discover(issuer, url).await?,
+        IssuerKeys::Discovered(url) => discover(issuer, url, now).await?,
     };
-    let json = get(issuer, &url, url.path(), query.as_deref()).await?;
+    let json = get(issuer, &url, url.path(), query.as_deref(), now).await?;
     KeySet::parse(&json).map_err(|error| format!("{url}: {error}"))
 }
 
 /// Where the keys are, by the issuer's own word.
-async fn discover(issuer: &Issuer, url: &BaseUrl) -> Result<(BaseUrl, Option<String>), String> {
+async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, Option<String>), String> {
     let path = format!("{}/.well-known/openid-configuration", url.path());
-    let json = get(issuer, url, &path, None).await?;
+    let json = get(issuer, url, &path, None, now).await?;
     let found: Discovered =
         serde_json::from_slice(&json).map_err(|_| format!("{url}: its discovery document cannot be read"))?;
     if found.issuer != issuer.name {
@@ -56,40 +56,27 @@ async fn discover(issuer: &Issuer, url: &BaseUrl) -> Result<(BaseUrl, Option<Str
     Ok((place, query))
 }
 
-async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>) -> Result<Bytes, String> {
+async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, now: Now) -> Result<Bytes, String> {
     let mut target = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
     if let Some(query) = query {
         target.push('?');
         target.push_str(query);
     }
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
-    let request = request.header(HOST, url.authority()).body(Empty::<Bytes>::new());
+    let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
     let request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
     let destination = Destination {
         host: url.bare_host().into(),
         port: url.port(),
         tls: issuer.tls.clone(),
         server_name: url.server_name().clone(),
+        way: Way::default(),
         connect_timeout: CONNECT,
     };
-    let stream = destination.dial().await.map_err(|error| format!("{url}: {error}"))?;
-    match tokio::time::timeout(EXCHANGE, exchange(stream, request)).await {
-        Ok(outcome) => outcome.map_err(|error| format!("{url}: {error}")),
+    match tokio::time::timeout(CONNECT + EXCHANGE, destination.ask(request, MOST_ANSWER, now)).await {
+        Ok(Ok(answer)) if answer.status() == StatusCode::OK => Ok(answer.into_body()),
+        Ok(Ok(answer)) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
+        Ok(Err(error)) => Err(format!("{url}: {error}")),
         Err(_) => Err(format!("{url}: no answer in time")),
     }
-}
-
-async fn exchange(stream: crate::upstream::TlsStream, request: Request<Empty<Bytes>>) -> Result<Bytes, String> {
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
-    tokio::task::spawn_local(async move {
-        // The exchange below sees the same error.
-        let _ = connection.await;
-    });
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("HTTP {}", response.status().as_u16()));
-    }
-    let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|_| "the answer is too long, or broke off".to_owned())
 }

@@ -1,0 +1,59 @@
+//! One question, one bounded answer, on a connection of its own.
+//!
+//! For the control plane, whose calls are rare: a fresh connection is never a stale one. Redirects are answers like any
+//! other.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+
+use super::connection::Sent;
+use super::dial::{Destination, DialError};
+use crate::base::time::Now;
+
+/// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
+#[derive(Debug)]
+pub enum AskError {
+    /// There is no connection.
+    Dial(DialError),
+    /// The exchange broke off before an answer's head.
+    Broken(hyper::Error),
+    /// The answer, of this status, broke off.
+    Cut(u16),
+    /// The other side hung up before the question.
+    HungUp,
+    /// The answer, of this status, is longer than we read.
+    TooLong(u16),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::Dial(error) => error.fmt(f),
+            AskError::Broken(error) => error.fmt(f),
+            AskError::Cut(status) => write!(f, "HTTP {status}, the body broke off"),
+            AskError::HungUp => f.write_str("it hung up"),
+            AskError::TooLong(status) => write!(f, "HTTP {status}, the body is too long"),
+        }
+    }
+}
+
+impl Destination {
+    /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
+    pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
+        let mut connection = self.open(now).await.map_err(AskError::Dial)?;
+        let response = match connection.send(request).await {
+            Sent::Answered(response) => response,
+            Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
+            Sent::Unsent(_) => return Err(AskError::HungUp),
+        };
+        let (head, body) = response.into_parts();
+        match Limited::new(body, most).collect().await {
+            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
+            Err(_) => Err(AskError::Cut(head.status.as_u16())),
+        }
+    }
+}
