@@ -903,7 +903,7 @@ fn a_web_page_may_not_call_where_anyone_may() {
 #[test]
 fn an_internal_certificate_is_trusted_by_who_trusts_the_ca_of_this_start() {
     let scene = script("bind = \"127.0.0.1:0\"\ntls = \"internal\"\nnames = [\"localhost\"]", &erp()).play();
-    let ca = scene.running.internal_ca.clone().expect("a CA");
+    let ca = scene.running.ca.pem().expect("a CA");
     converse(async {
         let trusting = scene.call(Wish { ca: Some(ca), ..Wish::default() }, get(PATH, KEY)).await;
         assert_eq!(seen(trusting), fine());
