@@ -13,21 +13,19 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::house_ca::{self, HouseCa};
 use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
-use crate::base::time::{Clock, Now};
+use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, LogFormat, Snapshot};
 use crate::control::{Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
-use crate::tls::InternalCa;
 use crate::token::failure::Class;
 
 /// Connections that wait to be accepted, per socket.
 pub(super) const BACKLOG: i32 = 4096;
-/// Certificates of our own CA are looked through this often.
-const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// What a caller may choose besides the config.
 pub struct Options {
@@ -81,8 +79,8 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// The tokens.
     pub leases: Leases,
-    /// The certificate of our own CA (PEM), where a listener has `tls = "internal"`.
-    pub internal_ca: Option<String>,
+    /// The CA behind `tls = "internal"`.
+    pub ca: Arc<HouseCa>,
     socket_files: Vec<SocketFile>,
     drain: Drain,
     draining: CancellationToken,
@@ -130,11 +128,11 @@ impl Running {
         };
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
-        let ca = internal_ca(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
-        let internal_ca = ca.as_ref().map(InternalCa::pem);
+        let ca = Arc::new(HouseCa::default());
+        ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
-        let chores = Chores { ca, fetcher };
+        let chores = Chores { ca: ca.clone(), fetcher };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let (leases, control) =
             start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
@@ -174,7 +172,7 @@ impl Running {
             listeners,
             admin,
             leases,
-            internal_ca,
+            ca,
             socket_files,
             drain,
             draining,
@@ -248,38 +246,8 @@ impl Observer for Count {
 
 /// What else the control thread sees to.
 struct Chores {
-    ca: Option<InternalCa>,
+    ca: Arc<HouseCa>,
     fetcher: Fetcher,
-}
-
-/// Our own CA, where a listener wants a certificate of it; each such listener has its first one then.
-fn internal_ca(snapshot: &Snapshot, now: Now) -> Result<Option<InternalCa>, String> {
-    let mut wanting = snapshot.listeners.iter().filter_map(|listener| listener.internal.as_ref()).peekable();
-    if wanting.peek().is_none() {
-        return Ok(None);
-    }
-    let ca = InternalCa::new(now)?;
-    for internal in wanting {
-        ca.renew(internal, now)?;
-    }
-    tracing::info!(fingerprint = %ca.fingerprint(), "the internal CA of this start:\n{}", ca.pem());
-    Ok(Some(ca))
-}
-
-/// Keeps the certificates of our own CA from expiring.
-async fn renew_internal(ca: InternalCa, snapshot: Arc<Snapshot>, clock: Clock) {
-    loop {
-        tokio::time::sleep(LOOK_AT_CERTIFICATES).await;
-        for listener in &snapshot.listeners {
-            if let Some(internal) = &listener.internal {
-                match ca.renew(internal, clock.now()) {
-                    Ok(true) => tracing::info!(listener = %listener.name, "its internal certificate was renewed"),
-                    Ok(false) => {}
-                    Err(error) => tracing::error!(listener = %listener.name, %error, "cannot renew a certificate"),
-                }
-            }
-        }
-    }
 }
 
 fn start_control(
@@ -310,9 +278,7 @@ fn start_control(
         runtime.block_on(async move {
             tokio::task::spawn_local(keeper.run());
             tokio::task::spawn_local(chores.fetcher.run());
-            if let Some(ca) = chores.ca {
-                tokio::task::spawn_local(renew_internal(ca, world, clock.clone()));
-            }
+            tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();

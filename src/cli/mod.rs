@@ -8,6 +8,7 @@ pub mod boot;
 mod check;
 mod courier;
 mod demo;
+mod house_ca;
 mod key;
 mod run;
 mod sim;

@@ -4,8 +4,10 @@
 //! a lock; what they do not find there they ask for through [`Leases`], and what the provider refused they report
 //! there. A worker never calls a token endpoint, and a worker's caller who hangs up never stops one being called.
 //!
+//! The keys of those who sign clients' tokens are fetched here, too, in the same manner: [`Issuers`] is the workers' end.
+//!
 //! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
-//! made. It lives on the control thread, a current-thread runtime; only [`Shelf`] and [`Leases`] leave it.
+//! made. It lives on the control thread, a current-thread runtime; only [`Shelf`], [`Leases`] and [`Issuers`] leave it.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -110,7 +110,8 @@ async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) 
     let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
     let clients = &site.shared.snapshot.clients;
     let named = |id: crate::route::ClientId| clients.all.get(usize::from(id.0)).map(|client| client.name.clone());
-    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now: site.now() };
+    let now = tale.record().start;
+    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now };
     match identify(book, &door.peer, headers).await {
         Ok(Caller::Client(id)) => {
             tale.record().client = named(id);
@@ -124,7 +125,7 @@ async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) 
         }
         Err(Stranger::Unknown) => Err(Fault::ClientUnidentified),
         // Who guesses is slowed; who is right was let in above, so nobody is locked out by a neighbour's guesses.
-        Err(Stranger::Wrong) => match site.shared.gate.failed(door.peer.address, site.now()) {
+        Err(Stranger::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
             Ok(()) => Err(Fault::ClientUnidentified),
             Err(after) => Err(Fault::RateLimited(after)),
         },

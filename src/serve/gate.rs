@@ -29,6 +29,8 @@ pub struct Gate {
     failures: Failures,
     open: Mutex<HashMap<IpAddr, u32>>,
     handshakes: Level,
+    /// Connections closed because the process had too many.
+    pub floods: Excess,
     /// Connections closed because their peer had too many.
     pub crowds: Excess,
     /// Connections closed because too many handshakes were under way.

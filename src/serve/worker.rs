@@ -146,7 +146,9 @@ async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: 
             }
         };
         if !site.shared.connections.take(1, limit) {
-            tracing::warn!(listener = name.as_deref(), "connection limit reached; a new connection is closed");
+            if let Some(closed) = site.shared.gate.floods.note(site.now()) {
+                tracing::warn!(listener = name.as_deref(), limit, closed, "too many connections; new ones are closed");
+            }
             continue;
         }
         let guard = OpenConnection { level: site.shared.connections.clone(), gauge: open.clone() };
