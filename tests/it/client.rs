@@ -1,7 +1,7 @@
 //! A real HTTPS client for the tests: rustls under hyper, or bare bytes over TLS.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -34,6 +34,7 @@ pub fn converse<T>(conversation: impl Future<Output = T>) -> T {
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
+    source: Ipv4Addr,
     ca: String,
     server_name: String,
 }
@@ -77,7 +78,7 @@ impl Whole {
 
 impl Client {
     pub fn new(address: SocketAddr, ca: impl Into<String>) -> Self {
-        Self { address, ca: ca.into(), server_name: "localhost".to_owned() }
+        Self { address, source: Ipv4Addr::LOCALHOST, ca: ca.into(), server_name: "localhost".to_owned() }
     }
 
     /// The same client, asking TLS for another name.
@@ -90,12 +91,19 @@ impl Client {
         Self { address, ..self.clone() }
     }
 
+    /// The same client, calling from another address of this machine's loopback network.
+    pub fn from_host(&self, host: u8) -> Self {
+        Self { source: Ipv4Addr::new(127, 0, 7, host), ..self.clone() }
+    }
+
     /// A TLS stream with these ALPN names.
     pub async fn tls(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         let config = client(ClientTls { ca: Some(self.ca.as_bytes()), ..ClientTls::default() }).expect("a good CA");
         let mut config = (*config).clone();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let stream = TcpStream::connect(self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.source, 0).into())?;
+        let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.server_name.clone()).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await

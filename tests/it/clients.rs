@@ -153,7 +153,7 @@ impl Scene {
         let ca = wish.ca.unwrap_or_else(|| self.authority.pem());
         let identity: Option<Identity> = wish.identity.map(|leaf| leaf.identity().expect("an identity"));
         let made = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, only_tls13: false }).expect("settings");
-        let mut config = (*made).clone();
+        let mut config = http1_only(&made);
         if wish.only_tls12 {
             config = rustls::ClientConfig::builder_with_provider(countersign::tls::provider())
                 .with_protocol_versions(&[&rustls::version::TLS12])
@@ -201,6 +201,13 @@ where
     drop(sender);
     let _ = driver.await;
     whole
+}
+
+/// The same settings for a client that speaks HTTP/1.1.
+fn http1_only(config: &rustls::ClientConfig) -> rustls::ClientConfig {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
 }
 
 /// Its status, and the name of our own error.
@@ -317,7 +324,7 @@ fn a_resumed_session_keeps_its_certificate() {
     let erp = leaf(&authority, "spiffe://corp/erp").identity().expect("an identity");
     let ca = scene.authority.pem();
     let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), only_tls13: false });
-    let config = config.expect("settings");
+    let config = Arc::new(http1_only(&config.expect("settings")));
     converse(async {
         for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
             let stream = TcpStream::connect(scene.address()).await.expect("connected");
@@ -486,6 +493,7 @@ fn the_preface_may_come_in_pieces_and_before_tls() {
         }
         let ca = scene.authority.pem();
         let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), ..ClientTls::default() }).expect("settings");
+        let config = Arc::new(http1_only(&config));
         let name = ServerName::try_from("localhost").expect("a name");
         let stream = TlsConnector::from(config).connect(name, stream).await.expect("TLS");
         assert_eq!(seen(exchange(stream, get(PATH, "")).await), fine());

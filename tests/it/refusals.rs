@@ -133,7 +133,9 @@ fn refuse_all(stage: Stage, listener: &str, sims: &[&SimHandle], rows: &[Row]) {
     let client = stage.client.at(address);
     let mut told = BTreeMap::new();
     converse(async {
-        for Row { what, bytes, expect } in rows {
+        for (host, Row { what, bytes, expect }) in (1..=250).cycle().zip(rows) {
+            // Each from an address of its own: wrong credentials from one address are slowed.
+            let client = client.from_host(host);
             let mut stream = client.tls(&[b"http/1.1"]).await.expect("TLS");
             stream.write_all(bytes).await.expect("written");
             let answer = Bare::read(&mut stream).await;
