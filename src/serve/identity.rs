@@ -43,7 +43,8 @@ pub fn identify(access: &Access, clients: &Clients, peer: IpAddr, headers: &Head
     }
 }
 
-fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
+/// Whether this listener is open to an identified client.
+pub(super) fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
     match access {
         Access::Anyone | Access::Identified => Ok(Caller::Client(client)),
         Access::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),

@@ -8,6 +8,7 @@ mod answer;
 mod connection;
 pub mod fault;
 mod flow;
+mod foresee;
 mod headers;
 mod identity;
 mod peek;
@@ -16,5 +17,6 @@ mod site;
 mod tale;
 mod worker;
 
+pub use foresee::{Asked, Foreseen, Refused, foresee};
 pub use site::Shared;
 pub use worker::{Drain, Socket, Worker};
