@@ -58,7 +58,7 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
         Loaded::Mistaken(found) => {
             show(&found);
             let errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-            complain(&format!("{} has {}; nothing was started", path.display(), counted(errors, "mistake")));
+            complain(&format!("{} has {}", path.display(), counted(errors, "mistake")));
             Err(())
         }
         Loaded::Unreadable(why) => {

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod client;
+mod commands;
 mod config;
 mod flow;
 mod provider;
