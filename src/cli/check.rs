@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{complain, print};
+use super::{complain, counted, print};
 use crate::config::{Disk, Loaded, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
 
@@ -77,10 +77,6 @@ fn summarise(path: &Path, snapshot: &Snapshot) {
         counted(snapshot.routes.len(), "route"),
         counted(snapshot.clients.all.len(), "client"),
     ));
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn print_json(loaded: &Loaded) {

@@ -272,16 +272,21 @@ impl Forwarded<'_> {
         fates
     }
 
+    /// The clients that may make this request; `None` where nobody is asked.
+    fn open_to(&self) -> Option<Vec<&str>> {
+        match self.foreseen.caller {
+            Caller::Anyone => None,
+            Caller::Client(_) => Some(self.question.open_to(self.listener)),
+        }
+    }
+
     fn upstream(&self) -> String {
         format!("https://{}{}", self.foreseen.route.upstream.authority(), self.foreseen.path_and_query)
     }
 
     fn text(&self) -> String {
         let Foreseen { caller, route, key, vars, .. } = self.foreseen;
-        let open_to = match self.question.open_to(self.listener) {
-            names if names.is_empty() => "anyone".to_owned(),
-            names => names.join(", "),
-        };
+        let open_to = self.open_to().map_or_else(|| "anyone".to_owned(), |names| names.join(", "));
         let method = &self.question.head.method;
         let mut text = format!("{method} {} would be forwarded.\n\n", self.question.url);
         let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
@@ -324,7 +329,7 @@ impl Forwarded<'_> {
             "listener": &*self.listener.name,
             "client": self.question.client_name(Some(*caller)),
             "route": &*route.name,
-            "open_to": self.question.open_to(self.listener),
+            "open_to": self.open_to().map_or_else(|| json!("anyone"), |names| json!(names)),
             "variables": vars,
             "provider": &*route.provider.name,
             "profile": &*route.provider.profile,
@@ -355,14 +360,29 @@ impl Turned<'_> {
     /// What the operator may do about it.
     fn advice(&self) -> Option<String> {
         let names: Vec<&str> = self.question.snapshot.clients.all.iter().map(|client| &*client.name).collect();
-        let route = self.route().map_or_else(|| "a route".to_owned(), |name| format!("route `{name}`"));
         match self.why.fault.name() {
             "client-unidentified" => Some(format!("say who calls with `--client NAME`: {}", names.join(", "))),
             "client-not-allowed" if self.why.fault == crate::serve::fault::Fault::ReservedEndpoint => None,
-            "client-not-allowed" => Some(match self.question.open_to(self.listener).as_slice() {
-                [] => format!("{route} matches, but lets nobody do this: see its `methods` and `allow`"),
-                open => format!("{route} matches; this request is open to: {}", open.join(", ")),
-            }),
+            "client-not-allowed" => {
+                let from_a_page =
+                    ["origin", "sec-fetch-site"].iter().any(|name| self.question.head.headers.contains_key(*name));
+                Some(match (self.route(), self.question.open_to(self.listener).as_slice()) {
+                    (None, _) if self.why.caller == Some(Caller::Anyone) && from_a_page => {
+                        "where nobody is asked who they are, requests of web pages are refused".to_owned()
+                    }
+                    (Some(route), []) => {
+                        format!("route `{route}` matches, but lets nobody do this: see its `methods` and `allow`")
+                    }
+                    (Some(route), open) => {
+                        format!("route `{route}` matches; this request is open to: {}", open.join(", "))
+                    }
+                    (None, []) => {
+                        "see the `clients` of the listener, and `clients`, `methods` and `allow` of its routes"
+                            .to_owned()
+                    }
+                    (None, open) => format!("this request is open to: {}", open.join(", ")),
+                })
+            }
             "route-not-found" => {
                 let routes = self.question.snapshot.routes.iter().map(|route| &*route.name);
                 Some(format!("the routes are: {}", routes.collect::<Vec<_>>().join(", ")))
@@ -381,7 +401,9 @@ impl Turned<'_> {
         if let Some(route) = self.route() {
             line("route", route);
         }
-        line("why", &format!("{}. {}", row.title, row.detail));
+        // A detail of the path's judge is half a sentence.
+        let joint = if row.detail.starts_with(|first: char| first.is_lowercase()) { ":" } else { "." };
+        line("why", &format!("{}{joint} {}", row.title, row.detail));
         if let Some(advice) = self.advice() {
             line("note", &advice);
         }

@@ -52,7 +52,7 @@ enum Command {
         /// Exit after the tour; 0 only if every step held
         #[arg(long)]
         once: bool,
-        /// Show this provider only
+        /// Show this provider only: scb, meed, abbeycross or rakbank
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
     },
@@ -174,4 +174,9 @@ fn print(text: &str) {
 #[expect(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn complain(message: &str) {
     eprintln!("countersign: {message}");
+}
+
+/// `1 route`, `2 routes`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

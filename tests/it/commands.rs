@@ -293,13 +293,11 @@ fn run_serves_and_drains() {
 
     let end = proxy.end();
     assert_eq!((end.code, end.out.as_str()), (0, ""), "{}", end.err);
-    let lines: Vec<Value> = end
-        .err
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|l: &Value| !l["http.response.status_code"].is_null() || !l["status"].is_null())
-        .collect();
-    assert!(lines.len() >= 2, "no access lines: {}", end.err);
+    let logged: Vec<Value> = end.err.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let requests: Vec<&Value> = logged.iter().filter(|line| line["message"] == "request").collect();
+    let paths: Vec<&str> = requests.iter().filter_map(|line| line["url.path"].as_str()).collect();
+    assert_eq!(paths, ["/bank/echo/first", "/bank/echo/slow"], "{}", end.err);
+    assert!(requests.iter().all(|line| line["http.response.status_code"] == 200 && line["complete"] == true));
     assert_eq!(told(&["health", "--admin", &admin]).code, 1, "nobody is there any more");
 }
 
@@ -615,6 +613,50 @@ fn explain_says_why_a_request_would_be_refused() {
     assert_eq!((&refused["route"], &refused["status"]), (&json!("scb"), &json!(403)));
     assert_eq!(told(&["explain", "-c", "no-such.toml", "/x"]).code, 2);
     assert_eq!(told(&["explain", "-c", "tests/fixtures/config/routes.toml", "/x"]).code, 2, "mistakes explain nothing");
+}
+
+#[test]
+fn explain_asks_the_listener_that_is_meant() {
+    let sim = bank(Bank::Scb);
+    let (folder, file) = folder(&sim, KEY, "127.0.0.1:7000");
+    let now = countersign::base::time::Clock::System.now();
+    let leaf = sim.authority().issue(&LeafSpec::server(now)).expect("a leaf");
+    fs::write(folder.path().join("server.crt"), leaf.cert_pem).expect("written");
+    fs::write(folder.path().join("server.key"), leaf.key_pem).expect("written");
+    // None of these addresses is ever bound.
+    let more = "[[listener]]\nname = \"open\"\nbind = \"127.0.0.1:7001\"\nclients = \"anyone\"\n\
+                [[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:7002\"\n\
+                tls = { cert = \"server.crt\", key = \"server.key\" }\n";
+    fs::write(&file, fs::read_to_string(&file).expect("the config") + more).expect("written");
+    let erp = ["--client", "erp"];
+    for (arguments, listener, outcome) in [
+        (&["http://gw.example:7001/bank/x"][..], "open", "scb"),
+        (&["http://gw.example:7000/bank/x"], "gateway", "client-unidentified"),
+        (&["https://gw.example:7002/bank/x"], "secure", "client-unidentified"),
+        (&["https://gw.example/bank/x", erp[0], erp[1]], "secure", "scb"),
+        (&["http://gw.example/bank/x"], "open", "scb"),
+        (&["http://gw.example/bank/x", erp[0], erp[1]], "gateway", "scb"),
+        (&["/bank/x"], "open", "scb"),
+        (&["/bank/x", "--listener", "secure"], "secure", "client-unidentified"),
+        (&["/bank/x", "--listener", "open", "-H", "Origin: https://evil.example"], "open", "client-not-allowed"),
+        (
+            &["https://gw.example:7002/bank/x", "-H", "Host: other.example", erp[0], erp[1]],
+            "secure",
+            "misdirected-request",
+        ),
+    ] {
+        let found = told(&[&["explain", "--json", "-c", &file], arguments].concat());
+        let answer = found.json();
+        let forwarded = answer["forwarded"] == true;
+        assert_eq!(found.code, i32::from(!forwarded), "{arguments:?}: {found:?}");
+        let came = if forwarded { &answer["route"] } else { &answer["error"] };
+        assert_eq!((&answer["listener"], came), (&json!(listener), &json!(outcome)), "{arguments:?}");
+        if listener == "open" && forwarded {
+            assert_eq!((&answer["open_to"], &answer["client"]), (&json!("anyone"), &Value::Null));
+        }
+    }
+    let found = told(&["explain", "-c", &file, "--listener", "open", "-H", "Origin: https://evil.example", "/bank/x"]);
+    assert!(found.out.contains("requests of web pages are refused"), "{}", found.out);
 }
 
 // ── profiles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
