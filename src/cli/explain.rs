@@ -214,8 +214,21 @@ impl Question<'_> {
     fn client_line(&self, caller: Option<Caller>) -> String {
         match (caller, self.client_name(caller)) {
             (Some(Caller::Anyone), _) => "anyone: this listener asks nobody".to_owned(),
-            (_, Some(name)) => format!("{name} ({})", self.source),
+            (_, Some(name)) => format!("{name} ({}{})", self.source, self.networks(caller)),
             (_, None) => "unknown".to_owned(),
+        }
+    }
+
+    /// From where a client must call, which is taken at its word here.
+    fn networks(&self, caller: Option<Caller>) -> String {
+        let Some(Caller::Client(id)) = caller else { return String::new() };
+        let networks = self.snapshot.clients.all.get(usize::from(id.0)).map(|client| client.networks.as_slice());
+        match networks.unwrap_or_default() {
+            [] => String::new(),
+            some => {
+                let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+                format!("; it must call from {}", some.join(", "))
+            }
         }
     }
 

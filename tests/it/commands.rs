@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
 
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Stopwatch;
 use countersign::config::{InMemory, build, schema};
-use countersign::sim::{Authority, Bank, Endpoint, Fault, LeafSpec, Trouble};
+use countersign::sim::{Authority, Bank, Endpoint, LeafSpec};
 use countersign::syntax::Diagnostic;
 use serde_json::{Value, json};
 
@@ -62,7 +61,7 @@ fn told(arguments: &[&str]) -> Ended {
 
 /// A running command, ended with its test.
 struct Running {
-    child: Child,
+    child: Ending,
     lines: Receiver<String>,
     seen: Vec<String>,
     out: Option<thread::JoinHandle<String>>,
@@ -86,7 +85,7 @@ impl Running {
             let _ = out.read_to_string(&mut text);
             text
         });
-        Self { child, lines, seen: Vec::new(), out: Some(out) }
+        Self { child: Ending(child), lines, seen: Vec::new(), out: Some(out) }
     }
 
     /// Waits for a line on standard error.
@@ -113,12 +112,12 @@ impl Running {
     }
 
     fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
+        let kill = format!("kill -TERM {}", self.child.0.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     fn runs(&mut self) -> bool {
-        self.child.try_wait().expect("it can be asked").is_none()
+        self.child.0.try_wait().expect("it can be asked").is_none()
     }
 
     /// Waits for its end.
@@ -132,16 +131,19 @@ impl Running {
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end; it said {:#?}", self.seen),
             }
         }
-        let status: ExitStatus = self.child.wait().expect("it ended");
+        let status: ExitStatus = self.child.0.wait().expect("it ended");
         let out = self.out.take().expect("asked once").join().expect("read");
         Ended { code: status.code().unwrap_or(-1), out, err: self.seen.join("\n") }
     }
 }
 
-impl Drop for Running {
+/// A process that ends with its test, however that ends.
+struct Ending(Child);
+
+impl Drop for Ending {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -271,15 +273,14 @@ fn run_serves_and_drains() {
     let why = format!("listener `gateway` cannot listen on {address}");
     assert!(second.err.lines().last().is_some_and(|line| line.contains(&why)), "{}", second.err);
 
-    // Its head has come, its body is under way: then SIGTERM.
-    let pause = Duration::from_millis(150);
-    sim.change(|faults| faults.resource = Fault::new(Trouble::SlowBody { chunk: 16, pause }));
-    let request = format!("GET /bank/echo/slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
-    let (mut stream, head) = begin(address, &request);
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.expect("a length")];
-    assert!(body.len() > 64, "too short to be slow");
+    // A request is under way, its body half sent: then SIGTERM.
+    let head = format!(
+        "POST /bank/echo/slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 10\r\n\
+         Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
+    let (mut stream, asked) = begin(address, &head);
+    assert!(asked.starts_with("HTTP/1.1 100 "), "{asked}");
+    stream.get_mut().write_all(b"12345").expect("sent");
     proxy.terminate();
     proxy.line(|line| line.contains("\"draining\""));
     let watch = Stopwatch::start();
@@ -287,9 +288,13 @@ fn run_serves_and_drains() {
         assert!(watch.elapsed() < PATIENCE, "it still accepts");
     }
     assert!(proxy.runs(), "it ended with a request under way");
-    stream.read_exact(&mut body).expect("the request under way completes");
-    let body: Value = serde_json::from_slice(&body).expect("a whole body");
-    assert_eq!(body["method"], "GET");
+    stream.get_mut().write_all(b"67890").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the request under way completes");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("a body");
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert_eq!((&body["method"], &body["body"]["sha256"]), (&json!("POST"), &json!(hex(&sha256(b"1234567890")))));
 
     let end = proxy.end();
     assert_eq!((end.code, end.out.as_str()), (0, ""), "{}", end.err);
@@ -348,8 +353,8 @@ fn sim_writes_a_config_that_runs() {
     let there = folder.path().join("sims");
     let place = there.to_str().expect("text");
     let mut sims = command(&["sim", "scb", "meed", "--write", place, "--bind", "127.0.0.1:0"]);
-    let mut sims = sims.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut printed = BufReader::new(sims.stdout.take().expect("piped"));
+    let mut sims = Ending(sims.stdout(Stdio::piped()).spawn().expect("it starts"));
+    let mut printed = BufReader::new(sims.0.stdout.take().expect("piped"));
     let mut said = String::new();
     while !said.contains("countersign run -c ") {
         assert!(printed.read_line(&mut said).expect("text") > 0, "{said}");
@@ -363,8 +368,6 @@ fn sim_writes_a_config_that_runs() {
     }
     proxy.terminate();
     assert_eq!(proxy.end().code, 0);
-    let _ = sims.kill();
-    let _ = sims.wait();
     assert_eq!(told(&["sim", "sbc"]).code, 2);
 }
 
@@ -575,7 +578,7 @@ fn explain_says_why_a_request_would_be_refused() {
     let (folder, file) = folder(&sim, KEY, "127.0.0.1:0");
     let more = format!(
         "allow = [\"GET /v1/*\"]\nclients = [\"erp\"]\nheaders = {{ x-static = {{ file = \"hidden\" }} }}\n\
-         [client.treasury]\nkey_sha256 = [\"{}\"]\n",
+         [client.treasury]\nkey_sha256 = [\"{}\"]\nnetworks = [\"10.1.0.0/16\"]\n",
         "ab".repeat(32)
     );
     fs::write(folder.path().join("hidden"), "s3cr3t-header\n").expect("written");
@@ -592,6 +595,7 @@ fn explain_says_why_a_request_would_be_refused() {
         (&["/bank/v1/x"], 1, "client-unidentified (401)"),
         (&["/bank/v1/x", "-H", "Authorization: Bearer wrong"], 1, "client-unidentified (401)"),
         (&["/bank/v1/x", "--client", "treasury"], 1, "this request is open to: erp"),
+        (&["/bank/v1/x", "--client", "treasury"], 1, "treasury (named with --client; it must call from 10.1.0.0/16)"),
         (&["/bank/v2/x", "--client", "erp"], 1, "lets nobody do this"),
         (&["-m", "POST", "/bank/v1/x", "--client", "erp"], 1, "client-not-allowed (403)"),
         (&["/bank/v1/oauth/token", "--client", "erp"], 1, "token endpoint"),
