@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::complain;
+use super::{complain, counted, print};
 use crate::config::{Disk, Loaded, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
 
@@ -22,6 +22,17 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
         summarise(path, &snapshot);
     }
     ExitCode::from(status)
+}
+
+/// Loads the config for a command that looks at it, or reports why not. Warnings are for `check` and `run` to tell.
+pub fn load_quietly(path: &Path) -> Result<Snapshot, ExitCode> {
+    match load(path, &Disk) {
+        Loaded::Fine(snapshot, _) => Ok(*snapshot),
+        loaded @ (Loaded::Mistaken(_) | Loaded::Unreadable(_)) => {
+            let status = loaded.exit_status();
+            report(path, loaded).map_err(|()| ExitCode::from(status))
+        }
+    }
 }
 
 /// Loads the config for a command that needs it, or reports why not.
@@ -47,8 +58,7 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
         Loaded::Mistaken(found) => {
             show(&found);
             let errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-            let noun = if errors == 1 { "mistake" } else { "mistakes" };
-            complain(&format!("{} has {errors} {noun}", path.display()));
+            complain(&format!("{} has {}", path.display(), counted(errors, "mistake")));
             Err(())
         }
         Loaded::Unreadable(why) => {
@@ -58,19 +68,17 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the summary is this command's result")]
 fn summarise(path: &Path, snapshot: &Snapshot) {
-    println!(
-        "{} is fine: {} listeners, {} providers, {} routes, {} clients",
+    print(&format!(
+        "{} is fine: {}, {}, {}, {}\n",
         path.display(),
-        snapshot.listeners.len(),
-        snapshot.providers.len(),
-        snapshot.routes.len(),
-        snapshot.clients.all.len()
-    );
+        counted(snapshot.listeners.len(), "listener"),
+        counted(snapshot.providers.len(), "provider"),
+        counted(snapshot.routes.len(), "route"),
+        counted(snapshot.clients.all.len(), "client"),
+    ));
 }
 
-#[expect(clippy::print_stdout, reason = "the answer is this command's result")]
 fn print_json(loaded: &Loaded) {
     let view = |diagnostic: &Diagnostic| {
         let (line, column) = diagnostic.source.position(diagnostic.span.start);
@@ -88,5 +96,5 @@ fn print_json(loaded: &Loaded) {
         Loaded::Mistaken(found) => (false, found.iter().map(view).collect(), None),
         Loaded::Unreadable(why) => (false, Vec::new(), Some(why)),
     };
-    println!("{}", json!({ "ok": ok, "diagnostics": found, "unreadable": unreadable }));
+    print(&format!("{}\n", json!({ "ok": ok, "diagnostics": found, "unreadable": unreadable })));
 }

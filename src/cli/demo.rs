@@ -8,8 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -18,11 +17,11 @@ use http_body_util::Full;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::boot::{Options, Running};
-use super::complain;
 use super::courier::Courier;
 use super::run::wait_for_the_end;
-use crate::base::secret::{Fingerprint, hex, sha256};
-use crate::base::time::Clock;
+use super::{complain, counted, print};
+use crate::base::secret::{ExposeSecret, Fingerprint, hex, sha256};
+use crate::base::time::{Clock, rfc3339};
 use crate::config::{InMemory, build};
 use crate::sim::{Authority, Bank, Endpoint, LeafSpec, Received, Sim, SimHandle};
 use crate::syntax::Severity;
@@ -103,8 +102,8 @@ pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
         }
     };
     let held = runtime.block_on(stage.tour(&stops));
+    print(if held { "\nEvery step held.\n" } else { "\nA step did NOT hold: see above.\n" });
     if once {
-        say(if held { "\nEvery step held.\n" } else { "\nA step did NOT hold: see above.\n" });
         return if held { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
     stage.invite(&stops);
@@ -122,7 +121,7 @@ struct Stage {
     sims: Vec<SimHandle>,
     running: Running,
     ca_pem: String,
-    curtain: Arc<AtomicBool>,
+    curtain: Arc<OnceLock<String>>,
 }
 
 impl Stage {
@@ -159,7 +158,7 @@ impl Stage {
             let errors = found.iter().filter(|found| found.severity == Severity::Error);
             return Err(errors.map(|error| error.one_line()).collect::<Vec<_>>().join("\n"));
         };
-        let curtain = Arc::new(AtomicBool::new(false));
+        let curtain = Arc::new(OnceLock::new());
         let sink = Curtained(curtain.clone());
         let options = Options { text_access_log: true, access_sink: Some(Box::new(sink)), ..Options::default() };
         let running = Running::start(snapshot, options).map_err(|error| error.to_string())?;
@@ -176,7 +175,7 @@ impl Stage {
                 return false;
             }
         };
-        say("countersign demo: the application below knows no bank secret. Credentials are shown as fingerprints.\n");
+        print("countersign demo: the application below knows no bank secret. Credentials are shown as fingerprints.\n");
         let mut held = true;
         for (stop, sim) in stops.iter().zip(&self.sims) {
             held &= visit(stop, sim, &courier).await;
@@ -186,9 +185,10 @@ impl Stage {
 
     /// Says how to call by hand.
     fn invite(&self, stops: &[&Stop]) {
-        self.curtain.store(true, Ordering::Relaxed);
+        let _ = self.curtain.set(rfc3339(Clock::System.now().wall));
         let Some(plain) = self.running.address("plain") else { return };
-        let mut text = String::from("\nStill running; stop with Ctrl-C. Try it (access lines appear below):\n\n");
+        let mut text =
+            String::from("\nStill running; stop with Ctrl-C. Try it, and see the access lines appear below:\n\n");
         for stop in stops {
             let headers: String = stop.headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
             let _ = writeln!(
@@ -208,15 +208,15 @@ impl Stage {
         if let Some(admin) = self.running.admin {
             let _ = writeln!(text, "\n  curl http://{admin}/api/v1/tokens\n  curl http://{admin}/metrics\n");
         }
-        say(&text);
+        print(&text);
     }
 }
 
 /// Three calls to one bank: first, cached, after a revocation.
 async fn visit(stop: &Stop, sim: &SimHandle, courier: &Courier) -> bool {
     let name = stop.bank.name();
-    say(&format!("\n=== {name} ===  {}\n\nThe application sends, three times:\n", stop.says));
-    say(&sketch_application(stop));
+    print(&format!("\n=== {name} ===  {}\n\nThe application sends, three times:\n", stop.says));
+    print(&sketch_application(stop));
     let mut held = true;
     for (title, expect_tokens, expect_calls) in [
         ("1. first call: countersign logs in, then forwards", 1, 1),
@@ -227,9 +227,9 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &Courier) -> bool {
         sim.forget_received();
         let answer = courier.send(request(stop)).await;
         let received = sim.received();
-        say(&format!("\n  {title}\n"));
+        print(&format!("\n  {title}\n"));
         for arrival in &received {
-            say(&sketch_arrival(arrival));
+            print(&sketch_arrival(arrival, sim));
         }
         held &= verdict(&answer, &received, expect_tokens, expect_calls, revoked);
     }
@@ -264,9 +264,11 @@ fn verdict(
     let revocation = expect_calls != 2 || revoked == 1;
     let held = success && tokens == expect_tokens && calls == expect_calls && replay_told && same_body && revocation;
     let note = if note.is_empty() { String::new() } else { format!(", Proxy-Status: {note}") };
-    say(&format!(
-        "    the application gets {status}{note}\n    {}: {tokens} token call(s), {calls} API call(s)\n",
-        if held { "held" } else { "DID NOT HOLD" }
+    print(&format!(
+        "    the application gets {status}{note}\n    {}: {}, {}\n",
+        if held { "held" } else { "DID NOT HOLD" },
+        counted(tokens, "token call"),
+        counted(calls, "API call")
     ));
     held
 }
@@ -295,7 +297,7 @@ fn sketch_application(stop: &Stop) -> String {
 }
 
 /// What a bank received, secrets as fingerprints.
-fn sketch_arrival(arrival: &Received) -> String {
+fn sketch_arrival(arrival: &Received, sim: &SimHandle) -> String {
     let what = match arrival.endpoint {
         Endpoint::Token => "token endpoint",
         Endpoint::Resource => "bank",
@@ -314,26 +316,36 @@ fn sketch_arrival(arrival: &Received) -> String {
         };
         let _ = writeln!(text, "      {name}: {shown}");
     }
-    if arrival.endpoint == Endpoint::Resource {
-        let _ = writeln!(text, "      body: {} bytes, sha256 {}…", arrival.body_length, hex(&arrival.body_sha256[..6]));
+    match arrival.endpoint {
+        Endpoint::Token => {
+            let secret = sim.credentials().secret().expose_secret();
+            let fingerprint = format!("‹secret {}›", Fingerprint::of(secret.as_bytes()));
+            let body = String::from_utf8_lossy(&arrival.body).replace(secret, &fingerprint);
+            let _ = writeln!(text, "      body: {body}");
+        }
+        Endpoint::Resource => {
+            let digest = hex(arrival.body_sha256.first_chunk::<6>().unwrap_or(&[0; 6]));
+            let _ = writeln!(text, "      body: {} bytes, sha256 {digest}…", arrival.body_length);
+        }
     }
     text
 }
 
-/// Access lines, shown only once the curtain is up.
-struct Curtained(Arc<AtomicBool>);
+/// Access lines of requests that came after the curtain rose. Each line begins with its request's time; those of the
+/// tour itself may arrive late.
+struct Curtained(Arc<OnceLock<String>>);
 
 impl io::Write for Curtained {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.load(Ordering::Relaxed) { io::stderr().write(bytes) } else { Ok(bytes.len()) }
+        if let Some(rose) = self.0.get() {
+            let after = |line: &&[u8]| line.get(..rose.len()).is_some_and(|time| time > rose.as_bytes());
+            let shown: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').filter(after).collect();
+            io::stderr().write_all(&shown.concat())?;
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the tour is this command's result")]
-fn say(text: &str) {
-    print!("{text}");
 }

@@ -8,16 +8,22 @@ pub mod boot;
 mod check;
 mod courier;
 mod demo;
+mod explain;
+mod health;
 mod house_ca;
 mod key;
+mod paper;
+mod profiles;
 mod run;
 mod sim;
 mod unix_socket;
 
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about = "The egress proxy that signs an application's calls to bank APIs")]
@@ -38,19 +44,52 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Show the whole thing against simulated banks: no set-up, no files
     Demo {
         /// Exit after the tour; 0 only if every step held
         #[arg(long)]
         once: bool,
-        /// Show this provider only
+        /// Show this provider only: scb, meed, abbeycross or rakbank
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
+    },
+    /// Say what would become of a request, without sending anything
+    Explain(explain::Arguments),
+    /// Ask a running instance whether it is ready: for container probes
+    Health {
+        /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
+        #[arg(long, value_name = "URL", conflicts_with = "config")]
+        admin: Option<String>,
+        /// The config file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        config: PathBuf,
     },
     /// Make a client's key
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Print a manual page in roff, of the whole or of one command
+    Man {
+        /// The command, as in `man key new`
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
+    /// List the built-in provider profiles, print one, or play a profile's tests
+    #[command(args_conflicts_with_subcommands = true)]
+    Profiles {
+        #[command(subcommand)]
+        command: Option<ProfilesCommand>,
+        /// Print this one; default: list them all
+        name: Option<String>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Serve until SIGTERM or SIGINT, then drain
     Run {
@@ -58,6 +97,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
     },
+    /// Print the JSON Schema of proxy.toml, for editors
+    Schema,
     /// Run the bank simulators alone
     Sim {
         /// Which banks; all of them if none is named
@@ -65,6 +106,9 @@ enum Command {
         /// Write ca.crt and a ready proxy.toml into this folder
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
+        /// Where that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
+        #[arg(long, value_name = "ADDRESS", requires = "write")]
+        bind: Option<SocketAddr>,
     },
 }
 
@@ -75,6 +119,25 @@ enum KeyCommand {
         /// The client's name
         #[arg(default_value = "app")]
         name: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ProfilesCommand {
+    /// Play the conversations of a profile; without any named, those in the folder beside FILE that is called like it
+    Test {
+        /// The profile: a file, or the name of a built-in one
+        #[arg(value_name = "FILE")]
+        profile: String,
+        /// The conversations
+        #[arg(value_name = "CONVERSATION")]
+        conversations: Vec<PathBuf>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -82,15 +145,40 @@ enum KeyCommand {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check { config, json } => check::run(&config, json),
+        Command::Completions { shell } => paper::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
-        Command::Key { command: KeyCommand::New { name } } => key::new(&name),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Health { admin, config } => health::run(admin.as_deref(), &config),
+        Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),
+        Command::Man { words } => paper::man(command_line(), &words),
+        Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
+            profiles::test(&profile, &conversations, json)
+        }
+        Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
         Command::Run { config } => run::run(&config),
-        Command::Sim { names, write } => sim::run(&names, write.as_deref()),
+        Command::Schema => paper::schema(),
+        Command::Sim { names, write, bind } => sim::run(&names, write.as_deref(), bind),
     }
+}
+
+/// The whole command line as clap sees it, for completions, manual pages and tests.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
+
+/// Prints a command's result. A reader that has gone away, as `head` does, is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Says on standard error what went wrong and what to do.
 #[expect(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn complain(message: &str) {
     eprintln!("countersign: {message}");
+}
+
+/// `1 route`, `2 routes`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

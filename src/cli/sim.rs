@@ -1,17 +1,19 @@
 //! `countersign sim`: the bank simulators alone, for developers without sandbox access.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::complain;
 use super::run::wait_for_the_end;
+use super::{complain, print};
 use crate::base::time::Clock;
 use crate::sim::{Authority, Bank, Options, Sim, SimHandle};
 
 /// Runs the named simulators, or all, until told to stop.
-pub fn run(names: &[String], write: Option<&Path>) -> ExitCode {
+pub fn run(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
     let mut banks = Vec::new();
     for name in names {
         match Bank::named(name) {
@@ -27,7 +29,7 @@ pub fn run(names: &[String], write: Option<&Path>) -> ExitCode {
     if banks.is_empty() {
         banks.extend(Bank::ALL);
     }
-    match start(&banks).and_then(|sims| serve(&sims, write)) {
+    match start(&banks).and_then(|sims| serve(&sims, write, bind)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
@@ -42,32 +44,48 @@ fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
     banks.iter().map(begin).collect()
 }
 
-#[expect(clippy::print_stdout, reason = "addresses and settings are this command's result")]
-fn serve(sims: &[SimHandle], write: Option<&Path>) -> io::Result<()> {
+fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> io::Result<()> {
     let settings: String = sims.iter().map(|sim| sim.settings_toml() + "\n").collect();
     let ca = sims.first().map(SimHandle::ca_pem).unwrap_or_default();
+    let mut text = String::from("Simulated banks, until Ctrl-C:\n\n");
     for sim in sims {
-        println!("{:<11} {}   (help: https://{}/_sim/)", sim.bank().name(), sim.base_url(), sim.address());
+        let _ = writeln!(text, "  {:<11} {}", sim.bank().name(), sim.base_url());
     }
+    text += "\nEach explains itself and takes its faults at /_sim/";
+    if let Some(first) = sims.first() {
+        let _ = write!(text, ", as in: curl -k https://{}/_sim/", first.address());
+    }
+    text += "\n";
     match write {
         Some(folder) => {
+            let bind = bind.map_or_else(free_port, Ok)?;
+            let file = folder.join("proxy.toml");
             fs::create_dir_all(folder)?;
             fs::write(folder.join("sim-ca.crt"), &ca)?;
-            write_private(&folder.join("proxy.toml"), &(listener(sims) + &settings))?;
-            println!("\nReady: countersign run -c {}", folder.join("proxy.toml").display());
+            write_private(&file, &(listener(sims, bind) + &settings))?;
+            let _ = writeln!(text, "\nIn another terminal:\n\n  countersign run -c {}", file.display());
+            if let (Some(first), true) = (sims.first(), bind.port() != 0) {
+                let _ = writeln!(text, "  curl -i http://{bind}/{}/echo/hello", first.bank().name());
+            }
         }
         None => {
-            println!("\nSave this as sim-ca.crt beside your proxy.toml:\n\n{ca}");
-            println!("Paste this into your proxy.toml:\n\n{settings}");
+            let _ = writeln!(text, "\nSave this as sim-ca.crt beside your proxy.toml:\n\n{ca}");
+            let _ = writeln!(text, "Paste this into your proxy.toml:\n\n{settings}");
         }
     }
+    print(&text);
     wait_for_the_end()
 }
 
+/// The usual port if nobody is there, else one that is free now.
+fn free_port() -> io::Result<SocketAddr> {
+    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, 8080));
+    usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?.local_addr()
+}
+
 /// A listener on loopback with one route per bank, open to anyone on this machine.
-fn listener(sims: &[SimHandle]) -> String {
-    let mut text =
-        String::from("[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:8080\"\nclients = \"anyone\"\n\n");
+fn listener(sims: &[SimHandle], bind: SocketAddr) -> String {
+    let mut text = format!("[[listener]]\nname = \"gateway\"\nbind = \"{bind}\"\nclients = \"anyone\"\n\n");
     for sim in sims {
         let name = sim.bank().name();
         text += &format!("[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n\n");
@@ -77,7 +95,9 @@ fn listener(sims: &[SimHandle]) -> String {
 
 /// The file holds simulated secrets; treat them as if they were real.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
+
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(path)?.write_all(text.as_bytes())

@@ -14,6 +14,7 @@ mod process;
 mod provider;
 mod reader;
 mod route;
+pub mod schema;
 mod snapshot;
 mod variable;
 mod words;

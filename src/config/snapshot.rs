@@ -103,6 +103,16 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
+impl Bind {
+    /// The TCP port, if it is an address.
+    pub const fn port(&self) -> Option<u16> {
+        match self {
+            Bind::Tcp(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

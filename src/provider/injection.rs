@@ -94,6 +94,9 @@ impl Orders {
                 Client::Replace => injection.replaced.push(name.clone()),
             }
             let Some(text) = value.resolve(settings) else { continue };
+            if names_secret(value, declared) {
+                injection.shown.push((name.clone(), value.described(declared, settings)));
+            }
             if value.is_credential() {
                 injection.credentials.push((name.clone(), text));
                 continue;
@@ -189,6 +192,8 @@ pub(super) struct Injection {
     replaced: Vec<HeaderName>,
     /// What a client may say, in exactly this spelling.
     kept: Vec<HeaderName>,
+    /// Headers that hold a secret setting, with its name in its place.
+    shown: Vec<(HeaderName, String)>,
     renew: bool,
 }
 
@@ -211,6 +216,11 @@ impl Injection {
     pub(super) fn strips(&self, name: &HeaderName) -> bool {
         self.replaced.iter().any(|stripped| alike(stripped, name))
             || self.kept.iter().any(|kept| kept != name && alike(kept, name))
+    }
+
+    /// What a header that holds a secret setting looks like, the secret by its name.
+    pub(super) fn shown(&self, name: &HeaderName) -> Option<&str> {
+        self.shown.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
     }
 
     /// Puts everything on but the credentials, and says which identifiers the request now has.

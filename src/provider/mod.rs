@@ -12,8 +12,10 @@ mod answer;
 mod challenge;
 mod client_auth;
 mod condition;
+mod describe;
 mod exchange;
 mod extends;
+pub mod fixture;
 mod guard;
 mod injection;
 mod json;
@@ -25,6 +27,7 @@ mod setting;
 mod template;
 mod values;
 
+pub use describe::{DeclaredSetting, StandIn};
 pub use exchange::TokenRequest;
 pub use injection::SentIds;
 pub use module::{Module, Wiring};

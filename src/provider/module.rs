@@ -38,12 +38,12 @@ pub struct Wiring<'a> {
 
 /// A profile with the settings of one provider (and one route's overrides), compiled. Cheap to share, never changed.
 pub struct Module {
-    profile: Arc<Profile>,
+    pub(super) profile: Arc<Profile>,
     key: TokenKey,
     exchange: Exchange,
     /// The route variables that go into the token request, sorted.
     vars: Vec<Arc<str>>,
-    injection: Injection,
+    pub(super) injection: Injection,
     guard: Guard,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -23,9 +24,11 @@ use super::peek::{decode, peek};
 use super::replay::{Outgoing, Recorder};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
-use crate::base::id::RandomIds;
+use crate::base::id::{Ids, RandomIds};
 use crate::base::secret::is_wordy;
 use crate::base::time::Stopwatch;
+use crate::base::vars::Vars;
+use crate::config::{Limits, Listener, Route};
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
 use crate::provider::{SentIds, Verdict};
@@ -65,7 +68,9 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale: &mut Tale) -> Result<Passing, Fault> {
     let (mut head, body) = request.into_parts();
     let caller = caller(site, door, &head.headers, tale).await?;
-    let permit = admit(site, door, caller, &head)?;
+    let snapshot = &site.shared.snapshot;
+    let listener = snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let permit = admit(listener, &snapshot.limits, door.sni.as_deref(), caller, &head)?;
     let route = site.route(permit.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
 
@@ -78,22 +83,9 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     };
 
     let target = target(&permit)?;
-    headers::join_cookies(&mut head.headers);
-    headers::strip_request(&mut head.headers, &route.route.module, &route.route.consumed)
-        .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
     let client_sent_body = !body.is_end_stream();
-    if !client_sent_body && head.method != Method::GET && head.method != Method::HEAD {
-        // Said aloud, since a missing length means something else to HTTP/1.1 providers.
-        head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-    }
-    for (name, value) in &route.route.headers {
-        head.headers.insert(name.clone(), value.clone());
-    }
-    if route.route.module.judges_bodies() {
-        limit_codings(&mut head.headers);
-    }
-    head.headers.insert(HOST, route.host.clone());
-    let ids = route.route.module.dress(&mut head.headers, &lease, permit.vars(), &mut RandomIds);
+    let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body };
+    let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
 
     let keep = if born_for_this { 0 } else { route.route.replay_limit };
     let recorder =
@@ -133,18 +125,23 @@ async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) 
 }
 
 /// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
-fn from_a_web_page(headers: &HeaderMap) -> bool {
+pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::ORIGIN) || headers.get_all("sec-fetch-site").iter().any(|site| site != "none")
 }
 
 /// Checks the request's form and finds its route.
-fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) -> Result<Permit, Fault> {
-    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+pub(super) fn admit(
+    listener: &Listener,
+    limits: &Limits,
+    sni: Option<&str>,
+    caller: Caller,
+    head: &Parts,
+) -> Result<Permit, Fault> {
     let host = host(head)?;
     if !listener.answers_to(host.as_deref()) {
         return Err(Fault::Misdirected);
     }
-    if let (Some(host), Some(sni)) = (&host, &door.sni) {
+    if let (Some(host), Some(sni)) = (&host, sni) {
         let named = bare_host(host);
         let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
         if !is_address && !named.eq_ignore_ascii_case(sni) {
@@ -152,7 +149,7 @@ fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) 
         }
     }
     let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let limit = site.shared.snapshot.limits.uri_bytes;
+    let limit = limits.uri_bytes;
     if limit != 0 && path_and_query.len() > limit {
         return Err(Fault::UriTooLong);
     }
@@ -170,7 +167,7 @@ fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) 
 }
 
 /// The one host that a request names: `Host`, `:authority`, or the authority of an absolute target.
-fn host(head: &http::request::Parts) -> Result<Option<String>, Fault> {
+fn host(head: &Parts) -> Result<Option<String>, Fault> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -195,6 +192,37 @@ fn host(head: &http::request::Parts) -> Result<Option<String>, Fault> {
         Ok(parsed) if !parsed.host().is_empty() && !host.contains('@') => Ok(Some(host.to_owned())),
         Ok(_) | Err(_) => Err(Fault::Malformed("The Host field is not a host.")),
     }
+}
+
+/// What a request is dressed with, besides its route.
+pub(super) struct Clothes<'a> {
+    /// The `Host` field at the provider.
+    pub host: &'a HeaderValue,
+    /// The token.
+    pub lease: &'a Lease,
+    /// The route's variables.
+    pub vars: &'a Vars,
+    /// Whether a body follows the head.
+    pub body: bool,
+}
+
+/// Strips what a client must not say, then puts on what the provider wants.
+pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mut dyn Ids) -> Result<SentIds, Fault> {
+    headers::join_cookies(&mut head.headers);
+    headers::strip_request(&mut head.headers, &route.module, &route.consumed)
+        .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
+    if !with.body && head.method != Method::GET && head.method != Method::HEAD {
+        // Said aloud, since a missing length means something else to HTTP/1.1 providers.
+        head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    for (name, value) in &route.headers {
+        head.headers.insert(name.clone(), value.clone());
+    }
+    if route.module.judges_bodies() {
+        limit_codings(&mut head.headers);
+    }
+    head.headers.insert(HOST, with.host.clone());
+    Ok(route.module.dress(&mut head.headers, with.lease, with.vars, ids))
 }
 
 /// A host without its port.

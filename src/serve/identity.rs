@@ -81,7 +81,8 @@ pub async fn identify(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Resul
     }
 }
 
-fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
+/// Whether this listener is open to an identified client.
+pub(super) fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
     match access {
         Access::Anyone | Access::Identified => Ok(Caller::Client(client)),
         Access::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),

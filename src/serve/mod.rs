@@ -8,6 +8,7 @@ mod answer;
 mod connection;
 pub mod fault;
 mod flow;
+mod foresee;
 mod gate;
 mod headers;
 mod identity;
@@ -19,6 +20,7 @@ mod site;
 mod tale;
 mod worker;
 
+pub use foresee::{Asked, Foreseen, Refused, foresee};
 pub use gate::Gate;
 pub use site::Shared;
 pub use worker::{Drain, Listening, Socket, Worker};

@@ -3,6 +3,7 @@
 mod architecture;
 mod client;
 mod clients;
+mod commands;
 mod config;
 mod door;
 mod flow;

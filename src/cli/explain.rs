@@ -1,0 +1,441 @@
+//! `countersign explain`: what would become of a request, without sending anything.
+//!
+//! The answer comes from the data plane's own steps ([`foresee`]); this file chooses the listener, puts the request's
+//! head together and shows the difference between what the client sends and what the provider would receive.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use serde_json::{Value, json};
+
+use super::{check, complain, print};
+use crate::config::{Access, Listener, Snapshot};
+use crate::route::{Caller, ClientId};
+use crate::serve::{Asked, Foreseen, Refused, foresee};
+use crate::syntax::suggest;
+
+/// The arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The config file
+    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+    config: PathBuf,
+    /// The request's method
+    #[arg(short, long, default_value = "GET")]
+    method: String,
+    /// Who is calling, taken at its word; default: the file's only client, or whom the headers identify
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+    /// A header of the request, as in `-H 'x-account-id: 1'`; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The listener; default: the first that would forward the request
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    /// The URL that the application calls, or its path alone
+    url: String,
+}
+
+/// Explains one request. 0: it would be forwarded, 1: it would be refused, 2: this is no request, or no config.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let snapshot = match check::load_quietly(&arguments.config) {
+        Ok(snapshot) => snapshot,
+        // A config with mistakes explains nothing.
+        Err(_) => return ExitCode::from(2),
+    };
+    match explain(&snapshot, arguments) {
+        Ok((forwarded, text)) => {
+            print(&text);
+            ExitCode::from(u8::from(!forwarded))
+        }
+        Err(why) => {
+            complain(&why);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What was asked, made ready for any listener.
+struct Question<'a> {
+    snapshot: &'a Snapshot,
+    client: Option<ClientId>,
+    /// Why it is that client.
+    source: &'static str,
+    url: &'a str,
+    head: Parts,
+    /// The scheme and authority that the URL names, if it is one.
+    named: Option<(bool, http::uri::Authority)>,
+    body: bool,
+}
+
+fn explain(snapshot: &Snapshot, arguments: &Arguments) -> Result<(bool, String), String> {
+    let (client, source) = client(snapshot, arguments.client.as_deref())?;
+    let (head, named) = head(arguments)?;
+    let announced = |name| head.headers.get(name).is_some_and(|value| value != "0");
+    let body = announced(CONTENT_LENGTH) || announced(TRANSFER_ENCODING);
+    let question = Question { snapshot, client, source, url: &arguments.url, head, named, body };
+    let listeners = question.listeners(arguments.listener.as_deref())?;
+    let mut refused = None;
+    for listener in listeners {
+        match question.ask(listener) {
+            Ok((sent, foreseen)) => {
+                let found = Forwarded { question: &question, listener, sent: &sent, foreseen: &foreseen };
+                let text = if arguments.json { pretty(&found.json()) } else { found.text() };
+                return Ok((true, text));
+            }
+            Err(why) if refused.is_none() => refused = Some((listener, why)),
+            Err(_) => {}
+        }
+    }
+    let (listener, why) = refused.ok_or("this config has no listener")?;
+    let found = Turned { question: &question, listener, why };
+    Ok((false, if arguments.json { pretty(&found.json()) } else { found.text() }))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn client(snapshot: &Snapshot, wanted: Option<&str>) -> Result<(Option<ClientId>, &'static str), String> {
+    let clients = &snapshot.clients.all;
+    let names = || clients.iter().map(|client| &*client.name);
+    let Some(wanted) = wanted else {
+        return Ok(match clients.as_slice() {
+            // Where somebody must be named, the only one is meant; where nobody is asked, nobody is.
+            [_] if snapshot.listeners.iter().all(|listener| listener.access != Access::Anyone) => {
+                (Some(ClientId(0)), "the only one")
+            }
+            [] | [_, ..] => (None, "by its headers"),
+        });
+    };
+    match names().position(|name| name == wanted).and_then(|at| u16::try_from(at).ok()) {
+        Some(at) => Ok((Some(ClientId(at)), "named with --client")),
+        None => Err(format!("there is no client called `{}`; {}", wanted.escape_debug(), nearest(wanted, names()))),
+    }
+}
+
+fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    match suggest(wanted, names.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => match names.collect::<Vec<_>>().join(", ") {
+            known if known.is_empty() => "this config has none".to_owned(),
+            known => format!("there are: {known}"),
+        },
+    }
+}
+
+type Named = Option<(bool, http::uri::Authority)>;
+
+/// The request's head in origin form, and what the URL says about the listener.
+fn head(arguments: &Arguments) -> Result<(Parts, Named), String> {
+    let Arguments { method, headers, url, .. } = arguments;
+    let bad_url =
+        || format!("`{}` is neither a URL nor a path: write `https://host/path` or `/path`", url.escape_debug());
+    let uri: Uri = url.parse().map_err(|_| bad_url())?;
+    let named = match (uri.scheme_str(), uri.authority()) {
+        (None, None) if url.starts_with('/') => None,
+        (Some(scheme @ ("http" | "https")), Some(authority)) => Some((scheme == "https", authority.clone())),
+        (_, _) => return Err(bad_url()),
+    };
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let target: Uri = target.parse().map_err(|_| bad_url())?;
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| format!("`{}` is not a method: write `GET`, `POST`, …", method.escape_debug()))?;
+    let (mut head, ()) = Request::new(()).into_parts();
+    (head.method, head.uri) = (method, target);
+    for header in headers {
+        let read = header.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value.trim().as_bytes()).ok()?))
+        });
+        // The value is not repeated: it may be a key.
+        let (name, value) = read.ok_or("a header is written as in `-H 'x-account-id: 0188000049916'`")?;
+        head.headers.append(name, value);
+    }
+    Ok((head, named))
+}
+
+impl Question<'_> {
+    /// The listeners that may be meant, in the order of the file.
+    fn listeners(&self, wanted: Option<&str>) -> Result<Vec<&Listener>, String> {
+        let all = || self.snapshot.listeners.iter().map(|listener| &**listener);
+        if let Some(wanted) = wanted {
+            let found = all().find(|listener| *listener.name == *wanted);
+            let names = all().map(|listener| &*listener.name);
+            return found.map(|found| vec![found]).ok_or_else(|| {
+                format!("there is no listener called `{}`; {}", wanted.escape_debug(), nearest(wanted, names))
+            });
+        }
+        let scheme = |listener: &&Listener| self.named.as_ref().is_none_or(|(tls, _)| listener.tls.is_some() == *tls);
+        let port = self.named.as_ref().and_then(|(_, authority)| authority.port_u16());
+        let both: Vec<&Listener> =
+            all().filter(scheme).filter(|listener| port.is_some() && port == listener.bind.port()).collect();
+        // A load balancer in front may have another port and end TLS.
+        let by_scheme: Vec<&Listener> = all().filter(scheme).collect();
+        Ok([both, by_scheme, all().collect()].into_iter().find(|found| !found.is_empty()).unwrap_or_default())
+    }
+
+    /// Follows the request through one listener; answers what the client sends there, and what would become of it.
+    fn ask(&self, listener: &Listener) -> Result<(HeaderMap, Foreseen<'_>), Refused> {
+        let mut head = self.head.clone();
+        let host = self.named.as_ref().map_or("localhost", |(_, authority)| authority.as_str());
+        if !head.headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::try_from(host)
+        {
+            head.headers.insert(HOST, host);
+        }
+        let asked = Asked {
+            listener,
+            client: self.client,
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            sni: self.named.as_ref().filter(|_| listener.tls.is_some()).map(|(_, authority)| authority.host()),
+            head: &head,
+            body: self.body,
+        };
+        foresee(self.snapshot, &asked).map(|foreseen| (head.headers.clone(), foreseen))
+    }
+
+    fn client_name(&self, caller: Option<Caller>) -> Option<&str> {
+        match caller {
+            Some(Caller::Client(id)) => self.snapshot.clients.all.get(usize::from(id.0)).map(|client| &*client.name),
+            Some(Caller::Anyone) | None => None,
+        }
+    }
+
+    fn client_line(&self, caller: Option<Caller>) -> String {
+        match (caller, self.client_name(caller)) {
+            (Some(Caller::Anyone), _) => "anyone: this listener asks nobody".to_owned(),
+            (_, Some(name)) => format!("{name} ({}{})", self.source, self.networks(caller)),
+            (_, None) => "unknown".to_owned(),
+        }
+    }
+
+    /// From where a client must call, which is taken at its word here.
+    fn networks(&self, caller: Option<Caller>) -> String {
+        let Some(Caller::Client(id)) = caller else { return String::new() };
+        let networks = self.snapshot.clients.all.get(usize::from(id.0)).map(|client| client.networks.as_slice());
+        match networks.unwrap_or_default() {
+            [] => String::new(),
+            some => {
+                let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+                format!("; it must call from {}", some.join(", "))
+            }
+        }
+    }
+
+    /// Who may make this request on this listener.
+    fn open_to(&self, listener: &Listener) -> Vec<&str> {
+        let ids = (0..).map(ClientId).zip(&self.snapshot.clients.all);
+        let other = |id| Question { client: Some(id), head: self.head.clone(), named: self.named.clone(), ..*self };
+        ids.filter(|(id, _)| other(*id).ask(listener).is_ok()).map(|(_, client)| &*client.name).collect()
+    }
+}
+
+fn listener_line(listener: &Listener) -> String {
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    format!("{} ({scheme}://{})", listener.name, listener.bind)
+}
+
+/// A request that would be forwarded.
+struct Forwarded<'a> {
+    question: &'a Question<'a>,
+    listener: &'a Listener,
+    sent: &'a HeaderMap,
+    foreseen: &'a Foreseen<'a>,
+}
+
+/// The header fields of a request, by what becomes of them.
+struct Fates {
+    added: Vec<(String, String)>,
+    replaced: Vec<(String, String)>,
+    removed: Vec<String>,
+    kept: Vec<String>,
+}
+
+impl Forwarded<'_> {
+    fn fates(&self) -> Fates {
+        let Foreseen { route, headers, stand_in, .. } = self.foreseen;
+        let mut fates = Fates { added: Vec::new(), replaced: Vec::new(), removed: Vec::new(), kept: Vec::new() };
+        for name in headers.keys() {
+            let (own, out): (Vec<_>, Vec<_>) =
+                (self.sent.get_all(name).iter().collect(), headers.get_all(name).iter().collect());
+            if own == out {
+                fates.kept.push(name.to_string());
+                continue;
+            }
+            let of_route = route.headers.iter().any(|(known, value)| known == name && value.is_sensitive());
+            let told = out.iter().map(|value| match of_route {
+                true => format!("‹secret: headers.{name}›"),
+                false => stand_in.describe(&route.module, name, value),
+            });
+            let list = if own.is_empty() { &mut fates.added } else { &mut fates.replaced };
+            list.extend(told.map(|told| (name.to_string(), told)));
+        }
+        let gone = self.sent.keys().filter(|name| !headers.contains_key(*name));
+        fates.removed.extend(gone.map(HeaderName::to_string));
+        fates
+    }
+
+    /// The clients that may make this request; `None` where nobody is asked.
+    fn open_to(&self) -> Option<Vec<&str>> {
+        match self.foreseen.caller {
+            Caller::Anyone => None,
+            Caller::Client(_) => Some(self.question.open_to(self.listener)),
+        }
+    }
+
+    fn upstream(&self) -> String {
+        format!("https://{}{}", self.foreseen.route.upstream.authority(), self.foreseen.path_and_query)
+    }
+
+    fn text(&self) -> String {
+        let Foreseen { caller, route, key, vars, .. } = self.foreseen;
+        let open_to = self.open_to().map_or_else(|| "anyone".to_owned(), |names| names.join(", "));
+        let method = &self.question.head.method;
+        let mut text = format!("{method} {} would be forwarded.\n\n", self.question.url);
+        let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
+        line("listener", &listener_line(self.listener));
+        line("client", &self.question.client_line(Some(*caller)));
+        line("route", &format!("{} (this request is open to: {open_to})", route.name));
+        for (name, value) in vars.iter() {
+            line("variable", &format!("{name} = {value}"));
+        }
+        line("provider", &format!("{} (profile {})", route.provider.name, route.provider.profile));
+        line("token", &format!("key {key}, from {}", route.module.token_url()));
+        line("goes to", &format!("{method} {}", self.upstream()));
+        let fates = self.fates();
+        let shown = |(name, value): &(String, String)| format!("{name}: {value}");
+        let lists: [(&str, Vec<String>); 4] = [
+            ("Headers added", fates.added.iter().map(shown).collect()),
+            ("Headers replaced", fates.replaced.iter().map(shown).collect()),
+            ("Headers removed", fates.removed),
+            ("Headers passed on as they are", fates.kept),
+        ];
+        for (title, lines) in lists.iter().filter(|(_, lines)| !lines.is_empty()) {
+            let _ = writeln!(text, "\n{title}:");
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let Foreseen { caller, route, key, vars, .. } = self.foreseen;
+        let fates = self.fates();
+        let pairs = |list: Vec<(String, String)>| -> Vec<Value> {
+            list.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
+        };
+        let vars: serde_json::Map<String, Value> =
+            vars.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        json!({
+            "forwarded": true,
+            "listener": &*self.listener.name,
+            "client": self.question.client_name(Some(*caller)),
+            "route": &*route.name,
+            "open_to": self.open_to().map_or_else(|| json!("anyone"), |names| json!(names)),
+            "variables": vars,
+            "provider": &*route.provider.name,
+            "profile": &*route.provider.profile,
+            "token": { "key": key.to_string(), "url": route.module.token_url().to_string() },
+            "upstream": { "method": self.question.head.method.as_str(), "url": self.upstream() },
+            "headers": {
+                "added": pairs(fates.added),
+                "replaced": pairs(fates.replaced),
+                "removed": fates.removed,
+                "kept": fates.kept,
+            },
+        })
+    }
+}
+
+/// A request that would be refused.
+struct Turned<'a> {
+    question: &'a Question<'a>,
+    listener: &'a Listener,
+    why: Refused,
+}
+
+impl Turned<'_> {
+    fn route(&self) -> Option<&str> {
+        self.question.snapshot.routes.get(self.why.route?).map(|route| &*route.name)
+    }
+
+    /// What the operator may do about it.
+    fn advice(&self) -> Option<String> {
+        let names: Vec<&str> = self.question.snapshot.clients.all.iter().map(|client| &*client.name).collect();
+        match self.why.fault.name() {
+            "client-unidentified" => Some(format!("say who calls with `--client NAME`: {}", names.join(", "))),
+            "client-not-allowed" if self.why.fault == crate::serve::fault::Fault::ReservedEndpoint => None,
+            "client-not-allowed" => {
+                let from_a_page =
+                    ["origin", "sec-fetch-site"].iter().any(|name| self.question.head.headers.contains_key(*name));
+                Some(match (self.route(), self.question.open_to(self.listener).as_slice()) {
+                    (None, _) if self.why.caller == Some(Caller::Anyone) && from_a_page => {
+                        "where nobody is asked who they are, requests of web pages are refused".to_owned()
+                    }
+                    (Some(route), []) => {
+                        format!("route `{route}` matches, but lets nobody do this: see its `methods` and `allow`")
+                    }
+                    (Some(route), open) => {
+                        format!("route `{route}` matches; this request is open to: {}", open.join(", "))
+                    }
+                    (None, []) => {
+                        "see the `clients` of the listener, and `clients`, `methods` and `allow` of its routes"
+                            .to_owned()
+                    }
+                    (None, open) => format!("this request is open to: {}", open.join(", ")),
+                })
+            }
+            "route-not-found" => {
+                let routes = self.question.snapshot.routes.iter().map(|route| &*route.name);
+                Some(format!("the routes are: {}", routes.collect::<Vec<_>>().join(", ")))
+            }
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        let row = self.why.fault.row();
+        let Question { head, url, .. } = self.question;
+        let mut text = format!("{} {url} would be refused: {} ({}).\n\n", head.method, row.name, row.status.as_u16());
+        let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
+        line("listener", &listener_line(self.listener));
+        line("client", &self.question.client_line(self.why.caller));
+        if let Some(route) = self.route() {
+            line("route", route);
+        }
+        // A detail of the path's judge is half a sentence.
+        let joint = if row.detail.starts_with(|first: char| first.is_lowercase()) { ":" } else { "." };
+        line("why", &format!("{}{joint} {}", row.title, row.detail));
+        if let Some(advice) = self.advice() {
+            line("note", &advice);
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let row = self.why.fault.row();
+        json!({
+            "forwarded": false,
+            "listener": &*self.listener.name,
+            "client": self.question.client_name(self.why.caller),
+            "route": self.route(),
+            "error": row.name,
+            "status": row.status.as_u16(),
+            "title": row.title,
+            "detail": row.detail,
+            "note": self.advice(),
+        })
+    }
+}

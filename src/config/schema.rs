@@ -1,0 +1,302 @@
+//! The JSON Schema of `proxy.toml`, for editors.
+//!
+//! The reader in this room is the law; this is one table beside it, with a line for every key that the reader takes. A
+//! test asks the reader for its keys and compares. What only the reader can judge (names that must exist, files that
+//! must be there, what goes with what) is not said here: `countersign check` says it.
+
+use serde_json::{Map, Value, json};
+
+use crate::provider::{DeclaredSetting, Profile};
+
+/// What a key's value looks like.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// An IP address and a port.
+    Address,
+    /// Some of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number, at least this.
+    Count(u64),
+    /// `"30s"`; where 0 switches it off, the number 0 too.
+    Duration { off: bool },
+    /// True or false.
+    Flag,
+    /// A table of freely named headers with values.
+    Headers,
+    /// A list of tables: `[[key]]`.
+    List(&'static str),
+    /// Freely named tables: `[key.NAME]`.
+    Named(&'static str),
+    /// `"64KiB"` or 0.
+    Size,
+    /// A table whose members the profile says.
+    Settings,
+    /// A table: `[key]` or `{ … }`.
+    Table(&'static str),
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// An `https` URL.
+    Url,
+    /// `"anyone"`, or a list of clients.
+    Who,
+}
+
+/// One key: its name, its value, whether it must be there, a few words.
+type Key = (&'static str, Shape, bool, &'static str);
+
+const MUST: bool = true;
+const MAY: bool = false;
+const DURATION: Shape = Shape::Duration { off: false };
+const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
+const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
+
+/// Every section with its keys. The first is the file itself.
+const SECTIONS: [(&str, &[Key]); 13] = [
+    (
+        "file",
+        &[
+            ("admin", Shape::Table("admin"), MAY, "the operator's door"),
+            ("client", Shape::Named("client"), MAY, "who may call"),
+            ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
+            ("listener", Shape::List("listener"), MUST, "where countersign listens"),
+            ("log", Shape::Table("log"), MAY, "how and where it logs"),
+            ("provider", Shape::Named("provider"), MAY, "whom it calls"),
+            ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
+            ("runtime", Shape::Table("runtime"), MAY, "the process"),
+        ],
+    ),
+    ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
+    (
+        "client",
+        &[
+            ("key_sha256", Shape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
+            ("networks", Shape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
+            ("networks_only", Shape::Flag, MAY, "its network alone identifies it"),
+        ],
+    ),
+    (
+        "limits",
+        &[
+            ("buffered_bytes", Shape::Size, MAY, "replay buffers of the whole process; 64MiB"),
+            ("connections", Shape::Count(0), MAY, "client connections of the whole process; 10000"),
+            ("drain", DURATION_OR_OFF, MAY, "let requests finish this long after SIGTERM; 30s"),
+            ("drain_delay", DURATION_OR_OFF, MAY, "keep accepting this long after SIGTERM; 0s"),
+            ("header_bytes", Shape::Size, MAY, "a request's head; 32KiB"),
+            ("header_timeout", DURATION_OR_OFF, MAY, "a request's head must be complete by then; 10s"),
+            ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
+            ("idle_timeout", DURATION_OR_OFF, MAY, "a client connection may be silent this long; 75s"),
+            ("streams", Shape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
+            ("uri_bytes", Shape::Size, MAY, "a request's target; 8KiB"),
+        ],
+    ),
+    (
+        "listener",
+        &[
+            ("bind", Shape::Address, MUST, "IP address and port; port 0 takes any free one"),
+            ("clients", Shape::Who, MAY, "who is let in; default: every client of the file"),
+            ("mode", Shape::Choice(&["reverse"]), MAY, "requests are routed by host and path"),
+            ("name", Shape::Text, MAY, "for logs and metrics"),
+            ("plaintext", Shape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
+            ("tls", Shape::Table("listener_tls"), MAY, "without it: plain HTTP"),
+        ],
+    ),
+    (
+        "listener_tls",
+        &[
+            ("cert", Shape::Text, MUST, "path of the certificate and its chain, PEM"),
+            ("key", Shape::Text, MUST, "path of its private key, PEM"),
+            ("min_version", TLS_VERSIONS, MAY, "1.2"),
+        ],
+    ),
+    (
+        "log",
+        &[
+            ("access", Shape::Text, MAY, "where access lines go: stderr, off, or a path"),
+            ("format", Shape::Choice(&["json", "text"]), MAY, "default: text on a terminal, else JSON"),
+            ("level", Shape::Text, MAY, "info, or a filter"),
+        ],
+    ),
+    (
+        "provider",
+        &[
+            ("base_url", Shape::Url, MAY, "where its API lives"),
+            ("clients", Shape::Who, MAY, "bounds every route that uses this provider"),
+            ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
+            ("environment", Shape::Text, MAY, "a base URL that the profile knows"),
+            ("profile", Shape::Text, MUST, "a built-in profile, or the path of one of your own"),
+            ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
+            ("timeouts", Shape::Table("timeouts"), MAY, "how long to wait"),
+            ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
+            ("token_url", Shape::Url, MAY, "where the token comes from"),
+        ],
+    ),
+    (
+        "provider_tls",
+        &[
+            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("client_cert", Shape::Text, MAY, "path of our certificate and its chain, PEM"),
+            ("client_key", Shape::Text, MAY, "path of its private key, PEM"),
+            ("min_version", TLS_VERSIONS, MAY, "1.2"),
+            ("server_name", Shape::Text, MAY, "the name to ask for and to verify"),
+        ],
+    ),
+    (
+        "route",
+        &[
+            ("allow", Shape::Texts, MAY, "the provider's paths that may be reached, as in GET /v1/*"),
+            ("as", Shape::Choice(&["application"]), MAY, "whose token is used"),
+            ("clients", Shape::Who, MAY, "who may use it; required as soon as there are two clients"),
+            ("headers", Shape::Headers, MAY, "always set on the request"),
+            ("host", Shape::Text, MAY, "a host name without port"),
+            ("listeners", Shape::Texts, MAY, "the listeners that serve it; default: all"),
+            ("methods", Shape::Texts, MAY, "such as GET and POST; default: any"),
+            ("name", Shape::Text, MAY, "for logs and metrics"),
+            ("path", Shape::Text, MAY, "whole leading segments, as in /scb"),
+            ("path_rules", Shape::Choice(&["lenient", "strict"]), MAY, "lenient lets // and %2f pass"),
+            ("provider", Shape::Text, MUST, "whom it calls"),
+            ("replay_limit", Shape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
+            ("settings", Shape::Settings, MAY, "overrides settings of the profile"),
+            ("strip", Shape::Flag, MAY, "removes `path` before forwarding; true"),
+            ("timeouts", Shape::Table("timeouts"), MAY, "default: the provider's"),
+            ("upstream", Shape::Url, MAY, "where requests go; default: the provider's base URL"),
+            ("vars", Shape::Named("var"), MAY, "values that are taken from the request"),
+        ],
+    ),
+    ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
+    (
+        "timeouts",
+        &[
+            ("body_idle", DURATION, MAY, "between two pieces of a body; 60s"),
+            ("connect", DURATION, MAY, "DNS, TCP and TLS together; 5s"),
+            ("idle", DURATION, MAY, "an unused connection is kept this long; 20s"),
+            ("response", DURATION, MAY, "from the request's end to the head of the response; 60s"),
+            ("token", DURATION, MAY, "a whole token call; 10s"),
+        ],
+    ),
+    (
+        "var",
+        &[
+            ("forward", Shape::Flag, MAY, "forwards the header all the same"),
+            ("header", Shape::Text, MAY, "the one header field of this name"),
+            ("path", Shape::Text, MAY, "the segment in braces of a template over the provider's path"),
+            ("pattern", Shape::Text, MAY, "a regular expression that the whole value must match"),
+            ("query", Shape::Text, MAY, "the one query parameter of this name"),
+            ("value", Shape::Text, MAY, "this constant"),
+        ],
+    ),
+];
+
+/// The keys of a section, sorted; none for a section that there is not.
+pub fn keys(section: &str) -> Vec<&'static str> {
+    let found = SECTIONS.iter().find(|(name, _)| *name == section);
+    found.map(|(_, keys)| keys.iter().map(|(key, ..)| *key).collect()).unwrap_or_default()
+}
+
+/// The schema: JSON Schema, draft 2020-12.
+pub fn document() -> Value {
+    let mut defs = Map::new();
+    for (section, keys) in SECTIONS {
+        defs.insert(section.to_owned(), table(keys));
+    }
+    if let Some(provider) = defs.get_mut("provider") {
+        bring_settings(provider);
+    }
+    let mut whole = defs.remove("file").unwrap_or_default();
+    if let Some(whole) = whole.as_object_mut() {
+        whole.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+        whole.insert("title".to_owned(), "proxy.toml of countersign".into());
+        whole.insert("$defs".to_owned(), defs.into());
+    }
+    whole
+}
+
+fn table(keys: &[Key]) -> Value {
+    let described = |(name, shape, _, about): &Key| {
+        let mut value = shape.schema();
+        if let Some(value) = value.as_object_mut() {
+            value.insert("description".to_owned(), (*about).into());
+        }
+        ((*name).to_owned(), value)
+    };
+    let properties: Map<String, Value> = keys.iter().map(described).collect();
+    let required: Vec<&str> = keys.iter().filter(|(_, _, required, _)| *required).map(|(name, ..)| *name).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+/// The settings of the built-in profiles, each where its profile is named. What a profile of one's own asks for is not
+/// known here, so anything may stand beside its path.
+fn bring_settings(provider: &mut Value) {
+    let common = provider["properties"].clone();
+    let cases: Vec<Value> = Profile::builtin_names()
+        .into_iter()
+        .filter_map(Profile::builtin)
+        .map(|profile| {
+            let declared = profile.declared();
+            let mut properties = common.as_object().cloned().unwrap_or_default();
+            for value in properties.values_mut() {
+                *value = json!(true);
+            }
+            let required: Vec<&str> = declared.iter().filter(|one| one.required).map(|one| &*one.name).collect();
+            properties.extend(declared.iter().map(|one| (one.name.to_string(), setting(one))));
+            if !profile.environments().is_empty() {
+                properties.insert("environment".to_owned(), json!({ "enum": profile.environments() }));
+            }
+            json!({
+                "if": { "properties": { "profile": { "const": profile.name() } }, "required": ["profile"] },
+                "then": { "properties": properties, "required": required, "additionalProperties": false },
+            })
+        })
+        .collect();
+    if let Some(provider) = provider.as_object_mut() {
+        provider.remove("additionalProperties");
+        provider.insert("allOf".to_owned(), cases.into());
+    }
+}
+
+fn setting(declared: &DeclaredSetting) -> Value {
+    let mut value = if declared.table { Shape::Settings.schema() } else { text_or_source() };
+    if let (Some(value), false) = (value.as_object_mut(), declared.description.is_empty()) {
+        value.insert("description".to_owned(), declared.description.clone().into());
+    }
+    value
+}
+
+/// A literal, `{ env = "NAME" }` or `{ file = "path" }`.
+fn text_or_source() -> Value {
+    let from = |key: &str| {
+        json!({ "type": "object", "properties": { key: { "type": "string" } }, "required": [key],
+                "additionalProperties": false })
+    };
+    json!({ "anyOf": [{ "type": "string" }, from("env"), from("file")] })
+}
+
+impl Shape {
+    fn schema(self) -> Value {
+        let named = |section: &str| json!({ "$ref": format!("#/$defs/{section}") });
+        let duration = json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$" });
+        match self {
+            Shape::Address => json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" }),
+            Shape::Choice(words) => json!({ "enum": words }),
+            Shape::Count(least) => json!({ "type": "integer", "minimum": least }),
+            Shape::Duration { off: false } => duration,
+            Shape::Duration { off: true } => json!({ "anyOf": [duration, { "const": 0 }] }),
+            Shape::Flag => json!({ "type": "boolean" }),
+            Shape::Headers => json!({ "type": "object", "additionalProperties": text_or_source() }),
+            Shape::List(section) => json!({ "type": "array", "items": named(section) }),
+            Shape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
+            Shape::Settings => json!({ "type": "object" }),
+            Shape::Size => {
+                json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
+            }
+            Shape::Table(section) => named(section),
+            Shape::Text => json!({ "type": "string" }),
+            Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+            Shape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
+            Shape::Who => {
+                json!({ "anyOf": [{ "const": "anyone" }, { "type": "array", "items": { "type": "string" } }] })
+            }
+        }
+    }
+}

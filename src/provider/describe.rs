@@ -1,0 +1,229 @@
+//! What a module puts on a call, in words that hold no secret.
+//!
+//! There is no second way of dressing here: a [`StandIn`] takes the place of token and identifiers, the module dresses
+//! with it as it always does, and what came of it is then told with names in place of what must not be shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use crate::base::id::Ids;
+use crate::base::secret::SecretString;
+use crate::base::time::{Deadline, Now};
+use crate::provider::module::Module;
+use crate::provider::profile::Profile;
+use crate::provider::setting::{Setting, SettingKind, Settings};
+use crate::provider::template::{Segment, Template};
+use crate::token::grant::Grant;
+use crate::token::key::TokenKey;
+use crate::token::lease::Lease;
+
+/// A setting, as a profile declares it, for schemas and lists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeclaredSetting {
+    /// Its name in `[provider.NAME]`.
+    pub name: Arc<str>,
+    /// A few words about it; may be empty.
+    pub description: String,
+    /// Whether it is a table of texts and route variables.
+    pub table: bool,
+    /// Whether it is a secret.
+    pub secret: bool,
+    /// Whether it must be given.
+    pub required: bool,
+    /// A regular expression that the whole value must match.
+    pub pattern: Option<String>,
+    /// Its value when none is given.
+    pub default: Option<String>,
+}
+
+impl Profile {
+    /// The settings that a `[provider.NAME]` with this profile has, in the order of the file.
+    pub fn declared(&self) -> Vec<DeclaredSetting> {
+        let view = |setting: &Setting| DeclaredSetting {
+            name: setting.name.clone(),
+            description: setting.description.clone(),
+            table: setting.kind == SettingKind::Table,
+            secret: setting.secret,
+            required: !setting.optional && setting.default.is_none(),
+            pattern: setting.pattern.as_ref().map(|pattern| pattern.text.clone()),
+            default: setting.default.clone(),
+        };
+        self.settings.iter().map(view).collect()
+    }
+}
+
+impl Template {
+    /// The template with plain settings put in and secret ones by name.
+    pub(super) fn described(&self, declared: &[Setting], settings: &Settings) -> String {
+        let piece = |segment: &Segment| match segment {
+            Segment::Captured(name) => format!("‹captured: {name}›"),
+            Segment::Literal(text) => text.clone(),
+            Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => "‹now›".to_owned(),
+            Segment::Setting(name) => {
+                let secret = declared.iter().any(|setting| setting.name == *name && setting.secret);
+                match settings.text(name) {
+                    Some(text) if !secret => text.to_owned(),
+                    Some(_) | None => format!("‹secret: {name}›"),
+                }
+            }
+            Segment::Token => "‹token›".to_owned(),
+            Segment::Uuid | Segment::UuidHex => "‹fresh uuid›".to_owned(),
+            Segment::Var(name) => format!("‹variable: {name}›"),
+        };
+        self.segments.iter().map(piece).collect()
+    }
+}
+
+/// Takes the place of a token and of fresh identifiers: dress with it, then [`StandIn::describe`] what came of it.
+#[derive(Debug)]
+pub struct StandIn {
+    token: String,
+    captured: Vec<(Arc<str>, String)>,
+    ids: Vec<Uuid>,
+}
+
+impl StandIn {
+    /// A stand-in for a token of this module, and the lease that carries it.
+    pub fn of(module: &Module, key: TokenKey) -> (Self, Lease) {
+        // Random, so that nothing else in a header can be taken for one of them.
+        let mark = || Uuid::new_v4().simple().to_string();
+        let names = module.profile.answer.capture_names();
+        let captured: Vec<(Arc<str>, String)> = names.into_iter().map(|name| (name, mark())).collect();
+        let made = Self { token: mark(), captured, ids: Vec::new() };
+        let headers = made.captured.iter().filter_map(|(name, text)| {
+            let value = HeaderValue::from_str(text).ok()?;
+            Some((name.clone(), value))
+        });
+        let grant = Grant {
+            access_token: SecretString::from(made.token.as_str()),
+            life: Duration::from_secs(1),
+            captured: headers.collect(),
+        };
+        let now = Now::at(0, 0);
+        let lease = Lease {
+            key,
+            generation: 0,
+            headers: module.credentials(&grant),
+            issued: now,
+            expires: Deadline::after(now, grant.life),
+            fingerprint: grant.fingerprint(),
+        };
+        (made, lease)
+    }
+
+    /// A header's value after dressing: the token, captured headers, identifiers that were drawn from this stand-in,
+    /// and secret settings are named, everything else stands as it goes out.
+    pub fn describe(&self, module: &Module, name: &HeaderName, value: &HeaderValue) -> String {
+        if let Some(shown) = module.injection.shown(name) {
+            return shown.to_owned();
+        }
+        let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        text = text.replace(&self.token, "‹token›");
+        for (name, mark) in &self.captured {
+            text = text.replace(mark, &format!("‹captured: {name}›"));
+        }
+        for id in &self.ids {
+            text = text.replace(&id.hyphenated().to_string(), "‹fresh uuid›");
+            text = text.replace(&id.simple().to_string(), "‹fresh uuid, 32 hex digits›");
+        }
+        // Something else that must not be shown, and that has no name here.
+        if value.is_sensitive() && !text.contains('‹') { "‹secret›".to_owned() } else { text }
+    }
+}
+
+impl Ids for StandIn {
+    fn fresh(&mut self) -> Uuid {
+        let id = Uuid::new_v4();
+        self.ids.push(id);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::origin::BaseUrl;
+    use crate::base::vars::Vars;
+    use crate::provider::Wiring;
+    use crate::syntax::{Fields, FromNode, Node, Report, Source};
+    use http::HeaderMap;
+
+    const PROFILE: &str = r#"
+name = "mixed"
+[settings.id]
+[settings.hidden]
+secret = true
+[token.request]
+path = "/t"
+encoding = "none"
+[token.response]
+access_token = "/t"
+captures = { ticket = "x-ticket" }
+[request]
+inject = [
+  { header = "authorization", value = "Bearer {token}/{captured.ticket}" },
+  { header = "x-ticket", value = "{hidden}/{captured.ticket}" },
+  { header = "x-both", value = "{id}:{hidden}" },
+  { header = "x-odd", value = "{hidden}-{uuid}" },
+  { header = "x-plain", value = "{id}" },
+  { header = "x-id", value = "id-{uuid_hex}" },
+]
+"#;
+
+    fn module() -> Module {
+        let report = Report::new();
+        let profile = Profile::parse(&Source::new("profile", PROFILE), &report).expect("a good profile");
+        let node = Node::parse(&Source::new("p", "id = \"me\"\nhidden = \"me\""), &report);
+        let fields = Fields::new(&node, "settings", &report);
+        let read = |node: &Node, report: &Report| {
+            String::from_node(node, report).map(|text| (SecretString::from(text), false))
+        };
+        let settings = profile.read_settings(&fields, &read).expect("good settings");
+        fields.finish();
+        let base_url = BaseUrl::parse("https://bank.example").expect("a URL");
+        Module::build(&profile, settings, Wiring { name: "b", base_url, token_url: None, default_ttl: None })
+            .expect("a good module")
+    }
+
+    #[test]
+    fn what_must_not_be_shown_is_named_and_the_rest_is_as_it_goes_out() {
+        let module = module();
+        let (mut stand_in, lease) = StandIn::of(&module, module.key());
+        let mut headers = HeaderMap::new();
+        module.dress(&mut headers, &lease, &Vars::none(), &mut stand_in);
+        let told: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", stand_in.describe(&module, name, value)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "authorization: Bearer ‹token›/‹captured: ticket›",
+                "x-ticket: ‹secret: hidden›/‹captured: ticket›",
+                "x-both: me:‹secret: hidden›",
+                "x-odd: ‹secret: hidden›-‹fresh uuid›",
+                "x-plain: me",
+                "x-id: id-‹fresh uuid, 32 hex digits›",
+            ]
+        );
+    }
+
+    #[test]
+    fn declared_settings_are_those_of_the_file() {
+        let declared = Profile::builtin("oauth2").expect("oauth2").declared();
+        let names: Vec<(&str, bool, bool)> =
+            declared.iter().map(|setting| (&*setting.name, setting.secret, setting.required)).collect();
+        assert_eq!(
+            names,
+            [
+                ("client_id", false, true),
+                ("client_secret", true, true),
+                ("scope", false, false),
+                ("client_auth", false, false)
+            ]
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! Playing conversations: the tests of a profile, which are data like itself.
+//!
+//! A conversation gives settings, then says what must happen: the token request that is made, what each token answer
+//! becomes, how a call is dressed and replayed, what each answer of the bank means. Identifiers count up from one in
+//! each step; the token is `first-token`, on the replay `second-token`.
+
+mod conversation;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use self::conversation::{
+    Answer, Call, Conversation, Request, Resource, body, duration, headers, maybe_duration, status,
+};
+use crate::base::id::CountingIds;
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::time::{Deadline, Now};
+use crate::base::vars::Vars;
+use crate::provider::module::{Module, Wiring};
+use crate::provider::profile::Profile;
+use crate::provider::refusal::Verdict;
+use crate::provider::setting::Settings;
+use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source};
+use crate::token::grant::Grant;
+use crate::token::lease::Lease;
+
+/// Plays a conversation against `profile`, unless it brings one of its own. `name` is for messages.
+///
+/// Answers everything that did not go as written; nothing, if all did.
+pub fn play(name: &str, text: &str, profile: Option<&Arc<Profile>>) -> Vec<String> {
+    let mut stage = Stage { wrong: Vec::new() };
+    if let Err(why) = stage.play(name, text, profile) {
+        stage.wrong.push(why);
+    }
+    stage.wrong
+}
+
+struct Stage {
+    wrong: Vec<String>,
+}
+
+impl Stage {
+    fn same<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
+        if found != expected {
+            self.wrong.push(format!("{what}\n  found    {found:?}\n  expected {expected:?}"));
+        }
+    }
+
+    /// Notes a step that could not be taken, and goes on.
+    fn step(&mut self, what: &str, taken: Result<(), String>) {
+        if let Err(why) = taken {
+            self.wrong.push(format!("{what}: {why}"));
+        }
+    }
+
+    fn play(&mut self, name: &str, text: &str, profile: Option<&Arc<Profile>>) -> Result<(), String> {
+        let play: Conversation = toml::from_str(text).map_err(|error| error.to_string())?;
+        let module = module(&play, &Source::new(name, text), profile)?;
+        let mut vars = Vars::none();
+        for (name, value) in &play.vars {
+            vars.push(name.as_str().into(), value.clone());
+        }
+        let sent = Now::at(77_000, play.now.saturating_mul(1000));
+        if let Some(expected) = &play.request {
+            let taken = self.request(&module, &vars, sent, expected);
+            self.step("the token request", taken);
+        }
+        for (at, answer) in (1..).zip(&play.answer) {
+            let what = format!("answer {at}");
+            let taken = self.token_answer(&what, &module, sent, answer);
+            self.step(&what, taken);
+        }
+        for (at, call) in (1..).zip(&play.call) {
+            let what = format!("call {at}");
+            let taken = self.dress(&what, &module, &vars, sent, call);
+            self.step(&what, taken);
+        }
+        for (at, resource) in (1..).zip(&play.resource) {
+            let what = format!("resource {at}");
+            let taken = self.judge(&what, &module, resource);
+            self.step(&what, taken);
+        }
+        for (paths, guarded) in [(&play.guarded, true), (&play.open, false)] {
+            for path in paths {
+                self.same(&format!("guarding {path}"), module.guards(path), guarded);
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, module: &Module, vars: &Vars, sent: Now, expected: &Request) -> Result<(), String> {
+        let made = module.token_request(vars, &mut CountingIds::default(), sent);
+        self.same("method", made.method.as_str(), &expected.method);
+        self.same("URL", made.url.to_string(), expected.url.clone());
+        self.same("query", made.query.as_ref().map(|query| query.expose_secret().to_owned()), expected.query.clone());
+        self.same("token headers", shown(&made.headers), lower(&expected.headers));
+        let body = String::from_utf8(made.body.expose_secret().clone()).map_err(|_| "the body is not text")?;
+        match &expected.json {
+            Some(json) => {
+                let found: serde_json::Value =
+                    serde_json::from_str(&body).map_err(|_| format!("the body is not JSON: {body:?}"))?;
+                let json = serde_json::to_value(json).map_err(|error| format!("`json`: {error}"))?;
+                self.same("token body", found, json);
+            }
+            None => self.same("token body", body, expected.body.clone().unwrap_or_default()),
+        }
+        Ok(())
+    }
+
+    fn token_answer(&mut self, what: &str, module: &Module, sent: Now, answer: &Answer) -> Result<(), String> {
+        let about = |part: &str| format!("{what}: {part}");
+        let took = maybe_duration(answer.took.as_ref())?.unwrap_or(Duration::from_millis(20));
+        let body = body(answer.body.as_ref(), answer.json.as_ref())?;
+        let headers = headers(&answer.headers, answer.json.is_some())?;
+        let result = module.token_answer(status(answer.status)?, &headers, &body, sent, sent.plus(took));
+        match (&answer.grant, &answer.failure, result) {
+            (Some(expected), None, Ok(grant)) => {
+                self.same(&about("token"), grant.access_token.expose_secret(), expected.token.as_str());
+                self.same(&about("life"), grant.life, duration(&expected.life)?);
+                if let Some(expected) = &expected.headers {
+                    let credentials = module.credentials(&grant);
+                    let sensitive = credentials.iter().all(|(_, value)| value.is_sensitive());
+                    self.same(&about("every credential is sensitive"), sensitive, true);
+                    self.same(&about("headers"), shown(&credentials.into_iter().collect()), lower(expected));
+                }
+            }
+            (None, Some(expected), Err(failure)) => {
+                self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
+                self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
+                let rest = maybe_duration(expected.rest.as_ref())?;
+                self.same(&about("rest"), failure.backoff.map(|backoff| backoff.first), rest);
+                if let Some(ceiling) = &expected.rest_ceiling {
+                    let ceiling = Some(duration(ceiling)?);
+                    self.same(&about("rest_ceiling"), failure.backoff.map(|backoff| backoff.ceiling), ceiling);
+                }
+                if let Some(inside) = &expected.inside {
+                    self.same(&about("inside"), failure.inside.as_str(), inside);
+                }
+                let told = module.secrets().any(|secret| failure.inside.contains(secret));
+                self.same(&about("the failure's text names a secret"), told, false);
+            }
+            (Some(_), Some(_), _) => return Err("`grant` and `failure` at once: keep one".to_owned()),
+            (_, _, Ok(grant)) => return Err(format!("unexpected token: {grant:?}")),
+            (_, _, Err(failure)) => return Err(format!("unexpected failure: {failure:?}")),
+        }
+        Ok(())
+    }
+
+    fn dress(&mut self, what: &str, module: &Module, vars: &Vars, sent: Now, call: &Call) -> Result<(), String> {
+        let mut ids = CountingIds::default();
+        let mut made = HeaderMap::new();
+        for (name, value) in &headers(&call.client, false)? {
+            if !module.strips(name) {
+                made.append(name.clone(), value.clone());
+            }
+        }
+        let ids_sent = module.dress(&mut made, &lease(module, "first-token", sent), vars, &mut ids);
+        self.same(&format!("{what}: dressed"), shown(&made), lower(&call.dressed));
+        for (name, value) in ids_sent.iter() {
+            self.same(&format!("{what}: the id {name} that was reported"), made.get(name), Some(value));
+        }
+        if let Some(replayed) = &call.replayed {
+            let again = module.redress(&mut made, &lease(module, "second-token", sent), &ids_sent, &mut ids);
+            self.same(&format!("{what}: replayed"), shown(&made), lower(replayed));
+            for (name, value) in again.iter() {
+                self.same(&format!("{what}: the id {name} of the replay"), made.get(name), Some(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, what: &str, module: &Module, resource: &Resource) -> Result<(), String> {
+        let status = status(resource.status)?;
+        let headers = headers(&resource.headers, resource.json.is_some())?;
+        let body = body(resource.body.as_ref(), resource.json.as_ref())?;
+        let wants = module.wants_body(status, &headers);
+        if let Some(expected) = resource.wants_body {
+            self.same(&format!("{what}: wants_body"), wants, expected);
+        }
+        // A body that is not wanted is not given: the verdict must stand without it.
+        let given = (wants && !resource.unread).then_some(body.as_slice());
+        let verdict = match module.judge(status, &headers, given) {
+            Verdict::Accepted => "accepted",
+            Verdict::Refused => "refused",
+            Verdict::Unknown => "unknown",
+        };
+        self.same(&format!("{what}: verdict"), verdict, resource.verdict.as_str());
+        Ok(())
+    }
+}
+
+/// The module that a conversation is about.
+fn module(play: &Conversation, source: &Arc<Source>, profile: Option<&Arc<Profile>>) -> Result<Module, String> {
+    let report = Report::new();
+    let profile = match &play.profile {
+        Some(text) => Profile::parse(&Source::new("profile", text.clone()), &report),
+        None => profile.cloned(),
+    };
+    let settings = profile.as_ref().and_then(|profile| settings(profile, source, &report));
+    if report.errors() > 0 {
+        let found = report.into_diagnostics();
+        let shown: Vec<String> = found.iter().map(|diagnostic| diagnostic.render(false)).collect();
+        return Err(shown.join("\n\n"));
+    }
+    let (profile, settings) = profile.zip(settings).ok_or("it has no profile: add `profile`, or name one")?;
+    let url = |text: &String| BaseUrl::parse(text).map_err(|why| format!("`{text}` is not a usable URL: {why}"));
+    let wiring = Wiring {
+        name: "bank",
+        base_url: url(&play.base_url)?,
+        token_url: play.token_url.as_ref().map(url).transpose()?,
+        default_ttl: maybe_duration(play.default_ttl.as_ref())?,
+    };
+    Module::build(&profile, settings, wiring)
+}
+
+fn settings(profile: &Profile, source: &Arc<Source>, report: &Report) -> Option<Settings> {
+    let node = Node::parse(source, report);
+    let empty = Node { kind: Kind::Table(Default::default()), ..node.clone() };
+    let table = node.as_table().and_then(|table| table.find("settings")).map_or(&empty, |entry| &entry.value);
+    let fields = Fields::new(table, "[settings]", report);
+    let literal = |node: &Node, report: &Report| {
+        // Its secrets are made up; a literal is no cause for a warning here.
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    };
+    let settings = profile.read_settings(&fields, &literal);
+    fields.finish();
+    settings
+}
+
+fn lease(module: &Module, token: &str, sent: Now) -> Lease {
+    let life = Duration::from_secs(60);
+    let grant = Grant { access_token: SecretString::from(token), life, captured: Vec::new() };
+    Lease {
+        key: module.key(),
+        generation: 1,
+        headers: module.credentials(&grant),
+        issued: sent,
+        expires: Deadline::after(sent, life),
+        fingerprint: grant.fingerprint(),
+    }
+}
+
+/// Lower-case names with all their values.
+fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut shown: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let entry = shown.entry(name.to_string());
+        entry.and_modify(|old| *old = format!("{old} | {value}")).or_insert_with(|| value.clone().into_owned());
+    }
+    shown
+}
+
+fn lower(table: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    table.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+}

@@ -1,0 +1,140 @@
+//! What would become of a request, without sending anything.
+//!
+//! The request goes through the very steps of [`super::flow`]: the same listener's door, the same table, the same
+//! dressing. Only who is calling may be said instead of proved, and a stand-in takes the token's place.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+use super::fault::Fault;
+use super::flow::{Clothes, admit, dress, from_a_web_page};
+use super::identity::{Book, Peer, Stranger, identify, let_in};
+use crate::base::time::Clock;
+use crate::base::vars::Vars;
+use crate::config::{Listener, Route, Snapshot};
+use crate::control::Issuers;
+use crate::provider::StandIn;
+use crate::route::{Caller, ClientId, Refusal, Target};
+use crate::token::key::TokenKey;
+
+/// A request that nobody sends.
+pub struct Asked<'a> {
+    /// The listener it would come to.
+    pub listener: &'a Listener,
+    /// Who is calling, taken at its word; absent: the headers must prove it.
+    pub client: Option<ClientId>,
+    /// Where it would come from.
+    pub peer: IpAddr,
+    /// The name that TLS would ask for.
+    pub sni: Option<&'a str>,
+    /// Its head. The target is in origin form.
+    pub head: &'a Parts,
+    /// Whether a body would follow.
+    pub body: bool,
+}
+
+/// What would be forwarded.
+#[derive(Debug)]
+pub struct Foreseen<'a> {
+    /// Who is calling.
+    pub caller: Caller,
+    /// The route that it takes.
+    pub route: &'a Route,
+    /// The token that it needs.
+    pub key: TokenKey,
+    /// The route's variables.
+    pub vars: Vars,
+    /// What the provider would be asked for.
+    pub path_and_query: String,
+    /// The header fields that the provider would receive, with stand-ins.
+    pub headers: HeaderMap,
+    /// What stands in for token and identifiers.
+    pub stand_in: StandIn,
+}
+
+/// Why it would not be forwarded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// What the client would be told.
+    pub fault: Fault,
+    /// Who was calling, if that is known.
+    pub caller: Option<Caller>,
+    /// The route that was meant, where one was.
+    pub route: Option<usize>,
+}
+
+/// Follows a request through the data plane.
+pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen<'a>, Refused> {
+    let caller = caller(snapshot, asked)?;
+    let known = |fault, route| Refused { fault, caller: Some(caller), route };
+    let permit = admit(asked.listener, &snapshot.limits, asked.sni, caller, asked.head)
+        .map_err(|fault| known(fault, meant(asked, caller)))?;
+    let index = permit.route();
+    let route = snapshot.routes.get(index).ok_or(known(Fault::Internal, None))?;
+    let key = route.module.key_for(permit.vars());
+    let (mut stand_in, lease) = StandIn::of(&route.module, key);
+    let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
+    let mut head = asked.head.clone();
+    let with = Clothes { host: &host, lease: &lease, vars: permit.vars(), body: asked.body };
+    dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
+    Ok(Foreseen {
+        caller,
+        route,
+        key,
+        vars: permit.vars().clone(),
+        path_and_query: permit.path_and_query().to_owned(),
+        headers: head.headers,
+        stand_in,
+    })
+}
+
+fn caller(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, Refused> {
+    let Asked { listener, head, .. } = asked;
+    let found = match asked.client {
+        Some(id) => let_in(&listener.access, id),
+        None => identify_at_once(snapshot, asked),
+    };
+    let refused = |fault, caller| Refused { fault, caller, route: None };
+    match found {
+        Ok(Caller::Anyone) if from_a_web_page(&head.headers) => {
+            Err(refused(Fault::ClientNotAllowed, Some(Caller::Anyone)))
+        }
+        Ok(Caller::Anyone) => Ok(Caller::Anyone),
+        Ok(Caller::Client(id)) => Ok(Caller::Client(id)),
+        Err(Stranger::NotLetIn(id)) => Err(refused(Fault::ClientNotAllowed, Some(Caller::Client(id)))),
+        Err(Stranger::Unknown | Stranger::Wrong) => Err(refused(Fault::ClientUnidentified, None)),
+    }
+}
+
+/// Identifies by what is at hand. Nothing is fetched here, so a signed token identifies nobody.
+fn identify_at_once(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, Stranger> {
+    let clock = Clock::System;
+    // Without its fetcher this asks no issuer.
+    let (issuers, _) = Issuers::open(clock.clone());
+    let (access, clients) = (&asked.listener.access, &snapshot.clients);
+    let book = Book { access, clients, issuers: &issuers, now: clock.now() };
+    let peer = Peer { address: Some(asked.peer), ..Peer::default() };
+    let identifying = pin!(identify(book, &peer, &asked.head.headers));
+    match identifying.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(found) => found,
+        Poll::Pending => Err(Stranger::Unknown),
+    }
+}
+
+/// The one route that a refused request meant, where its refusal names one.
+fn meant(asked: &Asked<'_>, caller: Caller) -> Option<usize> {
+    let head = asked.head;
+    let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let path_and_query = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
+    match asked.listener.table.admit(caller, target) {
+        Err(Refusal::NotAllowed(route)) => route,
+        Err(Refusal::Reserved(route)) => Some(route),
+        Ok(_) | Err(Refusal::Malformed(_) | Refusal::MethodRefused | Refusal::NotFound) => None,
+    }
+}
