@@ -100,10 +100,23 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 }
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
-    let ReadRoute { name, provider, module, upstream, headers, consumed, replay_limit, timeouts, .. } = route;
+    let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
+    let ReadRoute { rate, replay_limit, websocket, timeouts, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
-    Some(Arc::new(Route { name, provider, module, upstream, headers, consumed, replay_limit, timeouts }))
+    Some(Arc::new(Route {
+        name,
+        provider,
+        module,
+        upstream,
+        headers,
+        consumed,
+        reflection,
+        rate,
+        replay_limit,
+        websocket,
+        timeouts,
+    }))
 }
 
 /// One table per listener. Routes that one request could mean alike are reported, once per pair.

@@ -27,6 +27,7 @@ pub struct Metrics {
     upstream_seconds: Family<RouteLabel, Histogram>,
     replays: Family<OutcomeLabels, Counter>,
     unknown_refusals: Family<ProviderLabel, Counter>,
+    reflections: Family<ProviderLabel, Counter>,
     token_fetches: Family<OutcomeLabels, Counter>,
     token_seconds: Family<ProviderLabel, Histogram>,
     token_expiry: Family<ProviderLabel, Gauge>,
@@ -85,6 +86,7 @@ impl Metrics {
             upstream_seconds: Family::default(),
             replays: Family::default(),
             unknown_refusals: Family::default(),
+            reflections: Family::default(),
             token_fetches: Family::default(),
             token_seconds: Family::default(),
             token_expiry: Family::default(),
@@ -110,6 +112,7 @@ impl Metrics {
             "401 answers that the profile does not know",
             made.unknown_refusals.clone(),
         );
+        registry.register("reflections", "Answers that held a credential", made.reflections.clone());
         registry.register("token_fetches", "Calls of token endpoints", made.token_fetches.clone());
         registry.register("token_fetch_duration_seconds", "Duration of token calls", made.token_seconds.clone());
         registry.register(
@@ -163,6 +166,11 @@ impl Metrics {
     /// The gauge of the open connections to one provider.
     pub fn upstream_connections(&self, provider: &str) -> Gauge {
         self.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// The counter of a provider's answers that held a credential.
+    pub fn reflections(&self, provider: &str) -> Counter {
+        self.reflections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.

@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
+use super::replay::Ungathered;
 use crate::control::Unavailable;
 use crate::route::Refusal;
 use crate::token::failure::Class;
@@ -26,6 +27,8 @@ pub enum Fault {
     ClientNotAllowed,
     /// No or wrong credentials.
     ClientUnidentified,
+    /// The request body comes too slowly.
+    BodyTooSlow,
     /// Our bug.
     Internal,
     /// The request can be read in two ways, or a value does not fit. The text is ours, never the client's.
@@ -42,6 +45,8 @@ pub enum Fault {
     ProviderCredentialsRejected(Duration),
     /// The provider says that it is outside working hours.
     ProviderClosed(Duration),
+    /// The route's limit of requests.
+    RateLimited(Duration),
     /// Nothing matches.
     RouteNotFound,
     /// The provider's own token endpoint.
@@ -56,6 +61,8 @@ pub enum Fault {
     UpstreamDns,
     /// It took too long to connect.
     UpstreamConnectTimeout,
+    /// Its answer holds a credential, and the route blocks such answers.
+    UpstreamReflection,
     /// It took too long to answer.
     UpstreamResponseTimeout,
     /// It did not prove who it is.
@@ -96,6 +103,14 @@ impl Fault {
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
         match self {
+            Fault::BodyTooSlow => row(
+                "overloaded",
+                StatusCode::REQUEST_TIMEOUT,
+                "http_request_error",
+                "client",
+                "The request body comes too slowly",
+                "Nobody can wait for it any longer. The provider may have received its beginning, never all of it.",
+            ),
             Fault::ClientNotAllowed => row(
                 "client-not-allowed",
                 StatusCode::FORBIDDEN,
@@ -176,6 +191,14 @@ impl Fault {
                 "The provider refuses countersign's credentials",
                 "The operator has to correct the provider's credentials or have them unlocked.",
             ),
+            Fault::RateLimited(_) => row(
+                "rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "http_request_denied",
+                "client",
+                "This route takes no more requests now",
+                "Its limit is reached. Try again after Retry-After. The request was not sent.",
+            ),
             Fault::ReservedEndpoint => row(
                 "client-not-allowed",
                 StatusCode::FORBIDDEN,
@@ -224,6 +247,14 @@ impl Fault {
                 "The provider's answer is not HTTP, or broke off",
                 "The request may have been processed. Inquire before you repeat it.",
             ),
+            Fault::UpstreamReflection => row(
+                "upstream-protocol",
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                "provider",
+                "The provider's answer holds a credential",
+                "It was not passed on. The request may have been processed. Inquire before you repeat it.",
+            ),
             Fault::UpstreamResponseTimeout => row(
                 "upstream-timeout",
                 StatusCode::GATEWAY_TIMEOUT,
@@ -268,8 +299,10 @@ impl Fault {
         match self {
             Fault::ProviderClosed(after)
             | Fault::ProviderCredentialsRejected(after)
+            | Fault::RateLimited(after)
             | Fault::TokenUnavailable(after) => Some(after),
-            Fault::ClientNotAllowed
+            Fault::BodyTooSlow
+            | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
             | Fault::Expectation
             | Fault::Internal
@@ -282,6 +315,7 @@ impl Fault {
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
             | Fault::UpstreamProtocol
+            | Fault::UpstreamReflection
             | Fault::UpstreamResponseTimeout
             | Fault::UpstreamTls
             | Fault::UpstreamUnreachable
@@ -321,6 +355,9 @@ impl Fault {
             headers
                 .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""));
         }
+        if self == Fault::BodyTooSlow {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if self == Fault::MethodRefused {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
@@ -335,6 +372,18 @@ impl From<Refusal> for Fault {
             Refusal::NotAllowed(_) => Fault::ClientNotAllowed,
             Refusal::NotFound => Fault::RouteNotFound,
             Refusal::Reserved(_) => Fault::ReservedEndpoint,
+        }
+    }
+}
+
+impl From<Ungathered> for Fault {
+    fn from(ungathered: Ungathered) -> Self {
+        match ungathered {
+            Ungathered::Broken => Fault::Malformed("The request body ended early."),
+            Ungathered::TooLarge => Fault::Malformed(
+                "The body must be read for a variable of the route, but is larger than what may be kept of it.",
+            ),
+            Ungathered::TooSlow => Fault::BodyTooSlow,
         }
     }
 }
@@ -361,7 +410,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 20] = [
+const ALL: [Fault; 23] = [
     Fault::ClientUnidentified,
     Fault::ClientNotAllowed,
     Fault::ReservedEndpoint,
@@ -373,12 +422,15 @@ const ALL: [Fault; 20] = [
     Fault::ProviderCredentialsRejected(Duration::ZERO),
     Fault::TokenUnavailable(Duration::ZERO),
     Fault::ProviderClosed(Duration::ZERO),
+    Fault::RateLimited(Duration::ZERO),
     Fault::Overloaded,
     Fault::UriTooLong,
+    Fault::BodyTooSlow,
     Fault::UpstreamDns,
     Fault::UpstreamUnreachable,
     Fault::UpstreamTls,
     Fault::UpstreamProtocol,
+    Fault::UpstreamReflection,
     Fault::UpstreamConnectTimeout,
     Fault::UpstreamResponseTimeout,
     Fault::Internal,

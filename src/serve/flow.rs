@@ -6,29 +6,35 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::answer::{Answer, Lent, Stream};
+use super::answer::{Answer, Lent, Screen, Stream};
 use super::fault::{Fault, PROXY_STATUS};
 use super::headers;
 use super::identity::{Stranger, identify};
-use super::peek::{decode, peek};
-use super::replay::{Outgoing, Recorder};
+use super::peek::{Peeked, decode, peek};
+use super::reflection::{self, Needles, Sieve};
+use super::replay::{Intake, Outgoing, Recorder};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
+use super::upgrade::{self, Splice};
 use crate::base::id::RandomIds;
 use crate::base::time::Stopwatch;
+use crate::config::Reflection;
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
 use crate::provider::{SentIds, Verdict};
-use crate::route::{Caller, Permit, Target};
+use crate::route::{Admission, Caller, Permit, Rate, Target};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, Sent, Unsent};
 
@@ -50,6 +56,7 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
     let chunked_h1 = request.version() == Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let mut response = match forward(&site, &door, request, &mut tale).await {
+        Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => passing.switch(tale).await,
         Ok(passing) => passing.into_response(tale),
         Err(fault) => own_answer(fault, tale),
     };
@@ -64,9 +71,24 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale: &mut Tale) -> Result<Passing, Fault> {
     let (mut head, body) = request.into_parts();
     let caller = caller(site, door, &head.headers, tale)?;
-    let permit = admit(site, door, caller, &head)?;
-    let route = site.route(permit.route()).ok_or(Fault::Internal)?.clone();
+    let admission = admit(site, door, caller, &head)?;
+    let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
+    if let Some(rate) = &route.route.rate {
+        turn(rate).await?;
+    }
+    let client_sent_body = !body.is_end_stream();
+    let passage = Passage::of(&head, &route);
+    let (permit, source) = match admission {
+        Admission::Granted(permit) => (permit, Source::Coming(body)),
+        Admission::AwaitsBody(draft) => {
+            let recorder = record(site, &route, body, &head.headers, route.route.replay_limit);
+            tale.watch_body(&recorder);
+            let gathered = recorder.gather().await?;
+            (draft.complete(&gathered)?, Source::Gathered(recorder))
+        }
+    };
+    within_bounds(site, caller, &permit)?;
 
     let spec = route.token(permit.vars(), &site.shared.clock);
     let at_hand = site.on_shelf(&spec.key, site.now());
@@ -80,7 +102,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     headers::join_cookies(&mut head.headers);
     headers::strip_request(&mut head.headers, &route.route.module, &route.route.consumed)
         .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
-    let client_sent_body = !body.is_end_stream();
+    passage.put_on(&mut head.headers);
     if !client_sent_body && head.method != Method::GET && head.method != Method::HEAD {
         // Said aloud, since a missing length means something else to HTTP/1.1 providers.
         head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
@@ -94,14 +116,55 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     head.headers.insert(HOST, route.host.clone());
     let ids = route.route.module.dress(&mut head.headers, &lease, permit.vars(), &mut RandomIds);
 
-    let keep = if born_for_this { 0 } else { route.route.replay_limit };
-    let recorder =
-        client_sent_body.then(|| Rc::new(Recorder::new(body, keep, site.budget(), site.shared.clock.clone())));
-    if let Some(recorder) = &recorder {
-        tale.watch_body(recorder);
+    let recorder = match source {
+        Source::Gathered(recorder) => Some(recorder),
+        Source::Coming(_) if !client_sent_body => None,
+        Source::Coming(body) => {
+            let keep = if born_for_this { 0 } else { route.route.replay_limit };
+            let recorder = record(site, &route, body, &head.headers, keep);
+            tale.watch_body(&recorder);
+            Some(recorder)
+        }
+    };
+    let errand = Errand { site, route: &route, method: head.method, target, headers: head.headers, recorder, passage };
+    let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
+    passing.screen().await?;
+    Ok(passing)
+}
+
+/// Takes in a request's body.
+fn record(site: &Site, route: &RouteSite, source: Incoming, headers: &HeaderMap, limit: u64) -> Rc<Recorder> {
+    let mut trailers = headers::announced(headers);
+    trailers.retain(|name| !route.route.module.strips(name));
+    Rc::new(Recorder::new(Intake {
+        source,
+        limit,
+        budget: site.budget(),
+        min_rate: site.shared.snapshot.limits.body_min_rate,
+        trailers,
+        clock: site.shared.clock.clone(),
+    }))
+}
+
+/// Waits for the request's turn, or refuses it when that is too far away.
+async fn turn(rate: &Rate) -> Result<(), Fault> {
+    let mut patience = rate.wait;
+    loop {
+        let Err(left) = rate.take() else { return Ok(()) };
+        patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;
+        tokio::time::sleep(left).await;
     }
-    let errand = Errand { site, route: &route, method: head.method, target, headers: head.headers, recorder };
-    errand.run(Spending { spec, lease, ids, born_for_this }, tale).await
+}
+
+/// Whether the client may name these values.
+fn within_bounds(site: &Site, caller: Caller, permit: &Permit) -> Result<(), Fault> {
+    let Caller::Client(id) = caller else { return Ok(()) };
+    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let bounded = |name: &str| client.vars.iter().find(|(bound, _)| **bound == *name).map(|(_, values)| values);
+    let fits = |(name, value): (&str, &str)| {
+        bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
+    };
+    if client.vars.is_empty() || permit.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
 }
 
 /// Who is calling, or a refusal that names nothing.
@@ -131,7 +194,7 @@ fn from_a_web_page(headers: &HeaderMap) -> bool {
 }
 
 /// Checks the request's form and finds its route.
-fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) -> Result<Permit, Fault> {
+fn admit(site: &Site, door: &Door, caller: Caller, head: &http::request::Parts) -> Result<Admission, Fault> {
     let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
     let host = host(head)?;
     if let (Some(host), Some(sni)) = (&host, &door.sni) {
@@ -234,6 +297,46 @@ fn limit_codings(headers: &mut HeaderMap) {
     }
 }
 
+/// A request's body, gathered for a variable or still to come.
+enum Source {
+    Coming(Incoming),
+    Gathered(Rc<Recorder>),
+}
+
+/// What a request asks of the way, to be looked at before the fields of this hop are taken off.
+#[derive(Clone, Copy)]
+struct Passage {
+    /// The client reads trailers (and may be sent some).
+    te_trailers: bool,
+    /// Trailers can be sent to the client.
+    trailers: bool,
+    /// It wants a WebSocket, and the route permits one.
+    websocket: bool,
+}
+
+impl Passage {
+    fn of(head: &http::request::Parts, route: &RouteSite) -> Self {
+        let te_trailers = headers::reads_trailers(&head.headers);
+        let trailers = match head.version {
+            Version::HTTP_2 => true,
+            Version::HTTP_11 => te_trailers,
+            _ => false,
+        };
+        let websocket = route.websocket.is_some() && upgrade::asked_for(&head.method, head.version, &head.headers);
+        Self { te_trailers: te_trailers && trailers, trailers, websocket }
+    }
+
+    /// Says it again to the provider.
+    fn put_on(self, headers: &mut HeaderMap) {
+        if self.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if self.websocket {
+            upgrade::put_on(headers);
+        }
+    }
+}
+
 /// A request on its way to the provider.
 struct Errand<'a> {
     site: &'a Rc<Site>,
@@ -242,6 +345,7 @@ struct Errand<'a> {
     target: Uri,
     headers: HeaderMap,
     recorder: Option<Rc<Recorder>>,
+    passage: Passage,
 }
 
 /// The token that is being spent on it.
@@ -255,10 +359,17 @@ struct Spending {
 /// An answer that goes to the client.
 struct Passing {
     response: Response<Incoming>,
-    peeked: Option<super::peek::Peeked>,
-    lent: Lent,
+    peeked: Option<Peeked>,
+    /// Absent where the connection is not a pool's.
+    lent: Option<Lent>,
     note: Option<HeaderValue>,
-    patience: std::time::Duration,
+    patience: Duration,
+    passage: Passage,
+    route: Rc<RouteSite>,
+    /// Credentials that must not be in it.
+    needles: Option<Rc<Needles>>,
+    /// To be searched as it streams.
+    sieve: Option<Sieve>,
 }
 
 /// An answer's head, judged.
@@ -336,18 +447,25 @@ impl Errand<'_> {
         tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
         tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
         let watch = Stopwatch::start();
-        let (mut response, connection) = self.send().await?;
+        let (mut response, connection) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket) {
+            None => self.send().await.map(|(response, connection)| (response, Some(connection)))?,
+            Some(place) => {
+                let patience = self.route.route.timeouts.response;
+                let response = upgrade::send(place, self.message(), patience, self.route.gauge.clone()).await?;
+                (response, None)
+            }
+        };
         let took = watch.elapsed();
         tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
         if let Some(meters) = self.route.meters_of(tale) {
             meters.answered(took);
         }
-        let lent = Lent {
+        let lent = connection.map(|connection| Lent {
             endpoint: self.route.endpoint.clone(),
             connection,
             request: self.recorder.clone(),
             clock: self.site.shared.clock.clone(),
-        };
+        });
         let module = &self.route.route.module;
         let patience = self.route.route.timeouts.body_idle;
         let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
@@ -357,7 +475,18 @@ impl Errand<'_> {
         } else {
             (module.judge(response.status(), response.headers(), None), None)
         };
-        Ok(Judged { passing: Passing { response, peeked, lent, note: None, patience }, verdict })
+        let passing = Passing {
+            response,
+            peeked,
+            lent,
+            note: None,
+            patience,
+            passage: self.passage,
+            route: self.route.clone(),
+            needles: self.route.needles(&spending.lease),
+            sieve: None,
+        };
+        Ok(Judged { passing, verdict })
     }
 
     /// Gets the request onto a connection and its answer's head back.
@@ -389,8 +518,8 @@ impl Errand<'_> {
                         message = self.message();
                         continue;
                     }
-                    if self.recorder.as_ref().is_some_and(|recorder| recorder.broken()) {
-                        return Err(Fault::Malformed("The request body ended early."));
+                    if let Some(ungathered) = self.recorder.as_ref().and_then(|recorder| recorder.fault()) {
+                        return Err(Fault::from(ungathered));
                     }
                     tracing::warn!(provider = %self.route.route.provider.name, %error, "exchange broke off");
                     return Err(Fault::UpstreamProtocol);
@@ -459,21 +588,88 @@ impl Passing {
         headers::strip_response(&mut head.headers);
         head.extensions.clear();
         head.version = Version::HTTP_11;
+        let trailers = if self.passage.trailers { headers::announced(&head.headers) } else { Vec::new() };
+        if !self.passage.trailers {
+            head.headers.remove(TRAILER);
+        }
         if let Some(note) = self.note {
             head.headers.insert(PROXY_STATUS, note);
         }
         tale.record().status = Some(head.status.as_u16());
-        let (pieces, broken) =
-            self.peeked.map_or_else(Default::default, |peeked| (peeked.pieces.into(), peeked.broken));
-        let stream = Stream { pieces, rest, lent: Some(self.lent), patience: self.patience, silence: None, broken };
+        let peeked = self.peeked.unwrap_or_default();
+        let stream = Stream {
+            pieces: peeked.pieces.into(),
+            rest,
+            lent: self.lent,
+            patience: self.patience,
+            silence: None,
+            broken: peeked.broken,
+            peeked_trailers: peeked.trailers,
+            trailers,
+            sieve: self.sieve.map(|sieve| Screen { sieve, route: self.route }),
+            finished: false,
+        };
         Response::from_parts(head, Answer::stream(stream, tale))
+    }
+
+    /// The answer after which the connection is a WebSocket.
+    async fn switch(mut self, mut tale: Tale) -> Response<Answer> {
+        let provider = match upgrade::grant(&mut self.response, self.passage.websocket).await {
+            Ok(provider) => provider,
+            Err(fault) => return own_answer(fault, tale),
+        };
+        let (mut head, _) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        upgrade::put_on(&mut head.headers);
+        head.extensions.clear();
+        tale.record().status = Some(head.status.as_u16());
+        let open = upgrade::Open::new(self.route.gauge.clone());
+        let clock = tale.clock();
+        let splice = Splice { provider, tale, idle: self.patience, clock, open };
+        Response::from_parts(head, Answer::switch(splice))
+    }
+
+    /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
+    async fn screen(&mut self) -> Result<(), Fault> {
+        let Some(needles) = self.needles.take() else { return Ok(()) };
+        let blocks = self.route.route.reflection == Reflection::Block;
+        if needles.mask_fields(self.response.headers_mut()) {
+            self.route.report_reflection(if blocks { "blocked for its head" } else { "masked in the head" });
+            if blocks {
+                return Err(Fault::UpstreamReflection);
+            }
+        }
+        let plain = reflection::is_plain(self.response.headers());
+        if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
+            self.peeked = Some(peek(&mut self.response, self.patience).await);
+        }
+        let echoed = match &self.peeked {
+            Some(peeked) if !plain => {
+                decode(self.response.headers(), peeked).is_some_and(|body| needles.found_in(&body))
+            }
+            Some(peeked) if blocks => needles.found_in(&peeked.pieces.concat()),
+            Some(_) | None => false,
+        };
+        if echoed {
+            // What is compressed cannot be masked without another length.
+            self.route.report_reflection("blocked for its body");
+            return Err(Fault::UpstreamReflection);
+        }
+        if let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
+            needles.mask_fields(trailers);
+        }
+        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty());
+        if plain && !blocks && (unread || !self.response.body().is_end_stream()) {
+            self.sieve = Some(Sieve::new(needles));
+        }
+        Ok(())
     }
 
     /// Drops the answer. Its connection is reused only if the whole answer had been read.
     fn discard(self) {
         let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
-        if read {
-            self.lent.settle();
+        if let Some(lent) = self.lent.filter(|_| read) {
+            lent.settle();
         }
     }
 }

@@ -10,10 +10,13 @@ pub mod fault;
 mod flow;
 mod headers;
 mod identity;
+mod pace;
 mod peek;
+mod reflection;
 mod replay;
 mod site;
 mod tale;
+mod upgrade;
 mod worker;
 
 pub use site::Shared;
