@@ -22,6 +22,7 @@ use super::answer::{Answer, Lent, Screen, Stream};
 use super::fault::{Fault, PROXY_STATUS};
 use super::headers;
 use super::identity::{Stranger, identify};
+use super::interim::Interim;
 use super::peek::{Peeked, decode, peek};
 use super::reflection::{self, Needles, Sieve};
 use super::replay::{Intake, Outgoing, Recorder};
@@ -126,7 +127,9 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
             Some(recorder)
         }
     };
-    let errand = Errand { site, route: &route, method: head.method, target, headers: head.headers, recorder, passage };
+    let interim = Interim::default();
+    let (method, headers) = (head.method, head.headers);
+    let errand = Errand { site, route: &route, method, target, headers, recorder, passage, interim };
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
     passing.screen().await?;
     Ok(passing)
@@ -346,6 +349,7 @@ struct Errand<'a> {
     headers: HeaderMap,
     recorder: Option<Rc<Recorder>>,
     passage: Passage,
+    interim: Interim,
 }
 
 /// The token that is being spent on it.
@@ -536,8 +540,10 @@ impl Errand<'_> {
         let mut sending = std::pin::pin!(sending);
         let mut left = patience;
         loop {
-            if let Ok(sent) = timeout(left, &mut sending).await {
-                return Ok(sent);
+            tokio::select! {
+                biased;
+                sent = timeout(left, &mut sending) => if let Ok(sent) = sent { return Ok(sent) },
+                () = self.interim.too_many() => return Err(Fault::UpstreamProtocol),
             }
             let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
             left = match patience.checked_sub(self.site.now().since(moved)) {
@@ -556,6 +562,7 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        self.interim.watch(&mut message);
         message
     }
 

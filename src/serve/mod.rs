@@ -10,6 +10,7 @@ pub mod fault;
 mod flow;
 mod headers;
 mod identity;
+mod interim;
 mod pace;
 mod peek;
 mod reflection;

@@ -4,6 +4,8 @@ mod architecture;
 mod client;
 mod config;
 mod flow;
+mod http;
 mod provider;
 mod sim;
 mod stage;
+mod teller;
