@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
@@ -295,6 +295,11 @@ impl Fault {
         self.row().name
     }
 
+    /// Whether nothing more is read from an HTTP/1 client after it: who cannot write one message cannot write two.
+    pub const fn closes(self) -> bool {
+        matches!(self, Fault::BodyTooSlow | Fault::Malformed(_))
+    }
+
     const fn retry_after(self) -> Option<Duration> {
         match self {
             Fault::ProviderClosed(after)
@@ -354,9 +359,6 @@ impl Fault {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"countersign\""));
             headers
                 .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""));
-        }
-        if self == Fault::BodyTooSlow {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self == Fault::MethodRefused {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

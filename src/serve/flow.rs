@@ -54,16 +54,20 @@ pub struct Door {
 
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
-    let chunked_h1 = request.version() == Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
+    let http1 = request.version() != Version::HTTP_2;
+    // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
+    // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
+    let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let mut response = match forward(&site, &door, request, &mut tale).await {
         Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => passing.switch(tale).await,
         Ok(passing) => passing.into_response(tale),
-        Err(fault) => own_answer(fault, tale),
+        Err(fault) => {
+            last |= http1 && fault.closes();
+            own_answer(fault, tale)
+        }
     };
-    if chunked_h1 {
-        // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that
-        // meant the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
+    if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -31,7 +31,10 @@ const BUFFER: usize = 16 * 1024;
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.1), over HTTP/1.1.
 pub fn asked_for(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    let bodiless = !headers.contains_key(TRANSFER_ENCODING)
+        && headers.get_all(CONTENT_LENGTH).iter().all(|length| length.as_bytes() == b"0");
     *method == Method::GET
+        && bodiless
         && version == Version::HTTP_11
         && listed(headers, &CONNECTION, b"upgrade")
         && listed(headers, &UPGRADE, b"websocket")
