@@ -463,6 +463,9 @@ impl Errand<'_> {
                 (response, None)
             }
         };
+        if !headers::answer_is_plain(response.headers()) {
+            return Err(Fault::UpstreamProtocol);
+        }
         let took = watch.elapsed();
         tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
         if let Some(meters) = self.route.meters_of(tale) {

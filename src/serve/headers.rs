@@ -3,7 +3,7 @@
 //! Strip first, then dress: a `Connection` field that names a header we inject must not remove it.
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -54,7 +54,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), BadConnectionFiel
         }
         for name in named {
             // Framing and routing are not the client's to remove.
-            if name != http::header::CONTENT_LENGTH && name != HOST {
+            if name != CONTENT_LENGTH && name != HOST {
                 headers.remove(name);
             }
         }
@@ -175,6 +175,16 @@ pub fn framing_is_plain(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether the framing of a provider's answer can be read in one way only (RFC 9112 section 6.3): what we would pass on
+/// must not be longer or shorter than what somebody else reads.
+pub fn answer_is_plain(headers: &HeaderMap) -> bool {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    let agree = lengths.all(|other| Some(other) == first);
+    framing_is_plain(headers) && agree && !(chunked && first.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +243,16 @@ mod tests {
         assert_eq!(passing_trailers(map(&[("x-more", "2")]), &announced), None);
         assert!(reads_trailers(&map(&[("te", "gzip, Trailers;q=1")])));
         assert!(!reads_trailers(&map(&[("te", "gzip")])));
+    }
+
+    #[test]
+    fn an_answer_has_one_length() {
+        assert!(answer_is_plain(&map(&[])));
+        assert!(answer_is_plain(&map(&[("content-length", "3"), ("content-length", "3")])));
+        assert!(answer_is_plain(&map(&[("transfer-encoding", "chunked")])));
+        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("content-length", "4")])));
+        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("transfer-encoding", "chunked")])));
+        assert!(!answer_is_plain(&map(&[("transfer-encoding", "gzip, chunked")])));
     }
 
     #[test]

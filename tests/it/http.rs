@@ -628,6 +628,7 @@ fn the_token_endpoint_is_out_of_reach_in_any_spelling() {
                     format!("{front}/%2e/{last}"),
                     format!("{front}/{last};a=b"),
                     format!("{front}/{last}%20"),
+                    format!("{front}/{last}."),
                     format!("{front}/{last}%00"),
                     format!("{front}\\{last}"),
                     format!("{front}/{upper}"),
@@ -1069,4 +1070,67 @@ fn an_echoed_credential_is_masked_blocked_or_left_as_the_route_says() {
         assert!(!text.contains(sim.issued()[0].expose_secret()));
         drop(stage);
     }
+}
+
+// T17
+#[test]
+fn an_answer_with_two_lengths_is_refused_and_leftover_bytes_are_never_read_as_an_answer() {
+    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let bad = [
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"),
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n{chunks}"),
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n{chunks}"),
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"),
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\nhello!".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nx : a\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nx: a\r\n folded\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "hello".to_owned(),
+    ];
+    let over = [
+        ("GET", format!("HTTP/1.1 204 No Content\r\n\r\n{evil}"), 204),
+        ("GET", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: 40\r\n\r\n{evil}"), 304),
+        ("HEAD", format!("HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{evil}"), 200),
+        ("GET", format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok{evil}"), 200),
+        ("GET", format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{evil}"), 200),
+    ];
+    let sim = bank(Bank::OAuth2);
+    let (all_bad, all_over) = (bad.clone(), over.clone());
+    let stages = converse(async {
+        let teller = Teller::start(&sim, move |head, mut line| {
+            let number =
+                |prefix: &str| head.split(prefix).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+            let answer = match (number("/bad"), number("/over")) {
+                (Some(n), _) => all_bad[n].clone(),
+                (_, Some(n)) => all_over[n].1.clone(),
+                (None, None) => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine".to_owned(),
+            };
+            async move {
+                line.write_all(answer.as_bytes()).await.ok()?;
+                line.flush().await.ok()?;
+                if answer == "hello" { None } else { Some(line) }
+            }
+        })
+        .await;
+        let stage = told(&sim, &teller, "");
+        for (n, text) in bad.iter().enumerate() {
+            let answer = stage.client.send(post(&format!("/bank/bad{n}"), KEY, "{}")).await;
+            assert_eq!((answer.status, answer.error().as_str()), (502, "upstream-protocol"), "{text}: {answer:?}");
+        }
+        for (n, (method, text, expected)) in over.iter().enumerate() {
+            let answer = stage.client.send(request(method, &format!("/bank/over{n}"), KEY, &[], "")).await;
+            assert_eq!(answer.status, *expected, "{text}");
+            assert!(!answer.body.windows(4).any(|part| part == b"evil"), "{text}");
+            for _ in 0..3 {
+                let next = stage.client.send(get("/bank/next", KEY)).await;
+                assert_eq!((next.status, &next.body[..]), (200, &b"fine"[..]), "after {text}");
+            }
+        }
+        stage
+    });
+    drop(stages);
 }
