@@ -6,36 +6,33 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
-};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::answer::{Answer, Lent, Screen, Stream};
-use super::fault::{Fault, PROXY_STATUS};
+use super::answer::{Answer, Lent};
+use super::fault::Fault;
 use super::headers;
 use super::identity::{Stranger, identify};
 use super::interim::Interim;
-use super::peek::{Peeked, decode, peek};
-use super::reflection::{self, Needles, Sieve};
-use super::replay::{Intake, Outgoing, Recorder};
+use super::passage::{Passage, Source, take_in, turn, within_bounds};
+use super::passing::Passing;
+use super::peek::{decode, peek};
+use super::replay::{Outgoing, Recorder};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
-use super::upgrade::{self, Splice};
+use super::upgrade;
 use crate::base::id::RandomIds;
 use crate::base::time::Stopwatch;
-use crate::config::Reflection;
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
 use crate::provider::{SentIds, Verdict};
-use crate::route::{Admission, Caller, Permit, Rate, Target};
+use crate::route::{Admission, Caller, Permit, Target};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, Sent, Unsent};
 
@@ -87,7 +84,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let (permit, source) = match admission {
         Admission::Granted(permit) => (permit, Source::Coming(body)),
         Admission::AwaitsBody(draft) => {
-            let recorder = record(site, &route, body, &head.headers, route.route.replay_limit);
+            let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
             tale.watch_body(&recorder);
             let gathered = recorder.gather().await?;
             (draft.complete(&gathered)?, Source::Gathered(recorder))
@@ -126,7 +123,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
         Source::Coming(_) if !client_sent_body => None,
         Source::Coming(body) => {
             let keep = if born_for_this { 0 } else { route.route.replay_limit };
-            let recorder = record(site, &route, body, &head.headers, keep);
+            let recorder = take_in(site, &route, body, &head.headers, keep);
             tale.watch_body(&recorder);
             Some(recorder)
         }
@@ -137,41 +134,6 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
     passing.screen().await?;
     Ok(passing)
-}
-
-/// Takes in a request's body.
-fn record(site: &Site, route: &RouteSite, source: Incoming, headers: &HeaderMap, limit: u64) -> Rc<Recorder> {
-    let mut trailers = headers::announced(headers);
-    trailers.retain(|name| !route.route.module.strips(name));
-    Rc::new(Recorder::new(Intake {
-        source,
-        limit,
-        budget: site.budget(),
-        min_rate: site.shared.snapshot.limits.body_min_rate,
-        trailers,
-        clock: site.shared.clock.clone(),
-    }))
-}
-
-/// Waits for the request's turn, or refuses it when that is too far away.
-async fn turn(rate: &Rate) -> Result<(), Fault> {
-    let mut patience = rate.wait;
-    loop {
-        let Err(left) = rate.take() else { return Ok(()) };
-        patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;
-        tokio::time::sleep(left).await;
-    }
-}
-
-/// Whether the client may name these values.
-fn within_bounds(site: &Site, caller: Caller, permit: &Permit) -> Result<(), Fault> {
-    let Caller::Client(id) = caller else { return Ok(()) };
-    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
-    let bounded = |name: &str| client.vars.iter().find(|(bound, _)| **bound == *name).map(|(_, values)| values);
-    let fits = |(name, value): (&str, &str)| {
-        bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
-    };
-    if client.vars.is_empty() || permit.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
 }
 
 /// Who is calling, or a refusal that names nothing.
@@ -304,46 +266,6 @@ fn limit_codings(headers: &mut HeaderMap) {
     }
 }
 
-/// A request's body, gathered for a variable or still to come.
-enum Source {
-    Coming(Incoming),
-    Gathered(Rc<Recorder>),
-}
-
-/// What a request asks of the way, to be looked at before the fields of this hop are taken off.
-#[derive(Clone, Copy)]
-struct Passage {
-    /// The client reads trailers (and may be sent some).
-    te_trailers: bool,
-    /// Trailers can be sent to the client.
-    trailers: bool,
-    /// It wants a WebSocket, and the route permits one.
-    websocket: bool,
-}
-
-impl Passage {
-    fn of(head: &http::request::Parts, route: &RouteSite) -> Self {
-        let te_trailers = headers::reads_trailers(&head.headers);
-        let trailers = match head.version {
-            Version::HTTP_2 => true,
-            Version::HTTP_11 => te_trailers,
-            _ => false,
-        };
-        let websocket = route.websocket.is_some() && upgrade::asked_for(&head.method, head.version, &head.headers);
-        Self { te_trailers: te_trailers && trailers, trailers, websocket }
-    }
-
-    /// Says it again to the provider.
-    fn put_on(self, headers: &mut HeaderMap) {
-        if self.te_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
-        if self.websocket {
-            upgrade::put_on(headers);
-        }
-    }
-}
-
 /// A request on its way to the provider.
 struct Errand<'a> {
     site: &'a Rc<Site>,
@@ -362,22 +284,6 @@ struct Spending {
     lease: Arc<Lease>,
     ids: SentIds,
     born_for_this: bool,
-}
-
-/// An answer that goes to the client.
-struct Passing {
-    response: Response<Incoming>,
-    peeked: Option<Peeked>,
-    /// Absent where the connection is not a pool's.
-    lent: Option<Lent>,
-    note: Option<HeaderValue>,
-    patience: Duration,
-    passage: Passage,
-    route: Rc<RouteSite>,
-    /// Credentials that must not be in it.
-    needles: Option<Rc<Needles>>,
-    /// To be searched as it streams.
-    sieve: Option<Sieve>,
 }
 
 /// An answer's head, judged.
@@ -595,99 +501,6 @@ impl Errand<'_> {
     }
 }
 
-impl Passing {
-    /// The answer as the client gets it.
-    fn into_response(self, mut tale: Tale) -> Response<Answer> {
-        let (mut head, rest) = self.response.into_parts();
-        headers::strip_response(&mut head.headers);
-        head.extensions.clear();
-        head.version = Version::HTTP_11;
-        let trailers = if self.passage.trailers { headers::announced(&head.headers) } else { Vec::new() };
-        if !self.passage.trailers {
-            head.headers.remove(TRAILER);
-        }
-        if let Some(note) = self.note {
-            head.headers.insert(PROXY_STATUS, note);
-        }
-        tale.record().status = Some(head.status.as_u16());
-        let peeked = self.peeked.unwrap_or_default();
-        let stream = Stream {
-            pieces: peeked.pieces.into(),
-            rest,
-            lent: self.lent,
-            patience: self.patience,
-            silence: None,
-            broken: peeked.broken,
-            peeked_trailers: peeked.trailers,
-            trailers,
-            sieve: self.sieve.map(|sieve| Screen { sieve, route: self.route }),
-            finished: false,
-        };
-        Response::from_parts(head, Answer::stream(stream, tale))
-    }
-
-    /// The answer after which the connection is a WebSocket.
-    async fn switch(mut self, mut tale: Tale) -> Response<Answer> {
-        let provider = match upgrade::grant(&mut self.response, self.passage.websocket).await {
-            Ok(provider) => provider,
-            Err(fault) => return own_answer(fault, tale),
-        };
-        let (mut head, _) = self.response.into_parts();
-        headers::strip_response(&mut head.headers);
-        upgrade::put_on(&mut head.headers);
-        head.extensions.clear();
-        tale.record().status = Some(head.status.as_u16());
-        let open = upgrade::Open::new(self.route.gauge.clone());
-        let clock = tale.clock();
-        let splice = Splice { provider, tale, idle: self.patience, clock, open };
-        Response::from_parts(head, Answer::switch(splice))
-    }
-
-    /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
-    async fn screen(&mut self) -> Result<(), Fault> {
-        let Some(needles) = self.needles.take() else { return Ok(()) };
-        let blocks = self.route.route.reflection == Reflection::Block;
-        if needles.mask_fields(self.response.headers_mut()) {
-            self.route.report_reflection(if blocks { "blocked for its head" } else { "masked in the head" });
-            if blocks {
-                return Err(Fault::UpstreamReflection);
-            }
-        }
-        let plain = reflection::is_plain(self.response.headers());
-        if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
-            self.peeked = Some(peek(&mut self.response, self.patience).await);
-        }
-        let echoed = match &self.peeked {
-            Some(peeked) if !plain => {
-                decode(self.response.headers(), peeked).is_some_and(|body| needles.found_in(&body))
-            }
-            Some(peeked) if blocks => needles.found_in(&peeked.pieces.concat()),
-            Some(_) | None => false,
-        };
-        if echoed {
-            // What is compressed cannot be masked without another length.
-            self.route.report_reflection("blocked for its body");
-            return Err(Fault::UpstreamReflection);
-        }
-        if let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
-            needles.mask_fields(trailers);
-        }
-        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty());
-        if plain && !blocks && (unread || !self.response.body().is_end_stream()) {
-            self.sieve = Some(Sieve::new(needles));
-        }
-        Ok(())
-    }
-
-    /// Drops the answer. Its connection is reused only if the whole answer had been read.
-    fn discard(self) {
-        let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
-        if let Some(lent) = self.lent.filter(|_| read) {
-            lent.settle();
-        }
-    }
-}
-
 impl RouteSite {
     fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
         self.meters(tale.listener())
@@ -701,7 +514,7 @@ fn note(refused_with: StatusCode, details: &'static str) -> HeaderValue {
 }
 
 /// Our own answer to a request.
-fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
+pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     let id = tale.record().id;
     let (head, body) = fault.answer(id).into_parts();
     tale.record().status = Some(head.status.as_u16());

@@ -12,6 +12,8 @@ mod headers;
 mod identity;
 mod interim;
 mod pace;
+mod passage;
+mod passing;
 mod peek;
 mod reflection;
 mod replay;
