@@ -199,6 +199,13 @@ fn judge_use(known: &Known, providers: &[ReadProvider], routes: &[ReadRoute], re
             let _ = provider.settings.clone().and_then(|settings| provider.compile(settings, report));
         }
     }
+    // A bound that is misspelt would bound nothing.
+    for (client, place) in known.clients.all.iter().zip(&known.places).filter(|_| report.errors() == 0) {
+        for (var, _) in client.vars.iter().filter(|(var, _)| !routes.iter().any(|route| route.defines(var))) {
+            let title = format!("[client.{}] is bounded in `{var}`, but no route defines that variable", client.name);
+            place.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
+        }
+    }
     let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));
     for ((id, client), place) in (0..).map(ClientId).zip(&known.clients.all).zip(&known.places).filter(|_| !unread) {
         if !routes.iter().any(|route| route.opens.admits(Caller::Client(id))) {

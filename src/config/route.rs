@@ -56,6 +56,11 @@ pub(super) struct ReadRoute {
 }
 
 impl ReadRoute {
+    /// Whether it has a variable of this name.
+    pub(super) fn defines(&self, var: &str) -> bool {
+        self.vars.iter().any(|known| **known.name() == *var)
+    }
+
     /// What the table needs of it.
     pub(super) fn rule(&self, route: usize) -> Option<Rule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);

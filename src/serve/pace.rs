@@ -42,6 +42,11 @@ impl Pace {
         }
     }
 
+    /// Nothing more will come.
+    pub fn end(&mut self) {
+        self.alarm = None;
+    }
+
     /// To be polled while nothing comes. Ready once that is too slow.
     pub fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.rate == 0 {

@@ -247,6 +247,7 @@ impl Tape {
     }
 
     fn finish(&mut self) {
+        self.pace.end();
         self.state = match self.state {
             State::Keeping | State::Complete => State::Complete,
             State::Unkept | State::CompleteUnkept => State::CompleteUnkept,
