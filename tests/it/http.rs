@@ -1135,3 +1135,71 @@ fn an_answer_with_two_lengths_is_refused_and_leftover_bytes_are_never_read_as_an
     });
     drop(stages);
 }
+
+// T17
+#[test]
+fn an_echo_in_pieces_is_masked_and_events_are_not_held_back() {
+    let sim = bank(Bank::OAuth2);
+    let stage = converse(async {
+        let go = std::rc::Rc::new(tokio::sync::Notify::new());
+        let gone = go.clone();
+        let teller = Teller::start(&sim, move |head, mut line| {
+            let gone = gone.clone();
+            async move {
+                let token = head.split("authorization: Bearer ").nth(1)?.lines().next()?.to_owned();
+                line.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nd\r\ndata: hello\n\n\r\n")
+                    .await
+                    .ok()?;
+                line.flush().await.ok()?;
+                gone.notified().await;
+                let (front, back) = token.split_at(token.len() / 2);
+                for piece in ["data: ", front, back, "\n\n"] {
+                    line.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await.ok()?;
+                    line.flush().await.ok()?;
+                    tokio::task::yield_now().await;
+                }
+                line.write_all(b"0\r\n\r\n").await.ok()?;
+                line.flush().await.ok()?;
+                Some(line)
+            }
+        })
+        .await;
+        let stage = told(&sim, &teller, "");
+        let mut sender = stage.client.http1().await;
+        let mut body = sender.send_request(get("/bank/events", KEY)).await.expect("an answer").into_body();
+        let first = body.frame().await.expect("a piece").expect("whole").into_data().expect("data");
+        assert_eq!(first, "data: hello\n\n", "it came before the next was sent");
+        go.notify_one();
+        let rest = body.collect().await.expect("whole").to_bytes();
+        let token = sim.issued()[0].expose_secret().len();
+        assert_eq!(rest, format!("data: {}\n\n", "*".repeat(token)));
+        stage
+    });
+    drop(stage);
+}
+
+// T40
+#[test]
+fn a_bank_that_hangs_holds_up_no_other() {
+    let (hanging, quick) = (bank(Bank::OAuth2), bank(Bank::Meed));
+    hanging.change(|faults| faults.resource.delay = Some(Duration::from_secs(20)));
+    let plan = Plan { workers: 1, ..Plan::default() };
+    let stage = plan.with(&hanging, "hanging", "", "").with(&quick, "quick", "", "").start();
+    converse(async {
+        let mut waiting = Vec::new();
+        for _ in 0..200 {
+            let client = stage.client.clone();
+            waiting
+                .push(tokio::task::spawn_local(async move { client.send(get("/hanging/echo/x", KEY)).await.status }));
+        }
+        while hanging.resource_calls() < 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for _ in 0..20 {
+            assert_eq!(stage.client.send(get("/quick/echo/x", KEY)).await.status, 200);
+        }
+        assert!(waiting.iter().all(|call| !call.is_finished()), "they still wait");
+        waiting.iter().for_each(|call| call.abort());
+    });
+    drop(stage);
+}
