@@ -36,6 +36,9 @@ pub struct Arguments {
     /// A header of the request, as in `-H 'x-account-id: 1'`; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Its body, where a variable is read from it
+    #[arg(short, long, value_name = "JSON")]
+    data: Option<String>,
     /// The listener; default: the first that would forward the request
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
@@ -76,14 +79,16 @@ struct Question<'a> {
     /// The scheme and authority that the URL names, if it is one.
     named: Option<(bool, http::uri::Authority)>,
     body: bool,
+    data: &'a str,
 }
 
 fn explain(snapshot: &Snapshot, arguments: &Arguments) -> Result<(bool, String), String> {
     let (client, source) = client(snapshot, arguments.client.as_deref())?;
     let (head, named) = head(arguments)?;
     let announced = |name| head.headers.get(name).is_some_and(|value| value != "0");
-    let body = announced(CONTENT_LENGTH) || announced(TRANSFER_ENCODING);
-    let question = Question { snapshot, client, source, url: &arguments.url, head, named, body };
+    let data = arguments.data.as_deref().unwrap_or_default();
+    let body = !data.is_empty() || announced(CONTENT_LENGTH) || announced(TRANSFER_ENCODING);
+    let question = Question { snapshot, client, source, url: &arguments.url, head, named, body, data };
     let listeners = question.listeners(arguments.listener.as_deref())?;
     let mut refused = None;
     for listener in listeners {
@@ -201,6 +206,7 @@ impl Question<'_> {
             sni: self.named.as_ref().filter(|_| listener.tls.is_some()).map(|(_, authority)| authority.host()),
             head: &head,
             body: self.body,
+            data: self.data.as_bytes(),
         };
         foresee(self.snapshot, &asked).map(|foreseen| (head.headers.clone(), foreseen))
     }

@@ -104,10 +104,23 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 }
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
-    let ReadRoute { name, provider, module, upstream, headers, consumed, replay_limit, timeouts, .. } = route;
+    let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
+    let ReadRoute { rate, replay_limit, websocket, timeouts, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
-    Some(Arc::new(Route { name, provider, module, upstream, headers, consumed, replay_limit, timeouts }))
+    Some(Arc::new(Route {
+        name,
+        provider,
+        module,
+        upstream,
+        headers,
+        consumed,
+        reflection,
+        rate,
+        replay_limit,
+        websocket,
+        timeouts,
+    }))
 }
 
 /// One table per listener. Routes that one request could mean alike are reported, once per pair.
@@ -188,6 +201,13 @@ fn judge_use(known: &Known, providers: &[ReadProvider], routes: &[ReadRoute], re
             provider.place.warning(report, title, "add a [[route]] with it, or remove it");
             // What is wrong with it is told all the same.
             let _ = provider.settings.clone().and_then(|settings| provider.compile(settings, report));
+        }
+    }
+    // A bound that is misspelt would bound nothing.
+    for (client, place) in known.clients.all.iter().zip(&known.places).filter(|_| report.errors() == 0) {
+        for (var, _) in client.vars.iter().filter(|(var, _)| !routes.iter().any(|route| route.defines(var))) {
+            let title = format!("[client.{}] is bounded in `{var}`, but no route defines that variable", client.name);
+            place.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
         }
     }
     let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));

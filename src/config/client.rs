@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::route::ClientId;
-use crate::syntax::{Fields, Report};
+use crate::syntax::{Fields, FromNode, Report};
 
 use super::evidence::{self, Leans};
 use super::reader::Reader;
@@ -91,13 +91,33 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
                 "give it `key_sha256`, `certificate`, `uids` or `jwt`, or `networks` with `networks_only = true`";
             name.place.error(reader.report, title, help);
         }
-        later(&fields, &["users", "vars", "consent_group"]);
+        let vars = bounds(&fields);
+        later(&fields, &["users", "consent_group"]);
         fields.finish();
-        known.clients.all.push(Client { name: Arc::from(&*name.text), networks, networks_only });
+        known.clients.all.push(Client { name: Arc::from(&*name.text), networks, networks_only, vars });
         known.places.push(name.place);
     }
     table.finish();
     known
+}
+
+/// The values that a client may name for variables of routes.
+fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
+    let Some(node) = fields.take("vars") else { return Vec::new() };
+    let table = Fields::new(node, format!("vars of {}", fields.what()), fields.report());
+    let mut bounds = Vec::new();
+    for entry in table.rest() {
+        let place = Place::new(&node.source, entry.key_span.clone());
+        Word { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
+        let Some(values) = Vec::<String>::from_node(&entry.value, fields.report()) else { continue };
+        if values.is_empty() {
+            let help = "name some values, or leave the variable out: any value";
+            place.error(fields.report(), "an empty list permits no value", help);
+        }
+        bounds.push((Arc::from(&*entry.key), values));
+    }
+    table.finish();
+    bounds
 }
 
 /// A list of networks.

@@ -40,11 +40,11 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     limits.headers = fields.or("headers", limits.headers);
     limits.uri_bytes = bytes("uri_bytes", limits.uri_bytes);
     limits.buffered_bytes = fields.opt::<Size>("buffered_bytes").map_or(limits.buffered_bytes, |size| size.0);
+    limits.body_min_rate = fields.or("body_min_rate", limits.body_min_rate);
     limits.header_timeout = timeout(&fields, "header_timeout", limits.header_timeout);
     limits.idle_timeout = timeout(&fields, "idle_timeout", limits.idle_timeout);
     limits.drain_delay = timeout(&fields, "drain_delay", Some(limits.drain_delay)).unwrap_or_default();
     limits.drain = timeout(&fields, "drain", Some(limits.drain)).unwrap_or_default();
-    later(&fields, &["body_min_rate"]);
     fields.finish();
     limits
 }

@@ -1,13 +1,15 @@
 //! `[[route]]`: what leads from a request to a provider.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
+use crate::base::time::Clock;
 use crate::provider::Module;
-use crate::route::{Allow, Opens, PathRules, Rule, Var, configured_prefix, refused_method};
+use crate::route::{Allow, Opens, PathRules, Rate, Rule, Var, configured_prefix, refused_method};
 use crate::syntax::units::Size;
 use crate::syntax::{Fields, Node};
 
@@ -15,7 +17,7 @@ use super::client::Known;
 use super::listener::{ReadListener, tables};
 use super::provider::{ReadProvider, timeouts, url};
 use super::reader::Reader;
-use super::snapshot::Timeouts;
+use super::snapshot::{Reflection, Timeouts};
 use super::variable::variables;
 use super::words::{Place, Who, Word, choice, later};
 
@@ -39,7 +41,10 @@ pub(super) struct ReadRoute {
     pub(super) upstream: Option<BaseUrl>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) consumed: Vec<HeaderName>,
+    pub(super) reflection: Reflection,
+    pub(super) rate: Option<Arc<Rate>>,
     pub(super) replay_limit: u64,
+    pub(super) websocket: bool,
     pub(super) timeouts: Timeouts,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
@@ -51,6 +56,11 @@ pub(super) struct ReadRoute {
 }
 
 impl ReadRoute {
+    /// Whether it has a variable of this name.
+    pub(super) fn defines(&self, var: &str) -> bool {
+        self.vars.iter().any(|known| **known.name() == *var)
+    }
+
     /// What the table needs of it.
     pub(super) fn rule(&self, route: usize) -> Option<Rule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
@@ -131,7 +141,11 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let strip = fields.or("strip", true);
     let rules = [("lenient", PathRules::Lenient), ("strict", PathRules::Strict)];
     let path_rules = choice(&fields, "path_rules", &rules).unwrap_or_default();
-    later(&fields, &["upgrade", "reflection", "rate_limit", "enforce", "token_endpoint", "user"]);
+    let reflections = [("block", Reflection::Block), ("mask", Reflection::Mask), ("off", Reflection::Off)];
+    let reflection = choice(&fields, "reflection", &reflections).unwrap_or_default();
+    let rate = rate(&fields);
+    let websocket = websocket(&fields);
+    later(&fields, &["enforce", "token_endpoint", "user"]);
     fields.finish();
     ReadRoute {
         name: name.into(),
@@ -144,7 +158,10 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         upstream,
         headers,
         consumed,
+        reflection,
+        rate,
         replay_limit,
+        websocket,
         timeouts,
         host,
         prefix,
@@ -154,6 +171,41 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         vars,
         path_rules,
     }
+}
+
+/// Reads `rate_limit`.
+fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
+    let node = fields.take("rate_limit")?;
+    let own = Fields::new(node, "rate_limit of [[route]]", fields.report());
+    let requests = own.req::<u64>("requests", "5");
+    let per = own.req::<Duration>("per", "\"1s\"");
+    let wait = own.or("wait", Duration::ZERO);
+    let mut positive = true;
+    for (key, zero) in [("requests", requests == Some(0)), ("per", per == Some(Duration::ZERO))] {
+        if let (true, Some(node)) = (zero, own.take(key)) {
+            positive = false;
+            Place::of(node).error(fields.report(), format!("`{key}` cannot be zero"), "write 1 or more");
+        }
+    }
+    own.finish();
+    let requests = u32::try_from(requests?).unwrap_or(u32::MAX);
+    let rate = Rate::new(requests, per?, wait, Clock::System);
+    if rate.is_none() && positive {
+        Place::of(node).error(fields.report(), "that many requests in so short a time are no limit", "leave it out");
+    }
+    rate.map(Arc::new)
+}
+
+/// Reads `upgrade`: whether connections may become WebSockets.
+fn websocket(fields: &Fields<'_>) -> bool {
+    let words = fields.opt::<Vec<Word>>("upgrade").unwrap_or_default();
+    for word in &words {
+        if word.text != "websocket" {
+            let title = format!("`upgrade` cannot be `{}`", word.text);
+            word.place.error(fields.report(), title, "write `[\"websocket\"]`: nothing else is passed");
+        }
+    }
+    !words.is_empty()
 }
 
 /// The listeners that a route is served on. Where one cannot be found, all of them: it was reported, and what follows

@@ -13,16 +13,26 @@ use crate::provider::{DeclaredSetting, Profile};
 enum Shape {
     /// An IP address and a port.
     Address,
-    /// Some of these words.
+    /// The same, or `unix:` and a path.
+    Bind,
+    /// A table of freely named lists of texts.
+    Bounds,
+    /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
     /// A whole number, at least this.
     Count(u64),
+    /// A list of whole numbers.
+    Counts,
     /// `"30s"`; where 0 switches it off, the number 0 too.
     Duration { off: bool },
     /// True or false.
     Flag,
     /// A table of freely named headers with values.
     Headers,
+    /// A table, or the word `"internal"`.
+    InternalOr(&'static str),
     /// A list of tables: `[[key]]`.
     List(&'static str),
     /// Freely named tables: `[key.NAME]`.
@@ -31,6 +41,8 @@ enum Shape {
     Size,
     /// A table whose members the profile says.
     Settings,
+    /// A text that may be elsewhere: `{ env = "NAME" }` or `{ file = "path" }`.
+    Source,
     /// A table: `[key]` or `{ … }`.
     Table(&'static str),
     /// A text.
@@ -53,7 +65,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 13] = [
+const SECTIONS: [(&str, &[Key]); 15] = [
     (
         "file",
         &[
@@ -71,18 +83,35 @@ const SECTIONS: [(&str, &[Key]); 13] = [
     (
         "client",
         &[
+            ("certificate", Shape::Text, MAY, "a SAN URI or DNS name of its certificate, or CN=…"),
+            ("jwt", Shape::Table("jwt"), MAY, "the signed token that it shows"),
             ("key_sha256", Shape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
             ("networks", Shape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
             ("networks_only", Shape::Flag, MAY, "its network alone identifies it"),
+            ("uids", Shape::Counts, MAY, "users at the other end of a Unix socket"),
+            ("vars", Shape::Bounds, MAY, "the values that it may name for variables of routes"),
+        ],
+    ),
+    (
+        "jwt",
+        &[
+            ("audience", Shape::Text, MUST, "what its `aud` must hold"),
+            ("ca", Shape::Text, MAY, "path of the only CAs to trust for the issuer's keys, PEM"),
+            ("issuer", Shape::Text, MUST, "what its `iss` must be"),
+            ("jwks_url", Shape::Url, MAY, "where the issuer's keys are; default: by discovery"),
+            ("subject", Shape::Text, MUST, "what its `sub` must be"),
         ],
     ),
     (
         "limits",
         &[
+            ("body_min_rate", Shape::Count(0), MAY, "bytes a second of a request body, after 10 s; 240"),
             ("buffered_bytes", Shape::Size, MAY, "replay buffers of the whole process; 64MiB"),
             ("connections", Shape::Count(0), MAY, "client connections of the whole process; 10000"),
+            ("connections_per_peer", Shape::Count(0), MAY, "client connections from one address; 512"),
             ("drain", DURATION_OR_OFF, MAY, "let requests finish this long after SIGTERM; 30s"),
             ("drain_delay", DURATION_OR_OFF, MAY, "keep accepting this long after SIGTERM; 0s"),
+            ("handshakes", Shape::Count(0), MAY, "TLS handshakes under way; 256"),
             ("header_bytes", Shape::Size, MAY, "a request's head; 32KiB"),
             ("header_timeout", DURATION_OR_OFF, MAY, "a request's head must be complete by then; 10s"),
             ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
@@ -94,18 +123,22 @@ const SECTIONS: [(&str, &[Key]); 13] = [
     (
         "listener",
         &[
-            ("bind", Shape::Address, MUST, "IP address and port; port 0 takes any free one"),
+            ("bind", Shape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
             ("clients", Shape::Who, MAY, "who is let in; default: every client of the file"),
             ("mode", Shape::Choice(&["reverse"]), MAY, "requests are routed by host and path"),
             ("name", Shape::Text, MAY, "for logs and metrics"),
+            ("names", Shape::Texts, MAY, "the hosts that it answers to; default: any"),
             ("plaintext", Shape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
-            ("tls", Shape::Table("listener_tls"), MAY, "without it: plain HTTP"),
+            ("proxy_protocol", Shape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
+            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
         ],
     ),
     (
         "listener_tls",
         &[
             ("cert", Shape::Text, MUST, "path of the certificate and its chain, PEM"),
+            ("client_auth", Shape::Choice(&["optional", "required"]), MAY, "whether a client must show a certificate"),
+            ("client_ca", Shape::Text, MAY, "path of the CAs of client certificates, PEM"),
             ("key", Shape::Text, MUST, "path of its private key, PEM"),
             ("min_version", TLS_VERSIONS, MAY, "1.2"),
         ],
@@ -125,8 +158,15 @@ const SECTIONS: [(&str, &[Key]); 13] = [
             ("clients", Shape::Who, MAY, "bounds every route that uses this provider"),
             ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
             ("environment", Shape::Text, MAY, "a base URL that the profile knows"),
+            (
+                "http_proxy",
+                Shape::Source,
+                MAY,
+                "the corporate proxy that leads there, as in http://user:password@host:3128",
+            ),
             ("profile", Shape::Text, MUST, "a built-in profile, or the path of one of your own"),
             ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
+            ("source_address", Shape::Text, MAY, "the address that connections come from"),
             ("timeouts", Shape::Table("timeouts"), MAY, "how long to wait"),
             ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
             ("token_url", Shape::Url, MAY, "where the token comes from"),
@@ -156,12 +196,28 @@ const SECTIONS: [(&str, &[Key]); 13] = [
             ("path", Shape::Text, MAY, "whole leading segments, as in /scb"),
             ("path_rules", Shape::Choice(&["lenient", "strict"]), MAY, "lenient lets // and %2f pass"),
             ("provider", Shape::Text, MUST, "whom it calls"),
+            ("rate_limit", Shape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
+            (
+                "reflection",
+                Shape::Choice(&["block", "mask", "off"]),
+                MAY,
+                "a credential that the provider echoes; mask",
+            ),
             ("replay_limit", Shape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
             ("settings", Shape::Settings, MAY, "overrides settings of the profile"),
             ("strip", Shape::Flag, MAY, "removes `path` before forwarding; true"),
             ("timeouts", Shape::Table("timeouts"), MAY, "default: the provider's"),
+            ("upgrade", Shape::Choices(&["websocket"]), MAY, "what a request may switch to; default: nothing"),
             ("upstream", Shape::Url, MAY, "where requests go; default: the provider's base URL"),
             ("vars", Shape::Named("var"), MAY, "values that are taken from the request"),
+        ],
+    ),
+    (
+        "rate_limit",
+        &[
+            ("per", DURATION, MUST, "in this long"),
+            ("requests", Shape::Count(1), MUST, "so many requests"),
+            ("wait", DURATION, MAY, "a request may wait this long for its turn"),
         ],
     ),
     ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
@@ -180,6 +236,7 @@ const SECTIONS: [(&str, &[Key]); 13] = [
         &[
             ("forward", Shape::Flag, MAY, "forwards the header all the same"),
             ("header", Shape::Text, MAY, "the one header field of this name"),
+            ("json", Shape::Text, MAY, "the value at this JSON pointer of the body"),
             ("path", Shape::Text, MAY, "the segment in braces of a template over the provider's path"),
             ("pattern", Shape::Text, MAY, "a regular expression that the whole value must match"),
             ("query", Shape::Text, MAY, "the one query parameter of this name"),
@@ -278,18 +335,26 @@ impl Shape {
         let duration = json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$" });
         match self {
             Shape::Address => json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" }),
+            Shape::Bind => json!({ "type": "string", "pattern": "^(unix:.+|.+:[0-9]{1,5})$" }),
+            Shape::Bounds => {
+                json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } })
+            }
             Shape::Choice(words) => json!({ "enum": words }),
+            Shape::Choices(words) => json!({ "type": "array", "items": { "enum": words } }),
+            Shape::Counts => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
             Shape::Count(least) => json!({ "type": "integer", "minimum": least }),
             Shape::Duration { off: false } => duration,
             Shape::Duration { off: true } => json!({ "anyOf": [duration, { "const": 0 }] }),
             Shape::Flag => json!({ "type": "boolean" }),
             Shape::Headers => json!({ "type": "object", "additionalProperties": text_or_source() }),
+            Shape::InternalOr(section) => json!({ "anyOf": [{ "const": "internal" }, named(section)] }),
             Shape::List(section) => json!({ "type": "array", "items": named(section) }),
             Shape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
             Shape::Settings => json!({ "type": "object" }),
             Shape::Size => {
                 json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
             }
+            Shape::Source => text_or_source(),
             Shape::Table(section) => named(section),
             Shape::Text => json!({ "type": "string" }),
             Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),

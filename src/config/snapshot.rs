@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
-use crate::route::{ClientId, Table};
+use crate::route::{ClientId, Rate, Table};
 use crate::tls::{CertName, Internal};
 use crate::upstream::Way;
 
@@ -200,10 +200,28 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers that variables are read from and that are not forwarded.
     pub consumed: Vec<HeaderName>,
+    /// What happens when the provider echoes a credential.
+    pub reflection: Reflection,
+    /// How many requests it takes; absent: any number.
+    pub rate: Option<Arc<Rate>>,
     /// Largest request body that is kept for a replay, in bytes.
     pub replay_limit: u64,
+    /// Whether its connections may become WebSockets.
+    pub websocket: bool,
     /// This route's own waiting times.
     pub timeouts: Timeouts,
+}
+
+/// What happens when a provider's answer holds a live token or secret.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reflection {
+    /// The answer is not passed on.
+    Block,
+    /// Stars stand in the credential's place.
+    #[default]
+    Mask,
+    /// Nobody looks.
+    Off,
 }
 
 /// Who may call.
@@ -267,6 +285,8 @@ pub struct Client {
     pub networks: Vec<IpNet>,
     /// Whether its network alone identifies it.
     pub networks_only: bool,
+    /// The only values that it may name for these variables; others are not bounded.
+    pub vars: Vec<(Arc<str>, Vec<String>)>,
 }
 
 /// `[limits]`. `None` and zero-size limits are off.
@@ -288,6 +308,8 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// Replay buffers of the whole process, in bytes.
     pub buffered_bytes: u64,
+    /// A request body must come at least so fast, in bytes per second after a time of grace; 408 below.
+    pub body_min_rate: u64,
     /// A request head must be complete this long after its first byte.
     pub header_timeout: Option<Duration>,
     /// A client connection may be silent this long between requests.
@@ -309,6 +331,7 @@ impl Default for Limits {
             headers: 100,
             uri_bytes: 8 << 10,
             buffered_bytes: 64 << 20,
+            body_min_rate: 240,
             header_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(75)),
             drain_delay: Duration::ZERO,

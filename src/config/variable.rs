@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::route::{Pattern, Var, VarSource};
+use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
-use super::words::{Place, Word, later};
+use super::words::{Place, Word};
 
 /// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
 pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
@@ -43,6 +43,15 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
         if let Some(word) = own.opt::<String>("query") {
             sources.push(VarSource::Query(word));
         }
+        if let Some(word) = own.opt::<Word>("json") {
+            match json_pointer(&word.text) {
+                Some(pointer) => sources.push(VarSource::Json(pointer)),
+                None => {
+                    let help = "write it as in `/debit/account` (RFC 6901)";
+                    word.place.error(report, format!("`{}` is not a JSON pointer", word.text), help);
+                }
+            }
+        }
         if let Some(word) = own.opt::<Word>("path") {
             match Pattern::parse(&word.text, Some(&name)) {
                 Ok(pattern) => sources.push(VarSource::Path(pattern)),
@@ -55,7 +64,6 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
         if let Some(value) = own.opt::<String>("value") {
             sources.push(VarSource::Value(value));
         }
-        later(&own, &["json"]);
         own.finish();
         let mut sources = sources.into_iter();
         match (sources.next(), sources.next()) {
@@ -69,11 +77,11 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
             (None, _) if report.errors() > errors => {}
             (None, _) => {
                 let title = format!("variable `{name}` says not where its value comes from");
-                place.error(report, title, "give it `header`, `query`, `path` or `value`");
+                place.error(report, title, "give it `header`, `json`, `query`, `path` or `value`");
             }
             (Some(_), Some(_)) => {
                 let title = format!("variable `{name}` comes from one place only");
-                place.error(report, title, "keep one of `header`, `query`, `path` and `value`");
+                place.error(report, title, "keep one of `header`, `json`, `query`, `path` and `value`");
             }
         }
     }

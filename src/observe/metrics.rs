@@ -27,6 +27,7 @@ pub struct Metrics {
     upstream_seconds: Family<RouteLabel, Histogram>,
     replays: Family<OutcomeLabels, Counter>,
     unknown_refusals: Family<ProviderLabel, Counter>,
+    reflections: Family<ProviderLabel, Counter>,
     token_fetches: Family<OutcomeLabels, Counter>,
     token_seconds: Family<ProviderLabel, Histogram>,
     token_expiry: Family<ProviderLabel, Gauge>,
@@ -92,6 +93,7 @@ impl Metrics {
             upstream_seconds: Family::default(),
             replays: Family::default(),
             unknown_refusals: Family::default(),
+            reflections: Family::default(),
             token_fetches: Family::default(),
             token_seconds: Family::default(),
             token_expiry: Family::default(),
@@ -119,6 +121,7 @@ impl Metrics {
             "401 answers that the profile does not know",
             made.unknown_refusals.clone(),
         );
+        registry.register("reflections", "Answers that held a credential", made.reflections.clone());
         registry.register("token_fetches", "Calls of token endpoints", made.token_fetches.clone());
         registry.register("token_fetch_duration_seconds", "Duration of token calls", made.token_seconds.clone());
         registry.register(
@@ -191,6 +194,11 @@ impl Metrics {
             self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.reload_successful.set(1);
+    }
+
+    /// The counter of a provider's answers that held a credential.
+    pub fn reflections(&self, provider: &str) -> Counter {
+        self.reflections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.

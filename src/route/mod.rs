@@ -8,20 +8,24 @@
 //! be read in two ways is refused.
 
 mod host;
+mod json;
 mod path;
 mod pattern;
 mod permit;
 #[cfg(test)]
 mod properties;
+mod rate;
 mod rule;
 mod table;
 mod vars;
 
 use http::Method;
 
+pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};
-pub use permit::{Caller, ClientId, Permit, Refusal, Target};
+pub use permit::{Admission, Caller, ClientId, Draft, Permit, Refusal, Target};
+pub use rate::Rate;
 pub use rule::{Opens, Reserved, Rule};
 pub use table::{Clash, Table};
 pub use vars::{Var, VarSource};

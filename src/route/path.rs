@@ -183,9 +183,11 @@ fn unescape_at(bytes: &[u8]) -> Option<u8> {
 }
 
 /// A path as the most generous server would read it: decoded, without parameters, without empty segments, without a
-/// slash at the end. For lists of what must *not* be reached, never for what is forwarded.
+/// slash, dots or blanks at the end. For lists of what must *not* be reached, never for what is forwarded.
 pub(super) fn generous(path: &str) -> Cow<'_, str> {
-    if !path.contains(['%', ';']) && !path.contains("//") && (path.len() < 2 || !path.ends_with('/')) {
+    let slashes = path.contains("//") || path.len() > 1 && path.ends_with('/');
+    let dots = path.contains("./") || path.ends_with('.');
+    if !path.contains(['%', ';']) && !slashes && !dots {
         return Cow::Borrowed(path);
     }
     let mut decoded = path.to_owned();
@@ -198,7 +200,8 @@ pub(super) fn generous(path: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(decoded.len());
     for segment in decoded.split('/') {
-        let plain = segment.split(';').next().unwrap_or(segment);
+        // Some servers know no names that end in a dot or a blank, and drop both.
+        let plain = segment.split(';').next().unwrap_or(segment).trim_end_matches(['.', ' ']);
         if !plain.is_empty() {
             out.push('/');
             out.push_str(plain);

@@ -1,8 +1,12 @@
 //! The question, the leave, and the reasons for a no.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 
 use crate::base::vars::Vars;
+
+use super::rule::Rule;
 
 /// A client's position in the config.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -30,7 +34,8 @@ pub struct Target<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Leave to make one request on one route. Only [`super::Table::admit`] makes it; without it there is no token.
+/// Leave to make one request on one route. Only [`super::Table::admit`] makes it, or [`Draft::complete`] from what that
+/// made; without it there is no token.
 #[derive(Debug)]
 pub struct Permit {
     route: usize,
@@ -39,7 +44,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// For the table alone, once everything was decided.
+    /// For this room alone, once everything was decided.
     pub(super) const fn new(route: usize, path_and_query: String, vars: Vars) -> Self {
         Self { route, path_and_query, vars }
     }
@@ -57,6 +62,63 @@ impl Permit {
     /// The route's variables with this request's values.
     pub const fn vars(&self) -> &Vars {
         &self.vars
+    }
+}
+
+/// A request that may pass, as far as its head goes.
+#[derive(Debug)]
+pub enum Admission {
+    /// A variable of the route stands in the body: no permit before that was read.
+    AwaitsBody(Draft),
+    /// It may pass.
+    Granted(Permit),
+}
+
+impl Admission {
+    /// The route, as an index into the config's routes.
+    pub fn route(&self) -> usize {
+        match self {
+            Admission::AwaitsBody(draft) => draft.route(),
+            Admission::Granted(permit) => permit.route(),
+        }
+    }
+
+    /// What to ask the provider for: base path, remaining path and query.
+    pub fn path_and_query(&self) -> &str {
+        match self {
+            Admission::AwaitsBody(draft) => &draft.path_and_query,
+            Admission::Granted(permit) => permit.path_and_query(),
+        }
+    }
+}
+
+/// Leave that still wants a value from the body.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) rule: Arc<Rule>,
+    pub(super) path_and_query: String,
+    /// The values of the route's other variables, in their order.
+    pub(super) read: Vec<Option<String>>,
+}
+
+impl Draft {
+    /// The route, as an index into the config's routes.
+    pub fn route(&self) -> usize {
+        self.rule.route
+    }
+
+    /// The permit, once the whole body has been gathered.
+    pub fn complete(self, body: &[u8]) -> Result<Permit, Refusal> {
+        let mut vars = Vars::none();
+        let nothing = HeaderMap::new();
+        for (var, read) in self.rule.vars.iter().zip(self.read) {
+            let value = match read {
+                Some(value) => value,
+                None => var.read("", "", &nothing, Some(body)).map_err(Refusal::Malformed)?,
+            };
+            vars.push(var.name().clone(), value);
+        }
+        Ok(Permit::new(self.rule.route, self.path_and_query, vars))
     }
 }
 

@@ -13,9 +13,10 @@ use crate::base::vars::Vars;
 
 use super::host::Buffer;
 use super::path::{PathRules, generous, judge};
-use super::permit::{Caller, Permit, Refusal, Target};
+use super::permit::{Admission, Caller, Draft, Permit, Refusal, Target};
 use super::refused_method;
 use super::rule::Rule;
+use super::vars::Var;
 
 /// All routes of one listener, ready for matching.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ struct Tree {
 /// What a search came upon.
 struct Found<'t> {
     /// The deepest rule that is open.
-    open: Option<&'t Rule>,
+    open: Option<&'t Arc<Rule>>,
     /// The deepest place with rules that match but are closed.
     closed: Option<&'t Tree>,
 }
@@ -67,8 +68,8 @@ impl Table {
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
     }
 
-    /// Decides about one request. The only maker of [`Permit`]s.
-    pub fn admit(&self, caller: Caller, target: Target<'_>) -> Result<Permit, Refusal> {
+    /// Decides about one request. The only maker of [`Permit`]s and of [`Draft`]s.
+    pub fn admit(&self, caller: Caller, target: Target<'_>) -> Result<Admission, Refusal> {
         let Target { method, host, path_and_query, headers } = target;
         if refused_method(method) {
             return Err(Refusal::MethodRefused);
@@ -95,17 +96,23 @@ impl Table {
         if !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, path)) {
             return Err(Refusal::NotAllowed(Some(rule.route)));
         }
+        let start = if rule.base.is_empty() { path } else { rest };
+        let path_and_query = [&rule.base, start, judged.query].concat();
+        let read = |var: &Var| var.read(path, judged.query, headers, None).map_err(Refusal::Malformed);
+        if rule.vars.iter().any(Var::in_body) {
+            let early = |var: &Var| if var.in_body() { Ok(None) } else { read(var).map(Some) };
+            let read: Result<Vec<Option<String>>, Refusal> = rule.vars.iter().map(early).collect();
+            return Ok(Admission::AwaitsBody(Draft { rule: rule.clone(), path_and_query, read: read? }));
+        }
         let mut vars = Vars::none();
         for var in &rule.vars {
-            let value = var.read(path, judged.query, headers).map_err(Refusal::Malformed)?;
-            vars.push(var.name().clone(), value);
+            vars.push(var.name().clone(), read(var)?);
         }
-        let start = if rule.base.is_empty() { path } else { rest };
-        Ok(Permit::new(rule.route, [&rule.base, start, judged.query].concat(), vars))
+        Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars)))
     }
 
     /// The rule that a request takes: of its host before of none, the longest prefix among those open to the caller.
-    fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Rule, Refusal> {
+    fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Arc<Rule>, Refusal> {
         let named = host.and_then(|host| self.hosts.get(host)).map(|tree| tree.search(caller, method, path));
         if let Some(Found { open: Some(rule), .. }) = named {
             return Ok(rule);
@@ -183,7 +190,15 @@ mod tests {
         let headers = HeaderMap::new();
         table
             .admit(caller, Target { method, host, path_and_query: path, headers: &headers })
+            .map(granted)
             .map(|permit| (permit.route(), permit.path_and_query().to_owned()))
+    }
+
+    fn granted(admission: Admission) -> Permit {
+        match admission {
+            Admission::Granted(permit) => permit,
+            Admission::AwaitsBody(draft) => panic!("{draft:?}"),
+        }
     }
 
     fn get(table: &Table, path: &str) -> Result<(usize, String), Refusal> {
@@ -343,11 +358,37 @@ mod tests {
         let table = table([Rule { vars, ..rule(0, "/rak", "/sb/api") }]);
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))]);
         let target = |path_and_query| Target { method: &Method::GET, host: None, path_and_query, headers: &headers };
-        let permit = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).unwrap();
+        let permit = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).map(granted).unwrap();
         assert_eq!(permit.path_and_query(), "/sb/api/v1/accounts/0188/balance?x");
         assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
         assert!(matches!(table.admit(ERP, target("/rak/v1/other")), Err(Refusal::Malformed(_))));
         assert!(matches!(get(&table, "/rak/v1/accounts/1/x"), Err(Refusal::Malformed(_))), "no header");
+    }
+
+    #[test]
+    fn a_variable_in_the_body_keeps_the_permit_back_until_it_was_read() {
+        let vars = vec![
+            Var::new("account".into(), VarSource::Json(vec!["debit".into()]), Some("[0-9]+")).unwrap(),
+            Var::new("user".into(), VarSource::Query("user".into()), None).unwrap(),
+        ];
+        let table = table([Rule { vars, ..rule(7, "/rak", "/api") }]);
+        let headers = HeaderMap::new();
+        let ask = |path_and_query| {
+            let target = Target { method: &Method::POST, host: None, path_and_query, headers: &headers };
+            table.admit(ERP, target)
+        };
+        let draft = || match ask("/rak/pay?user=alice") {
+            Ok(Admission::AwaitsBody(draft)) => draft,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(draft().route(), 7);
+        let permit = draft().complete(b"{\"debit\":\"0188\"}").unwrap();
+        assert_eq!(permit.path_and_query(), "/api/pay?user=alice");
+        assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
+        for body in ["{\"debit\":\"x\"}", "{}", "", "debit=1"] {
+            assert!(matches!(draft().complete(body.as_bytes()), Err(Refusal::Malformed(_))), "{body}");
+        }
+        assert!(matches!(ask("/rak/pay"), Err(Refusal::Malformed(_))), "the rest is judged at once");
     }
 
     #[test]

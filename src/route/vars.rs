@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
 
+use super::json::seek;
 use super::pattern::Pattern;
 
 const MISFIT: &str = "a variable of the route has a value that does not fit";
@@ -18,6 +19,9 @@ const UNREADABLE: &str = "a variable of the route is not readable text";
 pub enum VarSource {
     /// The one header field of this name.
     Header(HeaderName),
+    /// The string or whole number that this JSON pointer (RFC 6901) leads to in the request's body, in its reference
+    /// tokens.
+    Json(Vec<String>),
     /// The segment that the pattern captures of the provider's path, without the base path.
     Path(Pattern),
     /// The one query parameter of this name.
@@ -56,8 +60,20 @@ impl Var {
         &self.from
     }
 
-    /// Its value in one request. `path` is the provider's, `query` comes with its `?`.
-    pub(super) fn read(&self, path: &str, query: &str, headers: &HeaderMap) -> Result<String, &'static str> {
+    /// Whether its value stands in the body.
+    pub(super) const fn in_body(&self) -> bool {
+        matches!(self.from, VarSource::Json(_))
+    }
+
+    /// Its value in one request. `path` is the provider's, `query` comes with its `?`; `body` is the whole body, where
+    /// it was gathered for the sake of a variable.
+    pub(super) fn read(
+        &self,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> Result<String, &'static str> {
         let value = match &self.from {
             VarSource::Header(name) => {
                 let mut fields = headers.get_all(name).iter();
@@ -67,6 +83,7 @@ impl Var {
                 }
                 field.to_str().map_err(|_| UNREADABLE)?.to_owned()
             }
+            VarSource::Json(pointer) => seek(body.ok_or(MISSING)?, pointer)?,
             VarSource::Path(pattern) => decoded(pattern.capture(path).ok_or(MISSING)?)?,
             VarSource::Query(name) => in_query(query, name)?,
             VarSource::Value(value) => value.clone(),
@@ -131,14 +148,14 @@ mod tests {
     #[test]
     fn a_header_counts_when_it_comes_once_and_fits_whole() {
         let account = var(VarSource::Header(HeaderName::from_static("x-account-id")), Some("[0-9]{3}"));
-        assert_eq!(account.read("/", "", &header(&["123"])).as_deref(), Ok("123"));
-        assert_eq!(account.read("/", "", &header(&[])), Err(MISSING));
-        assert_eq!(account.read("/", "", &header(&[""])), Err(MISSING));
-        assert_eq!(account.read("/", "", &header(&["123", "123"])), Err(TWICE));
+        assert_eq!(account.read("/", "", &header(&["123"]), None).as_deref(), Ok("123"));
+        assert_eq!(account.read("/", "", &header(&[]), None), Err(MISSING));
+        assert_eq!(account.read("/", "", &header(&[""]), None), Err(MISSING));
+        assert_eq!(account.read("/", "", &header(&["123", "123"]), None), Err(TWICE));
         for misfit in ["1234", "12", "a123", "123 ", "12\u{7f}"] {
             if let Ok(value) = HeaderValue::from_str(misfit) {
                 let headers = HeaderMap::from_iter([(HeaderName::from_static("x-account-id"), value)]);
-                assert!(account.read("/", "", &headers).is_err(), "{misfit:?}");
+                assert!(account.read("/", "", &headers, None).is_err(), "{misfit:?}");
             }
         }
     }
@@ -146,7 +163,7 @@ mod tests {
     #[test]
     fn a_query_parameter_counts_once_however_it_is_spelled() {
         let account = var(VarSource::Query("account".to_owned()), None);
-        let read = |query| account.read("/", query, &HeaderMap::new());
+        let read = |query| account.read("/", query, &HeaderMap::new(), None);
         assert_eq!(read("?a=1&account=0%31+2").as_deref(), Ok("01 2"));
         assert_eq!(read("?account=1&account=2"), Err(TWICE));
         assert_eq!(read("?account=1&%61ccount=2"), Err(TWICE));
@@ -161,12 +178,12 @@ mod tests {
     fn a_path_and_a_constant_give_values_too() {
         let pattern = Pattern::parse("/v1/accounts/{account}/*", Some("account")).unwrap();
         let account = var(VarSource::Path(pattern), Some("[0-9]+"));
-        assert_eq!(account.read("/v1/accounts/12/x", "", &HeaderMap::new()).as_deref(), Ok("12"));
-        assert_eq!(account.read("/v1/accounts/1%32/x", "", &HeaderMap::new()).as_deref(), Ok("12"));
-        assert_eq!(account.read("/v1/other/12/x", "", &HeaderMap::new()), Err(MISSING));
-        assert_eq!(account.read("/v1/accounts/x/x", "", &HeaderMap::new()), Err(MISFIT));
+        assert_eq!(account.read("/v1/accounts/12/x", "", &HeaderMap::new(), None).as_deref(), Ok("12"));
+        assert_eq!(account.read("/v1/accounts/1%32/x", "", &HeaderMap::new(), None).as_deref(), Ok("12"));
+        assert_eq!(account.read("/v1/other/12/x", "", &HeaderMap::new(), None), Err(MISSING));
+        assert_eq!(account.read("/v1/accounts/x/x", "", &HeaderMap::new(), None), Err(MISFIT));
         let constant = var(VarSource::Value("7".to_owned()), None);
-        assert_eq!(constant.read("/", "", &HeaderMap::new()).as_deref(), Ok("7"));
+        assert_eq!(constant.read("/", "", &HeaderMap::new(), None).as_deref(), Ok("7"));
     }
 
     #[test]
@@ -174,7 +191,7 @@ mod tests {
         for (pattern, value) in [("a|b", "ab"), ("a|b", "xb"), ("(?m)a", "a\nb"), ("a", "a\n")] {
             let account = var(VarSource::Query("account".to_owned()), Some(pattern));
             let query = format!("?account={}", value.replace('\n', "%0a"));
-            assert!(account.read("/", &query, &HeaderMap::new()).is_err(), "{pattern} {value:?}");
+            assert!(account.read("/", &query, &HeaderMap::new(), None).is_err(), "{pattern} {value:?}");
         }
         assert!(Var::new("x".into(), VarSource::Value("a".into()), Some("a)|(b")).is_err());
         assert!(Var::new("x".into(), VarSource::Value("b".into()), Some("a")).is_err());

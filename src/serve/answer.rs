@@ -11,25 +11,32 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::connection::Busy;
+use super::headers::passing_trailers;
+use super::reflection::Sieve;
 use super::replay::{Outgoing, Recorder};
+use super::site::RouteSite;
 use super::tale::Tale;
+use super::upgrade::Splice;
 use crate::base::time::Clock;
 use crate::upstream::{Connection, Endpoint};
 
 /// A response body.
 pub struct Answer {
     kind: Kind,
-    tale: Tale,
+    /// Absent once a WebSocket tells it.
+    tale: Option<Tale>,
     busy: Option<Busy>,
 }
 
 enum Kind {
     Own(Option<Bytes>),
     Stream(Box<Stream>),
+    Switch(Option<Box<Splice>>),
 }
 
 /// A provider's body on its way through.
@@ -46,6 +53,22 @@ pub struct Stream {
     pub silence: Option<Pin<Box<Sleep>>>,
     /// Peeking met the end by force: the body broke off.
     pub broken: bool,
+    /// Trailers that were peeked at.
+    pub peeked_trailers: Option<HeaderMap>,
+    /// The trailer fields that pass.
+    pub trailers: Vec<HeaderName>,
+    /// Looks for credentials.
+    pub sieve: Option<Screen>,
+    /// The provider's body has told its end.
+    pub finished: bool,
+}
+
+/// A search for credentials, and whose they are.
+pub struct Screen {
+    /// The search.
+    pub sieve: Sieve,
+    /// The route to report.
+    pub route: Rc<RouteSite>,
 }
 
 /// A provider's connection, and where it belongs.
@@ -96,12 +119,25 @@ impl Lent {
 impl Answer {
     /// A body of our own.
     pub const fn own(bytes: Bytes, tale: Tale) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), tale, busy: None }
+        Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None }
     }
 
     /// A provider's body.
     pub fn stream(stream: Stream, tale: Tale) -> Self {
-        Self { kind: Kind::Stream(Box::new(stream)), tale, busy: None }
+        Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None }
+    }
+
+    /// No body: after this head the connection is a WebSocket.
+    pub fn switch(splice: Splice) -> Self {
+        Self { kind: Kind::Switch(Some(Box::new(splice))), tale: None, busy: None }
+    }
+
+    /// What to do with the connection when the head is out, if it stops speaking HTTP.
+    pub fn take_switch(&mut self) -> Option<Box<Splice>> {
+        match &mut self.kind {
+            Kind::Switch(splice) => splice.take(),
+            Kind::Own(_) | Kind::Stream(_) => None,
+        }
     }
 
     /// Keeps the client's connection counted as busy until this answer is over.
@@ -111,7 +147,9 @@ impl Answer {
 
     /// The whole answer went out: the provider's connection may serve again.
     fn complete(&mut self) {
-        self.tale.record().complete = true;
+        if let Some(tale) = &mut self.tale {
+            tale.record().complete = true;
+        }
         if let Kind::Stream(stream) = &mut self.kind
             && let Some(lent) = stream.lent.take()
         {
@@ -122,15 +160,64 @@ impl Answer {
 
 impl Stream {
     fn ended(&self) -> bool {
-        self.pieces.is_empty() && !self.broken && self.rest.is_end_stream()
+        let held = self.sieve.as_ref().map_or(0, |screen| screen.sieve.held());
+        self.exhausted() && held == 0 && !self.broken && self.peeked_trailers.is_none()
+    }
+
+    /// Whether no more bytes will come.
+    fn exhausted(&self) -> bool {
+        self.pieces.is_empty() && self.rest.is_end_stream()
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let next = ready!(self.poll_raw(cx));
+            let last = self.exhausted();
+            let Some(screen) = &mut self.sieve else { return Poll::Ready(next) };
+            let piece = match next {
+                Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
+                None => Bytes::new(),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => piece,
+                    Err(other) => {
+                        // What was held comes before the trailers.
+                        self.peeked_trailers = other.into_trailers().ok();
+                        Bytes::new()
+                    }
+                },
+            };
+            let over = piece.is_empty();
+            let (passed, found) = screen.sieve.pass(piece, last || over);
+            if found {
+                screen.route.report_reflection("masked in the body");
+            }
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
+            if over && self.peeked_trailers.is_none() {
+                return Poll::Ready(None);
+            }
+            if over {
+                // Nothing is left to be searched.
+                self.sieve = None;
+            }
+        }
+    }
+
+    /// The next piece as it came.
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if self.broken {
             return Poll::Ready(Some(Err(Cut::Peeked)));
+        }
+        if let Some(trailers) = self.peeked_trailers.take() {
+            let passing = passing_trailers(trailers, &self.trailers);
+            return Poll::Ready(passing.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        if self.finished {
+            return Poll::Ready(None);
         }
         let Poll::Ready(next) = Pin::new(&mut self.rest).poll_frame(cx) else {
             let patience = self.patience;
@@ -139,9 +226,22 @@ impl Stream {
             return Poll::Ready(Some(Err(Cut::Silence)));
         };
         self.silence = None;
-        Poll::Ready(next.map(|frame| {
-            frame.map_err(Cut::Provider).map(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-        }))
+        Poll::Ready(match next {
+            None => {
+                self.finished = true;
+                None
+            }
+            Some(Err(error)) => Some(Err(Cut::Provider(error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(mut data) => Some(Ok(Frame::data(data.copy_to_bytes(data.remaining())))),
+                Err(other) => {
+                    self.finished = true;
+                    let trailers = other.into_trailers().ok();
+                    let passing = trailers.and_then(|trailers| passing_trailers(trailers, &self.trailers));
+                    passing.map(|trailers| Ok(Frame::trailers(trailers)))
+                }
+            },
+        })
     }
 }
 
@@ -154,11 +254,14 @@ impl Body for Answer {
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             Kind::Stream(stream) => ready!(stream.poll_piece(cx)),
+            Kind::Switch(_) => None,
         };
         match &frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                answer.tale.record().response_bytes += bytes as u64;
+                if let Some(tale) = &mut answer.tale {
+                    tale.record().response_bytes += bytes as u64;
+                }
             }
             Some(Err(_)) => {
                 if let Kind::Stream(stream) = &mut answer.kind {
@@ -174,14 +277,17 @@ impl Body for Answer {
         match &self.kind {
             Kind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Kind::Stream(stream) => stream.ended(),
+            Kind::Switch(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Switch(_) => SizeHint::with_exact(0),
             Kind::Stream(stream) => {
-                let peeked: u64 = stream.pieces.iter().map(|piece| piece.len() as u64).sum();
+                let held = stream.sieve.as_ref().map_or(0, |screen| screen.sieve.held() as u64);
+                let peeked = held + stream.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
                 let rest = stream.rest.size_hint();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(peeked));

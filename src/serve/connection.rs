@@ -30,6 +30,7 @@ use super::gate::Place;
 use super::identity::Peer;
 use super::preface::{self, Origin};
 use super::site::Site;
+use super::upgrade::Splice;
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
 use crate::tls::leaf;
@@ -148,11 +149,18 @@ where
     let activity = Activity::begin(site.shared.clock.clone());
     let io = TokioIo::new(Watched { inner: stream, activity: activity.clone(), heads: !h2 });
     let busy = activity.clone();
+    // Set when the connection is to stop speaking HTTP.
+    let switch: Rc<Cell<Option<Box<Splice>>>> = Rc::default();
+    let switched = switch.clone();
     let service = service_fn(move |request| {
         let guard = Busy::begin(&busy);
         let answering = flow::answer(site.clone(), door.clone(), request);
+        let switch = switch.clone();
         async move {
             let mut response = answering.await;
+            if let Some(splice) = response.body_mut().take_switch() {
+                switch.set(Some(splice));
+            }
             response.body_mut().hold(guard);
             Ok::<_, Infallible>(response)
         }
@@ -169,8 +177,14 @@ where
     if limits.header_bytes != 0 {
         builder.max_header_size(limits.header_bytes);
     }
+    // A client that has said all it wants to say still gets its answer. One that is gone is noticed when we write.
+    builder.half_close(true);
     let mut connection = builder.serve_connection(io, service);
     let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
+    if let Some(splice) = switched.take() {
+        let parts = connection.into_parts();
+        return splice.run(parts.io.into_inner(), parts.read_buf).await;
+    }
     if end == End::HeadTooSlow {
         // The parser waits for the rest of a head that will not come: say so in its stead.
         let mut inner = connection.into_parts().io.into_inner().inner;

@@ -11,6 +11,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
+use super::replay::Ungathered;
 use crate::control::Unavailable;
 use crate::route::Refusal;
 use crate::token::failure::Class;
@@ -26,6 +27,8 @@ pub enum Fault {
     ClientNotAllowed,
     /// No or wrong credentials.
     ClientUnidentified,
+    /// The request body comes too slowly.
+    BodyTooSlow,
     /// Our bug.
     Internal,
     /// The request can be read in two ways, or a value does not fit. The text is ours, never the client's.
@@ -58,6 +61,8 @@ pub enum Fault {
     UpstreamDns,
     /// It took too long to connect.
     UpstreamConnectTimeout,
+    /// Its answer holds a credential, and the route blocks such answers.
+    UpstreamReflection,
     /// It took too long to answer.
     UpstreamResponseTimeout,
     /// It did not prove who it is.
@@ -98,6 +103,14 @@ impl Fault {
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
         match self {
+            Fault::BodyTooSlow => row(
+                "overloaded",
+                StatusCode::REQUEST_TIMEOUT,
+                "http_request_error",
+                "client",
+                "The request body comes too slowly",
+                "Nobody can wait for it any longer. The provider may have received its beginning, never all of it.",
+            ),
             Fault::ClientNotAllowed => row(
                 "client-not-allowed",
                 StatusCode::FORBIDDEN,
@@ -234,6 +247,14 @@ impl Fault {
                 "The provider's answer is not HTTP, or broke off",
                 "The request may have been processed. Inquire before you repeat it.",
             ),
+            Fault::UpstreamReflection => row(
+                "upstream-protocol",
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                "provider",
+                "The provider's answer holds a credential",
+                "It was not passed on. The request may have been processed. Inquire before you repeat it.",
+            ),
             Fault::UpstreamResponseTimeout => row(
                 "upstream-timeout",
                 StatusCode::GATEWAY_TIMEOUT,
@@ -274,13 +295,19 @@ impl Fault {
         self.row().name
     }
 
+    /// Whether nothing more is read from an HTTP/1 client after it: who cannot write one message cannot write two.
+    pub const fn closes(self) -> bool {
+        matches!(self, Fault::BodyTooSlow | Fault::Malformed(_))
+    }
+
     const fn retry_after(self) -> Option<Duration> {
         match self {
             Fault::ProviderClosed(after)
             | Fault::ProviderCredentialsRejected(after)
             | Fault::RateLimited(after)
             | Fault::TokenUnavailable(after) => Some(after),
-            Fault::ClientNotAllowed
+            Fault::BodyTooSlow
+            | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
             | Fault::Expectation
             | Fault::Internal
@@ -293,6 +320,7 @@ impl Fault {
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
             | Fault::UpstreamProtocol
+            | Fault::UpstreamReflection
             | Fault::UpstreamResponseTimeout
             | Fault::UpstreamTls
             | Fault::UpstreamUnreachable
@@ -350,6 +378,18 @@ impl From<Refusal> for Fault {
     }
 }
 
+impl From<Ungathered> for Fault {
+    fn from(ungathered: Ungathered) -> Self {
+        match ungathered {
+            Ungathered::Broken => Fault::Malformed("The request body ended early."),
+            Ungathered::TooLarge => Fault::Malformed(
+                "The body must be read for a variable of the route, but is larger than what may be kept of it.",
+            ),
+            Ungathered::TooSlow => Fault::BodyTooSlow,
+        }
+    }
+}
+
 impl From<&Unavailable> for Fault {
     fn from(unavailable: &Unavailable) -> Self {
         match unavailable.class {
@@ -373,7 +413,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 21] = [
+const ALL: [Fault; 23] = [
     Fault::ClientUnidentified,
     Fault::ClientNotAllowed,
     Fault::ReservedEndpoint,
@@ -388,10 +428,12 @@ const ALL: [Fault; 21] = [
     Fault::RateLimited(Duration::ZERO),
     Fault::Overloaded,
     Fault::UriTooLong,
+    Fault::BodyTooSlow,
     Fault::UpstreamDns,
     Fault::UpstreamUnreachable,
     Fault::UpstreamTls,
     Fault::UpstreamProtocol,
+    Fault::UpstreamReflection,
     Fault::UpstreamConnectTimeout,
     Fault::UpstreamResponseTimeout,
     Fault::Internal,

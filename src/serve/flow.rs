@@ -16,14 +16,18 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::answer::{Answer, Lent, Stream};
-use super::fault::{Fault, PROXY_STATUS};
+use super::answer::{Answer, Lent};
+use super::fault::Fault;
 use super::headers;
 use super::identity::{Book, Peer, Stranger, identify};
+use super::interim::Interim;
+use super::passage::{Passage, Source, take_in, turn, within_bounds};
+use super::passing::Passing;
 use super::peek::{decode, peek};
 use super::replay::{Outgoing, Recorder};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
+use super::upgrade;
 use crate::base::id::{Ids, RandomIds};
 use crate::base::secret::is_wordy;
 use crate::base::time::Stopwatch;
@@ -32,7 +36,7 @@ use crate::config::{Limits, Listener, Route};
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
 use crate::provider::{SentIds, Verdict};
-use crate::route::{Caller, Permit, Target};
+use crate::route::{Admission, Caller, Permit, Target};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, NoConnection, Sent, Unsent};
 
@@ -51,15 +55,20 @@ pub struct Door {
 
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
-    let chunked_h1 = request.version() == Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
+    let http1 = request.version() != Version::HTTP_2;
+    // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
+    // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
+    let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let mut response = match forward(&site, &door, request, &mut tale).await {
+        Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => passing.switch(tale).await,
         Ok(passing) => passing.into_response(tale),
-        Err(fault) => own_answer(fault, tale),
+        Err(fault) => {
+            last |= http1 && fault.closes();
+            own_answer(fault, tale)
+        }
     };
-    if chunked_h1 {
-        // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that
-        // meant the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
+    if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -70,9 +79,24 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let caller = caller(site, door, &head.headers, tale).await?;
     let snapshot = &site.shared.snapshot;
     let listener = snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
-    let permit = admit(listener, &snapshot.limits, door.sni.as_deref(), caller, &head)?;
-    let route = site.route(permit.route()).ok_or(Fault::Internal)?.clone();
+    let admission = admit(listener, &snapshot.limits, door.sni.as_deref(), caller, &head)?;
+    let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
+    if let Some(rate) = &route.route.rate {
+        turn(rate).await?;
+    }
+    let client_sent_body = !body.is_end_stream();
+    let passage = Passage::of(&head, route.route.websocket);
+    let (permit, source) = match admission {
+        Admission::Granted(permit) => (permit, Source::Coming(body)),
+        Admission::AwaitsBody(draft) => {
+            let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
+            tale.watch_body(&recorder);
+            let gathered = recorder.gather().await?;
+            (draft.complete(&gathered)?, Source::Gathered(recorder))
+        }
+    };
+    within_bounds(&snapshot.clients, caller, &permit)?;
 
     let spec = route.token(permit.vars(), &site.shared.clock);
     let at_hand = site.on_shelf(&spec.key, site.now());
@@ -83,18 +107,25 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     };
 
     let target = target(&permit)?;
-    let client_sent_body = !body.is_end_stream();
-    let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body };
+    let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
 
-    let keep = if born_for_this { 0 } else { route.route.replay_limit };
-    let recorder =
-        client_sent_body.then(|| Rc::new(Recorder::new(body, keep, site.budget(), site.shared.clock.clone())));
-    if let Some(recorder) = &recorder {
-        tale.watch_body(recorder);
-    }
-    let errand = Errand { site, route: &route, method: head.method, target, headers: head.headers, recorder };
-    errand.run(Spending { spec, lease, ids, born_for_this }, tale).await
+    let recorder = match source {
+        Source::Gathered(recorder) => Some(recorder),
+        Source::Coming(_) if !client_sent_body => None,
+        Source::Coming(body) => {
+            let keep = if born_for_this { 0 } else { route.route.replay_limit };
+            let recorder = take_in(site, &route, body, &head.headers, keep);
+            tale.watch_body(&recorder);
+            Some(recorder)
+        }
+    };
+    let interim = Interim::default();
+    let (method, headers) = (head.method, head.headers);
+    let errand = Errand { site, route: &route, method, target, headers, recorder, passage, interim };
+    let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
+    passing.screen().await?;
+    Ok(passing)
 }
 
 /// Who is calling, or a refusal that names nothing.
@@ -136,7 +167,7 @@ pub(super) fn admit(
     sni: Option<&str>,
     caller: Caller,
     head: &Parts,
-) -> Result<Permit, Fault> {
+) -> Result<Admission, Fault> {
     let host = host(head)?;
     if !listener.answers_to(host.as_deref()) {
         return Err(Fault::Misdirected);
@@ -204,6 +235,8 @@ pub(super) struct Clothes<'a> {
     pub vars: &'a Vars,
     /// Whether a body follows the head.
     pub body: bool,
+    /// What it asks of the way.
+    pub passage: Passage,
 }
 
 /// Strips what a client must not say, then puts on what the provider wants.
@@ -211,6 +244,7 @@ pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mu
     headers::join_cookies(&mut head.headers);
     headers::strip_request(&mut head.headers, &route.module, &route.consumed)
         .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
+    with.passage.put_on(&mut head.headers);
     if !with.body && head.method != Method::GET && head.method != Method::HEAD {
         // Said aloud, since a missing length means something else to HTTP/1.1 providers.
         head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
@@ -280,6 +314,8 @@ struct Errand<'a> {
     target: Uri,
     headers: HeaderMap,
     recorder: Option<Rc<Recorder>>,
+    passage: Passage,
+    interim: Interim,
 }
 
 /// The token that is being spent on it.
@@ -288,15 +324,6 @@ struct Spending {
     lease: Arc<Lease>,
     ids: SentIds,
     born_for_this: bool,
-}
-
-/// An answer that goes to the client.
-struct Passing {
-    response: Response<Incoming>,
-    peeked: Option<super::peek::Peeked>,
-    lent: Lent,
-    note: Option<HeaderValue>,
-    patience: std::time::Duration,
 }
 
 /// An answer's head, judged.
@@ -374,18 +401,29 @@ impl Errand<'_> {
         tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
         tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
         let watch = Stopwatch::start();
-        let (mut response, connection) = self.send().await?;
+        let (mut response, connection) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket) {
+            None => self.send().await.map(|(response, connection)| (response, Some(connection)))?,
+            Some(place) => {
+                let patience = self.route.route.timeouts.response;
+                let response =
+                    upgrade::send(place, self.message(), patience, self.route.gauge.clone(), self.site.now()).await?;
+                (response, None)
+            }
+        };
+        if !headers::answer_is_plain(response.headers()) {
+            return Err(Fault::UpstreamProtocol);
+        }
         let took = watch.elapsed();
         tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
         if let Some(meters) = self.route.meters_of(tale) {
             meters.answered(took);
         }
-        let lent = Lent {
+        let lent = connection.map(|connection| Lent {
             endpoint: self.route.endpoint.clone(),
             connection,
             request: self.recorder.clone(),
             clock: self.site.shared.clock.clone(),
-        };
+        });
         let module = &self.route.route.module;
         let patience = self.route.route.timeouts.body_idle;
         let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
@@ -395,7 +433,18 @@ impl Errand<'_> {
         } else {
             (module.judge(response.status(), response.headers(), None), None)
         };
-        Ok(Judged { passing: Passing { response, peeked, lent, note: None, patience }, verdict })
+        let passing = Passing {
+            response,
+            peeked,
+            lent,
+            note: None,
+            patience,
+            passage: self.passage,
+            route: self.route.clone(),
+            needles: self.route.needles(&spending.lease),
+            sieve: None,
+        };
+        Ok(Judged { passing, verdict })
     }
 
     /// Gets the request onto a connection and its answer's head back.
@@ -441,8 +490,8 @@ impl Errand<'_> {
                         message = self.message();
                         continue;
                     }
-                    if self.recorder.as_ref().is_some_and(|recorder| recorder.broken()) {
-                        return Err(Fault::Malformed("The request body ended early."));
+                    if let Some(ungathered) = self.recorder.as_ref().and_then(|recorder| recorder.fault()) {
+                        return Err(Fault::from(ungathered));
                     }
                     tracing::warn!(%provider, %error, "exchange broke off");
                     return Err(Fault::UpstreamProtocol);
@@ -459,8 +508,10 @@ impl Errand<'_> {
         let mut sending = std::pin::pin!(sending);
         let mut left = patience;
         loop {
-            if let Ok(sent) = timeout(left, &mut sending).await {
-                return Ok(sent);
+            tokio::select! {
+                biased;
+                sent = timeout(left, &mut sending) => if let Ok(sent) = sent { return Ok(sent) },
+                () = self.interim.too_many() => return Err(Fault::UpstreamProtocol),
             }
             let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
             left = match patience.checked_sub(self.site.now().since(moved)) {
@@ -479,6 +530,7 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        self.interim.watch(&mut message);
         message
     }
 
@@ -505,32 +557,6 @@ impl Errand<'_> {
     }
 }
 
-impl Passing {
-    /// The answer as the client gets it.
-    fn into_response(self, mut tale: Tale) -> Response<Answer> {
-        let (mut head, rest) = self.response.into_parts();
-        headers::strip_response(&mut head.headers);
-        head.extensions.clear();
-        head.version = Version::HTTP_11;
-        if let Some(note) = self.note {
-            head.headers.insert(PROXY_STATUS, note);
-        }
-        tale.record().status = Some(head.status.as_u16());
-        let (pieces, broken) =
-            self.peeked.map_or_else(Default::default, |peeked| (peeked.pieces.into(), peeked.broken));
-        let stream = Stream { pieces, rest, lent: Some(self.lent), patience: self.patience, silence: None, broken };
-        Response::from_parts(head, Answer::stream(stream, tale))
-    }
-
-    /// Drops the answer. Its connection is reused only if the whole answer had been read.
-    fn discard(self) {
-        let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
-        if read {
-            self.lent.settle();
-        }
-    }
-}
-
 impl RouteSite {
     fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
         self.meters(tale.listener())
@@ -544,7 +570,7 @@ fn note(refused_with: StatusCode, details: &'static str) -> HeaderValue {
 }
 
 /// Our own answer to a request.
-fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
+pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     let id = tale.record().id;
     let (head, body) = fault.answer(id).into_parts();
     tale.record().status = Some(head.status.as_u16());

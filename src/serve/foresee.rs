@@ -14,12 +14,13 @@ use http::{HeaderMap, HeaderValue};
 use super::fault::Fault;
 use super::flow::{Clothes, admit, dress, from_a_web_page};
 use super::identity::{Book, Peer, Stranger, identify, let_in};
+use super::passage::{Passage, within_bounds};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::{Listener, Route, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
-use crate::route::{Caller, ClientId, Refusal, Target};
+use crate::route::{Admission, Caller, ClientId, Refusal, Target};
 use crate::token::key::TokenKey;
 
 /// A request that nobody sends.
@@ -36,6 +37,8 @@ pub struct Asked<'a> {
     pub head: &'a Parts,
     /// Whether a body would follow.
     pub body: bool,
+    /// The body, as far as it is known.
+    pub data: &'a [u8],
 }
 
 /// What would be forwarded.
@@ -72,15 +75,22 @@ pub struct Refused {
 pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen<'a>, Refused> {
     let caller = caller(snapshot, asked)?;
     let known = |fault, route| Refused { fault, caller: Some(caller), route };
-    let permit = admit(asked.listener, &snapshot.limits, asked.sni, caller, asked.head)
+    let admission = admit(asked.listener, &snapshot.limits, asked.sni, caller, asked.head)
         .map_err(|fault| known(fault, meant(asked, caller)))?;
-    let index = permit.route();
+    let index = admission.route();
+    let permit = match admission {
+        Admission::Granted(permit) => Ok(permit),
+        Admission::AwaitsBody(draft) => draft.complete(asked.data).map_err(Fault::from),
+    };
+    let permit = permit.map_err(|fault| known(fault, Some(index)))?;
+    within_bounds(&snapshot.clients, caller, &permit).map_err(|fault| known(fault, Some(index)))?;
     let route = snapshot.routes.get(index).ok_or(known(Fault::Internal, None))?;
     let key = route.module.key_for(permit.vars());
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
     let mut head = asked.head.clone();
-    let with = Clothes { host: &host, lease: &lease, vars: permit.vars(), body: asked.body };
+    let passage = Passage::of(&head, route.websocket);
+    let with = Clothes { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, passage };
     dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
     Ok(Foreseen {
         caller,

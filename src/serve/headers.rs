@@ -3,8 +3,8 @@
 //! Strip first, then dress: a `Connection` field that names a header we inject must not remove it.
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -54,7 +54,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), BadConnectionFiel
         }
         for name in named {
             // Framing and routing are not the client's to remove.
-            if name != http::header::CONTENT_LENGTH && name != HOST {
+            if name != CONTENT_LENGTH && name != HOST {
                 headers.remove(name);
             }
         }
@@ -92,6 +92,67 @@ fn same_spelling(name: &str, canonical: &str) -> bool {
         && name.bytes().zip(canonical.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
+/// Fields that have no place in a trailer (RFC 9110 section 6.5.1): they frame, route, authenticate, or say how to read
+/// what has been read already.
+const NEVER_TRAILING: &[&str] = &[
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "warning",
+    "www-authenticate",
+];
+
+/// The trailer fields that a head announces and that may pass.
+pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let fields = headers.get_all(TRAILER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = fields.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    names.filter(|name| !is_forwarding(name) && !NEVER_TRAILING.contains(&name.as_str())).collect()
+}
+
+/// What passes of trailers: announced fields. Nothing at all where nothing is left.
+pub fn passing_trailers(mut trailers: HeaderMap, announced: &[HeaderName]) -> Option<HeaderMap> {
+    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !announced.contains(name)).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+    (!trailers.is_empty()).then_some(trailers)
+}
+
+/// Whether the sender of these fields reads trailers (RFC 9110 section 10.1.4).
+pub fn reads_trailers(headers: &HeaderMap) -> bool {
+    listed(headers, &TE, b"trailers")
+}
+
+/// Whether a comma-separated field lists this member, parameters aside.
+pub fn listed(headers: &HeaderMap, name: &HeaderName, member: &[u8]) -> bool {
+    let fields = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    fields
+        .map(|one| one.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+        .any(|one| one.eq_ignore_ascii_case(member))
+}
+
 /// Joins the cookie crumbs of h2 for an HTTP/1.1 provider (RFC 9113 section 8.2.3).
 pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
@@ -112,6 +173,16 @@ pub fn framing_is_plain(headers: &HeaderMap) -> bool {
         (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether the framing of a provider's answer can be read in one way only (RFC 9112 section 6.3): what we would pass on
+/// must not be longer or shorter than what somebody else reads.
+pub fn answer_is_plain(headers: &HeaderMap) -> bool {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    let agree = lengths.all(|other| Some(other) == first);
+    framing_is_plain(headers) && agree && !(chunked && first.is_some())
 }
 
 #[cfg(test)]
@@ -159,6 +230,29 @@ mod tests {
         for name in ["x-forward", "accept", "proxyx"] {
             assert!(!is_forwarding(&name.parse().unwrap()), "{name}");
         }
+    }
+
+    #[test]
+    fn only_announced_and_harmless_trailers_pass() {
+        let head =
+            map(&[("trailer", "X-Checksum, content-length"), ("trailer", "Authorization, x-forwarded-for, x y")]);
+        let announced = announced(&head);
+        assert_eq!(announced, ["x-checksum"]);
+        let came = map(&[("x-checksum", "1"), ("authorization", "Bearer x"), ("content-length", "3"), ("x-more", "2")]);
+        assert_eq!(passing_trailers(came, &announced), Some(map(&[("x-checksum", "1")])));
+        assert_eq!(passing_trailers(map(&[("x-more", "2")]), &announced), None);
+        assert!(reads_trailers(&map(&[("te", "gzip, Trailers;q=1")])));
+        assert!(!reads_trailers(&map(&[("te", "gzip")])));
+    }
+
+    #[test]
+    fn an_answer_has_one_length() {
+        assert!(answer_is_plain(&map(&[])));
+        assert!(answer_is_plain(&map(&[("content-length", "3"), ("content-length", "3")])));
+        assert!(answer_is_plain(&map(&[("transfer-encoding", "chunked")])));
+        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("content-length", "4")])));
+        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("transfer-encoding", "chunked")])));
+        assert!(!answer_is_plain(&map(&[("transfer-encoding", "gzip, chunked")])));
     }
 
     #[test]

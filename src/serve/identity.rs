@@ -175,6 +175,7 @@ mod tests {
             name: name.into(),
             networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
             networks_only,
+            vars: Vec::new(),
         };
         let mut made = Clients {
             all: vec![

@@ -12,12 +12,18 @@ mod foresee;
 mod gate;
 mod headers;
 mod identity;
+mod interim;
 mod jwt;
+mod pace;
+mod passage;
+mod passing;
 mod peek;
 mod preface;
+mod reflection;
 mod replay;
 mod site;
 mod tale;
+mod upgrade;
 mod worker;
 
 pub use foresee::{Asked, Foreseen, Refused, foresee};

@@ -17,6 +17,7 @@ use hyper::body::{Body, Incoming};
 pub const PEEK_BYTES: usize = 64 * 1024;
 
 /// The start of a body, and the rest of it.
+#[derive(Default)]
 pub struct Peeked {
     /// The pieces that were read.
     pub pieces: Vec<Bytes>,
@@ -24,12 +25,14 @@ pub struct Peeked {
     pub whole: bool,
     /// Whether it broke off while we read.
     pub broken: bool,
+    /// What came after its end.
+    pub trailers: Option<HeaderMap>,
 }
 
 /// Reads up to [`PEEK_BYTES`] of a body. Stops early when nothing comes for `patience`.
 pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peeked {
     let body = response.body_mut();
-    let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false };
+    let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false, trailers: None };
     let mut read = 0;
     while !peeked.whole && read < PEEK_BYTES {
         match tokio::time::timeout(patience, body.frame()).await {
@@ -46,8 +49,10 @@ pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peek
                     peeked.pieces.push(piece);
                     peeked.whole = body.is_end_stream();
                 }
-                // Trailers of a judged answer are given up: no profile reads them.
-                Err(_) => peeked.whole = true,
+                Err(other) => {
+                    peeked.trailers = other.into_trailers().ok();
+                    peeked.whole = true;
+                }
             },
         }
     }
@@ -96,7 +101,7 @@ mod tests {
     fn coded(coding: &str, body: Vec<u8>) -> Option<Vec<u8>> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
-        decode(&headers, &Peeked { pieces: vec![body.into()], whole: true, broken: false })
+        decode(&headers, &Peeked { pieces: vec![body.into()], whole: true, broken: false, trailers: None })
     }
 
     #[test]
@@ -120,7 +125,7 @@ mod tests {
         let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
         bomb.write_all(&vec![b' '; 10 << 20]).unwrap();
         assert_eq!(coded("gzip", bomb.finish().unwrap()), None, "a bomb");
-        let cut = Peeked { pieces: vec![Bytes::from_static(b"{}")], whole: false, broken: false };
+        let cut = Peeked { pieces: vec![Bytes::from_static(b"{}")], whole: false, broken: false, trailers: None };
         assert_eq!(decode(&HeaderMap::new(), &cut), None, "half a body");
     }
 }

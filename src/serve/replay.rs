@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::headers::passing_trailers;
+use super::pace::Pace;
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
 
@@ -34,6 +36,22 @@ pub struct Budget {
     pub limit: u64,
 }
 
+/// A body that comes in, and how it is to be taken.
+pub struct Intake {
+    /// The body.
+    pub source: Incoming,
+    /// The most bytes that are kept; 0 keeps nothing.
+    pub limit: u64,
+    /// The process's allowance.
+    pub budget: Budget,
+    /// The slowest pace, in bytes per second; 0: any.
+    pub min_rate: u64,
+    /// The trailer fields that pass.
+    pub trailers: Vec<HeaderName>,
+    /// For its pace.
+    pub clock: Clock,
+}
+
 /// A client's request body, and what of it was kept. Shared by the views of one request, on one worker.
 pub struct Recorder(Rc<RefCell<Tape>>);
 
@@ -44,6 +62,8 @@ pub struct View {
     telling: u32,
     /// The next kept piece to tell.
     next: usize,
+    /// Whether its trailers were told.
+    ended: bool,
 }
 
 struct Tape {
@@ -51,6 +71,8 @@ struct Tape {
     kept: Vec<Bytes>,
     kept_bytes: u64,
     trailers: Option<HeaderMap>,
+    announced: Vec<HeaderName>,
+    pace: Pace,
     limit: u64,
     budget: Budget,
     telling: u32,
@@ -70,6 +92,8 @@ enum State {
     CompleteUnkept,
     /// It is still arriving and has been kept so far.
     Keeping,
+    /// It came too slowly and was given up.
+    TooSlow,
     /// It is still arriving and has outgrown its limit.
     Unkept,
 }
@@ -79,6 +103,8 @@ enum State {
 pub enum Broken {
     /// The client's side failed.
     Client(hyper::Error),
+    /// It came too slowly.
+    Slow,
     /// Another telling has begun.
     Superseded,
 }
@@ -87,6 +113,7 @@ impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Broken::Client(error) => write!(f, "client body: {error}"),
+            Broken::Slow => f.write_str("the client body came too slowly"),
             Broken::Superseded => f.write_str("another attempt has begun"),
         }
     }
@@ -94,9 +121,21 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// Why there is no whole body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ungathered {
+    /// The client broke off.
+    Broken,
+    /// More came than may be kept.
+    TooLarge,
+    /// It came too slowly.
+    TooSlow,
+}
+
 impl Recorder {
-    /// Starts with nothing told. `limit` 0 keeps nothing.
-    pub fn new(source: Incoming, limit: u64, budget: Budget, clock: Clock) -> Self {
+    /// Starts with nothing told.
+    pub fn new(intake: Intake) -> Self {
+        let Intake { source, limit, budget, min_rate, trailers, clock } = intake;
         // A body that announces more than may be kept is not kept at all.
         let keeps = limit > 0 && source.size_hint().lower() <= limit;
         Self(Rc::new(RefCell::new(Tape {
@@ -104,6 +143,8 @@ impl Recorder {
             kept: Vec::new(),
             kept_bytes: 0,
             trailers: None,
+            announced: trailers,
+            pace: Pace::new(min_rate, clock.clone()),
             limit,
             budget,
             telling: 0,
@@ -114,20 +155,38 @@ impl Recorder {
         })))
     }
 
+    /// Takes the whole body in before anything of it is told. It can be told afterwards, if all of it was kept.
+    pub async fn gather(&self) -> Result<Vec<u8>, Ungathered> {
+        std::future::poll_fn(|cx| {
+            let mut tape = self.0.borrow_mut();
+            loop {
+                match tape.state {
+                    State::Complete => return Poll::Ready(Ok(tape.kept.concat())),
+                    State::CompleteUnkept | State::Unkept => return Poll::Ready(Err(Ungathered::TooLarge)),
+                    State::Broken => return Poll::Ready(Err(Ungathered::Broken)),
+                    State::TooSlow => return Poll::Ready(Err(Ungathered::TooSlow)),
+                    State::Keeping => {}
+                }
+                let _ = ready!(tape.poll_source(cx));
+            }
+        })
+        .await
+    }
+
     /// Tells the body, from the start. Earlier views fail from now on.
     pub fn tell(&self) -> View {
         let mut tape = self.0.borrow_mut();
         tape.telling += 1;
         tape.forwarded = 0;
         tape.moved = tape.clock.now();
-        View { tape: self.0.clone(), telling: tape.telling, next: 0 }
+        View { tape: self.0.clone(), telling: tape.telling, next: 0, ended: false }
     }
 
     /// Whether the whole body can be told once more: what arrived was kept.
     pub fn retellable(&self) -> bool {
         match self.0.borrow().state {
             State::Complete | State::Keeping => true,
-            State::Broken | State::CompleteUnkept | State::Unkept => false,
+            State::Broken | State::CompleteUnkept | State::TooSlow | State::Unkept => false,
         }
     }
 
@@ -135,13 +194,17 @@ impl Recorder {
     pub fn complete(&self) -> bool {
         match self.0.borrow().state {
             State::Complete | State::CompleteUnkept => true,
-            State::Broken | State::Keeping | State::Unkept => false,
+            State::Broken | State::Keeping | State::TooSlow | State::Unkept => false,
         }
     }
 
-    /// Whether the client broke off.
-    pub fn broken(&self) -> bool {
-        self.0.borrow().state == State::Broken
+    /// What the client did wrong, if the body will never be whole.
+    pub fn fault(&self) -> Option<Ungathered> {
+        match self.0.borrow().state {
+            State::Broken => Some(Ungathered::Broken),
+            State::TooSlow => Some(Ungathered::TooSlow),
+            State::Complete | State::CompleteUnkept | State::Keeping | State::Unkept => None,
+        }
     }
 
     /// When the latest telling last moved on.
@@ -184,11 +247,49 @@ impl Tape {
     }
 
     fn finish(&mut self) {
+        self.pace.end();
         self.state = match self.state {
             State::Keeping | State::Complete => State::Complete,
             State::Unkept | State::CompleteUnkept => State::CompleteUnkept,
             State::Broken => State::Broken,
+            State::TooSlow => State::TooSlow,
         };
+    }
+
+    /// The next of what the client sends: kept if it may be. Trailers are kept, not answered.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        let Poll::Ready(next) = Pin::new(&mut self.source).poll_frame(cx) else {
+            ready!(self.pace.poll_too_slow(cx));
+            self.state = State::TooSlow;
+            return Poll::Ready(Err(Broken::Slow));
+        };
+        Poll::Ready(match next {
+            None => {
+                self.finish();
+                Ok(None)
+            }
+            Some(Err(error)) => {
+                self.state = State::Broken;
+                Err(Broken::Client(error))
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(mut data) => {
+                    let piece = data.copy_to_bytes(data.remaining());
+                    self.pace.came(piece.len());
+                    self.keep(&piece);
+                    if self.source.is_end_stream() {
+                        self.finish();
+                    }
+                    Ok(Some(piece))
+                }
+                Err(other) => {
+                    let trailers = other.into_trailers().ok();
+                    self.trailers = trailers.and_then(|trailers| passing_trailers(trailers, &self.announced));
+                    self.finish();
+                    Ok(None)
+                }
+            },
+        })
     }
 }
 
@@ -209,43 +310,22 @@ impl View {
             tape.move_on(piece.len());
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match tape.state {
-            State::Complete | State::CompleteUnkept => {
-                return Poll::Ready(tape.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
-            }
-            State::Broken | State::Keeping | State::Unkept => {}
-        }
-        match ready!(Pin::new(&mut tape.source).poll_frame(cx)) {
-            None => {
-                tape.finish();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                tape.state = State::Broken;
-                Poll::Ready(Some(Err(Broken::Client(error))))
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
-                    tape.keep(&piece);
-                    tape.move_on(piece.len());
-                    // Kept or not, this view has told it.
-                    self.next = tape.kept.len();
-                    if tape.source.is_end_stream() {
-                        tape.finish();
-                    }
-                    Poll::Ready(Some(Ok(Frame::data(piece))))
-                }
-                Err(other) => {
-                    if let Some(trailers) = other.trailers_ref() {
-                        tape.trailers = Some(trailers.clone());
-                    }
-                    tape.finish();
-                    // Told now; kept for a second telling only.
-                    Poll::Ready(Some(Ok(other)))
-                }
+        let piece = match tape.state {
+            State::Complete | State::CompleteUnkept => None,
+            State::TooSlow => return Poll::Ready(Some(Err(Broken::Slow))),
+            State::Broken | State::Keeping | State::Unkept => match ready!(tape.poll_source(cx)) {
+                Ok(piece) => piece,
+                Err(broken) => return Poll::Ready(Some(Err(broken))),
             },
+        };
+        if let Some(piece) = piece {
+            tape.move_on(piece.len());
+            // Kept or not, this view has told it.
+            self.next = tape.kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        let ended = std::mem::replace(&mut self.ended, true);
+        Poll::Ready(tape.trailers.clone().filter(|_| !ended).map(|trailers| Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -267,7 +347,7 @@ impl Body for Outgoing {
                 let tape = view.tape.borrow();
                 tape.telling == view.telling
                     && view.next >= tape.kept.len()
-                    && tape.trailers.is_none()
+                    && (view.ended || tape.trailers.is_none())
                     && matches!(tape.state, State::Complete | State::CompleteUnkept)
             }
         }

@@ -4,11 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::gate::Gate;
+use super::reflection::Needles;
 use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
-use crate::config::{Route, Snapshot};
+use crate::config::{Reflection, Route, Snapshot};
 use crate::control::{Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
@@ -19,6 +23,8 @@ use crate::upstream::{Destination, Endpoint};
 
 /// More shelves than this and the worker's own map of them starts anew: the keeper has them all.
 const MOST_SHELVES: usize = 20_000;
+/// The same for what is looked for in answers, per route.
+const MOST_NEEDLES: usize = 256;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -61,9 +67,16 @@ pub struct RouteSite {
     pub endpoint: Rc<Endpoint<Outgoing>>,
     /// The `Host` field of its requests.
     pub host: http::HeaderValue,
+    /// Where its WebSockets go, if it takes any: HTTP/1.1 alone.
+    pub websocket: Option<Destination>,
+    /// Counts connections to the provider.
+    pub gauge: Gauge,
     /// The token of a route without variables.
     fixed: Arc<TokenSpec>,
     meters: Vec<RouteMeters>,
+    reflections: Counter,
+    /// What to look for in answers, by the token that was spent.
+    needles: RefCell<KeyMap<(u64, Rc<Needles>)>>,
 }
 
 impl Site {
@@ -91,7 +104,17 @@ impl Site {
                 listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
             let host = http::HeaderValue::try_from(place.1).unwrap_or(http::HeaderValue::from_static(""));
             let fixed = token_spec(route, Vars::none(), &shared.clock);
-            routes.push(Rc::new(RouteSite { route: route.clone(), endpoint, host, fixed, meters }));
+            routes.push(Rc::new(RouteSite {
+                route: route.clone(),
+                endpoint,
+                host,
+                websocket: route.websocket.then(|| over_http1(destination(route))),
+                gauge: shared.metrics.upstream_connections(&route.provider.name),
+                fixed,
+                meters,
+                reflections: shared.metrics.reflections(&route.provider.name),
+                needles: RefCell::default(),
+            }));
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         let endpoints = pools.into_iter().map(|(_, _, endpoint)| endpoint).collect();
@@ -167,10 +190,44 @@ impl RouteSite {
         if vars.is_empty() { self.fixed.clone() } else { token_spec(&self.route, vars.clone(), clock) }
     }
 
+    /// What to look for in the answer to a call with this token; nothing where nobody shall look.
+    pub fn needles(&self, lease: &Lease) -> Option<Rc<Needles>> {
+        if self.route.reflection == Reflection::Off {
+            return None;
+        }
+        let mut known = self.needles.borrow_mut();
+        if let Some((generation, needles)) = known.get(&lease.key)
+            && *generation == lease.generation
+        {
+            return Some(needles.clone());
+        }
+        if known.len() >= MOST_NEEDLES {
+            known.clear();
+        }
+        let needles = Rc::new(Needles::of(&self.route.module, lease));
+        known.insert(lease.key, (lease.generation, needles.clone()));
+        Some(needles)
+    }
+
+    /// Tells the operator that the provider echoed a credential.
+    pub fn report_reflection(&self, what: &'static str) {
+        self.reflections.inc();
+        let (provider, route) = (&self.route.provider.name, &self.route.name);
+        tracing::warn!(%provider, %route, "the provider's answer holds a live credential: {what}");
+    }
+
     /// This route's counters on a listener.
     pub fn meters(&self, listener: usize) -> Option<&RouteMeters> {
         self.meters.get(listener)
     }
+}
+
+/// The same place, where h2 is not offered: it has no WebSockets for us.
+fn over_http1(mut destination: Destination) -> Destination {
+    let mut tls = (*destination.tls).clone();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    destination.tls = Arc::new(tls);
+    destination
 }
 
 /// Where a route's requests go.

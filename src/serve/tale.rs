@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::replay::Recorder;
 use super::site::{RouteSite, Site};
-use crate::base::time::Stopwatch;
+use crate::base::time::{Clock, Stopwatch};
 use crate::observe::record::Record;
 
 /// What logs and counts call a request whose client hung up before it was answered.
@@ -36,6 +36,11 @@ impl Tale {
     /// The listener, by position.
     pub const fn listener(&self) -> usize {
         self.listener
+    }
+
+    /// The clocks it is told by.
+    pub fn clock(&self) -> Clock {
+        self.site.shared.clock.clone()
     }
 
     /// From here on it is told under this route.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -81,24 +82,40 @@ impl fmt::Display for DialError {
 }
 
 impl Destination {
+    /// A verified stream without HTTP on it, within the deadline: for what leaves HTTP behind.
+    pub async fn stream(&self, now: Now) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
+        match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?).await }).await {
+            Ok(stream) => stream,
+            Err(_) => Err(DialError::Timeout),
+        }
+    }
+
     /// Resolves, connects and shakes hands. The caller sets the deadline.
     pub(super) async fn dial(&self, now: Now) -> Result<TlsStream, DialError> {
-        let stream = match &self.way.proxy {
-            None => reach(&self.host, self.port, self.way.source, now).await?,
-            Some(proxy) => {
-                let reached = reach(proxy.host(), proxy.port(), self.way.source, now).await;
-                let stream = reached.map_err(|error| match error {
-                    DialError::Dns(_) | DialError::Tcp(_) => {
-                        DialError::Proxy(ProxyError::Unreachable(error.to_string()))
-                    }
-                    other => other,
-                })?;
-                let authority = authority(&self.host, self.port, None);
-                proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)?
-            }
+        let stream = self.connect(now).await?;
+        self.shake(Socket::new(stream)).await
+    }
+
+    /// A TCP connection, through the proxy if there is one.
+    async fn connect(&self, now: Now) -> Result<TcpStream, DialError> {
+        let Some(proxy) = &self.way.proxy else {
+            return reach(&self.host, self.port, self.way.source, now).await;
         };
+        let reached = reach(proxy.host(), proxy.port(), self.way.source, now).await;
+        let stream = reached.map_err(|error| match error {
+            DialError::Dns(_) | DialError::Tcp(_) => DialError::Proxy(ProxyError::Unreachable(error.to_string())),
+            other => other,
+        })?;
+        let authority = authority(&self.host, self.port, None);
+        proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)
+    }
+
+    async fn shake<S>(&self, stream: S) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(self.server_name.clone(), Socket::new(stream)).await.map_err(|error| match error.kind() {
+        connector.connect(self.server_name.clone(), stream).await.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => DialError::Tls(error),
             _ => DialError::Tcp(error),
         })

@@ -1,0 +1,94 @@
+//! The slowest pace at which a client may send a body.
+//!
+//! Only the time that we spent waiting for the client counts. While the provider takes its time to read, nobody waits
+//! for the client, so back-pressure makes no client slow.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use crate::base::time::{Clock, Now};
+
+/// A client may wait so long in all before its pace is judged.
+const GRACE: Duration = Duration::from_secs(10);
+/// A slow body is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// One body's pace.
+pub struct Pace {
+    /// Bytes per second; 0 judges nobody.
+    rate: u64,
+    bytes: u64,
+    waited: Duration,
+    since: Option<Now>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    clock: Clock,
+}
+
+impl Pace {
+    /// Nothing came yet, and nobody waited.
+    pub const fn new(rate: u64, clock: Clock) -> Self {
+        Self { rate, bytes: 0, waited: Duration::ZERO, since: None, alarm: None, clock }
+    }
+
+    /// Something came.
+    pub fn came(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if let Some(since) = self.since.take() {
+            self.waited += self.clock.now().since(since);
+        }
+    }
+
+    /// Nothing more will come.
+    pub fn end(&mut self) {
+        self.alarm = None;
+    }
+
+    /// To be polled while nothing comes. Ready once that is too slow.
+    pub fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.rate == 0 {
+            return Poll::Pending;
+        }
+        loop {
+            let Some(left) = self.left(self.clock.now()) else { return Poll::Ready(()) };
+            // The alarm of an earlier wait serves on: if it rings too early, we look and set it again.
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(left.min(TICK))));
+            ready!(alarm.as_mut().poll(cx));
+            self.alarm = None;
+        }
+    }
+
+    /// How long this wait may still last; nothing: no longer.
+    fn left(&mut self, now: Now) -> Option<Duration> {
+        let since = *self.since.get_or_insert(now);
+        let earned = Duration::from_millis(self.bytes.saturating_mul(1000).checked_div(self.rate)?);
+        let left = GRACE.saturating_add(earned).checked_sub(self.waited + now.since(since))?;
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Hand;
+
+    // T38
+    #[test]
+    fn bytes_earn_time_beyond_the_grace_and_only_waiting_spends_it() {
+        let hand = Hand::at(Now::at(5_000, 0));
+        let mut pace = Pace::new(240, Clock::Hand(hand.clone()));
+        assert_eq!(pace.left(hand.now()), Some(GRACE));
+        hand.advance(Duration::from_secs(4));
+        assert_eq!(pace.left(hand.now()), Some(Duration::from_secs(6)));
+        pace.came(480);
+        hand.advance(Duration::from_secs(1000));
+        assert_eq!(pace.left(hand.now()), Some(Duration::from_secs(8)), "nobody waited meanwhile");
+        hand.advance(Duration::from_millis(7_999));
+        assert_eq!(pace.left(hand.now()), Some(Duration::from_millis(1)));
+        hand.advance(Duration::from_millis(1));
+        assert_eq!(pace.left(hand.now()), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a route wants of a request before it may go on: its turn, its body, values that the client may name. And what
+//! the request wants of the way: trailers, a WebSocket.
+
+use std::rc::Rc;
+
+use http::header::TE;
+use http::{HeaderMap, HeaderValue, Version};
+use hyper::body::Incoming;
+
+use super::fault::Fault;
+use super::headers;
+use super::replay::{Intake, Recorder};
+use super::site::{RouteSite, Site};
+use super::upgrade;
+use crate::config::Clients;
+use crate::route::{Caller, Permit, Rate};
+
+/// A request's body, gathered for a variable or still to come.
+pub enum Source {
+    /// Still to come.
+    Coming(Incoming),
+    /// Here already.
+    Gathered(Rc<Recorder>),
+}
+
+/// What a request asks of the way, to be looked at before the fields of this hop are taken off.
+#[derive(Clone, Copy)]
+pub struct Passage {
+    /// The client reads trailers (and may be sent some).
+    pub te_trailers: bool,
+    /// Trailers can be sent to the client.
+    pub trailers: bool,
+    /// It wants a WebSocket, and the route permits one.
+    pub websocket: bool,
+}
+
+impl Passage {
+    /// Reads it from a head. `websocket` says whether the route permits one.
+    pub fn of(head: &http::request::Parts, websocket: bool) -> Self {
+        let te_trailers = headers::reads_trailers(&head.headers);
+        let trailers = match head.version {
+            Version::HTTP_2 => true,
+            Version::HTTP_11 => te_trailers,
+            _ => false,
+        };
+        let websocket = websocket && upgrade::asked_for(&head.method, head.version, &head.headers);
+        Self { te_trailers: te_trailers && trailers, trailers, websocket }
+    }
+
+    /// Says it again to the provider.
+    pub fn put_on(self, headers: &mut HeaderMap) {
+        if self.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if self.websocket {
+            upgrade::put_on(headers);
+        }
+    }
+}
+
+/// Takes in a request's body.
+pub fn take_in(site: &Site, route: &RouteSite, source: Incoming, headers: &HeaderMap, limit: u64) -> Rc<Recorder> {
+    let mut trailers = headers::announced(headers);
+    trailers.retain(|name| !route.route.module.strips(name));
+    Rc::new(Recorder::new(Intake {
+        source,
+        limit,
+        budget: site.budget(),
+        min_rate: site.shared.snapshot.limits.body_min_rate,
+        trailers,
+        clock: site.shared.clock.clone(),
+    }))
+}
+
+/// Waits for the request's turn, or refuses it when that is too far away.
+pub async fn turn(rate: &Rate) -> Result<(), Fault> {
+    let mut patience = rate.wait;
+    loop {
+        let Err(left) = rate.take() else { return Ok(()) };
+        patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// Whether the client may name these values.
+pub fn within_bounds(clients: &Clients, caller: Caller, permit: &Permit) -> Result<(), Fault> {
+    let Caller::Client(id) = caller else { return Ok(()) };
+    let client = clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let bounded = |name: &str| client.vars.iter().find(|(bound, _)| **bound == *name).map(|(_, values)| values);
+    let fits = |(name, value): (&str, &str)| {
+        bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
+    };
+    if client.vars.is_empty() || permit.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
+}

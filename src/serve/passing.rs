@@ -1,0 +1,135 @@
+//! A provider's answer on its way to the client: searched for credentials, stripped of what ends here, streamed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::TRAILER;
+use http::{HeaderValue, Response, Version};
+use hyper::body::{Body, Incoming};
+
+use super::answer::{Answer, Lent, Screen, Stream};
+use super::fault::{Fault, PROXY_STATUS};
+use super::flow::own_answer;
+use super::headers;
+use super::passage::Passage;
+use super::peek::{Peeked, decode, peek};
+use super::reflection::{self, Needles, Sieve};
+use super::site::RouteSite;
+use super::tale::Tale;
+use super::upgrade::{self, Splice};
+use crate::config::Reflection;
+
+/// An answer that goes to the client.
+pub struct Passing {
+    /// Its head, and what was not read of its body.
+    pub response: Response<Incoming>,
+    /// What was read of its body.
+    pub peeked: Option<Peeked>,
+    /// Absent where the connection is not a pool's.
+    pub lent: Option<Lent>,
+    /// `Proxy-Status`, if there is something to say.
+    pub note: Option<HeaderValue>,
+    /// Longest silence in its body.
+    pub patience: Duration,
+    /// What the request wants of the way.
+    pub passage: Passage,
+    /// Its route.
+    pub route: Rc<RouteSite>,
+    /// Credentials that must not be in it.
+    pub needles: Option<Rc<Needles>>,
+    /// To be searched as it streams.
+    pub sieve: Option<Sieve>,
+}
+
+impl Passing {
+    /// The answer as the client gets it.
+    pub fn into_response(self, mut tale: Tale) -> Response<Answer> {
+        let (mut head, rest) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        let trailers = if self.passage.trailers { headers::announced(&head.headers) } else { Vec::new() };
+        if !self.passage.trailers {
+            head.headers.remove(TRAILER);
+        }
+        if let Some(note) = self.note {
+            head.headers.insert(PROXY_STATUS, note);
+        }
+        tale.record().status = Some(head.status.as_u16());
+        let peeked = self.peeked.unwrap_or_default();
+        let stream = Stream {
+            pieces: peeked.pieces.into(),
+            rest,
+            lent: self.lent,
+            patience: self.patience,
+            silence: None,
+            broken: peeked.broken,
+            peeked_trailers: peeked.trailers,
+            trailers,
+            sieve: self.sieve.map(|sieve| Screen { sieve, route: self.route }),
+            finished: false,
+        };
+        Response::from_parts(head, Answer::stream(stream, tale))
+    }
+
+    /// The answer after which the connection is a WebSocket.
+    pub async fn switch(mut self, mut tale: Tale) -> Response<Answer> {
+        let provider = match upgrade::grant(&mut self.response, self.passage.websocket).await {
+            Ok(provider) => provider,
+            Err(fault) => return own_answer(fault, tale),
+        };
+        let (mut head, _) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        upgrade::put_on(&mut head.headers);
+        head.extensions.clear();
+        tale.record().status = Some(head.status.as_u16());
+        let open = upgrade::Open::new(self.route.gauge.clone());
+        let clock = tale.clock();
+        let splice = Splice { provider, tale, idle: self.patience, clock, open };
+        Response::from_parts(head, Answer::switch(splice))
+    }
+
+    /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
+    pub async fn screen(&mut self) -> Result<(), Fault> {
+        let Some(needles) = self.needles.take() else { return Ok(()) };
+        let blocks = self.route.route.reflection == Reflection::Block;
+        if needles.mask_fields(self.response.headers_mut()) {
+            self.route.report_reflection(if blocks { "blocked for its head" } else { "masked in the head" });
+            if blocks {
+                return Err(Fault::UpstreamReflection);
+            }
+        }
+        let plain = reflection::is_plain(self.response.headers());
+        if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
+            self.peeked = Some(peek(&mut self.response, self.patience).await);
+        }
+        let echoed = match &self.peeked {
+            Some(peeked) if !plain => {
+                decode(self.response.headers(), peeked).is_some_and(|body| needles.found_in(&body))
+            }
+            Some(peeked) if blocks => needles.found_in(&peeked.pieces.concat()),
+            Some(_) | None => false,
+        };
+        if echoed {
+            // What is compressed cannot be masked without another length.
+            self.route.report_reflection("blocked for its body");
+            return Err(Fault::UpstreamReflection);
+        }
+        if let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
+            needles.mask_fields(trailers);
+        }
+        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty());
+        if plain && !blocks && (unread || !self.response.body().is_end_stream()) {
+            self.sieve = Some(Sieve::new(needles));
+        }
+        Ok(())
+    }
+
+    /// Drops the answer. Its connection is reused only if the whole answer had been read.
+    pub fn discard(self) {
+        let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
+        if let Some(lent) = self.lent.filter(|_| read) {
+            lent.settle();
+        }
+    }
+}

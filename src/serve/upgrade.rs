@@ -1,0 +1,240 @@
+//! Connections that stop speaking HTTP: WebSockets, where a route permits them.
+//!
+//! Such a call has a provider's connection of its own, over HTTP/1.1, that never sees a pool. Only the provider's 101
+//! ends HTTP, on both sides at once. Then bytes are copied both ways as they come: what one side does not take, the
+//! other is not asked for. When both have been silent for the route's `body_idle`, the connection is closed.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::fault::Fault;
+use super::headers::listed;
+use super::replay::Outgoing;
+use super::tale::Tale;
+use crate::base::time::{Clock, Now};
+use crate::upstream::Destination;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+/// Copied at a time, in each direction.
+const BUFFER: usize = 16 * 1024;
+
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.1), over HTTP/1.1.
+pub fn asked_for(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    let bodiless = !headers.contains_key(TRANSFER_ENCODING)
+        && headers.get_all(CONTENT_LENGTH).iter().all(|length| length.as_bytes() == b"0");
+    *method == Method::GET
+        && bodiless
+        && version == Version::HTTP_11
+        && listed(headers, &CONNECTION, b"upgrade")
+        && listed(headers, &UPGRADE, b"websocket")
+        && headers.contains_key(SEC_WEBSOCKET_KEY)
+}
+
+/// Puts on what asks for a WebSocket, or grants it: to be called when the fields of the other hop are off.
+pub fn put_on(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// Sends a request on a connection of its own and waits for the head of its answer.
+pub async fn send(
+    destination: &Destination,
+    message: Request<Outgoing>,
+    patience: Duration,
+    gauge: Gauge,
+    now: Now,
+) -> Result<Response<Incoming>, Fault> {
+    let stream = destination.stream(now).await.map_err(|error| {
+        tracing::warn!(host = %destination.host, %error, "cannot connect");
+        Fault::from(&error)
+    })?;
+    let failed = |error: hyper::Error| {
+        tracing::warn!(host = %destination.host, %error, "exchange broke off");
+        Fault::UpstreamProtocol
+    };
+    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let open = Open::new(gauge);
+    tokio::task::spawn_local(async move {
+        // Errors reach the exchange; after an upgrade the stream has another owner.
+        let _ = connection.with_upgrades().await;
+        drop(open);
+    });
+    match tokio::time::timeout(patience, sender.send_request(message)).await {
+        Ok(answered) => answered.map_err(failed),
+        Err(_) => Err(Fault::UpstreamResponseTimeout),
+    }
+}
+
+/// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
+pub async fn grant(response: &mut Response<Incoming>, asked: bool) -> Result<Upgraded, Fault> {
+    let to_websocket = listed(response.headers(), &UPGRADE, b"websocket");
+    if !asked || !to_websocket || response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::UpstreamProtocol);
+    }
+    hyper::upgrade::on(response).await.map_err(|_| Fault::UpstreamProtocol)
+}
+
+/// A WebSocket whose client has yet to hear of it.
+pub struct Splice {
+    /// The provider's end.
+    pub provider: Upgraded,
+    /// What is told at its end.
+    pub tale: Tale,
+    /// The longest time without a byte either way.
+    pub idle: Duration,
+    /// For that time.
+    pub clock: Clock,
+    /// Counts the connection.
+    pub open: Open,
+}
+
+/// What has moved.
+struct Traffic {
+    to_provider: Cell<u64>,
+    to_client: Cell<u64>,
+    moved: Cell<Now>,
+    clock: Clock,
+}
+
+impl Splice {
+    /// Copies until both sides have ended, one fails, or both are silent. `early` came before the client knew.
+    pub async fn run(mut self, client: impl AsyncRead + AsyncWrite, early: Bytes) {
+        let traffic = Traffic {
+            to_provider: Cell::new(0),
+            to_client: Cell::new(0),
+            moved: Cell::new(self.clock.now()),
+            clock: self.clock.clone(),
+        };
+        // If the worker gives up on us, the numbers so far are told all the same.
+        let mut told = Told { tale: &mut self.tale, traffic: &traffic };
+        let (client_reads, client_writes) = tokio::io::split(client);
+        let (provider_reads, provider_writes) = tokio::io::split(TokioIo::new(self.provider));
+        let both = async {
+            let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic);
+            let back = pump(provider_reads, client_writes, Bytes::new(), &traffic.to_client, &traffic);
+            tokio::try_join!(there, back).is_ok()
+        };
+        let clean = tokio::select! {
+            clean = both => clean,
+            () = silence(&traffic, self.idle) => false,
+        };
+        told.tale.record().complete = clean;
+        told.tell();
+        drop(self.open);
+    }
+}
+
+/// Writes the numbers into the record, also when the copying is dropped.
+struct Told<'a> {
+    tale: &'a mut Tale,
+    traffic: &'a Traffic,
+}
+
+impl Told<'_> {
+    fn tell(&mut self) {
+        let record = self.tale.record();
+        record.request_bytes = self.traffic.to_provider.get();
+        record.response_bytes = self.traffic.to_client.get();
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// Copies one way until its end, and passes the end on.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    early: Bytes,
+    count: &Cell<u64>,
+    traffic: &Traffic,
+) -> io::Result<()> {
+    let moved = |bytes: usize| {
+        count.set(count.get().saturating_add(bytes as u64));
+        traffic.moved.set(traffic.clock.now());
+    };
+    if !early.is_empty() {
+        to.write_all(&early).await?;
+        to.flush().await?;
+        moved(early.len());
+    }
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
+        to.write_all(piece).await?;
+        to.flush().await?;
+        moved(read);
+    }
+    to.shutdown().await
+}
+
+/// Ends when nothing has moved for so long.
+async fn silence(traffic: &Traffic, longest: Duration) {
+    let mut left = longest;
+    loop {
+        tokio::time::sleep(left).await;
+        let quiet = traffic.clock.now().since(traffic.moved.get());
+        match longest.checked_sub(quiet) {
+            Some(more) if !more.is_zero() => left = more,
+            Some(_) | None => return,
+        }
+    }
+}
+
+/// Counts a provider's connection for as long as it lives.
+pub struct Open(Gauge);
+
+impl Open {
+    /// One more.
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_handshake_over_http_1_1_asks_for_a_websocket() {
+        let ask = |method, version, without: &str| {
+            let fields =
+                [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket"), ("sec-websocket-key", "dGVzdA==")];
+            let headers: HeaderMap = fields
+                .iter()
+                .filter(|(name, _)| *name != without)
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            asked_for(&method, version, &headers)
+        };
+        assert!(ask(Method::GET, Version::HTTP_11, ""));
+        assert!(!ask(Method::POST, Version::HTTP_11, ""));
+        assert!(!ask(Method::GET, Version::HTTP_10, ""));
+        assert!(!ask(Method::GET, Version::HTTP_2, ""));
+        for without in ["connection", "upgrade", "sec-websocket-key"] {
+            assert!(!ask(Method::GET, Version::HTTP_11, without), "{without}");
+        }
+    }
+}
