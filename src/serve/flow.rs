@@ -401,13 +401,14 @@ impl Errand<'_> {
         tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
         tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
         let watch = Stopwatch::start();
-        let (mut response, connection) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket) {
-            None => self.send().await.map(|(response, connection)| (response, Some(connection)))?,
+        let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)
+        {
+            None => self.send().await.map(|(response, connection)| (response, Some(connection), None))?,
             Some(place) => {
                 let patience = self.route.route.timeouts.response;
-                let response =
-                    upgrade::send(place, self.message(), patience, self.route.gauge.clone(), self.site.now()).await?;
-                (response, None)
+                let (gauge, now) = (self.route.gauge.clone(), self.site.now());
+                let (response, turning) = upgrade::send(place, self.message(), patience, gauge, now).await?;
+                (response, None, Some(turning))
             }
         };
         if !headers::answer_is_plain(response.headers()) {
@@ -437,6 +438,7 @@ impl Errand<'_> {
             response,
             peeked,
             lent,
+            turning,
             note: None,
             patience,
             passage: self.passage,

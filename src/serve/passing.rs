@@ -16,7 +16,7 @@ use super::peek::{Peeked, decode, peek};
 use super::reflection::{self, Needles, Sieve};
 use super::site::RouteSite;
 use super::tale::Tale;
-use super::upgrade::{self, Splice};
+use super::upgrade::{self, Splice, Turning};
 use crate::config::Reflection;
 
 /// An answer that goes to the client.
@@ -27,6 +27,8 @@ pub struct Passing {
     pub peeked: Option<Peeked>,
     /// Absent where the connection is not a pool's.
     pub lent: Option<Lent>,
+    /// Where its connection comes from if it becomes a WebSocket.
+    pub turning: Option<Turning>,
     /// `Proxy-Status`, if there is something to say.
     pub note: Option<HeaderValue>,
     /// Longest silence in its body.
@@ -74,7 +76,7 @@ impl Passing {
 
     /// The answer after which the connection is a WebSocket.
     pub async fn switch(mut self, mut tale: Tale) -> Response<Answer> {
-        let provider = match upgrade::grant(&mut self.response, self.passage.websocket).await {
+        let provider = match upgrade::grant(&self.response, self.turning.take()).await {
             Ok(provider) => provider,
             Err(fault) => return own_answer(fault, tale),
         };

@@ -13,10 +13,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCOD
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::headers::listed;
@@ -47,6 +47,21 @@ pub fn put_on(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, WEBSOCKET);
 }
 
+/// A connection, whatever it is made of.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+
+/// A provider's connection that stopped speaking HTTP.
+pub struct Line {
+    stream: Box<dyn Duplex>,
+    /// What the provider said behind its answer.
+    early: Bytes,
+}
+
+/// Where a line will come from, once HTTP has ended on it.
+pub type Turning = oneshot::Receiver<Line>;
+
 /// Sends a request on a connection of its own and waits for the head of its answer.
 pub async fn send(
     destination: &Destination,
@@ -54,7 +69,7 @@ pub async fn send(
     patience: Duration,
     gauge: Gauge,
     now: Now,
-) -> Result<Response<Incoming>, Fault> {
+) -> Result<(Response<Incoming>, Turning), Fault> {
     let stream = destination.stream(now).await.map_err(|error| {
         tracing::warn!(host = %destination.host, %error, "cannot connect");
         Fault::from(&error)
@@ -63,32 +78,39 @@ pub async fn send(
         tracing::warn!(host = %destination.host, %error, "exchange broke off");
         Fault::UpstreamProtocol
     };
-    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let stream: Box<dyn Duplex> = Box::new(stream);
+    let (mut sender, mut connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let open = Open::new(gauge);
+    let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        // Errors reach the exchange; after an upgrade the stream has another owner.
-        let _ = connection.with_upgrades().await;
+        // Errors reach the exchange. Where HTTP ended well, somebody may wait for the rest.
+        if (&mut connection).await.is_ok() {
+            let parts = connection.into_parts();
+            let _ = turn.send(Line { stream: parts.io.into_inner(), early: parts.read_buf });
+        }
         drop(open);
     });
     match tokio::time::timeout(patience, sender.send_request(message)).await {
-        Ok(answered) => answered.map_err(failed),
+        Ok(answered) => answered.map(|response| (response, turning)).map_err(failed),
         Err(_) => Err(Fault::UpstreamResponseTimeout),
     }
 }
 
 /// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
-pub async fn grant(response: &mut Response<Incoming>, asked: bool) -> Result<Upgraded, Fault> {
-    let to_websocket = listed(response.headers(), &UPGRADE, b"websocket");
-    if !asked || !to_websocket || response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Fault::UpstreamProtocol);
+pub async fn grant(response: &Response<Incoming>, turning: Option<Turning>) -> Result<Line, Fault> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match turning {
+        Some(turning) if switches && listed(response.headers(), &UPGRADE, b"websocket") => {
+            turning.await.map_err(|_| Fault::UpstreamProtocol)
+        }
+        Some(_) | None => Err(Fault::UpstreamProtocol),
     }
-    hyper::upgrade::on(response).await.map_err(|_| Fault::UpstreamProtocol)
 }
 
 /// A WebSocket whose client has yet to hear of it.
 pub struct Splice {
     /// The provider's end.
-    pub provider: Upgraded,
+    pub provider: Line,
     /// What is told at its end.
     pub tale: Tale,
     /// The longest time without a byte either way.
@@ -119,10 +141,11 @@ impl Splice {
         // If the worker gives up on us, the numbers so far are told all the same.
         let mut told = Told { tale: &mut self.tale, traffic: &traffic };
         let (client_reads, client_writes) = tokio::io::split(client);
-        let (provider_reads, provider_writes) = tokio::io::split(TokioIo::new(self.provider));
+        let Line { stream, early: greeting } = self.provider;
+        let (provider_reads, provider_writes) = tokio::io::split(stream);
         let both = async {
             let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic);
-            let back = pump(provider_reads, client_writes, Bytes::new(), &traffic.to_client, &traffic);
+            let back = pump(provider_reads, client_writes, greeting, &traffic.to_client, &traffic);
             tokio::try_join!(there, back).is_ok()
         };
         let clean = tokio::select! {

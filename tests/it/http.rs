@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::sim::{Bank, Fault, Faults, SimHandle, Trouble, Verbatim};
+use countersign::sim::{Bank, Fault, Faults, Options, Sim, SimHandle, Trouble, Verbatim};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -534,11 +534,8 @@ const TRICKS: &[(&str, &str, &str, Fate)] = &[
 #[test]
 fn framing_tricks_are_refused_or_become_one_message() {
     assert!(TRICKS.len() >= 60);
-    let sim = countersign::sim::Sim::start(
-        Bank::OAuth2,
-        countersign::sim::Options { record_wire: true, ..countersign::sim::Options::default() },
-    )
-    .expect("a simulator");
+    let sim = Sim::start(Bank::OAuth2, Options { record_wire: true, only_http1: true, ..Options::default() })
+        .expect("a simulator");
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "bank", "", "").start();
     let smuggled = format!(
         "POST /bank/echo/smuggled HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\ncontent-length: 0\r\n\r\n"
@@ -705,7 +702,7 @@ fn what_a_client_must_not_say_is_taken_off_in_any_spelling() {
     ];
     converse(async {
         let mut fields: String = gone.iter().map(|name| format!("{name}: 1\n")).collect();
-        fields += "connection: x-secret, authorization, channel\nAUTHORIZATION: Bearer other\nchannel: forged\nx-kept: a\nx-kept: b";
+        fields += "connection: x-secret, authorization, channel\nchannel: forged\nx-kept: a\nx-kept: b";
         let fields = fields.replace("proxy_authorization: 1\n", "proxy_authorization: Bearer forged\n");
         let answer = raw_text(&stage, &raw("GET", "/bank/echo/x", "HTTP/1.1", &fields, "")).await;
         assert_eq!(status(&answer), 200, "{answer}");
@@ -887,7 +884,9 @@ fn a_routes_limit_holds_requests_and_then_refuses_them() {
 // T38
 #[test]
 fn heads_and_targets_are_bounded() {
-    let (sim, stage) = plain("");
+    // Over h2, the bank's own limits are lower.
+    let sim = Sim::start(Bank::OAuth2, Options { only_http1: true, ..Options::default() }).expect("a simulator");
+    let stage = Plan::default().with(&sim, "bank", "", "").start();
     converse(async {
         let many: String = (0..120).map(|n| format!("x-{n}: 1\n")).collect();
         let answer = raw_text(&stage, &raw("GET", "/bank/echo/x", "HTTP/1.1", &many, "")).await;
