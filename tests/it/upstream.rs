@@ -1,6 +1,8 @@
 //! The way to a provider: HTTP/2 and HTTP/1.1, pooled connections that die, corporate proxies, addresses.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -246,7 +248,8 @@ fn a_stream_that_the_provider_reset_is_not_sent_again_not_even_a_get() {
             let Ok(mut connection) = h2::server::handshake(tls).await else { return };
             while let Some(Ok((request, mut answer))) = connection.accept().await {
                 let resets = request.uri().path() == "/reset";
-                book.seen.borrow_mut().push(read(number, request).await);
+                let seen = read(number, request).await;
+                book.seen.borrow_mut().push(seen);
                 if resets { answer.send_reset(h2::Reason::INTERNAL_ERROR) } else { respond(answer, "ok") }
             }
         })
@@ -327,27 +330,81 @@ async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
     response.into_body().collect().await.expect("a body");
 }
 
-#[test]
-fn a_connection_that_was_closed_is_not_lent_even_if_no_task_of_ours_was_told() {
-    for version in BOTH {
-        let sim = bank_over(version);
-        sim.change(|faults| faults.resource.close = Close::Silent);
-        converse(async {
-            let now = Clock::System.now();
-            let (endpoint, _) = pool(&sim);
-            let mut first = endpoint.acquire(now).await.expect("a connection");
-            exchange(&sim, &mut first).await;
-            endpoint.give_back(first, now);
-            // This blocks the runtime: nothing but the kernel learns that the other side closes.
-            while sim.open_connections() > 0 {
-                std::thread::yield_now();
-            }
-            let mut second = endpoint.acquire(now).await.expect("a connection");
-            assert!(!second.reused, "{version:?}");
-            exchange(&sim, &mut second).await;
-            assert_eq!(sim.connections(), 2);
-        });
+/// Lends a connection once, waits until the bank has closed it, and asks for one again. The wait blocks the runtime:
+/// nothing but the kernel learns of the close.
+async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, is_closed: impl Fn() -> bool) -> bool {
+    let now = Clock::System.now();
+    let mut first = endpoint.acquire(now).await.expect("a connection");
+    let request = Request::get(path).body(Full::default()).expect("a request");
+    let Sent::Answered(response) = first.send(request).await else { panic!("no answer") };
+    response.into_body().collect().await.expect("a body");
+    endpoint.give_back(first, now);
+    while !is_closed() {
+        std::thread::yield_now();
     }
+    endpoint.acquire(now).await.expect("a connection").reused
+}
+
+#[test]
+fn a_closed_http_1_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
+    let sim = bank_over(Version::HTTP_11);
+    sim.change(|faults| faults.resource.close = Close::Silent);
+    converse(async {
+        let (endpoint, _) = pool(&sim);
+        let reused = lend_across_a_close(&endpoint, "/x", || sim.open_connections() == 0).await;
+        assert_eq!((reused, sim.connections()), (false, 2));
+    });
+}
+
+#[test]
+fn a_closed_http_2_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
+    let sim = bank_over(Version::HTTP_2);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (tell, address) = std::sync::mpsc::channel();
+    let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+    let closed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A bank on a thread of its own that hangs up without GOAWAY when told to.
+        let (sim, closed) = (&sim, &closed);
+        scope.spawn(move || {
+            converse(async {
+                let (over, done) = tokio::sync::oneshot::channel();
+                let ends = RefCell::new(Some((stopped, over)));
+                let odd = OddBank::start(sim, &[b"h2"], &[&TLS13], move |call| {
+                    let ends = ends.borrow_mut().take();
+                    async move {
+                        let Some((mut stopped, over)) = ends else { return honest(call).await };
+                        let Ok(mut connection) = h2::server::handshake(call.0).await else { return };
+                        loop {
+                            tokio::select! {
+                                Some(Ok((_, answer))) = connection.accept() => respond(answer, "ok"),
+                                _ = &mut stopped => break,
+                            }
+                        }
+                        drop(connection);
+                        let _ = over.send(());
+                    }
+                })
+                .await;
+                tell.send(odd.address).expect("heard");
+                let _ = done.await;
+                closed.store(true, Ordering::SeqCst);
+                let _ = finished.await;
+            });
+        });
+        let address = address.recv().expect("an address");
+        converse(async {
+            let to = Destination { port: address.port(), ..place(sim, Way::default()) };
+            let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+            let stop = Cell::new(Some(stop));
+            let is_closed = || {
+                stop.take().map(|stop| stop.send(()));
+                closed.load(Ordering::SeqCst)
+            };
+            assert!(!lend_across_a_close(&endpoint, "/x", is_closed).await);
+        });
+        drop(finish);
+    });
 }
 
 #[test]
