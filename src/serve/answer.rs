@@ -161,8 +161,10 @@ impl Body for Answer {
                 answer.tale.record().response_bytes += bytes as u64;
             }
             Some(Err(_)) => {
-                if let Kind::Stream(stream) = &mut answer.kind {
-                    stream.lent = None;
+                if let Kind::Stream(stream) = &mut answer.kind
+                    && let Some(lent) = stream.lent.take()
+                {
+                    lent.connection.distrust();
                 }
             }
             None => answer.complete(),

@@ -380,7 +380,14 @@ impl Errand<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            match self.wait(connection.send(message)).await? {
+            let sent = match self.wait(connection.send(message)).await {
+                Ok(sent) => sent,
+                Err(fault) => {
+                    connection.distrust();
+                    return Err(fault);
+                }
+            };
+            match sent {
                 Sent::Answered(response) => return Ok((response, connection)),
                 Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),

@@ -131,6 +131,16 @@ impl<B: Body + Unpin + 'static> Connection<B> {
     }
 }
 
+impl<B> Connection<B> {
+    /// Closes a connection that fell silent; one that is shared takes no new exchanges, for it may be dead as a whole.
+    pub fn distrust(self) {
+        match self.kind {
+            Kind::Own(own) => drop(own),
+            Kind::Shared(stream) => stream.distrust(),
+        }
+    }
+}
+
 impl<B: Body + 'static> Own<B> {
     async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http1(&mut request, &self.authority);

@@ -150,6 +150,61 @@ fn when_streams_run_out_another_connection_is_opened() {
     });
 }
 
+#[test]
+fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            while let Some(Ok((request, answer))) = connection.accept().await {
+                let text = if request.uri().path() == "/big" { "x".repeat(1 << 20) } else { "ok".to_owned() };
+                let seen = read(number, request).await;
+                book.seen.borrow_mut().push(seen);
+                respond(answer, &text);
+            }
+        })
+        .await;
+        let to = Destination { port: odd.address.port(), ..place(&sim, Way::default()) };
+        let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+        let mut unread = Vec::new();
+        for path in std::iter::repeat_n("/big", 99).chain(["/small"]) {
+            let mut connection = endpoint.acquire(Now::at(0, 0)).await.expect("a connection");
+            let request = Request::get(path).body(Full::<Bytes>::default()).expect("a request");
+            let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
+            if path == "/small" {
+                assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "ok");
+                break;
+            }
+            unread.push((connection, response));
+        }
+        assert_eq!((unread.len(), odd.book.connections.get()), (99, 1));
+        let body = unread.pop().expect("one of them").1.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body.len(), 1 << 20, "and they get it all");
+    });
+}
+
+#[test]
+fn a_connection_that_fell_silent_takes_no_new_exchanges() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            if number > 1 {
+                return honest((tls, number, book)).await;
+            }
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            let mut unanswered = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                unanswered.push(request);
+            }
+        })
+        .await;
+        let stage = before(&sim, "", &format!("{}\ntimeouts = {{ response = \"50ms\" }}", odd.upstream()));
+        assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.error(), "upstream-timeout");
+        assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.status, 200);
+        assert_eq!(odd.book.connections.get(), 2);
+    });
+}
+
 // What may be sent again, and what not.
 
 #[test]
