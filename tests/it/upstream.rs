@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::time::{Clock, Now};
-use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble};
+use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
 use countersign::tls::{ClientTls, client};
 use countersign::upstream::{Connection, Destination, Endpoint, Sent, Way};
 use http::{Request, StatusCode, Uri, Version};
@@ -354,6 +354,43 @@ fn posts_never_fail_on_connections_that_the_bank_closed_while_they_lay_idle() {
             });
             drop(stage);
         }
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_a_payment_is_made_at_most_once() {
+    let troubles = [
+        Trouble::ResetBeforeAnswer,
+        Trouble::ResetAfterHead,
+        Trouble::CutBody,
+        Trouble::Garbage(Bytes::from_static(b"\x16\x03nonsense")),
+        Trouble::Verbatim(Verbatim::json(500, "{}")),
+        Trouble::HtmlError(503),
+    ];
+    for version in BOTH {
+        let options = sim::Options { only_http1: version == Version::HTTP_11, ..sim::Options::default() };
+        let sim = Sim::start(Bank::Scb, options).expect("a simulator");
+        let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "scb", "", "").start();
+        converse(async {
+            for (n, trouble) in troubles.iter().enumerate() {
+                for close in [Close::Never, Close::Silent, Close::Announced] {
+                    assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
+                    let trouble = Some(trouble.clone());
+                    sim.change(|faults| faults.resource = Fault { trouble, close, ..Fault::default() });
+                    let mut sender = stage.client.http1().await;
+                    let path = format!("/scb/payments/{n}{close:?}");
+                    // The answer may be an error or break off; what counts is what the bank did.
+                    if let Ok(response) = sender.send_request(post(&path, KEY, "{}")).await {
+                        let _ = response.into_body().collect().await;
+                    }
+                    sim.change(|faults| faults.resource = Fault::default());
+                }
+            }
+        });
+        let payments = sim.payments();
+        assert_eq!(payments.len(), 18, "{version:?}");
+        assert!(payments.values().all(|times| *times == 1), "{version:?}: {payments:?}");
+        drop(stage);
     }
 }
 
