@@ -74,7 +74,10 @@ impl Call {
         };
         let (head, body) = response.into_parts();
         match Limited::new(body, MOST_ANSWER).collect().await {
-            Ok(body) => Ok((head.status, head.headers, body.to_bytes())),
+            Ok(body) => {
+                connection.close();
+                Ok((head.status, head.headers, body.to_bytes()))
+            }
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(transient(format!("token endpoint: HTTP {}, more than 64 KiB", head.status.as_u16())))
             }

@@ -32,7 +32,7 @@ use crate::route::{Caller, Permit, Target};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, NoConnection, Sent, Unsent};
 
-/// A request that the provider turned away unprocessed is sent so often in all, each time on another connection.
+/// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
 
 /// The connection that a request came in on.
@@ -389,7 +389,10 @@ impl Errand<'_> {
             };
             match sent {
                 Sent::Answered(response) => return Ok((response, connection)),
-                Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
+                Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
+                    tries += u32::from(!reused);
+                    message = unsent;
+                }
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
                 Sent::Refused(error) => {
                     let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());

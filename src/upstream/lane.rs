@@ -167,10 +167,15 @@ impl<B> Stream<B> {
     }
 
     /// The exchange ended cleanly on both sides.
-    pub(super) fn finish(mut self, now: Now) {
-        self.uploading = false;
+    pub(super) fn finish(self, now: Now) {
         self.lane.served.set(true);
         self.lane.since.set(now);
+        self.leave();
+    }
+
+    /// The same, on a lane that is not lent again.
+    pub(super) fn leave(mut self) {
+        self.uploading = false;
     }
 }
 

@@ -1,12 +1,14 @@
 //! The way to a provider: HTTP/2 and HTTP/1.1, pooled connections that die, corporate proxies, addresses.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::time::{Clock, Now};
+use countersign::config::{Snapshot, build};
 use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
 use countersign::tls::{ClientTls, client};
 use countersign::upstream::{Connection, Destination, Endpoint, Sent, Way};
@@ -777,4 +779,34 @@ fn through_a_proxy_the_providers_certificate_still_decides() {
     });
     assert_eq!(other.received().len(), 0);
     drop(stage);
+}
+
+#[test]
+fn a_way_may_be_a_secret_from_elsewhere_and_makes_connections_of_its_own() {
+    let sim = bank_over(Version::HTTP_2);
+    let read = |way: &str| {
+        let mut plan = Plan::default().with(&sim, "oauth2", way, "");
+        plan.files = plan.files.with_file("stage/way.txt", "http://corp:pr0xy-p4ss@proxy.test:8080\n");
+        let files = plan.files.with_env("WAY", "http://corp:pr0xy-p4ss@proxy.test:8080");
+        let config =
+            format!("[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n{}\n{}", plan.clients, plan.config);
+        let (snapshot, found) = build(Path::new("stage/proxy.toml"), config, &files);
+        let told: String = found.iter().map(|found| found.render(false)).collect();
+        assert!(!told.contains("pr0xy"), "{told}");
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{told}"));
+        assert!(!format!("{snapshot:?}").contains("pr0xy"));
+        (snapshot, told)
+    };
+    let (direct, _) = read("");
+    let (from_env, quiet) = read("http_proxy = { env = \"WAY\" }");
+    let (from_file, _) = read("http_proxy = { file = \"way.txt\" }");
+    let (literal, told) = read("http_proxy = \"http://corp:pr0xy-p4ss@proxy.test:8080\"");
+    let (bound, _) = read("source_address = \"127.0.0.9\"");
+    assert!(told.contains("the proxy's credentials stand in the config file") && !quiet.contains("http_proxy"));
+    let way = from_env.providers[0].way.proxy.clone().expect("a proxy");
+    assert_eq!((way.host(), way.port(), way.has_credentials()), ("proxy.test", 8080, true));
+    assert_eq!(bound.providers[0].way.source, "127.0.0.9".parse().ok());
+    let id = |snapshot: &Snapshot| snapshot.providers[0].transport_id;
+    assert_eq!((id(&from_env), id(&from_env)), (id(&from_file), id(&literal)));
+    assert!(id(&direct) != id(&from_env) && id(&direct) != id(&bound) && id(&bound) != id(&from_env));
 }
