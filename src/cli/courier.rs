@@ -40,6 +40,7 @@ impl Courier {
             Sent::Unsent(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
         };
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        connection.close();
         Ok(Response::from_parts(head, body))
     }
 }

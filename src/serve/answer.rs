@@ -264,8 +264,10 @@ impl Body for Answer {
                 }
             }
             Some(Err(_)) => {
-                if let Kind::Stream(stream) = &mut answer.kind {
-                    stream.lent = None;
+                if let Kind::Stream(stream) = &mut answer.kind
+                    && let Some(lent) = stream.lent.take()
+                {
+                    lent.connection.distrust();
                 }
             }
             None => answer.complete(),

@@ -40,7 +40,7 @@ use crate::route::{Admission, Caller, Permit, Target};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, NoConnection, Sent, Unsent};
 
-/// A request that the provider turned away unprocessed is sent so often in all, each time on another connection.
+/// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
 
 /// The connection that a request came in on.
@@ -469,13 +469,23 @@ impl Errand<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            match self.wait(connection.send(message)).await? {
+            let sent = match self.wait(connection.send(message)).await {
+                Ok(sent) => sent,
+                Err(fault) => {
+                    connection.distrust();
+                    return Err(fault);
+                }
+            };
+            match sent {
                 // Nobody asked for another protocol, and what follows would not be HTTP.
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
                 Sent::Answered(response) => return Ok((response, connection)),
-                Sent::Unsent(Unsent(unsent)) if reused => message = unsent,
+                Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
+                    tries += u32::from(!reused);
+                    message = unsent;
+                }
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
                 Sent::Refused(error) => {
                     let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());

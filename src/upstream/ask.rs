@@ -51,7 +51,10 @@ impl Destination {
         };
         let (head, body) = response.into_parts();
         match Limited::new(body, most).collect().await {
-            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+            Ok(body) => {
+                connection.close();
+                Ok(Response::from_parts(head, body.to_bytes()))
+            }
             Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
             Err(_) => Err(AskError::Cut(head.status.as_u16())),
         }

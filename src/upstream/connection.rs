@@ -131,6 +131,24 @@ impl<B: Body + Unpin + 'static> Connection<B> {
     }
 }
 
+impl<B> Connection<B> {
+    /// Closes a connection of one's own after its exchange ended cleanly on both sides.
+    pub fn close(self) {
+        match self.kind {
+            Kind::Own(own) => drop(own),
+            Kind::Shared(stream) => stream.leave(),
+        }
+    }
+
+    /// Closes a connection that fell silent; one that is shared takes no new exchanges, for it may be dead as a whole.
+    pub fn distrust(self) {
+        match self.kind {
+            Kind::Own(own) => drop(own),
+            Kind::Shared(stream) => stream.distrust(),
+        }
+    }
+}
+
 impl<B: Body + 'static> Own<B> {
     async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http1(&mut request, &self.authority);

@@ -24,6 +24,14 @@ use super::dial::TlsStream;
 use super::socket::{Aside, Counted, Heard, Look};
 use crate::base::time::Now;
 
+/// What one stream may have on its way to us, in bytes: what a client does not take stays with the provider.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Streams of one lane at most, whatever the provider allows: that many windows fit into the connection's own, so that
+/// slow clients never use up what the others on their lane need.
+const MOST_STREAMS: u32 = 100;
+/// Bytes of a response's head.
+const MOST_HEAD: u32 = 64 << 10;
+
 type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
 type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, B, OnThisThread>>>>;
@@ -66,8 +74,9 @@ where
         now: Now,
     ) -> hyper::Result<Rc<Self>> {
         let mut builder = http2::Builder::new(OnThisThread);
-        // None until its settings allow some.
-        builder.initial_max_send_streams(0).max_header_list_size(64 << 10);
+        builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
+        // No streams until its settings allow some.
+        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));
         tokio::task::spawn_local(drive(driver.clone(), heard.clone()));
@@ -125,7 +134,8 @@ impl<B> Lane<B> {
 
     /// Whether it takes another stream now.
     pub(super) fn has_room(&self) -> bool {
-        self.is_open() && (self.most)().is_some_and(|most| self.streams.get() < most)
+        let streams = self.streams.get();
+        self.is_open() && streams < MOST_STREAMS as usize && (self.most)().is_some_and(|most| streams < most)
     }
 
     /// Whether no exchange is under way, since when at the latest.
@@ -151,11 +161,21 @@ impl<B> Stream<B> {
         Self { lane: lane.clone(), uploading: false }
     }
 
+    /// The provider kept it waiting for too long: the whole connection may be dead, so nothing new goes over it.
+    pub(super) fn distrust(&self) {
+        self.lane.close();
+    }
+
     /// The exchange ended cleanly on both sides.
-    pub(super) fn finish(mut self, now: Now) {
-        self.uploading = false;
+    pub(super) fn finish(self, now: Now) {
         self.lane.served.set(true);
         self.lane.since.set(now);
+        self.leave();
+    }
+
+    /// The same, on a lane that is not lent again.
+    pub(super) fn leave(mut self) {
+        self.uploading = false;
     }
 }
 

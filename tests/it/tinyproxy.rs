@@ -1,7 +1,7 @@
 //! A real corporate proxy for the tests: Debian's tinyproxy, one process per test, on a free port.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ impl TinyProxy {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
         let mut config = format!(
-            "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogLevel Connect\nLogFile \"{}\"\n",
+            "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogLevel Info\nLogFile \"{}\"\n",
             log.display()
         );
         if let Some((user, password)) = credentials {
@@ -45,7 +45,8 @@ impl TinyProxy {
         let child = spawned.expect("tinyproxy is missing: install Debian's `tinyproxy-bin`, as tests/run does");
         let mut proxy = Self { child, folder, port };
         while matches!(proxy.child.try_wait(), Ok(None)) {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            // Its own word for it: somebody else may listen at the port.
+            if proxy.log().contains("Accepting connections") {
                 return Some(proxy);
             }
             std::thread::yield_now();
@@ -53,10 +54,13 @@ impl TinyProxy {
         None
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// How many tunnels to this port were asked for.
     pub fn tunnels_to(&self, port: u16) -> usize {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        log.lines().filter(|line| line.contains("CONNECT ") && line.contains(&format!(":{port} "))).count()
+        self.log().lines().filter(|line| line.contains(": CONNECT ") && line.contains(&format!(":{port} "))).count()
     }
 }
 

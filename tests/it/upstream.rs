@@ -1,11 +1,15 @@
 //! The way to a provider: HTTP/2 and HTTP/1.1, pooled connections that die, corporate proxies, addresses.
 
+use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::time::{Clock, Now};
-use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble};
+use countersign::config::{Snapshot, build};
+use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
 use countersign::tls::{ClientTls, client};
 use countersign::upstream::{Connection, Destination, Endpoint, Sent, Way};
 use http::{Request, StatusCode, Uri, Version};
@@ -148,6 +152,61 @@ fn when_streams_run_out_another_connection_is_opened() {
     });
 }
 
+#[test]
+fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            while let Some(Ok((request, answer))) = connection.accept().await {
+                let text = if request.uri().path() == "/big" { "x".repeat(1 << 20) } else { "ok".to_owned() };
+                let seen = read(number, request).await;
+                book.seen.borrow_mut().push(seen);
+                respond(answer, &text);
+            }
+        })
+        .await;
+        let to = Destination { port: odd.address.port(), ..place(&sim, Way::default()) };
+        let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+        let mut unread = Vec::new();
+        for path in std::iter::repeat_n("/big", 99).chain(["/small"]) {
+            let mut connection = endpoint.acquire(Now::at(0, 0)).await.expect("a connection");
+            let request = Request::get(path).body(Full::<Bytes>::default()).expect("a request");
+            let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
+            if path == "/small" {
+                assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "ok");
+                break;
+            }
+            unread.push((connection, response));
+        }
+        assert_eq!((unread.len(), odd.book.connections.get()), (99, 1));
+        let body = unread.pop().expect("one of them").1.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body.len(), 1 << 20, "and they get it all");
+    });
+}
+
+#[test]
+fn a_connection_that_fell_silent_takes_no_new_exchanges() {
+    converse(async {
+        let sim = bank_over(Version::HTTP_2);
+        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+            if number > 1 {
+                return honest((tls, number, book)).await;
+            }
+            let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+            let mut unanswered = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                unanswered.push(request);
+            }
+        })
+        .await;
+        let stage = before(&sim, "", &format!("{}\ntimeouts = {{ response = \"50ms\" }}", odd.upstream()));
+        assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.error(), "upstream-timeout");
+        assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.status, 200);
+        assert_eq!(odd.book.connections.get(), 2);
+    });
+}
+
 // What may be sent again, and what not.
 
 #[test]
@@ -246,7 +305,8 @@ fn a_stream_that_the_provider_reset_is_not_sent_again_not_even_a_get() {
             let Ok(mut connection) = h2::server::handshake(tls).await else { return };
             while let Some(Ok((request, mut answer))) = connection.accept().await {
                 let resets = request.uri().path() == "/reset";
-                book.seen.borrow_mut().push(read(number, request).await);
+                let seen = read(number, request).await;
+                book.seen.borrow_mut().push(seen);
                 if resets { answer.send_reset(h2::Reason::INTERNAL_ERROR) } else { respond(answer, "ok") }
             }
         })
@@ -299,6 +359,43 @@ fn posts_never_fail_on_connections_that_the_bank_closed_while_they_lay_idle() {
     }
 }
 
+#[test]
+fn whatever_goes_wrong_a_payment_is_made_at_most_once() {
+    let troubles = [
+        Trouble::ResetBeforeAnswer,
+        Trouble::ResetAfterHead,
+        Trouble::CutBody,
+        Trouble::Garbage(Bytes::from_static(b"\x16\x03nonsense")),
+        Trouble::Verbatim(Verbatim::json(500, "{}")),
+        Trouble::HtmlError(503),
+    ];
+    for version in BOTH {
+        let options = sim::Options { only_http1: version == Version::HTTP_11, ..sim::Options::default() };
+        let sim = Sim::start(Bank::Scb, options).expect("a simulator");
+        let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "scb", "", "").start();
+        converse(async {
+            for (n, trouble) in troubles.iter().enumerate() {
+                for close in [Close::Never, Close::Silent, Close::Announced] {
+                    assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
+                    let trouble = Some(trouble.clone());
+                    sim.change(|faults| faults.resource = Fault { trouble, close, ..Fault::default() });
+                    let mut sender = stage.client.http1().await;
+                    let path = format!("/scb/payments/{n}{close:?}");
+                    // The answer may be an error or break off; what counts is what the bank did.
+                    if let Ok(response) = sender.send_request(post(&path, KEY, "{}")).await {
+                        let _ = response.into_body().collect().await;
+                    }
+                    sim.change(|faults| faults.resource = Fault::default());
+                }
+            }
+        });
+        let payments = sim.payments();
+        assert_eq!(payments.len(), 18, "{version:?}");
+        assert!(payments.values().all(|times| *times == 1), "{version:?}: {payments:?}");
+        drop(stage);
+    }
+}
+
 // A pool alone, on this thread.
 
 fn place(sim: &SimHandle, way: Way) -> Destination {
@@ -327,27 +424,81 @@ async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
     response.into_body().collect().await.expect("a body");
 }
 
-#[test]
-fn a_connection_that_was_closed_is_not_lent_even_if_no_task_of_ours_was_told() {
-    for version in BOTH {
-        let sim = bank_over(version);
-        sim.change(|faults| faults.resource.close = Close::Silent);
-        converse(async {
-            let now = Clock::System.now();
-            let (endpoint, _) = pool(&sim);
-            let mut first = endpoint.acquire(now).await.expect("a connection");
-            exchange(&sim, &mut first).await;
-            endpoint.give_back(first, now);
-            // This blocks the runtime: nothing but the kernel learns that the other side closes.
-            while sim.open_connections() > 0 {
-                std::thread::yield_now();
-            }
-            let mut second = endpoint.acquire(now).await.expect("a connection");
-            assert!(!second.reused, "{version:?}");
-            exchange(&sim, &mut second).await;
-            assert_eq!(sim.connections(), 2);
-        });
+/// Lends a connection once, waits until the bank has closed it, and asks for one again. The wait blocks the runtime:
+/// nothing but the kernel learns of the close.
+async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, is_closed: impl Fn() -> bool) -> bool {
+    let now = Clock::System.now();
+    let mut first = endpoint.acquire(now).await.expect("a connection");
+    let request = Request::get(path).body(Full::default()).expect("a request");
+    let Sent::Answered(response) = first.send(request).await else { panic!("no answer") };
+    response.into_body().collect().await.expect("a body");
+    endpoint.give_back(first, now);
+    while !is_closed() {
+        std::thread::yield_now();
     }
+    endpoint.acquire(now).await.expect("a connection").reused
+}
+
+#[test]
+fn a_closed_http_1_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
+    let sim = bank_over(Version::HTTP_11);
+    sim.change(|faults| faults.resource.close = Close::Silent);
+    converse(async {
+        let (endpoint, _) = pool(&sim);
+        let reused = lend_across_a_close(&endpoint, "/x", || sim.open_connections() == 0).await;
+        assert_eq!((reused, sim.connections()), (false, 2));
+    });
+}
+
+#[test]
+fn a_closed_http_2_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
+    let sim = bank_over(Version::HTTP_2);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (tell, address) = std::sync::mpsc::channel();
+    let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+    let closed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A bank on a thread of its own that hangs up without GOAWAY when told to.
+        let (sim, closed) = (&sim, &closed);
+        scope.spawn(move || {
+            converse(async {
+                let (over, done) = tokio::sync::oneshot::channel();
+                let ends = RefCell::new(Some((stopped, over)));
+                let odd = OddBank::start(sim, &[b"h2"], &[&TLS13], move |call| {
+                    let ends = ends.borrow_mut().take();
+                    async move {
+                        let Some((mut stopped, over)) = ends else { return honest(call).await };
+                        let Ok(mut connection) = h2::server::handshake(call.0).await else { return };
+                        loop {
+                            tokio::select! {
+                                Some(Ok((_, answer))) = connection.accept() => respond(answer, "ok"),
+                                _ = &mut stopped => break,
+                            }
+                        }
+                        drop(connection);
+                        let _ = over.send(());
+                    }
+                })
+                .await;
+                tell.send(odd.address).expect("heard");
+                let _ = done.await;
+                closed.store(true, Ordering::SeqCst);
+                let _ = finished.await;
+            });
+        });
+        let address = address.recv().expect("an address");
+        converse(async {
+            let to = Destination { port: address.port(), ..place(sim, Way::default()) };
+            let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+            let stop = Cell::new(Some(stop));
+            let is_closed = || {
+                stop.take().map(|stop| stop.send(()));
+                closed.load(Ordering::SeqCst)
+            };
+            assert!(!lend_across_a_close(&endpoint, "/x", is_closed).await);
+        });
+        drop(finish);
+    });
 }
 
 #[test]
@@ -628,4 +779,34 @@ fn through_a_proxy_the_providers_certificate_still_decides() {
     });
     assert_eq!(other.received().len(), 0);
     drop(stage);
+}
+
+#[test]
+fn a_way_may_be_a_secret_from_elsewhere_and_makes_connections_of_its_own() {
+    let sim = bank_over(Version::HTTP_2);
+    let read = |way: &str| {
+        let mut plan = Plan::default().with(&sim, "oauth2", way, "");
+        plan.files = plan.files.with_file("stage/way.txt", "http://corp:pr0xy-p4ss@proxy.test:8080\n");
+        let files = plan.files.with_env("WAY", "http://corp:pr0xy-p4ss@proxy.test:8080");
+        let config =
+            format!("[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n{}\n{}", plan.clients, plan.config);
+        let (snapshot, found) = build(Path::new("stage/proxy.toml"), config, &files);
+        let told: String = found.iter().map(|found| found.render(false)).collect();
+        assert!(!told.contains("pr0xy"), "{told}");
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{told}"));
+        assert!(!format!("{snapshot:?}").contains("pr0xy"));
+        (snapshot, told)
+    };
+    let (direct, _) = read("");
+    let (from_env, quiet) = read("http_proxy = { env = \"WAY\" }");
+    let (from_file, _) = read("http_proxy = { file = \"way.txt\" }");
+    let (literal, told) = read("http_proxy = \"http://corp:pr0xy-p4ss@proxy.test:8080\"");
+    let (bound, _) = read("source_address = \"127.0.0.9\"");
+    assert!(told.contains("the proxy's credentials stand in the config file") && !quiet.contains("http_proxy"));
+    let way = from_env.providers[0].way.proxy.clone().expect("a proxy");
+    assert_eq!((way.host(), way.port(), way.has_credentials()), ("proxy.test", 8080, true));
+    assert_eq!(bound.providers[0].way.source, "127.0.0.9".parse().ok());
+    let id = |snapshot: &Snapshot| snapshot.providers[0].transport_id;
+    assert_eq!((id(&from_env), id(&from_env)), (id(&from_file), id(&literal)));
+    assert!(id(&direct) != id(&from_env) && id(&direct) != id(&bound) && id(&bound) != id(&from_env));
 }
