@@ -25,6 +25,8 @@ pub struct Answer {
     kind: Kind,
     tale: Tale,
     busy: Option<Busy>,
+    /// How it broke off, until what went before has left.
+    cut: Option<Cut>,
 }
 
 enum Kind {
@@ -96,12 +98,12 @@ impl Lent {
 impl Answer {
     /// A body of our own.
     pub const fn own(bytes: Bytes, tale: Tale) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), tale, busy: None }
+        Self { kind: Kind::Own(Some(bytes)), tale, busy: None, cut: None }
     }
 
     /// A provider's body.
     pub fn stream(stream: Stream, tale: Tale) -> Self {
-        Self { kind: Kind::Stream(Box::new(stream)), tale, busy: None }
+        Self { kind: Kind::Stream(Box::new(stream)), tale, busy: None, cut: None }
     }
 
     /// Keeps the client's connection counted as busy until this answer is over.
@@ -151,23 +153,34 @@ impl Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let answer = self.get_mut();
+        if let Some(cut) = answer.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             Kind::Stream(stream) => ready!(stream.poll_piece(cx)),
         };
-        match &frame {
+        match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 answer.tale.record().response_bytes += bytes as u64;
+                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => {
+            Some(Err(cut)) => {
                 if let Kind::Stream(stream) = &mut answer.kind {
                     stream.lent = None;
                 }
+                // hyper drops what it has not flushed yet, the head included: let that leave first, so that the
+                // client sees an answer that broke off, and not a connection that closed without one.
+                answer.cut = Some(cut);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            None => answer.complete(),
+            None => {
+                answer.complete();
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
