@@ -6,6 +6,7 @@ mod config;
 mod flow;
 mod provider;
 mod refusals;
+mod resilience;
 mod secrets;
 mod sim;
 mod stage;
