@@ -499,6 +499,40 @@ fn the_same_refusals_hold_over_h2() {
     assert_eq!(scb.connections() + rak.connections(), 0);
 }
 
+// T8, T9: TLS says which host is meant, or nothing; and without TLS nobody is heard at all.
+#[test]
+fn a_server_name_binds_the_host_and_no_server_name_binds_nothing() {
+    let scb = bank(Bank::Scb);
+    let stage = Plan::default().with(&scb, "scb", "", "").start();
+    converse(async {
+        let head = |host: &str| {
+            format!("GET /scb/echo/x HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {KEY}\r\n\r\n").into_bytes()
+        };
+        // An address is no server name: then the Host is not compared.
+        for (asked, host, status) in [
+            ("localhost", "localhost", 200),
+            ("localhost", "LOCALHOST:8443", 200),
+            ("localhost", "127.0.0.1", 200),
+            ("localhost", "[::1]:8443", 200),
+            ("localhost", "bank.example", 421),
+            ("127.0.0.1", "bank.example", 200),
+            ("127.0.0.1", "localhost", 200),
+        ] {
+            let mut stream = stage.client.asking_for(asked).tls(&[b"http/1.1"]).await.expect("TLS");
+            stream.write_all(&head(host)).await.expect("written");
+            let answer = Bare::read(&mut stream).await;
+            assert_eq!(answer.status, status, "{asked} and {host}: {answer:?}");
+        }
+        let before = scb.resource_calls();
+        let mut plain = tokio::net::TcpStream::connect(stage.address).await.expect("connected");
+        plain.write_all(&head("localhost")).await.expect("written");
+        let mut answer = Vec::new();
+        let _reset = plain.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+        assert_eq!(scb.resource_calls(), before);
+    });
+}
+
 // T38
 #[test]
 fn a_request_beyond_our_limits_is_refused_by_the_right_status() {
