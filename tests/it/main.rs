@@ -4,6 +4,7 @@ mod architecture;
 mod client;
 mod config;
 mod flow;
+mod mutations;
 mod provider;
 mod refusals;
 mod resilience;
