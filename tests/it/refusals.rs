@@ -728,6 +728,7 @@ fn an_answer_that_is_no_answer_is_told_as_such_and_never_asked_for_twice() {
         ("a status below all", "HTTP/1.1 099 OK\r\n\r\n".to_owned()),
         ("half a head", format!("{ok}content-le")),
         ("two lengths", format!("{ok}content-length: 2\r\ncontent-length: 3\r\n\r\nabc")),
+        ("two framings", format!("{ok}content-length: 60\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")),
         ("a length that is none", format!("{ok}content-length: x\r\n\r\n")),
         ("a negative length", format!("{ok}content-length: -1\r\n\r\n")),
         ("a space before the colon", format!("{ok}x-a : 1\r\ncontent-length: 0\r\n\r\n")),

@@ -378,3 +378,151 @@ fn clients_that_hang_up_right_after_asking_leave_nothing_behind() {
     assert_eq!(gone.len(), GONE, "each is told, once");
     assert!(gone.iter().all(|line| line["complete"] == false && line["http.response.status_code"].is_null()));
 }
+
+// T40
+#[test]
+fn a_bank_that_falls_silent_is_cut_and_one_that_is_merely_slow_is_not() {
+    let sim = bank(Bank::OAuth2);
+    let more = "timeouts = { body_idle = \"400ms\", response = \"400ms\" }";
+    let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "oauth2", more, "").start();
+    converse(async {
+        assert_eq!(stage.client.send(get("/oauth2/echo/warm", KEY)).await.status, 200);
+        let slow = Fault::new(Trouble::SlowBody { chunk: 40, pause: Duration::from_millis(150) });
+        sim.change(|faults| faults.resource = slow);
+        // About two seconds for the whole of it: there is no limit on that.
+        let whole =
+            stage.client.send(get("/oauth2/echo/slow?pad=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", KEY)).await;
+        assert_eq!(whole.status, 200);
+        let silent = Fault::new(Trouble::SlowBody { chunk: 40, pause: Duration::from_secs(20) });
+        sim.change(|faults| faults.resource = silent);
+        let watch = Stopwatch::start();
+        let mut sender = stage.client.http1::<Full<Bytes>>().await;
+        let answer = sender.send_request(get("/oauth2/echo/silent", KEY)).await.expect("a head");
+        assert!(Whole::read(answer).await.is_err(), "half an answer must not look whole");
+        assert!(watch.elapsed() < Duration::from_secs(5), "{:?}", watch.elapsed());
+        until("the bank's connection closed", || sim.open_connections() == 0).await;
+    });
+    let lines = stage.stop();
+    assert_eq!(lines.iter().map(|line| line["complete"] == true).collect::<Vec<_>>(), [true, true, false]);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_those_within_are_served() {
+    let sim = bank(Bank::Scb);
+    let plan = Plan { workers: 1, limits: "connections = 3".to_owned(), ..Plan::default() };
+    let stage = plan.with(&sim, "scb", "", "").start();
+    converse(async {
+        let first = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
+        let second = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
+        let mut third = stage.client.http1().await;
+        assert!(stage.client.tls(&[b"http/1.1"]).await.is_err(), "the fourth is one too many");
+        let answer = third.send_request(get("/scb/echo/x", KEY)).await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        drop((first, second));
+        for _ in 0..500 {
+            if stage.client.tls(&[b"http/1.1"]).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200, "there is room again");
+    });
+}
+
+/// A bank by hand: says `early` when a connection is made, `first` to the first request of all, then `HONEST`.
+async fn scripted(authority: &Authority, early: &'static str, first: &'static str) -> std::net::SocketAddr {
+    let leaf = authority.issue(&LeafSpec::server(Clock::System.now())).expect("a leaf");
+    let identity = leaf.identity().expect("an identity");
+    let config = rustls::ServerConfig::builder_with_provider(countersign::tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(identity.chain, identity.key)
+        .expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let told = std::rc::Rc::new(std::cell::Cell::new(false));
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, told) = (acceptor.clone(), told.clone());
+            tokio::task::spawn_local(async move {
+                let mut tls = acceptor.accept(stream).await.expect("TLS");
+                if !told.get() {
+                    tls.write_all(early.as_bytes()).await.expect("written");
+                }
+                let mut piece = [0; 8192];
+                // Each request is small enough to come in one piece.
+                while tokio::io::AsyncReadExt::read(&mut tls, &mut piece).await.is_ok_and(|read| read > 0) {
+                    let answer = if told.replace(true) { HONEST } else { first };
+                    if tls.write_all(answer.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+const HONEST: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhonest";
+
+// T17, A13: what a bank says unasked is an answer to nobody.
+#[test]
+fn an_answer_that_nobody_asked_for_is_given_to_nobody() {
+    let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+    let behind = |first: &str| -> &'static str { Box::leak(format!("{first}{poison}").into_boxed_str()) };
+    let plain = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let now = Clock::System.now();
+    let authority = Authority::new("bank CA", now).expect("a CA");
+    for (what, method, early, first) in [
+        ("before any request", "GET", behind(""), plain),
+        ("behind a whole answer", "GET", "", behind(plain)),
+        (
+            "behind the last chunk",
+            "GET",
+            "",
+            behind("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ),
+        ("as the body of a HEAD", "HEAD", "", behind("HTTP/1.1 200 OK\r\ncontent-length: 45\r\n\r\n")),
+        ("as the body of a 204", "GET", "", behind("HTTP/1.1 204 No Content\r\n\r\n")),
+        ("as the body of a 304", "GET", "", behind("HTTP/1.1 304 Not Modified\r\n\r\n")),
+        ("behind an empty answer", "GET", "", behind("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
+        (
+            "between two framings",
+            "GET",
+            "",
+            behind("HTTP/1.1 200 OK\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
+    ] {
+        let options = countersign::sim::Options { authority: Some(authority.clone()), ..Default::default() };
+        let sim = countersign::sim::Sim::start(Bank::OAuth2, options).expect("a simulator");
+        converse(async {
+            let address = scripted(&authority, early, first).await;
+            let mut plan = Plan { workers: 1, ..Plan::default() }.with(&sim, "bank", "", "");
+            plan.config = plan
+                .config
+                .replace(&format!("base_url = \"{}\"", sim.base_url()), &format!("base_url = \"https://{address}\""));
+            let stage = plan.start();
+            let mut sender = stage.client.http1().await;
+            for n in 0..4 {
+                sender.ready().await.expect("kept alive");
+                let method = if n == 0 { method } else { "GET" };
+                let asked = crate::client::request(method, "/bank/x", KEY, &[], Bytes::new());
+                let answer = sender.send_request(asked).await.unwrap_or_else(|error| panic!("{what}, {n}: {error}"));
+                let framings =
+                    ["content-length", "transfer-encoding"].map(|name| answer.headers().get_all(name).iter().count());
+                assert!(framings.iter().sum::<usize>() <= 1, "{what}: {:?}", answer.headers());
+                let status = answer.status().as_u16();
+                let body = Whole::read(answer).await.map(|whole| whole.body).unwrap_or_default();
+                // Who answers before he was asked answers the first who asks; but nobody after him.
+                let allowed = n == 0 && !early.is_empty();
+                let poisoned = body.windows(6).any(|window| window == b"poison");
+                assert!(!poisoned || allowed, "{what}, request {n}: {status} {body:?}");
+                if n == 3 {
+                    assert_eq!((status, &body[..]), (200, &b"honest"[..]), "{what}: all is well again");
+                }
+            }
+        });
+    }
+}
