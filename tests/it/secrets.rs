@@ -191,7 +191,8 @@ impl Process {
 
     /// Asks it to end, waits for it, and adds all that it said.
     fn finish(mut self, outputs: &mut Outputs) {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        let ask = format!("kill -TERM {}", self.child.id());
+        let asked = Command::new("sh").args(["-c", &ask]).status().expect("a shell");
         assert!(asked.success());
         let status = self.child.wait().expect("it ends");
         for reader in self.readers.drain(..) {
