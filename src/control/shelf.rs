@@ -85,6 +85,9 @@ impl fmt::Debug for Shelf {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -31,6 +31,8 @@ pub struct Answer {
     /// Absent once a WebSocket tells it.
     tale: Option<Tale>,
     busy: Option<Busy>,
+    /// How it broke off, until what went before has left.
+    cut: Option<Cut>,
 }
 
 enum Kind {
@@ -119,17 +121,17 @@ impl Lent {
 impl Answer {
     /// A body of our own.
     pub const fn own(bytes: Bytes, tale: Tale) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None }
+        Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None, cut: None }
     }
 
     /// A provider's body.
     pub fn stream(stream: Stream, tale: Tale) -> Self {
-        Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None }
+        Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None, cut: None }
     }
 
     /// No body: after this head the connection is a WebSocket.
     pub fn switch(splice: Splice) -> Self {
-        Self { kind: Kind::Switch(Some(Box::new(splice))), tale: None, busy: None }
+        Self { kind: Kind::Switch(Some(Box::new(splice))), tale: None, busy: None, cut: None }
     }
 
     /// What to do with the connection when the head is out, if it stops speaking HTTP.
@@ -251,28 +253,39 @@ impl Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let answer = self.get_mut();
+        if let Some(cut) = answer.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             Kind::Stream(stream) => ready!(stream.poll_piece(cx)),
             Kind::Switch(_) => None,
         };
-        match &frame {
+        match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 if let Some(tale) = &mut answer.tale {
                     tale.record().response_bytes += bytes as u64;
                 }
+                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => {
+            Some(Err(cut)) => {
                 if let Kind::Stream(stream) = &mut answer.kind
                     && let Some(lent) = stream.lent.take()
                 {
                     lent.connection.distrust();
                 }
+                // hyper drops what it has not flushed yet, the head included: let that leave first, so that the
+                // client sees an answer that broke off, and not a connection that closed without one.
+                answer.cut = Some(cut);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            None => answer.complete(),
+            None => {
+                answer.complete();
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -283,6 +283,14 @@ async fn need(site: &Rc<Site>, spec: &Arc<TokenSpec>) -> Result<(Arc<Lease>, boo
     }
 }
 
+/// Whether an answer can be passed on. Nobody asked for another protocol: what follows a 101 would not be HTTP. And an
+/// answer framed in two ways has two ends (RFC 9112 section 6.3).
+fn is_plain(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    response.status() != StatusCode::SWITCHING_PROTOCOLS
+        && !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH))
+}
+
 /// A profile that judges bodies must be able to read them.
 fn limit_codings(headers: &mut HeaderMap) {
     let Some(wished) = headers.get(ACCEPT_ENCODING) else {
@@ -477,10 +485,7 @@ impl Errand<'_> {
                 }
             };
             match sent {
-                // Nobody asked for another protocol, and what follows would not be HTTP.
-                Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(Fault::UpstreamProtocol);
-                }
+                Sent::Answered(response) if !is_plain(&response) => return Err(Fault::UpstreamProtocol),
                 Sent::Answered(response) => return Ok((response, connection)),
                 Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);

@@ -501,6 +501,132 @@ fn the_same_refusals_hold_over_h2() {
     assert_eq!(scb.connections() + rak.connections(), 0);
 }
 
+// T8, T9: TLS says which host is meant, or nothing; and without TLS nobody is heard at all.
+#[test]
+fn a_server_name_binds_the_host_and_no_server_name_binds_nothing() {
+    let scb = bank(Bank::Scb);
+    let stage = Plan::default().with(&scb, "scb", "", "").start();
+    converse(async {
+        let head = |host: &str| {
+            format!("GET /scb/echo/x HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {KEY}\r\n\r\n").into_bytes()
+        };
+        // An address is no server name: then the Host is not compared.
+        for (asked, host, status) in [
+            ("localhost", "localhost", 200),
+            ("localhost", "LOCALHOST:8443", 200),
+            ("localhost", "127.0.0.1", 200),
+            ("localhost", "[::1]:8443", 200),
+            ("localhost", "bank.example", 421),
+            ("127.0.0.1", "bank.example", 200),
+            ("127.0.0.1", "localhost", 200),
+        ] {
+            let mut stream = stage.client.asking_for(asked).tls(&[b"http/1.1"]).await.expect("TLS");
+            stream.write_all(&head(host)).await.expect("written");
+            let answer = Bare::read(&mut stream).await;
+            assert_eq!(answer.status, status, "{asked} and {host}: {answer:?}");
+        }
+        let before = scb.resource_calls();
+        let mut plain = tokio::net::TcpStream::connect(stage.address).await.expect("connected");
+        plain.write_all(&head("localhost")).await.expect("written");
+        let mut answer = Vec::new();
+        let _reset = plain.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+        assert_eq!(scb.resource_calls(), before);
+    });
+}
+
+// T14: judged by what arrives at the bank: one message at the most, and never the one that was hidden in another.
+#[test]
+fn a_message_hidden_in_another_never_arrives() {
+    let scb = bank(Bank::Scb);
+    let stage = Plan { workers: 1, ..Plan::default() }.with(&scb, "scb", "", "").start();
+    let hidden = format!("GET /scb/echo/{MARK} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    let chunked = "transfer-encoding: chunked\r\n";
+    let length = hidden.len();
+    // The fields after the head's beginning, and what follows the head.
+    let tricks: Vec<(&str, String, String)> = vec![
+        (
+            "a length before chunks",
+            format!("content-length: {}\r\n{chunked}", length + 5),
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "a length behind chunks",
+            format!("{chunked}content-length: {}\r\n", length + 5),
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "a short length beside chunks",
+            format!("content-length: 4\r\n{chunked}"),
+            format!("{length:x}\r\n{hidden}\r\n0\r\n\r\n"),
+        ),
+        ("a length of nothing beside chunks", format!("content-length: 0\r\n{chunked}"), format!("0\r\n\r\n{hidden}")),
+        (
+            "a space behind the coding",
+            "transfer-encoding: chunked \r\ncontent-length: 3\r\n".to_owned(),
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "a tab before the coding",
+            "transfer-encoding:\tchunked\r\ncontent-length: 3\r\n".to_owned(),
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        (
+            "an odd name of the coding",
+            "transfer-encoding: xchunked\r\ncontent-length: 5\r\n".to_owned(),
+            format!("0\r\n\r\n{hidden}"),
+        ),
+        ("an underscore", format!("transfer_encoding: chunked\r\ncontent-length: {length}\r\n"), hidden.clone()),
+        ("a chunk size with a sign", chunked.to_owned(), format!("+0\r\n\r\n{hidden}")),
+        ("a chunk size with 0x", chunked.to_owned(), format!("0x0\r\n\r\n{hidden}")),
+        ("a chunk size with a minus", chunked.to_owned(), format!("-1\r\n\r\n{hidden}")),
+        ("a chunk size beyond 64 bits", chunked.to_owned(), format!("10000000000000000\r\n{hidden}")),
+        ("a chunk without a size", chunked.to_owned(), format!("\r\n{hidden}")),
+        ("a chunk with a wrong end", chunked.to_owned(), format!("1\r\naXX0\r\n\r\n{hidden}")),
+        ("a chunk that ends in LF", chunked.to_owned(), format!("1\r\na\n0\r\n\r\n{hidden}")),
+        ("a size that ends in LF", chunked.to_owned(), format!("1\na\r\n0\r\n\r\n{hidden}")),
+        ("an extension with a newline", chunked.to_owned(), format!("1;a=\nb\r\na\r\n0\r\n\r\n{hidden}")),
+        ("framing in a trailer", chunked.to_owned(), format!("0\r\ncontent-length: {length}\r\n\r\n{hidden}")),
+        (
+            "a body on a GET in disguise",
+            format!("content-length: {length}\r\nx-http-method-override: GET\r\n"),
+            hidden.clone(),
+        ),
+        (
+            "an upgrade",
+            "connection: upgrade\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\ncontent-length: 0\r\n".to_owned(),
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        ),
+    ];
+    converse(async {
+        assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
+        for version in ["1.1", "1.0"] {
+            for (what, fields, rest) in &tricks {
+                let what = format!("{what}, HTTP/{version}");
+                scb.forget_received();
+                let head = format!(
+                    "POST /scb/echo/outer HTTP/{version}\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n"
+                );
+                let answer =
+                    stage.client.raw(format!("{head}{fields}\r\n{rest}").as_bytes(), Duration::from_millis(150)).await;
+                let answers = answer.windows(9).filter(|window| window.starts_with(b"HTTP/1.")).count();
+                let text = String::from_utf8_lossy(&answer);
+                // A well-framed message may be followed by another one: with an honest length, it is none of ours.
+                assert!(answers <= 2, "{what}: {text}");
+                let received = scb.received();
+                let whole: Vec<_> = received.iter().filter(|arrival| !arrival.aborted).collect();
+                assert!(whole.len() <= 1, "{what}: {whole:?}");
+                for arrival in &received {
+                    assert!(arrival.path.ends_with("/echo/outer"), "{what}: {} arrived", arrival.path);
+                    let framings = arrival.count("content-length") + arrival.count("transfer-encoding");
+                    assert!(framings <= 1, "{what}: {:?}", arrival.headers);
+                    assert_eq!(arrival.count("upgrade"), 0, "{what}");
+                }
+            }
+        }
+    });
+}
+
 // T38
 #[test]
 fn a_request_beyond_our_limits_is_refused_by_the_right_status() {
@@ -604,6 +730,7 @@ fn an_answer_that_is_no_answer_is_told_as_such_and_never_asked_for_twice() {
         ("a status below all", "HTTP/1.1 099 OK\r\n\r\n".to_owned()),
         ("half a head", format!("{ok}content-le")),
         ("two lengths", format!("{ok}content-length: 2\r\ncontent-length: 3\r\n\r\nabc")),
+        ("two framings", format!("{ok}content-length: 60\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")),
         ("a length that is none", format!("{ok}content-length: x\r\n\r\n")),
         ("a negative length", format!("{ok}content-length: -1\r\n\r\n")),
         ("a space before the colon", format!("{ok}x-a : 1\r\ncontent-length: 0\r\n\r\n")),

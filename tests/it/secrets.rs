@@ -131,14 +131,14 @@ fn the_search_itself_finds_every_disguise() {
 }
 
 /// The real binary at work, with all that it has said so far.
-struct Process {
+pub struct Process {
     child: Child,
     said: [Arc<Mutex<Vec<u8>>>; 2],
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
-    fn start(arguments: &[&str], folder: &Path) -> Self {
+    pub fn start(arguments: &[&str], folder: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(arguments)
             .current_dir(folder)
@@ -160,7 +160,7 @@ impl Process {
     }
 
     /// The address after the line that says that `what` listens.
-    async fn address(&self, what: &str) -> SocketAddr {
+    pub async fn address(&self, what: &str) -> SocketAddr {
         for _ in 0..500 {
             let said = self.stderr();
             let line = said.lines().find(|line| line.contains("listening") && line.contains(what));
@@ -171,6 +171,13 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("{what} never listened:\n{}", self.stderr());
+    }
+
+    /// How much memory it has in use, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// What the system shows of the process to others of the same user.
@@ -184,7 +191,8 @@ impl Process {
 
     /// Asks it to end, waits for it, and adds all that it said.
     fn finish(mut self, outputs: &mut Outputs) {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        let ask = format!("kill -TERM {}", self.child.id());
+        let asked = Command::new("sh").args(["-c", &ask]).status().expect("a shell");
         assert!(asked.success());
         let status = self.child.wait().expect("it ends");
         for reader in self.readers.drain(..) {

@@ -1,0 +1,349 @@
+//! A model check of what passes between workers and keeper: publish, withdraw, wait, hang up, forget.
+//!
+//! The machine that decides is the real one, [`Slot`]. Around it stand a keeper that carries its actions out in the
+//! order of the real one, shelves with the real one's steps (a lease stored, then retired and emptied), workers that
+//! look, ask, report refusals and hang up, and banks that answer late: each a thread of `shuttle`, which runs them in
+//! thousands of orders, switching at every atomic, lock and message.
+//!
+//! It shows, for every order tried:
+//!
+//! - one fetch at a time, and no more fetches than generations that were refused, one, and one per forgotten key;
+//! - whoever waits is answered, whoever else hangs up (a lost answer would be a deadlock, which `shuttle` reports);
+//! - a token leaves the shelf with the news that it was refused, before anything else happens;
+//! - whoever was answered after refusing a generation never meets that one or an older one again, neither in an
+//!   answer nor on a shelf, not even on the shelf of a key that was forgotten meanwhile;
+//! - a shelf goes forward only, and one that was seen retired *and then* empty stays empty.
+//!
+//! It cannot show what the model leaves out: the lock-free cell itself (`arc_swap` has its own checks) and tokio's
+//! channels. All accesses count as sequentially consistent; the shelf relies on no weaker order than acquire and release.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use shuttle::sync::mpsc::{Receiver, Sender, channel};
+use shuttle::sync::{Arc, Mutex};
+use shuttle::thread;
+
+use crate::base::time::Now;
+use crate::token::failure::{Class, Failure};
+use crate::token::policy::Policy;
+use crate::token::state::{Action, Event, Slot, Waiting};
+
+const NOW: Now = Now::at(1_000_000, 2_000_000);
+const LIFE: Duration = Duration::from_secs(1800);
+const POLICY: Policy = Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10) };
+
+/// The shelf, with a generation for a lease; 0 is none.
+#[derive(Default)]
+struct Shelf {
+    generation: AtomicU64,
+    retired: AtomicBool,
+}
+
+impl Shelf {
+    fn take(&self) -> Option<u64> {
+        Some(self.generation.load(Ordering::SeqCst)).filter(|generation| *generation != 0)
+    }
+
+    /// The keeper's alone.
+    fn put(&self, generation: u64) {
+        let before = self.generation.swap(generation, Ordering::SeqCst);
+        assert!(generation == 0 || generation > before, "{before} was followed by {generation}");
+        assert!(generation == 0 || !self.retired.load(Ordering::SeqCst), "something was laid on a retired shelf");
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.put(0);
+    }
+}
+
+/// A generation, and the shelf on which its successors will lie; or none.
+type Answer = Option<(u64, Arc<Shelf>)>;
+
+enum Message {
+    /// Nobody has used the key for long, or room is needed.
+    Forget,
+    Landed {
+        flight: u64,
+        good: bool,
+    },
+    Need {
+        answer: Sender<Answer>,
+    },
+    Refused {
+        generation: u64,
+        answer: Sender<Answer>,
+    },
+    Withdrawn {
+        generation: u64,
+    },
+}
+
+/// What all threads see of the bank.
+#[derive(Default)]
+struct Bank {
+    under_way: AtomicUsize,
+    fetches: AtomicUsize,
+    forgotten: AtomicUsize,
+    /// Generations up to here are refused.
+    dead: AtomicU64,
+    refused: Mutex<HashSet<u64>>,
+}
+
+struct Keeper {
+    slot: Slot,
+    shelf: Arc<Shelf>,
+    waiters: Vec<Sender<Answer>>,
+    bank: Arc<Bank>,
+    outbox: Sender<Message>,
+    fails: bool,
+}
+
+impl Keeper {
+    /// Until nobody can talk to it any more: then nobody may be waiting either.
+    fn run(mut self, inbox: &Receiver<Message>, ends: &AtomicUsize) {
+        loop {
+            // The fetches hold a way to us, too, so the channel alone does not tell the end.
+            let idle = self.slot.flight().is_none() && ends.load(Ordering::SeqCst) == 0;
+            let message = match inbox.try_recv() {
+                Ok(message) => message,
+                Err(_) if idle => break,
+                Err(_) => match inbox.recv() {
+                    Ok(message) => message,
+                    Err(_) => break,
+                },
+            };
+            self.receive(message);
+        }
+        assert!(self.waiters.is_empty(), "somebody was forgotten");
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Forget => self.forget(),
+            Message::Landed { flight, good: true } => {
+                self.step(Event::Fetched { flight, sent: NOW, life: LIFE });
+            }
+            Message::Landed { flight, good: false } => {
+                self.step(Event::Failed { flight, failure: Failure::new(Class::Transient, "weather") });
+            }
+            Message::Need { answer } => {
+                self.waiters.push(answer);
+                self.step(Event::Needed);
+            }
+            Message::Refused { generation, answer } => {
+                self.waiters.push(answer);
+                self.step(Event::Refused { generation });
+                self.never_lies(generation);
+            }
+            Message::Withdrawn { generation } => {
+                self.step(Event::Withdrawn { generation });
+                self.never_lies(generation);
+            }
+        }
+    }
+
+    /// From the moment that we know of a refusal.
+    fn never_lies(&self, refused: u64) {
+        assert_ne!(self.shelf.take(), Some(refused), "a refused token is still on the shelf");
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.slot = std::mem::take(&mut self.slot).step(event, NOW, &POLICY, 0, &mut actions);
+        for action in actions {
+            match action {
+                Action::Abandon { .. } => unreachable!("no clock moves here"),
+                Action::Deny(_) => self.answer(|| None),
+                Action::Fetch { flight } => self.fetch(flight),
+                Action::Publish { generation, .. } => self.shelf.put(generation),
+                Action::Report(_) => {}
+                Action::Serve => {
+                    let generation = self.shelf.take().expect("`Serve` follows a publication");
+                    let shelf = self.shelf.clone();
+                    self.answer(|| Some((generation, shelf.clone())));
+                }
+                Action::Withdraw { .. } => self.shelf.put(0),
+            }
+        }
+    }
+
+    /// Whoever hung up hears nothing, and that is all.
+    fn answer(&mut self, what: impl Fn() -> Answer) {
+        for waiter in self.waiters.drain(..) {
+            let _hung_up = waiter.send(what());
+        }
+    }
+
+    fn fetch(&mut self, flight: u64) {
+        assert_eq!(self.bank.under_way.fetch_add(1, Ordering::SeqCst), 0, "two fetches at once");
+        self.bank.fetches.fetch_add(1, Ordering::SeqCst);
+        let (bank, outbox, good) = (self.bank.clone(), self.outbox.clone(), !std::mem::take(&mut self.fails));
+        thread::spawn(move || {
+            thread::yield_now();
+            bank.under_way.fetch_sub(1, Ordering::SeqCst);
+            let _ended = outbox.send(Message::Landed { flight, good });
+        });
+    }
+
+    /// As the real one: a key that is being fetched or waited for stays; who comes back starts above the old numbers.
+    fn forget(&mut self) {
+        let idle = self.waiters.is_empty() && self.slot.flight().is_none();
+        if idle && matches!(self.slot.waiting(), Waiting::Empty | Waiting::Live) {
+            self.shelf.retire();
+            self.slot = Slot::starting_after(self.slot.generation());
+            self.shelf = Arc::default();
+            self.bank.forgotten.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A worker's end: the shelf that it remembers, and the highest generation that it may not meet again.
+struct Worker {
+    keeper: Sender<Message>,
+    bank: Arc<Bank>,
+    shelf: Option<Arc<Shelf>>,
+    refused: u64,
+}
+
+impl Worker {
+    /// One request: look, ask, send, be refused, ask again. `None` where there was no token, or it hung up.
+    fn request(&mut self, hangs_up: bool) -> Option<()> {
+        let (generation, shelf) = match self.look() {
+            Some(found) => found,
+            None => self.ask(hangs_up, |answer| Message::Need { answer })?,
+        };
+        self.meet(generation, shelf);
+        if generation > self.bank.dead.load(Ordering::SeqCst) {
+            return Some(());
+        }
+        self.bank.refused.lock().expect("not poisoned").insert(generation);
+        if hangs_up && thread_rng().gen_bool(0.3) {
+            // Its request cannot be replayed: it only brings the news.
+            self.keeper.send(Message::Withdrawn { generation }).expect("the keeper outlives us");
+            return None;
+        }
+        let (newer, shelf) = self.ask(hangs_up, |answer| Message::Refused { generation, answer })?;
+        self.refused = self.refused.max(generation);
+        self.meet(newer, shelf);
+        Some(())
+    }
+
+    fn meet(&mut self, generation: u64, shelf: Arc<Shelf>) {
+        assert!(generation > self.refused, "{generation} came back after {} was refused", self.refused);
+        self.shelf = Some(shelf);
+    }
+
+    /// The shelf at hand, if something lies there.
+    fn look(&self) -> Option<(u64, Arc<Shelf>)> {
+        let shelf = self.shelf.as_ref()?;
+        let retired = shelf.retired.load(Ordering::SeqCst);
+        let found = shelf.take();
+        if retired && found.is_none() {
+            assert_eq!(shelf.take(), None, "a retired shelf was filled again");
+        }
+        found.map(|generation| (generation, shelf.clone()))
+    }
+
+    fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<Answer>) -> Message) -> Answer {
+        let (answer, waiting) = channel();
+        self.keeper.send(message(answer)).expect("the keeper outlives us");
+        if hangs_up && thread_rng().gen_bool(0.5) {
+            return None;
+        }
+        waiting.recv().expect("whoever waits is answered")
+    }
+}
+
+/// How much happens.
+#[derive(Clone, Copy)]
+struct Size {
+    workers: usize,
+    requests: usize,
+    revocations: usize,
+    forgets: usize,
+    hang_ups: bool,
+}
+
+const LARGE: Size = Size { workers: 3, requests: 2, revocations: 2, forgets: 2, hang_ups: true };
+const SMALL: Size = Size { workers: 2, requests: 1, revocations: 1, forgets: 0, hang_ups: false };
+
+/// So many workers, some of whom hang up, a bank that revokes its tokens, and a key that is forgotten now and then.
+fn world(size: Size, fails: bool) {
+    let Size { workers, requests, revocations, forgets, hang_ups } = size;
+    let bank: Arc<Bank> = Arc::default();
+    let (outbox, inbox) = channel();
+    let ends = Arc::new(AtomicUsize::new(workers + 1));
+    let keeper = Keeper {
+        slot: Slot::default(),
+        shelf: Arc::default(),
+        waiters: Vec::new(),
+        bank: bank.clone(),
+        outbox: outbox.clone(),
+        fails,
+    };
+    let keeping = {
+        let ends = ends.clone();
+        thread::spawn(move || keeper.run(&inbox, &ends))
+    };
+    let mut threads = Vec::new();
+    for number in 0..workers {
+        let mut worker = Worker { keeper: outbox.clone(), bank: bank.clone(), shelf: None, refused: 0 };
+        let ends = ends.clone();
+        threads.push(thread::spawn(move || {
+            for _ in 0..requests {
+                worker.request(hang_ups && number % 2 == 1);
+            }
+            last_word(&ends, &worker.keeper);
+        }));
+    }
+    let operator = outbox;
+    for _ in 0..revocations {
+        thread::yield_now();
+        bank.dead.fetch_add(1, Ordering::SeqCst);
+    }
+    for _ in 0..forgets {
+        operator.send(Message::Forget).expect("the keeper outlives us");
+    }
+    last_word(&ends, &operator);
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    keeping.join().expect("no panic");
+    let allowed = 1
+        + usize::from(fails)
+        + bank.refused.lock().expect("not poisoned").len()
+        + bank.forgotten.load(Ordering::SeqCst);
+    let fetches = bank.fetches.load(Ordering::SeqCst);
+    assert!(fetches <= allowed, "{fetches} fetches where {allowed} are enough");
+}
+
+/// Says that we are done, and wakes the keeper to see it.
+fn last_word(ends: &AtomicUsize, keeper: &Sender<Message>) {
+    ends.fetch_sub(1, Ordering::SeqCst);
+    // News about a generation that never was: the keeper need not be there to hear it.
+    let _ended = keeper.send(Message::Withdrawn { generation: u64::MAX });
+}
+
+#[test]
+fn whoever_waits_is_answered_and_nobody_meets_a_refused_token_again() {
+    shuttle::check_random(|| world(LARGE, false), 1500);
+}
+
+#[test]
+fn the_same_holds_in_the_orders_that_few_switches_make() {
+    shuttle::check_pct(|| world(LARGE, false), 1000, 3);
+}
+
+#[test]
+fn a_failed_fetch_answers_all_who_wait_as_well() {
+    shuttle::check_random(|| world(LARGE, true), 1000);
+}
+
+#[test]
+fn two_workers_and_one_refusal_in_the_first_orders_of_all() {
+    shuttle::check_dfs(|| world(SMALL, false), Some(3000));
+}
