@@ -110,7 +110,7 @@ where
     let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
     let Some(tls) = &config.tls else {
         let door = Door { listener, peer: Rc::new(peer), sni: None };
-        return serve_http(site, stream, door, false, drain).await;
+        return serve_http(site, stream, door, Wire::Plain, drain).await;
     };
     let limit = site.shared.snapshot.limits.handshakes.unwrap_or(usize::MAX);
     let Some(under_way) = site.shared.gate.shake(limit) else {
@@ -137,14 +137,24 @@ where
     peer.certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
     let h2 = session.alpn_protocol() == Some(b"h2");
-    serve_http(site, stream, Door { listener, peer: Rc::new(peer), sni }, h2, drain).await;
+    let wire = if h2 { Wire::TlsH2 } else { Wire::Tls };
+    serve_http(site, stream, Door { listener, peer: Rc::new(peer), sni }, wire, drain).await;
 }
 
-async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, h2: bool, drain: CancellationToken)
+/// What lies under HTTP, and which HTTP it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wire {
+    Plain,
+    Tls,
+    TlsH2,
+}
+
+async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = site.shared.snapshot.limits;
+    let h2 = wire == Wire::TlsH2;
     let door = Rc::new(door);
     let activity = Activity::begin(site.shared.clock.clone());
     let io = TokioIo::new(Watched { inner: stream, activity: activity.clone(), heads: !h2 });
@@ -177,8 +187,9 @@ where
     if limits.header_bytes != 0 {
         builder.max_header_size(limits.header_bytes);
     }
-    // A client that has said all it wants to say still gets its answer. One that is gone is noticed when we write.
-    builder.half_close(true);
+    // Over plain TCP a client may close its half when it has said all, and still gets its answer; one that is gone is
+    // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.
+    builder.half_close(wire == Wire::Plain);
     let mut connection = builder.serve_connection(io, service);
     let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
     if let Some(splice) = switched.take() {

@@ -408,11 +408,15 @@ fn old_clients_get_what_they_understand() {
 
 #[test]
 fn a_client_that_said_all_it_had_to_say_still_gets_its_answer() {
-    let (sim, stage) = plain("");
+    let sim = bank(Bank::OAuth2);
+    let mut plan = Plan::default().with(&sim, "bank", "", "");
+    plan.config += "[[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:0\"\n";
+    let stage = plan.start();
     sim.change(|faults| faults.resource.delay = Some(Duration::from_millis(200)));
     converse(async {
         for body in ["", "hello"] {
-            let mut stream = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
+            let address = stage.running.address("plain").expect("a listener");
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
             let fields = format!("content-length: {}", body.len());
             stream.write_all(&raw("POST", "/bank/echo/x", "HTTP/1.1", &fields, body)).await.expect("written");
             stream.shutdown().await.expect("half-closed");

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::base::secret::ExposeSecret;
-use countersign::sim::{Bank, Endpoint, SimHandle};
+use countersign::sim::{Bank, Endpoint, Options, Sim, SimHandle};
 
 use crate::client::{Client, converse, get};
-use crate::stage::{KEY, Plan, bank};
+use crate::stage::{KEY, Plan};
 
 /// How many broken requests, and how many at once.
 const CASES: usize = 1200;
@@ -165,7 +165,8 @@ fn judged(sim: &SimHandle) -> String {
 #[test]
 fn a_broken_request_never_breaks_the_proxy_nor_reaches_the_bank_unclean() {
     let panics = watch_for_panics();
-    let sim: SimHandle = bank(Bank::Scb);
+    let options = Options { only_http1: true, ..Options::default() };
+    let sim: SimHandle = Sim::start(Bank::Scb, options).expect("a simulator");
     let stage = Plan::default().with(&sim, "scb", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
