@@ -167,47 +167,45 @@ pub fn idle(stage: &Stage, contender: &Contender, test: &Test) -> Result<Figures
     Ok(Figures { more, ..Figures::default() })
 }
 
-/// Kernel calls per request, by name.
+/// Kernel calls per request, by name. strace attaches before the first connection and leaves after the last, so that the
+/// origin's count of requests is the right divisor.
 pub fn syscalls(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Result<Figures, Failure> {
-    let log = stage.work.join("strace.log");
-    let mut load = stage.load(running.port, &format!("{} --warm 1 --seconds {}", test.options, seconds + 1.0))?;
-    expect(&load.line()?, "begin")?;
     let table = stage.work.join("strace.table");
     let mut args = vec!["-f".to_owned(), "-c".to_owned(), "-o".to_owned(), table.display().to_string()];
     for id in tree(running.process.id()) {
         args.extend(["-p".to_owned(), id.to_string()]);
     }
+    stage.reset()?;
     let mut strace = Process::start(Start {
         what: "strace",
         program: Path::new("strace"),
         args,
         cores: &stage.other_cores,
         env: Vec::new(),
-        log: &log,
+        log: &stage.work.join("strace.log"),
         listen: false,
     })?;
     std::thread::sleep(Duration::from_millis(500));
-    let before = count(&stage.seen()?, "requests");
-    std::thread::sleep(Duration::from_secs_f64(seconds));
-    let during = count(&stage.seen()?, "requests") - before;
-    tell("-INT", &[strace.id()]);
-    let _ = strace.wait();
-    expect(&load.line()?, "end")?;
-    load.line()?;
+    let mut load = stage.load(running.port, &format!("{} --warm 0.1 --seconds {seconds}", test.options))?;
+    for _ in 0..3 {
+        load.line()?;
+    }
     load.wait()?;
-    // strace also counted a moment at both ends, so its totals are set against the writes: two for each request.
+    let requests = count(&stage.seen()?, "requests").max(1) as f64;
+    tell("-INT", &[strace.id()]);
+    // It ends with the status of the signal that told it to.
+    let _ = strace.wait();
     let text = std::fs::read_to_string(&table)?;
     let mut calls: Vec<(String, f64)> = Vec::new();
     for line in text.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (Some(number), Some(name)) = (fields.get(3), fields.last()) else { continue };
         let Ok(number) = number.parse::<f64>() else { continue };
-        if *name != "total" {
-            calls.push(((*name).to_owned(), number));
+        if *name != "total" && number / requests >= 0.01 {
+            calls.push(((*name).to_owned(), number / requests));
         }
     }
     calls.sort_by(|one, other| other.1.total_cmp(&one.1));
-    calls.truncate(7);
-    calls.push(("requests seen".to_owned(), during as f64));
+    calls.push(("requests seen".to_owned(), requests));
     Ok(Figures { more: calls, ..Figures::default() })
 }

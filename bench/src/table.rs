@@ -72,7 +72,7 @@ fn special(contenders: &[Contender], rounds: &Rounds) {
             .iter()
             .map(|(name, _)| {
                 let values = own.iter().filter_map(|figures| figures.more.iter().find(|(known, _)| known == name));
-                format!("{name} {:.1}", median(values.map(|(_, value)| *value)))
+                format!("{name} {:.2}", median(values.map(|(_, value)| *value)))
             })
             .collect();
         println!("- {}: {}", contender.name, told.join(" · "));
