@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Door};
+use super::outbox::Outbox;
 use super::site::Site;
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
@@ -34,6 +35,7 @@ use crate::config::Limits;
 pub async fn serve(site: Rc<Site>, listener: usize, stream: TcpStream, peer: IpAddr, drain: CancellationToken) {
     let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
     let _ = stream.set_nodelay(true);
+    let stream = Outbox::new(stream);
     let Some(tls) = &config.tls else {
         let door = Door { listener, peer, sni: None };
         return serve_http(site, stream, door, false, drain).await;

@@ -10,6 +10,7 @@ pub mod fault;
 mod flow;
 mod headers;
 mod identity;
+mod outbox;
 mod peek;
 mod replay;
 mod site;
