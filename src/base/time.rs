@@ -166,11 +166,41 @@ fn nanos(clock: rustix::time::ClockId) -> u64 {
 
 /// `2026-11-21T08:30:00.123Z` (RFC 3339) for a wall-clock reading in milliseconds since 1970.
 pub fn rfc3339(wall: u64) -> String {
-    let (days, in_day) = (wall / 86_400_000, wall % 86_400_000);
-    let (year, month, day) = civil(days);
-    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    Rfc3339::of(wall).as_str().to_owned()
+}
+
+/// The same text without an allocation. What lies behind the year 9999 is shown as its last millisecond.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339([u8; 24]);
+
+impl Rfc3339 {
+    /// For a wall-clock reading in milliseconds since 1970.
+    pub fn of(wall: u64) -> Self {
+        const LAST: u64 = 253_402_300_799_999;
+        let wall = wall.min(LAST);
+        let (days, in_day) = (wall / 86_400_000, wall % 86_400_000);
+        let (year, month, day) = civil(days);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |at: usize, width: usize, mut number: u64| {
+            for digit in text.iter_mut().skip(at).take(width).rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(0, 4, year);
+        put(5, 2, month);
+        put(8, 2, day);
+        put(11, 2, in_day / 3_600_000);
+        put(14, 2, in_day / 60_000 % 60);
+        put(17, 2, in_day / 1000 % 60);
+        put(20, 3, in_day % 1000);
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// Year, month and day of a count of days since 1970-01-01 (proleptic Gregorian calendar).
@@ -204,6 +234,7 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_550_133_185_042), "2019-02-14T08:33:05.042Z");
         assert_eq!(rfc3339(1_709_164_800_000), "2024-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A worker never writes to a file or a terminal itself, so a slow disk or a stopped terminal delays no request. When
 //! the writer falls so far behind that its queue is full, batches are dropped and counted, never waited for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,8 +19,11 @@ use tokio::sync::Notify;
 use super::record::Record;
 use crate::base::time::Clock;
 
-const BATCH_BYTES: usize = 16 * 1024;
-const QUEUED_BATCHES: usize = 256;
+/// A batch of a busy worker. Each one wakes the writer, which may have to take the worker's core for it.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Room for the line that fills a batch.
+const LAST_LINE: usize = 2 * 1024;
+const QUEUED_BATCHES: usize = 64;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Where access lines finally go.
@@ -56,7 +59,8 @@ impl AccessLog {
 
     /// A worker's own end. Its flushing runs in a local task for as long as the worker lives.
     pub fn lines(&self, clock: Clock) -> Lines {
-        let inner = Rc::new(Gathered { log: self.clone(), buffer: RefCell::default(), filled: Notify::new(), clock });
+        let (buffer, lines) = (RefCell::default(), Cell::default());
+        let inner = Rc::new(Gathered { log: self.clone(), buffer, lines, filled: Notify::new(), clock });
         let flusher = Rc::downgrade(&inner);
         tokio::task::spawn_local(async move {
             loop {
@@ -82,6 +86,7 @@ pub struct Lines(Rc<Gathered>);
 struct Gathered {
     log: AccessLog,
     buffer: RefCell<Vec<u8>>,
+    lines: Cell<u64>,
     filled: Notify,
     clock: Clock,
 }
@@ -89,19 +94,24 @@ struct Gathered {
 impl Lines {
     /// Adds a finished request.
     pub fn push(&self, record: &Record) {
-        let was_empty = {
-            let mut buffer = self.0.buffer.borrow_mut();
-            let was_empty = buffer.is_empty();
-            match self.0.log.shape {
-                Shape::Json => record.write_json(self.0.clock.now(), &mut buffer),
-                Shape::Text => record.write_text(self.0.clock.now(), &mut buffer),
+        let gathered = &*self.0;
+        let now = gathered.clock.now();
+        let (before, after) = {
+            let mut buffer = gathered.buffer.borrow_mut();
+            let before = buffer.len();
+            match gathered.log.shape {
+                Shape::Json => record.write_json(now, &mut buffer),
+                Shape::Text => record.write_text(now, &mut buffer),
             }
-            was_empty
+            (before, buffer.len())
         };
-        if self.0.buffer.borrow().len() >= BATCH_BYTES {
-            self.0.flush();
-        } else if was_empty {
-            self.0.filled.notify_one();
+        gathered.lines.set(gathered.lines.get() + 1);
+        if after >= BATCH_BYTES {
+            gathered.flush();
+            // Where one batch was filled, another one will be: it does not grow step by step.
+            gathered.buffer.borrow_mut().reserve(BATCH_BYTES + LAST_LINE);
+        } else if before == 0 {
+            gathered.filled.notify_one();
         }
     }
 
@@ -117,7 +127,7 @@ impl Gathered {
         if full.is_empty() {
             return;
         }
-        let lines = full.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = self.lines.take();
         if self.log.sender.try_send(full).is_err() {
             self.log.dropped.fetch_add(lines, Ordering::Relaxed);
         }

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::base::secret::Fingerprint;
-use crate::base::time::{Now, rfc3339};
+use crate::base::time::{Now, Rfc3339};
 
 /// Everything that is told about one request. Filled in while it runs; written once, at its end.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ struct Line<'a> {
     #[serde(rename = "countersign.provider_request_id", skip_serializing_if = "Option::is_none")]
     provider_id: Option<&'a str>,
     #[serde(rename = "countersign.token", skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    token: Option<Shown>,
     #[serde(rename = "countersign.token_generation", skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
@@ -109,6 +109,15 @@ struct Line<'a> {
     complete: bool,
 }
 
+/// A fingerprint, written without an allocation.
+struct Shown(Fingerprint);
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 impl Replay {
     const fn as_str(self) -> Option<&'static str> {
         match self {
@@ -122,8 +131,9 @@ impl Replay {
 impl Record {
     /// Appends the record as one line of JSON.
     pub fn write_json(&self, end: Now, out: &mut Vec<u8>) {
+        let time = Rfc3339::of(self.start.wall);
         let line = Line {
-            time: &rfc3339(self.start.wall),
+            time: time.as_str(),
             level: "INFO",
             message: "request",
             request_id: self.id,
@@ -135,7 +145,7 @@ impl Record {
             route: self.route.as_deref(),
             provider: self.provider.as_deref(),
             provider_id: self.provider_id.as_ref().and_then(|id| id.to_str().ok()),
-            token: self.token.map(|(fingerprint, _)| fingerprint.to_string()),
+            token: self.token.map(|(fingerprint, _)| Shown(fingerprint)),
             generation: self.token.map(|(_, generation)| generation),
             status: self.status,
             error: self.error,
@@ -153,7 +163,8 @@ impl Record {
 
     /// Appends the record as one line for people.
     pub fn write_text(&self, end: Now, out: &mut Vec<u8>) {
-        let time = rfc3339(self.start.wall);
+        let time = Rfc3339::of(self.start.wall);
+        let time = time.as_str();
         let status = self.status.map_or_else(|| "hung-up".to_owned(), |status| status.to_string());
         // The path is printed escaped: a client must not be able to write to the operator's terminal.
         let path = self.path.escape_debug();

@@ -1,8 +1,8 @@
 //! One client's connection, from the TLS handshake to its close.
 //!
 //! A watchdog holds it to three times: the handshake, a request's head once its first byte came, and the silence
-//! between requests. It keeps one timer per connection and moves it only when it must come earlier, so that a request
-//! on a busy connection touches no timer at all.
+//! between requests. It keeps one timer per connection and looks at the clock only when that has run out, so that a
+//! request on a busy connection touches no timer at all.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::flow::{self, Door};
 use super::gate::Place;
 use super::identity::Peer;
+use super::outbox::Outbox;
 use super::preface::{self, Origin};
 use super::site::Site;
 use super::upgrade::Splice;
@@ -54,7 +55,7 @@ pub async fn serve(site: Rc<Site>, listener: usize, arrival: Arrival, drain: Can
             };
             let Some(address) = address else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
-            greet(site, listener, stream, Peer { address, ..Peer::default() }, drain).await;
+            greet(site, listener, Outbox::new(stream), Peer { address, ..Peer::default() }, drain).await;
         }
         Arrival::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
@@ -297,7 +298,9 @@ impl Drop for Busy {
     }
 }
 
-/// Ends when the client has kept us waiting for too long. Polled whenever the connection is.
+/// Ends when the client has kept us waiting for too long. Polled whenever the connection is, so it reads the clock only
+/// when its timer has run out. The timer never runs for longer than the shortest patience there is: whatever begins
+/// meanwhile is due later than that.
 struct Watchdog<'a> {
     activity: &'a Activity,
     limits: &'a Limits,
@@ -309,16 +312,20 @@ impl Future for Watchdog<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+            }
             let due = match self.activity.due(self.limits) {
-                Ok(due) => Instant::now() + due,
+                Ok(due) => due,
                 Err(end) => return Poll::Ready(end),
             };
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            if due < sleep.deadline() {
-                sleep.as_mut().reset(due);
+            let shortest =
+                self.limits.header_timeout.into_iter().chain(self.limits.idle_timeout).fold(due, Duration::min);
+            let due = Instant::now() + shortest;
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(due),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(due))),
             }
-            ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
         }
     }
 }

@@ -14,6 +14,7 @@ mod headers;
 mod identity;
 mod interim;
 mod jwt;
+mod outbox;
 mod pace;
 mod passage;
 mod passing;

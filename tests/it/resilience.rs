@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Stopwatch};
-use countersign::sim::{Authority, Bank, Close, Fault, Faults, LeafSpec, SimHandle, Trouble, Verbatim};
+use countersign::sim::{self, Authority, Bank, Close, Fault, Faults, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt;
@@ -90,7 +90,8 @@ fn a_fetch_that_everybody_left_still_ends_and_serves_the_next() {
 
 #[test]
 fn who_hangs_up_in_the_middle_of_an_answer_ends_the_banks_work_too() {
-    let sim = bank(Bank::OAuth2);
+    let options = sim::Options { only_http1: true, ..sim::Options::default() };
+    let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "oauth2", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/oauth2/echo/warm", KEY)).await.status, 200);

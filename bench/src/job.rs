@@ -1,0 +1,26 @@
+//! The job that every contender does, and the words that both ends of it must agree on.
+
+/// What a client calls; the origin serves it under the same path.
+pub const ITEM: &str = "/v1/item";
+/// The large download.
+pub const BIG: &str = "/v1/big";
+/// Bytes of the large download.
+pub const BIG_BYTES: usize = 10 << 20;
+/// Bytes of every other answer.
+pub const ANSWER_BYTES: usize = 1024;
+/// Where the `scb` profile fetches its token, behind the base URL.
+pub const TOKEN_PATH: &str = "/v1/oauth/token";
+/// `resourceOwnerId` of every call that reaches the origin.
+pub const OWNER: &str = "owner-0001";
+/// The application's secret at the token endpoint.
+pub const SECRET: &str = "bench-secret";
+/// What a client says of itself: its key at countersign, an `Authorization` to overwrite for everyone.
+pub const CLIENT_KEY: &str = "bench-client-key";
+
+/// The bearer: about as long as a JSON web token.
+pub fn token() -> String {
+    format!("eyJhbGciOiJSUzI1NiJ9.{}", "A".repeat(600))
+}
+
+/// SHA-256 of [`CLIENT_KEY`].
+pub const CLIENT_KEY_SHA256: &str = "1d9eb6f32b54cfdbc0846e361fc310d58fd5fbc3dad6cabf369ea41f14e78fd2";

@@ -1,0 +1,41 @@
+//! countersign beside nginx and HAProxy at the same job, on loopback: `bench/run` starts this.
+//!
+//! One binary, three parts: `bench origin` is the bank, `bench load` the clients, `bench compare` starts both and the
+//! contenders, checks that all do the same job, measures them in turns and prints tables.
+
+mod args;
+mod compare;
+mod contender;
+mod job;
+mod load;
+mod measure;
+mod origin;
+mod pki;
+mod process;
+mod stage;
+mod table;
+mod verify;
+
+use std::process::ExitCode;
+
+/// Whatever went wrong, for a person.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let part = words.next().unwrap_or_default();
+    let done = args::Args::read(words).and_then(|args| match part.as_str() {
+        "compare" => compare::main(args),
+        "load" => load::main(args),
+        "origin" => origin::main(args),
+        _ => Err("usage: bench compare | load | origin, each with --name value options".into()),
+    });
+    process::end_all();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench {part}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

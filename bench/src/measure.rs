@@ -1,0 +1,211 @@
+//! The tests, and one measurement of each.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Failure;
+use crate::contender::{Contender, Running};
+use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
+use crate::stage::{Stage, count};
+
+/// What a test looks at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Allocations per request; of `countersign-counted` alone.
+    Allocations,
+    /// Bytes per processor second.
+    Bytes,
+    /// Memory of idle connections.
+    Idle,
+    /// Latency at a fixed rate.
+    Latency,
+    /// Requests per processor second.
+    Requests,
+    /// Kernel calls per request, by strace.
+    Syscalls,
+}
+
+/// One row of [`TESTS`].
+#[derive(Debug)]
+pub struct Test {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub kind: Kind,
+    pub options: &'static str,
+}
+
+const fn test(name: &'static str, kind: Kind, options: &'static str, what: &'static str) -> Test {
+    Test { name, what, kind, options }
+}
+
+/// Every test, in the order of the report.
+pub const TESTS: &[Test] = &[
+    test("keep64", Kind::Requests, "--mode keep --connections 64", "h1 keep-alive, 64 connections"),
+    test("keep256", Kind::Requests, "--mode keep --connections 256", "h1 keep-alive, 256 connections"),
+    test("post", Kind::Requests, "--mode keep --connections 64 --post 1024", "POST of 1 KiB, 64 connections"),
+    test("h2", Kind::Requests, "--mode h2 --connections 16 --streams 8", "h2, 16 connections of 8 streams"),
+    test("new", Kind::Requests, "--mode new --connections 32", "a new TLS connection for each request"),
+    test("resumed", Kind::Requests, "--mode resumed --connections 32", "the same with a resumed TLS session"),
+    test("rate", Kind::Latency, "--mode rate --rate 4000 --connections 64", "4,000 requests/s, 64 connections"),
+    test("big", Kind::Bytes, "--mode keep --connections 4 --path /v1/big", "10 MiB download, 4 connections"),
+    test("idle", Kind::Idle, "--mode idle --connections 2000", "2,000 idle connections"),
+    test(
+        "newpq",
+        Kind::Requests,
+        "--mode new --connections 32 --groups all",
+        "new connections, X25519MLKEM768 offered",
+    ),
+    test("syscalls", Kind::Syscalls, "--mode keep --connections 64", "kernel calls per request, h1 keep-alive"),
+    test("syscalls1", Kind::Syscalls, "--mode keep --connections 1", "the same, one connection"),
+    test("allocs", Kind::Allocations, "--mode keep --connections 64", "allocations per request, h1 keep-alive"),
+    test("allocspost", Kind::Allocations, "--mode keep --connections 64 --post 1024", "allocations per POST of 1 KiB"),
+    test("allocsh2", Kind::Allocations, "--mode h2 --connections 16 --streams 8", "allocations per request, h2"),
+];
+
+/// What one measurement found.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Requests, or MiB, a second.
+    pub rate: f64,
+    /// The same per processor second of the contender.
+    pub per_cpu: f64,
+    /// Processor time of one request in user and in system mode, µs.
+    pub user_us: f64,
+    pub system_us: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    /// Share of the core that the contender used.
+    pub busy: f64,
+    /// Failed requests and calls that were not dressed as they must be.
+    pub wrong: u64,
+    /// Named figures of the special tests.
+    pub more: Vec<(String, f64)>,
+}
+
+/// Measures once.
+pub fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Result<Figures, Failure> {
+    let id = running.process.id();
+    stage.reset()?;
+    let mut load = stage.load(running.port, &format!("{} --warm 0.5 --seconds {seconds}", test.options))?;
+    expect(&load.line()?, "begin")?;
+    let (before, allocated) = (cpu_seconds(id), counts(running, test)?);
+    expect(&load.line()?, "end")?;
+    let (after, now_allocated) = (cpu_seconds(id), counts(running, test)?);
+    let told: Value = serde_json::from_str(&load.line()?)?;
+    load.wait()?;
+    let number = |name: &str| told.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    let done = number("done");
+    let (user, system) = (after.0 - before.0, after.1 - before.1);
+    let amount = if test.kind == Kind::Bytes { number("bytes") / f64::from(1 << 20) } else { done };
+    let mut more = Vec::new();
+    if test.kind == Kind::Allocations {
+        more.push(("allocations/request".to_owned(), (now_allocated.0 - allocated.0) / done.max(1.0)));
+        more.push(("bytes/request".to_owned(), (now_allocated.1 - allocated.1) / done.max(1.0)));
+    }
+    Ok(Figures {
+        rate: amount / number("seconds"),
+        per_cpu: if user + system > 0.0 { amount / (user + system) } else { 0.0 },
+        user_us: user * 1e6 / done.max(1.0),
+        system_us: system * 1e6 / done.max(1.0),
+        p50_us: number("p50_us"),
+        p99_us: number("p99_us"),
+        busy: (user + system) / number("seconds"),
+        wrong: count(&told, "errors") + count(&stage.seen()?, "violations"),
+        more,
+    })
+}
+
+fn expect(line: &str, wanted: &str) -> Result<(), Failure> {
+    if line == wanted { Ok(()) } else { Err(format!("the generator said `{line}` instead of `{wanted}`").into()) }
+}
+
+/// Allocations and bytes since the start, as `countersign-counted` tells them.
+fn counts(running: &Running, test: &Test) -> Result<(f64, f64), Failure> {
+    if test.kind != Kind::Allocations {
+        return Ok((0.0, 0.0));
+    }
+    let mut text = String::new();
+    TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, running.counts)))
+        .map_err(|_| "this contender does not count its allocations")?
+        .read_to_string(&mut text)?;
+    let (allocations, bytes) = text.split_once(' ').ok_or("counts that make no sense")?;
+    Ok((allocations.parse()?, bytes.parse()?))
+}
+
+/// Memory: of a fresh process, and for each idle connection.
+pub fn idle(stage: &Stage, contender: &Contender, test: &Test) -> Result<Figures, Failure> {
+    let running = contender.start(stage, stage.origin)?;
+    let id = running.process.id();
+    std::thread::sleep(Duration::from_millis(500));
+    let fresh = memory_kib(id);
+    // The busy moment of a few connections is not what this is about: it has left its mark before.
+    let mut warm = stage.load(running.port, "--mode keep --connections 16 --warm 0 --seconds 0.3")?;
+    for _ in 0..3 {
+        warm.line()?;
+    }
+    warm.wait()?;
+    std::thread::sleep(Duration::from_millis(300));
+    let before = memory_kib(id);
+    let mut load = stage.load(running.port, &format!("{} --seconds 3", test.options))?;
+    let told: Value = serde_json::from_str(&load.line()?)?;
+    let held = count(&told, "held");
+    std::thread::sleep(Duration::from_millis(1500));
+    let after = memory_kib(id);
+    load.wait()?;
+    if held < 100 {
+        return Err(format!("only {held} connections could be held").into());
+    }
+    let more = vec![
+        ("KiB/connection".to_owned(), (after - before) / held as f64),
+        ("fresh process MiB".to_owned(), fresh / 1024.0),
+        ("with all of them MiB".to_owned(), after / 1024.0),
+    ];
+    Ok(Figures { more, ..Figures::default() })
+}
+
+/// Kernel calls per request, by name. strace attaches before the first connection and leaves after the last, so that the
+/// origin's count of requests is the right divisor.
+pub fn syscalls(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Result<Figures, Failure> {
+    let table = stage.work.join("strace.table");
+    let mut args = vec!["-f".to_owned(), "-c".to_owned(), "-o".to_owned(), table.display().to_string()];
+    for id in tree(running.process.id()) {
+        args.extend(["-p".to_owned(), id.to_string()]);
+    }
+    stage.reset()?;
+    let mut strace = Process::start(Start {
+        what: "strace",
+        program: Path::new("strace"),
+        args,
+        cores: &stage.other_cores,
+        env: Vec::new(),
+        log: &stage.work.join("strace.log"),
+        listen: false,
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    let mut load = stage.load(running.port, &format!("{} --warm 0.1 --seconds {seconds}", test.options))?;
+    for _ in 0..3 {
+        load.line()?;
+    }
+    load.wait()?;
+    let requests = count(&stage.seen()?, "requests").max(1) as f64;
+    tell("-INT", &[strace.id()]);
+    // It ends with the status of the signal that told it to.
+    let _ = strace.wait();
+    let text = std::fs::read_to_string(&table)?;
+    let mut calls: Vec<(String, f64)> = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (Some(number), Some(name)) = (fields.get(3), fields.last()) else { continue };
+        let Ok(number) = number.parse::<f64>() else { continue };
+        if *name != "total" && number / requests >= 0.01 {
+            calls.push(((*name).to_owned(), number / requests));
+        }
+    }
+    calls.sort_by(|one, other| other.1.total_cmp(&one.1));
+    calls.push(("requests seen".to_owned(), requests));
+    Ok(Figures { more: calls, ..Figures::default() })
+}

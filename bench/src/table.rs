@@ -1,0 +1,92 @@
+//! Medians, ratios and tables.
+
+use crate::contender::{Contender, Kind as Of};
+use crate::measure::{Figures, Kind, Test};
+
+/// All rounds of one test: for each contender, in order, its figures round by round.
+pub type Rounds = Vec<Vec<Figures>>;
+
+/// The middle value; of an even number the mean of the two in the middle.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.len() % 2, values.get(middle), middle.checked_sub(1).and_then(|below| values.get(below))) {
+        (1, Some(value), _) => *value,
+        (_, Some(above), Some(below)) => (above + below) / 2.0,
+        _ => 0.0,
+    }
+}
+
+/// One test's table.
+pub fn print(test: &Test, contenders: &[Contender], rounds: &Rounds) {
+    println!("\n### {}: {}\n", test.name, test.what);
+    match test.kind {
+        Kind::Allocations | Kind::Idle | Kind::Syscalls => special(contenders, rounds),
+        Kind::Bytes | Kind::Latency | Kind::Requests => usual(test, contenders, rounds),
+    }
+}
+
+fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
+    let peers: Vec<usize> = (0..contenders.len()).filter(|at| contenders[*at].kind != Of::Countersign).collect();
+    let unit = if test.kind == Kind::Bytes { "MiB" } else { "requests" };
+    let (compared, figure): (&str, fn(&Figures) -> f64) = match test.kind {
+        Kind::Latency => ("p50", |figures| figures.p50_us),
+        _ => ("per CPU-s", |figures| figures.per_cpu),
+    };
+    let mut head = format!("| | {unit}/s | {unit}/CPU-s | user µs | system µs | p50 µs | p99 µs | busy | wrong |");
+    for peer in &peers {
+        head.push_str(&format!(" {compared} : {} |", contenders[*peer].name));
+    }
+    println!("{head}\n|{}", "---|".repeat(9 + peers.len()));
+    for (contender, own) in contenders.iter().zip(rounds) {
+        let middle = |what: fn(&Figures) -> f64| median(own.iter().map(what));
+        let mut row = format!(
+            "| {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.0} | {:.0} | {:.2} | {} |",
+            contender.name,
+            middle(|figures| figures.rate),
+            middle(|figures| figures.per_cpu),
+            middle(|figures| figures.user_us),
+            middle(|figures| figures.system_us),
+            middle(|figures| figures.p50_us),
+            middle(|figures| figures.p99_us),
+            middle(|figures| figures.busy),
+            own.iter().map(|figures| figures.wrong).sum::<u64>(),
+        );
+        for peer in &peers {
+            let mut ratios: Vec<f64> =
+                own.iter().zip(&rounds[*peer]).map(|(own, peer)| figure(own) / figure(peer)).collect();
+            ratios.sort_by(f64::total_cmp);
+            let (low, high) = (ratios.first().unwrap_or(&0.0), ratios.last().unwrap_or(&0.0));
+            row.push_str(&format!(" **{:.2}** ({low:.2}-{high:.2}) |", median(ratios.iter().copied())));
+        }
+        println!("{row}");
+    }
+}
+
+fn special(contenders: &[Contender], rounds: &Rounds) {
+    for (contender, own) in contenders.iter().zip(rounds) {
+        let Some(first) = own.first() else { continue };
+        let told: Vec<String> = first
+            .more
+            .iter()
+            .map(|(name, _)| {
+                let values = own.iter().filter_map(|figures| figures.more.iter().find(|(known, _)| known == name));
+                format!("{name} {:.2}", median(values.map(|(_, value)| *value)))
+            })
+            .collect();
+        println!("- {}: {}", contender.name, told.join(" · "));
+    }
+}
+
+#[cfg(test)]
+mod checks {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median([]), 0.0);
+    }
+}
