@@ -1,6 +1,7 @@
 //! The workers' end of the keeper: what they may say to it, and what it answers.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +52,16 @@ impl Leases {
         self.ask(|answer| Message::Need { spec, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
-    /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none.
-    pub async fn refused(&self, spec: Arc<TokenSpec>, generation: u64) -> Result<Issued, Unavailable> {
-        self.ask(|answer| Message::Refused { spec, generation, answer }).await.unwrap_or_else(|| Err(gone()))
+    /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none. The
+    /// keeper is told by the call, not by the waiting.
+    pub fn refused(
+        &self,
+        spec: Arc<TokenSpec>,
+        generation: u64,
+    ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
+        let (answer, waiting) = oneshot::channel();
+        self.tell(Message::Refused { spec, generation, answer });
+        async { waiting.await.unwrap_or_else(|_| Err(gone())) }
     }
 
     /// The provider refused this generation although it was fetched for this very request or for its replay: fetching

@@ -20,6 +20,8 @@ pub struct Shelf {
     /// so that a busy key does not bounce a cache line between workers more than once a second.
     last_used: AtomicU64,
     retired: AtomicBool,
+    /// The newest generation that a worker saw refused.
+    refused: AtomicU64,
 }
 
 impl Shelf {
@@ -35,11 +37,18 @@ impl Shelf {
     pub fn read<R>(&self, now: Now, look: impl FnOnce(&Arc<Lease>) -> R) -> Option<R> {
         let guard = self.lease.load();
         let lease = guard.as_ref()?;
-        if !lease.valid(now) {
+        if !lease.valid(now) || lease.generation <= self.refused.load(Ordering::Acquire) {
             return None;
         }
         self.stamp(now);
         Some(look(lease))
+    }
+
+    /// This generation was refused: from now on no worker takes it, even before the keeper withdraws it.
+    ///
+    /// Tell the keeper first: who finds the shelf empty asks it, and it must have heard by then.
+    pub fn distrust(&self, generation: u64) {
+        self.refused.fetch_max(generation, Ordering::AcqRel);
     }
 
     /// What lies here, valid or not, without counting as a use.
@@ -95,6 +104,29 @@ mod tests {
     use crate::base::secret::Fingerprint;
     use crate::base::time::Deadline;
     use crate::token::key::KeyBuilder;
+
+    #[test]
+    fn a_refused_generation_is_not_taken_again_and_its_successor_is() {
+        let now = Now::at(5_000, 1_000_000);
+        let lease = |generation| {
+            Some(Arc::new(Lease {
+                key: KeyBuilder::new("bank").finish(),
+                generation,
+                headers: Box::default(),
+                issued: now,
+                expires: Deadline::after(now, Duration::from_secs(10)),
+                fingerprint: Fingerprint::of(b"token"),
+            }))
+        };
+        let shelf = Shelf::default();
+        shelf.put(lease(2));
+        shelf.distrust(1);
+        assert!(shelf.take(now).is_some(), "late news");
+        shelf.distrust(2);
+        assert!(shelf.take(now).is_none());
+        shelf.put(lease(3));
+        assert_eq!(shelf.take(now).map(|lease| lease.generation), Some(3));
+    }
 
     #[test]
     fn a_shelf_gives_only_what_may_be_sent_and_notes_the_use() {

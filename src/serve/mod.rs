@@ -6,6 +6,7 @@
 
 mod answer;
 mod connection;
+mod errand;
 pub mod fault;
 mod flow;
 mod foresee;

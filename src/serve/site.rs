@@ -156,6 +156,13 @@ impl Site {
         shelves.insert(issued.lease.key, issued.shelf.clone());
     }
 
+    /// This generation was refused, and the keeper knows: no worker is to take it again.
+    pub fn distrust(&self, key: &TokenKey, generation: u64) {
+        if let Some(shelf) = self.shelves.borrow().get(key) {
+            shelf.distrust(generation);
+        }
+    }
+
     /// The counters of requests that found no route.
     pub fn unrouted(&self, listener: usize) -> Option<&RouteMeters> {
         self.unrouted.get(listener)

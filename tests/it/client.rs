@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// The same client, calling from another address of this machine's loopback network.
-    pub fn from_host(&self, host: u8) -> Self {
+    pub fn calling_from(&self, host: u8) -> Self {
         Self { source: Ipv4Addr::new(127, 0, 7, host), ..self.clone() }
     }
 

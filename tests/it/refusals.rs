@@ -135,7 +135,7 @@ fn refuse_all(stage: Stage, listener: &str, sims: &[&SimHandle], rows: &[Row]) {
     converse(async {
         for (host, Row { what, bytes, expect }) in (1..=250).cycle().zip(rows) {
             // Each from an address of its own: wrong credentials from one address are slowed.
-            let client = client.from_host(host);
+            let client = client.calling_from(host);
             let mut stream = client.tls(&[b"http/1.1"]).await.expect("TLS");
             stream.write_all(bytes).await.expect("written");
             let answer = Bare::read(&mut stream).await;

@@ -1,0 +1,326 @@
+//! A request's way to the provider and back: send, judge, at most one replay.
+//!
+//! What may be sent twice is decided here and nowhere else. See [`Errand::send`] and [`Errand::run`].
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::answer::Lent;
+use super::fault::Fault;
+use super::headers;
+use super::interim::Interim;
+use super::passage::Passage;
+use super::passing::Passing;
+use super::peek::{decode, peek};
+use super::replay::{Outgoing, Recorder};
+use super::site::{RouteSite, Site};
+use super::tale::Tale;
+use super::upgrade;
+use crate::base::id::RandomIds;
+use crate::base::secret::is_wordy;
+use crate::base::time::Stopwatch;
+use crate::control::TokenSpec;
+use crate::observe::record::Replay;
+use crate::provider::{SentIds, Verdict};
+use crate::token::lease::Lease;
+use crate::upstream::{Connection, NoConnection, Sent, Unsent};
+
+/// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
+const MOST_TRIES: u32 = 3;
+
+/// A request on its way to the provider.
+pub struct Errand<'a> {
+    /// This worker's world.
+    pub site: &'a Rc<Site>,
+    /// Its route.
+    pub route: &'a Rc<RouteSite>,
+    /// Its method.
+    pub method: Method,
+    /// What to ask for.
+    pub target: Uri,
+    /// Its head, dressed.
+    pub headers: HeaderMap,
+    /// Its body, if it has one.
+    pub recorder: Option<Rc<Recorder>>,
+    /// What it asks of the way.
+    pub passage: Passage,
+    /// Counts interim answers.
+    pub interim: Interim,
+}
+
+/// The token that is being spent on it.
+pub struct Spending {
+    /// Which token.
+    pub spec: Arc<TokenSpec>,
+    /// The generation that is spent.
+    pub lease: Arc<Lease>,
+    /// The request ids that went out.
+    pub ids: SentIds,
+    /// It was fetched for this very request: a refusal of it is not tried again.
+    pub born_for_this: bool,
+}
+
+/// An answer's head, judged.
+struct Judged {
+    passing: Passing,
+    verdict: Verdict,
+}
+
+impl Errand<'_> {
+    /// Sends it, and once more if the provider proves that the token was refused.
+    pub async fn run(mut self, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+        let first = self.attempt(&spending, tale).await?;
+        let leases = &self.site.shared.leases;
+        let meters = self.route.meters_of(tale);
+        let generation = spending.lease.generation;
+        let refused_with = first.passing.response.status();
+        match first.verdict {
+            Verdict::Accepted => return Ok(first.passing),
+            Verdict::Unknown => {
+                self.log_unknown(&first.passing);
+                if let Some(meters) = meters {
+                    meters.unknown_refusals.inc();
+                }
+                leases.suspect(spending.spec, generation);
+                return Ok(first.passing);
+            }
+            Verdict::Refused => {}
+        }
+        if spending.born_for_this {
+            leases.refused_at_birth(spending.spec.clone(), generation);
+            self.site.distrust(&spending.spec.key, generation);
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            return Ok(first.passing);
+        }
+        if self.recorder.as_ref().is_some_and(|recorder| !recorder.retellable()) {
+            leases.withdrawn(spending.spec.clone(), generation);
+            self.site.distrust(&spending.spec.key, generation);
+            tale.record().replay = Replay::Impossible;
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            let mut passing = first.passing;
+            passing.note = Some(note(refused_with, "not-replayed: body-too-large"));
+            return Ok(passing);
+        }
+        // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
+        first.passing.discard();
+        let newer = leases.refused(spending.spec.clone(), generation);
+        self.site.distrust(&spending.spec.key, generation);
+        let issued = match newer.await {
+            Ok(issued) => issued,
+            Err(unavailable) => return Err(Fault::from(&unavailable)),
+        };
+        self.site.remember(&issued);
+        spending.lease = issued.lease;
+        let module = &self.route.route.module;
+        spending.ids = module.redress(&mut self.headers, &spending.lease, &spending.ids, &mut RandomIds);
+        tale.record().replay = Replay::Replayed;
+        let mut second = self.attempt(&spending, tale).await?;
+        second.passing.note = Some(note(refused_with, "replayed"));
+        let refused_again = second.verdict == Verdict::Refused;
+        if refused_again {
+            self.site.shared.leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
+            self.site.distrust(&spending.spec.key, spending.lease.generation);
+        }
+        if let Some(meters) = self.route.meters_of(tale) {
+            if refused_again {
+                meters.refused_again.inc()
+            } else {
+                meters.replayed.inc()
+            };
+        }
+        Ok(second.passing)
+    }
+
+    /// One exchange with the provider: send, wait for the head, judge it.
+    async fn attempt(&self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
+        tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
+        tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        let watch = Stopwatch::start();
+        let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)
+        {
+            None => self.send().await.map(|(response, connection)| (response, Some(connection), None))?,
+            Some(place) => {
+                let patience = self.route.route.timeouts.response;
+                let (gauge, now) = (self.route.gauge.clone(), self.site.now());
+                let (response, turning) = upgrade::send(place, self.message(), patience, gauge, now).await?;
+                (response, None, Some(turning))
+            }
+        };
+        if !headers::answer_is_plain(response.headers()) {
+            return Err(Fault::UpstreamProtocol);
+        }
+        let took = watch.elapsed();
+        tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
+        if let Some(meters) = self.route.meters_of(tale) {
+            meters.answered(took);
+        }
+        let lent = connection.map(|connection| Lent {
+            endpoint: self.route.endpoint.clone(),
+            connection,
+            request: self.recorder.clone(),
+            clock: self.site.shared.clock.clone(),
+        });
+        let module = &self.route.route.module;
+        let patience = self.route.route.timeouts.body_idle;
+        let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
+            let peeked = peek(&mut response, patience).await;
+            let body = decode(response.headers(), &peeked);
+            (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
+        } else {
+            (module.judge(response.status(), response.headers(), None), None)
+        };
+        let passing = Passing {
+            response,
+            peeked,
+            lent,
+            turning,
+            note: None,
+            patience,
+            passage: self.passage,
+            route: self.route.clone(),
+            needles: self.route.needles(&spending.lease),
+            sieve: None,
+        };
+        Ok(Judged { passing, verdict })
+    }
+
+    /// Gets the request onto a connection and its answer's head back.
+    ///
+    /// A request that was certainly not sent or, as the provider says, not processed goes on another connection. GET and
+    /// HEAD without a body are sent once more if a *reused* connection broke before any byte of an answer: the provider
+    /// may have closed it while it lay idle. Nothing else is sent twice.
+    async fn send(&self) -> Result<(Response<Incoming>, Connection<Outgoing>), Fault> {
+        let endpoint = &self.route.endpoint;
+        let provider = &self.route.route.provider.name;
+        let mut message = self.message();
+        let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
+        let mut tries = 1;
+        loop {
+            let mut connection = endpoint.acquire(self.site.now()).await.map_err(|refusal| match refusal {
+                NoConnection::Dial(error) => {
+                    tracing::warn!(%provider, %error, "cannot connect");
+                    Fault::from(&*error)
+                }
+                NoConnection::Full => Fault::Overloaded,
+            })?;
+            let reused = connection.reused;
+            let sent = match self.wait(connection.send(message)).await {
+                Ok(sent) => sent,
+                Err(fault) => {
+                    connection.distrust();
+                    return Err(fault);
+                }
+            };
+            match sent {
+                // Nobody asked for another protocol, and what follows would not be HTTP.
+                Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Fault::UpstreamProtocol);
+                }
+                Sent::Answered(response) => return Ok((response, connection)),
+                Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
+                    tries += u32::from(!reused);
+                    message = unsent;
+                }
+                Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
+                Sent::Refused(error) => {
+                    let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());
+                    if tries >= MOST_TRIES || !retellable {
+                        tracing::warn!(%provider, %error, "the request was turned away unprocessed");
+                        return Err(Fault::UpstreamUnreachable);
+                    }
+                    tries += 1;
+                    message = self.message();
+                }
+                Sent::Broken { error, closed } => {
+                    if reused && may_resend && closed {
+                        may_resend = false;
+                        message = self.message();
+                        continue;
+                    }
+                    if let Some(ungathered) = self.recorder.as_ref().and_then(|recorder| recorder.fault()) {
+                        return Err(Fault::from(ungathered));
+                    }
+                    tracing::warn!(%provider, %error, "exchange broke off");
+                    return Err(Fault::UpstreamProtocol);
+                }
+            }
+        }
+    }
+
+    /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
+    /// provider's fault.
+    async fn wait(&self, sending: impl Future<Output = Sent<Outgoing>>) -> Result<Sent<Outgoing>, Fault> {
+        let patience = self.route.route.timeouts.response;
+        let begun = self.site.now();
+        let mut sending = std::pin::pin!(sending);
+        let mut left = patience;
+        loop {
+            tokio::select! {
+                biased;
+                sent = timeout(left, &mut sending) => if let Ok(sent) = sent { return Ok(sent) },
+                () = self.interim.too_many() => return Err(Fault::UpstreamProtocol),
+            }
+            let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
+            left = match patience.checked_sub(self.site.now().since(moved)) {
+                Some(left) if !left.is_zero() => left,
+                Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
+            };
+        }
+    }
+
+    fn message(&self) -> Request<Outgoing> {
+        let body = match &self.recorder {
+            Some(recorder) => Outgoing::View(recorder.tell()),
+            None => Outgoing::Empty,
+        };
+        let mut message = Request::new(body);
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = self.target.clone();
+        *message.headers_mut() = self.headers.clone();
+        self.interim.watch(&mut message);
+        message
+    }
+
+    /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,
+    /// since a provider may repeat a token even there.
+    fn log_unknown(&self, passing: &Passing) {
+        let headers = passing.response.headers();
+        let shown = |name: &str| if is_wordy(name) { name.to_owned() } else { "…".to_owned() };
+        let names: Vec<String> = headers.keys().map(|name| shown(name.as_str())).collect();
+        let body = passing.peeked.as_ref().and_then(|peeked| decode(headers, peeked));
+        let value: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let keys: Vec<String> = match &value {
+            Some(serde_json::Value::Object(object)) => object.keys().map(|key| shown(key)).collect(),
+            Some(_) | None => Vec::new(),
+        };
+        tracing::warn!(
+            provider = %self.route.route.provider.name,
+            route = %self.route.route.name,
+            status = 401,
+            headers = ?names,
+            json_keys = ?keys,
+            "a 401 that the profile does not know passes through"
+        );
+    }
+}
+
+impl RouteSite {
+    fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
+        self.meters(tale.listener())
+    }
+}
+
+/// A `Proxy-Status` member (RFC 9209) on an answer that passes through after a refusal.
+fn note(refused_with: StatusCode, details: &'static str) -> HeaderValue {
+    let text = format!("countersign; received-status={}; details=\"{details}\"", refused_with.as_u16());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("countersign"))
+}
