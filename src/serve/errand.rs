@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use super::answer::Lent;
 use super::fault::Fault;
 use super::headers;
-use super::interim::Interim;
 use super::passage::Passage;
 use super::passing::Passing;
 use super::peek::{decode, peek};
@@ -49,8 +48,6 @@ pub struct Errand<'a> {
     pub recorder: Option<Rc<Recorder>>,
     /// What it asks of the way.
     pub passage: Passage,
-    /// Counts interim answers.
-    pub interim: Interim,
 }
 
 /// The token that is being spent on it.
@@ -257,17 +254,15 @@ impl Errand<'_> {
     }
 
     /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
-    /// provider's fault.
+    /// provider's fault. Interim answers (1xx) do not move it: however many there are, they end with it.
     async fn wait(&self, sending: impl Future<Output = Sent<Outgoing>>) -> Result<Sent<Outgoing>, Fault> {
         let patience = self.route.route.timeouts.response;
         let begun = self.site.now();
         let mut sending = std::pin::pin!(sending);
         let mut left = patience;
         loop {
-            tokio::select! {
-                biased;
-                sent = timeout(left, &mut sending) => if let Ok(sent) = sent { return Ok(sent) },
-                () = self.interim.too_many() => return Err(Fault::UpstreamProtocol),
+            if let Ok(sent) = timeout(left, &mut sending).await {
+                return Ok(sent);
             }
             let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
             left = match patience.checked_sub(self.site.now().since(moved)) {
@@ -286,7 +281,6 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
-        self.interim.watch(&mut message);
         message
     }
 

@@ -20,7 +20,6 @@ use super::errand::{Errand, Spending};
 use super::fault::Fault;
 use super::headers;
 use super::identity::{Book, Peer, Stranger, identify};
-use super::interim::Interim;
 use super::passage::{Passage, Source, take_in, turn, within_bounds};
 use super::passing::Passing;
 use super::site::Site;
@@ -111,9 +110,8 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
             Some(recorder)
         }
     };
-    let interim = Interim::default();
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route: &route, method, target, headers, recorder, passage, interim };
+    let errand = Errand { site, route: &route, method, target, headers, recorder, passage };
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
     passing.screen().await?;
     Ok(passing)

@@ -13,7 +13,6 @@ mod foresee;
 mod gate;
 mod headers;
 mod identity;
-mod interim;
 mod jwt;
 mod outbox;
 mod pace;

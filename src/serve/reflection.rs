@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
@@ -28,6 +29,8 @@ const SHORTEST: usize = 8;
 /// What is looked for. Has no `Debug`: it holds what it hides.
 pub struct Needles {
     finders: Vec<Finder<'static>>,
+    /// The first bytes of all of them, for one quick pass: nearly every answer ends there.
+    beginnings: Option<AhoCorasick>,
 }
 
 /// Searches a body as it passes.
@@ -72,11 +75,15 @@ impl Needles {
         forms.sort_unstable();
         forms.dedup();
         forms.retain(|form| form.len() >= SHORTEST);
-        Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect() }
+        let beginnings = AhoCorasick::new(forms.iter().filter_map(|form| form.get(..SHORTEST))).ok();
+        Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), beginnings }
     }
 
     /// Whether anything of it stands in these bytes.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
+        if self.beginnings.as_ref().is_some_and(|beginnings| !beginnings.is_match(bytes)) {
+            return false;
+        }
         self.finders.iter().any(|finder| finder.needle().len() <= bytes.len() && finder.find(bytes).is_some())
     }
 
