@@ -4,6 +4,7 @@
 //! sleeps and never jumps) and the *wall* clock (which somebody may set forward). Whoever turns one clock back gains
 //! no life. This file is the only place that reads a clock; all other code is handed a [`Now`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -87,12 +88,13 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Both clocks, read together.
+    /// Both clocks. That the wall clock was set is noticed within 20 milliseconds.
     #[inline]
     pub fn now(&self) -> Now {
         match self {
             Clock::System => {
-                Now { boot: read(rustix::time::ClockId::Boottime), wall: read(rustix::time::ClockId::Realtime) }
+                let boot = read(rustix::time::ClockId::Boottime);
+                Now { boot, wall: wall(boot) }
             }
             Clock::Hand(hand) => hand.now(),
         }
@@ -150,6 +152,27 @@ impl Stopwatch {
 /// Whole milliseconds, saturating.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long a thread believes that the wall clock was not set.
+const BELIEVED: u64 = 20;
+
+/// The wall clock, given what the boot clock says now. A request asks for the time often: so the wall clock itself is
+/// read every [`BELIEVED`] milliseconds, and runs along with the boot clock in between.
+#[inline]
+fn wall(boot: u64) -> u64 {
+    thread_local! {
+        /// When both were read, and by how much the wall clock is ahead.
+        static AHEAD: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    }
+    match AHEAD.get() {
+        Some((at, ahead)) if boot.saturating_sub(at) < BELIEVED => boot.wrapping_add(ahead),
+        Some(_) | None => {
+            let wall = read(rustix::time::ClockId::Realtime);
+            AHEAD.set(Some((boot, wall.wrapping_sub(boot))));
+            wall
+        }
+    }
 }
 
 #[inline]

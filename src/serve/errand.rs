@@ -257,14 +257,16 @@ impl Errand<'_> {
     /// provider's fault. Interim answers (1xx) do not move it: however many there are, they end with it.
     async fn wait(&self, sending: impl Future<Output = Sent<Outgoing>>) -> Result<Sent<Outgoing>, Fault> {
         let patience = self.route.route.timeouts.response;
-        let begun = self.site.now();
         let mut sending = std::pin::pin!(sending);
         let mut left = patience;
         loop {
             if let Ok(sent) = timeout(left, &mut sending).await {
                 return Ok(sent);
             }
-            let moved = self.recorder.as_ref().map_or(begun, |recorder| recorder.moved());
+            // Without a body, nothing could have moved since.
+            let Some(moved) = self.recorder.as_ref().map(|recorder| recorder.moved()) else {
+                return Err(Fault::UpstreamResponseTimeout);
+            };
             left = match patience.checked_sub(self.site.now().since(moved)) {
                 Some(left) if !left.is_zero() => left,
                 Some(_) | None => return Err(Fault::UpstreamResponseTimeout),

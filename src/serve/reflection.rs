@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed::Searcher;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
@@ -30,7 +30,7 @@ const SHORTEST: usize = 8;
 pub struct Needles {
     finders: Vec<Finder<'static>>,
     /// The first bytes of all of them, for one quick pass: nearly every answer ends there.
-    beginnings: Option<AhoCorasick>,
+    beginnings: Option<Searcher>,
 }
 
 /// Searches a body as it passes.
@@ -75,13 +75,14 @@ impl Needles {
         forms.sort_unstable();
         forms.dedup();
         forms.retain(|form| form.len() >= SHORTEST);
-        let beginnings = AhoCorasick::new(forms.iter().filter_map(|form| form.get(..SHORTEST))).ok();
+        // Absent where there are more than fit into one pass: then each is looked for by itself.
+        let beginnings = Searcher::new(forms.iter().filter_map(|form| form.get(..SHORTEST)));
         Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), beginnings }
     }
 
     /// Whether anything of it stands in these bytes.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        if self.beginnings.as_ref().is_some_and(|beginnings| !beginnings.is_match(bytes)) {
+        if self.beginnings.as_ref().is_some_and(|beginnings| beginnings.find(bytes).is_none()) {
             return false;
         }
         self.finders.iter().any(|finder| finder.needle().len() <= bytes.len() && finder.find(bytes).is_some())

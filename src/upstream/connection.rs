@@ -172,10 +172,11 @@ impl<B: Body + 'static> Own<B> {
     }
 
     /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
-    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets.
-    pub(super) fn is_usable(&self, served: bool) -> bool {
+    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets. The kernel is not asked where that was
+    /// `looked_at` a moment ago.
+    pub(super) fn is_usable(&self, served: bool, looked_at: bool) -> bool {
         self.sender.is_ready()
-            && match self.aside.look() {
+            && match if looked_at { Look::Quiet } else { self.aside.look() } {
                 Look::Closed => false,
                 Look::Quiet => true,
                 Look::Speaking => !served,

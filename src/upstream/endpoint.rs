@@ -157,7 +157,10 @@ where
         }
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { own, served, since }) = idle.pop() {
-            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served) {
+            // Given back in this very millisecond, its task has just looked at the socket: asking the kernel again would
+            // cost every request of a busy worker a system call.
+            let looked_at = served && now.since(since).is_zero();
+            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served, looked_at) {
                 return Some(Connection { kind: Kind::Own(own), reused: true });
             }
         }
