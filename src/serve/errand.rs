@@ -27,7 +27,7 @@ use crate::control::TokenSpec;
 use crate::observe::record::Replay;
 use crate::provider::{SentIds, Verdict};
 use crate::token::lease::Lease;
-use crate::upstream::{Connection, NoConnection, Sent, Unsent};
+use crate::upstream::{Connection, NoConnection, Risk, Sent, Unsent};
 
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
@@ -202,7 +202,8 @@ impl Errand<'_> {
         let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
-            let mut connection = endpoint.acquire(self.site.now()).await.map_err(|refusal| match refusal {
+            let risk = if may_resend { Risk::Bearable } else { Risk::Unbearable };
+            let mut connection = endpoint.acquire(self.site.now(), risk).await.map_err(|refusal| match refusal {
                 NoConnection::Dial(error) => {
                     tracing::warn!(%provider, %error, "cannot connect");
                     Fault::from(&*error)

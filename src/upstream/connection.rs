@@ -45,6 +45,15 @@ pub(super) enum Opened<B> {
     Shared(Rc<Lane<B>>),
 }
 
+/// What it would mean if a connection at hand turned out to have been closed by the other side.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Risk {
+    /// The request can be sent again: what the connection's own task knows is enough.
+    Bearable,
+    /// It cannot: the kernel is asked first.
+    Unbearable,
+}
+
 /// What came of sending a request.
 pub enum Sent<B> {
     /// An answer's head arrived.
@@ -172,11 +181,14 @@ impl<B: Body + 'static> Own<B> {
     }
 
     /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
-    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets. The kernel is not asked where that was
-    /// `looked_at` a moment ago.
-    pub(super) fn is_usable(&self, served: bool, looked_at: bool) -> bool {
+    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets.
+    pub(super) fn is_usable(&self, served: bool, risk: Risk) -> bool {
+        let look = match risk {
+            Risk::Bearable => Look::Quiet,
+            Risk::Unbearable => self.aside.look(),
+        };
         self.sender.is_ready()
-            && match if looked_at { Look::Quiet } else { self.aside.look() } {
+            && match look {
                 Look::Closed => false,
                 Look::Quiet => true,
                 Look::Speaking => !served,

@@ -16,7 +16,7 @@ use hyper::body::Body;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use super::connection::{Connection, Kind, Opened, Own};
+use super::connection::{Connection, Kind, Opened, Own, Risk};
 use super::dial::{Destination, DialError};
 use super::lane::{Lane, Stream};
 use super::socket::{Look, Open};
@@ -89,9 +89,9 @@ where
     }
 
     /// A connection for one exchange: one at hand, or a new one.
-    pub async fn acquire(self: &Rc<Self>, now: Now) -> Result<Connection<B>, NoConnection> {
+    pub async fn acquire(self: &Rc<Self>, now: Now, risk: Risk) -> Result<Connection<B>, NoConnection> {
         loop {
-            if let Some(connection) = self.at_hand(now).await {
+            if let Some(connection) = self.at_hand(now, risk).await {
                 return Ok(connection);
             }
             let under_way = self.flight.borrow().clone().filter(|flight| flight.has_changed().is_ok());
@@ -138,7 +138,7 @@ where
 
     /// A connection that is there already. What the other side closed is dropped on the way, even if no task of ours
     /// has noticed yet.
-    async fn at_hand(&self, now: Now) -> Option<Connection<B>> {
+    async fn at_hand(&self, now: Now, risk: Risk) -> Option<Connection<B>> {
         loop {
             self.tidy(now);
             let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room()).cloned() else { break };
@@ -157,10 +157,7 @@ where
         }
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { own, served, since }) = idle.pop() {
-            // Given back in this very millisecond, its task has just looked at the socket: asking the kernel again would
-            // cost every request of a busy worker a system call.
-            let looked_at = served && now.since(since).is_zero();
-            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served, looked_at) {
+            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served, risk) {
                 return Some(Connection { kind: Kind::Own(own), reused: true });
             }
         }

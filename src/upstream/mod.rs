@@ -19,7 +19,7 @@ mod race;
 mod socket;
 
 pub use ask::AskError;
-pub use connection::{Connection, Sent, Unsent};
+pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
 pub use proxy::{ForwardProxy, ProxyError};

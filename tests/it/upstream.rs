@@ -11,7 +11,7 @@ use countersign::base::time::{Clock, Now};
 use countersign::config::{Snapshot, build};
 use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
 use countersign::tls::{ClientTls, client};
-use countersign::upstream::{Connection, Destination, Endpoint, Sent, Way};
+use countersign::upstream::{Connection, Destination, Endpoint, Risk, Sent, Way};
 use http::{Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use prometheus_client::metrics::gauge::Gauge;
@@ -170,7 +170,7 @@ fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
         let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
         let mut unread = Vec::new();
         for path in std::iter::repeat_n("/big", 99).chain(["/small"]) {
-            let mut connection = endpoint.acquire(Now::at(0, 0)).await.expect("a connection");
+            let mut connection = endpoint.acquire(Now::at(0, 0), Risk::Unbearable).await.expect("a connection");
             let request = Request::get(path).body(Full::<Bytes>::default()).expect("a request");
             let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
             if path == "/small" {
@@ -428,7 +428,7 @@ async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
 /// nothing but the kernel learns of the close.
 async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, is_closed: impl Fn() -> bool) -> bool {
     let now = Clock::System.now();
-    let mut first = endpoint.acquire(now).await.expect("a connection");
+    let mut first = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
     let request = Request::get(path).body(Full::default()).expect("a request");
     let Sent::Answered(response) = first.send(request).await else { panic!("no answer") };
     response.into_body().collect().await.expect("a body");
@@ -436,7 +436,7 @@ async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, i
     while !is_closed() {
         std::thread::yield_now();
     }
-    endpoint.acquire(now).await.expect("a connection").reused
+    endpoint.acquire(now, Risk::Unbearable).await.expect("a connection").reused
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn a_pool_lends_again_what_came_back_and_drops_what_lay_too_long() {
             let (endpoint, gauge) = pool(&sim);
             for (later, connections) in [(0, 1), (19, 1), (38, 1), (58, 2)] {
                 let now = now.plus(Duration::from_secs(later));
-                let mut connection = endpoint.acquire(now).await.expect("a connection");
+                let mut connection = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
                 exchange(&sim, &mut connection).await;
                 endpoint.give_back(connection, now);
                 assert_eq!(sim.connections(), connections, "{version:?} after {later} s");
@@ -529,8 +529,8 @@ fn a_retired_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back() 
         converse(async {
             let now = Clock::System.now();
             let (endpoint, _) = pool(&sim);
-            let mut lent = endpoint.acquire(now).await.expect("a connection");
-            let mut idle = endpoint.acquire(now).await.expect("a connection");
+            let mut lent = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
+            let mut idle = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
             exchange(&sim, &mut idle).await;
             endpoint.give_back(idle, now);
             endpoint.retire();
@@ -539,7 +539,7 @@ fn a_retired_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back() 
             exchange(&sim, &mut lent).await;
             endpoint.give_back(lent, now);
             until(|| sim.open_connections() == 0).await;
-            let mut late = endpoint.acquire(now).await.expect("a connection");
+            let mut late = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
             exchange(&sim, &mut late).await;
             endpoint.give_back(late, now);
             until(|| endpoint.open() == 0 && sim.open_connections() == 0).await;
@@ -557,7 +557,7 @@ fn a_cold_herd_waits_for_one_connection_and_then_each_has_what_it_needs() {
             let mut herd = tokio::task::JoinSet::new();
             for _ in 0..12 {
                 let endpoint = endpoint.clone();
-                herd.spawn_local(async move { endpoint.acquire(now).await.expect("a connection") });
+                herd.spawn_local(async move { endpoint.acquire(now, Risk::Unbearable).await.expect("a connection") });
             }
             let mut lent = Vec::new();
             while let Some(connection) = herd.join_next().await {
@@ -579,7 +579,8 @@ fn a_herd_before_a_closed_port_is_told_of_one_failure() {
     drop(sim);
     converse(async {
         let now = Clock::System.now();
-        let (first, second) = tokio::join!(endpoint.acquire(now), endpoint.acquire(now));
+        let (first, second) =
+            tokio::join!(endpoint.acquire(now, Risk::Unbearable), endpoint.acquire(now, Risk::Unbearable));
         assert!(first.is_err() && second.is_err());
         assert_eq!(endpoint.open(), 0);
     });
