@@ -10,6 +10,7 @@
 
 mod authority;
 mod egress;
+mod forward;
 mod host;
 mod path;
 mod pattern;
@@ -24,6 +25,7 @@ use http::Method;
 
 pub use authority::{Authority, Host, Malformed, Name};
 pub use egress::{Barred, Destinations, Guard};
+pub use forward::{Asked, Flaw, ForwardTable};
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};
 pub use permit::{Caller, ClientId, Permit, Refusal, Target};
