@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 
+use super::permit::Refusal;
+
 /// The longest name, without a dot at its end (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;
 
@@ -38,6 +40,12 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Refusal::Malformed(malformed.0)
+    }
+}
 
 /// A DNS name in lower-case ASCII without a dot at its end, which is no address in any notation.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
