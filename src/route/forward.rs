@@ -295,6 +295,7 @@ mod tests {
             (Asked::Tunnel(&bank), "bank.example:80", false),
             (Asked::Tunnel(&bank), "bank.example:", false),
             (Asked::Tunnel(&bank), "bank.example:0443", false),
+            (Asked::Tunnel(&bank), "bank.example:+443", false),
             (Asked::Tunnel(&bank), "bank.example.", false),
             (Asked::Tunnel(&bank), "evil.example", false),
             (Asked::Tunnel(&bank), "bank.example@evil.example", false),
