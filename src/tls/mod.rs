@@ -4,6 +4,7 @@
 //! system's trust store. The cryptographic provider is always named, never taken from a process-wide default.
 
 mod client;
+pub mod mint;
 mod server;
 
 use std::sync::Arc;
