@@ -132,9 +132,8 @@ impl Mint {
         Ok(Self { authority, key, signer, leaves: ArcSwap::default(), making: Mutex::new(()) })
     }
 
-    /// The certificate to show for `host`: a DNS name or an IP address (in brackets or not), without a port. The chain is
-    /// the leaf and
-    /// the CA's own certificates.
+    /// The certificate to show for `host`: a DNS name or an IP address (in brackets or not), without a port. The
+    /// chain is the leaf and the CA's own certificates.
     pub fn certified(&self, host: &str, now: Now) -> Result<Arc<CertifiedKey>, MintError> {
         if let Some(found) = self.find(host, now) {
             return Ok(found);
