@@ -5,12 +5,18 @@
 //! and what to do.
 
 pub mod boot;
+mod bypass;
+mod ca;
 mod check;
 mod courier;
 mod demo;
+mod env;
+mod exec;
+mod gateway;
 mod key;
 mod run;
 mod sim;
+mod sketch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +32,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The interception CA: make it, show it, export it, have it trusted
+    Ca {
+        #[command(subcommand)]
+        command: ca::CaCommand,
+    },
     /// Report every mistake in the config, with file, line, column and what to write instead
     #[command(alias = "validate")]
     Check {
@@ -45,6 +56,10 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
     },
+    /// Print the variables by which programs use the proxy and trust its CA
+    Env(env::EnvArguments),
+    /// Run a command that uses the proxy and trusts its CA
+    Exec(exec::ExecArguments),
     /// Make a client's key
     Key {
         #[command(subcommand)]
@@ -79,8 +94,11 @@ enum KeyCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Ca { command } => ca::run(&command),
         Command::Check { config, json } => check::run(&config, json),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
+        Command::Env(arguments) => env::run(&arguments),
+        Command::Exec(arguments) => exec::run(&arguments),
         Command::Key { command: KeyCommand::New { name } } => key::new(&name),
         Command::Run { config } => run::run(&config),
         Command::Sim { names, write } => sim::run(&names, write.as_deref()),

@@ -103,7 +103,9 @@ mod tests {
             let policy = p12_keystore::Pkcs12ImportPolicy::Strict;
             let store = KeyStore::from_pkcs12(&bytes, STORE_PASSWORD, policy).expect("readable");
             assert_eq!(store.entries_len(), 2);
-            let Some(KeyStoreEntry::Certificate(read)) = store.entry("countersign") else { panic!("our CA is missing") };
+            let Some(KeyStoreEntry::Certificate(read)) = store.entry("countersign") else {
+                panic!("our CA is missing")
+            };
             assert_eq!(read.as_der(), own.as_ref());
         }
     }

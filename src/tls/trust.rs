@@ -75,7 +75,9 @@ pub fn steps(names: Names<'_>) -> Vec<Steps> {
             format!("     -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStoreType=PKCS12 \\"),
             "     -Djavax.net.ssl.trustStorePassword=changeit -Djdk.http.auth.tunneling.disabledSchemes= …".to_owned(),
             "# The store replaces the JDK's own. Or import the CA into a copy of that:".to_owned(),
-            format!("keytool -importcert -noprompt -alias countersign -file {ca} -keystore cacerts -storepass changeit"),
+            format!(
+                "keytool -importcert -noprompt -alias countersign -file {ca} -keystore cacerts -storepass changeit"
+            ),
             "# Java ignores the proxy variables. Apache HttpClient wants useSystemProperties().".to_owned(),
             "# Java sends a key to a proxy only if the program sets an Authenticator.".to_owned(),
         ],
@@ -112,10 +114,7 @@ pub fn steps(names: Names<'_>) -> Vec<Steps> {
     );
     about(
         "RHEL, Fedora",
-        &[
-            format!("sudo cp {ca} /etc/pki/ca-trust/source/anchors/countersign.crt"),
-            "sudo update-ca-trust".to_owned(),
-        ],
+        &[format!("sudo cp {ca} /etc/pki/ca-trust/source/anchors/countersign.crt"), "sudo update-ca-trust".to_owned()],
     );
     about(
         "Alpine",

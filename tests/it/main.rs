@@ -9,3 +9,4 @@ mod readings;
 mod sight;
 mod sim;
 mod stage;
+mod trust;
