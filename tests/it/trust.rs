@@ -1,7 +1,7 @@
 //! The interception CA as strict verifiers see it, and the commands around it.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use countersign::base::time::{Clock, Now};
-use countersign::tls::bundle::pem;
-use countersign::tls::mint::{Authority, Constraints, KeyKind, Mint, Permit};
+use countersign::tls::bundle::{Wrapping, pem, trust_store};
+use countersign::tls::mint::{Authority, Constraints, Facts, KeyKind, Mint, Permit};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -177,8 +177,13 @@ fn serve(mint: &Mint, host: &str, now: Now, count: usize) -> u16 {
         for _ in 0..count {
             let (mut stream, _) = listener.accept().expect("a connection");
             let mut server = rustls::ServerConnection::new(Arc::clone(&config)).expect("a server");
+            let mut tls = rustls::Stream::new(&mut server, &mut stream);
             // A client that refuses us hangs up; that it did is its own to tell.
-            let _ = rustls::Stream::new(&mut server, &mut stream).read(&mut [0; 16]);
+            if tls.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\nverified");
+                server.send_close_notify();
+                let _ = server.write_tls(&mut stream);
+            }
         }
     });
     port
@@ -213,6 +218,69 @@ fn python_accepts_a_minted_leaf_with_strict_flags() {
     }
 }
 
+/// Java, with the store that `exec` would give it.
+const JAVA: &str = r#"
+import java.net.*; import javax.net.ssl.*;
+public class Client {
+    public static void main(String[] a) throws Exception {
+        SSLSocketFactory factory = (SSLSocketFactory) SSLSocketFactory.getDefault();
+        Socket plain = new Socket("127.0.0.1", Integer.parseInt(a[0]));
+        SSLSocket tls = (SSLSocket) factory.createSocket(plain, "api.bank.example", 443, true);
+        SSLParameters strict = tls.getSSLParameters();
+        strict.setEndpointIdentificationAlgorithm("HTTPS");
+        tls.setSSLParameters(strict);
+        tls.getOutputStream().write("GET / HTTP/1.1\r\n\r\n".getBytes());
+        System.out.println(new String(tls.getInputStream().readAllBytes()));
+    }
+}"#;
+
+/// Node, with nothing but the variable that `exec` sets.
+const NODE: &str = "
+const options = { host: '127.0.0.1', port: process.argv[1], servername: 'api.bank.example' };
+const tls = require('tls').connect(options, () => tls.write('GET / HTTP/1.1\\r\\n\\r\\n'));
+tls.pipe(process.stdout);
+";
+
+#[test]
+fn curl_node_and_java_accept_a_minted_leaf() {
+    let now = Clock::System.now();
+    for kind in [KeyKind::EcdsaP256, KeyKind::Rsa2048] {
+        let folder = TempDir::new().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let permits = [Permit::parse("bank.example").expect("a domain")];
+        let constraints = Constraints::only(&permits).expect("something");
+        let (authority, ca, _) = Authority::new(kind, &constraints, now, 1).expect("a CA");
+        fs::write(path("ca.pem"), ca).expect("written");
+        fs::write(path("Client.java"), JAVA).expect("written");
+        let store = trust_store(&authority.chain()[0], &[], Wrapping::TripleDes).expect("a store");
+        fs::write(path("store.p12"), store).expect("written");
+        let tools: Vec<&str> = ["curl", "node", "java"].into_iter().filter(|tool| has(tool)).collect();
+        assert!(tools.contains(&"curl"), "this test needs curl at least");
+        let port = serve(&Mint::new(authority).expect("a mint"), "api.bank.example", now, tools.len()).to_string();
+        for tool in tools {
+            let mut command = Command::new(tool);
+            match tool {
+                "curl" => {
+                    command.args(["-sS", "--noproxy", "*", "--cacert"]).arg(path("ca.pem"));
+                    command.args(["--resolve", &format!("api.bank.example:{port}:127.0.0.1")]);
+                    command.arg(format!("https://api.bank.example:{port}/"));
+                }
+                "node" => {
+                    command.env("NODE_EXTRA_CA_CERTS", path("ca.pem")).args(["-e", NODE, &port]);
+                }
+                _ => {
+                    command.arg(format!("-Djavax.net.ssl.trustStore={}", path("store.p12").display()));
+                    command
+                        .args(["-Djavax.net.ssl.trustStoreType=PKCS12", "-Djavax.net.ssl.trustStorePassword=changeit"]);
+                    command.arg(path("Client.java")).arg(&port);
+                }
+            }
+            let output = command.output().expect("it runs");
+            assert!(out(&output).contains("verified"), "{tool} {kind:?}: {}{}", out(&output), err(&output));
+        }
+    }
+}
+
 #[test]
 fn openssl_refuses_what_a_constrained_ca_may_not_vouch_for() {
     // The mint refuses by itself, so a thief's tool signs here: openssl, with the stolen key.
@@ -234,6 +302,38 @@ fn openssl_refuses_what_a_constrained_ca_may_not_vouch_for() {
         assert_eq!(output.status.success(), accepted, "{name}: {}{}", out(&output), err(&output));
         assert!(path("leaf.pem").exists(), "the thief did sign");
         fs::remove_file(path("leaf.pem")).expect("removed");
+    }
+}
+
+#[test]
+fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
+    let now = Now::at(0, 1_790_000_000_000);
+    let permits = [Permit::parse("bank.example").expect("a domain")];
+    let constraints = Constraints::only(&permits).expect("something");
+    let (made, cert, key) = Authority::new(KeyKind::EcdsaP256, &constraints, now, 2).expect("a CA");
+    let loaded = Authority::from_pem(cert.as_bytes(), key.expose_secret().as_bytes()).expect("the same CA");
+    assert_eq!(loaded.constraints(), &constraints);
+    assert_eq!(loaded.validity(), made.validity());
+    assert!(loaded.permits("API.bank.example.") && !loaded.permits("10.0.0.1"));
+    let facts = Facts::read(cert.as_bytes()).expect("facts");
+    assert_eq!((facts.days_left(now), facts.constraints), (729, constraints));
+    assert!(
+        facts.subject.contains("countersign CA 2026-09-21 ") && facts.key == "ECDSA, 256 bits",
+        "{}",
+        facts.subject
+    );
+
+    let (_, _, other) = Authority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 2).expect("a CA");
+    let leaf = Mint::new(made).expect("a mint").certified("bank.example", now).expect("a leaf");
+    let leaf = pem(&leaf.cert[..1]);
+    for (cert, key, why) in [
+        (cert.as_str(), other.expose_secret(), "does not belong"),
+        (leaf.as_str(), key.expose_secret(), "not of a CA"),
+        ("", key.expose_secret(), "no certificate"),
+        (cert.as_str(), "", "no private key"),
+    ] {
+        let error = Authority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why);
+        assert!(error.contains(why), "{error}");
     }
 }
 

@@ -1,7 +1,6 @@
 //! What a mint promises, on a clock that the tests move.
 
 use rustls::pki_types::UnixTime;
-use secrecy::ExposeSecret;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::parse_x509_certificate;
 
@@ -169,41 +168,4 @@ fn many_at_once_share_one_leaf() {
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert!(made.iter().all(|leaf| Arc::ptr_eq(leaf, &made[0])));
-}
-
-#[test]
-fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
-    let permits = [Permit::parse("bank.example").expect("a domain")];
-    let constraints = Constraints::only(&permits).expect("something");
-    let (made, cert, key) = Authority::new(KeyKind::EcdsaP256, &constraints, START, 2).expect("a CA");
-    let loaded = Authority::from_pem(cert.as_bytes(), key.expose_secret().as_bytes()).expect("the same CA");
-    assert_eq!(loaded.constraints(), &constraints);
-    assert_eq!(loaded.validity(), made.validity());
-    assert!(loaded.permits("API.bank.example.") && !loaded.permits("10.0.0.1"));
-    let facts = Facts::read(cert.as_bytes()).expect("facts");
-    assert_eq!((facts.days_left(START), facts.constraints), (729, constraints));
-    assert!(
-        facts.subject.contains("countersign CA 2026-09-21 ") && facts.key == "ECDSA, 256 bits",
-        "{}",
-        facts.subject
-    );
-
-    let (_, _, other) = Authority::new(KeyKind::EcdsaP256, &Constraints::NONE, START, 2).expect("a CA");
-    let leaf = Mint::new(made).expect("a mint").certified("bank.example", START).expect("a leaf");
-    let leaf = pem(&leaf.cert[0]);
-    for (cert, key, why) in [
-        (cert.as_str(), other.expose_secret(), "does not belong"),
-        (leaf.as_str(), key.expose_secret(), "not of a CA"),
-        ("", key.expose_secret(), "no certificate"),
-        (cert.as_str(), "", "no private key"),
-    ] {
-        let error = Authority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why);
-        assert!(error.contains(why), "{error}");
-    }
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let body = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
