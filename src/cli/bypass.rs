@@ -80,10 +80,10 @@ impl Entry {
         if let Ok(net) = bare.parse::<IpNet>() {
             return Some(Entry::Network(net.trunc()));
         }
-        let domain = bare.strip_prefix("*.").or_else(|| bare.strip_prefix('.')).unwrap_or(bare);
+        let domain = bare.strip_prefix('*').unwrap_or(bare).trim_matches('.');
         let plain = |text: &str| {
             let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-            plain && !text.trim_matches('.').is_empty()
+            plain && !text.is_empty()
         };
         match domain.split_once(':') {
             None => plain(domain).then(|| Entry::Domain(domain.to_owned())),
@@ -133,6 +133,8 @@ mod tests {
             ("bank.example", "api.bank.example"),
             (".bank.example", "api.bank.example"),
             ("*.example", "api.bank.example"),
+            ("api.bank.example.", "api.bank.example"),
+            ("*bank.example", "api.bank.example"),
             ("ank.example", "api.bank.example"),
             ("API.bank.example:443", "api.bank.example"),
             ("10.0.0.0/8", "10.1.2.3"),

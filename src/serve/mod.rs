@@ -10,6 +10,7 @@ pub mod fault;
 mod flow;
 mod headers;
 mod identity;
+pub mod page;
 mod peek;
 mod replay;
 mod site;
