@@ -3,14 +3,16 @@
 //! The config is the proxy's own, read for its names alone ([`Sketch`]). Whoever starts a listener for one command
 //! fills in a [`Gateway`] by hand.
 
-use std::io;
+use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::complain;
 use super::sketch::Sketch;
@@ -148,25 +150,37 @@ fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, S
     }
 }
 
-/// Asks on the terminal, without showing what is typed.
+/// Asks on the terminal, without showing what is typed. Keys that would end this process are read as bytes, so that
+/// the terminal is never left silent.
 fn ask(name: &str) -> io::Result<SecretString> {
-    use std::io::{BufRead as _, Write as _};
-
-    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-
     let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     let before = tcgetattr(&terminal)?;
     let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
+    silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
     write!(terminal, "Key of {name}: ")?;
     tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-    let mut line = String::new();
-    let read = io::BufReader::new(&terminal).read_line(&mut line);
+    let read = typed(&terminal);
     tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     writeln!(terminal)?;
-    read?;
-    let key = line.trim_end_matches(['\r', '\n']);
-    if key.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(SecretString::from(key.to_owned())) }
+    read
+}
+
+/// One line of keys. Ctrl-C, Ctrl-D and Ctrl-\ give up; Backspace takes one back.
+fn typed(terminal: impl io::Read) -> io::Result<SecretString> {
+    let mut line = Zeroizing::new(Vec::new());
+    for byte in BufReader::new(terminal).bytes() {
+        match byte? {
+            b'\r' | b'\n' => break,
+            0x03 | 0x04 | 0x1c => return Err(ErrorKind::Interrupted.into()),
+            0x08 | 0x7f => drop(line.pop()),
+            byte => line.push(byte),
+        }
+    }
+    match std::str::from_utf8(&line) {
+        Ok("") => Err(ErrorKind::UnexpectedEof.into()),
+        Ok(key) => Ok(SecretString::from(key)),
+        Err(_) => Err(ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Says what the user may stumble over, and goes on.
@@ -185,6 +199,16 @@ mod tests {
         for text in ["127.0.0.1:3128", "socks5://127.0.0.1:1", "http://:1", "http://host", "http://a@b:1", "http://h:0"]
         {
             assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_typed_key_ends_with_its_line_and_can_be_given_up() {
+        use secrecy::ExposeSecret as _;
+        let key = typed(&b"ab\x7fc\rd"[..]).expect("a key");
+        assert_eq!(key.expose_secret(), "ac");
+        for keys in [&b"ab\x03"[..], b"ab\x04", b"", b"\n", b"\xff\n"] {
+            assert!(typed(keys).is_err(), "{keys:?}");
         }
     }
 

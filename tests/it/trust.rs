@@ -497,6 +497,55 @@ fn a_command_sees_the_variables_and_leaves_nothing_behind() {
     assert_eq!(place.leftovers(), 0);
 }
 
+/// Runs its arguments on a terminal, types a key, and prints what the terminal showed.
+const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b""
+try:
+    while not shown.endswith(b"Key of erp: "):
+        shown += os.read(terminal, 1)
+    os.write(terminal, b"typed-key\n")
+    while True:
+        shown += os.read(terminal, 1000)
+except OSError:
+    pass
+print(shown.decode())
+sys.exit(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn a_key_is_asked_for_on_the_terminal_and_not_shown() {
+    let place = Place::with_ca();
+    let mut command = Command::new("python3");
+    command.args(["-c", TERMINAL, env!("CARGO_BIN_EXE_countersign"), "exec", "--client", "erp", "--", "sh", "-c"]);
+    command
+        .arg("echo \"user ${https_proxy%%-key*}\"; stty -a | grep -o ' echo '; exit 5")
+        .current_dir(place.folder.path());
+    for name in FORMER {
+        command.env_remove(name);
+    }
+    let output = command.env("TMPDIR", place.path("tmp")).stdin(Stdio::null()).output().expect("python3 runs");
+    let shown = out(&output);
+    assert_eq!(output.status.code(), Some(5), "{shown}{}", err(&output));
+    assert!(
+        shown.contains("user http://erp:typed\r\n echo \r\n"),
+        "it arrives, and the terminal echoes again: {shown}"
+    );
+    assert!(!shown.contains("typed-key"), "{shown}");
+    assert_eq!(place.leftovers(), 0);
+    // Without a terminal there is nobody to ask.
+    let script = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_countersign"), "exec", "--client", "erp", "--", "true"]);
+    command.env_remove("COUNTERSIGN_KEY").current_dir(place.folder.path());
+    let without = command.output().expect("python3 runs");
+    assert_eq!(without.status.code(), Some(125));
+    assert!(err(&without).contains("COUNTERSIGN_KEY"), "{}", err(&without));
+}
+
 #[test]
 fn java_reads_the_options_and_the_store() {
     if !has("java") {
