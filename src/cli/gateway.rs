@@ -162,11 +162,11 @@ fn ask(name: &str) -> io::Result<SecretString> {
     let read = typed(&terminal);
     tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     writeln!(terminal)?;
-    read
+    read.map(|key| SecretString::from(key.as_str()))
 }
 
 /// One line of keys. Ctrl-C, Ctrl-D and Ctrl-\ give up; Backspace takes one back.
-fn typed(terminal: impl io::Read) -> io::Result<SecretString> {
+fn typed(terminal: impl io::Read) -> io::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(Vec::new());
     for byte in BufReader::new(terminal).bytes() {
         match byte? {
@@ -178,7 +178,7 @@ fn typed(terminal: impl io::Read) -> io::Result<SecretString> {
     }
     match std::str::from_utf8(&line) {
         Ok("") => Err(ErrorKind::UnexpectedEof.into()),
-        Ok(key) => Ok(SecretString::from(key)),
+        Ok(key) => Ok(Zeroizing::new(key.to_owned())),
         Err(_) => Err(ErrorKind::InvalidData.into()),
     }
 }
@@ -204,9 +204,8 @@ mod tests {
 
     #[test]
     fn a_typed_key_ends_with_its_line_and_can_be_given_up() {
-        use secrecy::ExposeSecret as _;
         let key = typed(&b"ab\x7fc\rd"[..]).expect("a key");
-        assert_eq!(key.expose_secret(), "ac");
+        assert_eq!(*key, "ac");
         for keys in [&b"ab\x03"[..], b"ab\x04", b"", b"\n", b"\xff\n"] {
             assert!(typed(keys).is_err(), "{keys:?}");
         }
