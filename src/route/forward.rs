@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::base::origin::BaseUrl;
 
 use super::authority::{Authority, Malformed};
-use super::permit::{Caller, Permit, Refusal, Target};
+use super::permit::{Admission, Caller, Refusal, Target};
 use super::rule::Rule;
 use super::table::{Clash, Table};
 
@@ -80,7 +80,7 @@ impl ForwardTable {
     ///
     /// Where the target names a host (its `Host` or `:authority`), it must be the place that was asked for, port
     /// included; who wants to answer 421 for that asks [`Asked::agrees`] first.
-    pub fn admit(&self, caller: Caller, asked: Asked<'_>, target: Target<'_>) -> Result<Permit, Refusal> {
+    pub fn admit(&self, caller: Caller, asked: Asked<'_>, target: Target<'_>) -> Result<Admission, Refusal> {
         if target.host.is_some_and(|host| !asked.agrees(host)) {
             return Err(Refusal::Malformed("the host is not the one that the target names"));
         }
@@ -353,7 +353,9 @@ mod tests {
         let rak = Authority::connect(b"rak.example:443").expect("well-formed");
         let path_and_query = "/sb/api/v1/accounts/0188/balance?x";
         let target = Target { method: &Method::GET, host: Some("rak.example"), path_and_query, headers: &headers };
-        let permit = table.admit(ERP, Asked::Tunnel(&rak), target).expect("admitted");
+        let Ok(Admission::Granted(permit)) = table.admit(ERP, Asked::Tunnel(&rak), target) else {
+            panic!("it was to be granted");
+        };
         assert_eq!(permit.path_and_query(), path_and_query);
         assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188")]);
         let trace = Target { method: &Method::TRACE, ..target };

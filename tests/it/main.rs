@@ -20,4 +20,5 @@ mod stage;
 mod teller;
 mod tinyproxy;
 mod token_endpoint;
+mod trust;
 mod upstream;
