@@ -11,6 +11,7 @@ mod http;
 mod mutations;
 mod oddbank;
 mod provider;
+mod real_clients;
 mod refusals;
 mod resilience;
 mod secrets;
