@@ -8,7 +8,7 @@ mod manual;
 mod place;
 mod switch;
 
-use countersign::base::secret::ExposeSecret;
+use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, SimHandle};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ struct Client {
 /// One way to countersign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
+    /// Forward, with all that it needs set by `countersign exec`.
+    Exec,
     Forward,
     Reverse,
 }
@@ -88,21 +90,25 @@ const ALL: [&Client; 12] = [
 /// Runs a client's command twice, the second time after the bank has revoked the token. `adapt` may change the command.
 fn pays(client: &Client, mode: Mode, adapt: impl Fn(String) -> String) {
     let section = Section::of(client.section);
-    let command = match mode {
-        Mode::Forward => &section.forward,
-        Mode::Reverse => &section.reverse,
-    };
     let place = Place::new(client.folder);
     if let Some((source, name)) = client.program {
         place.add_program(source, name);
     }
     let (sim, stage, switch) = match mode {
-        Mode::Forward => forward(&place),
+        Mode::Exec | Mode::Forward => forward(&place),
         Mode::Reverse => reverse(&place),
     };
     let front = stage.running.address("front");
     let port = switch.as_ref().map_or_else(|| front.expect("a listener").port(), |switch| switch.address.port());
-    let command = adapt(manual::addressed(command, port));
+    let command = match mode {
+        Mode::Exec => {
+            place.write("proxy.toml", &described(port));
+            place.write("pay.sh", &adapt(bare(&section.forward)));
+            format!("{}\n{}", own(&section.forward), manual::exec())
+        }
+        Mode::Forward => adapt(manual::addressed(&section.forward, port)),
+        Mode::Reverse => adapt(manual::addressed(&section.reverse, port)),
+    };
     let name = format!("{}, {mode:?}", client.section);
     let sent = json!({ "amount": AMOUNT });
 
@@ -178,6 +184,29 @@ fn forward(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
     (sim, stage, Some(switch))
 }
 
+/// A config from which `countersign exec` learns where the proxy is and whom to trust there.
+fn described(port: u16) -> String {
+    format!(
+        "[[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:{port}\"\n\
+         intercept = {{ ca_cert = \"made/ca.crt\", ca_key = \"made/ca.key\" }}\n\
+         [provider.scb]\nprofile = \"scb\"\nbase_url = \"https://{BANK}/partners/sandbox\"\n\
+         application_key = {{ env = \"UNSET\" }}\napplication_secret = {{ env = \"UNSET\" }}\n\
+         [[route]]\nprovider = \"scb\"\n[client.erp]\nkey_sha256 = [\"{}\"]\n",
+        hex(&sha256(KEY.as_bytes()))
+    )
+}
+
+/// The forward command without what `countersign exec` sets.
+fn bare(forward: &str) -> String {
+    let command = forward.trim_end().lines().next_back().expect("a command");
+    command.replace("curl --cacert ca.crt", "curl").replace("curl.cainfo=ca.crt", "curl.cainfo=\"$SSL_CERT_FILE\"")
+}
+
+/// What the program wants besides: Java's `Authenticator` has to get its key from somewhere.
+fn own(forward: &str) -> &str {
+    forward.lines().find(|line| line.starts_with("export PROXY_USER")).unwrap_or("")
+}
+
 /// A certificate for `host`, as a mint makes it, and its key.
 fn certificate(ca: &str, ca_key: &str, host: &str) -> (String, String) {
     let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::from_pem(ca_key).expect("a key")).expect("a CA");
@@ -192,8 +221,8 @@ fn certificate(ca: &str, ca_key: &str, host: &str) -> (String, String) {
 
 /// curl says nothing of the status unless asked.
 fn telling(command: String, version: &str, expected: &str) -> String {
-    let told = format!("curl -sS {version} -o answer -w '%{{http_code}} %{{http_version}}\\n' --cacert");
-    let command = command.trim_end().replace("curl --cacert", &told);
+    let told = format!("\ncurl -sS {version} -o answer -w '%{{http_code}} %{{http_version}}\\n' --");
+    let command = format!("\n{}", command.trim_end()).replace("\ncurl --", &told);
     format!(
         "{command} > told; read -r status version < told; test \"$version\" = {expected} && echo \"$status $(cat answer)\""
     )
@@ -205,35 +234,44 @@ fn as_it_is(command: String) -> String {
 
 /// One test per client and mode, so that they run side by side and each failure has a name.
 macro_rules! clients {
-    ($($reverse:ident $forward:ident $client:ident $adapt:expr;)*) => {
+    ($($name:ident: $client:ident, $adapt:expr;)*) => {
         $(
-            #[test]
-            fn $reverse() {
-                pays(&$client, Mode::Reverse, $adapt);
-            }
+            mod $name {
+                use super::Mode;
 
-            #[test]
-            fn $forward() {
-                pays(&$client, Mode::Forward, $adapt);
+                #[test]
+                fn exec() {
+                    super::pays(&super::$client, Mode::Exec, $adapt);
+                }
+
+                #[test]
+                fn forward() {
+                    super::pays(&super::$client, Mode::Forward, $adapt);
+                }
+
+                #[test]
+                fn reverse() {
+                    super::pays(&super::$client, Mode::Reverse, $adapt);
+                }
             }
         )*
     };
 }
 
 clients! {
-    curl_over_http1_reverse curl_over_http1_forward CURL |command| telling(command, "--http1.1", "1.1");
-    curl_over_http2_reverse curl_over_http2_forward CURL |command| telling(command, "--http2", "2");
-    python_requests_reverse python_requests_forward REQUESTS as_it_is;
-    python_httpx_reverse python_httpx_forward HTTPX as_it_is;
-    python_urllib_reverse python_urllib_forward URLLIB as_it_is;
-    python_aiohttp_reverse python_aiohttp_forward AIOHTTP as_it_is;
-    node_fetch_reverse node_fetch_forward FETCH as_it_is;
-    older_node_fetch_reverse older_node_fetch_forward OLD_FETCH as_it_is;
-    node_undici_reverse node_undici_forward UNDICI as_it_is;
-    java_http_client_reverse java_http_client_forward HTTP_CLIENT as_it_is;
-    java_https_url_connection_reverse java_https_url_connection_forward HTTPS_URL_CONNECTION as_it_is;
-    go_reverse go_forward GO as_it_is;
-    php_curl_reverse php_curl_forward PHP as_it_is;
+    curl_over_http1: CURL, |command| super::telling(command, "--http1.1", "1.1");
+    curl_over_http2: CURL, |command| super::telling(command, "--http2", "2");
+    go: GO, super::as_it_is;
+    java_http_client: HTTP_CLIENT, super::as_it_is;
+    java_https_url_connection: HTTPS_URL_CONNECTION, super::as_it_is;
+    node_fetch: FETCH, super::as_it_is;
+    node_fetch_older: OLD_FETCH, super::as_it_is;
+    node_undici: UNDICI, super::as_it_is;
+    php_curl: PHP, super::as_it_is;
+    python_aiohttp: AIOHTTP, super::as_it_is;
+    python_httpx: HTTPX, super::as_it_is;
+    python_requests: REQUESTS, super::as_it_is;
+    python_urllib: URLLIB, super::as_it_is;
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+const EXEC: &str = "All of them at once";
+const FILES: &str = "Files";
+
 /// What the manual says about one client.
 pub struct Section {
     /// The shell commands for reverse mode.
@@ -27,13 +30,24 @@ impl Section {
 
 /// The clients that the manual has a section on.
 pub fn titles() -> Vec<String> {
-    sections(&manual()).into_iter().map(|(title, _)| title.to_owned()).filter(|title| title != "Files").collect()
+    let manual = manual();
+    let titles = sections(&manual).into_iter().map(|(title, _)| title.to_owned());
+    titles.filter(|title| title != FILES && title != EXEC).collect()
 }
 
 /// The commands that make the files which the others name.
 pub fn files() -> String {
+    first_block(FILES)
+}
+
+/// The commands that run `pay.sh` with all that forward mode needs.
+pub fn exec() -> String {
+    first_block(EXEC)
+}
+
+fn first_block(title: &str) -> String {
     let manual = manual();
-    let (_, body) = sections(&manual).into_iter().find(|(title, _)| *title == "Files").expect("Files");
+    let (_, body) = sections(&manual).into_iter().find(|(known, _)| *known == title).expect(title);
     blocks(body).remove(0).1
 }
 

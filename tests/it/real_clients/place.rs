@@ -32,7 +32,8 @@ pub struct Place {
 impl Place {
     /// An empty one. Programs in `tools`, below `target/clients`, go before the machine's.
     pub fn new(tools: Option<&str>) -> Self {
-        let machine = env::var("PATH").expect("PATH");
+        let binaries = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().expect("a folder");
+        let machine = format!("{}:{}", binaries.display(), env::var("PATH").expect("PATH"));
         let path = match tools.map(|tools| prepared().join(tools)) {
             Some(tools) => {
                 assert!(tools.is_dir(), "{} is missing: {ADVICE}", tools.display());
@@ -56,18 +57,21 @@ impl Place {
     /// Writes `ca.crt`, and with the manual's commands all that is made of it.
     pub fn trust(&self, ca: &str) {
         fs::write(self.at("ca.crt"), ca).expect("written");
-        let ours = manual::files().replace("countersign", env!("CARGO_BIN_EXE_countersign"));
-        self.shell("files", &ours);
+        self.shell("files", &manual::files());
     }
 
     /// A CA that may vouch for `domain`, made as people make it, and trusted: its certificate and key.
     pub fn new_ca(&self, domain: &str) -> (String, String) {
-        let binary = env!("CARGO_BIN_EXE_countersign");
-        self.shell("ca new", &format!("{binary} ca new --permit {domain} --out made"));
+        self.shell("ca new", &format!("countersign ca new --permit {domain} --out made"));
         let read = |name| fs::read_to_string(self.at("made").join(name)).expect("a file");
         let (certificate, key) = (read("ca.crt"), read("ca.key"));
         self.trust(&certificate);
         (certificate, key)
+    }
+
+    /// Writes a text file.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).expect("written");
     }
 
     /// Whether something of this name is here, and not empty.
