@@ -5,10 +5,15 @@
 //! and what to do.
 
 pub mod boot;
+mod bypass;
+mod ca;
 mod check;
 mod courier;
 mod demo;
+mod env;
+mod exec;
 mod explain;
+mod gateway;
 mod health;
 mod house_ca;
 mod key;
@@ -16,6 +21,7 @@ mod paper;
 mod profiles;
 mod run;
 mod sim;
+mod sketch;
 mod unix_socket;
 
 use std::io::{self, Write as _};
@@ -34,6 +40,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The interception CA: make it, show it, export it, have it trusted
+    Ca {
+        #[command(subcommand)]
+        command: ca::CaCommand,
+    },
     /// Report every mistake in the config, with file, line, column and what to write instead
     #[command(alias = "validate")]
     Check {
@@ -58,6 +69,10 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
     },
+    /// Print the variables by which programs use the proxy and trust its CA
+    Env(env::EnvArguments),
+    /// Run a command that uses the proxy and trusts its CA
+    Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
     Explain(explain::Arguments),
     /// Ask a running instance whether it is ready: for container probes
@@ -144,9 +159,12 @@ enum ProfilesCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Ca { command } => ca::run(&command),
         Command::Check { config, json } => check::run(&config, json),
         Command::Completions { shell } => paper::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
+        Command::Env(arguments) => env::run(&arguments),
+        Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Health { admin, config } => health::run(admin.as_deref(), &config),
         Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),

@@ -1,12 +1,16 @@
 //! Which route a request takes, and whether it may.
 //!
-//! Owns the rules of paths and hosts, the table that is searched per request, and the [`Permit`] without which no
-//! token is spent. It must not know what a provider is, how a client was identified, or where a request goes on the
-//! network. Pure: no sockets, no clock, no tasks; workers share a [`Table`] and never change it.
+//! Owns the rules of paths and hosts, the tables that are searched per request, the [`Permit`] without which no token
+//! is spent, and the [`Guard`] that judges where a host named by a client may lead. It must not know what a provider
+//! is, how a client was identified, or where a request goes on the network. Pure: no sockets,
+//! no clock, no tasks; workers share a [`Table`] and never change it.
 //!
 //! A path is judged before anything is looked up, what is matched is what is forwarded, byte for byte, and what could
 //! be read in two ways is refused.
 
+mod authority;
+mod egress;
+mod forward;
 mod host;
 mod json;
 mod path;
@@ -21,6 +25,9 @@ mod vars;
 
 use http::Method;
 
+pub use authority::{Authority, Host, Malformed, Name};
+pub use egress::{Barred, Destinations, Guard};
+pub use forward::{Asked, Flaw, ForwardTable};
 pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};

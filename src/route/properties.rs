@@ -67,7 +67,7 @@ const PIECES: &[&str] = &[
     "5c",
 ];
 
-fn paths() -> impl Strategy<Value = String> {
+pub(super) fn paths() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => vec(select(PIECES), 0..9).prop_map(|pieces| format!("/{}", pieces.concat())),
         4 => vec(select(PIECES), 0..9).prop_map(|pieces| format!("/bank/{}", pieces.concat())),

@@ -16,6 +16,7 @@ mod identity;
 mod jwt;
 mod outbox;
 mod pace;
+pub mod page;
 mod passage;
 mod passing;
 mod peek;

@@ -3,10 +3,13 @@
 //! Certificates are read by `config/`; this room turns them into `rustls` values once. It does no I/O but reading the
 //! system's trust store. The cryptographic provider is always named, never taken from a process-wide default.
 
+pub mod bundle;
 mod client;
 mod internal;
 mod leaf;
+pub mod mint;
 mod server;
+pub mod trust;
 
 use std::sync::Arc;
 

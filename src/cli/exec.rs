@@ -1,0 +1,245 @@
+//! `countersign exec`: runs a command that uses the proxy and trusts its CA, whatever language it is written in.
+//!
+//! The command's standard streams and process group are ours, so terminals behave. Signals are passed on; its exit
+//! status becomes ours (128 + signal where one ended it). 125: we could not do our part; 126: the command cannot be
+//! run; 127: there is no such command.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+
+use aws_lc_rs::rand;
+use clap::Args;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_process, waitid};
+use rustix::termios::tcgetpgrp;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::complain;
+use super::env::{TrustFiles, Variables};
+use super::gateway::{Gateway, Through, remark};
+use crate::base::secret::hex;
+use crate::config::{Disk, Files};
+
+/// Our own failures, as `env`, `nohup` and `timeout` number them.
+const FAILED: u8 = 125;
+
+/// What `countersign exec` is told.
+#[derive(Args, Debug)]
+pub struct ExecArguments {
+    #[command(flatten)]
+    through: Through,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command with the forward listener that is up at the configured address.
+pub fn run(arguments: &ExecArguments) -> ExitCode {
+    let gateway = match Gateway::find(&arguments.through) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(FAILED);
+        }
+    };
+    if !gateway.answers() {
+        complain(&format!("nothing listens at {}: start `countersign run` there first", gateway.url()));
+        return ExitCode::from(FAILED);
+    }
+    through(&gateway, &arguments.command)
+}
+
+/// Runs the command through this listener, whoever started that. Answers the command's exit status.
+pub fn through(gateway: &Gateway, command: &[OsString]) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(attend(gateway, command))) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn attend(gateway: &Gateway, command: &[OsString]) -> Result<u8, String> {
+    // First of all, so that no signal can leave the folder behind.
+    let mut signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let folder = Folder::new().map_err(|error| format!("no temporary folder can be made: {error}"))?;
+    let files = TrustFiles::write(&folder.0, gateway)?;
+    let variables = Variables::new(gateway, &files, &|name| Disk.env(name));
+    let Some((program, rest)) = command.split_first() else { return Err("there is no command".to_owned()) };
+    for what in remarks(gateway, &variables, program) {
+        remark(&what);
+    }
+    let mut prepared = Command::new(program);
+    prepared.args(rest);
+    variables.apply(&mut prepared);
+    let child = match prepared.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            complain(&format!("`{}` cannot be run: {error}", program.display()));
+            return Ok(if error.kind() == ErrorKind::NotFound { 127 } else { 126 });
+        }
+    };
+    let status = wait(child, &mut signals).await.map_err(|error| format!("the command was lost: {error}"))?;
+    let code = status.code().or_else(|| status.signal().map(|number| number.saturating_add(128)));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
+}
+
+/// Passes signals on until the command has ended. It is not reaped before we know: its number stays its own.
+async fn wait(mut child: Child, signals: &mut Signals) -> io::Result<ExitStatus> {
+    let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(ErrorKind::InvalidData)?;
+    let (tell, mut ended) = oneshot::channel();
+    std::thread::Builder::new().name("wait".to_owned()).spawn(move || {
+        let watch = || waitid(WaitId::Pid(number), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        while watch().is_err_and(|error| error == rustix::io::Errno::INTR) {}
+        // Nobody listens only where the whole process ends.
+        let _ = tell.send(());
+    })?;
+    loop {
+        tokio::select! {
+            _ = &mut ended => return child.wait(),
+            signal = signals.next() => {
+                let typed = matches!(signal, Signal::INT | Signal::QUIT);
+                if !(typed && is_foreground()) {
+                    // It can have ended just now; then there is nobody to tell.
+                    let _ = kill_process(number, signal);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a key typed at the terminal reaches the command directly, as a member of our process group.
+fn is_foreground() -> bool {
+    let own = getpgrp();
+    let holds = |group: rustix::io::Result<Pid>| group.is_ok_and(|group| group == own);
+    holds(tcgetpgrp(io::stdin())) || holds(tcgetpgrp(io::stdout())) || holds(tcgetpgrp(io::stderr()))
+}
+
+/// The signals that are passed on.
+struct Signals {
+    hangup: Stream,
+    interrupt: Stream,
+    quit: Stream,
+    terminate: Stream,
+    user1: Stream,
+    user2: Stream,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.hangup.recv() => Signal::HUP,
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.quit.recv() => Signal::QUIT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.user1.recv() => Signal::USR1,
+            _ = self.user2.recv() => Signal::USR2,
+        }
+    }
+}
+
+/// A private folder that goes when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        let mut bytes = [0; 8];
+        rand::fill(&mut bytes).map_err(|_| io::Error::other("the system gives no randomness"))?;
+        let path = std::env::temp_dir().join(format!("countersign-exec-{}", hex(&bytes)));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            complain(&format!("{} stays behind: {error}", self.0.display()));
+        }
+    }
+}
+
+/// What this command may stumble over.
+fn remarks(gateway: &Gateway, variables: &Variables, program: &OsStr) -> Vec<String> {
+    let mut all = Vec::new();
+    if !variables.dropped.is_empty() {
+        let dropped = variables.dropped.join(", ");
+        all.push(format!("these go through the proxy, because they cover a host with a route: {dropped}"));
+    }
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if matches!(name, "node" | "npm" | "npx" | "pnpm" | "yarn" | "tsx" | "ts-node") {
+        let node = if name == "node" { program } else { OsStr::new("node") };
+        let answer = Command::new(node).arg("--version").stdin(Stdio::null()).output();
+        let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        all.extend(answer.ok().and_then(|version| about_node(&version)));
+    }
+    if matches!(name, "java" | "mvn" | "gradle" | "sbt") && gateway.credentials.is_some() {
+        let text = "Java sends a key to a proxy only if the program sets an Authenticator; otherwise let its network or \
+                    certificate identify it";
+        all.push(text.to_owned());
+    }
+    all
+}
+
+/// Node before 22.21, and 23, ignore `NODE_USE_ENV_PROXY`; 24.0 to 24.4 heed it for fetch alone.
+fn about_node(version: &str) -> Option<String> {
+    let mut numbers = version.strip_prefix('v')?.split('.').map(|number| number.parse::<u32>().ok());
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    let advice = "use Node 22.21, 24.5 or later, or give its HTTP library the proxy";
+    match (major, minor) {
+        (22, 21..) | (24, 5..) | (25.., _) => None,
+        (24, _) => Some(format!("Node {version} sends fetch through the proxy, but not http and https: {advice}")),
+        _ => Some(format!("Node {version} ignores the proxy variables: {advice}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_node_is_warned_about() {
+        for (version, said) in [
+            ("v20.20.2", Some("ignores")),
+            ("v22.20.0", Some("ignores")),
+            ("v22.21.0", None),
+            ("v23.11.1", Some("ignores")),
+            ("v24.0.0", Some("fetch")),
+            ("v24.5.0", None),
+            ("v26.1.0", None),
+            ("nonsense", None),
+        ] {
+            let remark = about_node(version);
+            assert_eq!(remark.is_some(), said.is_some(), "{version}");
+            assert!(remark.unwrap_or_default().contains(said.unwrap_or_default()), "{version}");
+        }
+    }
+
+    #[test]
+    fn the_folder_is_private_and_goes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new().expect("a folder");
+        let path = folder.0.clone();
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

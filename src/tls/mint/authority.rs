@@ -1,0 +1,244 @@
+//! The interception CA: made once, then loaded from its two PEM files.
+//!
+//! It signs leaves itself (path length 0) and nothing else. What a loaded CA lacks to satisfy strict verifiers is
+//! found when it is loaded, not when the first client complains.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::parse_x509_certificate;
+use x509_parser::public_key::PublicKey;
+
+use super::constraints::Constraints;
+use super::{LEEWAY, MintError, serial, signing};
+use crate::base::secret::{hex, sha256};
+use crate::base::time::{Now, rfc3339};
+use crate::tls::certificates;
+
+/// What kind of key a new CA has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum KeyKind {
+    /// ECDSA P-256: small and fast, read by everything since Java 8.
+    #[default]
+    EcdsaP256,
+    /// RSA with 2048 bits, for very old clients.
+    Rsa2048,
+}
+
+/// A CA that can sign. Its key never leaves it but through [`Authority::new`].
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate first, then what it was issued by, as its file has them.
+    chain: Vec<CertificateDer<'static>>,
+    constraints: Constraints,
+    /// Those of the certificates above its own.
+    above: Vec<Constraints>,
+    /// Seconds since 1970; the tightest of the chain.
+    validity: (u64, u64),
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("validity", &self.validity).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new CA, valid from an hour before `now` for `years` years. Its subject is unique, so that two of them can be
+    /// told apart in a trust store. Answers the certificate and the key too, both PEM, to be written down.
+    pub fn new(
+        kind: KeyKind,
+        constraints: &Constraints,
+        now: Now,
+        years: u32,
+    ) -> Result<(Self, String, SecretString), String> {
+        let key = match kind {
+            KeyKind::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            KeyKind::Rsa2048 => KeyPair::generate_for(&PKCS_RSA_SHA256),
+        };
+        let key = key.map_err(|error| error.to_string())?;
+        let mut suffix = [0; 4];
+        rand::fill(&mut suffix).map_err(|_| "the system gives no randomness".to_owned())?;
+        let day = rfc3339(now.wall);
+        let day = day.split('T').next().unwrap_or_default();
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(serial().map_err(|error| error.to_string())?);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "countersign");
+        params.distinguished_name.push(DnType::CommonName, format!("countersign CA {day} {}", hex(&suffix)));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.name_constraints = constraints.extension();
+        let from = now.unix_seconds().saturating_sub(LEEWAY);
+        // A year is 365 days here. X.509 knows no instant after the year 9999.
+        let life = u64::from(years.clamp(1, 100)) * 365 * 24 * 3600;
+        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(from.saturating_add(life));
+        let certificate = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
+        let key = key.serialize_pem();
+        let authority = Self::from_pem(certificate.as_bytes(), key.as_bytes())?;
+        Ok((authority, certificate, SecretString::from(key)))
+    }
+
+    /// Loads a CA from a certificate (then the chain above it, if it is an intermediate one) and its key (PKCS#8,
+    /// PKCS#1 or SEC1), both PEM. The error is for a person and quotes no input.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, String> {
+        let chain = certificates(certificate)?;
+        let mut constraints = Vec::new();
+        let mut validity = (0, u64::MAX);
+        for certificate in &chain {
+            let read = readable(certificate)?;
+            check_ca(&read)?;
+            constraints.push(Constraints::read(&read)?);
+            let (from, until) = (read.validity().not_before.timestamp(), read.validity().not_after.timestamp());
+            validity.0 = validity.0.max(u64::try_from(from).unwrap_or(0));
+            validity.1 = validity.1.min(u64::try_from(until).unwrap_or(0));
+        }
+        let own = chain.first().ok_or_else(|| "no certificate in PEM form found".to_owned())?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "no private key in PEM form found".to_owned())?;
+        let key = KeyPair::try_from(&key).map_err(|_| "the private key is neither ECDSA nor RSA".to_owned())?;
+        let read = readable(own)?;
+        if rcgen::PublicKeyData::subject_public_key_info(&key) != read.public_key().raw {
+            return Err("the private key does not belong to the certificate".to_owned());
+        }
+        let issuer = Issuer::from_ca_cert_der(own, key).map_err(|_| SUBJECT.to_owned())?;
+        let mut constraints = constraints.into_iter();
+        let own = constraints.next().unwrap_or_default();
+        let authority = Self { issuer, chain, constraints: own, above: constraints.collect(), validity };
+        authority.check_subject()?;
+        Ok(authority)
+    }
+
+    /// Signs a certificate for the public half of `key`.
+    pub(super) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<CertificateDer<'static>, MintError> {
+        Ok(params.signed_by(key, &self.issuer).map_err(signing)?.into())
+    }
+
+    /// Its own certificate first, then what it was issued by, as its file has them.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The first and the last second of what it signs, since 1970.
+    pub const fn validity(&self) -> (u64, u64) {
+        self.validity
+    }
+
+    /// What its own certificate says about names.
+    pub const fn constraints(&self) -> &Constraints {
+        &self.constraints
+    }
+
+    /// Whether it may vouch for a host of this name: lower case, without a dot at its end.
+    pub fn permits_domain(&self, domain: &str) -> bool {
+        let mut all = std::iter::once(&self.constraints).chain(&self.above);
+        all.all(|constraints| constraints.permits_domain(domain))
+    }
+
+    /// Whether it may vouch for a host at this address.
+    pub fn permits_address(&self, address: IpAddr) -> bool {
+        let mut all = std::iter::once(&self.constraints).chain(&self.above);
+        all.all(|constraints| constraints.permits_address(address))
+    }
+
+    /// Whether it may vouch for `host`: a DNS name or an address, in brackets or not.
+    pub fn permits(&self, host: &str) -> bool {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        match bare.parse() {
+            Ok(address) => self.permits_address(address),
+            Err(_) => self.permits_domain(&bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()),
+        }
+    }
+
+    /// The issuer of what we sign must be our subject, byte for byte. The certificate builder knows the common forms of
+    /// a name only, so we look.
+    fn check_subject(&self) -> Result<(), String> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())?;
+        let trial = self.sign(&CertificateParams::default(), &key).map_err(|error| error.to_string())?;
+        let own = self.chain.first().ok_or_else(|| SUBJECT.to_owned())?;
+        let same = readable(&trial)?.issuer().as_raw() == readable(own)?.subject().as_raw();
+        if same { Ok(()) } else { Err(SUBJECT.to_owned()) }
+    }
+}
+
+const SUBJECT: &str = "its subject is of a form that cannot be repeated; use a CA with a plain common name";
+
+/// What a person wants to know of a CA certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Facts {
+    /// For people.
+    pub subject: String,
+    /// SHA-256 of the certificate, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// First second, since 1970.
+    pub from: u64,
+    /// Last second, since 1970.
+    pub until: u64,
+    /// What it may vouch for.
+    pub constraints: Constraints,
+    /// The kind of its key, for people.
+    pub key: String,
+}
+
+impl Facts {
+    /// Reads the first certificate of a PEM file; the key is not needed.
+    pub fn read(pem: &[u8]) -> Result<Self, String> {
+        let chain = certificates(pem)?;
+        let own = chain.first().ok_or_else(|| "no certificate in PEM form found".to_owned())?;
+        let read = readable(own)?;
+        check_ca(&read)?;
+        let key = match read.public_key().parsed() {
+            Ok(PublicKey::EC(point)) => format!("ECDSA, {} bits", point.key_size()),
+            Ok(PublicKey::RSA(key)) => format!("RSA, {} bits", key.key_size()),
+            Ok(_) | Err(_) => "of another kind".to_owned(),
+        };
+        Ok(Self {
+            subject: read.subject().to_string(),
+            fingerprint: hex(&sha256(own)),
+            from: u64::try_from(read.validity().not_before.timestamp()).unwrap_or(0),
+            until: u64::try_from(read.validity().not_after.timestamp()).unwrap_or(0),
+            constraints: Constraints::read(&read)?,
+            key,
+        })
+    }
+
+    /// Whole days until it ends; zero once it has.
+    pub fn days_left(&self, now: Now) -> u64 {
+        self.until.saturating_sub(now.unix_seconds()) / (24 * 3600)
+    }
+}
+
+fn readable<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+    parse_x509_certificate(der).map(|(_, read)| read).map_err(|_| "it is not an X.509 certificate".to_owned())
+}
+
+/// Without these, strict verifiers (OpenSSL with `-x509_strict`, Python 3.13) refuse every leaf.
+fn check_ca(certificate: &X509Certificate<'_>) -> Result<(), String> {
+    if !certificate.is_ca() {
+        return Err("it is a certificate of a server or a client, not of a CA".to_owned());
+    }
+    let usage = certificate.key_usage().ok().flatten();
+    if !usage.is_some_and(|usage| usage.value.key_cert_sign()) {
+        return Err("it may not sign certificates: its key usage lacks `keyCertSign`".to_owned());
+    }
+    let is_identifier = |extension: &ParsedExtension<'_>| matches!(extension, ParsedExtension::SubjectKeyIdentifier(_));
+    if !certificate.extensions().iter().any(|extension| is_identifier(extension.parsed_extension())) {
+        return Err("it has no subject key identifier, so strict clients would refuse what it signs".to_owned());
+    }
+    // The certificate builder panics over an empty part of a name.
+    if certificate.subject().iter().any(|part| part.iter().next().is_none()) {
+        return Err(SUBJECT.to_owned());
+    }
+    Ok(())
+}

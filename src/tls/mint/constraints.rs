@@ -1,0 +1,262 @@
+//! What a CA may vouch for (RFC 5280 section 4.2.1.10).
+//!
+//! A name-constrained CA limits the harm of a stolen key to the banks' own hosts. Constraints speak of each kind of
+//! name apart: a CA that permits DNS names only would still be good for every IP address. So ours say something of
+//! both kinds, always.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, GeneralSubtree as ReadSubtree};
+
+/// A domain under which no host exists (RFC 2606 section 2): permitting it alone permits no DNS name.
+const NOWHERE: &str = "invalid";
+
+/// One thing that a CA may vouch for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Permit {
+    /// The addresses of this network.
+    Addresses(IpNet),
+    /// This domain and all below it: lower-case ASCII, no dot at either end.
+    Domain(String),
+}
+
+impl Permit {
+    /// Reads `bank.example`, `.bank.example`, `*.bank.example`, `10.0.0.1` or `10.0.0.0/8`. The error is for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Permit::Addresses(IpNet::from(address)));
+        }
+        if let Ok(net) = bare.parse::<IpNet>() {
+            return Ok(Permit::Addresses(net.trunc()));
+        }
+        let domain = bare.strip_prefix("*.").or_else(|| bare.strip_prefix('.')).unwrap_or(bare);
+        let domain = domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase();
+        let label = |label: &str| {
+            let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            plain && !label.is_empty() && label.len() <= 63
+        };
+        if domain.len() > 253 || !domain.split('.').all(label) {
+            return Err(format!("`{}` is not a domain: write it like `bank.example`", text.escape_debug()));
+        }
+        Ok(Permit::Domain(domain))
+    }
+}
+
+impl fmt::Display for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Permit::Addresses(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            Permit::Addresses(net) => write!(f, "{net}"),
+            Permit::Domain(domain) => f.write_str(domain),
+        }
+    }
+}
+
+/// What one CA certificate says about names. No constraint at all: it may vouch for anything.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Constraints {
+    permitted: Vec<Permit>,
+    excluded: Vec<Permit>,
+    /// An excluded DNS subtree that is empty: it covers every DNS name.
+    excludes_all_domains: bool,
+}
+
+impl Constraints {
+    /// None: it may vouch for anything.
+    pub const NONE: Self = Self { permitted: Vec::new(), excluded: Vec::new(), excludes_all_domains: false };
+
+    /// Constraints that permit this and nothing else. The error says that the list is empty.
+    pub fn only(permits: &[Permit]) -> Result<Self, String> {
+        if permits.is_empty() {
+            return Err("nothing is permitted: name a domain".to_owned());
+        }
+        let mut permitted = permits.to_vec();
+        permitted.sort();
+        permitted.dedup();
+        let any = |test: fn(&Permit) -> bool| permits.iter().any(test);
+        if !any(|permit| matches!(permit, Permit::Domain(_))) {
+            permitted.push(Permit::Domain(NOWHERE.to_owned()));
+        }
+        let mut excluded = Vec::new();
+        if !any(|permit| matches!(permit, Permit::Addresses(IpNet::V4(_)))) {
+            excluded.push(Permit::Addresses(IpNet::V4(Ipv4Net::default())));
+        }
+        if !any(|permit| matches!(permit, Permit::Addresses(IpNet::V6(_)))) {
+            excluded.push(Permit::Addresses(IpNet::V6(Ipv6Net::default())));
+        }
+        Ok(Self { permitted, excluded, excludes_all_domains: false })
+    }
+
+    /// Reads them from a certificate. The error is for a person: what we cannot read we do not guess.
+    pub(super) fn read(certificate: &X509Certificate<'_>) -> Result<Self, String> {
+        let unreadable = || "its name constraints cannot be read".to_owned();
+        let Some(found) = certificate.name_constraints().map_err(|_| unreadable())? else { return Ok(Self::default()) };
+        let mut read = Self::default();
+        for subtree in found.value.permitted_subtrees.iter().flatten() {
+            // An empty permitted subtree permits every DNS name: the same as none.
+            if let Some(permit) = one(subtree, &mut false).map_err(|()| unreadable())? {
+                read.permitted.push(permit);
+            }
+        }
+        for subtree in found.value.excluded_subtrees.iter().flatten() {
+            if let Some(permit) = one(subtree, &mut read.excludes_all_domains).map_err(|()| unreadable())? {
+                read.excluded.push(permit);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.permitted.is_empty() && self.excluded.is_empty() && !self.excludes_all_domains
+    }
+
+    /// What is permitted, and what is excluded of it.
+    pub fn subtrees(&self) -> (&[Permit], &[Permit]) {
+        (&self.permitted, &self.excluded)
+    }
+
+    /// Whether a host of this name may be vouched for. `domain` is lower case, without a dot at its end.
+    pub fn permits_domain(&self, domain: &str) -> bool {
+        let holds = |permit: &Permit| match permit {
+            Permit::Addresses(_) => None,
+            Permit::Domain(parent) => Some(covers(parent, domain)),
+        };
+        !self.excludes_all_domains && self.judge(holds)
+    }
+
+    /// Whether a host at this address may be vouched for.
+    pub fn permits_address(&self, address: IpAddr) -> bool {
+        let holds = |permit: &Permit| match permit {
+            Permit::Addresses(net) => Some(net.contains(&address)),
+            Permit::Domain(_) => None,
+        };
+        self.judge(holds)
+    }
+
+    /// `holds` says nothing about subtrees of another kind.
+    fn judge(&self, holds: impl Fn(&Permit) -> Option<bool>) -> bool {
+        let mut permitted = self.permitted.iter().filter_map(&holds).peekable();
+        let is_permitted = permitted.peek().is_none() || permitted.any(|held| held);
+        is_permitted && !self.excluded.iter().filter_map(&holds).any(|held| held)
+    }
+
+    /// As they go into a certificate; absent where there are none.
+    pub(super) fn extension(&self) -> Option<NameConstraints> {
+        let subtrees = |permits: &[Permit]| {
+            let subtree = |permit: &Permit| match permit {
+                Permit::Addresses(net) => {
+                    GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
+                }
+                Permit::Domain(domain) => GeneralSubtree::DnsName(domain.clone()),
+            };
+            permits.iter().map(subtree).collect()
+        };
+        (!self.is_empty()).then(|| NameConstraints {
+            permitted_subtrees: subtrees(&self.permitted),
+            excluded_subtrees: subtrees(&self.excluded),
+        })
+    }
+}
+
+impl fmt::Display for Constraints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("any host");
+        }
+        let list = |permits: &[Permit]| permits.iter().map(Permit::to_string).collect::<Vec<_>>().join(", ");
+        let named: Vec<Permit> =
+            self.permitted.iter().filter(|permit| **permit != Permit::Domain(NOWHERE.to_owned())).cloned().collect();
+        f.write_str(&if named.is_empty() { "nothing named".to_owned() } else { list(&named) })?;
+        let excluded = list(&self.excluded);
+        if excluded == "0.0.0.0/0, ::/0" {
+            return f.write_str("; no IP addresses");
+        }
+        if excluded.is_empty() { Ok(()) } else { write!(f, "; not {excluded}") }
+    }
+}
+
+/// A domain constraint covers the domain and all below it.
+fn covers(parent: &str, domain: &str) -> bool {
+    let below = domain.strip_suffix(parent);
+    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+}
+
+/// One subtree. Kinds of names that a server's certificate does not carry say nothing to us.
+fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<Permit>, ()> {
+    match &subtree.base {
+        GeneralName::DNSName("") => {
+            *all_domains = true;
+            Ok(None)
+        }
+        GeneralName::DNSName(domain) => Permit::parse(domain).map(Some).map_err(drop),
+        GeneralName::IPAddress(bytes) => network(bytes).map(|net| Some(Permit::Addresses(net))).ok_or(()),
+        // A certificate of ours names a DNS name or an address, nothing else.
+        GeneralName::DirectoryName(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_) => Ok(None),
+        GeneralName::EDIPartyName(_)
+        | GeneralName::Invalid(..)
+        | GeneralName::OtherName(..)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::X400Address(_) => Err(()),
+    }
+}
+
+/// An address and a mask of the same length.
+fn network(bytes: &[u8]) -> Option<IpNet> {
+    let (address, mask) = bytes.split_at_checked(bytes.len() / 2)?;
+    if let (Ok(address), Ok(mask)) = (<[u8; 4]>::try_from(address), <[u8; 4]>::try_from(mask)) {
+        return Ipv4Net::with_netmask(Ipv4Addr::from(address), Ipv4Addr::from(mask)).ok().map(IpNet::V4);
+    }
+    let (address, mask) = (<[u8; 16]>::try_from(address).ok()?, <[u8; 16]>::try_from(mask).ok()?);
+    Ipv6Net::with_netmask(Ipv6Addr::from(address), Ipv6Addr::from(mask)).ok().map(IpNet::V6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(texts: &[&str]) -> Constraints {
+        let permits: Vec<Permit> = texts.iter().map(|text| Permit::parse(text).expect(text)).collect();
+        Constraints::only(&permits).expect("something is permitted")
+    }
+
+    #[test]
+    fn a_domain_covers_itself_and_what_is_below_it() {
+        let bank = only(&["*.Bank.example", "10.0.0.0/8"]);
+        for (host, permitted) in [
+            ("bank.example", true),
+            ("api.bank.example", true),
+            ("a.b.bank.example", true),
+            ("notbank.example", false),
+            ("example", false),
+            ("bank.example.evil", false),
+        ] {
+            assert_eq!(bank.permits_domain(host), permitted, "{host}");
+        }
+        assert!(bank.permits_address("10.1.2.3".parse().expect("an address")));
+        assert!(!bank.permits_address("11.1.2.3".parse().expect("an address")));
+        assert!(!bank.permits_address("::1".parse().expect("an address")), "the other family is not left open");
+    }
+
+    #[test]
+    fn a_kind_of_name_that_is_not_permitted_is_closed() {
+        assert!(!only(&["bank.example"]).permits_address("127.0.0.1".parse().expect("an address")));
+        assert!(!only(&["127.0.0.1"]).permits_domain("bank.example"));
+        assert!(Constraints::default().permits_domain("bank.example"));
+        assert!(Constraints::only(&[]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused() {
+        for text in ["", ".", "*", "a..b", "bank example", "bänk.example", "10.0.0.0/33", "https://bank.example"] {
+            assert!(Permit::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Permit::parse("[::1]").expect("an address").to_string(), "::1");
+        assert_eq!(only(&["b.example", "a.example", "b.example"]).to_string(), "a.example, b.example; no IP addresses");
+    }
+}

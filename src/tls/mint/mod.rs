@@ -1,0 +1,287 @@
+//! Leaf certificates for hosts that we intercept, made on demand.
+//!
+//! A [`Mint`] holds an [`Authority`] (the interception CA), one leaf key for the whole process, and the leaves minted
+//! so far. Finding a leaf takes no lock: the map is immutable and swapped whole. Making one is led by a single thread
+//! at a time, which also makes it once however many ask. A leaf takes tens of microseconds with an ECDSA CA and about
+//! one millisecond with RSA, so the others simply wait. Knows nothing of routes: who asks has decided that the host
+//! is one we may intercept. Lives on any thread.
+
+mod authority;
+mod constraints;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SigningKey};
+
+use super::provider;
+use crate::base::time::{Now, rfc3339};
+
+pub use authority::{Authority, Facts, KeyKind};
+pub use constraints::{Constraints, Permit};
+
+/// A leaf starts this many seconds before it is made, against clocks that differ a little.
+const LEEWAY: u64 = 3600;
+/// A leaf's whole life ends at most this many seconds after it is made.
+const LIFE: u64 = 7 * 24 * 3600;
+/// No more leaves are kept; the least recently used one makes room.
+const CAPACITY: usize = 1000;
+/// The longest common name that X.509 permits (RFC 5280 appendix A.1, `ub-common-name`).
+const LONGEST_COMMON_NAME: usize = 64;
+
+/// Why there is no certificate for a host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MintError {
+    /// The CA's validity has ended; seconds since 1970.
+    AuthorityEnded(u64),
+    /// The CA's validity has not begun; seconds since 1970.
+    AuthorityNotYet(u64),
+    /// This is not a host name or address.
+    NotAName(String),
+    /// The CA may not vouch for this host.
+    OutsideConstraints {
+        /// The host.
+        host: String,
+        /// What the CA may vouch for, for a person.
+        permitted: String,
+    },
+    /// The cryptographic library refused. The text is its own.
+    Signing(String),
+}
+
+impl fmt::Display for MintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = |at: &u64| rfc3339(at.saturating_mul(1000));
+        match self {
+            MintError::AuthorityEnded(at) => {
+                write!(f, "the interception CA ended at {}: make a new one with `countersign ca new`", day(at))
+            }
+            MintError::AuthorityNotYet(at) => {
+                write!(f, "the interception CA is valid from {} only: check this machine's clock", day(at))
+            }
+            MintError::NotAName(host) => write!(f, "`{}` is not a host name or address", host.escape_debug()),
+            MintError::OutsideConstraints { host, permitted } => write!(
+                f,
+                "the interception CA may not vouch for `{host}` (it may for {permitted}): make one that may with \
+                 `countersign ca new --permit`, and have clients trust it"
+            ),
+            MintError::Signing(error) => write!(f, "no certificate could be signed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for MintError {}
+
+/// Makes and keeps leaf certificates. Shared by all workers.
+pub struct Mint {
+    authority: Authority,
+    key: KeyPair,
+    signer: Arc<dyn SigningKey>,
+    leaves: ArcSwap<Leaves>,
+    making: Mutex<()>,
+}
+
+type Leaves = HashMap<Arc<str>, Arc<Leaf>>;
+
+/// One host's certificate, and when it is good: from, until (seconds since 1970) on the wall clock.
+struct Leaf {
+    certified: Arc<CertifiedKey>,
+    good_from: u64,
+    good_until: u64,
+    /// Seconds on the boot clock; coarse, so that many workers rarely write it.
+    last_used: AtomicU64,
+}
+
+impl Leaf {
+    const fn is_good(&self, now: Now) -> bool {
+        let now = now.unix_seconds();
+        self.good_from <= now && now < self.good_until
+    }
+
+    fn touch(&self, now: Now) {
+        let seconds = now.boot / 1000;
+        if self.last_used.load(Ordering::Relaxed) != seconds {
+            self.last_used.store(seconds, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Mint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mint").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl Mint {
+    /// A mint with a fresh leaf key (ECDSA P-256 whatever the CA's is). Fails only where the machine has no randomness.
+    pub fn new(authority: Authority) -> Result<Self, MintError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signing)?;
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signer = provider().key_provider.load_private_key(der).map_err(signing)?;
+        Ok(Self { authority, key, signer, leaves: ArcSwap::default(), making: Mutex::new(()) })
+    }
+
+    /// The certificate to show for `host`: a DNS name or an IP address (in brackets or not), without a port. The
+    /// chain is the leaf and the CA's own certificates.
+    pub fn certified(&self, host: &str, now: Now) -> Result<Arc<CertifiedKey>, MintError> {
+        if let Some(found) = self.find(host, now) {
+            return Ok(found);
+        }
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let name = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+        let subject = ServerName::try_from(name.as_str()).map_err(|_| MintError::NotAName(host.to_owned()))?;
+        let subject = match subject {
+            ServerName::IpAddress(address) => Subject::Address(IpAddr::from(address)),
+            ServerName::DnsName(_) | _ => Subject::Domain(&name),
+        };
+        // Nothing inside can leave the map half-changed, so a poisoned lock is as good as any.
+        let _leader = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = self.find(&name, now) {
+            return Ok(found);
+        }
+        let leaf = Arc::new(self.make(&name, subject, now)?);
+        let certified = Arc::clone(&leaf.certified);
+        self.keep(name.into(), leaf, now);
+        Ok(certified)
+    }
+
+    /// The CA behind it.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// How many leaves are kept.
+    pub fn kept(&self) -> usize {
+        self.leaves.load().len()
+    }
+
+    fn find(&self, name: &str, now: Now) -> Option<Arc<CertifiedKey>> {
+        let leaves = self.leaves.load();
+        let leaf = leaves.get(name).filter(|leaf| leaf.is_good(now))?;
+        leaf.touch(now);
+        Some(Arc::clone(&leaf.certified))
+    }
+
+    /// Called by the leader alone.
+    fn keep(&self, name: Arc<str>, leaf: Arc<Leaf>, now: Now) {
+        leaf.touch(now);
+        let mut leaves = Leaves::clone(&self.leaves.load());
+        if leaves.len() >= CAPACITY && !leaves.contains_key(&name) {
+            let oldest = leaves.iter().min_by_key(|(_, leaf)| leaf.last_used.load(Ordering::Relaxed));
+            if let Some(oldest) = oldest.map(|(name, _)| Arc::clone(name)) {
+                leaves.remove(&oldest);
+            }
+        }
+        leaves.insert(name, leaf);
+        self.leaves.store(Arc::new(leaves));
+    }
+
+    fn make(&self, name: &str, subject: Subject<'_>, now: Now) -> Result<Leaf, MintError> {
+        let permitted = match subject {
+            Subject::Address(address) => self.authority.permits_address(address),
+            Subject::Domain(domain) => self.authority.permits_domain(domain),
+        };
+        if !permitted {
+            let permitted = self.authority.constraints().to_string();
+            return Err(MintError::OutsideConstraints { host: name.to_owned(), permitted });
+        }
+        let validity = Validity::of(&self.authority, now)?;
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(serial()?);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name(name, subject));
+        params.subject_alt_names = vec![match subject {
+            Subject::Address(address) => SanType::IpAddress(address),
+            Subject::Domain(domain) => SanType::DnsName(domain.try_into().map_err(signing)?),
+        }];
+        // Explicit, because only then does the leaf carry a subject key identifier.
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        validity.write(&mut params);
+        let mut chain: Vec<CertificateDer<'static>> = vec![self.authority.sign(&params, &self.key)?];
+        chain.extend(self.authority.chain().iter().cloned());
+        Ok(Leaf {
+            certified: Arc::new(CertifiedKey::new(chain, Arc::clone(&self.signer))),
+            good_from: validity.from,
+            good_until: validity.renew,
+            last_used: AtomicU64::new(0),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    Address(IpAddr),
+    Domain(&'a str),
+}
+
+/// A leaf's first and last second, and the one from which a new leaf is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Validity {
+    from: u64,
+    until: u64,
+    renew: u64,
+}
+
+impl Validity {
+    /// Never beyond the CA's own. A leaf is renewed when less than a third of its life is left, unless the CA's end
+    /// bounds it: then a new one would live no longer.
+    fn of(authority: &Authority, now: Now) -> Result<Self, MintError> {
+        let (first, last) = authority.validity();
+        let now = now.unix_seconds();
+        if now < first {
+            return Err(MintError::AuthorityNotYet(first));
+        }
+        if now >= last {
+            return Err(MintError::AuthorityEnded(last));
+        }
+        let from = now.saturating_sub(LEEWAY).max(first);
+        let until = now.saturating_add(LIFE - LEEWAY).min(last);
+        let renew = if until == last { until } else { until - (until - from) / 3 };
+        Ok(Self { from, until, renew })
+    }
+
+    /// (The type of the fields is of a crate that we do not name.)
+    fn write(self, params: &mut CertificateParams) {
+        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(self.from);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(self.until);
+    }
+}
+
+/// Random, because all leaves share one key: browsers refuse two certificates of one issuer with the same number.
+fn serial() -> Result<SerialNumber, MintError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| MintError::Signing("the system gives no randomness".to_owned()))?;
+    // Positive, and never zero (RFC 5280 section 4.1.2.2).
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// The host itself where it fits. OpenSSL takes a dotted common name for a DNS name and holds it against the CA's
+/// constraints, so an address does not stand there.
+fn common_name<'a>(name: &'a str, subject: Subject<'_>) -> &'a str {
+    match subject {
+        Subject::Domain(_) if name.len() <= LONGEST_COMMON_NAME => name,
+        Subject::Address(_) | Subject::Domain(_) => "countersign leaf",
+    }
+}
+
+fn signing(error: impl fmt::Display) -> MintError {
+    MintError::Signing(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+// Pays with Node's own fetch, which undici sends through a proxy on any Node since 18: node pay.mjs URL
+import { EnvHttpProxyAgent, setGlobalDispatcher } from "undici";
+
+setGlobalDispatcher(new EnvHttpProxyAgent());
+
+const key = process.env.KEY;
+const headers = key ? { Authorization: `Bearer ${key}` } : {};
+
+headers["Content-Type"] = "application/json";
+const body = JSON.stringify({ amount: "12.50" });
+const answer = await fetch(process.argv[2], { method: "POST", headers, body });
+
+console.log(answer.status, await answer.text());

