@@ -339,7 +339,7 @@ const SPARE: usize = 64;
 impl World {
     async fn start(log: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (etc, work) = (folder.path().join("etc"), folder.path().join("work"));
+        let (etc, work) = (folder.path().join("etc"), folder.path().join("run"));
         fs::create_dir_all(&etc).expect("made");
         fs::create_dir_all(&work).expect("made");
         let now = Clock::System.now();
@@ -564,7 +564,7 @@ fn nothing_comes_out(log: &str, access: &str) {
 
 #[test]
 fn no_secret_comes_out_of_a_talkative_process() {
-    nothing_comes_out("level = \"trace\"\nformat = \"json\"\naccess = \"../work/access.log\"", "access.log");
+    nothing_comes_out("level = \"trace\"\nformat = \"json\"\naccess = \"../run/access.log\"", "access.log");
 }
 
 #[test]
