@@ -19,10 +19,12 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{self, Door};
@@ -33,7 +35,7 @@ use super::preface::{self, Origin};
 use super::site::Site;
 use super::upgrade::Splice;
 use crate::base::time::{Clock, Now};
-use crate::config::Limits;
+use crate::config::{Limits, Listener};
 use crate::tls::leaf;
 
 /// A connection that was just accepted.
@@ -103,8 +105,9 @@ fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option
     place.map(Some).ok_or(())
 }
 
-/// Shakes hands, where the listener has TLS, and serves.
-async fn greet<S>(site: Rc<Site>, listener: usize, stream: S, mut peer: Peer, drain: CancellationToken)
+/// Shakes hands, where the listener has TLS, and serves. What a connection needs only for a while lives in boxes of its
+/// own, so that an idle one is small.
+async fn greet<S>(site: Rc<Site>, listener: usize, stream: S, peer: Peer, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -113,33 +116,48 @@ where
         let door = Door { listener, peer: Rc::new(peer), sni: None };
         return serve_http(site, stream, door, Wire::Plain, drain).await;
     };
+    let shaken = Box::pin(shake(&site, config, tls, stream, peer.address, &drain)).await;
+    let Some(stream) = shaken else { return };
+    let session = stream.get_ref().1;
+    let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
+    let sni = session.server_name().map(str::to_owned);
+    let wire = if session.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
+    let door = Door { listener, peer: Rc::new(Peer { certificate, ..peer }), sni };
+    serve_http(site, stream, door, wire, drain).await;
+}
+
+/// The TLS handshake. `None`: there is no connection any more.
+async fn shake<S>(
+    site: &Site,
+    config: &Listener,
+    tls: &Arc<ServerConfig>,
+    stream: S,
+    peer: Option<IpAddr>,
+    drain: &CancellationToken,
+) -> Option<Box<TlsStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let limit = site.shared.snapshot.limits.handshakes.unwrap_or(usize::MAX);
-    let Some(under_way) = site.shared.gate.shake(limit) else {
+    let Some(_under_way) = site.shared.gate.shake(limit) else {
         if let Some(closed) = site.shared.gate.rushes.note(site.now()) {
             tracing::warn!(listener = %config.name, limit, closed, "too many handshakes at once; new connections are closed");
         }
-        return;
+        return None;
     };
     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
-    let stream = tokio::select! {
+    tokio::select! {
         shaken = timeout(patience, handshake) => match shaken {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(error)) => {
-                tracing::debug!(listener = %config.name, peer = ?peer.address, %error, "TLS handshake failed");
-                return;
+                tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
+                None
             }
-            Err(_) => return,
+            Err(_) => None,
         },
-        () = drain.cancelled() => return,
-    };
-    drop(under_way);
-    let session = stream.get_ref().1;
-    peer.certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
-    let sni = session.server_name().map(str::to_owned);
-    let h2 = session.alpn_protocol() == Some(b"h2");
-    let wire = if h2 { Wire::TlsH2 } else { Wire::Tls };
-    serve_http(site, stream, Door { listener, peer: Rc::new(peer), sni }, wire, drain).await;
+        () = drain.cancelled() => None,
+    }
 }
 
 /// What lies under HTTP, and which HTTP it is.
@@ -165,10 +183,9 @@ where
     let switched = switch.clone();
     let service = service_fn(move |request| {
         let guard = Busy::begin(&busy);
-        let answering = flow::answer(site.clone(), door.clone(), request);
-        let switch = switch.clone();
+        let (site, door, switch) = (site.clone(), door.clone(), switch.clone());
         async move {
-            let mut response = answering.await;
+            let mut response = flow::answer(site, door, request).await;
             if let Some(splice) = response.body_mut().take_switch() {
                 switch.set(Some(splice));
             }
@@ -179,8 +196,15 @@ where
     if h2 {
         let mut builder = http2::Builder::new(LocalTasks);
         builder.max_concurrent_streams(limits.streams).max_header_list_size(header_list_size(&limits));
-        let mut connection = builder.serve_connection(io, service);
-        watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
+        let mut connection = Box::pin(builder.serve_connection(io, service));
+        watch(
+            &mut connection,
+            |connection| connection.get_mut().as_mut().graceful_shutdown(),
+            &activity,
+            &limits,
+            &drain,
+        )
+        .await;
         return;
     }
     let mut builder = http1::Builder::new();
@@ -195,18 +219,22 @@ where
     let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
     if let Some(splice) = switched.take() {
         let parts = connection.into_parts();
-        return splice.run(parts.io.into_inner(), parts.read_buf).await;
+        return Box::pin(splice.run(parts.io.into_inner(), parts.read_buf)).await;
     }
     if end == End::HeadTooSlow {
         // The parser waits for the rest of a head that will not come: say so in its stead.
-        let mut inner = connection.into_parts().io.into_inner().inner;
-        let farewell = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let _ = timeout(Duration::from_secs(1), async {
-            inner.write_all(farewell).await?;
-            inner.shutdown().await
-        })
-        .await;
+        Box::pin(dismiss(connection.into_parts().io.into_inner().inner)).await;
     }
+}
+
+/// Tells a client that its request's head took too long.
+async fn dismiss(mut stream: impl AsyncWrite + Unpin) {
+    let farewell = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let said = async {
+        stream.write_all(farewell).await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(Duration::from_secs(1), said).await;
 }
 
 fn header_list_size(limits: &Limits) -> u32 {

@@ -3,6 +3,7 @@
 //! What may be sent twice is decided here and nowhere else. See [`Errand::send`] and [`Errand::run`].
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ struct Judged {
 
 impl Errand<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
-    pub async fn run(mut self, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+    pub async fn run(self, spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
         let first = self.attempt(&spending, tale).await?;
         let leases = &self.site.shared.leases;
         let meters = self.route.meters_of(tale);
@@ -107,8 +108,17 @@ impl Errand<'_> {
             passing.note = Some(note(refused_with, "not-replayed: body-too-large"));
             return Ok(passing);
         }
+        // What is rare lives apart, so that every other request need not carry room for it.
+        Box::pin(self.again(first.passing, spending, tale)).await
+    }
+
+    /// The one replay, with a new token.
+    async fn again(mut self, refusal: Passing, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+        let refused_with = refusal.response.status();
+        let generation = spending.lease.generation;
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
-        first.passing.discard();
+        refusal.discard();
+        let leases = &self.site.shared.leases;
         let newer = leases.refused(spending.spec.clone(), generation);
         self.site.distrust(&spending.spec.key, generation);
         let issued = match newer.await {
@@ -148,7 +158,7 @@ impl Errand<'_> {
             Some(place) => {
                 let patience = self.route.route.timeouts.response;
                 let (gauge, now) = (self.route.gauge.clone(), self.site.now());
-                let (response, turning) = upgrade::send(place, self.message(), patience, gauge, now).await?;
+                let (response, turning) = Box::pin(upgrade::send(place, self.message(), patience, gauge, now)).await?;
                 (response, None, Some(turning))
             }
         };
@@ -169,7 +179,7 @@ impl Errand<'_> {
         let module = &self.route.route.module;
         let patience = self.route.route.timeouts.body_idle;
         let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
-            let peeked = peek(&mut response, patience).await;
+            let peeked = Box::pin(peek(&mut response, patience)).await;
             let body = decode(response.headers(), &peeked);
             (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
         } else {
@@ -211,7 +221,8 @@ impl Errand<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            let sent = match self.wait(connection.send(message)).await {
+            let waited = self.wait(pin!(connection.send(message))).await;
+            let sent = match waited {
                 Ok(sent) => sent,
                 Err(fault) => {
                     connection.distrust();
@@ -256,9 +267,8 @@ impl Errand<'_> {
 
     /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
     /// provider's fault. Interim answers (1xx) do not move it: however many there are, they end with it.
-    async fn wait(&self, sending: impl Future<Output = Sent<Outgoing>>) -> Result<Sent<Outgoing>, Fault> {
+    async fn wait(&self, mut sending: Pin<&mut impl Future<Output = Sent<Outgoing>>>) -> Result<Sent<Outgoing>, Fault> {
         let patience = self.route.route.timeouts.response;
-        let mut sending = std::pin::pin!(sending);
         let mut left = patience;
         loop {
             if let Ok(sent) = timeout(left, &mut sending).await {

@@ -51,7 +51,9 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
     let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let mut response = match forward(&site, &door, request, &mut tale).await {
-        Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => passing.switch(tale).await,
+        Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Box::pin(passing.switch(tale)).await
+        }
         Ok(passing) => passing.into_response(tale),
         Err(fault) => {
             last |= http1 && fault.closes();
@@ -73,7 +75,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
     if let Some(rate) = &route.route.rate {
-        turn(rate).await?;
+        Box::pin(turn(rate)).await?;
     }
     let client_sent_body = !body.is_end_stream();
     let passage = Passage::of(&head, route.route.websocket);
@@ -82,7 +84,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
         Admission::AwaitsBody(draft) => {
             let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
             tale.watch_body(&recorder);
-            let gathered = recorder.gather().await?;
+            let gathered = Box::pin(recorder.gather()).await?;
             (draft.complete(&gathered)?, Source::Gathered(recorder))
         }
     };
@@ -93,7 +95,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     // A token that is fetched for this very request is not tried twice; so its body need not be kept.
     let (lease, born_for_this) = match at_hand {
         Some(lease) => (lease, false),
-        None => need(site, &spec).await?,
+        None => Box::pin(need(site, &spec)).await?,
     };
 
     let target = target(&permit)?;

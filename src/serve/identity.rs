@@ -113,7 +113,7 @@ async fn by_claim(book: Book<'_>, peer: &Peer, headers: &HeaderMap, field: &Head
         let digest = sha256(rest.as_bytes());
         match owner(book.clients, &digest) {
             Some(id) => id,
-            None => jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now).await?,
+            None => Box::pin(jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now)).await?,
         }
     } else if scheme.eq_ignore_ascii_case("basic") {
         by_basic(book.clients, rest)?

@@ -103,7 +103,7 @@ impl Passing {
         }
         let plain = reflection::is_plain(self.response.headers());
         if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
-            self.peeked = Some(peek(&mut self.response, self.patience).await);
+            self.peeked = Some(Box::pin(peek(&mut self.response, self.patience)).await);
         }
         let echoed = match &self.peeked {
             Some(peeked) if !plain => {

@@ -99,12 +99,13 @@ where
             if (alone || under_way.is_none()) && self.open.get() >= MOST {
                 return Err(NoConnection::Full);
             }
+            // What is rare lives apart, so that every other exchange need not carry room for it.
             if alone {
-                return self.connect(now).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
+                return Box::pin(self.connect(now)).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
             }
             let mut flight = under_way.unwrap_or_else(|| self.fly(now));
             // A flight that ended without a word was cut short with its runtime.
-            if let Ok(landed) = flight.wait_for(Option::is_some).await
+            if let Ok(landed) = Box::pin(flight.wait_for(Option::is_some)).await
                 && let Some(Err(error)) = &*landed
             {
                 return Err(NoConnection::Dial(error.clone()));
