@@ -17,11 +17,14 @@ use super::house_ca::{self, HouseCa};
 use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, Bind, LogFormat, Snapshot};
+use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
 use crate::control::{Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
+use crate::route::Guard;
+use crate::serve::page::Page;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
+use crate::tls::bundle::public_roots;
 use crate::token::failure::Class;
 
 /// Connections that wait to be accepted, per socket.
@@ -63,7 +66,7 @@ impl fmt::Display for BootError {
             BootError::Bind(name, address, error) => {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
-            BootError::Certificate(error) => write!(f, "cannot make a certificate for `tls = \"internal\"`: {error}"),
+            BootError::Certificate(error) => write!(f, "a certificate cannot be made: {error}"),
             BootError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -128,6 +131,10 @@ impl Running {
         };
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
+        let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
+        // Whom an unspecified address stands for is seen when a tunnel is there, before anything is sent on it.
+        let guard = Arc::new(Guard::new(&own, &[]));
+        let pages = pages(&snapshot, &listeners).map_err(BootError::Certificate)?;
         let ca = Arc::new(HouseCa::default());
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
@@ -145,6 +152,8 @@ impl Running {
             connections: Arc::default(),
             gate: Arc::default(),
             issuers,
+            guard,
+            pages,
         };
         let drain = Drain::default();
         let paths: Vec<_> =
@@ -233,6 +242,21 @@ impl Drop for Running {
         self.join_workers();
         self.finish();
     }
+}
+
+/// The forward listeners' own pages.
+fn pages(snapshot: &Snapshot, addresses: &[(Arc<str>, SocketAddr)]) -> Result<Arc<[Option<Page>]>, String> {
+    let listeners = snapshot.listeners.iter();
+    let roots =
+        if listeners.clone().any(|listener| listener.forward().is_some()) { public_roots() } else { Vec::new() };
+    let page = |listener: &Arc<Listener>| {
+        let Some(forward) = listener.forward() else { return Ok(None) };
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let bound = addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, address)| address.to_string());
+        let proxy = bound.map_or_else(|| listener.bind.to_string(), |address| format!("{scheme}://{address}"));
+        Page::new(forward.interception.authority().chain(), &roots, &proxy).map(Some)
+    };
+    listeners.map(page).collect()
 }
 
 /// Tells the metrics how token calls ended.

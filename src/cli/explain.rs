@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{check, complain, print};
 use crate::config::{Access, Listener, Snapshot};
-use crate::route::{Caller, ClientId};
+use crate::route::{Authority, Caller, ClientId};
 use crate::serve::{Asked, Foreseen, Refused, foresee};
 use crate::syntax::suggest;
 
@@ -181,13 +181,29 @@ impl Question<'_> {
                 format!("there is no listener called `{}`; {}", wanted.escape_debug(), nearest(wanted, names))
             });
         }
+        // Who names the provider itself speaks to a forward listener.
+        let by_upstream: Vec<&Listener> = all()
+            .filter(|listener| {
+                let forward = listener.forward();
+                forward.is_some_and(|forward| self.place().is_some_and(|place| forward.table.intercepts(&place)))
+            })
+            .collect();
         let scheme = |listener: &&Listener| self.named.as_ref().is_none_or(|(tls, _)| listener.tls.is_some() == *tls);
         let port = self.named.as_ref().and_then(|(_, authority)| authority.port_u16());
         let both: Vec<&Listener> =
             all().filter(scheme).filter(|listener| port.is_some() && port == listener.bind.port()).collect();
         // A load balancer in front may have another port and end TLS.
         let by_scheme: Vec<&Listener> = all().filter(scheme).collect();
-        Ok([both, by_scheme, all().collect()].into_iter().find(|found| !found.is_empty()).unwrap_or_default())
+        Ok([by_upstream, both, by_scheme, all().collect()]
+            .into_iter()
+            .find(|found| !found.is_empty())
+            .unwrap_or_default())
+    }
+
+    /// The place that the URL names, as a tunnel would.
+    fn place(&self) -> Option<Authority> {
+        let (_, authority) = self.named.as_ref()?;
+        Authority::inner(authority.as_str().as_bytes()).ok()
     }
 
     /// Follows the request through one listener; answers what the client sends there, and what would become of it.
@@ -199,7 +215,14 @@ impl Question<'_> {
         {
             head.headers.insert(HOST, host);
         }
+        let (place, tls) = (self.place(), self.named.as_ref().is_none_or(|(tls, _)| *tls));
+        if let (Some(_), false, Some((_, authority))) = (listener.forward(), tls, &self.named) {
+            let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let absolute = Uri::builder().scheme("http").authority(authority.clone()).path_and_query(path).build();
+            head.uri = absolute.unwrap_or(head.uri);
+        }
         let asked = Asked {
+            to: place.as_ref().filter(|_| tls),
             listener,
             client: self.client,
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),

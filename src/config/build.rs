@@ -7,19 +7,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::secret::{hex, sha256};
-use crate::route::{Caller, ClientId, Opens, Table};
+use crate::route::{Caller, Clash, ClientId, Flaw, ForwardTable, Opens, Rule, Table};
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
+use crate::tls::Interception;
 
 use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
 use super::files::Files;
-use super::listener::{self, ReadListener};
+use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
-use super::snapshot::{Access, Bind, Listener, Provider, Route, Snapshot};
+use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot};
 use super::words::{Place, later};
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -71,7 +72,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     evidence::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, report);
     judge_use(&known, &providers, &routes, report);
-    let tables = tables(&listeners, &routes, report);
+    let serving = serving(&listeners, &routes, report);
     if report.errors() > 0 {
         return None;
     }
@@ -83,10 +84,18 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
     let listeners: Option<Vec<Arc<Listener>>> = listeners
         .into_iter()
-        .zip(tables)
+        .zip(serving)
         .map(|(listener, table)| {
-            let ReadListener { name, bind, tls, internal, names, proxies, access, .. } = listener;
-            Some(Arc::new(Listener { name, bind: bind?, tls, internal, names, proxies, access, table: table? }))
+            let ReadListener { name, bind, tls, internal, serves, proxies, access, .. } = listener;
+            let serves = match (serves, table?) {
+                (ReadServes::Forward(read), Tables::Forward(table)) => {
+                    let interception = Interception::new(read.authority?).ok()?;
+                    Serves::Forward(Box::new(Forward { table, interception, tunnels: read.tunnels }))
+                }
+                (ReadServes::Reverse { names }, Tables::Reverse(table)) => Serves::Reverse(Reverse { names, table }),
+                (ReadServes::Forward(_) | ReadServes::Reverse { .. }, Tables::Forward(_) | Tables::Reverse(_)) => None?,
+            };
+            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves }))
         })
         .collect();
     Some(Snapshot {
@@ -123,31 +132,91 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     }))
 }
 
+/// The routes of one listener, by its mode.
+enum Tables {
+    Forward(ForwardTable),
+    Reverse(Table),
+}
+
 /// One table per listener. Routes that one request could mean alike are reported, once per pair.
-fn tables(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) -> Vec<Option<Table>> {
-    let rules: Vec<Option<Arc<_>>> =
+fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) -> Vec<Option<Tables>> {
+    let rules: Vec<Option<Arc<Rule>>> =
         routes.iter().enumerate().map(|(index, route)| route.rule(index).map(Arc::new)).collect();
     let mut told = Vec::new();
-    let mut build = |at: usize| {
+    let mut clashing = |clash: Clash, help: &str| {
+        if let (Some(first), Some(second), false) =
+            (routes.get(clash.first), routes.get(clash.second), told.contains(&clash))
+        {
+            let title = format!("routes `{}` and `{}` match the same requests", first.name, second.name);
+            second.matched.error(report, title, help);
+            told.push(clash);
+        }
+    };
+    let mut unnameable = Vec::new();
+    let mut build = |(at, listener): (usize, &ReadListener)| {
         let served = routes.iter().zip(&rules).filter(|(route, _)| route.listeners.contains(&at));
-        match Table::build(served.filter_map(|(_, rule)| rule.clone())) {
-            Ok(table) => Some(table),
-            Err(clashes) => {
-                for clash in clashes {
-                    if let (Some(first), Some(second), false) =
-                        (routes.get(clash.first), routes.get(clash.second), told.contains(&clash))
-                    {
-                        let title = format!("routes `{}` and `{}` match the same requests", first.name, second.name);
-                        let help = "give them different paths, hosts, methods, listeners or clients";
-                        second.matched.error(report, title, help);
-                        told.push(clash);
+        match &listener.serves {
+            ReadServes::Reverse { .. } => match Table::build(served.filter_map(|(_, rule)| rule.clone())) {
+                Ok(table) => Some(Tables::Reverse(table)),
+                Err(clashes) => {
+                    let help = "give them different paths, hosts, methods, listeners or clients";
+                    clashes.into_iter().for_each(|clash| clashing(clash, help));
+                    None
+                }
+            },
+            ReadServes::Forward(forward) => {
+                let rules = served.filter_map(|(route, rule)| route.upstream.clone().zip(rule.clone()));
+                match ForwardTable::build(rules) {
+                    Ok(table) => {
+                        within_ca(forward, &table, report);
+                        Some(Tables::Forward(table))
+                    }
+                    Err(flaws) => {
+                        for flaw in flaws {
+                            match flaw {
+                                Flaw::Clash(clash) => {
+                                    let help = "in forward mode the upstream decides: give them different upstreams, \
+                                                methods, listeners or clients";
+                                    clashing(clash, help);
+                                }
+                                Flaw::Unnameable(route, why) => unnameable.push((route, why)),
+                            }
+                        }
+                        None
                     }
                 }
-                None
             }
         }
     };
-    (0..listeners.len()).map(&mut build).collect()
+    let tables = listeners.iter().enumerate().map(&mut build).collect();
+    for (route, why) in unnameable {
+        if let Some(route) = routes.get(route) {
+            let title =
+                format!("no client of a forward listener can name the upstream of route `{}`: {why}", route.name);
+            route.head.error(report, title, "write its host in plain lower-case ASCII, without a dot at the end");
+        }
+    }
+    tables
+}
+
+/// Every host that is to be intercepted must be one that the CA may vouch for.
+fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Report) {
+    let Some(authority) = &forward.authority else { return };
+    let mut outside: Vec<String> = table
+        .origins()
+        .map(|origin| origin.host().to_string())
+        .filter(|host| !authority.permits(host.trim_start_matches('[').trim_end_matches(']')))
+        .collect();
+    outside.sort();
+    outside.dedup();
+    for host in outside {
+        let title = format!(
+            "the CA may not vouch for `{host}`, to which a route leads (it may for {})",
+            authority.constraints()
+        );
+        let help = "make one that may with `countersign ca new`, and have clients trust it";
+        forward.place.error(report, title, help);
+    }
 }
 
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
@@ -156,7 +225,8 @@ fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], 
         let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();
         if served.peek().is_none() {
             let title = format!("no route is served on listener `{}`", listener.name);
-            listener.head.warning(report, title, "every request there would be answered with 404");
+            let answer = if listener.is_forward() { "refused" } else { "answered with 404" };
+            listener.head.warning(report, title, format!("every request there would be {answer}"));
             continue;
         }
         let served: Vec<&ReadRoute> = served.collect();

@@ -7,13 +7,14 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::syntax::{Fields, Node, Report};
+use crate::tls::mint::Authority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{Known, networks};
 use super::evidence::{is_host_name, unix_path};
 use super::reader::Reader;
 use super::snapshot::{Access, Bind};
-use super::words::{Place, Who, Word, choice, later};
+use super::words::{Place, Who, Word, choice};
 
 /// A listener as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadListener {
@@ -24,11 +25,33 @@ pub(super) struct ReadListener {
     pub(super) internal: Option<Arc<Internal>>,
     /// Whether its TLS asks for clients' certificates.
     pub(super) asks_certificates: bool,
-    pub(super) names: Vec<String>,
+    pub(super) serves: ReadServes,
     pub(super) proxies: Vec<IpNet>,
     pub(super) access: Access,
     /// The names in `clients`, in the order of the list in `access`.
     pub(super) listed: Vec<Word>,
+}
+
+/// What it does with requests, as it was read.
+pub(super) enum ReadServes {
+    Forward(ReadForward),
+    Reverse { names: Vec<String> },
+}
+
+/// A forward listener as it was read.
+pub(super) struct ReadForward {
+    /// The CA that it intercepts with.
+    pub(super) authority: Option<Authority>,
+    /// Where messages about that CA point.
+    pub(super) place: Place,
+    /// Whether what has no route is tunnelled.
+    pub(super) tunnels: bool,
+}
+
+impl ReadListener {
+    pub(super) const fn is_forward(&self) -> bool {
+        matches!(self.serves, ReadServes::Forward(_))
+    }
 }
 
 /// Reads all listeners.
@@ -76,11 +99,12 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     if let Some(name) = &name {
         name.judge_name(report);
     }
-    choice(&fields, "mode", &[("reverse", ())]);
+    let forward = choice(&fields, "mode", &[("forward", true), ("reverse", false)]).unwrap_or(false);
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
-    let tls = tls_node.and_then(|node| server_tls(node, &names, bind.as_ref(), reader)).unwrap_or_default();
+    let around = Around { names: &names, bind: bind.as_ref(), h2: !forward, reader };
+    let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
         && !bind.ip().to_canonical().is_loopback()
@@ -107,7 +131,7 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         Some(Who::Anyone(_)) => (Access::Anyone, Vec::new()),
         Some(Who::Listed(words)) => (Access::Listed(known.listed(&words, report)), words),
     };
-    later(&fields, &["intercept", "unmatched"]);
+    let serves = if forward { forwards(&fields, node, reader) } else { reverses(&fields, names) };
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
     let name = name.map_or_else(fallback, |name| name.text);
@@ -120,10 +144,54 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         tls: config,
         internal,
         asks_certificates,
-        names,
+        serves,
         proxies,
         access,
         listed,
+    }
+}
+
+/// What only a reverse listener has.
+fn reverses(fields: &Fields<'_>, names: Vec<String>) -> ReadServes {
+    for key in ["intercept", "unmatched"] {
+        if let Some(node) = fields.take(key) {
+            let help = "add `mode = \"forward\"`, or remove it";
+            Place::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
+        }
+    }
+    ReadServes::Reverse { names }
+}
+
+/// What only a forward listener has.
+fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes {
+    let report = fields.report();
+    if let Some(node) = fields.take("names") {
+        let help = "a forward listener answers to the hosts of its routes; remove it";
+        Place::of(node).error(report, "`names` is for reverse listeners", help);
+    }
+    let tunnels = choice(fields, "unmatched", &[("deny", false), ("tunnel", true)]).unwrap_or(false);
+    let Some(own) = fields.take("intercept") else {
+        fields.missing("intercept", "{ ca_cert = \"certs/ca.crt\", ca_key = \"certs/ca.key\" }");
+        return ReadServes::Forward(ReadForward { authority: None, place: Place::head(node), tunnels });
+    };
+    let table = Fields::new(own, "intercept of [[listener]]", report);
+    let cert = table.req::<Word>("ca_cert", "\"certs/ca.crt\"");
+    let key = table.req::<Word>("ca_key", "\"certs/ca.key\"");
+    table.finish();
+    let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
+    ReadServes::Forward(ReadForward { authority, place: Place::of(own), tunnels })
+}
+
+/// The interception CA, from two files.
+fn authority(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<Authority> {
+    let (chain, private) = (reader.public_file(cert), reader.private_file(key));
+    match Authority::from_pem(&chain?, &private?) {
+        Ok(authority) => Some(authority),
+        Err(error) => {
+            let help = "`countersign ca new` makes a pair that fits";
+            cert.place.error(reader.report, format!("`{}` and `{}`: {error}", cert.text, key.text), help);
+            None
+        }
     }
 }
 
@@ -190,7 +258,16 @@ struct ReadTls {
     asks_certificates: bool,
 }
 
-fn server_tls(node: &Node, names: &[String], bind: Option<&Bind>, reader: &Reader<'_>) -> Option<ReadTls> {
+/// What a listener's TLS is read against.
+struct Around<'a> {
+    names: &'a [String],
+    bind: Option<&'a Bind>,
+    h2: bool,
+    reader: &'a Reader<'a>,
+}
+
+fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
+    let Around { names, bind, h2, reader } = *around;
     if let Some(word) = node.as_str() {
         if word != "internal" {
             let help = "write `{ cert = \"…\", key = \"…\" }`, or `\"internal\"`: a certificate of our own CA";
@@ -205,7 +282,7 @@ fn server_tls(node: &Node, names: &[String], bind: Option<&Bind>, reader: &Reade
         }
         let internal = Internal::new(names);
         let certificate = Certificate::Internal(internal.clone());
-        let config = made(ServerTls { certificate, client_ca: None, only_tls13: false }, node, reader)?;
+        let config = made(ServerTls { certificate, client_ca: None, only_tls13: false, h2 }, node, reader)?;
         return Some(ReadTls { config: Some(config), internal: Some(internal), asks_certificates: false });
     }
     let fields = Fields::new(node, "tls of [[listener]]", reader.report);
@@ -236,7 +313,8 @@ fn server_tls(node: &Node, names: &[String], bind: Option<&Bind>, reader: &Reade
     }
     let client_ca = pem.as_ref().map(|(_, pem)| ClientCa { pem, required: required.unwrap_or(true) });
     if let Some((identity, _)) = identity {
-        read.config = made(ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13 }, node, reader);
+        read.config =
+            made(ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13, h2 }, node, reader);
     }
     Some(read)
 }

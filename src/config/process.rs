@@ -43,6 +43,8 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     limits.body_min_rate = fields.or("body_min_rate", limits.body_min_rate);
     limits.header_timeout = timeout(&fields, "header_timeout", limits.header_timeout);
     limits.idle_timeout = timeout(&fields, "idle_timeout", limits.idle_timeout);
+    limits.tunnel_idle = timeout(&fields, "tunnel_idle", limits.tunnel_idle);
+    limits.tunnel_lifetime = timeout(&fields, "tunnel_lifetime", limits.tunnel_lifetime);
     limits.drain_delay = timeout(&fields, "drain_delay", Some(limits.drain_delay)).unwrap_or_default();
     limits.drain = timeout(&fields, "drain", Some(limits.drain)).unwrap_or_default();
     fields.finish();

@@ -121,9 +121,10 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let provider_word = fields.req::<Word>("provider", "\"scb\"");
     let provider_names = providers.iter().map(|provider| &*provider.name);
     let provider = provider_word.as_ref().and_then(|word| word.find("provider", provider_names, report));
-    let (matched, host, prefix) = place_of_match(&fields);
+    let bare = is_bare(&fields, listeners);
+    let (matched, host, prefix) = place_of_match(&fields, bare);
     let methods = methods(&fields);
-    let listeners = served_on(&fields, listeners);
+    let listeners = served_on(&fields, listeners, bare);
     let provider_read = provider.and_then(|at| providers.get(at));
     let opens = opens(&fields, around.known, provider_read);
     let upstream = match fields.opt::<Word>("upstream") {
@@ -210,12 +211,19 @@ fn websocket(fields: &Fields<'_>) -> bool {
 
 /// The listeners that a route is served on. Where one cannot be found, all of them: it was reported, and what follows
 /// from it need not be.
-fn served_on(fields: &Fields<'_>, listeners: &[ReadListener]) -> Vec<usize> {
-    let all = || (0..listeners.len()).collect();
+fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
+    let fits = |listener: &ReadListener| listener.is_forward() || !bare;
+    let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
     let Some(words) = fields.opt::<Vec<Word>>("listeners") else { return all() };
     let names = listeners.iter().map(|listener| &*listener.name);
     let found = words.iter().map(|word| word.find("listener", names.clone(), fields.report()));
     let found: Vec<Option<usize>> = found.collect();
+    for (word, at) in words.iter().zip(&found) {
+        if let Some(listener) = at.and_then(|at| listeners.get(at)).filter(|listener| !fits(listener)) {
+            let title = format!("`{}` is a reverse listener, and the route has no `path` and no `host`", listener.name);
+            word.place.error(fields.report(), title, "add `path = \"/bank\"`, or leave this listener out");
+        }
+    }
     if let (true, Some(node)) = (found.is_empty(), fields.take("listeners")) {
         let help = "name some listeners, or leave it out: all of them";
         Place::of(node).error(fields.report(), "a route on no listener can never run", help);
@@ -223,11 +231,17 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener]) -> Vec<usize> {
     found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
 }
 
-fn place_of_match(fields: &Fields<'_>) -> (Option<Place>, Option<Arc<str>>, Option<Arc<str>>) {
+/// Whether the route is meant for forward listeners alone, of which there must be one.
+fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
+    let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
+    !has("path") && !has("host") && listeners.iter().any(ReadListener::is_forward)
+}
+
+fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Place>, Option<Arc<str>>, Option<Arc<str>>) {
     let report = fields.report();
     let (path, host) = (fields.opt::<Word>("path"), fields.opt::<Word>("host"));
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
-    if !has("path") && !has("host") {
+    if !has("path") && !has("host") && !bare {
         fields.missing("path", "\"/bank\"");
     }
     let prefix = match &path {

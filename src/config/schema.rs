@@ -65,7 +65,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 15] = [
+const SECTIONS: [(&str, &[Key]); 16] = [
     (
         "file",
         &[
@@ -117,6 +117,8 @@ const SECTIONS: [(&str, &[Key]); 15] = [
             ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
             ("idle_timeout", DURATION_OR_OFF, MAY, "a client connection may be silent this long; 75s"),
             ("streams", Shape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
+            ("tunnel_idle", DURATION_OR_OFF, MAY, "a blind tunnel may be silent this long; 5m"),
+            ("tunnel_lifetime", DURATION_OR_OFF, MAY, "a blind tunnel lasts at most so long; 24h"),
             ("uri_bytes", Shape::Size, MAY, "a request's target; 8KiB"),
         ],
     ),
@@ -125,12 +127,31 @@ const SECTIONS: [(&str, &[Key]); 15] = [
         &[
             ("bind", Shape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
             ("clients", Shape::Who, MAY, "who is let in; default: every client of the file"),
-            ("mode", Shape::Choice(&["reverse"]), MAY, "requests are routed by host and path"),
+            ("intercept", Shape::Table("intercept"), MAY, "the CA that clients of a forward listener trust"),
+            (
+                "mode",
+                Shape::Choice(&["forward", "reverse"]),
+                MAY,
+                "reverse: routed by host and path; forward: a proxy that clients are told of",
+            ),
             ("name", Shape::Text, MAY, "for logs and metrics"),
             ("names", Shape::Texts, MAY, "the hosts that it answers to; default: any"),
             ("plaintext", Shape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
             ("proxy_protocol", Shape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
             ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            (
+                "unmatched",
+                Shape::Choice(&["deny", "tunnel"]),
+                MAY,
+                "what a forward listener does with a CONNECT to a host without a route; deny",
+            ),
+        ],
+    ),
+    (
+        "intercept",
+        &[
+            ("ca_cert", Shape::Text, MUST, "path of the interception CA's certificate, PEM"),
+            ("ca_key", Shape::Text, MUST, "path of its private key, PEM"),
         ],
     ),
     (

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
-use crate::route::{ClientId, Rate, Table};
-use crate::tls::{CertName, Internal};
+use crate::route::{ClientId, ForwardTable, Rate, Table};
+use crate::tls::{CertName, Interception, Internal};
 use crate::upstream::Way;
 
 /// A whole, right configuration.
@@ -63,17 +63,44 @@ pub struct Listener {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
     pub internal: Option<Arc<Internal>>,
-    /// The only hosts it answers to, in lower case, without ports; empty: any.
-    pub names: Vec<String>,
     /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
     pub proxies: Vec<IpNet>,
     /// Who is let in.
     pub access: Access,
-    /// The routes that this listener serves.
+    /// What it does with requests.
+    pub serves: Serves,
+}
+
+/// What a listener does with requests.
+#[derive(Debug)]
+pub enum Serves {
+    /// It is the proxy that a client is told of: requests name the provider itself.
+    Forward(Box<Forward>),
+    /// It stands in the provider's place: requests are routed by host and path.
+    Reverse(Reverse),
+}
+
+/// A listener with `mode = "forward"`.
+#[derive(Debug)]
+pub struct Forward {
+    /// The routes that it serves, by their upstreams.
+    pub table: ForwardTable,
+    /// How it speaks inside the tunnels that it intercepts.
+    pub interception: Interception,
+    /// Whether a CONNECT to a host without a route is passed through, behind the guard.
+    pub tunnels: bool,
+}
+
+/// A listener with `mode = "reverse"`.
+#[derive(Debug)]
+pub struct Reverse {
+    /// The only hosts it answers to, in lower case, without ports; empty: any.
+    pub names: Vec<String>,
+    /// The routes that it serves.
     pub table: Table,
 }
 
-impl Listener {
+impl Reverse {
     /// Whether requests for this host belong here. A port is ignored; a request without a host belongs only where any
     /// host does.
     pub fn answers_to(&self, host: Option<&str>) -> bool {
@@ -86,6 +113,16 @@ impl Listener {
             None => host.split(':').next().unwrap_or_default(),
         };
         self.names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+    }
+}
+
+impl Listener {
+    /// What it forwards with, if it is a forward listener.
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.serves {
+            Serves::Forward(forward) => Some(forward),
+            Serves::Reverse(_) => None,
+        }
     }
 
     /// Whether a peer at this address has to speak the PROXY protocol.
@@ -314,6 +351,10 @@ pub struct Limits {
     pub header_timeout: Option<Duration>,
     /// A client connection may be silent this long between requests.
     pub idle_timeout: Option<Duration>,
+    /// A blind tunnel may be silent this long.
+    pub tunnel_idle: Option<Duration>,
+    /// A blind tunnel lasts at most so long.
+    pub tunnel_lifetime: Option<Duration>,
     /// After SIGTERM, keep accepting this long.
     pub drain_delay: Duration,
     /// After that, let requests finish for this long.
@@ -334,6 +375,8 @@ impl Default for Limits {
             body_min_rate: 240,
             header_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(75)),
+            tunnel_idle: Some(Duration::from_secs(300)),
+            tunnel_lifetime: Some(Duration::from_secs(24 * 3600)),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
         }

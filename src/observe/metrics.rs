@@ -35,6 +35,8 @@ pub struct Metrics {
     connections: Family<ListenerLabel, Gauge>,
     upstream_connections: Family<ProviderLabel, Gauge>,
     certificate_expiry: Family<WhatLabel, Gauge>,
+    tunnels: Family<ListenerLabel, Gauge>,
+    tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
 }
 
@@ -63,6 +65,33 @@ struct WhatLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ListenerLabel {
     listener: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct TunnelLabels {
+    listener: String,
+    kind: &'static str,
+}
+
+/// What became of a CONNECT.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TunnelKind {
+    /// Passed through unread.
+    Blind,
+    /// Answered in the bank's stead.
+    Intercepted,
+    /// Refused.
+    Refused,
+}
+
+impl TunnelKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            TunnelKind::Blind => "blind",
+            TunnelKind::Intercepted => "intercepted",
+            TunnelKind::Refused => "refused",
+        }
+    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -101,6 +130,8 @@ impl Metrics {
             connections: Family::default(),
             upstream_connections: Family::default(),
             certificate_expiry: Family::default(),
+            tunnels: Family::default(),
+            tunnelled: Family::default(),
             reload_successful: Gauge::default(),
         };
         let registry = &mut made.registry;
@@ -137,6 +168,8 @@ impl Metrics {
             "When a configured certificate ends",
             made.certificate_expiry.clone(),
         );
+        registry.register("blind_tunnels", "Open blind tunnels", made.tunnels.clone());
+        registry.register("tunnels", "CONNECT requests, by what became of them", made.tunnelled.clone());
         registry.register(
             "config_last_reload_successful",
             "Whether the config was read without mistakes when last read",
@@ -185,6 +218,17 @@ impl Metrics {
     /// The gauge of the open connections to one provider.
     pub fn upstream_connections(&self, provider: &str) -> Gauge {
         self.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// The gauge of one forward listener's blind tunnels.
+    pub fn tunnels(&self, listener: &str) -> Gauge {
+        self.tunnels.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
+    }
+
+    /// Counts a CONNECT.
+    pub fn tunnelled(&self, listener: &str, kind: TunnelKind) {
+        let labels = TunnelLabels { listener: listener.to_owned(), kind: kind.as_str() };
+        self.tunnelled.get_or_create_owned(&labels).inc();
     }
 
     /// The config was read: when its certificates end, and that it is in force.

@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::connection::Busy;
+use super::door::Tunnel;
 use super::headers::passing_trailers;
 use super::reflection::Sieve;
 use super::replay::{Outgoing, Recorder};
@@ -28,7 +29,7 @@ use crate::upstream::{Connection, Endpoint};
 /// A response body.
 pub struct Answer {
     kind: Kind,
-    /// Absent once a WebSocket tells it.
+    /// Absent once something else tells it.
     tale: Option<Tale>,
     busy: Option<Busy>,
     /// How it broke off, until what went before has left.
@@ -38,7 +39,15 @@ pub struct Answer {
 enum Kind {
     Own(Option<Bytes>),
     Stream(Box<Stream>),
-    Switch(Option<Box<Splice>>),
+    Switch(Option<Switch>),
+}
+
+/// What a connection becomes when it stops speaking HTTP.
+pub enum Switch {
+    /// Bytes both ways: a WebSocket, or a blind tunnel.
+    Splice(Box<Splice>),
+    /// TLS with us in a bank's stead, and HTTP in it.
+    Tunnel(Box<Tunnel>),
 }
 
 /// A provider's body on its way through.
@@ -129,15 +138,15 @@ impl Answer {
         Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None, cut: None }
     }
 
-    /// No body: after this head the connection is a WebSocket.
-    pub fn switch(splice: Splice) -> Self {
-        Self { kind: Kind::Switch(Some(Box::new(splice))), tale: None, busy: None, cut: None }
+    /// No body: after this head the connection is something else.
+    pub const fn switch(switch: Switch) -> Self {
+        Self { kind: Kind::Switch(Some(switch)), tale: None, busy: None, cut: None }
     }
 
     /// What to do with the connection when the head is out, if it stops speaking HTTP.
-    pub fn take_switch(&mut self) -> Option<Box<Splice>> {
+    pub fn take_switch(&mut self) -> Option<Switch> {
         match &mut self.kind {
-            Kind::Switch(splice) => splice.take(),
+            Kind::Switch(switch) => switch.take(),
             Kind::Own(_) | Kind::Stream(_) => None,
         }
     }

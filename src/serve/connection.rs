@@ -27,15 +27,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::flow::{self, Door};
+use super::answer::Switch;
+use super::door::{Door, Entry};
+use super::flow;
 use super::gate::Place;
 use super::identity::Peer;
 use super::outbox::Outbox;
 use super::preface::{self, Origin};
 use super::site::Site;
-use super::upgrade::Splice;
+use super::tunnel::{self, Rewound};
 use crate::base::time::{Clock, Now};
-use crate::config::{Limits, Listener};
+use crate::config::{Limits, Listener, Serves};
 use crate::tls::leaf;
 
 /// A connection that was just accepted.
@@ -113,7 +115,7 @@ where
 {
     let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
     let Some(tls) = &config.tls else {
-        let door = Door { listener, peer: Rc::new(peer), sni: None };
+        let door = Door { listener, peer: Rc::new(peer), entry: entry(config, None) };
         return serve_http(site, stream, door, Wire::Plain, drain).await;
     };
     let shaken = Box::pin(shake(&site, config, tls, stream, peer.address, &drain)).await;
@@ -122,8 +124,16 @@ where
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
     let wire = if session.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
-    let door = Door { listener, peer: Rc::new(Peer { certificate, ..peer }), sni };
+    let door = Door { listener, peer: Rc::new(Peer { certificate, ..peer }), entry: entry(config, sni) };
     serve_http(site, stream, door, wire, drain).await;
+}
+
+/// What a connection to this listener speaks to.
+fn entry(config: &Listener, sni: Option<String>) -> Entry {
+    match config.serves {
+        Serves::Forward(_) => Entry::Proxy,
+        Serves::Reverse(_) => Entry::Reverse(sni),
+    }
 }
 
 /// The TLS handshake. `None`: there is no connection any more.
@@ -162,13 +172,14 @@ where
 
 /// What lies under HTTP, and which HTTP it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Wire {
+pub enum Wire {
     Plain,
     Tls,
     TlsH2,
 }
 
-async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
+/// Serves HTTP until the connection closes, or stops speaking it and then closes.
+pub async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -179,15 +190,16 @@ where
     let io = TokioIo::new(Watched { inner: stream, activity: activity.clone(), heads: !h2 });
     let busy = activity.clone();
     // Set when the connection is to stop speaking HTTP.
-    let switch: Rc<Cell<Option<Box<Splice>>>> = Rc::default();
+    let switch: Rc<Cell<Option<Switch>>> = Rc::default();
     let switched = switch.clone();
+    let (world, way_in) = (site.clone(), door.clone());
     let service = service_fn(move |request| {
         let guard = Busy::begin(&busy);
-        let (site, door, switch) = (site.clone(), door.clone(), switch.clone());
+        let (site, door, switch) = (world.clone(), way_in.clone(), switch.clone());
         async move {
             let mut response = flow::answer(site, door, request).await;
-            if let Some(splice) = response.body_mut().take_switch() {
-                switch.set(Some(splice));
+            if let Some(wanted) = response.body_mut().take_switch() {
+                switch.set(Some(wanted));
             }
             response.body_mut().hold(guard);
             Ok::<_, Infallible>(response)
@@ -217,9 +229,17 @@ where
     builder.half_close(wire == Wire::Plain);
     let mut connection = builder.serve_connection(io, service);
     let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
-    if let Some(splice) = switched.take() {
-        let parts = connection.into_parts();
-        return Box::pin(splice.run(parts.io.into_inner(), parts.read_buf)).await;
+    match switched.take() {
+        Some(Switch::Splice(splice)) => {
+            let parts = connection.into_parts();
+            return Box::pin(splice.run(parts.io.into_inner().inner, parts.read_buf)).await;
+        }
+        Some(Switch::Tunnel(tunnel)) => {
+            let parts = connection.into_parts();
+            let stream = Rewound { early: parts.read_buf, stream: Box::new(parts.io.into_inner().inner) };
+            return Box::pin(tunnel::serve(site, door, *tunnel, stream, drain)).await;
+        }
+        None => {}
     }
     if end == End::HeadTooSlow {
         // The parser waits for the rest of a head that will not come: say so in its stead.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
@@ -27,8 +27,14 @@ pub enum Fault {
     ClientNotAllowed,
     /// No or wrong credentials.
     ClientUnidentified,
+    /// No or wrong credentials at a forward listener.
+    ClientUnidentifiedToProxy,
     /// The request body comes too slowly.
     BodyTooSlow,
+    /// The host that a client named leads where it must not.
+    DestinationForbidden,
+    /// A forward listener has no route there.
+    DestinationUnrouted,
     /// Our bug.
     Internal,
     /// The request can be read in two ways, or a value does not fit. The text is ours, never the client's.
@@ -126,6 +132,30 @@ impl Fault {
                 "client",
                 "Who is calling is not known",
                 "Send your key as `Authorization: Bearer KEY` or Basic credentials, from an allowed network.",
+            ),
+            Fault::ClientUnidentifiedToProxy => row(
+                "client-unidentified",
+                StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+                "http_request_denied",
+                "client",
+                "Who is calling is not known",
+                "Give the proxy your name and key, as in `http://NAME:KEY@proxy:3128`, from an allowed network.",
+            ),
+            Fault::DestinationForbidden => row(
+                "destination-forbidden",
+                StatusCode::FORBIDDEN,
+                "destination_ip_prohibited",
+                "client",
+                "The host leads where no tunnel may go",
+                "Loopback, private and special addresses and countersign's own are not reached through it.",
+            ),
+            Fault::DestinationUnrouted => row(
+                "route-not-found",
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                "client",
+                "No route leads there",
+                "This proxy reaches the hosts and paths of its routes alone. Ask the operator.",
             ),
             Fault::Expectation => row(
                 "malformed-request",
@@ -309,6 +339,9 @@ impl Fault {
             Fault::BodyTooSlow
             | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
+            | Fault::ClientUnidentifiedToProxy
+            | Fault::DestinationForbidden
+            | Fault::DestinationUnrouted
             | Fault::Expectation
             | Fault::Internal
             | Fault::Malformed(_)
@@ -355,10 +388,13 @@ impl Fault {
             let seconds = after.as_millis().div_ceil(1000).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
-        if self == Fault::ClientUnidentified {
-            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"countersign\""));
-            headers
-                .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""));
+        let challenges =
+            [(Fault::ClientUnidentified, WWW_AUTHENTICATE), (Fault::ClientUnidentifiedToProxy, PROXY_AUTHENTICATE)];
+        for (_, field) in challenges.into_iter().filter(|(fault, _)| *fault == self) {
+            // Basic first: some clients look at the first challenge alone.
+            let basic = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
+            headers.append(&field, basic);
+            headers.append(field, HeaderValue::from_static("Bearer realm=\"countersign\""));
         }
         if self == Fault::MethodRefused {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -413,11 +449,14 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 23] = [
+const ALL: [Fault; 26] = [
     Fault::ClientUnidentified,
+    Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
     Fault::ReservedEndpoint,
     Fault::RouteNotFound,
+    Fault::DestinationUnrouted,
+    Fault::DestinationForbidden,
     Fault::Misdirected,
     Fault::Malformed("The detail says what."),
     Fault::MethodRefused,

@@ -3,48 +3,48 @@
 //! Read [`answer`] first: identify, admit, lease, dress, send, judge, at most one replay. Each step either yields what
 //! the next one needs or a [`Fault`]; after a fault nothing else happens to the request.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use uuid::Uuid;
 
+use super::admission::admit;
 use super::answer::Answer;
+use super::connect;
+use super::door::{Door, Entry};
 use super::errand::{Errand, Spending};
 use super::fault::Fault;
 use super::headers;
-use super::identity::{Book, Peer, Stranger, identify};
+use super::identity::{Book, Stranger, identify};
 use super::passage::{Passage, Source, take_in, turn, within_bounds};
 use super::passing::Passing;
 use super::site::Site;
 use super::tale::Tale;
 use crate::base::id::{Ids, RandomIds};
 use crate::base::vars::Vars;
-use crate::config::{Limits, Listener, Route};
+use crate::config::Route;
 use crate::control::TokenSpec;
 use crate::observe::record::{Record, Replay};
 use crate::provider::SentIds;
-use crate::route::{Admission, Caller, Permit, Target};
+use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
-
-/// The connection that a request came in on.
-pub struct Door {
-    /// The listener, by position.
-    pub listener: usize,
-    /// Who is at the other end.
-    pub peer: Rc<Peer>,
-    /// The name that TLS asked for.
-    pub sni: Option<String>,
-}
 
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    // What is rare lives apart, so that every other request need not carry room for it.
+    match &door.entry {
+        Entry::Proxy if request.method() == Method::CONNECT => {
+            return Box::pin(connect::answer(site, door, request)).await;
+        }
+        Entry::Proxy if request.uri().authority().is_none() => return connect::page(&site, &door, &request),
+        Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_) => {}
+    }
     let http1 = request.version() != Version::HTTP_2;
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
@@ -71,7 +71,7 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let caller = caller(site, door, &head.headers, tale).await?;
     let snapshot = &site.shared.snapshot;
     let listener = snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
-    let admission = admit(listener, &snapshot.limits, door.sni.as_deref(), caller, &head)?;
+    let admission = admit(door.ground(listener)?, &snapshot.limits, caller, &head)?;
     let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
     if let Some(rate) = &route.route.rate {
@@ -119,28 +119,33 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     Ok(passing)
 }
 
-/// Who is calling, or a refusal that names nothing.
-async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
+/// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
+pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
     let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
     let clients = &site.shared.snapshot.clients;
-    let named = |id: crate::route::ClientId| clients.all.get(usize::from(id.0)).map(|client| client.name.clone());
     let now = tale.record().start;
-    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now };
-    match identify(book, &door.peer, headers).await {
-        Ok(Caller::Client(id)) => {
-            tale.record().client = named(id);
-            Ok(Caller::Client(id))
+    let as_proxy = matches!(door.entry, Entry::Proxy);
+    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
+    let known = match &door.entry {
+        Entry::Tunnel(tunnel) => Ok(tunnel.caller),
+        Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
+    };
+    let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
+    match known {
+        Ok(known @ Caller::Client(_)) => {
+            tale.record().client = site.name_of(known);
+            Ok(known)
         }
         Ok(Caller::Anyone) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
         Ok(Caller::Anyone) => Ok(Caller::Anyone),
         Err(Stranger::NotLetIn(id)) => {
-            tale.record().client = named(id);
+            tale.record().client = site.name_of(Caller::Client(id));
             Err(Fault::ClientNotAllowed)
         }
-        Err(Stranger::Unknown) => Err(Fault::ClientUnidentified),
+        Err(Stranger::Unknown) => Err(unidentified),
         // Who guesses is slowed; who is right was let in above, so nobody is locked out by a neighbour's guesses.
         Err(Stranger::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
-            Ok(()) => Err(Fault::ClientUnidentified),
+            Ok(()) => Err(unidentified),
             Err(after) => Err(Fault::RateLimited(after)),
         },
     }
@@ -149,71 +154,6 @@ async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) 
 /// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
 pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::ORIGIN) || headers.get_all("sec-fetch-site").iter().any(|site| site != "none")
-}
-
-/// Checks the request's form and finds its route.
-pub(super) fn admit(
-    listener: &Listener,
-    limits: &Limits,
-    sni: Option<&str>,
-    caller: Caller,
-    head: &Parts,
-) -> Result<Admission, Fault> {
-    let host = host(head)?;
-    if !listener.answers_to(host.as_deref()) {
-        return Err(Fault::Misdirected);
-    }
-    if let (Some(host), Some(sni)) = (&host, sni) {
-        let named = bare_host(host);
-        let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
-        if !is_address && !named.eq_ignore_ascii_case(sni) {
-            return Err(Fault::Misdirected);
-        }
-    }
-    let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let limit = limits.uri_bytes;
-    if limit != 0 && path_and_query.len() > limit {
-        return Err(Fault::UriTooLong);
-    }
-    if !headers::framing_is_plain(&head.headers) {
-        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`."));
-    }
-    if head.headers.get_all(EXPECT).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Fault::Expectation);
-    }
-    if head.method == Method::CONNECT {
-        return Err(Fault::Malformed("This listener is not a forward proxy; send an ordinary request."));
-    }
-    let target = Target { method: &head.method, host: host.as_deref(), path_and_query, headers: &head.headers };
-    Ok(listener.table.admit(caller, target)?)
-}
-
-/// The one host that a request names: `Host`, `:authority`, or the authority of an absolute target.
-fn host(head: &Parts) -> Result<Option<String>, Fault> {
-    let mut fields = head.headers.get_all(HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
-        return Err(Fault::Malformed("There is more than one Host field."));
-    }
-    let field = match field.map(HeaderValue::to_str) {
-        Some(Ok(field)) => Some(field),
-        Some(Err(_)) => return Err(Fault::Malformed("The Host field is not a host.")),
-        None => None,
-    };
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let host = match (authority, field) {
-        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
-            return Err(Fault::Malformed("The Host field and the request target name different hosts."));
-        }
-        (Some(host), _) | (None, Some(host)) => host,
-        (None, None) if head.version == Version::HTTP_10 => return Ok(None),
-        (None, None) => return Err(Fault::Malformed("The Host field is missing.")),
-    };
-    let parsed: Result<http::uri::Authority, _> = host.parse();
-    match parsed {
-        Ok(parsed) if !parsed.host().is_empty() && !host.contains('@') => Ok(Some(host.to_owned())),
-        Ok(_) | Err(_) => Err(Fault::Malformed("The Host field is not a host.")),
-    }
 }
 
 /// What a request is dressed with, besides its route.
@@ -248,12 +188,6 @@ pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mu
     }
     head.headers.insert(HOST, with.host.clone());
     Ok(route.module.dress(&mut head.headers, with.lease, with.vars, ids))
-}
-
-/// A host without its port.
-fn bare_host(host: &str) -> &str {
-    let after_bracket = host.rfind(']').map_or(0, |at| at + 1);
-    host[after_bracket..].find(':').map_or(host, |at| &host[..after_bracket + at])
 }
 
 /// The permit's path as a request target.
@@ -308,7 +242,7 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
 }
 
 /// What is known of a request when its head has arrived.
-fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
+pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
     let listeners = &site.shared.snapshot.listeners;
     Record {
         start: site.now(),
@@ -351,13 +285,6 @@ mod tests {
         assert_eq!(limited(Some("br")), "identity");
         assert_eq!(limited(Some("*")), "identity");
         assert_eq!(limited(None), "identity");
-    }
-
-    #[test]
-    fn a_host_is_compared_without_its_port() {
-        assert_eq!(bare_host("bank.example:8443"), "bank.example");
-        assert_eq!(bare_host("[::1]:8443"), "[::1]");
-        assert_eq!(bare_host("bank.example"), "bank.example");
     }
 
     #[test]

@@ -11,16 +11,17 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
+use super::admission::{Ground, admit};
 use super::fault::Fault;
-use super::flow::{Clothes, admit, dress, from_a_web_page};
+use super::flow::{Clothes, dress, from_a_web_page};
 use super::identity::{Book, Peer, Stranger, identify, let_in};
 use super::passage::{Passage, within_bounds};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
-use crate::config::{Listener, Route, Snapshot};
+use crate::config::{Listener, Route, Serves, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
-use crate::route::{Admission, Caller, ClientId, Refusal, Target};
+use crate::route::{self, Admission, Authority, Caller, ClientId, Refusal, Target};
 use crate::token::key::TokenKey;
 
 /// A request that nobody sends.
@@ -33,7 +34,9 @@ pub struct Asked<'a> {
     pub peer: IpAddr,
     /// The name that TLS would ask for.
     pub sni: Option<&'a str>,
-    /// Its head. The target is in origin form.
+    /// At a forward listener: where its tunnel would lead; absent: the target is in absolute form.
+    pub to: Option<&'a Authority>,
+    /// Its head. The target is in origin form, but for that.
     pub head: &'a Parts,
     /// Whether a body would follow.
     pub body: bool,
@@ -75,8 +78,15 @@ pub struct Refused {
 pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen<'a>, Refused> {
     let caller = caller(snapshot, asked)?;
     let known = |fault, route| Refused { fault, caller: Some(caller), route };
-    let admission = admit(asked.listener, &snapshot.limits, asked.sni, caller, asked.head)
-        .map_err(|fault| known(fault, meant(asked, caller)))?;
+    let ground = match &asked.listener.serves {
+        Serves::Forward(forward) => match asked.to {
+            Some(to) => Ground::Tunnel(&forward.table, to),
+            None => Ground::Absolute(&forward.table),
+        },
+        Serves::Reverse(reverse) => Ground::Reverse(reverse, asked.sni),
+    };
+    let admission =
+        admit(ground, &snapshot.limits, caller, asked.head).map_err(|fault| known(fault, meant(asked, caller)))?;
     let index = admission.route();
     let permit = match admission {
         Admission::Granted(permit) => Ok(permit),
@@ -127,7 +137,8 @@ fn identify_at_once(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, St
     // Without its fetcher this asks no issuer.
     let (issuers, _) = Issuers::open(clock.clone());
     let (access, clients) = (&asked.listener.access, &snapshot.clients);
-    let book = Book { access, clients, issuers: &issuers, now: clock.now() };
+    let book =
+        Book { access, clients, issuers: &issuers, now: clock.now(), as_proxy: asked.listener.forward().is_some() };
     let peer = Peer { address: Some(asked.peer), ..Peer::default() };
     let identifying = pin!(identify(book, &peer, &asked.head.headers));
     match identifying.poll(&mut Context::from_waker(Waker::noop())) {
@@ -142,7 +153,14 @@ fn meant(asked: &Asked<'_>, caller: Caller) -> Option<usize> {
     let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let path_and_query = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
-    match asked.listener.table.admit(caller, target) {
+    let admitted = match (&asked.listener.serves, asked.to) {
+        (Serves::Forward(forward), Some(to)) => {
+            forward.table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target })
+        }
+        (Serves::Forward(_), None) => return None,
+        (Serves::Reverse(reverse), _) => reverse.table.admit(caller, target),
+    };
+    match admitted {
         Err(Refusal::NotAllowed(route)) => route,
         Err(Refusal::Reserved(route)) => Some(route),
         Ok(_) | Err(Refusal::Malformed(_) | Refusal::MethodRefused | Refusal::NotFound) => None,

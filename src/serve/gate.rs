@@ -35,6 +35,8 @@ pub struct Gate {
     pub crowds: Excess,
     /// Connections closed because too many handshakes were under way.
     pub rushes: Excess,
+    /// Tunnels whose client did not trust us.
+    pub distrusts: Excess,
 }
 
 /// One connection of a peer; gives its place back when dropped.

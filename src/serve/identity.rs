@@ -56,6 +56,8 @@ pub struct Book<'a> {
     pub issuers: &'a Issuers,
     /// The moment.
     pub now: Now,
+    /// We are the proxy that the caller was told of: `Authorization` is meant for the provider, not for us.
+    pub as_proxy: bool,
 }
 
 /// Identifies the caller of one request. Waits only for the keys of a token's issuer, and only where there are none yet.
@@ -73,10 +75,11 @@ pub async fn identify(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Resul
     if let Some(client) = proven {
         return let_in(access, client);
     }
-    let named = by_claim(book, peer, headers, &AUTHORIZATION).await;
+    let claimed = !book.as_proxy && headers.contains_key(AUTHORIZATION);
+    let named = if claimed { by_claim(book, peer, headers, &AUTHORIZATION).await } else { None };
     match named.or_else(|| by_network(clients, peer)) {
         Some(client) => let_in(access, client),
-        None if headers.contains_key(AUTHORIZATION) => Err(Stranger::Wrong),
+        None if claimed => Err(Stranger::Wrong),
         None => Err(Stranger::Unknown),
     }
 }
@@ -205,7 +208,13 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         let (issuers, _fetcher) = Issuers::open(Clock::System);
-        let book = Book { access, clients: &clients(), issuers: &issuers, now: Now::at(0, 1_795_000_000_000) };
+        let book = Book {
+            access,
+            clients: &clients(),
+            issuers: &issuers,
+            now: Now::at(0, 1_795_000_000_000),
+            as_proxy: false,
+        };
         identify(book, peer, &headers).now_or_never().unwrap()
     }
 

@@ -4,8 +4,11 @@
 //! snapshot. [`flow`] is the life of a request, readable from top to bottom; the other files are its steps. This room
 //! never calls a token endpoint and never writes a log file itself.
 
+mod admission;
 mod answer;
+mod connect;
 mod connection;
+mod door;
 mod errand;
 pub mod fault;
 mod flow;
@@ -25,6 +28,7 @@ mod reflection;
 mod replay;
 mod site;
 mod tale;
+mod tunnel;
 mod upgrade;
 mod worker;
 

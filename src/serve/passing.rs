@@ -7,7 +7,7 @@ use http::header::TRAILER;
 use http::{HeaderValue, Response, Version};
 use hyper::body::{Body, Incoming};
 
-use super::answer::{Answer, Lent, Screen, Stream};
+use super::answer::{Answer, Lent, Screen, Stream, Switch};
 use super::fault::{Fault, PROXY_STATUS};
 use super::flow::own_answer;
 use super::headers;
@@ -87,8 +87,8 @@ impl Passing {
         tale.record().status = Some(head.status.as_u16());
         let open = upgrade::Open::new(self.route.gauge.clone());
         let clock = tale.clock();
-        let splice = Splice { provider, tale, idle: self.patience, clock, open };
-        Response::from_parts(head, Answer::switch(splice))
+        let splice = Splice { provider, tale, idle: Some(self.patience), lifetime: None, clock, open };
+        Response::from_parts(head, Answer::switch(Switch::Splice(Box::new(splice))))
     }
 
     /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.

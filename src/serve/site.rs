@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::gate::Gate;
+use super::page::Page;
 use super::reflection::Needles;
 use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
@@ -17,6 +18,7 @@ use crate::control::{Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
+use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
 use crate::upstream::{Destination, Endpoint};
@@ -45,6 +47,10 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// The keys of those who sign clients' tokens.
     pub issuers: Issuers,
+    /// Where tunnels may lead.
+    pub guard: Arc<Guard>,
+    /// The forward listeners' own pages, by position.
+    pub pages: Arc<[Option<Page>]>,
 }
 
 /// One worker's world.
@@ -166,6 +172,17 @@ impl Site {
     /// The counters of requests that found no route.
     pub fn unrouted(&self, listener: usize) -> Option<&RouteMeters> {
         self.unrouted.get(listener)
+    }
+
+    /// The name of an identified client.
+    pub fn name_of(&self, caller: Caller) -> Option<Arc<str>> {
+        match caller {
+            Caller::Anyone => None,
+            Caller::Client(id) => {
+                let client = self.shared.snapshot.clients.all.get(usize::from(id.0));
+                client.map(|client| client.name.clone())
+            }
+        }
     }
 
     /// Writes an access line.

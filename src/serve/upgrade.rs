@@ -1,4 +1,4 @@
-//! Connections that stop speaking HTTP: WebSockets, where a route permits them.
+//! Connections that stop speaking HTTP: WebSockets, where a route permits them, and blind tunnels.
 //!
 //! Such a call has a provider's connection of its own, over HTTP/1.1, that never sees a pool. Only the provider's 101
 //! ends HTTP, on both sides at once. Then bytes are copied both ways as they come: what one side does not take, the
@@ -59,6 +59,13 @@ pub struct Line {
     early: Bytes,
 }
 
+impl Line {
+    /// A connection that never spoke HTTP.
+    pub fn new(stream: impl Duplex + 'static) -> Self {
+        Self { stream: Box::new(stream), early: Bytes::new() }
+    }
+}
+
 /// Where a line will come from, once HTTP has ended on it.
 pub type Turning = oneshot::Receiver<Line>;
 
@@ -107,14 +114,16 @@ pub async fn grant(response: &Response<Incoming>, turning: Option<Turning>) -> R
     }
 }
 
-/// A WebSocket whose client has yet to hear of it.
+/// A WebSocket or a tunnel whose client has yet to hear of it.
 pub struct Splice {
-    /// The provider's end.
+    /// The other end.
     pub provider: Line,
     /// What is told at its end.
     pub tale: Tale,
     /// The longest time without a byte either way.
-    pub idle: Duration,
+    pub idle: Option<Duration>,
+    /// The longest time in all.
+    pub lifetime: Option<Duration>,
     /// For that time.
     pub clock: Clock,
     /// Counts the connection.
@@ -151,6 +160,7 @@ impl Splice {
         let clean = tokio::select! {
             clean = both => clean,
             () = silence(&traffic, self.idle) => false,
+            () = end(self.lifetime) => false,
         };
         told.tale.record().complete = clean;
         told.tell();
@@ -207,7 +217,8 @@ async fn pump(
 }
 
 /// Ends when nothing has moved for so long.
-async fn silence(traffic: &Traffic, longest: Duration) {
+async fn silence(traffic: &Traffic, longest: Option<Duration>) {
+    let Some(longest) = longest else { return std::future::pending().await };
     let mut left = longest;
     loop {
         tokio::time::sleep(left).await;
@@ -216,6 +227,14 @@ async fn silence(traffic: &Traffic, longest: Duration) {
             Some(more) if !more.is_zero() => left = more,
             Some(_) | None => return,
         }
+    }
+}
+
+/// Ends after so long; never without a limit.
+async fn end(lifetime: Option<Duration>) {
+    match lifetime {
+        Some(lifetime) => tokio::time::sleep(lifetime).await,
+        None => std::future::pending().await,
     }
 }
 

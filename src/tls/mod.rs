@@ -5,6 +5,7 @@
 
 pub mod bundle;
 mod client;
+mod intercept;
 mod internal;
 mod leaf;
 pub mod mint;
@@ -18,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use client::{ClientTls, client};
+pub use intercept::Interception;
 pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, Leaf, leaf};
 pub use server::{Certificate, ClientCa, ServerTls, server};

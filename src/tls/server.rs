@@ -17,6 +17,8 @@ pub struct ServerTls<'a> {
     pub client_ca: Option<ClientCa<'a>>,
     /// Refuse TLS 1.2.
     pub only_tls13: bool,
+    /// Offer HTTP/2 beside HTTP/1.1.
+    pub h2: bool,
 }
 
 /// Where a listener's certificate comes from.
@@ -35,7 +37,7 @@ pub struct ClientCa<'a> {
     pub required: bool,
 }
 
-/// The settings of a listener: TLS 1.2 and 1.3, h2 and HTTP/1.1 by ALPN, session tickets.
+/// The settings of a listener: TLS 1.2 and 1.3, HTTP by ALPN, session tickets.
 ///
 /// A resumed session repeats the client's certificate without checking it again: whoever reads it has to look at its
 /// dates. Tickets never outlive these settings, so another `client_ca` starts from nothing.
@@ -54,7 +56,8 @@ pub fn server(wish: ServerTls<'_>) -> Result<Arc<ServerConfig>, String> {
             .with_single_cert(identity.chain, identity.key)
             .map_err(|_| "the certificate cannot be used".to_owned())?,
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = if wish.h2 { vec![b"h2".to_vec()] } else { Vec::new() };
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
     Ok(Arc::new(config))
 }

@@ -3,7 +3,7 @@
 //! Each worker has its own [`Endpoint`]s, so nothing here is shared or locked; the control plane opens connections of
 //! its own, one a question, through [`Destination::ask`]. Both speak HTTP/1.1 or HTTP/2, whichever the provider
 //! picks, and both go the same [`Way`]: from a source address, through a corporate proxy. This room knows addresses and
-//! certificates; it does not know tokens, routes or banks. It lives on whatever thread dials, and stays on it.
+//! certificates; it does not know tokens, routes or banks. Where a client names the place itself, [`tunnel`] asks the guard. It lives on whatever thread dials, and stays on it.
 //!
 //! From the wire up: [`names`] and [`race`] find an address that answers, [`proxy`] tunnels, [`dial`] shakes hands,
 //! [`connection`] and [`lane`] carry exchanges over HTTP/1.1 and HTTP/2, [`endpoint`] decides which one is lent.
@@ -17,9 +17,11 @@ mod names;
 mod proxy;
 mod race;
 mod socket;
+mod tunnel;
 
 pub use ask::AskError;
 pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
 pub use proxy::{ForwardProxy, ProxyError};
+pub use tunnel::{TunnelError, tunnel};

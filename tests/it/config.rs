@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign::config::{self, Access, AccessLog, InMemory, Loaded, Snapshot};
+use countersign::config::{self, Access, AccessLog, InMemory, Loaded, Serves, Snapshot};
 use countersign::route::{Caller, ClientId, Refusal, Target};
 use countersign::syntax::{Diagnostic, Severity};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -163,7 +163,8 @@ fn ask(
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
     let target = Target { method, host: Some("localhost"), path_and_query: path, headers: &headers };
-    let permit = snapshot.listeners[0].table.admit(client, target)?;
+    let Serves::Reverse(reverse) = &snapshot.listeners[0].serves else { panic!("a reverse listener") };
+    let permit = reverse.table.admit(client, target)?;
     let route = &snapshot.routes[permit.route()];
     Ok((route.name.to_string(), permit.path_and_query().to_owned()))
 }

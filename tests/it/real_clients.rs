@@ -10,7 +10,6 @@ mod switch;
 
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, SimHandle};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
 use self::manual::Section;
@@ -18,7 +17,7 @@ use self::place::Place;
 use self::switch::Switch;
 use crate::stage::{KEY, Plan, Stage, bank, now};
 
-/// The bank's name in forward mode. Nobody resolves it: the proxy knows where it is.
+/// The bank's name in forward mode. Nobody resolves it: countersign's own way out knows where it is.
 const BANK: &str = "api.bank.example";
 /// What every client sends, in one spelling or another.
 const AMOUNT: &str = "12.50";
@@ -94,12 +93,11 @@ fn pays(client: &Client, mode: Mode, adapt: impl Fn(String) -> String) {
     if let Some((source, name)) = client.program {
         place.add_program(source, name);
     }
-    let (sim, stage, switch) = match mode {
+    let (sim, stage, _switch) = match mode {
         Mode::Exec | Mode::Forward => forward(&place),
         Mode::Reverse => reverse(&place),
     };
-    let front = stage.running.address("front");
-    let port = switch.as_ref().map_or_else(|| front.expect("a listener").port(), |switch| switch.address.port());
+    let port = stage.running.address("front").expect("a listener").port();
     let command = match mode {
         Mode::Exec => {
             place.write("proxy.toml", &described(port));
@@ -137,9 +135,9 @@ fn pays(client: &Client, mode: Mode, adapt: impl Fn(String) -> String) {
         assert!(call.headers.iter().all(|(_, value)| !value.as_bytes().windows(KEY.len()).any(is_key)), "{name}");
     }
     let lines = stage.stop();
-    let told: Vec<_> =
-        lines.iter().map(|line| (line["countersign.client"].as_str(), line["countersign.replay"].as_str())).collect();
-    let paid: Vec<_> = told.into_iter().filter(|(client, _)| client.is_some()).collect();
+    let routed = lines.iter().filter(|line| line["http.route"] == "scb");
+    let paid: Vec<_> =
+        routed.map(|line| (line["countersign.client"].as_str(), line["countersign.replay"].as_str())).collect();
     assert_eq!(paid, [(Some("erp"), None), (Some("erp"), Some("replayed"))], "{name}");
 }
 
@@ -163,25 +161,23 @@ fn reverse(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
     (sim, plan.start(), None)
 }
 
-/// What clients of a forward proxy go through: a proxy that wants the key, and behind it, inside TLS, the bank's own
-/// name and path with a certificate of our CA. A [`Switch`] is the proxy; countersign answers inside the tunnel.
+/// A forward proxy that wants the key, with a CA of its own. The bank has its own name; the corporate proxy alone knows
+/// where it is.
 fn forward(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
     let sim = bank(Bank::Scb);
     let (ca, key) = place.new_ca("bank.example");
-    let (leaf, leaf_key) = certificate(&ca, &key, BANK);
-    let mut plan = Plan::default().with(&sim, "scb", "", "");
-    plan.config = plan.config.replace("path = \"/scb\"", "path = \"/partners/sandbox\"");
-    plan.clients = "[client.erp]\nnetworks = [\"127.0.0.0/8\"]\nnetworks_only = true\n".to_owned();
-    plan.files = plan
-        .files
-        .with_file("stage/egress.crt", leaf.into_bytes())
-        .with_file("stage/egress.key", leaf_key.into_bytes());
-    plan.config += "[[listener]]\nname = \"egress\"\nbind = \"127.0.0.1:0\"\n\
-                    tls = { cert = \"egress.crt\", key = \"egress.key\" }\n";
-    let stage = plan.start();
-    let switch =
-        Switch::start(&format!("{BANK}:443"), stage.running.address("egress").expect("a listener"), ("erp", KEY));
-    (sim, stage, Some(switch))
+    let switch = Switch::start(&format!("{BANK}:443"), sim.address(), ("countersign", "corporate"));
+    let way = format!("http_proxy = \"http://countersign:corporate@{}\"\n", switch.address);
+    let mut plan = Plan::default().with(&sim, "scb", &way, "");
+    plan.config = plan
+        .config
+        .replace(&sim.base_url(), &format!("https://{BANK}/partners/sandbox"))
+        .replace("tls = { ca = ", "tls = { server_name = \"localhost\", ca = ")
+        .replace("path = \"/scb\"", "listeners = [\"front\"]");
+    plan.files = plan.files.with_file("stage/ca.crt", ca.into_bytes()).with_file("stage/ca.key", key.into_bytes());
+    plan.config += "[[listener]]\nname = \"front\"\nmode = \"forward\"\nbind = \"127.0.0.1:0\"\n\
+                    intercept = { ca_cert = \"ca.crt\", ca_key = \"ca.key\" }\n";
+    (sim, plan.start(), Some(switch))
 }
 
 /// A config from which `countersign exec` learns where the proxy is and whom to trust there.
@@ -205,18 +201,6 @@ fn bare(forward: &str) -> String {
 /// What the program wants besides: Java's `Authenticator` has to get its key from somewhere.
 fn own(forward: &str) -> &str {
     forward.lines().find(|line| line.starts_with("export PROXY_USER")).unwrap_or("")
-}
-
-/// A certificate for `host`, as a mint makes it, and its key.
-fn certificate(ca: &str, ca_key: &str, host: &str) -> (String, String) {
-    let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::from_pem(ca_key).expect("a key")).expect("a CA");
-    let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate().expect("a key");
-    (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
 }
 
 /// curl says nothing of the status unless asked.

@@ -1,0 +1,160 @@
+//! Before a token is thought of: a request's form, the one host that it names, and its route.
+
+use std::net::IpAddr;
+
+use http::header::{EXPECT, HOST};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Version};
+
+use super::fault::Fault;
+use super::headers;
+use crate::config::{Limits, Reverse};
+use crate::route::{self, Admission, Authority, Caller, ForwardTable, Refusal, Target};
+
+/// What a request's target is judged against.
+#[derive(Clone, Copy)]
+pub enum Ground<'a> {
+    /// The routes of a forward listener, which the target names in absolute form.
+    Absolute(&'a ForwardTable),
+    /// The routes of a reverse listener, and the name that TLS asked for.
+    Reverse(&'a Reverse, Option<&'a str>),
+    /// The routes of a forward listener, in a tunnel to this place.
+    Tunnel(&'a ForwardTable, &'a Authority),
+}
+
+/// Checks the request's form and finds its route.
+pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Fault> {
+    let host = host(head, matches!(ground, Ground::Absolute(_)))?;
+    let place = match ground {
+        Ground::Absolute(_) => Some(named(head, host)?),
+        Ground::Reverse(reverse, sni) => {
+            belongs(reverse, sni, host)?;
+            None
+        }
+        Ground::Tunnel(_, to) => {
+            // CONNECT, TLS and Host speak of one place; the first two were compared before TLS was spoken.
+            if host.is_some_and(|host| !route::Asked::Tunnel(to).agrees(host)) {
+                return Err(Fault::Misdirected);
+            }
+            None
+        }
+    };
+    let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let limit = limits.uri_bytes;
+    if limit != 0 && path_and_query.len() > limit {
+        return Err(Fault::UriTooLong);
+    }
+    if !headers::framing_is_plain(&head.headers) {
+        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`."));
+    }
+    if head.headers.get_all(EXPECT).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Fault::Expectation);
+    }
+    if head.method == Method::CONNECT {
+        return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request."));
+    }
+    let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
+    let forward = |refusal: Refusal| match refusal {
+        Refusal::NotFound => Fault::DestinationUnrouted,
+        other => Fault::from(other),
+    };
+    match ground {
+        Ground::Absolute(table) => {
+            let place = place.as_ref().ok_or(Fault::Internal)?;
+            table.admit(caller, place.asked(), Target { host: None, ..target }).map_err(forward)
+        }
+        Ground::Reverse(reverse, _) => Ok(reverse.table.admit(caller, target)?),
+        Ground::Tunnel(table, to) => {
+            table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target }).map_err(forward)
+        }
+    }
+}
+
+/// Whether a request to this host, over TLS that asked for this name, belongs on this reverse listener.
+fn belongs(reverse: &Reverse, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
+    if !reverse.answers_to(host) {
+        return Err(Fault::Misdirected);
+    }
+    if let (Some(host), Some(sni)) = (host, sni) {
+        let named = bare_host(host);
+        let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
+        if !is_address && !named.eq_ignore_ascii_case(sni) {
+            return Err(Fault::Misdirected);
+        }
+    }
+    Ok(())
+}
+
+/// The place that a target in absolute form names, by its scheme.
+enum Place {
+    Http(Authority),
+    /// Some clients write it to a proxy, instead of opening a tunnel.
+    Https(Authority),
+}
+
+impl Place {
+    const fn asked(&self) -> route::Asked<'_> {
+        match self {
+            Place::Http(authority) => route::Asked::Absolute(authority),
+            Place::Https(authority) => route::Asked::Tunnel(authority),
+        }
+    }
+}
+
+fn named(head: &Parts, host: Option<&str>) -> Result<Place, Fault> {
+    let authority = head.uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
+    let malformed = |route::Malformed(why)| Fault::Malformed(why);
+    let place = match head.uri.scheme_str() {
+        Some("http") => Place::Http(Authority::absolute(authority).map_err(malformed)?),
+        Some("https") => Place::Https(Authority::inner(authority).map_err(malformed)?),
+        Some(_) | None => return Err(Fault::Malformed("The request target is neither http nor https.")),
+    };
+    if host.is_some_and(|host| !place.asked().agrees(host)) {
+        return Err(Fault::Malformed("The Host field and the request target name different hosts."));
+    }
+    Ok(place)
+}
+
+/// The one host that a request names: `Host`, `:authority`, or the authority of an absolute target. Whether it is a host
+/// at all, the table judges. A target with a scheme (`absolute`) has a default port: there the two are compared later.
+fn host(head: &Parts, absolute: bool) -> Result<Option<&str>, Fault> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Fault::Malformed("There is more than one Host field."));
+    }
+    let field = match field.map(HeaderValue::to_str) {
+        Some(Ok(field)) => Some(field),
+        Some(Err(_)) => return Err(Fault::Malformed("The Host field is not a host.")),
+        None => None,
+    };
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    match (authority, field) {
+        (Some(authority), Some(field)) if !absolute && !authority.eq_ignore_ascii_case(field) => {
+            Err(Fault::Malformed("The Host field and the request target name different hosts."))
+        }
+        (Some(_), Some(field)) => Ok(Some(field)),
+        (Some(host), None) | (None, Some(host)) => Ok(Some(host)),
+        (None, None) if head.version == Version::HTTP_10 => Ok(None),
+        (None, None) => Err(Fault::Malformed("The Host field is missing.")),
+    }
+}
+
+/// A host without its port.
+fn bare_host(host: &str) -> &str {
+    let after_bracket = host.rfind(']').map_or(0, |at| at + 1);
+    host[after_bracket..].find(':').map_or(host, |at| &host[..after_bracket + at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_its_port() {
+        assert_eq!(bare_host("bank.example:8443"), "bank.example");
+        assert_eq!(bare_host("[::1]:8443"), "[::1]");
+        assert_eq!(bare_host("bank.example"), "bank.example");
+    }
+}

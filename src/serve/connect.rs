@@ -1,0 +1,148 @@
+//! What a forward listener answers itself: a CONNECT, and its own page.
+//!
+//! A CONNECT to a place with a route is accepted for any identified client, and intercepted: whatever is refused is
+//! refused inside TLS, where programs show it. Any other is refused, or tunnelled blind behind the guard. Programs lose
+//! the body of a refused CONNECT, so its reason phrase says why.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+
+use super::answer::{Answer, Switch};
+use super::door::{Door, Tunnel};
+use super::fault::Fault;
+use super::flow::{caller, opening, own_answer};
+use super::site::Site;
+use super::tale::Tale;
+use super::upgrade::{Line, Open, Splice};
+use crate::observe::metrics::TunnelKind;
+use crate::route::{Asked, Authority, Caller, Malformed};
+use crate::upstream::{TunnelError, tunnel};
+
+/// Answers a CONNECT. After a 200, the connection is what [`Answer::take_switch`] says.
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    let mut record = opening(&site, &door, &request);
+    record.path = request.uri().authority().map_or_else(String::new, ToString::to_string);
+    let mut tale = Tale::begin(&site, door.listener, record);
+    match open(&site, &door, &request, &mut tale).await {
+        Ok(Granted::Blind(line, listener)) => {
+            site.shared.metrics.tunnelled(listener, TunnelKind::Blind);
+            tale.record().status = Some(200);
+            let limits = &site.shared.snapshot.limits;
+            let open = Open::new(site.shared.metrics.tunnels(listener));
+            let (idle, lifetime, clock) = (limits.tunnel_idle, limits.tunnel_lifetime, tale.clock());
+            accept(Switch::Splice(Box::new(Splice { provider: line, tale, idle, lifetime, clock, open })))
+        }
+        Ok(Granted::Intercepted(tunnel, listener)) => {
+            site.shared.metrics.tunnelled(listener, TunnelKind::Intercepted);
+            tale.record().status = Some(200);
+            tale.record().complete = true;
+            accept(Switch::Tunnel(Box::new(tunnel)))
+        }
+        Err(fault) => {
+            let listener = site.shared.snapshot.listeners.get(door.listener).map_or("", |listener| &listener.name);
+            site.shared.metrics.tunnelled(listener, TunnelKind::Refused);
+            refuse(fault, tale)
+        }
+    }
+}
+
+/// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
+pub fn page(site: &Rc<Site>, door: &Door, request: &Request<Incoming>) -> Response<Answer> {
+    let mut tale = Tale::begin(site, door.listener, opening(site, door, request));
+    let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
+    let (head, body) = page.answer(request.method(), request.uri().path()).into_parts();
+    tale.record().status = Some(head.status.as_u16());
+    Response::from_parts(head, Answer::own(body, tale))
+}
+
+/// What a client got.
+enum Granted<'a> {
+    /// A line to the place that it named, by the listener of this name.
+    Blind(Line, &'a str),
+    /// A tunnel to us in that place's stead, by the listener of this name.
+    Intercepted(Tunnel, &'a str),
+}
+
+async fn open<'a>(
+    site: &'a Site,
+    door: &Door,
+    request: &Request<Incoming>,
+    tale: &mut Tale,
+) -> Result<Granted<'a>, Fault> {
+    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let forward = listener.forward().ok_or(Fault::Internal)?;
+    let caller = caller(site, door, request.headers(), tale).await?;
+    let to = named(request)?;
+    if forward.table.intercepts(&to) {
+        return Ok(Granted::Intercepted(Tunnel { caller, to }, &listener.name));
+    }
+    if !forward.tunnels {
+        return Err(Fault::DestinationUnrouted);
+    }
+    let line = blind(site, caller, &to).await?;
+    Ok(Granted::Blind(line, &listener.name))
+}
+
+/// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.
+fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
+    let target = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    let to = Authority::connect(target.as_bytes()).map_err(|Malformed(why)| Fault::Malformed(why))?;
+    let headers = request.headers();
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::Malformed("There is more than one Host field."));
+    }
+    // Clients write the host with its port, or alone.
+    let agrees = |host: &HeaderValue| {
+        host.to_str()
+            .is_ok_and(|host| Asked::Tunnel(&to).agrees(host) || host.eq_ignore_ascii_case(&to.host().to_string()))
+    };
+    if host.is_some_and(|host| !agrees(host)) {
+        return Err(Fault::Malformed("The Host field and the request target name different hosts."));
+    }
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0");
+    if has_body {
+        return Err(Fault::Malformed("A CONNECT has no body."));
+    }
+    Ok(to)
+}
+
+/// A line to a place without a route, if the guard lets it.
+async fn blind(site: &Site, caller: Caller, to: &Authority) -> Result<Line, Fault> {
+    let connected = tunnel(to, &site.shared.guard, site.now()).await;
+    let stream = connected.map_err(|error| {
+        tracing::warn!(%to, client = site.name_of(caller).as_deref(), %error, "no tunnel");
+        match error {
+            TunnelError::Barred(_) => Fault::DestinationForbidden,
+            TunnelError::Dial(error) => Fault::from(&error),
+        }
+    })?;
+    Ok(Line::new(stream))
+}
+
+fn accept(switch: Switch) -> Response<Answer> {
+    Response::new(Answer::switch(switch))
+}
+
+fn refuse(fault: Fault, mut tale: Tale) -> Response<Answer> {
+    let row = fault.row();
+    let id = tale.record().id;
+    let canonical = row.status.canonical_reason().unwrap_or_default();
+    let reason = Bytes::from(format!("{canonical} - {}: {} (request {id})", row.name, row.title));
+    let mut response = own_answer(fault, tale);
+    if let Ok(reason) = ReasonPhrase::try_from(reason) {
+        response.extensions_mut().insert(reason);
+    }
+    // With the right credentials the same connection may ask again; after anything else it is of no use.
+    if response.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,51 @@
+//! The way that a request came in.
+
+use std::rc::Rc;
+
+use super::admission::Ground;
+use super::fault::Fault;
+use super::identity::Peer;
+use crate::config::{Listener, Serves};
+use crate::route::{Authority, Caller};
+
+/// The connection that a request came in on.
+pub struct Door {
+    /// The listener, by position.
+    pub listener: usize,
+    /// Who is at the other end.
+    pub peer: Rc<Peer>,
+    /// What it speaks to.
+    pub entry: Entry,
+}
+
+/// What a connection speaks to.
+pub enum Entry {
+    /// A forward listener itself.
+    Proxy,
+    /// A reverse listener; the name that TLS asked for.
+    Reverse(Option<String>),
+    /// What it takes for a bank, in a tunnel through a forward listener.
+    Tunnel(Tunnel),
+}
+
+/// An intercepted tunnel.
+pub struct Tunnel {
+    /// Who opened it.
+    pub caller: Caller,
+    /// Where its client believes to be.
+    pub to: Authority,
+}
+
+impl Door {
+    /// What a request through this door is judged against.
+    pub fn ground<'a>(&'a self, listener: &'a Listener) -> Result<Ground<'a>, Fault> {
+        match (&self.entry, &listener.serves) {
+            (Entry::Proxy, Serves::Forward(forward)) => Ok(Ground::Absolute(&forward.table)),
+            (Entry::Reverse(sni), Serves::Reverse(reverse)) => Ok(Ground::Reverse(reverse, sni.as_deref())),
+            (Entry::Tunnel(tunnel), Serves::Forward(forward)) => Ok(Ground::Tunnel(&forward.table, &tunnel.to)),
+            (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_)) | (Entry::Reverse(_), Serves::Forward(_)) => {
+                Err(Fault::Internal)
+            }
+        }
+    }
+}

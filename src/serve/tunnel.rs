@@ -1,0 +1,189 @@
+//! Inside a tunnel that we intercept: TLS in the bank's stead, then HTTP as anywhere else.
+//!
+//! Nothing is said in the clear here, and nothing but TLS is listened to. The server name must be the host that the
+//! CONNECT named; a client that sends none gets that host's certificate.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use rustls::server::Acceptor;
+use rustls::{AlertDescription, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Wire, serve_http};
+use super::door::{Door, Entry, Tunnel};
+use super::identity::Peer;
+use super::site::Site;
+use super::upgrade::Duplex;
+use crate::config::Forward;
+use crate::route::Authority;
+
+/// A client's connection, and what it said before we listened.
+pub struct Rewound {
+    pub(super) early: Bytes,
+    pub(super) stream: Box<dyn Duplex>,
+}
+
+/// Serves a tunnel until it closes.
+pub async fn serve(site: Rc<Site>, outer: Rc<Door>, tunnel: Tunnel, stream: Rewound, drain: CancellationToken) {
+    let Some(config) = site.shared.snapshot.listeners.get(outer.listener) else { return };
+    let Some(forward) = config.forward() else { return };
+    let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream, &drain)).await;
+    let Some(stream) = shaken else { return };
+    let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
+    let door = Door { listener: outer.listener, peer: outer.peer.clone(), entry: Entry::Tunnel(tunnel) };
+    serve_http(site, stream, door, wire, drain).await;
+}
+
+/// The handshake inside. `None`: there is no connection any more, and the log says why.
+async fn shake(
+    site: &Site,
+    listener: &str,
+    forward: &Forward,
+    tunnel: &Tunnel,
+    peer: &Peer,
+    stream: Rewound,
+    drain: &CancellationToken,
+) -> Option<Box<TlsStream<Rewound>>> {
+    let limits = &site.shared.snapshot.limits;
+    let limit = limits.handshakes.unwrap_or(usize::MAX);
+    let Some(_under_way) = site.shared.gate.shake(limit) else {
+        if let Some(closed) = site.shared.gate.rushes.note(site.now()) {
+            tracing::warn!(listener, limit, closed, "too many handshakes at once; new tunnels are closed");
+        }
+        return None;
+    };
+    let patience = limits.header_timeout.unwrap_or(Duration::MAX);
+    let shaken = tokio::select! {
+        shaken = timeout(patience, handshake(site, forward, &tunnel.to, stream)) => shaken,
+        () = drain.cancelled() => return None,
+    };
+    let why = match shaken {
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Err(why)) => why,
+        Err(_) => Failure::Silent,
+    };
+    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.caller));
+    let client = client.as_deref();
+    match why {
+        Failure::Distrust(said) => {
+            if let Some(count) = site.shared.gate.distrusts.note(site.now()) {
+                tracing::warn!(
+                    listener, %host, ?peer, client, said, count,
+                    "a client does not trust the interception CA: give it the CA's certificate; this listener's own page \
+                     and `countersign ca trust` say how"
+                );
+            }
+        }
+        Failure::Mint(error) => tracing::error!(listener, %host, %error, "no certificate for a tunnel"),
+        Failure::NoTls => tracing::info!(listener, %host, ?peer, client, "a tunnel did not speak TLS, and is closed"),
+        Failure::OtherName => {
+            tracing::info!(listener, %host, ?peer, client, "a tunnel asked for another name than its CONNECT");
+        }
+        Failure::Silent => tracing::info!(listener, %host, ?peer, client, "a tunnel's handshake took too long"),
+        Failure::Tls(error) => tracing::info!(listener, %host, ?peer, client, %error, "a tunnel's handshake failed"),
+    }
+    None
+}
+
+/// Why a tunnel came to nothing.
+enum Failure {
+    /// The client refuses our certificate; so its alert says, or its silence.
+    Distrust(&'static str),
+    /// There is no certificate.
+    Mint(crate::tls::mint::MintError),
+    /// What came is no TLS.
+    NoTls,
+    /// TLS asks for another host than CONNECT.
+    OtherName,
+    /// It took too long.
+    Silent,
+    /// Anything else.
+    Tls(io::Error),
+}
+
+async fn handshake(
+    site: &Site,
+    forward: &Forward,
+    to: &Authority,
+    stream: Rewound,
+) -> Result<TlsStream<Rewound>, Failure> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let hello = hello.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::NoTls,
+        _ => Failure::Tls(error),
+    })?;
+    let asked = hello.client_hello().server_name().map(str::to_owned);
+    let agrees = asked.is_none_or(|asked| to.host().name().is_some_and(|name| name.eq_ignore_ascii_case(&asked)));
+    if !agrees {
+        // Ends in an alert: these settings have no certificate.
+        let refusal: Arc<ServerConfig> = forward.interception.refusal();
+        let _ = hello.into_stream(refusal).await;
+        return Err(Failure::OtherName);
+    }
+    let settings = forward.interception.settings(&to.host().to_string(), site.now()).map_err(Failure::Mint)?;
+    hello.into_stream(settings).await.map_err(failure)
+}
+
+/// What a client means that ends the handshake after it has seen our certificate.
+fn failure(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Failure::Distrust("nothing, it hung up");
+    }
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)) => Failure::Distrust("unknown CA"),
+        Some(rustls::Error::AlertReceived(AlertDescription::BadCertificate)) => Failure::Distrust("bad certificate"),
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateUnknown)) => {
+            Failure::Distrust("certificate unknown")
+        }
+        Some(_) | None => Failure::Tls(error),
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let fits = self.early.len().min(buf.remaining());
+        let piece = self.early.split_to(fits);
+        buf.put_slice(piece.chunk());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,69 @@
+//! How we speak inside a tunnel that a client believes to lead to its bank.
+//!
+//! The settings are made once; each tunnel adds the certificate of the host that its CONNECT named. Sessions are resumed
+//! for the same server name only, which rustls sees to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use super::mint::{Authority, Mint, MintError};
+use super::provider;
+use crate::base::time::Now;
+
+/// What one forward listener intercepts with.
+pub struct Interception {
+    mint: Mint,
+    base: ServerConfig,
+}
+
+/// One certificate, whoever asks.
+#[derive(Debug)]
+struct Shown(Option<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+impl Interception {
+    /// TLS 1.2 and 1.3, h2 and HTTP/1.1 by ALPN, session tickets. Fails only where the machine has no randomness.
+    pub fn new(authority: Authority) -> Result<Self, String> {
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|_| "no common TLS version".to_owned())?;
+        let mut base = builder.with_no_client_auth().with_cert_resolver(Arc::new(Shown(None)));
+        base.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        base.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
+        Ok(Self { mint: Mint::new(authority).map_err(|error| error.to_string())?, base })
+    }
+
+    /// The settings for a tunnel to this host (a DNS name, or an address, in brackets or not).
+    pub fn settings(&self, host: &str, now: Now) -> Result<Arc<ServerConfig>, MintError> {
+        let certified = self.mint.certified(host, now)?;
+        let mut settings = self.base.clone();
+        settings.cert_resolver = Arc::new(Shown(Some(certified)));
+        Ok(Arc::new(settings))
+    }
+
+    /// Settings that end a handshake with an alert: there is no certificate for the name that was asked for.
+    pub fn refusal(&self) -> Arc<ServerConfig> {
+        Arc::new(self.base.clone())
+    }
+
+    /// The CA behind it.
+    pub const fn authority(&self) -> &Authority {
+        self.mint.authority()
+    }
+}
+
+impl fmt::Debug for Interception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interception").field("mint", &self.mint).finish_non_exhaustive()
+    }
+}

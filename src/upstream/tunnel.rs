@@ -1,0 +1,72 @@
+//! A plain connection to a place that a client named, behind the egress guard.
+//!
+//! The name is resolved once. The guard judges all that it led to, and exactly those addresses are dialled; what
+//! connected is judged once more before anything is sent.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::dial::DialError;
+use super::names::Names;
+use super::race::{STAGGER, interleave, race};
+use crate::base::time::Now;
+use crate::route::{Authority, Barred, Guard, Host};
+
+/// For DNS and TCP together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no tunnel. Nothing was sent.
+#[derive(Debug)]
+pub enum TunnelError {
+    /// The guard refuses it. The text is for logs alone.
+    Barred(Barred),
+    /// It cannot be reached.
+    Dial(DialError),
+}
+
+impl fmt::Display for TunnelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TunnelError::Barred(barred) => barred.fmt(f),
+            TunnelError::Dial(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TunnelError {}
+
+/// Connects to `to`, if the guard lets us.
+pub async fn tunnel(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, TunnelError> {
+    match tokio::time::timeout(PATIENCE, connect(to, guard, now)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(TunnelError::Dial(DialError::Timeout)),
+    }
+}
+
+async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, TunnelError> {
+    let resolved = match to.host() {
+        Host::Name(name) => {
+            let found = Names::here().resolve(name.as_str(), now).await;
+            found.map_err(|why| TunnelError::Dial(DialError::Dns(why)))?.to_vec()
+        }
+        Host::V4(address) => vec![IpAddr::V4(*address)],
+        Host::V6(address) => vec![IpAddr::V6(*address)],
+    };
+    let admitted = guard.admit(resolved, to.port()).map_err(TunnelError::Barred)?;
+    let addresses: Vec<IpAddr> = admitted.addresses().iter().map(SocketAddr::ip).collect();
+    let port = to.port();
+    let failed = |error: Option<io::Error>| {
+        TunnelError::Dial(DialError::Tcp(error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+    };
+    let reached = race(interleave(&addresses), STAGGER, move |address| TcpStream::connect((address, port))).await;
+    let stream = reached.map_err(failed)?;
+    let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+    let (local, peer) = ends.map_err(|error| failed(Some(error)))?;
+    guard.confirm(local, peer).map_err(TunnelError::Barred)?;
+    stream.set_nodelay(true).map_err(|error| failed(Some(error)))?;
+    Ok(stream)
+}
