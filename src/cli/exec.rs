@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::complain;
 use super::env::{TrustFiles, Variables};
 use super::gateway::{Gateway, Through, remark};
+use super::private::Private;
 use crate::base::secret::hex;
 use crate::config::{Disk, Files};
 
@@ -38,20 +39,30 @@ pub struct ExecArguments {
     command: Vec<OsString>,
 }
 
-/// Runs the command with the forward listener that is up at the configured address.
+/// Runs the command with the forward listener that is up at the configured address, or with one of its own.
 pub fn run(arguments: &ExecArguments) -> ExitCode {
-    let gateway = match Gateway::find(&arguments.through) {
-        Ok(gateway) => gateway,
+    match attempt(arguments) {
+        Ok(code) => code,
         Err(error) => {
             complain(&error);
-            return ExitCode::from(FAILED);
+            ExitCode::from(FAILED)
         }
-    };
-    if !gateway.answers() {
-        complain(&format!("nothing listens at {}: start `countersign run` there first", gateway.url()));
-        return ExitCode::from(FAILED);
     }
-    through(&gateway, &arguments.command)
+}
+
+fn attempt(arguments: &ExecArguments) -> Result<ExitCode, String> {
+    let wanted = &arguments.through;
+    let (gateway, clients) = Gateway::locate(wanted)?;
+    if gateway.answers() {
+        return Ok(through(&gateway.identified(wanted, &clients)?, &arguments.command));
+    }
+    let Some(config) = wanted.config().filter(|_| wanted.proxy.is_none()) else {
+        return Err(format!("nothing listens at {}: start `countersign run` there first", gateway.url()));
+    };
+    match Private::start(&config, wanted.client.as_deref(), gateway)? {
+        Some(private) => Ok(through(&private.gateway, &arguments.command)),
+        None => Ok(ExitCode::from(FAILED)),
+    }
 }
 
 /// Runs the command through this listener, whoever started that. Answers the command's exit status.

@@ -336,6 +336,9 @@ impl Forwarded<'_> {
         line("listener", &listener_line(self.listener));
         line("client", &self.question.client_line(Some(*caller)));
         line("route", &format!("{} (this request is open to: {open_to})", route.name));
+        if self.foreseen.tolerated {
+            line("rules", "would refuse it, but are not enforced (`enforce = false`): it would be logged");
+        }
         for (name, value) in vars.iter() {
             line("variable", &format!("{name} = {value}"));
         }
@@ -405,6 +408,10 @@ impl Turned<'_> {
         let names: Vec<&str> = self.question.snapshot.clients.all.iter().map(|client| &*client.name).collect();
         match self.why.fault.name() {
             "client-unidentified" => Some(format!("say who calls with `--client NAME`: {}", names.join(", "))),
+            _ if self.why.stub => {
+                let told = "countersign answers it itself, in the provider's shape, with a worthless token";
+                Some(format!("`token_endpoint = \"stub\"`: {told}"))
+            }
             "client-not-allowed" if self.why.fault == crate::serve::fault::Fault::ReservedEndpoint => None,
             "client-not-allowed" => {
                 let from_a_page =

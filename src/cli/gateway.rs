@@ -39,6 +39,13 @@ pub struct Through {
     pub ca: Option<PathBuf>,
 }
 
+impl Through {
+    /// The config file: the one that is named, or the usual one if it is there.
+    pub fn config(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| Some(PathBuf::from("proxy.toml")).filter(|path| path.exists()))
+    }
+}
+
 /// A forward listener, ready to be used by a command.
 #[derive(Debug)]
 pub struct Gateway {
@@ -57,9 +64,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Finds the listener that the arguments and the config speak of. The error is for a person.
+    /// Finds the listener that the arguments and the config speak of, and who the caller is to it. The error is for a
+    /// person.
     pub fn find(through: &Through) -> Result<Self, String> {
-        let config = through.config.clone().or_else(|| Some(PathBuf::from("proxy.toml")).filter(|path| path.exists()));
+        let (gateway, clients) = Self::locate(through)?;
+        gateway.identified(through, &clients)
+    }
+
+    /// The same as this client, whose key is at hand or asked for.
+    pub fn identified(self, through: &Through, clients: &[String]) -> Result<Self, String> {
+        Ok(Self { credentials: credentials(through.client.as_deref(), clients)?, ..self })
+    }
+
+    /// Finds the listener alone, and the clients that the config names.
+    pub fn locate(through: &Through) -> Result<(Self, Vec<String>), String> {
+        let config = through.config();
         let sketch = match &config {
             Some(path) => Sketch::read(path)?,
             None if through.ca.is_some() && through.proxy.is_some() => Sketch::default(),
@@ -75,14 +94,8 @@ impl Gateway {
                 format!("the forward listener of {} has no `intercept`, so it shows no CA", shown.display())
             })?;
         let (scheme, host, port) = address(&url)?;
-        Ok(Self {
-            scheme,
-            host,
-            port,
-            ca: ca_file(&ca)?,
-            credentials: credentials(through.client.as_deref(), &sketch.clients)?,
-            routed: sketch.routed,
-        })
+        let gateway = Self { scheme, host, port, ca: ca_file(&ca)?, credentials: None, routed: sketch.routed };
+        Ok((gateway, sketch.clients))
     }
 
     /// Where it is, without credentials: `http://host:port`.

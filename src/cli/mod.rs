@@ -18,6 +18,7 @@ mod health;
 mod house_ca;
 mod key;
 mod paper;
+mod private;
 mod profiles;
 mod run;
 mod sim;

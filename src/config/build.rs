@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::origin::BaseUrl;
 use crate::base::secret::{hex, sha256};
 use crate::route::{Caller, Clash, ClientId, Flaw, ForwardTable, Opens, Rule, Table};
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
@@ -114,7 +115,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, websocket, timeouts, .. } = route;
+    let ReadRoute { rate, replay_limit, websocket, timeouts, enforce, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
     Some(Arc::new(Route {
@@ -129,6 +130,7 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
         replay_limit,
         websocket,
         timeouts,
+        enforce,
     }))
 }
 
@@ -165,8 +167,10 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
                 }
             },
             ReadServes::Forward(forward) => {
-                let rules = served.filter_map(|(route, rule)| route.upstream.clone().zip(rule.clone()));
-                match ForwardTable::build(rules) {
+                let served: Vec<_> = served.collect();
+                let rules = served.iter().filter_map(|(route, rule)| route.upstream.clone().zip((*rule).clone()));
+                let places = token_places(routes, at);
+                match ForwardTable::build(rules.chain(places)) {
                     Ok(table) => {
                         within_ca(forward, &table, report);
                         Some(Tables::Forward(table))
@@ -179,6 +183,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
                                                 methods, listeners or clients";
                                     clashing(clash, help);
                                 }
+                                Flaw::Unnameable(route, why) if unnameable.contains(&(route, why)) => {}
                                 Flaw::Unnameable(route, why) => unnameable.push((route, why)),
                             }
                         }
@@ -197,6 +202,19 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
         }
     }
     tables
+}
+
+/// The token endpoints that the routes of a forward listener answer themselves, each once and for whom any of them is.
+fn token_places(routes: &[ReadRoute], at: usize) -> Vec<(BaseUrl, Arc<Rule>)> {
+    let mut places: Vec<(BaseUrl, Rule)> = Vec::new();
+    let found = routes.iter().enumerate().filter(|(_, route)| route.listeners.contains(&at));
+    for (url, rule) in found.filter_map(|(index, route)| route.token_place(index)) {
+        match places.iter_mut().find(|(known, _)| known.to_string() == url.to_string()) {
+            Some((_, known)) => known.opens = known.opens.joined(&rule.opens),
+            None => places.push((url, rule)),
+        }
+    }
+    places.into_iter().map(|(url, rule)| (url, Arc::new(rule))).collect()
 }
 
 /// Every host that is to be intercepted must be one that the CA may vouch for.

@@ -34,7 +34,7 @@ pub(super) struct ReadListener {
 
 /// What it does with requests, as it was read.
 pub(super) enum ReadServes {
-    Forward(ReadForward),
+    Forward(Box<ReadForward>),
     Reverse { names: Vec<String> },
 }
 
@@ -172,14 +172,14 @@ fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes
     let tunnels = choice(fields, "unmatched", &[("deny", false), ("tunnel", true)]).unwrap_or(false);
     let Some(own) = fields.take("intercept") else {
         fields.missing("intercept", "{ ca_cert = \"certs/ca.crt\", ca_key = \"certs/ca.key\" }");
-        return ReadServes::Forward(ReadForward { authority: None, place: Place::head(node), tunnels });
+        return ReadServes::Forward(Box::new(ReadForward { authority: None, place: Place::head(node), tunnels }));
     };
     let table = Fields::new(own, "intercept of [[listener]]", report);
     let cert = table.req::<Word>("ca_cert", "\"certs/ca.crt\"");
     let key = table.req::<Word>("ca_key", "\"certs/ca.key\"");
     table.finish();
     let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
-    ReadServes::Forward(ReadForward { authority, place: Place::of(own), tunnels })
+    ReadServes::Forward(Box::new(ReadForward { authority, place: Place::of(own), tunnels }))
 }
 
 /// The interception CA, from two files.

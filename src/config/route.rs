@@ -9,7 +9,7 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
 use crate::provider::Module;
-use crate::route::{Allow, Opens, PathRules, Rate, Rule, Var, configured_prefix, refused_method};
+use crate::route::{Allow, Opens, PathRules, Rate, Reserved, Rule, Var, configured_prefix, refused_method};
 use crate::syntax::units::Size;
 use crate::syntax::{Fields, Node};
 
@@ -46,6 +46,8 @@ pub(super) struct ReadRoute {
     pub(super) replay_limit: u64,
     pub(super) websocket: bool,
     pub(super) timeouts: Timeouts,
+    pub(super) enforce: bool,
+    pub(super) stub: bool,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
     methods: Vec<Method>,
@@ -64,6 +66,10 @@ impl ReadRoute {
     /// What the table needs of it.
     pub(super) fn rule(&self, route: usize) -> Option<Rule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
+        let stub: Option<Reserved> = self.stub.then(|| {
+            let (module, upstream) = (module.clone(), upstream.clone());
+            Arc::new(move |path: &str| module.is_token_endpoint(&upstream, path)) as Reserved
+        });
         Some(Rule {
             route,
             host: self.host.clone(),
@@ -76,7 +82,20 @@ impl ReadRoute {
             vars: self.vars.clone(),
             path_rules: self.path_rules,
             reserved: Arc::new(move |path| module.guards_under(&upstream, path)),
+            stub,
+            enforce: self.enforce,
         })
+    }
+
+    /// With a stub: the token endpoint as a place of its own, for forward listeners. It may lie outside the upstream.
+    pub(super) fn token_place(&self, route: usize) -> Option<(BaseUrl, Rule)> {
+        let module = self.module.as_ref().filter(|_| self.stub)?;
+        let (upstream, rule) = (self.upstream.as_ref()?, self.rule(route)?);
+        let url = module.token_url().clone();
+        let below = url.same_origin(upstream) && url.path().starts_with(&format!("{}/", upstream.path()));
+        let stub: Reserved = Arc::new(|path| matches!(path, "" | "/"));
+        let rule = Rule { reserved: Arc::new(|_| true), stub: Some(stub), allow: Vec::new(), vars: Vec::new(), ..rule };
+        (!below).then_some((url, rule))
     }
 }
 
@@ -146,7 +165,9 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let reflection = choice(&fields, "reflection", &reflections).unwrap_or_default();
     let rate = rate(&fields);
     let websocket = websocket(&fields);
-    later(&fields, &["enforce", "token_endpoint", "user"]);
+    let enforce = fields.or("enforce", true);
+    let stub = choice(&fields, "token_endpoint", &[("stub", true)]).unwrap_or(false);
+    later(&fields, &["user"]);
     fields.finish();
     ReadRoute {
         name: name.into(),
@@ -164,6 +185,8 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         replay_limit,
         websocket,
         timeouts,
+        enforce,
+        stub,
         host,
         prefix,
         methods,

@@ -233,6 +233,8 @@ pub struct Route {
     pub module: Arc<Module>,
     /// Where requests go: the provider's base URL, or the route's `upstream`. The permit's path includes its path.
     pub upstream: BaseUrl,
+    /// Whether its limits on clients refuse, rather than only being told of.
+    pub enforce: bool,
     /// Always set on the forwarded request, after everything else was stripped.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers that variables are read from and that are not forwarded.

@@ -43,6 +43,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
     pub error: Option<&'static str>,
+    /// The error that it would have been, were its route's rules enforced.
+    pub tolerated: Option<&'static str>,
     /// Whether it was replayed, or why not.
     pub replay: Replay,
     /// Milliseconds from sending the request on to the head of the answer.
@@ -97,6 +99,8 @@ struct Line<'a> {
     status: Option<u16>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    #[serde(rename = "countersign.tolerated", skip_serializing_if = "Option::is_none")]
+    tolerated: Option<&'static str>,
     #[serde(rename = "countersign.replay", skip_serializing_if = "Option::is_none")]
     replay: Option<&'static str>,
     duration_ms: u64,
@@ -149,6 +153,7 @@ impl Record {
             generation: self.token.map(|(_, generation)| generation),
             status: self.status,
             error: self.error,
+            tolerated: self.tolerated,
             replay: self.replay.as_str(),
             duration_ms: millis(end, self.start),
             upstream_ms: self.upstream_ms,
@@ -179,6 +184,9 @@ impl Record {
         }
         if let Some(replay) = self.replay.as_str() {
             let _ = write!(out, " replay={replay}");
+        }
+        if let Some(tolerated) = self.tolerated {
+            let _ = write!(out, " tolerated={tolerated}");
         }
         if let Some(error) = self.error {
             let _ = write!(out, " error={error}");

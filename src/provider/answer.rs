@@ -29,11 +29,11 @@ const RETRY_CAP: Duration = Duration::from_secs(3600);
 /// `[token.success]`, `[token.response]` and `[[token.failure]]` of a profile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
-    success: Vec<JsonTest>,
-    access_token: Vec<String>,
-    token_type: Vec<String>,
-    expires_in: Vec<String>,
-    expires_at: Vec<String>,
+    pub(super) success: Vec<JsonTest>,
+    pub(super) access_token: Vec<String>,
+    pub(super) token_type: Vec<String>,
+    pub(super) expires_in: Vec<String>,
+    pub(super) expires_at: Vec<String>,
     captures: Vec<(Arc<str>, HeaderName)>,
     /// The life of a token whose answer names none.
     pub default_ttl: Option<Duration>,

@@ -98,6 +98,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// A value that is equal to it: a number, where it is one.
+    fn value(&self) -> Value {
+        serde_json::from_str(&self.text).ok().filter(Value::is_number).unwrap_or_else(|| self.text.clone().into())
+    }
+
     fn equals(&self, value: &Value) -> bool {
         match value {
             Value::String(text) => *text == self.text,
@@ -171,6 +176,11 @@ pub(super) struct JsonTest {
 }
 
 impl JsonTest {
+    /// A place and a value for it with which this holds, where it asks for one.
+    pub(super) fn example(&self) -> Option<(&str, Value)> {
+        Some((self.pointers.first()?, self.test.equals.first()?.value()))
+    }
+
     /// Whether it holds for one of its pointers. `null` counts as absent.
     pub(super) fn holds(&self, value: &Value) -> bool {
         let mut found = self.pointers.iter().filter_map(|p| value.pointer(p)).filter(|v| !v.is_null()).peekable();

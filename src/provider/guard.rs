@@ -10,7 +10,7 @@ use crate::base::origin::BaseUrl;
 pub(super) struct Guard {
     /// Where the provider's API lives.
     base: BaseUrl,
-    /// Origins with whole paths.
+    /// Origins with whole paths; the token endpoint is the first.
     endpoints: Vec<(BaseUrl, String)>,
 }
 
@@ -24,6 +24,11 @@ impl Guard {
         Self { base, endpoints }
     }
 
+    /// Whether `path` under `upstream` is the token endpoint.
+    pub(super) fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
+        self.endpoints.first().is_some_and(|token| is(token, upstream, path))
+    }
+
     /// Whether `path` under the provider's base URL is one of them.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.holds_under(&self.base, path)
@@ -31,12 +36,14 @@ impl Guard {
 
     /// Whether `path` under `upstream` is one of them.
     pub(super) fn holds_under(&self, upstream: &BaseUrl, path: &str) -> bool {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        self.endpoints
-            .iter()
-            .filter(|(origin, _)| origin.same_origin(upstream))
-            .any(|(_, endpoint)| normal_pair(upstream.path(), path).eq(endpoint.chars()))
+        self.endpoints.iter().any(|endpoint| is(endpoint, upstream, path))
     }
+}
+
+/// Whether `path` under `upstream` is this endpoint.
+fn is((origin, endpoint): &(BaseUrl, String), upstream: &BaseUrl, path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    origin.same_origin(upstream) && normal_pair(upstream.path(), path).eq(endpoint.chars())
 }
 
 fn normal(path: &str) -> impl Iterator<Item = char> {

@@ -24,6 +24,7 @@ mod module;
 mod profile;
 mod refusal;
 mod setting;
+mod stub;
 mod template;
 mod values;
 
@@ -34,3 +35,4 @@ pub use module::{Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;
 pub use setting::{ReadValue, Settings};
+pub use stub::STUB_TOKEN;

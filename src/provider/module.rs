@@ -189,6 +189,16 @@ impl Module {
         self.guard.holds_under(upstream, path)
     }
 
+    /// Whether this path, behind that upstream, is the token endpoint itself.
+    pub fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
+        self.guard.is_token_endpoint(upstream, path)
+    }
+
+    /// The body of an answer with a worthless token, in the shape of this provider's token endpoint (JSON).
+    pub fn stub(&self, now: Now) -> String {
+        self.profile.answer.stub(now).to_string()
+    }
+
     /// Where its token comes from.
     pub fn token_url(&self) -> &BaseUrl {
         &self.exchange.url
@@ -265,6 +275,27 @@ mod tests {
             vars.push((*name).into(), (*value).to_owned());
         }
         vars
+    }
+
+    #[test]
+    fn a_stub_has_the_shape_that_each_profile_reads() {
+        let plain = "client_id = \"id\"\nclient_secret = \"hush-hush\"";
+        let scb = "application_key = \"id\"\napplication_secret = \"hush-hush\"";
+        for (profile, settings, token_url) in [
+            ("abbeycross", plain, None),
+            ("meed", plain, None),
+            ("oauth2", plain, RAK.token_url),
+            ("rakbank", RAK.settings, RAK.token_url),
+            ("scb", scb, None),
+        ] {
+            let module = build(&Given { profile, settings, token_url, ..RAK }).expect("a good module");
+            let headers =
+                HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+            let stub = module.stub(SENT);
+            let grant = module.token_answer(StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
+            let grant = grant.unwrap_or_else(|failure| panic!("{profile}: {failure:?} in {stub}"));
+            assert_eq!(grant.access_token.expose_secret(), super::super::STUB_TOKEN, "{profile}");
+        }
     }
 
     #[test]

@@ -143,6 +143,8 @@ mod tests {
             vars: Vec::new(),
             path_rules: PathRules::Strict,
             reserved: Arc::new(|_| false),
+            stub: None,
+            enforce: true,
         }
     }
 

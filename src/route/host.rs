@@ -15,22 +15,26 @@ impl Buffer {
     ///
     /// The error is the reason to refuse it: a name that another reader could take for a different one.
     pub(super) fn read(&mut self, host: &str) -> Result<&str, &'static str> {
-        let name = without_port(host)?;
-        if name.is_empty() {
-            return Err("the host is empty");
-        }
-        if name.ends_with('.') {
-            return Err("the host ends in a dot");
-        }
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
-        if !name.bytes().all(known) {
-            return Err("the host has characters that no name has");
-        }
+        let name = host_name(host)?;
         let Some(room) = self.0.get_mut(..name.len()) else { return Ok("") };
         room.copy_from_slice(name.as_bytes());
         room.make_ascii_lowercase();
         std::str::from_utf8(room).map_err(|_| "the host has characters that no name has")
     }
+}
+
+/// The host that a `Host` field or an authority names, without its port, in the client's own spelling. The error is the
+/// reason to refuse it.
+pub fn host_name(host: &str) -> Result<&str, &'static str> {
+    let name = without_port(host)?;
+    if name.is_empty() {
+        return Err("the host is empty");
+    }
+    if name.ends_with('.') {
+        return Err("the host ends in a dot");
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+    if name.bytes().all(known) { Ok(name) } else { Err("the host has characters that no name has") }
 }
 
 fn without_port(host: &str) -> Result<&str, &'static str> {

@@ -28,6 +28,7 @@ use http::Method;
 pub use authority::{Authority, Host, Malformed, Name};
 pub use egress::{Barred, Destinations, Guard};
 pub use forward::{Asked, Flaw, ForwardTable};
+pub use host::host_name;
 pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};

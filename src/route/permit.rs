@@ -41,12 +41,13 @@ pub struct Permit {
     route: usize,
     path_and_query: String,
     vars: Vars,
+    tolerated: bool,
 }
 
 impl Permit {
     /// For this room alone, once everything was decided.
-    pub(super) const fn new(route: usize, path_and_query: String, vars: Vars) -> Self {
-        Self { route, path_and_query, vars }
+    pub(super) const fn new(route: usize, path_and_query: String, vars: Vars, tolerated: bool) -> Self {
+        Self { route, path_and_query, vars, tolerated }
     }
 
     /// The route, as an index into the config's routes.
@@ -57,6 +58,11 @@ impl Permit {
     /// What to ask the provider for: base path, remaining path and query.
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
+    }
+
+    /// Whether the route's `allow` would have refused it, were it enforced.
+    pub const fn tolerated(&self) -> bool {
+        self.tolerated
     }
 
     /// The route's variables with this request's values.
@@ -99,6 +105,7 @@ pub struct Draft {
     pub(super) path_and_query: String,
     /// The values of the route's other variables, in their order.
     pub(super) read: Vec<Option<String>>,
+    pub(super) tolerated: bool,
 }
 
 impl Draft {
@@ -118,7 +125,7 @@ impl Draft {
             };
             vars.push(var.name().clone(), value);
         }
-        Ok(Permit::new(self.rule.route, self.path_and_query, vars))
+        Ok(Permit::new(self.rule.route, self.path_and_query, vars, self.tolerated))
     }
 }
 
@@ -135,4 +142,6 @@ pub enum Refusal {
     NotFound,
     /// The provider's own token or consent endpoint.
     Reserved(usize),
+    /// The provider's token endpoint, which this route answers itself.
+    Stub(usize),
 }

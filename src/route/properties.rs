@@ -94,6 +94,8 @@ fn rules() -> Vec<Rule> {
         vars: Vec::new(),
         path_rules: if route == 2 || route == 6 { PathRules::Lenient } else { PathRules::Strict },
         reserved: Arc::new(|_| false),
+        stub: None,
+        enforce: true,
     };
     vec![
         rule(0, None, "/bank", "/up/zero", &[0]),
@@ -179,7 +181,7 @@ proptest! {
             Err(Refusal::Malformed(_)) => {}
             Err(Refusal::NotAllowed(_)) => prop_assert_eq!(reference(&rules, caller, host, asked), Err(true)),
             Err(Refusal::NotFound) => prop_assert!(path == "*" || reference(&rules, caller, host, asked) == Err(false)),
-            Err(refusal @ (Refusal::MethodRefused | Refusal::Reserved(_))) => prop_assert!(false, "{:?}", refusal),
+            Err(refusal @ (Refusal::MethodRefused | Refusal::Reserved(_) | Refusal::Stub(_))) => prop_assert!(false, "{:?}", refusal),
         }
     }
 

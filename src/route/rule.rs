@@ -29,6 +29,17 @@ impl Opens {
         }
     }
 
+    /// To whom either is open.
+    pub fn joined(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Opens::Everyone, _) | (_, Opens::Everyone) => Opens::Everyone,
+            (Opens::Only(clients), Opens::Only(others)) => {
+                let more = others.iter().filter(|other| !clients.contains(other));
+                Opens::Only(clients.iter().chain(more).copied().collect())
+            }
+        }
+    }
+
     /// Whether some caller may use both.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
@@ -68,6 +79,10 @@ pub struct Rule {
     pub path_rules: PathRules,
     /// The provider's paths that it must not reach.
     pub reserved: Reserved,
+    /// Those of them that are answered here instead: the token endpoint, for applications that insist on logging in.
+    pub stub: Option<Reserved>,
+    /// Whether `allow` refuses. If not, what it would refuse passes, and the permit says so.
+    pub enforce: bool,
 }
 
 impl Rule {

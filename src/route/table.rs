@@ -90,10 +90,15 @@ impl Table {
         let cut = if rule.strip { rule.prefix.len() } else { 0 };
         let rest = judged.path.get(cut..).ok_or(Refusal::NotFound)?;
         let path = if rest.is_empty() { "/" } else { rest };
-        if (rule.reserved)(&generous(path)) {
+        let plain = generous(path);
+        if rule.stub.as_ref().is_some_and(|stub| stub(&plain)) {
+            return Err(Refusal::Stub(rule.route));
+        }
+        if (rule.reserved)(&plain) {
             return Err(Refusal::Reserved(rule.route));
         }
-        if !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, path)) {
+        let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, path));
+        if tolerated && rule.enforce {
             return Err(Refusal::NotAllowed(Some(rule.route)));
         }
         let start = if rule.base.is_empty() { path } else { rest };
@@ -102,13 +107,13 @@ impl Table {
         if rule.vars.iter().any(Var::in_body) {
             let early = |var: &Var| if var.in_body() { Ok(None) } else { read(var).map(Some) };
             let read: Result<Vec<Option<String>>, Refusal> = rule.vars.iter().map(early).collect();
-            return Ok(Admission::AwaitsBody(Draft { rule: rule.clone(), path_and_query, read: read? }));
+            return Ok(Admission::AwaitsBody(Draft { rule: rule.clone(), path_and_query, read: read?, tolerated }));
         }
         let mut vars = Vars::none();
         for var in &rule.vars {
             vars.push(var.name().clone(), read(var)?);
         }
-        Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars)))
+        Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars, tolerated)))
     }
 
     /// The rule that a request takes: of its host before of none, the longest prefix among those open to the caller.
@@ -173,6 +178,8 @@ mod tests {
             vars: Vec::new(),
             path_rules: PathRules::Strict,
             reserved: Arc::new(|_| false),
+            stub: None,
+            enforce: true,
         }
     }
 

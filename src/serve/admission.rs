@@ -23,8 +23,36 @@ pub enum Ground<'a> {
     Tunnel(&'a ForwardTable, &'a Authority),
 }
 
+/// What is answered here instead of at a provider.
+#[derive(Clone, Copy, Debug)]
+pub enum Declined {
+    /// With an error.
+    Fault(Fault),
+    /// By the stub of this route's provider, with a worthless token.
+    Stub(usize),
+}
+
+impl From<Fault> for Declined {
+    fn from(fault: Fault) -> Self {
+        Declined::Fault(fault)
+    }
+}
+
+impl From<Refusal> for Declined {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(why) => Declined::Fault(Fault::Malformed(why)),
+            Refusal::MethodRefused => Declined::Fault(Fault::MethodRefused),
+            Refusal::NotAllowed(_) => Declined::Fault(Fault::ClientNotAllowed),
+            Refusal::NotFound => Declined::Fault(Fault::RouteNotFound),
+            Refusal::Reserved(_) => Declined::Fault(Fault::ReservedEndpoint),
+            Refusal::Stub(route) => Declined::Stub(route),
+        }
+    }
+}
+
 /// Checks the request's form and finds its route.
-pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Fault> {
+pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Declined> {
     let host = host(head, matches!(ground, Ground::Absolute(_)))?;
     let place = match ground {
         Ground::Absolute(_) => Some(named(head, host)?),
@@ -35,7 +63,7 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
         Ground::Tunnel(_, to) => {
             // CONNECT, TLS and Host speak of one place; the first two were compared before TLS was spoken.
             if host.is_some_and(|host| !route::Asked::Tunnel(to).agrees(host)) {
-                return Err(Fault::Misdirected);
+                return Err(Fault::Misdirected.into());
             }
             None
         }
@@ -43,21 +71,21 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
     let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let limit = limits.uri_bytes;
     if limit != 0 && path_and_query.len() > limit {
-        return Err(Fault::UriTooLong);
+        return Err(Fault::UriTooLong.into());
     }
     if !headers::framing_is_plain(&head.headers) {
-        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`."));
+        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`.").into());
     }
     if head.headers.get_all(EXPECT).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Fault::Expectation);
+        return Err(Fault::Expectation.into());
     }
     if head.method == Method::CONNECT {
-        return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request."));
+        return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request.").into());
     }
     let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
     let forward = |refusal: Refusal| match refusal {
-        Refusal::NotFound => Fault::DestinationUnrouted,
-        other => Fault::from(other),
+        Refusal::NotFound => Declined::Fault(Fault::DestinationUnrouted),
+        other => Declined::from(other),
     };
     match ground {
         Ground::Absolute(table) => {
@@ -73,11 +101,11 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
 
 /// Whether a request to this host, over TLS that asked for this name, belongs on this reverse listener.
 fn belongs(reverse: &Reverse, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
+    let named = host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
     if !reverse.answers_to(host) {
         return Err(Fault::Misdirected);
     }
-    if let (Some(host), Some(sni)) = (host, sni) {
-        let named = bare_host(host);
+    if let (Some(named), Some(sni)) = (named, sni) {
         let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
         if !is_address && !named.eq_ignore_ascii_case(sni) {
             return Err(Fault::Misdirected);
@@ -138,23 +166,5 @@ fn host(head: &Parts, absolute: bool) -> Result<Option<&str>, Fault> {
         (Some(host), None) | (None, Some(host)) => Ok(Some(host)),
         (None, None) if head.version == Version::HTTP_10 => Ok(None),
         (None, None) => Err(Fault::Malformed("The Host field is missing.")),
-    }
-}
-
-/// A host without its port.
-fn bare_host(host: &str) -> &str {
-    let after_bracket = host.rfind(']').map_or(0, |at| at + 1);
-    host[after_bracket..].find(':').map_or(host, |at| &host[..after_bracket + at])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_compared_without_its_port() {
-        assert_eq!(bare_host("bank.example:8443"), "bank.example");
-        assert_eq!(bare_host("[::1]:8443"), "[::1]");
-        assert_eq!(bare_host("bank.example"), "bank.example");
     }
 }

@@ -90,7 +90,11 @@ async fn open<'a>(
 
 /// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.
 fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
-    let target = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    let uri = request.uri();
+    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+        return Err(Fault::Malformed("The target of a CONNECT is a host and a port, and nothing else."));
+    }
+    let target = uri.authority().map_or("", http::uri::Authority::as_str);
     let to = Authority::connect(target.as_bytes()).map_err(|Malformed(why)| Fault::Malformed(why))?;
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();

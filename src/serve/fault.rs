@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::replay::Ungathered;
 use crate::control::Unavailable;
-use crate::route::Refusal;
 use crate::token::failure::Class;
 use crate::upstream::DialError;
 
@@ -388,28 +387,18 @@ impl Fault {
             let seconds = after.as_millis().div_ceil(1000).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
-        let challenges =
-            [(Fault::ClientUnidentified, WWW_AUTHENTICATE), (Fault::ClientUnidentifiedToProxy, PROXY_AUTHENTICATE)];
-        for (_, field) in challenges.into_iter().filter(|(fault, _)| *fault == self) {
-            // Basic first: some clients look at the first challenge alone.
-            let basic = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
-            headers.append(&field, basic);
-            headers.append(field, HeaderValue::from_static("Bearer realm=\"countersign\""));
+        let bearer = HeaderValue::from_static("Bearer realm=\"countersign\"");
+        let basic = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
+        if self == Fault::ClientUnidentified {
+            headers.append(WWW_AUTHENTICATE, bearer);
+            headers.append(WWW_AUTHENTICATE, basic);
+        } else if self == Fault::ClientUnidentifiedToProxy {
+            // Some programs look at the first challenge alone, and know Basic alone.
+            headers.append(PROXY_AUTHENTICATE, basic);
+            headers.append(PROXY_AUTHENTICATE, bearer);
         }
         if self == Fault::MethodRefused {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        }
-    }
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Malformed(why) => Fault::Malformed(why),
-            Refusal::MethodRefused => Fault::MethodRefused,
-            Refusal::NotAllowed(_) => Fault::ClientNotAllowed,
-            Refusal::NotFound => Fault::RouteNotFound,
-            Refusal::Reserved(_) => Fault::ReservedEndpoint,
         }
     }
 }

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use uuid::Uuid;
 
-use super::admission::admit;
+use super::admission::{Declined, admit};
 use super::answer::Answer;
 use super::connect;
 use super::door::{Door, Entry};
@@ -55,10 +55,11 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
             Box::pin(passing.switch(tale)).await
         }
         Ok(passing) => passing.into_response(tale),
-        Err(fault) => {
+        Err(Declined::Fault(fault)) => {
             last |= http1 && fault.closes();
             own_answer(fault, tale)
         }
+        Err(Declined::Stub(route)) => stub(&site, route, tale),
     };
     if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -66,7 +67,12 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
     response
 }
 
-async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale: &mut Tale) -> Result<Passing, Fault> {
+async fn forward(
+    site: &Rc<Site>,
+    door: &Door,
+    request: Request<Incoming>,
+    tale: &mut Tale,
+) -> Result<Passing, Declined> {
     let (mut head, body) = request.into_parts();
     let caller = caller(site, door, &head.headers, tale).await?;
     let snapshot = &site.shared.snapshot;
@@ -75,7 +81,10 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
     let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
     if let Some(rate) = &route.route.rate {
-        Box::pin(turn(rate)).await?;
+        match Box::pin(turn(rate, route.route.enforce)).await {
+            Err(fault) if !route.route.enforce => tale.tolerate(fault),
+            done => done?,
+        }
     }
     let client_sent_body = !body.is_end_stream();
     let passage = Passage::of(&head, route.route.websocket);
@@ -84,11 +93,17 @@ async fn forward(site: &Rc<Site>, door: &Door, request: Request<Incoming>, tale:
         Admission::AwaitsBody(draft) => {
             let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
             tale.watch_body(&recorder);
-            let gathered = Box::pin(recorder.gather()).await?;
-            (draft.complete(&gathered)?, Source::Gathered(recorder))
+            let gathered = Box::pin(recorder.gather()).await.map_err(Fault::from)?;
+            (draft.complete(&gathered).map_err(Declined::from)?, Source::Gathered(recorder))
         }
     };
-    within_bounds(&snapshot.clients, caller, &permit)?;
+    match within_bounds(&snapshot.clients, caller, &permit) {
+        Err(fault) if !route.route.enforce => tale.tolerate(fault),
+        done => done?,
+    }
+    if permit.tolerated() {
+        tale.tolerate(Fault::ClientNotAllowed);
+    }
 
     let spec = route.token(permit.vars(), &site.shared.clock);
     let at_hand = site.on_shelf(&spec.key, site.now());
@@ -231,6 +246,20 @@ fn limit_codings(headers: &mut HeaderMap) {
     }
 }
 
+/// The answer of a token endpoint that we play ourselves.
+fn stub(site: &Site, route: usize, mut tale: Tale) -> Response<Answer> {
+    let Some(route) = site.route(route) else { return own_answer(Fault::Internal, tale) };
+    tale.follow(route);
+    tale.record().status = Some(200);
+    let body = route.route.module.stub(site.now());
+    let mut response = Response::new(Answer::own(body.into(), tale));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // As RFC 6749 section 5.1 wants it of every answer with a token.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Our own answer to a request.
 pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     let id = tale.record().id;
@@ -258,6 +287,7 @@ pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> 
         token: None,
         status: None,
         error: None,
+        tolerated: None,
         replay: Replay::None,
         upstream_ms: None,
         request_bytes: 0,

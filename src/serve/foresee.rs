@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
-use super::admission::{Ground, admit};
+use super::admission::{Declined, Ground, admit};
 use super::fault::Fault;
 use super::flow::{Clothes, dress, from_a_web_page};
 use super::identity::{Book, Peer, Stranger, identify, let_in};
@@ -61,6 +61,8 @@ pub struct Foreseen<'a> {
     pub headers: HeaderMap,
     /// What stands in for token and identifiers.
     pub stand_in: StandIn,
+    /// The route's rules would refuse it, but are not enforced.
+    pub tolerated: bool,
 }
 
 /// Why it would not be forwarded.
@@ -72,12 +74,14 @@ pub struct Refused {
     pub caller: Option<Caller>,
     /// The route that was meant, where one was.
     pub route: Option<usize>,
+    /// Not refused, but answered here: the provider's token endpoint, with a worthless token.
+    pub stub: bool,
 }
 
 /// Follows a request through the data plane.
 pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen<'a>, Refused> {
     let caller = caller(snapshot, asked)?;
-    let known = |fault, route| Refused { fault, caller: Some(caller), route };
+    let known = |fault, route| Refused { fault, caller: Some(caller), route, stub: false };
     let ground = match &asked.listener.serves {
         Serves::Forward(forward) => match asked.to {
             Some(to) => Ground::Tunnel(&forward.table, to),
@@ -85,16 +89,26 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen
         },
         Serves::Reverse(reverse) => Ground::Reverse(reverse, asked.sni),
     };
-    let admission =
-        admit(ground, &snapshot.limits, caller, asked.head).map_err(|fault| known(fault, meant(asked, caller)))?;
+    let admission = admit(ground, &snapshot.limits, caller, asked.head).map_err(|declined| match declined {
+        Declined::Fault(fault) => known(fault, meant(asked, caller)),
+        Declined::Stub(route) => Refused { stub: true, ..known(Fault::ReservedEndpoint, Some(route)) },
+    })?;
     let index = admission.route();
     let permit = match admission {
         Admission::Granted(permit) => Ok(permit),
-        Admission::AwaitsBody(draft) => draft.complete(asked.data).map_err(Fault::from),
+        Admission::AwaitsBody(draft) => draft.complete(asked.data).map_err(Declined::from),
     };
-    let permit = permit.map_err(|fault| known(fault, Some(index)))?;
-    within_bounds(&snapshot.clients, caller, &permit).map_err(|fault| known(fault, Some(index)))?;
+    let permit = permit.map_err(|declined| match declined {
+        Declined::Fault(fault) => known(fault, Some(index)),
+        Declined::Stub(_) => known(Fault::Internal, Some(index)),
+    })?;
     let route = snapshot.routes.get(index).ok_or(known(Fault::Internal, None))?;
+    let bounds = within_bounds(&snapshot.clients, caller, &permit);
+    let mut tolerated = permit.tolerated();
+    match bounds {
+        Err(_) if !route.enforce => tolerated = true,
+        done => done.map_err(|fault| known(fault, Some(index)))?,
+    }
     let key = route.module.key_for(permit.vars());
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
@@ -110,6 +124,7 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen
         path_and_query: permit.path_and_query().to_owned(),
         headers: head.headers,
         stand_in,
+        tolerated,
     })
 }
 
@@ -119,7 +134,7 @@ fn caller(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, Refused> {
         Some(id) => let_in(&listener.access, id),
         None => identify_at_once(snapshot, asked),
     };
-    let refused = |fault, caller| Refused { fault, caller, route: None };
+    let refused = |fault, caller| Refused { fault, caller, route: None, stub: false };
     match found {
         Ok(Caller::Anyone) if from_a_web_page(&head.headers) => {
             Err(refused(Fault::ClientNotAllowed, Some(Caller::Anyone)))
@@ -162,7 +177,7 @@ fn meant(asked: &Asked<'_>, caller: Caller) -> Option<usize> {
     };
     match admitted {
         Err(Refusal::NotAllowed(route)) => route,
-        Err(Refusal::Reserved(route)) => Some(route),
+        Err(Refusal::Reserved(route) | Refusal::Stub(route)) => Some(route),
         Ok(_) | Err(Refusal::Malformed(_) | Refusal::MethodRefused | Refusal::NotFound) => None,
     }
 }

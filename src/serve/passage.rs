@@ -2,6 +2,7 @@
 //! the request wants of the way: trailers, a WebSocket.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Version};
@@ -72,9 +73,9 @@ pub fn take_in(site: &Site, route: &RouteSite, source: Incoming, headers: &Heade
     }))
 }
 
-/// Waits for the request's turn, or refuses it when that is too far away.
-pub async fn turn(rate: &Rate) -> Result<(), Fault> {
-    let mut patience = rate.wait;
+/// Waits for the request's turn, or refuses it when that is too far away. Nobody waits where the rate is not enforced.
+pub async fn turn(rate: &Rate, enforce: bool) -> Result<(), Fault> {
+    let mut patience = if enforce { rate.wait } else { Duration::ZERO };
     loop {
         let Err(left) = rate.take() else { return Ok(()) };
         patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::fault::Fault;
 use super::replay::Recorder;
 use super::site::{RouteSite, Site};
 use crate::base::time::{Clock, Stopwatch};
@@ -48,6 +49,17 @@ impl Tale {
         self.record.route = Some(route.route.name.clone());
         self.record.provider = Some(route.route.provider.name.clone());
         self.route = Some(route.clone());
+    }
+
+    /// It passes although this would have refused it, were its route's rules enforced.
+    pub fn tolerate(&mut self, fault: Fault) {
+        let record = &mut self.record;
+        record.tolerated = Some(fault.name());
+        tracing::warn!(
+            route = record.route.as_deref(), client = record.client.as_deref(), method = %record.method,
+            path = record.path.escape_debug().to_string(), request_id = %record.id, would_be = fault.name(),
+            "passes, though the route's rules would refuse it: they are not enforced"
+        );
     }
 
     /// Its request body is counted at the end.

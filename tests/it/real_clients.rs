@@ -6,7 +6,6 @@
 
 mod manual;
 mod place;
-mod switch;
 
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, SimHandle};
@@ -14,8 +13,8 @@ use serde_json::{Value, json};
 
 use self::manual::Section;
 use self::place::Place;
-use self::switch::Switch;
 use crate::stage::{KEY, Plan, Stage, bank, now};
+use crate::switch::Switch;
 
 /// The bank's name in forward mode. Nobody resolves it: countersign's own way out knows where it is.
 const BANK: &str = "api.bank.example";
@@ -256,6 +255,35 @@ clients! {
     python_httpx: HTTPX, super::as_it_is;
     python_requests: REQUESTS, super::as_it_is;
     python_urllib: URLLIB, super::as_it_is;
+}
+
+#[test]
+fn exec_brings_a_proxy_of_its_own_where_none_runs() {
+    let place = Place::new(None);
+    let sim = bank(Bank::Scb);
+    let (_, _) = place.new_ca("bank.example");
+    let switch = Switch::start(&format!("{BANK}:443"), sim.address(), ("countersign", "corporate"));
+    place.write("bank-ca.crt", &sim.ca_pem());
+    let provider = sim
+        .settings_toml_as("scb", "bank-ca.crt")
+        .replace(&sim.base_url(), &format!("https://{BANK}/partners/sandbox"))
+        .replace("tls = { ca = ", "tls = { server_name = \"localhost\", ca = ");
+    // Port 1 of this address: nobody is there.
+    let config = described(1);
+    let (listener, rest) = config.split_once("[provider.scb]").expect("a provider");
+    let (_, rest) = rest.split_once("[[route]]").expect("a route");
+    let way = format!("http_proxy = \"http://countersign:corporate@{}\"", switch.address);
+    let listener = listener.replace("127.0.0.1:1", "127.0.0.77:1");
+    place.write("proxy.toml", &format!("{listener}{provider}{way}\n[[route]]{rest}"));
+    let script = "curl -sS --json '{\"amount\":\"12.50\"}' -w '%{stderr}%{http_code}' \
+                  https://api.bank.example/partners/sandbox/payments/7; test -n \"$HTTPS_PROXY\"; exit 9";
+    place.write("pay.sh", script);
+    let command = "if unset KEY; countersign exec -- sh pay.sh >out 2>err; then false; else status=$?; fi\n\
+                   echo \"$status $(cat out)\"";
+    let (status, body) = place.run("exec alone", command);
+    assert_eq!((status, body), (9, json!({ "id": "7", "processed": 1 })), "the command's own exit code");
+    assert_eq!((sim.token_calls(), sim.resource_calls()), (1, 1));
+    assert_eq!(sim.violations(), Vec::<String>::new());
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! The proxy that `exec` brings along where none runs: the config's forward listener, for as long as one command takes.
+//!
+//! It listens on loopback alone, at a port that nobody knows, and lets in one client with a key that is made for it and
+//! told to the command alone. Warnings go to standard error; access lines only to a file that the config names.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use secrecy::SecretString;
+
+use super::boot::{Options, Running};
+use super::check;
+use super::gateway::Gateway;
+use crate::base::secret::{hex, sha256};
+use crate::config::{Access, AccessLog, Bind, Snapshot};
+use crate::observe::logging;
+use crate::route::ClientId;
+
+/// Calls that are under way when the command has ended get this long.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A proxy of one's own, which ends when it is dropped.
+pub struct Private {
+    running: Option<Running>,
+    /// How the command uses it.
+    pub gateway: Gateway,
+}
+
+impl Private {
+    /// Starts one from this config. `gateway` is what the config says of its forward listener. `None`: there is none,
+    /// and it was said why.
+    pub fn start(config: &Path, client: Option<&str>, gateway: Gateway) -> Result<Option<Self>, String> {
+        let Ok(mut snapshot) = check::load_or_report(config) else { return Ok(None) };
+        logging::start("warn", true)?;
+        let found =
+            snapshot.listeners.iter_mut().filter_map(Arc::get_mut).find(|listener| listener.forward().is_some());
+        let listener = found.ok_or("the config has no forward listener")?;
+        listener.bind = Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        (listener.tls, listener.internal, listener.proxies) = (None, None, Vec::new());
+        let (name, asks) = (listener.name.clone(), listener.access != Access::Anyone);
+        snapshot.listeners.retain(|listener| listener.name == name);
+        snapshot.admin = None;
+        if snapshot.log.access == AccessLog::Stderr {
+            snapshot.log.access = AccessLog::Off;
+        }
+        let credentials = if asks { Some(admit(&mut snapshot, client)?) } else { None };
+        let running = Running::start(snapshot, Options::default()).map_err(|error| error.to_string())?;
+        let address = running.address(&name).ok_or("the proxy has no address")?;
+        let gateway =
+            Gateway { scheme: "http", host: address.ip().to_string(), port: address.port(), credentials, ..gateway };
+        Ok(Some(Self { running: Some(running), gateway }))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.drain(Duration::ZERO, DRAIN);
+        }
+    }
+}
+
+/// Makes a key for the client, good here alone, from this machine alone.
+fn admit(snapshot: &mut Snapshot, client: Option<&str>) -> Result<(String, SecretString), String> {
+    let clients = &mut snapshot.clients;
+    let names: Vec<&str> = clients.all.iter().map(|client| &*client.name).collect();
+    let at = match (client, names.as_slice()) {
+        (Some(client), _) => names.iter().position(|name| *name == client).ok_or_else(|| {
+            format!("no client is called `{}`; there are: {}", client.escape_debug(), names.join(", "))
+        })?,
+        (None, [_]) => 0,
+        (None, _) => return Err(format!("say as whom to call, with `--client`; there are: {}", names.join(", "))),
+    };
+    let mut random = [0; 32];
+    rand::fill(&mut random).map_err(|_| "the system gives no randomness".to_owned())?;
+    let key = hex(&random);
+    let id = u16::try_from(at).map(ClientId).map_err(|_| "there are too many clients".to_owned())?;
+    clients.by_key.insert(sha256(key.as_bytes()), id);
+    let client = clients.all.get_mut(at).ok_or("the client is gone")?;
+    client.networks.clear();
+    Ok((client.name.to_string(), SecretString::from(key)))
+}

@@ -1,0 +1,63 @@
+//! What an application is told that insists on logging in: an answer in its provider's own shape, with a worthless token.
+//!
+//! The shape is read off the profile: where the provider's answers hold the token, its type and its life, and what they
+//! say when all is well.
+
+use serde_json::{Map, Value, json};
+
+use super::answer::Answer;
+use super::condition::JsonTest;
+use crate::base::time::Now;
+
+/// Whoever shows it to anybody has shown nothing.
+pub const STUB_TOKEN: &str = "countersign-stub-token-of-no-worth";
+/// How long an application may believe in it, in seconds.
+const LIFE: u64 = 3600;
+
+impl Answer {
+    /// A successful answer at this moment.
+    pub(super) fn stub(&self, now: Now) -> Value {
+        let mut whole = Value::Object(Map::new());
+        for (pointer, value) in self.success.iter().filter_map(JsonTest::example) {
+            put(&mut whole, pointer, value);
+        }
+        for (pointers, value) in [
+            (&self.access_token, json!(STUB_TOKEN)),
+            (&self.token_type, json!("Bearer")),
+            (&self.expires_in, json!(LIFE)),
+            (&self.expires_at, json!(now.unix_seconds().saturating_add(LIFE))),
+        ] {
+            if let Some(first) = pointers.first() {
+                put(&mut whole, first, value);
+            }
+        }
+        whole
+    }
+}
+
+/// Puts a value where a JSON pointer (RFC 6901) points, making the objects on the way.
+fn put(whole: &mut Value, pointer: &str, value: Value) {
+    let mut place = whole;
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        let Value::Object(members) = place else { return };
+        place = members.entry(step).or_insert(Value::Null);
+    }
+    *place = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_put_where_pointers_point() {
+        let mut whole = json!({});
+        put(&mut whole, "/a/b~1c", json!(1));
+        put(&mut whole, "/a/d", json!("x"));
+        assert_eq!(whole, json!({ "a": { "b/c": 1, "d": "x" } }));
+    }
+}
