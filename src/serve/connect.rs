@@ -26,7 +26,8 @@ use crate::upstream::{TunnelError, tunnel};
 /// Answers a CONNECT. After a 200, the connection is what [`Answer::take_switch`] says.
 pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
     let mut record = opening(&site, &door, &request);
-    record.path = request.uri().authority().map_or_else(String::new, ToString::to_string);
+    // What cannot be read as a place is not told: it may hold a password.
+    record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
     let mut tale = Tale::begin(&site, door.listener, record);
     match open(&site, &door, &request, &mut tale).await {
         Ok(Granted::Blind(line, listener)) => {
@@ -90,12 +91,7 @@ async fn open<'a>(
 
 /// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.
 fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
-    let uri = request.uri();
-    if uri.scheme().is_some() || uri.path_and_query().is_some() {
-        return Err(Fault::Malformed("The target of a CONNECT is a host and a port, and nothing else."));
-    }
-    let target = uri.authority().map_or("", http::uri::Authority::as_str);
-    let to = Authority::connect(target.as_bytes()).map_err(|Malformed(why)| Fault::Malformed(why))?;
+    let to = target(request)?;
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
@@ -116,6 +112,16 @@ fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
         return Err(Fault::Malformed("A CONNECT has no body."));
     }
     Ok(to)
+}
+
+/// The target of a CONNECT (RFC 9112 section 3.2.3).
+fn target(request: &Request<Incoming>) -> Result<Authority, Fault> {
+    let uri = request.uri();
+    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+        return Err(Fault::Malformed("The target of a CONNECT is a host and a port, and nothing else."));
+    }
+    let target = uri.authority().map_or("", http::uri::Authority::as_str);
+    Authority::connect(target.as_bytes()).map_err(|Malformed(why)| Fault::Malformed(why))
 }
 
 /// A line to a place without a route, if the guard lets it.

@@ -22,6 +22,8 @@ use crate::base::time::{Deadline, Now};
 
 /// An answer serves this long.
 const FRESH: Duration = Duration::from_secs(30);
+/// Names that clients name are known here, too: more than this, and all but the open questions are forgotten.
+const MOST: usize = 4096;
 /// A failure is not asked about again for this long.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,9 @@ impl Names {
     /// the question.
     fn ask(self: &Rc<Self>, host: &str, now: Now) -> watch::Receiver<Option<Answer>> {
         let (tell, asked) = watch::channel(None);
+        if self.known.borrow().len() >= MOST {
+            self.known.borrow_mut().retain(|_, known| matches!(known, Known::Asked(_)));
+        }
         let before = match self.known.borrow_mut().insert(host.into(), Known::Asked(asked.clone())) {
             Some(Known::Told(Ok(addresses), _)) => Some(addresses),
             Some(Known::Asked(_) | Known::Told(Err(_), _)) | None => None,

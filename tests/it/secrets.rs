@@ -21,6 +21,8 @@ use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Clock;
 use countersign::config::{Disk, InMemory, Loaded, build, load};
 use countersign::sim::{Authority, Bank, Credentials, Fault, Faults, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
+use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
+use countersign::tls::{ClientTls, client};
 use http::{Request, Version};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -326,6 +328,7 @@ struct World {
     process: Process,
     client: Client,
     address: SocketAddr,
+    egress: SocketAddr,
     admin: SocketAddr,
     banks: Vec<SimHandle>,
     etc: PathBuf,
@@ -348,9 +351,16 @@ impl World {
         let put = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
         put("server.crt", &leaf.cert_pem);
         put("server.key", &leaf.key_pem);
+        let permits = ["localhost", "127.0.0.1"].map(|host| Permit::parse(host).expect("a host"));
+        let constraints = Constraints::only(&permits).expect("something");
+        let (_, ca, ca_key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
+        put("ca.crt", &ca);
+        put("ca.key", ca_key.expose_secret());
         let mut config = format!(
             "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
              tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n\
+             [[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:0\"\nunmatched = \"tunnel\"\n\
+             intercept = {{ ca_cert = \"ca.crt\", ca_key = \"ca.key\" }}\n\
              [client.erp]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = 2\n[log]\n{log}\n",
             hex(&sha256(CLIENT_KEY.as_bytes()))
         );
@@ -368,7 +378,7 @@ impl World {
                 let _ = write!(
                     config,
                     "{settings}timeouts = {{ token = \"2s\", response = \"2s\" }}\n{more}\n\
-                     [[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n"
+                     [[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\nlisteners = [\"gateway\"]\n"
                 );
             };
             add(name, "");
@@ -376,14 +386,20 @@ impl World {
             if kind == Bank::OAuth2 {
                 add("oauth2-basic", "client_auth = \"basic\"");
             }
+            let _ = write!(
+                config,
+                "[[route]]\nname = \"{name}-egress\"\nprovider = \"{name}\"\nlisteners = [\"egress\"]\n\
+                 token_endpoint = \"stub\"\nenforce = false\nallow = [\"GET /none\"]\n"
+            );
             banks.push(sim);
         }
         assert!(banks.iter().all(|sim| !config.contains(sim.credentials().secret().expose_secret())));
         fs::write(etc.join("proxy.toml"), &config).expect("written");
         let process = Process::start(&["run", "-c", "../etc/proxy.toml"], &work);
         let (address, admin) = (process.address("gateway").await, process.address("admin listening").await);
+        let egress = process.address("egress").await;
         let client = Client::new(address, authority.pem());
-        Self { process, client, address, admin, banks, etc, work, _folder: folder }
+        Self { process, client, address, egress, admin, banks, etc, work, _folder: folder }
     }
 
     /// One call; what is ours of its answer is kept.
@@ -412,6 +428,93 @@ impl World {
         assert!(answer.starts_with(b"HTTP/1.1 "), "{request}");
         outputs.add(format!("admin {request}"), answer);
     }
+}
+
+/// Everything that can happen at a forward listener, and in its tunnels.
+async fn through_the_proxy(world: &World, outputs: &mut Outputs) {
+    let right = format!("Basic {}", STANDARD.encode(format!("erp:{CLIENT_KEY}")));
+    let wrong = format!("Basic {}", STANDARD.encode(format!("erp:{WRONG_KEY}")));
+    for sim in &world.banks {
+        let base = sim.base_url();
+        let (_, rest) = base.split_once("://").expect("a scheme");
+        let (place, path) =
+            rest.split_once('/').map_or((rest, String::new()), |(place, path)| (place, format!("/{path}")));
+        let fields = format!("cookie: {COOKIE}\r\nauthorization: Bearer {WRONG_KEY}\r\n");
+        for (credentials, target) in [
+            ("", place.to_owned()),
+            (wrong.as_str(), place.to_owned()),
+            (right.as_str(), format!("user:{WRONG_KEY}@{place}")),
+            (right.as_str(), "127.0.0.1:1".to_owned()),
+        ] {
+            let head = format!("CONNECT {target} HTTP/1.1\r\nproxy-authorization: {credentials}\r\n{fields}\r\n");
+            outputs.add("a refused CONNECT", exchange(world.egress, head.as_bytes()).await);
+            let head = format!(
+                "POST http://{target}{path}/echo/x?{QUERY} HTTP/1.1\r\nproxy-authorization: {credentials}\r\n\
+                 content-length: 0\r\nconnection: close\r\n{fields}\r\n"
+            );
+            let answer = exchange(world.egress, head.as_bytes()).await;
+            assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+            outputs.add("a refused absolute form", answer);
+        }
+        let ca = fs::read_to_string(world.etc.join("ca.crt")).expect("the CA");
+        for (target, expected) in [
+            (format!("{path}/echo/x?{QUERY}"), 200),
+            (format!("{path}/../x?{QUERY}"), 400),
+            (format!("/elsewhere?{QUERY}"), 403),
+        ] {
+            if path.is_empty() && expected == 403 {
+                continue; // All of this bank's paths have a route.
+            }
+            let mut stream = tokio::net::TcpStream::connect(world.egress).await.expect("connected");
+            let head = format!("CONNECT {place} HTTP/1.1\r\nproxy-authorization: {right}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.expect("written");
+            let mut accepted = [0; 19];
+            stream.read_exact(&mut accepted).await.expect("an answer");
+            assert!(accepted.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&accepted));
+            let mut rest = Vec::from(&accepted[17..]);
+            while !rest.ends_with(b"\r\n\r\n") {
+                rest.push(stream.read_u8().await.expect("a head"));
+            }
+            let config = client(ClientTls { ca: Some(ca.as_bytes()), ..ClientTls::default() }).expect("a good CA");
+            let host = place.rsplit_once(':').map_or(place, |(host, _)| host).to_owned();
+            let name = rustls::pki_types::ServerName::try_from(host).expect("a name");
+            let mut config = (*config).clone();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let mut tls = connector.connect(name, stream).await.expect("TLS");
+            let head = format!(
+                "POST {target} HTTP/1.1\r\nhost: {place}\r\nproxy-authorization: Basic {WRONG_KEY}\r\n{fields}\
+                 connection: close\r\ncontent-length: {}\r\n\r\n{BODY}",
+                BODY.len()
+            );
+            tls.write_all(head.as_bytes()).await.expect("written");
+            let mut answer = Vec::new();
+            let _ = tls.read_to_end(&mut answer).await;
+            assert!(
+                answer.starts_with(format!("HTTP/1.1 {expected}").as_bytes()),
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+            if expected != 200 {
+                outputs.add("an answer in a tunnel", answer);
+            }
+        }
+    }
+    for path in ["/", "/ca.crt", "/bundle.pem", "/ca.key", "/nowhere"] {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nproxy-authorization: {right}\r\nconnection: close\r\n\r\n");
+        outputs.add(format!("the page at {path}"), exchange(world.egress, head.as_bytes()).await);
+    }
+}
+
+/// Says something and reads until the other side closes.
+async fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    stream.write_all(bytes).await.expect("written");
+    stream.shutdown().await.expect("shut");
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(crate::client::PATIENCE, stream.read_to_end(&mut answer)).await;
+    answer
 }
 
 /// What we add to any answer, and all of the head of our own.
@@ -487,6 +590,7 @@ async fn live(world: &World, outputs: &mut Outputs) {
     for path in [format!("/scb/../x?{QUERY}"), format!("/nowhere?{QUERY}"), "/scb/v1/oauth/token".to_owned()] {
         world.call(outputs, request("POST", &path, CLIENT_KEY, &[("cookie", COOKIE)], BODY)).await;
     }
+    through_the_proxy(world, outputs).await;
     // Not even HTTP, or not even TLS.
     for bytes in [
         format!(
@@ -529,9 +633,11 @@ fn canaries(world: &World) -> Vec<Canary> {
             all.push(Canary::new(format!("token {n} of {name}"), token.expose_secret()));
         }
     }
-    let key = fs::read_to_string(world.etc.join("server.key")).expect("the key");
-    for line in key.lines().filter(|line| !line.starts_with("---")) {
-        all.push(Canary::new("the listener's private key", line));
+    for (name, file) in [("the listener's", "server.key"), ("the CA's", "ca.key")] {
+        let key = fs::read_to_string(world.etc.join(file)).expect("the key");
+        for line in key.lines().filter(|line| line.len() >= 12 && !line.starts_with("---")) {
+            all.push(Canary::new(format!("{name} private key"), line));
+        }
     }
     all
 }
