@@ -653,3 +653,84 @@ fn rules_that_are_not_enforced_tell_what_they_would_refuse() {
         assert_eq!(told, [None, Some("client-not-allowed"), Some("rate-limited")]);
     });
 }
+
+#[test]
+fn a_proxy_may_itself_be_spoken_to_over_tls() {
+    converse(async {
+        let scene = scene("tls = { cert = \"server.crt\", key = \"server.key\" }", "");
+        let outer = scene.stage.client.at(scene.proxy);
+        let mut stream = outer.tls(&[b"h2", b"http/1.1"]).await.expect("TLS");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]), "CONNECT over HTTP/2 is not offered");
+        let request = format!("CONNECT {PLACE} HTTP/1.1\r\nHost: {PLACE}\r\n{}\r\n", erp());
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a head"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+        let config = client(ClientTls { ca: Some(scene.ca.as_bytes()), ..ClientTls::default() }).expect("a good CA");
+        let mut config = (*config).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let name = ServerName::try_from(BANK).expect("a name");
+        let inner = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS in TLS");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(inner)).await.expect("HTTP/1.1");
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+        });
+        let answer = sender.send_request(get("/partners/sandbox/echo/x", &[])).await.expect("an answer");
+        assert_eq!(Whole::read(answer).await.expect("whole").status, 200);
+    });
+}
+
+/// A folder with a CA and a config of forward mode alone.
+fn folder(ca_for: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "[[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:3128\"\n\
+                  intercept = { ca_cert = \"ca.crt\", ca_key = \"ca.key\" }\n\
+                  [provider.scb]\nprofile = \"scb\"\nbase_url = \"https://api.bank.example/partners/sandbox\"\n\
+                  application_key = { env = \"KEY\" }\napplication_secret = { env = \"SECRET\" }\n\
+                  [[route]]\nprovider = \"scb\"\ntoken_endpoint = \"stub\"\nallow = [\"GET /v1/*\"]\n\
+                  [client.erp]\nkey_sha256 = [\"0000000000000000000000000000000000000000000000000000000000000000\"]\n";
+    std::fs::write(folder.path().join("proxy.toml"), config).expect("written");
+    let (code, told) = countersign(&folder, &["ca", "new", "--permit", ca_for, "--out", "."]);
+    assert_eq!(code, Some(0), "{told}");
+    folder
+}
+
+fn countersign(folder: &tempfile::TempDir, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(arguments).current_dir(folder.path()).env("KEY", "a-key").env("SECRET", "a-secret");
+    let ended = command.output().expect("it runs");
+    let told = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    (ended.status.code(), told)
+}
+
+#[test]
+fn explain_takes_a_url_as_an_application_calls_it() {
+    let folder = folder("bank.example");
+    for (url, code, said) in [
+        (
+            "https://api.bank.example/partners/sandbox/v1/x",
+            0,
+            "goes to    GET https://api.bank.example/partners/sandbox/v1/x",
+        ),
+        ("http://api.bank.example/partners/sandbox/v1/x", 0, "Authorization: "),
+        ("https://api.bank.example/partners/sandbox/v2/x", 1, "client-not-allowed"),
+        ("https://api.bank.example/partners/sandbox/v1/oauth/token", 1, "answers it itself"),
+        ("https://other.example/x", 1, "route-not-found"),
+    ] {
+        let (ended, told) = countersign(&folder, &["explain", url]);
+        assert_eq!(ended, Some(code), "{url}: {told}");
+        assert!(told.to_ascii_lowercase().contains(&said.to_ascii_lowercase()), "{url}: {told}");
+    }
+}
+
+#[test]
+fn check_names_hosts_for_which_the_ca_may_not_vouch() {
+    let good = folder("bank.example");
+    assert_eq!(countersign(&good, &["check"]).0, Some(0));
+    let other = folder("other.example");
+    let (code, told) = countersign(&other, &["check"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("the CA may not vouch for `api.bank.example`") && told.contains("ca new"), "{told}");
+}
