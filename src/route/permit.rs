@@ -65,6 +65,11 @@ impl Permit {
         self.tolerated
     }
 
+    /// The same, to keep.
+    pub fn into_path_and_query(self) -> String {
+        self.path_and_query
+    }
+
     /// The route's variables with this request's values.
     pub const fn vars(&self) -> &Vars {
         &self.vars

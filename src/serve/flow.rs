@@ -113,9 +113,9 @@ async fn forward(
         None => Box::pin(need(site, &spec)).await?,
     };
 
-    let target = target(&permit)?;
     let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
+    let target = target(permit)?;
 
     let recorder = match source {
         Source::Gathered(recorder) => Some(recorder),
@@ -206,8 +206,8 @@ pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mu
 }
 
 /// The permit's path as a request target.
-fn target(permit: &Permit) -> Result<Uri, Fault> {
-    let bytes = Bytes::copy_from_slice(permit.path_and_query().as_bytes());
+fn target(permit: Permit) -> Result<Uri, Fault> {
+    let bytes = Bytes::from(permit.into_path_and_query());
     let target = PathAndQuery::from_maybe_shared(bytes).map_err(|_| Fault::Malformed("The path is not a path."))?;
     Ok(Uri::from(target))
 }
