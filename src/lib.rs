@@ -22,6 +22,7 @@ pub mod provider;
 pub mod route;
 pub mod serve;
 pub mod sim;
+pub mod store;
 pub mod syntax;
 pub mod tls;
 pub mod token;

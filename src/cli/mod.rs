@@ -23,6 +23,7 @@ mod profiles;
 mod run;
 mod sim;
 mod sketch;
+mod store;
 mod unix_socket;
 
 use std::io::{self, Write as _};
@@ -126,6 +127,11 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
     },
+    /// The store of records: seal it anew under another key
+    Store {
+        #[command(subcommand)]
+        command: store::StoreCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Schema => paper::schema(),
         Command::Sim { names, write, bind } => sim::run(&names, write.as_deref(), bind),
+        Command::Store { command } => store::run(&command),
     }
 }
 

@@ -22,6 +22,7 @@ use super::provider::{self, ReadProvider};
 use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
 use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot};
+use super::store;
 use super::words::{Place, later};
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -55,7 +56,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let log = process::log(&fields, reader);
     let admin = process::admin(&fields, reader);
     let workers = process::workers(&fields, reader);
-    later(&fields, &["include", "store", "audit", "reload"]);
+    let store = store::read(&fields, reader);
+    later(&fields, &["include", "audit", "reload"]);
     fields.finish();
     if let Some(admin) = admin.filter(|admin| admin.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -109,6 +111,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         log,
         admin,
         workers,
+        store,
         certificates: reader.certificates(),
     })
 }

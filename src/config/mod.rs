@@ -16,6 +16,7 @@ mod reader;
 mod route;
 pub mod schema;
 mod snapshot;
+mod store;
 mod variable;
 mod words;
 

@@ -43,6 +43,8 @@ enum Shape {
     Settings,
     /// A text that may be elsewhere: `{ env = "NAME" }` or `{ file = "path" }`.
     Source,
+    /// A list of those.
+    Sources,
     /// A table: `[key]` or `{ … }`.
     Table(&'static str),
     /// A text.
@@ -65,7 +67,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 16] = [
+const SECTIONS: [(&str, &[Key]); 18] = [
     (
         "file",
         &[
@@ -77,6 +79,7 @@ const SECTIONS: [(&str, &[Key]); 16] = [
             ("provider", Shape::Named("provider"), MAY, "whom it calls"),
             ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
             ("runtime", Shape::Table("runtime"), MAY, "the process"),
+            ("store", Shape::Table("store"), MAY, "where records outlive the process"),
         ],
     ),
     ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
@@ -255,6 +258,31 @@ const SECTIONS: [(&str, &[Key]); 16] = [
     ),
     ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
     (
+        "store",
+        &[
+            ("ephemeral", Shape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
+            (
+                "keys",
+                Shape::Sources,
+                MAY,
+                "what records are sealed under: 32 bytes, base64; the first writes, all read",
+            ),
+            ("namespace", Shape::Text, MAY, "what every key in Redis begins with; countersign"),
+            ("password", Shape::Source, MAY, "for Redis"),
+            ("tls", Shape::Table("store_tls"), MAY, "for rediss://"),
+            ("url", Shape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
+            ("username", Shape::Text, MAY, "the ACL user of Redis"),
+        ],
+    ),
+    (
+        "store_tls",
+        &[
+            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("client_cert", Shape::Text, MAY, "path of our certificate and its chain, PEM"),
+            ("client_key", Shape::Text, MAY, "path of its private key, PEM"),
+        ],
+    ),
+    (
         "timeouts",
         &[
             ("body_idle", DURATION, MAY, "between two pieces of a body; 60s"),
@@ -388,6 +416,7 @@ impl Shape {
                 json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
             }
             Shape::Source => text_or_source(),
+            Shape::Sources => json!({ "type": "array", "items": text_or_source() }),
             Shape::Table(section) => named(section),
             Shape::Text => json!({ "type": "string" }),
             Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Rate, Table};
+use crate::store::StoreWish;
 use crate::tls::{CertName, Interception, Internal};
 use crate::upstream::Way;
 
@@ -39,8 +40,19 @@ pub struct Snapshot {
     pub admin: Option<SocketAddr>,
     /// Worker threads.
     pub workers: usize,
+    /// Where records outlive the process.
+    pub store: Storage,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// Where it is, and how it is reached.
+    pub wish: StoreWish,
+    /// Whether a store that forgets may keep what should not be forgotten.
+    pub ephemeral: bool,
 }
 
 /// When a certificate file ends.

@@ -1,0 +1,93 @@
+//! `countersign store rekey`: the records of the store, sealed anew under the first of its keys.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
+use super::check::load_quietly;
+use super::{complain, counted, print};
+use crate::base::time::Clock;
+use crate::store::{Error, Patience, Rekeyed, Store, StoreWish};
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Seal every record under the first of the store's keys
+    Rekey {
+        /// The config file
+        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        config: std::path::PathBuf,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs one of the commands.
+pub fn run(command: &StoreCommand) -> ExitCode {
+    match command {
+        StoreCommand::Rekey { config, json } => rekey(config, *json),
+    }
+}
+
+/// 0: every record is under the first key; 1: some are not, or cannot be read; 2: there is no such store.
+fn rekey(config: &Path, as_json: bool) -> ExitCode {
+    let wish = match load_quietly(config) {
+        Ok(snapshot) => snapshot.store.wish,
+        Err(status) => return status,
+    };
+    let ring = match &wish {
+        StoreWish::Memory => {
+            complain("a store in memory has nothing to seal anew: [store] must name a file or a Redis");
+            return ExitCode::from(2);
+        }
+        StoreWish::File { path, .. } if !path.exists() => {
+            complain(&format!("there is no store at {} yet, so nothing to seal anew", path.display()));
+            return ExitCode::from(2);
+        }
+        StoreWish::File { ring, .. } => ring.clone(),
+        StoreWish::Redis(redis) => redis.ring.clone(),
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("the system gives no runtime: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let done = LocalSet::new().block_on(&runtime, async {
+        let patience = Patience::of_a_person();
+        let store = Store::open(&wish, patience, Clock::System).await?;
+        store.reach(patience.connect).await?;
+        store.rekey().await
+    });
+    match done {
+        Ok(done) => report(&done, &ring.first().id(), as_json),
+        Err(error @ (Error::Conflict | Error::Damaged(_) | Error::Full(_) | Error::Unavailable(_))) => {
+            complain(&error.to_string());
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn report(done: &Rekeyed, key: &str, as_json: bool) -> ExitCode {
+    let Rekeyed { resealed, already, moved, damaged } = done;
+    let whole = damaged.is_empty() && *moved == 0;
+    if as_json {
+        let names: Vec<String> = damaged.iter().map(|damaged| damaged.name.to_string()).collect();
+        let answer = json!({ "key": key, "resealed": resealed, "already": already, "moved": moved, "damaged": names });
+        print(&format!("{answer}\n"));
+    } else {
+        print(&format!("{} sealed under key {key} now, {already} before\n", counted(*resealed, "record")));
+    }
+    for damaged in damaged {
+        complain(&damaged.to_string());
+    }
+    if *moved > 0 {
+        complain(&format!("{} changed meanwhile: run it again", counted(*moved, "record")));
+    }
+    ExitCode::from(u8::from(!whole))
+}

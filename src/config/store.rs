@@ -1,0 +1,250 @@
+//! `[store]`: where records outlive a process.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+
+use crate::base::secret::sha256;
+use crate::store::{KeyRing, Place as StorePlace, RedisWish, SealingKey, StoreWish};
+use crate::syntax::{Fields, Kind, Node};
+use crate::tls::{self, ClientTls};
+
+use super::listener::identity;
+use super::reader::Reader;
+use super::snapshot::Storage;
+use super::words::{Place, Word};
+
+/// What only a Redis has a use for.
+const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
+
+/// Reads `[store]`. What is wrong is reported; what comes back then is of no use.
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
+    let mut storage = Storage::default();
+    let Some(node) = root.take("store") else { return storage };
+    let fields = Fields::new(node, "[store]", reader.report);
+    let place = match fields.opt::<Word>("url") {
+        Some(word) => place(&word, reader),
+        None if has(&fields, "url") => None,
+        None => Some(StorePlace::Memory),
+    };
+    let keys = keys(&fields, reader);
+    let redis = read_redis(&fields, reader);
+    storage.ephemeral = fields.or("ephemeral", false);
+    if let Some(place) = place {
+        if !matches!(place, StorePlace::Redis { .. }) {
+            refuse(&fields, &OF_REDIS, "only a store in Redis has a use for it");
+        }
+        if let Some(wish) = wish(place, keys, redis, &fields, reader) {
+            storage.wish = wish;
+        }
+    }
+    fields.finish();
+    storage
+}
+
+fn place(word: &Word, reader: &Reader<'_>) -> Option<StorePlace> {
+    match StorePlace::parse(&word.text) {
+        Ok(place) => Some(place),
+        Err(help) => {
+            // Whoever put a password into it must not see it shown.
+            word.place.blotted().error(reader.report, "this is not the URL of a store", help);
+            None
+        }
+    }
+}
+
+/// What the keys are.
+enum Keys {
+    Absent,
+    Mistaken,
+    Read(KeyRing),
+}
+
+fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> Keys {
+    let Some(node) = fields.take("keys") else { return Keys::Absent };
+    let Kind::Array(items) = &node.kind else {
+        let help = "write `keys = [{ file = \"store.key\" }]`; the first writes, all read";
+        Place::of(node).blotted().error(reader.report, format!("expected an array, found {}", node.kind_name()), help);
+        return Keys::Mistaken;
+    };
+    let (mut ring, mut seen) = (Vec::new(), HashSet::new());
+    for item in items {
+        let Some(key) = key(item, reader) else { continue };
+        if !seen.insert(key.id()) {
+            Place::of(item).blotted().error(reader.report, "this key is in the list already", "remove one of them");
+        }
+        ring.push(key);
+    }
+    if items.is_empty() {
+        Place::of(node).error(
+            reader.report,
+            "an empty list of keys seals nothing",
+            "make a key: `openssl rand -base64 32`",
+        );
+    }
+    if ring.len() < items.len() {
+        return Keys::Mistaken;
+    }
+    let mut ring = ring.into_iter();
+    ring.next().map_or(Keys::Mistaken, |first| Keys::Read(KeyRing::new(first, ring.collect())))
+}
+
+fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
+    let (text, literal) = reader.value(item, reader.report)?;
+    // It may be the key itself, so it is shown in no message.
+    let shown = if literal { Place::of(item).blotted() } else { Place::of(item) };
+    if literal {
+        let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+        shown.warning(reader.report, "a key of the store stands in the config file", help);
+    }
+    match SealingKey::from_base64(&text) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let help = "a key is 32 random bytes in base64: `openssl rand -base64 32` makes one";
+            shown.error(reader.report, format!("this is not a key of a store: {error}"), help);
+            None
+        }
+    }
+}
+
+/// What is said of a Redis besides its URL.
+struct ReadRedis {
+    username: Option<String>,
+    password: Option<crate::base::secret::SecretString>,
+    namespace: String,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+fn read_redis(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadRedis {
+    let username = fields.opt::<String>("username");
+    let password = fields.take("password").and_then(|node| {
+        let (password, literal) = reader.value(node, reader.report)?;
+        if literal {
+            let help = "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`";
+            let title = "the store's password stands in the config file";
+            Place::of(node).blotted().warning(reader.report, title, help);
+        }
+        Some(password)
+    });
+    if username.is_some() && !has(fields, "password") {
+        fields.missing("password", "{ env = \"REDIS_PASSWORD\" }");
+    }
+    let namespace = match fields.opt::<Word>("namespace") {
+        Some(word) => {
+            word.judge_name(reader.report);
+            word.text
+        }
+        None => "countersign".to_owned(),
+    };
+    ReadRedis { username, password, namespace, tls: transport(fields.take("tls"), reader) }
+}
+
+/// TLS as for any other server, but that Redis has no ALPN.
+fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Arc<rustls::ClientConfig>> {
+    let (mut wish, mut inputs) = (ClientTls::default(), Vec::new());
+    let ca;
+    if let Some(node) = node {
+        let errors = reader.report.errors();
+        let fields = Fields::new(node, "tls of [store]", reader.report);
+        let word = fields.opt::<Word>("ca");
+        ca = word.as_ref().and_then(|word| reader.public_file(word));
+        if let (Some(word), Some(pem)) = (&word, &ca) {
+            inputs.extend(sha256(pem));
+            if let Err(error) = tls::certificates(pem) {
+                word.place.error(reader.report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+            }
+        }
+        wish.ca = ca.as_deref();
+        match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
+            (Some(cert), Some(key)) => {
+                if let Some((identity, digest)) = identity(&cert, &key, reader) {
+                    inputs.extend(digest);
+                    wish.identity = Some(identity);
+                }
+            }
+            (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
+            (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
+            (None, None) => {}
+        }
+        fields.finish();
+        if reader.report.errors() > errors {
+            return None;
+        }
+    }
+    // The same inputs as a provider's, so the digest says whose they are.
+    inputs.extend(b"store");
+    let made = reader.client_tls(sha256(&inputs), || {
+        let mut config = (*tls::client(wish)?).clone();
+        config.alpn_protocols.clear();
+        Ok(Arc::new(config))
+    });
+    match (made, node) {
+        (Ok(config), _) => Some(config),
+        (Err(error), Some(node)) => {
+            Place::of(node).error(reader.report, error, "check the files that are named here");
+            None
+        }
+        (Err(_), None) => None,
+    }
+}
+
+fn wish(
+    place: StorePlace,
+    keys: Keys,
+    redis: ReadRedis,
+    fields: &Fields<'_>,
+    reader: &Reader<'_>,
+) -> Option<StoreWish> {
+    let ring = match (&place, keys) {
+        (_, Keys::Mistaken) => return None,
+        (StorePlace::Memory, Keys::Absent) => return Some(StoreWish::Memory),
+        (StorePlace::Memory, Keys::Read(_)) => {
+            if let Some(node) = fields.take("keys") {
+                let title = "a store in memory has no use for `keys`";
+                Place::of(node).warning(reader.report, title, "remove them, or name a file or a Redis as `url`");
+            }
+            return Some(StoreWish::Memory);
+        }
+        (StorePlace::File(_) | StorePlace::Redis { .. }, Keys::Absent) => {
+            fields.missing("keys", "[{ file = \"store.key\" }]");
+            return None;
+        }
+        (StorePlace::File(_) | StorePlace::Redis { .. }, Keys::Read(ring)) => Arc::new(ring),
+    };
+    match place {
+        StorePlace::Memory => Some(StoreWish::Memory),
+        StorePlace::File(path) => Some(StoreWish::File { path: reader.resolve(&path), ring }),
+        StorePlace::Redis { tls, host, port, database } => {
+            if !tls {
+                refuse(fields, &["tls"], "write `rediss://` for TLS");
+            }
+            let name = ServerName::try_from(host.clone());
+            let tls = match (tls, name) {
+                (false, _) => None,
+                (true, Ok(name)) => Some((redis.tls?, name)),
+                (true, Err(_)) => {
+                    let place = fields.take("url").map(Place::of)?;
+                    place.error(reader.report, "no certificate can be for this host", "write its name or address");
+                    return None;
+                }
+            };
+            let ReadRedis { username, password, namespace, .. } = redis;
+            Some(StoreWish::Redis(RedisWish { host, port, database, tls, username, password, namespace, ring }))
+        }
+    }
+}
+
+/// Reports keys that mean nothing here.
+fn refuse(fields: &Fields<'_>, keys: &[&str], help: &str) {
+    for key in keys.iter().filter(|key| has(fields, key)) {
+        if let Some(entry) = fields.take_entry(key) {
+            let title = format!("`{key}` means nothing for this store");
+            fields.error(entry.key_span.clone(), title, "", Some(help.to_owned()));
+        }
+    }
+}
+
+fn has(fields: &Fields<'_>, key: &str) -> bool {
+    fields.node().as_table().is_some_and(|table| table.find(key).is_some())
+}

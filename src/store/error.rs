@@ -1,0 +1,69 @@
+//! What can go wrong with a store, in its own words.
+
+use std::fmt;
+
+use super::record::Name;
+
+/// Why an operation failed. Texts are for the operator; they hold no value of a record and no secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// Somebody else has written meanwhile: read again.
+    Conflict,
+    /// This record cannot be believed; others can. It is told once in the log.
+    Damaged(Damaged),
+    /// There is no room: nothing was written.
+    Full(String),
+    /// The store cannot be asked now. Whether a write was done is not known; reading again tells.
+    Unavailable(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => f.write_str("somebody else has written the record meanwhile"),
+            Self::Damaged(damaged) => damaged.fmt(f),
+            Self::Full(why) | Self::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A record that cannot be believed.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Damaged {
+    /// Which one.
+    pub name: Name,
+    /// What is wrong with it.
+    pub why: Damage,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the record {} cannot be read: {}", self.name, self.why)
+    }
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Damage {
+    /// It was cut, changed, or put there from another place.
+    Altered,
+    /// It is sealed under a key that is not among ours.
+    ForeignKey,
+    /// A later version of countersign wrote it.
+    NewerFormat,
+    /// What lies there is not a record at all.
+    WrongType,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Altered => "it was cut, altered or moved",
+            Self::ForeignKey => "it is sealed under a key that is not in `keys` of [store]",
+            Self::NewerFormat => "a later version of countersign wrote it",
+            Self::WrongType => "what lies there was not written by countersign",
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Records in a file, touched by a thread of its own.
+//!
+//! A disk may be slow, and redb waits for it; so the control thread hands over one job after the other and awaits its
+//! answer. A job that was handed over is done, whether or not anybody still waits.
+
+mod cabinet;
+mod opening;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use self::cabinet::Cabinet;
+use super::error::Error;
+use super::record::{Key, Kind, Name, Version};
+
+type Job = Box<dyn FnOnce(&mut Cabinet) + Send>;
+
+/// An open file. Dropping it waits for the job under way and lets the file go.
+pub(super) struct FileStore {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FileStore {
+    /// Opens the file at this path, or makes it.
+    pub(super) async fn open(path: PathBuf) -> Result<Self, Error> {
+        Self::with(Cabinet::new(Box::new(move || opening::open(&path)))).await
+    }
+
+    async fn with(mut cabinet: Cabinet) -> Result<Self, Error> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let work = move || inbox.into_iter().for_each(|job| job(&mut cabinet));
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
+        let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))?;
+        let store = Self { jobs: Some(jobs), thread: Some(thread) };
+        store.ask(Cabinet::ready).await?;
+        Ok(store)
+    }
+
+    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.get(&name)).await
+    }
+
+    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>) -> Result<(), Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.set(&name, &sealed)).await
+    }
+
+    pub(super) async fn replace(&self, name: &Name, expected: Option<Version>, sealed: Vec<u8>) -> Result<bool, Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.replace(&name, expected, &sealed)).await
+    }
+
+    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.take(&name)).await
+    }
+
+    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.withdraw(&name, version)).await
+    }
+
+    pub(super) async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        self.ask(move |cabinet| cabinet.scan(kind)).await
+    }
+
+    /// What was set aside.
+    pub(super) async fn aside(&self) -> Result<Vec<(Name, Vec<u8>)>, Error> {
+        self.ask(Cabinet::aside).await
+    }
+
+    pub(super) async fn set_aside(&self, name: &Name, sealed: Vec<u8>) -> Result<(), Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.set_aside(&name, &sealed)).await
+    }
+
+    /// Puts a record back that was set aside, unless another has taken its place. Says whether it did.
+    pub(super) async fn bring_back(&self, name: &Name) -> Result<bool, Error> {
+        let name = name.clone();
+        self.ask(move |cabinet| cabinet.bring_back(&name)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, asked) = oneshot::channel();
+        let guarded = move |cabinet: &mut Cabinet| {
+            // A page that nobody wrote may lead redb astray; the process is worth more than the answer.
+            let done = catch_unwind(AssertUnwindSafe(|| job(cabinet))).unwrap_or_else(|_| {
+                cabinet.close();
+                Err(Error::Unavailable("the file of the store is damaged: put it aside, or restore it".to_owned()))
+            });
+            let _ = answer.send(done);
+        };
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Box::new(guarded)).is_ok());
+        let stopped = || Error::Unavailable("the store was closed".to_owned());
+        if sent { asked.await.unwrap_or_else(|_| Err(stopped())) } else { Err(stopped()) }
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends with its inbox, and panics are caught within.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

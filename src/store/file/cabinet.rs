@@ -1,0 +1,194 @@
+//! What the thread of the file does: each method is one transaction, whole or not at all.
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use super::super::envelope::claimed_version;
+use super::super::error::Error;
+use super::super::record::{Key, Kind, Name, Version};
+
+type Sealed = TableDefinition<'static, (&'static str, &'static [u8]), &'static [u8]>;
+
+/// What the file says of itself.
+pub(super) const ABOUT: TableDefinition<'static, &'static str, u64> = TableDefinition::new("about");
+/// Sealed records by kind and key.
+pub(super) const RECORDS: Sealed = TableDefinition::new("records");
+/// Those that could not be read, kept for whoever has the key.
+pub(super) const ASIDE: Sealed = TableDefinition::new("aside");
+
+pub(super) type Open = Box<dyn FnMut() -> Result<Database, Error> + Send>;
+
+/// A database that is opened again after the disk has failed.
+pub(super) struct Cabinet {
+    open: Open,
+    database: Option<Database>,
+}
+
+impl Cabinet {
+    pub(super) fn new(open: Open) -> Self {
+        Self { open, database: None }
+    }
+
+    /// Opens it, if it is not open.
+    pub(super) fn ready(&mut self) -> Result<(), Error> {
+        self.with(|_| Ok(()))
+    }
+
+    pub(super) fn close(&mut self) {
+        self.database = None;
+    }
+
+    pub(super) fn get(&mut self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        self.with(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            Ok(records.get(at(name))?.map(|found| found.value().to_vec()))
+        })
+    }
+
+    pub(super) fn set(&mut self, name: &Name, sealed: &[u8]) -> Result<(), Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            writing.open_table(RECORDS)?.insert(at(name), sealed)?;
+            Ok(writing.commit()?)
+        })
+    }
+
+    pub(super) fn replace(&mut self, name: &Name, expected: Option<Version>, sealed: &[u8]) -> Result<bool, Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            {
+                let mut records = writing.open_table(RECORDS)?;
+                let found = records.get(at(name))?.map(|found| claimed_version(found.value()));
+                if found != expected.map(Some) {
+                    return Ok(false);
+                }
+                records.insert(at(name), sealed)?;
+            }
+            writing.commit()?;
+            Ok(true)
+        })
+    }
+
+    pub(super) fn take(&mut self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            let found = writing.open_table(RECORDS)?.remove(at(name))?.map(|found| found.value().to_vec());
+            writing.commit()?;
+            Ok(found)
+        })
+    }
+
+    pub(super) fn withdraw(&mut self, name: &Name, version: Version) -> Result<(), Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            {
+                let mut records = writing.open_table(RECORDS)?;
+                let found = records.get(at(name))?.and_then(|found| claimed_version(found.value()));
+                if found != Some(version) {
+                    return Ok(());
+                }
+                records.remove(at(name))?;
+            }
+            Ok(writing.commit()?)
+        })
+    }
+
+    pub(super) fn scan(&mut self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        self.with(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            let mut found = Vec::new();
+            for entry in records.range((kind.name(), [].as_slice())..)? {
+                let (place, sealed) = entry?;
+                let (name, key) = place.value();
+                if name != kind.name() {
+                    break;
+                }
+                found.push((Key::new(key), sealed.value().to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
+    pub(super) fn aside(&mut self) -> Result<Vec<(Name, Vec<u8>)>, Error> {
+        self.with(|database| {
+            let aside = database.begin_read()?.open_table(ASIDE)?;
+            let mut found = Vec::new();
+            for entry in aside.iter()? {
+                let (place, sealed) = entry?;
+                let (kind, key) = place.value();
+                if let Some(kind) = Kind::named(kind) {
+                    found.push((Name { kind, key: Key::new(key) }, sealed.value().to_vec()));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    pub(super) fn set_aside(&mut self, name: &Name, sealed: &[u8]) -> Result<(), Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            writing.open_table(ASIDE)?.insert(at(name), sealed)?;
+            {
+                let mut records = writing.open_table(RECORDS)?;
+                let same = records.get(at(name))?.is_some_and(|found| found.value() == sealed);
+                if same {
+                    records.remove(at(name))?;
+                }
+            }
+            Ok(writing.commit()?)
+        })
+    }
+
+    pub(super) fn bring_back(&mut self, name: &Name) -> Result<bool, Error> {
+        self.with(|database| {
+            let writing = database.begin_write()?;
+            {
+                let (mut records, mut aside) = (writing.open_table(RECORDS)?, writing.open_table(ASIDE)?);
+                let Some(sealed) = aside.remove(at(name))?.map(|found| found.value().to_vec()) else {
+                    return Ok(false);
+                };
+                if records.get(at(name))?.is_some() {
+                    return Ok(false);
+                }
+                records.insert(at(name), sealed.as_slice())?;
+            }
+            writing.commit()?;
+            Ok(true)
+        })
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)()?,
+        };
+        // Only a database that did what it was asked to is kept: after a failure redb wants to be opened again.
+        match work(&database) {
+            Ok(done) => {
+                self.database = Some(database);
+                Ok(done)
+            }
+            Err(error) => Err(said(&error)),
+        }
+    }
+}
+
+fn at(name: &Name) -> (&'static str, &[u8]) {
+    (name.kind.name(), name.key.as_bytes())
+}
+
+fn said(error: &redb::Error) -> Error {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match error {
+        redb::Error::Io(error) if matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull) => {
+            Error::Full(format!("the disk has no room for the store: {}", error.kind()))
+        }
+        redb::Error::Io(error) => Error::Unavailable(format!("the disk of the store fails: {}", error.kind())),
+        redb::Error::Corrupted(_) => {
+            Error::Unavailable("the file of the store is damaged: put it aside, or restore it".to_owned())
+        }
+        other => {
+            tracing::debug!(error = %other, "redb refuses");
+            Error::Unavailable("the file of the store cannot be used".to_owned())
+        }
+    }
+}

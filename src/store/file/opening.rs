@@ -1,0 +1,174 @@
+//! From a path to an open, sound database of ours; or a sentence that says why not.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use aws_lc_rs::rand;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+
+use super::super::envelope::SCHEMA;
+use super::super::error::Error;
+use super::cabinet::{ABOUT, ASIDE, RECORDS};
+use crate::base::secret::hex;
+
+/// The only one who may read and write the file is its owner.
+const MODE: u32 = 0o600;
+/// Enough for thousands of records.
+const CACHE: usize = 4 << 20;
+
+/// Opens the file at `path`, or makes it. A file that a later version wrote is not touched.
+pub(super) fn open(path: &Path) -> Result<Database, Error> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => return Err(unavailable(path, "is no file", "name a file in [store]")),
+        Ok(found) if found.len() == 0 => {
+            return Err(unavailable(path, "is empty", "restore it, or remove it to start anew"));
+        }
+        Ok(found) => {
+            foresee(path)?;
+            if found.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(|error| io_error(path, &error))?;
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => make(path)?,
+        Err(error) => return Err(io_error(path, &error)),
+    }
+    let database = builder().open(path).map_err(|error| refused(path, error))?;
+    sound(path, database)
+}
+
+/// A database on a storage that is not a file: for tests of what a disk may do.
+#[cfg(test)]
+pub(super) fn open_on(storage: impl redb::StorageBackend) -> Result<Database, Error> {
+    let path = Path::new("storage");
+    let database = builder().create_with_backend(storage).map_err(|error| refused(path, error))?;
+    if schema(&database).map_err(|error| refused(path, error.into()))?.is_none() {
+        found(&database).map_err(|error| refused(path, StorageError::Io(io::Error::other(error)).into()))?;
+    }
+    sound(path, database)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+/// Looks at a file without writing to it. One that needs repair can only be looked at afterwards.
+fn foresee(path: &Path) -> Result<(), Error> {
+    match builder().open_read_only(path) {
+        Ok(database) => known(path, schema(&database).map_err(|error| refused(path, error.into()))?),
+        Err(DatabaseError::RepairAborted) => Ok(()),
+        Err(error) => Err(refused(path, error)),
+    }
+}
+
+/// Checks every page, and whose file it is.
+fn sound(path: &Path, mut database: Database) -> Result<Database, Error> {
+    known(path, schema(&database).map_err(|error| refused(path, error.into()))?)?;
+    match database.check_integrity() {
+        Ok(true) => Ok(database),
+        Ok(false) => {
+            tracing::warn!(path = %path.display(), "the file of the store was repaired");
+            Ok(database)
+        }
+        Err(error) => Err(refused(path, error)),
+    }
+}
+
+fn known(path: &Path, schema: Option<u64>) -> Result<(), Error> {
+    match schema {
+        Some(SCHEMA) => Ok(()),
+        Some(later) if later > SCHEMA => {
+            let what =
+                format!("was written by a later version of countersign (schema {later}, this one knows {SCHEMA})");
+            Err(unavailable(path, &what, "run that version, or name another file; nothing was changed"))
+        }
+        Some(_) | None => Err(unavailable(path, "is not a store of countersign", "name another file in [store]")),
+    }
+}
+
+/// The schema that a database says it has.
+fn schema(database: &impl ReadableDatabase) -> Result<Option<u64>, StorageError> {
+    let reading = database.begin_read().map_err(|error| match error {
+        redb::TransactionError::Storage(error) => error,
+        other => StorageError::Corrupted(other.to_string()),
+    })?;
+    match reading.open_table(ABOUT) {
+        Ok(table) => Ok(table.get("schema")?.map(|schema| schema.value())),
+        Err(TableError::Storage(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Makes the file under another name and gives it its own only once it is whole. Whoever else makes it at the same time
+/// is not overwritten.
+fn make(path: &Path) -> Result<(), Error> {
+    let mut dice = [0; 8];
+    rand::fill(&mut dice).map_err(|_| unavailable(path, "cannot be made", "the system gives no randomness"))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", hex(&dice)));
+    let new = path.with_file_name(name);
+    let made = make_at(&new).and_then(|()| match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let _ = fs::remove_file(&new);
+    made.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => unavailable(path, "cannot be made: there is no such folder", "make the folder first"),
+        _ => io_error(path, &error),
+    })?;
+    // The name itself must be on the disk, too.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io_error(path, &error))
+}
+
+fn make_at(new: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(new)?;
+    let database = builder().create_file(file).map_err(|error| match error {
+        DatabaseError::Storage(StorageError::Io(error)) => error,
+        other => io::Error::other(other.to_string()),
+    })?;
+    found(&database).map_err(io::Error::other)
+}
+
+/// Writes what makes a database ours.
+fn found(database: &Database) -> Result<(), redb::Error> {
+    let writing = database.begin_write()?;
+    writing.open_table(ABOUT)?.insert("schema", SCHEMA)?;
+    writing.open_table(RECORDS)?;
+    writing.open_table(ASIDE)?;
+    writing.commit()?;
+    Ok(())
+}
+
+fn refused(path: &Path, error: DatabaseError) -> Error {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            let cure = "give each process a file of its own, or share `redis://` in [store]";
+            unavailable(path, "is in use by another process", cure)
+        }
+        DatabaseError::UpgradeRequired(_) => {
+            unavailable(path, "has another file format", "name another file in [store]")
+        }
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::InvalidData => {
+            io_error(path, &error)
+        }
+        _ => unavailable(path, "is damaged or not a store of countersign", "restore it, or put it aside to start anew"),
+    }
+}
+
+fn io_error(path: &Path, error: &io::Error) -> Error {
+    let why = format!("cannot be used: {}", error.kind());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Error::Full(format!("the store {} has no room: {}", path.display(), error.kind()))
+        }
+        _ => unavailable(path, &why, "see that this user may read and write it"),
+    }
+}
+
+fn unavailable(path: &Path, what: &str, cure: &str) -> Error {
+    Error::Unavailable(format!("the store {} {what}; {cure}", path.display()))
+}

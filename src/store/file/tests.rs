@@ -1,0 +1,1 @@
+//! What a disk may do to a store.

@@ -1,0 +1,348 @@
+//! The store as its users see it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::envelope::{KeyRing, draw_version};
+use super::error::{Damage, Damaged, Error};
+use super::file::FileStore;
+use super::local::{Bell, Change, Changes, Lock, Locks};
+use super::memory::Memory;
+use super::record::{Entry, Key, Kind, Listing, Name, Record, Version};
+use super::redis::{Patience, RedisStore};
+use super::wish::{NAMESPACE, StoreWish};
+use crate::base::secret::SecretBox;
+use crate::base::time::Clock;
+
+/// Records that are sealed where they lie. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Backend,
+    ring: Arc<KeyRing>,
+    namespace: String,
+    clock: Clock,
+    bell: Bell,
+    locks: RefCell<Locks>,
+}
+
+#[derive(Debug)]
+enum Backend {
+    File(FileStore),
+    Memory(RefCell<Memory>),
+    Redis(RedisStore),
+}
+
+/// What became of a re-encryption.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rekeyed {
+    /// Records that are under the first key now.
+    pub resealed: usize,
+    /// Records that were already.
+    pub already: usize,
+    /// Records that somebody wrote meanwhile: another run finds them.
+    pub moved: usize,
+    /// Records that cannot be read.
+    pub damaged: Vec<Damaged>,
+}
+
+impl Store {
+    /// Opens a store. A file is opened now, and looked through: what cannot be read is told and set aside. Redis is
+    /// connected to in the background, so that a start does not depend on it: see [`reach`](Self::reach).
+    ///
+    /// Must be called inside a `LocalSet`.
+    pub async fn open(wish: &StoreWish, patience: Patience, clock: Clock) -> Result<Self, Error> {
+        let bell = Bell::default();
+        let (backend, ring, namespace) = match wish {
+            StoreWish::File { path, ring } => {
+                (Backend::File(FileStore::open(path.clone()).await?), ring.clone(), NAMESPACE.to_owned())
+            }
+            StoreWish::Memory => {
+                (Backend::Memory(RefCell::default()), Arc::new(KeyRing::random()?), NAMESPACE.to_owned())
+            }
+            StoreWish::Redis(redis) => {
+                let backend = RedisStore::open(redis.clone(), patience, bell.clone());
+                (Backend::Redis(backend), redis.ring.clone(), redis.namespace.clone())
+            }
+        };
+        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks: RefCell::default() }));
+        if let Backend::File(file) = &store.0.backend {
+            store.survey(file).await?;
+        }
+        Ok(store)
+    }
+
+    /// Waits until the store answers, or for `within`. A file or memory always does.
+    pub async fn reach(&self, within: Duration) -> Result<(), Error> {
+        match &self.0.backend {
+            Backend::File(_) | Backend::Memory(_) => Ok(()),
+            Backend::Redis(redis) => redis.reach(within).await,
+        }
+    }
+
+    /// Whether other instances see what is written here.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.backend, Backend::Redis(_))
+    }
+
+    /// A record; absent where there is none, or where it has ended.
+    pub async fn load(&self, kind: Kind, key: &Key) -> Result<Option<Record>, Error> {
+        let name = Name { kind, key: key.clone() };
+        let sealed = match &self.0.backend {
+            Backend::File(file) => file.get(&name).await?,
+            Backend::Memory(memory) => memory.borrow().get(&name),
+            Backend::Redis(redis) => redis.get(&name).await?,
+        };
+        let Some(sealed) = sealed else { return Ok(None) };
+        let record = match self.unseal(&name, &sealed) {
+            Ok(record) => record,
+            Err(damaged) => {
+                self.set_aside(&damaged, sealed).await;
+                return Err(Error::Damaged(damaged));
+            }
+        };
+        if self.has_ended(&record) {
+            self.withdraw(&name, record.version).await?;
+            return Ok(None);
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes a record, whatever was there. `expiry` is in milliseconds since 1970. When it returns, the record is
+    /// durable as far as the place is: a file is synced; Redis keeps what it is configured to.
+    pub async fn put(
+        &self,
+        kind: Kind,
+        key: &Key,
+        value: &SecretBox<[u8]>,
+        expiry: Option<u64>,
+    ) -> Result<Version, Error> {
+        let name = Name { kind, key: key.clone() };
+        let version = draw_version()?;
+        let sealed = self.0.ring.seal(&self.0.namespace, &name, value, version, expiry)?;
+        match &self.0.backend {
+            Backend::File(file) => file.set(&name, sealed).await?,
+            Backend::Memory(memory) => memory.borrow_mut().set(&name, sealed, self.0.clock.now())?,
+            Backend::Redis(redis) => redis.set(&name, sealed, expiry).await?,
+        }
+        Ok(version)
+    }
+
+    /// Writes a record if `expected` is what is there; `None`: if nothing is. Else [`Error::Conflict`].
+    pub async fn swap(
+        &self,
+        kind: Kind,
+        key: &Key,
+        expected: Option<Version>,
+        value: &SecretBox<[u8]>,
+        expiry: Option<u64>,
+    ) -> Result<Version, Error> {
+        let name = Name { kind, key: key.clone() };
+        let version = draw_version()?;
+        let sealed = self.0.ring.seal(&self.0.namespace, &name, value, version, expiry)?;
+        if self.replace(&name, expected, sealed, expiry).await? { Ok(version) } else { Err(Error::Conflict) }
+    }
+
+    /// Reads a record and removes it, in one step: of two who take, one gets it.
+    pub async fn take(&self, kind: Kind, key: &Key) -> Result<Option<Record>, Error> {
+        let name = Name { kind, key: key.clone() };
+        let Some(sealed) = self.withdraw_any(&name).await? else { return Ok(None) };
+        match self.unseal(&name, &sealed) {
+            Ok(record) => Ok(Some(record).filter(|record| !self.has_ended(record))),
+            Err(damaged) => {
+                self.set_aside(&damaged, sealed).await;
+                Err(Error::Damaged(damaged))
+            }
+        }
+    }
+
+    /// Removes a record, read or not. Says whether there was one.
+    pub async fn remove(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
+        Ok(self.withdraw_any(&Name { kind, key: key.clone() }).await?.is_some())
+    }
+
+    /// All records of a kind. What has ended is removed on the way.
+    pub async fn list(&self, kind: Kind) -> Result<Listing, Error> {
+        let mut listing = Listing::default();
+        for (key, sealed) in self.scan(kind).await? {
+            let name = Name { kind, key };
+            match self.unseal(&name, &sealed) {
+                Ok(record) if self.has_ended(&record) => self.withdraw(&name, record.version).await?,
+                Ok(Record { expiry, version, .. }) => listing.entries.push(Entry { key: name.key, expiry, version }),
+                Err(damaged) => {
+                    self.set_aside(&damaged, sealed).await;
+                    listing.damaged.push(damaged);
+                }
+            }
+        }
+        if let Backend::File(file) = &self.0.backend {
+            for (name, sealed) in file.aside().await?.into_iter().filter(|(name, _)| name.kind == kind) {
+                if let Err(damaged) = self.unseal(&name, &sealed) {
+                    listing.damaged.push(damaged);
+                }
+            }
+        }
+        listing.damaged.sort();
+        listing.damaged.dedup();
+        Ok(listing)
+    }
+
+    /// Takes a lock that all instances on this store share, for at most `lease`; absent while another holds it.
+    ///
+    /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with
+    /// [`swap`](Self::swap), which then conflicts.
+    pub async fn lock(&self, key: &Key, lease: Duration) -> Result<Option<Lock>, Error> {
+        match &self.0.backend {
+            Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
+            Backend::Redis(redis) => redis.lock(key, lease).await,
+        }
+    }
+
+    /// Gives a lock back. Says whether it was still ours.
+    pub async fn unlock(&self, lock: Lock) -> Result<bool, Error> {
+        match &self.0.backend {
+            Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().unlock(&lock, self.0.clock.now())),
+            Backend::Redis(redis) => redis.unlock(&lock).await,
+        }
+    }
+
+    /// Tells all instances on this store, this one included, to look at a record. A hint: it may get lost, and then
+    /// [`Change::Everything`] follows.
+    pub async fn announce(&self, kind: Kind, key: &Key) -> Result<(), Error> {
+        let name = Name { kind, key: key.clone() };
+        match &self.0.backend {
+            Backend::File(_) | Backend::Memory(_) => {
+                self.0.bell.ring(Change::Record(name));
+                Ok(())
+            }
+            Backend::Redis(redis) => redis.announce(&name).await,
+        }
+    }
+
+    /// What is announced from now on.
+    pub fn changes(&self) -> Changes {
+        let changes = self.0.bell.listen();
+        if let Backend::Redis(redis) = &self.0.backend {
+            redis.listen();
+        }
+        changes
+    }
+
+    /// Seals every record under the first key, each in one step, while others go on reading and writing.
+    pub async fn rekey(&self) -> Result<Rekeyed, Error> {
+        let mut done = Rekeyed::default();
+        for kind in Kind::ALL {
+            for (key, sealed) in self.scan(kind).await? {
+                let name = Name { kind, key };
+                match self.unseal(&name, &sealed) {
+                    Ok(_) if self.0.ring.is_first(&sealed) => done.already += 1,
+                    Ok(Record { value, expiry, version }) => {
+                        let renewed = self.0.ring.seal(&self.0.namespace, &name, &value, version, expiry)?;
+                        // The value is the same, so its version is, and nobody's swap fails for it.
+                        match self.replace(&name, Some(version), renewed, expiry).await? {
+                            true => done.resealed += 1,
+                            false => done.moved += 1,
+                        }
+                    }
+                    Err(damaged) => done.damaged.push(damaged),
+                }
+            }
+        }
+        if let Backend::File(file) = &self.0.backend {
+            for (name, sealed) in file.aside().await? {
+                if let Err(damaged) = self.unseal(&name, &sealed) {
+                    done.damaged.push(damaged);
+                }
+            }
+        }
+        done.damaged.sort();
+        done.damaged.dedup();
+        Ok(done)
+    }
+
+    /// Looks through a file that was just opened: what cannot be read is set aside, and what was set aside and can be
+    /// read now, because its key has come back, returns.
+    async fn survey(&self, file: &FileStore) -> Result<(), Error> {
+        for (name, sealed) in file.aside().await? {
+            if self.unseal(&name, &sealed).is_ok() && file.bring_back(&name).await? {
+                tracing::info!(record = %name, "a record of the store can be read again");
+            }
+        }
+        for kind in Kind::ALL {
+            self.list(kind).await?;
+        }
+        Ok(())
+    }
+
+    fn unseal(&self, name: &Name, sealed: &[u8]) -> Result<Record, Damaged> {
+        let opened = self.0.ring.open(&self.0.namespace, name, sealed);
+        opened.map_err(|why| Damaged { name: name.clone(), why })
+    }
+
+    fn has_ended(&self, record: &Record) -> bool {
+        record.expiry.is_some_and(|expiry| expiry <= self.0.clock.now().wall)
+    }
+
+    /// Tells of a damaged record, and puts it where it does not stand in the way. Redis keeps it where it is: another
+    /// instance may have the key.
+    async fn set_aside(&self, damaged: &Damaged, sealed: Vec<u8>) {
+        tracing::error!(record = %damaged.name, "{damaged}");
+        if let Backend::File(file) = &self.0.backend
+            && let Err(error) = file.set_aside(&damaged.name, sealed).await
+        {
+            tracing::error!(record = %damaged.name, %error, "the damaged record cannot be set aside");
+        }
+    }
+
+    async fn replace(
+        &self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: Vec<u8>,
+        expiry: Option<u64>,
+    ) -> Result<bool, Error> {
+        match &self.0.backend {
+            Backend::File(file) => file.replace(name, expected, sealed).await,
+            Backend::Memory(memory) => memory.borrow_mut().replace(name, expected, sealed, self.0.clock.now()),
+            Backend::Redis(redis) => redis.replace(name, expected, sealed, expiry).await,
+        }
+    }
+
+    async fn withdraw_any(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        match &self.0.backend {
+            Backend::File(file) => file.take(name).await,
+            Backend::Memory(memory) => Ok(memory.borrow_mut().take(name)),
+            Backend::Redis(redis) => redis.take(name).await,
+        }
+    }
+
+    /// Removes a record if it is still this writing of it.
+    async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
+        match &self.0.backend {
+            Backend::File(file) => file.withdraw(name, version).await,
+            Backend::Memory(memory) => {
+                memory.borrow_mut().withdraw(name, version);
+                Ok(())
+            }
+            Backend::Redis(redis) => redis.withdraw(name, version).await,
+        }
+    }
+
+    async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        match &self.0.backend {
+            Backend::File(file) => file.scan(kind).await,
+            Backend::Memory(memory) => Ok(memory.borrow().scan(kind)),
+            Backend::Redis(redis) => redis.scan(kind).await,
+        }
+    }
+}
+
+impl From<(Name, Damage)> for Error {
+    fn from((name, why): (Name, Damage)) -> Self {
+        Self::Damaged(Damaged { name, why })
+    }
+}

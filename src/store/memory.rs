@@ -1,0 +1,62 @@
+//! Records in the memory of this process: gone with it.
+
+use std::collections::BTreeMap;
+
+use super::envelope::{claimed_expiry, claimed_version};
+use super::error::Error;
+use super::record::{Key, Kind, Name, Version};
+use crate::base::time::Now;
+
+/// More records than this are a flood, not a load.
+const MOST: usize = 100_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    records: BTreeMap<Name, Vec<u8>>,
+}
+
+impl Memory {
+    pub(super) fn get(&self, name: &Name) -> Option<Vec<u8>> {
+        self.records.get(name).cloned()
+    }
+
+    pub(super) fn set(&mut self, name: &Name, sealed: Vec<u8>, now: Now) -> Result<(), Error> {
+        if self.records.len() >= MOST && !self.records.contains_key(name) {
+            self.records.retain(|_, sealed| claimed_expiry(sealed).is_none_or(|expiry| expiry > now.wall));
+            if self.records.len() >= MOST {
+                return Err(Error::Full(format!("memory holds {MOST} records: use a `file:` or Redis in [store]")));
+            }
+        }
+        self.records.insert(name.clone(), sealed);
+        Ok(())
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: Vec<u8>,
+        now: Now,
+    ) -> Result<bool, Error> {
+        let found = self.records.get(name);
+        if found.is_some() != expected.is_some() || found.and_then(|found| claimed_version(found)) != expected {
+            return Ok(false);
+        }
+        self.set(name, sealed, now).map(|()| true)
+    }
+
+    pub(super) fn take(&mut self, name: &Name) -> Option<Vec<u8>> {
+        self.records.remove(name)
+    }
+
+    pub(super) fn withdraw(&mut self, name: &Name, version: Version) {
+        if self.records.get(name).and_then(|found| claimed_version(found)) == Some(version) {
+            self.records.remove(name);
+        }
+    }
+
+    pub(super) fn scan(&self, kind: Kind) -> Vec<(Key, Vec<u8>)> {
+        let of_kind = self.records.iter().filter(|(name, _)| name.kind == kind);
+        of_kind.map(|(name, sealed)| (name.key.clone(), sealed.clone())).collect()
+    }
+}

@@ -1,0 +1,25 @@
+//! Where records outlive a process: application tokens, users' tokens, consents that wait for their callback.
+//!
+//! Owns one small interface, [`Store`], over three places: memory, a file (redb), Redis. What lies in any of them is
+//! sealed in one [envelope], bound to its place, so a reader of the file or of Redis learns names and times, never a
+//! secret, and a record that was altered or moved is told by name instead of being believed. It must not know what a
+//! record means, who asks for it, or how a config is written. It lives on the control thread, inside a `LocalSet`: a
+//! worker never waits for a disk or for Redis. The file is touched by a thread of its own.
+
+pub mod envelope;
+mod error;
+mod file;
+mod front;
+mod local;
+mod memory;
+mod record;
+mod redis;
+mod wish;
+
+pub use envelope::{KeyRing, SealingKey};
+pub use error::{Damage, Damaged, Error};
+pub use front::{Rekeyed, Store};
+pub use local::{Change, Changes, Lock};
+pub use record::{Entry, Key, Kind, Listing, Name, Record, Version};
+pub use redis::Patience;
+pub use wish::{Place, RedisWish, StoreWish};

@@ -1,0 +1,194 @@
+//! Records in a Redis that several instances share.
+//!
+//! Every key and channel begins with the namespace: `countersign:user:alice`, `countersign:lock:…`, `countersign:fence`,
+//! `countersign:changes`. What must be one step is one command or one script. Redis 6.2 or later; one instance of it, or
+//! whatever stands behind one address: not a cluster of shards.
+
+mod link;
+mod listening;
+mod script;
+mod verdict;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{FromRedisValue, RedisResult, cmd};
+use tokio::task::JoinSet;
+
+use self::link::{Link, Target};
+use self::script::Scripts;
+use self::verdict::Verdict;
+use super::error::{Damage, Error};
+use super::local::{Bell, Lock};
+use super::record::{Key, Kind, Name, Version};
+use super::wish::RedisWish;
+use crate::base::backoff::Backoff;
+use crate::base::time::millis;
+
+/// So many keys are asked for at once.
+const PAGE: usize = 256;
+
+/// How long a Redis is waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Patience {
+    /// A whole operation, as its caller sees it.
+    pub operation: Duration,
+    /// Making a connection, in the background: DNS, TCP, TLS, credentials, a first answer.
+    pub connect: Duration,
+    /// After a failure the Redis is left alone for so long; meanwhile callers are told at once.
+    pub rest: Backoff,
+}
+
+impl Default for Patience {
+    /// For serving: requests must not feel it.
+    fn default() -> Self {
+        let rest = Backoff { first: Duration::from_millis(250), ceiling: Duration::from_secs(4) };
+        Self { operation: Duration::from_millis(30), connect: Duration::from_secs(2), rest }
+    }
+}
+
+impl Patience {
+    /// For a command that somebody waits for.
+    pub fn of_a_person() -> Self {
+        Self { operation: Duration::from_secs(5), connect: Duration::from_secs(5), ..Self::default() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RedisStore {
+    namespace: String,
+    link: Link,
+    scripts: Scripts,
+    bell: Bell,
+    target: Arc<Target>,
+    listener: std::cell::RefCell<JoinSet<()>>,
+}
+
+impl RedisStore {
+    pub(super) fn open(wish: RedisWish, patience: Patience, bell: Bell) -> Self {
+        let namespace = wish.namespace.clone();
+        let target = Arc::new(Target { wish, patience });
+        let link = Link::open(target.clone());
+        Self { namespace, link, scripts: Scripts::new(), bell, target, listener: Default::default() }
+    }
+
+    pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
+        self.link.reach(within).await
+    }
+
+    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        self.query(cmd("GET").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
+    }
+
+    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>, expiry: Option<u64>) -> Result<(), Error> {
+        let mut set = cmd("SET");
+        set.arg(self.place(name)).arg(sealed);
+        if let Some(expiry) = expiry {
+            set.arg("PXAT").arg(expiry);
+        }
+        self.query(&set).await.map_err(|verdict| of(name, verdict))
+    }
+
+    pub(super) async fn replace(
+        &self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: Vec<u8>,
+        expiry: Option<u64>,
+    ) -> Result<bool, Error> {
+        let expected = expected.map_or(Vec::new(), |version| version.0.to_be_bytes().to_vec());
+        let mut call = self.scripts.replace.key(self.place(name));
+        call.arg(expected).arg(sealed).arg(expiry.unwrap_or_default());
+        let replaced = self.link.ask(async |redis| call.invoke_async(redis).await).await;
+        replaced.map_err(|verdict| of(name, verdict))
+    }
+
+    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        self.query(cmd("GETDEL").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
+    }
+
+    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
+        let mut call = self.scripts.withdraw.key(self.place(name));
+        call.arg(version.0.to_be_bytes().as_slice());
+        let withdrawn = self.link.ask(async |redis| call.invoke_async::<i64>(redis).await).await;
+        withdrawn.map(drop).map_err(|verdict| of(name, verdict))
+    }
+
+    pub(super) async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        let prefix = format!("{}:{}:", self.namespace, kind.name());
+        let (mut cursor, mut places) = (0_u64, BTreeSet::new());
+        loop {
+            let mut scan = cmd("SCAN");
+            // No character of a namespace means anything in a pattern.
+            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(PAGE);
+            let (next, page): (u64, Vec<Vec<u8>>) = self.query(&scan).await.map_err(Verdict::into_error)?;
+            places.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let places: Vec<Vec<u8>> = places.into_iter().collect();
+        let mut found = Vec::new();
+        for page in places.chunks(PAGE) {
+            let sealed: Vec<Option<Vec<u8>>> = self.query(cmd("MGET").arg(page)).await.map_err(Verdict::into_error)?;
+            for (place, sealed) in page.iter().zip(sealed) {
+                if let (Some(key), Some(sealed)) = (place.strip_prefix(prefix.as_bytes()), sealed) {
+                    found.push((Key::new(key), sealed));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn lock(&self, key: &Key, lease: Duration) -> Result<Option<Lock>, Error> {
+        let mut call = self.scripts.lock.key(self.lock_place(key));
+        call.key(format!("{}:fence", self.namespace)).arg(millis(lease).max(1));
+        let fence: u64 =
+            self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(Verdict::into_error)?;
+        Ok((fence != 0).then(|| Lock { key: key.clone(), fence }))
+    }
+
+    pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
+        let mut call = self.scripts.unlock.key(self.lock_place(&lock.key));
+        call.arg(lock.fence);
+        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(Verdict::into_error)
+    }
+
+    pub(super) async fn announce(&self, name: &Name) -> Result<(), Error> {
+        let mut publish = cmd("PUBLISH");
+        publish.arg(listening::channel(&self.namespace)).arg(listening::news(name));
+        self.query::<i64>(&publish).await.map(drop).map_err(Verdict::into_error)
+    }
+
+    /// Begins to listen for news, once.
+    pub(super) fn listen(&self) {
+        let mut listener = self.listener.borrow_mut();
+        if listener.is_empty() {
+            listener.spawn_local(listening::listen(self.target.clone(), self.bell.clone()));
+        }
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &::redis::Cmd) -> Result<T, Verdict> {
+        self.link.ask(async |redis| -> RedisResult<T> { command.query_async(redis).await }).await
+    }
+
+    fn place(&self, name: &Name) -> Vec<u8> {
+        let prefix = format!("{}:{}:", self.namespace, name.kind.name());
+        [prefix.as_bytes(), name.key.as_bytes()].concat()
+    }
+
+    fn lock_place(&self, key: &Key) -> Vec<u8> {
+        let prefix = format!("{}:lock:", self.namespace);
+        [prefix.as_bytes(), key.as_bytes()].concat()
+    }
+}
+
+/// What went wrong with one record.
+fn of(name: &Name, verdict: Verdict) -> Error {
+    match verdict {
+        Verdict::WrongType => (name.clone(), Damage::WrongType).into(),
+        Verdict::Broken(_) | Verdict::Full(_) | Verdict::Refused(_) => verdict.into_error(),
+    }
+}

@@ -1,0 +1,268 @@
+//! The one connection to a Redis, and the breaker before it.
+//!
+//! A task makes the connection and makes it again; no caller ever does. A caller finds the link up, and asks; or down,
+//! and is told so at once; or not decided yet, and waits, but never longer than an operation may take. Whoever has
+//! waited in vain takes the link down for all, so a dead Redis costs one wait per rest.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult, cmd};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::super::error::Error;
+use super::super::wish::RedisWish;
+use super::Patience;
+use super::verdict::{Verdict, judge};
+use crate::base::backoff::jittered;
+use crate::base::secret::ExposeSecret;
+
+/// A Redis and how long it is waited for.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) wish: RedisWish,
+    pub(super) patience: Patience,
+}
+
+/// What a Redis is spoken to over.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Target {
+    /// Its address, for messages.
+    pub(super) fn address(&self) -> String {
+        let RedisWish { host, port, .. } = &self.wish;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// A connected stream, TLS included. Whoever calls bounds the time.
+    pub(super) async fn dial(&self) -> Result<Box<dyn Wire>, Verdict> {
+        let wish = &self.wish;
+        let broken = |what: String| Verdict::Broken(format!("the store at {} {what}", self.address()));
+        let stream = TcpStream::connect((wish.host.as_str(), wish.port)).await;
+        let stream = stream.map_err(|error| broken(format!("cannot be reached: {}", error.kind())))?;
+        // It costs latency only.
+        let _ = stream.set_nodelay(true);
+        let Some((tls, name)) = &wish.tls else { return Ok(Box::new(stream)) };
+        match TlsConnector::from(tls.clone()).connect(name.clone(), stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                let why = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let why = why.map_or_else(|| error.kind().to_string(), ToString::to_string);
+                Err(broken(format!("fails in TLS: {why}; see `tls` in [store]")))
+            }
+        }
+    }
+
+    /// What is said first on a connection.
+    pub(super) fn greeting(&self) -> RedisConnectionInfo {
+        let wish = &self.wish;
+        let mut greeting = RedisConnectionInfo::default().set_db(wish.database.into()).set_skip_set_lib_name();
+        if let Some(username) = &wish.username {
+            greeting = greeting.set_username(username);
+        }
+        if let Some(password) = &wish.password {
+            greeting = greeting.set_password(password.expose_secret());
+        }
+        greeting
+    }
+
+    pub(super) fn judge(&self, error: &RedisError) -> Verdict {
+        judge(&self.address(), error)
+    }
+
+    pub(super) fn silent(&self, waited: Duration) -> Verdict {
+        Verdict::Broken(format!("the store at {} does not answer within {} ms", self.address(), waited.as_millis()))
+    }
+
+    /// The pause after so many failures in a row.
+    pub(super) fn rest(&self, failures: u32) -> Duration {
+        jittered(self.patience.rest.pause(failures), rand::random())
+    }
+}
+
+#[derive(Clone)]
+enum Phase {
+    /// Why nobody is let through.
+    Down(Verdict),
+    /// Nobody knows yet.
+    Trying,
+    /// Questions may be asked. The number tells connections apart.
+    Up(MultiplexedConnection, u64),
+}
+
+struct Shared {
+    target: Arc<Target>,
+    phase: watch::Sender<Phase>,
+    /// Whether the connection has answered a question.
+    proved: Cell<bool>,
+}
+
+/// Dropping it ends the connection.
+pub(super) struct Link {
+    shared: Rc<Shared>,
+    _task: JoinSet<()>,
+}
+
+impl Link {
+    pub(super) fn open(target: Arc<Target>) -> Self {
+        let shared = Rc::new(Shared { target, phase: watch::Sender::new(Phase::Trying), proved: Cell::new(false) });
+        let mut task = JoinSet::new();
+        task.spawn_local(keep(shared.clone()));
+        Self { shared, _task: task }
+    }
+
+    /// Waits until it is up, however often that is tried.
+    pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
+        let mut phases = self.shared.phase.subscribe();
+        if timeout(within, phases.wait_for(|phase| matches!(phase, Phase::Up(..)))).await.is_ok() {
+            return Ok(());
+        }
+        let phase = self.shared.phase.borrow().clone();
+        match phase {
+            Phase::Up(..) => Ok(()),
+            Phase::Down(why) => Err(why.into_error()),
+            Phase::Trying => Err(self.shared.target.silent(within).into_error()),
+        }
+    }
+
+    /// Asks, and has an answer in time, or a verdict.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, Verdict> {
+        let shared = &self.shared;
+        let patience = shared.target.patience.operation;
+        let asking = Cell::new(None);
+        let answer = async {
+            let (mut connection, number) = shared.connection().await?;
+            asking.set(Some(number));
+            question(&mut connection).await.map_err(|error| shared.target.judge(&error))
+        };
+        let answer = timeout(patience, answer).await.unwrap_or_else(|_| Err(shared.target.silent(patience)));
+        match &answer {
+            Err(verdict @ Verdict::Broken(_)) => shared.take_down(asking.get(), verdict),
+            Err(Verdict::Full(_) | Verdict::Refused(_) | Verdict::WrongType) | Ok(_) => shared.proved.set(true),
+        }
+        answer
+    }
+}
+
+impl Shared {
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Verdict> {
+        let mut phases = self.phase.subscribe();
+        match &*phases.wait_for(|phase| !matches!(phase, Phase::Trying)).await.map_err(|_| self.closed())? {
+            Phase::Down(why) => Err(why.clone()),
+            Phase::Trying => Err(self.closed()),
+            Phase::Up(connection, number) => Ok((connection.clone(), *number)),
+        }
+    }
+
+    /// Lets nobody else run into it: not into this connection, nor into waiting for one.
+    fn take_down(&self, asked: Option<u64>, verdict: &Verdict) {
+        let taken = self.phase.send_if_modified(|phase| {
+            let same = match (&*phase, asked) {
+                (Phase::Up(_, number), Some(asked)) => *number == asked,
+                (Phase::Trying, None) => true,
+                (Phase::Down(_) | Phase::Trying | Phase::Up(..), _) => false,
+            };
+            if same {
+                *phase = Phase::Down(verdict.clone());
+            }
+            same
+        });
+        if taken {
+            tracing::warn!("{}", verdict.clone().into_error());
+        }
+    }
+
+    fn closed(&self) -> Verdict {
+        Verdict::Broken("the store was closed".to_owned())
+    }
+}
+
+/// Makes the connection, carries it, and makes it again.
+async fn keep(shared: Rc<Shared>) {
+    let (target, mut failures) = (&shared.target, 0_u32);
+    for number in 0_u64.. {
+        let connected = timeout(target.patience.connect, connect(target)).await;
+        match connected.unwrap_or_else(|_| Err(target.silent(target.patience.connect))) {
+            Ok((connection, driver)) => {
+                shared.proved.set(false);
+                let mut phases = shared.phase.subscribe();
+                let before = shared.phase.send_replace(Phase::Up(connection, number));
+                if matches!(before, Phase::Down(_)) {
+                    tracing::info!(store = target.address(), "the store answers again");
+                }
+                let closed = tokio::select! {
+                    () = driver => true,
+                    _ = phases.wait_for(|phase| !matches!(phase, Phase::Up(..))) => false,
+                };
+                if shared.proved.get() {
+                    failures = 0;
+                }
+                if closed && failures == 0 {
+                    // As a server does that restarts, or that tidies up. Callers wait a moment for the next one.
+                    shared.phase.send_if_modified(|phase| {
+                        let up = matches!(phase, Phase::Up(..));
+                        if up {
+                            *phase = Phase::Trying;
+                        }
+                        up
+                    });
+                    failures = 1;
+                    continue;
+                }
+                let closed = Verdict::Broken(format!("the store at {} has closed the connection", target.address()));
+                shared.take_down(Some(number), &closed);
+            }
+            Err(verdict) => {
+                let told = matches!(&*shared.phase.borrow(), Phase::Down(before) if *before == verdict);
+                shared.phase.send_replace(Phase::Down(verdict.clone()));
+                if !told {
+                    tracing::warn!("{}", verdict.into_error());
+                }
+            }
+        }
+        failures = failures.saturating_add(1);
+        sleep(target.rest(failures)).await;
+    }
+}
+
+/// What carries a connection; it is over with it.
+type Driver = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A connection that has answered once, and what carries it.
+async fn connect(target: &Target) -> Result<(MultiplexedConnection, Driver), Verdict> {
+    let wire = target.dial().await?;
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let made = MultiplexedConnection::new_with_config(&target.greeting(), wire, config).await;
+    let (mut connection, driver) = made.map_err(|error| target.judge(&error))?;
+    let mut driver: Driver = Box::pin(driver);
+    let answered = async { cmd("PING").query_async::<String>(&mut connection).await };
+    let answered = tokio::select! {
+        answered = answered => answered.map_err(|error| target.judge(&error)),
+        () = &mut driver => Err(Verdict::Broken(format!("the store at {} has closed the connection", target.address()))),
+    };
+    match answered?.as_str() {
+        "PONG" => Ok((connection, driver)),
+        _ => Err(Verdict::Broken(format!("the store at {} does not speak as Redis does", target.address()))),
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("target", &self.shared.target).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! What an error of Redis means, and what to do about it.
+//!
+//! A server's own words are not repeated, only its code: the rest may quote what we sent.
+
+use ::redis::{ErrorKind, RedisError};
+
+use super::super::error::Error;
+use crate::base::secret::is_wordy;
+
+/// What became of a question.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// The connection is of no use any more.
+    Broken(String),
+    /// There is no room.
+    Full(String),
+    /// It answers, but not this.
+    Refused(String),
+    /// Something else lies at that place.
+    WrongType,
+}
+
+impl Verdict {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Broken(why) | Self::Refused(why) => Error::Unavailable(why),
+            Self::Full(why) => Error::Full(why),
+            Self::WrongType => {
+                Error::Unavailable("Redis has something else where countersign keeps its own".to_owned())
+            }
+        }
+    }
+}
+
+/// Judges an error of the Redis at `address`.
+pub(super) fn judge(address: &str, error: &RedisError) -> Verdict {
+    let says = |what: &str| format!("the store at {address} {what}");
+    let cure = "see `username` and `password` in [store]";
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return Verdict::Broken(says(&format!("refuses our credentials: {cure}")));
+    }
+    match error.code() {
+        Some("NOAUTH") => Verdict::Broken(says(&format!("asks for credentials: {cure}"))),
+        Some("WRONGPASS") => Verdict::Broken(says(&format!("refuses our credentials: {cure}"))),
+        Some("NOPERM") => Verdict::Refused(says(
+            "does not permit what we need: docs/store.md lists what the ACL user must be allowed",
+        )),
+        Some("WRONGTYPE") => Verdict::WrongType,
+        Some("OOM") => Verdict::Full(says("has no memory left: raise its `maxmemory`")),
+        Some("MISCONF") => Verdict::Full(says("cannot save to its disk and takes no writes")),
+        // Another connection may lead to the new master, or find that it has loaded.
+        Some(code @ ("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS")) => {
+            Verdict::Broken(says(&format!("takes no requests now ({code})")))
+        }
+        Some("MOVED" | "ASK" | "CROSSSLOT") => {
+            Verdict::Refused(says("is a cluster of shards, which [store] cannot use: name one Redis"))
+        }
+        Some(code) if is_wordy(code) => Verdict::Refused(says(&format!("refuses ({code})"))),
+        Some(_) => Verdict::Refused(says("refuses")),
+        None => match error.kind() {
+            ErrorKind::Io => Verdict::Broken(says("has closed the connection")),
+            ErrorKind::UnexpectedReturnType => Verdict::Refused(says("answers something unexpected")),
+            _ => Verdict::Broken(says("does not speak as Redis does: see `url` in [store]")),
+        },
+    }
+}
