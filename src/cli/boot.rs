@@ -24,6 +24,7 @@ use crate::observe::metrics::Metrics;
 use crate::route::Guard;
 use crate::serve::page::Page;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
+use crate::store::{Patience, Store, StoreWish};
 use crate::tls::bundle::public_roots;
 use crate::token::failure::Class;
 
@@ -55,6 +56,8 @@ pub enum BootError {
     Bind(String, Bind, io::Error),
     /// A certificate of our own CA cannot be made.
     Certificate(String),
+    /// The store cannot be opened. The text says why, and what to do.
+    Store(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -67,6 +70,7 @@ impl fmt::Display for BootError {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
             BootError::Certificate(error) => write!(f, "a certificate cannot be made: {error}"),
+            BootError::Store(error) => write!(f, "cannot open the store: {error}"),
             BootError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -283,10 +287,11 @@ fn start_control(
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<(Leases, JoinHandle<()>), BootError> {
-    let (leases, keeper) = Keeper::new(clock.clone(), KeeperLimits::default(), Box::new(Count(metrics.clone())));
+    let (leases, inbox) = Leases::open();
     let shown = leases.clone();
     let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
     let world = snapshot.clone();
+    let wish = snapshot.store.wish.clone();
     let providers = snapshot.providers.iter().map(|provider| provider.name.clone()).collect();
     let (draining, end) = (draining.clone(), end.clone());
     let (started, waits) = sync_channel(1);
@@ -294,12 +299,23 @@ fn start_control(
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
-                let _ = started.send(Err(error));
+                let _ = started.send(Err(BootError::Thread(error)));
                 return;
             }
         };
-        let _ = started.send(Ok(()));
         runtime.block_on(async move {
+            let store = match Store::open(&wish, Patience::default(), clock.clone()).await {
+                Ok(store) => store,
+                Err(error) => {
+                    let _ = started.send(Err(BootError::Store(error.to_string())));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(()));
+            // A store that ends with the process keeps no more than the keeper does.
+            let kept = Some(store).filter(|_| !matches!(wish, StoreWish::Memory));
+            let observer = Box::new(Count(metrics.clone()));
+            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, kept);
             tokio::task::spawn_local(keeper.run());
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
@@ -319,7 +335,7 @@ fn start_control(
     let thread = thread.map_err(BootError::Thread)?;
     match waits.recv() {
         Ok(Ok(())) => Ok((leases, thread)),
-        Ok(Err(error)) => Err(BootError::Thread(error)),
+        Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
 }

@@ -16,16 +16,17 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::leases::{Answer, Message};
+use super::leases::{Answer, Inbox, Message};
 use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
 use crate::base::time::{Clock, Now, millis};
+use crate::store::{Kind, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::state::{Action, Event, Waiting};
 
 mod keep;
 
-use keep::{Cargo, Fetch, Keep};
+use keep::{Brought, Cargo, Fetch, Keep};
 
 /// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
 /// the clocks are looked at this often even when nothing is due, busy or not.
@@ -53,13 +54,14 @@ impl Default for Limits {
     }
 }
 
-/// The owner of all tokens. Made anywhere, [run](Keeper::run) on the control thread.
+/// The owner of all tokens. [Run](Keeper::run) on the control thread.
 pub struct Keeper {
     clock: Clock,
     dice: fn() -> u8,
     limits: Limits,
     observer: Box<dyn Observer>,
     inbox: mpsc::UnboundedReceiver<Message>,
+    store: Option<Store>,
     keys: KeyMap<Keep>,
     fetches: JoinSet<Result<Fetched, Failure>>,
     flights: HashMap<Id, Flight>,
@@ -81,20 +83,31 @@ impl Keeper {
     /// A keeper, and the way to talk to it. Nothing happens until it is [run](Keeper::run).
     pub fn new(clock: Clock, limits: Limits, observer: Box<dyn Observer>) -> (Leases, Self) {
         let (leases, inbox) = Leases::open();
-        let keeper = Self {
+        (leases, Self::behind(inbox, clock, limits, observer, None))
+    }
+
+    /// The keeper at this end. With a store, tokens are looked for and kept there.
+    pub fn behind(
+        inbox: Inbox,
+        clock: Clock,
+        limits: Limits,
+        observer: Box<dyn Observer>,
+        store: Option<Store>,
+    ) -> Self {
+        Self {
             clock,
             dice: rand::random,
             limits,
             observer,
-            inbox,
+            inbox: inbox.0,
+            store,
             keys: KeyMap::default(),
             fetches: JoinSet::new(),
             flights: HashMap::new(),
             due: 0,
             floor: 0,
             actions: Vec::new(),
-        };
-        (leases, keeper)
+        }
     }
 
     /// A keeper with the system's clock, run as a local task.
@@ -172,7 +185,10 @@ impl Keeper {
             // Whoever asked may have hung up.
             Message::Ledger { answer } => drop(answer.send(self.ledger())),
             Message::Need { spec, answer } => self.queue(spec, answer, Event::Needed),
-            Message::Purge { key, answer } => drop(answer.send(self.advance(key, Event::Purged, None))),
+            Message::Purge { key, answer } => {
+                self.strike(key);
+                let _hung_up = answer.send(self.advance(key, Event::Purged, None));
+            }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
             Message::Refused { spec, generation, answer } => self.queue(spec, answer, Event::Refused { generation }),
             Message::RefusedAtBirth { key, generation } => {
@@ -191,6 +207,16 @@ impl Keeper {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes a token out of the store.
+    fn strike(&self, key: TokenKey) {
+        let Some(store) = self.store.clone() else { return };
+        tokio::task::spawn_local(async move {
+            if let Err(error) = store.remove(Kind::Application, &(&key).into()).await {
+                tracing::warn!(%key, %error, "a purged token is still in the store");
+            }
+        });
     }
 
     /// Somebody waits: queue him, and let the event decide how long.
@@ -225,8 +251,9 @@ impl Keeper {
         // An abandoned flight has been struck off already.
         let Some(Flight { key, number }) = self.flights.remove(&id) else { return };
         match result {
-            Ok(Fetched { sent, life, headers, fingerprint }) => {
-                self.advance(key, Event::Fetched { flight: number, sent, life }, Some((headers, fingerprint)))
+            Ok(Fetched { sent, life, headers, fingerprint, adopted }) => {
+                let cargo = Brought { headers, fingerprint, adopted };
+                self.advance(key, Event::Fetched { flight: number, sent, life }, Some(cargo))
             }
             Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, None),
         };
@@ -238,7 +265,7 @@ impl Keeper {
         let Some(keep) = self.keys.get_mut(&key) else { return false };
         let policy = keep.policy();
         // Only a fetch that ends brings cargo: then waiters get a token that was fetched for them.
-        let fresh = cargo.is_some();
+        let fresh = cargo.as_ref().is_some_and(|brought| !brought.adopted);
         let mut actions = std::mem::take(&mut self.actions);
         keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.dice)(), &mut actions);
         for action in actions.drain(..) {
@@ -251,7 +278,8 @@ impl Keeper {
                 Action::Deny(denial) => keep.deny(&denial),
                 Action::Fetch { flight } => {
                     let spec = Arc::clone(&keep.spec);
-                    let task = self.fetches.spawn_local(async move { spec.order.fetch().await });
+                    let aid = keep.aid(self.store.clone());
+                    let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
                     keep.fetch = Some(Fetch { task, started: now });
                 }

@@ -29,6 +29,15 @@ pub(super) enum Message {
     Withdrawn { key: TokenKey, generation: u64 },
 }
 
+/// The keeper's end.
+pub struct Inbox(pub(super) mpsc::UnboundedReceiver<Message>);
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
 /// The workers' end of the keeper. Cheap to clone.
 ///
 /// The queue behind it has no bound of its own. A request that finds its shelf empty sends one message and waits for
@@ -41,9 +50,10 @@ pub(super) enum Message {
 pub struct Leases(mpsc::UnboundedSender<Message>);
 
 impl Leases {
-    pub(super) fn open() -> (Self, mpsc::UnboundedReceiver<Message>) {
+    /// A way to a keeper that is yet to be made, on whichever thread: see [`Keeper::behind`](super::Keeper::behind).
+    pub fn open() -> (Self, Inbox) {
         let (outbox, inbox) = mpsc::unbounded_channel();
-        (Self(outbox), inbox)
+        (Self(outbox), Inbox(inbox))
     }
 
     /// A lease: at once where there is a valid one, else when the fetch that this may start has ended. During a rest

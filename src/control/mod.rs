@@ -6,6 +6,8 @@
 //!
 //! The keys of those who sign clients' tokens are fetched here, too, in the same manner: [`Issuers`] is the workers' end.
 //!
+//! Where there is a store, tokens are looked for and kept there ([`Aid`]).
+//!
 //! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
 //! made. It lives on the control thread, a current-thread runtime; only [`Shelf`], [`Leases`] and [`Issuers`] leave it.
 
@@ -26,13 +28,15 @@ mod keeper;
 mod leases;
 mod ledger;
 mod shelf;
+mod vault;
 mod wire;
 
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
-pub use leases::Leases;
+pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
 pub use shelf::Shelf;
+pub use vault::Aid;
 pub use wire::token_spec;
 
 /// A token that was just fetched.
@@ -46,12 +50,23 @@ pub struct Fetched {
     pub headers: CredentialHeaders,
     /// For logs.
     pub fingerprint: Fingerprint,
+    /// Nobody was asked for it: it was in the store. So a refusal of it does not say that fetching cannot help.
+    pub adopted: bool,
+}
+
+/// A token that is known, good or not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Known {
+    /// Which one it is.
+    pub fingerprint: Fingerprint,
+    /// When its request was sent, in milliseconds since 1970.
+    pub issued: u64,
 }
 
 /// How to fetch one token: made by whoever knows the provider, run by the keeper in a task of its own.
 pub trait Order: Send + Sync {
     /// One call of the token endpoint. The keeper bounds its time; it need not.
-    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
+    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
 }
 
 /// A token that somebody wants: its name, and all that is needed to fetch it.

@@ -12,14 +12,16 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 
-use super::{Fetched, Order, TokenSpec};
+use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::secret::ExposeSecret;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
 use crate::provider::{Module, TokenRequest};
 use crate::token::failure::{Class, Failure};
+use crate::token::grant::Grant;
+use crate::token::key::TokenKey;
 use crate::upstream::Destination;
 
 /// More of a token answer than this is not read.
@@ -33,12 +35,20 @@ pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock) -> Arc<TokenSpe
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,
         fetch_timeout: provider.timeouts.token,
-        order: Box::new(Call { module: route.module.clone(), provider, vars, clock: clock.clone() }),
+        order: Box::new(Call {
+            key: route.module.key_for(&vars),
+            module: route.module.clone(),
+            provider,
+            vars,
+            clock: clock.clone(),
+        }),
     })
 }
 
+/// One token's call.
 #[derive(Clone)]
-struct Call {
+pub(super) struct Call {
+    key: TokenKey,
     module: Arc<Module>,
     provider: Arc<Provider>,
     vars: Vars,
@@ -46,20 +56,39 @@ struct Call {
 }
 
 impl Order for Call {
-    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.clone();
-        Box::pin(async move { call.run().await })
+        Box::pin(async move { aid.bring(&call).await })
     }
 }
 
 impl Call {
-    async fn run(self) -> Result<Fetched, Failure> {
+    /// Asks the provider. Says when the request was sent, too.
+    pub(super) async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
         let (head, body) = self.exchange(request).await?.into_parts();
         let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
+        Ok((grant, sent))
+    }
+
+    /// A grant as the keeper takes it.
+    pub(super) fn fetched(&self, (grant, sent): (Grant, Now), adopted: bool) -> Fetched {
         let headers = self.module.credentials(&grant);
-        Ok(Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint() })
+        Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint(), adopted }
+    }
+
+    pub(super) const fn key(&self) -> TokenKey {
+        self.key
+    }
+
+    /// Whose token it is, for logs.
+    pub(super) fn provider(&self) -> &str {
+        &self.provider.name
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     async fn exchange(&self, request: TokenRequest) -> Result<Response<Bytes>, Failure> {

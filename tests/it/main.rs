@@ -19,6 +19,7 @@ mod secrets;
 mod sight;
 mod sim;
 mod stage;
+mod stored;
 mod switch;
 mod teller;
 mod tinyproxy;

@@ -8,8 +8,10 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::leases::Answer;
 use crate::control::{
-    Issued, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally, TokenSpec, Unavailable,
+    Aid, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally, TokenSpec,
+    Unavailable,
 };
+use crate::store::Store;
 use crate::token::failure::Class;
 use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
@@ -26,6 +28,8 @@ pub(super) struct Keep {
     pub(super) fetch: Option<Fetch>,
     /// Boot-clock second of the last publication.
     published: u64,
+    /// The token of the last publication.
+    known: Option<Known>,
     tally: Tally,
 }
 
@@ -35,8 +39,14 @@ pub(super) struct Fetch {
     pub(super) started: Now,
 }
 
-/// The secret part of a fetched token, on its way from a fetch to a lease.
-pub(super) type Cargo = Option<(CredentialHeaders, Fingerprint)>;
+/// The part of a fetched token that the machine must not hold, on its way from a fetch to a lease.
+pub(super) struct Brought {
+    pub(super) headers: CredentialHeaders,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) adopted: bool,
+}
+
+pub(super) type Cargo = Option<Brought>;
 
 impl Keep {
     pub(super) fn new(spec: Arc<TokenSpec>, floor: u64) -> Self {
@@ -47,6 +57,7 @@ impl Keep {
             waiters: Vec::new(),
             fetch: None,
             published: 0,
+            known: None,
             tally: Tally::default(),
         }
     }
@@ -57,6 +68,12 @@ impl Keep {
             fetch.task.abort();
             fetch.task.id()
         })
+    }
+
+    /// What the next fetch may use.
+    pub(super) fn aid(&self, store: Option<Store>) -> Aid {
+        let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
+        Aid { store, known: self.known, patience, refresh_before }
     }
 
     /// Whether anybody took the current generation.
@@ -73,7 +90,8 @@ impl Keep {
         cargo: Cargo,
     ) {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let Some((headers, fingerprint)) = cargo else { return };
+        let Some(Brought { headers, fingerprint, .. }) = cargo else { return };
+        self.known = Some(Known { fingerprint, issued: issued.wall });
         self.published = now.boot / 1000;
         self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
         let life = expires.remaining(issued).as_secs();

@@ -13,7 +13,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use super::*;
 use crate::base::secret::Fingerprint;
 use crate::base::time::Hand;
-use crate::control::{Issued, LedgerFailure, LedgerRest, LedgerToken, Order, Tally};
+use crate::control::{Aid, Issued, LedgerFailure, LedgerRest, LedgerToken, Order, Tally};
 use crate::token::key::KeyBuilder;
 
 const LIFE: Duration = Duration::from_secs(1800);
@@ -55,7 +55,7 @@ struct Teller {
 }
 
 impl Order for Teller {
-    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+    fn fetch(&self, _: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.bank.script.lock().expect("one thread").pop_front();
         let number = self.bank.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let (bank, account, alive) = (Arc::clone(&self.bank), self.account, Arc::clone(&self.bank.alive));
@@ -71,6 +71,7 @@ impl Order for Teller {
             let mut value = http::HeaderValue::from_str(&format!("Bearer {account}-{number}")).expect("ASCII");
             value.set_sensitive(true);
             Ok(Fetched {
+                adopted: false,
                 sent: bank.hand.now(),
                 life: LIFE,
                 headers: Box::new([(http::header::AUTHORIZATION, value)]),
@@ -168,10 +169,10 @@ fn failure(class: Class) -> Call {
 }
 
 #[test]
-fn a_keeper_may_be_made_on_one_thread_and_run_on_another() {
+fn the_way_to_a_keeper_is_there_before_it_and_on_every_thread() {
     fn assert_send<T: Send>(_: &T) {}
-    let (leases, keeper) = Keeper::new(Clock::System, Limits::default(), Box::new(()));
-    assert_send(&keeper);
+    let (leases, inbox) = Leases::open();
+    assert_send(&inbox);
     assert_send(&leases);
 }
 
