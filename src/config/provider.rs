@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
-use crate::provider::{Module, Profile, Settings, Wiring};
+use crate::provider::{Caller, Module, Profile, Settings, Wiring};
 use crate::route::ClientId;
 use crate::syntax::{Entry, Fields, Node, Report};
 use crate::tls::{self, ClientTls};
@@ -57,6 +57,8 @@ impl ReadProvider {
             base_url: self.base_url.clone()?,
             token_url: self.token_url.clone(),
             default_ttl: self.default_ttl,
+            consent: None,
+            caller: Caller::Application,
         };
         match Module::build(self.profile.as_ref()?, settings, wiring) {
             Ok(module) => Some(Arc::new(module)),

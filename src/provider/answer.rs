@@ -34,7 +34,7 @@ pub(super) struct Answer {
     pub(super) token_type: Vec<String>,
     pub(super) expires_in: Vec<String>,
     pub(super) expires_at: Vec<String>,
-    captures: Vec<(Arc<str>, HeaderName)>,
+    captures: Vec<Capture>,
     /// The life of a token whose answer names none.
     pub default_ttl: Option<Duration>,
     /// Where the provider's own error codes are found, for our logs.
@@ -50,9 +50,14 @@ pub(super) struct Rule {
     backoff: Option<Backoff>,
 }
 
+/// A response header that is kept, under a name.
+pub(super) type Capture = (Arc<str>, HeaderName);
+
 /// What the answer is read against, besides the profile.
 #[derive(Clone, Copy)]
 pub(super) struct Moment<'a> {
+    /// How messages call who answered.
+    pub endpoint: &'static str,
     /// When the request went out.
     pub sent: Now,
     /// When the answer was there.
@@ -93,20 +98,7 @@ impl Answer {
         {
             node.error(report, "a token that lives no time is of no use", "", None);
         }
-        if let Some(node) = fields.take("captures") {
-            let inner = Fields::new(node, "[token.response] captures", report);
-            let read = |entry: &&Entry| {
-                let header = FieldName::from_node(&entry.value, report);
-                if !is_name(&entry.key) {
-                    let title = format!("{:?} cannot be the name of a capture", entry.key);
-                    report.error(&entry.value.source, entry.key_span.clone(), title, "", None);
-                    return None;
-                }
-                Some((entry.key.as_str().into(), header?.0))
-            };
-            answer.captures = inner.rest().iter().filter_map(read).collect();
-            inner.finish();
-        }
+        answer.captures = captures(&fields);
         fields.finish();
         answer
     }
@@ -124,18 +116,44 @@ impl Answer {
         body: &[u8],
         moment: Moment<'_>,
     ) -> Result<Grant, Failure> {
+        self.grant_with(status, headers, body, moment, &[], true).map(|(grant, _)| grant)
+    }
+
+    /// The body of an answer that is a success.
+    pub(super) fn success(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: Moment<'_>,
+    ) -> Result<Value, Failure> {
         let parsed = json::read(body);
         if !status.is_success() {
             let body = known(parsed);
             return Err(self.failure(status, headers, &body, moment));
         }
-        let mut value = match parsed {
+        let value = match parsed {
             Ok(value) => value,
             Err(reason) => return Err(transient(status, headers, &format!("with {reason}"), moment)),
         };
         if !self.success.iter().all(|test| test.holds(&value)) {
             return Err(self.failure(status, headers, &Body::Json(value), moment));
         }
+        Ok(value)
+    }
+
+    /// Reads an answer that may hold more: its body without the access token comes with the grant. `more` is captured
+    /// as well; unless it is `required`, it may be absent.
+    pub(super) fn grant_with(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: Moment<'_>,
+        more: &[Capture],
+        required: bool,
+    ) -> Result<(Grant, Value), Failure> {
+        let mut value = self.success(status, headers, body, moment)?;
         let Some(token) = take_token(&mut value, &self.access_token) else {
             return Err(self.failure(status, headers, &Body::Json(value), moment));
         };
@@ -155,10 +173,14 @@ impl Answer {
         if !bearer {
             return wrong("the token is not of type `Bearer`");
         }
-        let mut captured = Vec::with_capacity(self.captures.len());
-        for (name, header) in &self.captures {
+        let mut captured = Vec::with_capacity(self.captures.len() + more.len());
+        let own = self.captures.iter().map(|capture| (capture, true));
+        for ((name, header), required) in own.chain(more.iter().map(|capture| (capture, required))) {
             let mut found = headers.get_all(header).iter();
             let (Some(one), None) = (found.next(), found.next()) else {
+                if !required && !headers.contains_key(header) {
+                    continue;
+                }
                 return wrong(&format!("the header `{header}` is not there exactly once"));
             };
             let mut one = one.clone();
@@ -172,7 +194,7 @@ impl Answer {
             default_ttl: moment.default_ttl.or(self.default_ttl),
         };
         match claims.life(moment.sent, moment.now) {
-            Ok(life) => Ok(Grant { access_token: token, life, captured }),
+            Ok(life) => Ok((Grant { access_token: token, life, captured }, value)),
             Err(what) => wrong(what),
         }
     }
@@ -232,12 +254,32 @@ impl Rule {
     }
 }
 
-fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
+/// `captures` of a response.
+pub(super) fn captures(fields: &Fields<'_>) -> Vec<Capture> {
+    let Some(node) = fields.take("captures") else { return Vec::new() };
+    let report = fields.report();
+    let inner = Fields::new(node, format!("{} captures", fields.what()), report);
+    let read = |entry: &&Entry| {
+        let header = FieldName::from_node(&entry.value, report);
+        if !is_name(&entry.key) {
+            let title = format!("{:?} cannot be the name of a capture", entry.key);
+            report.error(&entry.value.source, entry.key_span.clone(), title, "", None);
+            return None;
+        }
+        Some((entry.key.as_str().into(), header?.0))
+    };
+    let captures = inner.rest().iter().filter_map(read).collect();
+    inner.finish();
+    captures
+}
+
+/// One JSON pointer or several.
+pub(super) fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
     fields.or(key, OneOrMany::<Pointer>(Vec::new())).0.into_iter().map(|pointer| pointer.0).collect()
 }
 
 /// What an error answer's body is, for the failure rules.
-fn known(parsed: Result<Value, Unreadable>) -> Body {
+pub(super) fn known(parsed: Result<Value, Unreadable>) -> Body {
     match parsed {
         Ok(value) => Body::Json(value),
         Err(Unreadable::Empty) => Body::Empty,
@@ -262,7 +304,7 @@ fn usual_class(status: StatusCode) -> Class {
     }
 }
 
-fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> Failure {
+pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> Failure {
     Failure {
         retry_after: retry_after(headers, moment.now),
         ..Failure::new(Class::Transient, shape(status, headers, what, moment))
@@ -271,7 +313,7 @@ fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment
 
 /// The shape of an answer: status, content type, what was odd. Never its text.
 fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> String {
-    let mut out = format!("the token endpoint answered {}", status.as_u16());
+    let mut out = format!("the {} answered {}", moment.endpoint, status.as_u16());
     for (name, said) in [(CONTENT_TYPE, " "), (CONTENT_ENCODING, ", encoded as ")] {
         let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
         let media = text.split(';').next().unwrap_or_default().trim();

@@ -288,6 +288,12 @@ impl Matcher {
         matcher
     }
 
+    /// Whether it asks for anything at all.
+    pub(super) fn says_something(&self) -> bool {
+        let asks = self.challenge_error.is_some() || !self.headers.is_empty() || !self.json.is_empty();
+        asks || self.bare || !self.statuses.is_empty()
+    }
+
     /// Whether it looks into the body as JSON.
     pub(super) fn wants_json(&self) -> bool {
         !self.json.is_empty()

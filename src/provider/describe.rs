@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::base::id::Ids;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
+use crate::provider::consent::Ceremony;
 use crate::provider::module::Module;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, SettingKind, Settings};
@@ -60,6 +61,8 @@ impl Template {
     pub(super) fn described(&self, declared: &[Setting], settings: &Settings) -> String {
         let piece = |segment: &Segment| match segment {
             Segment::Captured(name) => format!("‹captured: {name}›"),
+            // Known in no header of a call.
+            Segment::Consent(_) => "‹consent›".to_owned(),
             Segment::Literal(text) => text.clone(),
             Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => "‹now›".to_owned(),
             Segment::Setting(name) => {
@@ -90,7 +93,8 @@ impl StandIn {
     pub fn of(module: &Module, key: TokenKey) -> (Self, Lease) {
         // Random, so that nothing else in a header can be taken for one of them.
         let mark = || Uuid::new_v4().simple().to_string();
-        let names = module.profile.answer.capture_names();
+        let mut names = module.profile.answer.capture_names();
+        names.extend(module.profile.consent.iter().flat_map(Ceremony::capture_names).cloned());
         let captured: Vec<(Arc<str>, String)> = names.into_iter().map(|name| (name, mark())).collect();
         let made = Self { token: mark(), captured, ids: Vec::new() };
         let headers = made.captured.iter().filter_map(|(name, text)| {
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
     use crate::base::origin::BaseUrl;
     use crate::base::vars::Vars;
-    use crate::provider::Wiring;
+    use crate::provider::{Caller, Wiring};
     use crate::syntax::{Fields, FromNode, Node, Report, Source};
     use http::HeaderMap;
 
@@ -184,8 +188,19 @@ inject = [
         let settings = profile.read_settings(&fields, &read).expect("good settings");
         fields.finish();
         let base_url = BaseUrl::parse("https://bank.example").expect("a URL");
-        Module::build(&profile, settings, Wiring { name: "b", base_url, token_url: None, default_ttl: None })
-            .expect("a good module")
+        Module::build(
+            &profile,
+            settings,
+            Wiring {
+                name: "b",
+                base_url,
+                token_url: None,
+                default_ttl: None,
+                consent: None,
+                caller: Caller::Application,
+            },
+        )
+        .expect("a good module")
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, Mechanism};
 use crate::provider::setting::{Member, Setting, Settings, Value};
-use crate::provider::template::{Fill, Place, Scope, Segment, Template, Text};
+use crate::provider::template::{Fill, Pieces, Place, Scope, Segment, Template, Text};
 use crate::provider::values::{FieldName, choice, method};
 use crate::syntax::{Entry, Fields, Kind, Node, Report};
 
@@ -68,7 +68,32 @@ enum Field {
     Text(Template),
 }
 
-/// `[token.request]` of a profile.
+/// Which request it is: how messages call its table, and what its templates may name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    /// `[token.request]`
+    pub table: &'static str,
+    /// Of its headers.
+    pub headers: Place,
+    /// Of its fields.
+    pub body: Place,
+}
+
+impl Spot {
+    /// The application's own token.
+    pub(super) const TOKEN: Self =
+        Self { table: "[token.request]", headers: Place::TokenHeader, body: Place::TokenBody };
+    /// The beginning of a consent.
+    pub(super) const AUTHORIZE: Self =
+        Self { table: "[consent.authorize]", headers: Place::Authorize, body: Place::Authorize };
+    /// A code for tokens.
+    pub(super) const EXCHANGE: Self =
+        Self { table: "[consent.exchange]", headers: Place::Exchange, body: Place::Exchange };
+    /// A refresh token for tokens.
+    pub(super) const REFRESH: Self = Self { table: "[consent.refresh]", headers: Place::Refresh, body: Place::Refresh };
+}
+
+/// `[token.request]` of a profile, or a request of its `[consent]`.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     method: Method,
@@ -82,8 +107,16 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Reads the table.
-    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
-        let fields = Fields::new(node, "[token.request]", report);
+    pub(super) fn read(node: &Node, spot: Spot, scope: Scope<'_>, report: &Report) -> Option<Self> {
+        let fields = Fields::new(node, spot.table, report);
+        let plan = Self::take(&fields, spot, scope);
+        fields.finish();
+        plan
+    }
+
+    /// Takes the table's keys from `fields`; whoever calls finishes them.
+    pub(super) fn take(fields: &Fields<'_>, spot: Spot, scope: Scope<'_>) -> Option<Self> {
+        let report = fields.report();
         let method = fields.take("method").map_or(Some(Method::POST), |node| method(node, report));
         let path = fields.take("path").map(|node| {
             let template = Template::read(node, Scope { place: Place::Build, ..scope }, report);
@@ -103,9 +136,9 @@ impl Plan {
             }
         };
         let headers = fields.take("headers").map_or(Vec::new(), |node| {
-            let inner = Fields::new(node, "[token.request] headers", report);
+            let inner = Fields::new(node, format!("{} headers", spot.table), report);
             let read = |entry: &&Entry| {
-                let template = Template::read(&entry.value, Scope { place: Place::TokenHeader, ..scope }, report);
+                let template = Template::read(&entry.value, Scope { place: spot.headers, ..scope }, report);
                 Some((FieldName::of_key(entry, report)?.0, template?))
             };
             let headers = inner.rest().iter().filter_map(read).collect();
@@ -113,11 +146,10 @@ impl Plan {
             headers
         });
         let body_node = fields.take("body");
-        let body_scope = Scope { place: Place::TokenBody, ..scope };
+        let body_scope = Scope { place: spot.body, ..scope };
         let body = body_node.map_or(Vec::new(), |node| object(node, body_scope, report));
         let client_auth = fields.take("client_auth");
         let auth = client_auth.and_then(|node| ClientAuth::read(node, scope, report));
-        fields.finish();
         let (encoding, method) = (encoding?, method?);
         match (encoding, body_node) {
             (Encoding::None, Some(node)) => {
@@ -138,6 +170,42 @@ impl Plan {
         self.headers.iter()
     }
 
+    /// Whether it has an endpoint of its own.
+    pub(super) const fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// Its own endpoint, if the settings that its path names are set.
+    pub(super) fn own_url(&self, settings: &Settings, base_url: &BaseUrl) -> Option<BaseUrl> {
+        let path = self.path.as_ref()?.resolve(settings)?;
+        BaseUrl::parse(&format!("{base_url}{}", path.as_fixed().unwrap_or_default())).ok()
+    }
+
+    /// Whether it is nothing but a URL with a query, as a browser opens it.
+    pub(super) fn is_link(&self) -> bool {
+        self.method == Method::GET && self.encoding == Encoding::Query && self.headers.is_empty()
+    }
+
+    /// The templates of its fields, and of its headers.
+    pub(super) fn templates(&self) -> Vec<&Template> {
+        fn walk<'a>(field: &'a Field, found: &mut Vec<&'a Template>) {
+            match field {
+                Field::Array(items) => items.iter().for_each(|item| walk(item, found)),
+                Field::Literal(_) | Field::Table(_) => {}
+                Field::Object(members) => members.iter().for_each(|(_, member)| walk(member, found)),
+                Field::Text(template) => found.push(template),
+            }
+        }
+        let mut found: Vec<&Template> = self.headers.iter().map(|(_, template)| template).collect();
+        self.body.iter().for_each(|(_, field)| walk(field, &mut found));
+        found
+    }
+
+    /// The names of its fields.
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.body.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The settings that go into the URL.
     pub(super) fn path_settings(&self) -> impl Iterator<Item = &Arc<str>> {
         self.path.iter().flat_map(Template::settings)
@@ -145,20 +213,10 @@ impl Plan {
 
     /// The route variables that it names itself.
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
-        fn walk(field: &Field, found: &mut Vec<Arc<str>>) {
-            match field {
-                Field::Array(items) => items.iter().for_each(|item| walk(item, found)),
-                Field::Literal(_) | Field::Table(_) => {}
-                Field::Object(members) => members.iter().for_each(|(_, member)| walk(member, found)),
-                Field::Text(template) => found.extend(template.vars().cloned()),
-            }
-        }
-        let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, template)| template.vars().cloned()).collect();
-        self.body.iter().for_each(|(_, field)| walk(field, &mut found));
-        found
+        self.templates().into_iter().flat_map(|template| template.vars().cloned()).collect()
     }
 
-    /// With settings and URLs put in. The error is for a person.
+    /// With settings and URLs put in; `token_url` wins over the path. The error is for a person.
     pub(super) fn compile(
         &self,
         settings: &Settings,
@@ -365,8 +423,8 @@ impl Exchange {
     }
 
     /// The request for a token, fresh identifiers and all. First fetch and renewal are the same request.
-    pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
-        let mut fill = Fill { vars, ids, now: Some(now), grant: None };
+    pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now, consent: Pieces<'_>) -> TokenRequest {
+        let mut fill = Fill { vars, ids, now: Some(now), grant: None, consent };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         match self.encoding {
@@ -434,6 +492,7 @@ pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
     template.segments.iter().any(|segment| match segment {
         Segment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),
         Segment::Captured(_)
+        | Segment::Consent(_)
         | Segment::Literal(_)
         | Segment::NowEpoch
         | Segment::NowEpochMs

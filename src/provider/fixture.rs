@@ -4,6 +4,7 @@
 //! becomes, how a call is dressed and replayed, what each answer of the bank means. Identifiers count up from one in
 //! each step; the token is `first-token`, on the replay `second-token`.
 
+mod ceremony;
 mod conversation;
 
 use std::collections::BTreeMap;
@@ -14,18 +15,21 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use self::conversation::{
-    Answer, Call, Conversation, Request, Resource, body, duration, headers, maybe_duration, status,
+    Answer, Call, Conversation, Failed, Request, Resource, body, duration, headers, maybe_duration, status,
 };
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Deadline, Now};
 use crate::base::vars::Vars;
-use crate::provider::module::{Module, Wiring};
+use crate::provider::consent::ConsentWiring;
+use crate::provider::exchange::TokenRequest;
+use crate::provider::module::{Caller, Module, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::Settings;
 use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source};
+use crate::token::failure::Failure;
 use crate::token::grant::Grant;
 use crate::token::lease::Lease;
 
@@ -60,7 +64,7 @@ impl Stage {
 
     fn play(&mut self, name: &str, text: &str, profile: Option<&Arc<Profile>>) -> Result<(), String> {
         let play: Conversation = toml::from_str(text).map_err(|error| error.to_string())?;
-        let module = module(&play, &Source::new(name, text), profile)?;
+        let module = module(&play, &Source::new(name, text), profile, Caller::Application)?;
         let mut vars = Vars::none();
         for (name, value) in &play.vars {
             vars.push(name.as_str().into(), value.clone());
@@ -85,6 +89,10 @@ impl Stage {
             let taken = self.judge(&what, &module, resource);
             self.step(&what, taken);
         }
+        if let Some(consent) = &play.consent {
+            let taken = ceremony::play(self, &play, consent, &Source::new(name, text), profile, sent);
+            self.step("the consent", taken);
+        }
         for (paths, guarded) in [(&play.guarded, true), (&play.open, false)] {
             for path in paths {
                 self.same(&format!("guarding {path}"), module.guards(path), guarded);
@@ -94,7 +102,10 @@ impl Stage {
     }
 
     fn request(&mut self, module: &Module, vars: &Vars, sent: Now, expected: &Request) -> Result<(), String> {
-        let made = module.token_request(vars, &mut CountingIds::default(), sent);
+        self.same_request(&module.token_request(vars, &mut CountingIds::default(), sent), expected)
+    }
+
+    fn same_request(&mut self, made: &TokenRequest, expected: &Request) -> Result<(), String> {
         self.same("method", made.method.as_str(), &expected.method);
         self.same("URL", made.url.to_string(), expected.url.clone());
         self.same("query", made.query.as_ref().map(|query| query.expose_secret().to_owned()), expected.query.clone());
@@ -129,25 +140,29 @@ impl Stage {
                     self.same(&about("headers"), shown(&credentials.into_iter().collect()), lower(expected));
                 }
             }
-            (None, Some(expected), Err(failure)) => {
-                self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
-                self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
-                let rest = maybe_duration(expected.rest.as_ref())?;
-                self.same(&about("rest"), failure.backoff.map(|backoff| backoff.first), rest);
-                if let Some(ceiling) = &expected.rest_ceiling {
-                    let ceiling = Some(duration(ceiling)?);
-                    self.same(&about("rest_ceiling"), failure.backoff.map(|backoff| backoff.ceiling), ceiling);
-                }
-                if let Some(inside) = &expected.inside {
-                    self.same(&about("inside"), failure.inside.as_str(), inside);
-                }
-                let told = module.secrets().any(|secret| failure.inside.contains(secret));
-                self.same(&about("the failure's text names a secret"), told, false);
-            }
+            (None, Some(expected), Err(failure)) => self.failed(what, module, expected, &failure)?,
             (Some(_), Some(_), _) => return Err("`grant` and `failure` at once: keep one".to_owned()),
             (_, _, Ok(grant)) => return Err(format!("unexpected token: {grant:?}")),
             (_, _, Err(failure)) => return Err(format!("unexpected failure: {failure:?}")),
         }
+        Ok(())
+    }
+
+    fn failed(&mut self, what: &str, module: &Module, expected: &Failed, failure: &Failure) -> Result<(), String> {
+        let about = |part: &str| format!("{what}: {part}");
+        self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
+        self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
+        let rest = maybe_duration(expected.rest.as_ref())?;
+        self.same(&about("rest"), failure.backoff.map(|backoff| backoff.first), rest);
+        if let Some(ceiling) = &expected.rest_ceiling {
+            let ceiling = Some(duration(ceiling)?);
+            self.same(&about("rest_ceiling"), failure.backoff.map(|backoff| backoff.ceiling), ceiling);
+        }
+        if let Some(inside) = &expected.inside {
+            self.same(&about("inside"), failure.inside.as_str(), inside);
+        }
+        let told = module.secrets().any(|secret| failure.inside.contains(secret));
+        self.same(&about("the failure's text names a secret"), told, false);
         Ok(())
     }
 
@@ -195,13 +210,19 @@ impl Stage {
 }
 
 /// The module that a conversation is about.
-fn module(play: &Conversation, source: &Arc<Source>, profile: Option<&Arc<Profile>>) -> Result<Module, String> {
+fn module(
+    play: &Conversation,
+    source: &Arc<Source>,
+    profile: Option<&Arc<Profile>>,
+    caller: Caller,
+) -> Result<Module, String> {
     let report = Report::new();
     let profile = match &play.profile {
         Some(text) => Profile::parse(&Source::new("profile", text.clone()), &report),
         None => profile.cloned(),
     };
     let settings = profile.as_ref().and_then(|profile| settings(profile, source, &report));
+    let params = profile.as_ref().and_then(|profile| ceremony::params(profile, source, &report));
     if report.errors() > 0 {
         let found = report.into_diagnostics();
         let shown: Vec<String> = found.iter().map(|diagnostic| diagnostic.render(false)).collect();
@@ -214,6 +235,15 @@ fn module(play: &Conversation, source: &Arc<Source>, profile: Option<&Arc<Profil
         base_url: url(&play.base_url)?,
         token_url: play.token_url.as_ref().map(url).transpose()?,
         default_ttl: maybe_duration(play.default_ttl.as_ref())?,
+        consent: match &play.consent {
+            Some(consent) => Some(ConsentWiring {
+                public_url: url(&consent.public_url)?,
+                authorize_url: consent.authorize_url.as_ref().map(url).transpose()?,
+                params: params.unwrap_or_default(),
+            }),
+            None => None,
+        },
+        caller,
     };
     Module::build(&profile, settings, wiring)
 }
@@ -234,7 +264,7 @@ fn settings(profile: &Profile, source: &Arc<Source>, report: &Report) -> Option<
 
 fn lease(module: &Module, token: &str, sent: Now) -> Lease {
     let life = Duration::from_secs(60);
-    let grant = Grant { access_token: SecretString::from(token), life, captured: Vec::new() };
+    let grant = Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module) };
     Lease {
         key: module.key(),
         generation: 1,

@@ -15,9 +15,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Guards the token endpoint and the profile's `paths`, which lie under `base`.
-    pub(super) fn new(base: BaseUrl, token_url: &BaseUrl, paths: &[String]) -> Self {
-        let mut endpoints = vec![(token_url.clone(), normal(token_url.path()).collect())];
+    /// Guards `own` endpoints, the token endpoint among them, and the profile's `paths`, which lie under `base`.
+    pub(super) fn new(base: BaseUrl, own: &[BaseUrl], paths: &[String]) -> Self {
+        let whole = |url: &BaseUrl| (url.clone(), normal(url.path()).collect());
+        let mut endpoints: Vec<(BaseUrl, String)> = own.iter().map(whole).collect();
         for path in paths {
             endpoints.push((base.clone(), normal(&format!("{}{path}", base.path())).collect()));
         }
@@ -106,7 +107,7 @@ mod tests {
 
     fn guard(base: &str, token: &str) -> Guard {
         let url = |text| BaseUrl::parse(text).expect("a good URL");
-        Guard::new(url(base), &url(token), &["/v2/oauth/authorize".to_owned()])
+        Guard::new(url(base), &[url(token)], &["/v2/oauth/authorize".to_owned()])
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::base::id::Ids;
 use crate::base::vars::Vars;
 use crate::provider::exchange::names_secret;
 use crate::provider::setting::{Setting, Settings};
-use crate::provider::template::{Fill, Place, Scope, Template, Text};
+use crate::provider::template::{Fill, Pieces, Place, Scope, Template, Text};
 use crate::provider::values::{FieldName, OneOrMany, Whole, choice};
 use crate::syntax::{Fields, Node, Report};
 use crate::token::grant::{CredentialHeaders, Grant};
@@ -66,6 +66,25 @@ impl Orders {
         let renew = fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(true);
         fields.finish();
         Self { rules, strip, renew }
+    }
+
+    /// `[consent.request]`: these orders, with what `node` says of a header in place of what they say of it.
+    pub(super) fn overridden(&self, node: &Node, scope: Scope<'_>, report: &Report) -> Self {
+        let scope = Scope { place: Place::Inject, ..scope };
+        let fields = Fields::new(node, "[consent.request]", report);
+        let mut merged = self.clone();
+        if fields.take("inject").is_none() {
+            fields.missing("inject", "[{ header = \"x-user\", value = \"{captured.user}\" }]");
+        }
+        for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
+            let Some(rule) = Rule::read(node, scope, report) else { continue };
+            match merged.rules.iter_mut().find(|known| known.name == rule.name) {
+                Some(known) => *known = rule,
+                None => merged.rules.push(rule),
+            }
+        }
+        fields.finish();
+        merged
     }
 
     /// Every template, with its header.
@@ -200,7 +219,7 @@ pub(super) struct Injection {
 impl Injection {
     /// The headers that carry this grant.
     pub(super) fn credentials(&self, grant: &Grant, ids: &mut dyn Ids) -> CredentialHeaders {
-        let mut fill = Fill { vars: &Vars::none(), ids, now: None, grant: Some(grant) };
+        let mut fill = Fill { vars: &Vars::none(), ids, now: None, grant: Some(grant), consent: Pieces::default() };
         let mut made = Vec::with_capacity(self.credentials.len());
         for (name, text) in &self.credentials {
             let value = text.render(&mut fill).and_then(|text| HeaderValue::from_str(&text).ok());
@@ -287,7 +306,8 @@ impl Header {
                 if dashes { id.hyphenated().encode_lower(&mut buffer) } else { id.simple().encode_lower(&mut buffer) };
             return HeaderValue::from_str(id).ok();
         }
-        let text: Zeroizing<String> = text.render(&mut Fill { vars, ids, now: None, grant: None })?;
+        let text: Zeroizing<String> =
+            text.render(&mut Fill { vars, ids, now: None, grant: None, consent: Pieces::default() })?;
         HeaderValue::from_str(&text).ok()
     }
 }

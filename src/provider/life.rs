@@ -34,6 +34,19 @@ pub(super) struct Claims<'a> {
 impl Claims<'_> {
     /// The life, counted from `sent`, at most [`LIFE_CAP`]. The error says what is wrong, without quoting.
     pub(super) fn life(&self, sent: Now, now: Now) -> Result<Duration, &'static str> {
+        self.life_within(LIFE_CAP, sent, now)
+    }
+
+    /// The life of a refresh token, at most ten years; `None` when the answer names none, or none that makes sense:
+    /// some providers write 0 for "does not end".
+    pub(super) fn refresh_life(&self, sent: Now, now: Now) -> Option<Duration> {
+        if self.expires_in.is_none() && self.expires_at.is_none() {
+            return self.default_ttl;
+        }
+        self.life_within(Duration::from_secs(315_360_000), sent, now).ok()
+    }
+
+    fn life_within(&self, cap: Duration, sent: Now, now: Now) -> Result<Duration, &'static str> {
         let millis = if let Some(value) = self.expires_in {
             let seconds = number(value).ok_or("the token's lifetime is not a number")?;
             if seconds > LONGEST_RELATIVE { until(seconds, sent) } else { seconds * 1000.0 }
@@ -42,15 +55,15 @@ impl Claims<'_> {
         } else if let Some(exp) = jwt_expiry(self.token) {
             until(exp, sent)
         } else {
-            let life = self.default_ttl.unwrap_or(DEFAULT_LIFE).min(LIFE_CAP);
+            let life = self.default_ttl.unwrap_or(DEFAULT_LIFE).min(cap);
             return Self::alive(life, sent, now);
         };
         if millis.is_nan() || millis < 1.0 {
             return Err("the token's life is over, or was never more than zero");
         }
         // Bounded before it is narrowed, so the conversion neither saturates nor loses a millisecond.
-        let millis = millis.min(LIFE_CAP.as_secs_f64() * 1000.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 <= millis <= a day")]
+        let millis = millis.min(cap.as_secs_f64() * 1000.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 <= millis <= ten years")]
         let life = Duration::from_millis(millis as u64);
         Self::alive(life, sent, now)
     }

@@ -12,12 +12,14 @@ use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::answer::Moment;
-use crate::provider::exchange::{Exchange, TokenRequest, names_secret};
+use crate::provider::consent::{Ceremony, Consent, ConsentWiring, Parts};
+use crate::provider::exchange::{Exchange, Plan, TokenRequest, names_secret};
 use crate::provider::guard::Guard;
 use crate::provider::injection::{Injection, SentIds};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{Member, Settings, Value};
+use crate::provider::template::Pieces;
 use crate::token::failure::Failure;
 use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
@@ -34,6 +36,20 @@ pub struct Wiring<'a> {
     pub token_url: Option<BaseUrl>,
     /// `default_ttl` of `proxy.toml`, if set.
     pub default_ttl: Option<Duration>,
+    /// `[provider.NAME.consent]` of `proxy.toml`, if there is one.
+    pub consent: Option<ConsentWiring>,
+    /// In whose name the calls are made.
+    pub caller: Caller,
+}
+
+/// In whose name a route's calls are made: `as` of `proxy.toml`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Caller {
+    /// The application's own token.
+    #[default]
+    Application,
+    /// The token of a user who consented.
+    User,
 }
 
 /// A profile with the settings of one provider (and one route's overrides), compiled. Cheap to share, never changed.
@@ -44,6 +60,8 @@ pub struct Module {
     /// The route variables that go into the token request, sorted.
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
+    consent: Option<Consent>,
+    caller: Caller,
     guard: Guard,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,
@@ -61,16 +79,28 @@ impl Module {
     pub fn build(profile: &Arc<Profile>, settings: Settings, wiring: Wiring<'_>) -> Result<Module, String> {
         let exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
         let declared = &profile.settings;
-        let secret_headers = profile.plan.header_templates().filter(|(_, value)| names_secret(value, declared));
+        let plans = profile.consent.iter().flat_map(Ceremony::plans);
+        let plans: Vec<&Plan> = std::iter::once(&profile.plan).chain(plans).collect();
+        let secret_headers = plans.iter().flat_map(|plan| plan.header_templates());
+        let secret_headers = secret_headers.filter(|(_, value)| names_secret(value, declared));
         let secret_headers = secret_headers.map(|(name, _)| name.clone());
-        let injection = profile.orders.compile(declared, &settings, secret_headers)?;
-        let guard = Guard::new(wiring.base_url.clone(), &exchange.url, &profile.guarded);
+        let orders = match (wiring.caller, &profile.consent) {
+            (Caller::Application, _) => &profile.orders,
+            (Caller::User, Some(ceremony)) => &ceremony.orders,
+            (Caller::User, None) => {
+                return Err(format!("the profile `{}` knows no users: `as = \"user\"` cannot work", profile.name));
+            }
+        };
+        let injection = orders.compile(declared, &settings, secret_headers)?;
         let mut key = KeyBuilder::new(wiring.name);
         key.field("profile", profile.name.as_bytes());
         key.field("profile text", &profile.digest);
         key.field("base_url", wiring.base_url.to_string().as_bytes());
         key.field("token_url", exchange.url.to_string().as_bytes());
         key.field("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
+        if wiring.caller == Caller::User {
+            key.field("as", b"user");
+        }
         let mut secrets = Vec::new();
         for setting in declared {
             match settings.find(&setting.name) {
@@ -95,12 +125,35 @@ impl Module {
                 }
             }
         }
+        let consent = wiring.consent.as_ref().map(|consent| {
+            let parts = Parts {
+                name: wiring.name,
+                settings: &settings,
+                base_url: &wiring.base_url,
+                token_url: &exchange.url,
+                wiring: consent,
+                default_ttl: wiring.default_ttl,
+                secrets: &secrets,
+            };
+            Consent::compile(profile, &parts)
+        });
+        let consent = consent.transpose()?;
+        if wiring.caller == Caller::User && consent.is_none() {
+            return Err("`as = \"user\"` needs [provider.NAME.consent]: without it no user can consent".to_owned());
+        }
+        // A consent's endpoints are out of reach whether or not anybody consents.
+        let mut own = vec![exchange.url.clone()];
+        own.extend(plans.iter().filter_map(|plan| plan.own_url(&settings, &wiring.base_url)));
+        own.extend(consent.iter().flat_map(Consent::endpoints).cloned());
+        let guard = Guard::new(wiring.base_url.clone(), &own, &profile.guarded);
         Ok(Module {
             profile: profile.clone(),
             key: key.finish(),
             vars: exchange.vars(),
             exchange,
             injection,
+            consent,
+            caller: wiring.caller,
             guard,
             default_ttl: wiring.default_ttl,
             secrets,
@@ -125,7 +178,7 @@ impl Module {
     /// The request for a token; first fetch and renewal alike. Headers and fields that need a variable which `vars`
     /// lacks are left out.
     pub fn token_request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
-        self.exchange.request(vars, ids, now)
+        self.exchange.request(vars, ids, now, Pieces::default())
     }
 
     /// Reads the answer to a request that went out at `sent`. The failure's text names shapes, never what was said.
@@ -137,8 +190,19 @@ impl Module {
         sent: Now,
         now: Now,
     ) -> Result<Grant, Failure> {
-        let moment = Moment { sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
+        let endpoint = "token endpoint";
+        let moment = Moment { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
         self.profile.answer.grant(status, headers, body, moment)
+    }
+
+    /// How its users consent, where the config says that they may.
+    pub fn consent(&self) -> Option<&Consent> {
+        self.consent.as_ref()
+    }
+
+    /// In whose name its calls are made.
+    pub fn caller(&self) -> Caller {
+        self.caller
     }
 
     /// The headers that carry this grant, built once: all of them sensitive.
@@ -265,6 +329,8 @@ mod tests {
             base_url: url(given.base_url),
             token_url: given.token_url.map(url),
             default_ttl: given.default_ttl,
+            consent: None,
+            caller: Caller::Application,
         };
         Module::build(&profile, settings, wiring)
     }

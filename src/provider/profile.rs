@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
 use crate::provider::answer::Answer;
-use crate::provider::exchange::Plan;
+use crate::provider::consent::{Ceremony, ConsentParams};
+use crate::provider::exchange::{Plan, Spot};
 use crate::provider::extends::{merge, parent};
 use crate::provider::injection::Orders;
 use crate::provider::refusal::Refusal;
@@ -37,6 +38,8 @@ pub struct Profile {
     pub(super) answer: Answer,
     pub(super) orders: Orders,
     pub(super) refusal: Refusal,
+    /// How users consent, where they do.
+    pub(super) consent: Option<Ceremony>,
     /// Paths under the base URL that no route may reach, besides the token endpoint.
     pub(super) guarded: Vec<String>,
 }
@@ -118,7 +121,7 @@ impl Profile {
         let captures = answer.capture_names();
         let scope = Scope { settings: &settings, captures: &captures, place: Place::TokenBody };
         let plan = match token.take("request") {
-            Some(node) => Plan::read(node, scope, report),
+            Some(node) => Plan::read(node, Spot::TOKEN, scope, report),
             None => {
                 token.missing("request", "{ encoding = \"json\", body = { … } }");
                 None
@@ -132,17 +135,29 @@ impl Profile {
                 Orders::default()
             }
         };
+        let mut consent =
+            fields.take("consent").and_then(|node| Ceremony::read(node, &settings, &captures, &orders, report));
         fields.finish();
         let plan = plan?;
-        let in_header = plan.header_templates().map(|(_, template)| template);
-        let in_header = in_header.chain(orders.templates().map(|(_, template)| template));
-        let in_header: Vec<Arc<str>> =
-            in_header.flat_map(|template| template.settings()).chain(plan.path_settings()).cloned().collect();
+        let orders_of = |orders: &Orders| orders.templates().map(|(_, t)| t.clone()).collect::<Vec<_>>();
+        let mut in_header = orders_of(&orders);
+        in_header.extend(consent.iter().flat_map(|consent| orders_of(&consent.orders)));
+        let plans: Vec<&Plan> = std::iter::once(&plan).chain(consent.iter().flat_map(Ceremony::plans)).collect();
+        in_header.extend(plans.iter().flat_map(|plan| plan.header_templates()).map(|(_, template)| template.clone()));
+        let in_header: Vec<Arc<str>> = in_header
+            .iter()
+            .flat_map(|template| template.settings())
+            .chain(plans.iter().flat_map(|plan| plan.path_settings()))
+            .cloned()
+            .collect();
         for setting in &mut settings {
             setting.in_header = in_header.contains(&setting.name);
         }
+        if let Some(consent) = &mut consent {
+            consent.note_headers(&in_header);
+        }
         let name = name?;
-        Some(Self { name, title, digest, settings, environments, plan, answer, orders, refusal, guarded })
+        Some(Self { name, title, digest, settings, environments, plan, answer, orders, refusal, consent, guarded })
     }
 
     /// What configs and logs call it.
@@ -174,6 +189,7 @@ impl Profile {
             ("refusal.exclude", self.refusal.exclude.iter().collect::<Vec<_>>()),
             ("refusal.match", self.refusal.matches.iter().collect()),
             ("token.failure", self.answer.failures.iter().map(|rule| &rule.when).collect()),
+            ("consent.dead", self.consent.iter().flat_map(|consent| &consent.dead).collect()),
         ];
         for (list, matchers) in lists {
             let open = matchers.iter().enumerate().filter(|(_, matcher)| !matcher.confirmed);
@@ -186,6 +202,7 @@ impl Profile {
     pub fn vars(&self) -> Vec<Arc<str>> {
         let mut found = self.plan.vars();
         found.extend(self.orders.vars().cloned());
+        found.extend(self.consent.iter().flat_map(|consent| consent.orders.vars().cloned()));
         found.sort_unstable();
         found.dedup();
         found
@@ -195,6 +212,22 @@ impl Profile {
     /// which was reported; unknown keys are for the caller's `finish` to report.
     pub fn read_settings(&self, fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Settings> {
         Settings::read(&self.settings, fields, read)
+    }
+
+    /// Whether it knows users who consent.
+    pub fn knows_users(&self) -> bool {
+        self.consent.is_some()
+    }
+
+    /// Whether `[provider.NAME.consent]` must say `authorize_url`.
+    pub fn wants_authorize_url(&self) -> bool {
+        self.consent.as_ref().is_some_and(Ceremony::wants_authorize_url)
+    }
+
+    /// Reads `params` of a `[provider.NAME.consent]`; `node` is their table, if there is one. `None` when something
+    /// was wrong, all of which was reported, or when the profile knows no users.
+    pub fn read_consent_params(&self, node: Option<&Node>, report: &Report) -> Option<ConsentParams> {
+        self.consent.as_ref()?.read_params(node, report)
     }
 
     /// `base` with the settings in a route's `settings` table put over it.
@@ -265,7 +298,7 @@ mod tests {
     #[test]
     fn every_mistake_in_a_profile_is_found_at_once() {
         let text = r#"name = "a bank"
-consent = {}
+consnt = {}
 guarded = ["v1/refresh"]
 [settings.Key]
 [settings.token]
@@ -309,7 +342,7 @@ bare = true
         let found = mistakes(text);
         let expected = [
             "1:8: error: a profile's name has letters",
-            "2:1: error: unknown key `consent` in the profile",
+            "2:1: error: unknown key `consnt` in the profile; did you mean `consent`?",
             "3:11: error: a guarded path starts with `/`",
             "4:11: error: \"Key\" is no name for a setting",
             "5:11: error: \"token\" is a placeholder already",
@@ -344,6 +377,106 @@ bare = true
             assert!(found.get(at).is_some_and(|line| line.starts_with(&wanted)), "{wanted}\nin\n{}", found.join("\n"));
         }
         assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn every_mistake_in_a_consent_is_found_at_once() {
+        let text = r#"name = "a"
+[settings.id]
+[settings.key]
+secret = true
+[token]
+request = { encoding = "form" }
+response = { access_token = "/t" }
+[request]
+inject = [{ header = "authorization", value = "Bearer {token}" }]
+[consent]
+code_lif = "60s"
+[consent.params."a b"]
+[consent.params.mode]
+pattern = "x|y"
+default = "z"
+[consent.authorize]
+method = "POST"
+encoding = "query"
+body = { key = "{key}", code = "{consent.code}", v = "{var.a}", m = "{param.mod}", s = "{consent.stat}" }
+[consent.callback]
+stat = "x"
+[consent.exchange]
+encoding = "form"
+body = { r = "{consent.refresh_token}", c = "{consent.challenge}", t = "{token}" }
+[consent.refresh]
+encoding = "form"
+[consent.response]
+captures = { user = "x-user" }
+[consent.request]
+inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value = "{consent.state}" }]
+"#;
+        let found = mistakes(text);
+        let expected = [
+            "10:1: error: [consent] has no `dead`",
+            "11:1: error: unknown key `code_lif` in [consent]; did you mean `code_life`?",
+            "12:17: error: \"a b\" is no name for a parameter",
+            "15:11: error: the default does not match the pattern",
+            "19:33: error: `{consent.code}` cannot stand here",
+            "19:55: error: `{var.a}` cannot stand here; a consent belongs to no route",
+            "19:70: error: unknown placeholder `{param.mod}`; did you mean `{param.mode}`?",
+            "19:89: error: unknown placeholder `{consent.stat}`; known here: consent.challenge",
+            "21:1: error: unknown key `stat` in [consent.callback]; did you mean `state`?",
+            "24:15: error: `{consent.refresh_token}` cannot stand here",
+            "24:46: error: `{consent.challenge}` cannot stand here",
+            "24:73: error: `{token}` cannot stand here",
+            "25:1: error: nothing says where an answer holds the refresh token",
+            "30:38: error: nothing is captured as `usr`",
+            "30:84: error: `{consent.state}` cannot stand here",
+        ];
+        let missing: Vec<&&str> = expected
+            .iter()
+            .filter(|wanted| !found.iter().any(|line| line.starts_with(&format!("bank.toml:{wanted}"))))
+            .collect();
+        assert!(missing.is_empty(), "{missing:#?}\nin\n{}", found.join("\n"));
+    }
+
+    /// A secret in a URL that a browser opens is no secret.
+    #[test]
+    fn no_browser_is_shown_a_secret() {
+        let text = Profile::builtin_text("oauth2").expect("oauth2");
+        let told = text.replacen("response_type         = \"code\"", "secret = \"{client_secret}\"", 1);
+        let found = mistakes(&told);
+        assert!(found.iter().any(|line| line.contains("a browser would be shown a secret")), "{found:?}");
+        let posted = text.replacen(
+            "method   = \"GET\"\nencoding = \"query\"\n\n[consent.authorize.body]",
+            "method   = \"POST\"\nencoding = \"query\"\n\n[consent.authorize.body]",
+            1,
+        );
+        let found = mistakes(&posted);
+        assert!(found.iter().any(|line| line.contains("a browser cannot make this request")), "{found:?}");
+    }
+
+    #[test]
+    fn parameters_of_a_consent_are_checked_against_the_profile() {
+        let read = |profile: &str, text: &str| {
+            let report = Report::new();
+            let node = Node::parse(&Source::new("p", text), &report);
+            let params = Profile::builtin(profile).expect(profile).read_consent_params(Some(&node), &report);
+            let found: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
+            assert_eq!(params.is_none(), !found.is_empty(), "{found:?}");
+            found.join("\n")
+        };
+        assert_eq!(read("scb", "endState = \"mobile_web\"\napplicationId = \"x\""), "");
+        assert_eq!(read("oauth2", "prompt = \"consent\""), "");
+        for (profile, text, reason) in [
+            ("scb", "endStat = \"x\"", "did you mean `endState`?"),
+            ("scb", "endState = \"app\"", "does not have the form"),
+            ("scb", "applicationId = \"a\\r\\nb\"", "a header cannot carry"),
+            ("scb", "redirectOption = \"\"", "is empty"),
+            ("oauth2", "state = \"x\"", "part of the authorize request already"),
+            ("oauth2", "Redirect_URI = \"x\"", "part of the authorize request already"),
+            ("oauth2", "prompt = 1", "expected a string"),
+        ] {
+            let found = read(profile, text);
+            assert!(found.contains(reason), "{text}: {found}");
+        }
     }
 
     #[test]

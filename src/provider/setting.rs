@@ -107,6 +107,36 @@ impl Setting {
         reason.is_none().then_some(setting)
     }
 
+    /// Reads one entry of `[consent.params]`. Templates call it `{param.NAME}`.
+    pub(super) fn read_param(entry: &Entry, report: &Report) -> Option<Self> {
+        if !is_name(&entry.key) {
+            let title = format!("{:?} is no name for a parameter", entry.key);
+            report.error(&entry.value.source, entry.key_span.clone(), title, "letters, digits, `_` and `-`", None);
+            return None;
+        }
+        let fields = Fields::new(&entry.value, format!("parameter `{}`", entry.key), report);
+        let param = Self {
+            name: format!("param.{}", entry.key).into(),
+            kind: SettingKind::Text,
+            secret: false,
+            pattern: fields.opt("pattern"),
+            default: fields.opt("default"),
+            // What has no default may be absent: a provider that needs a word from everybody has a usual one.
+            optional: true,
+            description: fields.or("description", String::new()),
+            in_header: false,
+        };
+        if let (Some(default), Some(pattern)) = (&param.default, &param.pattern)
+            && !pattern.fits(default)
+            && let Some(node) = fields.take("default")
+        {
+            let label = format!("must match `{}`", pattern.text);
+            node.error(report, "the default does not match the pattern", label, None);
+        }
+        fields.finish();
+        Some(param)
+    }
+
     /// Reads its value from a provider's table.
     fn value(&self, node: &Node, read: &ReadValue<'_>, report: &Report) -> Option<Value> {
         match self.kind {
@@ -294,6 +324,13 @@ impl Settings {
             .collect()
     }
 
+    /// These values and more.
+    pub(super) fn and(&self, more: impl IntoIterator<Item = (Arc<str>, SecretString)>) -> Self {
+        let mut all = self.clone();
+        all.values.extend(more.into_iter().map(|(name, text)| (name, Value::Text(text))));
+        all
+    }
+
     /// A setting's value.
     pub(super) fn find(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
@@ -314,7 +351,7 @@ mod tests {
 
     use super::*;
     use crate::base::origin::BaseUrl;
-    use crate::provider::{Module, Profile, Wiring};
+    use crate::provider::{Caller, Module, Profile, Wiring};
     use crate::syntax::FromNode;
 
     /// Texts as they stand; `{ env = "X" }` is what the environment would say.
@@ -433,7 +470,7 @@ mod tests {
             prop_assert_eq!(report.errors(), 0);
             let key = |settings: Settings| {
                 let url = BaseUrl::parse("https://bank.example").expect("a good URL");
-                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url), default_ttl: None };
+                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url), default_ttl: None, consent: None, caller: Caller::Application };
                 Module::build(&profile, settings, wiring).expect("a good module").key()
             };
             for (name, value) in names.iter().zip(&last) {

@@ -20,6 +20,8 @@ use crate::token::grant::Grant;
 pub(super) enum Segment {
     /// A captured response header.
     Captured(Arc<str>),
+    /// A piece of a consent.
+    Consent(Piece),
     /// Plain text.
     Literal(String),
     /// Seconds since 1970.
@@ -40,13 +42,45 @@ pub(super) enum Segment {
     Var(Arc<str>),
 }
 
+/// What a consent brings along.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Piece {
+    /// The `code_challenge` of RFC 7636.
+    Challenge,
+    /// The authorization code.
+    Code,
+    /// Where the provider sends the browser back to.
+    RedirectUri,
+    /// The refresh token.
+    RefreshToken,
+    /// Our state.
+    State,
+    /// The `code_verifier` of RFC 7636.
+    Verifier,
+}
+
+const PIECES: [(&str, Piece); 6] = [
+    ("challenge", Piece::Challenge),
+    ("code", Piece::Code),
+    ("redirect_uri", Piece::RedirectUri),
+    ("refresh_token", Piece::RefreshToken),
+    ("state", Piece::State),
+    ("verifier", Piece::Verifier),
+];
+
 /// Where a template stands, which decides what it may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Place {
-    /// `client_auth`'s `id` and `secret`, and the token endpoint's `path`: settings only.
+    /// `[consent.authorize]`
+    Authorize,
+    /// `client_auth`'s `id` and `secret`, and an endpoint's `path`: settings only.
     Build,
+    /// `[consent.exchange]`
+    Exchange,
     /// A header of a resource call: no clock.
     Inject,
+    /// `[consent.refresh]`
+    Refresh,
     /// A value of the token request's body.
     TokenBody,
     /// A header of the token request.
@@ -192,6 +226,7 @@ impl Template {
                     continue;
                 }
                 Segment::Captured(name) => Part::Captured(name.clone()),
+                Segment::Consent(piece) => Part::Consent(*piece),
                 Segment::NowEpoch => Part::NowEpoch,
                 Segment::NowEpochMs => Part::NowEpochMs,
                 Segment::NowRfc3339 => Part::NowRfc3339,
@@ -227,6 +262,13 @@ impl Scope<'_> {
                 return Err(mistake(format!("nothing is captured as `{wanted}`"), Some(help)));
             };
             Segment::Captured(known.clone())
+        } else if let Some(wanted) = name.strip_prefix("consent.") {
+            let Some((_, piece)) = PIECES.iter().find(|(known, _)| *known == wanted) else {
+                let known: Vec<String> = PIECES.iter().map(|(name, _)| format!("consent.{name}")).collect();
+                let help = format!("known here: {}", known.join(", "));
+                return Err(mistake(format!("unknown placeholder `{{{name}}}`"), Some(help)));
+            };
+            Segment::Consent(*piece)
         } else if let Some((_, segment)) = FIXED_HOLES.iter().find(|(known, _)| *known == name) {
             segment.clone()
         } else if let Some(setting) = self.settings.iter().find(|setting| *setting.name == *name) {
@@ -253,16 +295,41 @@ impl Scope<'_> {
         let place = self.place;
         match segment {
             Segment::Literal(_) | Segment::Setting(_) => None,
+            Segment::Consent(piece) => (!piece.known_in(place)).then_some(piece.home()),
             Segment::Captured(_) | Segment::Token => {
                 (place != Place::Inject).then_some("there is a token only on a call, in `request.inject`")
             }
             Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => {
-                (!matches!(place, Place::TokenBody | Place::TokenHeader))
+                (matches!(place, Place::Build | Place::Inject))
                     .then_some("the time is known only in `token.request`'s headers and body")
             }
-            Segment::Uuid | Segment::UuidHex | Segment::Var(_) => {
-                (place == Place::Build).then_some("only settings may be named here")
-            }
+            Segment::Uuid | Segment::UuidHex => (place == Place::Build).then_some("only settings may be named here"),
+            Segment::Var(_) => match place {
+                Place::Build => Some("only settings may be named here"),
+                Place::Authorize | Place::Exchange | Place::Refresh => Some("a consent belongs to no route"),
+                Place::Inject | Place::TokenBody | Place::TokenHeader => None,
+            },
+        }
+    }
+}
+
+impl Piece {
+    const fn known_in(self, place: Place) -> bool {
+        match self {
+            Piece::Challenge => matches!(place, Place::Authorize),
+            Piece::Code | Piece::Verifier => matches!(place, Place::Exchange),
+            Piece::RedirectUri | Piece::State => matches!(place, Place::Authorize | Place::Exchange),
+            Piece::RefreshToken => matches!(place, Place::Refresh),
+        }
+    }
+
+    /// Where it may be named.
+    const fn home(self) -> &'static str {
+        match self {
+            Piece::Challenge => "it is known in `[consent.authorize]` only",
+            Piece::Code | Piece::Verifier => "it is known in `[consent.exchange]` only",
+            Piece::RedirectUri | Piece::State => "it is known in `[consent.authorize]` and `[consent.exchange]` only",
+            Piece::RefreshToken => "it is known in `[consent.refresh]` only",
         }
     }
 }
@@ -276,6 +343,7 @@ pub(super) fn is_name(text: &str) -> bool {
 #[derive(Clone, Debug)]
 enum Part {
     Captured(Arc<str>),
+    Consent(Piece),
     Fixed(SecretString),
     NowEpoch,
     NowEpochMs,
@@ -298,6 +366,31 @@ pub(super) struct Fill<'a> {
     pub ids: &'a mut dyn Ids,
     pub now: Option<Now>,
     pub grant: Option<&'a Grant>,
+    pub consent: Pieces<'a>,
+}
+
+/// The pieces of a consent, as far as they are known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Pieces<'a> {
+    pub challenge: Option<&'a str>,
+    pub code: Option<&'a str>,
+    pub redirect_uri: Option<&'a str>,
+    pub refresh_token: Option<&'a str>,
+    pub state: Option<&'a str>,
+    pub verifier: Option<&'a str>,
+}
+
+impl<'a> Pieces<'a> {
+    const fn find(&self, piece: Piece) -> Option<&'a str> {
+        match piece {
+            Piece::Challenge => self.challenge,
+            Piece::Code => self.code,
+            Piece::RedirectUri => self.redirect_uri,
+            Piece::RefreshToken => self.refresh_token,
+            Piece::State => self.state,
+            Piece::Verifier => self.verifier,
+        }
+    }
 }
 
 impl Text {
@@ -346,6 +439,7 @@ impl Text {
                     let (_, value) = captured.iter().find(|(known, _)| known == name)?;
                     out.write_str(value.to_str().ok()?)
                 }
+                Part::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
                 Part::Fixed(text) => out.write_str(text.expose_secret()),
                 Part::NowEpoch => write!(out, "{}", fill.now?.unix_seconds()),
                 Part::NowEpochMs => write!(out, "{}", fill.now?.wall),

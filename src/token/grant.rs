@@ -34,5 +34,28 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// A successful answer to a code exchange or a refresh: an access token of one user, and what renews it.
+#[derive(Debug)]
+pub struct UserGrant {
+    /// The access token, with what the answer's headers say about the user.
+    pub grant: Grant,
+    /// What renews it. Absent: the provider gave none, or lets the one that was used stand (RFC 6749 section 6).
+    pub refresh: Option<RefreshGrant>,
+}
+
+/// A refresh token as it was answered.
+pub struct RefreshGrant {
+    /// The token.
+    pub token: SecretString,
+    /// How long it lives, counted from when its request was *sent*; absent: nobody knows, until it is refused.
+    pub life: Option<Duration>,
+}
+
+impl fmt::Debug for RefreshGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshGrant").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
 /// Headers that carry a credential, built once so that a request only clones them. Every value is marked sensitive.
 pub type CredentialHeaders = Box<[(HeaderName, HeaderValue)]>;

@@ -1,0 +1,269 @@
+//! `[consent]` of a profile: how a user agrees, and how what comes of it becomes a token and stays one.
+//!
+//! ```text
+//! [consent.authorize]   a call of ours whose answer holds the URL that the user opens, or that URL itself
+//! [consent.callback]    which keys of the query come back
+//! [consent.exchange]    a code for tokens
+//! [consent.refresh]     a refresh token for tokens
+//! [consent.response]    what their answers hold besides [token.response]
+//! [[consent.dead]]      which answers say that code or refresh token is dead
+//! [consent.request]     what a user's calls carry instead of what the application's carry
+//! ```
+
+mod callback;
+mod flow;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::secret::SecretString;
+use crate::provider::answer::{Capture, captures, pointers};
+use crate::provider::condition::{Matcher, Statuses};
+use crate::provider::exchange::{Plan, Spot, names_secret};
+use crate::provider::injection::Orders;
+use crate::provider::refusal::tables;
+use crate::provider::setting::{Setting, header_safe};
+use crate::provider::template::{Place, Scope, is_name};
+use crate::syntax::{Entry, Fields, FromNode, Node, Report, suggest};
+
+pub use self::callback::BadCallback;
+use self::callback::Keys;
+pub(super) use self::flow::Parts;
+pub use self::flow::{Authorize, Consent, ConsentWiring, Stale};
+
+/// How long a code lives that nobody says anything about: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB
+/// says one.
+const CODE_LIFE: Duration = Duration::from_secs(60);
+
+/// `[consent]` of a profile.
+#[derive(Clone, Debug)]
+pub(super) struct Ceremony {
+    /// What a config may set, under the names that templates use: `param.NAME`.
+    params: Vec<Setting>,
+    /// Whether parameters that the profile does not know go into the query of the authorize request.
+    other_params: bool,
+    authorize: Plan,
+    /// Where the answer to the authorize call holds the URL that the user opens; empty: the request is that URL.
+    opens: Vec<String>,
+    keys: Keys,
+    code_life: Duration,
+    exchange: Plan,
+    refresh: Option<Plan>,
+    refresh_token: Vec<String>,
+    refresh_expires_in: Vec<String>,
+    refresh_expires_at: Vec<String>,
+    default_refresh_ttl: Option<Duration>,
+    captures: Vec<Capture>,
+    pub dead: Vec<Matcher>,
+    /// `[request]` with `[consent.request]` put over it.
+    pub orders: Orders,
+}
+
+/// The values that one `[provider.NAME.consent]` gives to its profile's parameters.
+#[derive(Clone, Debug, Default)]
+pub struct ConsentParams {
+    known: Vec<(Arc<str>, SecretString)>,
+    others: Vec<(String, String)>,
+}
+
+impl Ceremony {
+    /// Reads the table. `token_captures` and `orders` are those of the application's own calls.
+    pub(super) fn read(
+        node: &Node,
+        settings: &[Setting],
+        token_captures: &[Arc<str>],
+        orders: &Orders,
+        report: &Report,
+    ) -> Option<Self> {
+        let fields = Fields::new(node, "[consent]", report);
+        let params: Vec<Setting> = fields.take("params").map_or_else(Vec::new, |node| {
+            let inner = Fields::new(node, "[consent.params]", report);
+            let params = inner.rest().into_iter().filter_map(|entry| Setting::read_param(entry, report)).collect();
+            inner.finish();
+            params
+        });
+        let other_params = fields.or("other_params", false);
+        let code_life = fields.or("code_life", CODE_LIFE);
+        // Settings and parameters alike can be named in the consent's own requests.
+        let named: Vec<Setting> = settings.iter().chain(&params).cloned().collect();
+        let scope = Scope { settings: &named, captures: &[], place: Place::Authorize };
+
+        let mut opens = Vec::new();
+        let authorize = match fields.take("authorize") {
+            Some(node) => {
+                let inner = Fields::new(node, Spot::AUTHORIZE.table, report);
+                opens = pointers(&inner, "opens");
+                let plan = Plan::take(&inner, Spot::AUTHORIZE, scope);
+                inner.finish();
+                if let (Some(plan), true) = (&plan, opens.is_empty()) {
+                    link(plan, node, &named, report);
+                }
+                plan
+            }
+            None => {
+                fields.missing("authorize", "{ encoding = \"query\", body = { state = \"{consent.state}\" } }");
+                None
+            }
+        };
+        let keys = Keys::read(fields.take("callback"), report);
+        let exchange = match fields.take("exchange") {
+            Some(node) => Plan::read(node, Spot::EXCHANGE, scope, report),
+            None => {
+                fields.missing("exchange", "{ encoding = \"form\", body = { code = \"{consent.code}\" } }");
+                None
+            }
+        };
+        let refresh_node = fields.take("refresh");
+        let refresh = refresh_node.and_then(|node| Plan::read(node, Spot::REFRESH, scope, report));
+        let dead_node = fields.take("dead");
+        let dead: Vec<Matcher> = tables(dead_node, "[[consent.dead]]", report)
+            .map(|node| {
+                let fields = Fields::new(node, "[[consent.dead]]", report);
+                let matcher = Matcher::read(&fields, Statuses::Any);
+                if !matcher.says_something() {
+                    let help = "name a `status`, or better what stands in the body: `json = [{ … }]`".to_owned();
+                    node.error(report, "[[consent.dead]] would match every answer", "", Some(help));
+                }
+                fields.finish();
+                matcher
+            })
+            .collect();
+        if refresh_node.is_some() && dead_node.is_none() {
+            let help = "json = [{ pointer = \"/error\", equals = \"invalid_grant\" }]";
+            fields.missing("dead", &format!("[{{ {help} }}]"));
+        }
+        let response = fields.take("response").map(|node| Fields::new(node, "[consent.response]", report));
+        let of = |key: &str| response.as_ref().map_or_else(Vec::new, |fields| pointers(fields, key));
+        let (refresh_token, refresh_expires_in, refresh_expires_at) =
+            (of("refresh_token"), of("refresh_expires_in"), of("refresh_expires_at"));
+        let default_refresh_ttl = response.as_ref().and_then(|fields| fields.opt("default_refresh_ttl"));
+        let captures = response.as_ref().map_or_else(Vec::new, captures);
+        if let Some(fields) = response {
+            fields.finish();
+        }
+        if refresh_token.is_empty()
+            && let Some(node) = refresh_node
+        {
+            let help = "add `refresh_token = \"/refresh_token\"` to [consent.response]".to_owned();
+            node.error(report, "nothing says where an answer holds the refresh token", "", Some(help));
+        }
+        let all_captures: Vec<Arc<str>> =
+            token_captures.iter().chain(captures.iter().map(|(name, _)| name)).cloned().collect();
+        let orders = match fields.take("request") {
+            Some(node) => {
+                let scope = Scope { settings, captures: &all_captures, place: Place::Inject };
+                orders.overridden(node, scope, report)
+            }
+            None => orders.clone(),
+        };
+        fields.finish();
+        Some(Self {
+            params,
+            other_params,
+            authorize: authorize?,
+            opens,
+            keys,
+            code_life,
+            exchange: exchange?,
+            refresh,
+            refresh_token,
+            refresh_expires_in,
+            refresh_expires_at,
+            default_refresh_ttl,
+            captures,
+            dead,
+            orders,
+        })
+    }
+
+    /// Its requests.
+    pub(super) fn plans(&self) -> impl Iterator<Item = &Plan> {
+        [&self.authorize, &self.exchange].into_iter().chain(&self.refresh)
+    }
+
+    /// Notes which parameters land in a header, so that their values are read with that in mind.
+    pub(super) fn note_headers(&mut self, in_header: &[Arc<str>]) {
+        for param in &mut self.params {
+            param.in_header = in_header.contains(&param.name);
+        }
+    }
+
+    /// The names under which it captures response headers.
+    pub(super) fn capture_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.captures.iter().map(|(name, _)| name)
+    }
+
+    /// Whether `[provider.NAME.consent]` must say `authorize_url`.
+    pub(super) const fn wants_authorize_url(&self) -> bool {
+        !self.authorize.has_path()
+    }
+
+    /// Reads `params` of a `[provider.NAME.consent]`. `None` when something was wrong, all of which was reported.
+    pub(super) fn read_params(&self, node: Option<&Node>, report: &Report) -> Option<ConsentParams> {
+        let before = report.errors();
+        let mut read = ConsentParams::default();
+        let fields = node.map(|node| Fields::new(node, "`params` of a consent", report));
+        for param in &self.params {
+            let key = param.name.trim_start_matches("param.");
+            let given = fields.as_ref().and_then(|fields| fields.take(key));
+            let text = match given {
+                Some(node) => String::from_node(node, report).filter(|text| fits(param, key, text, node, report)),
+                None => param.default.clone(),
+            };
+            read.known.extend(text.map(|text| (param.name.clone(), SecretString::from(text))));
+        }
+        if let Some(fields) = fields {
+            if self.other_params {
+                read.others = fields.rest().into_iter().filter_map(|entry| self.other(entry, report)).collect();
+            }
+            fields.finish();
+        }
+        (report.errors() == before).then_some(read)
+    }
+
+    /// A parameter that only the provider knows: it goes into the query of the authorize request.
+    fn other(&self, entry: &Entry, report: &Report) -> Option<(String, String)> {
+        let text = String::from_node(&entry.value, report)?;
+        if self.authorize.field_names().any(|name| name.eq_ignore_ascii_case(&entry.key)) {
+            let title = format!("`{}` is part of the authorize request already", entry.key);
+            report.error(&entry.value.source, entry.key_span.clone(), title, "take it out", None);
+            return None;
+        }
+        if !is_name(&entry.key) {
+            let help = suggest(&entry.key, self.params.iter().map(|param| param.name.trim_start_matches("param.")));
+            let help = help.map(|near| format!("did you mean `{near}`?"));
+            let title = format!("{:?} is no name for a parameter", entry.key);
+            report.error(&entry.value.source, entry.key_span.clone(), title, "letters, digits, `_` and `-`", help);
+            return None;
+        }
+        Some((entry.key.clone(), text))
+    }
+}
+
+/// Whether a value is what the profile says a parameter may be.
+fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Report) -> bool {
+    let (title, label) = if text.is_empty() {
+        (format!("`{key}` is empty"), "leave it out, or write a value".to_owned())
+    } else if param.in_header && !header_safe(text) {
+        (format!("`{key}` has a character that a header cannot carry"), "visible ASCII only".to_owned())
+    } else if let Some(pattern) = param.pattern.as_ref().filter(|pattern| !pattern.fits(text)) {
+        (format!("`{key}` does not have the form it must have"), format!("must match `{}`", pattern.text))
+    } else {
+        return true;
+    };
+    let help = (!param.description.is_empty()).then(|| format!("it is the {}", param.description));
+    node.error(report, title, label, help);
+    false
+}
+
+/// Reports what a browser could not be sent with.
+fn link(plan: &Plan, node: &Node, settings: &[Setting], report: &Report) {
+    if !plan.is_link() {
+        let help = "say `method = \"GET\"`, `encoding = \"query\"` and no headers, or where the answer holds the URL that \
+                    the user opens: `opens = \"/data/url\"`";
+        node.error(report, "a browser cannot make this request", "", Some(help.to_owned()));
+    }
+    if plan.templates().iter().any(|template| names_secret(template, settings)) {
+        node.error(report, "a browser would be shown a secret", "no secret setting may be named here", None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What comes back from the provider by way of a browser.
+
+use std::fmt;
+
+use crate::base::secret::{SecretString, is_wordy};
+use crate::base::time::Now;
+use crate::provider::values::OneOrMany;
+use crate::syntax::{Fields, Node, Report};
+use crate::token::consent::{Callback, Code, State};
+
+/// The longest query and the longest code that are looked at, in bytes.
+const LONGEST: usize = 8 * 1024;
+
+/// Which keys of the query hold what.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    state: String,
+    code: String,
+    error: Vec<String>,
+}
+
+/// Why a callback is not even looked up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BadCallback {
+    /// The code is empty, too long, or holds what no code holds.
+    Code,
+    /// A key that matters stands there twice: two readers would read two things.
+    Repeated,
+    /// The query is too long.
+    TooLong,
+}
+
+impl fmt::Display for BadCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadCallback::Code => "the code in the callback is malformed",
+            BadCallback::Repeated => "the callback says the same thing twice",
+            BadCallback::TooLong => "the callback is too long",
+        })
+    }
+}
+
+impl Keys {
+    /// Reads `[consent.callback]`; absent: the names of RFC 6749 section 4.1.2.
+    pub(super) fn read(node: Option<&Node>, report: &Report) -> Self {
+        let usual = || Self { state: "state".to_owned(), code: "code".to_owned(), error: vec!["error".to_owned()] };
+        let Some(node) = node else { return usual() };
+        let fields = Fields::new(node, "[consent.callback]", report);
+        let usual = usual();
+        let keys = Self {
+            state: fields.or("state", usual.state),
+            code: fields.or("code", usual.code),
+            error: fields.or("error", OneOrMany(usual.error)).0,
+        };
+        fields.finish();
+        keys
+    }
+
+    /// Reads a query, without its `?`.
+    pub(super) fn callback(&self, query: &str, now: Now) -> Result<Callback, BadCallback> {
+        if query.len() > LONGEST {
+            return Err(BadCallback::TooLong);
+        }
+        let find = |wanted: &str| {
+            let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == wanted);
+            match (found.next(), found.next()) {
+                (Some(_), Some(_)) => Err(BadCallback::Repeated),
+                (one, _) => Ok(one.map(|(_, value)| value)),
+            }
+        };
+        let state = find(&self.state)?.and_then(|text| State::parse(&text));
+        let code = find(&self.code)?.map(|text| code(&text, now)).transpose()?;
+        let mut error = None;
+        for key in &self.error {
+            if let Some(text) = find(key)?
+                && error.is_none()
+            {
+                // What is not a word is a stranger's text, and shown to nobody.
+                error = Some(if is_wordy(&text) { text.into_owned() } else { String::new() });
+            }
+        }
+        Ok(Callback { state, code, error })
+    }
+}
+
+/// A code that reached us at `now`. RFC 6749 appendix A.11: visible ASCII and spaces; no provider uses spaces.
+pub(super) fn code(text: &str, now: Now) -> Result<Code, BadCallback> {
+    let plain = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if plain { Ok(Code::new(SecretString::from(text), now)) } else { Err(BadCallback::Code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Now = Now::at(0, 0);
+
+    fn read(query: &str) -> Result<(bool, bool, Option<String>), BadCallback> {
+        let callback = Keys::read(None, &Report::new()).callback(query, NOW)?;
+        Ok((callback.state.is_some(), callback.code.is_some(), callback.error))
+    }
+
+    #[test]
+    fn a_callback_is_read_once_or_not_at_all() {
+        let state = "A".repeat(43);
+        assert_eq!(read(&format!("code=a-b&state={state}")), Ok((true, true, None)));
+        assert_eq!(
+            read(&format!("state={state}&error=access_denied")),
+            Ok((true, false, Some("access_denied".into())))
+        );
+        assert_eq!(read("error=%3Cscript%3E"), Ok((false, false, Some(String::new()))));
+        assert_eq!(read("code=x&state=short"), Ok((false, true, None)));
+        assert_eq!(read(""), Ok((false, false, None)));
+        for (query, wrong) in [
+            ("code=a&code=b", BadCallback::Repeated),
+            ("state=a&st%61te=b", BadCallback::Repeated),
+            ("error=a&error=a", BadCallback::Repeated),
+            ("code=", BadCallback::Code),
+            ("code=a%0d%0ab", BadCallback::Code),
+            ("code=%ff", BadCallback::Code),
+        ] {
+            assert_eq!(read(query).err(), Some(wrong), "{query}");
+        }
+        assert_eq!(read(&"x".repeat(LONGEST + 1)).err(), Some(BadCallback::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_queries_never_panic(query in any::<String>()) {
+            let _ = read(&query);
+        }
+    }
+}

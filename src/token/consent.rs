@@ -1,0 +1,34 @@
+//! From a user's consent to a user's token, as pure machines.
+//!
+//! A consent begins as a [`PendingConsent`], filed under the digest of a random [`State`] that works once. What comes
+//! back with that state is [`judge`]d; the only thing that may be sent to the provider afterwards is a [`Consenting`],
+//! which nothing else can make. What the provider answers becomes [`UserTokens`], a durable record that is renewed by
+//! a rotation ([`Looking`], [`Locking`], [`Asking`], [`Saving`]): each state is a value that is used up by its answer,
+//! so no refresh token is sent twice and none is relied on before the store has it.
+//!
+//! Moments in records are wall-clock readings: another replica, or the same one after a restart, has no use for our
+//! boot clock. Whoever makes a lease from a record counts from then on by both clocks.
+
+mod judgement;
+mod pending;
+mod return_to;
+mod rotation;
+mod seal;
+mod tokens;
+mod user;
+
+pub use judgement::{Asked, Callback, Code, Consenting, Rejection, Why, judge};
+pub use pending::{Challenge, Entry, PENDING_LIFE, PendingConsent, State, StateId, Verifier};
+pub use return_to::{ReturnRule, ReturnTo};
+pub use rotation::{Asking, Ending, Goal, Locked, Locking, Looked, Looking, Refusal, Saving};
+pub use seal::{Sealed, Unreadable};
+pub use tokens::{Access, Refresh, Upkeep, UserTokens};
+pub use user::{BadUserName, Owner, UserKey, UserName};
+
+/// A digest of what a user consented to: provider, endpoints, what the authorize request says. A record of another
+/// realm is worth nothing: a token for the sandbox never reaches production because a config changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Realm(pub [u8; 32]);
+
+#[cfg(test)]
+mod model;

@@ -1,0 +1,362 @@
+//! Random lives: a store, replicas, a provider that rotates and remembers every refresh token that it was shown, and
+//! everything that goes wrong between them. The model knows only what an onlooker sees.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::tokens::tests::{START, fresh, key};
+use super::*;
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::time::Now;
+use crate::token::failure::{Class, Failure};
+
+const REALM: Realm = Realm([1; 32]);
+const UPKEEP: Upkeep = Upkeep { refresh_before: Duration::from_secs(60), keep_alive: Duration::from_secs(12 * 3600) };
+
+/// A consent arrives at some replica, somehow.
+#[derive(Clone, Debug)]
+enum Visit {
+    /// With a wrong owner, provider or user, an error, no code, or all as it should be.
+    Come {
+        which: usize,
+        how: How,
+        provider: bool,
+        realm: bool,
+    },
+    Pass(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    App { owner: bool, user: bool },
+    Browser,
+    Denied,
+    Empty,
+}
+
+fn visits() -> impl Strategy<Value = Visit> {
+    let how = prop_oneof![
+        3 => Just(How::Browser),
+        2 => any::<(bool, bool)>().prop_map(|(owner, user)| How::App { owner, user }),
+        1 => Just(How::Denied),
+        1 => Just(How::Empty),
+    ];
+    prop_oneof![
+        5 => (0_usize..4, how, prop::bool::weighted(0.9), prop::bool::weighted(0.9))
+            .prop_map(|(which, how, provider, realm)| Visit::Come { which, how, provider, realm }),
+        1 => (0_u64..400).prop_map(Visit::Pass),
+    ]
+}
+
+proptest! {
+    /// No state is accepted twice, none after its time, none for another user, owner or provider; and only what was
+    /// accepted leaves a code behind that could be sent, once, and only while it is fresh.
+    #[test]
+    fn no_state_is_ever_accepted_twice(visits in proptest::collection::vec(visits(), 1..40)) {
+        let states: Vec<State> = (0..3).map(|n| State::from_random([n; 32])).collect();
+        let users = ["alice", "bob", "carol"];
+        let mut now = START;
+        let mut store: HashMap<StateId, Vec<u8>> = HashMap::new();
+        for (state, user) in states.iter().zip(users) {
+            let pending = PendingConsent::start(key(user), "erp".into(), REALM, None, Verifier::from_random([0; 32]), now);
+            store.insert(state.id(), Entry::Pending(pending).seal().expose_secret().clone());
+        }
+        let mut accepted: HashSet<StateId> = HashSet::new();
+        let mut visited: HashSet<StateId> = HashSet::new();
+        for visit in visits {
+            let (which, how, right_provider, right_realm) = match visit {
+                Visit::Pass(seconds) => {
+                    now = now.plus(Duration::from_secs(seconds));
+                    continue;
+                }
+                Visit::Come { which, how, provider, realm } => (which, how, provider, realm),
+            };
+            // The fourth was never started.
+            let state = states.get(which).cloned().unwrap_or_else(|| State::from_random([99; 32]));
+            let id = state.id();
+            let old = store.get(&id).cloned();
+            if old.is_some() {
+                store.insert(id, Entry::Spent { at: now.wall }.seal().expose_secret().clone());
+            }
+            let found = old.map(|bytes| Entry::open(&bytes).expect("what we wrote"));
+            let mut named = key(users.get(which).copied().unwrap_or("mallory"));
+            if let How::App { owner, user } = how {
+                if !owner {
+                    named.owner = Owner::Client("other".into());
+                }
+                if !user {
+                    named.user = UserName::parse("eve").expect("a name");
+                }
+            }
+            let asked = match how {
+                How::App { .. } => Asked::Application(&named),
+                How::Browser | How::Denied | How::Empty => Asked::Browser,
+            };
+            let callback = Callback {
+                state: Some(state),
+                code: (!matches!(how, How::Empty)).then(|| Code::new(SecretString::from("code"), now)),
+                error: matches!(how, How::Denied).then(|| "access_denied".to_owned()),
+            };
+            let realm = if right_realm { REALM } else { Realm([2; 32]) };
+            let first = visited.insert(id);
+            match judge(found, if right_provider { "scb" } else { "oauth2" }, &realm, asked, callback, now) {
+                Ok(consenting) => {
+                    prop_assert!(first && accepted.insert(id), "accepted twice");
+                    prop_assert!(right_provider && right_realm && which < 3);
+                    prop_assert!(now.since(START) < PENDING_LIFE);
+                    let right = matches!(how, How::Browser | How::App { owner: true, user: true });
+                    prop_assert!(right);
+                    prop_assert_eq!(consenting.pending().user().as_str(), users[which]);
+                    let (_, code) = consenting.into_parts();
+                    let late = now.plus(Duration::from_secs(60));
+                    prop_assert!(code.spend(Duration::from_secs(60), late).is_none(), "a minute old");
+                }
+                Err(rejection) => {
+                    let why = match rejection.why {
+                        Why::Unknown => which == 3,
+                        Why::Reused => !first,
+                        Why::OtherProvider => first && !right_provider,
+                        Why::Changed => first && !right_realm,
+                        Why::OtherOwner => matches!(how, How::App { owner: false, .. }),
+                        Why::OtherUser => matches!(how, How::App { user: false, .. }),
+                        Why::Refused(_) => matches!(how, How::Denied),
+                        Why::NoCode => matches!(how, How::Empty),
+                        Why::Expired => now.since(START) >= PENDING_LIFE,
+                    };
+                    prop_assert!(why, "{:?}", rejection);
+                    prop_assert!(rejection.return_to.is_none(), "there was none");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_code_that_arrived_a_minute_ago_is_dropped() {
+    let life = Duration::from_secs(60);
+    let code = || Code::new(SecretString::from("c"), START);
+    assert!(code().spend(life, START.plus(Duration::from_millis(59_999))).is_some());
+    assert!(code().spend(life, START.plus(life)).is_none());
+    assert!(code().spend(life, Now::at(START.boot, START.wall + 60_000)).is_none(), "either clock");
+}
+
+/// A provider by the strictest reading: one refresh token works once; shown twice, the whole consent is dead.
+#[derive(Default)]
+struct Bank {
+    live: HashMap<String, String>,
+    shown: HashMap<String, u32>,
+    dead: HashSet<String>,
+    next: u64,
+}
+
+impl Bank {
+    fn grant(&mut self, user: &str) -> crate::token::grant::UserGrant {
+        self.next += 1;
+        let refresh = format!("refresh-{}", self.next);
+        self.live.insert(refresh.clone(), user.to_owned());
+        fresh(&format!("{user}-access-{}", self.next), Some(&refresh), Some(user))
+    }
+
+    fn refresh(&mut self, token: &str) -> Result<crate::token::grant::UserGrant, Refusal> {
+        *self.shown.entry(token.to_owned()).or_default() += 1;
+        assert!(!self.dead.contains(token), "asked again with what the bank called dead");
+        match self.live.remove(token) {
+            Some(user) => Ok(self.grant(&user)),
+            None => {
+                self.dead.insert(token.to_owned());
+                Err(Refusal::Dead("9300".to_owned()))
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Life {
+    Call {
+        user: usize,
+        refused: bool,
+        weather: Weather,
+        saves: u32,
+    },
+    Consent(usize),
+    KeepAlive {
+        user: usize,
+    },
+    Pass(u64),
+    /// The user, or the bank, takes the consent back.
+    Revoke(usize),
+    /// The store mixes two records up.
+    Swap,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Weather {
+    Fair,
+    /// The answer is lost on its way: the provider has rotated, we do not know.
+    Lost,
+    Unreachable,
+}
+
+fn lives() -> impl Strategy<Value = Life> {
+    let weather = prop_oneof![5 => Just(Weather::Fair), 1 => Just(Weather::Lost), 2 => Just(Weather::Unreachable)];
+    prop_oneof![
+        6 => (0_usize..2, any::<bool>(), weather, 0_u32..4)
+            .prop_map(|(user, refused, weather, saves)| Life::Call { user, refused, weather, saves }),
+        2 => (0_usize..2).prop_map(Life::Consent),
+        2 => (0_usize..2).prop_map(|user| Life::KeepAlive { user }),
+        3 => (0_u64..2400).prop_map(Life::Pass),
+        1 => (0_usize..2).prop_map(Life::Revoke),
+        1 => Just(Life::Swap),
+    ]
+}
+
+const USERS: [&str; 2] = ["alice", "bob"];
+
+/// One replica's way through a rotation, the store and the bank at its hands.
+struct World {
+    bank: Bank,
+    store: HashMap<String, Vec<u8>>,
+    now: Now,
+}
+
+impl World {
+    fn read(&self, key: &UserKey) -> Option<Arc<UserTokens>> {
+        let bytes = self.store.get(&key.token_key().to_string())?;
+        Some(Arc::new(UserTokens::open(bytes).expect("what we wrote")))
+    }
+
+    fn write(&mut self, key: &UserKey, tokens: &UserTokens) {
+        self.store.insert(key.token_key().to_string(), tokens.seal().expose_secret().clone());
+    }
+
+    fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> Ending {
+        let locking = match Looking::begin(key.clone(), REALM, goal, UPKEEP).found(self.read(key), self.now) {
+            Looked::Done(ending) => return ending,
+            Looked::Lock(locking) => locking,
+        };
+        let asking = match locking.found(self.read(key), self.now) {
+            Locked::Done(ending) => return ending,
+            Locked::Ask(asking) => asking,
+        };
+        let refresh = asking.tokens().refresh.as_ref().expect("there is something to ask with").token.clone();
+        let lost = || Err(Refusal::Failed(Failure::new(Class::Transient, "weather")));
+        let answer = match weather {
+            Weather::Fair => self.bank.refresh(refresh.expose_secret()),
+            Weather::Lost => self.bank.refresh(refresh.expose_secret()).and_then(|_| lost()),
+            Weather::Unreachable => lost(),
+        };
+        let mut saving = match asking.answered(answer, self.now) {
+            Ok(saving) => saving,
+            Err(ending) => return ending,
+        };
+        for _ in 0..failing_saves {
+            saving = saving.failed("it is slow", 0).expect("not yet").0;
+        }
+        let next = saving.tokens().clone();
+        self.write(key, &next);
+        saving.saved(self.now)
+    }
+}
+
+proptest! {
+    /// Whatever happens: what is served is in the store and is the user's own; nothing dead is served; a refresh token
+    /// that the provider called dead is never shown again; and a dead consent asks nobody.
+    #[test]
+    fn every_life_keeps_the_promises(lives in proptest::collection::vec(lives(), 1..60)) {
+        let mut world = World { bank: Bank::default(), store: HashMap::new(), now: START };
+        let mut delivered: HashMap<usize, u64> = HashMap::new();
+        for life in lives {
+            match life {
+                Life::Pass(seconds) => world.now = world.now.plus(Duration::from_secs(seconds)),
+                Life::Consent(user) => {
+                    let key = key(USERS[user]);
+                    let grant = world.bank.grant(USERS[user]);
+                    let before = world.read(&key).filter(|before| before.key == key);
+                    let tokens = UserTokens::consented(key.clone(), REALM, grant, world.now, before.as_deref());
+                    prop_assert!(before.is_none_or(|before| before.generation < tokens.generation));
+                    world.write(&key, &tokens);
+                }
+                Life::Revoke(user) => world.bank.live.retain(|_, owner| owner != USERS[user]),
+                Life::Swap => {
+                    let keys = USERS.map(|user| key(user).token_key().to_string());
+                    let (one, other) = (world.store.remove(&keys[0]), world.store.remove(&keys[1]));
+                    world.store.extend(one.map(|bytes| (keys[1].clone(), bytes)));
+                    world.store.extend(other.map(|bytes| (keys[0].clone(), bytes)));
+                }
+                Life::Call { .. } | Life::KeepAlive { .. } => {
+                    let (user, goal, weather, saves) = match life {
+                        Life::Call { user, refused, weather, saves } => {
+                            let newer_than = if refused { delivered.get(&user).copied().unwrap_or(0) } else { 0 };
+                            (user, Goal::Serve { newer_than }, weather, saves)
+                        }
+                        Life::KeepAlive { user } => (user, Goal::KeepAlive, Weather::Fair, 0),
+                        Life::Consent(_) | Life::Pass(_) | Life::Revoke(_) | Life::Swap => continue,
+                    };
+                    let key = key(USERS[user]);
+                    let before: u32 = world.bank.shown.values().sum();
+                    let ending = world.run(&key, goal, weather, saves);
+                    let shown: u32 = world.bank.shown.values().sum();
+                    prop_assert!(shown - before <= 1, "one attempt, one call");
+                    match ending {
+                        Ending::Ready(tokens) => {
+                            prop_assert_eq!(&tokens.key, &key);
+                            prop_assert!(tokens.access.token.expose_secret().starts_with(USERS[user]), "another user's token");
+                            let stored = world.read(&key).expect("it was saved first");
+                            let (stored, served) = (stored.seal(), tokens.seal());
+                            prop_assert_eq!(stored.expose_secret(), served.expose_secret());
+                            if let Goal::Serve { newer_than } = goal {
+                                prop_assert!(tokens.valid(world.now) && tokens.generation > newer_than);
+                                delivered.insert(user, tokens.generation);
+                            }
+                        }
+                        Ending::ConsentRequired(_) => {
+                            // From here on nobody asks, until something else changes.
+                            let calls: u32 = world.bank.shown.values().sum();
+                            if let Goal::Serve { .. } = goal {
+                                let again = world.run(&key, goal, Weather::Fair, 0);
+                                prop_assert!(matches!(again, Ending::ConsentRequired(_)), "{:?}", again);
+                            }
+                            prop_assert_eq!(calls, world.bank.shown.values().sum::<u32>(), "a dead consent asks nobody");
+                        }
+                        Ending::Failed(_) => prop_assert!(!matches!(weather, Weather::Fair)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_finds_that_another_replica_was_quicker_does_not_ask() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let late = START.plus(Duration::from_secs(1790));
+    let looking = Looking::begin(key, REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
+    let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+    let renewed = Arc::new(old.rotated(fresh("a2", Some("r2"), None), late));
+    let Locked::Done(Ending::Ready(found)) = locking.found(Some(renewed.clone()), late) else { panic!("no call") };
+    assert!(Arc::ptr_eq(&found, &renewed));
+}
+
+#[test]
+fn what_changed_under_a_save_is_respected() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let late = START.plus(Duration::from_secs(1790));
+    let saving = || {
+        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
+        asking.answered(Ok(fresh("a2", Some("r2"), None)), late).expect("something to save")
+    };
+    let touched = Arc::new(old.touched(&UPKEEP, late).expect("half an hour later"));
+    let again = saving().outdated(Some(touched), late).expect_err("only a call was noted: save again");
+    assert_eq!((again.tokens().last_call, again.tokens().generation), (late.wall, old.generation + 1));
+    let Ok(Ending::ConsentRequired(_)) = saving().outdated(None, late) else { panic!("revoked stays revoked") };
+    let consented = UserTokens::consented(key.clone(), REALM, fresh("b1", Some("s1"), None), late, Some(&old));
+    let Ok(Ending::Ready(found)) = saving().outdated(Some(Arc::new(consented)), late) else { panic!("a new consent") };
+    assert_eq!(found.access.token.expose_secret(), "b1");
+}

@@ -1,0 +1,276 @@
+//! Getting a user's token: look, lock, ask, save, each the answer to the one before.
+//!
+//! ```text
+//!  Looking --found--> good enough ----------------------------------> Ready
+//!     |               nothing alive ---------------------------------> ConsentRequired
+//!     v
+//!  Locking --found--> renewed meanwhile by another replica ----------> Ready
+//!     |
+//!     v
+//!  Asking --answered--> failed --------------------------------------> Failed
+//!     |
+//!     v
+//!  Saving --saved--> renewed ----------------------------------------> Ready
+//!                    dead -------------------------------------------> ConsentRequired
+//! ```
+//!
+//! Every state is used up by its answer. An [`Asking`] exists only under the lock that replicas share, made from a
+//! record that was read under it, and it holds the only way to a refresh call: so one refresh token is sent once. What
+//! was answered is [`Saving`] until the store has it, however often that takes; only then is it used (a rotated
+//! refresh token that is lost costs the user's consent). That the provider called a refresh token dead is saved, too:
+//! so no replica asks with it again.
+//!
+//! Whoever drives this must not abandon an `Asking` or a `Saving` because a caller grew tired: let it run, and tell
+//! the caller to come back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::backoff::{Backoff, jittered};
+use crate::base::time::Now;
+use crate::token::consent::tokens::{Upkeep, UserTokens};
+use crate::token::consent::{Realm, UserKey};
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::UserGrant;
+
+/// The pauses between attempts to save.
+const SAVING: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
+
+/// How long a state other than `Saving` is worth waiting for is the driver's business; how long saving is tried, ours.
+const SAVING_TRIES: u32 = 1000;
+
+/// Why a code exchange or a refresh brought nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The provider says that the code or the refresh token is dead. For our logs: how it says that.
+    Dead(String),
+    /// Anything else. Asking again may help, or a person must.
+    Failed(Failure),
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Goal {
+    /// The refresh token shall not die.
+    KeepAlive,
+    /// An access token that may be sent, newer than this generation: the one that was refused or is due; 0: any.
+    Serve {
+        /// The generation.
+        newer_than: u64,
+    },
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// There is no live consent: the user must be asked. For our logs: why.
+    ConsentRequired(Arc<str>),
+    /// No token, for another reason. What was there before stays as good as it was.
+    Failed(Failure),
+    /// These tokens are in the store.
+    Ready(Arc<UserTokens>),
+}
+
+/// Whose tokens are wanted, and for what.
+#[derive(Clone, Debug)]
+struct Errand {
+    key: UserKey,
+    realm: Realm,
+    goal: Goal,
+    upkeep: Upkeep,
+}
+
+/// What a record is good for.
+enum Worth {
+    Enough,
+    Nothing(&'static str),
+    Refresh,
+}
+
+impl Errand {
+    fn worth(&self, found: Option<&UserTokens>, now: Now) -> Worth {
+        let Some(found) = found else { return Worth::Nothing("nobody consented") };
+        // A store that mixes records up must not hand one user's token to another.
+        if found.key != self.key {
+            return Worth::Nothing("the record is another user's");
+        }
+        if found.realm != self.realm {
+            return Worth::Nothing("the consent was for other settings of the provider");
+        }
+        let enough = match self.goal {
+            Goal::KeepAlive => found.keep_alive_in(&self.upkeep, now, 255).is_none_or(|wait| !wait.is_zero()),
+            Goal::Serve { newer_than } => {
+                let newer = found.generation > newer_than && found.valid(now);
+                newer && (!found.due(&self.upkeep, now) || found.refreshable(now).is_none())
+            }
+        };
+        match (enough, found.refreshable(now)) {
+            (true, _) => Worth::Enough,
+            (false, Some(_)) => Worth::Refresh,
+            (false, None) => Worth::Nothing("the consent has run out"),
+        }
+    }
+}
+
+/// Waits for the record, read without a lock.
+#[derive(Debug)]
+pub struct Looking(Errand);
+
+/// What came of looking.
+#[derive(Debug)]
+pub enum Looked {
+    /// It is over.
+    Done(Ending),
+    /// Take the lock that replicas share for this user, then read the record again.
+    Lock(Locking),
+}
+
+/// Waits for the lock, and for the record read under it.
+#[derive(Debug)]
+pub struct Locking(Errand);
+
+/// What came of locking.
+#[derive(Debug)]
+pub enum Locked {
+    /// Make the refresh call with [`Asking::tokens`].
+    Ask(Asking),
+    /// It is over; release the lock.
+    Done(Ending),
+}
+
+/// Holds the lock and the right to one refresh call, and waits for its answer.
+#[derive(Debug)]
+pub struct Asking {
+    errand: Errand,
+    tokens: Arc<UserTokens>,
+}
+
+/// Holds the lock and what the provider answered, and waits until the store has it.
+#[derive(Debug)]
+pub struct Saving {
+    errand: Errand,
+    before: Arc<UserTokens>,
+    next: Arc<UserTokens>,
+    dead: bool,
+    tries: u32,
+}
+
+impl Looking {
+    /// Begins. Read the record of `key`, without a lock.
+    pub const fn begin(key: UserKey, realm: Realm, goal: Goal, upkeep: Upkeep) -> Self {
+        Self(Errand { key, realm, goal, upkeep })
+    }
+
+    /// The record was read.
+    pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Looked {
+        match (self.0.worth(record.as_deref(), now), record) {
+            (Worth::Enough, Some(record)) => Looked::Done(Ending::Ready(record)),
+            (Worth::Refresh, _) => Looked::Lock(Locking(self.0)),
+            (Worth::Nothing(why), _) => Looked::Done(Ending::ConsentRequired(why.into())),
+            (Worth::Enough, None) => Looked::Done(Ending::ConsentRequired("nobody consented".into())),
+        }
+    }
+
+    /// The store could not be read.
+    pub fn unreadable(self, why: &str) -> Ending {
+        unreachable_store(why)
+    }
+}
+
+impl Locking {
+    /// The lock is ours, and the record was read again.
+    pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Locked {
+        match (self.0.worth(record.as_deref(), now), record) {
+            (Worth::Enough, Some(record)) => Locked::Done(Ending::Ready(record)),
+            (Worth::Refresh, Some(tokens)) => Locked::Ask(Asking { errand: self.0, tokens }),
+            (Worth::Nothing(why), _) => Locked::Done(Ending::ConsentRequired(why.into())),
+            (Worth::Enough | Worth::Refresh, None) => Locked::Done(Ending::ConsentRequired("nobody consented".into())),
+        }
+    }
+
+    /// The lock could not be had, or the store not be read.
+    pub fn unreadable(self, why: &str) -> Ending {
+        unreachable_store(why)
+    }
+}
+
+impl Asking {
+    /// What to make the refresh call with.
+    pub const fn tokens(&self) -> &Arc<UserTokens> {
+        &self.tokens
+    }
+
+    /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock); anything else
+    /// must be saved first.
+    pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now) -> Result<Saving, Ending> {
+        let Self { errand, tokens } = self;
+        let (next, dead) = match answer {
+            Ok(fresh) => (tokens.rotated(fresh, sent), false),
+            Err(Refusal::Dead(_)) => (tokens.bereft(), true),
+            Err(Refusal::Failed(failure)) => return Err(Ending::Failed(failure)),
+        };
+        Ok(Saving { errand, before: tokens, next: Arc::new(next), dead, tries: 0 })
+    }
+}
+
+impl Saving {
+    /// What to write, in place of [`Saving::over`] and of nothing else.
+    pub const fn tokens(&self) -> &Arc<UserTokens> {
+        &self.next
+    }
+
+    /// What must stand in the store when it is written.
+    pub const fn over(&self) -> &Arc<UserTokens> {
+        &self.before
+    }
+
+    /// The store has it; release the lock.
+    pub fn saved(self, now: Now) -> Ending {
+        if !self.dead {
+            return Ending::Ready(self.next);
+        }
+        let Goal::Serve { newer_than } = self.errand.goal else {
+            return Ending::ConsentRequired("the provider says that the refresh token is dead".into());
+        };
+        // Dead is the refresh token; an access token that nobody refused lives out its life.
+        if self.next.generation > newer_than && self.next.valid(now) {
+            Ending::Ready(self.next)
+        } else {
+            Ending::ConsentRequired("the provider says that the refresh token is dead".into())
+        }
+    }
+
+    /// The store failed: write again after the pause. `Err`: it was tried for more than an hour; give up.
+    pub fn failed(mut self, why: &str, dice: u8) -> Result<(Self, Duration), Ending> {
+        self.tries += 1;
+        if self.tries >= SAVING_TRIES {
+            return Err(unreachable_store(why));
+        }
+        let pause = jittered(SAVING.pause(self.tries), dice);
+        Ok((self, pause))
+    }
+
+    /// Something else stands in the store: a new consent, a revocation, or a note that a call was made. `Err`: write
+    /// again, over what stands there now. Otherwise it is over; release the lock.
+    pub fn outdated(self, record: Option<Arc<UserTokens>>, now: Now) -> Result<Ending, Self> {
+        let Some(found) = record else {
+            return Ok(Ending::ConsentRequired("the consent was revoked".into()));
+        };
+        let same = found.key == self.before.key && found.generation == self.before.generation;
+        if same && found.refresh.is_some() {
+            let mut next = UserTokens::clone(&self.next);
+            next.last_call = found.last_call;
+            return Err(Self { next: Arc::new(next), before: found, ..self });
+        }
+        Ok(match self.errand.worth(Some(&found), now) {
+            Worth::Enough => Ending::Ready(found),
+            Worth::Nothing(why) => Ending::ConsentRequired(why.into()),
+            // It lives, and the next attempt will see to it.
+            Worth::Refresh => Ending::Failed(Failure::new(Class::Transient, "another replica changed the consent")),
+        })
+    }
+}
+
+fn unreachable_store(why: &str) -> Ending {
+    Ending::Failed(Failure::new(Class::Transient, format!("the store of consents: {why}")))
+}

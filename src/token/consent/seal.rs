@@ -1,0 +1,333 @@
+//! Records as bytes, for a store that encrypts them.
+//!
+//! JSON with a version in front. Older versions stay readable; a newer one is refused as such, so that a downgrade is
+//! noticed and destroys nothing. The bytes hold secrets in the clear: they are wiped when dropped, and the store seals
+//! them before they leave the process.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
+use crate::token::consent::Realm;
+use crate::token::consent::pending::{Entry, PendingConsent, Verifier};
+use crate::token::consent::tokens::{Access, Refresh, UserTokens};
+use crate::token::consent::user::{Owner, UserKey, UserName};
+
+/// What this version writes.
+const VERSION: u32 = 1;
+
+/// A record as bytes, secrets in the clear.
+pub type Sealed = SecretBox<Vec<u8>>;
+
+/// Why bytes are no record. Never says what stood there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unreadable {
+    /// Not a record of this kind.
+    Malformed,
+    /// A record of a version that this program does not know.
+    Version(u32),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Malformed => f.write_str("the record is damaged"),
+            Unreadable::Version(version) => {
+                write!(f, "the record has version {version}; this program reads up to {VERSION}")
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeyForm<'a> {
+    group: bool,
+    owner: Text<'a>,
+    provider: Text<'a>,
+    user: Text<'a>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct EntryForm<'a> {
+    v: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pending: Option<PendingForm<'a>>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct PendingForm<'a> {
+    #[serde(borrow)]
+    key: KeyForm<'a>,
+    client: Text<'a>,
+    realm: [u8; 32],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    return_to: Option<Text<'a>>,
+    #[serde(borrow)]
+    verifier: Text<'a>,
+    started: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct TokensForm<'a> {
+    v: u32,
+    #[serde(borrow)]
+    key: KeyForm<'a>,
+    realm: [u8; 32],
+    generation: u64,
+    #[serde(borrow)]
+    access: TokenForm<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    refresh: Option<TokenForm<'a>>,
+    captured: Vec<(Text<'a>, Text<'a>)>,
+    consented: u64,
+    last_call: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct TokenForm<'a> {
+    #[serde(borrow)]
+    token: Text<'a>,
+    issued: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+}
+
+/// Borrowed where it is a secret, so that reading leaves no copy of it behind.
+type Text<'a> = std::borrow::Cow<'a, str>;
+
+impl<'a> KeyForm<'a> {
+    fn of(key: &'a UserKey) -> Self {
+        Self {
+            group: matches!(key.owner, Owner::Group(_)),
+            owner: key.owner.name().into(),
+            provider: (&*key.provider).into(),
+            user: key.user.as_str().into(),
+        }
+    }
+
+    fn read(&self) -> Result<UserKey, Unreadable> {
+        let name: Arc<str> = (&*self.owner).into();
+        Ok(UserKey {
+            owner: if self.group { Owner::Group(name) } else { Owner::Client(name) },
+            provider: (&*self.provider).into(),
+            user: UserName::parse(&self.user).map_err(|_| Unreadable::Malformed)?,
+        })
+    }
+}
+
+impl Entry {
+    /// As bytes.
+    pub fn seal(&self) -> Sealed {
+        let (spent, pending) = match self {
+            Entry::Pending(pending) => {
+                let form = PendingForm {
+                    key: KeyForm::of(&pending.key),
+                    client: (&*pending.client).into(),
+                    realm: pending.realm.0,
+                    return_to: pending.return_to.as_deref().map(Into::into),
+                    verifier: pending.verifier.secret().expose_secret().into(),
+                    started: pending.started,
+                };
+                (None, Some(form))
+            }
+            Entry::Spent { at } => (Some(*at), None),
+        };
+        write(&EntryForm { v: VERSION, spent, pending })
+    }
+
+    /// From bytes.
+    pub fn open(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let form: EntryForm<'_> = read(bytes)?;
+        match (form.spent, form.pending) {
+            (Some(at), None) => Ok(Entry::Spent { at }),
+            (None, Some(form)) => Ok(Entry::Pending(PendingConsent {
+                key: form.key.read()?,
+                client: (&*form.client).into(),
+                realm: Realm(form.realm),
+                return_to: form.return_to.map(Text::into_owned),
+                verifier: Verifier::from_text(SecretString::from(&*form.verifier)),
+                started: form.started,
+            })),
+            (Some(_), Some(_)) | (None, None) => Err(Unreadable::Malformed),
+        }
+    }
+}
+
+impl UserTokens {
+    /// As bytes. A captured header that is no text is left out.
+    pub fn seal(&self) -> Sealed {
+        let captured = self.captured.iter().filter_map(|(name, value)| {
+            let value = value.to_str().ok()?;
+            Some((Text::from(&**name), Text::from(value)))
+        });
+        write(&TokensForm {
+            v: VERSION,
+            key: KeyForm::of(&self.key),
+            realm: self.realm.0,
+            generation: self.generation,
+            access: TokenForm {
+                token: self.access.token.expose_secret().into(),
+                issued: self.access.issued,
+                expires: Some(self.access.expires),
+            },
+            refresh: self.refresh.as_ref().map(|refresh| TokenForm {
+                token: refresh.token.expose_secret().into(),
+                issued: refresh.issued,
+                expires: refresh.expires,
+            }),
+            captured: captured.collect(),
+            consented: self.consented,
+            last_call: self.last_call,
+        })
+    }
+
+    /// From bytes. Whose record it is stands in it: compare it with whose was asked for.
+    pub fn open(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let form: TokensForm<'_> = read(bytes)?;
+        let mut captured = Vec::with_capacity(form.captured.len());
+        for (name, value) in &form.captured {
+            let mut value = HeaderValue::from_str(value).map_err(|_| Unreadable::Malformed)?;
+            value.set_sensitive(true);
+            captured.push((Arc::from(&**name), value));
+        }
+        let header_safe = form.access.token.bytes().all(|b| b.is_ascii_graphic()) && !form.access.token.is_empty();
+        if !header_safe {
+            return Err(Unreadable::Malformed);
+        }
+        Ok(Self {
+            key: form.key.read()?,
+            realm: Realm(form.realm),
+            generation: form.generation,
+            access: Access {
+                token: SecretString::from(&*form.access.token),
+                issued: form.access.issued,
+                expires: form.access.expires.ok_or(Unreadable::Malformed)?,
+            },
+            refresh: form.refresh.map(|refresh| Refresh {
+                token: SecretString::from(&*refresh.token),
+                issued: refresh.issued,
+                expires: refresh.expires,
+            }),
+            captured,
+            consented: form.consented,
+            last_call: form.last_call,
+        })
+    }
+}
+
+fn write<T: Serialize>(form: &T) -> Sealed {
+    /// Counts, so that the real buffer never grows and leaves no copy behind.
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, form).expect("texts and numbers always serialise, and a count takes all bytes");
+    let mut bytes = Vec::with_capacity(count.0);
+    serde_json::to_writer(&mut bytes, form).expect("texts and numbers always serialise, and a Vec takes all bytes");
+    SecretBox::new(Box::new(bytes))
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+    let version: Versioned = serde_json::from_slice(bytes).map_err(|_| Unreadable::Malformed)?;
+    if version.v != VERSION {
+        return Err(Unreadable::Version(version.v));
+    }
+    serde_json::from_slice(bytes).map_err(|_| Unreadable::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::token::consent::tokens::tests::{START, fresh, key};
+
+    fn tokens(user: &str, refresh: Option<&str>, owner: Option<&str>) -> UserTokens {
+        UserTokens::consented(key(user), Realm([7; 32]), fresh("acc\"ess", refresh, owner), START, None)
+    }
+
+    fn pending(user: &str) -> PendingConsent {
+        PendingConsent {
+            key: UserKey { owner: Owner::Group("mobile".into()), ..key(user) },
+            client: "erp".into(),
+            realm: Realm([9; 32]),
+            return_to: Some("https://app.example/".to_owned()),
+            verifier: Verifier::from_random([3; 32]),
+            started: START.wall,
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_comes_back_whole() {
+        for (refresh, owner) in [(None, None), (Some("r"), Some("owner \" 1"))] {
+            let one = tokens("ส้ม \"x\"", refresh, owner);
+            let bytes = one.seal();
+            let again = UserTokens::open(bytes.expose_secret()).expect("a record");
+            assert_eq!(again.seal().expose_secret(), bytes.expose_secret());
+            assert_eq!((&again.key, again.realm, again.generation), (&one.key, one.realm, one.generation));
+            assert_eq!(again.captured, one.captured);
+            assert_eq!(again.access.token.expose_secret(), "acc\"ess");
+        }
+        let entry = Entry::Pending(pending("alice"));
+        let again = Entry::open(entry.seal().expose_secret()).expect("an entry");
+        assert_eq!(again.seal().expose_secret(), entry.seal().expose_secret());
+        let spent = Entry::open(Entry::Spent { at: 5 }.seal().expose_secret()).expect("an entry");
+        assert!(matches!(spent, Entry::Spent { at: 5 }));
+    }
+
+    /// The first version's bytes, to the letter: they must stay readable.
+    #[test]
+    fn version_one_stays_readable() {
+        let text = format!(
+            r#"{{"v":1,"key":{{"group":false,"owner":"erp","provider":"scb","user":"alice"}},"realm":{:?},"generation":7,"access":{{"token":"a","issued":1,"expires":2}},"refresh":{{"token":"r","issued":1}},"captured":[["owner","o"]],"consented":1,"last_call":2}}"#,
+            [0_u8; 32]
+        );
+        let tokens = UserTokens::open(text.as_bytes()).expect("a record");
+        assert_eq!((tokens.key, tokens.generation), (key("alice"), 7));
+        assert_eq!(tokens.refresh.map(|refresh| refresh.expires), Some(None));
+        let newer = text.replace(r#""v":1"#, r#""v":2"#);
+        assert_eq!(UserTokens::open(newer.as_bytes()).err(), Some(Unreadable::Version(2)));
+        assert_eq!(Entry::open(text.as_bytes()).err(), Some(Unreadable::Malformed), "another kind");
+        let split = text.replace(r#""token":"a""#, r#""token":"a\r\nb""#);
+        assert_eq!(UserTokens::open(split.as_bytes()).err(), Some(Unreadable::Malformed), "no header carries it");
+    }
+
+    proptest! {
+        /// T32: no byte that is changed, cut off or made up brings a panic, or the record of another.
+        #[test]
+        fn damaged_records_never_panic(at in 0_usize..600, byte in any::<u8>(), noise in proptest::collection::vec(any::<u8>(), 0..60)) {
+            for sealed in [tokens("alice", Some("r"), Some("o")).seal(), Entry::Pending(pending("alice")).seal()] {
+                let mut bytes = sealed.expose_secret().clone();
+                let cut = bytes.get(..at.min(bytes.len())).unwrap_or_default().to_vec();
+                if let Some(one) = bytes.get_mut(at) {
+                    *one = byte;
+                }
+                for bytes in [&bytes, &cut, &noise] {
+                    let _ = (Entry::open(bytes), UserTokens::open(bytes));
+                }
+            }
+        }
+    }
+}
