@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::args::Args;
-use crate::contender::{Contender, Running};
+use crate::contender::{Contender, Door, Running};
 use crate::measure::{self, Figures, Kind, TESTS, Test};
 use crate::process;
 use crate::stage::Stage;
@@ -21,11 +21,15 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let rounds: usize = args.or("rounds", 5)?;
     let seconds: f64 = args.or("seconds", 3.0)?;
     let tests = select(&args.or("tests", USUAL.to_owned())?)?;
-    let contenders: Vec<Contender> = args
-        .or("contenders", "countersign,nginx,haproxy".to_owned())?
-        .split(',')
-        .map(|text| Contender::read(text, &proxy))
-        .collect();
+    let forward = tests.iter().any(|test| test.door == Door::Forward);
+    let gateway = tests.iter().any(|test| test.door == Door::Gateway);
+    let usual = match (gateway, forward) {
+        (true, true) => "countersign,nginx,haproxy,mitmproxy,squid",
+        (false, true) => "countersign,mitmproxy,squid",
+        (_, false) => "countersign,nginx,haproxy",
+    };
+    let contenders: Vec<Contender> =
+        args.or("contenders", usual.to_owned())?.split(',').map(|text| Contender::read(text, &proxy)).collect();
     let verifying = args.or("verify", "yes".to_owned())? != "no";
     args.end()?;
     if !(0.1..=60.0).contains(&seconds) || !(1..=100).contains(&rounds) {
@@ -37,17 +41,23 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
 
     let stage = Stage::set(work)?;
     introduce(&stage, rounds, seconds);
-    if verifying {
-        for contender in &contenders {
-            verify(&stage, contender)?;
-            println!("- {} does the job: headers, reuse, h2, bodies, upstream verified", contender.name);
+    for door in [Door::Gateway, Door::Forward] {
+        let tests: Vec<&Test> = tests.iter().copied().filter(|test| test.door == door).collect();
+        let Some(first) = tests.first() else { continue };
+        let able: Vec<Contender> = contenders.iter().filter(|contender| contender.kind.serves(door)).cloned().collect();
+        if able.is_empty() {
+            return Err(format!("none of these contenders can take part in `{}`", first.name).into());
         }
-    }
-    let running = contenders.iter().map(|contender| contender.start(&stage, stage.origin));
-    let running = running.collect::<Result<Vec<_>, _>>()?;
-    for test in tests {
-        let taken = in_turns(&stage, test, &contenders, &running, rounds, seconds)?;
-        table::print(test, &contenders, &taken);
+        for contender in able.iter().filter(|_| verifying) {
+            let checked = verify(&stage, contender, door)?;
+            println!("- {} does the job: {checked}", contender.name);
+        }
+        let running = able.iter().map(|contender| contender.start(&stage, door, stage.origin));
+        let running = running.collect::<Result<Vec<_>, _>>()?;
+        for test in tests {
+            let taken = in_turns(&stage, test, &able, &running, rounds, seconds)?;
+            table::print(test, &able, &taken);
+        }
     }
     println!("\nload average at the end: {}", load_average());
     Ok(())
@@ -83,7 +93,7 @@ fn in_turns(
             let figures: Figures = match test.kind {
                 Kind::Idle => measure::idle(stage, &contenders[at], test)?,
                 Kind::Syscalls => measure::syscalls(stage, &running[at], test, seconds)?,
-                Kind::Allocations | Kind::Bytes | Kind::Latency | Kind::Requests => {
+                Kind::Allocations | Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Tunnels => {
                     measure::measure(stage, &running[at], test, seconds)?
                 }
             };

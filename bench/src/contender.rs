@@ -1,23 +1,65 @@
 //! The contenders: countersign and its peers, each from a template in `peers/`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::process::{Process, Start, free_port};
+use crate::process::{Process, Start, free_port, root};
 use crate::stage::Stage;
 use crate::{Failure, job};
+
+/// Where squid's helpers are, on Debian.
+const SQUID_HELPERS: &str = "/usr/lib/squid";
+
+/// By which way clients come in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Door {
+    /// They are told of a proxy, ask it for a tunnel and mean the bank inside.
+    Forward,
+    /// They call the contender itself over TLS.
+    Gateway,
+}
 
 /// Whose manners it has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Countersign,
     Haproxy,
+    Mitmproxy,
     Nginx,
+    Squid,
+}
+
+impl Kind {
+    /// Whether it has such a door.
+    pub const fn serves(self, door: Door) -> bool {
+        match self {
+            Self::Countersign => true,
+            Self::Haproxy | Self::Nginx => matches!(door, Door::Gateway),
+            Self::Mitmproxy | Self::Squid => matches!(door, Door::Forward),
+        }
+    }
+
+    /// How it does the job of a forward proxy, where that is not obvious: printed below the tables.
+    pub const fn manner(self) -> &'static str {
+        match self {
+            Self::Countersign => "asks for Basic credentials, fetches the token itself, writes an access log",
+            Self::Mitmproxy => {
+                "asks for Basic credentials (proxyauth), bearer from a script, no log; one connection to the bank for each \
+                 tunnel"
+            }
+            Self::Squid => {
+                "asks for Basic credentials (a helper checks them, squid remembers), bearer from its configuration, no log; \
+                 its request id is the time and a counter, not random"
+            }
+            Self::Haproxy | Self::Nginx => "",
+        }
+    }
 }
 
 /// Something that can do the job.
 #[derive(Clone, Debug)]
 pub struct Contender {
-    /// Its column in the tables.
+    /// Its row in the tables.
     pub name: String,
     pub kind: Kind,
     pub program: PathBuf,
@@ -26,41 +68,58 @@ pub struct Contender {
 /// A contender that serves.
 pub struct Running {
     pub process: Process,
-    pub port: u16,
+    port: u16,
+    /// What to ask it a tunnel for.
+    connect: Option<String>,
     /// Where `countersign-counted` tells its counts.
     pub counts: u16,
 }
 
+impl Running {
+    /// Starts a generator that calls it.
+    pub fn load(&self, stage: &Stage, options: &str) -> Result<Process, Failure> {
+        match &self.connect {
+            Some(target) => stage.load(self.port, &format!("--connect {target} {options}")),
+            None => stage.load(self.port, options),
+        }
+    }
+}
+
 impl Contender {
-    /// Reads `nginx`, `haproxy`, `countersign`, or `NAME=PROGRAM`: another build, told apart by how its name begins.
+    /// Reads `nginx`, `squid`, `countersign`, or `NAME=PROGRAM`: another build, told apart by how its name begins.
     pub fn read(text: &str, proxy: &Path) -> Self {
         let (name, program) = match text.split_once('=') {
             Some((name, program)) => (name, Some(PathBuf::from(program))),
             None => (text, None),
         };
-        let (kind, usual) = if name.starts_with("nginx") {
-            (Kind::Nginx, PathBuf::from("nginx"))
-        } else if name.starts_with("haproxy") {
-            (Kind::Haproxy, PathBuf::from("haproxy"))
-        } else {
-            (Kind::Countersign, proxy.to_owned())
-        };
-        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual) }
+        let peers = [
+            ("haproxy", Kind::Haproxy, "haproxy"),
+            ("mitmproxy", Kind::Mitmproxy, "mitmdump"),
+            ("nginx", Kind::Nginx, "nginx"),
+            ("squid", Kind::Squid, "squid"),
+        ];
+        let peer = peers.iter().find(|(peer, _, _)| name.starts_with(peer));
+        let (kind, usual) = peer.map_or((Kind::Countersign, proxy), |(_, kind, usual)| (*kind, Path::new(usual)));
+        Self { name: name.to_owned(), kind, program: program.unwrap_or_else(|| usual.to_owned()) }
     }
 
     /// Starts it in front of this port of the origin.
-    pub fn start(&self, stage: &Stage, upstream: u16) -> Result<Running, Failure> {
+    pub fn start(&self, stage: &Stage, door: Door, upstream: u16) -> Result<Running, Failure> {
         let (port, admin, counts) = (free_port()?, free_port()?, free_port()?);
-        let (template, file) = match self.kind {
-            Kind::Countersign => (include_str!("../peers/countersign.toml.in"), "toml"),
-            Kind::Haproxy => (include_str!("../peers/haproxy.cfg.in"), "cfg"),
-            Kind::Nginx => (include_str!("../peers/nginx.conf.in"), "conf"),
+        let (template, file) = match (self.kind, door) {
+            (Kind::Countersign, Door::Gateway) => (include_str!("../peers/countersign.toml.in"), "config.toml"),
+            (Kind::Countersign, Door::Forward) => (include_str!("../peers/countersign-forward.toml.in"), "config.toml"),
+            (Kind::Haproxy, _) => (include_str!("../peers/haproxy.cfg.in"), "config.cfg"),
+            // It looks for this name itself.
+            (Kind::Mitmproxy, _) => (include_str!("../peers/mitmproxy.yaml.in"), "config.yaml"),
+            (Kind::Nginx, _) => (include_str!("../peers/nginx.conf.in"), "config.conf"),
+            (Kind::Squid, _) => (include_str!("../peers/squid.conf.in"), "config.conf"),
         };
         let work = &stage.work;
         // nginx's scratch directories and pid file must not be shared by two of them.
         let own = work.join(format!("{}-{port}", self.name));
         std::fs::create_dir_all(&own)?;
-        for part in ["ca.crt", "proxy.crt", "proxy.key", "proxy.pem"] {
+        for part in ["ca.crt", "intercept.crt", "intercept.key", "proxy.crt", "proxy.key", "proxy.pem"] {
             std::fs::copy(work.join(part), own.join(part))?;
         }
         let values = [
@@ -72,17 +131,32 @@ impl Contender {
             ("@HOST@", format!("localhost:{}", stage.origin)),
             ("@OWNER@", job::OWNER.to_owned()),
             ("@TOKEN@", job::token()),
+            ("@CLIENT@", job::CLIENT.to_owned()),
+            ("@KEY@", job::CLIENT_KEY.to_owned()),
             ("@KEY_SHA256@", job::CLIENT_KEY_SHA256.to_owned()),
+            ("@LIB@", SQUID_HELPERS.to_owned()),
             ("@WORKERS@", "1".to_owned()),
         ];
-        let config = values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        let config_file = own.join(format!("config.{file}"));
-        std::fs::write(&config_file, config)?;
+        let fill =
+            |template: &str| values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
+        let config_file = own.join(file);
+        std::fs::write(&config_file, fill(template))?;
         let path = config_file.display().to_string();
-        let args = match self.kind {
-            Kind::Countersign => vec!["run".to_owned(), "-c".to_owned(), path],
-            Kind::Haproxy => vec!["-db".to_owned(), "-f".to_owned(), path],
-            Kind::Nginx => vec!["-p".to_owned(), own.display().to_string(), "-c".to_owned(), path],
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let args: Vec<String> = match self.kind {
+            Kind::Countersign => words(&["run", "-c", &path]),
+            Kind::Haproxy => words(&["-db", "-f", &path]),
+            Kind::Mitmproxy => {
+                std::fs::write(own.join("dress.py"), fill(include_str!("../peers/dress.py.in")))?;
+                std::fs::copy(work.join("intercept.pem"), own.join("mitmproxy-ca.pem"))?;
+                words(&["--set", &format!("confdir={}", own.display())])
+            }
+            Kind::Nginx => words(&["-p", &own.display().to_string(), "-c", &path]),
+            Kind::Squid => {
+                furnish_squid(work, &own)?;
+                // In the foreground, by a name of its own: two of them share memory otherwise.
+                words(&["-N", "-n", &format!("bench{port}"), "-f", &path])
+            }
         };
         let log = own.join("log");
         let mut process = Process::start(Start {
@@ -95,6 +169,29 @@ impl Contender {
             listen: false,
         })?;
         process.listens(port, &log)?;
-        Ok(Running { process, port, counts })
+        let connect = (door == Door::Forward).then(|| format!("localhost:{upstream}"));
+        Ok(Running { process, port, connect, counts })
     }
+}
+
+/// What squid wants to find: names, a password file and a place for certificates, all its own user's where it is started
+/// as root, for it refuses to stay root.
+fn furnish_squid(work: &Path, own: &Path) -> Result<(), Failure> {
+    std::fs::write(own.join("hosts"), "127.0.0.1 localhost\n")?;
+    std::fs::write(own.join("passwords"), format!("{}:{}\n", job::CLIENT, job::CLIENT_KEY_MD5))?;
+    let certificates = own.join("ssl_db").display().to_string();
+    must(&format!("{SQUID_HELPERS}/security_file_certgen"), &["-c", "-s", &certificates, "-M", "4MB"])?;
+    if root() {
+        must("chmod", &["711", &work.display().to_string()])?;
+        must("chown", &["-R", "proxy:", &own.display().to_string()])?;
+    }
+    Ok(())
+}
+
+fn must(program: &str, args: &[&str]) -> Result<(), Failure> {
+    let output = Command::new(program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
 }

@@ -22,5 +22,11 @@ pub fn token() -> String {
     format!("eyJhbGciOiJSUzI1NiJ9.{}", "A".repeat(600))
 }
 
+/// The client's name beside that key, where a forward proxy asks for Basic credentials.
+pub const CLIENT: &str = "bench";
+/// [`CLIENT`] and [`CLIENT_KEY`] as `Basic` writes them.
+pub const CLIENT_BASIC: &str = "YmVuY2g6YmVuY2gtY2xpZW50LWtleQ==";
+/// MD5 of [`CLIENT_KEY`], as squid's password helper takes it.
+pub const CLIENT_KEY_MD5: &str = "d6298ae09d60a0c3951690903f24e6de";
 /// SHA-256 of [`CLIENT_KEY`].
 pub const CLIENT_KEY_SHA256: &str = "1d9eb6f32b54cfdbc0846e361fc310d58fd5fbc3dad6cabf369ea41f14e78fd2";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::contender::{Contender, Running};
+use crate::contender::{Contender, Door, Running};
 use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
 use crate::stage::{Stage, count};
 
@@ -27,6 +27,8 @@ pub enum Kind {
     Requests,
     /// Kernel calls per request, by strace.
     Syscalls,
+    /// New tunnels, each with one request, per processor second.
+    Tunnels,
 }
 
 /// One row of [`TESTS`].
@@ -35,11 +37,16 @@ pub struct Test {
     pub name: &'static str,
     pub what: &'static str,
     pub kind: Kind,
+    pub door: Door,
     pub options: &'static str,
 }
 
 const fn test(name: &'static str, kind: Kind, options: &'static str, what: &'static str) -> Test {
-    Test { name, what, kind, options }
+    Test { name, what, kind, door: Door::Gateway, options }
+}
+
+const fn forward(name: &'static str, kind: Kind, options: &'static str, what: &'static str) -> Test {
+    Test { name, what, kind, door: Door::Forward, options }
 }
 
 /// Every test, in the order of the report.
@@ -64,6 +71,13 @@ pub const TESTS: &[Test] = &[
     test("allocs", Kind::Allocations, "--mode keep --connections 64", "allocations per request, h1 keep-alive"),
     test("allocspost", Kind::Allocations, "--mode keep --connections 64 --post 1024", "allocations per POST of 1 KiB"),
     test("allocsh2", Kind::Allocations, "--mode h2 --connections 16 --streams 8", "allocations per request, h2"),
+    forward("intercept", Kind::Requests, "--mode keep --connections 64", "h1 keep-alive in 64 intercepted tunnels"),
+    forward(
+        "tunnels",
+        Kind::Tunnels,
+        "--mode new --connections 32",
+        "TCP, CONNECT with credentials, TLS and one request each time",
+    ),
 ];
 
 /// What one measurement found.
@@ -82,6 +96,8 @@ pub struct Figures {
     pub busy: f64,
     /// Failed requests and calls that were not dressed as they must be.
     pub wrong: u64,
+    /// Connections that the contender opened to the bank, for each request.
+    pub opened: f64,
     /// Named figures of the special tests.
     pub more: Vec<(String, f64)>,
 }
@@ -90,7 +106,7 @@ pub struct Figures {
 pub fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Result<Figures, Failure> {
     let id = running.process.id();
     stage.reset()?;
-    let mut load = stage.load(running.port, &format!("{} --warm 0.5 --seconds {seconds}", test.options))?;
+    let mut load = running.load(stage, &format!("{} --warm 0.5 --seconds {seconds}", test.options))?;
     expect(&load.line()?, "begin")?;
     let (before, allocated) = (cpu_seconds(id), counts(running, test)?);
     expect(&load.line()?, "end")?;
@@ -106,6 +122,7 @@ pub fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> R
         more.push(("allocations/request".to_owned(), (now_allocated.0 - allocated.0) / done.max(1.0)));
         more.push(("bytes/request".to_owned(), (now_allocated.1 - allocated.1) / done.max(1.0)));
     }
+    let seen = stage.seen()?;
     Ok(Figures {
         rate: amount / number("seconds"),
         per_cpu: if user + system > 0.0 { amount / (user + system) } else { 0.0 },
@@ -114,7 +131,8 @@ pub fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> R
         p50_us: number("p50_us"),
         p99_us: number("p99_us"),
         busy: (user + system) / number("seconds"),
-        wrong: count(&told, "errors") + count(&stage.seen()?, "violations"),
+        wrong: count(&told, "errors") + count(&seen, "violations"),
+        opened: count(&seen, "connections") as f64 / count(&seen, "requests").max(1) as f64,
         more,
     })
 }
@@ -138,19 +156,19 @@ fn counts(running: &Running, test: &Test) -> Result<(f64, f64), Failure> {
 
 /// Memory: of a fresh process, and for each idle connection.
 pub fn idle(stage: &Stage, contender: &Contender, test: &Test) -> Result<Figures, Failure> {
-    let running = contender.start(stage, stage.origin)?;
+    let running = contender.start(stage, test.door, stage.origin)?;
     let id = running.process.id();
     std::thread::sleep(Duration::from_millis(500));
     let fresh = memory_kib(id);
     // The busy moment of a few connections is not what this is about: it has left its mark before.
-    let mut warm = stage.load(running.port, "--mode keep --connections 16 --warm 0 --seconds 0.3")?;
+    let mut warm = running.load(stage, "--mode keep --connections 16 --warm 0 --seconds 0.3")?;
     for _ in 0..3 {
         warm.line()?;
     }
     warm.wait()?;
     std::thread::sleep(Duration::from_millis(300));
     let before = memory_kib(id);
-    let mut load = stage.load(running.port, &format!("{} --seconds 3", test.options))?;
+    let mut load = running.load(stage, &format!("{} --seconds 3", test.options))?;
     let told: Value = serde_json::from_str(&load.line()?)?;
     let held = count(&told, "held");
     std::thread::sleep(Duration::from_millis(1500));
@@ -186,7 +204,7 @@ pub fn syscalls(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> 
         listen: false,
     })?;
     std::thread::sleep(Duration::from_millis(500));
-    let mut load = stage.load(running.port, &format!("{} --warm 0.1 --seconds {seconds}", test.options))?;
+    let mut load = running.load(stage, &format!("{} --warm 0.1 --seconds {seconds}", test.options))?;
     for _ in 0..3 {
         load.line()?;
     }

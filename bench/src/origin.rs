@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -261,6 +261,9 @@ fn check(head: &hyper::http::request::Parts, rules: &Rules, seen: &Seen) -> Resu
     }
     if only("resourceownerid")? != job::OWNER.as_bytes() {
         return Err("the wrong resourceOwnerId".to_owned());
+    }
+    if head.headers.contains_key(PROXY_AUTHORIZATION) {
+        return Err("the client's Proxy-Authorization".to_owned());
     }
     let host = only(HOST.as_str())?;
     if host != rules.host.as_bytes() {

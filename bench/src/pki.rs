@@ -1,17 +1,25 @@
-//! Throwaway certificates: one CA that is trusted, one that is not.
+//! Throwaway certificates: one CA that is trusted, one that is not, and one that forward proxies sign with.
 
 use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+};
 
 use crate::Failure;
 
 /// Writes `ca.crt`, and certificates with keys: `proxy` and `origin` (good), `stranger` (of a CA that nobody trusts),
 /// `other` (of the good CA, for another name). `proxy.pem` is both parts in one file, as HAProxy wants it.
+/// `intercept.crt` and `intercept.key` are the CA of the forward proxies, for `localhost` alone; mitmproxy wants both in one.
 pub fn make(work: &Path) -> Result<(), Failure> {
-    let good = Authority::new("bench CA")?;
-    let evil = Authority::new("stranger CA")?;
+    let good = Authority::new("bench CA", None)?;
+    let evil = Authority::new("stranger CA", None)?;
+    let intercept = Authority::new("interception CA", Some("localhost"))?;
+    let key = intercept.issuer.key().serialize_pem();
+    fs::write(work.join("intercept.crt"), &intercept.pem)?;
+    fs::write(work.join("intercept.key"), &key)?;
+    fs::write(work.join("intercept.pem"), key + &intercept.pem)?;
     fs::write(work.join("ca.crt"), &good.pem)?;
     good.leaf(work, "proxy", "localhost")?;
     good.leaf(work, "origin", "localhost")?;
@@ -25,11 +33,15 @@ struct Authority {
 }
 
 impl Authority {
-    fn new(name: &str) -> Result<Self, Failure> {
+    fn new(name: &str, permitted: Option<&str>) -> Result<Self, Failure> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.name_constraints = permitted.map(|domain| NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(domain.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })

@@ -1,6 +1,6 @@
 //! Medians, ratios and tables.
 
-use crate::contender::{Contender, Kind as Of};
+use crate::contender::{Contender, Door, Kind as Of};
 use crate::measure::{Figures, Kind, Test};
 
 /// All rounds of one test: for each contender, in order, its figures round by round.
@@ -23,13 +23,20 @@ pub fn print(test: &Test, contenders: &[Contender], rounds: &Rounds) {
     println!("\n### {}: {}\n", test.name, test.what);
     match test.kind {
         Kind::Allocations | Kind::Idle | Kind::Syscalls => special(contenders, rounds),
-        Kind::Bytes | Kind::Latency | Kind::Requests => usual(test, contenders, rounds),
+        Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Tunnels => usual(test, contenders, rounds),
+    }
+    if test.door == Door::Forward {
+        notes(contenders, rounds);
     }
 }
 
 fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
     let peers: Vec<usize> = (0..contenders.len()).filter(|at| contenders[*at].kind != Of::Countersign).collect();
-    let unit = if test.kind == Kind::Bytes { "MiB" } else { "requests" };
+    let unit = match test.kind {
+        Kind::Bytes => "MiB",
+        Kind::Tunnels => "tunnels",
+        Kind::Allocations | Kind::Idle | Kind::Latency | Kind::Requests | Kind::Syscalls => "requests",
+    };
     let (compared, figure): (&str, fn(&Figures) -> f64) = match test.kind {
         Kind::Latency => ("p50", |figures| figures.p50_us),
         _ => ("per CPU-s", |figures| figures.per_cpu),
@@ -61,6 +68,15 @@ fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
             row.push_str(&format!(" **{:.2}** ({low:.2}-{high:.2}) |", median(ratios.iter().copied())));
         }
         println!("{row}");
+    }
+}
+
+/// What the forward proxies do differently.
+fn notes(contenders: &[Contender], rounds: &Rounds) {
+    println!();
+    for (contender, own) in contenders.iter().zip(rounds) {
+        let opened = median(own.iter().map(|figures| figures.opened));
+        println!("- {}: {}; {opened:.3} connections to the bank a request", contender.name, contender.kind.manner());
     }
 }
 

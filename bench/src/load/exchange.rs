@@ -11,21 +11,51 @@ use tokio_rustls::client::TlsStream;
 use super::Plan;
 use crate::job;
 
-/// A verified TLS connection to the proxy.
+/// A verified TLS connection to the proxy, or through its tunnel.
 pub async fn open(plan: &Plan) -> io::Result<TlsStream<TcpStream>> {
     let address: SocketAddr = plan.address;
-    let stream = TcpStream::connect(address).await?;
+    let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    if let Some(target) = &plan.connect {
+        connect(&mut stream, target, &plan.basic).await?;
+    }
     TlsConnector::from(plan.tls.clone()).connect(plan.name.clone(), stream).await
+}
+
+/// Asks a forward proxy for a tunnel. It has nothing to say after its answer: in TLS the client begins.
+async fn connect(stream: &mut TcpStream, target: &str, basic: &str) -> io::Result<()> {
+    let ask = format!(
+        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic {basic}\r\nUser-Agent: bench/1\r\n\r\n"
+    );
+    stream.write_all(ask.as_bytes()).await?;
+    let (mut buffer, mut have) = ([0; 4096], 0);
+    loop {
+        let read = stream.read(buffer.get_mut(have..).unwrap_or_default()).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        have += read;
+        let seen = buffer.get(..have).unwrap_or_default();
+        let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let granted = seen.get(..12).is_some_and(|line| line.starts_with(b"HTTP/1.") && line.ends_with(b" 200"));
+        return if granted && end + 4 == have { Ok(()) } else { Err(refusal(seen)) };
+    }
+}
+
+/// What stands in the first line of an answer that is not the one wanted.
+fn refusal(head: &[u8]) -> io::Error {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    io::Error::other(String::from_utf8_lossy(line).into_owned())
 }
 
 /// The bytes of the request. Its `Authorization` is the client's key, which must not reach the bank.
 pub fn request(plan: &Plan) -> Vec<u8> {
     let method = if plan.post > 0 { "POST" } else { "GET" };
     let mut text = format!(
-        "{method} {} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\
+        "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\
          Authorization: Bearer {}\r\n",
         plan.path,
+        plan.connect.as_deref().unwrap_or("localhost"),
         job::CLIENT_KEY
     );
     if plan.post > 0 {
@@ -65,8 +95,7 @@ pub async fn exchange(stream: &mut TlsStream<TcpStream>, request: &[u8], buffer:
 
 fn length(head: &[u8]) -> io::Result<u64> {
     if !head.starts_with(b"HTTP/1.1 200") {
-        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        return Err(io::Error::other(String::from_utf8_lossy(line).into_owned()));
+        return Err(refusal(head));
     }
     for line in head.split(|byte| *byte == b'\n') {
         let Some((name, value)) = line.split_at_checked(15) else { continue };

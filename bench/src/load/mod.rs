@@ -5,7 +5,8 @@
 //!
 //! Modes: `keep` (closed loop over kept connections), `new` and `resumed` (a TLS connection for each request, with a
 //! full and with an abbreviated handshake), `h2` (closed loop, several streams a connection), `rate` (open loop;
-//! latency counts from the moment a request was *meant* to start), `idle` (one request each, then silence).
+//! latency counts from the moment a request was *meant* to start), `idle` (one request each, then silence). With
+//! `--connect HOST:PORT` each connection begins with a `CONNECT`, and TLS is spoken inside of its tunnel.
 
 mod exchange;
 mod histogram;
@@ -47,6 +48,10 @@ pub struct Plan {
     pub name: ServerName<'static>,
     pub tls: Arc<ClientConfig>,
     pub mode: Mode,
+    /// Host and port to ask a forward proxy for, on each connection.
+    pub connect: Option<String>,
+    /// Credentials for that.
+    pub basic: String,
     pub path: String,
     pub post: usize,
     pub connections: usize,
@@ -91,11 +96,15 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let threads: usize = args.or("threads", 1)?;
     let warm: f64 = args.or("warm", 0.5)?;
     let seconds: f64 = args.or("seconds", 3.0)?;
+    let connect = args.take("connect");
+    let basic = args.or("basic", job::CLIENT_BASIC.to_owned())?;
     let post_quantum = args.or("groups", "x25519".to_owned())? == "all";
     args.end()?;
     // An open loop is paced by one thread that never sleeps.
     let threads = if mode == Mode::Rate { 1 } else { threads };
-    let tls = tls(Path::new(&work), mode, post_quantum)?;
+    // Inside a tunnel only the proxy's own CA is trusted: the bank's certificate would mean that nobody intercepts.
+    let roots = Path::new(&work).join(if connect.is_some() { "intercept.crt" } else { "ca.crt" });
+    let tls = tls(&roots, mode, post_quantum)?;
     let tally = Arc::new(Tally::default());
     let (stop, stopped) = watch::channel(());
     let mut running = Vec::new();
@@ -105,6 +114,8 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
             name: ServerName::try_from("localhost")?,
             tls: tls.clone(),
             mode,
+            connect: connect.clone(),
+            basic: basic.clone(),
             path: path.clone(),
             post,
             connections: (connections + threads - 1 - index) / threads,
@@ -177,9 +188,9 @@ fn run(plan: Plan, mut stopped: watch::Receiver<()>) -> Result<Histogram, Failur
 }
 
 /// X25519 and AES-256 for everyone, so that each contender does the same handshake.
-fn tls(work: &Path, mode: Mode, post_quantum: bool) -> Result<Arc<ClientConfig>, Failure> {
+fn tls(trusted: &Path, mode: Mode, post_quantum: bool) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(work.join("ca.crt"))? {
+    for certificate in CertificateDer::pem_file_iter(trusted)? {
         roots.add(certificate?)?;
     }
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
