@@ -18,13 +18,13 @@ use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
+use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
 use crate::serve::page::Page;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
-use crate::store::{Patience, Store, StoreWish};
+use crate::store::{Patience, Store};
 use crate::tls::bundle::public_roots;
 use crate::token::failure::Class;
 
@@ -145,7 +145,7 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let chores = Chores { ca: ca.clone(), fetcher };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (leases, control) =
+        let (leases, consents, control) =
             start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
         let shared = Shared {
             snapshot,
@@ -156,6 +156,7 @@ impl Running {
             connections: Arc::default(),
             gate: Arc::default(),
             issuers,
+            consents,
             guard,
             pages,
         };
@@ -286,8 +287,9 @@ fn start_control(
     chores: Chores,
     draining: &CancellationToken,
     end: &CancellationToken,
-) -> Result<(Leases, JoinHandle<()>), BootError> {
+) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
     let (leases, inbox) = Leases::open();
+    let (consents, registry) = Consents::open();
     let shown = leases.clone();
     let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
     let world = snapshot.clone();
@@ -312,11 +314,11 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            // A store that ends with the process keeps no more than the keeper does.
-            let kept = Some(store).filter(|_| !matches!(wish, StoreWish::Memory));
             let observer = Box::new(Count(metrics.clone()));
-            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, kept);
+            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
+            let consenting = world.providers.clone();
+            tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), consenting));
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
@@ -334,7 +336,7 @@ fn start_control(
     });
     let thread = thread.map_err(BootError::Thread)?;
     match waits.recv() {
-        Ok(Ok(())) => Ok((leases, thread)),
+        Ok(Ok(())) => Ok((leases, consents, thread)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }

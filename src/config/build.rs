@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{hex, sha256};
+use crate::provider::Caller as TokenCaller;
 use crate::route::{Caller, Clash, ClientId, Flaw, ForwardTable, Opens, Rule, Table};
+use crate::store::StoreWish;
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 use crate::tls::Interception;
 
@@ -21,7 +23,7 @@ use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
-use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot};
+use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot, Storage, Users};
 use super::store;
 use super::words::{Place, later};
 
@@ -76,13 +78,20 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     judge_reach(&known, &listeners, &routes, report);
     judge_use(&known, &providers, &routes, report);
     let serving = serving(&listeners, &routes, report);
+    let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(users_of(&routes, at), report));
+    let consents: Vec<_> = consents.collect();
+    judge_users(&known, &listeners, &providers, &routes, &store, report);
     if report.errors() > 0 {
         return None;
     }
     let mut inputs = root.source.text.clone().into_bytes();
     inputs.extend(reader.texts().iter().flat_map(|text| sha256(text)));
-    let finished: Option<Vec<Arc<Provider>>> =
-        providers.iter().enumerate().map(|(index, provider)| provider.finished(index).map(Arc::new)).collect();
+    let finished: Option<Vec<Arc<Provider>>> = providers
+        .iter()
+        .zip(consents)
+        .enumerate()
+        .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
+        .collect();
     let providers = finished?;
     let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
     let listeners: Option<Vec<Arc<Listener>>> = listeners
@@ -96,7 +105,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
                     Serves::Forward(Box::new(Forward { table, interception, tunnels: read.tunnels }))
                 }
                 (ReadServes::Reverse { names }, Tables::Reverse(table)) => Serves::Reverse(Reverse { names, table }),
-                (ReadServes::Forward(_) | ReadServes::Reverse { .. }, Tables::Forward(_) | Tables::Reverse(_)) => None?,
+                (ReadServes::Callback, _) => Serves::Callback,
+                (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
             Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves }))
         })
@@ -118,7 +128,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, websocket, timeouts, enforce, .. } = route;
+    let ReadRoute { rate, replay_limit, websocket, timeouts, enforce, user, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
     Some(Arc::new(Route {
@@ -134,11 +144,13 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
         websocket,
         timeouts,
         enforce,
+        user,
     }))
 }
 
 /// The routes of one listener, by its mode.
 enum Tables {
+    Callback,
     Forward(ForwardTable),
     Reverse(Table),
 }
@@ -169,6 +181,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
                     None
                 }
             },
+            ReadServes::Callback => Some(Tables::Callback),
             ReadServes::Forward(forward) => {
                 let served: Vec<_> = served.collect();
                 let rules = served.iter().filter_map(|(route, rule)| route.upstream.clone().zip((*rule).clone()));
@@ -240,9 +253,49 @@ fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Report) {
     }
 }
 
+/// To whom the routes are open that call this provider for users.
+fn users_of(routes: &[ReadRoute], provider: usize) -> Opens {
+    let calling = routes.iter().filter(|route| route.user.is_some() && route.provider == Some(provider));
+    calling.fold(Opens::Only(Vec::new()), |opens, route| opens.joined(&route.opens))
+}
+
+/// Users' calls need consents, and consents a place to be kept and a way back.
+fn judge_users(
+    known: &Known,
+    listeners: &[ReadListener],
+    providers: &[ReadProvider],
+    routes: &[ReadRoute],
+    store: &Storage,
+    report: &Report,
+) {
+    let forgetful = matches!(store.wish, StoreWish::Memory) && !store.ephemeral;
+    for route in routes.iter().filter(|route| route.user.is_some()) {
+        if forgetful {
+            let title =
+                format!("route `{}` calls for users, but their consents would be lost with the process", route.name);
+            let help = "add `[store] url = \"file:var/countersign.redb\"` with `keys`, or say `ephemeral = true` there";
+            route.head.error(report, title, help);
+        }
+        if !known.clients.all.iter().any(|client| client.users != Users::Only(Vec::new())) {
+            let title = format!("route `{}` calls for users, but no client may", route.name);
+            route.head.error(report, title, "add `users = [\"*\"]` to a [client.NAME]");
+        }
+    }
+    let consenting = providers.iter().find(|provider| provider.consent.is_some());
+    let returns = listeners.iter().any(|listener| matches!(listener.serves, ReadServes::Callback));
+    if let (Some(provider), false) = (consenting, returns) {
+        let title = format!("nobody would come back from a consent of [provider.{}]", provider.name);
+        let help = "add a [[listener]] with `mode = \"callback\"`, unless applications post the codes themselves";
+        provider.place.warning(report, title, help);
+    }
+}
+
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
 fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) {
     for (at, listener) in listeners.iter().enumerate() {
+        if matches!(listener.serves, ReadServes::Callback) {
+            continue;
+        }
         let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();
         if served.peek().is_none() {
             let title = format!("no route is served on listener `{}`", listener.name);
@@ -291,7 +344,10 @@ fn judge_use(known: &Known, providers: &[ReadProvider], routes: &[ReadRoute], re
             let title = format!("no route uses [provider.{}]", provider.name);
             provider.place.warning(report, title, "add a [[route]] with it, or remove it");
             // What is wrong with it is told all the same.
-            let _ = provider.settings.clone().and_then(|settings| provider.compile(settings, report));
+            let _ = provider
+                .settings
+                .clone()
+                .and_then(|settings| provider.compile(settings, TokenCaller::Application, report));
         }
     }
     // A bound that is misspelt would bound nothing.

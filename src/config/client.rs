@@ -6,11 +6,12 @@ use ipnet::IpNet;
 
 use crate::route::ClientId;
 use crate::syntax::{Fields, FromNode, Report};
+use crate::token::consent::UserName;
 
 use super::evidence::{self, Leans};
 use super::reader::Reader;
-use super::snapshot::{Client, Clients};
-use super::words::{Place, Who, Word, later};
+use super::snapshot::{Client, Clients, Users};
+use super::words::{Place, Who, Word};
 
 /// The clients of a config, with the places of their names.
 pub(super) struct Known {
@@ -92,13 +93,43 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
             name.place.error(reader.report, title, help);
         }
         let vars = bounds(&fields);
-        later(&fields, &["users", "consent_group"]);
+        let users = users(&fields);
+        let consent_group = fields.opt::<Word>("consent_group").map(|group| {
+            group.judge_name(reader.report);
+            Arc::from(&*group.text)
+        });
         fields.finish();
-        known.clients.all.push(Client { name: Arc::from(&*name.text), networks, networks_only, vars });
+        known.clients.all.push(Client {
+            name: Arc::from(&*name.text),
+            networks,
+            networks_only,
+            vars,
+            users,
+            consent_group,
+        });
         known.places.push(name.place);
     }
     table.finish();
     known
+}
+
+/// The users in whose name a client may call.
+fn users(fields: &Fields<'_>) -> Users {
+    let words = fields.opt::<Vec<Word>>("users").unwrap_or_default();
+    if words.iter().any(|word| word.text == "*") {
+        if let (Some(word), true) = (words.iter().find(|word| word.text != "*"), words.len() > 1) {
+            word.place.error(fields.report(), "`*` is every user already", "keep `\"*\"`, or name users");
+        }
+        return Users::All;
+    }
+    let mut named = Vec::new();
+    for word in words {
+        match UserName::parse(&word.text) {
+            Ok(user) => named.push(user),
+            Err(error) => word.place.error(fields.report(), error.to_string(), "write it as the application says it"),
+        }
+    }
+    Users::Only(named)
 }
 
 /// The values that a client may name for variables of routes.

@@ -34,6 +34,7 @@ pub(super) struct ReadListener {
 
 /// What it does with requests, as it was read.
 pub(super) enum ReadServes {
+    Callback,
     Forward(Box<ReadForward>),
     Reverse { names: Vec<String> },
 }
@@ -49,6 +50,10 @@ pub(super) struct ReadForward {
 }
 
 impl ReadListener {
+    pub(super) const fn is_callback(&self) -> bool {
+        matches!(self.serves, ReadServes::Callback)
+    }
+
     pub(super) const fn is_forward(&self) -> bool {
         matches!(self.serves, ReadServes::Forward(_))
     }
@@ -99,11 +104,12 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     if let Some(name) = &name {
         name.judge_name(report);
     }
-    let forward = choice(&fields, "mode", &[("forward", true), ("reverse", false)]).unwrap_or(false);
+    let modes = [("callback", Mode::Callback), ("forward", Mode::Forward), ("reverse", Mode::Reverse)];
+    let mode = choice(&fields, "mode", &modes).unwrap_or(Mode::Reverse);
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
-    let around = Around { names: &names, bind: bind.as_ref(), h2: !forward, reader };
+    let around = Around { names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
     let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
@@ -118,7 +124,13 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         let help = "who comes over a Unix socket has no address; remove it";
         Place::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
     }
-    let who = fields.opt::<Who>("clients");
+    let mut who = fields.opt::<Who>("clients");
+    if let (Mode::Callback, Some(node)) = (mode, fields.take("clients")) {
+        Place::of(node).error(report, "a callback listener asks nobody who they are", "remove `clients`");
+    }
+    if mode == Mode::Callback {
+        who = Some(Who::Anyone(Place::head(node)));
+    }
     let asked = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let (access, listed) = match who {
         None => {
@@ -131,7 +143,14 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         Some(Who::Anyone(_)) => (Access::Anyone, Vec::new()),
         Some(Who::Listed(words)) => (Access::Listed(known.listed(&words, report)), words),
     };
-    let serves = if forward { forwards(&fields, node, reader) } else { reverses(&fields, names) };
+    let serves = match mode {
+        Mode::Callback => {
+            reverses(&fields, names);
+            ReadServes::Callback
+        }
+        Mode::Forward => forwards(&fields, node, reader),
+        Mode::Reverse => reverses(&fields, names),
+    };
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
     let name = name.map_or_else(fallback, |name| name.text);
@@ -149,6 +168,13 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         access,
         listed,
     }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Mode {
+    Callback,
+    Forward,
+    Reverse,
 }
 
 /// What only a reverse listener has.

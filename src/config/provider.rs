@@ -8,17 +8,18 @@ use rustls::pki_types::ServerName;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
-use crate::provider::{Caller, Module, Profile, Settings, Wiring};
-use crate::route::ClientId;
+use crate::provider::{Caller, ConsentWiring, Module, Profile, Settings, Wiring};
+use crate::route::{ClientId, Opens};
 use crate::syntax::{Entry, Fields, Node, Report};
 use crate::tls::{self, ClientTls};
+use crate::token::consent::{ReturnRule, Upkeep};
 use crate::upstream::{ForwardProxy, Way};
 
 use super::client::Known;
 use super::listener::{identity, only_tls13};
 use super::reader::Reader;
-use super::snapshot::{Provider, Timeouts};
-use super::words::{Place, Who, Word, later};
+use super::snapshot::{Consents, Provider, Timeouts};
+use super::words::{Place, Who, Word};
 
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
@@ -35,6 +36,15 @@ pub(super) struct ReadProvider {
     refresh_before: Duration,
     transport: Option<Transport>,
     way: ReadWay,
+    /// How its users consent.
+    pub(super) consent: Option<ReadConsent>,
+}
+
+/// `[provider.NAME.consent]` as it was read.
+pub(super) struct ReadConsent {
+    wiring: ConsentWiring,
+    return_to: Vec<ReturnRule>,
+    keep_alive: Duration,
 }
 
 /// How the provider is reached, with a digest of it.
@@ -51,14 +61,14 @@ struct Transport {
 
 impl ReadProvider {
     /// Compiles the module for some settings; a failure is reported at the provider's name.
-    pub(super) fn compile(&self, settings: Settings, report: &Report) -> Option<Arc<Module>> {
+    pub(super) fn compile(&self, settings: Settings, caller: Caller, report: &Report) -> Option<Arc<Module>> {
         let wiring = Wiring {
             name: &self.name,
             base_url: self.base_url.clone()?,
             token_url: self.token_url.clone(),
             default_ttl: self.default_ttl,
-            consent: None,
-            caller: Caller::Application,
+            consent: self.consent.as_ref().map(|consent| consent.wiring.clone()),
+            caller,
         };
         match Module::build(self.profile.as_ref()?, settings, wiring) {
             Ok(module) => Some(Arc::new(module)),
@@ -70,8 +80,16 @@ impl ReadProvider {
         }
     }
 
+    /// How its users consent. What is wrong with it is reported.
+    pub(super) fn consents(&self, opens: Opens, report: &Report) -> Option<Consents> {
+        let consent = self.consent.as_ref()?;
+        let module = self.compile(self.settings.clone()?, Caller::User, report)?;
+        let upkeep = Upkeep { refresh_before: self.refresh_before, keep_alive: consent.keep_alive };
+        Some(Consents { module, return_to: consent.return_to.clone(), upkeep, opens })
+    }
+
     /// What the snapshot keeps of it.
-    pub(super) fn finished(&self, index: usize) -> Option<Provider> {
+    pub(super) fn finished(&self, index: usize, consents: Option<Consents>) -> Option<Provider> {
         let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
         let mut inputs = transport.digest.to_vec();
         inputs.extend(self.way.digest);
@@ -89,9 +107,13 @@ impl ReadProvider {
             timeouts: self.timeouts,
             refresh_before: self.refresh_before,
             transport_id,
+            consents,
         })
     }
 }
+
+/// Users' refresh tokens are kept alive for so long after their last call.
+const KEEP_ALIVE: Duration = Duration::from_secs(12 * 3600);
 
 /// Reads all providers.
 pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec<ReadProvider> {
@@ -121,7 +143,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     }
     let timeouts = timeouts(&fields, Timeouts::default());
     let way = way(&fields, reader);
-    later(&fields, &["consent"]);
+    let consent = fields.take("consent").and_then(|node| consent(node, profile.as_ref(), report));
     let settings = match &profile {
         Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
         None => {
@@ -145,6 +167,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         refresh_before,
         transport,
         way,
+        consent,
     }
 }
 
@@ -177,6 +200,40 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Report
             None
         }
     }
+}
+
+/// Reads `[provider.NAME.consent]`.
+fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Report) -> Option<ReadConsent> {
+    let fields = Fields::new(node, "[provider.NAME.consent]", report);
+    let public_url = fields.req::<Word>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
+    let authorize_url = fields.opt::<Word>("authorize_url").and_then(|word| url(&word, report));
+    let keep_alive = fields.or("keep_alive", KEEP_ALIVE);
+    let mut return_to = Vec::new();
+    for word in fields.opt::<Vec<Word>>("return_to").unwrap_or_default() {
+        match ReturnRule::parse(&word.text) {
+            Ok(rule) => return_to.push(rule),
+            Err(error) => {
+                let title = format!("`{}` is no place for browsers: {error}", word.text);
+                word.place.error(report, title, "write it as in `https://app.example/*`");
+            }
+        }
+    }
+    let params = match profile {
+        Some(profile) if profile.knows_users() => profile.read_consent_params(fields.take("params"), report),
+        Some(profile) => {
+            let title = format!("the profile `{}` knows no users", profile.name());
+            Place::head(node).error(report, title, "remove `consent`");
+            fields.rest();
+            None
+        }
+        None => {
+            fields.rest();
+            None
+        }
+    };
+    fields.finish();
+    let wiring = ConsentWiring { public_url: public_url?, authorize_url, params: params? };
+    Some(ReadConsent { wiring, return_to, keep_alive })
 }
 
 /// An `https` base URL; reports what is none.

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
-use crate::provider::Module;
+use crate::provider::{Caller, Module};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, Rule, Var, configured_prefix, refused_method};
 use crate::syntax::units::Size;
 use crate::syntax::{Fields, Node};
@@ -19,10 +19,13 @@ use super::provider::{ReadProvider, timeouts, url};
 use super::reader::Reader;
 use super::snapshot::{Reflection, Timeouts};
 use super::variable::variables;
-use super::words::{Place, Who, Word, choice, later};
+use super::words::{Place, Who, Word, choice};
 
 /// Largest request body that is kept for a replay unless a route says otherwise: 1 MiB.
 const REPLAY_LIMIT: u64 = 1 << 20;
+
+/// Names the user of a call, unless a route says otherwise.
+const USER: &str = "countersign-user";
 
 /// Headers that frame a message or belong to one connection (RFC 9110 sections 6.6 and 7.6.1): never a route's to set.
 const FRAMING: &[&str] =
@@ -48,6 +51,8 @@ pub(super) struct ReadRoute {
     pub(super) timeouts: Timeouts,
     pub(super) enforce: bool,
     pub(super) stub: bool,
+    /// The header that names the user, with `as = "user"`.
+    pub(super) user: Option<HeaderName>,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
     methods: Vec<Method>,
@@ -108,7 +113,7 @@ pub(super) struct Around<'a> {
 }
 
 /// Modules that were compiled already: by provider, and by the text of the route's settings.
-type Modules = Vec<(usize, String, Option<Arc<Module>>)>;
+type Modules = Vec<(usize, Caller, String, Option<Arc<Module>>)>;
 
 /// Reads all routes.
 pub(super) fn read(root: &Fields<'_>, around: &Around<'_>) -> Vec<ReadRoute> {
@@ -151,10 +156,12 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         None => provider_read.and_then(|provider| provider.base_url.clone()),
     };
     let allow = allow(&fields, &methods);
-    choice(&fields, "as", &[("application", ())]);
-    let (vars, consumed) = variables(&fields);
+    let user = user(&fields, around.reader);
+    let (vars, mut consumed) = variables(&fields);
+    consumed.extend(user.clone());
     let name = name.or(provider_word).map_or_else(|| "route".to_owned(), |word| word.text);
-    let module = module(&fields, around, &name, provider, &vars, modules);
+    let caller = if user.is_some() { Caller::User } else { Caller::Application };
+    let module = module(&fields, around, (&name, caller), provider, &vars, modules);
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", Size(REPLAY_LIMIT)).0;
     let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
@@ -167,7 +174,6 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let websocket = websocket(&fields);
     let enforce = fields.or("enforce", true);
     let stub = choice(&fields, "token_endpoint", &[("stub", true)]).unwrap_or(false);
-    later(&fields, &["user"]);
     fields.finish();
     ReadRoute {
         name: name.into(),
@@ -187,6 +193,7 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         timeouts,
         enforce,
         stub,
+        user,
         host,
         prefix,
         methods,
@@ -194,6 +201,29 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         allow,
         vars,
         path_rules,
+    }
+}
+
+/// Reads `as` and `user`: the header that names the user in whose name calls are made.
+fn user(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<HeaderName> {
+    let as_user = choice(fields, "as", &[("application", false), ("user", true)]).unwrap_or(false);
+    let Some(node) = fields.take("user") else {
+        return as_user.then_some(HeaderName::from_static(USER));
+    };
+    if !as_user {
+        Place::of(node).error(fields.report(), "`user` is for routes with `as = \"user\"`", "add that, or remove it");
+    }
+    let own = Fields::new(node, "user of [[route]]", reader.report);
+    let word = own.req::<Word>("header", "\"x-user\"");
+    own.finish();
+    match HeaderName::from_bytes(word.as_ref()?.text.as_bytes()) {
+        Ok(name) if !FRAMING.contains(&name.as_str()) => Some(name).filter(|_| as_user),
+        Ok(_) | Err(_) => {
+            let word = word?;
+            let title = format!("`{}` cannot be the header that names the user", word.text);
+            word.place.error(reader.report, title, "header names are letters, digits and `-`");
+            None
+        }
     }
 }
 
@@ -235,7 +265,7 @@ fn websocket(fields: &Fields<'_>) -> bool {
 /// The listeners that a route is served on. Where one cannot be found, all of them: it was reported, and what follows
 /// from it need not be.
 fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
-    let fits = |listener: &ReadListener| listener.is_forward() || !bare;
+    let fits = |listener: &ReadListener| !listener.is_callback() && (listener.is_forward() || !bare);
     let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
     let Some(words) = fields.opt::<Vec<Word>>("listeners") else { return all() };
     let names = listeners.iter().map(|listener| &*listener.name);
@@ -243,8 +273,14 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
     let found: Vec<Option<usize>> = found.collect();
     for (word, at) in words.iter().zip(&found) {
         if let Some(listener) = at.and_then(|at| listeners.get(at)).filter(|listener| !fits(listener)) {
-            let title = format!("`{}` is a reverse listener, and the route has no `path` and no `host`", listener.name);
-            word.place.error(fields.report(), title, "add `path = \"/bank\"`, or leave this listener out");
+            let (title, help) = if listener.is_callback() {
+                (format!("`{}` is a callback listener: it serves no routes", listener.name), "leave it out")
+            } else {
+                let title =
+                    format!("`{}` is a reverse listener, and the route has no `path` and no `host`", listener.name);
+                (title, "add `path = \"/bank\"`, or leave this listener out")
+            };
+            word.place.error(fields.report(), title, help);
         }
     }
     if let (true, Some(node)) = (found.is_empty(), fields.take("listeners")) {
@@ -390,7 +426,7 @@ fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
 fn module(
     fields: &Fields<'_>,
     around: &Around<'_>,
-    route: &str,
+    (route, caller): (&str, Caller),
     provider: Option<usize>,
     vars: &[Var],
     modules: &mut Modules,
@@ -431,11 +467,18 @@ fn module(
         }
     }
     let text = node.map_or_else(String::new, |node| Place::of(node).text().to_owned());
-    if let Some((_, _, module)) = modules.iter().find(|(known, settings, _)| *known == at && *settings == text) {
+    if let (Caller::User, Some(node)) = (caller, node) {
+        let help = "put them into [provider.NAME], or make a provider of its own";
+        Place::of(node).error(report, "a route for users' calls has the provider's settings", help);
+    }
+    let same = |(known, called, settings, _): &&(usize, Caller, String, Option<Arc<Module>>)| {
+        *known == at && *called == caller && *settings == text
+    };
+    if let Some((_, _, _, module)) = modules.iter().find(same) {
         return module.clone();
     }
-    let module = provider.compile(settings, report);
-    modules.push((at, text, module.clone()));
+    let module = provider.compile(settings, caller, report);
+    modules.push((at, caller, text, module.clone()));
     module
 }
 

@@ -14,9 +14,10 @@ use ipnet::IpNet;
 
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
-use crate::route::{ClientId, ForwardTable, Rate, Table};
+use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
 use crate::store::StoreWish;
 use crate::tls::{CertName, Interception, Internal};
+use crate::token::consent::{Owner, ReturnRule, Upkeep, UserName};
 use crate::upstream::Way;
 
 /// A whole, right configuration.
@@ -86,6 +87,8 @@ pub struct Listener {
 /// What a listener does with requests.
 #[derive(Debug)]
 pub enum Serves {
+    /// Browsers come back to it from a consent; nothing else does.
+    Callback,
     /// It is the proxy that a client is told of: requests name the provider itself.
     Forward(Box<Forward>),
     /// It stands in the provider's place: requests are routed by host and path.
@@ -133,7 +136,7 @@ impl Listener {
     pub fn forward(&self) -> Option<&Forward> {
         match &self.serves {
             Serves::Forward(forward) => Some(forward),
-            Serves::Reverse(_) => None,
+            Serves::Callback | Serves::Reverse(_) => None,
         }
     }
 
@@ -205,6 +208,21 @@ pub struct Provider {
     pub refresh_before: Duration,
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
+    /// How its users consent, where they may.
+    pub consents: Option<Consents>,
+}
+
+/// `[provider.NAME.consent]`.
+#[derive(Debug)]
+pub struct Consents {
+    /// How users consent, and what their calls look like.
+    pub module: Arc<Module>,
+    /// Where a browser may be sent in the end.
+    pub return_to: Vec<ReturnRule>,
+    /// When users' tokens are renewed.
+    pub upkeep: Upkeep,
+    /// Who may start a consent: whoever may call for users somewhere.
+    pub opens: Opens,
 }
 
 /// How long to wait for a provider, leg by leg.
@@ -247,6 +265,8 @@ pub struct Route {
     pub upstream: BaseUrl,
     /// Whether its limits on clients refuse, rather than only being told of.
     pub enforce: bool,
+    /// The header that says in which user's name a call is made; absent: in the application's.
+    pub user: Option<HeaderName>,
     /// Always set on the forwarded request, after everything else was stripped.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers that variables are read from and that are not forwarded.
@@ -338,6 +358,39 @@ pub struct Client {
     pub networks_only: bool,
     /// The only values that it may name for these variables; others are not bounded.
     pub vars: Vec<(Arc<str>, Vec<String>)>,
+    /// In whose name it may call.
+    pub users: Users,
+    /// Consents given to it are given to all clients of this group, and theirs to it.
+    pub consent_group: Option<Arc<str>>,
+}
+
+impl Client {
+    /// To whom a user consents who consents to this client.
+    pub fn owner(&self) -> Owner {
+        match &self.consent_group {
+            Some(group) => Owner::Group(group.clone()),
+            None => Owner::Client(self.name.clone()),
+        }
+    }
+}
+
+/// In whose name a client may call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Users {
+    /// Any user's.
+    All,
+    /// These users'; none: nobody's.
+    Only(Vec<UserName>),
+}
+
+impl Users {
+    /// Whether this user is among them.
+    pub fn include(&self, user: &UserName) -> bool {
+        match self {
+            Users::All => true,
+            Users::Only(users) => users.contains(user),
+        }
+    }
 }
 
 /// `[limits]`. `None` and zero-size limits are off.

@@ -251,8 +251,8 @@ impl Keeper {
         // An abandoned flight has been struck off already.
         let Some(Flight { key, number }) = self.flights.remove(&id) else { return };
         match result {
-            Ok(Fetched { sent, life, headers, fingerprint, adopted }) => {
-                let cargo = Brought { headers, fingerprint, adopted };
+            Ok(Fetched { sent, life, headers, fingerprint, adopted, record }) => {
+                let cargo = Brought { headers, fingerprint, adopted, record };
                 self.advance(key, Event::Fetched { flight: number, sent, life }, Some(cargo))
             }
             Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, None),

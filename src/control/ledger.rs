@@ -92,6 +92,8 @@ pub struct Tally {
     pub ok: u64,
     /// Failed with [`Class::Closed`].
     pub closed: u64,
+    /// Failed with [`Class::Consent`].
+    pub consent: u64,
     /// Failed with [`Class::Fatal`].
     pub fatal: u64,
     /// Failed with [`Class::RateLimited`].
@@ -106,6 +108,7 @@ impl Tally {
         let counter = match outcome {
             Ok(()) => &mut self.ok,
             Err(Class::Closed) => &mut self.closed,
+            Err(Class::Consent) => &mut self.consent,
             Err(Class::Fatal) => &mut self.fatal,
             Err(Class::RateLimited) => &mut self.rate_limited,
             Err(Class::Transient) => &mut self.transient,
@@ -115,7 +118,7 @@ impl Tally {
 
     /// All of them.
     pub const fn total(&self) -> u64 {
-        self.ok + self.closed + self.fatal + self.rate_limited + self.transient
+        self.ok + self.closed + self.consent + self.fatal + self.rate_limited + self.transient
     }
 }
 

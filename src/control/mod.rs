@@ -23,6 +23,7 @@ use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
+mod consents;
 mod issuers;
 mod keeper;
 mod leases;
@@ -31,6 +32,7 @@ mod shelf;
 mod vault;
 mod wire;
 
+pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
@@ -52,6 +54,8 @@ pub struct Fetched {
     pub fingerprint: Fingerprint,
     /// Nobody was asked for it: it was in the store. So a refusal of it does not say that fetching cannot help.
     pub adopted: bool,
+    /// The generation of the user's record that it comes from; 0 where there is none.
+    pub record: u64,
 }
 
 /// A token that is known, good or not.
@@ -61,6 +65,8 @@ pub struct Known {
     pub fingerprint: Fingerprint,
     /// When its request was sent, in milliseconds since 1970.
     pub issued: u64,
+    /// The generation of the user's record that it comes from; 0 where there is none.
+    pub record: u64,
 }
 
 /// How to fetch one token: made by whoever knows the provider, run by the keeper in a task of its own.

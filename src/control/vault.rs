@@ -56,7 +56,10 @@ struct Stored<'a> {
 impl Aid {
     /// A token: a newer one that somebody else has fetched, or one of our own.
     pub(super) async fn bring(self, call: &Call) -> Result<Fetched, Failure> {
-        let Some(store) = self.store.clone() else { return Ok(call.fetched(call.ask().await?, false)) };
+        // A store that ends with the process keeps no more than the keeper does.
+        let Some(store) = self.store.clone().filter(Store::outlives) else {
+            return Ok(call.fetched(call.ask().await?, false));
+        };
         let key = Key::from(&call.key());
         if let Some(found) = self.adopt(&store, &key, call).await {
             return Ok(found);

@@ -67,7 +67,7 @@ impl Call {
     pub(super) async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
-        let (head, body) = self.exchange(request).await?.into_parts();
+        let (head, body) = exchange(&self.provider, request, sent).await?.into_parts();
         let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
         Ok((grant, sent))
     }
@@ -75,7 +75,7 @@ impl Call {
     /// A grant as the keeper takes it.
     pub(super) fn fetched(&self, (grant, sent): (Grant, Now), adopted: bool) -> Fetched {
         let headers = self.module.credentials(&grant);
-        Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint(), adopted }
+        Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint(), adopted, record: 0 }
     }
 
     pub(super) const fn key(&self) -> TokenKey {
@@ -90,25 +90,26 @@ impl Call {
     pub(super) fn now(&self) -> Now {
         self.clock.now()
     }
+}
 
-    async fn exchange(&self, request: TokenRequest) -> Result<Response<Bytes>, Failure> {
-        let destination = self.destination(&request);
-        let answer = destination.ask(assemble(request)?, MOST_ANSWER, self.clock.now()).await;
-        answer.map_err(|error| transient(format!("token endpoint: {error}")))
-    }
+/// One call of a provider's own endpoints: token, authorize, refresh.
+pub(super) async fn exchange(provider: &Provider, request: TokenRequest, now: Now) -> Result<Response<Bytes>, Failure> {
+    let destination = destination(provider, &request);
+    let answer = destination.ask(assemble(request)?, MOST_ANSWER, now).await;
+    answer.map_err(|error| transient(format!("token endpoint: {error}")))
+}
 
-    /// Where to connect. The provider's own `server_name` counts for its own origin only.
-    fn destination(&self, request: &TokenRequest) -> Destination {
-        let at_home = request.url.same_origin(&self.provider.base_url);
-        let own = self.provider.server_name.as_ref().filter(|_| at_home);
-        Destination {
-            host: request.url.bare_host().into(),
-            port: request.url.port(),
-            tls: self.provider.tls.clone(),
-            server_name: own.unwrap_or(request.url.server_name()).clone(),
-            way: self.provider.way.clone(),
-            connect_timeout: self.provider.timeouts.connect,
-        }
+/// Where to connect. The provider's own `server_name` counts for its own origin only.
+fn destination(provider: &Provider, request: &TokenRequest) -> Destination {
+    let at_home = request.url.same_origin(&provider.base_url);
+    let own = provider.server_name.as_ref().filter(|_| at_home);
+    Destination {
+        host: request.url.bare_host().into(),
+        port: request.url.port(),
+        tls: provider.tls.clone(),
+        server_name: own.unwrap_or(request.url.server_name()).clone(),
+        way: provider.way.clone(),
+        connect_timeout: provider.timeouts.connect,
     }
 }
 

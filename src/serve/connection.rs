@@ -131,6 +131,7 @@ where
 /// What a connection to this listener speaks to.
 fn entry(config: &Listener, sni: Option<String>) -> Entry {
     match config.serves {
+        Serves::Callback => Entry::Callback,
         Serves::Forward(_) => Entry::Proxy,
         Serves::Reverse(_) => Entry::Reverse(sni),
     }

@@ -20,6 +20,8 @@ pub struct Door {
 
 /// What a connection speaks to.
 pub enum Entry {
+    /// A callback listener.
+    Callback,
     /// A forward listener itself.
     Proxy,
     /// A reverse listener; the name that TLS asked for.
@@ -43,9 +45,10 @@ impl Door {
             (Entry::Proxy, Serves::Forward(forward)) => Ok(Ground::Absolute(&forward.table)),
             (Entry::Reverse(sni), Serves::Reverse(reverse)) => Ok(Ground::Reverse(reverse, sni.as_deref())),
             (Entry::Tunnel(tunnel), Serves::Forward(forward)) => Ok(Ground::Tunnel(&forward.table, &tunnel.to)),
-            (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_)) | (Entry::Reverse(_), Serves::Forward(_)) => {
-                Err(Fault::Internal)
-            }
+            (_, Serves::Callback)
+            | (Entry::Callback, _)
+            | (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_))
+            | (Entry::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum Fault {
     ClientUnidentifiedToProxy,
     /// The request body comes too slowly.
     BodyTooSlow,
+    /// The user has not consented, or not any more.
+    ConsentRequired,
     /// The host that a client named leads where it must not.
     DestinationForbidden,
     /// A forward listener has no route there.
@@ -139,6 +141,14 @@ impl Fault {
                 "client",
                 "Who is calling is not known",
                 "Give the proxy your name and key, as in `http://NAME:KEY@proxy:3128`, from an allowed network.",
+            ),
+            Fault::ConsentRequired => row(
+                "consent-required",
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                "client",
+                "The user has to consent first",
+                "Start a consent for this user, and send the user to the URL that comes back. See docs/consent.md.",
             ),
             Fault::DestinationForbidden => row(
                 "destination-forbidden",
@@ -339,6 +349,7 @@ impl Fault {
             | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
             | Fault::ClientUnidentifiedToProxy
+            | Fault::ConsentRequired
             | Fault::DestinationForbidden
             | Fault::DestinationUnrouted
             | Fault::Expectation
@@ -419,6 +430,7 @@ impl From<&Unavailable> for Fault {
     fn from(unavailable: &Unavailable) -> Self {
         match unavailable.class {
             Class::Closed => Fault::ProviderClosed(unavailable.retry_after),
+            Class::Consent => Fault::ConsentRequired,
             Class::Fatal => Fault::ProviderCredentialsRejected(unavailable.retry_after),
             Class::RateLimited | Class::Transient => Fault::TokenUnavailable(unavailable.retry_after),
         }
@@ -438,11 +450,12 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 26] = [
+const ALL: [Fault; 27] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
     Fault::ReservedEndpoint,
+    Fault::ConsentRequired,
     Fault::RouteNotFound,
     Fault::DestinationUnrouted,
     Fault::DestinationForbidden,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::admission::{Declined, admit};
 use super::answer::Answer;
 use super::connect;
+use super::consent;
 use super::door::{Door, Entry};
 use super::errand::{Errand, Spending};
 use super::fault::Fault;
@@ -24,12 +25,12 @@ use super::headers;
 use super::identity::{Book, Stranger, identify};
 use super::passage::{Passage, Source, take_in, turn, within_bounds};
 use super::passing::Passing;
-use super::site::Site;
+use super::site::{RouteSite, Site};
 use super::tale::Tale;
 use crate::base::id::{Ids, RandomIds};
 use crate::base::vars::Vars;
 use crate::config::Route;
-use crate::control::TokenSpec;
+use crate::control::{TokenSpec, user_spec};
 use crate::observe::record::{Record, Replay};
 use crate::provider::SentIds;
 use crate::route::{Admission, Caller, Permit};
@@ -43,6 +44,10 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
             return Box::pin(connect::answer(site, door, request)).await;
         }
         Entry::Proxy if request.uri().authority().is_none() => return connect::page(&site, &door, &request),
+        Entry::Callback => return Box::pin(consent::callback(site, door, request)).await,
+        Entry::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
+            return Box::pin(consent::answer(site, door, request)).await;
+        }
         Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_) => {}
     }
     let http1 = request.version() != Version::HTTP_2;
@@ -105,7 +110,10 @@ async fn forward(
         tale.tolerate(Fault::ClientNotAllowed);
     }
 
-    let spec = route.token(permit.vars(), &site.shared.clock);
+    let spec = match &route.route.user {
+        None => route.token(permit.vars(), &site.shared.clock),
+        Some(header) => users_token(site, &route, caller, consent::named_user(&head.headers, header)?)?,
+    };
     let at_hand = site.on_shelf(&spec.key, site.now());
     // A token that is fetched for this very request is not tried twice; so its body need not be kept.
     let (lease, born_for_this) = match at_hand {
@@ -143,7 +151,7 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
     let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
     let known = match &door.entry {
         Entry::Tunnel(tunnel) => Ok(tunnel.caller),
-        Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
+        Entry::Callback | Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {
@@ -210,6 +218,15 @@ fn target(permit: Permit) -> Result<Uri, Fault> {
     let bytes = Bytes::from(permit.into_path_and_query());
     let target = PathAndQuery::from_maybe_shared(bytes).map_err(|_| Fault::Malformed("The path is not a path."))?;
     Ok(Uri::from(target))
+}
+
+/// The token of a user in whose name the caller may call.
+fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
+    let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
+    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let provider = &route.route.provider;
+    let key = consent::user_key(client, provider, user)?;
+    user_spec(provider, key, &site.shared.clock).ok_or(Fault::Internal)
 }
 
 /// Asks the keeper for a token. Says whether it was fetched for this request, rather than for another worker's before.

@@ -179,6 +179,8 @@ mod tests {
             networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
             networks_only,
             vars: Vec::new(),
+            users: crate::config::Users::Only(Vec::new()),
+            consent_group: None,
         };
         let mut made = Clients {
             all: vec![

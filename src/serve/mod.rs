@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 mod connect;
 mod connection;
+mod consent;
 mod door;
 mod errand;
 pub mod fault;

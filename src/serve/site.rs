@@ -14,7 +14,7 @@ use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Reflection, Route, Snapshot};
-use crate::control::{Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
+use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
@@ -47,6 +47,8 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// The keys of those who sign clients' tokens.
     pub issuers: Issuers,
+    /// The way to users' consents.
+    pub consents: Arrangements,
     /// Where tunnels may lead.
     pub guard: Arc<Guard>,
     /// The forward listeners' own pages, by position.

@@ -84,6 +84,11 @@ impl Store {
         }
     }
 
+    /// Whether it keeps anything when the process ends.
+    pub fn outlives(&self) -> bool {
+        !matches!(self.0.backend, Backend::Memory(_))
+    }
+
     /// Whether other instances see what is written here.
     pub fn is_shared(&self) -> bool {
         matches!(self.0.backend, Backend::Redis(_))

@@ -9,6 +9,8 @@ use crate::base::backoff::Backoff;
 pub enum Class {
     /// The provider says that it is outside its working hours. Not a fault; asked again at opening.
     Closed,
+    /// The user has not consented, or not any more. Only the user can help; nobody is asked for it.
+    Consent,
     /// The provider refuses our application's credentials. Asking again soon cannot help.
     Fatal,
     /// The provider says that we ask too often.
@@ -22,6 +24,7 @@ impl Class {
     pub const fn as_str(self) -> &'static str {
         match self {
             Class::Closed => "closed",
+            Class::Consent => "consent-required",
             Class::Fatal => "fatal",
             Class::RateLimited => "rate-limited",
             Class::Transient => "transient",
@@ -32,6 +35,7 @@ impl Class {
     pub const fn backoff(self) -> Backoff {
         let (first, ceiling) = match self {
             Class::Closed => (300, 900),
+            Class::Consent => (1, 5),
             Class::Fatal => (300, 3600),
             Class::RateLimited => (30, 300),
             Class::Transient => (1, 30),

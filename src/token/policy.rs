@@ -49,7 +49,7 @@ pub fn rest_after(failure: &Failure, failures: u32, dice: u8) -> Duration {
     let asked = failure.rest(failures);
     let rest = match failure.class {
         Class::Fatal => asked.max(failure.backoff.unwrap_or(failure.class.backoff()).pause(failures)),
-        Class::Closed | Class::RateLimited | Class::Transient => asked,
+        Class::Closed | Class::Consent | Class::RateLimited | Class::Transient => asked,
     };
     jittered(rest, dice)
 }

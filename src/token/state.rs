@@ -167,7 +167,7 @@ impl Past {
                 self.closings = self.closings.saturating_add(1);
                 self.closings
             }
-            Class::Fatal | Class::RateLimited | Class::Transient => {
+            Class::Consent | Class::Fatal | Class::RateLimited | Class::Transient => {
                 let before = self.streak.map_or(0, |(last, count)| if last == class { count } else { 0 });
                 let count = before.saturating_add(1);
                 self.closings = 0;

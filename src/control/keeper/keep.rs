@@ -44,6 +44,7 @@ pub(super) struct Brought {
     pub(super) headers: CredentialHeaders,
     pub(super) fingerprint: Fingerprint,
     pub(super) adopted: bool,
+    pub(super) record: u64,
 }
 
 pub(super) type Cargo = Option<Brought>;
@@ -90,8 +91,8 @@ impl Keep {
         cargo: Cargo,
     ) {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let Some(Brought { headers, fingerprint, .. }) = cargo else { return };
-        self.known = Some(Known { fingerprint, issued: issued.wall });
+        let Some(Brought { headers, fingerprint, record, .. }) = cargo else { return };
+        self.known = Some(Known { fingerprint, issued: issued.wall, record });
         self.published = now.boot / 1000;
         self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
         let life = expires.remaining(issued).as_secs();
@@ -135,6 +136,7 @@ impl Keep {
         let inside = &report.inside;
         match report.class {
             Class::Closed => tracing::info!(%provider, %key, class, rest, %inside, "no token: provider closed"),
+            Class::Consent => tracing::info!(%provider, %key, class, rest, %inside, "no token: consent required"),
             Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
             Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
         }

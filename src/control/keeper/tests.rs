@@ -72,6 +72,7 @@ impl Order for Teller {
             value.set_sensitive(true);
             Ok(Fetched {
                 adopted: false,
+                record: 0,
                 sent: bank.hand.now(),
                 life: LIFE,
                 headers: Box::new([(http::header::AUTHORIZATION, value)]),

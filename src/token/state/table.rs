@@ -354,7 +354,7 @@ impl Turn<'_> {
         self.report(Report { class: failure.class, flight: Some(flight), inside: Arc::clone(&inside), rest: pause });
         let ours = match failure.class {
             Class::Transient => failure.retry_after.is_none(),
-            Class::Closed | Class::Fatal | Class::RateLimited => false,
+            Class::Closed | Class::Consent | Class::Fatal | Class::RateLimited => false,
         };
         Rest { class: failure.class, inside, ours, until: self.now.boot.saturating_add(millis(pause)) }
     }

@@ -1,0 +1,332 @@
+//! Users' consents, from their start to the tokens that come of them, and those tokens' renewal.
+//!
+//! A worker says what it wants through [`Consents`] and waits for the answer; everything else happens here, on the
+//! control thread, where the store is. What is decided, the machines of `token::consent` decide. Each piece of work is
+//! a task of its own, so a slow bank keeps nobody else waiting, and a caller who hangs up stops nothing that was begun.
+
+mod records;
+mod rotation;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::records::{forget, pending_key, read_entry, read_tokens, user_key, write};
+pub use self::rotation::user_spec;
+use self::rotation::{Upkeeper, keep_alive};
+use super::Leases;
+use super::wire::exchange;
+use crate::base::id::RandomIds;
+use crate::base::time::{Clock, Now};
+use crate::config::{Consents as Settings, Provider};
+use crate::provider::{Authorize, Consent};
+use crate::store::{Error, Kind, Store};
+use crate::token::consent::{
+    Asked, Callback, Entry, PendingConsent, Refusal, ReturnTo, State, UserKey, UserTokens, Verifier, Why,
+};
+use crate::token::failure::{Class, Failure};
+
+/// The most names that a list answers.
+const MOST_LISTED: usize = 10_000;
+
+/// A consent that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// What the user opens.
+    pub consent_url: String,
+    /// What comes back with the code. The application binds it to its user's session.
+    pub state: String,
+    /// When it is too late, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
+/// What became of a callback.
+#[derive(Debug)]
+pub enum Finished {
+    /// The user's tokens are in the store. Where the browser goes now.
+    Consented(Option<String>),
+    /// The provider failed; the user may try again.
+    Failed(Failure),
+    /// It is not exchanged. Where the browser goes now.
+    Rejected(Why, Option<String>),
+}
+
+/// Who brings a code back.
+pub enum Bringer {
+    /// An application that received it itself: for this user, with this state.
+    Application(UserKey),
+    /// A browser.
+    Browser,
+}
+
+/// One user's consent, without anything secret.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Whose.
+    pub key: UserKey,
+    /// Whether calls can be made: until then the user must consent again.
+    pub alive: bool,
+    /// When the access token dies, in milliseconds since 1970.
+    pub access_expires: u64,
+    /// When the refresh token dies, likewise; absent: there is none, or nobody knows.
+    pub refresh_expires: Option<u64>,
+    /// When the user consented, likewise.
+    pub consented: u64,
+}
+
+enum Message {
+    Finish { provider: Arc<Provider>, bringer: Bringer, callback: Callback, answer: oneshot::Sender<Finished> },
+    List { answer: oneshot::Sender<Vec<Line>> },
+    Revoke { key: UserKey, answer: oneshot::Sender<Result<bool, Failure>> },
+    Start { ask: Box<Beginning>, answer: oneshot::Sender<Result<Started, Failure>> },
+}
+
+/// What a consent is started with.
+pub struct Beginning {
+    /// Where.
+    pub provider: Arc<Provider>,
+    /// For whom.
+    pub key: UserKey,
+    /// By which client.
+    pub client: Arc<str>,
+    /// Where the browser goes in the end.
+    pub return_to: Option<ReturnTo>,
+}
+
+/// The workers' end. Cheap to clone.
+#[derive(Clone)]
+pub struct Consents(mpsc::UnboundedSender<Message>);
+
+/// The control thread's end.
+pub struct Registry {
+    inbox: mpsc::UnboundedReceiver<Message>,
+}
+
+/// What every task needs.
+#[derive(Clone)]
+struct Desk {
+    store: Store,
+    clock: Clock,
+    leases: Leases,
+}
+
+impl fmt::Debug for Consents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Consents")
+    }
+}
+
+impl Consents {
+    /// Both ends.
+    pub fn open() -> (Self, Registry) {
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        (Self(outbox), Registry { inbox })
+    }
+
+    /// Starts a consent.
+    pub async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
+        let ask = Box::new(ask);
+        self.ask(|answer| Message::Start { ask, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Takes what came back.
+    pub async fn finish(&self, provider: Arc<Provider>, bringer: Bringer, callback: Callback) -> Finished {
+        let finished = self.ask(|answer| Message::Finish { provider, bringer, callback, answer }).await;
+        finished.unwrap_or_else(|| Finished::Failed(gone()))
+    }
+
+    /// Every consent in the store, 10,000 at most.
+    pub async fn list(&self) -> Vec<Line> {
+        self.ask(|answer| Message::List { answer }).await.unwrap_or_default()
+    }
+
+    /// Forgets a user's tokens. Says whether there were any.
+    pub async fn revoke(&self, key: UserKey) -> Result<bool, Failure> {
+        self.ask(|answer| Message::Revoke { key, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (answer, waiting) = oneshot::channel();
+        self.0.send(message(answer)).ok()?;
+        waiting.await.ok()
+    }
+}
+
+impl Registry {
+    /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
+    pub async fn run(mut self, store: Store, clock: Clock, leases: Leases, providers: Vec<Arc<Provider>>) {
+        let desk = Desk { store, clock, leases };
+        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), providers };
+        tokio::task::spawn_local(keep_alive(upkeeper));
+        while let Some(message) = self.inbox.recv().await {
+            let desk = desk.clone();
+            // Whoever asked may have hung up.
+            tokio::task::spawn_local(async move {
+                match message {
+                    Message::Finish { provider, bringer, callback, answer } => {
+                        let finished = desk.finish(&provider, &bringer, callback).await;
+                        drop(answer.send(finished));
+                    }
+                    Message::List { answer } => drop(answer.send(desk.list().await)),
+                    Message::Revoke { key, answer } => drop(answer.send(desk.revoke(&key).await)),
+                    Message::Start { ask, answer } => drop(answer.send(desk.start(*ask).await)),
+                }
+            });
+        }
+    }
+}
+
+impl Desk {
+    async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
+        let Beginning { provider, key, client, return_to } = ask;
+        let (_, consent) = settings(&provider)?;
+        let now = self.clock.now();
+        let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
+        let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
+        let expires_at = pending.expires();
+        let entry = write(&Entry::Pending(pending.clone()).seal());
+        let filed = self.store.swap(Kind::Pending, &pending_key(&state), None, &entry, Some(expires_at)).await;
+        filed.map_err(|error| unkept(&error))?;
+        let consent_url = match consent.authorize(&pending, &state, &mut RandomIds, now) {
+            Authorize::Open(url) => url,
+            Authorize::Ask(request) => {
+                let (head, body) = exchange(&provider, request, now).await?.into_parts();
+                consent.authorize_answer(head.status, &head.headers, &body, now, self.clock.now())?
+            }
+        };
+        tracing::info!(provider = %provider.name, client = %pending.client, "consent started");
+        Ok(Started { consent_url, state: state.as_str().to_owned(), expires_at })
+    }
+
+    async fn finish(&self, provider: &Provider, bringer: &Bringer, callback: Callback) -> Finished {
+        let (_, consent) = match settings(provider) {
+            Ok(settings) => settings,
+            Err(failure) => return Finished::Failed(failure),
+        };
+        // First the entry is spent, then what it held is judged: whoever comes second finds it spent.
+        let found = match &callback.state {
+            Some(state) => match self.spend(state).await {
+                Ok(found) => found,
+                Err(error) => return Finished::Failed(unkept(&error)),
+            },
+            None => None,
+        };
+        let asked = match bringer {
+            Bringer::Application(key) => Asked::Application(key),
+            Bringer::Browser => Asked::Browser,
+        };
+        let consenting = match consent.judge(found, asked, callback, self.clock.now()) {
+            Ok(consenting) => consenting,
+            Err(rejection) => {
+                tracing::info!(provider = %provider.name, why = ?rejection.why, "a consent came to nothing");
+                return Finished::Rejected(rejection.why, rejection.return_to);
+            }
+        };
+        let sent = self.clock.now();
+        let Ok((request, pending)) = consent.exchange(consenting, &mut RandomIds, sent) else {
+            return Finished::Rejected(Why::Expired, None);
+        };
+        let answered = match exchange(provider, request, sent).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now())
+            }
+            Err(failure) => Err(Refusal::Failed(failure)),
+        };
+        let fresh = match answered {
+            Ok(fresh) => fresh,
+            Err(Refusal::Dead(inside)) => {
+                tracing::warn!(provider = %provider.name, %inside, "the provider does not take the code");
+                return Finished::Rejected(Why::Refused(None), pending.return_to);
+            }
+            Err(Refusal::Failed(failure)) => {
+                tracing::warn!(provider = %provider.name, inside = %failure.inside, "the code exchange failed");
+                return Finished::Failed(failure);
+            }
+        };
+        let name = user_key(&pending.key);
+        let before = read_tokens(&self.store, &name).await.ok().flatten();
+        let before = before.as_ref().map(|(tokens, _)| &**tokens);
+        let tokens = UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before);
+        let kept = self.store.put(Kind::User, &name, &write(&tokens.seal()), forget(&tokens)).await;
+        if let Err(error) = kept {
+            return Finished::Failed(unkept(&error));
+        }
+        let _hint = self.store.announce(Kind::User, &name).await;
+        self.leases.refresh(pending.key.token_key()).await;
+        tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
+        Finished::Consented(pending.return_to)
+    }
+
+    /// Swaps the entry of a state for a spent one. What it held.
+    async fn spend(&self, state: &State) -> Result<Option<Entry>, Error> {
+        let key = pending_key(state);
+        loop {
+            let Some(record) = self.store.load(Kind::Pending, &key).await? else { return Ok(None) };
+            let Some(entry) = read_entry(&record) else { return Ok(None) };
+            if matches!(entry, Entry::Spent { .. }) {
+                return Ok(Some(entry));
+            }
+            let spent = write(&Entry::Spent { at: self.clock.now().wall }.seal());
+            match self.store.swap(Kind::Pending, &key, Some(record.version), &spent, record.expiry).await {
+                Ok(_) => return Ok(Some(entry)),
+                Err(Error::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn list(&self) -> Vec<Line> {
+        let Ok(listing) = self.store.list(Kind::User).await else { return Vec::new() };
+        let now = self.clock.now();
+        let mut lines = Vec::new();
+        for entry in listing.entries.into_iter().take(MOST_LISTED) {
+            if let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await {
+                lines.push(line(&tokens, now));
+            }
+        }
+        lines.sort_by(|a, b| a.key.cmp(&b.key));
+        lines
+    }
+
+    async fn revoke(&self, key: &UserKey) -> Result<bool, Failure> {
+        let name = user_key(key);
+        let removed = self.store.remove(Kind::User, &name).await.map_err(|error| unkept(&error))?;
+        let _hint = self.store.announce(Kind::User, &name).await;
+        self.leases.purge(key.token_key()).await;
+        if removed {
+            tracing::info!(provider = %key.provider, "a consent was revoked");
+        }
+        Ok(removed)
+    }
+}
+
+fn line(tokens: &UserTokens, now: Now) -> Line {
+    Line {
+        key: tokens.key.clone(),
+        alive: !tokens.spent(now),
+        access_expires: tokens.access.expires,
+        refresh_expires: tokens.refresh.as_ref().and_then(|refresh| refresh.expires),
+        consented: tokens.consented,
+    }
+}
+
+/// How a provider's users consent.
+fn settings(provider: &Provider) -> Result<(&Settings, &Consent), Failure> {
+    let settings = provider.consents.as_ref();
+    let found = settings.and_then(|settings| Some((settings, settings.module.consent()?)));
+    found.ok_or_else(|| Failure::new(Class::Transient, "this provider has no consent any more"))
+}
+
+fn unkept(error: &Error) -> Failure {
+    Failure::new(Class::Transient, format!("the store of consents: {error}"))
+}
+
+fn gone() -> Failure {
+    Failure {
+        retry_after: Some(Duration::from_secs(1)),
+        ..Failure::new(Class::Transient, "the control thread has stopped")
+    }
+}

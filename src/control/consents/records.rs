@@ -1,0 +1,55 @@
+//! Consents and users' tokens as records of the store.
+
+use std::sync::Arc;
+
+use crate::base::secret::{ExposeSecret, SecretBox};
+use crate::store::{Key, Kind, Record, Store, Version};
+use crate::token::consent::{Entry, Sealed, State, UserKey, UserTokens};
+
+/// A record is kept for so long after its last token has died, in milliseconds: a day.
+const AFTERLIFE: u64 = 24 * 3600 * 1000;
+
+/// Where a started consent is filed.
+pub(super) fn pending_key(state: &State) -> Key {
+    Key::from(state.id().to_string().as_str())
+}
+
+/// Where a user's tokens are.
+pub(super) fn user_key(key: &UserKey) -> Key {
+    Key::from(&key.token_key())
+}
+
+/// When a user's record may be forgotten, in milliseconds since 1970. Never, where nobody knows when its refresh token
+/// dies.
+pub(super) fn forget(tokens: &UserTokens) -> Option<u64> {
+    let dies = match &tokens.refresh {
+        Some(refresh) => refresh.expires?.max(tokens.access.expires),
+        None => tokens.access.expires,
+    };
+    Some(dies.saturating_add(AFTERLIFE))
+}
+
+/// For the store to seal.
+pub(super) fn write(sealed: &Sealed) -> SecretBox<[u8]> {
+    SecretBox::new(sealed.expose_secret().clone().into_boxed_slice())
+}
+
+pub(super) fn read_entry(record: &Record) -> Option<Entry> {
+    match Entry::open(record.value.expose_secret()) {
+        Ok(entry) => Some(entry),
+        Err(error) => {
+            tracing::error!(?error, "a started consent cannot be read");
+            None
+        }
+    }
+}
+
+/// A user's tokens, and which writing of them this is.
+pub(super) async fn read_tokens(store: &Store, name: &Key) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
+    let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
+    let Some(record) = record else { return Ok(None) };
+    match UserTokens::open(record.value.expose_secret()) {
+        Ok(tokens) => Ok(Some((Arc::new(tokens), record.version))),
+        Err(error) => Err(format!("the record user/{name} cannot be read: {error:?}")),
+    }
+}

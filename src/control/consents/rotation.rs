@@ -1,0 +1,268 @@
+//! Getting a user's token, and keeping refresh tokens alive: the machine of `token::consent`, driven.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::records::{forget, read_tokens, user_key, write};
+use super::settings;
+use crate::base::id::RandomIds;
+use crate::base::time::Clock;
+use crate::config::Provider;
+use crate::control::wire::exchange;
+use crate::control::{Aid, Fetched, Order, TokenSpec};
+use crate::store::{Error, Key, Kind, Lock, Store, Version};
+use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
+use crate::token::failure::{Class, Failure};
+
+/// A rotation's lock lasts so long, should its holder die.
+const LEASE: Duration = Duration::from_secs(60);
+/// Another's rotation is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Between two looks at somebody else's lock.
+const LOOK: Duration = Duration::from_millis(100);
+/// All consents are looked through this often.
+const ROUND: Duration = Duration::from_secs(60);
+/// A request that fetches a user's token may take this much longer than the provider's own call.
+const ROOM: Duration = Duration::from_secs(10);
+
+/// The token of a user; `None` where the provider has no consents.
+pub fn user_spec(provider: &Arc<Provider>, user: UserKey, clock: &Clock) -> Option<Arc<TokenSpec>> {
+    let consents = provider.consents.as_ref()?;
+    Some(Arc::new(TokenSpec {
+        key: user.token_key(),
+        provider: provider.name.clone(),
+        refresh_before: consents.upkeep.refresh_before,
+        fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
+        order: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone() }),
+    }))
+}
+
+/// One user's tokens, to be looked for and renewed.
+#[derive(Clone)]
+struct Renewal {
+    provider: Arc<Provider>,
+    user: UserKey,
+    clock: Clock,
+}
+
+impl Order for Renewal {
+    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let renewal = self.clone();
+        Box::pin(async move {
+            let Some(store) = aid.store else {
+                return Err(Failure::new(Class::Transient, "there is no store for consents"));
+            };
+            let newer_than = aid.known.map_or(0, |known| known.record);
+            let (tell, told) = oneshot::channel();
+            // It runs on when whoever wants it gives up: what was asked must be kept.
+            tokio::task::spawn_local(async move {
+                let ended = renewal.run(&store, Goal::Serve { newer_than }).await;
+                let fetched = renewal.fetched(ended);
+                drop(tell.send(fetched));
+            });
+            told.await.unwrap_or_else(|_| Err(Failure::new(Class::Transient, "the renewal was abandoned")))
+        })
+    }
+}
+
+/// How a renewal ended, and whether the provider was asked.
+struct Ended {
+    ending: Ending,
+    asked: bool,
+}
+
+const fn unasked(ending: Ending) -> Ended {
+    Ended { ending, asked: false }
+}
+
+impl Renewal {
+    fn fetched(&self, Ended { ending, asked }: Ended) -> Result<Fetched, Failure> {
+        let tokens = match ending {
+            Ending::ConsentRequired(why) => return Err(Failure::new(Class::Consent, &*why)),
+            Ending::Failed(failure) => return Err(failure),
+            Ending::Ready(tokens) => tokens,
+        };
+        let now = self.clock.now();
+        let module = self.provider.consents.as_ref().map(|consents| &consents.module);
+        let (Some(module), Some(grant)) = (module, tokens.grant(now)) else {
+            return Err(Failure::new(Class::Consent, "the consent has run out"));
+        };
+        let headers = module.credentials(&grant);
+        let (life, fingerprint) = (grant.life, grant.fingerprint());
+        Ok(Fetched { sent: now, life, headers, fingerprint, adopted: !asked, record: tokens.generation })
+    }
+
+    async fn run(&self, store: &Store, goal: Goal) -> Ended {
+        let (consents, consent) = match settings(&self.provider) {
+            Ok(settings) => settings,
+            Err(failure) => return unasked(Ending::Failed(failure)),
+        };
+        let name = user_key(&self.user);
+        let looking = Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
+        let record = match read_tokens(store, &name).await {
+            Ok(record) => record.map(|(tokens, _)| tokens),
+            Err(why) => return unasked(looking.unreadable(&why)),
+        };
+        self.note_call(store, &name, record.as_deref(), goal).await;
+        let locking = match looking.found(record, self.clock.now()) {
+            Looked::Done(ending) => return unasked(ending),
+            Looked::Lock(locking) => locking,
+        };
+        let lock = match lock(store, &name).await {
+            Ok(lock) => lock,
+            Err(why) => return unasked(locking.unreadable(&why)),
+        };
+        let ended = match read_tokens(store, &name).await {
+            Err(why) => unasked(locking.unreadable(&why)),
+            Ok(record) => {
+                let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
+                match (locking.found(tokens, self.clock.now()), version) {
+                    (Locked::Done(ending), _) => unasked(ending),
+                    (Locked::Ask(asking), Some(version)) => self.ask(store, &name, asking, version).await,
+                    (Locked::Ask(_), None) => {
+                        unasked(Ending::Failed(Failure::new(Class::Transient, "the record is gone")))
+                    }
+                }
+            }
+        };
+        let _ends_by_itself = store.unlock(lock).await;
+        ended
+    }
+
+    async fn ask(&self, store: &Store, name: &Key, asking: Asking, version: Version) -> Ended {
+        let sent = self.clock.now();
+        let answer = match settings(&self.provider) {
+            Err(failure) => Err(Refusal::Failed(failure)),
+            Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
+                None => Err(Refusal::Dead("this provider renews no tokens".to_owned())),
+                Some(request) => match exchange(&self.provider, request, sent).await {
+                    Err(failure) => Err(Refusal::Failed(failure)),
+                    Ok(response) => {
+                        let (head, body) = response.into_parts();
+                        consent.refresh_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                    }
+                },
+            },
+        };
+        if let Err(Refusal::Dead(inside)) = &answer {
+            tracing::warn!(provider = %self.provider.name, %inside, "a user's consent is dead; the user must consent again");
+        }
+        match asking.answered(answer, sent) {
+            Err(ending) => Ended { ending, asked: true },
+            Ok(saving) => Ended { ending: self.save(store, name, saving, version).await, asked: true },
+        }
+    }
+
+    /// Until the store has it, nobody relies on it.
+    async fn save(&self, store: &Store, name: &Key, mut saving: Saving, mut version: Version) -> Ending {
+        loop {
+            let next = saving.tokens();
+            let error = match store.swap(Kind::User, name, Some(version), &write(&next.seal()), forget(next)).await {
+                Ok(_) => {
+                    let _hint = store.announce(Kind::User, name).await;
+                    return saving.saved(self.clock.now());
+                }
+                Err(Error::Conflict) => match read_tokens(store, name).await {
+                    Ok(record) => {
+                        let (tokens, newer) = record.map_or((None, None), |(tokens, at)| (Some(tokens), Some(at)));
+                        match saving.outdated(tokens, self.clock.now()) {
+                            Ok(ending) => return ending,
+                            Err(again) => {
+                                saving = again;
+                                version = newer.unwrap_or(version);
+                                continue;
+                            }
+                        }
+                    }
+                    Err(why) => why,
+                },
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
+            match saving.failed(&error, rand::random()) {
+                Ok((again, pause)) => {
+                    saving = again;
+                    tokio::time::sleep(pause).await;
+                }
+                Err(ending) => return ending,
+            }
+        }
+    }
+
+    /// Notes that somebody calls for the user, where that is worth a write. Losing it costs a little of `keep_alive`.
+    async fn note_call(&self, store: &Store, name: &Key, tokens: Option<&UserTokens>, goal: Goal) {
+        let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
+            return;
+        };
+        if let Some(touched) = tokens.touched(&consents.upkeep, self.clock.now())
+            && let Ok(Some((known, version))) = read_tokens(store, name).await
+            && known.generation == touched.generation
+        {
+            let _lost = store.swap(Kind::User, name, Some(version), &write(&touched.seal()), forget(&touched)).await;
+        }
+    }
+}
+
+async fn lock(store: &Store, name: &Key) -> Result<Lock, String> {
+    let mut left = PATIENCE;
+    loop {
+        match store.lock(name, LEASE).await {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) if left.is_zero() => return Err("another renewal takes too long".to_owned()),
+            Ok(None) => {
+                left = left.saturating_sub(LOOK);
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// What renews refresh tokens that nobody's call renews.
+pub(super) struct Upkeeper {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) providers: Vec<Arc<Provider>>,
+}
+
+/// Looks through all consents, again and again. Never ends.
+pub(super) async fn keep_alive(upkeeper: Upkeeper) {
+    if upkeeper.providers.iter().all(|provider| provider.consents.is_none()) {
+        return;
+    }
+    loop {
+        tokio::time::sleep(ROUND).await;
+        upkeeper.round().await;
+    }
+}
+
+impl Upkeeper {
+    async fn round(&self) {
+        let listing = match self.store.list(Kind::User).await {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::warn!(%error, "consents cannot be looked through");
+                return;
+            }
+        };
+        for entry in listing.entries {
+            let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await else { continue };
+            let provider = self.providers.iter().find(|provider| provider.name == tokens.key.provider);
+            let Some((provider, consents)) = provider.and_then(|known| Some((known, known.consents.as_ref()?))) else {
+                continue;
+            };
+            let due = tokens.keep_alive_in(&consents.upkeep, self.clock.now(), rand::random());
+            if due.is_some_and(|wait| wait.is_zero()) {
+                let renewal =
+                    Renewal { provider: provider.clone(), user: tokens.key.clone(), clock: self.clock.clone() };
+                if let Ending::Failed(failure) = renewal.run(&self.store, Goal::KeepAlive).await.ending {
+                    tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent was not kept alive");
+                }
+            }
+        }
+    }
+}

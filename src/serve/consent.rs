@@ -1,0 +1,263 @@
+//! The doors of users' consents: where an application starts one or posts a code, and where browsers come back.
+//!
+//! `POST /.countersign/consent/PROVIDER/start` and `…/code` stand on reverse listeners, for identified clients. `GET
+//! /.countersign/consent/PROVIDER/callback` stands on callback listeners, for browsers that nobody knows: the state that
+//! they bring is all that speaks for them. What happens then is the control thread's business.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::answer::Answer;
+use super::door::Door;
+use super::fault::Fault;
+use super::flow::{caller, opening, own_answer};
+use super::site::Site;
+use super::tale::Tale;
+use crate::base::time::rfc3339;
+use crate::config::{Client, Consents, Provider};
+use crate::control::{Beginning, Bringer, Finished, Unavailable};
+use crate::provider::Consent;
+use crate::route::Caller;
+use crate::token::consent::{ReturnRule, UserKey, UserName, Why};
+use crate::token::failure::Failure;
+
+/// Where all of it lives.
+pub const PLACE: &str = "/.countersign/";
+const CONSENT: &str = "/.countersign/consent/";
+/// More of a request's body is not read.
+const MOST_BODY: usize = 16 * 1024;
+
+/// What an application may ask for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Wish {
+    Code,
+    Start,
+}
+
+/// The body of a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked<'a> {
+    user: String,
+    #[serde(default)]
+    return_to: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    /// Points into the body, which is wiped.
+    #[serde(borrow, default)]
+    code: Option<Cow<'a, str>>,
+}
+
+/// Answers a request to a reverse listener for [`PLACE`].
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+    match serve(&site, &door, request, &mut tale).await {
+        Ok(body) => {
+            tale.record().status = Some(200);
+            let mut response = Response::new(Answer::own(Bytes::from(body.to_string()), tale));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Err(fault) => {
+            let mut response = own_answer(fault, tale);
+            if fault == Fault::MethodRefused {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            // Its body may not have been read.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
+}
+
+async fn serve(
+    site: &Rc<Site>,
+    door: &Door,
+    request: Request<Incoming>,
+    tale: &mut Tale,
+) -> Result<serde_json::Value, Fault> {
+    let (head, body) = request.into_parts();
+    let caller = caller(site, door, &head.headers, tale).await?;
+    let path = head.uri.path();
+    let (name, wish) = match path.strip_prefix(CONSENT).and_then(|rest| rest.split_once('/')) {
+        Some((name, "start")) => (name, Wish::Start),
+        Some((name, "code")) => (name, Wish::Code),
+        Some((_, _)) | None => return Err(Fault::RouteNotFound),
+    };
+    if head.method != Method::POST {
+        return Err(Fault::MethodRefused);
+    }
+    let (provider, consents, consent) = known(site, name).ok_or(Fault::RouteNotFound)?;
+    if !consents.opens.admits(caller) {
+        return Err(Fault::ClientNotAllowed);
+    }
+    let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
+    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let body = Limited::new(body, MOST_BODY).collect().await;
+    let body = Zeroizing::new(
+        body.map_err(|_| Fault::Malformed("The body is too large, or ended early."))?.to_bytes().to_vec(),
+    );
+    let asked: Asked<'_> = serde_json::from_slice(&body)
+        .map_err(|_| Fault::Malformed("The body is not the JSON object that is wanted; see docs/consent.md."))?;
+    let key = user_key(client, provider, &asked.user)?;
+    match wish {
+        Wish::Start => {
+            let return_to = match &asked.return_to {
+                None => None,
+                Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(|_| {
+                    Fault::Malformed("`return_to` is not among the places that the provider's `return_to` allows.")
+                })?),
+            };
+            let ask = Beginning { provider: provider.clone(), key, client: client.name.clone(), return_to };
+            let started = site.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
+            Ok(serde_json::json!({
+                "consent_url": started.consent_url,
+                "state": started.state,
+                "expires_at": rfc3339(started.expires_at),
+            }))
+        }
+        Wish::Code => {
+            let (Some(state), Some(code)) = (&asked.state, &asked.code) else {
+                return Err(Fault::Malformed("The body needs `user`, `state` and `code`."));
+            };
+            let callback = consent.posted(state, code, site.now());
+            let callback = callback.map_err(|_| Fault::Malformed("The code is malformed."))?;
+            match site.shared.consents.finish(provider.clone(), Bringer::Application(key), callback).await {
+                Finished::Consented(_) => Ok(serde_json::json!({ "user": asked.user, "consented": true })),
+                Finished::Failed(failure) => Err(unavailable(&failure)),
+                Finished::Rejected(why, _) => Err(rejected(&why)),
+            }
+        }
+    }
+}
+
+/// Whose tokens a call of this client for this user spends, if it may.
+pub fn user_key(client: &Client, provider: &Provider, user: &str) -> Result<UserKey, Fault> {
+    let user = UserName::parse(user).map_err(|_| {
+        Fault::Malformed("A user name has 1 to 256 bytes, no control characters and no white space around it.")
+    })?;
+    if !client.users.include(&user) {
+        return Err(Fault::ClientNotAllowed);
+    }
+    Ok(UserKey { owner: client.owner(), provider: provider.name.clone(), user })
+}
+
+/// The one user whom a request names.
+pub fn named_user<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Result<&'a str, Fault> {
+    let mut values = headers.get_all(header).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => std::str::from_utf8(value.as_bytes())
+            .map_err(|_| Fault::Malformed("The header that names the user is not UTF-8.")),
+        (None, _) => Err(Fault::Malformed("The request does not say for which user it is made.")),
+        (Some(_), Some(_)) => Err(Fault::Malformed("The request names more than one user.")),
+    }
+}
+
+fn known<'a>(site: &'a Site, name: &str) -> Option<(&'a Arc<Provider>, &'a Consents, &'a Consent)> {
+    let provider = site.shared.snapshot.providers.iter().find(|provider| *provider.name == *name)?;
+    let consents = provider.consents.as_ref()?;
+    Some((provider, consents, consents.module.consent()?))
+}
+
+fn unavailable(failure: &Failure) -> Fault {
+    let (class, inside) = (failure.class, failure.inside.as_str().into());
+    tracing::warn!(%inside, "a consent could not be worked on");
+    Fault::from(&Unavailable { class, retry_after: failure.rest(1), inside })
+}
+
+const fn rejected(why: &Why) -> Fault {
+    match why {
+        Why::Changed => Fault::Malformed("The provider's settings have changed since; start again."),
+        Why::Expired => Fault::Malformed("The consent was started too long ago, or its code is too old; start again."),
+        Why::NoCode => Fault::Malformed("There is no code."),
+        Why::OtherOwner | Why::OtherProvider | Why::OtherUser => {
+            Fault::Malformed("This state belongs to another consent.")
+        }
+        Why::Refused(_) => Fault::ConsentRequired,
+        Why::Reused => Fault::Malformed("This state was used before; start again."),
+        Why::Unknown => Fault::Malformed("No consent with this state was started, or long ago."),
+    }
+}
+
+/// Answers a request to a callback listener.
+pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+    let (status, location, text) = come_back(&site, &request).await;
+    tale.record().status = Some(status.as_u16());
+    let body = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>countersign</title></head><body><main><h1>{}</h1><p>{text}</p></main></body></html>\n",
+        if status.is_client_error() || status.is_server_error() { "That did not work" } else { "Done" },
+    );
+    let mut response = Response::new(Answer::own(body.into(), tale));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        // The code stands in the URL.
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) {
+        headers.insert(LOCATION, location);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET"));
+    }
+    response
+}
+
+/// What a browser brought: a status, where it goes, and what it shows.
+async fn come_back(site: &Rc<Site>, request: &Request<Incoming>) -> (StatusCode, Option<String>, &'static str) {
+    let bad = |status, text| (status, None, text);
+    let uri = request.uri();
+    let name = uri.path().strip_prefix(CONSENT).and_then(|rest| rest.strip_suffix("/callback"));
+    let Some((provider, consents, consent)) = name.and_then(|name| known(site, name)) else {
+        return bad(StatusCode::NOT_FOUND, "There is nothing here.");
+    };
+    // A HEAD must not use a state up.
+    if request.method() != Method::GET {
+        return bad(StatusCode::METHOD_NOT_ALLOWED, "Only browsers that come back from the bank are expected here.");
+    }
+    let Ok(callback) = consent.callback(uri.query().unwrap_or_default(), site.now()) else {
+        return bad(StatusCode::BAD_REQUEST, "What the bank sent cannot be read. Please start again.");
+    };
+    match site.shared.consents.finish(provider.clone(), Bringer::Browser, callback).await {
+        Finished::Consented(return_to) => {
+            let permitted = return_to.and_then(|url| ReturnRule::permit(&consents.return_to, &url).ok());
+            match permitted {
+                Some(url) => (StatusCode::SEE_OTHER, Some(url.as_str().to_owned()), "You are being sent back."),
+                None => bad(StatusCode::OK, "You have given your consent. You may close this page."),
+            }
+        }
+        Finished::Failed(failure) => {
+            tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent could not be finished");
+            bad(StatusCode::SERVICE_UNAVAILABLE, "The bank cannot be reached right now. Please start again later.")
+        }
+        Finished::Rejected(Why::Refused(_), _) => {
+            bad(StatusCode::FORBIDDEN, "The bank says that no consent was given. You may start again.")
+        }
+        Finished::Rejected(..) => bad(
+            StatusCode::BAD_REQUEST,
+            "This consent is not known, was used already, or took too long. Please start again.",
+        ),
+    }
+}
