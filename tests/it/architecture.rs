@@ -16,14 +16,13 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 12] = [
+const EXPOSE: [(&str, &str); 11] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/wire.rs", "puts the token request on the wire"),
     ("provider/", "renders secrets into token requests and tokens into headers"),
     ("sim/", "is the bank: it made the secrets and checks them"),
-    ("token/consent/pending.rs", "hashes a PKCE verifier into its challenge"),
-    ("token/consent/seal.rs", "writes users' tokens into records that the store encrypts"),
+    ("token/consent/", "hashes a PKCE verifier, and writes users' tokens into records that the store encrypts"),
     ("token/grant.rs", "takes a token's fingerprint"),
     ("cli/ca.rs", "writes the key of a CA that it made"),
     ("cli/demo.rs", "hands the simulators' credentials to the proxy it starts"),
