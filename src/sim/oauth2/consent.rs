@@ -63,7 +63,8 @@ fn authorize(desk: &Desk, call: &Call) -> Answer {
     let challenge = call.parameter("code_challenge").unwrap_or_default();
     let method = call.parameter("code_challenge_method");
     let right = challenge.len() == 43 && method.as_deref() == Some("S256");
-    if !right && !(challenge.is_empty() && manner.without_pkce) {
+    let without = challenge.is_empty() && manner.without_pkce;
+    if !right && !without {
         return back(&[("error", "invalid_request"), ("error_description", "code challenge required")]);
     }
     if manner.deny {
