@@ -217,13 +217,17 @@ impl Asking {
     /// access token serves while it lives; anything else must be saved first.
     pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
         let Self { errand, tokens } = self;
-        let (next, dead) = match answer {
+        let (mut next, dead) = match answer {
             Ok(fresh) => (tokens.rotated(fresh, sent), false),
             Err(Refusal::Dead(_)) => (tokens.bereft(), true),
             Err(Refusal::Failed(failure)) => {
                 return Err(errand.good(tokens, now).unwrap_or(Ending::Failed(failure)));
             }
         };
+        if let (Goal::Serve { newer_than }, false) = (errand.goal, dead) {
+            // A consent after a lost record may count from below what was delivered before.
+            next.generation = next.generation.max(newer_than.saturating_add(1));
+        }
         Ok(Saving { errand, before: tokens, next: Arc::new(next), dead, tries: 0 })
     }
 }
