@@ -291,3 +291,80 @@ fn a_code_is_worth_nothing_without_its_verifier() {
         assert_eq!(send(&stage.sim, Ask::new("GET", elsewhere)).await.status, 400, "told to the user, sent nowhere");
     });
 }
+
+fn built(
+    profile: &str,
+    settings: &str,
+    consent: Option<(&str, Option<&str>)>,
+    caller: Caller,
+) -> Result<Module, String> {
+    let report = Report::new();
+    let profile = Profile::builtin(profile).expect("a profile");
+    let node = Node::parse(&Source::new("settings", settings), &report);
+    let fields = Fields::new(&node, "settings", &report);
+    let read =
+        |node: &Node, report: &Report| String::from_node(node, report).map(|text| (SecretString::from(text), false));
+    let settings = profile.read_settings(&fields, &read).expect("good settings");
+    fields.finish();
+    let url = |text: &str| BaseUrl::parse(text).expect("a URL");
+    let consent = consent.map(|(params, authorize_url)| {
+        let node = Node::parse(&Source::new("params", params), &report);
+        ConsentWiring {
+            public_url: url("https://gateway.example"),
+            authorize_url: authorize_url.map(url),
+            params: profile.read_consent_params(Some(&node), &report).unwrap_or_default(),
+        }
+    });
+    let wiring = Wiring {
+        name: "bank",
+        base_url: url("https://bank.example/api"),
+        token_url: Some(url("https://login.example/token")),
+        default_ttl: None,
+        consent,
+        caller,
+    };
+    Module::build(&profile, settings, wiring)
+}
+
+#[test]
+fn what_could_never_work_for_users_is_said() {
+    let meed = "client_id = 'meed_1'\nclient_secret = 's'";
+    let other = "client_id = 'a'\nclient_secret = 's'";
+    let scb = "application_key = 'k'\napplication_secret = 's'";
+    for (profile, settings, consent, caller, reason) in [
+        ("meed", meed, None, Caller::User, "knows no users"),
+        ("meed", meed, Some(("", None)), Caller::Application, "[provider.bank.consent] out"),
+        ("scb", scb, None, Caller::User, "needs [provider.NAME.consent]"),
+        ("oauth2", other, Some(("", None)), Caller::User, "authorize_url"),
+    ] {
+        let error = built(profile, settings, consent, caller).expect_err(reason);
+        assert!(error.contains(reason), "{error}");
+    }
+    let (application, user) = (
+        built("scb", scb, Some(("", None)), Caller::Application).expect("a module"),
+        built("scb", scb, Some(("", None)), Caller::User).expect("a module"),
+    );
+    assert_ne!(application.key(), user.key(), "an application's token is never a user's");
+    assert_ne!(application.key(), key("bank", "alice").token_key());
+}
+
+/// What a user agreed to, and what is a matter of taste or a secret that was rotated.
+#[test]
+fn a_consent_outlives_a_new_secret_and_no_new_application() {
+    let realm = |settings: &str, params: &str| {
+        let module = built("scb", settings, Some((params, None)), Caller::User).expect("a module");
+        module.consent().expect("a consent").realm()
+    };
+    let base = realm("application_key = 'k'\napplication_secret = 's'", "");
+    assert_eq!(base, realm("application_key = 'k'\napplication_secret = 'rotated'", ""));
+    assert_eq!(base, realm("application_key = 'k'\napplication_secret = 's'", "endState = 'mobile_web'"));
+    assert_ne!(base, realm("application_key = 'another'\napplication_secret = 's'", ""));
+    let realm = |scope: &str, authorize: &str| {
+        let settings = format!("client_id = 'a'\nclient_secret = 's'\nscope = '{scope}'");
+        let module = built("oauth2", &settings, Some(("", Some(authorize))), Caller::User).expect("a module");
+        module.consent().expect("a consent").realm()
+    };
+    let base = realm("payments", "https://login.example/authorize");
+    assert_ne!(base, realm("payments accounts", "https://login.example/authorize"));
+    assert_ne!(base, realm("payments", "https://other.example/authorize"));
+}
