@@ -25,6 +25,8 @@ pub(super) struct Call {
     /// The path below the bank's base path, with its leading slash; the whole path where it lies elsewhere.
     pub below: String,
     pub query: Option<String>,
+    /// The `Host` field, or `:authority`.
+    pub authority: String,
     pub headers: HeaderMap,
     /// The body, up to the recording limit.
     pub body: Bytes,

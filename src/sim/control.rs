@@ -32,7 +32,8 @@ These want none:
   GET  /_sim/                     this page
   GET  /_sim/received             what arrived, secrets shown as fingerprints
   POST /_sim/revoke               every live token dies
-  POST /_sim/consent              {\"login\": \"…\", \"user\": \"alice\"}: a user agrees (SCB); answers the code
+  POST /_sim/consent              {\"login\": \"…\", \"user\": \"alice\"}: a user agrees (SCB); answers the code, and the
+                                  URL that the bank's app opens next, if one is registered
   POST /_sim/faults               replaces what goes wrong; {} is a good day:
 
     {\"token\": FAULT, \"resource\": FAULT,
@@ -61,8 +62,10 @@ pub(super) fn answer(desk: &Desk, method: &Method, path: &str, body: &Bytes) -> 
             Err(mistake) => wrong(&mistake.to_string()),
         },
         ("POST", "/_sim/consent") => match serde_json::from_slice::<Consent>(body) {
-            Ok(Consent { login, user }) => match scb::consent(desk, &login, &user, desk.clock.now()) {
-                Some(code) => Answer::json(StatusCode::OK, json!({ "code": code })),
+            Ok(Consent { login, user }) => match scb::consent(desk, &login, Some(&user), desk.clock.now()) {
+                Some(agreed) => {
+                    Answer::json(StatusCode::OK, json!({ "code": agreed.code, "callback": agreed.callback }))
+                }
                 None => wrong("no such consent is pending: ask the authorize endpoint for one"),
             },
             Err(mistake) => wrong(&mistake.to_string()),

@@ -60,14 +60,27 @@ pub(super) struct Issued {
 /// Something a bank remembers by an identifier of its own making.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Record {
-    /// An authorization code, with whose it is and when it was given.
-    Code { user: String, given: Now },
-    /// A consent that was asked for and not yet given.
-    Consent,
-    /// A refresh token, with whose it is and when it was given.
-    Refresh { user: String, given: Now },
+    /// An authorization code, with whose it is, when it was given and on which terms.
+    Code { user: String, given: Now, terms: Terms },
+    /// A consent that was asked for and not yet given, with the query that was asked with.
+    Consent { query: String },
+    /// A refresh token, with whose it is, when it was given and on which terms.
+    Refresh { user: String, given: Now, terms: Terms },
+    /// A code or refresh token that was used, with whose it was.
+    Used { user: String },
     /// A transaction that a status call may ask for.
     Transaction,
+}
+
+/// What an authorization code is bound to (RFC 6749 section 4.1.3, RFC 7636 section 4.4).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Terms {
+    /// What was asked for.
+    pub scope: Option<String>,
+    /// Where the code was sent.
+    pub redirect_uri: String,
+    /// The S256 challenge; empty: none.
+    pub challenge: String,
 }
 
 impl Desk {
@@ -135,6 +148,17 @@ impl Desk {
 
     pub(super) fn revoke_all(&self) -> usize {
         held(&self.ledger).revoke_all(self.clock.now())
+    }
+
+    /// A user's tokens, codes and refresh tokens die at once. Answers how many access tokens did.
+    pub(super) fn withdraw(&self, user: &str) -> usize {
+        held(&self.records).retain(|_, record| match record {
+            Record::Code { user: whose, .. } | Record::Refresh { user: whose, .. } | Record::Used { user: whose } => {
+                whose != user
+            }
+            Record::Consent { .. } | Record::Transaction => true,
+        });
+        held(&self.ledger).revoke_user(user, self.clock.now())
     }
 
     pub(super) fn issued(&self) -> Vec<SecretString> {

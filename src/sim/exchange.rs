@@ -40,7 +40,11 @@ pub(super) async fn serve(
         let answer = control::answer(&desk, &head.method, head.uri.path(), &body);
         return Ok(response(answer.status, answer.headers, Outgoing::new(answer.content, link)));
     }
-    let endpoint = if head.uri.path() == desk.member.token_path { Endpoint::Token } else { Endpoint::Resource };
+    // A refresh endpoint behind the token endpoint has its weather.
+    let endpoint = match head.uri.path().strip_prefix(desk.member.token_path) {
+        Some("" | "/refresh") => Endpoint::Token,
+        Some(_) | None => Endpoint::Resource,
+    };
     let faults = desk.faults();
     let (fault, hit) = faults.meet(endpoint);
     desk.count(endpoint);
@@ -107,9 +111,9 @@ pub(super) async fn serve(
 fn work(desk: &Desk, call: &Call, endpoint: Endpoint) -> Answer {
     let below_base = call.path.strip_prefix(desk.member.base_path).is_some_and(|below| below.starts_with('/'));
     match endpoint {
-        Endpoint::Token => (desk.member.token)(desk, call),
-        Endpoint::Resource if below_base => resource::answer(desk, call),
-        Endpoint::Resource => (desk.member.missing)(call),
+        Endpoint::Token if call.path == desk.member.token_path => (desk.member.token)(desk, call),
+        Endpoint::Resource | Endpoint::Token if below_base => resource::answer(desk, call),
+        Endpoint::Resource | Endpoint::Token => (desk.member.missing)(call),
     }
 }
 
@@ -260,6 +264,11 @@ impl Recorder {
         hash
     }
 
+    fn authority(&self) -> Option<String> {
+        let host = || self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        self.head.uri.authority().map(ToString::to_string).or_else(host)
+    }
+
     /// The whole request, for the bank.
     fn call(&mut self, faults: &Arc<Spell>) -> Call {
         let path = self.head.uri.path().to_owned();
@@ -269,6 +278,7 @@ impl Recorder {
             below,
             path,
             query: self.head.uri.query().map(str::to_owned),
+            authority: self.authority().unwrap_or_default(),
             headers: self.head.headers.clone(),
             body: Bytes::copy_from_slice(&self.body),
             body_length: self.length,
@@ -287,7 +297,6 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         let pairs = |map: &HeaderMap| map.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let host = || self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         self.desk.record(Received {
             number: 0,
             connection: self.connection,
@@ -297,7 +306,7 @@ impl Drop for Recorder {
             method: self.head.method.clone(),
             path: self.head.uri.path().to_owned(),
             query: self.head.uri.query().map(str::to_owned),
-            authority: self.head.uri.authority().map(ToString::to_string).or_else(host),
+            authority: self.authority(),
             headers: pairs(&self.head.headers),
             trailers: pairs(&self.trailers),
             body_length: self.length,

@@ -136,7 +136,33 @@ impl SimHandle {
     /// SCB only: the user agrees to a pending consent; answers the authorization code. `login` is the last part of the
     /// `callbackUrl` that authorize answered; `None` if nothing of the kind is pending.
     pub fn consent(&self, login: &str, user: &str) -> Option<String> {
-        scb::consent(&self.desk, login, user, self.desk.clock.now())
+        scb::consent(&self.desk, login, Some(user), self.desk.clock.now())?.code
+    }
+
+    /// SCB only: the same, and where the bank's app goes next: the registered
+    /// [`callback_url`](crate::sim::ScbManner::callback_url) with the query of authorize, `code`, `state` and `status`
+    /// overwritten. `user` absent: the user declines, and there is no code. `None` also when no URL is registered.
+    pub fn consent_callback(&self, login: &str, user: Option<&str>) -> Option<String> {
+        scb::consent(&self.desk, login, user, self.desk.clock.now())?.callback
+    }
+
+    /// A user takes the consent back: the user's tokens, codes and refresh tokens die at once. Answers how many access
+    /// tokens did.
+    pub fn withdraw(&self, user: &str) -> usize {
+        self.desk.withdraw(&self.known_as(user))
+    }
+
+    /// What the bank calls a user towards a partner: SCB's `resourceOwnerId`.
+    pub fn known_as(&self, user: &str) -> String {
+        match self.bank {
+            Bank::Scb => scb::known_as(user),
+            Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => user.to_owned(),
+        }
+    }
+
+    /// OAuth2 only: where users consent.
+    pub fn authorize_url(&self) -> String {
+        format!("{}/authorize", self.base_url())
     }
 
     /// Forgets what was received so far; the counters go on.

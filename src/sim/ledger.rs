@@ -78,6 +78,13 @@ impl Ledger {
         alive.map(|entry| entry.revoked = true).count()
     }
 
+    /// Every live token of this user dies. Answers how many did.
+    pub(super) fn revoke_user(&mut self, user: &str, now: Now) -> usize {
+        let alive = self.entries.values_mut().filter(|entry| !entry.revoked && !entry.expires.passed(now));
+        let own = alive.filter(|entry| entry.binding.user.as_deref() == Some(user));
+        own.map(|entry| entry.revoked = true).count()
+    }
+
     pub(super) fn standing(&self, token: &str, now: Now) -> Standing {
         match self.entries.get(&sha256(token.as_bytes())) {
             None => Standing::Unknown,

@@ -1,7 +1,10 @@
-//! A provider by the book: the client credentials grant of RFC 6749 section 4.4, bearer tokens of RFC 6750.
+//! A provider by the book: the client credentials grant of RFC 6749 section 4.4, bearer tokens of RFC 6750. Users
+//! consent in `oauth2/consent.rs`.
 //!
 //! Its credentials hold characters that mean something in a form and in Basic authentication, so that whoever forgets
 //! an encoding step is found out.
+
+mod consent;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use crate::sim::call::Call;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::desk::{Desk, Presented};
 use crate::sim::ledger::{Binding, Standing};
-use crate::sim::member::{Member, nothing_open};
+use crate::sim::member::Member;
 
 pub(super) const MEMBER: Member = Member {
     name: "oauth2",
@@ -28,7 +31,7 @@ pub(super) const MEMBER: Member = Member {
     life: Duration::from_secs(3600),
     credentials,
     token,
-    open: nothing_open,
+    open: consent::open,
     admit,
     resource,
     missing,
@@ -39,6 +42,20 @@ pub(super) const MEMBER: Member = Member {
 pub struct OAuth2Manner {
     /// The scopes it grants; empty: any.
     pub scopes: Vec<String>,
+    /// Where browsers may be sent back to; empty: anywhere.
+    pub redirect_uris: Vec<String>,
+    /// The user who agrees when the authorize page is opened, unless its query says `login_hint`.
+    pub user: Option<String>,
+    /// The user declines.
+    pub deny: bool,
+    /// Authorization codes without PKCE are given, too.
+    pub without_pkce: bool,
+    /// A refresh token may be used more than once, and no new one is given (RFC 6749 section 6 permits both).
+    pub lasting_refresh: bool,
+    /// Refresh tokens are refused, as dead ones are.
+    pub refuse_refresh: bool,
+    /// How long a refresh token lives, and the answer says so; absent: for ever, and nothing is said.
+    pub refresh_life: Option<Duration>,
 }
 
 fn credentials() -> Credentials {
@@ -71,8 +88,20 @@ fn token(desk: &Desk, call: &Call) -> Answer {
     if let Err(answer) = authenticated(desk, call, field("client_id"), field("client_secret")) {
         return answer;
     }
-    if grant_type != "client_credentials" {
-        return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "only client_credentials is supported");
+    let who = match grant_type {
+        "client_credentials" => None,
+        "authorization_code" => match consent::redeem(desk, call, field) {
+            Ok(who) => Some(who),
+            Err(answer) => return answer,
+        },
+        "refresh_token" => match consent::renew(desk, call, field) {
+            Ok(who) => Some(who),
+            Err(answer) => return answer,
+        },
+        _ => return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "the grant type is not supported"),
+    };
+    if let Some(who) = who {
+        return consent::granted(desk, call, who);
     }
     let scope = field("scope").map(str::to_owned);
     let known = &call.faults.oauth2.scopes;
@@ -149,8 +178,11 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
     }
 }
 
-/// `GET /scoped/{scope}` wants a token of that scope; `/v1/accounts` wants any.
+/// `GET /scoped/{scope}` wants a token of that scope; `/v1/accounts` wants any; `/v1/me` says whose it is.
 fn resource(_: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
+    if call.below == "/v1/me" && call.method == Method::GET {
+        return Some(Answer::json(StatusCode::OK, json!({ "user": binding.user })));
+    }
     if call.below == "/v1/accounts" && call.method == Method::GET {
         return Some(Answer::json(StatusCode::OK, json!({ "accounts": [{ "id": "1", "balance": "100.00" }] })));
     }

@@ -5,6 +5,7 @@ mod client;
 mod clients;
 mod commands;
 mod config;
+mod consent;
 mod door;
 mod flow;
 mod forward;

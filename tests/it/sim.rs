@@ -32,15 +32,15 @@ const START: Now = Now::at(1_000_000, 1_764_000_000_000);
 
 // The client's side: one connection per request unless a test holds one itself.
 
-struct Ask {
-    method: Method,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Ask {
-    fn new(method: &str, path: impl Into<String>) -> Self {
+    pub(super) fn new(method: &str, path: impl Into<String>) -> Self {
         let method = method.parse().expect("a method");
         Self { method, path: path.into(), headers: Vec::new(), body: Vec::new() }
     }
@@ -84,18 +84,18 @@ impl Ask {
 }
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
@@ -158,11 +158,11 @@ async fn attempt(sim: &SimHandle, ask: Ask) -> Result<Reply, String> {
     read(http1(sim).await.send_request(ask.request(sim, false)).await).await
 }
 
-async fn send(sim: &SimHandle, ask: Ask) -> Reply {
+pub(super) async fn send(sim: &SimHandle, ask: Ask) -> Reply {
     attempt(sim, ask).await.expect("an answer")
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default()).expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("in time") });
@@ -177,7 +177,7 @@ async fn until(so: impl Fn() -> bool) {
 
 // The banks' side: how a well-behaved partner speaks to each.
 
-fn start(bank: Bank) -> (SimHandle, Arc<Hand>) {
+pub(super) fn start(bank: Bank) -> (SimHandle, Arc<Hand>) {
     start_with(bank, Options::default())
 }
 

@@ -114,10 +114,10 @@ impl Renewal {
         };
         let lock = match lock(store, &name).await {
             Ok(lock) => lock,
-            Err(why) => return unasked(locking.unreadable(&why)),
+            Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
         };
         let ended = match read_tokens(store, &name).await {
-            Err(why) => unasked(locking.unreadable(&why)),
+            Err(why) => unasked(locking.unreadable(&why, self.clock.now())),
             Ok(record) => {
                 let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
                 match (locking.found(tokens, self.clock.now()), version) {
@@ -151,7 +151,7 @@ impl Renewal {
         if let Err(Refusal::Dead(inside)) = &answer {
             tracing::warn!(provider = %self.provider.name, %inside, "a user's consent is dead; the user must consent again");
         }
-        match asking.answered(answer, sent) {
+        match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
             Ok(saving) => Ended { ending: self.save(store, name, saving, version).await, asked: true },
         }

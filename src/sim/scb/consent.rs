@@ -1,9 +1,12 @@
 //! SCB's way to a user's token: a deeplink, a code that lives a minute and works once, rotating refresh tokens.
 //!
-//! The bank's app, in which the user would agree, is played by [`consent`].
+//! The bank's app, in which the user would agree, is played by [`consent`], or by [`page`] for whoever has a browser.
+//! What was asked for in the query of authorize comes back with the callback; `code`, `state` and `status` are the
+//! bank's own and overwrite what stood there. What `state` and `status` say is inferred.
 
 use std::time::Duration;
 
+use http::header::LOCATION;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,33 +15,76 @@ use crate::base::secret::{hex, sha256};
 use crate::base::time::Now;
 use crate::sim::answer::Answer;
 use crate::sim::call::Call;
-use crate::sim::desk::{Desk, Record};
+use crate::sim::desk::{Desk, Record, Terms};
 use crate::sim::scb::{Status, authenticate, granted, pass_gateway, read, success};
 
 /// How long an authorization code lives.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 /// How long a refresh token lives.
 pub(super) const REFRESH_LIFE: Duration = Duration::from_secs(3600);
+/// Keys of the query that the bank overwrites.
+const OVERWRITTEN: [&str; 3] = ["code", "state", "status"];
 
-/// The user agrees in the app: answers the code that the app hands to the caller's own page. `login` is the last part
-/// of the `callbackUrl` that authorize answered; each can be agreed to once.
-pub(in crate::sim) fn consent(desk: &Desk, login: &str, user: &str, now: Now) -> Option<String> {
-    match desk.forget(login) {
-        Some(Record::Consent) => {}
-        Some(Record::Code { .. } | Record::Refresh { .. } | Record::Transaction) | None => return None,
-    }
-    let code = Uuid::new_v4().to_string();
-    // A user is known to a partner by a hash only.
-    let user = hex(&sha256(user.as_bytes())).get(..32).unwrap_or_default().to_owned();
-    desk.remember(code.clone(), Record::Code { user, given: now });
-    Some(code)
+/// How the user answered.
+pub(in crate::sim) struct Agreed {
+    /// The authorization code; none when the user declined.
+    pub code: Option<String>,
+    /// Where the app goes next, if a callback URL is registered.
+    pub callback: Option<String>,
 }
 
-/// Authorize and refresh, which ask for the application's credentials and not for a token.
+/// A user is known to a partner by a hash only.
+pub(in crate::sim) fn known_as(user: &str) -> String {
+    hex(&sha256(user.as_bytes())).get(..32).unwrap_or_default().to_owned()
+}
+
+/// The user agrees in the app (or, without a name, declines): answers what the app hands to the caller's own page.
+/// `login` is the last part of the `callbackUrl` that authorize answered; each can be answered once.
+pub(in crate::sim) fn consent(desk: &Desk, login: &str, user: Option<&str>, now: Now) -> Option<Agreed> {
+    let query = match desk.forget(login)? {
+        Record::Consent { query } => query,
+        other @ (Record::Code { .. } | Record::Refresh { .. } | Record::Transaction | Record::Used { .. }) => {
+            desk.remember(login.to_owned(), other);
+            return None;
+        }
+    };
+    let code = user.map(|user| {
+        let code = Uuid::new_v4().to_string();
+        desk.remember(code.clone(), Record::Code { user: known_as(user), given: now, terms: Terms::default() });
+        code
+    });
+    let callback = desk.faults().scb.callback_url.as_ref().map(|registered| {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        let free = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| !OVERWRITTEN.contains(&&**name));
+        pairs.extend_pairs(free);
+        if let Some(code) = &code {
+            pairs.append_pair("code", code);
+        }
+        pairs.append_pair("state", &Uuid::new_v4().simple().to_string());
+        pairs.append_pair("status", if code.is_some() { "success" } else { "cancel" });
+        format!("{registered}{}{}", if registered.contains('?') { '&' } else { '?' }, pairs.finish())
+    });
+    Some(Agreed { code, callback })
+}
+
+/// `GET …/login/{id}`: what a browser opens where `page` is set. It is sent on to the registered callback.
+fn page(desk: &Desk, call: &Call, login: &str) -> Answer {
+    let name = call.parameter("user").unwrap_or_else(|| "user".to_owned());
+    let user = call.parameter("deny").is_none().then_some(name.as_str());
+    let text = |status, text: &str| Answer::typed(status, "text/plain; charset=utf-8", format!("{text}\n"));
+    match consent(desk, login, user, call.now) {
+        None => text(StatusCode::NOT_FOUND, "nothing of the kind is pending"),
+        Some(Agreed { callback: Some(callback), .. }) => Answer::bare(StatusCode::FOUND).with(LOCATION, &callback),
+        Some(Agreed { callback: None, .. }) => text(StatusCode::OK, "no callback URL is registered"),
+    }
+}
+
+/// Authorize and refresh, which ask for the application's credentials and not for a token, and the page.
 pub(super) fn open(desk: &Desk, call: &Call) -> Option<Answer> {
     let answer = match call.below.as_str() {
         "/v2/oauth/authorize" => authorize(desk, call),
         "/v1/oauth/token/refresh" => refresh(desk, call),
+        other if call.faults.scb.page => Ok(page(desk, call, other.strip_prefix("/login/")?)),
         _ => return None,
     };
     Some(match answer {
@@ -62,12 +108,23 @@ fn authorize(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
     if !right {
         return Err(Status::KeyInvalid(9500).answer(call));
     }
-    if call.query.as_ref().is_some_and(|query| query.len() > 255) {
+    for (name, known) in [("endState", ["mobile_app", "mobile_web"]), ("response-channel", ["mobile", "mobile_mma"])] {
+        if !call.header(&name.to_ascii_lowercase()).is_some_and(|value| known.contains(&value)) {
+            return Err(Status::ParameterInvalid(name).answer(call));
+        }
+    }
+    let query = call.query.clone().unwrap_or_default();
+    if query.len() > 255 {
         return Err(Status::ParameterInvalid("query").answer(call));
     }
     let login = Uuid::new_v4().to_string();
-    desk.remember(login.clone(), Record::Consent);
-    Ok(success(call, StatusCode::OK, &json!({ "callbackUrl": format!("scbeasysim://login/{login}") })))
+    desk.remember(login.clone(), Record::Consent { query });
+    let url = if call.faults.scb.page {
+        format!("https://{}{}/login/{login}", call.authority, desk.member.base_path)
+    } else {
+        format!("scbeasysim://login/{login}")
+    };
+    Ok(success(call, StatusCode::OK, &json!({ "callbackUrl": url })))
 }
 
 fn refresh(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
@@ -78,11 +135,19 @@ fn refresh(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
     let body = read(call, &["applicationKey", "applicationSecret", "refreshToken"], 3)?;
     authenticate(desk, call, &body)?;
     let token = body.get("refreshToken").and_then(Value::as_str).unwrap_or_default();
-    match desk.forget(token) {
-        Some(Record::Refresh { user, given }) if call.now.since(given) < REFRESH_LIFE => {
+    if call.faults.scb.refuse_refresh {
+        return Err(Status::TokenDead(9300).answer(call));
+    }
+    match desk.recall(token) {
+        Some(Record::Refresh { user, given, .. }) if call.now.since(given) < REFRESH_LIFE => {
+            desk.remember(token.to_owned(), Record::Used { user: user.clone() });
             Ok(granted(desk, call, Some(user)))
         }
-        Some(Record::Code { .. } | Record::Consent | Record::Refresh { .. } | Record::Transaction) | None => {
+        Some(Record::Used { .. }) => {
+            desk.violation("a refresh token was used twice");
+            Err(Status::TokenDead(9300).answer(call))
+        }
+        Some(Record::Code { .. } | Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => {
             Err(Status::TokenDead(9300).answer(call))
         }
     }
@@ -90,15 +155,27 @@ fn refresh(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
 
 /// Whose code it is, if it is a minute old at most. It works once.
 pub(super) fn redeem(desk: &Desk, call: &Call, code: &str) -> Option<String> {
-    match desk.forget(code) {
-        Some(Record::Code { user, given }) if call.now.since(given) < CODE_LIFE => Some(user),
-        Some(Record::Code { .. } | Record::Consent | Record::Refresh { .. } | Record::Transaction) | None => None,
+    match desk.recall(code) {
+        Some(Record::Code { user, given, .. }) => {
+            desk.remember(code.to_owned(), Record::Used { user: user.clone() });
+            if call.now.since(given) < CODE_LIFE {
+                return Some(user);
+            }
+            desk.violation("an authorization code was sent too late");
+            None
+        }
+        Some(Record::Used { .. }) => {
+            desk.violation("an authorization code was sent twice");
+            None
+        }
+        Some(Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => None,
     }
 }
 
 /// A new refresh token of this user.
 pub(super) fn refresh_token(desk: &Desk, call: &Call, user: &str) -> String {
     let token = Uuid::new_v4().to_string();
-    desk.remember(token.clone(), Record::Refresh { user: user.to_owned(), given: call.now });
+    let record = Record::Refresh { user: user.to_owned(), given: call.now, terms: Terms::default() };
+    desk.remember(token.clone(), record);
     token
 }

@@ -20,7 +20,7 @@ use crate::sim::desk::{Desk, Presented, Record};
 use crate::sim::ledger::Binding;
 use crate::sim::member::Member;
 
-pub(super) use consent::consent;
+pub(super) use consent::{consent, known_as};
 use status::Status;
 
 pub(super) const MEMBER: Member = Member {
@@ -50,6 +50,13 @@ pub struct ScbManner {
     pub wrong_secret_code: u32,
     /// The token endpoint answers 200 with business code 9700.
     pub ok_but_9700: bool,
+    /// Where the bank's app goes once a user agreed: the callback URL that is registered in the developer portal.
+    pub callback_url: Option<String>,
+    /// Authorize answers the URL of a page of the simulator instead of a deeplink: opening it is agreeing, as the user
+    /// that its query names (`&user=bob`, else `user`), or declining (`&deny=1`). For tests with a browser only.
+    pub page: bool,
+    /// Refresh tokens are refused, as dead ones are.
+    pub refuse_refresh: bool,
     /// Calls per second and path beyond which it answers 429; the sandbox's limit is 5.
     pub calls_per_second: Option<u32>,
 }
@@ -61,6 +68,9 @@ impl Default for ScbManner {
             null_data: false,
             wrong_secret_code: 9500,
             ok_but_9700: false,
+            callback_url: None,
+            page: false,
+            refuse_refresh: false,
             calls_per_second: None,
         }
     }
@@ -266,7 +276,7 @@ fn transaction(desk: &Desk, call: &Call, id: &str) -> Result<Answer, Answer> {
         Some(Record::Transaction) => {
             Ok(success(call, StatusCode::OK, &json!({ "transactionId": id, "statusCode": 0 })))
         }
-        Some(Record::Code { .. } | Record::Consent | Record::Refresh { .. }) | None => {
+        Some(Record::Code { .. } | Record::Consent { .. } | Record::Refresh { .. } | Record::Used { .. }) | None => {
             Err(Status::NotFound.answer(call))
         }
     }

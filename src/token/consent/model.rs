@@ -248,7 +248,7 @@ impl World {
             Weather::Lost => self.bank.refresh(refresh.expose_secret()).and_then(|_| lost()),
             Weather::Unreachable => lost(),
         };
-        let mut saving = match asking.answered(answer, self.now) {
+        let mut saving = match asking.answered(answer, self.now, self.now) {
             Ok(saving) => saving,
             Err(ending) => return ending,
         };
@@ -341,6 +341,27 @@ fn who_finds_that_another_replica_was_quicker_does_not_ask() {
     assert!(Arc::ptr_eq(&found, &renewed));
 }
 
+/// A valid token keeps serving while its renewal fails; one that was refused does not.
+#[test]
+fn what_lives_serves_while_its_renewal_fails() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let late = START.plus(Duration::from_secs(1790));
+    let failing = |newer_than: u64, now: Now| {
+        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
+        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
+        let failure = Failure::new(Class::Transient, "weather");
+        asking.answered(Err(Refusal::Failed(failure)), late, now).expect_err("nothing to save")
+    };
+    assert!(matches!(failing(0, late), Ending::Ready(_)));
+    assert!(matches!(failing(old.generation, late), Ending::Failed(_)), "refused");
+    assert!(matches!(failing(0, START.plus(Duration::from_secs(1800))), Ending::Failed(_)), "expired meanwhile");
+    let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+    let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+    assert!(matches!(locking.unreadable("no lock", late), Ending::Ready(_)));
+}
+
 #[test]
 fn what_changed_under_a_save_is_respected() {
     let key = key("alice");
@@ -350,7 +371,7 @@ fn what_changed_under_a_save_is_respected() {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
         let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
-        asking.answered(Ok(fresh("a2", Some("r2"), None)), late).expect("something to save")
+        asking.answered(Ok(fresh("a2", Some("r2"), None)), late, late).expect("something to save")
     };
     let touched = Arc::new(old.touched(&UPKEEP, late).expect("half an hour later"));
     let again = saving().outdated(Some(touched), late).expect_err("only a call was noted: save again");

@@ -110,11 +110,21 @@ impl Errand {
             (false, None) => Worth::Nothing("the consent has run out"),
         }
     }
+
+    /// These tokens, if they are as good as was asked for although their renewal failed.
+    fn good(&self, tokens: Arc<UserTokens>, now: Now) -> Option<Ending> {
+        match self.goal {
+            Goal::KeepAlive => None,
+            Goal::Serve { newer_than } => {
+                (tokens.generation > newer_than && tokens.valid(now)).then_some(Ending::Ready(tokens))
+            }
+        }
+    }
 }
 
 /// Waits for the record, read without a lock.
 #[derive(Debug)]
-pub struct Looking(Errand);
+pub struct Looking(Box<Errand>);
 
 /// What came of looking.
 #[derive(Debug)]
@@ -127,7 +137,10 @@ pub enum Looked {
 
 /// Waits for the lock, and for the record read under it.
 #[derive(Debug)]
-pub struct Locking(Errand);
+pub struct Locking {
+    errand: Box<Errand>,
+    seen: Arc<UserTokens>,
+}
 
 /// What came of locking.
 #[derive(Debug)]
@@ -141,14 +154,14 @@ pub enum Locked {
 /// Holds the lock and the right to one refresh call, and waits for its answer.
 #[derive(Debug)]
 pub struct Asking {
-    errand: Errand,
+    errand: Box<Errand>,
     tokens: Arc<UserTokens>,
 }
 
 /// Holds the lock and what the provider answered, and waits until the store has it.
 #[derive(Debug)]
 pub struct Saving {
-    errand: Errand,
+    errand: Box<Errand>,
     before: Arc<UserTokens>,
     next: Arc<UserTokens>,
     dead: bool,
@@ -157,17 +170,17 @@ pub struct Saving {
 
 impl Looking {
     /// Begins. Read the record of `key`, without a lock.
-    pub const fn begin(key: UserKey, realm: Realm, goal: Goal, upkeep: Upkeep) -> Self {
-        Self(Errand { key, realm, goal, upkeep })
+    pub fn begin(key: UserKey, realm: Realm, goal: Goal, upkeep: Upkeep) -> Self {
+        Self(Box::new(Errand { key, realm, goal, upkeep }))
     }
 
     /// The record was read.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Looked {
         match (self.0.worth(record.as_deref(), now), record) {
             (Worth::Enough, Some(record)) => Looked::Done(Ending::Ready(record)),
-            (Worth::Refresh, _) => Looked::Lock(Locking(self.0)),
+            (Worth::Refresh, Some(seen)) => Looked::Lock(Locking { errand: self.0, seen }),
             (Worth::Nothing(why), _) => Looked::Done(Ending::ConsentRequired(why.into())),
-            (Worth::Enough, None) => Looked::Done(Ending::ConsentRequired("nobody consented".into())),
+            (Worth::Enough | Worth::Refresh, None) => Looked::Done(Ending::ConsentRequired("nobody consented".into())),
         }
     }
 
@@ -180,17 +193,17 @@ impl Looking {
 impl Locking {
     /// The lock is ours, and the record was read again.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Locked {
-        match (self.0.worth(record.as_deref(), now), record) {
+        match (self.errand.worth(record.as_deref(), now), record) {
             (Worth::Enough, Some(record)) => Locked::Done(Ending::Ready(record)),
-            (Worth::Refresh, Some(tokens)) => Locked::Ask(Asking { errand: self.0, tokens }),
+            (Worth::Refresh, Some(tokens)) => Locked::Ask(Asking { errand: self.errand, tokens }),
             (Worth::Nothing(why), _) => Locked::Done(Ending::ConsentRequired(why.into())),
             (Worth::Enough | Worth::Refresh, None) => Locked::Done(Ending::ConsentRequired("nobody consented".into())),
         }
     }
 
-    /// The lock could not be had, or the store not be read.
-    pub fn unreadable(self, why: &str) -> Ending {
-        unreachable_store(why)
+    /// The lock could not be had, or the store not be read. What was seen before serves while it lives.
+    pub fn unreadable(self, why: &str, now: Now) -> Ending {
+        self.errand.good(self.seen, now).unwrap_or_else(|| unreachable_store(why))
     }
 }
 
@@ -200,15 +213,21 @@ impl Asking {
         &self.tokens
     }
 
-    /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock); anything else
-    /// must be saved first.
-    pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now) -> Result<Saving, Ending> {
+    /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock), and the old
+    /// access token serves while it lives; anything else must be saved first.
+    pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
         let Self { errand, tokens } = self;
-        let (next, dead) = match answer {
+        let (mut next, dead) = match answer {
             Ok(fresh) => (tokens.rotated(fresh, sent), false),
             Err(Refusal::Dead(_)) => (tokens.bereft(), true),
-            Err(Refusal::Failed(failure)) => return Err(Ending::Failed(failure)),
+            Err(Refusal::Failed(failure)) => {
+                return Err(errand.good(tokens, now).unwrap_or(Ending::Failed(failure)));
+            }
         };
+        if let (Goal::Serve { newer_than }, false) = (errand.goal, dead) {
+            // A consent after a lost record may count from below what was delivered before.
+            next.generation = next.generation.max(newer_than.saturating_add(1));
+        }
         Ok(Saving { errand, before: tokens, next: Arc::new(next), dead, tries: 0 })
     }
 }
@@ -229,15 +248,9 @@ impl Saving {
         if !self.dead {
             return Ending::Ready(self.next);
         }
-        let Goal::Serve { newer_than } = self.errand.goal else {
-            return Ending::ConsentRequired("the provider says that the refresh token is dead".into());
-        };
         // Dead is the refresh token; an access token that nobody refused lives out its life.
-        if self.next.generation > newer_than && self.next.valid(now) {
-            Ending::Ready(self.next)
-        } else {
-            Ending::ConsentRequired("the provider says that the refresh token is dead".into())
-        }
+        let required = || Ending::ConsentRequired("the provider says that the refresh token is dead".into());
+        self.errand.good(self.next, now).unwrap_or_else(required)
     }
 
     /// The store failed: write again after the pause. `Err`: it was tried for more than an hour; give up.

@@ -1,0 +1,161 @@
+//! Authorization codes by the book: RFC 6749 section 4.1 with PKCE (RFC 7636), refresh tokens that rotate (RFC 9700
+//! section 4.14.2).
+//!
+//! There is no login form: whoever opens the authorize page is the user that `login_hint` or the manner names, and
+//! agrees at once, or declines.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::header::LOCATION;
+use http::{Method, StatusCode};
+
+use crate::base::secret::sha256;
+use crate::sim::answer::{Answer, Object};
+use crate::sim::call::Call;
+use crate::sim::credentials::hex32;
+use crate::sim::desk::{Desk, Record, Terms};
+use crate::sim::ledger::Binding;
+use crate::sim::oauth2::{error, invalid};
+
+/// How long an authorization code lives.
+const CODE_LIFE: Duration = Duration::from_secs(60);
+
+/// Who gets tokens, and on which terms. `refresh`: the refresh token that stands, if it does.
+pub(super) struct Grantee {
+    user: String,
+    terms: Terms,
+    refresh: Option<String>,
+}
+
+/// `GET /api/authorize`
+pub(super) fn open(desk: &Desk, call: &Call) -> Option<Answer> {
+    (call.below == "/authorize").then(|| authorize(desk, call))
+}
+
+fn authorize(desk: &Desk, call: &Call) -> Answer {
+    let manner = &call.faults.oauth2;
+    let text = |text: &str| Answer::typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{text}\n"));
+    if call.method != Method::GET {
+        return text("the method must be GET");
+    }
+    // Section 4.1.2.1: what is wrong with client or redirect URI is told to the user, never sent anywhere.
+    if call.parameter("client_id").as_deref() != Some(desk.credentials.id()) {
+        return text("the client is unknown");
+    }
+    let Some(redirect_uri) = call.parameter("redirect_uri") else { return text("redirect_uri is missing") };
+    if !manner.redirect_uris.is_empty() && !manner.redirect_uris.contains(&redirect_uri) {
+        return text("the redirect URI is not registered");
+    }
+    let back = |pairs: &[(&str, &str)]| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(pairs);
+        if let Some(state) = call.parameter("state") {
+            query.append_pair("state", &state);
+        }
+        let joint = if redirect_uri.contains('?') { '&' } else { '?' };
+        Answer::bare(StatusCode::FOUND).with(LOCATION, &format!("{redirect_uri}{joint}{}", query.finish()))
+    };
+    if call.parameter("response_type").as_deref() != Some("code") {
+        return back(&[("error", "unsupported_response_type")]);
+    }
+    let challenge = call.parameter("code_challenge").unwrap_or_default();
+    let method = call.parameter("code_challenge_method");
+    let right = challenge.len() == 43 && method.as_deref() == Some("S256");
+    let without = challenge.is_empty() && manner.without_pkce;
+    if !right && !without {
+        return back(&[("error", "invalid_request"), ("error_description", "code challenge required")]);
+    }
+    if manner.deny {
+        return back(&[("error", "access_denied")]);
+    }
+    let hint = call.parameter("login_hint").or_else(|| manner.user.clone());
+    let user = hint.unwrap_or_else(|| "user".to_owned());
+    let code = hex32();
+    let terms = Terms { scope: call.parameter("scope"), redirect_uri: redirect_uri.clone(), challenge };
+    desk.remember(code.clone(), Record::Code { user, given: call.now, terms });
+    back(&[("code", &code)])
+}
+
+fn invalid_grant(why: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, "invalid_grant", why)
+}
+
+/// A code for tokens.
+pub(super) fn redeem<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option<&'a str>) -> Result<Grantee, Answer> {
+    let code = field("code").ok_or_else(|| invalid("code is missing"))?;
+    let (user, given, terms) = match desk.recall(code) {
+        Some(Record::Code { user, given, terms }) => (user, given, terms),
+        Some(Record::Used { user }) => {
+            // Section 4.1.2: all that came of it is revoked.
+            desk.withdraw(&user);
+            desk.violation("an authorization code was sent twice");
+            return Err(invalid_grant("the code was used before"));
+        }
+        Some(Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => {
+            return Err(invalid_grant("the code is unknown"));
+        }
+    };
+    desk.remember(code.to_owned(), Record::Used { user: user.clone() });
+    if call.now.since(given) >= CODE_LIFE {
+        desk.violation("an authorization code was sent too late");
+        return Err(invalid_grant("the code has expired"));
+    }
+    if field("redirect_uri") != Some(&terms.redirect_uri) {
+        return Err(invalid_grant("the redirect URI is another"));
+    }
+    let proof = field("code_verifier").map(|verifier| BASE64_URL_SAFE_NO_PAD.encode(sha256(verifier.as_bytes())));
+    if proof.unwrap_or_default() != terms.challenge {
+        return Err(invalid_grant("the code verifier does not fit the challenge"));
+    }
+    Ok(Grantee { user, terms, refresh: None })
+}
+
+/// A refresh token for tokens.
+pub(super) fn renew<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option<&'a str>) -> Result<Grantee, Answer> {
+    let manner = &call.faults.oauth2;
+    let token = field("refresh_token").ok_or_else(|| invalid("refresh_token is missing"))?;
+    if manner.refuse_refresh {
+        return Err(invalid_grant("the refresh token is dead"));
+    }
+    match desk.recall(token) {
+        Some(Record::Refresh { user, given, terms }) => {
+            if manner.refresh_life.is_some_and(|life| call.now.since(given) >= life) {
+                return Err(invalid_grant("the refresh token has expired"));
+            }
+            let stands = manner.lasting_refresh.then(|| token.to_owned());
+            if stands.is_none() {
+                desk.remember(token.to_owned(), Record::Used { user: user.clone() });
+            }
+            Ok(Grantee { user, terms, refresh: stands })
+        }
+        Some(Record::Used { user }) => {
+            desk.withdraw(&user);
+            desk.violation("a refresh token was used twice");
+            Err(invalid_grant("the refresh token was used before"))
+        }
+        Some(Record::Code { .. } | Record::Consent { .. } | Record::Transaction) | None => {
+            Err(invalid_grant("the refresh token is unknown"))
+        }
+    }
+}
+
+/// New tokens of a user.
+pub(super) fn granted(desk: &Desk, call: &Call, who: Grantee) -> Answer {
+    let Grantee { user, terms, refresh } = who;
+    let binding = Binding { scope: terms.scope.clone(), user: Some(user.clone()), ..Binding::default() };
+    let issued = desk.issue(call, binding, |_| format!("{}.{}", hex32(), hex32()));
+    let mut body = Object::default()
+        .text("access_token", &issued.token)
+        .text("token_type", "Bearer")
+        .maybe("expires_in", call.faults.issue.expires_in.text(issued.life));
+    if refresh.is_none() {
+        let token = hex32();
+        body = body.text("refresh_token", &token);
+        let life = call.faults.oauth2.refresh_life;
+        body = body.maybe("refresh_expires_in", life.map(|life| life.as_secs().to_string()));
+        desk.remember(token, Record::Refresh { user, given: call.now, terms });
+    }
+    Answer::json(StatusCode::OK, body.finish()).unstored()
+}
