@@ -34,7 +34,7 @@ struct Inner {
 enum Backend {
     File(FileStore),
     Memory(RefCell<Memory>),
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
 }
 
 /// What became of a re-encryption.
@@ -66,7 +66,7 @@ impl Store {
             }
             StoreWish::Redis(redis) => {
                 let backend = RedisStore::open(redis.clone(), patience, bell.clone());
-                (Backend::Redis(backend), redis.ring.clone(), redis.namespace.clone())
+                (Backend::Redis(Box::new(backend)), redis.ring.clone(), redis.namespace.clone())
             }
         };
         let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks: RefCell::default() }));
