@@ -529,7 +529,13 @@ fn what_a_redis_refuses_is_told_in_words_that_help() {
         assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE), "reading goes on");
         assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
         store.put(Kind::User, &alice, &secret(b"x"), None).await.expect("there is room again");
-        // It cannot save.
+        // A failover: it takes no writes any more, and then it does.
+        assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
+        let why = store.put(Kind::User, &alice, &secret(b"x"), None).await.expect_err("a replica");
+        assert!(why.to_string().contains("READONLY"), "{why}");
+        assert_eq!(server.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+        store.reach(PATIENCE).await.expect("connected anew");
+        store.put(Kind::User, &alice, &secret(b"x"), None).await.expect("it is a master again");
         // Credentials are wanted from now on.
         assert_eq!(server.cli(&["CONFIG", "SET", "requirepass", "canary-redis-password"]), "OK");
         let other = Store::open(&wish, patient(), Clock::System).await.expect("opens");
