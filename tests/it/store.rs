@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, SecretBox, SecretString};
 use countersign::base::time::{Clock, Hand, Now, Stopwatch};
-use countersign::config::{Disk, InMemory, build};
+use countersign::config::{Disk, InMemory, Storage, build};
 use countersign::sim::{Authority, LeafSpec};
 use countersign::store::{
     Change, Damage, Error, Key, KeyRing, Kind, Patience, RedisWish, SealingKey, Store, StoreWish,
@@ -594,10 +594,14 @@ fn config(store: &str) -> String {
 }
 
 fn wished(store: &str, folder: &Path) -> StoreWish {
+    storage(store, folder).wish
+}
+
+fn storage(store: &str, folder: &Path) -> Storage {
     let files = Redirected(folder.to_owned());
     let (snapshot, told) = build(&folder.join("proxy.toml"), config(store), &files);
     let told: Vec<String> = told.iter().map(countersign::syntax::Diagnostic::one_line).collect();
-    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store.wish
+    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store
 }
 
 /// The disk, with the variable that [`config`] wants.
@@ -687,6 +691,37 @@ fn the_config_says_what_the_store_is() {
     assert_eq!((redis.host.as_str(), redis.port, redis.database), ("cache.corp", 7000, 3));
     assert_eq!((redis.username.as_deref(), redis.namespace.as_str()), (Some("cs"), "pay"));
     assert!(redis.password.is_some() && redis.tls.is_none());
+}
+
+#[test]
+fn a_store_is_another_one_as_soon_as_anything_about_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.key"), base64(1)).expect("written");
+    fs::write(folder.path().join("b.key"), base64(2)).expect("written");
+    let id = |store: &str| storage(&format!("[store]\n{store}"), folder.path()).id;
+    let (a, b) = ("{ file = \"a.key\" }", "{ file = \"b.key\" }");
+    let redis = |more: &str| format!("url = \"redis://h\"\nkeys = [{a}]\n{more}");
+    let all = [
+        "url = \"memory:\"".to_owned(),
+        format!("url = \"file:a\"\nkeys = [{a}]"),
+        format!("url = \"file:a\"\nkeys = [{b}]"),
+        format!("url = \"file:a\"\nkeys = [{a}, {b}]"),
+        format!("url = \"file:b\"\nkeys = [{a}]"),
+        redis(""),
+        redis("namespace = \"x\""),
+        redis("password = \"x\""),
+        redis("username = \"x\"\npassword = \"x\""),
+        redis("").replace("h\"", "h/1\""),
+        redis("").replace("h\"", "h:1\""),
+        redis("").replace("redis:", "rediss:"),
+    ];
+    let ids: std::collections::BTreeSet<_> = all.iter().map(|store| id(store)).collect();
+    assert_eq!(ids.len(), all.len());
+    assert_eq!(id(&all[0]), storage("", folder.path()).id);
+    assert_eq!(id(&redis("")), id(&redis("namespace = \"countersign\"")));
+    let before = id(&all[1]);
+    fs::write(folder.path().join("a.key"), base64(3)).expect("written");
+    assert_ne!(id(&all[1]), before, "the key's file has changed");
 }
 
 #[test]
