@@ -52,6 +52,8 @@ pub struct Snapshot {
 pub struct Storage {
     /// Where it is, and how it is reached.
     pub wish: StoreWish,
+    /// Digest of all that goes into `wish`, secrets included: equal ones are one store, so a reload may keep it open.
+    pub id: [u8; 32],
     /// Whether a store that forgets may keep what should not be forgotten.
     pub ephemeral: bool,
 }

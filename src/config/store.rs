@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use crate::base::secret::sha256;
+use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::store::{KeyRing, Place as StorePlace, RedisWish, SealingKey, StoreWish};
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
@@ -29,13 +29,18 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
         None => Some(StorePlace::Memory),
     };
     let keys = keys(&fields, reader);
-    let redis = read_redis(&fields, reader);
+    let tls = fields.take("tls");
+    // Reading the system's CAs takes its time.
+    let wanted = tls.is_some() || matches!(place, Some(StorePlace::Redis { tls: true, .. }));
+    let redis = read_redis(&fields, wanted.then(|| transport(tls, reader)).flatten(), reader);
     storage.ephemeral = fields.or("ephemeral", false);
     if let Some(place) = place {
         if !matches!(place, StorePlace::Redis { .. }) {
             refuse(&fields, &OF_REDIS, "only a store in Redis has a use for it");
         }
+        let by = redis.tls.as_ref().map(|(_, digest)| *digest);
         if let Some(wish) = wish(place, keys, redis, &fields, reader) {
+            storage.id = digest(&wish, by);
             storage.wish = wish;
         }
     }
@@ -111,12 +116,15 @@ fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
 /// What is said of a Redis besides its URL.
 struct ReadRedis {
     username: Option<String>,
-    password: Option<crate::base::secret::SecretString>,
+    password: Option<SecretString>,
     namespace: String,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<Transport>,
 }
 
-fn read_redis(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadRedis {
+/// TLS settings, with a digest of all that went into them.
+type Transport = (Arc<rustls::ClientConfig>, [u8; 32]);
+
+fn read_redis(fields: &Fields<'_>, tls: Option<Transport>, reader: &Reader<'_>) -> ReadRedis {
     let username = fields.opt::<String>("username");
     let password = fields.take("password").and_then(|node| {
         let (password, literal) = reader.value(node, reader.report)?;
@@ -137,11 +145,11 @@ fn read_redis(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadRedis {
         }
         None => "countersign".to_owned(),
     };
-    ReadRedis { username, password, namespace, tls: transport(fields.take("tls"), reader) }
+    ReadRedis { username, password, namespace, tls }
 }
 
 /// TLS as for any other server, but that Redis has no ALPN.
-fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Arc<rustls::ClientConfig>> {
+fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     let (mut wish, mut inputs) = (ClientTls::default(), Vec::new());
     let ca;
     if let Some(node) = node {
@@ -174,13 +182,14 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Arc<rustls::Cli
     }
     // The same inputs as a provider's, so the digest says whose they are.
     inputs.extend(b"store");
-    let made = reader.client_tls(sha256(&inputs), || {
+    let digest = sha256(&inputs);
+    let made = reader.client_tls(digest, || {
         let mut config = (*tls::client(wish)?).clone();
         config.alpn_protocols.clear();
         Ok(Arc::new(config))
     });
     match (made, node) {
-        (Ok(config), _) => Some(config),
+        (Ok(config), _) => Some((config, digest)),
         (Err(error), Some(node)) => {
             Place::of(node).error(reader.report, error, "check the files that are named here");
             None
@@ -222,7 +231,7 @@ fn wish(
             let name = ServerName::try_from(host.clone());
             let tls = match (tls, name) {
                 (false, _) => None,
-                (true, Ok(name)) => Some((redis.tls?, name)),
+                (true, Ok(name)) => Some((redis.tls?.0, name)),
                 (true, Err(_)) => {
                     let place = fields.take("url").map(Place::of)?;
                     place.error(reader.report, "no certificate can be for this host", "write its name or address");
@@ -233,6 +242,36 @@ fn wish(
             Some(StoreWish::Redis(RedisWish { host, port, database, tls, username, password, namespace, ring }))
         }
     }
+}
+
+/// Digest of all that makes a store another one. Each part stands behind its length.
+fn digest(wish: &StoreWish, tls: Option<[u8; 32]>) -> [u8; 32] {
+    let mut inputs = Vec::new();
+    let mut part = |bytes: &[u8]| {
+        inputs.extend((bytes.len() as u64).to_be_bytes());
+        inputs.extend(bytes);
+    };
+    match wish {
+        // As without the section.
+        StoreWish::Memory => return Storage::default().id,
+        StoreWish::File { path, ring } => {
+            part(b"file");
+            part(path.as_os_str().as_encoded_bytes());
+            ring.ids().for_each(|id| part(id.as_bytes()));
+        }
+        StoreWish::Redis(redis) => {
+            part(b"redis");
+            part(redis.host.as_bytes());
+            part(&redis.port.to_be_bytes());
+            part(&redis.database.to_be_bytes());
+            part(redis.namespace.as_bytes());
+            part(redis.username.as_deref().unwrap_or_default().as_bytes());
+            part(redis.password.as_ref().map_or("", |password| password.expose_secret()).as_bytes());
+            part(if redis.tls.is_some() { tls.as_ref().map_or(&[], <[u8; 32]>::as_slice) } else { &[] });
+            redis.ring.ids().for_each(|id| part(id.as_bytes()));
+        }
+    }
+    sha256(&inputs)
 }
 
 /// Reports keys that mean nothing here.

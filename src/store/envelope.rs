@@ -108,6 +108,11 @@ impl KeyRing {
         &self.first
     }
 
+    /// The names of all keys, the first one first.
+    pub fn ids(&self) -> impl Iterator<Item = String> {
+        std::iter::once(&self.first).chain(&self.others).map(SealingKey::id)
+    }
+
     /// Whether the first key sealed it.
     pub(super) fn is_first(&self, sealed: &[u8]) -> bool {
         sealed.get(KEY_ID) == Some(self.first.id.as_slice())

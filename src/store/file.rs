@@ -7,7 +7,6 @@ mod cabinet;
 mod opening;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -92,15 +91,11 @@ impl FileStore {
         job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, asked) = oneshot::channel();
-        let guarded = move |cabinet: &mut Cabinet| {
-            // A page that nobody wrote may lead redb astray; the process is worth more than the answer.
-            let done = catch_unwind(AssertUnwindSafe(|| job(cabinet))).unwrap_or_else(|_| {
-                cabinet.close();
-                Err(Error::Unavailable("the file of the store is damaged: put it aside, or restore it".to_owned()))
-            });
-            let _ = answer.send(done);
+        let answered = move |cabinet: &mut Cabinet| {
+            // That nobody waits any more is no error.
+            let _ = answer.send(job(cabinet));
         };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Box::new(guarded)).is_ok());
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Box::new(answered)).is_ok());
         let stopped = || Error::Unavailable("the store was closed".to_owned());
         if sent { asked.await.unwrap_or_else(|_| Err(stopped())) } else { Err(stopped()) }
     }
@@ -110,7 +105,7 @@ impl Drop for FileStore {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // It ends with its inbox, and panics are caught within.
+            // It ends with its inbox.
             let _ = thread.join();
         }
     }

@@ -1,12 +1,13 @@
 //! The store as its users see it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::envelope::{KeyRing, draw_version};
-use super::error::{Damage, Damaged, Error};
+use super::error::{Damaged, Error};
 use super::file::FileStore;
 use super::local::{Bell, Change, Changes, Lock, Locks};
 use super::memory::Memory;
@@ -15,6 +16,9 @@ use super::redis::{Patience, RedisStore};
 use super::wish::{NAMESPACE, StoreWish};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
+
+/// More damaged records than this are not told one by one.
+const MOST_TOLD: usize = 1000;
 
 /// Records that are sealed where they lie. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -28,13 +32,15 @@ struct Inner {
     clock: Clock,
     bell: Bell,
     locks: RefCell<Locks>,
+    /// Damaged records that were told of.
+    told: RefCell<BTreeSet<Damaged>>,
 }
 
 #[derive(Debug)]
 enum Backend {
     File(FileStore),
     Memory(RefCell<Memory>),
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
 }
 
 /// What became of a re-encryption.
@@ -66,10 +72,11 @@ impl Store {
             }
             StoreWish::Redis(redis) => {
                 let backend = RedisStore::open(redis.clone(), patience, bell.clone());
-                (Backend::Redis(backend), redis.ring.clone(), redis.namespace.clone())
+                (Backend::Redis(Box::new(backend)), redis.ring.clone(), redis.namespace.clone())
             }
         };
-        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks: RefCell::default() }));
+        let (locks, told) = (RefCell::default(), RefCell::default());
+        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -292,10 +299,18 @@ impl Store {
         record.expiry.is_some_and(|expiry| expiry <= self.0.clock.now().wall)
     }
 
+    /// Tells of a damaged record, once.
+    fn tell(&self, damaged: &Damaged) {
+        let mut told = self.0.told.borrow_mut();
+        if told.len() < MOST_TOLD && told.insert(damaged.clone()) {
+            tracing::error!(record = %damaged.name, "{damaged}");
+        }
+    }
+
     /// Tells of a damaged record, and puts it where it does not stand in the way. Redis keeps it where it is: another
     /// instance may have the key.
     async fn set_aside(&self, damaged: &Damaged, sealed: Vec<u8>) {
-        tracing::error!(record = %damaged.name, "{damaged}");
+        self.tell(damaged);
         if let Backend::File(file) = &self.0.backend
             && let Err(error) = file.set_aside(&damaged.name, sealed).await
         {
@@ -343,11 +358,5 @@ impl Store {
             Backend::Memory(memory) => Ok(memory.borrow().scan(kind)),
             Backend::Redis(redis) => redis.scan(kind).await,
         }
-    }
-}
-
-impl From<(Name, Damage)> for Error {
-    fn from((name, why): (Name, Damage)) -> Self {
-        Self::Damaged(Damaged { name, why })
     }
 }

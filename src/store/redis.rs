@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use self::link::{Link, Target};
 use self::script::Scripts;
 use self::verdict::Verdict;
-use super::error::{Damage, Error};
+use super::error::{Damage, Damaged, Error};
 use super::local::{Bell, Lock};
 use super::record::{Key, Kind, Name, Version};
 use super::wish::RedisWish;
@@ -188,7 +188,7 @@ impl RedisStore {
 /// What went wrong with one record.
 fn of(name: &Name, verdict: Verdict) -> Error {
     match verdict {
-        Verdict::WrongType => (name.clone(), Damage::WrongType).into(),
+        Verdict::WrongType => Error::Damaged(Damaged { name: name.clone(), why: Damage::WrongType }),
         Verdict::Broken(_) | Verdict::Full(_) | Verdict::Refused(_) => verdict.into_error(),
     }
 }

@@ -1,5 +1,7 @@
 //! What the thread of the file does: each method is one transaction, whole or not at all.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::super::envelope::claimed_version;
@@ -14,6 +16,8 @@ pub(super) const ABOUT: TableDefinition<'static, &'static str, u64> = TableDefin
 pub(super) const RECORDS: Sealed = TableDefinition::new("records");
 /// Those that could not be read, kept for whoever has the key.
 pub(super) const ASIDE: Sealed = TableDefinition::new("aside");
+
+const DAMAGED: &str = "the file of the store is damaged: restore it, or put it aside to start anew";
 
 pub(super) type Open = Box<dyn FnMut() -> Result<Database, Error> + Send>;
 
@@ -31,10 +35,6 @@ impl Cabinet {
     /// Opens it, if it is not open.
     pub(super) fn ready(&mut self) -> Result<(), Error> {
         self.with(|_| Ok(()))
-    }
-
-    pub(super) fn close(&mut self) {
-        self.database = None;
     }
 
     pub(super) fn get(&mut self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
@@ -157,18 +157,22 @@ impl Cabinet {
     }
 
     fn with<T>(&mut self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => (self.open)()?,
-        };
-        // Only a database that did what it was asked to is kept: after a failure redb wants to be opened again.
-        match work(&database) {
-            Ok(done) => {
-                self.database = Some(database);
-                Ok(done)
+        let (open, kept) = (&mut self.open, self.database.take());
+        // A page that nobody wrote leads redb astray, into a panic at times: that is damage like any other.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let database = match kept {
+                Some(database) => database,
+                None => open()?,
+            };
+            match work(&database) {
+                Ok(done) => Ok((done, database)),
+                Err(error) => Err(said(&error)),
             }
-            Err(error) => Err(said(&error)),
-        }
+        }));
+        // Only a database that did what it was asked to is kept: after a failure redb wants to be opened again.
+        let (done, database) = done.unwrap_or_else(|_| Err(Error::Unavailable(DAMAGED.to_owned())))?;
+        self.database = Some(database);
+        Ok(done)
     }
 }
 
@@ -183,9 +187,7 @@ fn said(error: &redb::Error) -> Error {
             Error::Full(format!("the disk has no room for the store: {}", error.kind()))
         }
         redb::Error::Io(error) => Error::Unavailable(format!("the disk of the store fails: {}", error.kind())),
-        redb::Error::Corrupted(_) => {
-            Error::Unavailable("the file of the store is damaged: put it aside, or restore it".to_owned())
-        }
+        redb::Error::Corrupted(_) => Error::Unavailable(DAMAGED.to_owned()),
         other => {
             tracing::debug!(error = %other, "redb refuses");
             Error::Unavailable("the file of the store cannot be used".to_owned())

@@ -112,6 +112,8 @@ fn make(path: &Path) -> Result<(), Error> {
     let new = path.with_file_name(name);
     let made = make_at(&new).and_then(|()| match fs::hard_link(&new, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // Not every file system has links; then nothing but the moment keeps two from making it.
+        Err(_) if !path.exists() => fs::rename(&new, path),
         linked => linked,
     });
     let _ = fs::remove_file(&new);

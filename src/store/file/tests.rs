@@ -1,1 +1,233 @@
-//! What a disk may do to a store.
+//! What a disk may do to a store: fail at any write, lose power at any write, be full, hold damaged bytes.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+use super::super::envelope::KeyRing;
+use super::super::record::{Key, Kind, Name, Version};
+use super::cabinet::Cabinet;
+use super::opening::open_on;
+use crate::base::secret::SecretBox;
+use crate::store::Error;
+
+/// A disk in memory, with its moods.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// What was there at the last sync: a crash may leave no more.
+    synced: Vec<u8>,
+    /// Writes and syncs that still succeed; absent: all.
+    left: Option<usize>,
+    /// Whether the power has failed: nothing is written any more.
+    dark: bool,
+    /// No longer than this.
+    room: Option<u64>,
+}
+
+impl Disk {
+    fn holding(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(State { synced: bytes.clone(), bytes, ..State::default() })))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("unpoisoned").bytes.clone()
+    }
+
+    /// Power fails after so many more writes; the last of them is done by half.
+    fn fail_after(&self, left: Option<usize>) {
+        let mut state = self.0.lock().expect("unpoisoned");
+        (state.left, state.dark) = (left, false);
+    }
+
+    fn step(&self) -> io::Result<()> {
+        let mut state = self.0.lock().expect("unpoisoned");
+        match &mut state.left {
+            None => Ok(()),
+            Some(0) => Err(io::Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().expect("unpoisoned").bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.0.lock().expect("unpoisoned");
+        let from = usize::try_from(offset).expect("small");
+        let bytes = state.bytes.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.step()?;
+        let mut state = self.0.lock().expect("unpoisoned");
+        if state.room.is_some_and(|room| len > room) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.bytes.resize(usize::try_from(len).expect("small"), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.step()?;
+        let mut state = self.0.lock().expect("unpoisoned");
+        state.synced = state.bytes.clone();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let lost = self.0.lock().expect("unpoisoned").dark;
+        let done = self.step();
+        let mut state = self.0.lock().expect("unpoisoned");
+        let from = usize::try_from(offset).expect("small");
+        let kept = match &done {
+            Ok(()) => data.len(),
+            Err(_) if lost => 0,
+            Err(_) => data.len() / 2,
+        };
+        state.dark = done.is_err();
+        if let Some(place) = state.bytes.get_mut(from..from + kept) {
+            place.copy_from_slice(&data[..kept]);
+        }
+        done
+    }
+}
+
+fn cabinet(disk: &Disk) -> Cabinet {
+    let disk = disk.clone();
+    Cabinet::new(Box::new(move || open_on(disk.clone())))
+}
+
+fn name(text: &str) -> Name {
+    Name { kind: Kind::User, key: Key::from(text) }
+}
+
+/// Some bytes that look like an envelope of this version.
+fn sealed(version: u64, value: &[u8]) -> Vec<u8> {
+    let ring = KeyRing::random().expect("a ring");
+    ring.seal("ns", &name("alice"), &SecretBox::from(value.to_vec()), Version(version), None).expect("sealed")
+}
+
+// T31: a crash at any write leaves old or new, whole.
+#[test]
+fn power_may_fail_at_any_write() {
+    let disk = Disk::default();
+    let (old, new, other) = (sealed(1, b"old token"), sealed(2, b"the new token"), sealed(3, b"another"));
+    {
+        let mut cabinet = cabinet(&disk);
+        cabinet.set(&name("alice"), &old).expect("written");
+        cabinet.set(&name("bob"), &other).expect("written");
+    }
+    let before = disk.bytes();
+    let (mut saw_old, mut saw_new) = (0, 0);
+    for writes in 0.. {
+        let disk = Disk::holding(before.clone());
+        let mut first = cabinet(&disk);
+        first.ready().expect("opens");
+        disk.fail_after(Some(writes));
+        let told = first.replace(&name("alice"), Some(Version(1)), &new);
+        // What is on the disk at this moment is all that a crash leaves; without what was not synced, perhaps.
+        let left = [disk.bytes(), disk.0.lock().expect("unpoisoned").synced.clone()];
+        drop(first);
+        for left in left {
+            let mut second = cabinet(&Disk::holding(left));
+            let found = second.get(&name("alice")).unwrap_or_else(|error| panic!("after {writes} writes: {error}"));
+            let found = found.expect("there is a record");
+            assert!(found == old || found == new, "after {writes} writes: neither old nor new");
+            assert_eq!(second.get(&name("bob")).expect("readable").as_ref(), Some(&other));
+            if told == Ok(true) {
+                assert_eq!(found, new, "what was told to be written is there");
+            }
+            if found == old { saw_old += 1 } else { saw_new += 1 }
+        }
+        if told == Ok(true) {
+            break;
+        }
+        assert!(matches!(told, Err(Error::Unavailable(_))), "{told:?}");
+        assert!(writes < 1000, "it never succeeds");
+    }
+    assert!(saw_old > 1 && saw_new > 0, "{saw_old} {saw_new}: the disk failed nowhere");
+}
+
+// T33: errors are told, nothing is torn, and it goes on when the disk does.
+#[test]
+fn a_disk_that_fails_and_comes_back_is_used_again() {
+    let disk = Disk::default();
+    let mut cabinet = cabinet(&disk);
+    let (old, new) = (sealed(1, b"old"), sealed(2, b"new"));
+    cabinet.set(&name("alice"), &old).expect("written");
+    disk.fail_after(Some(0));
+    assert!(matches!(cabinet.set(&name("alice"), &new), Err(Error::Unavailable(_))));
+    assert!(matches!(cabinet.set(&name("alice"), &new), Err(Error::Unavailable(_))), "still failing");
+    disk.fail_after(None);
+    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old)));
+    cabinet.set(&name("alice"), &new).expect("written again");
+    assert_eq!(cabinet.get(&name("alice")), Ok(Some(new)));
+}
+
+// T33.
+#[test]
+fn a_full_disk_is_told_as_such_and_what_is_there_stays() {
+    let disk = Disk::default();
+    let mut cabinet = cabinet(&disk);
+    let old = sealed(1, b"old");
+    cabinet.set(&name("alice"), &old).expect("written");
+    let room = disk.bytes().len() as u64;
+    disk.0.lock().expect("unpoisoned").room = Some(room);
+    let large = vec![7; 512 << 10];
+    let mut full = None;
+    for number in 0..200 {
+        if let Err(error) = cabinet.set(&name(&format!("user-{number}")), &large) {
+            full = Some(error);
+            break;
+        }
+    }
+    assert!(matches!(full, Some(Error::Full(_))), "{full:?}");
+    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old.clone())));
+    disk.0.lock().expect("unpoisoned").room = None;
+    cabinet.set(&name("carol"), &large).expect("there is room again");
+    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old)));
+}
+
+// T32: every byte of a small store, damaged: no panic, and never a value that was not put in.
+#[test]
+fn a_damaged_byte_is_never_believed() {
+    let disk = Disk::default();
+    let ring = KeyRing::random().expect("a ring");
+    let own = name("alice");
+    let value = ring.seal("ns", &own, &SecretBox::from(b"token".to_vec()), Version(1), None).expect("sealed");
+    cabinet(&disk).set(&own, &value).expect("written");
+    let whole = disk.bytes();
+    // Every byte of the header and of the record with its page; of the rest, which is bookkeeping and room, a sample.
+    let record = whole.windows(value.len()).position(|part| part == value).expect("it is there");
+    let page = record / 4096 * 4096;
+    let close = |at: usize| at < 320 || (page..page + 4096).contains(&at);
+    let places: Vec<usize> =
+        (0..whole.len()).filter(|at| (whole[*at] != 0 && (close(*at) || at % 41 == 0)) || at % 9973 == 0).collect();
+    assert!(places.len() > 300, "{}", places.len());
+    let mut damaged = 0;
+    for at in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        let mut cabinet = cabinet(&Disk::holding(bytes));
+        match cabinet.get(&own) {
+            Ok(Some(found)) if found == value => {}
+            Ok(Some(found)) => assert!(ring.open("ns", &own, &found).is_err(), "byte {at}"),
+            // A commit that was damaged is one that never was.
+            Ok(None) | Err(_) => damaged += 1,
+        }
+    }
+    assert!(damaged > 0);
+}

@@ -1,0 +1,168 @@
+//! A real Redis for the tests: Debian's redis-server, one process per test, on a free port; and a relay that stands
+//! before one and misbehaves.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+/// A running server; it ends when this is dropped, and after five minutes in any case.
+pub struct RedisServer {
+    child: Child,
+    folder: TempDir,
+    pub port: u16,
+    /// What `redis-cli` needs to be let in.
+    login: Vec<String>,
+}
+
+impl RedisServer {
+    /// A server without any rules.
+    pub fn start() -> Self {
+        Self::with("", &[])
+    }
+
+    /// A server with more lines of config. With `login` its own tools are let in.
+    pub fn with(config: &str, login: &[&str]) -> Self {
+        for _ in 0..20 {
+            if let Some(started) = Self::attempt(config, login) {
+                return started;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    fn attempt(config: &str, login: &[&str]) -> Option<Self> {
+        // Somebody may take the port before redis-server does; then it ends, and another is tried.
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let folder = tempfile::tempdir().expect("a folder");
+        let shown = folder.path().display();
+        let listens = if config.contains("tls-port") { String::new() } else { format!("port {port}\n") };
+        let config = config.replace("{port}", &port.to_string());
+        let text = format!(
+            "bind 127.0.0.1\n{listens}dir \"{shown}\"\nlogfile \"{shown}/log\"\nsave \"\"\nappendonly no\n{config}\n"
+        );
+        let file = folder.path().join("redis.conf");
+        fs::write(&file, text).expect("written");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=1", "300", "redis-server"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("`timeout` is there");
+        let login = login.iter().map(|word| (*word).to_owned()).collect();
+        let mut server = Self { child, folder, port, login };
+        while matches!(server.child.try_wait(), Ok(None)) {
+            // Its own word for it: somebody else may listen at the port.
+            let log = fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
+            if log.contains("Ready to accept connections") {
+                return Some(server);
+            }
+            std::thread::yield_now();
+        }
+        let missing = Command::new("redis-server").arg("--version").output().is_err();
+        assert!(!missing, "redis-server is missing: install Debian's `redis-server`, as tests/run does");
+        None
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a command in it and says what it answers.
+    pub fn cli(&self, words: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string(), "--no-auth-warning"]).args(&self.login).args(words);
+        let told = command.output().expect("redis-cli is there");
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    }
+
+    /// All that it holds, as it would write it to a disk.
+    pub fn dump(&self) -> Vec<u8> {
+        assert_eq!(self.cli(&["CONFIG", "SET", "rdbcompression", "no"]), "OK");
+        assert_eq!(self.cli(&["SAVE"]), "OK");
+        fs::read(self.folder().join("dump.rdb")).expect("it was saved")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // `timeout` passes it on, and ends when the server has.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// What a [`Relay`] does with a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mood {
+    /// Answers what no Redis would.
+    Garbage,
+    /// Carries both ways.
+    Pass,
+    /// Closes at once.
+    Refuse,
+    /// Accepts, and says nothing.
+    Silent,
+}
+
+/// Stands before a server.
+pub struct Relay {
+    pub address: SocketAddr,
+    mood: watch::Sender<Mood>,
+    /// Connections so far.
+    pub accepted: Arc<Mutex<usize>>,
+}
+
+impl Relay {
+    /// Must be called inside a `LocalSet`.
+    pub async fn before(port: u16, mood: Mood) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (mood, moods) = watch::channel(mood);
+        let accepted = Arc::new(Mutex::new(0));
+        let count = accepted.clone();
+        tokio::task::spawn_local(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                *count.lock().expect("unpoisoned") += 1;
+                tokio::task::spawn_local(carry(client, port, moods.clone()));
+            }
+        });
+        Self { address, mood, accepted }
+    }
+
+    /// From now on. Connections that are there end, or fall silent.
+    pub fn turn(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+}
+
+async fn carry(mut client: tokio::net::TcpStream, port: u16, mut moods: watch::Receiver<Mood>) {
+    loop {
+        let mood = *moods.borrow_and_update();
+        match mood {
+            Mood::Refuse => return,
+            Mood::Silent => {
+                let _ = moods.changed().await;
+                return;
+            }
+            Mood::Garbage => {
+                let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+                // Until the other side has had enough.
+                let _ = client.read(&mut [0; 1024]).await;
+                return;
+            }
+            Mood::Pass => {
+                let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                    _ = moods.changed() => if *moods.borrow() != Mood::Silent { return },
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,804 @@
+//! The store: what it promises in every place, and what each place may do to it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign::base::secret::{ExposeSecret, SecretBox, SecretString};
+use countersign::base::time::{Clock, Hand, Now, Stopwatch};
+use countersign::config::{Disk, InMemory, Storage, build};
+use countersign::sim::{Authority, LeafSpec};
+use countersign::store::{
+    Change, Damage, Error, Key, KeyRing, Kind, Patience, RedisWish, SealingKey, Store, StoreWish,
+};
+use tokio::task::LocalSet;
+
+use crate::client::PATIENCE;
+use crate::redis_server::{Mood, RedisServer, Relay};
+
+const VALUE: &[u8] = b"canary-refresh-token-7Hq2";
+const LEASE: Duration = Duration::from_secs(60);
+
+fn local<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let test = async { tokio::time::timeout(PATIENCE * 2, test).await.expect("the test hangs") };
+    LocalSet::new().block_on(&runtime, test)
+}
+
+fn secret(bytes: &[u8]) -> SecretBox<[u8]> {
+    SecretBox::from(bytes.to_vec())
+}
+
+fn base64(byte: u8) -> String {
+    STANDARD.encode([byte; 32])
+}
+
+fn ring(bytes: &[u8]) -> Arc<KeyRing> {
+    let key = |byte: &u8| SealingKey::from_base64(&SecretString::from(base64(*byte))).expect("a key");
+    Arc::new(KeyRing::new(key(&bytes[0]), bytes[1..].iter().map(key).collect()))
+}
+
+fn in_file(path: &Path, keys: &[u8]) -> StoreWish {
+    StoreWish::File { path: path.to_owned(), ring: ring(keys) }
+}
+
+fn redis(port: u16) -> RedisWish {
+    RedisWish {
+        host: "127.0.0.1".to_owned(),
+        port,
+        database: 0,
+        tls: None,
+        username: None,
+        password: None,
+        namespace: "countersign".to_owned(),
+        ring: ring(&[1]),
+    }
+}
+
+/// Longer than any loaded machine needs, with short rests.
+fn patient() -> Patience {
+    let mut patience = Patience::of_a_person();
+    patience.rest.first = Duration::from_millis(5);
+    patience.rest.ceiling = Duration::from_millis(20);
+    patience
+}
+
+async fn open(wish: &StoreWish) -> Store {
+    let store = Store::open(wish, patient(), Clock::System).await.unwrap_or_else(|error| panic!("{error}"));
+    store.reach(PATIENCE).await.unwrap_or_else(|error| panic!("{error}"));
+    store
+}
+
+async fn refused(wish: &StoreWish) -> String {
+    match Store::open(wish, patient(), Clock::System).await {
+        Ok(_) => panic!("it opens"),
+        Err(Error::Unavailable(why)) => why,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+async fn value(store: &Store, kind: Kind, key: &str) -> Option<Vec<u8>> {
+    let record = store.load(kind, &Key::from(key)).await.unwrap_or_else(|error| panic!("{error}"))?;
+    Some(record.value.expose_secret().to_vec())
+}
+
+/// What every place promises.
+async fn contract(store: &Store) {
+    let (key, new) = (Key::from("acme/scb/alice:x"), secret(b"new"));
+    let later = Clock::System.now().wall + 3_600_000;
+    assert!(store.load(Kind::User, &key).await.expect("asked").is_none());
+    // Put, and read in every detail.
+    let first = store.put(Kind::User, &key, &secret(VALUE), Some(later)).await.expect("put");
+    let record = store.load(Kind::User, &key).await.expect("asked").expect("there");
+    assert_eq!(record.value.expose_secret(), VALUE);
+    assert_eq!((record.version, record.expiry), (first, Some(later)));
+    assert!(store.load(Kind::Pending, &key).await.expect("asked").is_none(), "kinds are apart");
+    // T31: of two who rotate, one wins, and the loser reads again.
+    let second = store.swap(Kind::User, &key, Some(first), &new, Some(later)).await.expect("swapped");
+    assert_ne!(first, second);
+    let lost = store.swap(Kind::User, &key, Some(first), &secret(b"lost"), None).await;
+    assert_eq!(lost.expect_err("it was written meanwhile"), Error::Conflict);
+    assert_eq!(store.swap(Kind::User, &key, None, &new, None).await.expect_err("there is one"), Error::Conflict);
+    assert_eq!(value(store, Kind::User, "acme/scb/alice:x").await.as_deref(), Some(b"new".as_slice()));
+    let bob = Key::from("bob");
+    assert_eq!(store.swap(Kind::User, &bob, Some(first), &new, None).await.expect_err("none"), Error::Conflict);
+    let version = store.swap(Kind::User, &bob, None, &secret(b""), None).await.expect("the first");
+    assert_eq!(value(store, Kind::User, "bob").await.as_deref(), Some(b"".as_slice()), "an empty value is one");
+    // A record that was removed and came back is another.
+    assert!(store.remove(Kind::User, &bob).await.expect("removed"));
+    assert!(!store.remove(Kind::User, &bob).await.expect("nothing to remove"));
+    store.put(Kind::User, &bob, &new, None).await.expect("put");
+    assert_eq!(store.swap(Kind::User, &bob, Some(version), &new, None).await.expect_err("other"), Error::Conflict);
+    // Any bytes make a key.
+    let bytes = Key::new([0_u8, 255, b':', b'*', b'\n'].as_slice());
+    store.put(Kind::Application, &bytes, &new, None).await.expect("put");
+    assert_eq!(store.list(Kind::Application).await.expect("listed").entries[0].key, bytes);
+    let users = store.list(Kind::User).await.expect("listed");
+    let keys: Vec<String> = users.entries.iter().map(|entry| entry.key.to_string()).collect();
+    assert_eq!(keys, ["acme/scb/alice:x", "bob"]);
+    assert_eq!((users.entries[0].expiry, users.entries[1].expiry), (Some(later), None));
+    assert_eq!((users.entries[0].version, users.damaged.len()), (second, 0));
+    // Taken once.
+    let state = Key::from("state");
+    store.put(Kind::Pending, &state, &secret(VALUE), Some(later)).await.expect("put");
+    let taken = store.take(Kind::Pending, &state).await.expect("taken").expect("there");
+    assert_eq!(taken.value.expose_secret(), VALUE);
+    assert!(store.take(Kind::Pending, &state).await.expect("asked").is_none());
+    // What has ended is not there.
+    store.put(Kind::Pending, &state, &secret(VALUE), Some(1)).await.expect("put");
+    assert!(store.load(Kind::Pending, &state).await.expect("asked").is_none());
+    store.put(Kind::Pending, &state, &secret(VALUE), Some(1)).await.expect("put");
+    assert!(store.take(Kind::Pending, &state).await.expect("asked").is_none());
+    store.put(Kind::Pending, &state, &secret(VALUE), Some(1)).await.expect("put");
+    assert_eq!(store.list(Kind::Pending).await.expect("listed").entries, []);
+    store.swap(Kind::Pending, &state, None, &new, None).await.expect("its place is free");
+    assert!(store.remove(Kind::Pending, &state).await.expect("removed"));
+    // Locks exclude, and their numbers grow.
+    let lock = store.lock(&key, LEASE).await.expect("asked").expect("free");
+    assert!(store.lock(&key, LEASE).await.expect("asked").is_none());
+    let other = store.lock(&bob, LEASE).await.expect("asked").expect("another key is free");
+    let before = lock.fence;
+    assert!(other.fence > before);
+    assert!(store.unlock(lock).await.expect("asked"));
+    let lock = store.lock(&key, LEASE).await.expect("asked").expect("free again");
+    assert!(lock.fence > before);
+    assert!(store.unlock(lock).await.expect("asked") && store.unlock(other).await.expect("asked"));
+    // Too much is refused before it is sent.
+    let large = secret(&vec![0; (1 << 20) + 1]);
+    assert!(matches!(store.put(Kind::User, &key, &large, None).await, Err(Error::Full(_))));
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    local(async {
+        let store = open(&StoreWish::Memory).await;
+        contract(&store).await;
+        assert!(!store.is_shared());
+        let mut changes = store.changes();
+        store.announce(Kind::User, &Key::from("alice")).await.expect("announced");
+        assert!(matches!(changes.next().await, Change::Record(name) if name.to_string() == "user/alice"));
+        let again = open(&StoreWish::Memory).await;
+        assert_eq!(value(&again, Kind::User, "bob").await, None, "another store in memory is another");
+    });
+}
+
+#[test]
+fn a_lease_that_is_over_frees_its_lock_and_is_no_longer_ours() {
+    local(async {
+        let hand = Hand::at(Now::at(0, 1_790_000_000_000));
+        let store = Store::open(&StoreWish::Memory, patient(), Clock::Hand(hand.clone())).await.expect("opens");
+        let key = Key::from("a");
+        let slept = store.lock(&key, LEASE).await.expect("asked").expect("free");
+        hand.advance(LEASE);
+        let next = store.lock(&key, LEASE).await.expect("asked").expect("free again");
+        assert!(next.fence > slept.fence);
+        assert!(!store.unlock(slept).await.expect("asked"), "it is another's now");
+        assert!(store.lock(&key, LEASE).await.expect("asked").is_none());
+    });
+}
+
+#[test]
+fn a_file_keeps_the_contract_and_outlives_its_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let wish = in_file(&path, &[1]);
+        let store = open(&wish).await;
+        contract(&store).await;
+        drop(store);
+        let store = open(&wish).await;
+        assert_eq!(value(&store, Kind::User, "bob").await.as_deref(), Some(b"new".as_slice()));
+        store.put(Kind::User, &Key::from("carol"), &secret(VALUE), None).await.expect("put");
+    });
+    let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).expect("readable").map(|entry| entry.expect("one").file_name()).collect();
+    assert_eq!(names, ["a.redb"], "nothing is left beside it");
+    let bytes = fs::read(&path).expect("readable");
+    assert!(bytes.windows(5).any(|part| part == b"carol"), "keys are there to be found");
+    assert!(!bytes.windows(6).any(|part| part == b"canary"), "values are not");
+}
+
+#[test]
+fn a_file_that_others_may_read_is_closed_to_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        drop(open(&in_file(&path, &[1])).await);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        drop(open(&in_file(&path, &[1])).await);
+    });
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let store = open(&in_file(&path, &[1])).await;
+        let why = refused(&in_file(&path, &[1])).await;
+        assert!(why.contains("in use by another process") && why.contains("a.redb"), "{why}");
+        drop(store);
+        // Cut to nothing: told, not started anew.
+        let empty = folder.path().join("empty");
+        fs::write(&empty, "").expect("written");
+        assert!(refused(&in_file(&empty, &[1])).await.contains("is empty"));
+        let other = folder.path().join("other");
+        fs::write(&other, vec![b'x'; 8192]).expect("written");
+        let why = refused(&in_file(&other, &[1])).await;
+        assert!(why.contains("damaged or not a store"), "{why}");
+        assert_eq!(fs::read(&other).expect("there"), vec![b'x'; 8192], "it was not touched");
+        let why = refused(&in_file(&folder.path().join("none/a.redb"), &[1])).await;
+        assert!(why.contains("no such folder"), "{why}");
+        let why = refused(&in_file(folder.path(), &[1])).await;
+        assert!(why.contains("is no file"), "{why}");
+    });
+}
+
+#[test]
+fn a_file_of_a_later_version_is_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    {
+        let about = redb::TableDefinition::<&str, u64>::new("about");
+        let database = redb::Database::create(&path).expect("made");
+        let writing = database.begin_write().expect("begun");
+        writing.open_table(about).expect("a table").insert("schema", 2).expect("written");
+        writing.commit().expect("committed");
+    }
+    let before = fs::read(&path).expect("there");
+    let why = local(refused(&in_file(&path, &[1])));
+    assert!(why.contains("later version") && why.contains("schema 2"), "{why}");
+    assert!(fs::read(&path).expect("there") == before, "it was written to");
+    // And one that is another program's altogether.
+    let path = folder.path().join("b.redb");
+    drop(redb::Database::create(&path).expect("made"));
+    let why = local(refused(&in_file(&path, &[1])));
+    assert!(why.contains("not a store of countersign"), "{why}");
+}
+
+/// Changes records as somebody with the file in hand would.
+fn meddle(path: &Path, change: impl FnOnce(&mut redb::Table<'_, (&'static str, &'static [u8]), &'static [u8]>)) {
+    let records = redb::TableDefinition::<(&str, &[u8]), &[u8]>::new("records");
+    let database = redb::Database::open(path).expect("opens");
+    let writing = database.begin_write().expect("begun");
+    change(&mut writing.open_table(records).expect("a table"));
+    writing.commit().expect("committed");
+}
+
+// T32: told by name, kept aside, the others serve.
+#[test]
+fn a_damaged_record_is_told_by_name_and_set_aside_and_the_others_serve() {
+    use redb::ReadableTable as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let store = open(&in_file(&path, &[1])).await;
+        for user in ["alice", "bob", "carol", "dave", "erin"] {
+            store.put(Kind::User, &Key::from(user), &secret(user.as_bytes()), None).await.expect("put");
+        }
+        drop(store);
+        meddle(&path, |records| {
+            let read = |records: &redb::Table<'_, (&'static str, &'static [u8]), &'static [u8]>, user: &str| {
+                records.get(("user", user.as_bytes())).expect("readable").expect("there").value().to_vec()
+            };
+            // Swapped, cut short, emptied.
+            let (alice, bob, carol) = (read(records, "alice"), read(records, "bob"), read(records, "carol"));
+            let mut write =
+                |user: &str, bytes: &[u8]| drop(records.insert(("user", user.as_bytes()), bytes).expect("written"));
+            write("alice", &bob);
+            write("bob", &alice);
+            write("carol", &carol[..carol.len() - 1]);
+            write("dave", b"");
+        });
+        let store = open(&in_file(&path, &[1])).await;
+        let listing = store.list(Kind::User).await.expect("listed");
+        let damaged: Vec<String> = listing.damaged.iter().map(ToString::to_string).collect();
+        let told = |user| format!("the record user/{user} cannot be read: it was cut, altered or moved");
+        assert_eq!(damaged, ["alice", "bob", "carol", "dave"].map(told));
+        assert_eq!(value(&store, Kind::User, "erin").await.as_deref(), Some(b"erin".as_slice()));
+        assert_eq!(value(&store, Kind::User, "alice").await, None, "it stands in nobody's way");
+        store.put(Kind::User, &Key::from("alice"), &secret(b"new"), None).await.expect("put");
+        drop(store);
+        let store = open(&in_file(&path, &[1])).await;
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(b"new".as_slice()));
+        let listing = store.list(Kind::User).await.expect("listed");
+        assert_eq!((listing.entries.len(), listing.damaged.len()), (2, 4), "what was set aside is kept");
+    });
+}
+
+// T32: a key that was left out is no reason to lose what it sealed.
+#[test]
+fn records_of_another_key_are_set_aside_and_return_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let store = open(&in_file(&path, &[1])).await;
+        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        drop(store);
+        let store = open(&in_file(&path, &[2])).await;
+        let listing = store.list(Kind::User).await.expect("listed");
+        assert_eq!(listing.entries, []);
+        assert_eq!(listing.damaged[0].why, Damage::ForeignKey);
+        assert_eq!(value(&store, Kind::User, "alice").await, None);
+        drop(store);
+        let store = open(&in_file(&path, &[2, 1])).await;
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE));
+        let done = store.rekey().await.expect("sealed anew");
+        assert_eq!((done.resealed, done.already, done.damaged.len()), (1, 0, 0));
+        assert_eq!(store.rekey().await.expect("again").already, 1);
+        drop(store);
+        let store = open(&in_file(&path, &[2])).await;
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE), "the old key may go");
+    });
+}
+
+#[test]
+fn redis_keeps_the_contract_and_shares_it() {
+    let server = RedisServer::start();
+    local(async {
+        let wish = StoreWish::Redis(redis(server.port));
+        let (one, two) = (open(&wish).await, open(&wish).await);
+        contract(&one).await;
+        assert!(one.is_shared());
+        // Both see the same.
+        let alice = Key::from("alice");
+        let version = one.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        assert_eq!(value(&two, Kind::User, "alice").await.as_deref(), Some(VALUE));
+        two.swap(Kind::User, &alice, Some(version), &secret(b"rotated"), None).await.expect("swapped");
+        let late = one.swap(Kind::User, &alice, Some(version), &secret(b"late"), None).await;
+        assert_eq!(late.expect_err("the other was first"), Error::Conflict);
+        // Locks exclude across instances, and fencing numbers grow even where Redis has lost all.
+        let lock = one.lock(&alice, LEASE).await.expect("asked").expect("free");
+        assert!(two.lock(&alice, LEASE).await.expect("asked").is_none());
+        assert_eq!(server.cli(&["FLUSHALL"]), "OK");
+        let next = two.lock(&alice, LEASE).await.expect("asked").expect("free");
+        assert!(next.fence > lock.fence);
+        assert!(!one.unlock(lock).await.expect("asked"), "it is the other's now");
+        assert!(one.lock(&alice, LEASE).await.expect("asked").is_none());
+        assert!(two.unlock(next).await.expect("asked"));
+        // A short lease ends by itself.
+        let short = one.lock(&alice, Duration::from_millis(1)).await.expect("asked").expect("free");
+        let longer = loop {
+            if let Some(lock) = two.lock(&alice, LEASE).await.expect("asked") {
+                break lock;
+            }
+        };
+        assert!(longer.fence > short.fence);
+        // Values do not show.
+        one.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        let dump = server.dump();
+        assert!(dump.windows(5).any(|part| part == b"alice") && !dump.windows(6).any(|part| part == b"canary"));
+    });
+}
+
+#[test]
+fn namespaces_on_one_redis_are_apart_even_for_whoever_copies() {
+    let server = RedisServer::start();
+    local(async {
+        let mut other = redis(server.port);
+        other.namespace = "other".to_owned();
+        let (one, two) = (open(&StoreWish::Redis(redis(server.port))).await, open(&StoreWish::Redis(other)).await);
+        one.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        assert_eq!(value(&two, Kind::User, "alice").await, None);
+        assert_eq!(two.list(Kind::User).await.expect("listed").entries, []);
+        assert_eq!(server.cli(&["COPY", "countersign:user:alice", "other:user:alice"]), "1");
+        let copied = two.load(Kind::User, &Key::from("alice")).await.expect_err("it belongs elsewhere");
+        assert!(matches!(&copied, Error::Damaged(damaged) if damaged.why == Damage::Altered), "{copied}");
+        assert!(copied.to_string().contains("user/alice"), "{copied}");
+        // It is left there, told, and may be written over.
+        assert_eq!(two.list(Kind::User).await.expect("listed").damaged.len(), 1);
+        two.put(Kind::User, &Key::from("alice"), &secret(b"own"), None).await.expect("put");
+        assert_eq!(value(&two, Kind::User, "alice").await.as_deref(), Some(b"own".as_slice()));
+    });
+}
+
+#[test]
+fn news_arrive_and_a_broken_connection_tells_to_look_at_everything() {
+    let server = RedisServer::start();
+    local(async {
+        let relay = Relay::before(server.port, Mood::Pass).await;
+        let one = open(&StoreWish::Redis(redis(server.port))).await;
+        let two = open(&StoreWish::Redis(redis(relay.address.port()))).await;
+        let mut changes = two.changes();
+        assert_eq!(changes.next().await, Change::Everything, "it listens now");
+        one.announce(Kind::User, &Key::from("alice")).await.expect("announced");
+        assert!(matches!(changes.next().await, Change::Record(name) if name.to_string() == "user/alice"));
+        // Nonsense on the channel moves nobody.
+        server.cli(&["PUBLISH", "countersign:changes", "nobody:x"]);
+        relay.turn(Mood::Refuse);
+        relay.turn(Mood::Pass);
+        assert_eq!(changes.next().await, Change::Everything, "it listens again");
+        one.announce(Kind::Pending, &Key::from("s")).await.expect("announced");
+        assert!(matches!(changes.next().await, Change::Record(name) if name.kind == Kind::Pending));
+    });
+}
+
+// T34: bounded time, a clear word, and it goes on without a restart.
+#[test]
+fn a_redis_in_trouble_costs_one_short_wait_and_comes_back() {
+    let server = RedisServer::start();
+    local(async {
+        let relay = Relay::before(server.port, Mood::Pass).await;
+        let mut patience = patient();
+        (patience.operation, patience.connect) = (Duration::from_millis(200), Duration::from_millis(500));
+        let wish = StoreWish::Redis(redis(relay.address.port()));
+        let store = Store::open(&wish, patience, Clock::System).await.expect("opens");
+        store.reach(PATIENCE).await.expect("reached");
+        let alice = Key::from("alice");
+        store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        for (mood, word) in [
+            (Mood::Silent, "does not answer within 200 ms"),
+            (Mood::Refuse, ""),
+            (Mood::Garbage, ""),
+            (Mood::Silent, ""),
+        ] {
+            relay.turn(mood);
+            let watch = Stopwatch::start();
+            let why = store.load(Kind::User, &alice).await.expect_err("it is in trouble");
+            assert!(matches!(&why, Error::Unavailable(why) if why.contains(word)), "{mood:?}: {why}");
+            assert!(why.to_string().contains(&relay.address.to_string()), "{why}");
+            // A hundred more wait for nothing.
+            for _ in 0..100 {
+                assert!(store.put(Kind::User, &alice, &secret(b"lost"), None).await.is_err());
+            }
+            assert!(watch.elapsed() < Duration::from_secs(5), "{mood:?}: {:?}", watch.elapsed());
+            relay.turn(Mood::Pass);
+            store.reach(PATIENCE).await.expect("it has come back");
+            assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE));
+        }
+    });
+}
+
+#[test]
+fn a_redis_that_was_never_there_does_not_hold_up_a_start() {
+    local(async {
+        let relay = Relay::before(1, Mood::Silent).await;
+        let wish = StoreWish::Redis(redis(relay.address.port()));
+        let watch = Stopwatch::start();
+        let store = Store::open(&wish, Patience::default(), Clock::System).await.expect("opens");
+        for _ in 0..100 {
+            let why = store.load(Kind::User, &Key::from("a")).await.expect_err("nobody is there");
+            assert!(why.to_string().contains("does not answer within 30 ms"), "{why}");
+        }
+        // Each alone would have waited 30 ms.
+        assert!(watch.elapsed() < Duration::from_millis(2500), "{:?}", watch.elapsed());
+        assert!(*relay.accepted.lock().expect("unpoisoned") <= 3, "a caller makes no connection");
+    });
+}
+
+#[test]
+fn a_redis_that_restarts_is_found_again() {
+    let server = RedisServer::start();
+    local(async {
+        let store = open(&StoreWish::Redis(redis(server.port))).await;
+        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        assert_eq!(server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]), "1");
+        store.reach(PATIENCE).await.expect("there again");
+        // The question may meet the end of the old connection.
+        let mut found = None;
+        while found.is_none() {
+            found = store.load(Kind::User, &Key::from("alice")).await.ok().flatten();
+            tokio::task::yield_now().await;
+        }
+        // Scripts are loaded again where they were lost.
+        assert_eq!(server.cli(&["SCRIPT", "FLUSH"]), "OK");
+        let version = found.map(|record| record.version);
+        store.swap(Kind::User, &Key::from("alice"), version, &secret(b"new"), None).await.expect("swapped");
+    });
+}
+
+// T34: NOAUTH, wrong type, evicted, full.
+#[test]
+fn what_a_redis_refuses_is_told_in_words_that_help() {
+    let server = RedisServer::start();
+    local(async {
+        let wish = StoreWish::Redis(redis(server.port));
+        let store = open(&wish).await;
+        let alice = Key::from("alice");
+        let version = store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        // Evicted.
+        assert_eq!(server.cli(&["DEL", "countersign:user:alice"]), "1");
+        assert_eq!(value(&store, Kind::User, "alice").await, None);
+        let gone = store.swap(Kind::User, &alice, Some(version), &secret(b"x"), None).await;
+        assert_eq!(gone.expect_err("it is gone"), Error::Conflict);
+        // Something else lies there.
+        assert_eq!(server.cli(&["LPUSH", "countersign:user:alice", "x"]), "1");
+        for error in [
+            store.load(Kind::User, &alice).await.expect_err("a list"),
+            store.swap(Kind::User, &alice, None, &secret(b"x"), None).await.expect_err("a list"),
+        ] {
+            assert!(matches!(&error, Error::Damaged(damaged) if damaged.why == Damage::WrongType), "{error}");
+        }
+        store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("written over");
+        // Full.
+        assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+        for error in [
+            store.put(Kind::User, &alice, &secret(b"x"), None).await.expect_err("full"),
+            store.swap(Kind::User, &Key::from("new"), None, &secret(b"x"), None).await.expect_err("full"),
+        ] {
+            assert!(matches!(&error, Error::Full(why) if why.contains("maxmemory")), "{error:?}");
+        }
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE), "reading goes on");
+        assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
+        store.put(Kind::User, &alice, &secret(b"x"), None).await.expect("there is room again");
+        // A failover: it takes no writes any more, and then it does.
+        assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
+        let why = store.put(Kind::User, &alice, &secret(b"x"), None).await.expect_err("a replica");
+        assert!(why.to_string().contains("READONLY"), "{why}");
+        assert_eq!(server.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+        store.reach(PATIENCE).await.expect("connected anew");
+        store.put(Kind::User, &alice, &secret(b"x"), None).await.expect("it is a master again");
+        // Credentials are wanted from now on.
+        assert_eq!(server.cli(&["CONFIG", "SET", "requirepass", "canary-redis-password"]), "OK");
+        let other = Store::open(&wish, patient(), Clock::System).await.expect("opens");
+        let why = other.reach(Duration::from_millis(300)).await.expect_err("nobody knows us");
+        assert!(why.to_string().contains("asks for credentials"), "{why}");
+        let mut wrong = redis(server.port);
+        wrong.password = Some(SecretString::from("canary-wrong-password".to_owned()));
+        assert!(!format!("{wrong:?}").contains("canary"));
+        let other = Store::open(&StoreWish::Redis(wrong.clone()), patient(), Clock::System).await.expect("opens");
+        let why = other.reach(Duration::from_millis(300)).await.expect_err("nobody knows us");
+        assert!(why.to_string().contains("refuses our credentials") && !why.to_string().contains("canary"), "{why}");
+        wrong.password = Some(SecretString::from("canary-redis-password".to_owned()));
+        let right = open(&StoreWish::Redis(wrong)).await;
+        assert_eq!(value(&right, Kind::User, "alice").await.as_deref(), Some(b"x".as_slice()));
+    });
+}
+
+/// The rule that docs/store.md tells operators to write.
+fn acl_rule() -> String {
+    let manual =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/store.md")).expect("docs/store.md");
+    let rule = manual.lines().find(|line| line.starts_with("user countersign ")).expect("the manual has the rule");
+    rule.to_owned()
+}
+
+#[test]
+fn an_acl_user_needs_no_more_than_the_manual_says() {
+    let rule = acl_rule().replace("PASSWORD", "canary-acl-password");
+    let server = RedisServer::with(&format!("{rule}\nuser default on nopass ~* &* +@all"), &[]);
+    local(async {
+        let mut wish = redis(server.port);
+        wish.username = Some("countersign".to_owned());
+        wish.password = Some(SecretString::from("canary-acl-password".to_owned()));
+        let store = open(&StoreWish::Redis(wish.clone())).await;
+        contract(&store).await;
+        let mut changes = store.changes();
+        assert_eq!(changes.next().await, Change::Everything);
+        store.announce(Kind::User, &Key::from("a")).await.expect("announced");
+        assert!(matches!(changes.next().await, Change::Record(_)));
+        wish.namespace = "elsewhere".to_owned();
+        let outside = open(&StoreWish::Redis(wish)).await;
+        let why = outside.put(Kind::User, &Key::from("a"), &secret(b"x"), None).await.expect_err("not its place");
+        assert!(why.to_string().contains("does not permit"), "{why}");
+    });
+}
+
+/// A config with this `[store]`.
+fn config(store: &str) -> String {
+    format!(
+        "[[listener]]\nbind = \"127.0.0.1:0\"\n\n[provider.other]\nprofile = \"oauth2\"\n\
+         base_url = \"https://api.other.example\"\ntoken_url = \"https://api.other.example/token\"\n\
+         client_id = \"id\"\nclient_secret = {{ env = \"SECRET\" }}\n\n[client.erp]\n\
+         key_sha256 = [\"8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258\"]\n\n\
+         [[route]]\npath = \"/other\"\nprovider = \"other\"\n\n{store}\n"
+    )
+}
+
+fn wished(store: &str, folder: &Path) -> StoreWish {
+    storage(store, folder).wish
+}
+
+fn storage(store: &str, folder: &Path) -> Storage {
+    let files = Redirected(folder.to_owned());
+    let (snapshot, told) = build(&folder.join("proxy.toml"), config(store), &files);
+    let told: Vec<String> = told.iter().map(countersign::syntax::Diagnostic::one_line).collect();
+    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store
+}
+
+/// The disk, with the variable that [`config`] wants.
+struct Redirected(std::path::PathBuf);
+
+impl countersign::config::Files for Redirected {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "SECRET").then(|| self.0.display().to_string())
+    }
+}
+
+#[test]
+fn a_redis_behind_tls_is_verified_and_sees_our_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = Clock::System.now();
+    let authority = Authority::new("redis CA", now).expect("a CA");
+    let (server, client) = (
+        authority.issue(&LeafSpec::server(now)).expect("a leaf"),
+        authority.issue(&LeafSpec::client("countersign", now)).expect("a leaf"),
+    );
+    let stranger = Authority::new("another CA", now).expect("a CA");
+    for (name, text) in [
+        ("ca.crt", authority.pem()),
+        ("other.crt", stranger.pem()),
+        ("server.crt", server.cert_pem),
+        ("server.key", server.key_pem),
+        ("client.crt", client.cert_pem),
+        ("client.key", client.key_pem),
+        ("store.key", base64(1)),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let at = folder.path().display();
+    let config = format!(
+        "port 0\ntls-port {{port}}\ntls-cert-file {at}/server.crt\ntls-key-file {at}/server.key\n\
+         tls-ca-cert-file {at}/ca.crt\ntls-auth-clients yes"
+    );
+    let server = RedisServer::with(&config, &[]);
+    let store = |host: &str, tls: &str| {
+        let port = server.port;
+        let text = format!("[store]\nurl = \"rediss://{host}:{port}/0\"\nkeys = [{{ file = \"store.key\" }}]\n{tls}");
+        wished(&text, folder.path())
+    };
+    let identity = "client_cert = \"client.crt\", client_key = \"client.key\"";
+    local(async {
+        for host in ["localhost", "127.0.0.1"] {
+            let store = open(&store(host, &format!("tls = {{ ca = \"ca.crt\", {identity} }}"))).await;
+            store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+            let mut changes = store.changes();
+            assert_eq!(changes.next().await, Change::Everything);
+        }
+        for tls in [
+            format!("tls = {{ ca = \"other.crt\", {identity} }}"),
+            "tls = { ca = \"ca.crt\" }".to_owned(),
+            String::new(),
+        ] {
+            let store = Store::open(&store("localhost", &tls), patient(), Clock::System).await.expect("opens");
+            let why = store.reach(Duration::from_millis(500)).await.expect_err("no such TLS");
+            assert!(matches!(why, Error::Unavailable(_)), "{why:?}");
+        }
+    });
+}
+
+#[test]
+fn the_config_says_what_the_store_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.key"), base64(1) + "\n").expect("written");
+    fs::write(folder.path().join("b.key"), base64(2)).expect("written");
+    assert!(matches!(wished("", folder.path()), StoreWish::Memory));
+    assert!(matches!(wished("[store]\nephemeral = true", folder.path()), StoreWish::Memory));
+    let keys = "keys = [{ file = \"b.key\" }, { file = \"a.key\" }]";
+    let StoreWish::File { path, ring: read } =
+        wished(&format!("[store]\nurl = \"file:var/a.redb\"\n{keys}"), folder.path())
+    else {
+        panic!("it is no file")
+    };
+    assert_eq!(path, folder.path().join("var/a.redb"));
+    assert_eq!(read.first().id(), ring(&[2]).first().id(), "the first writes");
+    let text = format!(
+        "[store]\nurl = \"redis://cache.corp:7000/3\"\n{keys}\nusername = \"cs\"\npassword = {{ env = \"SECRET\" }}\nnamespace = \"pay\""
+    );
+    let StoreWish::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
+    assert_eq!((redis.host.as_str(), redis.port, redis.database), ("cache.corp", 7000, 3));
+    assert_eq!((redis.username.as_deref(), redis.namespace.as_str()), (Some("cs"), "pay"));
+    assert!(redis.password.is_some() && redis.tls.is_none());
+}
+
+#[test]
+fn a_store_is_another_one_as_soon_as_anything_about_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.key"), base64(1)).expect("written");
+    fs::write(folder.path().join("b.key"), base64(2)).expect("written");
+    let id = |store: &str| storage(&format!("[store]\n{store}"), folder.path()).id;
+    let (a, b) = ("{ file = \"a.key\" }", "{ file = \"b.key\" }");
+    let redis = |more: &str| format!("url = \"redis://h\"\nkeys = [{a}]\n{more}");
+    let all = [
+        "url = \"memory:\"".to_owned(),
+        format!("url = \"file:a\"\nkeys = [{a}]"),
+        format!("url = \"file:a\"\nkeys = [{b}]"),
+        format!("url = \"file:a\"\nkeys = [{a}, {b}]"),
+        format!("url = \"file:b\"\nkeys = [{a}]"),
+        redis(""),
+        redis("namespace = \"x\""),
+        redis("password = \"x\""),
+        redis("username = \"x\"\npassword = \"x\""),
+        redis("").replace("h\"", "h/1\""),
+        redis("").replace("h\"", "h:1\""),
+        redis("").replace("redis:", "rediss:"),
+    ];
+    let ids: std::collections::BTreeSet<_> = all.iter().map(|store| id(store)).collect();
+    assert_eq!(ids.len(), all.len());
+    assert_eq!(id(&all[0]), storage("", folder.path()).id);
+    assert_eq!(id(&redis("")), id(&redis("namespace = \"countersign\"")));
+    let before = id(&all[1]);
+    fs::write(folder.path().join("a.key"), base64(3)).expect("written");
+    assert_ne!(id(&all[1]), before, "the key's file has changed");
+}
+
+#[test]
+fn rekey_seals_what_is_there_under_the_first_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    fs::write(file("a.key"), base64(1)).expect("written");
+    fs::write(file("b.key"), base64(2)).expect("written");
+    let rekey = |store: &str, more: &[&str]| {
+        fs::write(file("proxy.toml"), config(store)).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(["store", "rekey", "-c"]).arg(file("proxy.toml")).args(more).env("SECRET", "s");
+        let told = command.output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (told.status.code(), text(&told.stdout), text(&told.stderr))
+    };
+    let of = |url: &str, keys: &str| format!("[store]\nurl = \"{url}\"\nkeys = [{keys}]");
+    let (old, new) = ("{ file = \"a.key\" }", "{ file = \"b.key\" }");
+    let both = of("file:a.redb", &format!("{new}, {old}"));
+    // Nothing to do.
+    let (code, _, err) = rekey("", &[]);
+    assert!(code == Some(2) && err.contains("in memory"), "{err}");
+    let (code, _, err) = rekey(&both, &[]);
+    assert!(code == Some(2) && err.contains("no store at") && !file("a.redb").exists(), "{err}");
+    // A file.
+    local(async {
+        let store = open(&in_file(&file("a.redb"), &[1])).await;
+        for user in ["alice", "bob"] {
+            store.put(Kind::User, &Key::from(user), &secret(VALUE), None).await.expect("put");
+        }
+        let (code, _, err) = rekey(&both, &[]);
+        assert!(code == Some(1) && err.contains("in use by another process"), "{err}");
+    });
+    let id = ring(&[2]).first().id();
+    let (code, out, err) = rekey(&both, &[]);
+    assert_eq!((code, out, err), (Some(0), format!("2 records sealed under key {id} now, 0 before\n"), String::new()));
+    let (code, out, _) = rekey(&both, &["--json"]);
+    let out: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(code, Some(0));
+    assert_eq!(out, serde_json::json!({ "key": id, "resealed": 0, "already": 2, "moved": 0, "damaged": [] }));
+    // The old key alone opens none of them, and they are told by name.
+    let (code, _, err) = rekey(&of("file:a.redb", old), &[]);
+    assert!(code == Some(1) && err.contains("user/alice") && err.contains("not in `keys`"), "{err}");
+    let (code, ..) = rekey(&of("file:a.redb", new), &[]);
+    assert_eq!(code, Some(0), "what was set aside has returned");
+    // Redis.
+    let server = RedisServer::start();
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    local(async {
+        let store = open(&StoreWish::Redis(redis(server.port))).await;
+        let later = Clock::System.now().wall + 3_600_000;
+        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), Some(later)).await.expect("put");
+    });
+    let (code, out, err) = rekey(&of(&url, &format!("{new}, {old}")), &[]);
+    assert!(code == Some(0) && out.starts_with("1 record sealed"), "{out}{err}");
+    assert_ne!(server.cli(&["PTTL", "countersign:user:alice"]), "-1", "its end is kept");
+    drop(server);
+    let (code, _, err) = rekey(&of(&url, new), &[]);
+    assert!(code == Some(1) && err.contains("cannot be reached"), "{err}");
+}
+
+#[test]
+fn check_says_what_is_wrong_with_keys() {
+    let files = InMemory::new().with_env("SECRET", "s").with_env("SHORT", "AQEB").with_env("GOOD", base64(1));
+    let told = |store: &str| {
+        let (_, told) = build(Path::new("proxy.toml"), config(store), &files);
+        for found in &told {
+            assert!(!found.render(false).contains("AQEB"), "a key is shown");
+        }
+        told.iter().map(countersign::syntax::Diagnostic::one_line).collect::<Vec<_>>().join("\n")
+    };
+    let file = |keys: &str| format!("[store]\nurl = \"file:a.redb\"\nkeys = [{keys}]");
+    assert_eq!(told(&file("{ env = \"GOOD\" }")), "");
+    assert!(told(&file("{ env = \"SHORT\" }")).contains("it has 3 bytes instead of 32"));
+    assert!(told(&file("{ env = \"SECRET\" }")).contains("it is not base64"));
+    assert!(told(&file("{ env = \"GOOD\" }, { env = \"GOOD\" }")).contains("is in the list already"));
+    assert!(told(&file(&format!("\"{}\"", base64(1)))).contains("stands in the config file"));
+    assert!(told("[store]\nurl = \"file:a.redb\"").contains("has no `keys`"));
+    assert!(told("[store]\nurl = \"memory:\"\nkeys = [{ env = \"GOOD\" }]").contains("has no use for `keys`"));
+}

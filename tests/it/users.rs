@@ -1,0 +1,217 @@
+//! Calls in users' names, from the consent to the bank, over real sockets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use countersign::sim::{Bank, Endpoint, SimHandle};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Whole, converse, post, request};
+use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
+
+/// A proxy for SCB with users, its store in this folder.
+fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
+    let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = [\"https://app.example/*\"]\n\
+                   params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
+    let mut plan = Plan::default().with_two_clients().with(
+        sim,
+        "scb",
+        consent,
+        "clients = [\"erp\", \"treasury\"]\nas = \"user\"",
+    );
+    plan.clients = plan.clients.replace("[client.erp]", "[client.erp]\nusers = [\"*\"]");
+    plan.clients = plan.clients.replace("[client.treasury]", "[client.treasury]\nusers = [\"alice\"]");
+    plan.config += &format!(
+        "[[listener]]\nname = \"callback\"\nmode = \"callback\"\nbind = \"127.0.0.1:0\"\n\
+         tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n\
+         [store]\nurl = \"file:{}\"\nkeys = [\"{}\"]\n{more}",
+        folder.join("users.redb").display(),
+        STANDARD.encode([7; 32])
+    );
+    plan.start()
+}
+
+async fn begin(client: &Client, key: &str, body: &Value) -> Whole {
+    client.send(post("/.countersign/consent/scb/start", key, body.to_string())).await
+}
+
+/// The user agrees in the bank's app: the code.
+fn agree(sim: &SimHandle, started: &Whole, user: &str) -> String {
+    let url = started.json()["consent_url"].as_str().expect("a URL").to_owned();
+    sim.consent(url.rsplit('/').next().expect("a login"), user).expect("a code")
+}
+
+async fn finish(client: &Client, key: &str, user: &str, started: &Whole, code: &str) -> Whole {
+    let body = json!({ "user": user, "state": started.json()["state"], "code": code });
+    client.send(post("/.countersign/consent/scb/code", key, body.to_string())).await
+}
+
+async fn call(client: &Client, key: &str, user: &str) -> Whole {
+    client.send(request("GET", "/scb/echo/x", key, &[("countersign-user", user)], Bytes::new())).await
+}
+
+fn callback(stage: &Stage) -> (Client, SocketAddr) {
+    let address = stage.running.address("callback").expect("a listener");
+    (stage.client.at(address), address)
+}
+
+#[test]
+fn a_user_consents_is_called_for_and_survives_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let client = &stage.client;
+        let refused = call(client, KEY, "alice").await;
+        assert_eq!((refused.status, refused.error().as_str()), (403, "consent-required"));
+        let started = begin(client, KEY, &json!({ "user": "alice" })).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        assert!(started.json()["state"].as_str().is_some_and(|state| state.len() >= 22), "{started:?}");
+        let code = agree(&sim, &started, "alice");
+        let done = finish(client, KEY, "alice", &started, &code).await;
+        assert_eq!((done.status, &done.json()["consented"]), (200, &true.into()), "{done:?}");
+        assert_eq!(call(client, KEY, "alice").await.status, 200);
+        // Neither another client nor another user has any of it.
+        assert_eq!(call(client, OTHER_KEY, "alice").await.error(), "consent-required");
+        assert_eq!(call(client, OTHER_KEY, "bob").await.error(), "client-not-allowed");
+        assert_eq!(call(client, KEY, "bob").await.error(), "consent-required");
+        let nobody = client.send(request("GET", "/scb/echo/x", KEY, &[], Bytes::new())).await;
+        assert_eq!((nobody.status, nobody.error().as_str()), (400, "malformed-request"));
+    });
+    let received = sim.received();
+    let mine: Vec<_> =
+        received.iter().filter(|call| call.endpoint == Endpoint::Resource && call.path.ends_with("/echo/x")).collect();
+    assert_eq!(mine.len(), 1, "an application's token never went out in a user's stead");
+    assert_eq!(mine[0].header("resourceownerid"), Some(sim.known_as("alice").as_str()));
+    assert_eq!(mine[0].count("countersign-user"), 0);
+    stage.stop();
+
+    // A restart asks nobody, and a revoked token is renewed with the refresh token.
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let calls = sim.token_calls();
+        assert_eq!(call(&stage.client, KEY, "alice").await.status, 200);
+        assert_eq!(sim.token_calls(), calls, "the token came from the store");
+        sim.revoke_all();
+        let answer = call(&stage.client, KEY, "alice").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.header("proxy-status").contains("replayed"), "{answer:?}");
+        // The user takes it back at the bank: nothing is tried for ever.
+        sim.withdraw("alice");
+        let refused = call(&stage.client, KEY, "alice").await;
+        assert_eq!((refused.status, refused.error().as_str()), (403, "consent-required"));
+        let calls = sim.token_calls();
+        for _ in 0..20 {
+            assert_eq!(call(&stage.client, KEY, "alice").await.error(), "consent-required");
+        }
+        assert_eq!(sim.token_calls(), calls, "no loop");
+        // A new consent works at once.
+        let started = begin(&stage.client, KEY, &json!({ "user": "alice" })).await;
+        let code = agree(&sim, &started, "alice");
+        assert_eq!(finish(&stage.client, KEY, "alice", &started, &code).await.status, 200);
+        assert_eq!(call(&stage.client, KEY, "alice").await.status, 200);
+    });
+    stage.stop();
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_state_works_once_for_its_own_user_and_client_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let client = &stage.client;
+        for (body, expected) in [
+            (json!({ "user": "" }), "malformed-request"),
+            (json!({ "user": "a\u{7}b" }), "malformed-request"),
+            (json!({ "user": "x".repeat(300) }), "malformed-request"),
+            (json!({ "user": "alice", "return_to": "https://evil.example/" }), "malformed-request"),
+            (json!({ "user": "alice", "what": 1 }), "malformed-request"),
+            (json!({}), "malformed-request"),
+        ] {
+            assert_eq!(begin(client, KEY, &body).await.error(), expected, "{body}");
+        }
+        assert_eq!(begin(client, OTHER_KEY, &json!({ "user": "bob" })).await.error(), "client-not-allowed");
+        assert_eq!(begin(client, "", &json!({ "user": "bob" })).await.error(), "client-unidentified");
+        let unknown = client.send(post("/.countersign/consent/nobody/start", KEY, "{}")).await;
+        assert_eq!(unknown.error(), "route-not-found");
+        let read = client.send(request("GET", "/.countersign/consent/scb/start", KEY, &[], Bytes::new())).await;
+        assert_eq!(read.status, 405);
+
+        let started = begin(client, KEY, &json!({ "user": "alice" })).await;
+        let code = agree(&sim, &started, "alice");
+        // For another user, by another client: refused, and the state is used up.
+        assert_eq!(finish(client, KEY, "bob", &started, &code).await.error(), "malformed-request");
+        assert_eq!(finish(client, KEY, "alice", &started, &code).await.error(), "malformed-request");
+        let started = begin(client, KEY, &json!({ "user": "alice" })).await;
+        let code = agree(&sim, &started, "alice");
+        assert_eq!(finish(client, OTHER_KEY, "alice", &started, &code).await.error(), "malformed-request");
+        let forged = json!({ "user": "alice", "state": "A".repeat(43), "code": code });
+        let forged = client.send(post("/.countersign/consent/scb/code", KEY, forged.to_string())).await;
+        assert_eq!(forged.error(), "malformed-request");
+        assert_eq!(sim.token_calls(), 0, "no code was sent");
+        let started = begin(client, KEY, &json!({ "user": "alice" })).await;
+        let code = agree(&sim, &started, "alice");
+        assert_eq!(finish(client, KEY, "alice", &started, &code).await.status, 200);
+        assert_eq!(finish(client, KEY, "alice", &started, &code).await.error(), "malformed-request", "once");
+        assert_eq!(sim.token_calls(), 1);
+    });
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_browser_comes_back_and_is_sent_where_the_application_wants_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    sim.change(|faults| {
+        faults.scb.callback_url = Some("https://app.example/.countersign/consent/scb/callback".to_owned());
+    });
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let (browser, _) = callback(&stage);
+        let open = async |query: &str| {
+            let path = format!("/.countersign/consent/scb/callback?{query}");
+            let request = http::Request::get(path).header("host", "localhost").body(Full::<Bytes>::default());
+            browser.send(request.expect("a request")).await
+        };
+        let returning = async |user: Option<&str>, return_to: Option<&str>| {
+            let mut body = json!({ "user": "alice" });
+            if let Some(url) = return_to {
+                body["return_to"] = url.into();
+            }
+            let started = begin(&stage.client, KEY, &body).await;
+            let url = started.json()["consent_url"].as_str().expect("a URL").to_owned();
+            let back = sim.consent_callback(url.rsplit('/').next().expect("a login"), user).expect("a callback");
+            back.split_once('?').expect("a query").1.to_owned()
+        };
+        let query = returning(Some("alice"), Some("https://app.example/done?x=1")).await;
+        assert!(query.contains("cs_state="), "{query}");
+        let answer = open(&query).await;
+        assert_eq!((answer.status, answer.header("location")), (303, "https://app.example/done?x=1"), "{answer:?}");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        assert_eq!(open(&query).await.status, 400, "a state works once");
+        let answer = open(&returning(Some("alice"), None).await).await;
+        assert_eq!((answer.status, answer.header("location")), (200, ""));
+        assert_eq!(
+            open(&returning(None, Some("https://app.example/done")).await).await.status,
+            403,
+            "the user declined"
+        );
+        for query in ["", "code=x", "cs_state=x&code=y", "cs_state=a&cs_state=b&code=c"] {
+            assert_eq!(open(query).await.status, 400, "{query}");
+        }
+        assert_eq!(call(&stage.client, KEY, "alice").await.status, 200);
+        // Nothing else is served there, and a HEAD uses nothing up.
+        for (method, path) in [("GET", "/"), ("GET", "/scb/echo/x"), ("POST", "/.countersign/consent/scb/start")] {
+            let answer = browser.send(request(method, path, KEY, &[], Bytes::new())).await;
+            assert_eq!(answer.status, 404, "{method} {path}");
+        }
+        let head = format!("/.countersign/consent/scb/callback?{}", returning(Some("alice"), None).await);
+        assert_eq!(browser.send(request("POST", &head, "", &[], Bytes::new())).await.status, 405);
+    });
+}
