@@ -252,7 +252,8 @@ async fn come_back(site: &Rc<Site>, request: &Request<Incoming>) -> (StatusCode,
             tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent could not be finished");
             bad(StatusCode::SERVICE_UNAVAILABLE, "The bank cannot be reached right now. Please start again later.")
         }
-        Finished::Rejected(Why::Refused(_), _) => {
+        // SCB sends a user who declines back without a code.
+        Finished::Rejected(Why::NoCode | Why::Refused(_), _) => {
             bad(StatusCode::FORBIDDEN, "The bank says that no consent was given. You may start again.")
         }
         Finished::Rejected(..) => bad(
