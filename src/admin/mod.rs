@@ -1,9 +1,10 @@
-//! The operator's door: health, metrics, tokens. Reads only; lives on the control thread.
+//! The operator's door: health, metrics, tokens, consents. Lives on the control thread.
 //!
 //! It binds to loopback, yet a web page in a browser on the same machine can reach that: so the `Host` field must name
 //! the address itself or `localhost`, and nothing changes by GET. What it shows are view types of its own, made from
 //! fingerprints; no token is within its reach.
 
+mod consent;
 mod view;
 
 use std::cell::Cell;
@@ -24,7 +25,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::base::time::Clock;
-use crate::control::{Leases, Ledger};
+use crate::config::Snapshot;
+use crate::control::{Consents, Leases, Ledger};
 use crate::observe::metrics::Metrics;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +46,10 @@ pub struct Admin {
     pub digest: String,
     /// Whether we are draining.
     pub draining: Rc<Cell<bool>>,
+    /// Users' consents.
+    pub consents: Consents,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// Serves until its task is dropped.
@@ -61,7 +67,7 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(own, &request).await) }
+                async move { Ok::<_, Infallible>(admin.answer(own, request).await) }
             });
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -72,23 +78,31 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
 }
 
 impl Admin {
-    async fn answer(&self, own: Option<SocketAddr>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, own: Option<SocketAddr>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if !names_us(own, request.headers().get(HOST)) {
             return text(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost\n");
         }
-        let path = request.uri().path();
-        if !matches!(path, "/livez" | "/readyz" | "/metrics" | "/api/v1/tokens") {
-            return text(StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics and /api/v1/tokens\n");
+        let path = request.uri().path().to_owned();
+        if path == consent::START || path == consent::REVOKE {
+            return consent::answer(self, request).await;
+        }
+        if !matches!(&*path, "/livez" | "/readyz" | "/metrics" | "/api/v1/tokens" | "/api/v1/consents") {
+            let here = "here are /livez, /readyz, /metrics, /api/v1/tokens and /api/v1/consents\n";
+            return text(StatusCode::NOT_FOUND, here);
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
-        match path {
+        match &*path {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(request.uri().query()),
             "/metrics" => self.metrics().await,
+            "/api/v1/consents" => {
+                let body = serde_json::to_vec_pretty(&view::consents(&self.consents.list().await)).unwrap_or_default();
+                typed(StatusCode::OK, "application/json", body)
+            }
             _ => {
                 let tokens = view::tokens(&self.leases.ledger().await, self.clock.now());
                 let body = serde_json::to_vec_pretty(&tokens).unwrap_or_default();

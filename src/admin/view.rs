@@ -3,12 +3,48 @@
 use serde::Serialize;
 
 use crate::base::time::{Now, rfc3339};
-use crate::control::{Ledger, LedgerLine};
+use crate::control::{Ledger, LedgerLine, Line};
 
 /// `GET /api/v1/tokens`.
 #[derive(Serialize)]
 pub struct Tokens {
     tokens: Vec<Token>,
+}
+
+/// `GET /api/v1/consents`.
+#[derive(Serialize)]
+pub struct ConsentList {
+    consents: Vec<ConsentLine>,
+}
+
+/// One user's consent. Moments are RFC 3339.
+#[derive(Serialize)]
+struct ConsentLine {
+    provider: String,
+    /// `client` or `group`.
+    owner_kind: &'static str,
+    owner: String,
+    user: String,
+    state: &'static str,
+    consented_at: String,
+    access_expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_expires_at: Option<String>,
+}
+
+/// The consents as the API shows them.
+pub fn consents(lines: &[Line]) -> ConsentList {
+    let shown = |line: &Line| ConsentLine {
+        provider: line.key.provider.to_string(),
+        owner_kind: line.key.owner.kind(),
+        owner: line.key.owner.name().to_owned(),
+        user: line.key.user.to_string(),
+        state: if line.alive { "live" } else { "consent-required" },
+        consented_at: rfc3339(line.consented),
+        access_expires_at: rfc3339(line.access_expires),
+        refresh_expires_at: line.refresh_expires.map(rfc3339),
+    };
+    ConsentList { consents: lines.iter().map(shown).collect() }
 }
 
 /// One token key. Moments are RFC 3339; ages are whole seconds.

@@ -290,6 +290,7 @@ fn start_control(
 ) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
     let (leases, inbox) = Leases::open();
     let (consents, registry) = Consents::open();
+    let (arranged, current) = (consents.clone(), snapshot.clone());
     let shown = leases.clone();
     let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
     let world = snapshot.clone();
@@ -328,7 +329,16 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin { leases: shown, metrics, clock, providers, digest, draining: flag };
+                let shows = Admin {
+                    leases: shown,
+                    metrics,
+                    clock,
+                    providers,
+                    digest,
+                    draining: flag,
+                    consents: arranged,
+                    snapshot: current,
+                };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
             end.cancelled().await;

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the admin door, at `admin` or where the config says. 0: ready, 1: not, 2: nobody knows where to ask.
 pub fn run(admin: Option<&str>, config: &Path) -> ExitCode {
-    let address = match admin.map_or_else(|| configured(config), named) {
+    let address = match address(admin, config) {
         Ok(address) => address,
         Err(why) => {
             complain(&why);
@@ -39,6 +39,11 @@ pub fn run(admin: Option<&str>, config: &Path) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Where the admin door is: at `admin`, or where the config says.
+pub(super) fn address(admin: Option<&str>, config: &Path) -> Result<SocketAddr, String> {
+    admin.map_or_else(|| configured(config), named)
 }
 
 /// The address in `http://host:port`, or in `host:port`.

@@ -8,6 +8,7 @@ pub mod boot;
 mod bypass;
 mod ca;
 mod check;
+mod consent;
 mod courier;
 mod demo;
 mod env;
@@ -56,6 +57,11 @@ enum Command {
         /// Print the answer as JSON on standard output
         #[arg(long)]
         json: bool,
+    },
+    /// Users' consents: start one, list them, forget one
+    Consent {
+        #[command(subcommand)]
+        command: consent::ConsentCommand,
     },
     /// Print a completion script for a shell
     Completions {
@@ -168,6 +174,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Ca { command } => ca::run(&command),
         Command::Check { config, json } => check::run(&config, json),
+        Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => paper::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
         Command::Env(arguments) => env::run(&arguments),

@@ -67,7 +67,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 18] = [
+const SECTIONS: [(&str, &[Key]); 20] = [
     (
         "file",
         &[
@@ -87,11 +87,13 @@ const SECTIONS: [(&str, &[Key]); 18] = [
         "client",
         &[
             ("certificate", Shape::Text, MAY, "a SAN URI or DNS name of its certificate, or CN=…"),
+            ("consent_group", Shape::Text, MAY, "consents are shared by all clients of this group"),
             ("jwt", Shape::Table("jwt"), MAY, "the signed token that it shows"),
             ("key_sha256", Shape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
             ("networks", Shape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
             ("networks_only", Shape::Flag, MAY, "its network alone identifies it"),
             ("uids", Shape::Counts, MAY, "users at the other end of a Unix socket"),
+            ("users", Shape::Texts, MAY, "the users in whose name it may call; * for all; default: none"),
             ("vars", Shape::Bounds, MAY, "the values that it may name for variables of routes"),
         ],
     ),
@@ -133,9 +135,9 @@ const SECTIONS: [(&str, &[Key]); 18] = [
             ("intercept", Shape::Table("intercept"), MAY, "the CA that clients of a forward listener trust"),
             (
                 "mode",
-                Shape::Choice(&["forward", "reverse"]),
+                Shape::Choice(&["callback", "forward", "reverse"]),
                 MAY,
-                "reverse: routed by host and path; forward: a proxy that clients are told of",
+                "reverse: routed by host and path; forward: a proxy that clients are told of; callback: consents alone",
             ),
             ("name", Shape::Text, MAY, "for logs and metrics"),
             ("names", Shape::Texts, MAY, "the hosts that it answers to; default: any"),
@@ -148,6 +150,16 @@ const SECTIONS: [(&str, &[Key]); 18] = [
                 MAY,
                 "what a forward listener does with a CONNECT to a host without a route; deny",
             ),
+        ],
+    ),
+    (
+        "consent",
+        &[
+            ("authorize_url", Shape::Url, MAY, "where users agree, where the profile cannot know it"),
+            ("keep_alive", DURATION, MAY, "refresh tokens are kept alive this long after a user's last call; 12h"),
+            ("params", Shape::Settings, MAY, "parameters of the authorize request, as the profile names them"),
+            ("public_url", Shape::Url, MUST, "how browsers reach the callback listener"),
+            ("return_to", Shape::Texts, MAY, "where browsers may be sent in the end, as in https://app.example/*"),
         ],
     ),
     (
@@ -180,6 +192,7 @@ const SECTIONS: [(&str, &[Key]); 18] = [
         &[
             ("base_url", Shape::Url, MAY, "where its API lives"),
             ("clients", Shape::Who, MAY, "bounds every route that uses this provider"),
+            ("consent", Shape::Table("consent"), MAY, "how its users consent"),
             ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
             ("environment", Shape::Text, MAY, "a base URL that the profile knows"),
             (
@@ -210,7 +223,7 @@ const SECTIONS: [(&str, &[Key]); 18] = [
         "route",
         &[
             ("allow", Shape::Texts, MAY, "the provider's paths that may be reached, as in GET /v1/*"),
-            ("as", Shape::Choice(&["application"]), MAY, "whose token is used"),
+            ("as", Shape::Choice(&["application", "user"]), MAY, "whose token is used"),
             ("clients", Shape::Who, MAY, "who may use it; required as soon as there are two clients"),
             (
                 "enforce",
@@ -245,6 +258,7 @@ const SECTIONS: [(&str, &[Key]); 18] = [
             ),
             ("upgrade", Shape::Choices(&["websocket"]), MAY, "what a request may switch to; default: nothing"),
             ("upstream", Shape::Url, MAY, "where requests go; default: the provider's base URL"),
+            ("user", Shape::Table("user"), MAY, "how a request names its user"),
             ("vars", Shape::Named("var"), MAY, "values that are taken from the request"),
         ],
     ),
@@ -292,6 +306,7 @@ const SECTIONS: [(&str, &[Key]); 18] = [
             ("token", DURATION, MAY, "a whole token call; 10s"),
         ],
     ),
+    ("user", &[("header", Shape::Text, MUST, "the header that names the user; default: countersign-user")]),
     (
         "var",
         &[
