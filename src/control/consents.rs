@@ -21,6 +21,7 @@ use super::wire::exchange;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
+use crate::observe::metrics::Metrics;
 use crate::provider::{Authorize, Consent};
 use crate::store::{Error, Kind, Store};
 use crate::token::consent::{
@@ -156,9 +157,16 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(mut self, store: Store, clock: Clock, leases: Leases, providers: Vec<Arc<Provider>>) {
+    pub async fn run(
+        mut self,
+        store: Store,
+        clock: Clock,
+        leases: Leases,
+        metrics: Arc<Metrics>,
+        providers: Vec<Arc<Provider>>,
+    ) {
         let desk = Desk { store, clock, leases };
-        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), providers };
+        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
         tokio::task::spawn_local(keep_alive(upkeeper));
         while let Some(message) = self.inbox.recv().await {
             let desk = desk.clone();

@@ -32,6 +32,7 @@ pub struct Metrics {
     token_seconds: Family<ProviderLabel, Histogram>,
     token_expiry: Family<ProviderLabel, Gauge>,
     tokens: Family<ProviderLabel, Gauge>,
+    consent_expiry: Family<ProviderLabel, Gauge>,
     connections: Family<ListenerLabel, Gauge>,
     upstream_connections: Family<ProviderLabel, Gauge>,
     certificate_expiry: Family<WhatLabel, Gauge>,
@@ -127,6 +128,7 @@ impl Metrics {
             token_seconds: Family::default(),
             token_expiry: Family::default(),
             tokens: Family::default(),
+            consent_expiry: Family::default(),
             connections: Family::default(),
             upstream_connections: Family::default(),
             certificate_expiry: Family::default(),
@@ -161,6 +163,11 @@ impl Metrics {
             made.token_expiry.clone(),
         );
         registry.register("tokens", "Live tokens", made.tokens.clone());
+        registry.register(
+            "consent_expiry_timestamp_seconds",
+            "When the first of a provider's users must consent again",
+            made.consent_expiry.clone(),
+        );
         registry.register("connections", "Open client connections", made.connections.clone());
         registry.register("upstream_connections", "Open connections to a provider", made.upstream_connections.clone());
         registry.register(
@@ -238,6 +245,15 @@ impl Metrics {
             self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.reload_successful.set(1);
+    }
+
+    /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.
+    pub fn consents_expire(&self, provider: &str, first: Option<i64>) {
+        let label = ProviderLabel { provider: provider.to_owned() };
+        match first {
+            Some(first) => drop(self.consent_expiry.get_or_create_owned(&label).set(first)),
+            None => drop(self.consent_expiry.remove(&label)),
+        }
     }
 
     /// The counter of a provider's answers that held a credential.

@@ -215,3 +215,56 @@ fn a_browser_comes_back_and_is_sent_where_the_application_wants_it() {
         assert_eq!(browser.send(request("POST", &head, "", &[], Bytes::new())).await.status, 405);
     });
 }
+
+#[test]
+fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let stage = start(&sim, folder.path(), "");
+    let admin = format!("http://{}", stage.running.admin.expect("an admin door"));
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let ended = command.arg("consent").args(arguments).args(["--admin", &admin]).output().expect("it runs");
+        (
+            ended.status.code(),
+            String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr),
+        )
+    };
+    assert_eq!(run(&["list"]), (Some(0), "nobody has consented\n".to_owned()));
+    let (code, told) = run(&["start", "scb", "alice", "--client", "erp", "--json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let started: Value = serde_json::from_str(&told).expect("JSON");
+    let login = started["consent_url"].as_str().and_then(|url| url.rsplit('/').next()).expect("a login");
+    let code = sim.consent(login, "alice").expect("a code");
+    converse(async {
+        let body = json!({ "user": "alice", "state": started["state"], "code": code });
+        let answer = stage.client.send(post("/.countersign/consent/scb/code", KEY, body.to_string())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(call(&stage.client, KEY, "alice").await.status, 200);
+    });
+    let (_, listed) = run(&["list"]);
+    assert!(listed.contains("scb  client erp  alice  live"), "{listed}");
+    assert_eq!(run(&["revoke", "scb", "alice", "--client", "erp"]).0, Some(0));
+    assert_eq!(run(&["revoke", "scb", "alice", "--client", "erp"]).0, Some(1));
+    let (code, told) = run(&["start", "scb", "alice", "--client", "nobody"]);
+    assert!(code == Some(1) && told.contains("no client `nobody`"), "{told}");
+    converse(async {
+        assert_eq!(call(&stage.client, KEY, "alice").await.error(), "consent-required");
+    });
+    // A page in a browser gets nothing started.
+    converse(async {
+        let address = stage.running.admin.expect("an admin door");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let body = r#"{"provider":"scb","client":"erp","user":"alice"}"#;
+        let head = format!(
+            "POST /api/v1/consents/start HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    });
+}

@@ -14,6 +14,7 @@ use crate::base::time::Clock;
 use crate::config::Provider;
 use crate::control::wire::exchange;
 use crate::control::{Aid, Fetched, Order, TokenSpec};
+use crate::observe::metrics::Metrics;
 use crate::store::{Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
 use crate::token::failure::{Class, Failure};
@@ -226,6 +227,7 @@ async fn lock(store: &Store, name: &Key) -> Result<Lock, String> {
 pub(super) struct Upkeeper {
     pub(super) store: Store,
     pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) providers: Vec<Arc<Provider>>,
 }
 
@@ -235,8 +237,8 @@ pub(super) async fn keep_alive(upkeeper: Upkeeper) {
         return;
     }
     loop {
-        tokio::time::sleep(ROUND).await;
         upkeeper.round().await;
+        tokio::time::sleep(ROUND).await;
     }
 }
 
@@ -249,12 +251,16 @@ impl Upkeeper {
                 return;
             }
         };
+        let mut first: Vec<Option<u64>> = vec![None; self.providers.len()];
         for entry in listing.entries {
             let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await else { continue };
-            let provider = self.providers.iter().find(|provider| provider.name == tokens.key.provider);
-            let Some((provider, consents)) = provider.and_then(|known| Some((known, known.consents.as_ref()?))) else {
-                continue;
-            };
+            let provider = self.providers.iter().zip(&mut first).find(|(known, _)| known.name == tokens.key.provider);
+            let Some((provider, first)) = provider else { continue };
+            let Some(consents) = &provider.consents else { continue };
+            if !tokens.spent(self.clock.now()) {
+                let dies = tokens.refresh.as_ref().map_or(Some(tokens.access.expires), |refresh| refresh.expires);
+                *first = [*first, dies].into_iter().flatten().min();
+            }
             let due = tokens.keep_alive_in(&consents.upkeep, self.clock.now(), rand::random());
             if due.is_some_and(|wait| wait.is_zero()) {
                 let renewal =
@@ -263,6 +269,10 @@ impl Upkeeper {
                     tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent was not kept alive");
                 }
             }
+        }
+        for (provider, first) in self.providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
+            let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
+            self.metrics.consents_expire(&provider.name, first);
         }
     }
 }
