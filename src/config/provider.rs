@@ -38,6 +38,8 @@ pub(super) struct ReadProvider {
     way: ReadWay,
     /// How its users consent.
     pub(super) consent: Option<ReadConsent>,
+    /// That was reported, and what follows from it need not be.
+    consent_unread: bool,
 }
 
 /// `[provider.NAME.consent]` as it was read.
@@ -62,6 +64,9 @@ struct Transport {
 impl ReadProvider {
     /// Compiles the module for some settings; a failure is reported at the provider's name.
     pub(super) fn compile(&self, settings: Settings, caller: Caller, report: &Report) -> Option<Arc<Module>> {
+        if caller == Caller::User && self.consent_unread {
+            return None;
+        }
         let wiring = Wiring {
             name: &self.name,
             base_url: self.base_url.clone()?,
@@ -143,7 +148,9 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     }
     let timeouts = timeouts(&fields, Timeouts::default());
     let way = way(&fields, reader);
-    let consent = fields.take("consent").and_then(|node| consent(node, profile.as_ref(), report));
+    let consent_node = fields.take("consent");
+    let consent = consent_node.and_then(|node| consent(node, profile.as_ref(), report));
+    let consent_unread = consent_node.is_some() && consent.is_none();
     let settings = match &profile {
         Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
         None => {
@@ -168,6 +175,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         transport,
         way,
         consent,
+        consent_unread,
     }
 }
 
