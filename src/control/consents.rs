@@ -4,6 +4,7 @@
 //! control thread, where the store is. What is decided, the machines of `token::consent` decide. Each piece of work is
 //! a task of its own, so a slow bank keeps nobody else waiting, and a caller who hangs up stops nothing that was begun.
 
+mod news;
 mod records;
 mod rotation;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::news::follow;
 use self::records::{forget, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
@@ -160,6 +162,7 @@ impl Registry {
         let desk = Desk { store, clock, leases };
         let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), providers };
         tokio::task::spawn_local(keep_alive(upkeeper));
+        tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
             let desk = desk.clone();
             // Whoever asked may have hung up.
@@ -255,7 +258,7 @@ impl Desk {
             return Finished::Failed(unkept(&error));
         }
         let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.refresh(pending.key.token_key()).await;
+        self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
         Finished::Consented(pending.return_to)
     }
@@ -295,7 +298,7 @@ impl Desk {
         let name = user_key(key);
         let removed = self.store.remove(Kind::User, &name).await.map_err(|error| unkept(&error))?;
         let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.purge(key.token_key()).await;
+        self.leases.moved(key.token_key(), None).await;
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
         }

@@ -1,0 +1,329 @@
+//! Several real processes on one Redis, and one that is killed again and again: what is fetched and rotated once, what
+//! goes on without the store, and what a crash may cost.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::fs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use countersign::base::secret::{hex, sha256};
+use countersign::base::time::Clock;
+use countersign::sim::{Authority, Bank, Fault, LeafSpec, SimHandle};
+use countersign::token::consent::{Owner, UserKey, UserName};
+use futures_util::future::join_all;
+use http::{Request, Version};
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use serde_json::json;
+
+use crate::client::{Client, PATIENCE, Whole, converse, get};
+use crate::redis_server::RedisServer;
+use crate::secrets::Process;
+use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
+use crate::users::{agree, begin, call, finish};
+
+const CALLBACK: &str = "https://app.example/.countersign/consent/scb/callback";
+
+fn store_key() -> String {
+    STANDARD.encode([7; 32])
+}
+
+fn on_redis(redis: &RedisServer) -> String {
+    format!("[store]\nurl = \"redis://127.0.0.1:{}/0\"\nkeys = [\"{}\"]\n", redis.port, store_key())
+}
+
+/// What every replica is told, in a folder.
+struct Fleet {
+    folder: tempfile::TempDir,
+    ca: String,
+}
+
+/// A process, and ways to it.
+struct Replica {
+    process: Process,
+    client: Client,
+    browser: Client,
+}
+
+type Line = http2::SendRequest<Full<Bytes>>;
+
+impl Fleet {
+    /// Two clients, users at SCB and OAuth2, applications everywhere. `more` names the store.
+    fn new(banks: &[&SimHandle], more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let now = Clock::System.now();
+        let authority = Authority::new("fleet CA", now).expect("a CA");
+        let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        put("server.crt", &leaf.cert_pem);
+        put("server.key", &leaf.key_pem);
+        let tls = "tls = { cert = \"server.crt\", key = \"server.key\" }";
+        let mut config = format!(
+            "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n{tls}\n\
+             [[listener]]\nname = \"callback\"\nmode = \"callback\"\nbind = \"127.0.0.1:0\"\n{tls}\n\
+             [client.erp]\nkey_sha256 = [\"{}\"]\nusers = [\"*\"]\n\
+             [client.treasury]\nkey_sha256 = [\"{}\"]\nusers = [\"alice\"]\n\
+             [runtime]\nworkers = 2\n{more}\n",
+            hex(&sha256(KEY.as_bytes())),
+            hex(&sha256(OTHER_KEY.as_bytes()))
+        );
+        for sim in banks {
+            let (name, ca) = (sim.bank().name(), format!("{}.crt", sim.bank().name()));
+            put(&ca, &sim.ca_pem());
+            config += &sim.settings_toml_as(name, &ca);
+            let consent = match sim.bank() {
+                Bank::OAuth2 => format!("authorize_url = \"{}\"\n", sim.authorize_url()),
+                Bank::Scb => "params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n".to_owned(),
+                Bank::AbbeyCross | Bank::Meed | Bank::Rakbank => String::new(),
+            };
+            let mut route = format!("[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n");
+            if !consent.is_empty() {
+                let _ = write!(
+                    config,
+                    "[provider.{name}.consent]\npublic_url = \"https://app.example\"\n\
+                     return_to = [\"https://app.example/*\"]\n{consent}"
+                );
+                route += "clients = [\"erp\", \"treasury\"]\nas = \"user\"\n";
+            }
+            config += &route;
+        }
+        put("proxy.toml", &config);
+        Self { folder, ca: authority.pem() }
+    }
+
+    async fn replica(&self) -> Replica {
+        let process = Process::start(&["run", "-c", "proxy.toml"], self.folder.path());
+        let client = Client::new(process.address("gateway").await, self.ca.clone());
+        let browser = client.at(process.address("callback").await);
+        Replica { process, client, browser }
+    }
+
+    /// Three of them, each connected to the Redis that they share.
+    async fn three(&self, redis: &RedisServer) -> Vec<Replica> {
+        let replicas = vec![self.replica().await, self.replica().await, self.replica().await];
+        // Each has one connection for records and one for news.
+        until("three replicas on Redis", async || {
+            redis.cli(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains("cmd=client")).count() >= 6
+        })
+        .await;
+        replicas
+    }
+}
+
+/// Asks again and again until it is so.
+async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    let patience = tokio::time::timeout(PATIENCE, async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    patience.await.unwrap_or_else(|_| panic!("never came: {what}"));
+}
+
+async fn lines(replicas: &[Replica]) -> Vec<Line> {
+    join_all(replicas.iter().map(|replica| replica.client.http2())).await
+}
+
+/// One call over a connection that others use, too; without a user, in the application's name.
+async fn ask(mut line: Line, path: &str, user: &str) -> Whole {
+    let mut request = Request::get(format!("https://localhost{path}"))
+        .version(Version::HTTP_2)
+        .header("authorization", format!("Bearer {KEY}"));
+    if !user.is_empty() {
+        request = request.header("countersign-user", user);
+    }
+    line.ready().await.expect("a connection");
+    let answer = line.send_request(request.body(Full::default()).expect("a request")).await.expect("an answer");
+    Whole::read(answer).await.expect("a whole answer")
+}
+
+/// So many calls at once, spread over the lines.
+async fn storm(lines: &[Line], calls: usize, path: &str) {
+    let calls = lines.iter().cycle().take(calls).map(|line| ask(line.clone(), path, ""));
+    for answer in join_all(calls).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+async fn consent(client: &Client, key: &str, sim: &SimHandle, user: &str, at_the_bank: &str) {
+    let started = begin(client, key, &json!({ "user": user })).await;
+    assert_eq!(started.status, 200, "{started:?}");
+    let code = agree(sim, &started, at_the_bank);
+    let done = finish(client, key, user, &started, &code).await;
+    assert_eq!(done.status, 200, "{done:?}");
+}
+
+#[test]
+fn three_replicas_fetch_once_and_rotate_once() {
+    let (redis, scb, meed) = (RedisServer::start(), bank(Bank::Scb), bank(Bank::Meed));
+    let fleet = Fleet::new(&[&scb, &meed], &on_redis(&redis));
+    let replicas = converse(async {
+        let replicas = fleet.three(&redis).await;
+        let lines = lines(&replicas).await;
+        // Long enough for all of them to want it at once.
+        meed.change(|faults| faults.token = Fault { delay: Some(Duration::from_millis(200)), ..Fault::default() });
+        storm(&lines, 300, "/meed/echo/x").await;
+        assert_eq!(meed.token_calls(), 1, "a cold herd");
+        meed.revoke_all();
+        storm(&lines, 300, "/meed/echo/x").await;
+        assert_eq!(meed.token_calls(), 2, "a storm of refusals");
+        replicas
+    });
+    converse(async {
+        consent(&replicas[0].client, KEY, &scb, "alice", "alice").await;
+        let lines = lines(&replicas).await;
+        let before = scb.token_calls();
+        for round in 0..100 {
+            scb.revoke_all();
+            for answer in join_all(lines.iter().map(|line| ask(line.clone(), "/scb/echo/x", "alice"))).await {
+                assert_eq!(answer.status, 200, "round {round}: {answer:?}");
+            }
+        }
+        assert_eq!(scb.token_calls() - before, 100, "one rotation a round");
+    });
+    assert_eq!(scb.violations(), Vec::<String>::new());
+    assert_eq!(meed.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_redis_that_dies_under_load_stops_renewals_of_users_alone() {
+    let mut redis = RedisServer::with("appendonly yes\nappendfsync always", &[]);
+    let (scb, meed) = (bank(Bank::Scb), bank(Bank::Meed));
+    let fleet = Fleet::new(&[&scb, &meed], &on_redis(&redis));
+    converse(async {
+        let replicas = fleet.three(&redis).await;
+        consent(&replicas[0].client, KEY, &scb, "alice", "alice").await;
+        let lines = lines(&replicas).await;
+        for line in &lines {
+            assert_eq!(ask(line.clone(), "/scb/echo/x", "alice").await.status, 200);
+        }
+        let (calls, stop) = (Rc::new(Cell::new(0_u32)), Rc::new(Cell::new(false)));
+        let load: Vec<_> = lines
+            .iter()
+            .flat_map(|line| [("/meed/echo/x", ""), ("/scb/echo/x", "alice")].map(|what| (line.clone(), what)))
+            .map(|(line, (path, user))| {
+                let (calls, stop) = (calls.clone(), stop.clone());
+                tokio::task::spawn_local(async move {
+                    while !stop.get() {
+                        let answer = ask(line.clone(), path, user).await;
+                        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+                        calls.set(calls.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        let more = async || {
+            let goal = calls.get() + 150;
+            until("more calls", async || calls.get() >= goal || load.iter().any(|task| task.is_finished())).await;
+        };
+        more().await;
+        redis.kill();
+        more().await;
+        // Applications' tokens are fetched without a store; each replica for itself.
+        let before = meed.token_calls();
+        meed.revoke_all();
+        more().await;
+        stop.set(true);
+        for task in load {
+            task.await.expect("every call was served");
+        }
+        assert!((1..=3).contains(&(meed.token_calls() - before)), "{}", meed.token_calls() - before);
+
+        // What must not be done without the store is not done.
+        let rotations = scb.token_calls();
+        scb.revoke_all();
+        for line in &lines {
+            let answer = ask(line.clone(), "/scb/echo/x", "alice").await;
+            assert_eq!((answer.status, answer.error().as_str()), (503, "token-unavailable"), "{answer:?}");
+        }
+        assert_eq!(scb.token_calls(), rotations);
+        redis.revive();
+        for line in &lines {
+            until("the user's calls again", async || {
+                let answer = ask(line.clone(), "/scb/echo/x", "alice").await;
+                assert!(answer.status == 200 || answer.error() == "token-unavailable", "{answer:?}");
+                answer.status == 200
+            })
+            .await;
+        }
+        assert_eq!(scb.token_calls(), rotations + 1, "one rotation for all");
+        drop(replicas);
+    });
+    assert_eq!(scb.violations(), Vec::<String>::new());
+}
+
+/// A replica in this process.
+fn stage(scb: &SimHandle, redis: &RedisServer) -> Stage {
+    let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = []\n\
+                   params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
+    let mut plan = Plan::default().with(scb, "scb", consent, "clients = [\"erp\"]\nas = \"user\"");
+    plan.clients += "users = [\"*\"]\n";
+    plan.config += &format!(
+        "[[listener]]\nname = \"callback\"\nmode = \"callback\"\nbind = \"127.0.0.1:0\"\n\
+         tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n"
+    );
+    plan.config += &on_redis(redis);
+    plan.start()
+}
+
+#[test]
+fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
+    let (redis, scb) = (RedisServer::start(), bank(Bank::Scb));
+    let stages = [stage(&scb, &redis), stage(&scb, &redis)];
+    let [here, there] = [&stages[0].client, &stages[1].client];
+    let key = |user: &str| UserKey {
+        owner: Owner::Client("erp".into()),
+        provider: "scb".into(),
+        user: UserName::parse(user).expect("a name"),
+    };
+    converse(async {
+        until("both listen", async || redis.cli(&["PUBSUB", "NUMSUB", "countersign:changes"]).ends_with('2')).await;
+        for round in 0..5 {
+            // Both rest because there is no consent; the one who hears of it must not sit that out.
+            for client in [here, there] {
+                assert_eq!(call(client, KEY, "alice").await.error(), "consent-required", "round {round}");
+            }
+            consent(here, KEY, &scb, "alice", "alice").await;
+            consent(there, KEY, &scb, "bob", "bob").await;
+            assert_eq!(call(here, KEY, "alice").await.status, 200);
+            let soon = tokio::time::timeout(
+                Duration::from_secs(1),
+                until("the consent is known there", async || call(there, KEY, "alice").await.status == 200),
+            );
+            soon.await.expect("within a second");
+            assert_eq!(call(here, KEY, "bob").await.status, 200);
+            assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+            assert_eq!(call(here, KEY, "alice").await.error(), "consent-required", "at once");
+            let soon = tokio::time::timeout(
+                Duration::from_secs(1),
+                until("the revocation is known there", async || {
+                    call(there, KEY, "alice").await.error() == "consent-required"
+                }),
+            );
+            soon.await.expect("within a second");
+            let received = scb.resource_calls();
+            assert_eq!(call(there, KEY, "alice").await.error(), "consent-required");
+            assert_eq!(scb.resource_calls(), received, "nothing went out");
+            assert_eq!(call(there, KEY, "bob").await.status, 200, "the other user does not feel it");
+            assert_eq!(stages[1].running.consents.revoke(key("bob")).await, Ok(true));
+        }
+        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(false));
+        // What was said while nobody could hear it is looked for.
+        consent(here, KEY, &scb, "alice", "alice").await;
+        assert_eq!(call(there, KEY, "alice").await.status, 200);
+        for listener in redis.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines() {
+            let id = listener.split_whitespace().find_map(|word| word.strip_prefix("id=")).expect("an id").to_owned();
+            redis.cli(&["CLIENT", "KILL", "ID", &id]);
+        }
+        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+        until("the revocation was looked for", async || {
+            call(there, KEY, "alice").await.error() == "consent-required"
+        })
+        .await;
+    });
+    assert_eq!(scb.violations(), Vec::<String>::new());
+}
