@@ -80,14 +80,17 @@ impl Fleet {
                 Bank::Scb => "params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n".to_owned(),
                 Bank::AbbeyCross | Bank::Meed | Bank::Rakbank => String::new(),
             };
-            let mut route = format!("[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n");
+            let mut route = format!(
+                "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n\
+                 clients = [\"erp\", \"treasury\"]\n"
+            );
             if !consent.is_empty() {
                 let _ = write!(
                     config,
                     "[provider.{name}.consent]\npublic_url = \"https://app.example\"\n\
                      return_to = [\"https://app.example/*\"]\n{consent}"
                 );
-                route += "clients = [\"erp\", \"treasury\"]\nas = \"user\"\n";
+                route += "as = \"user\"\n";
             }
             config += &route;
         }
