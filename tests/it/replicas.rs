@@ -20,7 +20,7 @@ use http_body_util::Full;
 use hyper::client::conn::http2;
 use serde_json::json;
 
-use crate::client::{Client, PATIENCE, Whole, converse, get};
+use crate::client::{Client, PATIENCE, Whole, converse, get, post};
 use crate::redis_server::RedisServer;
 use crate::secrets::Process;
 use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
@@ -132,16 +132,20 @@ async fn lines(replicas: &[Replica]) -> Vec<Line> {
 }
 
 /// One call over a connection that others use, too; without a user, in the application's name.
-async fn ask(mut line: Line, path: &str, user: &str) -> Whole {
+async fn ask(line: Line, path: &str, user: &str) -> Whole {
+    attempt(line, path, user).await.expect("an answer")
+}
+
+/// The same with a process that may die.
+async fn attempt(mut line: Line, path: &str, user: &str) -> Result<Whole, hyper::Error> {
     let mut request = Request::get(format!("https://localhost{path}"))
         .version(Version::HTTP_2)
         .header("authorization", format!("Bearer {KEY}"));
     if !user.is_empty() {
         request = request.header("countersign-user", user);
     }
-    line.ready().await.expect("a connection");
-    let answer = line.send_request(request.body(Full::default()).expect("a request")).await.expect("an answer");
-    Whole::read(answer).await.expect("a whole answer")
+    line.ready().await?;
+    Whole::read(line.send_request(request.body(Full::default()).expect("a request")).await?).await
 }
 
 /// So many calls at once, spread over the lines.
@@ -158,6 +162,101 @@ async fn consent(client: &Client, key: &str, sim: &SimHandle, user: &str, at_the
     let code = agree(sim, &started, at_the_bank);
     let done = finish(client, key, user, &started, &code).await;
     assert_eq!(done.status, 200, "{done:?}");
+}
+
+/// The user opens the page of an OAuth2 provider and agrees: the path and query with which the browser comes back.
+async fn authorize(sim: &SimHandle, started: &Whole, user: &str) -> String {
+    let url = started.json()["consent_url"].as_str().expect("a URL").to_owned();
+    let (_, place) = url.split_once("://").expect("a scheme");
+    let path = &place[place.find('/').expect("a path")..];
+    sim.change(|faults| faults.oauth2.user = Some(user.to_owned()));
+    let page = Client::new(sim.address(), sim.ca_pem()).send(get(path, "")).await;
+    page.header("location").strip_prefix("https://app.example").expect("our own callback").to_owned()
+}
+
+/// A parameter of a query.
+fn parameter(path: &str, name: &str) -> String {
+    let (_, query) = path.split_once('?').expect("a query");
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(known, _)| known == name).expect("the parameter").1.into_owned()
+}
+
+fn start_at(provider: &str, key: &str, user: &str) -> Request<Full<Bytes>> {
+    post(&format!("/.countersign/consent/{provider}/start"), key, json!({ "user": user }).to_string())
+}
+
+fn code_at(provider: &str, key: &str, user: &str, state: &str, code: &str) -> Request<Full<Bytes>> {
+    let body = json!({ "user": user, "state": state, "code": code });
+    post(&format!("/.countersign/consent/{provider}/code"), key, body.to_string())
+}
+
+#[test]
+fn a_consent_begun_at_one_replica_ends_at_another_for_its_own_user_alone() {
+    let (redis, scb, oauth2) = (RedisServer::start(), bank(Bank::Scb), bank(Bank::OAuth2));
+    scb.change(|faults| faults.scb.callback_url = Some(CALLBACK.to_owned()));
+    let fleet = Fleet::new(&[&scb, &oauth2], &on_redis(&redis));
+    converse(async {
+        let replicas = fleet.three(&redis).await;
+        let [a, b, c] = [&replicas[0], &replicas[1], &replicas[2]];
+        // By callback: a browser knows nothing of where it began.
+        let started = begin(&a.client, KEY, &json!({ "user": "alice", "return_to": "https://app.example/done" })).await;
+        let url = started.json()["consent_url"].as_str().expect("a URL").to_owned();
+        let back = scb.consent_callback(url.rsplit('/').next().expect("a login"), Some("alice")).expect("a callback");
+        let back = back.strip_prefix("https://app.example").expect("ours");
+        let answer = b.browser.send(get(back, "")).await;
+        assert_eq!((answer.status, answer.header("location")), (303, "https://app.example/done"), "{answer:?}");
+        assert_eq!(c.browser.send(get(back, "")).await.status, 400, "once, wherever");
+        // By posted code: another user, and another client's user of the same name.
+        for (key, user, at_the_bank) in [(KEY, "bob", "bob"), (OTHER_KEY, "alice", "the other alice")] {
+            let started = begin(&b.client, key, &json!({ "user": user })).await;
+            let code = agree(&scb, &started, at_the_bank);
+            assert_eq!(finish(&c.client, key, user, &started, &code).await.status, 200);
+        }
+        scb.forget_received();
+        for replica in &replicas {
+            for (key, user) in [(KEY, "alice"), (KEY, "bob"), (OTHER_KEY, "alice")] {
+                assert_eq!(call(&replica.client, key, user).await.status, 200);
+            }
+            assert_eq!(call(&replica.client, OTHER_KEY, "bob").await.error(), "client-not-allowed");
+            assert_eq!(call(&replica.client, KEY, "carol").await.error(), "consent-required");
+        }
+        let received = scb.received();
+        let owners: Vec<_> = received.iter().map(|call| call.header("resourceownerid").unwrap_or("")).collect();
+        let expected = ["alice", "bob", "the other alice"].map(|user| scb.known_as(user));
+        assert_eq!(owners, [&expected[..], &expected, &expected].concat(), "everybody's own token everywhere");
+        assert_eq!(scb.token_calls(), 3, "tokens are fetched once and found by all");
+
+        // A state is good for its own user and client alone, wherever it is brought; whoever tries has used it up.
+        let tokens = scb.token_calls();
+        for (key, user) in [(KEY, "bob"), (OTHER_KEY, "alice")] {
+            let started = begin(&a.client, KEY, &json!({ "user": "alice" })).await;
+            let code = agree(&scb, &started, "mallory");
+            assert_eq!(finish(&b.client, key, user, &started, &code).await.error(), "malformed-request");
+            assert_eq!(finish(&c.client, KEY, "alice", &started, &code).await.error(), "malformed-request");
+        }
+        assert_eq!(scb.token_calls(), tokens, "no code was sent");
+
+        // Somebody else's code with one's own state: PKCE gives it away at the bank.
+        let victim = a.client.send(start_at("oauth2", KEY, "alice")).await;
+        let attacker = b.client.send(start_at("oauth2", KEY, "mallory")).await;
+        let stolen = parameter(&authorize(&oauth2, &attacker, "mallory").await, "code");
+        let state = parameter(&authorize(&oauth2, &victim, "alice").await, "state");
+        let fixed = c.client.send(code_at("oauth2", KEY, "alice", &state, &stolen)).await;
+        assert_eq!((fixed.status, fixed.error().as_str()), (403, "consent-required"), "{fixed:?}");
+        let path = "/oauth2/echo/x";
+        for replica in &replicas {
+            let line = replica.client.http2().await;
+            assert_eq!(ask(line, path, "alice").await.error(), "consent-required", "nobody's money is alice's");
+        }
+        // The right one, by callback at a third replica.
+        let started = a.client.send(start_at("oauth2", KEY, "alice")).await;
+        let back = authorize(&oauth2, &started, "alice").await;
+        assert_eq!(b.browser.send(get(&back, "")).await.status, 200);
+        let line = c.client.http2().await;
+        until("alice's calls at the third", async || ask(line.clone(), path, "alice").await.status == 200).await;
+    });
+    assert_eq!(scb.violations(), Vec::<String>::new());
+    assert_eq!(oauth2.violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -323,10 +422,74 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             redis.cli(&["CLIENT", "KILL", "ID", &id]);
         }
         assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
-        until("the revocation was looked for", async || {
-            call(there, KEY, "alice").await.error() == "consent-required"
-        })
-        .await;
+        until("the revocation was looked for", async || call(there, KEY, "alice").await.error() == "consent-required")
+            .await;
     });
     assert_eq!(scb.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn fifty_kills_in_the_middle_of_rotations_lose_no_user_who_was_answered() {
+    let (scb, oauth2) = (bank(Bank::Scb), bank(Bank::OAuth2));
+    // This bank lets a refresh token be used again; SCB kills it with its first use.
+    oauth2.change(|faults| faults.oauth2.lasting_refresh = true);
+    let store = format!("[store]\nurl = \"file:users.redb\"\nkeys = [\"{}\"]\n", store_key());
+    let fleet = Fleet::new(&[&scb, &oauth2], &store);
+    let paths = ["/scb/echo/x", "/oauth2/echo/x"];
+    let mut lost = 0;
+    converse(async {
+        let replica = fleet.replica().await;
+        consent(&replica.client, KEY, &scb, "alice", "alice").await;
+        let started = replica.client.send(start_at("oauth2", KEY, "alice")).await;
+        let back = authorize(&oauth2, &started, "alice").await;
+        assert_eq!(replica.browser.send(get(&back, "")).await.status, 200);
+    });
+    for round in 0..50_u64 {
+        converse(async {
+            let replica = fleet.replica().await;
+            let line = replica.client.http2().await;
+            let answer = ask(line.clone(), paths[1], "alice").await;
+            assert_eq!(answer.status, 200, "round {round}: {answer:?}\n{}", replica.process.stderr());
+            let answer = ask(line.clone(), paths[0], "alice").await;
+            if answer.status != 200 {
+                // The bank's answer was on its way when the process died: nothing can bring the token back. It is
+                // said at once, and not tried again.
+                assert_eq!(answer.error(), "consent-required", "round {round}: {answer:?}");
+                lost += 1;
+                assert_eq!(ask(line.clone(), paths[0], "alice").await.error(), "consent-required");
+                consent(&replica.client, KEY, &scb, "alice", "alice").await;
+                assert_eq!(ask(line.clone(), paths[0], "alice").await.status, 200, "a new consent works at once");
+            }
+            assert_eq!(scb.violations().len(), lost, "round {round}: {:?}", scb.violations());
+            // A loop in which every token is refused.
+            let rotations = async || {
+                loop {
+                    scb.revoke_all();
+                    oauth2.revoke_all();
+                    let calls = paths.map(|path| attempt(line.clone(), path, "alice"));
+                    for answer in join_all(calls).await {
+                        assert_eq!(answer?.status, 200, "round {round}");
+                    }
+                    if round % 2 == 0 {
+                        // Killed as soon as it has answered.
+                        return Ok::<_, hyper::Error>(());
+                    }
+                }
+            };
+            let moment = Duration::from_micros(round * 2_357 % 60_000);
+            if round % 2 == 0 {
+                rotations().await.expect("answered");
+            } else if let Ok(ended) = tokio::time::timeout(moment, rotations()).await {
+                panic!("it ended by itself: {ended:?}");
+            }
+            let before = lost;
+            drop(replica);
+            if round % 2 == 0 {
+                let again = fleet.replica().await;
+                let answer = ask(again.client.http2().await, paths[0], "alice").await;
+                assert_eq!((answer.status, lost), (200, before), "who was answered is in the store");
+            }
+        });
+    }
+    assert_eq!(oauth2.violations(), Vec::<String>::new());
 }
