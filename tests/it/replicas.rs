@@ -10,9 +10,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use countersign::base::secret::{hex, sha256};
+use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Clock;
-use countersign::sim::{Authority, Bank, Fault, LeafSpec, SimHandle};
+use countersign::sim::{Authority, Bank, Endpoint, Fault, LeafSpec, SimHandle};
 use countersign::token::consent::{Owner, UserKey, UserName};
 use futures_util::future::join_all;
 use http::{Request, Version};
@@ -22,14 +22,14 @@ use serde_json::json;
 
 use crate::client::{Client, PATIENCE, Whole, converse, get, post};
 use crate::redis_server::RedisServer;
-use crate::secrets::Process;
+use crate::secrets::{Canary, Outputs, Process};
 use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
 use crate::users::{agree, begin, call, finish};
 
 const CALLBACK: &str = "https://app.example/.countersign/consent/scb/callback";
 
 fn store_key() -> String {
-    STANDARD.encode([7; 32])
+    STANDARD.encode(sha256(b"the store of the replicas"))
 }
 
 fn on_redis(redis: &RedisServer) -> String {
@@ -492,4 +492,119 @@ fn fifty_kills_in_the_middle_of_rotations_lose_no_user_who_was_answered() {
         });
     }
     assert_eq!(oauth2.violations(), Vec::<String>::new());
+}
+
+/// A user whose name must not be read in a store.
+const USER: &str = "canary-user-4Gt8";
+const PASSWORD: &str = "canary-redis-password-2Wd6";
+
+/// All that the banks and we have made in a life, and all that was put in.
+fn canaries(banks: &[&SimHandle], states: &[String]) -> Vec<Canary> {
+    let mut all: Vec<Canary> = [OTHER_KEY, PASSWORD, USER, &store_key()].map(|text| Canary::new(text, text)).into();
+    all.extend(states.iter().map(|state| Canary::new("a state", state)));
+    let mut seen = std::collections::BTreeSet::new();
+    for sim in banks {
+        let name = sim.bank().name();
+        all.push(Canary::new(format!("the secret of {name}"), sim.credentials().secret().expose_secret()));
+        for token in sim.issued() {
+            all.push(Canary::new(format!("an access token of {name}"), token.expose_secret()));
+        }
+        for call in sim.received().iter().filter(|call| call.endpoint == Endpoint::Token) {
+            let mut fields: Vec<(String, String)> = form_urlencoded::parse(&call.body).into_owned().collect();
+            if let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(&call.body) {
+                fields = object.into_iter().filter_map(|(n, value)| Some((n, value.as_str()?.to_owned()))).collect();
+            }
+            for (what, value) in fields {
+                let secret = ["authCode", "refreshToken", "code", "refresh_token", "code_verifier"];
+                if secret.contains(&what.as_str()) {
+                    seen.insert(what.clone());
+                    all.push(Canary::new(format!("{what} of {name}"), &value));
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), 5, "codes, refresh tokens and a verifier of both manners: {seen:?}");
+    all
+}
+
+/// Consents, calls and rotations of a user at both banks, here and there. Their states.
+async fn consent_and_call(here: &Replica, there: &Replica, scb: &SimHandle, oauth2: &SimHandle) -> Vec<String> {
+    let state = |started: &Whole| started.json()["state"].as_str().expect("a state").to_owned();
+    let at_scb = begin(&here.client, KEY, &json!({ "user": USER })).await;
+    let code = agree(scb, &at_scb, "alice");
+    let at_oauth2 = here.client.send(start_at("oauth2", KEY, USER)).await;
+    let back = authorize(oauth2, &at_oauth2, "alice").await;
+    // These stay pending, and one is answered wrongly.
+    let pending = here.client.send(start_at("oauth2", KEY, USER)).await;
+    let refused = begin(&here.client, KEY, &json!({ "user": USER })).await;
+    assert_eq!(finish(&there.client, OTHER_KEY, "alice", &refused, &code).await.error(), "malformed-request");
+    assert_eq!(finish(&there.client, KEY, USER, &at_scb, &code).await.status, 200);
+    assert_eq!(there.browser.send(get(&back, "")).await.status, 200);
+    assert_eq!(there.browser.send(get(&back, "")).await.status, 400);
+    rotate(here, there, scb, oauth2).await;
+    [&at_scb, &at_oauth2, &pending, &refused].map(state).into()
+}
+
+async fn rotate(here: &Replica, there: &Replica, scb: &SimHandle, oauth2: &SimHandle) {
+    for replica in [here, there] {
+        let line = replica.client.http2().await;
+        for path in ["/scb/echo/x", "/oauth2/echo/x", "/meed/echo/x"] {
+            let user = if path.starts_with("/meed") { "" } else { USER };
+            let answer = ask(line.clone(), path, user).await;
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        }
+        scb.revoke_all();
+        oauth2.revoke_all();
+    }
+}
+
+const TALKATIVE: &str = "[log]\nformat = \"text\"\naccess = \"stderr\"\nlevel = \"trace\"\n";
+
+#[test]
+fn no_secret_is_read_in_redis_or_in_a_log_of_those_who_use_it() {
+    let redis = RedisServer::with(&format!("requirepass {PASSWORD}"), &["-a", PASSWORD]);
+    let (scb, oauth2, meed) = (bank(Bank::Scb), bank(Bank::OAuth2), bank(Bank::Meed));
+    let store = format!("{}password = \"{PASSWORD}\"\n{TALKATIVE}", on_redis(&redis));
+    let fleet = Fleet::new(&[&scb, &oauth2, &meed], &store);
+    let mut outputs = Outputs::default();
+    let (replicas, states) = converse(async {
+        let replicas = fleet.three(&redis).await;
+        let states = consent_and_call(&replicas[0], &replicas[1], &scb, &oauth2).await;
+        // What lies there now is known in full once it was used.
+        outputs.add("a dump of Redis", redis.dump());
+        let names = redis.cli(&["--scan"]);
+        assert!(names.lines().filter(|name| name.starts_with("countersign:user:")).count() == 2, "{names}");
+        assert!(names.contains("countersign:pending:") && names.contains("countersign:application:"), "{names}");
+        for name in names.lines().filter(|name| name.is_ascii()) {
+            outputs.add(format!("the value of {name}"), redis.cli(&["GET", name]));
+        }
+        outputs.add("the names in Redis", names);
+        rotate(&replicas[1], &replicas[2], &scb, &oauth2).await;
+        (replicas, states)
+    });
+    for replica in replicas {
+        replica.process.finish(&mut outputs);
+    }
+    outputs.add("the log of Redis", fs::read(redis.folder().join("log")).expect("its log"));
+    assert_eq!(outputs.search(&canaries(&[&scb, &oauth2, &meed], &states)), Vec::<String>::new());
+}
+
+#[test]
+fn no_secret_is_read_in_a_store_file_or_in_the_log_beside_it() {
+    let (scb, oauth2, meed) = (bank(Bank::Scb), bank(Bank::OAuth2), bank(Bank::Meed));
+    let store = format!("[store]\nurl = \"file:users.redb\"\nkeys = [\"{}\"]\n{TALKATIVE}", store_key());
+    let fleet = Fleet::new(&[&scb, &oauth2, &meed], &store);
+    let mut outputs = Outputs::default();
+    let states = converse(async {
+        let replica = fleet.replica().await;
+        let states = consent_and_call(&replica, &replica, &scb, &oauth2).await;
+        let file = fs::read(fleet.folder.path().join("users.redb")).expect("the file");
+        assert!(file.len() > 1000);
+        outputs.add("the store's file", file);
+        rotate(&replica, &replica, &scb, &oauth2).await;
+        replica.process.finish(&mut outputs);
+        states
+    });
+    outputs.add("the store's file in the end", fs::read(fleet.folder.path().join("users.redb")).expect("the file"));
+    assert_eq!(outputs.search(&canaries(&[&scb, &oauth2, &meed], &states)), Vec::<String>::new());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::records::{forget, read_tokens, user_key, write};
+use super::records::{forget, patiently, read_tokens, user_key, write};
 use super::settings;
 use crate::base::id::RandomIds;
 use crate::base::time::Clock;
@@ -103,7 +103,7 @@ impl Renewal {
         };
         let name = user_key(&self.user);
         let looking = || Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
-        let record = match read_tokens(store, &name).await {
+        let record = match patiently(async || read_tokens(store, &name).await).await {
             Ok(record) => record.map(|(tokens, _)| tokens),
             Err(why) => return unasked(looking().unreadable(&why)),
         };
@@ -117,7 +117,7 @@ impl Renewal {
             match turn.take().await {
                 Ok(Some(lock)) => break lock,
                 // Who has the lock may have renewed them by now.
-                Ok(None) => match read_tokens(store, &name).await {
+                Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
                     Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
                     Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
                         Looked::Done(ending) => return unasked(ending),
@@ -127,7 +127,7 @@ impl Renewal {
                 Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
             }
         };
-        let ended = match read_tokens(store, &name).await {
+        let ended = match patiently(async || read_tokens(store, &name).await).await {
             Err(why) => unasked(locking.unreadable(&why, self.clock.now())),
             Ok(record) => {
                 let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
@@ -140,7 +140,7 @@ impl Renewal {
                 }
             }
         };
-        let _ends_by_itself = store.unlock(lock).await;
+        let _ends_by_itself = patiently(async || store.unlock(lock.clone()).await).await;
         ended
     }
 
@@ -222,13 +222,14 @@ impl Renewal {
 struct Turn<'a> {
     store: &'a Store,
     name: &'a Key,
+    claim: u64,
     changes: Option<Changes>,
     looks: u32,
 }
 
 impl<'a> Turn<'a> {
-    const fn new(store: &'a Store, name: &'a Key) -> Self {
-        Self { store, name, changes: None, looks: 0 }
+    fn new(store: &'a Store, name: &'a Key) -> Self {
+        Self { store, name, claim: rand::random(), changes: None, looks: 0 }
     }
 
     /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
@@ -239,7 +240,7 @@ impl<'a> Turn<'a> {
                 () = tokio::time::sleep(LOOK) => self.looks += 1,
             }
         }
-        match self.store.lock(self.name, LEASE).await {
+        match patiently(async || self.store.claim(self.name, LEASE, self.claim).await).await {
             Ok(None) if self.looks >= MOST_LOOKS => Err("another renewal takes too long".to_owned()),
             Ok(None) => {
                 // From now on: what was said before is seen by who reads the record now.
