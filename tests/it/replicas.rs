@@ -364,10 +364,8 @@ fn stage(scb: &SimHandle, redis: &RedisServer) -> Stage {
                    params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
     let mut plan = Plan::default().with(scb, "scb", consent, "clients = [\"erp\"]\nas = \"user\"");
     plan.clients += "users = [\"*\"]\n";
-    plan.config += &format!(
-        "[[listener]]\nname = \"callback\"\nmode = \"callback\"\nbind = \"127.0.0.1:0\"\n\
-         tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n"
-    );
+    plan.config += "[[listener]]\nname = \"callback\"\nmode = \"callback\"\nbind = \"127.0.0.1:0\"\n\
+                    tls = { cert = \"server.crt\", key = \"server.key\" }\n";
     plan.config += &on_redis(redis);
     plan.start()
 }
@@ -558,7 +556,8 @@ async fn rotate(here: &Replica, there: &Replica, scb: &SimHandle, oauth2: &SimHa
     }
 }
 
-const TALKATIVE: &str = "[log]\nformat = \"text\"\naccess = \"stderr\"\nlevel = \"trace\"\n";
+const TALKATIVE: &str = "[log]\nformat = \"text\"\naccess = \"stderr\"\n\
+                         level = \"trace,redis=trace,hyper=trace,h2=trace,rustls=trace\"\n";
 
 #[test]
 fn no_secret_is_read_in_redis_or_in_a_log_of_those_who_use_it() {
@@ -585,6 +584,7 @@ fn no_secret_is_read_in_redis_or_in_a_log_of_those_who_use_it() {
     for replica in replicas {
         replica.process.finish(&mut outputs);
     }
+    assert!(outputs.bytes("standard error") > 5_000, "it says {} bytes", outputs.bytes("standard error"));
     outputs.add("the log of Redis", fs::read(redis.folder().join("log")).expect("its log"));
     assert_eq!(outputs.search(&canaries(&[&scb, &oauth2, &meed], &states)), Vec::<String>::new());
 }
@@ -595,16 +595,16 @@ fn no_secret_is_read_in_a_store_file_or_in_the_log_beside_it() {
     let store = format!("[store]\nurl = \"file:users.redb\"\nkeys = [\"{}\"]\n{TALKATIVE}", store_key());
     let fleet = Fleet::new(&[&scb, &oauth2, &meed], &store);
     let mut outputs = Outputs::default();
-    let states = converse(async {
+    let (replica, states) = converse(async {
         let replica = fleet.replica().await;
         let states = consent_and_call(&replica, &replica, &scb, &oauth2).await;
         let file = fs::read(fleet.folder.path().join("users.redb")).expect("the file");
         assert!(file.len() > 1000);
         outputs.add("the store's file", file);
         rotate(&replica, &replica, &scb, &oauth2).await;
-        replica.process.finish(&mut outputs);
-        states
+        (replica, states)
     });
+    replica.process.finish(&mut outputs);
     outputs.add("the store's file in the end", fs::read(fleet.folder.path().join("users.redb")).expect("the file"));
     assert_eq!(outputs.search(&canaries(&[&scb, &oauth2, &meed], &states)), Vec::<String>::new());
 }

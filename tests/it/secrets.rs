@@ -84,6 +84,11 @@ impl Outputs {
         self.0.push((place.into(), bytes.into()));
     }
 
+    /// How much came out at a place.
+    pub fn bytes(&self, place: &str) -> usize {
+        self.0.iter().filter(|(known, _)| known == place).map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// Each find, with its surroundings: one per canary and place.
     pub fn search(&self, canaries: &[Canary]) -> Vec<String> {
         let needles = canaries.iter().flat_map(|canary| &canary.needles);
