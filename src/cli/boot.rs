@@ -86,6 +86,8 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// The tokens.
     pub leases: Leases,
+    /// Users' consents.
+    pub consents: Consents,
     /// The CA behind `tls = "internal"`.
     pub ca: Arc<HouseCa>,
     socket_files: Vec<SocketFile>,
@@ -156,7 +158,7 @@ impl Running {
             connections: Arc::default(),
             gate: Arc::default(),
             issuers,
-            consents,
+            consents: consents.clone(),
             guard,
             pages,
         };
@@ -186,6 +188,7 @@ impl Running {
             listeners,
             admin,
             leases,
+            consents,
             ca,
             socket_files,
             drain,

@@ -4,6 +4,7 @@
 //! control thread, where the store is. What is decided, the machines of `token::consent` decide. Each piece of work is
 //! a task of its own, so a slow bank keeps nobody else waiting, and a caller who hangs up stops nothing that was begun.
 
+mod news;
 mod records;
 mod rotation;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::records::{forget, pending_key, read_entry, read_tokens, user_key, write};
+use self::news::follow;
+use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::Leases;
@@ -168,6 +170,7 @@ impl Registry {
         let desk = Desk { store, clock, leases };
         let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
         tokio::task::spawn_local(keep_alive(upkeeper));
+        tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
             let desk = desk.clone();
             // Whoever asked may have hung up.
@@ -195,7 +198,9 @@ impl Desk {
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
         let entry = write(&Entry::Pending(pending.clone()).seal());
-        let filed = self.store.swap(Kind::Pending, &pending_key(&state), None, &entry, Some(expires_at)).await;
+        // Nobody else has drawn this state, so there is nothing to overwrite.
+        let key = pending_key(&state);
+        let filed = patiently(async || self.store.put(Kind::Pending, &key, &entry, Some(expires_at)).await).await;
         filed.map_err(|error| unkept(&error))?;
         let consent_url = match consent.authorize(&pending, &state, &mut RandomIds, now) {
             Authorize::Open(url) => url,
@@ -255,15 +260,18 @@ impl Desk {
             }
         };
         let name = user_key(&pending.key);
-        let before = read_tokens(&self.store, &name).await.ok().flatten();
+        let before = patiently(async || read_tokens(&self.store, &name).await).await.ok().flatten();
         let before = before.as_ref().map(|(tokens, _)| &**tokens);
         let tokens = UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before);
-        let kept = self.store.put(Kind::User, &name, &write(&tokens.seal()), forget(&tokens)).await;
+        // The code is spent, so nothing else can bring them.
+        let sealed = write(&tokens.seal());
+        let put = async || self.store.put(Kind::User, &name, &sealed, forget(&tokens)).await;
+        let kept = patiently(put).await;
         if let Err(error) = kept {
             return Finished::Failed(unkept(&error));
         }
         let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.refresh(pending.key.token_key()).await;
+        self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
         Finished::Consented(pending.return_to)
     }
@@ -272,7 +280,8 @@ impl Desk {
     async fn spend(&self, state: &State) -> Result<Option<Entry>, Error> {
         let key = pending_key(state);
         loop {
-            let Some(record) = self.store.load(Kind::Pending, &key).await? else { return Ok(None) };
+            let found = patiently(async || self.store.load(Kind::Pending, &key).await).await?;
+            let Some(record) = found else { return Ok(None) };
             let Some(entry) = read_entry(&record) else { return Ok(None) };
             if matches!(entry, Entry::Spent { .. }) {
                 return Ok(Some(entry));
@@ -303,7 +312,7 @@ impl Desk {
         let name = user_key(key);
         let removed = self.store.remove(Kind::User, &name).await.map_err(|error| unkept(&error))?;
         let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.purge(key.token_key()).await;
+        self.leases.moved(key.token_key(), None).await;
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
         }

@@ -184,6 +184,10 @@ impl Keeper {
             }
             // Whoever asked may have hung up.
             Message::Ledger { answer } => drop(answer.send(self.ledger())),
+            Message::Moved { key, record, answer } => {
+                self.moved(key, record);
+                let _hung_up = answer.send(());
+            }
             Message::Need { spec, answer } => self.queue(spec, answer, Event::Needed),
             Message::Purge { key, answer } => {
                 self.strike(key);
@@ -202,11 +206,34 @@ impl Keeper {
                 self.look();
                 let _hung_up = answer.send(());
             }
+            Message::Users { answer } => {
+                let now = self.clock.now();
+                let users = self.keys.iter().filter(|(_, keep)| keep.is_of_user(now)).map(|(key, _)| *key);
+                drop(answer.send(users.collect()));
+            }
             Message::Withdrawn { key, generation } => {
                 self.advance(key, Event::Withdrawn { generation }, None);
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A user's record has changed in the store.
+    fn moved(&mut self, key: TokenKey, record: Option<u64>) {
+        let Some(keep) = self.keys.get(&key) else { return };
+        match record {
+            None => {
+                self.advance(key, Event::Purged, None);
+            }
+            Some(generation) if keep.slot.flight().is_none() && keep.is_before(generation) => {
+                self.advance(key, Event::Forced, None);
+            }
+            Some(_) => {}
+        }
+        // What flies may have read the record before: that is judged when it lands.
+        if let Some(keep) = self.keys.get_mut(&key).filter(|keep| keep.slot.flight().is_some()) {
+            keep.moved = Some(record);
+        }
     }
 
     /// Takes a token out of the store.
@@ -257,6 +284,9 @@ impl Keeper {
             }
             Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, None),
         };
+        if let Some(record) = self.keys.get_mut(&key).and_then(|keep| keep.moved.take()) {
+            self.moved(key, record);
+        }
     }
 
     /// One step of one key, and all that follows from it. Says whether the key is known.
@@ -277,6 +307,8 @@ impl Keeper {
                 }
                 Action::Deny(denial) => keep.deny(&denial),
                 Action::Fetch { flight } => {
+                    // It reads what is there now.
+                    keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
                     let aid = keep.aid(self.store.clone());
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });

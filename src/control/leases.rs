@@ -18,6 +18,7 @@ pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
 pub(super) enum Message {
     Forgive,
     Ledger { answer: oneshot::Sender<Ledger> },
+    Moved { key: TokenKey, record: Option<u64>, answer: oneshot::Sender<()> },
     Need { spec: Arc<TokenSpec>, answer: Answer },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
@@ -26,6 +27,7 @@ pub(super) enum Message {
     Shutdown,
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
+    Users { answer: oneshot::Sender<Vec<TokenKey>> },
     Withdrawn { key: TokenKey, generation: u64 },
 }
 
@@ -100,6 +102,17 @@ impl Leases {
     /// Forget the token of this key and its failures. Says whether the key is known.
     pub async fn purge(&self, key: TokenKey) -> bool {
         self.ask(|answer| Message::Purge { key, answer }).await.unwrap_or(false)
+    }
+
+    /// The store holds this generation of a user's record now, or none. A token of an older one is taken out of use if
+    /// there is none, else renewed; when this returns, no shelf holds what was revoked.
+    pub(super) async fn moved(&self, key: TokenKey, record: Option<u64>) {
+        self.ask(|answer| Message::Moved { key, record, answer }).await.unwrap_or(());
+    }
+
+    /// The keys that are known to be of users.
+    pub(super) async fn users(&self) -> Vec<TokenKey> {
+        self.ask(|answer| Message::Users { answer }).await.unwrap_or_default()
     }
 
     /// The world has changed in a way that may have cured failures (a reload): all rests end.

@@ -208,9 +208,15 @@ impl Store {
     /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with
     /// [`swap`](Self::swap), which then conflicts.
     pub async fn lock(&self, key: &Key, lease: Duration) -> Result<Option<Lock>, Error> {
+        self.claim(key, lease, rand::random()).await
+    }
+
+    /// The same for whoever asks again after an error: a lock that was granted to this claim, a number drawn at random,
+    /// is granted again. Else one whose answer got lost would be nobody's until its lease is over.
+    pub async fn claim(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
-            Backend::Redis(redis) => redis.lock(key, lease).await,
+            Backend::Redis(redis) => redis.lock(key, lease, claim).await,
         }
     }
 

@@ -12,8 +12,8 @@ use crate::base::time::{Deadline, Now};
 /// So many wake-ups may wait for a slow listener; then it is told to look at everything.
 const WAITING: usize = 1024;
 
-/// A lock that is held until it is given back or its time is over.
-#[derive(Debug)]
+/// A lock that is held until it is given back or its time is over. Clones are the same lock.
+#[derive(Clone, Debug)]
 #[must_use = "give it back with `unlock`, or others wait until its time is over"]
 pub struct Lock {
     pub(super) key: Key,

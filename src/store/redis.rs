@@ -142,9 +142,9 @@ impl RedisStore {
         Ok(found)
     }
 
-    pub(super) async fn lock(&self, key: &Key, lease: Duration) -> Result<Option<Lock>, Error> {
+    pub(super) async fn lock(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
         let mut call = self.scripts.lock.key(self.lock_place(key));
-        call.key(format!("{}:fence", self.namespace)).arg(millis(lease).max(1));
+        call.key(format!("{}:fence", self.namespace)).arg(millis(lease).max(1)).arg(format!("{claim:016x}"));
         let fence: u64 =
             self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(Verdict::into_error)?;
         Ok((fence != 0).then(|| Lock { key: key.clone(), fence }))

@@ -21,6 +21,11 @@ impl TokenKey {
         &self.0
     }
 
+    /// The key of these bytes; absent unless there are 32.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// This key, narrowed by route variables, in their declared order.
     pub fn with<'a>(&self, vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut builder = KeyBuilder(digest::Context::new(&digest::SHA256));

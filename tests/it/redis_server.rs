@@ -47,24 +47,49 @@ impl RedisServer {
         let text = format!(
             "bind 127.0.0.1\n{listens}dir \"{shown}\"\nlogfile \"{shown}/log\"\nsave \"\"\nappendonly no\n{config}\n"
         );
-        let file = folder.path().join("redis.conf");
-        fs::write(&file, text).expect("written");
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=1", "300", "redis-server"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("`timeout` is there");
+        fs::write(folder.path().join("redis.conf"), text).expect("written");
+        let child = spawn(folder.path());
         let login = login.iter().map(|word| (*word).to_owned()).collect();
         let mut server = Self { child, folder, port, login };
-        while matches!(server.child.try_wait(), Ok(None)) {
-            // Its own word for it: somebody else may listen at the port.
-            let log = fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
-            if log.contains("Ready to accept connections") {
-                return Some(server);
-            }
-            std::thread::yield_now();
+        if server.gets_ready() {
+            return Some(server);
         }
         let missing = Command::new("redis-server").arg("--version").output().is_err();
         assert!(!missing, "redis-server is missing: install Debian's `redis-server`, as tests/run does");
         None
+    }
+
+    fn gets_ready(&mut self) -> bool {
+        while matches!(self.child.try_wait(), Ok(None)) {
+            // Its own word for it: somebody else may listen at the port.
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            if log.contains("Ready to accept connections") {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        let told = self.cli(&["INFO", "server"]);
+        let id = told.lines().find_map(|line| line.strip_prefix("process_id:")).expect("its id");
+        let id = Pid::from_raw(id.trim().parse().expect("a number")).expect("a process");
+        kill_process(id, Signal::KILL).expect("killed");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// Starts it again where it was, with what it kept.
+    pub fn revive(&mut self) {
+        for _ in 0..100 {
+            fs::remove_file(self.folder.path().join("log")).expect("its log");
+            self.child = spawn(self.folder.path());
+            if self.gets_ready() {
+                return;
+            }
+        }
+        panic!("somebody has taken port {}", self.port);
     }
 
     pub fn folder(&self) -> &Path {
@@ -85,6 +110,12 @@ impl RedisServer {
         assert_eq!(self.cli(&["SAVE"]), "OK");
         fs::read(self.folder().join("dump.rdb")).expect("it was saved")
     }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=1", "300", "redis-server"]).arg(folder.join("redis.conf"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("`timeout` is there")
 }
 
 impl Drop for RedisServer {

@@ -38,13 +38,13 @@ const QUERY: &str = "canary-query-3Rt9";
 const BODY: &str = "canary-body-6Lk4";
 
 /// Something that must not come out, with all its disguises.
-struct Canary {
+pub struct Canary {
     name: String,
     needles: Vec<Vec<u8>>,
 }
 
 impl Canary {
-    fn new(name: impl Into<String>, secret: &str) -> Self {
+    pub fn new(name: impl Into<String>, secret: &str) -> Self {
         let bytes = secret.as_bytes();
         assert!(bytes.len() >= 12, "a short needle is found by chance");
         let list = format!("{bytes:?}");
@@ -77,15 +77,20 @@ impl Canary {
 
 /// Everything that came out, by where.
 #[derive(Default)]
-struct Outputs(Vec<(String, Vec<u8>)>);
+pub struct Outputs(Vec<(String, Vec<u8>)>);
 
 impl Outputs {
-    fn add(&mut self, place: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+    pub fn add(&mut self, place: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         self.0.push((place.into(), bytes.into()));
     }
 
+    /// How much came out at a place.
+    pub fn bytes(&self, place: &str) -> usize {
+        self.0.iter().filter(|(known, _)| known == place).map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// Each find, with its surroundings: one per canary and place.
-    fn search(&self, canaries: &[Canary]) -> Vec<String> {
+    pub fn search(&self, canaries: &[Canary]) -> Vec<String> {
         let needles = canaries.iter().flat_map(|canary| &canary.needles);
         let any: Vec<String> =
             needles.map(|needle| regex::escape(std::str::from_utf8(needle).expect("text"))).collect();
@@ -157,7 +162,8 @@ impl Process {
         Self { child, said, readers }
     }
 
-    fn stderr(&self) -> String {
+    /// What it said on standard error so far.
+    pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.said[1].lock().expect("not poisoned")).into_owned()
     }
 
@@ -192,7 +198,7 @@ impl Process {
     }
 
     /// Asks it to end, waits for it, and adds all that it said.
-    fn finish(mut self, outputs: &mut Outputs) {
+    pub fn finish(mut self, outputs: &mut Outputs) {
         let ask = format!("kill -TERM {}", self.child.id());
         let asked = Command::new("sh").args(["-c", &ask]).status().expect("a shell");
         assert!(asked.success());
@@ -208,7 +214,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// After a failed test.
+    /// Kills it, and waits until it is gone.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -35,22 +35,22 @@ fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
     plan.start()
 }
 
-async fn begin(client: &Client, key: &str, body: &Value) -> Whole {
+pub async fn begin(client: &Client, key: &str, body: &Value) -> Whole {
     client.send(post("/.countersign/consent/scb/start", key, body.to_string())).await
 }
 
 /// The user agrees in the bank's app: the code.
-fn agree(sim: &SimHandle, started: &Whole, user: &str) -> String {
+pub fn agree(sim: &SimHandle, started: &Whole, user: &str) -> String {
     let url = started.json()["consent_url"].as_str().expect("a URL").to_owned();
     sim.consent(url.rsplit('/').next().expect("a login"), user).expect("a code")
 }
 
-async fn finish(client: &Client, key: &str, user: &str, started: &Whole, code: &str) -> Whole {
+pub async fn finish(client: &Client, key: &str, user: &str, started: &Whole, code: &str) -> Whole {
     let body = json!({ "user": user, "state": started.json()["state"], "code": code });
     client.send(post("/.countersign/consent/scb/code", key, body.to_string())).await
 }
 
-async fn call(client: &Client, key: &str, user: &str) -> Whole {
+pub async fn call(client: &Client, key: &str, user: &str) -> Whole {
     client.send(request("GET", "/scb/echo/x", key, &[("countersign-user", user)], Bytes::new())).await
 }
 

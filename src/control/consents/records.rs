@@ -1,6 +1,7 @@
 //! Consents and users' tokens as records of the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::secret::{ExposeSecret, SecretBox};
 use crate::store::{Key, Kind, Record, Store, Version};
@@ -8,6 +9,11 @@ use crate::token::consent::{Entry, Sealed, State, UserKey, UserTokens};
 
 /// A record is kept for so long after its last token has died, in milliseconds: a day.
 const AFTERLIFE: u64 = 24 * 3600 * 1000;
+
+/// The store is asked again so often,
+const AGAIN: u32 = 10;
+/// and so long after it failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a started consent is filed.
 pub(super) fn pending_key(state: &State) -> Key {
@@ -17,6 +23,18 @@ pub(super) fn pending_key(state: &State) -> Key {
 /// Where a user's tokens are.
 pub(super) fn user_key(key: &UserKey) -> Key {
     Key::from(&key.token_key())
+}
+
+/// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
+/// away for longer is not waited for. What is asked must bear being asked twice.
+pub(super) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+    for _ in 0..AGAIN {
+        if let Ok(answer) = ask().await {
+            return Ok(answer);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    ask().await
 }
 
 /// When a user's record may be forgotten, in milliseconds since 1970. Never, where nobody knows when its refresh token

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::records::{forget, read_tokens, user_key, write};
+use super::records::{forget, patiently, read_tokens, user_key, write};
 use super::settings;
 use crate::base::id::RandomIds;
 use crate::base::time::Clock;
@@ -15,16 +15,16 @@ use crate::config::Provider;
 use crate::control::wire::exchange;
 use crate::control::{Aid, Fetched, Order, TokenSpec};
 use crate::observe::metrics::Metrics;
-use crate::store::{Error, Key, Kind, Lock, Store, Version};
+use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
 use crate::token::failure::{Class, Failure};
 
 /// A rotation's lock lasts so long, should its holder die.
 const LEASE: Duration = Duration::from_secs(60);
-/// Another's rotation is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// Between two looks at somebody else's lock.
+/// Between two looks at somebody else's lock, while nobody says anything.
 const LOOK: Duration = Duration::from_millis(100);
+/// Another's rotation is waited for so long: 8 s.
+const MOST_LOOKS: u32 = 80;
 /// All consents are looked through this often.
 const ROUND: Duration = Duration::from_secs(60);
 /// A request that fetches a user's token may take this much longer than the provider's own call.
@@ -103,21 +103,32 @@ impl Renewal {
             Err(failure) => return unasked(Ending::Failed(failure)),
         };
         let name = user_key(&self.user);
-        let looking = Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
-        let record = match read_tokens(store, &name).await {
+        let looking = || Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
+        let record = match patiently(async || read_tokens(store, &name).await).await {
             Ok(record) => record.map(|(tokens, _)| tokens),
-            Err(why) => return unasked(looking.unreadable(&why)),
+            Err(why) => return unasked(looking().unreadable(&why)),
         };
         self.note_call(store, &name, record.as_deref(), goal).await;
-        let locking = match looking.found(record, self.clock.now()) {
+        let mut locking = match looking().found(record, self.clock.now()) {
             Looked::Done(ending) => return unasked(ending),
             Looked::Lock(locking) => locking,
         };
-        let lock = match lock(store, &name).await {
-            Ok(lock) => lock,
-            Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+        let mut turn = Turn::new(store, &name);
+        let lock = loop {
+            match turn.take().await {
+                Ok(Some(lock)) => break lock,
+                // Who has the lock may have renewed them by now.
+                Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
+                    Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+                    Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
+                        Looked::Done(ending) => return unasked(ending),
+                        Looked::Lock(again) => locking = again,
+                    },
+                },
+                Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+            }
         };
-        let ended = match read_tokens(store, &name).await {
+        let ended = match patiently(async || read_tokens(store, &name).await).await {
             Err(why) => unasked(locking.unreadable(&why, self.clock.now())),
             Ok(record) => {
                 let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
@@ -130,7 +141,7 @@ impl Renewal {
                 }
             }
         };
-        let _ends_by_itself = store.unlock(lock).await;
+        let _ends_by_itself = patiently(async || store.unlock(lock.clone()).await).await;
         ended
     }
 
@@ -208,17 +219,48 @@ impl Renewal {
     }
 }
 
-async fn lock(store: &Store, name: &Key) -> Result<Lock, String> {
-    let mut left = PATIENCE;
-    loop {
-        match store.lock(name, LEASE).await {
-            Ok(Some(lock)) => return Ok(lock),
-            Ok(None) if left.is_zero() => return Err("another renewal takes too long".to_owned()),
-            Ok(None) => {
-                left = left.saturating_sub(LOOK);
-                tokio::time::sleep(LOOK).await;
+/// Waiting for a lock that another may hold.
+struct Turn<'a> {
+    store: &'a Store,
+    name: &'a Key,
+    claim: u64,
+    changes: Option<Changes>,
+    looks: u32,
+}
+
+impl<'a> Turn<'a> {
+    fn new(store: &'a Store, name: &'a Key) -> Self {
+        Self { store, name, claim: rand::random(), changes: None, looks: 0 }
+    }
+
+    /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
+    async fn take(&mut self) -> Result<Option<Lock>, String> {
+        if let Some(changes) = &mut self.changes {
+            tokio::select! {
+                () = heard(changes, self.name) => {}
+                () = tokio::time::sleep(LOOK) => self.looks += 1,
             }
-            Err(error) => return Err(error.to_string()),
+        }
+        match patiently(async || self.store.claim(self.name, LEASE, self.claim).await).await {
+            Ok(None) if self.looks >= MOST_LOOKS => Err("another renewal takes too long".to_owned()),
+            Ok(None) => {
+                // From now on: what was said before is seen by who reads the record now.
+                self.changes.get_or_insert_with(|| self.store.changes());
+                Ok(None)
+            }
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Waits until something is said about this user's record.
+async fn heard(changes: &mut Changes, name: &Key) {
+    loop {
+        match changes.next().await {
+            Change::Everything => return,
+            Change::Record(changed) if changed.kind == Kind::User && changed.key == *name => return,
+            Change::Record(_) => {}
         }
     }
 }

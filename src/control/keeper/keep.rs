@@ -26,6 +26,8 @@ pub(super) struct Keep {
     pub(super) shelf: Arc<Shelf>,
     pub(super) waiters: Vec<Answer>,
     pub(super) fetch: Option<Fetch>,
+    /// What the store was said to hold of a user while a fetch was under way: a generation, or nothing.
+    pub(super) moved: Option<Option<u64>>,
     /// Boot-clock second of the last publication.
     published: u64,
     /// The token of the last publication.
@@ -57,6 +59,7 @@ impl Keep {
             shelf: Arc::default(),
             waiters: Vec::new(),
             fetch: None,
+            moved: None,
             published: 0,
             known: None,
             tally: Tally::default(),
@@ -75,6 +78,17 @@ impl Keep {
     pub(super) fn aid(&self, store: Option<Store>) -> Aid {
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
         Aid { store, known: self.known, patience, refresh_before }
+    }
+
+    /// Whether this generation of a user's record is newer than what was taken from it.
+    pub(super) fn is_before(&self, generation: u64) -> bool {
+        self.known.is_none_or(|known| known.record < generation)
+    }
+
+    /// Whether it is known to be a user's: a token was, or a consent is missing.
+    pub(super) fn is_of_user(&self, now: Now) -> bool {
+        self.known.is_some_and(|known| known.record > 0)
+            || self.slot.rest(now).is_some_and(|denial| denial.class == Class::Consent)
     }
 
     /// Whether anybody took the current generation.

@@ -28,22 +28,29 @@ return redis.call('DEL', KEYS[1])
 ";
 
 /// Takes a lock and answers its fencing number, or 0. Numbers are microseconds since 1970, or one more than the last:
-/// they grow even where Redis has lost the last one. They are below 2⁵³, up to which Lua counts exactly.
+/// they grow even where Redis has lost the last one. They are below 2⁵³, up to which Lua counts exactly. The same claim
+/// is granted again: the first answer may have got lost.
 const LOCK: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local held = redis.call('GET', KEYS[1])
+if held then
+  local fence, claim = string.match(held, '^(%d+):(.*)$')
+  if claim == ARGV[2] then return tonumber(fence) end
+  return 0
+end
 local time = redis.call('TIME')
 local fence = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
 if fence <= last then fence = last + 1 end
 local text = string.format('%.0f', fence)
 redis.call('SET', KEYS[2], text)
-redis.call('SET', KEYS[1], text, 'PX', ARGV[1])
+redis.call('SET', KEYS[1], text .. ':' .. ARGV[2], 'PX', ARGV[1])
 return fence
 ";
 
 /// Gives a lock back if it is still the one of this number.
 const UNLOCK: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local held = redis.call('GET', KEYS[1])
+if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 

@@ -36,6 +36,9 @@ use crate::token::grant::UserGrant;
 /// The pauses between attempts to save.
 const SAVING: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
 
+/// The rests after a store did not answer. No bank is spared by longer ones, and it may be back at any moment.
+const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
+
 /// How long a state other than `Saving` is worth waiting for is the driver's business; how long saving is tried, ours.
 const SAVING_TRIES: u32 = 1000;
 
@@ -285,5 +288,6 @@ impl Saving {
 }
 
 fn unreachable_store(why: &str) -> Ending {
-    Ending::Failed(Failure::new(Class::Transient, format!("the store of consents: {why}")))
+    let failure = Failure::new(Class::Transient, format!("the store of consents: {why}"));
+    Ending::Failed(Failure { backoff: Some(STORE), ..failure })
 }
