@@ -1,0 +1,154 @@
+//! Fills a store; opens it, looks up, renews, lists.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use countersign::base::secret::ExposeSecret as _;
+use countersign::base::time::Clock;
+use countersign::store::{Kind, Patience, Store};
+use countersign::token::consent::UserTokens;
+
+use crate::args::Args;
+use crate::gauge::{Watch, forget_peak, quantile, resident};
+use crate::place::Where;
+use crate::users::{self, Dice};
+use crate::{Failure, row};
+
+/// So many writes are under way at once, where the store lets them.
+const AT_ONCE: u64 = 64;
+/// A rotation's lock, as the control thread takes it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// `scale load --file PATH | --redis PORT --key FILE --records N --seconds S --count FILE`: puts N records, or as many
+/// as fit into the time, and writes how many these were into the file.
+pub async fn load(mut args: Args) -> Result<(), Failure> {
+    let place = Where::read(&mut args)?;
+    let records: u64 = args.parse("records")?;
+    let within = Duration::from_secs(args.parse("seconds")?);
+    let count = args.text("count")?;
+    args.end()?;
+    let store = place.open(Patience::of_a_person()).await?;
+    let (empty, _) = place.bytes()?;
+    let (begun, next) = (Instant::now(), Rc::new(Cell::new(0)));
+    let writers: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let (store, next) = (store.clone(), next.clone());
+            tokio::task::spawn_local(async move {
+                while next.get() < records && begun.elapsed() < within {
+                    let number = next.replace(next.get() + 1);
+                    let tokens = users::tokens(number, Clock::System.now())?;
+                    let (value, expiry) = users::record(&tokens);
+                    store.put(Kind::User, &users::place(&tokens.key), &value, expiry).await?;
+                }
+                Ok::<(), Failure>(())
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await??;
+    }
+    let (took, done) = (begun.elapsed().as_secs_f64(), next.get());
+    row("records", done);
+    row("load", format!("{took:.1} s, {:.0} records/s", done as f64 / took));
+    let (bytes, of) = place.bytes()?;
+    let bare = if of == "in the file" { 0.0 } else { empty };
+    row(&format!("bytes {of} per record"), format!("{:.0}", (bytes - bare) / done as f64));
+    row("resident after the load", format!("{:.0} MiB", resident()?.0));
+    Ok(std::fs::write(count, done.to_string())?)
+}
+
+/// `scale use --file PATH | --redis PORT --key FILE --records N [--lookups 20000] [--seconds 10]`
+pub async fn exercise(mut args: Args) -> Result<(), Failure> {
+    let place = Where::read(&mut args)?;
+    let (records, lookups): (u64, u64) = (args.parse("records")?, args.or("lookups", 20_000)?);
+    let seconds = Duration::from_secs(args.or("seconds", 10)?);
+    args.end()?;
+
+    let begun = Instant::now();
+    let store = place.open(Patience::default()).await?;
+    row("open, in a new process", format!("{:.2} s", begun.elapsed().as_secs_f64()));
+    let (now, most) = resident()?;
+    row("resident after the opening", format!("{now:.0} MiB; at most {most:.0} MiB during it"));
+
+    let mut dice = Dice::new(records);
+    let mut waits = Vec::new();
+    let begun = Instant::now();
+    for _ in 0..lookups {
+        let name = users::place(&users::user(dice.roll() % records)?);
+        let asked = Instant::now();
+        let record = store.load(Kind::User, &name).await?.ok_or("a record is not there")?;
+        UserTokens::open(record.value.expose_secret()).map_err(|error| error.to_string())?;
+        waits.push(asked.elapsed());
+    }
+    let mean = begun.elapsed().as_secs_f64() / lookups as f64;
+    waits.sort();
+    let micros = |part| quantile(&waits, part).as_secs_f64() * 1e6;
+    row("lookup p50, p99, mean", format!("{:.0}, {:.0}, {:.0} µs", micros(0.5), micros(0.99), mean * 1e6));
+
+    for at_once in [1, AT_ONCE] {
+        let before = place.commands()?;
+        let (done, rate) = renew(&store, records, at_once, seconds).await?;
+        row(&format!("renewals without the bank, {at_once} at once"), format!("{rate:.0} /s"));
+        let asked: Vec<String> = place
+            .commands()?
+            .into_iter()
+            .filter_map(|(name, now)| {
+                let then = before.iter().find(|(known, _)| *known == name).map_or(0, |(_, then)| *then);
+                let each = (now - then) as f64 / done as f64;
+                (each >= 0.01).then(|| format!("{name} {each:.2}"))
+            })
+            .collect();
+        if !asked.is_empty() {
+            row("commands of one renewal, those in scripts included", asked.join(", "));
+        }
+    }
+
+    forget_peak()?;
+    let (watch, begun) = (Watch::start(), Instant::now());
+    let listing = store.list(Kind::User).await?;
+    let took = begun.elapsed().as_secs_f64();
+    let stalled = watch.end().await.as_secs_f64();
+    row("list", format!("{took:.2} s for {} records", listing.entries.len()));
+    row("longest stall of the control thread during it", format!("{stalled:.2} s"));
+    row("resident during it, at most", format!("{:.0} MiB", resident()?.1));
+    let round = took + mean * records as f64;
+    row("a round of keep-alive in which nothing is due: the list, and a look at each", format!("{round:.0} s"));
+    Ok(())
+}
+
+/// Renews random users for a while: what `control/consents/rotation.rs` asks of the store, with a bank that answers at
+/// once. How many, and how many a second.
+async fn renew(store: &Store, records: u64, at_once: u64, within: Duration) -> Result<(u64, f64), Failure> {
+    let (begun, done) = (Instant::now(), Rc::new(Cell::new(0)));
+    let renewers: Vec<_> = (0..at_once)
+        .map(|number| {
+            let (store, done, mut dice) = (store.clone(), done.clone(), Dice::new(records + at_once + number));
+            tokio::task::spawn_local(async move {
+                while begun.elapsed() < within {
+                    let name = users::place(&users::user(dice.roll() % records)?);
+                    let read = || async {
+                        let record = store.load(Kind::User, &name).await?.ok_or("a record is not there")?;
+                        let tokens = UserTokens::open(record.value.expose_secret());
+                        Ok::<_, Failure>((tokens.map_err(|error| error.to_string())?, record.version))
+                    };
+                    let _looked = read().await?;
+                    // Somebody else renews this one.
+                    let Some(lock) = store.lock(&name, LEASE).await? else { continue };
+                    let (tokens, version) = read().await?;
+                    let next = tokens.rotated(users::answer(&mut dice)?, Clock::System.now());
+                    let (value, expiry) = users::record(&next);
+                    store.swap(Kind::User, &name, Some(version), &value, expiry).await?;
+                    store.announce(Kind::User, &name).await?;
+                    store.unlock(lock).await?;
+                    done.set(done.get() + 1);
+                }
+                Ok::<(), Failure>(())
+            })
+        })
+        .collect();
+    for renewer in renewers {
+        renewer.await??;
+    }
+    Ok((done.get().max(1), done.get() as f64 / begun.elapsed().as_secs_f64()))
+}
