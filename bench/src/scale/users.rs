@@ -68,7 +68,9 @@ pub fn answer(dice: &mut Dice) -> Result<UserGrant, Failure> {
 /// The tokens of a user who has just consented.
 pub fn tokens(number: u64, now: Now) -> Result<UserTokens, Failure> {
     let fresh = answer(&mut Dice::new(number))?;
-    Ok(UserTokens::consented(user(number)?, Realm([7; 32]), fresh, now, None))
+    let mut realm = Dice::new(u64::MAX / 2);
+    let realm = Realm(std::array::from_fn(|_| (realm.roll() >> 56) as u8));
+    Ok(UserTokens::consented(user(number)?, realm, fresh, now, None))
 }
 
 /// For the store to seal, and until when it is kept.
