@@ -220,19 +220,18 @@ impl Keeper {
 
     /// A user's record has changed in the store.
     fn moved(&mut self, key: TokenKey, record: Option<u64>) {
-        let Some(keep) = self.keys.get(&key) else { return };
+        let Some(keep) = self.keys.get_mut(&key) else { return };
+        let flies = keep.slot.flight().is_some();
+        // What flies may have read the record before: that is judged when it lands. What starts now reads it anew.
+        keep.moved = flies.then_some(record);
         match record {
             None => {
                 self.advance(key, Event::Purged, None);
             }
-            Some(generation) if keep.slot.flight().is_none() && keep.is_before(generation) => {
+            Some(generation) if !flies && keep.is_before(generation) => {
                 self.advance(key, Event::Forced, None);
             }
             Some(_) => {}
-        }
-        // What flies may have read the record before: that is judged when it lands.
-        if let Some(keep) = self.keys.get_mut(&key).filter(|keep| keep.slot.flight().is_some()) {
-            keep.moved = Some(record);
         }
     }
 

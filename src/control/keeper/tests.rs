@@ -214,6 +214,31 @@ fn a_thousand_concurrent_needs_cause_exactly_one_fetch() {
     });
 }
 
+#[test]
+fn a_revocation_during_a_fetch_takes_what_it_brings_out_of_use() {
+    run(Limits::default(), |office| async move {
+        let gate = Arc::new(Notify::new());
+        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = office.spec("a");
+        let (leases, key) = (office.leases.clone(), spec.key);
+        let waiting = spawn_local(async move { leases.need(spec).await.expect("a token") });
+        settle().await;
+        office.leases.moved(key, None).await;
+        gate.notify_one();
+        let issued = waiting.await.expect("answered");
+        settle().await;
+        assert!(issued.shelf.take(office.hand.now()).is_none(), "what it read may be what was revoked");
+        // A record that is newer than what is known is fetched; one that is not, is not.
+        let calls = office.bank.calls();
+        office.leases.moved(key, Some(0)).await;
+        settle().await;
+        assert_eq!(office.bank.calls(), calls);
+        office.leases.moved(key, Some(1)).await;
+        settle().await;
+        assert_eq!(office.bank.calls(), calls + 1);
+    });
+}
+
 /// T26
 #[test]
 fn a_thousand_concurrent_refusals_of_one_generation_cause_exactly_one_fetch() {
