@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::records::{forget, patiently, read_tokens, user_key, write};
 use super::settings;
@@ -25,6 +26,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// Another's rotation is waited for so long: 8 s.
 const MOST_LOOKS: u32 = 80;
+/// So many refresh tokens are kept alive at one moment: a slow bank must not be what lets them die.
+const AT_ONCE: usize = 64;
 /// All consents are looked through this often.
 const ROUND: Duration = Duration::from_secs(60);
 /// A request that fetches a user's token may take this much longer than the provider's own call.
@@ -294,6 +297,7 @@ impl Upkeeper {
             }
         };
         let mut first: Vec<Option<u64>> = vec![None; self.providers.len()];
+        let mut renewals = JoinSet::new();
         for entry in listing.entries {
             let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await else { continue };
             let provider = self.providers.iter().zip(&mut first).find(|(known, _)| known.name == tokens.key.provider);
@@ -307,11 +311,19 @@ impl Upkeeper {
             if due.is_some_and(|wait| wait.is_zero()) {
                 let renewal =
                     Renewal { provider: provider.clone(), user: tokens.key.clone(), clock: self.clock.clone() };
-                if let Ending::Failed(failure) = renewal.run(&self.store, Goal::KeepAlive).await.ending {
-                    tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent was not kept alive");
+                if renewals.len() >= AT_ONCE {
+                    let _ended = renewals.join_next().await;
                 }
+                let store = self.store.clone();
+                renewals.spawn_local(async move {
+                    if let Ending::Failed(failure) = renewal.run(&store, Goal::KeepAlive).await.ending {
+                        let provider = &renewal.provider.name;
+                        tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
+                    }
+                });
             }
         }
+        while renewals.join_next().await.is_some() {}
         for (provider, first) in self.providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
             let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
             self.metrics.consents_expire(&provider.name, first);
