@@ -170,8 +170,9 @@ fn ask(name: &str) -> io::Result<SecretString> {
     let before = tcgetattr(&terminal)?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
-    write!(terminal, "Key of {name}: ")?;
+    // Silent before it asks: what is typed at once is neither shown nor flushed away.
     tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+    let _shown_or_not = write!(terminal, "Key of {name}: ");
     let read = typed(&terminal);
     tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     writeln!(terminal)?;
