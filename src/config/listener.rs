@@ -355,8 +355,19 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
     }
 }
 
+/// Reads `client_cert` and `client_key`, which go together: what we show where a server asks for it.
+pub(super) fn client_identity(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
+    match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
+        (Some(cert), Some(key)) => return identity(&cert, &key, reader),
+        (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
+        (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
+        (None, None) => {}
+    }
+    None
+}
+
 /// A certificate chain with its key, from two files; and a digest of both.
-pub(super) fn identity(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
+fn identity(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
     let (chain, private) = (reader.public_file(cert), reader.private_file(key));
     let chain = chain?;
     if let Err(error) = tls::certificates(&chain) {

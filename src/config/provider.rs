@@ -16,7 +16,7 @@ use crate::token::consent::{ReturnRule, Upkeep};
 use crate::upstream::{ForwardProxy, Way};
 
 use super::client::Known;
-use super::listener::{identity, only_tls13};
+use super::listener::{client_identity, only_tls13};
 use super::reader::Reader;
 use super::snapshot::{Consents, Provider, Timeouts};
 use super::words::{Place, Who, Word};
@@ -341,16 +341,9 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
             }
         }
         wish.ca = ca.as_deref();
-        match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
-            (Some(cert), Some(key)) => {
-                if let Some((identity, digest)) = identity(&cert, &key, reader) {
-                    inputs.extend(digest);
-                    wish.identity = Some(identity);
-                }
-            }
-            (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
-            (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
-            (None, None) => {}
+        if let Some((identity, digest)) = client_identity(&fields, reader) {
+            inputs.extend(digest);
+            wish.identity = Some(identity);
         }
         if let Some(word) = fields.opt::<Word>("server_name") {
             inputs.extend(word.text.as_bytes());

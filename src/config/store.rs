@@ -10,7 +10,7 @@ use crate::store::{KeyRing, Place as StorePlace, RedisWish, SealingKey, StoreWis
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
 
-use super::listener::identity;
+use super::listener::client_identity;
 use super::reader::Reader;
 use super::snapshot::Storage;
 use super::words::{Place, Word};
@@ -164,16 +164,9 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
             }
         }
         wish.ca = ca.as_deref();
-        match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
-            (Some(cert), Some(key)) => {
-                if let Some((identity, digest)) = identity(&cert, &key, reader) {
-                    inputs.extend(digest);
-                    wish.identity = Some(identity);
-                }
-            }
-            (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
-            (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
-            (None, None) => {}
+        if let Some((identity, digest)) = client_identity(&fields, reader) {
+            inputs.extend(digest);
+            wish.identity = Some(identity);
         }
         fields.finish();
         if reader.report.errors() > errors {
