@@ -58,7 +58,8 @@ type Refused = (StatusCode, String);
 
 fn key(admin: &Admin, asked: &Asked) -> Result<UserKey, Refused> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let clients = &admin.snapshot.clients.all;
+    let snapshot = admin.reloads.current();
+    let clients = &snapshot.clients.all;
     let client = clients.iter().find(|client| *client.name == *asked.client);
     let client = client.ok_or_else(|| bad(format!("there is no client `{}`", asked.client.escape_debug())))?;
     let user = UserName::parse(&asked.user).map_err(|error| bad(error.to_string()))?;
@@ -68,7 +69,8 @@ fn key(admin: &Admin, asked: &Asked) -> Result<UserKey, Refused> {
 async fn start(admin: &Admin, asked: &Asked) -> Result<serde_json::Value, Refused> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let key = key(admin, asked)?;
-    let providers = &admin.snapshot.providers;
+    let snapshot = admin.reloads.current();
+    let providers = &snapshot.providers;
     let provider = providers.iter().find(|provider| *provider.name == *asked.provider);
     let known = provider.and_then(|provider| Some((provider, provider.consents.as_ref()?)));
     let (provider, consents) =

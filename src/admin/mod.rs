@@ -25,8 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::base::time::Clock;
-use crate::config::Snapshot;
-use crate::control::{Consents, Leases, Ledger};
+use crate::control::{Consents, Leases, Ledger, Reloads};
 use crate::observe::metrics::Metrics;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,16 +39,12 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The clocks.
     pub clock: Clock,
-    /// The names of all configured providers.
-    pub providers: Vec<Arc<str>>,
-    /// The config's digest.
-    pub digest: String,
     /// Whether we are draining.
     pub draining: Rc<Cell<bool>>,
     /// Users' consents.
     pub consents: Consents,
-    /// The configuration.
-    pub snapshot: Arc<Snapshot>,
+    /// The configuration, and how reloads went.
+    pub reloads: Reloads,
 }
 
 /// Serves until its task is dropped.
@@ -119,14 +114,14 @@ impl Admin {
         }
         let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
         let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
-        text(status, &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.digest))
+        text(status, &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest))
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
         let ledger = self.leases.ledger().await;
-        for provider in &self.providers {
-            let (live, first) = live(&ledger, provider);
-            self.metrics.tokens(provider, live, first);
+        for provider in &self.reloads.current().providers {
+            let (live, first) = live(&ledger, &provider.name);
+            self.metrics.tokens(&provider.name, live, first);
         }
         typed(StatusCode::OK, OPENMETRICS, self.metrics.encode().into_bytes())
     }

@@ -18,7 +18,7 @@ use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer};
+use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
@@ -293,12 +293,12 @@ fn start_control(
 ) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
     let (leases, inbox) = Leases::open();
     let (consents, registry) = Consents::open();
-    let (arranged, current) = (consents.clone(), snapshot.clone());
+    let arranged = consents.clone();
+    let (reloads, _reloading) = Reloads::open(snapshot.clone(), clock.now().wall);
     let shown = leases.clone();
-    let (metrics, clock, digest) = (metrics.clone(), clock.clone(), snapshot.digest.clone());
+    let (metrics, clock) = (metrics.clone(), clock.clone());
     let world = snapshot.clone();
     let wish = snapshot.store.wish.clone();
-    let providers = snapshot.providers.iter().map(|provider| provider.name.clone()).collect();
     let (draining, end) = (draining.clone(), end.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -336,11 +336,9 @@ fn start_control(
                     leases: shown,
                     metrics,
                     clock,
-                    providers,
-                    digest,
                     draining: flag,
                     consents: arranged,
-                    snapshot: current,
+                    reloads,
                 };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }

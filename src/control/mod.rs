@@ -9,7 +9,8 @@
 //! Where there is a store, tokens are looked for and kept there ([`Aid`]).
 //!
 //! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
-//! made. It lives on the control thread, a current-thread runtime; only [`Shelf`], [`Leases`] and [`Issuers`] leave it.
+//! made. It hands the whole config on to those who know it ([`Reloads`]). It lives on the control thread, a
+//! current-thread runtime; only [`Shelf`], [`Leases`], [`Issuers`] and [`Reloads`] leave it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ mod issuers;
 mod keeper;
 mod leases;
 mod ledger;
+mod reload;
 mod shelf;
 mod vault;
 mod wire;
@@ -37,6 +39,7 @@ pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
+pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads};
 pub use shelf::Shelf;
 pub use vault::Aid;
 pub use wire::token_spec;
