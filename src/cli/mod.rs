@@ -22,6 +22,7 @@ mod key;
 mod paper;
 mod private;
 mod profiles;
+pub mod reload;
 mod run;
 mod sim;
 mod sketch;
@@ -30,6 +31,7 @@ mod store;
 mod supervisor;
 mod unix_socket;
 mod upgrade;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;

@@ -1,38 +1,52 @@
 //! `countersign run`: serve until told to stop, then drain; or until another process has taken our place.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::boot::{Options, Running};
 use super::inherited::Inherited;
+use super::reload::Source;
 use super::upgrade::{self, Image, Successor};
 use super::{check, complain, supervisor};
-use crate::config::LogFormat;
+use crate::config::{AsRead, Disk, Loaded, LogFormat, load};
 use crate::observe::logging;
+
+/// Who wanted a reload that SIGHUP asked for.
+const BY_SIGNAL: &str = "signal";
 
 /// Why we stop serving.
 #[derive(Debug)]
 enum End {
-    /// We were told to.
-    Told,
     /// Another process serves in our place.
     Succeeded,
+    /// We were told to.
+    Told,
+}
+
+/// How another process may take our place.
+struct Succession {
+    image: io::Result<Image>,
+    /// Why none may. The text is for a person.
+    obstacle: Option<&'static str>,
 }
 
 /// Serves with this config file.
 pub fn run(path: &Path) -> ExitCode {
     // Before anything else: there are no threads yet, and nothing at our path was replaced.
-    let (inherited, image) = match (Inherited::from_env(), Image::of_this_process()) {
-        (Ok(inherited), image) => (inherited, image),
-        (Err(error), _) => {
+    let inherited = match Inherited::from_env() {
+        Ok(inherited) => inherited,
+        Err(error) => {
             complain(&error);
             return ExitCode::from(1);
         }
     };
+    let image = Image::of_this_process();
     let snapshot = match check::load_or_report(path) {
         Ok(snapshot) => snapshot,
         Err(code) => return code,
@@ -42,7 +56,9 @@ pub fn run(path: &Path) -> ExitCode {
         complain(&error);
         return ExitCode::from(1);
     }
-    let options = Options { text_access_log: text, inherited, ..Options::default() };
+    let succession = Succession { image, obstacle: upgrade::obstacle(&snapshot) };
+    let source = Some(source(path.to_owned()));
+    let options = Options { text_access_log: text, source, watches: true, inherited, ..Options::default() };
     let mut running = match Running::start(snapshot, options) {
         Ok(running) => running,
         Err(error) => {
@@ -50,23 +66,22 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let (runtime, end) = match attend(&mut running, image) {
+    let (runtime, end) = match attend(&mut running, &succession) {
         Ok(attended) => attended,
         Err(error) => {
             complain(&format!("cannot wait for signals: {error}"));
             return ExitCode::from(1);
         }
     };
-    let limits = running.reloads.current().limits;
-    // Who waits for our end is told that it has begun by the one signal; after a succession a manager that stops the
-    // whole service tells us once what we are doing already.
+    // After a succession, a manager that stops the whole service tells us what we are doing already.
     let patience = match end {
         End::Succeeded => 2,
         End::Told => 1,
     };
     if let Err(error) = end_at_once_after(patience, runtime) {
-        complain(&format!("cannot wait for signals: {error}"));
+        tracing::warn!(%error, "another signal will not end this at once");
     }
+    let limits = running.reloads.current().limits;
     match end {
         End::Succeeded => {
             tracing::info!(limit = ?limits.drain, "draining; another process serves");
@@ -82,13 +97,37 @@ pub fn run(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Reads this file anew for each reload.
+fn source(path: PathBuf) -> Source {
+    Arc::new(move |before| {
+        let loaded = match before {
+            None => load(&path, &Disk),
+            Some(before) => load(&path, &AsRead { sources: &before.sources, files: &Disk }),
+        };
+        match loaded {
+            Loaded::Fine(snapshot, warnings) => {
+                for warning in warnings {
+                    tracing::warn!("{}", warning.one_line());
+                }
+                Ok(snapshot)
+            }
+            Loaded::Mistaken(found) => {
+                let shown: Vec<String> = found.iter().map(|mistake| mistake.render(false)).collect();
+                Err(shown.join("\n\n"))
+            }
+            Loaded::Unreadable(why) => Err(why),
+        }
+    })
+}
+
 /// Says that we serve, and does what signals ask for until one ends us.
-fn attend(running: &mut Running, image: io::Result<Image>) -> io::Result<(Runtime, End)> {
+fn attend(running: &mut Running, succession: &Succession) -> io::Result<(Runtime, End)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         let mut ends = Ends::catch()?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let mut replace = signal(SignalKind::user_defined2())?;
-        let mut reloads = running.reloads.outcomes();
+        let mut outcomes = running.reloads.outcomes();
         let config = running.reloads.current();
         supervisor::ready(config.listeners.len(), &config.digest);
         drop(config);
@@ -98,6 +137,7 @@ fn attend(running: &mut Running, image: io::Result<Image>) -> io::Result<(Runtim
             tracing::warn!(%error, "the process before this one cannot be told that it may go");
         }
         let mut successor = None;
+        let mut reload: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
         loop {
             tokio::select! {
                 () = ends.next() => {
@@ -107,11 +147,27 @@ fn attend(running: &mut Running, image: io::Result<Image>) -> io::Result<(Runtim
                     }
                     return Ok(End::Told);
                 }
-                _ = replace.recv() => match (&successor, &image) {
-                    (Some(_), _) => tracing::warn!("a new process is being started already"),
-                    (None, Ok(image)) => successor = succeed(running, image),
-                    (None, Err(error)) => tracing::error!(%error, "not replaced: nobody knows what was started"),
-                },
+                _ = hang_up.recv() => {
+                    supervisor::reloading();
+                    let reloads = running.reloads.clone();
+                    // What comes of it is in the log, and among the outcomes.
+                    reload = Box::pin(async move { drop(reloads.reload(BY_SIGNAL).await) });
+                }
+                () = &mut reload => reload = Box::pin(std::future::pending()),
+                Ok(()) = outcomes.changed() => {
+                    let outcome = outcomes.borrow_and_update().clone();
+                    if &*outcome.by != BY_SIGNAL {
+                        supervisor::reloading();
+                    }
+                    supervisor::reloaded(running.reloads.current().listeners.len(), &outcome);
+                }
+                _ = replace.recv() => {
+                    if successor.is_some() {
+                        tracing::warn!("a new process is being started already");
+                    } else {
+                        successor = succeed(running, succession);
+                    }
+                }
                 ready = waited(&mut successor) => match ready {
                     Ok(process) => {
                         tracing::info!(process, "another process serves in this one's place");
@@ -123,11 +179,6 @@ fn attend(running: &mut Running, image: io::Result<Image>) -> io::Result<(Runtim
                         tracing::error!(%why, "not replaced: the new process does not serve; this one goes on");
                     }
                 },
-                Ok(()) = reloads.changed() => {
-                    let outcome = reloads.borrow_and_update().clone();
-                    supervisor::reloading();
-                    supervisor::reloaded(running.reloads.current().listeners.len(), &outcome);
-                }
             }
         }
     });
@@ -135,14 +186,20 @@ fn attend(running: &mut Running, image: io::Result<Image>) -> io::Result<(Runtim
 }
 
 /// Starts a process in our place, if that is possible.
-fn succeed(running: &Running, image: &Image) -> Option<Successor> {
-    if let Some(obstacle) = upgrade::obstacle(&running.reloads.current()) {
+fn succeed(running: &Running, succession: &Succession) -> Option<Successor> {
+    if let Some(obstacle) = succession.obstacle {
         tracing::error!("not replaced: {obstacle}");
         return None;
     }
-    let started =
-        running.sockets_for_a_successor().and_then(|sockets| Successor::start(image, sockets, upgrade::PATIENCE));
-    match started {
+    let image = match &succession.image {
+        Ok(image) => image,
+        Err(error) => {
+            tracing::error!(%error, "not replaced: nobody knows which program was started");
+            return None;
+        }
+    };
+    let sockets = running.sockets_for_a_successor();
+    match sockets.and_then(|sockets| Successor::start(image, sockets, upgrade::PATIENCE)) {
         Ok(successor) => {
             tracing::info!(process = successor.process(), "a new process starts");
             Some(successor)
@@ -187,11 +244,16 @@ impl Ends {
     }
 }
 
-/// Blocks until SIGTERM or SIGINT. A second one ends the process at once.
+/// Blocks until SIGTERM, SIGINT or SIGHUP, for commands that have nothing to reload. Another SIGTERM or SIGINT ends the
+/// process at once.
 pub fn wait_for_the_end() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        Ends::catch()?.next().await;
+        let (mut ends, mut hang_up) = (Ends::catch()?, signal(SignalKind::hangup())?);
+        tokio::select! {
+            () = ends.next() => {}
+            _ = hang_up.recv() => {}
+        }
         Ok::<_, io::Error>(())
     })?;
     end_at_once_after(1, runtime)

@@ -8,6 +8,7 @@
 //! Whoever was let into a socket's queue before the drain is answered: accepting goes on for a moment, for handshakes
 //! that are under way, and ends with a look that finds the queue empty.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -17,11 +18,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Arrival};
 use super::site::{Shared, Site};
+use super::world::World;
 use crate::observe::access::AccessLog;
 
 /// Idle provider connections are looked through this often.
@@ -122,6 +125,16 @@ pub struct Worker {
     pub access: Option<AccessLog>,
     /// When to stop.
     pub drain: Drain,
+    /// New configs.
+    pub news: mpsc::UnboundedReceiver<News>,
+}
+
+/// A new config on its way to a worker.
+pub struct News {
+    /// What is shared from now on.
+    pub shared: Shared,
+    /// Dropped when the worker serves by it.
+    pub done: mpsc::Sender<Infallible>,
 }
 
 impl Worker {
@@ -133,19 +146,25 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let lines = self.access.as_ref().map(|log| log.lines(self.shared.clock.clone()));
-        let site = Site::new(self.shared, lines);
+        let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();
         for Socket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
-            let accepting = accept(site.clone(), listener, socket, connections.clone(), self.drain.clone());
+            let accepting = accept(world.clone(), listener, socket, connections.clone(), self.drain.clone());
             tasks.spawn_local(accepting);
         }
-        let swept = site.clone();
+        let swept = world.clone();
         let sweeper = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                swept.sweep();
+                swept.site().sweep();
+            }
+        });
+        let (turned, mut news) = (world.clone(), self.news);
+        let turner = tokio::task::spawn_local(async move {
+            while let Some(News { shared, done: _done }) = news.recv().await {
+                turned.turn(shared);
             }
         });
         self.drain.begin.cancelled().await;
@@ -157,13 +176,14 @@ impl Worker {
             () = self.drain.end.cancelled() => {}
         }
         sweeper.abort();
-        site.flush();
+        turner.abort();
+        world.site().flush();
         Ok(())
     }
 }
 
-async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
-    let reception = Reception::new(site, listener, connections, drain.begin.clone());
+async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
+    let reception = Reception::new(world, listener, connections);
     let mut end = pin!(async {
         drain.begin.cancelled().await;
         tokio::select! {
@@ -203,26 +223,28 @@ async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: 
 
 /// Where the connections of one listener are let in.
 struct Reception {
-    site: Rc<Site>,
+    world: Rc<World>,
     listener: usize,
     name: Option<std::sync::Arc<str>>,
     open: prometheus_client::metrics::gauge::Gauge,
-    limit: u64,
     connections: TaskTracker,
-    drain: CancellationToken,
 }
 
 impl Reception {
-    fn new(site: Rc<Site>, listener: usize, connections: TaskTracker, drain: CancellationToken) -> Self {
-        let name = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
-        let open = site.shared.metrics.connections(name.as_deref().unwrap_or_default());
-        let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
-        Self { site, listener, name, open, limit, connections, drain }
+    fn new(world: Rc<World>, listener: usize, connections: TaskTracker) -> Self {
+        let name = world.site().listener(listener).map(|config| config.name.clone());
+        let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
+        Self { world, listener, name, open, connections }
     }
 
     /// Serves a connection, or closes it where there are too many.
     fn receive(&self, arrival: Arrival) {
-        let (site, listener, limit) = (&self.site, self.listener, self.limit);
+        let (site, listener) = (self.world.site(), self.listener);
+        if site.listener(listener).is_none() {
+            // The config has no such listener any more. Its address stays ours, in case it comes back.
+            return;
+        }
+        let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
         if !site.shared.connections.take(1, limit) {
             if let Some(closed) = site.shared.gate.floods.note(site.now()) {
                 let listener = self.name.as_deref();
@@ -232,9 +254,9 @@ impl Reception {
         }
         let guard = OpenConnection { level: site.shared.connections.clone(), gauge: self.open.clone() };
         guard.gauge.inc();
-        let (site, drain) = (site.clone(), self.drain.clone());
+        let (world, drain) = (self.world.clone(), self.world.door(listener));
         self.connections.spawn_local(async move {
-            connection::serve(site, listener, arrival, drain).await;
+            connection::serve(world, listener, arrival, drain).await;
             drop(guard);
         });
     }

@@ -17,6 +17,7 @@ mod provider;
 mod real_clients;
 mod redis_server;
 mod refusals;
+mod reload;
 mod replicas;
 mod resilience;
 mod secrets;
