@@ -11,6 +11,7 @@ mod flow;
 mod forward;
 mod http;
 mod include;
+mod life;
 mod mutations;
 mod oddbank;
 mod provider;
