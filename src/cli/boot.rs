@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::house_ca::{self, HouseCa};
 use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
+use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
 use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads};
@@ -147,8 +148,16 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let chores = Chores { ca: ca.clone(), fetcher };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (leases, consents, control) =
-            start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
+        let (leases, consents, control) = start_control(
+            &snapshot,
+            &metrics,
+            &options.clock,
+            door,
+            chores,
+            listeners.clone(),
+            &draining,
+            &control_end,
+        )?;
         let shared = Shared {
             snapshot,
             leases: leases.clone(),
@@ -288,6 +297,7 @@ fn start_control(
     clock: &Clock,
     door: Option<TcpListener>,
     chores: Chores,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
@@ -322,6 +332,7 @@ fn start_control(
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let consenting = world.providers.clone();
+            let kept = store.clone();
             tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting));
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
@@ -332,6 +343,7 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
+                let started = clock.now();
                 let shows = Admin {
                     leases: shown,
                     metrics,
@@ -339,6 +351,10 @@ fn start_control(
                     draining: flag,
                     consents: arranged,
                     reloads,
+                    store: kept,
+                    addresses,
+                    instance: instance(),
+                    started,
                 };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
@@ -351,6 +367,11 @@ fn start_control(
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
+}
+
+/// A name for this process, drawn at its start.
+fn instance() -> Arc<str> {
+    hex(&rand::random::<[u8; 4]>()).into()
 }
 
 type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);

@@ -212,6 +212,8 @@ pub struct Provider {
     pub transport_id: u64,
     /// How its users consent, where they may.
     pub consents: Option<Consents>,
+    /// When the certificate ends that we show to it.
+    pub certificate: Option<CertificateEnd>,
 }
 
 /// `[provider.NAME.consent]`.
