@@ -19,7 +19,9 @@ use crate::admin::{self, Admin};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads};
+use crate::control::{
+    Consents, Events, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, What,
+};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
@@ -129,7 +131,7 @@ impl Running {
                 worker.push(Socket { listener: index, socket });
             }
         }
-        let door = match snapshot.admin {
+        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
             Some(bind) => {
                 let failed = |error| BootError::Bind("[admin]".to_owned(), Bind::Tcp(bind), error);
                 Some(bind_one(bind, false).map_err(failed)?)
@@ -276,12 +278,16 @@ fn pages(snapshot: &Snapshot, addresses: &[(Arc<str>, SocketAddr)]) -> Result<Ar
     listeners.map(page).collect()
 }
 
-/// Tells the metrics how token calls ended.
-struct Count(Arc<Metrics>);
+/// Tells the metrics how token calls ended, and who watches what happened.
+struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+
+    fn told(&self, what: What) {
+        self.1.tell(what);
     }
 }
 
@@ -328,12 +334,20 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            let observer = Box::new(Count(metrics.clone()));
+            let events = Events::open(clock.clone());
+            let observer = Box::new(Count(metrics.clone(), events.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let consenting = world.providers.clone();
             let kept = store.clone();
-            tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting));
+            tokio::task::spawn_local(registry.run(
+                store,
+                clock.clone(),
+                shown.clone(),
+                metrics.clone(),
+                consenting,
+                events.clone(),
+            ));
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
