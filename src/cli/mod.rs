@@ -23,6 +23,7 @@ mod key;
 mod paper;
 mod private;
 mod profiles;
+pub mod reload;
 mod run;
 mod sim;
 mod sketch;
@@ -30,6 +31,7 @@ mod status;
 mod store;
 mod token;
 mod unix_socket;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;

@@ -273,9 +273,9 @@ impl Metrics {
         self.reload_successful.set(1);
     }
 
-    /// The config was read anew: whether what is on the disk is what holds.
-    pub fn reloaded(&self, applied: bool) {
-        self.reload_successful.set(i64::from(applied));
+    /// A new config could not be used.
+    pub fn reload_failed(&self) {
+        self.reload_successful.set(0);
     }
 
     /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.

@@ -16,6 +16,7 @@ mod provider;
 mod real_clients;
 mod redis_server;
 mod refusals;
+mod reload;
 mod replicas;
 mod resilience;
 mod secrets;
