@@ -19,11 +19,13 @@ use super::inherited::{Inherited, Predecessor};
 use super::reload::{Reloader, Source, slots};
 use super::sockets::{OpenError, Opened, Sockets};
 use super::{supervisor, watch};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Doorkeeper};
+use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
 use crate::control::{
-    Consents, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    What,
 };
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
@@ -148,7 +150,7 @@ impl Running {
                 worker.extend(share.into_iter().map(|socket| Socket { listener: index, socket }));
             }
         }
-        let door = match snapshot.admin {
+        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
@@ -197,7 +199,7 @@ impl Running {
         let chores =
             Chores { inbox, registry, fetcher, reloader, watches: options.watches, succeeded: succeeded.clone() };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let control = start_control(&shared, &reloads, door, chores, &draining, &control_end)?;
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
@@ -330,12 +332,16 @@ pub(super) fn pages(
     listeners.map(page).collect()
 }
 
-/// Tells the metrics how token calls ended.
-struct Count(Arc<Metrics>);
+/// Tells the metrics how token calls ended, and who watches what happened.
+struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+
+    fn told(&self, what: What) {
+        self.1.tell(what);
     }
 }
 
@@ -354,6 +360,7 @@ fn start_control(
     reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
@@ -379,12 +386,21 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            let observer = Box::new(Count(metrics.clone()));
+            let events = Events::open(clock.clone());
+            let observer = Box::new(Count(metrics.clone(), events.clone()));
             let Chores { inbox, registry, fetcher, reloader, watches, succeeded } = chores;
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let known = reloads.clone();
-            tokio::task::spawn_local(registry.run(store, clock.clone(), leases.clone(), metrics.clone(), known));
+            let kept = store.clone();
+            tokio::task::spawn_local(registry.run(
+                store,
+                clock.clone(),
+                leases.clone(),
+                metrics.clone(),
+                known,
+                events.clone(),
+            ));
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
@@ -403,9 +419,24 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin { leases, metrics, clock, draining: flag, consents, reloads };
-                let serving = admin::serve(Rc::new(shows), door);
-                tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await });
+                let started = clock.now();
+                let shows = Admin {
+                    leases,
+                    metrics,
+                    clock,
+                    draining: flag,
+                    consents,
+                    reloads,
+                    store: kept,
+                    addresses,
+                    instance: instance(),
+                    started,
+                    events,
+                    doorkeeper: Doorkeeper::default(),
+                };
+                let serving = admin::serve(Rc::new(shows), door, end.clone());
+                // The door is left to a process that takes our place, and finishes its answers before we end.
+                let _ = tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await }).await;
             }
             end.cancelled().await;
         });
@@ -416,6 +447,11 @@ fn start_control(
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
+}
+
+/// A name for this process, drawn at its start.
+fn instance() -> Arc<str> {
+    hex(&rand::random::<[u8; 4]>()).into()
 }
 
 type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);

@@ -151,7 +151,8 @@ impl Reloader {
                 stays(format!("listener `{}` moves to {}", listener.name, listener.bind));
             }
         }
-        if before.admin != after.admin {
+        let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|door| door.bind);
+        if place(before) != place(after) {
             stays("the address of [admin] changes".to_owned());
         }
         if before.store.id != after.store.id {

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
