@@ -332,14 +332,7 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin {
-                    leases: shown,
-                    metrics,
-                    clock,
-                    draining: flag,
-                    consents: arranged,
-                    reloads,
-                };
+                let shows = Admin { leases: shown, metrics, clock, draining: flag, consents: arranged, reloads };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
             end.cancelled().await;
