@@ -3,6 +3,7 @@
 mod architecture;
 mod client;
 mod clients;
+mod coexistence;
 mod commands;
 mod config;
 mod consent;
