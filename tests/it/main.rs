@@ -4,6 +4,7 @@ mod admin;
 mod architecture;
 mod client;
 mod clients;
+mod coexistence;
 mod commands;
 mod config;
 mod consent;
