@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
