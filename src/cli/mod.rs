@@ -21,11 +21,13 @@ mod key;
 mod paper;
 mod private;
 mod profiles;
+pub mod reload;
 mod run;
 mod sim;
 mod sketch;
 mod store;
 mod unix_socket;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ mod build;
 mod client;
 mod evidence;
 mod files;
+mod include;
 mod listener;
 mod process;
 mod provider;
@@ -16,6 +17,7 @@ mod reader;
 mod route;
 pub mod schema;
 mod snapshot;
+mod sources;
 mod store;
 mod variable;
 mod words;
@@ -25,6 +27,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
+pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 

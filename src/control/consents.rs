@@ -18,8 +18,8 @@ use self::news::follow;
 use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
-use super::Leases;
 use super::wire::exchange;
+use super::{Leases, Reloads};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -159,16 +159,9 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(
-        mut self,
-        store: Store,
-        clock: Clock,
-        leases: Leases,
-        metrics: Arc<Metrics>,
-        providers: Vec<Arc<Provider>>,
-    ) {
+    pub async fn run(mut self, store: Store, clock: Clock, leases: Leases, metrics: Arc<Metrics>, reloads: Reloads) {
         let desk = Desk { store, clock, leases };
-        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
+        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, reloads };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
