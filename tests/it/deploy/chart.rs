@@ -36,7 +36,13 @@ fn changed(values: &Value) -> Said {
 }
 
 fn schema(values: &Path) -> Said {
-    told(prepared("deploy/bin/check-jsonschema").arg("--schemafile").arg(root(CHART).join("values.schema.json")).arg(values), "")
+    told(
+        prepared("deploy/bin/check-jsonschema")
+            .arg("--schemafile")
+            .arg(root(CHART).join("values.schema.json"))
+            .arg(values),
+        "",
+    )
 }
 
 #[test]
@@ -62,7 +68,11 @@ fn every_set_of_values_makes_documents_that_kubernetes_takes() {
                 assert!(over_https != inside, "{name}: {probe}");
                 assert_eq!(over_https, config.contains("[admin.token."), "{name}: {probe}");
             }
-            let mounted: Vec<_> = pod(deployment)["volumes"].as_array().expect("volumes").iter().map(|v| &v["name"]).collect();
+            // A new config rolls the pods, or they take it while they run.
+            let rolls = deployment.pointer("/spec/template/metadata/annotations/checksum~1config").is_some();
+            assert!(rolls != config.contains("watch = \"all\""), "{name}");
+            let mounted: Vec<_> =
+                pod(deployment)["volumes"].as_array().expect("volumes").iter().map(|v| &v["name"]).collect();
             for mount in container["volumeMounts"].as_array().expect("mounts") {
                 assert!(mounted.contains(&&mount["name"]), "{name}: {mount}");
             }
@@ -93,8 +103,13 @@ fn what_monitoring_needs_is_made_where_the_cluster_knows_it() {
 
 #[test]
 fn copies_in_the_chart_are_the_originals() {
-    for (copy, original) in [("alerts.yaml", "prometheus/alerts.yaml"), ("countersign.json", "grafana/countersign.json")] {
-        assert!(read(&format!("{CHART}/files/{copy}")) == read(&format!("deploy/{original}")), "copy deploy/{original} to {CHART}/files/");
+    for (copy, original) in
+        [("alerts.yaml", "prometheus/alerts.yaml"), ("countersign.json", "grafana/countersign.json")]
+    {
+        assert!(
+            read(&format!("{CHART}/files/{copy}")) == read(&format!("deploy/{original}")),
+            "copy deploy/{original} to {CHART}/files/"
+        );
     }
 }
 
@@ -106,7 +121,10 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         (json!({ "store": { "kind": "redis" } }), "`store.redis.url` is empty"),
         (json!({ "existingSecret": "" }), "this chart takes no secret as a value"),
         (json!({ "tls": { "existingSecret": "" } }), "there is no certificate"),
-        (json!({ "tls": { "existingSecret": "", "certManager": { "enabled": true } } }), "`tls.certManager.issuerRef` has no name"),
+        (
+            json!({ "tls": { "existingSecret": "", "certManager": { "enabled": true } } }),
+            "`tls.certManager.issuerRef` has no name",
+        ),
         (json!({ "config": "" }), "`config` is empty"),
         (json!({ "existingConfigMap": "mine" }), "both set"),
         (json!({ "metrics": { "serviceMonitor": { "enabled": true } } }), "cannot reach an admin door inside the pod"),
@@ -146,7 +164,10 @@ fn values_that_do_not_exist_are_refused() {
 #[test]
 fn the_readme_tells_every_value_and_its_default() {
     fn leaves(prefix: &str, value: &Value, into: &mut Vec<(String, Value)>) {
-        match value.as_object().filter(|table| !table.is_empty() && !prefix.ends_with("labels") && prefix != "resources") {
+        match value
+            .as_object()
+            .filter(|table| !table.is_empty() && !prefix.ends_with("labels") && prefix != "resources")
+        {
             Some(table) => table.iter().for_each(|(key, value)| {
                 let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
                 leaves(&path, value, into);

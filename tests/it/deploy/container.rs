@@ -40,7 +40,8 @@ impl Images {
     /// A container of the image.
     fn container(&self) -> String {
         let policy = self.0.path().join("policy.json");
-        std::fs::write(&policy, json!({ "default": [{ "type": "insecureAcceptAnything" }] }).to_string()).expect("written");
+        std::fs::write(&policy, json!({ "default": [{ "type": "insecureAcceptAnything" }] }).to_string())
+            .expect("written");
         let policy = policy.to_str().expect("UTF-8");
         let said = told(&mut self.buildah(&["from", "--pull-never", "--signature-policy", policy, IMAGE]), "");
         said.content("from").trim().to_owned()

@@ -11,6 +11,9 @@ use tempfile::NamedTempFile;
 /// What to do where a program is missing.
 const ADVICE: &str = "tests/run sets up what these tests need; run it once";
 
+/// Groups of kinds that are not Kubernetes' own.
+const FOREIGN: [&str; 4] = ["cert-manager.io/", "cilium.io/", "monitoring.coreos.com/", "networking.istio.io/"];
+
 /// How a program ended, and what it said.
 #[derive(Debug)]
 pub struct Said {
@@ -84,7 +87,8 @@ pub fn file(suffix: &str, text: &str) -> NamedTempFile {
 
 /// The documents of a YAML text.
 pub fn documents(yaml: &str) -> Vec<Value> {
-    const SCRIPT: &str = "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.stdin) if d], sys.stdout)";
+    const SCRIPT: &str =
+        "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.stdin) if d], sys.stdout)";
     let said = told(prepared("deploy/bin/python").args(["-c", SCRIPT]), yaml);
     serde_json::from_str(&said.content("YAML")).expect("JSON")
 }
@@ -101,7 +105,7 @@ pub fn valid(about: &str, yaml: &str) -> usize {
     let documents = documents(yaml);
     let (ours, foreign): (Vec<_>, Vec<_>) = documents.iter().partition(|document| {
         let api = document["apiVersion"].as_str().expect("an apiVersion");
-        !api.contains(".com/") && !api.contains("cert-manager.io/")
+        !FOREIGN.iter().any(|group| api.starts_with(group))
     });
     let joined: Vec<_> = ours.iter().map(ToString::to_string).collect();
     let file_of_ours = file(".yaml", &joined.join("\n---\n"));

@@ -38,11 +38,21 @@ fn known(expression: &str, manual: &BTreeMap<String, Metric>) -> BTreeSet<String
     let mut names = BTreeSet::new();
     let mut labels: BTreeSet<_> = ADDED.map(str::to_owned).into();
     for found in series.captures_iter(expression) {
-        let metric = manual.get(&found[1]).unwrap_or_else(|| panic!("docs/metrics.md does not tell {}: {expression}", &found[1]));
-        assert_eq!(found.get(2).is_some(), found[1].ends_with("_seconds") && !found[1].contains("timestamp"), "{expression}");
+        let metric = manual
+            .get(&found[1])
+            .unwrap_or_else(|| panic!("docs/metrics.md does not tell {}: {expression}", &found[1]));
+        assert_eq!(
+            found.get(2).is_some(),
+            found[1].ends_with("_seconds") && !found[1].contains("timestamp"),
+            "{expression}"
+        );
         for matched in found.get(3).map(|part| matcher.captures_iter(part.as_str())).into_iter().flatten() {
             let (label, values) = (&matched[1], &matched[3]);
-            assert!(metric.labels.contains(label) || ADDED.contains(&label), "{} has no {label}: {expression}", &found[1]);
+            assert!(
+                metric.labels.contains(label) || ADDED.contains(&label),
+                "{} has no {label}: {expression}",
+                &found[1]
+            );
             if label == "outcome" {
                 for value in values.split('|') {
                     assert!(metric.row.contains(&format!("`{value}`")), "{} is never {value}: {expression}", &found[1]);
@@ -66,7 +76,8 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
     for panel in dashboard["panels"].as_array().expect("panels") {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().expect("a query").replace("$__rate_interval", "5m");
-            let query = ["$instance", "$route", "$provider"].iter().fold(query, |query, name| query.replace(name, ".*"));
+            let query =
+                ["$instance", "$route", "$provider"].iter().fold(query, |query, name| query.replace(name, ".*"));
             assert!(!query.contains('$'), "{query}");
             found.push((query, target["legendFormat"].as_str().unwrap_or_default().to_owned()));
         }
@@ -116,7 +127,10 @@ fn the_dashboard_shows_every_metric_there_is() {
     // Its choices, too.
     for variable in dashboard["templating"]["list"].as_array().expect("variables") {
         let Some(definition) = variable["definition"].as_str() else { continue };
-        let found = Regex::new(r"^label_values\((\w+), (\w+)\)$").expect("a pattern").captures(definition).expect("label_values");
+        let found = Regex::new(r"^label_values\((\w+), (\w+)\)$")
+            .expect("a pattern")
+            .captures(definition)
+            .expect("label_values");
         let (metric, label) = (&found[1], &found[2]);
         assert!(manual[metric].labels.contains(label) || ADDED.contains(&label), "{definition}");
     }

@@ -157,6 +157,12 @@ drain       = {{ printf "%ds" (int $v.drain.seconds) | quote }}
 workers = {{ int $v.workers }}
 {{- end }}
 
+{{- if not $v.restartOnConfigChange }}
+
+[reload]
+watch = "all"
+{{- end }}
+
 {{ $v.config | trim }}
 {{- end }}
 
