@@ -12,6 +12,7 @@ mod flow;
 mod forward;
 mod http;
 mod include;
+mod life;
 mod mutations;
 mod oddbank;
 mod provider;
