@@ -8,6 +8,7 @@ mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
