@@ -319,7 +319,9 @@ fn start_control(
             };
             let _ = started.send(Ok(()));
             let observer = Box::new(Count(metrics.clone()));
-            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
+            let keys = world.limits.tokens.unwrap_or(usize::MAX);
+            let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let consenting = world.providers.clone();
             tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting));
