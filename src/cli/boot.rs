@@ -399,7 +399,9 @@ fn start_control(
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
             let Chores { inbox, registry, fetcher, reloader, watches, succeeded } = chores;
-            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
+            let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
+            let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let known = reloads.clone();
             let kept = store.clone();

@@ -169,6 +169,9 @@ impl Reloader {
         if before.store.id != after.store.id {
             stays("[store] changes".to_owned());
         }
+        if before.limits.tokens != after.limits.tokens {
+            stays("`tokens` of [limits] changes".to_owned());
+        }
         if before.workers != after.workers {
             stays("the number of workers changes".to_owned());
         }
