@@ -11,6 +11,8 @@ mod door;
 mod flow;
 mod forward;
 mod http;
+mod include;
+mod life;
 mod mutations;
 mod oddbank;
 mod provider;
