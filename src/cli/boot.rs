@@ -440,7 +440,7 @@ fn start_control(
                     () = succeeded.cancelled() => closing.cancel(),
                     () = end.cancelled() => {}
                 }
-                // What is under way there is finished.
+                // The door is left to a process that takes our place; what is under way there is finished.
                 let _ = serving.await;
             }
             end.cancelled().await;

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow;
-use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
+pub(super) use self::records::patiently;
+use self::records::{forget, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::wire::exchange;

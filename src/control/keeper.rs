@@ -13,10 +13,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::leases::{Answer, Inbox, Message};
+use super::leases::{Answer, Inbox, Message, Standing};
 use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::time::{Clock, Now, millis};
 use crate::store::{Kind, Store};
@@ -180,6 +180,13 @@ impl Keeper {
                 let now = self.clock.now();
                 drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
             }
+            Message::CatchUp { key, generation } => {
+                // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
+                let still = |keep: &Keep| keep.slot.generation() == generation && keep.slot.flight().is_none();
+                if self.keys.get(&key).is_some_and(still) {
+                    self.advance(key, Event::Forced, None);
+                }
+            }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
@@ -209,6 +216,7 @@ impl Keeper {
                 self.advance(key, Event::RefusedAtBirth { generation }, None);
             }
             Message::Shutdown => return ControlFlow::Break(()),
+            Message::Standing { key, answer } => self.stand(&key, answer),
             Message::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, None);
             }
@@ -253,6 +261,20 @@ impl Keeper {
             }
             Some(_) => {}
         }
+    }
+
+    /// Says how a token stands, where another replica may have replaced it.
+    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Standing>) {
+        let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
+            let _hung_up = answer.send(Standing::default());
+            return;
+        };
+        let (spec, aid) = (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.clock.now()));
+        let generation = keep.slot.generation();
+        tokio::task::spawn_local(async move {
+            let outdated = spec.order.is_replaced(aid).await;
+            let _hung_up = answer.send(Standing { generation, outdated });
+        });
     }
 
     /// Takes a token out of the store.
@@ -329,7 +351,7 @@ impl Keeper {
                     // It reads what is there now.
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
-                    let aid = keep.aid(self.store.clone());
+                    let aid = keep.aid(self.store.clone(), now);
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
                     keep.fetch = Some(Fetch { task, started: now });
