@@ -446,9 +446,14 @@ fn start_control(
                     events,
                     doorkeeper: Doorkeeper::default(),
                 };
-                let serving = admin::serve(Rc::new(shows), door, end.clone());
-                // The door is left to a process that takes our place, and finishes its answers before we end.
-                let _ = tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await }).await;
+                let closing = end.child_token();
+                let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
+                tokio::select! {
+                    () = succeeded.cancelled() => closing.cancel(),
+                    () = end.cancelled() => {}
+                }
+                // The door is left to a process that takes our place; what is under way there is finished.
+                let _ = serving.await;
             }
             end.cancelled().await;
         });
