@@ -17,6 +17,8 @@ use crate::token::consent::{ReturnRule, UserKey, UserName};
 
 pub(super) const START: &str = "/api/v1/consents/start";
 pub(super) const REVOKE: &str = "/api/v1/consents/revoke";
+/// As whom the audit log knows whoever comes through this door.
+const ACTOR: &str = "admin";
 const MOST_BODY: usize = 16 * 1024;
 
 #[derive(Deserialize)]
@@ -79,7 +81,8 @@ async fn start(admin: &Admin, asked: &Asked) -> Result<serde_json::Value, Refuse
         None => None,
         Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(bad)?),
     };
-    let ask = Beginning { provider: provider.clone(), key, client: asked.client.as_str().into(), return_to };
+    let (client, by) = (asked.client.as_str().into(), ACTOR.into());
+    let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
     let started = admin.consents.start(ask).await;
     let started = started.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
     Ok(serde_json::json!({
@@ -91,7 +94,7 @@ async fn start(admin: &Admin, asked: &Asked) -> Result<serde_json::Value, Refuse
 
 async fn revoke(admin: &Admin, asked: &Asked) -> Result<serde_json::Value, Refused> {
     let key = key(admin, asked)?;
-    let revoked = admin.consents.revoke(key).await;
+    let revoked = admin.consents.revoke(key, ACTOR).await;
     let revoked = revoked.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
     Ok(serde_json::json!({ "revoked": revoked }))
 }

@@ -18,8 +18,9 @@ use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads};
+use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, record_reloads};
 use crate::observe::access::{AccessLog, Shape};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
 use crate::serve::page::Page;
@@ -52,6 +53,8 @@ impl Default for Options {
 pub enum BootError {
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
+    /// The audit log cannot be opened.
+    Audit(String, io::Error),
     /// An address cannot be bound.
     Bind(String, Bind, io::Error),
     /// A certificate of our own CA cannot be made.
@@ -66,6 +69,10 @@ impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            BootError::Audit(path, error) => write!(
+                f,
+                "cannot open the audit log {path}: {error}; it must be a file that this process alone appends to"
+            ),
             BootError::Bind(name, address, error) => {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
@@ -97,6 +104,8 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
+    audit: Auditor,
+    audit_thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -106,6 +115,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
+        let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         let mut socket_files = Vec::new();
@@ -145,7 +155,7 @@ impl Running {
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
-        let chores = Chores { ca: ca.clone(), fetcher };
+        let chores = Chores { ca: ca.clone(), fetcher, audit: audit.clone() };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let (leases, consents, control) =
             start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
@@ -161,6 +171,7 @@ impl Running {
             consents: consents.clone(),
             guard,
             pages,
+            audit: audit.clone(),
         };
         let drain = Drain::default();
         let paths: Vec<_> =
@@ -197,6 +208,8 @@ impl Running {
             workers,
             control: Some(control),
             access: access_thread,
+            audit,
+            audit_thread,
         })
     }
 
@@ -235,6 +248,10 @@ impl Running {
         self.control_end.cancel();
         if let Some(control) = self.control.take() {
             let _ = control.join();
+        }
+        self.audit.stop();
+        if let Some(audit) = self.audit_thread.take() {
+            let _ = audit.join();
         }
         if let Some(access) = self.access.take() {
             let _ = access.join();
@@ -280,6 +297,7 @@ impl Observer for Count {
 struct Chores {
     ca: Arc<HouseCa>,
     fetcher: Fetcher,
+    audit: Auditor,
 }
 
 fn start_control(
@@ -322,7 +340,10 @@ fn start_control(
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let consenting = world.providers.clone();
-            tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting));
+            let audit = chores.audit.clone();
+            let run = registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting, audit);
+            tokio::task::spawn_local(run);
+            tokio::task::spawn_local(record_reloads(chores.audit, reloads.outcomes(), reloads.news()));
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
@@ -373,6 +394,17 @@ fn access_log(
         (None, AccessWish::Off) => return Ok((None, None)),
     };
     started.map(|(log, thread)| (Some(log), Some(thread))).map_err(BootError::AccessLog)
+}
+
+fn audit_log(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(Auditor, Option<JoinHandle<()>>), BootError> {
+    let Some(wish) = snapshot.audit.clone() else { return Ok((Auditor::off(), None)) };
+    let to = wish.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
+    started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
 }
 
 /// One listening socket per worker on the same address. Port 0 is chosen once.

@@ -14,6 +14,7 @@ use crate::store::StoreWish;
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 use crate::tls::Interception;
 
+use super::audit;
 use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
@@ -59,7 +60,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let admin = process::admin(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
-    later(&fields, &["include", "audit", "reload"]);
+    let audit = audit::read(&fields, &log, reader);
+    later(&fields, &["include", "reload"]);
     fields.finish();
     if let Some(admin) = admin.filter(|admin| admin.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -119,6 +121,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         clients: known.clients,
         limits,
         log,
+        audit,
         admin,
         workers,
         store,

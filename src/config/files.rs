@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 /// No certificate, key, secret or profile is longer; what is longer is a mistake, or a device that never ends.
 const LONGEST: u64 = 16 << 20;
 
@@ -12,6 +14,9 @@ const LONGEST: u64 = 16 << 20;
 pub trait Files {
     /// A file's bytes.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Whether a file at this path could be appended to, or made there.
+    fn appendable(&self, path: &Path) -> io::Result<()>;
 
     /// An environment variable; absent when it is not set or not readable text.
     fn env(&self, name: &str) -> Option<String>;
@@ -26,6 +31,18 @@ impl Files for Disk {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    }
+
+    fn appendable(&self, path: &Path) -> io::Result<()> {
+        match path.metadata() {
+            Ok(known) if known.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -64,6 +81,10 @@ impl InMemory {
 impl Files for InMemory {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn appendable(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -67,11 +67,12 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 20] = [
+const SECTIONS: [(&str, &[Key]); 21] = [
     (
         "file",
         &[
             ("admin", Shape::Table("admin"), MAY, "the operator's door"),
+            ("audit", Shape::Table("audit"), MAY, "where calls and actions are recorded in a chain"),
             ("client", Shape::Named("client"), MAY, "who may call"),
             ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
             ("listener", Shape::List("listener"), MUST, "where countersign listens"),
@@ -83,6 +84,20 @@ const SECTIONS: [(&str, &[Key]); 20] = [
         ],
     ),
     ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
+    (
+        "audit",
+        &[
+            ("key", Shape::Source, MAY, "makes the chain one that only its holder can make; 32 characters or more"),
+            (
+                "on_failure",
+                Shape::Choice(&["refuse", "continue"]),
+                MAY,
+                "what becomes of calls while records cannot be written; refuse",
+            ),
+            ("rotate", Shape::Size, MAY, "begins a new file at this size; 100MiB; 0: never"),
+            ("to", Shape::Text, MUST, "path of the file, or stdout"),
+        ],
+    ),
     (
         "client",
         &[

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::base::origin::BaseUrl;
+pub use crate::observe::audit::Wish as Audit;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
 use crate::store::StoreWish;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Where and how we log.
     pub log: Log,
+    /// Where and how calls and actions are recorded; absent: nowhere.
+    pub audit: Option<Audit>,
     /// The operator's door; absent: none.
     pub admin: Option<SocketAddr>,
     /// Worker threads.

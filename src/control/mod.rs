@@ -26,6 +26,7 @@ use crate::token::lease::Lease;
 
 mod consents;
 mod issuers;
+mod journal;
 mod keeper;
 mod leases;
 mod ledger;
@@ -36,6 +37,7 @@ mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
+pub use journal::record_reloads;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};

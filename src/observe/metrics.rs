@@ -39,6 +39,18 @@ pub struct Metrics {
     tunnels: Family<ListenerLabel, Gauge>,
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
+    audit: AuditMeters,
+}
+
+/// The audit log's counters.
+#[derive(Clone, Debug, Default)]
+pub struct AuditMeters {
+    /// Records that are on the disk.
+    pub records: Counter,
+    /// Records that were lost.
+    pub lost: Counter,
+    /// 1 while records cannot be written.
+    pub failing: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -135,6 +147,7 @@ impl Metrics {
             tunnels: Family::default(),
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
+            audit: AuditMeters::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -182,6 +195,13 @@ impl Metrics {
             "Whether the config was read without mistakes when last read",
             made.reload_successful.clone(),
         );
+        registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
+        registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
+        registry.register(
+            "audit_failing",
+            "1 while audit records cannot be written",
+            made.audit.failing.clone(),
+        );
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }
@@ -215,6 +235,11 @@ impl Metrics {
                 .unknown_refusals
                 .get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }),
         }
+    }
+
+    /// The audit log's counters.
+    pub fn audit(&self) -> AuditMeters {
+        self.audit.clone()
     }
 
     /// The gauge of one listener's open connections.

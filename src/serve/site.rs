@@ -16,6 +16,7 @@ use crate::base::vars::Vars;
 use crate::config::{Reflection, Route, Snapshot};
 use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
+use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
 use crate::route::{Caller, Guard};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub guard: Arc<Guard>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<Page>]>,
+    /// The way to the audit log.
+    pub audit: Auditor,
 }
 
 /// One worker's world.
@@ -65,6 +68,8 @@ pub struct Site {
     endpoints: Vec<Rc<Endpoint<Outgoing>>>,
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Option<Lines>,
+    /// This worker's end of the audit log.
+    pub audit: Option<AuditLines>,
 }
 
 /// One route on one worker.
@@ -126,7 +131,8 @@ impl Site {
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         let endpoints = pools.into_iter().map(|(_, _, endpoint)| endpoint).collect();
-        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines })
+        let audit = shared.audit.lines();
+        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines, audit })
     }
 
     /// Both clocks.
@@ -202,10 +208,13 @@ impl Site {
         }
     }
 
-    /// Writes out what the access log has gathered.
+    /// Writes out what the logs have gathered.
     pub fn flush(&self) {
         if let Some(lines) = &self.lines {
             lines.flush();
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush();
         }
     }
 }
