@@ -73,8 +73,7 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
         Err(Verdict::Broken(broken)) => {
             let Break { file, line, seq, flaw, told } = &broken;
             if arguments.json {
-                let found =
-                    json!({ "file": file, "line": line, "seq": seq, "flaw": flaw.as_str(), "message": told });
+                let found = json!({ "file": file, "line": line, "seq": seq, "flaw": flaw.as_str(), "message": told });
                 print(&format!("{}\n", json!({ "whole": false, "broken": found })));
             } else {
                 complain(&format!("{file}:{line}: broken at record {seq}: {told}"));

@@ -18,7 +18,9 @@ use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, record_reloads};
+use crate::control::{
+    Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, record_reloads,
+};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -353,14 +355,7 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin {
-                    leases: shown,
-                    metrics,
-                    clock,
-                    draining: flag,
-                    consents: arranged,
-                    reloads,
-                };
+                let shows = Admin { leases: shown, metrics, clock, draining: flag, consents: arranged, reloads };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
             end.cancelled().await;

@@ -197,11 +197,7 @@ impl Metrics {
         );
         registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
         registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
-        registry.register(
-            "audit_failing",
-            "1 while audit records cannot be written",
-            made.audit.failing.clone(),
-        );
+        registry.register("audit_failing", "1 while audit records cannot be written", made.audit.failing.clone());
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }

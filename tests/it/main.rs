@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod architecture;
+mod audit;
 mod client;
 mod clients;
 mod commands;

@@ -105,8 +105,7 @@ impl Auditor {
         let scribe = Scribe { instance: Uuid::now_v7() };
         let seal = ArcSwap::from_pointee(wish.seal.clone());
         let writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
-        let thread =
-            std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
+        let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
         let began = scribe.start(clock.now(), config);
         let way = Way { sender, state, scribe, seal, clock, meters };
         way.take(began, 1);

@@ -78,7 +78,8 @@ fn kinds(path: &Path) -> Vec<String> {
 /// Everything of the log that is beside `path`, in order.
 fn files(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    let mut found: Vec<PathBuf> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}.")));
     found.sort();
     found.push(path.to_owned());

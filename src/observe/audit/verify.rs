@@ -297,7 +297,7 @@ impl Verifier {
             return Err(bad("the first record is not as it was"));
         }
         let keyed = seal.key().is_some();
-        let so_far = self.so_far.get_or_insert_with(|| Whole {
+        let so_far = self.so_far.get_or_insert(Whole {
             files: 0,
             records: 0,
             calls: 0,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::chain::{Chain, Head, Parts};
@@ -135,10 +135,7 @@ impl Writer {
                     Message::Stop => return self.stop(receiver),
                 }
                 if gathered < DRAFT {
-                    next = match receiver.try_recv() {
-                        Ok(message) => Some(message),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                    };
+                    next = receiver.try_recv().ok();
                 }
             }
             self.settle();
