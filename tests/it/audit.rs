@@ -35,8 +35,9 @@ impl Desk {
         format!("[audit]\nto = \"{}\"\nkey = {{ env = \"AUDIT_KEY\" }}\n{more}\n", self.log().display())
     }
 
+    /// One worker: the records of several need not stand in the order of the calls.
     fn plan(&self, more: &str) -> Plan {
-        let plan = Plan { config: self.section(more), ..Plan::default() };
+        let plan = Plan { config: self.section(more), workers: 1, ..Plan::default() };
         Plan { files: plan.files.with_env("AUDIT_KEY", AUDIT_KEY), ..plan }
     }
 
