@@ -81,7 +81,11 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
             ExitCode::from(1)
         }
         Err(Verdict::Unjudged(why)) => {
-            complain(&why);
+            if arguments.json {
+                print(&format!("{}\n", json!({ "whole": null, "unjudged": why })));
+            } else {
+                complain(&why);
+            }
             ExitCode::from(2)
         }
     }

@@ -176,7 +176,8 @@ impl Registry {
         audit: Auditor,
     ) {
         let desk = Desk { store, clock, leases, audit };
-        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
+        let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
+        let upkeeper = Upkeeper { store, clock, metrics, providers, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {

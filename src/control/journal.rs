@@ -10,32 +10,35 @@ use crate::observe::audit::{Action, Auditor};
 use crate::token::consent::{UserKey, Why};
 use crate::token::failure::{Class, Failure};
 
-/// Records every reload, and has the audit log itself follow: another path, another key, a file that was moved away.
-/// Ends with whoever reloads.
+/// Records every reload. Ends with whoever reloads. Of reloads that follow each other at once, the last is seen.
 pub async fn record_reloads(
     audit: Auditor,
     mut outcomes: watch::Receiver<Arc<Reloaded>>,
     current: watch::Receiver<Arc<Snapshot>>,
 ) {
-    let audited = current.borrow().audit.is_some();
     while outcomes.changed().await.is_ok() {
         let reloaded = outcomes.borrow_and_update().clone();
-        let outcome = match &reloaded.outcome {
-            Outcome::Applied(_) => "ok",
-            Outcome::Refused(why) => why,
-        };
-        let target = [("config", &*reloaded.digest)];
-        audit.note(&Action { actor: &reloaded.by, what: "reload", target: &target, outcome });
-        let wish = current.borrow().audit.clone();
-        if wish.is_some() != audited {
-            tracing::warn!("whether there is an audit log is decided at the start: [audit] takes a restart");
-        }
-        match wish {
-            Some(wish) if reloaded.outcome.is_applied() => audit.apply(wish),
-            Some(_) | None => {}
-        }
-        audit.look();
+        let snapshot = current.borrow().clone();
+        record_reload(&audit, &reloaded, &snapshot);
     }
+}
+
+/// Records a reload, and has the audit log itself follow: another path, another key, a file that was moved away.
+fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
+    let outcome = match &reloaded.outcome {
+        Outcome::Applied(_) => "ok",
+        Outcome::Refused(why) => why,
+    };
+    let target = [("config", &*reloaded.digest)];
+    audit.note(&Action { actor: &reloaded.by, what: "reload", target: &target, outcome });
+    if current.audit.is_some() != audit.is_on() {
+        tracing::warn!("whether there is an audit log is decided at the start: [audit] takes a restart");
+    }
+    match &current.audit {
+        Some(wish) if reloaded.outcome.is_applied() => audit.apply(wish.clone()),
+        Some(_) | None => {}
+    }
+    audit.look();
 }
 
 /// Records what became of a consent. `user` is absent where nobody knows whose it was.
@@ -77,5 +80,67 @@ pub(super) const fn rejection(why: &Why) -> &'static str {
         Why::Refused(_) => "rejected: refused by the provider or its user",
         Why::Reused => "rejected: used before",
         Why::Unknown => "rejected: unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::time::Clock;
+    use crate::config::{InMemory, build};
+    use crate::control::Reloads;
+    use crate::observe::metrics::AuditMeters;
+
+    fn snapshot(log: &Path) -> Arc<Snapshot> {
+        let text = format!(
+            "[[listener]]\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n[provider.a]\nprofile = \"oauth2\"\n\
+             base_url = \"https://a.example\"\ntoken_url = \"https://a.example/t\"\nclient_id = \"i\"\n\
+             client_secret = {{ env = \"SECRET\" }}\n[[route]]\npath = \"/a\"\nprovider = \"a\"\n[audit]\nto = \"{}\"\n",
+            log.display()
+        );
+        let (snapshot, found) = build(Path::new("x.toml"), text, &InMemory::new().with_env("SECRET", "s"));
+        Arc::new(snapshot.unwrap_or_else(|| panic!("{found:?}")))
+    }
+
+    #[test]
+    fn reloads_are_recorded_with_who_wanted_them_and_the_log_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first.log"), folder.path().join("second.log"));
+        let before = snapshot(&first);
+        let wish = before.audit.clone().unwrap();
+        let (audit, thread) = Auditor::start(wish, &before.digest, Clock::System, AuditMeters::default()).unwrap();
+        let (reloads, reloading) = Reloads::open(before.clone(), 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let recording = record_reloads(audit.clone(), reloads.outcomes(), reloads.news());
+            let reloading = async move {
+                let tell = |by: &str, outcome| {
+                    let told = Reloaded { at: 1, by: by.into(), digest: "d1".into(), outcome };
+                    drop(reloading.last.send(Arc::new(told)));
+                };
+                tell("signal", Outcome::Refused("proxy.toml has 1 mistake".into()));
+                // Once for either half to be first.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                drop(reloading.current.send(snapshot(&second)));
+                tell("admin:ops", Outcome::Applied(Arc::default()));
+                // Once for either half to be first.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            };
+            tokio::join!(recording, reloading);
+        });
+        audit.stop();
+        thread.join().unwrap();
+        let told = fs::read_to_string(&first).unwrap();
+        let (signal, admin) =
+            (told.find("\"actor\":\"signal\"").unwrap(), told.find("\"actor\":\"admin:ops\"").unwrap());
+        assert!(signal < admin && told[signal..admin].contains("1 mistake"), "{told}");
+        assert!(told[admin..].contains("\"target\":{\"config\":\"d1\"},\"outcome\":\"ok\""), "{told}");
+        let next = fs::read_to_string(folder.path().join("second.log")).unwrap();
+        assert!(next.contains("\"kind\":\"open\"") && next.contains("\"why\":\"moved\""), "{next}");
     }
 }

@@ -234,7 +234,7 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, &site.shared.clock).ok_or(Fault::Internal)
+    user_spec(provider, key, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
 /// Asks the keeper for a token. Says whether it was fetched for this request, rather than for another worker's before.

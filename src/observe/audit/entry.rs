@@ -17,6 +17,8 @@ use crate::observe::record::{Record, Replay};
 pub const FORMAT: u32 = 1;
 /// More of a path is not told; no chain needs it.
 const LONGEST_PATH: usize = 8 * 1024;
+/// The same for why something failed.
+const LONGEST_OUTCOME: usize = 4 * 1024;
 
 /// The first record of every file.
 pub const OPEN: &str = "open";
@@ -248,13 +250,14 @@ impl Scribe {
     pub fn action(self, now: Now, action: &Action<'_>) -> Vec<u8> {
         let time = Rfc3339::of(now.wall);
         let Action { actor, what, target, outcome } = *action;
+        let outcome = shortened(outcome, LONGEST_OUTCOME);
         made(&Done { common: self.common("action", &time), actor, action: what, target, outcome })
     }
 
     /// Appends a call, as a line.
     pub fn call(self, end: Now, record: &Record, story: Story<'_>, out: &mut Vec<u8>) {
         let time = Rfc3339::of(record.start.wall);
-        let path = shortened(&record.path);
+        let path = shortened(&record.path, LONGEST_PATH);
         let call = Call {
             kind: "call",
             instance: self.instance,
@@ -304,8 +307,7 @@ fn made(record: &impl Serialize) -> Vec<u8> {
     out
 }
 
-/// The beginning of a path that is too long.
-fn shortened(path: &str) -> &str {
-    let end = path.floor_char_boundary(LONGEST_PATH);
-    path.get(..end).unwrap_or_default()
+/// The beginning of a text that is too long.
+fn shortened(text: &str, longest: usize) -> &str {
+    text.get(..text.floor_char_boundary(longest)).unwrap_or_default()
 }

@@ -104,11 +104,11 @@ impl Auditor {
         state.goes_on.store(wish.goes_on, Ordering::Relaxed);
         let scribe = Scribe { instance: Uuid::now_v7() };
         let seal = ArcSwap::from_pointee(wish.seal.clone());
-        let writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
+        let mut writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
+        // Whether records can be written is known before anybody can call.
+        writer.begin_with(scribe.start(clock.now(), config));
         let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        let began = scribe.start(clock.now(), config);
         let way = Way { sender, state, scribe, seal, clock, meters };
-        way.take(began, 1);
         Ok((Self(Some(Arc::new(way))), thread))
     }
 
@@ -116,6 +116,11 @@ impl Auditor {
     #[inline]
     pub fn ready(&self) -> bool {
         self.0.as_ref().is_none_or(|way| way.ready())
+    }
+
+    /// Whether there is a log.
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Records an action.

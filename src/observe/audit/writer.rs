@@ -112,10 +112,15 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes until told to stop, or until nobody is left to say anything.
-    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+    /// Writes the first record of the process, or tries to.
+    pub(super) fn begin_with(&mut self, record: Vec<u8>) {
+        self.say(record);
         self.settle();
         self.tell(true);
+    }
+
+    /// Writes until told to stop, or until nobody is left to say anything.
+    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let patience = if self.failing { RETRY } else { TELL };
             let mut next = match receiver.recv_timeout(patience) {

@@ -1,11 +1,15 @@
+use std::io::Write as _;
+use std::time::Duration;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::base::secret::{SecretString, sha256};
-use crate::base::time::Now;
+use crate::base::secret::{Fingerprint, SecretString, sha256};
+use crate::base::time::{Clock, Now};
 use crate::observe::audit::chain::Chain;
-use crate::observe::audit::entry::{Action, Scribe, Why};
+use crate::observe::audit::entry::{Action, Scribe, Story, Why};
+use crate::observe::record::{Record, Replay};
 
 const SCRIBE: Scribe = Scribe { instance: Uuid::from_u128(7) };
 const NOW: Now = Now::at(1, 1_760_000_000_000);
@@ -237,5 +241,54 @@ proptest! {
         let at = at.min(sample.len());
         sample.splice(at..at, text.iter().copied());
         prop_assert!(text.is_empty() || verify(&sample, vec![], vec![]).is_err() || at == sample.len() - text.len());
+    }
+}
+
+/// A long file of calls, made and looked through. `AUDIT_RECORDS=1000000` says how long, to measure by hand.
+#[test]
+fn a_long_file_is_looked_through() {
+    let count = std::env::var("AUDIT_RECORDS").map_or(20_000, |count| count.parse().unwrap());
+    let mut book = Book::new(Seal::Keyed(key("k")));
+    let vars = [(Arc::from("account"), "0011223344556677".to_owned())];
+    let story = Story { user: None, vars: &vars, config: "0123456789abcdef0123456789abcdef" };
+    let record = record();
+    let mut line = Vec::new();
+    for _ in 0..count {
+        line.clear();
+        SCRIBE.call(NOW, &record, story, &mut line);
+        book.add(&line);
+    }
+    let start = Clock::System.now();
+    let whole = verify(&book.text, vec![key("k")], vec![book.anchor()]).unwrap();
+    let took = Clock::System.now().since(start);
+    assert_eq!((whole.records, whole.calls), (count + 1, count));
+    assert!(took < Duration::from_secs(60), "{count} records of {} bytes took {took:?}", line.len());
+    if std::env::var_os("AUDIT_RECORDS").is_some() {
+        let _ = writeln!(io::stderr(), "{count} records of {} bytes, looked through in {took:?}", line.len());
+    }
+}
+
+fn record() -> Record {
+    Record {
+        start: NOW,
+        id: Uuid::from_u128(9),
+        listener: "gateway".into(),
+        peer: Some([10, 1, 2, 3].into()),
+        client: Some("erp".into()),
+        method: http::Method::POST,
+        path: "/scb/v1/payment/qrcode/create".to_owned(),
+        route: Some("scb".into()),
+        provider: Some("scb".into()),
+        provider_id: Some(http::HeaderValue::from_static("85230887e4d84b4cad8ca1db1ad1f5b5")),
+        token: Some((Fingerprint::of(b"token"), 3)),
+        refused: None,
+        status: Some(200),
+        error: None,
+        tolerated: None,
+        replay: Replay::None,
+        upstream_ms: Some(140),
+        request_bytes: 312,
+        response_bytes: 2048,
+        complete: true,
     }
 }
