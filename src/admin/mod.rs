@@ -114,7 +114,10 @@ impl Admin {
         }
         let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
         let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
-        text(status, &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest))
+        text(
+            status,
+            &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest),
+        )
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {

@@ -19,6 +19,7 @@ use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
 use super::files::Files;
+use super::include;
 use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
@@ -26,7 +27,7 @@ use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
 use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot, Storage, Users};
 use super::store;
-use super::words::{Place, later};
+use super::words::Place;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
 ///
@@ -34,15 +35,20 @@ use super::words::{Place, later};
 pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
     let source = Source::new(path.display().to_string(), text);
     let report = Report::new();
-    let root = Node::parse(&source, &report);
+    let mut root = Node::parse(&source, &report);
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
+    reader.read_text(path, source.text.as_bytes());
+    let (included, parsed) = include::gather(&mut root, files, &reader);
+    let whole = whole && parsed;
     let snapshot = assemble(&root, &reader, whole);
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
     }
     let mut diagnostics = report.into_diagnostics();
-    blot_all(&source, whole, &mut diagnostics);
+    for text in included.iter().chain([&source]) {
+        blot_all(text, whole, &mut diagnostics);
+    }
     let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
     (snapshot.filter(|_| fine), diagnostics)
 }
@@ -60,8 +66,10 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let admin = process::admin(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
+    let watch = process::watch(&fields, reader);
+    // It was taken out, and heeded, before.
+    let _heeded = fields.take("include");
     let audit = audit::read(&fields, &log, reader);
-    later(&fields, &["include", "reload"]);
     fields.finish();
     if let Some(admin) = admin.filter(|admin| admin.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -100,7 +108,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .into_iter()
         .zip(serving)
         .map(|(listener, table)| {
-            let ReadListener { name, bind, tls, internal, serves, proxies, access, .. } = listener;
+            let ReadListener { name, bind, tls, internal, serves, proxies, access, footing, .. } = listener;
             let serves = match (serves, table?) {
                 (ReadServes::Forward(read), Tables::Forward(table)) => {
                     let interception = Interception::new(read.authority?).ok()?;
@@ -110,7 +118,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
                 (ReadServes::Callback, _) => Serves::Callback,
                 (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
-            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves }))
+            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
         })
         .collect();
     Some(Snapshot {
@@ -126,6 +134,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         workers,
         store,
         certificates: reader.certificates(),
+        sources: reader.sources(root),
+        watch,
     })
 }
 

@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod evidence;
 mod files;
+mod include;
 mod listener;
 mod process;
 mod provider;
@@ -17,6 +18,7 @@ mod reader;
 mod route;
 pub mod schema;
 mod snapshot;
+mod sources;
 mod store;
 mod variable;
 mod words;
@@ -26,6 +28,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
+pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 

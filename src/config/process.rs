@@ -10,7 +10,7 @@ use crate::syntax::{Fields, FromNode, Kind};
 
 use super::listener::bind;
 use super::reader::Reader;
-use super::snapshot::{AccessLog, Limits, Log, LogFormat};
+use super::snapshot::{AccessLog, Limits, Log, LogFormat, Watch};
 use super::words::{Place, Word, choice, later};
 
 /// More threads than any machine has cores.
@@ -110,6 +110,15 @@ pub(super) fn admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<SocketAddr
     later(&fields, &["tls", "open", "token"]);
     fields.finish();
     address
+}
+
+/// Reads `[reload]`.
+pub(super) fn watch(root: &Fields<'_>, reader: &Reader<'_>) -> Watch {
+    let Some(node) = root.take("reload") else { return Watch::Secrets };
+    let fields = Fields::new(node, "[reload]", reader.report);
+    let watch = choice(&fields, "watch", &[("all", Watch::All), ("secrets", Watch::Secrets)]);
+    fields.finish();
+    watch.unwrap_or(Watch::Secrets)
 }
 
 /// Reads `[runtime]`: the number of worker threads.

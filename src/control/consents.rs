@@ -18,9 +18,9 @@ use self::news::follow;
 use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
-use super::Leases;
 use super::journal;
 use super::wire::exchange;
+use super::{Leases, Reloads};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -172,12 +172,12 @@ impl Registry {
         clock: Clock,
         leases: Leases,
         metrics: Arc<Metrics>,
-        providers: Vec<Arc<Provider>>,
+        reloads: Reloads,
         audit: Auditor,
     ) {
         let desk = Desk { store, clock, leases, audit };
         let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
-        let upkeeper = Upkeeper { store, clock, metrics, providers, audit };
+        let upkeeper = Upkeeper { store, clock, metrics, reloads, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {

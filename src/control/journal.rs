@@ -1,39 +1,19 @@
 //! What the control thread tells the audit log: reloads, and what becomes of users' consents.
 
-use std::sync::Arc;
-
-use tokio::sync::watch;
-
 use super::reload::{Outcome, Reloaded};
 use crate::config::Snapshot;
 use crate::observe::audit::{Action, Auditor};
 use crate::token::consent::{UserKey, Why};
 use crate::token::failure::{Class, Failure};
 
-/// Records every reload. Ends with whoever reloads. Of reloads that follow each other at once, the last is seen.
-pub async fn record_reloads(
-    audit: Auditor,
-    mut outcomes: watch::Receiver<Arc<Reloaded>>,
-    current: watch::Receiver<Arc<Snapshot>>,
-) {
-    while outcomes.changed().await.is_ok() {
-        let reloaded = outcomes.borrow_and_update().clone();
-        let snapshot = current.borrow().clone();
-        record_reload(&audit, &reloaded, &snapshot);
-    }
-}
-
 /// Records a reload, and has the audit log itself follow: another path, another key, a file that was moved away.
-fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
+pub fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
     let outcome = match &reloaded.outcome {
         Outcome::Applied(_) => "ok",
         Outcome::Refused(why) => why,
     };
     let target = [("config", &*reloaded.digest)];
     audit.note(&Action { actor: &reloaded.by, what: "reload", target: &target, outcome });
-    if current.audit.is_some() != audit.is_on() {
-        tracing::warn!("whether there is an audit log is decided at the start: [audit] takes a restart");
-    }
     match &current.audit {
         Some(wish) if reloaded.outcome.is_applied() => audit.apply(wish.clone()),
         Some(_) | None => {}
@@ -87,11 +67,11 @@ pub(super) const fn rejection(why: &Why) -> &'static str {
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
     use crate::base::time::Clock;
     use crate::config::{InMemory, build};
-    use crate::control::Reloads;
     use crate::observe::metrics::AuditMeters;
 
     fn snapshot(log: &Path) -> Arc<Snapshot> {
@@ -112,27 +92,9 @@ mod tests {
         let before = snapshot(&first);
         let wish = before.audit.clone().unwrap();
         let (audit, thread) = Auditor::start(wish, &before.digest, Clock::System, AuditMeters::default()).unwrap();
-        let (reloads, reloading) = Reloads::open(before.clone(), 0);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let recording = record_reloads(audit.clone(), reloads.outcomes(), reloads.news());
-            let reloading = async move {
-                let tell = |by: &str, outcome| {
-                    let told = Reloaded { at: 1, by: by.into(), digest: "d1".into(), outcome };
-                    drop(reloading.last.send(Arc::new(told)));
-                };
-                tell("signal", Outcome::Refused("proxy.toml has 1 mistake".into()));
-                // Once for either half to be first.
-                tokio::task::yield_now().await;
-                tokio::task::yield_now().await;
-                drop(reloading.current.send(snapshot(&second)));
-                tell("admin:ops", Outcome::Applied(Arc::default()));
-                // Once for either half to be first.
-                tokio::task::yield_now().await;
-                tokio::task::yield_now().await;
-            };
-            tokio::join!(recording, reloading);
-        });
+        let told = |by: &str, outcome| Reloaded { at: 1, by: by.into(), digest: "d1".into(), outcome };
+        record_reload(&audit, &told("signal", Outcome::Refused("proxy.toml has 1 mistake".into())), &before);
+        record_reload(&audit, &told("admin:ops", Outcome::Applied(Arc::default())), &snapshot(&second));
         audit.stop();
         thread.join().unwrap();
         let told = fs::read_to_string(&first).unwrap();

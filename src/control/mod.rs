@@ -37,11 +37,11 @@ mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
-pub use journal::record_reloads;
+pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
-pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads};
+pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use vault::Aid;
 pub use wire::token_spec;

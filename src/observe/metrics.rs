@@ -268,6 +268,11 @@ impl Metrics {
         self.reload_successful.set(1);
     }
 
+    /// A new config could not be used.
+    pub fn reload_failed(&self) {
+        self.reload_successful.set(0);
+    }
+
     /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.
     pub fn consents_expire(&self, provider: &str, first: Option<i64>) {
         let label = ProviderLabel { provider: provider.to_owned() };

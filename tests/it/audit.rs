@@ -1,6 +1,7 @@
 //! The audit log, end to end: what real calls leave in it, and what the real command says of it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -315,32 +316,99 @@ fn the_command_says_what_is_wrong_and_where() {
     }
 }
 
+/// A folder for a process of its own, which anybody may call without TLS.
+fn furnish(desk: &Desk, sim: &SimHandle, to: &str) {
+    let put = |name: &str, text: &str| fs::write(desk.0.path().join(name), text).expect("written");
+    put("ca.crt", &sim.ca_pem());
+    let config = format!(
+        "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n{}\n\
+         [[route]]\npath = \"/scb\"\nprovider = \"scb\"\n[audit]\nto = \"{to}\"\nkey = {{ file = \"key\" }}\n",
+        sim.settings_toml_as("scb", "ca.crt")
+    );
+    put("proxy.toml", &config);
+}
+
+async fn plain_call(address: SocketAddr) {
+    let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.expect("HTTP");
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    let answer = sender.send_request(get("/scb/echo/x", "")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+}
+
+fn signal(name: &str, process: u32) {
+    let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status().expect("kill");
+    assert!(sent.success());
+}
+
+#[test]
+fn log_rotation_from_outside_is_followed_by_sighup() {
+    let desk = Desk::new();
+    let sim = bank(Bank::Scb);
+    furnish(&desk, &sim, "audit.log");
+    let moved = desk.0.path().join("audit.log.1");
+    converse(async {
+        let process = Process::start(&["run"], desk.0.path());
+        plain_call(process.address("gateway").await).await;
+        while desk.of_kind("call").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fs::rename(desk.log(), &moved).expect("moved");
+        signal("HUP", process.id());
+        while !desk.log().exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        plain_call(process.address("gateway").await).await;
+        process.finish(&mut crate::secrets::Outputs::default());
+    });
+    let reloads: Vec<Value> = [fs::read_to_string(&moved), fs::read_to_string(desk.log())]
+        .into_iter()
+        .flat_map(|text| text.expect("text").lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+        .filter(|record| record["kind"] == "action")
+        .collect();
+    assert_eq!(reloads.len(), 1, "{reloads:?}");
+    assert_eq!((&reloads[0]["actor"], &reloads[0]["outcome"]), (&json!("signal"), &json!("ok")));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["audit", "verify", "audit.log.1", "audit.log", "-c", "proxy.toml", "--json"]);
+    let ended = command.current_dir(desk.0.path()).output().expect("it runs");
+    let whole: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+    assert_eq!((&whole["whole"], &whole["files"], &whole["calls"]), (&json!(true), &json!(2), &json!(2)), "{ended:?}");
+}
+
+#[test]
+fn standard_output_may_be_the_log() {
+    let desk = Desk::new();
+    let sim = bank(Bank::Scb);
+    furnish(&desk, &sim, "stdout");
+    converse(async {
+        let process = Process::start(&["run"], desk.0.path());
+        plain_call(process.address("gateway").await).await;
+        signal("TERM", process.id());
+        while !process.stdout().contains("\"kind\":\"stop\"") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fs::write(desk.log(), process.stdout()).expect("written");
+    });
+    let whole = desk.whole();
+    assert_eq!((&whole["first"], &whole["records"]), (&json!(1), &json!(4)));
+}
+
 #[test]
 fn a_process_that_was_killed_goes_on_where_its_log_ends() {
     let desk = Desk::new();
     let sim = bank(Bank::Scb);
     let folder = desk.0.path();
-    let put = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
-    put("ca.crt", &sim.ca_pem());
-    let config = format!(
-        "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n{}\n\
-         [[route]]\npath = \"/scb\"\nprovider = \"scb\"\n[audit]\nto = \"audit.log\"\nkey = {{ file = \"key\" }}\n",
-        sim.settings_toml_as("scb", "ca.crt")
-    );
-    put("proxy.toml", &config);
+    furnish(&desk, &sim, "audit.log");
     converse(async {
         for round in 1..=3 {
             let process = Process::start(&["run"], folder);
             let address = process.address("gateway").await;
             for _ in 0..3 {
-                let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.expect("HTTP");
-                tokio::task::spawn_local(async move {
-                    let _ = connection.await;
-                });
-                let answer = sender.send_request(get("/scb/echo/x", "")).await.expect("an answer");
-                assert_eq!(answer.status(), 200);
+                plain_call(address).await;
             }
             while desk.of_kind("call").len() < 3 * round {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -25,6 +25,7 @@ use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
 use countersign::tls::{ClientTls, client};
 use http::{Request, Version};
 use http_body_util::Full;
+use rustix::process::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, Whole, converse, get, post, request};
@@ -169,6 +170,16 @@ impl Process {
         String::from_utf8_lossy(&self.said[1].lock().expect("not poisoned")).into_owned()
     }
 
+    /// What it said on standard output so far.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.said[0].lock().expect("not poisoned")).into_owned()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The address after the line that says that `what` listens.
     pub async fn address(&self, what: &str) -> SocketAddr {
         for _ in 0..500 {
@@ -188,6 +199,11 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed()).expect("a process has a number")
     }
 
     /// What the system shows of the process to others of the same user.

@@ -118,11 +118,6 @@ impl Auditor {
         self.0.as_ref().is_none_or(|way| way.ready())
     }
 
-    /// Whether there is a log.
-    pub const fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Records an action.
     pub fn note(&self, action: &Action<'_>) {
         if let Some(way) = &self.0 {
