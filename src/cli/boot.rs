@@ -28,6 +28,7 @@ use crate::control::{
     What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
 use crate::serve::page::Page;
@@ -70,6 +71,8 @@ impl Default for Options {
 pub enum BootError {
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
+    /// The audit log cannot be opened.
+    Audit(String, io::Error),
     /// An address cannot be bound.
     Bind(String, Bind, io::Error),
     /// A certificate of our own CA cannot be made.
@@ -86,6 +89,10 @@ impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            BootError::Audit(path, error) => write!(
+                f,
+                "cannot open the audit log {path}: {error}; it must be a file that this process alone appends to"
+            ),
             BootError::Bind(name, address, error) => {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
@@ -123,6 +130,8 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
+    audit: Auditor,
+    audit_thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -140,6 +149,7 @@ impl Running {
             None => (sink, shape),
         };
         let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
+        let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         let mut sockets = Sockets::new(options.inherited);
@@ -190,6 +200,7 @@ impl Running {
             consents: consents.clone(),
             guard,
             pages,
+            audit: audit.clone(),
             listeners: slots,
             serial: 0,
         };
@@ -249,6 +260,8 @@ impl Running {
             workers,
             control: Some(control),
             access: Some(access_thread),
+            audit,
+            audit_thread,
         })
     }
 
@@ -303,6 +316,10 @@ impl Running {
         self.control_end.cancel();
         if let Some(control) = self.control.take() {
             let _ = control.join();
+        }
+        self.audit.stop();
+        if let Some(audit) = self.audit_thread.take() {
+            let _ = audit.join();
         }
         if let Some(access) = self.access.take() {
             let _ = access.join();
@@ -403,16 +420,11 @@ fn start_control(
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
-            let known = reloads.clone();
+            let (known, audit) = (reloads.clone(), reloader.shared.audit.clone());
             let kept = store.clone();
-            tokio::task::spawn_local(registry.run(
-                store,
-                clock.clone(),
-                leases.clone(),
-                metrics.clone(),
-                known,
-                events.clone(),
-            ));
+            let (meters, told) = (metrics.clone(), events.clone());
+            let consenting = registry.run(store, clock.clone(), leases.clone(), meters, known, told, audit.clone());
+            tokio::task::spawn_local(consenting);
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
@@ -445,6 +457,7 @@ fn start_control(
                     started,
                     events,
                     doorkeeper: Doorkeeper::default(),
+                    audit,
                 };
                 let closing = end.child_token();
                 let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
@@ -484,4 +497,15 @@ pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(S
         AccessWish::Off => (Box::new(io::sink()), Shape::Off),
         AccessWish::Stderr => (Box::new(io::stderr()), shape),
     })
+}
+
+fn audit_log(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(Auditor, Option<JoinHandle<()>>), BootError> {
+    let Some(wish) = snapshot.audit.clone() else { return Ok((Auditor::off(), None)) };
+    let to = wish.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
+    started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
 }

@@ -4,6 +4,7 @@
 //! 2 it could not be tried (an unreadable file, wrong arguments). Errors go to standard error in one line that says what
 //! and what to do.
 
+mod audit;
 pub mod boot;
 mod bypass;
 mod ca;
@@ -53,6 +54,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The audit log: look its chain through
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// The interception CA: make it, show it, export it, have it trusted
     Ca {
         #[command(subcommand)]
@@ -200,6 +206,7 @@ enum ProfilesCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
         Command::Check { config, json } => check::run(&config, json),
         Command::Consent { command } => consent::run(&command),

@@ -81,6 +81,9 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
             "this is process 1 of a container, which ends with it: start a new container, and end this one by SIGTERM",
         );
     }
+    if config.audit.is_some() {
+        return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
+    }
     match config.store.wish {
         StoreWish::File { .. } => Some(
             "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis",

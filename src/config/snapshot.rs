@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::sources::Sources;
 use crate::base::origin::BaseUrl;
+pub use crate::observe::audit::Wish as Audit;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
 use crate::store::StoreWish;
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Where and how we log.
     pub log: Log,
+    /// Where and how calls and actions are recorded; absent: nowhere.
+    pub audit: Option<Audit>,
     /// The operator's door; absent: none.
     pub admin: Option<AdminDoor>,
     /// Worker threads.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod audit;
 mod client;
 mod clients;
 mod coexistence;

@@ -396,7 +396,7 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             );
             soon.await.expect("within a second");
             assert_eq!(call(here, KEY, "bob").await.status, 200);
-            assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+            assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(true));
             assert_eq!(call(here, KEY, "alice").await.error(), "consent-required", "at once");
             let soon = tokio::time::timeout(
                 Duration::from_secs(1),
@@ -409,9 +409,9 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             assert_eq!(call(there, KEY, "alice").await.error(), "consent-required");
             assert_eq!(scb.resource_calls(), received, "nothing went out");
             assert_eq!(call(there, KEY, "bob").await.status, 200, "the other user does not feel it");
-            assert_eq!(stages[1].running.consents.revoke(key("bob")).await, Ok(true));
+            assert_eq!(stages[1].running.consents.revoke(key("bob"), "test").await, Ok(true));
         }
-        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(false));
+        assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(false));
         // What was said while nobody could hear it is looked for.
         consent(here, KEY, &scb, "alice", "alice").await;
         assert_eq!(call(there, KEY, "alice").await.status, 200);
@@ -419,7 +419,7 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             let id = listener.split_whitespace().find_map(|word| word.strip_prefix("id=")).expect("an id").to_owned();
             redis.cli(&["CLIENT", "KILL", "ID", &id]);
         }
-        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+        assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(true));
         until("the revocation was looked for", async || call(there, KEY, "alice").await.error() == "consent-required")
             .await;
     });
