@@ -164,7 +164,8 @@ impl Renewal {
             },
         };
         if let Err(Refusal::Dead(inside)) = &answer {
-            tracing::warn!(provider = %self.provider.name, %inside, "a user's consent is dead; the user must consent again");
+            let (provider, key) = (&self.provider.name, self.user.token_key());
+            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
