@@ -14,10 +14,12 @@ use crate::store::StoreWish;
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 use crate::tls::Interception;
 
+use super::admin;
 use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
 use super::files::Files;
+use super::include;
 use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
@@ -33,15 +35,20 @@ use super::words::{Place, later};
 pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
     let source = Source::new(path.display().to_string(), text);
     let report = Report::new();
-    let root = Node::parse(&source, &report);
+    let mut root = Node::parse(&source, &report);
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
+    reader.read_text(path, source.text.as_bytes());
+    let (included, parsed) = include::gather(&mut root, files, &reader);
+    let whole = whole && parsed;
     let snapshot = assemble(&root, &reader, whole);
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
     }
     let mut diagnostics = report.into_diagnostics();
-    blot_all(&source, whole, &mut diagnostics);
+    for text in included.iter().chain([&source]) {
+        blot_all(text, whole, &mut diagnostics);
+    }
     let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
     (snapshot.filter(|_| fine), diagnostics)
 }
@@ -56,12 +63,15 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let routes = route::read(&fields, &around);
     let limits = process::limits(&fields, reader);
     let log = process::log(&fields, reader);
-    let admin = process::admin(&fields, reader);
+    let admin = admin::read(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
-    later(&fields, &["include", "audit", "reload"]);
+    let watch = process::watch(&fields, reader);
+    // It was taken out, and heeded, before.
+    let _heeded = fields.take("include");
+    later(&fields, &["audit"]);
     fields.finish();
-    if let Some(admin) = admin.filter(|admin| admin.port() != 0)
+    if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
     {
         listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
@@ -98,7 +108,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .into_iter()
         .zip(serving)
         .map(|(listener, table)| {
-            let ReadListener { name, bind, tls, internal, serves, proxies, access, .. } = listener;
+            let ReadListener { name, bind, tls, internal, serves, proxies, access, footing, .. } = listener;
             let serves = match (serves, table?) {
                 (ReadServes::Forward(read), Tables::Forward(table)) => {
                     let interception = Interception::new(read.authority?).ok()?;
@@ -108,7 +118,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
                 (ReadServes::Callback, _) => Serves::Callback,
                 (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
-            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves }))
+            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
         })
         .collect();
     Some(Snapshot {
@@ -123,6 +133,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         workers,
         store,
         certificates: reader.certificates(),
+        sources: reader.sources(root),
+        watch,
     })
 }
 

@@ -4,11 +4,13 @@
 //! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All
 //! mistakes of a file are found in one reading. Runs on whatever thread starts or reloads.
 
+mod admin;
 mod blot;
 mod build;
 mod client;
 mod evidence;
 mod files;
+mod include;
 mod listener;
 mod process;
 mod provider;
@@ -16,6 +18,7 @@ mod reader;
 mod route;
 pub mod schema;
 mod snapshot;
+mod sources;
 mod store;
 mod variable;
 mod words;
@@ -25,6 +28,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
+pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 

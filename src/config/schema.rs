@@ -67,22 +67,39 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 20] = [
+const SECTIONS: [(&str, &[Key]); 22] = [
     (
         "file",
         &[
             ("admin", Shape::Table("admin"), MAY, "the operator's door"),
             ("client", Shape::Named("client"), MAY, "who may call"),
+            ("include", Shape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
             ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
             ("listener", Shape::List("listener"), MUST, "where countersign listens"),
             ("log", Shape::Table("log"), MAY, "how and where it logs"),
             ("provider", Shape::Named("provider"), MAY, "whom it calls"),
+            ("reload", Shape::Table("reload"), MAY, "when the config is read anew"),
             ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
             ("runtime", Shape::Table("runtime"), MAY, "the process"),
             ("store", Shape::Table("store"), MAY, "where records outlive the process"),
         ],
     ),
-    ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
+    (
+        "admin",
+        &[
+            ("bind", Shape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
+            ("open", Shape::Choices(&["livez", "metrics", "readyz"]), MAY, "what needs no token; default: nothing"),
+            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            ("token", Shape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
+        ],
+    ),
+    (
+        "admin_token",
+        &[
+            ("role", Shape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
+            ("value", Shape::Source, MUST, "what is shown as a bearer token"),
+        ],
+    ),
     (
         "client",
         &[
@@ -270,6 +287,10 @@ const SECTIONS: [(&str, &[Key]); 20] = [
             ("requests", Shape::Count(1), MUST, "so many requests"),
             ("wait", DURATION, MAY, "a request may wait this long for its turn"),
         ],
+    ),
+    (
+        "reload",
+        &[("watch", Shape::Choice(&["all", "secrets"]), MAY, "the files whose change is a reload; default: secrets")],
     ),
     ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
     (

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
@@ -7,16 +8,20 @@ mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
 mod http;
+mod include;
+mod life;
 mod mutations;
 mod oddbank;
 mod provider;
 mod real_clients;
 mod redis_server;
 mod refusals;
+mod reload;
 mod replicas;
 mod resilience;
 mod secrets;

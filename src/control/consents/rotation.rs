@@ -14,7 +14,7 @@ use crate::base::id::RandomIds;
 use crate::base::time::Clock;
 use crate::config::Provider;
 use crate::control::wire::exchange;
-use crate::control::{Aid, Fetched, Order, TokenSpec};
+use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
 use crate::observe::metrics::Metrics;
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
@@ -274,14 +274,11 @@ pub(super) struct Upkeeper {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) reloads: Reloads,
 }
 
 /// Looks through all consents, again and again. Never ends.
 pub(super) async fn keep_alive(upkeeper: Upkeeper) {
-    if upkeeper.providers.iter().all(|provider| provider.consents.is_none()) {
-        return;
-    }
     loop {
         upkeeper.round().await;
         tokio::time::sleep(ROUND).await;
@@ -290,7 +287,12 @@ pub(super) async fn keep_alive(upkeeper: Upkeeper) {
 
 impl Upkeeper {
     async fn round(&self) {
-        let mut round = Round { first: vec![None; self.providers.len()], renewals: JoinSet::new() };
+        let snapshot = self.reloads.current();
+        let providers = &snapshot.providers;
+        if providers.iter().all(|provider| provider.consents.is_none()) {
+            return;
+        }
+        let mut round = Round { first: vec![None; providers.len()], renewals: JoinSet::new() };
         let mut from = None;
         loop {
             let page = match patiently(async || self.store.page(Kind::User, from.as_ref()).await).await {
@@ -302,7 +304,7 @@ impl Upkeeper {
             };
             for (name, record) in page.records {
                 match tokens_of(&name, &record) {
-                    Ok(tokens) => self.see_to(tokens, &mut round).await,
+                    Ok(tokens) => self.see_to(providers, tokens, &mut round).await,
                     Err(error) => tracing::error!(%error, "a consent is not kept alive"),
                 }
             }
@@ -313,15 +315,15 @@ impl Upkeeper {
         }
         let Round { first, mut renewals } = round;
         while renewals.join_next().await.is_some() {}
-        for (provider, first) in self.providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
+        for (provider, first) in providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
             let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
             self.metrics.consents_expire(&provider.name, first);
         }
     }
 
     /// Notes when a user's consent dies, and begins to renew it if that is due.
-    async fn see_to(&self, tokens: UserTokens, round: &mut Round) {
-        let known = self.providers.iter().zip(&mut round.first);
+    async fn see_to(&self, providers: &[Arc<Provider>], tokens: UserTokens, round: &mut Round) {
+        let known = providers.iter().zip(&mut round.first);
         let mut known = known.filter_map(|(provider, first)| Some((provider, provider.consents.as_ref()?, first)));
         let Some((provider, consents, first)) = known.find(|(known, ..)| known.name == tokens.key.provider) else {
             return;
