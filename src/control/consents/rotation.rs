@@ -174,7 +174,8 @@ impl Renewal {
         let (provider, whose) = (&self.provider.name, Some(&self.user));
         journal::record_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
         if let Err(Refusal::Dead(inside)) = &answer {
-            tracing::warn!(provider = %self.provider.name, %inside, "a user's consent is dead; the user must consent again");
+            let (provider, key) = (&self.provider.name, self.user.token_key());
+            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
