@@ -22,12 +22,12 @@ use super::{supervisor, watch};
 use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
+use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
 use crate::control::{
     Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
     What,
 };
-use crate::observe::access::{AccessLog, Shape};
+use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
 use crate::serve::page::Page;
@@ -131,7 +131,15 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
-        let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
+        let text = options.text_access_log;
+        let (sink, shape) = access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?;
+        let (sink, shape) = match options.access_sink {
+            // Whoever wants to see the lines wants to see them all.
+            Some(sink) if shape == Shape::Off => (sink, Shape::Json),
+            Some(sink) => (sink, shape),
+            None => (sink, shape),
+        };
+        let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         let mut sockets = Sockets::new(options.inherited);
@@ -194,6 +202,8 @@ impl Running {
             names,
             ca: ca.clone(),
             workers: tellers,
+            access: access.clone(),
+            text,
         };
         let succeeded = CancellationToken::new();
         let chores =
@@ -238,7 +248,7 @@ impl Running {
             control_end,
             workers,
             control: Some(control),
-            access: access_thread,
+            access: Some(access_thread),
         })
     }
 
@@ -389,7 +399,9 @@ fn start_control(
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
             let Chores { inbox, registry, fetcher, reloader, watches, succeeded } = chores;
-            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
+            let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
+            let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let known = reloads.clone();
             let kept = store.clone();
@@ -434,9 +446,14 @@ fn start_control(
                     events,
                     doorkeeper: Doorkeeper::default(),
                 };
-                let serving = admin::serve(Rc::new(shows), door, end.clone());
-                // The door is left to a process that takes our place, and finishes its answers before we end.
-                let _ = tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await }).await;
+                let closing = end.child_token();
+                let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
+                tokio::select! {
+                    () = succeeded.cancelled() => closing.cancel(),
+                    () = end.cancelled() => {}
+                }
+                // The door is left to a process that takes our place; what is under way there is finished.
+                let _ = serving.await;
             }
             end.cancelled().await;
         });
@@ -454,24 +471,17 @@ fn instance() -> Arc<str> {
     hex(&rand::random::<[u8; 4]>()).into()
 }
 
-type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);
-
-fn access_log(
-    snapshot: &Snapshot,
-    text: bool,
-    sink: Option<Box<dyn io::Write + Send>>,
-) -> Result<StartedLog, BootError> {
-    let shape = match snapshot.log.format {
+/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
+pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
+    let shape = match log.format {
         Some(LogFormat::Json) => Shape::Json,
         Some(LogFormat::Text) => Shape::Text,
         None if text => Shape::Text,
         None => Shape::Json,
     };
-    let started = match (sink, &snapshot.log.access) {
-        (Some(sink), _) => AccessLog::start(sink, shape),
-        (None, AccessWish::Stderr) => AccessLog::start(io::stderr(), shape),
-        (None, AccessWish::File(path)) => AccessLog::to_file(path, shape),
-        (None, AccessWish::Off) => return Ok((None, None)),
-    };
-    started.map(|(log, thread)| (Some(log), Some(thread))).map_err(BootError::AccessLog)
+    Ok(match &log.access {
+        AccessWish::File(path) => (Box::new(Followed::open(path, clock.clone())?), shape),
+        AccessWish::Off => (Box::new(io::sink()), Shape::Off),
+        AccessWish::Stderr => (Box::new(io::stderr()), shape),
+    })
 }

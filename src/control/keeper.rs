@@ -69,6 +69,8 @@ pub struct Keeper {
     due: u64,
     /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
     floor: u64,
+    /// Keys that were used least recently when that was last looked at, with the second of that use.
+    leavers: Vec<(u64, TokenKey)>,
     /// Reused from step to step.
     actions: Vec<Action>,
 }
@@ -106,6 +108,7 @@ impl Keeper {
             flights: HashMap::new(),
             due: 0,
             floor: 0,
+            leavers: Vec::new(),
             actions: Vec::new(),
         }
     }
@@ -387,12 +390,35 @@ impl Keeper {
 
     /// Makes room for one more key. Says whether it could: a key that is being fetched or waited for stays.
     fn evict(&mut self) -> bool {
+        for looked in [false, true] {
+            if looked {
+                self.leavers = self.find_leavers();
+            }
+            while let Some((last_used, key)) = self.leavers.pop() {
+                // Whoever was used since is no longer the oldest: those who were not found are older still.
+                let stays = |keep: &Keep| !keep.idle() || keep.shelf.last_used() != last_used;
+                if self.keys.get(&key).is_none_or(stays) {
+                    continue;
+                }
+                self.forget(&key);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Those who go first when room is wanted, the first one last: a sixteenth of all, so that they are looked for once
+    /// in so many.
+    fn find_leavers(&self) -> Vec<(u64, TokenKey)> {
         let idle = self.keys.iter().filter(|(_, keep)| keep.idle());
-        let Some(key) = idle.min_by_key(|(_, keep)| keep.shelf.last_used()).map(|(key, _)| *key) else {
-            return false;
-        };
-        self.forget(&key);
-        true
+        let mut found: Vec<(u64, TokenKey)> = idle.map(|(key, keep)| (keep.shelf.last_used(), *key)).collect();
+        let most = (found.len() / 16).max(1);
+        if most < found.len() {
+            found.select_nth_unstable_by_key(most, |(last_used, _)| *last_used);
+            found.truncate(most);
+        }
+        found.sort_unstable_by_key(|(last_used, _)| std::cmp::Reverse(*last_used));
+        found
     }
 
     fn forget_idle(&mut self, now: Now) {

@@ -66,8 +66,11 @@ pub(super) fn read_entry(record: &Record) -> Option<Entry> {
 pub(super) async fn read_tokens(store: &Store, name: &Key) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
     let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
     let Some(record) = record else { return Ok(None) };
-    match UserTokens::open(record.value.expose_secret()) {
-        Ok(tokens) => Ok(Some((Arc::new(tokens), record.version))),
-        Err(error) => Err(format!("the record user/{name} cannot be read: {error:?}")),
-    }
+    Ok(Some((Arc::new(tokens_of(name, &record)?), record.version)))
+}
+
+/// The tokens that a record of this name holds.
+pub(super) fn tokens_of(name: &Key, record: &Record) -> Result<UserTokens, String> {
+    let opened = UserTokens::open(record.value.expose_secret());
+    opened.map_err(|error| format!("the record user/{name} cannot be read: {error:?}"))
 }

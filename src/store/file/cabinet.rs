@@ -1,5 +1,6 @@
 //! What the thread of the file does: each method is one transaction, whole or not at all.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -92,11 +93,15 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn scan(&mut self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    pub(super) fn scan(&mut self, kind: Kind, after: Option<&Key>, most: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
         self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
+            let start = match after {
+                Some(key) => Bound::Excluded((kind.name(), key.as_bytes())),
+                None => Bound::Included((kind.name(), [].as_slice())),
+            };
             let mut found = Vec::new();
-            for entry in records.range((kind.name(), [].as_slice())..)? {
+            for entry in records.range::<(&str, &[u8])>((start, Bound::Unbounded))?.take(most) {
                 let (place, sealed) = entry?;
                 let (name, key) = place.value();
                 if name != kind.name() {
