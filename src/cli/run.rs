@@ -131,9 +131,7 @@ fn attend(running: &mut Running, succession: &Succession) -> io::Result<(Runtime
         let config = running.reloads.current();
         supervisor::ready(config.listeners.len(), &config.digest);
         drop(config);
-        if let Some(predecessor) = running.predecessor.take()
-            && let Err(error) = predecessor.relieve()
-        {
+        if let Err(error) = running.take_over() {
             tracing::warn!(%error, "the process before this one cannot be told that it may go");
         }
         let mut successor = None;

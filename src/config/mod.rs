@@ -9,6 +9,7 @@ mod build;
 mod client;
 mod evidence;
 mod files;
+mod include;
 mod listener;
 mod process;
 mod provider;
@@ -26,7 +27,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
-pub use sources::{AsRead, Sources};
+pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 

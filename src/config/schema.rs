@@ -73,6 +73,7 @@ const SECTIONS: [(&str, &[Key]); 21] = [
         &[
             ("admin", Shape::Table("admin"), MAY, "the operator's door"),
             ("client", Shape::Named("client"), MAY, "who may call"),
+            ("include", Shape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
             ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
             ("listener", Shape::List("listener"), MUST, "where countersign listens"),
             ("log", Shape::Table("log"), MAY, "how and where it logs"),

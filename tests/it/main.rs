@@ -10,6 +10,7 @@ mod door;
 mod flow;
 mod forward;
 mod http;
+mod include;
 mod life;
 mod mutations;
 mod oddbank;
