@@ -1,11 +1,14 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
+mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
