@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
-use super::inherited::{Inherited, Predecessor};
+use super::inherited::Inherited;
 use super::reload::{Reloader, Source, slots};
 use super::sockets::{OpenError, Opened, Sockets};
 use super::{supervisor, watch};
@@ -120,8 +120,6 @@ pub struct Running {
     pub reloads: Reloads,
     /// The CA behind `tls = "internal"`.
     pub ca: Arc<HouseCa>,
-    /// The process that waits for us to take its place.
-    pub predecessor: Option<Predecessor>,
     sockets: Sockets,
     drain: Drain,
     succeeded: CancellationToken,
@@ -172,7 +170,7 @@ impl Running {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
-        let predecessor = sockets.settle();
+        sockets.settle();
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
@@ -251,7 +249,6 @@ impl Running {
             consents,
             reloads,
             ca,
-            predecessor,
             sockets,
             drain,
             succeeded,
@@ -284,6 +281,11 @@ impl Running {
         self.succeeded.cancel();
         self.sockets.leave();
         self.finish_requests(limit);
+    }
+
+    /// Tells the process before us, if there is one, that we serve in its place.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        self.sockets.take_over()
     }
 
     /// Handles on the listening sockets for a successor, each with its name.
