@@ -18,6 +18,7 @@ mod gateway;
 mod health;
 mod house_ca;
 mod key;
+pub mod live;
 mod paper;
 mod private;
 mod profiles;
@@ -59,6 +60,12 @@ enum Command {
         /// Print the answer as JSON on standard output
         #[arg(long)]
         json: bool,
+        /// Also try each provider, issuer and the store over the network; each provider's token endpoint is called once
+        #[arg(long)]
+        live: bool,
+        /// The value of a route variable that a token depends on; may be repeated
+        #[arg(long, value_name = "NAME=VALUE", requires = "live")]
+        var: Vec<String>,
     },
     /// Users' consents: start one, list them, forget one
     Consent {
@@ -175,7 +182,8 @@ enum ProfilesCommand {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Ca { command } => ca::run(&command),
-        Command::Check { config, json } => check::run(&config, json),
+        Command::Check { config, json, live: false, .. } => check::run(&config, json),
+        Command::Check { config, json, live: true, var } => check::run_live(&config, json, &var),
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => paper::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),

@@ -11,6 +11,7 @@ mod flow;
 mod forward;
 mod http;
 mod include;
+mod live;
 mod mutations;
 mod oddbank;
 mod provider;
