@@ -72,7 +72,7 @@ pub struct Site {
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
-    lines: Option<Lines>,
+    lines: Lines,
 }
 
 /// The connections to one place, and all that decides whether they can be used for another route.
@@ -122,7 +122,7 @@ pub struct RouteSite {
 
 impl Site {
     /// A worker's view of a snapshot.
-    pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
+    pub fn new(shared: Shared, lines: Lines) -> Rc<Self> {
         Self::build(shared, lines, None)
     }
 
@@ -137,7 +137,7 @@ impl Site {
         after
     }
 
-    fn build(shared: Shared, lines: Option<Lines>, before: Option<&Self>) -> Rc<Self> {
+    fn build(shared: Shared, lines: Lines, before: Option<&Self>) -> Rc<Self> {
         let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
@@ -307,9 +307,7 @@ impl Site {
 
     /// Writes an access line.
     pub fn write(&self, record: &Record) {
-        if let Some(lines) = &self.lines {
-            lines.push(record);
-        }
+        self.lines.push(record);
     }
 
     /// Closes stale connections.
@@ -322,9 +320,7 @@ impl Site {
 
     /// Writes out what the access log has gathered.
     pub fn flush(&self) {
-        if let Some(lines) = &self.lines {
-            lines.flush();
-        }
+        self.lines.flush();
     }
 }
 

@@ -11,6 +11,7 @@ mod leaf;
 mod look;
 pub mod mint;
 mod paper;
+mod pin;
 mod server;
 pub mod trust;
 
@@ -26,6 +27,7 @@ pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, Leaf, leaf};
 pub use look::{Demand, Presented, attentive, onlooker, own_chain};
 pub use paper::{Paper, paper};
+pub use pin::pinned;
 pub use server::{Certificate, ClientCa, ServerTls, server};
 
 /// aws-lc-rs, with post-quantum key exchange preferred.

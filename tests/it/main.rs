@@ -1,16 +1,20 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
+mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
 mod http;
 mod include;
+mod life;
 mod live;
 mod mutations;
 mod oddbank;
