@@ -294,6 +294,8 @@ pub struct Provider {
     pub transport_id: u64,
     /// How its users consent, where they may.
     pub consents: Option<Consents>,
+    /// How an application speaks to it, without any route's own settings; absent where it takes those.
+    pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
 }

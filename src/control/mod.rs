@@ -38,7 +38,7 @@ mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
-pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
+pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
 pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
@@ -46,7 +46,7 @@ pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Obs
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use vault::Aid;
-pub use wire::token_spec;
+pub use wire::{Told, Untold, date, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod forward;
 mod http;
 mod include;
 mod life;
+mod live;
 mod mutations;
 mod oddbank;
 mod provider;
