@@ -24,8 +24,8 @@ use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
 use crate::control::{
-    Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
-    What,
+    Consents, Desk, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry,
+    Reloads, What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
@@ -422,10 +422,15 @@ fn start_control(
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
-            let (known, audit) = (reloads.clone(), reloader.shared.audit.clone());
-            let kept = store.clone();
-            let (meters, told) = (metrics.clone(), events.clone());
-            let consenting = registry.run(store, clock.clone(), leases.clone(), meters, known, told, audit.clone());
+            let audit = reloader.shared.audit.clone();
+            let desk = Desk {
+                store: store.clone(),
+                clock: clock.clone(),
+                leases: leases.clone(),
+                events: events.clone(),
+                audit: audit.clone(),
+            };
+            let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
             tokio::task::spawn_local(consenting);
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();

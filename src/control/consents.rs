@@ -115,12 +115,17 @@ pub struct Registry {
 
 /// What every task needs.
 #[derive(Clone)]
-struct Desk {
-    store: Store,
-    clock: Clock,
-    leases: Leases,
-    events: Events,
-    audit: Auditor,
+pub struct Desk {
+    /// Where consents are kept.
+    pub store: Store,
+    /// The clocks.
+    pub clock: Clock,
+    /// The way to the keeper.
+    pub leases: Leases,
+    /// Who hears of what happens.
+    pub events: Events,
+    /// The way to the audit log.
+    pub audit: Auditor,
 }
 
 impl fmt::Debug for Consents {
@@ -169,17 +174,7 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(
-        mut self,
-        store: Store,
-        clock: Clock,
-        leases: Leases,
-        metrics: Arc<Metrics>,
-        reloads: Reloads,
-        events: Events,
-        audit: Auditor,
-    ) {
-        let desk = Desk { store, clock, leases, events, audit };
+    pub async fn run(mut self, desk: Desk, metrics: Arc<Metrics>, reloads: Reloads) {
         let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
         let upkeeper = Upkeeper { store, clock, metrics, reloads, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));

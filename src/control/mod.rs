@@ -36,7 +36,7 @@ mod shelf;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
 pub use journal::record_reload;

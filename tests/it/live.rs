@@ -57,7 +57,7 @@ impl Site {
     fn without_route(mut self, sim: &SimHandle, name: &str, more: &str) -> Self {
         let ca = format!("{name}-ca.crt");
         self = self.file(&ca, sim.ca_pem());
-        let _ = write!(self.config, "{}{more}\n", sim.settings_toml_as(name, &ca));
+        let _ = writeln!(self.config, "{}{more}", sim.settings_toml_as(name, &ca));
         self
     }
 
