@@ -19,13 +19,15 @@ use super::inherited::{Inherited, Predecessor};
 use super::reload::{Reloader, Source, slots};
 use super::sockets::{OpenError, Opened, Sockets};
 use super::{supervisor, watch};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Doorkeeper};
+use crate::base::secret::hex;
 use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
+use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
 use crate::control::{
-    Consents, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    What,
 };
-use crate::observe::access::{AccessLog, Shape};
+use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
@@ -138,7 +140,15 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
-        let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
+        let text = options.text_access_log;
+        let (sink, shape) = access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?;
+        let (sink, shape) = match options.access_sink {
+            // Whoever wants to see the lines wants to see them all.
+            Some(sink) if shape == Shape::Off => (sink, Shape::Json),
+            Some(sink) => (sink, shape),
+            None => (sink, shape),
+        };
+        let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
         let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
@@ -158,7 +168,7 @@ impl Running {
                 worker.extend(share.into_iter().map(|socket| Socket { listener: index, socket }));
             }
         }
-        let door = match snapshot.admin {
+        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
@@ -203,12 +213,14 @@ impl Running {
             names,
             ca: ca.clone(),
             workers: tellers,
+            access: access.clone(),
+            text,
         };
         let succeeded = CancellationToken::new();
         let chores =
             Chores { inbox, registry, fetcher, reloader, watches: options.watches, succeeded: succeeded.clone() };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let control = start_control(&shared, &reloads, door, chores, &draining, &control_end)?;
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
@@ -247,7 +259,7 @@ impl Running {
             control_end,
             workers,
             control: Some(control),
-            access: access_thread,
+            access: Some(access_thread),
             audit,
             audit_thread,
         })
@@ -347,12 +359,16 @@ pub(super) fn pages(
     listeners.map(page).collect()
 }
 
-/// Tells the metrics how token calls ended.
-struct Count(Arc<Metrics>);
+/// Tells the metrics how token calls ended, and who watches what happened.
+struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+
+    fn told(&self, what: What) {
+        self.1.tell(what);
     }
 }
 
@@ -371,6 +387,7 @@ fn start_control(
     reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
@@ -396,12 +413,23 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            let observer = Box::new(Count(metrics.clone()));
+            let events = Events::open(clock.clone());
+            let observer = Box::new(Count(metrics.clone(), events.clone()));
             let Chores { inbox, registry, fetcher, reloader, watches, succeeded } = chores;
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
-            let (known, audit) = (reloads.clone(), reloader.shared.audit.clone());
-            tokio::task::spawn_local(registry.run(store, clock.clone(), leases.clone(), metrics.clone(), known, audit));
+            let audit = reloader.shared.audit.clone();
+            let registry = registry.recorded_by(audit.clone());
+            let known = reloads.clone();
+            let kept = store.clone();
+            tokio::task::spawn_local(registry.run(
+                store,
+                clock.clone(),
+                leases.clone(),
+                metrics.clone(),
+                known,
+                events.clone(),
+            ));
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
@@ -420,9 +448,25 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin { leases, metrics, clock, draining: flag, consents, reloads };
-                let serving = admin::serve(Rc::new(shows), door);
-                tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await });
+                let started = clock.now();
+                let shows = Admin {
+                    leases,
+                    metrics,
+                    clock,
+                    draining: flag,
+                    consents,
+                    reloads,
+                    store: kept,
+                    addresses,
+                    instance: instance(),
+                    started,
+                    events,
+                    audit,
+                    doorkeeper: Doorkeeper::default(),
+                };
+                let serving = admin::serve(Rc::new(shows), door, end.clone());
+                // The door is left to a process that takes our place, and finishes its answers before we end.
+                let _ = tokio::task::spawn_local(async move { succeeded.run_until_cancelled(serving).await }).await;
             }
             end.cancelled().await;
         });
@@ -435,26 +479,24 @@ fn start_control(
     }
 }
 
-type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);
+/// A name for this process, drawn at its start.
+fn instance() -> Arc<str> {
+    hex(&rand::random::<[u8; 4]>()).into()
+}
 
-fn access_log(
-    snapshot: &Snapshot,
-    text: bool,
-    sink: Option<Box<dyn io::Write + Send>>,
-) -> Result<StartedLog, BootError> {
-    let shape = match snapshot.log.format {
+/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
+pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
+    let shape = match log.format {
         Some(LogFormat::Json) => Shape::Json,
         Some(LogFormat::Text) => Shape::Text,
         None if text => Shape::Text,
         None => Shape::Json,
     };
-    let started = match (sink, &snapshot.log.access) {
-        (Some(sink), _) => AccessLog::start(sink, shape),
-        (None, AccessWish::Stderr) => AccessLog::start(io::stderr(), shape),
-        (None, AccessWish::File(path)) => AccessLog::to_file(path, shape),
-        (None, AccessWish::Off) => return Ok((None, None)),
-    };
-    started.map(|(log, thread)| (Some(log), Some(thread))).map_err(BootError::AccessLog)
+    Ok(match &log.access {
+        AccessWish::File(path) => (Box::new(Followed::open(path, clock.clone())?), shape),
+        AccessWish::Off => (Box::new(io::sink()), Shape::Off),
+        AccessWish::Stderr => (Box::new(io::stderr()), shape),
+    })
 }
 
 fn audit_log(

@@ -15,12 +15,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow;
-use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
+pub(super) use self::records::patiently;
+use self::records::{forget, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::journal;
 use super::wire::exchange;
-use super::{Leases, Reloads};
+use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -109,6 +110,7 @@ pub struct Consents(mpsc::UnboundedSender<Message>);
 /// The control thread's end.
 pub struct Registry {
     inbox: mpsc::UnboundedReceiver<Message>,
+    audit: Auditor,
 }
 
 /// What every task needs.
@@ -118,6 +120,7 @@ struct Desk {
     clock: Clock,
     leases: Leases,
     audit: Auditor,
+    events: Events,
 }
 
 impl fmt::Debug for Consents {
@@ -130,7 +133,7 @@ impl Consents {
     /// Both ends.
     pub fn open() -> (Self, Registry) {
         let (outbox, inbox) = mpsc::unbounded_channel();
-        (Self(outbox), Registry { inbox })
+        (Self(outbox), Registry { inbox, audit: Auditor::off() })
     }
 
     /// Starts a consent.
@@ -165,6 +168,12 @@ impl Consents {
 }
 
 impl Registry {
+    /// What becomes of consents is recorded there.
+    #[must_use]
+    pub fn recorded_by(self, audit: Auditor) -> Self {
+        Self { audit, ..self }
+    }
+
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
     pub async fn run(
         mut self,
@@ -173,11 +182,11 @@ impl Registry {
         leases: Leases,
         metrics: Arc<Metrics>,
         reloads: Reloads,
-        audit: Auditor,
+        events: Events,
     ) {
-        let desk = Desk { store, clock, leases, audit };
-        let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
-        let upkeeper = Upkeeper { store, clock, metrics, reloads, audit };
+        let audit = self.audit.clone();
+        let upkeeper = Upkeeper { store: store.clone(), clock: clock.clone(), metrics, reloads, audit: audit.clone() };
+        let desk = Desk { store, clock, leases, audit, events };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
@@ -210,6 +219,7 @@ impl Desk {
     async fn begin(&self, ask: Beginning) -> Result<Started, Failure> {
         let Beginning { provider, key, client, return_to, .. } = ask;
         let (_, consent) = settings(&provider)?;
+        let consenter = consenter(&key);
         let now = self.clock.now();
         let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
@@ -227,6 +237,7 @@ impl Desk {
             }
         };
         tracing::info!(provider = %provider.name, client = %pending.client, "consent started");
+        self.events.tell(What::ConsentStarted(consenter));
         Ok(Started { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
@@ -313,6 +324,7 @@ impl Desk {
         let _hint = self.store.announce(Kind::User, &name).await;
         self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
+        self.events.tell(What::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
     }
 
@@ -366,9 +378,14 @@ impl Desk {
         self.leases.moved(key.token_key(), None).await;
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
+            self.events.tell(What::ConsentRevoked(consenter(key)));
         }
         Ok(removed)
     }
+}
+
+fn consenter(key: &UserKey) -> Consenter {
+    Consenter { provider: key.provider.clone(), owner: key.owner.name().into() }
 }
 
 fn line(tokens: &UserTokens, now: Now) -> Line {

@@ -13,11 +13,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::leases::{Answer, Inbox, Message};
-use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
+use super::leases::{Answer, Inbox, Message, Standing};
+use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::time::{Clock, Now, millis};
 use crate::store::{Kind, Store};
 use crate::token::failure::{Class, Failure};
@@ -180,6 +180,13 @@ impl Keeper {
                 let now = self.clock.now();
                 drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
             }
+            Message::CatchUp { key, generation } => {
+                // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
+                let still = |keep: &Keep| keep.slot.generation() == generation && keep.slot.flight().is_none();
+                if self.keys.get(&key).is_some_and(still) {
+                    self.advance(key, Event::Forced, None);
+                }
+            }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
@@ -198,11 +205,18 @@ impl Keeper {
                 let _hung_up = answer.send(self.advance(key, Event::Purged, None));
             }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
-            Message::Refused { spec, generation, answer } => self.queue(spec, answer, Event::Refused { generation }),
+            Message::Refused { spec, generation, answer } => {
+                let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
+                self.refused(spec.key, generation);
+                self.observer.told(What::Replay(refused));
+                self.queue(spec, answer, Event::Refused { generation });
+            }
             Message::RefusedAtBirth { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::RefusedAtBirth { generation }, None);
             }
             Message::Shutdown => return ControlFlow::Break(()),
+            Message::Standing { key, answer } => self.stand(&key, answer),
             Message::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, None);
             }
@@ -216,10 +230,20 @@ impl Keeper {
                 drop(answer.send(users.collect()));
             }
             Message::Withdrawn { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::Withdrawn { generation }, None);
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A provider refused this generation: that is news if it is the one that is served.
+    fn refused(&self, key: TokenKey, number: u64) {
+        let Some(keep) = self.keys.get(&key) else { return };
+        if keep.shelf.load().as_ref().is_some_and(|lease| lease.generation == number) {
+            let provider = Arc::clone(&keep.spec.provider);
+            self.observer.told(What::TokenRefused(Generation { provider, key, number }));
+        }
     }
 
     /// A user's record has changed in the store.
@@ -237,6 +261,20 @@ impl Keeper {
             }
             Some(_) => {}
         }
+    }
+
+    /// Says how a token stands, where another replica may have replaced it.
+    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Standing>) {
+        let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
+            let _hung_up = answer.send(Standing::default());
+            return;
+        };
+        let (spec, aid) = (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.clock.now()));
+        let generation = keep.slot.generation();
+        tokio::task::spawn_local(async move {
+            let outdated = spec.order.is_replaced(aid).await;
+            let _hung_up = answer.send(Standing { generation, outdated });
+        });
     }
 
     /// Takes a token out of the store.
@@ -313,17 +351,20 @@ impl Keeper {
                     // It reads what is there now.
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
-                    let aid = keep.aid(self.store.clone());
+                    let aid = keep.aid(self.store.clone(), now);
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
                     keep.fetch = Some(Fetch { task, started: now });
                 }
                 Action::Publish { generation, issued, expires } => {
-                    keep.publish(key, now, generation, (issued, expires), cargo.take());
+                    if let Some(what) = keep.publish(key, now, generation, (issued, expires), cargo.take()) {
+                        self.observer.told(what);
+                    }
                     keep.settle(&*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
                     keep.report(key, &report);
+                    self.observer.told(keep.failed(key, &report));
                     if report.flight.is_some() {
                         keep.settle(&*self.observer, Err(report.class), now);
                     }

@@ -75,7 +75,7 @@ pub struct Site {
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
-    lines: Option<Lines>,
+    lines: Lines,
     /// This worker's end of the audit log.
     pub audit: Option<AuditLines>,
 }
@@ -127,7 +127,7 @@ pub struct RouteSite {
 
 impl Site {
     /// A worker's view of a snapshot.
-    pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
+    pub fn new(shared: Shared, lines: Lines) -> Rc<Self> {
         Self::build(shared, lines, None)
     }
 
@@ -142,7 +142,7 @@ impl Site {
         after
     }
 
-    fn build(shared: Shared, lines: Option<Lines>, before: Option<&Self>) -> Rc<Self> {
+    fn build(shared: Shared, lines: Lines, before: Option<&Self>) -> Rc<Self> {
         let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
@@ -316,9 +316,7 @@ impl Site {
 
     /// Writes an access line.
     pub fn write(&self, record: &Record) {
-        if let Some(lines) = &self.lines {
-            lines.push(record);
-        }
+        self.lines.push(record);
     }
 
     /// Closes stale connections.
@@ -331,9 +329,7 @@ impl Site {
 
     /// Writes out what the logs have gathered.
     pub fn flush(&self) {
-        if let Some(lines) = &self.lines {
-            lines.flush();
-        }
+        self.lines.flush();
         if let Some(audit) = &self.audit {
             audit.flush();
         }

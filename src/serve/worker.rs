@@ -122,7 +122,7 @@ pub struct Worker {
     /// Its sockets.
     pub sockets: Vec<Socket>,
     /// Where access lines go.
-    pub access: Option<AccessLog>,
+    pub access: AccessLog,
     /// When to stop.
     pub drain: Drain,
     /// New configs.
@@ -145,7 +145,7 @@ impl Worker {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let lines = self.access.as_ref().map(|log| log.lines(self.shared.clock.clone()));
+        let lines = self.access.lines(self.shared.clock.clone());
         let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();

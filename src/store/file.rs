@@ -5,6 +5,7 @@
 
 mod cabinet;
 mod opening;
+mod rehearsal;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -117,5 +118,7 @@ impl fmt::Debug for FileStore {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

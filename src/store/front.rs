@@ -83,11 +83,32 @@ impl Store {
         Ok(store)
     }
 
+    /// A store in a file that is no file: for tests of what a disk may do.
+    #[cfg(test)]
+    pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
+        let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
+        let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
+        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
+        if let Backend::File(file) = &store.0.backend {
+            store.survey(file).await?;
+        }
+        Ok(store)
+    }
+
     /// Waits until the store answers, or for `within`. A file or memory always does.
     pub async fn reach(&self, within: Duration) -> Result<(), Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(()),
             Backend::Redis(redis) => redis.reach(within).await,
+        }
+    }
+
+    /// What it is: `file`, `memory` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match &self.0.backend {
+            Backend::File(_) => "file",
+            Backend::Memory(_) => "memory",
+            Backend::Redis(_) => "redis",
         }
     }
 

@@ -597,6 +597,47 @@ fn a_connection_without_a_request_yet_is_answered_while_draining() {
 }
 
 #[test]
+fn whoever_waits_to_be_accepted_is_answered_before_the_end() {
+    let home = Home::new("");
+    converse(async {
+        let mut proxy = home.start();
+        let targets = [Target::Plain(proxy.address("plain").await), Target::Unix(home.path("local.sock"))];
+        // While it cannot accept, the system lets clients in.
+        proxy.signal("STOP");
+        let text = format!("GET /meed/echo/x HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\r\n");
+        let mut streams = Vec::new();
+        for target in targets.iter().cycle().take(600) {
+            let Ok(mut stream) = target.connect(b"").await else { panic!("not let in") };
+            stream.write_all(text.as_bytes()).await.expect("sent");
+            streams.push(stream);
+        }
+        proxy.signal("TERM");
+        proxy.signal("CONT");
+        for (index, stream) in streams.iter_mut().enumerate() {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap_or_else(|error| panic!("{index}: {error}"));
+            assert!(answer.contains("HTTP/1.1 200"), "{index}: {answer:?}");
+        }
+        assert!(proxy.ended().await.success());
+    });
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let home = Home::new("");
+    converse(async {
+        let mut proxy = home.start();
+        let mut slow = TcpStream::connect(proxy.address("plain").await).await.expect("connected");
+        let text = "POST /meed/echo/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n";
+        slow.write_all(format!("{text}authorization: Bearer {KEY}\r\n\r\n1").as_bytes()).await.expect("sent");
+        proxy.signal("TERM");
+        proxy.line(&["\"draining\""]).await;
+        proxy.signal("TERM");
+        assert_eq!(proxy.ended().await.code(), Some(130));
+    });
+}
+
+#[test]
 fn a_successor_that_fails_changes_nothing() {
     let home = Home::new("");
     let binary = home.install("countersign");

@@ -1,12 +1,15 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod audit;
 mod client;
 mod clients;
+mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;

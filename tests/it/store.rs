@@ -314,6 +314,43 @@ fn a_damaged_record_is_told_by_name_and_set_aside_and_the_others_serve() {
     });
 }
 
+// T32, F18: the same for a real file that `src/store/file/damage.rs` does for each byte and each length.
+#[test]
+fn a_file_that_was_cut_or_altered_is_refused_or_reads_as_it_was_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let store = open(&in_file(&path, &[1])).await;
+        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+    });
+    let whole = fs::read(&path).expect("readable");
+    let (mut refused, mut read) = (0, 0);
+    let flips = (0..320).step_by(7).chain((320..whole.len()).step_by(331)).map(|at| (at, whole.len()));
+    for (at, len) in flips.chain((1..whole.len()).step_by(397).map(|len| (len, len))) {
+        let mut bytes = whole[..len].to_vec();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 0xff;
+        }
+        fs::write(&path, &bytes).expect("written");
+        local(async {
+            match Store::open(&in_file(&path, &[1]), patient(), Clock::System).await {
+                Ok(store) => {
+                    assert!(len == whole.len(), "cut at {len}");
+                    assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE), "at {at}");
+                    read += 1;
+                }
+                Err(Error::Unavailable(why)) => {
+                    assert!(why.contains("damaged") || why.contains("later version"), "{at} of {len}: {why}");
+                    assert!(fs::read(&path).expect("readable") == bytes, "{at} of {len}: it was written to");
+                    refused += 1;
+                }
+                Err(other) => panic!("{at} of {len}: {other}"),
+            }
+        });
+    }
+    assert!(refused > 100 && read > 50, "{refused} {read}");
+}
+
 // T32: a key that was left out is no reason to lose what it sealed.
 #[test]
 fn records_of_another_key_are_set_aside_and_return_with_it() {

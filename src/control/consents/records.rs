@@ -27,7 +27,7 @@ pub(super) fn user_key(key: &UserKey) -> Key {
 
 /// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
 /// away for longer is not waited for. What is asked must bear being asked twice.
-pub(super) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     for _ in 0..AGAIN {
         if let Ok(answer) = ask().await {
             return Ok(answer);

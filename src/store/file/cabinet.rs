@@ -181,11 +181,12 @@ fn at(name: &Name) -> (&'static str, &[u8]) {
 }
 
 fn said(error: &redb::Error) -> Error {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, UnexpectedEof};
     match error {
         redb::Error::Io(error) if matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull) => {
             Error::Full(format!("the disk has no room for the store: {}", error.kind()))
         }
+        redb::Error::Io(error) if error.kind() == UnexpectedEof => Error::Unavailable(DAMAGED.to_owned()),
         redb::Error::Io(error) => Error::Unavailable(format!("the disk of the store fails: {}", error.kind())),
         redb::Error::Corrupted(_) => Error::Unavailable(DAMAGED.to_owned()),
         other => {
