@@ -63,6 +63,8 @@ pub struct Admin {
     pub store: Store,
     /// What happens.
     pub events: Events,
+    /// Where changes are recorded.
+    pub audit: Auditor,
     /// Each listener's real address.
     pub addresses: Vec<(Arc<str>, SocketAddr)>,
     /// This process among its replicas.
@@ -71,8 +73,6 @@ pub struct Admin {
     pub started: Now,
     /// Who has come, and how often in vain.
     pub doorkeeper: Doorkeeper,
-    /// The way to the audit log.
-    pub audit: Auditor,
 }
 
 /// The connection that a request came in on.

@@ -463,8 +463,8 @@ fn start_control(
                     instance: instance(),
                     started,
                     events,
-                    doorkeeper: Doorkeeper::default(),
                     audit,
+                    doorkeeper: Doorkeeper::default(),
                 };
                 let closing = end.child_token();
                 let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
