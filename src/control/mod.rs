@@ -31,6 +31,7 @@ mod leases;
 mod ledger;
 mod reload;
 mod shelf;
+mod sights;
 mod vault;
 mod wire;
 
@@ -41,6 +42,7 @@ pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads};
 pub use shelf::Shelf;
+pub use sights::{Gazing, Sights};
 pub use vault::Aid;
 pub use wire::token_spec;
 

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::eye::Eye;
 use super::gate::Gate;
 use super::page::Page;
 use super::reflection::Needles;
@@ -14,10 +16,11 @@ use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Reflection, Route, Snapshot};
-use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
+use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, Sights, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
+use crate::observe::sight::Blame;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
@@ -53,6 +56,8 @@ pub struct Shared {
     pub guard: Arc<Guard>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<Page>]>,
+    /// Where the dashboard's statistics go; absent: there is none.
+    pub sights: Option<Sights>,
 }
 
 /// One worker's world.
@@ -65,12 +70,15 @@ pub struct Site {
     endpoints: Vec<Rc<Endpoint<Outgoing>>>,
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Option<Lines>,
+    eye: Option<Eye>,
 }
 
 /// One route on one worker.
 pub struct RouteSite {
     /// The route.
     pub route: Arc<Route>,
+    /// Its position in the configuration.
+    pub index: usize,
     /// Where its connections are.
     pub endpoint: Rc<Endpoint<Outgoing>>,
     /// The `Host` field of its requests.
@@ -114,6 +122,7 @@ impl Site {
             let fixed = token_spec(route, Vars::none(), &shared.clock);
             routes.push(Rc::new(RouteSite {
                 route: route.clone(),
+                index: routes.len(),
                 endpoint,
                 host,
                 websocket: route.websocket.then(|| over_http1(destination(route))),
@@ -126,7 +135,9 @@ impl Site {
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         let endpoints = pools.into_iter().map(|(_, _, endpoint)| endpoint).collect();
-        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines })
+        let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
+        let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
+        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines, eye })
     }
 
     /// Both clocks.
@@ -194,6 +205,14 @@ impl Site {
         }
     }
 
+    /// Counts a finished request for the dashboard, if there is one.
+    #[inline]
+    pub fn see(&self, route: Option<&RouteSite>, record: &Record, blame: Blame, took: Duration) {
+        if let Some(eye) = &self.eye {
+            eye.see(route.map(|route| route.index), record, blame, took);
+        }
+    }
+
     /// Closes stale connections.
     pub fn sweep(&self) {
         let now = self.now();
@@ -202,10 +221,13 @@ impl Site {
         }
     }
 
-    /// Writes out what the access log has gathered.
+    /// Hands over what has gathered for the access log and for the dashboard.
     pub fn flush(&self) {
         if let Some(lines) = &self.lines {
             lines.flush();
+        }
+        if let Some(eye) = &self.eye {
+            eye.hand_over();
         }
     }
 }

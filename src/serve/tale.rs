@@ -7,6 +7,7 @@ use super::replay::Recorder;
 use super::site::{RouteSite, Site};
 use crate::base::time::{Clock, Stopwatch};
 use crate::observe::record::Record;
+use crate::observe::sight::Blame;
 
 /// What logs and counts call a request whose client hung up before it was answered.
 const HUNG_UP: u16 = 499;
@@ -20,13 +21,14 @@ pub struct Tale {
     listener: usize,
     request: Option<Rc<Recorder>>,
     watch: Stopwatch,
+    blame: Option<Blame>,
 }
 
 impl Tale {
     /// Begins to tell a request that came in on the listener at this position.
     pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
         let record = Box::new(record);
-        Self { record, site: site.clone(), route: None, listener, request: None, watch: Stopwatch::start() }
+        Self { record, site: site.clone(), route: None, listener, request: None, watch: Stopwatch::start(), blame: None }
     }
 
     /// What is told.
@@ -62,6 +64,12 @@ impl Tale {
         );
     }
 
+    /// It is answered with this fault.
+    pub fn fail(&mut self, fault: Fault) {
+        self.record.error = Some(fault.name());
+        self.blame = Some(fault.blame());
+    }
+
     /// Its request body is counted at the end.
     pub fn watch_body(&mut self, request: &Rc<Recorder>) {
         self.request = Some(request.clone());
@@ -74,13 +82,16 @@ impl Drop for Tale {
             self.record.request_bytes = request.forwarded();
         }
         let status = self.record.status.unwrap_or(HUNG_UP);
+        let took = self.watch.elapsed();
         let meters = match &self.route {
             Some(route) => route.meters(self.listener),
             None => self.site.unrouted(self.listener),
         };
         if let Some(meters) = meters {
-            meters.finished(status, self.watch.elapsed());
+            meters.finished(status, took);
         }
+        let blame = self.blame.unwrap_or(Blame::of_status(status));
+        self.site.see(self.route.as_deref(), &self.record, blame, took);
         self.site.write(&self.record);
     }
 }
