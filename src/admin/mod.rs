@@ -5,7 +5,8 @@
 //! fingerprints; no token is within its reach.
 
 mod consent;
-mod view;
+mod survey;
+pub(crate) mod view;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -24,9 +25,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Now};
 use crate::control::{Consents, Leases, Ledger, Reloads};
 use crate::observe::metrics::Metrics;
+use crate::store::Store;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +47,14 @@ pub struct Admin {
     pub consents: Consents,
     /// The configuration, and how reloads went.
     pub reloads: Reloads,
+    /// Where records are kept.
+    pub store: Store,
+    /// Each listener's real address.
+    pub addresses: Vec<(Arc<str>, SocketAddr)>,
+    /// This process among its replicas.
+    pub instance: Arc<str>,
+    /// When it started.
+    pub started: Now,
 }
 
 /// Serves until its task is dropped.
@@ -77,12 +87,23 @@ impl Admin {
         if !names_us(own, request.headers().get(HOST)) {
             return text(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost\n");
         }
+        // Pages for people come in here: `/`, `/ui/…`, from `dashboard/`.
         let path = request.uri().path().to_owned();
         if path == consent::START || path == consent::REVOKE {
             return consent::answer(self, request).await;
         }
-        if !matches!(&*path, "/livez" | "/readyz" | "/metrics" | "/api/v1/tokens" | "/api/v1/consents") {
-            let here = "here are /livez, /readyz, /metrics, /api/v1/tokens and /api/v1/consents\n";
+        if !matches!(
+            &*path,
+            "/livez"
+                | "/readyz"
+                | "/metrics"
+                | "/api/v1/status"
+                | "/api/v1/routes"
+                | "/api/v1/providers"
+                | "/api/v1/tokens"
+                | "/api/v1/consents"
+        ) {
+            let here = "here are /livez, /readyz, /metrics and /api/v1/{status,routes,providers,tokens,consents}\n";
             return text(StatusCode::NOT_FOUND, here);
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -94,15 +115,11 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(request.uri().query()),
             "/metrics" => self.metrics().await,
-            "/api/v1/consents" => {
-                let body = serde_json::to_vec_pretty(&view::consents(&self.consents.list().await)).unwrap_or_default();
-                typed(StatusCode::OK, "application/json", body)
-            }
-            _ => {
-                let tokens = view::tokens(&self.leases.ledger().await, self.clock.now());
-                let body = serde_json::to_vec_pretty(&tokens).unwrap_or_default();
-                typed(StatusCode::OK, "application/json", body)
-            }
+            "/api/v1/status" => json(&self.status().await),
+            "/api/v1/routes" => json(&self.routes()),
+            "/api/v1/providers" => json(&self.providers().await),
+            "/api/v1/consents" => json(&self.consents().await),
+            _ => json(&self.tokens().await),
         }
     }
 
@@ -114,7 +131,10 @@ impl Admin {
         }
         let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
         let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
-        text(status, &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest))
+        text(
+            status,
+            &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest),
+        )
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
@@ -158,6 +178,10 @@ fn same(own: IpAddr, named: IpAddr) -> bool {
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     typed(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
+}
+
+fn json(view: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    typed(StatusCode::OK, "application/json", serde_json::to_vec_pretty(view).unwrap_or_default())
 }
 
 fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {

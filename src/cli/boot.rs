@@ -16,9 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::house_ca::{self, HouseCa};
 use super::unix_socket::{self, SocketFile};
 use crate::admin::{self, Admin};
+use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
-use crate::control::{Consents, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads};
+use crate::control::{
+    Consents, Events, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, What,
+};
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
 use crate::route::Guard;
@@ -128,7 +131,7 @@ impl Running {
                 worker.push(Socket { listener: index, socket });
             }
         }
-        let door = match snapshot.admin {
+        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
             Some(bind) => {
                 let failed = |error| BootError::Bind("[admin]".to_owned(), Bind::Tcp(bind), error);
                 Some(bind_one(bind, false).map_err(failed)?)
@@ -147,8 +150,16 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let chores = Chores { ca: ca.clone(), fetcher };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (leases, consents, control) =
-            start_control(&snapshot, &metrics, &options.clock, door, chores, &draining, &control_end)?;
+        let (leases, consents, control) = start_control(
+            &snapshot,
+            &metrics,
+            &options.clock,
+            door,
+            chores,
+            listeners.clone(),
+            &draining,
+            &control_end,
+        )?;
         let shared = Shared {
             snapshot,
             leases: leases.clone(),
@@ -267,12 +278,16 @@ fn pages(snapshot: &Snapshot, addresses: &[(Arc<str>, SocketAddr)]) -> Result<Ar
     listeners.map(page).collect()
 }
 
-/// Tells the metrics how token calls ended.
-struct Count(Arc<Metrics>);
+/// Tells the metrics how token calls ended, and who watches what happened.
+struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+
+    fn told(&self, what: What) {
+        self.1.tell(what);
     }
 }
 
@@ -288,6 +303,7 @@ fn start_control(
     clock: &Clock,
     door: Option<TcpListener>,
     chores: Chores,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
@@ -318,11 +334,20 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            let observer = Box::new(Count(metrics.clone()));
+            let events = Events::open(clock.clone());
+            let observer = Box::new(Count(metrics.clone(), events.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
             let consenting = world.providers.clone();
-            tokio::task::spawn_local(registry.run(store, clock.clone(), shown.clone(), metrics.clone(), consenting));
+            let kept = store.clone();
+            tokio::task::spawn_local(registry.run(
+                store,
+                clock.clone(),
+                shown.clone(),
+                metrics.clone(),
+                consenting,
+                events.clone(),
+            ));
             tokio::task::spawn_local(chores.fetcher.run());
             tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
@@ -332,6 +357,7 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
+                let started = clock.now();
                 let shows = Admin {
                     leases: shown,
                     metrics,
@@ -339,6 +365,10 @@ fn start_control(
                     draining: flag,
                     consents: arranged,
                     reloads,
+                    store: kept,
+                    addresses,
+                    instance: instance(),
+                    started,
                 };
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
@@ -351,6 +381,11 @@ fn start_control(
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
+}
+
+/// A name for this process, drawn at its start.
+fn instance() -> Arc<str> {
+    hex(&rand::random::<[u8; 4]>()).into()
 }
 
 type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);

@@ -18,7 +18,7 @@ use crate::upstream::{ForwardProxy, Way};
 use super::client::Known;
 use super::listener::{client_identity, only_tls13};
 use super::reader::Reader;
-use super::snapshot::{Consents, Provider, Timeouts};
+use super::snapshot::{CertificateEnd, Consents, Provider, Timeouts};
 use super::words::{Place, Who, Word};
 
 /// A provider as it was read; what could not be read is absent and was reported.
@@ -56,6 +56,7 @@ struct ReadWay {
 }
 
 struct Transport {
+    certificate: Option<CertificateEnd>,
     tls: Arc<rustls::ClientConfig>,
     server_name: Option<ServerName<'static>>,
     digest: [u8; 32],
@@ -113,6 +114,7 @@ impl ReadProvider {
             refresh_before: self.refresh_before,
             transport_id,
             consents,
+            certificate: transport.certificate.clone(),
         })
     }
 }
@@ -326,6 +328,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     let errors = report.errors();
     let mut wish = ClientTls::default();
     let mut server_name = None;
+    let mut certificate = None;
     let mut inputs = Vec::new();
     let ca;
     if let Some(node) = node {
@@ -344,6 +347,8 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
         if let Some((identity, digest)) = client_identity(&fields, reader) {
             inputs.extend(digest);
             wish.identity = Some(identity);
+            let own = fields.take("client_cert").and_then(Node::as_str);
+            certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
         if let Some(word) = fields.opt::<Word>("server_name") {
             inputs.extend(word.text.as_bytes());
@@ -360,7 +365,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     }
     let digest = sha256(&inputs);
     match reader.client_tls(digest, || tls::client(wish)) {
-        Ok(tls) => Some(Transport { tls, server_name, digest }),
+        Ok(tls) => Some(Transport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {
                 Place::of(node).error(report, error, "check the files that are named here");

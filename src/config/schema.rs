@@ -67,7 +67,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 20] = [
+const SECTIONS: [(&str, &[Key]); 21] = [
     (
         "file",
         &[
@@ -82,7 +82,22 @@ const SECTIONS: [(&str, &[Key]); 20] = [
             ("store", Shape::Table("store"), MAY, "where records outlive the process"),
         ],
     ),
-    ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
+    (
+        "admin",
+        &[
+            ("bind", Shape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
+            ("open", Shape::Choices(&["livez", "metrics", "readyz"]), MAY, "what needs no token; default: nothing"),
+            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            ("token", Shape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
+        ],
+    ),
+    (
+        "admin_token",
+        &[
+            ("role", Shape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
+            ("value", Shape::Source, MUST, "what is shown as a bearer token"),
+        ],
+    ),
     (
         "client",
         &[

@@ -38,7 +38,7 @@ pub struct Snapshot {
     /// Where and how we log.
     pub log: Log,
     /// The operator's door; absent: none.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminDoor>,
     /// Worker threads.
     pub workers: usize,
     /// Where records outlive the process.
@@ -56,6 +56,68 @@ pub struct Storage {
     pub id: [u8; 32],
     /// Whether a store that forgets may keep what should not be forgotten.
     pub ephemeral: bool,
+}
+
+/// `[admin]`: the operator's door.
+#[derive(Clone, Debug)]
+pub struct AdminDoor {
+    /// Where it binds. Off loopback there is TLS, and at least one token.
+    pub bind: SocketAddr,
+    /// TLS; absent: plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
+    pub internal: Option<Arc<Internal>>,
+    /// What needs no token.
+    pub open: Vec<Opened>,
+    /// Who may come in; none, on loopback alone: anybody.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// What may be seen of the operator's door without a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opened {
+    /// `GET /livez`.
+    Livez,
+    /// `GET /metrics`.
+    Metrics,
+    /// `GET /readyz`.
+    Readyz,
+}
+
+/// One `[admin.token.NAME]`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct AdminToken {
+    /// Its name, for logs.
+    pub name: Arc<str>,
+    /// The SHA-256 of its value.
+    pub sha256: [u8; 32],
+    /// What may be done with it.
+    pub role: Role,
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminToken").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// What an operator may do, from less to more.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// Look.
+    Read,
+    /// Look, and change things.
+    Operate,
+}
+
+impl Role {
+    /// The word for it in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+        }
+    }
 }
 
 /// When a certificate file ends.
@@ -212,6 +274,8 @@ pub struct Provider {
     pub transport_id: u64,
     /// How its users consent, where they may.
     pub consents: Option<Consents>,
+    /// When the certificate ends that we show to it.
+    pub certificate: Option<CertificateEnd>,
 }
 
 /// `[provider.NAME.consent]`.

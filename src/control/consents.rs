@@ -18,8 +18,8 @@ use self::news::follow;
 use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
-use super::Leases;
 use super::wire::exchange;
+use super::{Consenter, Events, Leases, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -113,6 +113,7 @@ struct Desk {
     store: Store,
     clock: Clock,
     leases: Leases,
+    events: Events,
 }
 
 impl fmt::Debug for Consents {
@@ -166,8 +167,9 @@ impl Registry {
         leases: Leases,
         metrics: Arc<Metrics>,
         providers: Vec<Arc<Provider>>,
+        events: Events,
     ) {
-        let desk = Desk { store, clock, leases };
+        let desk = Desk { store, clock, leases, events };
         let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
@@ -193,6 +195,7 @@ impl Desk {
     async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
         let Beginning { provider, key, client, return_to } = ask;
         let (_, consent) = settings(&provider)?;
+        let consenter = consenter(&key);
         let now = self.clock.now();
         let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
@@ -210,6 +213,7 @@ impl Desk {
             }
         };
         tracing::info!(provider = %provider.name, client = %pending.client, "consent started");
+        self.events.tell(What::ConsentStarted(consenter));
         Ok(Started { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
@@ -273,6 +277,7 @@ impl Desk {
         let _hint = self.store.announce(Kind::User, &name).await;
         self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
+        self.events.tell(What::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
     }
 
@@ -315,9 +320,14 @@ impl Desk {
         self.leases.moved(key.token_key(), None).await;
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
+            self.events.tell(What::ConsentRevoked(consenter(key)));
         }
         Ok(removed)
     }
+}
+
+fn consenter(key: &UserKey) -> Consenter {
+    Consenter { provider: key.provider.clone(), owner: key.owner.name().into() }
 }
 
 fn line(tokens: &UserTokens, now: Now) -> Line {

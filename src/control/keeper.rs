@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::leases::{Answer, Inbox, Message};
-use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
+use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::time::{Clock, Now, millis};
 use crate::store::{Kind, Store};
 use crate::token::failure::{Class, Failure};
@@ -194,8 +194,14 @@ impl Keeper {
                 let _hung_up = answer.send(self.advance(key, Event::Purged, None));
             }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
-            Message::Refused { spec, generation, answer } => self.queue(spec, answer, Event::Refused { generation }),
+            Message::Refused { spec, generation, answer } => {
+                let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
+                self.refused(spec.key, generation);
+                self.observer.told(What::Replay(refused));
+                self.queue(spec, answer, Event::Refused { generation });
+            }
             Message::RefusedAtBirth { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::RefusedAtBirth { generation }, None);
             }
             Message::Shutdown => return ControlFlow::Break(()),
@@ -212,10 +218,20 @@ impl Keeper {
                 drop(answer.send(users.collect()));
             }
             Message::Withdrawn { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::Withdrawn { generation }, None);
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A provider refused this generation: that is news if it is the one that is served.
+    fn refused(&self, key: TokenKey, number: u64) {
+        let Some(keep) = self.keys.get(&key) else { return };
+        if keep.shelf.load().as_ref().is_some_and(|lease| lease.generation == number) {
+            let provider = Arc::clone(&keep.spec.provider);
+            self.observer.told(What::TokenRefused(Generation { provider, key, number }));
+        }
     }
 
     /// A user's record has changed in the store.
@@ -315,11 +331,14 @@ impl Keeper {
                     keep.fetch = Some(Fetch { task, started: now });
                 }
                 Action::Publish { generation, issued, expires } => {
-                    keep.publish(key, now, generation, (issued, expires), cargo.take());
+                    if let Some(what) = keep.publish(key, now, generation, (issued, expires), cargo.take()) {
+                        self.observer.told(what);
+                    }
                     keep.settle(&*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
                     keep.report(key, &report);
+                    self.observer.told(keep.failed(key, &report));
                     if report.flight.is_some() {
                         keep.settle(&*self.observer, Err(report.class), now);
                     }

@@ -25,6 +25,7 @@ use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
 mod consents;
+mod events;
 mod issuers;
 mod keeper;
 mod leases;
@@ -36,6 +37,7 @@ mod vault;
 mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+pub use events::{Consenter, Event, Events, Generation, What};
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};

@@ -4,8 +4,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -39,6 +39,14 @@ pub struct Metrics {
     tunnels: Family<ListenerLabel, Gauge>,
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
+    /// The counters of `requests` that exist, since a family does not tell which.
+    answers: Mutex<Vec<Answers>>,
+}
+
+/// One counter of finished requests.
+struct Answers {
+    labels: RequestLabels,
+    counter: Counter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -135,6 +143,7 @@ impl Metrics {
             tunnels: Family::default(),
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
+            answers: Mutex::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -215,6 +224,23 @@ impl Metrics {
                 .unknown_refusals
                 .get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }),
         }
+    }
+
+    /// Finished requests since the start: by route (empty: none was found), and the status that the client got (0: it
+    /// hung up before). A pair comes once for each listener.
+    pub fn answers(&self) -> Vec<(String, u16, u64)> {
+        let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|Answers { labels, counter }| (labels.route.clone(), labels.status, counter.get())).collect()
+    }
+
+    /// The counter of these requests.
+    fn answered(&self, labels: RequestLabels) -> Counter {
+        let counter = self.requests.get_or_create_owned(&labels);
+        let mut known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|answers| answers.labels == labels) {
+            known.push(Answers { labels, counter: counter.clone() });
+        }
+        counter
     }
 
     /// The gauge of one listener's open connections.
@@ -311,7 +337,7 @@ impl RouteMeters {
             return;
         }
         let labels = RequestLabels { listener: self.listener.clone(), route: self.route.clone(), status };
-        let counter = self.metrics.requests.get_or_create_owned(&labels);
+        let counter = self.metrics.answered(labels);
         counter.inc();
         known.push((status, counter));
     }

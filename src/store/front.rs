@@ -91,6 +91,15 @@ impl Store {
         }
     }
 
+    /// What it is: `file`, `memory` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match &self.0.backend {
+            Backend::File(_) => "file",
+            Backend::Memory(_) => "memory",
+            Backend::Redis(_) => "redis",
+        }
+    }
+
     /// Whether it keeps anything when the process ends.
     pub fn outlives(&self) -> bool {
         !matches!(self.0.backend, Backend::Memory(_))

@@ -8,8 +8,8 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::leases::Answer;
 use crate::control::{
-    Aid, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally, TokenSpec,
-    Unavailable,
+    Aid, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally,
+    TokenSpec, Unavailable, What,
 };
 use crate::store::Store;
 use crate::token::failure::Class;
@@ -103,9 +103,10 @@ impl Keep {
         generation: u64,
         (issued, expires): (Now, Deadline),
         cargo: Cargo,
-    ) {
+    ) -> Option<What> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let Some(Brought { headers, fingerprint, record, .. }) = cargo else { return };
+        let Brought { headers, fingerprint, record, .. } = cargo?;
+        let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         self.known = Some(Known { fingerprint, issued: issued.wall, record });
         self.published = now.boot / 1000;
         self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
@@ -113,6 +114,8 @@ impl Keep {
         tracing::info!(
             provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
         );
+        let token = Generation { provider: Arc::clone(&self.spec.provider), key, number: generation };
+        Some(What::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
     }
 
     /// A fetch ended: count it and tell the observer.
@@ -154,6 +157,12 @@ impl Keep {
             Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
             Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
         }
+    }
+
+    /// A report as those hear it who watch.
+    pub(super) fn failed(&self, key: TokenKey, report: &Report) -> What {
+        let (provider, inside) = (Arc::clone(&self.spec.provider), Arc::clone(&report.inside));
+        What::TokenFailed { provider, key, class: report.class, inside, rest: report.rest }
     }
 
     pub(super) fn policy(&self) -> Policy {
