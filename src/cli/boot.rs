@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
 use super::unix_socket::{self, SocketFile};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
@@ -369,8 +369,11 @@ fn start_control(
                     addresses,
                     instance: instance(),
                     started,
+                    events,
+                    doorkeeper: Doorkeeper::default(),
                 };
-                tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
+                let serving = admin::serve(Rc::new(shows), door, end.clone());
+                let _ = tokio::task::spawn_local(serving).await;
             }
             end.cancelled().await;
         });

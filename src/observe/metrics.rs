@@ -273,6 +273,11 @@ impl Metrics {
         self.reload_successful.set(1);
     }
 
+    /// The config was read anew: whether what is on the disk is what holds.
+    pub fn reloaded(&self, applied: bool) {
+        self.reload_successful.set(i64::from(applied));
+    }
+
     /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.
     pub fn consents_expire(&self, provider: &str, first: Option<i64>) {
         let label = ProviderLabel { provider: provider.to_owned() };

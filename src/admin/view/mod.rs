@@ -20,4 +20,4 @@ pub(crate) use provider::{FailureView, ProviderView, Providers};
 pub(crate) use request::{RequestView, Requests};
 pub(crate) use route::{RouteView, Routes, StatusClasses};
 pub(crate) use status::{CertificateView, Counts, ListenerView, ReloadView, Status, StoreView};
-pub(crate) use token::{Fetches, TokenView, Tokens};
+pub(crate) use token::{Fetches, Purged, TokenView, Tokens};

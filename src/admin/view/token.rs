@@ -100,3 +100,10 @@ impl Fetches {
         self.transient += other.transient;
     }
 }
+
+/// `DELETE /api/v1/tokens/{key}`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Purged {
+    pub key: String,
+    pub purged: bool,
+}
