@@ -76,7 +76,6 @@ async fn metrics(admin: &Admin) -> Answer {
         let (live, first) = live(&ledger, &provider.name);
         admin.metrics.tokens(&provider.name, live, first);
     }
-    admin.metrics.reloaded(admin.reloads.last().outcome.is_applied());
     typed(StatusCode::OK, OPENMETRICS, admin.metrics.encode())
 }
 

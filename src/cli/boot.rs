@@ -1,5 +1,6 @@
 //! Putting the rooms together: sockets, the control thread, the workers. And taking them apart again.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,19 +12,25 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
+use super::reload::{Reloader, Source, slots};
 use super::unix_socket::{self, SocketFile};
+use super::watch;
+use crate::admin::dashboard::Dashboard;
 use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
 use crate::control::{
-    Consents, Events, Fetcher, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Reloads, What,
+    Consents, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry,
+    Reloads, Sights, What,
 };
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
+use crate::observe::sight::Sight;
 use crate::route::Guard;
 use crate::serve::page::Page;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
@@ -42,11 +49,15 @@ pub struct Options {
     pub text_access_log: bool,
     /// Access lines go here instead of where the config says.
     pub access_sink: Option<Box<dyn io::Write + Send>>,
+    /// Where a reload reads the config; absent: there is nothing to reload.
+    pub source: Option<Source>,
+    /// Whether the files behind the config are watched.
+    pub watches: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::System, text_access_log: false, access_sink: None }
+        Self { clock: Clock::System, text_access_log: false, access_sink: None, source: None, watches: false }
     }
 }
 
@@ -91,6 +102,8 @@ pub struct Running {
     pub leases: Leases,
     /// Users' consents.
     pub consents: Consents,
+    /// The config in force, and the way to another.
+    pub reloads: Reloads,
     /// The CA behind `tls = "internal"`.
     pub ca: Arc<HouseCa>,
     socket_files: Vec<SocketFile>,
@@ -143,27 +156,21 @@ impl Running {
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
         // Whom an unspecified address stands for is seen when a tunnel is there, before anything is sent on it.
         let guard = Arc::new(Guard::new(&own, &[]));
-        let pages = pages(&snapshot, &listeners).map_err(BootError::Certificate)?;
+        let names: Arc<[Arc<str>]> = snapshot.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let slots = slots(&snapshot, &names);
+        let pages = pages(&slots, &listeners).map_err(BootError::Certificate)?;
         let ca = Arc::new(HouseCa::default());
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
-        let chores = Chores { ca: ca.clone(), fetcher };
-        let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (leases, consents, control) = start_control(
-            &snapshot,
-            &metrics,
-            &options.clock,
-            door,
-            chores,
-            listeners.clone(),
-            &draining,
-            &control_end,
-        )?;
+        let (leases, inbox) = Leases::open();
+        let (consents, registry) = Consents::open();
+        let (sights, gazing) = Sights::open();
+        let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let shared = Shared {
             snapshot,
             leases: leases.clone(),
-            clock: options.clock,
+            clock: options.clock.clone(),
             metrics,
             buffered: Arc::default(),
             connections: Arc::default(),
@@ -172,13 +179,30 @@ impl Running {
             consents: consents.clone(),
             guard,
             pages,
+            listeners: slots,
+            sights: door.is_some().then_some(sights),
+            serial: 0,
         };
+        let (tellers, hearers): (Vec<_>, Vec<_>) = per_worker.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let reloader = Reloader {
+            reloading,
+            source: options.source,
+            shared: shared.clone(),
+            addresses: listeners.clone(),
+            names,
+            ca: ca.clone(),
+            workers: tellers,
+        };
+        let chores = Chores { inbox, registry, fetcher, gazing, reloader, watches: options.watches };
+        let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
-        for (index, sockets) in per_worker.into_iter().enumerate() {
-            let worker = Worker { shared: shared.clone(), sockets, access: access.clone(), drain: drain.clone() };
+        for (index, (sockets, news)) in per_worker.into_iter().zip(hearers).enumerate() {
+            let (access, drain) = (access.clone(), drain.clone());
+            let worker = Worker { shared: shared.clone(), sockets, access, drain, news };
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 if let Err(error) = worker.run() {
                     tracing::error!(%error, "a worker ended");
@@ -200,6 +224,7 @@ impl Running {
             admin,
             leases,
             consents,
+            reloads,
             ca,
             socket_files,
             drain,
@@ -264,11 +289,18 @@ impl Drop for Running {
 }
 
 /// The forward listeners' own pages.
-fn pages(snapshot: &Snapshot, addresses: &[(Arc<str>, SocketAddr)]) -> Result<Arc<[Option<Page>]>, String> {
-    let listeners = snapshot.listeners.iter();
-    let roots =
-        if listeners.clone().any(|listener| listener.forward().is_some()) { public_roots() } else { Vec::new() };
-    let page = |listener: &Arc<Listener>| {
+pub(super) fn pages(
+    slots: &[Option<Arc<Listener>>],
+    addresses: &[(Arc<str>, SocketAddr)],
+) -> Result<Arc<[Option<Page>]>, String> {
+    let listeners = slots.iter();
+    let roots = if listeners.clone().flatten().any(|listener| listener.forward().is_some()) {
+        public_roots()
+    } else {
+        Vec::new()
+    };
+    let page = |slot: &Option<Arc<Listener>>| {
+        let Some(listener) = slot else { return Ok(None) };
         let Some(forward) = listener.forward() else { return Ok(None) };
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let bound = addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, address)| address.to_string());
@@ -293,28 +325,26 @@ impl Observer for Count {
 
 /// What else the control thread sees to.
 struct Chores {
-    ca: Arc<HouseCa>,
+    inbox: Inbox,
+    registry: Registry,
     fetcher: Fetcher,
+    gazing: Gazing,
+    reloader: Reloader,
+    watches: bool,
 }
 
 fn start_control(
-    snapshot: &Arc<Snapshot>,
-    metrics: &Arc<Metrics>,
-    clock: &Clock,
+    shared: &Shared,
+    reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
-) -> Result<(Leases, Consents, JoinHandle<()>), BootError> {
-    let (leases, inbox) = Leases::open();
-    let (consents, registry) = Consents::open();
-    let arranged = consents.clone();
-    let (reloads, _reloading) = Reloads::open(snapshot.clone(), clock.now().wall);
-    let shown = leases.clone();
-    let (metrics, clock) = (metrics.clone(), clock.clone());
-    let world = snapshot.clone();
-    let wish = snapshot.store.wish.clone();
+) -> Result<JoinHandle<()>, BootError> {
+    let Shared { leases, consents, metrics, clock, .. } = shared.clone();
+    let wish = shared.snapshot.store.wish.clone();
+    let reloads = reloads.clone();
     let (draining, end) = (draining.clone(), end.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -336,20 +366,26 @@ fn start_control(
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
+            let Chores { inbox, registry, fetcher, gazing, reloader, watches } = chores;
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.run());
-            let consenting = world.providers.clone();
+            let known = reloads.clone();
             let kept = store.clone();
             tokio::task::spawn_local(registry.run(
                 store,
                 clock.clone(),
-                shown.clone(),
+                leases.clone(),
                 metrics.clone(),
-                consenting,
+                known,
                 events.clone(),
             ));
-            tokio::task::spawn_local(chores.fetcher.run());
-            tokio::task::spawn_local(house_ca::keep(chores.ca, clock.clone(), move || world.clone()));
+            tokio::task::spawn_local(fetcher.run());
+            let current = reloads.clone();
+            tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
+            tokio::task::spawn_local(reloader.run());
+            if watches {
+                tokio::task::spawn_local(watch::watch(reloads.clone()));
+            }
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();
@@ -357,13 +393,15 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
+                let sight = Rc::new(RefCell::new(Sight::default()));
+                tokio::task::spawn_local(gazing.run(clock.clone(), sight.clone()));
                 let started = clock.now();
                 let shows = Admin {
-                    leases: shown,
+                    leases,
                     metrics,
                     clock,
                     draining: flag,
-                    consents: arranged,
+                    consents,
                     reloads,
                     store: kept,
                     addresses,
@@ -371,6 +409,7 @@ fn start_control(
                     started,
                     events,
                     doorkeeper: Doorkeeper::default(),
+                    dashboard: Dashboard::new(sight),
                 };
                 let serving = admin::serve(Rc::new(shows), door, end.clone());
                 let _ = tokio::task::spawn_local(serving).await;
@@ -380,7 +419,7 @@ fn start_control(
     });
     let thread = thread.map_err(BootError::Thread)?;
     match waits.recv() {
-        Ok(Ok(())) => Ok((leases, consents, thread)),
+        Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }

@@ -8,9 +8,11 @@ pub mod boot;
 mod bypass;
 mod ca;
 mod check;
+mod columns;
 mod consent;
 mod courier;
 mod demo;
+mod door;
 mod env;
 mod exec;
 mod explain;
@@ -21,11 +23,15 @@ mod key;
 mod paper;
 mod private;
 mod profiles;
+pub mod reload;
 mod run;
 mod sim;
 mod sketch;
+mod status;
 mod store;
+mod token;
 mod unix_socket;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -88,6 +94,9 @@ enum Command {
         /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         admin: Option<String>,
+        /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
+        #[arg(long, value_name = "FILE")]
+        admin_ca: Option<PathBuf>,
         /// The config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
@@ -122,6 +131,11 @@ enum Command {
     },
     /// Print the JSON Schema of proxy.toml, for editors
     Schema,
+    /// Have a running instance read its config anew
+    Reload {
+        #[command(flatten)]
+        door: door::Door,
+    },
     /// Run the bank simulators alone
     Sim {
         /// Which banks; all of them if none is named
@@ -133,10 +147,20 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
     },
+    /// Show a running instance: listeners, providers, certificates, the last reload
+    Status {
+        #[command(flatten)]
+        door: door::Door,
+    },
     /// The store of records: seal it anew under another key
     Store {
         #[command(subcommand)]
         command: store::StoreCommand,
+    },
+    /// Tokens of a running instance: list them, renew one, forget one
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
     },
 }
 
@@ -180,17 +204,20 @@ pub fn main() -> ExitCode {
         Command::Env(arguments) => env::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Health { admin, config } => health::run(admin.as_deref(), &config),
+        Command::Health { admin, admin_ca, config } => health::run(admin.as_deref(), admin_ca.as_deref(), &config),
         Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),
         Command::Man { words } => paper::man(command_line(), &words),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
             profiles::test(&profile, &conversations, json)
         }
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
+        Command::Reload { door } => status::reload(&door),
         Command::Run { config } => run::run(&config),
         Command::Schema => paper::schema(),
         Command::Sim { names, write, bind } => sim::run(&names, write.as_deref(), bind),
+        Command::Status { door } => status::run(&door),
         Command::Store { command } => store::run(&command),
+        Command::Token { command } => token::run(&command),
     }
 }
 

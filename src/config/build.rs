@@ -37,6 +37,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     let root = Node::parse(&source, &report);
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
+    reader.read_text(path, source.text.as_bytes());
     let snapshot = assemble(&root, &reader, whole);
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
@@ -60,7 +61,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let admin = admin::read(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
-    later(&fields, &["include", "audit", "reload"]);
+    let watch = process::watch(&fields, reader);
+    later(&fields, &["include", "audit"]);
     fields.finish();
     if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -99,7 +101,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .into_iter()
         .zip(serving)
         .map(|(listener, table)| {
-            let ReadListener { name, bind, tls, internal, serves, proxies, access, .. } = listener;
+            let ReadListener { name, bind, tls, internal, serves, proxies, access, footing, .. } = listener;
             let serves = match (serves, table?) {
                 (ReadServes::Forward(read), Tables::Forward(table)) => {
                     let interception = Interception::new(read.authority?).ok()?;
@@ -109,7 +111,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
                 (ReadServes::Callback, _) => Serves::Callback,
                 (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
-            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves }))
+            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
         })
         .collect();
     Some(Snapshot {
@@ -124,6 +126,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         workers,
         store,
         certificates: reader.certificates(),
+        sources: reader.sources(root),
+        watch,
     })
 }
 

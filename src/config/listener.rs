@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
+use crate::base::secret::sha256;
 use crate::syntax::{Fields, Node, Report};
 use crate::tls::mint::Authority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
@@ -30,6 +31,8 @@ pub(super) struct ReadListener {
     pub(super) access: Access,
     /// The names in `clients`, in the order of the list in `access`.
     pub(super) listed: Vec<Word>,
+    /// Digest of what its connections are believed from their start.
+    pub(super) footing: [u8; 32],
 }
 
 /// What it does with requests, as it was read.
@@ -154,7 +157,9 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
     let name = name.map_or_else(fallback, |name| name.text);
-    let ReadTls { config, internal, asks_certificates } = tls;
+    let believed = format!("{mode:?} {} {:?} {proxies:?}", tls.config.is_some(), tls.client_ca);
+    let footing = sha256(believed.as_bytes());
+    let ReadTls { config, internal, asks_certificates, .. } = tls;
     let head = Place::head(node);
     ReadListener {
         name: name.into(),
@@ -167,10 +172,11 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
         proxies,
         access,
         listed,
+        footing,
     }
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
     Callback,
     Forward,
@@ -282,6 +288,8 @@ pub(super) struct ReadTls {
     pub(super) config: Option<Arc<ServerConfig>>,
     pub(super) internal: Option<Arc<Internal>>,
     asks_certificates: bool,
+    /// Digest of the CAs of clients' certificates, and whether one is required.
+    client_ca: Option<([u8; 32], bool)>,
 }
 
 /// What a listener's TLS is read against.
@@ -312,7 +320,7 @@ pub(super) fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
         let internal = Internal::new(names);
         let certificate = Certificate::Internal(internal.clone());
         let config = made(ServerTls { certificate, client_ca: None, only_tls13: false, h2 }, node, reader)?;
-        return Some(ReadTls { config: Some(config), internal: Some(internal), asks_certificates: false });
+        return Some(ReadTls { config: Some(config), internal: Some(internal), ..ReadTls::default() });
     }
     let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
@@ -341,6 +349,7 @@ pub(super) fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
         return Some(read);
     }
     let client_ca = pem.as_ref().map(|(_, pem)| ClientCa { pem, required: required.unwrap_or(true) });
+    read.client_ca = client_ca.as_ref().map(|ca| (sha256(ca.pem), ca.required));
     if let Some((identity, _)) = identity {
         read.config =
             made(ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13, h2 }, node, reader);

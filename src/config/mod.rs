@@ -17,6 +17,7 @@ mod reader;
 mod route;
 pub mod schema;
 mod snapshot;
+mod sources;
 mod store;
 mod variable;
 mod words;
@@ -26,6 +27,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
+pub use sources::{AsRead, Sources};
 
 use crate::syntax::Diagnostic;
 

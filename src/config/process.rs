@@ -8,7 +8,7 @@ use crate::syntax::units::Size;
 use crate::syntax::{Fields, FromNode, Kind};
 
 use super::reader::Reader;
-use super::snapshot::{AccessLog, Limits, Log, LogFormat};
+use super::snapshot::{AccessLog, Limits, Log, LogFormat, Watch};
 use super::words::{Place, Word, choice};
 
 /// More threads than any machine has cores.
@@ -92,6 +92,15 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
     }
     fields.finish();
     log
+}
+
+/// Reads `[reload]`.
+pub(super) fn watch(root: &Fields<'_>, reader: &Reader<'_>) -> Watch {
+    let Some(node) = root.take("reload") else { return Watch::Secrets };
+    let fields = Fields::new(node, "[reload]", reader.report);
+    let watch = choice(&fields, "watch", &[("all", Watch::All), ("secrets", Watch::Secrets)]);
+    fields.finish();
+    watch.unwrap_or(Watch::Secrets)
 }
 
 /// Reads `[runtime]`: the number of worker threads.

@@ -13,6 +13,7 @@ use crate::tls;
 use super::blot::is_variable;
 use super::files::Files;
 use super::snapshot::CertificateEnd;
+use super::sources::{Gathering, Sources};
 use super::words::{Place, Word};
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
@@ -26,6 +27,7 @@ pub(super) struct Reader<'a> {
     /// What was read besides the config itself and that is no secret, for the digest.
     texts: RefCell<Vec<Vec<u8>>>,
     certificates: RefCell<Vec<CertificateEnd>>,
+    gathering: RefCell<Gathering>,
 }
 
 impl<'a> Reader<'a> {
@@ -39,6 +41,7 @@ impl<'a> Reader<'a> {
             transports: RefCell::default(),
             texts: RefCell::default(),
             certificates: RefCell::default(),
+            gathering: RefCell::default(),
         }
     }
 
@@ -52,10 +55,26 @@ impl<'a> Reader<'a> {
         self.texts.borrow().clone()
     }
 
+    /// What was read so far.
+    pub(super) fn sources(&self, root: &Node) -> Sources {
+        self.gathering.borrow().finish(root)
+    }
+
+    /// Takes note of a text of the config that somebody else has read.
+    pub(super) fn read_text(&self, path: &Path, bytes: &[u8]) {
+        self.gathering.borrow_mut().text(path, bytes);
+    }
+
     /// The bytes of the file that `word` names.
     pub(super) fn private_file(&self, word: &Word) -> Option<Vec<u8>> {
         let path = self.resolve(&word.text);
-        match self.files.read(&path) {
+        let bytes = self.file(word, &path)?;
+        self.gathering.borrow_mut().secret(&path, &bytes);
+        Some(bytes)
+    }
+
+    fn file(&self, word: &Word, path: &Path) -> Option<Vec<u8>> {
+        match self.files.read(path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 let title = format!("`{}` cannot be read: {}", path.display(), reason(&error));
@@ -125,7 +144,10 @@ impl<'a> Reader<'a> {
             return None;
         }
         match self.files.env(&name.text) {
-            Some(value) if !value.is_empty() => Some((SecretString::from(value), false)),
+            Some(value) if !value.is_empty() => {
+                self.gathering.borrow_mut().variable(&name.text, &value);
+                Some((SecretString::from(value), false))
+            }
             Some(_) => {
                 let title = format!("the environment variable `{}` is empty", name.text);
                 name.place.error(report, title, "give it a value before starting");
@@ -193,7 +215,11 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.profiles.borrow().get(&path) {
             return known.clone();
         }
-        let profile = self.public_file(word).and_then(|bytes| match String::from_utf8(bytes) {
+        let bytes = self.file(word, &path).inspect(|bytes| {
+            self.texts.borrow_mut().push(bytes.clone());
+            self.read_text(&path, bytes);
+        });
+        let profile = bytes.and_then(|bytes| match String::from_utf8(bytes) {
             Ok(text) => Profile::parse(&Source::new(path.display().to_string(), text), self.report),
             Err(_) => {
                 word.place.error(self.report, format!("`{}` is not UTF-8 text", word.text), "a profile is a TOML file");

@@ -67,7 +67,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 21] = [
+const SECTIONS: [(&str, &[Key]); 22] = [
     (
         "file",
         &[
@@ -77,6 +77,7 @@ const SECTIONS: [(&str, &[Key]); 21] = [
             ("listener", Shape::List("listener"), MUST, "where countersign listens"),
             ("log", Shape::Table("log"), MAY, "how and where it logs"),
             ("provider", Shape::Named("provider"), MAY, "whom it calls"),
+            ("reload", Shape::Table("reload"), MAY, "when the config is read anew"),
             ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
             ("runtime", Shape::Table("runtime"), MAY, "the process"),
             ("store", Shape::Table("store"), MAY, "where records outlive the process"),
@@ -284,6 +285,10 @@ const SECTIONS: [(&str, &[Key]); 21] = [
             ("requests", Shape::Count(1), MUST, "so many requests"),
             ("wait", DURATION, MAY, "a request may wait this long for its turn"),
         ],
+    ),
+    (
+        "reload",
+        &[("watch", Shape::Choice(&["all", "secrets"]), MAY, "the files whose change is a reload; default: secrets")],
     ),
     ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
     (

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::sources::Sources;
 use crate::base::origin::BaseUrl;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
@@ -45,6 +46,19 @@ pub struct Snapshot {
     pub store: Storage,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
+    /// What it was read from.
+    pub sources: Sources,
+    /// Which files are watched.
+    pub watch: Watch,
+}
+
+/// `[reload]`: the files whose change is a reload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Watch {
+    /// Those, and the config, what it includes, and profiles.
+    All,
+    /// Certificates, keys and secrets. The config's own text stays as it was read last.
+    Secrets,
 }
 
 /// `[store]`.
@@ -146,6 +160,9 @@ pub struct Listener {
     pub access: Access,
     /// What it does with requests.
     pub serves: Serves,
+    /// Digest of what a connection to it is believed from its first byte: how it is spoken to, whose certificates count,
+    /// which balancers. A connection that was made on another footing has to be made anew.
+    pub footing: [u8; 32],
 }
 
 /// What a listener does with requests.

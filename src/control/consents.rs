@@ -19,7 +19,7 @@ use self::records::{forget, patiently, pending_key, read_entry, read_tokens, use
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::wire::exchange;
-use super::{Consenter, Events, Leases, What};
+use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -166,11 +166,11 @@ impl Registry {
         clock: Clock,
         leases: Leases,
         metrics: Arc<Metrics>,
-        providers: Vec<Arc<Provider>>,
+        reloads: Reloads,
         events: Events,
     ) {
         let desk = Desk { store, clock, leases, events };
-        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, providers };
+        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, reloads };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {

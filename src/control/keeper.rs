@@ -176,6 +176,10 @@ impl Keeper {
 
     fn receive(&mut self, message: Message) -> ControlFlow<()> {
         match message {
+            Message::AtHand { key, answer } => {
+                let now = self.clock.now();
+                drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
+            }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {

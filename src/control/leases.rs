@@ -16,6 +16,7 @@ pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
 
 /// What the keeper is told.
 pub(super) enum Message {
+    AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
     Forgive,
     Ledger { answer: oneshot::Sender<Ledger> },
     Moved { key: TokenKey, record: Option<u64>, answer: oneshot::Sender<()> },
@@ -62,6 +63,11 @@ impl Leases {
     /// the answer is the reason and the time left, at once.
     pub async fn need(&self, spec: Arc<TokenSpec>) -> Result<Issued, Unavailable> {
         self.ask(|answer| Message::Need { spec, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The valid lease of this key, if there is one: nothing is fetched for it, now or later.
+    pub async fn at_hand(&self, key: TokenKey) -> Option<Issued> {
+        self.ask(|answer| Message::AtHand { key, answer }).await.flatten()
     }
 
     /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none. The

@@ -42,7 +42,7 @@ pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
-pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads};
+pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
 pub use vault::Aid;

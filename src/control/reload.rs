@@ -40,8 +40,19 @@ impl Outcome {
     }
 }
 
+/// What is read anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Everything.
+    Everything,
+    /// Certificates, keys and secrets; the config's own text counts as it was read last.
+    Secrets,
+}
+
 /// What is asked of the one who reloads.
 pub struct Ask {
+    /// What is read anew.
+    pub scope: Scope,
     /// Who asks.
     pub by: Arc<str>,
     /// Where the answer goes; whoever hangs up is not waited for.
@@ -103,8 +114,13 @@ impl Reloads {
 
     /// Reads the config anew and waits for what comes of it. `None`: the process is ending.
     pub async fn reload(&self, by: &str) -> Option<Reloaded> {
+        self.read(Scope::Everything, by).await
+    }
+
+    /// Reads this much anew and waits for what comes of it. `None`: the process is ending.
+    pub async fn read(&self, scope: Scope, by: &str) -> Option<Reloaded> {
         let (answer, waiting) = oneshot::channel();
-        self.asks.send(Ask { by: by.into(), answer }).ok()?;
+        self.asks.send(Ask { scope, by: by.into(), answer }).ok()?;
         waiting.await.ok()
     }
 }

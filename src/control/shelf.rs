@@ -44,6 +44,12 @@ impl Shelf {
         Some(look(lease))
     }
 
+    /// Like [`Shelf::take`], but does not count as a use: what lies here is to be used up, not renewed.
+    pub fn glance(&self, now: Now) -> Option<Arc<Lease>> {
+        let lease = self.lease.load_full()?;
+        (lease.valid(now) && lease.generation > self.refused.load(Ordering::Acquire)).then_some(lease)
+    }
+
     /// This generation was refused: from now on no worker takes it, even before the keeper withdraws it.
     ///
     /// Tell the keeper first: who finds the shelf empty asks it, and it must have heard by then.

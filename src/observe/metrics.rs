@@ -243,6 +243,11 @@ impl Metrics {
         counter
     }
 
+    /// 401 answers of a provider that its profile does not know.
+    pub fn unknown_refusals(&self, provider: &str) -> u64 {
+        self.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
+    }
+
     /// The gauge of one listener's open connections.
     pub fn connections(&self, listener: &str) -> Gauge {
         self.connections.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
@@ -273,9 +278,9 @@ impl Metrics {
         self.reload_successful.set(1);
     }
 
-    /// The config was read anew: whether what is on the disk is what holds.
-    pub fn reloaded(&self, applied: bool) {
-        self.reload_successful.set(i64::from(applied));
+    /// A new config could not be used.
+    pub fn reload_failed(&self) {
+        self.reload_successful.set(0);
     }
 
     /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.

@@ -56,6 +56,8 @@ pub enum Caller {
 pub struct Module {
     pub(super) profile: Arc<Profile>,
     key: TokenKey,
+    /// The same but for the values of secrets.
+    identity: TokenKey,
     exchange: Exchange,
     /// The route variables that go into the token request, sorted.
     vars: Vec<Arc<str>>,
@@ -92,39 +94,51 @@ impl Module {
             }
         };
         let injection = orders.compile(declared, &settings, secret_headers)?;
-        let mut key = KeyBuilder::new(wiring.name);
-        key.field("profile", profile.name.as_bytes());
-        key.field("profile text", &profile.digest);
-        key.field("base_url", wiring.base_url.to_string().as_bytes());
-        key.field("token_url", exchange.url.to_string().as_bytes());
-        key.field("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
+        let (mut key, mut identity) = (KeyBuilder::new(wiring.name), KeyBuilder::new(wiring.name));
+        let mut both = |name: &str, value: &[u8]| {
+            key.field(name, value);
+            identity.field(name, value);
+        };
+        both("profile", profile.name.as_bytes());
+        both("profile text", &profile.digest);
+        both("base_url", wiring.base_url.to_string().as_bytes());
+        both("token_url", exchange.url.to_string().as_bytes());
+        both("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
         if wiring.caller == Caller::User {
-            key.field("as", b"user");
+            both("as", b"user");
         }
         let mut secrets = Vec::new();
         for setting in declared {
             match settings.find(&setting.name) {
-                None => key.field("unset", setting.name.as_bytes()),
+                None => both("unset", setting.name.as_bytes()),
                 Some(Value::Text(text)) => {
-                    key.field("setting", setting.name.as_bytes());
-                    key.field("text", text.expose_secret().as_bytes());
+                    both("setting", setting.name.as_bytes());
                     if setting.secret {
-                        secrets.push(text.clone());
+                        secrets.push((setting.name.clone(), text.clone()));
+                    } else {
+                        both("text", text.expose_secret().as_bytes());
                     }
                 }
                 Some(Value::Table(members)) => {
-                    key.field("table", setting.name.as_bytes());
+                    both("table", setting.name.as_bytes());
                     for (name, member) in members {
-                        key.field("member", name.as_bytes());
+                        both("member", name.as_bytes());
                         match member {
-                            Member::Text(text) => key.field("text", text.expose_secret().as_bytes()),
-                            Member::Var { name, .. } => key.field("var", name.as_bytes()),
+                            Member::Text(text) => both("text", text.expose_secret().as_bytes()),
+                            Member::Var { name, .. } => both("var", name.as_bytes()),
                         }
                     }
-                    key.field("end", b"");
+                    both("end", b"");
                 }
             }
         }
+        let identity = identity.finish();
+        // Its own name for a secret, so that two of them cannot change places.
+        for (name, text) in &secrets {
+            key.field("secret", name.as_bytes());
+            key.field("text", text.expose_secret().as_bytes());
+        }
+        let secrets: Vec<SecretString> = secrets.into_iter().map(|(_, text)| text).collect();
         let consent = wiring.consent.as_ref().map(|consent| {
             let parts = Parts {
                 name: wiring.name,
@@ -149,6 +163,7 @@ impl Module {
         Ok(Module {
             profile: profile.clone(),
             key: key.finish(),
+            identity,
             vars: exchange.vars(),
             exchange,
             injection,
@@ -164,6 +179,17 @@ impl Module {
     /// The name of its token when no route variable goes into it.
     pub fn key(&self) -> TokenKey {
         self.key
+    }
+
+    /// Whether there is a token for each value of some route variables.
+    pub fn has_vars(&self) -> bool {
+        !self.vars.is_empty()
+    }
+
+    /// Equal for two modules that differ in nothing but the values of secrets, if in that: after a change of a secret, a
+    /// token of the old one can stand in for one of the new.
+    pub fn identity(&self) -> TokenKey {
+        self.identity
     }
 
     /// The name of the token for these route variables. Only those that go into the token request count: calls that

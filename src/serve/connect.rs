@@ -4,11 +4,12 @@
 //! refused inside TLS, where programs show it. Any other is refused, or tunnelled blind behind the guard. Programs lose
 //! the body of a refused CONNECT, so its reason phrase says why.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
@@ -45,7 +46,7 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
             accept(Switch::Tunnel(Box::new(tunnel)))
         }
         Err(fault) => {
-            let listener = site.shared.snapshot.listeners.get(door.listener).map_or("", |listener| &listener.name);
+            let listener = site.listener(door.listener).map_or("", |listener| &listener.name);
             site.shared.metrics.tunnelled(listener, TunnelKind::Refused);
             refuse(fault, tale)
         }
@@ -75,18 +76,32 @@ async fn open<'a>(
     request: &Request<Incoming>,
     tale: &mut Tale,
 ) -> Result<Granted<'a>, Fault> {
-    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     let forward = listener.forward().ok_or(Fault::Internal)?;
     let caller = caller(site, door, request.headers(), tale).await?;
     let to = named(request)?;
     if forward.table.intercepts(&to) {
-        return Ok(Granted::Intercepted(Tunnel { caller, to }, &listener.name));
+        let claim = claim(request.headers());
+        return Ok(Granted::Intercepted(
+            Tunnel { caller: Cell::new((site.shared.serial, caller)), claim, to },
+            &listener.name,
+        ));
     }
     if !forward.tunnels {
         return Err(Fault::DestinationUnrouted);
     }
     let line = blind(site, caller, &to).await?;
     Ok(Granted::Blind(line, &listener.name))
+}
+
+/// What the caller said of itself to us.
+fn claim(headers: &HeaderMap) -> HeaderMap {
+    let said = headers.get_all(PROXY_AUTHORIZATION).iter().cloned();
+    said.map(|mut value| {
+        value.set_sensitive(true);
+        (PROXY_AUTHORIZATION, value)
+    })
+    .collect()
 }
 
 /// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.

@@ -36,6 +36,7 @@ use super::outbox::Outbox;
 use super::preface::{self, Origin};
 use super::site::Site;
 use super::tunnel::{self, Rewound};
+use super::world::World;
 use crate::base::time::{Clock, Now};
 use crate::config::{Limits, Listener, Serves};
 use crate::tls::leaf;
@@ -49,7 +50,8 @@ pub enum Arrival {
 }
 
 /// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
-pub async fn serve(site: Rc<Site>, listener: usize, arrival: Arrival, drain: CancellationToken) {
+pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: CancellationToken) {
+    let site = world.site();
     match arrival {
         Arrival::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
@@ -59,18 +61,19 @@ pub async fn serve(site: Rc<Site>, listener: usize, arrival: Arrival, drain: Can
             };
             let Some(address) = address else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
-            greet(site, listener, Outbox::new(stream), Peer { address, ..Peer::default() }, drain).await;
+            let peer = Peer { address, ..Peer::default() };
+            greet(world, site, listener, Outbox::new(stream), peer, drain).await;
         }
         Arrival::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-            Box::pin(greet(site, listener, stream, Peer { uid, ..Peer::default() }, drain)).await;
+            Box::pin(greet(world, site, listener, stream, Peer { uid, ..Peer::default() }, drain)).await;
         }
     }
 }
 
 /// Whose connection it is: the peer's, or that of the client for whom a balancer speaks. `None`: it is to be closed.
 async fn whom(site: &Site, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
-    let config = site.shared.snapshot.listeners.get(listener)?;
+    let config = site.listener(listener)?;
     if !config.is_proxy(peer) {
         return Some(Some(peer));
     }
@@ -98,7 +101,7 @@ fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option
     if place.is_none()
         && let Some(closed) = site.shared.gate.crowds.note(site.now())
     {
-        let listener = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
+        let listener = site.listener(listener).map(|config| config.name.clone());
         tracing::warn!(
             listener = listener.as_deref(), peer = %address, limit, closed,
             "a peer has too many connections; new ones are closed"
@@ -109,23 +112,28 @@ fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option
 
 /// Shakes hands, where the listener has TLS, and serves. What a connection needs only for a while lives in boxes of its
 /// own, so that an idle one is small.
-async fn greet<S>(site: Rc<Site>, listener: usize, stream: S, peer: Peer, drain: CancellationToken)
+async fn greet<S>(world: Rc<World>, site: Rc<Site>, listener: usize, stream: S, peer: Peer, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Some(config) = site.shared.snapshot.listeners.get(listener) else { return };
+    let Some(config) = site.listener(listener).cloned() else { return };
+    let footing = config.footing;
     let Some(tls) = &config.tls else {
-        let door = Door { listener, peer: Rc::new(peer), entry: entry(config, None) };
-        return serve_http(site, stream, door, Wire::Plain, drain).await;
+        let door = Door { listener, footing, peer: Rc::new(peer), entry: entry(&config, None) };
+        drop(site);
+        return serve_http(world, stream, door, Wire::Plain, drain).await;
     };
-    let shaken = Box::pin(shake(&site, config, tls, stream, peer.address, &drain)).await;
+    let shaken = Box::pin(shake(&site, &config, tls, stream, peer.address, &drain)).await;
+    drop(site);
     let Some(stream) = shaken else { return };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
     let wire = if session.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
-    let door = Door { listener, peer: Rc::new(Peer { certificate, ..peer }), entry: entry(config, sni) };
-    serve_http(site, stream, door, wire, drain).await;
+    let peer = Rc::new(Peer { certificate, ..peer });
+    let door = Door { listener, footing, peer, entry: entry(&config, sni) };
+    drop(config);
+    serve_http(world, stream, door, wire, drain).await;
 }
 
 /// What a connection to this listener speaks to.
@@ -180,23 +188,25 @@ pub enum Wire {
 }
 
 /// Serves HTTP until the connection closes, or stops speaking it and then closes.
-pub async fn serve_http<S>(site: Rc<Site>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
+pub async fn serve_http<S>(world: Rc<World>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let site = world.site();
     let limits = site.shared.snapshot.limits;
     let h2 = wire == Wire::TlsH2;
     let door = Rc::new(door);
     let activity = Activity::begin(site.shared.clock.clone());
+    drop(site);
     let io = TokioIo::new(Watched { inner: stream, activity: activity.clone(), heads: !h2 });
     let busy = activity.clone();
     // Set when the connection is to stop speaking HTTP.
     let switch: Rc<Cell<Option<Switch>>> = Rc::default();
     let switched = switch.clone();
-    let (world, way_in) = (site.clone(), door.clone());
+    let (present, way_in) = (world.clone(), door.clone());
     let service = service_fn(move |request| {
         let guard = Busy::begin(&busy);
-        let (site, door, switch) = (world.clone(), way_in.clone(), switch.clone());
+        let (site, door, switch) = (present.site(), way_in.clone(), switch.clone());
         async move {
             let mut response = flow::answer(site, door, request).await;
             if let Some(wanted) = response.body_mut().take_switch() {
@@ -238,7 +248,7 @@ where
         Some(Switch::Tunnel(tunnel)) => {
             let parts = connection.into_parts();
             let stream = Rewound { early: parts.read_buf, stream: Box::new(parts.io.into_inner().inner) };
-            return Box::pin(tunnel::serve(site, door, *tunnel, stream, drain)).await;
+            return Box::pin(tunnel::serve(world, door, *tunnel, stream, drain)).await;
         }
         None => {}
     }

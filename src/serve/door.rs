@@ -1,6 +1,9 @@
 //! The way that a request came in.
 
+use std::cell::Cell;
 use std::rc::Rc;
+
+use http::HeaderMap;
 
 use super::admission::Ground;
 use super::fault::Fault;
@@ -12,6 +15,8 @@ use crate::route::{Authority, Caller};
 pub struct Door {
     /// The listener, by position.
     pub listener: usize,
+    /// What the connection was believed from its start.
+    pub footing: [u8; 32],
     /// Who is at the other end.
     pub peer: Rc<Peer>,
     /// What it speaks to.
@@ -32,8 +37,10 @@ pub enum Entry {
 
 /// An intercepted tunnel.
 pub struct Tunnel {
-    /// Who opened it.
-    pub caller: Caller,
+    /// Who opened it, as the config of this serial sees it.
+    pub caller: Cell<(u64, Caller)>,
+    /// How it said so. Under a new config it must still be true.
+    pub claim: HeaderMap,
     /// Where its client believes to be.
     pub to: Authority,
 }

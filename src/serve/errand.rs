@@ -24,6 +24,7 @@ use super::upgrade;
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy;
 use crate::base::time::Stopwatch;
+use crate::base::vars::Vars;
 use crate::control::TokenSpec;
 use crate::observe::record::Replay;
 use crate::provider::{SentIds, Verdict};
@@ -37,8 +38,8 @@ const MOST_TRIES: u32 = 3;
 pub struct Errand<'a> {
     /// This worker's world.
     pub site: &'a Rc<Site>,
-    /// Its route.
-    pub route: &'a Rc<RouteSite>,
+    /// Its route; one from before a change of a secret, as long as a token of that stands in.
+    pub route: Rc<RouteSite>,
     /// Its method.
     pub method: Method,
     /// What to ask for.
@@ -61,6 +62,16 @@ pub struct Spending {
     pub ids: SentIds,
     /// It was fetched for this very request: a refusal of it is not tried again.
     pub born_for_this: bool,
+    /// It is a token of an old secret: this is the route that `spec` belongs to.
+    pub successor: Option<Box<Successor>>,
+}
+
+/// The route of a request that goes out as it would have before a secret was changed.
+pub struct Successor {
+    /// As it is now.
+    pub route: Rc<RouteSite>,
+    /// The request's variables.
+    pub vars: Vars,
 }
 
 /// An answer's head, judged.
@@ -84,7 +95,9 @@ impl Errand<'_> {
                 if let Some(meters) = meters {
                     meters.unknown_refusals.inc();
                 }
-                leases.suspect(spending.spec, generation);
+                if spending.successor.is_none() {
+                    leases.suspect(spending.spec, generation);
+                }
                 return Ok(first.passing);
             }
             Verdict::Refused => {}
@@ -98,8 +111,13 @@ impl Errand<'_> {
             return Ok(first.passing);
         }
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.retellable()) {
-            leases.withdrawn(spending.spec.clone(), generation);
-            self.site.distrust(&spending.spec.key, generation);
+            match spending.successor {
+                Some(_) => self.site.renounce(&spending.lease),
+                None => {
+                    leases.withdrawn(spending.spec.clone(), generation);
+                    self.site.distrust(&spending.spec.key, generation);
+                }
+            }
             tale.record().replay = Replay::Impossible;
             if let Some(meters) = meters {
                 meters.not_replayed.inc();
@@ -119,16 +137,34 @@ impl Errand<'_> {
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
         let leases = &self.site.shared.leases;
-        let newer = leases.refused(spending.spec.clone(), generation);
-        self.site.distrust(&spending.spec.key, generation);
-        let issued = match newer.await {
-            Ok(issued) => issued,
-            Err(unavailable) => return Err(Fault::from(&unavailable)),
+        let issued = match spending.successor {
+            None => {
+                let newer = leases.refused(spending.spec.clone(), generation);
+                self.site.distrust(&spending.spec.key, generation);
+                newer.await
+            }
+            Some(_) => {
+                self.site.renounce(&spending.lease);
+                leases.need(spending.spec.clone()).await
+            }
         };
+        let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
         self.site.remember(&issued);
         spending.lease = issued.lease;
-        let module = &self.route.route.module;
-        spending.ids = module.redress(&mut self.headers, &spending.lease, &spending.ids, &mut RandomIds);
+        let (lease, headers) = (&spending.lease, &mut self.headers);
+        match spending.successor.take() {
+            None => {
+                let module = &self.route.route.module;
+                spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
+            }
+            Some(successor) => {
+                let Successor { route, vars } = *successor;
+                route.was_issued();
+                // All that the old one put on has the same names, and the request's own identifiers stay.
+                spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
+                self.route = route;
+            }
+        }
         tale.record().replay = Replay::Replayed;
         let mut second = self.attempt(&spending, tale).await?;
         second.passing.note = Some(note(refused_with, "replayed"));

@@ -18,11 +18,11 @@ use super::admission::{Declined, admit};
 use super::answer::Answer;
 use super::connect;
 use super::consent;
-use super::door::{Door, Entry};
-use super::errand::{Errand, Spending};
+use super::door::{Door, Entry, Tunnel};
+use super::errand::{Errand, Spending, Successor};
 use super::fault::Fault;
 use super::headers;
-use super::identity::{Book, Stranger, identify};
+use super::identity::{Book, Peer, Stranger, identify};
 use super::passage::{Passage, Source, take_in, turn, within_bounds};
 use super::passing::Passing;
 use super::site::{RouteSite, Site};
@@ -81,9 +81,9 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     let caller = caller(site, door, &head.headers, tale).await?;
     let snapshot = &site.shared.snapshot;
-    let listener = snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
     let admission = admit(door.ground(listener)?, &snapshot.limits, caller, &head)?;
-    let route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
+    let mut route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
     tale.follow(&route);
     if let Some(rate) = &route.route.rate {
         match Box::pin(turn(rate, route.route.enforce)).await {
@@ -116,9 +116,16 @@ async fn forward(
     };
     let at_hand = site.on_shelf(&spec.key, site.now());
     // A token that is fetched for this very request is not tried twice; so its body need not be kept.
-    let (lease, born_for_this) = match at_hand {
-        Some(lease) => (lease, false),
-        None => Box::pin(need(site, &spec)).await?,
+    let (lease, born_for_this, successor) = match at_hand {
+        Some(lease) => (lease, false, None),
+        None => {
+            let Obtained { lease, fresh, stand_in } = Box::pin(obtain(site, &route, &spec, permit.vars())).await?;
+            let successor = stand_in.map(|before| {
+                let route = std::mem::replace(&mut route, before);
+                Box::new(Successor { route, vars: permit.vars().clone() })
+            });
+            (lease, fresh, successor)
+        }
     };
 
     let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
@@ -136,21 +143,25 @@ async fn forward(
         }
     };
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route: &route, method, target, headers, recorder, passage };
-    let mut passing = errand.run(Spending { spec, lease, ids, born_for_this }, tale).await?;
+    let errand = Errand { site, route, method, target, headers, recorder, passage };
+    let mut passing = errand.run(Spending { spec, lease, ids, born_for_this, successor }, tale).await?;
     passing.screen().await?;
     Ok(passing)
 }
 
 /// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
 pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
-    let listener = site.shared.snapshot.listeners.get(door.listener).ok_or(Fault::Internal)?;
+    let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
+    if listener.footing != door.footing {
+        // What this connection proved may prove nothing any more: on a new one it can be asked again.
+        return Err(Fault::Misdirected);
+    }
     let clients = &site.shared.snapshot.clients;
     let now = tale.record().start;
     let as_proxy = matches!(door.entry, Entry::Proxy);
     let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
     let known = match &door.entry {
-        Entry::Tunnel(tunnel) => Ok(tunnel.caller),
+        Entry::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
         Entry::Callback | Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
@@ -172,6 +183,17 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
             Err(after) => Err(Fault::RateLimited(after)),
         },
     }
+}
+
+/// Who opened a tunnel. Under a new config the same evidence has to identify him again.
+async fn opener(site: &Site, tunnel: &Tunnel, book: Book<'_>, peer: &Peer) -> Result<Caller, Stranger> {
+    let (serial, caller) = tunnel.caller.get();
+    if serial == site.shared.serial {
+        return Ok(caller);
+    }
+    let caller = Box::pin(identify(Book { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
+    tunnel.caller.set((site.shared.serial, caller));
+    Ok(caller)
 }
 
 /// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
@@ -229,12 +251,33 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     user_spec(provider, key, &site.shared.clock).ok_or(Fault::Internal)
 }
 
-/// Asks the keeper for a token. Says whether it was fetched for this request, rather than for another worker's before.
-async fn need(site: &Rc<Site>, spec: &Arc<TokenSpec>) -> Result<(Arc<Lease>, bool), Fault> {
+/// A token that was not at hand.
+struct Obtained {
+    lease: Arc<Lease>,
+    /// Whether it was fetched for this request, rather than for another worker's before.
+    fresh: bool,
+    /// It is one of this route, as it was before a secret was changed.
+    stand_in: Option<Rc<RouteSite>>,
+}
+
+/// Asks the keeper for a token. Where a secret was changed and there is no token of the new one yet, one of the old
+/// serves meanwhile.
+async fn obtain(site: &Rc<Site>, route: &Rc<RouteSite>, spec: &Arc<TokenSpec>, vars: &Vars) -> Result<Obtained, Fault> {
+    if let Some((before, lease)) = site.inherited(route, vars, &spec.key).await {
+        let (site, route, spec) = (site.clone(), route.clone(), spec.clone());
+        tokio::task::spawn_local(async move {
+            if let Ok(issued) = site.shared.leases.need(spec).await {
+                site.remember(&issued);
+                route.was_issued();
+            }
+        });
+        return Ok(Obtained { lease, fresh: false, stand_in: Some(before) });
+    }
     match site.shared.leases.need(spec.clone()).await {
         Ok(issued) => {
             site.remember(&issued);
-            Ok((issued.lease, issued.fresh))
+            route.was_issued();
+            Ok(Obtained { lease: issued.lease, fresh: issued.fresh, stand_in: None })
         }
         Err(unavailable) => Err(Fault::from(&unavailable)),
     }
@@ -289,11 +332,10 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
 
 /// What is known of a request when its head has arrived.
 pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
-    let listeners = &site.shared.snapshot.listeners;
     Record {
         start: site.now(),
         id: Uuid::new_v4(),
-        listener: listeners.get(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
+        listener: site.listener(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
         peer: door.peer.address,
         client: None,
         method: request.method().clone(),

@@ -33,8 +33,9 @@ mod tale;
 mod tunnel;
 mod upgrade;
 mod worker;
+mod world;
 
 pub use foresee::{Asked, Foreseen, Refused, foresee};
 pub use gate::Gate;
 pub use site::Shared;
-pub use worker::{Drain, Listening, Socket, Worker};
+pub use worker::{Drain, Listening, News, Socket, Worker};

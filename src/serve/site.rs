@@ -1,6 +1,6 @@
 //! One worker's view of the world: the snapshot, with this worker's own pools, shelves and meters beside it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::reflection::Needles;
 use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
-use crate::config::{Reflection, Route, Snapshot};
+use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
 use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, Sights, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
@@ -54,10 +54,15 @@ pub struct Shared {
     pub consents: Arrangements,
     /// Where tunnels may lead.
     pub guard: Arc<Guard>,
+    /// The listeners, by the position of their sockets: that does not change as long as we run. None: the config has
+    /// none of that name any more.
+    pub listeners: Arc<[Option<Arc<Listener>>]>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<Page>]>,
     /// Where the dashboard's statistics go; absent: there is none.
     pub sights: Option<Sights>,
+    /// Counts the configs of this process.
+    pub serial: u64,
 }
 
 /// One worker's world.
@@ -67,10 +72,33 @@ pub struct Site {
     /// What the routes need, by position.
     routes: Vec<Rc<RouteSite>>,
     unrouted: Vec<RouteMeters>,
-    endpoints: Vec<Rc<Endpoint<Outgoing>>>,
+    endpoints: Vec<Pool>,
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
+    /// Where the leases of routes' predecessors lie.
+    heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Option<Lines>,
     eye: Option<Eye>,
+}
+
+/// The connections to one place, and all that decides whether they can be used for another route.
+struct Pool {
+    place: Place,
+    endpoint: Rc<Endpoint<Outgoing>>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Place {
+    transport: u64,
+    authority: String,
+    connect: Duration,
+    idle: Duration,
+}
+
+impl Place {
+    fn of(route: &Route) -> Self {
+        let Timeouts { connect, idle, .. } = route.timeouts;
+        Self { transport: route.provider.transport_id, authority: route.upstream.authority(), connect, idle }
+    }
 }
 
 /// One route on one worker.
@@ -91,6 +119,10 @@ pub struct RouteSite {
     fixed: Arc<TokenSpec>,
     meters: Vec<RouteMeters>,
     reflections: Counter,
+    /// The same route before a secret was changed, until there is a token of the new one.
+    predecessor: RefCell<Option<Rc<RouteSite>>>,
+    /// Whether there ever was a token of this one.
+    issued: Cell<bool>,
     /// What to look for in answers, by the token that was spent.
     needles: RefCell<KeyMap<(u64, Rc<Needles>)>>,
 }
@@ -98,29 +130,45 @@ pub struct RouteSite {
 impl Site {
     /// A worker's view of a snapshot.
     pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
-        let listeners: Vec<Arc<str>> = shared.snapshot.listeners.iter().map(|l| l.name.clone()).collect();
-        let mut pools: Vec<(u64, String, Rc<Endpoint<Outgoing>>)> = Vec::new();
+        Self::build(shared, lines, None)
+    }
+
+    /// The view of the snapshot after this one. Connections to unchanged places go on; others are let go.
+    pub fn succeed(before: &Self, shared: Shared) -> Rc<Self> {
+        let after = Self::build(shared, before.lines.clone(), Some(before));
+        for pool in &before.endpoints {
+            if after.endpoints.iter().all(|kept| !Rc::ptr_eq(&kept.endpoint, &pool.endpoint)) {
+                pool.endpoint.retire();
+            }
+        }
+        after
+    }
+
+    fn build(shared: Shared, lines: Option<Lines>, before: Option<&Self>) -> Rc<Self> {
+        let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
+        let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
+        let mut pools: Vec<Pool> = Vec::new();
         let mut routes = Vec::new();
         for route in &shared.snapshot.routes {
-            let place = (route.provider.transport_id, route.upstream.authority());
-            let known = pools.iter().find(|(id, authority, _)| (*id, authority) == (place.0, &place.1));
-            let endpoint = match known {
-                Some((_, _, endpoint)) => endpoint.clone(),
-                None => {
-                    let endpoint = Rc::new(Endpoint::new(
-                        destination(route),
-                        route.timeouts.idle,
-                        shared.metrics.upstream_connections(&route.provider.name),
-                    ));
-                    pools.push((place.0, place.1.clone(), endpoint.clone()));
-                    endpoint
-                }
-            };
+            let place = Place::of(route);
+            let older = before.iter().flat_map(|before| &before.endpoints);
+            let known = pools.iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
+            let endpoint = known.unwrap_or_else(|| {
+                let kept = older.into_iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
+                let gauge = || shared.metrics.upstream_connections(&route.provider.name);
+                let endpoint =
+                    kept.unwrap_or_else(|| Rc::new(Endpoint::new(destination(route), route.timeouts.idle, gauge())));
+                pools.push(Pool { place: place.clone(), endpoint: endpoint.clone() });
+                endpoint
+            });
             let meters =
                 listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
-            let host = http::HeaderValue::try_from(place.1).unwrap_or(http::HeaderValue::from_static(""));
+            let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
             let fixed = token_spec(route, Vars::none(), &shared.clock);
+            let predecessor = before.and_then(|before| before.predecessor(route));
             routes.push(Rc::new(RouteSite {
+                predecessor: RefCell::new(predecessor),
+                issued: Cell::new(false),
                 route: route.clone(),
                 index: routes.len(),
                 endpoint,
@@ -134,10 +182,78 @@ impl Site {
             }));
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
-        let endpoints = pools.into_iter().map(|(_, _, endpoint)| endpoint).collect();
+        // Leases are asked for anew, so that the keeper learns what they are fetched with now.
+        let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
         let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
         let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
-        Rc::new(Self { shared, routes, unrouted, endpoints, shelves: RefCell::default(), lines, eye })
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye })
+    }
+
+    /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
+    /// differ.
+    fn predecessor(&self, next: &Route) -> Option<Rc<RouteSite>> {
+        let known = self.routes.iter().find(|known| known.route.name == next.name)?;
+        let alike = known.route.module.identity() == next.module.identity()
+            && known.route.upstream.to_string() == next.upstream.to_string()
+            && known.route.user.is_none()
+            && next.user.is_none();
+        let earlier = known.predecessor.borrow().clone().filter(|_| !known.issued.get());
+        let same = known.route.module.key() == next.module.key();
+        match earlier {
+            _ if !alike => None,
+            Some(earlier) => Some(earlier),
+            None if same => None,
+            None => {
+                // Nobody needs more than one.
+                known.predecessor.take();
+                Some(known.clone())
+            }
+        }
+    }
+
+    /// The listener whose socket has this position.
+    #[inline]
+    pub fn listener(&self, at: usize) -> Option<&Arc<Listener>> {
+        self.shared.listeners.get(at)?.as_ref()
+    }
+
+    /// What its connections are believed from their start.
+    pub fn footing(&self, at: usize) -> Option<[u8; 32]> {
+        self.listener(at).map(|listener| listener.footing)
+    }
+
+    /// A token of this route from before a secret was changed, as long as there was none of this key since: the route as
+    /// it was, and a valid lease.
+    pub async fn inherited(
+        &self,
+        route: &RouteSite,
+        vars: &Vars,
+        key: &TokenKey,
+    ) -> Option<(Rc<RouteSite>, Arc<Lease>)> {
+        let before = route.predecessor.borrow().clone()?;
+        if self.shelves.borrow().contains_key(key) {
+            return None;
+        }
+        let old = before.route.module.key_for(vars);
+        let known = self.heirlooms.borrow().get(&old).cloned();
+        let shelf = match known {
+            Some(shelf) => shelf,
+            None => {
+                let shelf = self.shared.leases.at_hand(old).await?.shelf;
+                self.heirlooms.borrow_mut().insert(old, shelf.clone());
+                shelf
+            }
+        };
+        Some((before, shelf.glance(self.now())?))
+    }
+
+    /// The lease of a predecessor was refused: it is of no use to anybody.
+    pub fn renounce(&self, lease: &Lease) {
+        if let Some(shelf) = self.heirlooms.borrow().get(&lease.key) {
+            shelf.distrust(lease.generation);
+        }
+        let (leases, key) = (self.shared.leases.clone(), lease.key);
+        tokio::task::spawn_local(async move { leases.purge(key).await });
     }
 
     /// Both clocks.
@@ -171,6 +287,7 @@ impl Site {
         let mut shelves = self.shelves.borrow_mut();
         if shelves.len() >= MOST_SHELVES {
             shelves.clear();
+            self.heirlooms.borrow_mut().clear();
         }
         shelves.insert(issued.lease.key, issued.shelf.clone());
     }
@@ -216,8 +333,8 @@ impl Site {
     /// Closes stale connections.
     pub fn sweep(&self) {
         let now = self.now();
-        for endpoint in &self.endpoints {
-            endpoint.sweep(now);
+        for pool in &self.endpoints {
+            pool.endpoint.sweep(now);
         }
     }
 
@@ -236,6 +353,11 @@ impl RouteSite {
     /// The token that a request with these variables needs.
     pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
         if vars.is_empty() { self.fixed.clone() } else { token_spec(&self.route, vars.clone(), clock) }
+    }
+
+    /// There was a token of it now.
+    pub fn was_issued(&self) {
+        self.issued.set(true);
     }
 
     /// What to look for in the answer to a call with this token; nothing where nobody shall look.

@@ -28,7 +28,15 @@ impl Tale {
     /// Begins to tell a request that came in on the listener at this position.
     pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
         let record = Box::new(record);
-        Self { record, site: site.clone(), route: None, listener, request: None, watch: Stopwatch::start(), blame: None }
+        Self {
+            record,
+            site: site.clone(),
+            route: None,
+            listener,
+            request: None,
+            watch: Stopwatch::start(),
+            blame: None,
+        }
     }
 
     /// What is told.

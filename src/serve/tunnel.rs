@@ -24,6 +24,7 @@ use super::door::{Door, Entry, Tunnel};
 use super::identity::Peer;
 use super::site::Site;
 use super::upgrade::Duplex;
+use super::world::World;
 use crate::config::Forward;
 use crate::route::Authority;
 
@@ -34,14 +35,17 @@ pub struct Rewound {
 }
 
 /// Serves a tunnel until it closes.
-pub async fn serve(site: Rc<Site>, outer: Rc<Door>, tunnel: Tunnel, stream: Rewound, drain: CancellationToken) {
-    let Some(config) = site.shared.snapshot.listeners.get(outer.listener) else { return };
+pub async fn serve(world: Rc<World>, outer: Rc<Door>, tunnel: Tunnel, stream: Rewound, drain: CancellationToken) {
+    let site = world.site();
+    let Some(config) = site.listener(outer.listener) else { return };
     let Some(forward) = config.forward() else { return };
     let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream, &drain)).await;
+    drop(site);
     let Some(stream) = shaken else { return };
     let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
-    let door = Door { listener: outer.listener, peer: outer.peer.clone(), entry: Entry::Tunnel(tunnel) };
-    serve_http(site, stream, door, wire, drain).await;
+    let Door { listener, footing, .. } = *outer;
+    let door = Door { listener, footing, peer: outer.peer.clone(), entry: Entry::Tunnel(tunnel) };
+    serve_http(world, stream, door, wire, drain).await;
 }
 
 /// The handshake inside. `None`: there is no connection any more, and the log says why.
@@ -72,7 +76,7 @@ async fn shake(
         Ok(Err(why)) => why,
         Err(_) => Failure::Silent,
     };
-    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.caller));
+    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.caller.get().1));
     let client = client.as_deref();
     match why {
         Failure::Distrust(said) => {

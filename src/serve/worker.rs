@@ -4,6 +4,7 @@
 //! sockets have no such thing: there all workers accept from one socket, and whoever is awake first takes the next
 //! connection. Local clients open few, so the wake-ups in vain cost less than handing connections from one to another.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Arrival};
 use super::site::{Shared, Site};
+use super::world::World;
 use crate::observe::access::AccessLog;
 
 /// Idle provider connections are looked through this often.
@@ -86,6 +89,16 @@ pub struct Worker {
     pub access: Option<AccessLog>,
     /// When to stop.
     pub drain: Drain,
+    /// New configs.
+    pub news: mpsc::UnboundedReceiver<News>,
+}
+
+/// A new config on its way to a worker.
+pub struct News {
+    /// What is shared from now on.
+    pub shared: Shared,
+    /// Dropped when the worker serves by it.
+    pub done: mpsc::Sender<Infallible>,
 }
 
 impl Worker {
@@ -97,19 +110,25 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let lines = self.access.as_ref().map(|log| log.lines(self.shared.clock.clone()));
-        let site = Site::new(self.shared, lines);
+        let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();
         for Socket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
-            let accepting = accept(site.clone(), listener, socket, connections.clone(), self.drain.begin.clone());
+            let accepting = accept(world.clone(), listener, socket, connections.clone(), self.drain.begin.clone());
             tasks.spawn_local(accepting);
         }
-        let swept = site.clone();
+        let swept = world.clone();
         let sweeper = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                swept.sweep();
+                swept.site().sweep();
+            }
+        });
+        let (turned, mut news) = (world.clone(), self.news);
+        let turner = tokio::task::spawn_local(async move {
+            while let Some(News { shared, done: _done }) = news.recv().await {
+                turned.turn(shared);
             }
         });
         self.drain.begin.cancelled().await;
@@ -121,15 +140,21 @@ impl Worker {
             () = self.drain.end.cancelled() => {}
         }
         sweeper.abort();
-        site.flush();
+        turner.abort();
+        world.site().flush();
         Ok(())
     }
 }
 
-async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: CancellationToken) {
-    let name = site.shared.snapshot.listeners.get(listener).map(|config| config.name.clone());
-    let open = site.shared.metrics.connections(name.as_deref().unwrap_or_default());
-    let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
+async fn accept(
+    world: Rc<World>,
+    listener: usize,
+    socket: Acceptor,
+    connections: TaskTracker,
+    drain: CancellationToken,
+) {
+    let name = world.site().listener(listener).map(|config| config.name.clone());
+    let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -145,6 +170,12 @@ async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: 
                 continue;
             }
         };
+        let site = world.site();
+        if site.listener(listener).is_none() {
+            // The config has no such listener any more. Its address stays ours, in case it comes back.
+            continue;
+        }
+        let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
         if !site.shared.connections.take(1, limit) {
             if let Some(closed) = site.shared.gate.floods.note(site.now()) {
                 tracing::warn!(listener = name.as_deref(), limit, closed, "too many connections; new ones are closed");
@@ -153,9 +184,9 @@ async fn accept(site: Rc<Site>, listener: usize, socket: Acceptor, connections: 
         }
         let guard = OpenConnection { level: site.shared.connections.clone(), gauge: open.clone() };
         guard.gauge.inc();
-        let (site, drain) = (site.clone(), drain.clone());
+        let (world, drain) = (world.clone(), world.door(listener));
         connections.spawn_local(async move {
-            connection::serve(site, listener, arrival, drain).await;
+            connection::serve(world, listener, arrival, drain).await;
             drop(guard);
         });
     }

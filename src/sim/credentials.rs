@@ -3,6 +3,8 @@
 //! Drawn afresh at every start, in the shape that the bank really uses, so that nobody mistakes them for real ones
 //! that leaked.
 
+use std::sync::OnceLock;
+
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
 
 /// An application's identifier and secret. `Debug` shows the identifier and a fingerprint.
@@ -10,12 +12,14 @@ use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
 pub struct Credentials {
     id: String,
     secret: SecretString,
+    /// A second secret, once the bank has handed one out.
+    second: OnceLock<SecretString>,
 }
 
 impl Credentials {
     /// These very credentials.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: SecretString::from(secret.into()) }
+        Self { id: id.into(), secret: SecretString::from(secret.into()), second: OnceLock::new() }
     }
 
     /// The API key or client id.
@@ -29,11 +33,18 @@ impl Credentials {
     }
 
     pub(super) fn secret_is(&self, presented: &str) -> bool {
-        self.secret.expose_secret() == presented
+        let second = self.second.get().is_some_and(|second| second.expose_secret() == presented);
+        second || self.secret.expose_secret() == presented
+    }
+
+    pub(super) fn second(&self) -> &SecretString {
+        self.second.get_or_init(|| SecretString::from(hex32()))
     }
 
     /// `text` with the secret, wherever it stands in it, replaced by its fingerprint.
     pub(super) fn mask(&self, text: &str) -> String {
+        let second = self.second.get().map(|second| text.replace(second.expose_secret(), "‹second secret›"));
+        let text = second.as_deref().unwrap_or(text);
         text.replace(self.secret.expose_secret(), &format!("‹secret {}›", self.fingerprint()))
     }
 

@@ -195,6 +195,11 @@ impl SimHandle {
         &self.desk.credentials
     }
 
+    /// A second secret of the application, good beside the first from now on: as when a secret is being replaced.
+    pub fn second_secret(&self) -> &SecretString {
+        self.desk.credentials.second()
+    }
+
     /// The CA's certificate, PEM.
     pub fn ca_pem(&self) -> String {
         self.authority.pem()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use countersign::base::secret::{hex, sha256};
 use countersign::sim::{Bank, Endpoint, SimHandle};
 use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
 use countersign::tls::{ClientTls, client};
@@ -733,4 +734,37 @@ fn check_names_hosts_for_which_the_ca_may_not_vouch() {
     let (code, told) = countersign(&other, &["check"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("the CA may not vouch for `api.bank.example`") && told.contains("ca new"), "{told}");
+}
+
+#[test]
+fn whoever_opened_a_tunnel_must_still_be_who_he_was_after_a_reload() {
+    let scene = scene("", "");
+    converse(async {
+        let stream = tunnel(scene.proxy, PLACE, &erp()).await;
+        let inside = tls(stream, &scene.ca, BANK, b"http/1.1").await.expect("TLS");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(inside)).await.expect("HTTP/1.1");
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        let mut call = async || {
+            sender.ready().await.expect("the tunnel is kept");
+            let answer = sender.send_request(get("/partners/sandbox/echo/a", &[])).await.expect("an answer");
+            Whole::read(answer).await.expect("whole")
+        };
+        assert_eq!(call().await.status, 200);
+        // Another client before this one in the file: positions shift, people do not.
+        let other = hex(&sha256(OTHER_KEY.as_bytes()));
+        scene.stage.papers.edit(|config| {
+            let config =
+                config.replace("[client.erp]", &format!("[client.ant]\nkey_sha256 = [\"{other}\"]\n[client.erp]"));
+            config.replace("provider = \"scb\"\n", "provider = \"scb\"\nclients = [\"erp\"]\n")
+        });
+        let reloaded = scene.stage.running.reloads.reload("test").await.expect("an answer");
+        assert!(reloaded.outcome.is_applied(), "{reloaded:?}");
+        assert_eq!(call().await.status, 200);
+        // His key is not his any more.
+        let (old, new) = (hex(&sha256(KEY.as_bytes())), hex(&sha256(b"another key")));
+        scene.stage.papers.edit(|config| config.replace(&old, &new));
+        let reloaded = scene.stage.running.reloads.reload("test").await.expect("an answer");
+        assert!(reloaded.outcome.is_applied(), "{reloaded:?}");
+        assert_eq!(call().await.error(), "client-unidentified");
+    });
 }

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
@@ -16,6 +17,7 @@ mod provider;
 mod real_clients;
 mod redis_server;
 mod refusals;
+mod reload;
 mod replicas;
 mod resilience;
 mod secrets;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Now};
 use countersign::cli::boot::{Options, Running};
-use countersign::config::{InMemory, build};
+use countersign::config::{InMemory, Snapshot, build};
 use countersign::sim::{self, Authority, Bank, LeafSpec, Sim, SimHandle};
 
 use crate::client::Client;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub workers: usize,
     pub clock: Clock,
     pub limits: String,
+    /// The lines of `[admin]`.
+    pub admin: String,
 }
 
 impl Default for Plan {
@@ -41,6 +43,7 @@ impl Default for Plan {
             workers: 2,
             clock: Clock::System,
             limits: String::new(),
+            admin: "bind = \"127.0.0.1:0\"".to_owned(),
         }
     }
 }
@@ -76,17 +79,22 @@ impl Plan {
         let config = format!(
             "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
              tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n{}\n{}\n\
-             [admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = {}\n[limits]\n{}\n{}",
-            self.listener, self.clients, self.workers, self.limits, self.config
+             [admin]\n{}\n[runtime]\nworkers = {}\n[limits]\n{}\n{}",
+            self.listener, self.clients, self.admin, self.workers, self.limits, self.config
         );
-        let (snapshot, found) = build(Path::new("stage/proxy.toml"), config.clone(), &files);
-        let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
-        let snapshot = snapshot.unwrap_or_else(|| panic!("{told:#?}\n{config}"));
+        let papers = Papers(Arc::new(Mutex::new((config.clone(), files))));
+        let snapshot = papers.read().unwrap_or_else(|told| panic!("{told}\n{config}"));
+        let source = papers.clone();
         let log = SharedLog::default();
-        let options = Options { clock: self.clock, access_sink: Some(Box::new(log.clone())), ..Options::default() };
-        let running = Running::start(snapshot, options).expect("started");
+        let options = Options {
+            clock: self.clock,
+            access_sink: Some(Box::new(log.clone())),
+            source: Some(Arc::new(move |_| source.read())),
+            ..Options::default()
+        };
+        let running = Running::start(*snapshot, options).expect("started");
         let address = running.address("gateway").expect("a listener");
-        Stage { running, client: Client::new(address, authority.pem()), log, address }
+        Stage { running, client: Client::new(address, authority.pem()), log, address, papers, authority }
     }
 }
 
@@ -96,6 +104,41 @@ pub struct Stage {
     pub client: Client,
     pub log: SharedLog,
     pub address: SocketAddr,
+    /// What a reload reads.
+    pub papers: Papers,
+    /// Who vouches for the listeners' certificates.
+    pub authority: Authority,
+}
+
+/// A config and its files, which a test may change.
+#[derive(Clone)]
+pub struct Papers(Arc<Mutex<(String, InMemory)>>);
+
+impl Papers {
+    /// Rewrites the config.
+    pub fn edit(&self, change: impl FnOnce(&str) -> String) {
+        let mut papers = self.0.lock().expect("not poisoned");
+        papers.0 = change(&papers.0);
+    }
+
+    /// Replaces a file, named from the config's folder.
+    pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        let mut papers = self.0.lock().expect("not poisoned");
+        papers.1 = papers.1.clone().with_file(format!("stage/{name}"), bytes);
+    }
+
+    /// A file as it is now.
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        let papers = self.0.lock().expect("not poisoned");
+        countersign::config::Files::read(&papers.1, &Path::new("stage").join(name)).expect("a file")
+    }
+
+    fn read(&self) -> Result<Box<Snapshot>, String> {
+        let (config, files) = self.0.lock().expect("not poisoned").clone();
+        let (snapshot, found) = build(Path::new("stage/proxy.toml"), config, &files);
+        let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
+        snapshot.map(Box::new).ok_or_else(|| told.join("\n"))
+    }
 }
 
 impl Stage {

@@ -16,8 +16,8 @@ use super::super::table::Ask;
 use super::page::Query;
 use super::session::Guest;
 use super::words::millis_of;
-use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
 use super::{Admin, Way};
+use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
 use crate::admin::answer::{Answer, problem};
 
 const MOST_BODY: usize = 16 * 1024;
@@ -55,7 +55,11 @@ pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, he
         "/ui/reload" => {
             // The page shows what came of it.
             let reloaded = api::answer(admin, Ask::Reload, errand).await;
-            see_other(if reloaded.status() == StatusCode::SERVICE_UNAVAILABLE { "/?done=ending" } else { "/?done=reload" })
+            see_other(if reloaded.status() == StatusCode::SERVICE_UNAVAILABLE {
+                "/?done=ending"
+            } else {
+                "/?done=reload"
+            })
         }
         "/ui/consents/start" => start(admin, &guest, errand, &form).await,
         "/ui/consents/revoke" => revoke(admin, &guest, &errand, &form).await,
@@ -81,7 +85,8 @@ fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
                 login(admin, StatusCode::UNAUTHORIZED, "This is not the value of any [admin.token].")
             }
             Err(wait) => {
-                let mut answer = login(admin, StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again in a moment.");
+                let mut answer =
+                    login(admin, StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again in a moment.");
                 answer.headers_mut().insert("retry-after", HeaderValue::from(wait.as_secs() + 1));
                 answer
             }
@@ -131,7 +136,13 @@ async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &Errand<'_>, form: &Qu
             && key.user.to_string() == form.word("user")
     });
     let Some(line) = meant else {
-        return notice(admin, guest, StatusCode::NOT_FOUND, "There is no such consent", "It may have been revoked meanwhile.");
+        return notice(
+            admin,
+            guest,
+            StatusCode::NOT_FOUND,
+            "There is no such consent",
+            "It may have been revoked meanwhile.",
+        );
     };
     let subject = format!("{} for {}", line.key.provider, line.key.owner.name());
     match admin.consents.revoke(line.key).await {

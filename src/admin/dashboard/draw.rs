@@ -20,7 +20,9 @@ pub(super) fn bars(series: &[Tally], height: u32, class: &str) -> String {
     for (at, tally) in series.iter().enumerate().filter(|(_, tally)| tally.requests > 0) {
         let well = tally.requests.saturating_sub(tally.errors());
         let mut foot = f64::from(height);
-        for (kind, part) in [("ours", tally.ours), ("provider", tally.provider), ("client", tally.client), ("well", well)] {
+        for (kind, part) in
+            [("ours", tally.ours), ("provider", tally.provider), ("client", tally.client), ("well", well)]
+        {
             if part == 0 {
                 continue;
             }
@@ -47,7 +49,9 @@ pub(super) fn histogram(tally: &Tally, height: u32) -> String {
     // So that a single bucket is no wall.
     let places = buckets.len().max(12) as f64;
     let step = 100.0 / places;
-    let mut svg = format!("<svg class=\"bars histogram\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">");
+    let mut svg = format!(
+        "<svg class=\"bars histogram\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"
+    );
     for (at, (bound, requests)) in buckets.iter().enumerate() {
         let tall = (f64::from(*requests) * f64::from(height) / most).max(if *requests > 0 { 2.0 } else { 0.0 });
         let _ = write!(
@@ -80,7 +84,8 @@ pub(super) fn timeline(life: Life) -> String {
     let span = life.expires.saturating_sub(life.issued).max(1) as f64;
     let place = |moment: u64| (moment.saturating_sub(life.issued) as f64 / span * 100.0).clamp(0.0, 100.0);
     let (now, renews) = (place(life.now), life.renews.map(place));
-    let mut svg = String::from("<svg class=\"timeline\" width=\"100%\" height=\"34\" aria-hidden=\"true\" focusable=\"false\">");
+    let mut svg =
+        String::from("<svg class=\"timeline\" width=\"100%\" height=\"34\" aria-hidden=\"true\" focusable=\"false\">");
     svg.push_str("<rect class=\"track\" x=\"0\" y=\"15\" width=\"100%\" height=\"12\" rx=\"6\"/>");
     if let Some(renews) = renews {
         let _ = write!(
@@ -109,7 +114,8 @@ pub(super) fn timeline(life: Life) -> String {
 
 /// A QR code (ISO/IEC 18004) of a text; nothing where the text is too long for one.
 pub(super) fn qr(text: &str, label: &str) -> String {
-    let code = QrCode::with_error_correction_level(text, EcLevel::M).or_else(|_| QrCode::with_error_correction_level(text, EcLevel::L));
+    let code = QrCode::with_error_correction_level(text, EcLevel::M)
+        .or_else(|_| QrCode::with_error_correction_level(text, EcLevel::L));
     let Ok(code) = code else { return String::new() };
     // The standard wants four modules of silence around it.
     const QUIET: usize = 4;

@@ -43,7 +43,9 @@ struct Viewer {
 
 /// Begins a stream of a page.
 pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Query) -> Answer {
-    let Some(page) = Page::at(query.word("page")) else { return problem(StatusCode::NOT_FOUND, "there is no such page") };
+    let Some(page) = Page::at(query.word("page")) else {
+        return problem(StatusCode::NOT_FOUND, "there is no such page");
+    };
     let Some(place) = admin.doorkeeper.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many watch as can; close another page first");
     };

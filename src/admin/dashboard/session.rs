@@ -64,7 +64,13 @@ impl Guests {
     }
 
     /// Who sends this; nobody whom we know: he has to log in.
-    pub(super) fn recognise(&self, door: &AdminDoor, visitor: &Visitor, headers: &HeaderMap, now: Now) -> Option<Guest> {
+    pub(super) fn recognise(
+        &self,
+        door: &AdminDoor,
+        visitor: &Visitor,
+        headers: &HeaderMap,
+        now: Now,
+    ) -> Option<Guest> {
         if *visitor != Visitor::Stranger {
             return Some(Guest { visitor: visitor.clone(), csrf: self.csrf.clone() });
         }
@@ -124,7 +130,8 @@ fn cookie(id: &str, age: u64, tls: bool) -> Option<HeaderValue> {
 
 /// The digest of the session's name that a browser has sent.
 fn shown(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(';'));
+    let pairs =
+        headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(';'));
     let mut named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| NAMES.contains(name));
     named.next().map(|(_, id)| sha256(id.as_bytes()))
 }
@@ -165,7 +172,9 @@ mod tests {
         assert!(known(&both, now.plus(LIFE)).is_none());
         assert!(guests.recognise(&both, &Visitor::Stranger, &HeaderMap::new(), now).is_none());
         let hands = guests.admit(&operate, true, now).unwrap();
-        assert!(hands.to_str().unwrap().starts_with("__Host-countersign=") && hands.to_str().unwrap().ends_with("; Secure"));
+        assert!(
+            hands.to_str().unwrap().starts_with("__Host-countersign=") && hands.to_str().unwrap().ends_with("; Secure")
+        );
         assert!(guests.recognise(&both, &Visitor::Stranger, &with_cookie(&hands), now).unwrap().may_operate());
         guests.dismiss(&headers, false);
         assert!(known(&both, now).is_none());
@@ -180,7 +189,10 @@ mod tests {
         }
         assert_eq!(guests.sessions.borrow().len(), MOST);
         let all = door(vec![token("eyes", Role::Read)]);
-        assert!(guests.recognise(&all, &Visitor::Stranger, &with_cookie(&first), now).is_none(), "the oldest has ended");
+        assert!(
+            guests.recognise(&all, &Visitor::Stranger, &with_cookie(&first), now).is_none(),
+            "the oldest has ended"
+        );
         let anybody = guests.recognise(&door(Vec::new()), &Visitor::Anybody, &HeaderMap::new(), now).unwrap();
         assert!(anybody.may_operate() && anybody.csrf == guests.csrf);
     }

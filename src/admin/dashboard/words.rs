@@ -150,7 +150,10 @@ mod tests {
         let now = Now::at(0, millis_of("2026-11-21T12:00:00.000Z").unwrap());
         let told = |text: &str| Moment::of(text, now);
         assert_eq!(told("2026-11-21T11:59:48.500Z").relative, "11 s ago");
-        assert_eq!((told("2026-11-21T12:03:05.000Z").relative, told("2026-11-21T12:03:05.000Z").past), ("in 3 min 5 s".into(), false));
+        assert_eq!(
+            (told("2026-11-21T12:03:05.000Z").relative, told("2026-11-21T12:03:05.000Z").past),
+            ("in 3 min 5 s".into(), false)
+        );
         assert_eq!(told("2026-11-21T12:00:00.400Z").relative, "now");
         assert_eq!(told("2026-11-21T12:03:05.000Z").clock, "12:03:05");
         assert_eq!(told("2026-11-24T12:03:05.000Z").clock, "2026-11-24 12:03:05");
@@ -159,7 +162,10 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([(0, 60), (1, 600), (3, 60), (75, 6), (123_456, 10)].map(|(n, s)| rate(n, s)), ["0", "<0.01", "0.05", "12.5", "12,346"]);
+        assert_eq!(
+            [(0, 60), (1, 600), (3, 60), (75, 6), (123_456, 10)].map(|(n, s)| rate(n, s)),
+            ["0", "<0.01", "0.05", "12.5", "12,346"]
+        );
         assert_eq!([(0, 5), (1, 5000), (1, 41), (1, 2)].map(|(n, s)| share(n, s)), ["0 %", "<0.1 %", "2.4 %", "50 %"]);
         assert_eq!([0.35, 12.3, 1234.0, 75_000.0].map(took), ["0.3 ms", "12 ms", "1.2 s", "75 s"]);
         assert_eq!([5, 60, 185, 7440, 273_600].map(span), ["5 s", "1 min", "3 min 5 s", "2 h 4 min", "3 d 4 h"]);

@@ -14,7 +14,7 @@ use crate::base::id::RandomIds;
 use crate::base::time::Clock;
 use crate::config::Provider;
 use crate::control::wire::exchange;
-use crate::control::{Aid, Fetched, Order, TokenSpec};
+use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
 use crate::observe::metrics::Metrics;
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
@@ -273,14 +273,11 @@ pub(super) struct Upkeeper {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) reloads: Reloads,
 }
 
 /// Looks through all consents, again and again. Never ends.
 pub(super) async fn keep_alive(upkeeper: Upkeeper) {
-    if upkeeper.providers.iter().all(|provider| provider.consents.is_none()) {
-        return;
-    }
     loop {
         upkeeper.round().await;
         tokio::time::sleep(ROUND).await;
@@ -289,6 +286,10 @@ pub(super) async fn keep_alive(upkeeper: Upkeeper) {
 
 impl Upkeeper {
     async fn round(&self) {
+        let providers = &self.reloads.current().providers;
+        if providers.iter().all(|provider| provider.consents.is_none()) {
+            return;
+        }
         let listing = match self.store.list(Kind::User).await {
             Ok(listing) => listing,
             Err(error) => {
@@ -296,11 +297,11 @@ impl Upkeeper {
                 return;
             }
         };
-        let mut first: Vec<Option<u64>> = vec![None; self.providers.len()];
+        let mut first: Vec<Option<u64>> = vec![None; providers.len()];
         let mut renewals = JoinSet::new();
         for entry in listing.entries {
             let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await else { continue };
-            let provider = self.providers.iter().zip(&mut first).find(|(known, _)| known.name == tokens.key.provider);
+            let provider = providers.iter().zip(&mut first).find(|(known, _)| known.name == tokens.key.provider);
             let Some((provider, first)) = provider else { continue };
             let Some(consents) = &provider.consents else { continue };
             if !tokens.spent(self.clock.now()) {
@@ -324,7 +325,7 @@ impl Upkeeper {
             }
         }
         while renewals.join_next().await.is_some() {}
-        for (provider, first) in self.providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
+        for (provider, first) in providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
             let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
             self.metrics.consents_expire(&provider.name, first);
         }

@@ -138,6 +138,12 @@ impl Keep {
         }
     }
 
+    /// The lease that may be sent now. Looking is no use of it.
+    pub(super) fn at_hand(&self, now: Now) -> Option<Issued> {
+        let lease = self.shelf.glance(now)?;
+        Some(Issued { lease, shelf: Arc::clone(&self.shelf), fresh: false })
+    }
+
     pub(super) fn deny(&mut self, denial: &Denial) {
         for waiter in self.waiters.drain(..) {
             drop(waiter.send(Err(Unavailable {

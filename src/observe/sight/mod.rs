@@ -10,5 +10,5 @@ mod rolling;
 mod tally;
 
 pub use glance::{Batch, Glance};
-pub use rolling::{RECENT, Sight, Window};
+pub use rolling::Sight;
 pub use tally::{Blame, Tally, Told};

@@ -15,11 +15,11 @@ const ROUTE_SLOT: u64 = 10_000;
 /// The most routes that are remembered one by one: names of earlier configs linger until they are a memory old.
 const MOST_ROUTES: usize = 4096;
 /// So many requests are remembered one by one.
-pub const RECENT: usize = 200;
+const RECENT: usize = 200;
 
 /// Slots in the order of time; those without requests are missing.
 #[derive(Debug)]
-pub struct Window {
+struct Window {
     width: u64,
     slots: VecDeque<(u64, Tally)>,
 }

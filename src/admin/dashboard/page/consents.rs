@@ -58,7 +58,9 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     let mine = dashboard.iter().rev().filter(|_| guest.may_operate());
     let begun = mine.map(|begun| {
         let given = lines.iter().any(|line| {
-            *line.key.provider == *begun.provider && line.key.user.to_string() == begun.user && line.consented >= begun.at
+            *line.key.provider == *begun.provider
+                && line.key.user.to_string() == begun.user
+                && line.consented >= begun.at
         });
         shown(begun, given, now)
     });

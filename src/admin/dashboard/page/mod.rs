@@ -35,15 +35,8 @@ pub(super) enum Page {
 
 impl Page {
     /// All, in the order of the menu.
-    pub(super) const ALL: [Page; 7] = [
-        Page::Overview,
-        Page::Routes,
-        Page::Tokens,
-        Page::Providers,
-        Page::Consents,
-        Page::Requests,
-        Page::Setup,
-    ];
+    pub(super) const ALL: [Page; 7] =
+        [Page::Overview, Page::Routes, Page::Tokens, Page::Providers, Page::Consents, Page::Requests, Page::Setup];
 
     pub(super) const fn path(self) -> &'static str {
         match self {

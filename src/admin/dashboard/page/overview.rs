@@ -3,10 +3,10 @@
 use askama::Template;
 
 use super::super::super::view::Status;
+use super::super::Admin;
 use super::super::draw;
 use super::super::session::Guest;
 use super::super::words::{Moment, count, rate, share, span};
-use super::super::Admin;
 use super::{LATELY, Pill, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
@@ -88,7 +88,11 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         ],
         uptime: span(status.uptime_seconds),
         reloaded: Moment::of(&status.last_reload.at, now),
-        reload: if status.last_reload.error.is_none() { Pill::new("good", "applied") } else { Pill::new("bad", "refused") },
+        reload: if status.last_reload.error.is_none() {
+            Pill::new("good", "applied")
+        } else {
+            Pill::new("bad", "refused")
+        },
         changes: status.last_reload.changes.iter().take(20).cloned().collect(),
         certificates: certificates.collect(),
         may: guest.may_operate(),

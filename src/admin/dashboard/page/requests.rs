@@ -7,7 +7,7 @@ use super::super::words::{Moment, count, lasted};
 use super::{Pill, Query, Top};
 use crate::base::time::Now;
 use crate::observe::record::Replay;
-use crate::observe::sight::{Blame, RECENT, Told};
+use crate::observe::sight::{Blame, Told};
 
 #[derive(Template)]
 #[template(path = "requests.html")]
@@ -15,7 +15,6 @@ pub(super) struct Requests {
     top: Top,
     lines: Vec<Line>,
     total: String,
-    most: usize,
     seen: usize,
     q: String,
     only: &'static str,
@@ -54,7 +53,6 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
         top,
         lines: sight.recent().filter(fits).map(|told| line(told, now)).collect(),
         total: count(sight.total()),
-        most: RECENT,
         seen: sight.recent().count(),
         q: query.word("q").to_owned(),
         only,

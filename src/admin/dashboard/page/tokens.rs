@@ -78,12 +78,7 @@ const fn state(phase: Waiting) -> Pill {
 fn told(line: &LedgerLine, now: Now) -> Line {
     let view = TokenView::of(line, now);
     let alive = line.token.as_ref().map(|token| Alive {
-        bar: draw::timeline(Life {
-            issued: token.issued,
-            renews: token.renews,
-            expires: token.expires,
-            now: now.wall,
-        }),
+        bar: draw::timeline(Life { issued: token.issued, renews: token.renews, expires: token.expires, now: now.wall }),
         generation: token.generation,
         fingerprint: token.fingerprint.to_string(),
         age: span(now.wall.saturating_sub(token.issued) / 1000),

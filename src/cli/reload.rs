@@ -1,0 +1,175 @@
+//! Putting a new config in force without a lost request.
+//!
+//! It is read and checked as a whole on a thread of its own; then certificates, pages and issuers are made ready; only
+//! then is every worker told, and the reload is done when all of them serve by it. Until that moment nothing has
+//! changed, so a bad config changes nothing. What lies outside a config's reach while the process runs (addresses,
+//! threads, the store, where logs go) stays as it is, and is named.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::boot::pages;
+use super::house_ca::HouseCa;
+use crate::base::vars::Vars;
+use crate::config::{Listener, Snapshot};
+use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, token_spec};
+use crate::observe::logging;
+use crate::serve::{News, Shared};
+
+/// A worker that does not turn to a new config within this time is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads a config: everything anew, or, if there is a snapshot, its text as it was with new certificates and secrets.
+/// The error is what is wrong, for a person.
+pub type Source = Arc<dyn Fn(Option<&Snapshot>) -> Result<Box<Snapshot>, String> + Send + Sync>;
+
+/// Whoever reloads. Lives on the control thread.
+pub(super) struct Reloader {
+    /// Its end.
+    pub(super) reloading: Reloading,
+    /// Where a config comes from; absent: nowhere, so none replaces the first.
+    pub(super) source: Option<Source>,
+    /// What the workers share now.
+    pub(super) shared: Shared,
+    /// The real addresses of listeners, by name.
+    pub(super) addresses: Vec<(Arc<str>, SocketAddr)>,
+    /// The names of the listeners whose sockets are open, in their order.
+    pub(super) names: Arc<[Arc<str>]>,
+    /// The CA of `tls = "internal"`.
+    pub(super) ca: Arc<HouseCa>,
+    /// The ways to the workers.
+    pub(super) workers: Vec<mpsc::UnboundedSender<News>>,
+}
+
+impl Reloader {
+    /// Reloads whenever somebody asks. Ends when nobody can any more.
+    pub(super) async fn run(mut self) {
+        while let Some(Ask { scope, by, answer }) = self.reloading.asks.recv().await {
+            let outcome = match self.read(scope).await {
+                Ok(snapshot) => self.apply(snapshot).await,
+                Err(why) => Err(why),
+            };
+            let outcome = match outcome {
+                Ok(changes) => {
+                    tracing::info!(%by, digest = self.shared.snapshot.digest, ?changes, "the config was reloaded");
+                    Outcome::Applied(changes.into())
+                }
+                Err(why) => {
+                    self.shared.metrics.reload_failed();
+                    tracing::error!(%by, "the new config is not used, the old one goes on:\n{why}");
+                    Outcome::Refused(why.into())
+                }
+            };
+            let digest = self.shared.snapshot.digest.as_str().into();
+            let reloaded = Reloaded { at: self.shared.clock.now().wall, by, digest, outcome };
+            self.reloading.last.send_replace(Arc::new(reloaded.clone()));
+            let _hung_up = answer.send(reloaded);
+        }
+    }
+
+    async fn read(&self, scope: Scope) -> Result<Box<Snapshot>, String> {
+        let Some(source) = self.source.clone() else { return Err("this process has no config file".to_owned()) };
+        let now = self.shared.snapshot.clone();
+        let reading = tokio::task::spawn_blocking(move || match scope {
+            Scope::Everything => source(None),
+            Scope::Secrets => source(Some(&now)),
+        });
+        reading.await.unwrap_or_else(|_| Err("the config could not be read, by a bug of ours".to_owned()))
+    }
+
+    /// Puts a config in force. What has changed, or why it cannot.
+    async fn apply(&mut self, snapshot: Box<Snapshot>) -> Result<Vec<String>, String> {
+        let before = self.shared.snapshot.clone();
+        if snapshot.sources.fingerprint == before.sources.fingerprint {
+            self.shared.metrics.configured(before.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+            return Ok(Vec::new());
+        }
+        let now = self.shared.clock.now();
+        let mut changes = snapshot.sources.changes(&before.sources);
+        changes.extend(self.beyond_reach(&before, &snapshot));
+        self.ca.certify(&snapshot, now)?;
+        let snapshot: Arc<Snapshot> = Arc::from(snapshot);
+        let listeners = slots(&snapshot, &self.names);
+        let pages = pages(&listeners, &self.addresses)?;
+        if snapshot.log.level != before.log.level {
+            logging::set_level(&snapshot.log.level)?;
+        }
+        self.shared.issuers.prepare(&snapshot.clients.issuers, now);
+        let serial = self.shared.serial + 1;
+        self.shared = Shared { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
+        let (done, mut all_done) = mpsc::channel::<Infallible>(1);
+        for worker in &self.workers {
+            // A worker that has ended serves nothing any more.
+            let _ended = worker.send(News { shared: self.shared.clone(), done: done.clone() });
+        }
+        drop(done);
+        if tokio::time::timeout(PATIENCE, all_done.recv()).await.is_err() {
+            tracing::warn!("a worker is too busy to turn to the new config yet");
+        }
+        self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+        self.reloading.current.send_replace(snapshot.clone());
+        // What failed under the old config may not under the new one.
+        self.shared.leases.forgive();
+        self.fetch_ahead(&before, &snapshot);
+        Ok(changes)
+    }
+
+    /// A changed secret fetches first: the old token serves until there is a new one.
+    fn fetch_ahead(&self, before: &Snapshot, after: &Snapshot) {
+        let old: HashMap<&str, _> = before.routes.iter().map(|route| (&*route.name, &route.module)).collect();
+        for route in after.routes.iter().filter(|route| route.user.is_none()) {
+            let Some(module) = old.get(&*route.name) else { continue };
+            if module.identity() != route.module.identity() || module.key() == route.module.key() {
+                continue;
+            }
+            let spec = token_spec(route, Vars::none(), &self.shared.clock);
+            // With variables there is a token for each value: those are fetched when they are asked for.
+            if spec.key == route.module.key() && !route.module.has_vars() {
+                let leases = self.shared.leases.clone();
+                tokio::task::spawn_local(async move { drop(leases.need(spec).await) });
+            }
+        }
+    }
+
+    /// What the new config wants and this process cannot do any more.
+    fn beyond_reach(&self, before: &Snapshot, after: &Snapshot) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut stays = |what: String| {
+            tracing::warn!("{what} only after a restart");
+            lines.push(format!("{what} only after a restart"));
+        };
+        for listener in &after.listeners {
+            let known = before.listeners.iter().find(|known| known.name == listener.name);
+            if !self.names.contains(&listener.name) {
+                stays(format!("listener `{}` is served", listener.name));
+            } else if known.is_some_and(|known| known.bind != listener.bind) {
+                stays(format!("listener `{}` moves to {}", listener.name, listener.bind));
+            }
+        }
+        let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|door| door.bind);
+        if place(before) != place(after) {
+            stays("the address of [admin] changes".to_owned());
+        }
+        if before.store.id != after.store.id {
+            stays("[store] changes".to_owned());
+        }
+        if before.workers != after.workers {
+            stays("the number of workers changes".to_owned());
+        }
+        if (before.log.format, &before.log.access) != (after.log.format, &after.log.access) {
+            stays("the format of logs, and where access lines go, change".to_owned());
+        }
+        lines
+    }
+}
+
+/// The listeners in the order of their sockets.
+pub(super) fn slots(snapshot: &Snapshot, names: &[Arc<str>]) -> Arc<[Option<Arc<Listener>>]> {
+    let named = |name: &Arc<str>| snapshot.listeners.iter().find(|listener| listener.name == *name).cloned();
+    names.iter().map(named).collect()
+}

@@ -1,0 +1,147 @@
+//! Watching the files behind a config: whoever renews a certificate or a secret need not tell us.
+//!
+//! Directories are watched, not files: a file is replaced by renaming, and Kubernetes swaps a whole directory by a link.
+//! An event only means "look": what counts are the contents, which are looked at every half minute in any case, since
+//! some file systems tell nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+
+use crate::base::secret::sha256;
+use crate::config::{Disk, Files as _, Snapshot, Watch};
+use crate::control::{Reloads, Scope};
+
+/// Events come in flocks; after the first one it is waited for the rest.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Without any event the files are looked at this often.
+const POLL: Duration = Duration::from_secs(30);
+
+/// What was found in files: a digest, or that they cannot be read.
+type Seen = HashMap<PathBuf, Option<[u8; 32]>>;
+
+/// Reloads when the files behind the config in force change. Never ends.
+pub(super) async fn watch(reloads: Reloads) {
+    let stirred = Arc::new(Notify::new());
+    let mut watching = Watching::new(&stirred);
+    let mut news = reloads.news();
+    let mut seen = first(&reloads.current());
+    loop {
+        let snapshot = reloads.current();
+        watching.follow(&snapshot);
+        tokio::select! {
+            () = stirred.notified() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(POLL) => {}
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // Somebody else had it read: what lies there now is known, unless it was changed since.
+                seen = first(&reloads.current());
+                continue;
+            }
+        }
+        let paths: Vec<PathBuf> = watched(&snapshot).into_iter().map(Path::to_owned).collect();
+        let Ok(found) = tokio::task::spawn_blocking(move || look(paths)).await else { continue };
+        if found == seen {
+            continue;
+        }
+        // A file that is away for a moment is being replaced; one that stays away is told of by the reload.
+        seen = found;
+        let scope = match snapshot.watch {
+            Watch::All => Scope::Everything,
+            Watch::Secrets => Scope::Secrets,
+        };
+        if reloads.read(scope, "files").await.is_none() {
+            return;
+        }
+    }
+}
+
+/// The files whose contents count.
+fn watched(snapshot: &Snapshot) -> Vec<&Path> {
+    let secrets = snapshot.sources.secrets.iter().map(|(path, _)| path.as_path());
+    let texts = snapshot.sources.texts.iter().map(|(path, _)| path.as_path());
+    match snapshot.watch {
+        Watch::All => secrets.chain(texts).collect(),
+        Watch::Secrets => secrets.collect(),
+    }
+}
+
+/// The files as they were when the config was read.
+fn first(snapshot: &Snapshot) -> Seen {
+    let sources = &snapshot.sources;
+    let mut seen: Seen = sources.secrets.iter().map(|(path, digest)| (path.clone(), Some(*digest))).collect();
+    if snapshot.watch == Watch::All {
+        seen.extend(sources.texts.iter().map(|(path, bytes)| (path.clone(), Some(sha256(bytes)))));
+    }
+    seen
+}
+
+fn look(paths: Vec<PathBuf>) -> Seen {
+    let digest = |path: &PathBuf| Disk.read(path).ok().map(|bytes| sha256(&bytes));
+    paths
+        .into_iter()
+        .map(|path| {
+            let digest = digest(&path);
+            (path, digest)
+        })
+        .collect()
+}
+
+/// The directories that the system tells us of.
+struct Watching {
+    stirred: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Watching {
+    fn new(stirred: &Arc<Notify>) -> Self {
+        let told = stirred.clone();
+        let heard = move |event: notify::Result<notify::Event>| {
+            // Our own reading is no news.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                told.notify_one();
+            }
+        };
+        let watcher = notify::recommended_watcher(heard)
+            .inspect_err(|error| tracing::warn!(%error, "files are looked at every 30 seconds, and not watched"))
+            .ok();
+        Self { stirred: stirred.clone(), watcher, directories: BTreeSet::new() }
+    }
+
+    /// Watches the directories of this config's files.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: BTreeSet<PathBuf> = watched(snapshot).into_iter().filter_map(directory).collect();
+        for gone in self.directories.difference(&wanted) {
+            // It may be gone altogether.
+            let _unwatched = watcher.unwatch(gone);
+        }
+        let mut followed: BTreeSet<PathBuf> = self.directories.intersection(&wanted).cloned().collect();
+        for new in wanted.difference(&self.directories) {
+            match watcher.watch(new, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    followed.insert(new.clone());
+                    // Something may have happened there before.
+                    self.stirred.notify_one();
+                }
+                Err(error) => {
+                    tracing::debug!(directory = %new.display(), %error, "cannot be watched; it is looked at every 30 seconds");
+                }
+            }
+        }
+        self.directories = followed;
+    }
+}
+
+/// Where a file's replacement would be noticed.
+fn directory(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}

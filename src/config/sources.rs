@@ -1,0 +1,183 @@
+//! What a config was read from: so that it can be told whether it has changed, and read once more with new secrets only.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::Files;
+use crate::base::secret::sha256;
+use crate::syntax::{Kind, Node};
+
+/// The files behind a snapshot. `Debug` shows no contents.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// Digest of everything that was read, secrets and private keys included: equal ones mean equal configs.
+    pub fingerprint: [u8; 32],
+    /// The config itself, what it includes, and profiles; in the order of reading.
+    pub texts: Vec<(PathBuf, Vec<u8>)>,
+    /// Certificates, keys and secrets, each with a digest.
+    pub secrets: Vec<(PathBuf, [u8; 32])>,
+    /// The sections of the config, by what a person calls them, each with a digest.
+    pub outline: Vec<(String, [u8; 32])>,
+}
+
+impl Sources {
+    /// What differs between the config read before and this one, a line for each change. No contents.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
+        compare(&before.outline, &self.outline, String::clone, &mut lines);
+        let texts = |sources: &Self| -> Vec<(PathBuf, [u8; 32])> {
+            // The first is the config itself, whose sections tell what has changed.
+            sources.texts.iter().skip(1).map(|(path, bytes)| (path.clone(), sha256(bytes))).collect()
+        };
+        let shown = |path: &PathBuf| path.display().to_string();
+        compare(&texts(before), &texts(self), shown, &mut lines);
+        compare(&before.secrets, &self.secrets, shown, &mut lines);
+        if lines.is_empty() && before.fingerprint != self.fingerprint {
+            lines.push("something that no section shows: an order, a comment, an environment variable".to_owned());
+        }
+        lines
+    }
+}
+
+fn compare<K: PartialEq>(
+    before: &[(K, [u8; 32])],
+    after: &[(K, [u8; 32])],
+    shown: impl Fn(&K) -> String,
+    lines: &mut Vec<String>,
+) {
+    for (key, digest) in after {
+        match before.iter().find(|(known, _)| known == key) {
+            None => lines.push(format!("added {}", shown(key))),
+            Some((_, old)) if old != digest => lines.push(format!("changed {}", shown(key))),
+            Some(_) => {}
+        }
+    }
+    for (key, _) in before.iter().filter(|(key, _)| after.iter().all(|(known, _)| known != key)) {
+        lines.push(format!("removed {}", shown(key)));
+    }
+}
+
+/// The sections of a config.
+pub(super) fn outline(root: &Node) -> Vec<(String, [u8; 32])> {
+    let mut sections = Vec::new();
+    for entry in root.as_table().iter().flat_map(|table| &table.entries) {
+        match (entry.key.as_str(), &entry.value.kind) {
+            (key @ ("client" | "provider"), Kind::Table(table)) => {
+                let named = table.entries.iter();
+                sections.extend(named.map(|named| (format!("[{key}.{}]", named.key), digest(&named.value))));
+            }
+            (key, Kind::Array(items)) if items.iter().all(|item| item.as_table().is_some()) => {
+                for (at, item) in (1..).zip(items) {
+                    let name = item.as_table().and_then(|table| table.find("name")?.value.as_str());
+                    let name = name.map_or_else(|| format!("{key} number {at}"), |name| format!("{key} `{name}`"));
+                    sections.push((name, digest(item)));
+                }
+            }
+            (key, Kind::Table(_)) => sections.push((format!("[{key}]"), digest(&entry.value))),
+            (key, Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_)) => {
+                sections.push((format!("`{key}`"), digest(&entry.value)));
+            }
+        }
+    }
+    sections
+}
+
+fn digest(node: &Node) -> [u8; 32] {
+    let mut inputs = Vec::new();
+    gather(node, &mut inputs);
+    sha256(&inputs)
+}
+
+fn gather(node: &Node, inputs: &mut Vec<u8>) {
+    let mut note = |kind: u8, bytes: &[u8]| {
+        inputs.push(kind);
+        inputs.extend(sha256(bytes));
+    };
+    match &node.kind {
+        Kind::Array(items) => {
+            note(0, &(items.len() as u64).to_be_bytes());
+            items.iter().for_each(|item| gather(item, inputs));
+        }
+        Kind::Boolean(yes) => note(1, &[u8::from(*yes)]),
+        Kind::Float(number) => note(2, &number.to_bits().to_be_bytes()),
+        Kind::Integer(number) => note(3, &number.to_be_bytes()),
+        Kind::String(text) => note(4, text.as_bytes()),
+        Kind::Table(table) => {
+            note(5, &(table.entries.len() as u64).to_be_bytes());
+            let mut entries: Vec<_> = table.entries.iter().collect();
+            entries.sort_by(|a, b| a.key.cmp(&b.key));
+            for entry in entries {
+                inputs.extend(sha256(entry.key.as_bytes()));
+                gather(&entry.value, inputs);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// The world as it is now, but for the texts of a config, which are as they were read before.
+#[derive(Clone, Copy)]
+pub struct AsRead<'a> {
+    /// What was read before.
+    pub sources: &'a Sources,
+    /// Everything else.
+    pub files: &'a dyn Files,
+}
+
+impl Files for AsRead<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.sources.texts.iter().find(|(known, _)| known == path) {
+            Some((_, bytes)) => Ok(bytes.clone()),
+            None => self.files.read(path),
+        }
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.files.env(name)
+    }
+}
+
+/// Gathers what is read.
+#[derive(Default)]
+pub(super) struct Gathering {
+    inputs: Vec<u8>,
+    texts: Vec<(PathBuf, Vec<u8>)>,
+    secrets: Vec<(PathBuf, [u8; 32])>,
+}
+
+impl Gathering {
+    pub(super) fn text(&mut self, path: &Path, bytes: &[u8]) {
+        self.note(path.as_os_str().as_encoded_bytes(), bytes);
+        if self.texts.iter().all(|(known, _)| known != path) {
+            self.texts.push((path.to_owned(), bytes.to_vec()));
+        }
+    }
+
+    pub(super) fn secret(&mut self, path: &Path, bytes: &[u8]) {
+        self.note(path.as_os_str().as_encoded_bytes(), bytes);
+        if self.secrets.iter().all(|(known, _)| known != path) {
+            self.secrets.push((path.to_owned(), sha256(bytes)));
+        }
+    }
+
+    pub(super) fn variable(&mut self, name: &str, value: &str) {
+        self.note(name.as_bytes(), value.as_bytes());
+    }
+
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        self.inputs.extend(sha256(name));
+        self.inputs.extend(sha256(value));
+    }
+
+    pub(super) fn finish(&self, root: &Node) -> Sources {
+        let fingerprint = sha256(&self.inputs);
+        let (texts, secrets) = (self.texts.clone(), self.secrets.clone());
+        Sources { fingerprint, texts, secrets, outline: outline(root) }
+    }
+}
