@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod config;
 mod consent;
+mod dashboard;
 mod door;
 mod flow;
 mod forward;

@@ -180,7 +180,9 @@ impl Query {
 
     /// Where a page with this query is live.
     pub(super) fn live(&self, page: Page) -> String {
-        let mut query = form_urlencoded::Serializer::new(format!("{}?", super::live::PLACE));
+        let place = format!("{}?", super::live::PLACE);
+        let begins = place.len();
+        let mut query = form_urlencoded::Serializer::for_suffix(place, begins);
         query.append_pair("page", page.path());
         for (name, value) in &self.0 {
             // What was done is said once.
