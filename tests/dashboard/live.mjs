@@ -1,5 +1,5 @@
 // What happens is seen without loading a page anew.
-import { ask, assert, end, findings, jsqr, picture, visit } from "./stage.mjs";
+import { admin, ask, assert, end, findings, jsqr, picture, visit } from "./stage.mjs";
 
 const page = await visit({ viewport: { width: 1280, height: 900 } });
 
@@ -29,7 +29,7 @@ await page.waitForTimeout(1500);
 assert.match(await page.evaluate(() => document.activeElement.textContent), /^Refresh/);
 assert.equal(await page.evaluate(() => globalThis.untouched), true, "it was never loaded anew");
 await page.keyboard.press("Enter");
-await page.getByRole("status").filter({ hasText: "A new token is being fetched" }).waitFor();
+await page.getByRole("status").filter({ hasText: "A new token was asked for" }).waitFor();
 await token.locator("dd:text-is('3')").first().waitFor();
 await token.getByRole("button", { name: "Purge" }).click();
 await page.getByRole("status").filter({ hasText: "forgotten" }).waitFor();
@@ -37,13 +37,15 @@ await token.getByText("There is no token now").waitFor();
 
 // Requests: by filter, and paused.
 await page.goto("/ui/requests");
-assert.equal(await ask("call", "/scb/echo/'\"><script>alert(1)</script>"), 200);
+const hostile = "/nowhere/'\"{&lt;script&gt;}/\u202egnp.exe";
+assert.equal(await ask("call", hostile), 400);
 assert.equal(await ask("call", "/nowhere"), 404);
 await page.locator("tr", { hasText: "/nowhere" }).getByText("client’s error").or(page.getByText("client's error")).first().waitFor();
-await page.getByText("<script>alert(1)</script>").waitFor();
+await page.locator(".path", { hasText: "gnp.exe" }).waitFor();
+assert.equal(await page.locator(".path", { hasText: "gnp.exe" }).textContent(), hostile);
 await page.locator("tr", { hasText: "/scb/echo/x" }).getByText("sent again with a new token").waitFor();
 await page.getByLabel("Find").fill("nowhere");
-await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 2);
 assert.match(page.url(), /q=nowhere/);
 await page.getByLabel("Find").fill("");
 await page.waitForFunction(() => document.querySelectorAll("tbody tr").length > 3);
@@ -59,7 +61,7 @@ assert.equal(await page.getByLabel("Find").inputValue(), "<script>alert(2)</scri
 // The overview counts.
 await page.goto("/");
 await page.locator(".bars.tall rect").first().waitFor({ state: "attached" });
-await page.locator(".blame .client .number", { hasText: /^1/ }).waitFor();
+await page.locator(".blame .client .number", { hasText: /^2/ }).waitFor();
 
 // A config that is wrong stays in sight until a right one is there.
 await ask("spoil");
@@ -102,7 +104,7 @@ assert.notEqual(await left(), first, "it counts down");
 await picture(page, "consent-begun");
 assert.deepEqual(await findings(page), []);
 assert.equal(await ask("agree", url, user), 200);
-await begun.getByText("Given").waitFor();
+await begun.locator(".pill", { hasText: "Given" }).waitFor();
 const row = page.locator("tbody tr").filter({ hasText: "Zoë" });
 assert.equal(await row.locator("bdi").textContent(), user);
 assert.equal(await page.locator("tbody b").count(), 0);
@@ -116,7 +118,7 @@ await page.evaluate(() => { globalThis.untouched = true; });
 await ask("stop");
 await page.getByRole("status").filter({ hasText: "Connection lost, trying again" }).waitFor();
 assert.ok(await page.getByRole("heading", { name: "Tokens" }).isVisible(), "what was known stays in sight");
-await ask("start");
+await ask("start", new URL(admin).host);
 await page.waitForFunction(() => !globalThis.untouched && document.documentElement.dataset.live === "on");
 await page.getByRole("status").filter({ hasText: "Live" }).waitFor();
 await end(page);

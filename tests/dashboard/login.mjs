@@ -39,7 +39,7 @@ assert.match(page.url(), /\/ui\/login$/);
 await enter("for-everything-00001");
 await page.goto("/ui/tokens");
 await page.getByRole("button", { name: "Refresh" }).first().click();
-await page.getByText("A new token is being fetched").waitFor();
+await page.getByText("A new token was asked for").waitFor();
 
 // The token leaves the config: so does who came with it.
 await page.goto("/ui/tokens");

@@ -12,7 +12,7 @@ for (const place of pages) {
 await page.goto("/ui/tokens");
 const token = page.locator(".token").filter({ hasText: "scb" });
 await token.getByRole("button", { name: "Refresh" }).click();
-await page.getByText("A new token is being fetched").waitFor();
+await page.getByText("A new token was asked for").waitFor();
 for (let tries = 0; tries < 50 && await token.locator("dd:text-is('2')").count() === 0; tries += 1) await page.reload();
 assert.equal(await token.locator("dt:text-is('Generation') + dd").textContent(), "2");
 await token.getByRole("button", { name: "Purge" }).click();

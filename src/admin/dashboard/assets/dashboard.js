@@ -139,6 +139,15 @@
     open();
   }
 
+  function forgetDone() {
+    const main = document.getElementById("main");
+    if (!main.dataset.live) return;
+    const live = new URL(main.dataset.live, location.href);
+    live.searchParams.delete("done");
+    main.dataset.live = live.pathname + live.search;
+    open();
+  }
+
   async function copy(button) {
     const text = button.parentElement.querySelector("code, pre").textContent;
     let told = "Copied";
@@ -171,11 +180,12 @@
     name(button);
     enliven(document);
     open();
-    // What was done is said once: not again when the page is loaded anew.
+    // What was done is said for a moment, and not again when the page is loaded anew.
     const here = new URL(location.href);
     if (here.searchParams.has("done")) {
       here.searchParams.delete("done");
       history.replaceState(null, "", here);
+      setTimeout(forgetDone, 12000);
     }
   });
   document.addEventListener("click", (event) => {

@@ -110,7 +110,7 @@ impl Top {
         let done = match query.word("done") {
             "ending" => "This instance is ending and does not reload any more.",
             "purge" => "The token is forgotten. The next request that needs it fetches a new one.",
-            "refresh" => "A new token is being fetched. The old one serves until it is there.",
+            "refresh" => "A new token was asked for. The old one serves until it is there.",
             "reload" if applied => "The config was read anew and is in force.",
             "revoke" => "The consent is revoked: the user's tokens are forgotten here.",
             "start" => "The consent is started. Its code is below.",
@@ -185,8 +185,7 @@ impl Query {
         let mut query = form_urlencoded::Serializer::for_suffix(place, begins);
         query.append_pair("page", page.path());
         for (name, value) in &self.0 {
-            // What was done is said once.
-            if name != "done" && name != "page" {
+            if name != "page" {
                 query.append_pair(name, value);
             }
         }
@@ -214,7 +213,7 @@ mod tests {
             assert_eq!(Page::at(page.path()), Some(page));
         }
         assert_eq!(Page::at("/ui/"), None);
-        let query = Query::parse("q=%3Cscript%3E%22&only=errors&done=purge");
+        let query = Query::parse("q=%3Cscript%3E%22&only=errors&page=other");
         assert_eq!((query.word("q"), query.word("only"), query.word("none")), ("<script>\"", "errors", ""));
         let live = query.live(Page::Requests);
         assert_eq!(live, "/ui/live?page=%2Fui%2Frequests&q=%3Cscript%3E%22&only=errors");
