@@ -47,7 +47,7 @@ pub(super) fn histogram(tally: &Tally, height: u32) -> String {
     let buckets = tally.histogram();
     let most = f64::from(buckets.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1));
     // So that a single bucket is no wall.
-    let places = buckets.len().max(12) as f64;
+    let places = buckets.len().max(6) as f64;
     let step = 100.0 / places;
     let mut svg = format!(
         "<svg class=\"bars histogram\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"

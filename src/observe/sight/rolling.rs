@@ -54,10 +54,11 @@ impl Window {
         sum
     }
 
-    /// `count` sums of `each` milliseconds, the last of which ends with the last whole slot.
+    /// `count` sums of `each` milliseconds, a multiple of the width. The last one is under way: so what was summed once
+    /// stays what it is.
     fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
         let mut series = vec![Tally::default(); count];
-        let end = now.boot / self.width * self.width;
+        let end = (now.boot / each + 1) * each;
         for (slot, tally) in &self.slots {
             let Some(age) = end.checked_sub(slot * self.width).and_then(|age| age.checked_sub(1)) else { continue };
             let back = usize::try_from(age / each).unwrap_or(usize::MAX);
@@ -117,7 +118,7 @@ impl Sight {
         self.whole.sum(now, back)
     }
 
-    /// `count` sums of `each` milliseconds (whole seconds), the oldest first. The second under way is not among them.
+    /// `count` sums of `each` milliseconds (whole seconds), the oldest first; the last one is under way.
     pub fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
         self.whole.series(now, each, count)
     }
@@ -183,14 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn a_series_ends_with_the_last_whole_second() {
+    fn a_series_ends_with_what_is_under_way() {
         let mut sight = Sight::default();
         for (second, requests) in [(100, 1), (104, 2), (105, 4), (109, 8), (110, 16)] {
             sight.add(at(second), batch("pay", requests, Blame::Nobody));
         }
         let series = |now| sight.series(now, 5000, 3).iter().map(|tally| tally.requests).collect::<Vec<_>>();
-        assert_eq!(series(at(110)), [0, 3, 12], "the second under way is not there yet");
-        assert_eq!(series(at(115)), [3, 12, 16]);
+        assert_eq!(series(at(110)), [3, 12, 16]);
+        assert_eq!(series(at(114)), [3, 12, 16], "nothing moves before its time");
+        assert_eq!(series(at(115)), [12, 16, 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::super::view::Status;
 use super::super::Admin;
 use super::super::draw;
 use super::super::session::Guest;
-use super::super::words::{Moment, count, rate, share, span};
+use super::super::words::{Moment, count, rate, share, span, took};
 use super::{LATELY, Pill, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
@@ -28,6 +28,8 @@ pub(super) struct Overview {
     chart_total: String,
     chart_peak: String,
     histogram: String,
+    quickest: String,
+    slowest: String,
     errors: [Blamed; 3],
     status: Status,
     uptime: String,
@@ -54,6 +56,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
     let sight = admin.dashboard.sight.borrow();
     let (minute, lately) = (sight.sum(now, 60_000), sight.sum(now, LATELY));
     let series = sight.series(now, BAR, BARS);
+    let buckets = lately.histogram();
     let blamed = |kind, word, meaning, errors| Blamed {
         kind,
         word,
@@ -80,7 +83,9 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         chart: draw::bars(&series, 120, "tall"),
         chart_total: count(series.iter().map(|tally| tally.requests).sum()),
         chart_peak: rate(series.iter().map(|tally| tally.requests).max().unwrap_or(0), BAR / 1000),
-        histogram: if lately.histogram().is_empty() { String::new() } else { draw::histogram(&lately, 90) },
+        histogram: if buckets.is_empty() { String::new() } else { draw::histogram(&lately, 90) },
+        quickest: buckets.first().map_or_else(String::new, |(bound, _)| format!("up to {}", took(*bound))),
+        slowest: buckets.last().map_or_else(String::new, |(bound, _)| took(*bound)),
         errors: [
             blamed("ours", "Ours", "countersign, its config or its credentials", lately.ours),
             blamed("provider", "Provider", "a bank failed, or refused a token", lately.provider),

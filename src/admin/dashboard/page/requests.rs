@@ -49,9 +49,12 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
         };
         kind && (wanted.is_empty() || says(told, &wanted))
     };
+    let mut found: Vec<_> = sight.recent().filter(fits).collect();
+    // Workers hand over in turns; a reader wants them as they came.
+    found.sort_by_key(|told| std::cmp::Reverse(told.at));
     Requests {
         top,
-        lines: sight.recent().filter(fits).map(|told| line(told, now)).collect(),
+        lines: found.into_iter().map(|told| line(told, now)).collect(),
         total: count(sight.total()),
         seen: sight.recent().count(),
         q: query.word("q").to_owned(),
