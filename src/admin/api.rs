@@ -37,7 +37,9 @@ pub(super) async fn answer(admin: &Rc<Admin>, ask: Ask, errand: Errand<'_>) -> A
         Ask::ConsentStart => consent::start(admin, &errand).await,
         Ask::Consents => shown(&admin.consents().await),
         Ask::Events => stream::begin(admin, &errand.head.headers),
-        Ask::Livez => text(StatusCode::OK, "ok\n"),
+        Ask::Livez => {
+            text(StatusCode::OK, if is_verbose(&errand) { "[+]process alive\nlivez check passed\n" } else { "ok\n" })
+        }
         Ask::Metrics => metrics(admin).await,
         Ask::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
         Ask::Providers => shown(&admin.providers().await),
@@ -55,11 +57,16 @@ fn shown(view: &impl Serialize) -> Answer {
     json(StatusCode::OK, view)
 }
 
+/// Whether each check is to be shown, as Kubernetes asks for it.
+fn is_verbose(errand: &Errand<'_>) -> bool {
+    let query = errand.head.uri.query().unwrap_or_default();
+    query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))
+}
+
 fn ready(admin: &Admin, errand: &Errand<'_>) -> Answer {
     let draining = admin.draining.get();
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let query = errand.head.uri.query().unwrap_or_default();
-    if !query.split('&').any(|key| key == "verbose" || key.starts_with("verbose=")) {
+    if !is_verbose(errand) {
         return text(status, if draining { "draining\n" } else { "ok\n" });
     }
     let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };

@@ -13,7 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::base::secret::sha256;
-use crate::config::{Disk, Files as _, Snapshot, Watch};
+use crate::config::{Disk, Files as _, Snapshot, Watch, names_digest};
 use crate::control::{Reloads, Scope};
 
 /// Events come in flocks; after the first one it is waited for the rest.
@@ -45,14 +45,13 @@ pub(super) async fn watch(reloads: Reloads) {
                 continue;
             }
         }
-        let paths: Vec<PathBuf> = watched(&snapshot).into_iter().map(Path::to_owned).collect();
-        let Ok(found) = tokio::task::spawn_blocking(move || look(paths)).await else { continue };
+        let Ok(found) = tokio::task::spawn_blocking(move || look(&snapshot)).await else { continue };
         if found == seen {
             continue;
         }
         // A file that is away for a moment is being replaced; one that stays away is told of by the reload.
         seen = found;
-        let scope = match snapshot.watch {
+        let scope = match reloads.current().watch {
             Watch::All => Scope::Everything,
             Watch::Secrets => Scope::Secrets,
         };
@@ -76,21 +75,26 @@ fn watched(snapshot: &Snapshot) -> Vec<&Path> {
 fn first(snapshot: &Snapshot) -> Seen {
     let sources = &snapshot.sources;
     let mut seen: Seen = sources.secrets.iter().map(|(path, digest)| (path.clone(), Some(*digest))).collect();
+    seen.extend(folders(snapshot).map(|(path, names)| (path.clone(), Some(*names))));
     if snapshot.watch == Watch::All {
         seen.extend(sources.texts.iter().map(|(path, bytes)| (path.clone(), Some(sha256(bytes)))));
     }
     seen
 }
 
-fn look(paths: Vec<PathBuf>) -> Seen {
-    let digest = |path: &PathBuf| Disk.read(path).ok().map(|bytes| sha256(&bytes));
-    paths
-        .into_iter()
-        .map(|path| {
-            let digest = digest(&path);
-            (path, digest)
-        })
-        .collect()
+/// The same as they are now.
+fn look(snapshot: &Snapshot) -> Seen {
+    let digest = |path: &Path| Disk.read(path).ok().map(|bytes| sha256(&bytes));
+    let mut seen: Seen = watched(snapshot).into_iter().map(|path| (path.to_owned(), digest(path))).collect();
+    seen.extend(
+        folders(snapshot).map(|(path, _)| (path.clone(), Disk.list(path).ok().map(|names| names_digest(&names)))),
+    );
+    seen
+}
+
+/// The folders whose names count.
+fn folders(snapshot: &Snapshot) -> impl Iterator<Item = &(PathBuf, [u8; 32])> {
+    snapshot.sources.folders.iter().filter(|_| snapshot.watch == Watch::All)
 }
 
 /// The directories that the system tells us of.
@@ -118,7 +122,8 @@ impl Watching {
     /// Watches the directories of this config's files.
     fn follow(&mut self, snapshot: &Snapshot) {
         let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<PathBuf> = watched(snapshot).into_iter().filter_map(directory).collect();
+        let mut wanted: BTreeSet<PathBuf> = watched(snapshot).into_iter().filter_map(directory).collect();
+        wanted.extend(folders(snapshot).map(|(path, _)| path.clone()));
         for gone in self.directories.difference(&wanted) {
             // It may be gone altogether.
             let _unwatched = watcher.unwatch(gone);

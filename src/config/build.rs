@@ -19,6 +19,7 @@ use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
 use super::files::Files;
+use super::include;
 use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
@@ -34,16 +35,20 @@ use super::words::{Place, later};
 pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
     let source = Source::new(path.display().to_string(), text);
     let report = Report::new();
-    let root = Node::parse(&source, &report);
+    let mut root = Node::parse(&source, &report);
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
     reader.read_text(path, source.text.as_bytes());
+    let (included, parsed) = include::gather(&mut root, files, &reader);
+    let whole = whole && parsed;
     let snapshot = assemble(&root, &reader, whole);
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
     }
     let mut diagnostics = report.into_diagnostics();
-    blot_all(&source, whole, &mut diagnostics);
+    for text in included.iter().chain([&source]) {
+        blot_all(text, whole, &mut diagnostics);
+    }
     let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
     (snapshot.filter(|_| fine), diagnostics)
 }
@@ -62,7 +67,9 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
     let watch = process::watch(&fields, reader);
-    later(&fields, &["include", "audit"]);
+    // It was taken out, and heeded, before.
+    let _heeded = fields.take("include");
+    later(&fields, &["audit"]);
     fields.finish();
     if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))

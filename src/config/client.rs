@@ -55,7 +55,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
-        let name = Word { text: entry.key.clone(), place: Place::new(&node.source, entry.key_span.clone()) };
+        let name = Word { text: entry.key.clone(), place: Place::new(&entry.value.source, entry.key_span.clone()) };
         name.judge_name(reader.report);
         let Ok(id) = u16::try_from(known.clients.all.len()) else {
             name.place.error(reader.report, "too many clients", "65536 are the most");

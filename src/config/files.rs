@@ -13,6 +13,11 @@ pub trait Files {
     /// A file's bytes.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// The files in a folder, links included, folders not. Where there are no folders: an error.
+    fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// An environment variable; absent when it is not set or not readable text.
     fn env(&self, name: &str) -> Option<String>;
 }
@@ -26,6 +31,18 @@ impl Files for Disk {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(here)? {
+            let path = folder.join(entry?.file_name());
+            if path.is_file() {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -64,6 +81,10 @@ impl InMemory {
 impl Files for InMemory {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(self.files.keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -93,7 +93,7 @@ pub(super) fn tables<'a>(root: &Fields<'a>, key: &str, report: &Report) -> Vec<&
         None => Vec::new(),
         Some((_, Kind::Array(items))) => items.iter().collect(),
         Some((entry, Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_))) => {
-            let place = Place::new(root.source(), entry.key_span.clone());
+            let place = Place::new(&entry.value.source, entry.key_span.clone());
             place.error(report, format!("`{key}` is a list of tables"), format!("write `[[{key}]]` with two brackets"));
             Vec::new()
         }

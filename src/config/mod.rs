@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod evidence;
 mod files;
+mod include;
 mod listener;
 mod process;
 mod provider;
@@ -27,7 +28,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
 pub use snapshot::*;
-pub use sources::{AsRead, Sources};
+pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 

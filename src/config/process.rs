@@ -28,6 +28,9 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     if let Some(count) = fields.opt::<usize>("handshakes") {
         limits.handshakes = Some(count).filter(|count| *count != 0);
     }
+    if let Some(count) = fields.opt::<usize>("tokens") {
+        limits.tokens = Some(count).filter(|count| *count != 0);
+    }
     if let Some(count) = fields.opt::<usize>("streams") {
         limits.streams = u32::try_from(count).ok().filter(|count| *count != 0);
     }

@@ -90,8 +90,13 @@ impl ReadProvider {
     pub(super) fn consents(&self, opens: Opens, report: &Report) -> Option<Consents> {
         let consent = self.consent.as_ref()?;
         let module = self.compile(self.settings.clone()?, Caller::User, report)?;
-        let upkeep = Upkeep { refresh_before: self.refresh_before, keep_alive: consent.keep_alive };
+        let upkeep = Upkeep { refresh_before: self.margin()?, keep_alive: consent.keep_alive };
         Some(Consents { module, return_to: consent.return_to.clone(), upkeep, opens })
+    }
+
+    /// How long before expiry its tokens are renewed.
+    fn margin(&self) -> Option<Duration> {
+        Some(self.profile.as_ref()?.coexistence().margin(self.refresh_before, self.timeouts.token))
     }
 
     /// What the snapshot keeps of it.
@@ -111,7 +116,7 @@ impl ReadProvider {
             server_name: transport.server_name.clone(),
             way: self.way.way.clone(),
             timeouts: self.timeouts,
-            refresh_before: self.refresh_before,
+            refresh_before: self.margin()?,
             transport_id,
             consents,
             certificate: transport.certificate.clone(),

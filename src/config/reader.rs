@@ -65,6 +65,17 @@ impl<'a> Reader<'a> {
         self.gathering.borrow_mut().text(path, bytes);
     }
 
+    /// Takes note of a folder that was looked into.
+    pub(super) fn looked_into(&self, folder: &Path, names: &[PathBuf]) {
+        self.gathering.borrow_mut().folder(folder, names);
+    }
+
+    /// Takes note of a file that the config includes.
+    pub(super) fn included(&self, path: &Path, bytes: &[u8]) {
+        self.texts.borrow_mut().push(bytes.to_vec());
+        self.read_text(path, bytes);
+    }
+
     /// The bytes of the file that `word` names.
     pub(super) fn private_file(&self, word: &Word) -> Option<Vec<u8>> {
         let path = self.resolve(&word.text);

@@ -73,6 +73,7 @@ const SECTIONS: [(&str, &[Key]); 22] = [
         &[
             ("admin", Shape::Table("admin"), MAY, "the operator's door"),
             ("client", Shape::Named("client"), MAY, "who may call"),
+            ("include", Shape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
             ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
             ("listener", Shape::List("listener"), MUST, "where countersign listens"),
             ("log", Shape::Table("log"), MAY, "how and where it logs"),
@@ -138,6 +139,7 @@ const SECTIONS: [(&str, &[Key]); 22] = [
             ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
             ("idle_timeout", DURATION_OR_OFF, MAY, "a client connection may be silent this long; 75s"),
             ("streams", Shape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
+            ("tokens", Shape::Count(0), MAY, "tokens at hand; beyond, the least recently used is forgotten; 10000"),
             ("tunnel_idle", DURATION_OR_OFF, MAY, "a blind tunnel may be silent this long; 5m"),
             ("tunnel_lifetime", DURATION_OR_OFF, MAY, "a blind tunnel lasts at most so long; 24h"),
             ("uri_bytes", Shape::Size, MAY, "a request's target; 8KiB"),

@@ -487,6 +487,8 @@ pub struct Limits {
     pub handshakes: Option<usize>,
     /// Streams of one HTTP/2 connection.
     pub streams: Option<u32>,
+    /// Tokens that are held at hand.
+    pub tokens: Option<usize>,
     /// Bytes of a request head; 431 beyond.
     pub header_bytes: usize,
     /// Fields of a request head; 431 beyond.
@@ -518,6 +520,7 @@ impl Default for Limits {
             connections_per_peer: Some(512),
             handshakes: Some(256),
             streams: Some(100),
+            tokens: Some(10_000),
             header_bytes: 32 << 10,
             headers: 100,
             uri_bytes: 8 << 10,

@@ -17,6 +17,8 @@ pub struct Sources {
     pub texts: Vec<(PathBuf, Vec<u8>)>,
     /// Certificates, keys and secrets, each with a digest.
     pub secrets: Vec<(PathBuf, [u8; 32])>,
+    /// Folders that `include` looked into, each with a digest of the names there.
+    pub folders: Vec<(PathBuf, [u8; 32])>,
     /// The sections of the config, by what a person calls them, each with a digest.
     pub outline: Vec<(String, [u8; 32])>,
 }
@@ -138,6 +140,11 @@ impl Files for AsRead<'_> {
         }
     }
 
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let texts = self.sources.texts.iter().map(|(path, _)| path);
+        Ok(texts.filter(|path| path.parent() == Some(folder)).cloned().collect())
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         self.files.env(name)
     }
@@ -149,9 +156,21 @@ pub(super) struct Gathering {
     inputs: Vec<u8>,
     texts: Vec<(PathBuf, Vec<u8>)>,
     secrets: Vec<(PathBuf, [u8; 32])>,
+    folders: Vec<(PathBuf, [u8; 32])>,
+}
+
+/// A digest of the names in a folder.
+pub fn names_digest(paths: &[PathBuf]) -> [u8; 32] {
+    let mut names: Vec<&[u8]> = paths.iter().map(|path| path.as_os_str().as_encoded_bytes()).collect();
+    names.sort_unstable();
+    sha256(&names.into_iter().flat_map(sha256).collect::<Vec<u8>>())
 }
 
 impl Gathering {
+    pub(super) fn folder(&mut self, path: &Path, names: &[PathBuf]) {
+        self.folders.push((path.to_owned(), names_digest(names)));
+    }
+
     pub(super) fn text(&mut self, path: &Path, bytes: &[u8]) {
         self.note(path.as_os_str().as_encoded_bytes(), bytes);
         if self.texts.iter().all(|(known, _)| known != path) {
@@ -178,6 +197,6 @@ impl Gathering {
     pub(super) fn finish(&self, root: &Node) -> Sources {
         let fingerprint = sha256(&self.inputs);
         let (texts, secrets) = (self.texts.clone(), self.secrets.clone());
-        Sources { fingerprint, texts, secrets, outline: outline(root) }
+        Sources { fingerprint, texts, secrets, folders: self.folders.clone(), outline: outline(root) }
     }
 }

@@ -8,6 +8,7 @@ mod news;
 mod records;
 mod rotation;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow;
-use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
+pub(super) use self::records::patiently;
+use self::records::{forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::wire::exchange;
@@ -301,16 +303,24 @@ impl Desk {
     }
 
     async fn list(&self) -> Vec<Line> {
-        let Ok(listing) = self.store.list(Kind::User).await else { return Vec::new() };
         let now = self.clock.now();
-        let mut lines = Vec::new();
-        for entry in listing.entries.into_iter().take(MOST_LISTED) {
-            if let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await {
-                lines.push(line(&tokens, now));
+        // By key: a record may come twice.
+        let mut lines = BTreeMap::new();
+        let mut from = None;
+        while let Ok(page) = patiently(async || self.store.page(Kind::User, from.as_ref()).await).await {
+            for (name, record) in page.records {
+                if let Ok(tokens) = tokens_of(&name, &record)
+                    && lines.len() < MOST_LISTED
+                {
+                    lines.insert(tokens.key.clone(), line(&tokens, now));
+                }
+            }
+            from = page.next;
+            if from.is_none() || lines.len() >= MOST_LISTED {
+                break;
             }
         }
-        lines.sort_by(|a, b| a.key.cmp(&b.key));
-        lines
+        lines.into_values().collect()
     }
 
     async fn revoke(&self, key: &UserKey) -> Result<bool, Failure> {

@@ -76,7 +76,7 @@ pub struct Site {
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
-    lines: Option<Lines>,
+    lines: Lines,
     eye: Option<Eye>,
 }
 
@@ -129,7 +129,7 @@ pub struct RouteSite {
 
 impl Site {
     /// A worker's view of a snapshot.
-    pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
+    pub fn new(shared: Shared, lines: Lines) -> Rc<Self> {
         Self::build(shared, lines, None)
     }
 
@@ -144,7 +144,7 @@ impl Site {
         after
     }
 
-    fn build(shared: Shared, lines: Option<Lines>, before: Option<&Self>) -> Rc<Self> {
+    fn build(shared: Shared, lines: Lines, before: Option<&Self>) -> Rc<Self> {
         let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
@@ -317,9 +317,7 @@ impl Site {
 
     /// Writes an access line.
     pub fn write(&self, record: &Record) {
-        if let Some(lines) = &self.lines {
-            lines.push(record);
-        }
+        self.lines.push(record);
     }
 
     /// Counts a finished request for the dashboard, if there is one.
@@ -340,9 +338,7 @@ impl Site {
 
     /// Hands over what has gathered for the access log and for the dashboard.
     pub fn flush(&self) {
-        if let Some(lines) = &self.lines {
-            lines.flush();
-        }
+        self.lines.flush();
         if let Some(eye) = &self.eye {
             eye.hand_over();
         }

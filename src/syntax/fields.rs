@@ -126,7 +126,8 @@ impl<'a> Fields<'a> {
                 }
             };
             let title = format!("unknown key `{}` in {}", entry.key, self.what);
-            self.error(entry.key_span.clone(), title, "unknown key", Some(help));
+            // Not this table's own text: a table may be put together from several.
+            self.report.error(&entry.value.source, entry.key_span.clone(), title, "unknown key", Some(help));
         }
     }
 

@@ -171,6 +171,10 @@ fn every_other_method_and_path_is_refused() {
             assert_eq!(way.ask("GET", path, &[]).await.status, 404, "{path}");
         }
         assert_eq!(way.ask("HEAD", "/livez", &[]).await.status, 200);
+        for path in ["/livez?verbose", "/readyz?verbose=1"] {
+            let told = way.ask("GET", path, &[]).await;
+            assert!(String::from_utf8_lossy(&told.body).ends_with("z check passed\n"), "{told:?}");
+        }
     });
 }
 

@@ -172,7 +172,7 @@ impl Process {
 
     /// The address after the line that says that `what` listens.
     pub async fn address(&self, what: &str) -> SocketAddr {
-        for _ in 0..500 {
+        for _ in 0..1500 {
             let said = self.stderr();
             let line = said.lines().find(|line| line.contains("listening") && line.contains(what));
             if let Some((_, rest)) = line.and_then(|line| line.split_once("127.0.0.1:")) {

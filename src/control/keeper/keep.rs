@@ -75,9 +75,10 @@ impl Keep {
     }
 
     /// What the next fetch may use.
-    pub(super) fn aid(&self, store: Option<Store>) -> Aid {
+    pub(super) fn aid(&self, store: Option<Store>, now: Now) -> Aid {
+        let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
-        Aid { store, known: self.known, patience, refresh_before }
+        Aid { store, known: self.known, live, patience, refresh_before }
     }
 
     /// Whether this generation of a user's record is newer than what was taken from it.
@@ -107,7 +108,7 @@ impl Keep {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
         let Brought { headers, fingerprint, record, .. } = cargo?;
         let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
-        self.known = Some(Known { fingerprint, issued: issued.wall, record });
+        self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
         self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
         let life = expires.remaining(issued).as_secs();

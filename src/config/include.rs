@@ -1,0 +1,172 @@
+//! `include`: a config in several files.
+//!
+//! The files are read as if they were one: lists of tables go on, `[provider.NAME]` and `[client.NAME]` gather, and
+//! everything else stands in one file only. Every value keeps its place, so messages name the right file. Relative paths
+//! start at the folder of the config itself, whichever file they stand in.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use glob::{MatchOptions, Pattern};
+
+use crate::syntax::{Entry, Kind, Node, Report, Source, Table};
+
+use super::files::Files;
+use super::reader::{Reader, reason};
+use super::words::{Place, Word};
+
+/// More files than this are a mistake.
+const MOST_FILES: usize = 1000;
+
+/// A `*` does not stand for a dot at the beginning: so neither editors' files nor the links of Kubernetes are meant.
+const HOW: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Adds what `include` names to the config. The texts that were read, and whether all of them could be parsed.
+pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<Source>>, bool) {
+    let mut texts = Vec::new();
+    let mut whole = true;
+    let Some(patterns) = take(root) else { return (texts, whole) };
+    let Kind::Array(patterns) = &patterns.value.kind else {
+        let help = "write `include = [\"conf.d/*.toml\"]`";
+        Place::of(&patterns.value).error(reader.report, "`include` is a list of patterns", help);
+        return (texts, whole);
+    };
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for pattern in patterns {
+        let Some(word) = <Word as crate::syntax::FromNode>::from_node(pattern, reader.report) else { continue };
+        for path in named(&word, files, reader) {
+            if seen.contains(&path) {
+                continue;
+            }
+            seen.push(path.clone());
+            if seen.len() > MOST_FILES {
+                word.place.error(reader.report, format!("more than {MOST_FILES} files"), "name fewer");
+                return (texts, whole);
+            }
+            let bytes = match files.read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let title = format!("`{}` cannot be read: {}", path.display(), reason(&error));
+                    word.place.error(reader.report, title, "relative paths start at the config file");
+                    continue;
+                }
+            };
+            let Ok(text) = String::from_utf8(bytes) else {
+                let title = format!("`{}` is not UTF-8 text", path.display());
+                word.place.error(reader.report, title, "a config is a TOML file");
+                continue;
+            };
+            reader.included(&path, text.as_bytes());
+            let source = Source::new(path.display().to_string(), text);
+            let report = Report::new();
+            let part = Node::parse(&source, &report);
+            whole &= report.errors() == 0;
+            for found in report.into_diagnostics() {
+                reader.report.push(found);
+            }
+            merge(root, part, reader.report);
+            texts.push(source);
+        }
+    }
+    (texts, whole)
+}
+
+/// Takes `include` out of the config.
+fn take(root: &mut Node) -> Option<Entry> {
+    let Kind::Table(table) = &mut root.kind else { return None };
+    let at = table.entries.iter().position(|entry| entry.key == "include")?;
+    Some(table.entries.remove(at))
+}
+
+/// The files of a pattern, in the order of their names. Only the file's own name may have `*`, `?` and `[…]`.
+fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
+    let whole = reader.resolve(&word.text);
+    let wild = |text: &str| text.contains(['*', '?', '[']);
+    let (folder, name) = (whole.parent().unwrap_or(Path::new("")), whole.file_name().and_then(|name| name.to_str()));
+    let Some(name) = name.filter(|_| matches!(whole.components().next_back(), Some(Component::Normal(_)))) else {
+        word.place.error(reader.report, format!("`{}` names no file", word.text), "as in `\"conf.d/*.toml\"`");
+        return Vec::new();
+    };
+    if folder.to_str().is_none_or(|_| wild(Path::new(&word.text).parent().and_then(Path::to_str).unwrap_or_default())) {
+        let help = "only the name of the file may have `*`, `?` and `[…]`, as in `\"conf.d/*.toml\"`";
+        word.place.error(reader.report, format!("`{}` names many folders", word.text), help);
+        return Vec::new();
+    }
+    if !wild(name) {
+        return vec![whole];
+    }
+    let pattern = match Pattern::new(name) {
+        Ok(pattern) => pattern,
+        Err(error) => {
+            word.place.error(reader.report, format!("`{name}` is no pattern: {}", error.msg), "as in `\"*.toml\"`");
+            return Vec::new();
+        }
+    };
+    match files.list(folder) {
+        Ok(mut found) => {
+            reader.looked_into(folder, &found);
+            found.retain(|path| {
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches_with(name, HOW))
+            });
+            found.sort();
+            found
+        }
+        Err(error) => {
+            let title = format!("`{}` cannot be looked into: {}", folder.display(), reason(&error));
+            word.place.error(reader.report, title, "relative paths start at the config file");
+            Vec::new()
+        }
+    }
+}
+
+/// Adds one file's sections.
+fn merge(root: &mut Node, part: Node, report: &Report) {
+    let (Kind::Table(into), Kind::Table(from)) = (&mut root.kind, part.kind) else { return };
+    for entry in from.entries {
+        let place = Place::new(&entry.value.source, entry.key_span.clone());
+        if entry.key == "include" {
+            place.error(report, "only the config itself includes files", "take it out");
+            continue;
+        }
+        let known = into.entries.iter_mut().find(|known| known.key == entry.key);
+        let Some(known) = known else {
+            into.entries.push(entry);
+            continue;
+        };
+        match (&mut known.value.kind, entry.value.kind) {
+            (Kind::Array(items), Kind::Array(more)) if matches!(&*entry.key, "listener" | "route") => {
+                items.extend(more)
+            }
+            (Kind::Table(table), Kind::Table(more)) if matches!(&*entry.key, "client" | "provider") => {
+                add(table, more, &entry.key, report);
+            }
+            (
+                Kind::Array(_)
+                | Kind::Boolean(_)
+                | Kind::Float(_)
+                | Kind::Integer(_)
+                | Kind::String(_)
+                | Kind::Table(_),
+                _,
+            ) => {
+                let title = format!("`{}` stands in `{}` already", entry.key, known.value.source.name);
+                place.error(report, title, "keep one of them");
+            }
+        }
+    }
+}
+
+/// Adds named tables.
+fn add(table: &mut Table, more: Table, key: &str, report: &Report) {
+    for named in more.entries {
+        match table.entries.iter().find(|known| known.key == named.key) {
+            None => table.entries.push(named),
+            Some(known) => {
+                let title = format!("[{key}.{}] stands in `{}` already", named.key, known.value.source.name);
+                let place = Place::new(&named.value.source, named.key_span.clone());
+                place.error(report, title, "keep one of them, or give one another name");
+            }
+        }
+    }
+}
