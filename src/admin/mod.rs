@@ -40,6 +40,7 @@ pub use self::table::{Line, TABLE};
 use crate::base::time::{Clock, Now};
 use crate::config::{AdminDoor, Opened, Role};
 use crate::control::{Consents, Events, Leases, Reloads};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::Store;
 
@@ -73,6 +74,8 @@ pub struct Admin {
     pub doorkeeper: Doorkeeper,
     /// Pages for people.
     pub dashboard: dashboard::Dashboard,
+    /// The way to the audit log.
+    pub audit: Auditor,
 }
 
 /// The connection that a request came in on.

@@ -27,6 +27,7 @@ use crate::token::lease::Lease;
 mod consents;
 mod events;
 mod issuers;
+mod journal;
 mod keeper;
 mod leases;
 mod ledger;
@@ -36,9 +37,10 @@ mod sights;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
-pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
+pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
+pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
@@ -46,7 +48,7 @@ pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
 pub use vault::Aid;
-pub use wire::token_spec;
+pub use wire::{Told, Untold, date, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

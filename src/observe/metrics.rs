@@ -41,12 +41,24 @@ pub struct Metrics {
     reload_successful: Gauge,
     /// The counters of `requests` that exist, since a family does not tell which.
     answers: Mutex<Vec<Answers>>,
+    audit: AuditMeters,
 }
 
 /// One counter of finished requests.
 struct Answers {
     labels: RequestLabels,
     counter: Counter,
+}
+
+/// The audit log's counters.
+#[derive(Clone, Debug, Default)]
+pub struct AuditMeters {
+    /// Records that are on the disk.
+    pub records: Counter,
+    /// Records that were lost.
+    pub lost: Counter,
+    /// 1 while records cannot be written.
+    pub failing: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -144,6 +156,7 @@ impl Metrics {
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
             answers: Mutex::default(),
+            audit: AuditMeters::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -191,6 +204,9 @@ impl Metrics {
             "Whether the config was read without mistakes when last read",
             made.reload_successful.clone(),
         );
+        registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
+        registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
+        registry.register("audit_failing", "1 while audit records cannot be written", made.audit.failing.clone());
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }
@@ -246,6 +262,11 @@ impl Metrics {
     /// 401 answers of a provider that its profile does not know.
     pub fn unknown_refusals(&self, provider: &str) -> u64 {
         self.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
+    }
+
+    /// The audit log's counters.
+    pub fn audit(&self) -> AuditMeters {
+        self.audit.clone()
     }
 
     /// The gauge of one listener's open connections.

@@ -197,8 +197,8 @@ impl Errand<'_> {
 
     /// One exchange with the provider: send, wait for the head, judge it.
     async fn attempt(&self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
-        tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
-        tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
         let watch = Stopwatch::start();
         let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)
         {

@@ -18,6 +18,7 @@ use crate::base::vars::Vars;
 use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
 use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, Sights, TokenSpec, token_spec};
 use crate::observe::access::Lines;
+use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
 use crate::observe::sight::Blame;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub pages: Arc<[Option<Page>]>,
     /// Where the dashboard's statistics go; absent: there is none.
     pub sights: Option<Sights>,
+    /// The way to the audit log.
+    pub audit: Auditor,
     /// Counts the configs of this process.
     pub serial: u64,
 }
@@ -78,6 +81,8 @@ pub struct Site {
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Lines,
     eye: Option<Eye>,
+    /// This worker's end of the audit log.
+    pub audit: Option<AuditLines>,
 }
 
 /// The connections to one place, and all that decides whether they can be used for another route.
@@ -186,7 +191,11 @@ impl Site {
         let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
         let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
         let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye })
+        let audit = match before {
+            Some(before) => before.audit.clone(),
+            None => shared.audit.lines(),
+        };
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye, audit })
     }
 
     /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
@@ -336,11 +345,14 @@ impl Site {
         }
     }
 
-    /// Hands over what has gathered for the access log and for the dashboard.
+    /// Hands over what has gathered for the logs and for the dashboard.
     pub fn flush(&self) {
         self.lines.flush();
         if let Some(eye) = &self.eye {
             eye.hand_over();
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush();
         }
     }
 }

@@ -17,6 +17,7 @@ mod names;
 mod proxy;
 mod race;
 mod socket;
+mod trial;
 mod tunnel;
 
 pub use ask::AskError;
@@ -24,4 +25,5 @@ pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
 pub use proxy::{ForwardProxy, ProxyError};
+pub use trial::{Session, Step, Trial};
 pub use tunnel::{TunnelError, tunnel};

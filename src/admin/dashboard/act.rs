@@ -145,7 +145,7 @@ async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &Errand<'_>, form: &Qu
         );
     };
     let subject = format!("{} for {}", line.key.provider, line.key.owner.name());
-    match admin.consents.revoke(line.key).await {
+    match admin.consents.revoke(line.key, &errand.visitor.actor()).await {
         Ok(_) => {
             errand.done("consent revoke", &subject);
             see_other("/ui/consents?done=revoke")

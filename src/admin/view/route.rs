@@ -61,15 +61,26 @@ impl StatusClasses {
         let class = match status {
             200..=299 => &mut self.success,
             300..=399 => &mut self.redirect,
-            400..=499 => &mut self.client_error,
+            // 499: the client hung up.
+            400..=498 => &mut self.client_error,
             500..=599 => &mut self.server_error,
             _ => &mut self.other,
         };
         *class += count;
     }
+}
 
-    /// All of them.
-    pub(crate) const fn total(&self) -> u64 {
-        self.success + self.redirect + self.client_error + self.server_error + self.other
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_is_of_one_class() {
+        let mut classes = StatusClasses::default();
+        for status in [0, 101, 200, 204, 302, 400, 498, 499, 500, 599] {
+            classes.add(status, 10);
+        }
+        let told = [classes.success, classes.redirect, classes.client_error, classes.server_error, classes.other];
+        assert_eq!(told, [20, 10, 20, 20, 30]);
     }
 }

@@ -227,6 +227,7 @@ pub(super) fn tests_record(path: &str) -> Record {
         route: None,
         provider: None,
         provider_id: None,
+        refused: None,
         token: None,
         status: Some(200),
         error: None,
