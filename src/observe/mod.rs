@@ -10,3 +10,4 @@ mod gather;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod sight;

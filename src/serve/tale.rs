@@ -13,6 +13,7 @@ use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
 use crate::observe::audit::Story;
 use crate::observe::record::{Record, Spent};
+use crate::observe::sight::Blame;
 
 /// What logs and counts call a request whose client hung up before it was answered.
 const HUNG_UP: u16 = 499;
@@ -28,6 +29,7 @@ pub struct Tale {
     /// What only the audit log tells; absent where there is none, or nothing of the kind.
     subject: Option<Box<Subject>>,
     watch: Stopwatch,
+    blame: Option<Blame>,
 }
 
 /// Whom and what a call is about.
@@ -49,6 +51,7 @@ impl Tale {
             request: None,
             subject: None,
             watch: Stopwatch::start(),
+            blame: None,
         }
     }
 
@@ -85,6 +88,12 @@ impl Tale {
         );
     }
 
+    /// It is answered with this fault.
+    pub fn fail(&mut self, fault: Fault) {
+        self.record.error = Some(fault.name());
+        self.blame = Some(fault.blame());
+    }
+
     /// It is made in the name of this user, with these variables.
     pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
         if let Some(audit) = &self.site.audit
@@ -114,13 +123,16 @@ impl Drop for Tale {
             self.record.request_bytes = request.forwarded();
         }
         let status = self.record.status.unwrap_or(HUNG_UP);
+        let took = self.watch.elapsed();
         let meters = match &self.route {
             Some(route) => route.meters(self.listener),
             None => self.site.unrouted(self.listener),
         };
         if let Some(meters) = meters {
-            meters.finished(status, self.watch.elapsed());
+            meters.finished(status, took);
         }
+        let blame = self.blame.unwrap_or(Blame::of_status(status));
+        self.site.see(self.route.as_deref(), &self.record, blame, took);
         self.site.write(&self.record);
         if let Some(audit) = self.site.audit.as_ref().filter(|_| self.record.token.is_some()) {
             let subject = self.subject.as_deref();

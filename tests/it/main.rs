@@ -9,6 +9,7 @@ mod coexistence;
 mod commands;
 mod config;
 mod consent;
+mod dashboard;
 mod deploy;
 mod door;
 mod flow;
