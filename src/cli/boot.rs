@@ -21,11 +21,14 @@ use super::watch;
 use crate::admin::{self, Admin};
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
+#[cfg(feature = "otlp")]
+use crate::control::Exporter;
 use crate::control::{
     Consents, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
 };
 use crate::observe::access::{AccessLog, Shape};
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
 use crate::serve::page::Page;
 use crate::serve::{Drain, Listening, Shared, Socket, Worker};
@@ -161,8 +164,11 @@ impl Running {
         let (leases, inbox) = Leases::open();
         let (consents, registry) = Consents::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
+        let (tracer, spans) = Tracer::open();
+        tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let shared = Shared {
             snapshot,
+            tracer,
             leases: leases.clone(),
             clock: options.clock.clone(),
             metrics,
@@ -186,7 +192,7 @@ impl Running {
             ca: ca.clone(),
             workers: tellers,
         };
-        let chores = Chores { inbox, registry, fetcher, reloader, watches: options.watches };
+        let chores = Chores { inbox, registry, fetcher, reloader, spans, watches: options.watches };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let control = start_control(&shared, &reloads, door, chores, &draining, &control_end)?;
         let drain = Drain::default();
@@ -318,6 +324,7 @@ struct Chores {
     registry: Registry,
     fetcher: Fetcher,
     reloader: Reloader,
+    spans: Spans,
     watches: bool,
 }
 
@@ -329,7 +336,7 @@ fn start_control(
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
-    let Shared { leases, consents, metrics, clock, .. } = shared.clone();
+    let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
     let (draining, end) = (draining.clone(), end.clone());
@@ -352,9 +359,10 @@ fn start_control(
             };
             let _ = started.send(Ok(()));
             let observer = Box::new(Count(metrics.clone()));
-            let Chores { inbox, registry, fetcher, reloader, watches } = chores;
+            let Chores { inbox, registry, fetcher, reloader, spans, watches } = chores;
             let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
-            tokio::task::spawn_local(keeper.run());
+            tokio::task::spawn_local(keeper.traced(tracer).run());
+            let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let known = reloads.clone();
             tokio::task::spawn_local(registry.run(store, clock.clone(), leases.clone(), metrics.clone(), known));
             tokio::task::spawn_local(fetcher.run());
@@ -375,6 +383,7 @@ fn start_control(
                 tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
             }
             end.cancelled().await;
+            exporting.await;
         });
     });
     let thread = thread.map_err(BootError::Thread)?;
@@ -383,6 +392,26 @@ fn start_control(
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
+}
+
+/// Sends spans on until the end. Ends when the last ones are sent.
+#[cfg(feature = "otlp")]
+fn export(
+    spans: Spans,
+    reloads: &Reloads,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    end: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let exporter = Exporter::new(spans, reloads.clone(), metrics.clone(), clock.clone());
+    let task = tokio::task::spawn_local(exporter.run(end.clone()));
+    async move { drop(task.await) }
+}
+
+/// No config of this build wants spans.
+#[cfg(not(feature = "otlp"))]
+fn export(_: Spans, _: &Reloads, _: &Arc<Metrics>, _: &Clock, _: &CancellationToken) -> impl Future<Output = ()> {
+    std::future::ready(())
 }
 
 type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);

@@ -99,6 +99,7 @@ impl Reloader {
         if snapshot.log.level != before.log.level {
             logging::set_level(&snapshot.log.level)?;
         }
+        self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         self.shared.issuers.prepare(&snapshot.clients.issuers, now);
         let serial = self.shared.serial + 1;
         self.shared = Shared { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };

@@ -19,14 +19,17 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::leases::{Answer, Inbox, Message};
 use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
 use crate::base::time::{Clock, Now, millis};
+use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::state::{Action, Event, Waiting};
 
 mod keep;
+mod trace;
 
 use keep::{Brought, Cargo, Fetch, Keep};
+use trace::FetchTrace;
 
 /// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
 /// the clocks are looked at this often even when nothing is due, busy or not.
@@ -69,6 +72,10 @@ pub struct Keeper {
     due: u64,
     /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
     floor: u64,
+    /// Tells of fetches.
+    tracer: Option<Tracer>,
+    /// The span of whoever asks at this moment.
+    cause: Option<Context>,
     /// Reused from step to step.
     actions: Vec<Action>,
 }
@@ -106,8 +113,17 @@ impl Keeper {
             flights: HashMap::new(),
             due: 0,
             floor: 0,
+            tracer: None,
+            cause: None,
             actions: Vec::new(),
         }
+    }
+
+    /// The same keeper, telling its fetches as spans.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = Some(tracer);
+        self
     }
 
     /// A keeper with the system's clock, run as a local task.
@@ -192,13 +208,19 @@ impl Keeper {
                 self.moved(key, record);
                 let _hung_up = answer.send(());
             }
-            Message::Need { spec, answer } => self.queue(spec, answer, Event::Needed),
+            Message::Need { spec, cause, answer } => {
+                self.cause = cause;
+                self.queue(spec, answer, Event::Needed);
+            }
             Message::Purge { key, answer } => {
                 self.strike(key);
                 let _hung_up = answer.send(self.advance(key, Event::Purged, None));
             }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
-            Message::Refused { spec, generation, answer } => self.queue(spec, answer, Event::Refused { generation }),
+            Message::Refused { spec, generation, cause, answer } => {
+                self.cause = cause;
+                self.queue(spec, answer, Event::Refused { generation });
+            }
             Message::RefusedAtBirth { key, generation } => {
                 self.advance(key, Event::RefusedAtBirth { generation }, None);
             }
@@ -270,6 +292,12 @@ impl Keeper {
         }
         keep.waiters.push(answer);
         self.advance(key, event, None);
+        // A fetch that it did not start is one that it waits for all the same.
+        if let Some(cause) = self.cause.take()
+            && let Some(fetch) = self.keys.get_mut(&key).and_then(|keep| keep.fetch.as_mut())
+        {
+            fetch.trace.wait(cause);
+        }
     }
 
     /// A fetch has ended, one way or another.
@@ -316,16 +344,17 @@ impl Keeper {
                     let aid = keep.aid(self.store.clone());
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
-                    keep.fetch = Some(Fetch { task, started: now });
+                    let trace = FetchTrace::begin(self.tracer.as_ref(), self.cause.take());
+                    keep.fetch = Some(Fetch { task, started: now, trace });
                 }
                 Action::Publish { generation, issued, expires } => {
                     keep.publish(key, now, generation, (issued, expires), cargo.take());
-                    keep.settle(&*self.observer, Ok(()), now);
+                    keep.settle(key, &*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
                     keep.report(key, &report);
                     if report.flight.is_some() {
-                        keep.settle(&*self.observer, Err(report.class), now);
+                        keep.settle(key, &*self.observer, Err(report.class), now);
                     }
                 }
                 Action::Serve => keep.serve(now, fresh),

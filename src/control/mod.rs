@@ -25,6 +25,8 @@ use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
 mod consents;
+#[cfg(feature = "otlp")]
+mod export;
 mod issuers;
 mod keeper;
 mod leases;
@@ -35,6 +37,8 @@ mod vault;
 mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+#[cfg(feature = "otlp")]
+pub use export::Exporter;
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};

@@ -39,6 +39,7 @@ pub struct Metrics {
     tunnels: Family<ListenerLabel, Gauge>,
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
+    spans: Family<SpanLabels, Counter>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -96,6 +97,11 @@ impl TunnelKind {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SpanLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabels {
     provider: String,
     outcome: &'static str,
@@ -135,6 +141,7 @@ impl Metrics {
             tunnels: Family::default(),
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
+            spans: Family::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -182,6 +189,7 @@ impl Metrics {
             "Whether the config was read without mistakes when last read",
             made.reload_successful.clone(),
         );
+        registry.register("spans", "Finished spans of traces, by what became of them", made.spans.clone());
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }
@@ -245,6 +253,13 @@ impl Metrics {
             self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.reload_successful.set(1);
+    }
+
+    /// So many spans were `exported`, `dropped` because too many waited, or `failed` because no collector took them.
+    pub fn spans(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
+        }
     }
 
     /// A new config could not be used.

@@ -7,3 +7,4 @@ pub mod access;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod trace;

@@ -19,6 +19,7 @@ use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, T
 use crate::observe::access::Lines;
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
+use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// Who is traced, and where their spans go.
+    pub tracer: Tracer,
     /// Bytes kept for replays.
     pub buffered: Arc<Level>,
     /// Client connections.

@@ -1,12 +1,18 @@
 //! Telling a request once, however it ends.
 
 use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::fault::Fault;
 use super::replay::Recorder;
 use super::site::{RouteSite, Site};
+use super::trail::Trail;
 use crate::base::time::{Clock, Stopwatch};
 use crate::observe::record::Record;
+use crate::observe::trace::Context;
+use crate::provider::Verdict;
 
 /// What logs and counts call a request whose client hung up before it was answered.
 const HUNG_UP: u16 = 499;
@@ -20,13 +26,17 @@ pub struct Tale {
     listener: usize,
     request: Option<Rc<Recorder>>,
     watch: Stopwatch,
+    /// Its spans, where traces are on.
+    trail: Option<Box<Trail>>,
 }
 
 impl Tale {
     /// Begins to tell a request that came in on the listener at this position.
     pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
-        let record = Box::new(record);
-        Self { record, site: site.clone(), route: None, listener, request: None, watch: Stopwatch::start() }
+        let mut record = Box::new(record);
+        let watch = Stopwatch::start();
+        let trail = Trail::begin(&site.shared.tracer, &mut record, watch);
+        Self { record, site: site.clone(), route: None, listener, request: None, watch, trail }
     }
 
     /// What is told.
@@ -62,6 +72,35 @@ impl Tale {
         );
     }
 
+    /// It goes out to the provider: a traced one says so in its head.
+    #[inline]
+    pub fn set_out(&mut self, route: &RouteSite, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+        if let Some(trail) = &mut self.trail {
+            trail.set_out(route, method, target, headers);
+        }
+    }
+
+    /// The head of the provider's answer is there, and judged.
+    #[inline]
+    pub fn came_back(&mut self, status: StatusCode, verdict: Verdict) {
+        if let Some(trail) = &mut self.trail {
+            trail.came_back(status.as_u16(), verdict);
+        }
+    }
+
+    /// It begins to wait for something of this provider's. Where it is traced, what it causes may name this as its
+    /// parent.
+    pub fn wait_for(&mut self, what: &'static str, provider: &Arc<str>) -> Option<Context> {
+        self.trail.as_mut().and_then(|trail| trail.wait_for(what, provider))
+    }
+
+    /// What it waited for is there. One that does not come ends with the request.
+    pub fn waited(&mut self) {
+        if let Some(trail) = &mut self.trail {
+            trail.waited();
+        }
+    }
+
     /// Its request body is counted at the end.
     pub fn watch_body(&mut self, request: &Rc<Recorder>) {
         self.request = Some(request.clone());
@@ -80,6 +119,9 @@ impl Drop for Tale {
         };
         if let Some(meters) = meters {
             meters.finished(status, self.watch.elapsed());
+        }
+        if let Some(trail) = self.trail.take() {
+            trail.end(&self.record);
         }
         self.site.write(&self.record);
     }

@@ -129,7 +129,7 @@ pub(super) fn authority(host: &str, port: u16, default: Option<u16>) -> String {
 }
 
 /// A TCP connection to whichever address of `host` answers first.
-async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: Now) -> Result<TcpStream, DialError> {
+pub(super) async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: Now) -> Result<TcpStream, DialError> {
     let found = Names::here().resolve(host, now).await.map_err(DialError::Dns)?;
     let addresses = from_source(interleave(&found), source)?;
     let reached = race(addresses, STAGGER, |address| connect(SocketAddr::new(address, port), source)).await;
