@@ -3,6 +3,7 @@
 mod architecture;
 mod client;
 mod clients;
+mod collector;
 mod commands;
 mod config;
 mod consent;
@@ -30,6 +31,7 @@ mod switch;
 mod teller;
 mod tinyproxy;
 mod token_endpoint;
+mod tracing;
 mod trust;
 mod upstream;
 mod users;

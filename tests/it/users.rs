@@ -14,7 +14,7 @@ use crate::client::{Client, Whole, converse, post, request};
 use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
 
 /// A proxy for SCB with users, its store in this folder.
-fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
+pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
     let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = [\"https://app.example/*\"]\n\
                    params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
     let mut plan = Plan::default().with_two_clients().with(

@@ -35,7 +35,8 @@ pub fn encode(resource: Resource<'_>, spans: &[Span]) -> Vec<u8> {
         ("service.instance.id", Value::from(resource.instance.to_owned())),
     ];
     let scope_spans = [ScopeSpans { scope: Scope { name: SCOPE, version: VERSION }, spans: Each(spans) }];
-    let whole = Request { resource_spans: [ResourceSpans { resource: About { attributes: Pairs(&about) }, scope_spans }] };
+    let whole =
+        Request { resource_spans: [ResourceSpans { resource: About { attributes: Pairs(&about) }, scope_spans }] };
     // Texts and numbers can always be written.
     serde_json::to_vec(&whole).unwrap_or_default()
 }
