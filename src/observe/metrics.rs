@@ -3,8 +3,9 @@
 //! Names are a promise (see `docs/metrics.md`). Label values come from the config alone, never from a client.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Metrics {
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
     spans: Family<SpanLabels, Counter>,
+    /// Providers that no config names any more.
+    gone: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -142,6 +145,7 @@ impl Metrics {
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
             spans: Family::default(),
+            gone: Mutex::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -196,6 +200,7 @@ impl Metrics {
 
     /// Everything in the OpenMetrics text format.
     pub fn encode(&self) -> String {
+        self.prune();
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut out, &self.registry);
@@ -260,6 +265,34 @@ impl Metrics {
         if count > 0 {
             self.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
         }
+    }
+
+    /// A config with these providers is about to hold: what was forgotten of them counts again.
+    pub fn providers_come<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut gone = self.gone();
+        for name in names {
+            gone.remove(name);
+        }
+    }
+
+    /// No config names these providers any more. Their gauges end, also those that somebody sets who has not heard of
+    /// it yet; their counters stay where they are.
+    pub fn providers_go<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        self.gone().extend(names.into_iter().map(str::to_owned));
+        self.prune();
+    }
+
+    fn prune(&self) {
+        for name in self.gone().iter() {
+            let label = ProviderLabel { provider: name.clone() };
+            for gauges in [&self.tokens, &self.token_expiry, &self.consent_expiry, &self.upstream_connections] {
+                gauges.remove(&label);
+            }
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new config could not be used.

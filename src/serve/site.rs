@@ -86,6 +86,8 @@ struct Pool {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Place {
+    /// Connections are counted by it.
+    provider: Arc<str>,
     transport: u64,
     authority: String,
     connect: Duration,
@@ -95,7 +97,8 @@ struct Place {
 impl Place {
     fn of(route: &Route) -> Self {
         let Timeouts { connect, idle, .. } = route.timeouts;
-        Self { transport: route.provider.transport_id, authority: route.upstream.authority(), connect, idle }
+        let (provider, transport) = (route.provider.name.clone(), route.provider.transport_id);
+        Self { provider, transport, authority: route.upstream.authority(), connect, idle }
     }
 }
 

@@ -287,6 +287,10 @@ pub(super) async fn keep_alive(upkeeper: Upkeeper) {
 impl Upkeeper {
     async fn round(&self) {
         let providers = &self.reloads.current().providers;
+        for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
+            // It may have had some before a reload.
+            self.metrics.consents_expire(&provider.name, None);
+        }
         if providers.iter().all(|provider| provider.consents.is_none()) {
             return;
         }
