@@ -652,7 +652,8 @@ async fn live(world: &World, outputs: &mut Outputs) {
 
 /// All that must not be found: what was put in, and what the banks made of it.
 fn canaries(world: &World) -> Vec<Canary> {
-    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, COOKIE, QUERY, BODY, COLLECTOR_KEY].map(|text| Canary::new(text, text)).into();
+    let mut all: Vec<Canary> =
+        [CLIENT_KEY, WRONG_KEY, COOKIE, QUERY, BODY, COLLECTOR_KEY].map(|text| Canary::new(text, text)).into();
     all.push(Canary::new("tracestate", STATE.split_once('=').expect("a value").1));
     for sim in &world.banks {
         let name = sim.bank().name();
