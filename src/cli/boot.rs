@@ -410,7 +410,13 @@ fn export(
 
 /// No config of this build wants spans.
 #[cfg(not(feature = "otlp"))]
-fn export(_: Spans, _: &Reloads, _: &Arc<Metrics>, _: &Clock, _: &CancellationToken) -> impl Future<Output = ()> {
+fn export(
+    _: Spans,
+    _: &Reloads,
+    _: &Arc<Metrics>,
+    _: &Clock,
+    _: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
     std::future::ready(())
 }
 

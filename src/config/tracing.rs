@@ -41,6 +41,11 @@ impl FromNode for Share {
 
 /// Reads `[tracing]`. What is wrong is reported; what comes back then is of no use.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
+    read_for(root, reader, cfg!(feature = "otlp"))
+}
+
+/// The same for a build that can export, or for one that cannot.
+fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tracing> {
     let entry = root.take_entry("tracing")?;
     let fields = Fields::new(&entry.value, "[tracing]", reader.report);
     let place = Place::new(&entry.value.source, entry.key_span.clone());
@@ -53,7 +58,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
     if let Some(word) = service.as_ref().filter(|word| word.text.trim().is_empty()) {
         word.place.error(reader.report, "a service needs a name", "leave it out: then it is `countersign`");
     }
-    if !cfg!(feature = "otlp") {
+    if !exports {
         let help = "use a build with the feature `otlp` (it is on by default), or remove the section";
         place.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
         return None;
@@ -167,4 +172,37 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
     }
     table.finish();
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::InMemory;
+    use crate::syntax::Source;
+
+    #[test]
+    fn a_build_that_cannot_export_refuses_the_section_and_says_why() {
+        let text = "[tracing]\notlp = \"http://collector/\"\nsample = 0.5\n";
+        let read = |exports| {
+            let (report, files) = (Report::new(), InMemory::new());
+            let root = Node::parse(&Source::new("proxy.toml", text), &report);
+            let fields = Fields::new(&root, "the file", &report);
+            let read = read_for(&fields, &Reader::new(&files, Path::new("proxy.toml"), &report), exports);
+            let told: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
+            (read, told)
+        };
+        let (refused, told) = read(false);
+        assert!(refused.is_none());
+        assert_eq!(
+            told,
+            ["proxy.toml:1:2: error: unknown key `tracing` in the file: this build cannot export traces; use a build \
+              with the feature `otlp` (it is on by default), or remove the section"]
+        );
+        let (tracing, told) = read(true);
+        assert_eq!(told, Vec::<String>::new());
+        let tracing = tracing.unwrap();
+        assert_eq!((tracing.collector.url.port(), &*tracing.collector.path, tracing.sample), (80, "/v1/traces", 0.5));
+    }
 }

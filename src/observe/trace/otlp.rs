@@ -116,11 +116,13 @@ struct Pair<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 enum Held<'a> {
-    BoolValue(bool),
-    IntValue(#[serde(serialize_with = "text")] i64),
-    StringValue(&'a str),
+    #[serde(rename = "boolValue")]
+    Flag(bool),
+    #[serde(rename = "stringValue")]
+    Text(&'a str),
+    #[serde(rename = "intValue")]
+    Whole(#[serde(serialize_with = "text")] i64),
 }
 
 struct Each<'a>(&'a [Span]);
@@ -161,10 +163,10 @@ impl Serialize for Pairs<'_> {
         serializer.collect_seq(self.0.iter().map(|(key, value)| Pair {
             key,
             value: match value {
-                Value::Flag(flag) => Held::BoolValue(*flag),
-                Value::Shared(text) => Held::StringValue(text),
-                Value::Text(text) => Held::StringValue(text),
-                Value::Whole(number) => Held::IntValue(*number),
+                Value::Flag(flag) => Held::Flag(*flag),
+                Value::Shared(text) => Held::Text(text),
+                Value::Text(text) => Held::Text(text),
+                Value::Whole(number) => Held::Whole(*number),
             },
         }))
     }
