@@ -1,37 +1,50 @@
-//! The operator's door: health, metrics, tokens, consents. Lives on the control thread.
+//! The operator's door: health, metrics, the API, the dashboard. Lives on the control thread.
 //!
-//! It binds to loopback, yet a web page in a browser on the same machine can reach that: so the `Host` field must name
-//! the address itself or `localhost`, and nothing changes by GET. What it shows are view types of its own, made from
-//! fingerprints; no token is within its reach.
+//! A request passes, in this order: the `Host` field ([`origin`]), who is there ([`auth`]), what there is ([`table`]),
+//! what he may do, where his browser got it from ([`origin`] again), the shape of a body. Then it is done ([`api`]).
+//!
+//! What it shows are view types of its own ([`view`]), made from fingerprints; no token is within its reach. Who may come
+//! in is read from the config in force, request by request, so a reload holds at once. It must not know listeners'
+//! traffic: what it tells of requests are counters that somebody else counts.
 
+mod answer;
+mod api;
+mod auth;
 mod consent;
-mod view;
+mod door;
+pub(crate) mod origin;
+mod stream;
+mod survey;
+mod table;
+pub(crate) mod view;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 
-use crate::base::time::Clock;
-use crate::control::{Consents, Leases, Ledger, Reloads};
+use self::answer::{Answer, later, other_method, problem, unauthorized};
+use self::api::Errand;
+pub use self::auth::Doorkeeper;
+use self::auth::{Visitor, recognise};
+pub use self::door::serve;
+use self::table::{Ask, Found};
+pub use self::table::{Line, TABLE};
+use crate::base::time::{Clock, Now};
+use crate::config::{AdminDoor, Opened, Role};
+use crate::control::{Consents, Events, Leases, Reloads};
 use crate::observe::metrics::Metrics;
+use crate::store::Store;
 
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const MOST_BODY: usize = 16 * 1024;
 
-/// What the door shows.
+/// What the door shows, and what it changes.
 pub struct Admin {
     /// The tokens.
     pub leases: Leases,
@@ -45,145 +58,115 @@ pub struct Admin {
     pub consents: Consents,
     /// The configuration, and how reloads went.
     pub reloads: Reloads,
+    /// Where records are kept.
+    pub store: Store,
+    /// What happens.
+    pub events: Events,
+    /// Each listener's real address.
+    pub addresses: Vec<(Arc<str>, SocketAddr)>,
+    /// This process among its replicas.
+    pub instance: Arc<str>,
+    /// When it started.
+    pub started: Now,
+    /// Who has come, and how often in vain.
+    pub doorkeeper: Doorkeeper,
 }
 
-/// Serves until its task is dropped.
-pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
-    let own = listener.local_addr().ok();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let admin = admin.clone();
-        tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(own, request).await) }
-            });
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            // A broken operator's connection is the operator's news, not ours.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
+/// The connection that a request came in on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Our end of it.
+    pub own: SocketAddr,
+    /// The other end.
+    pub peer: IpAddr,
+    /// Whether it is encrypted.
+    pub tls: bool,
 }
 
 impl Admin {
-    async fn answer(&self, own: Option<SocketAddr>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if !names_us(own, request.headers().get(HOST)) {
-            return text(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost\n");
+    async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        if !origin::names_us(way.own, &head.headers) {
+            return problem(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost");
         }
-        let path = request.uri().path().to_owned();
-        if path == consent::START || path == consent::REVOKE {
-            return consent::answer(self, request).await;
-        }
-        if !matches!(&*path, "/livez" | "/readyz" | "/metrics" | "/api/v1/tokens" | "/api/v1/consents") {
-            let here = "here are /livez, /readyz, /metrics, /api/v1/tokens and /api/v1/consents\n";
-            return text(StatusCode::NOT_FOUND, here);
-        }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
-        }
-        match &*path {
-            "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.ready(request.uri().query()),
-            "/metrics" => self.metrics().await,
-            "/api/v1/consents" => {
-                let body = serde_json::to_vec_pretty(&view::consents(&self.consents.list().await)).unwrap_or_default();
-                typed(StatusCode::OK, "application/json", body)
+        let snapshot = self.reloads.current();
+        let Some(door) = snapshot.admin.as_ref().filter(|door| is_safe(way, door)) else {
+            let detail = "the config has no [admin] any more that could be opened at this address; restart to move it";
+            return problem(StatusCode::FORBIDDEN, detail);
+        };
+        let visitor = match recognise(door, &head.headers) {
+            Ok(visitor) => visitor,
+            Err(_) => return self.turned_away(way.peer),
+        };
+        let found = table::find(&head.method, head.uri.path());
+        let (line, key) = match found {
+            Found::Line(line, key) if is_open(door, way, line.ask) => (line, key),
+            _ if visitor == Visitor::Stranger => return unauthorized(false),
+            Found::Line(line, key) => (line, key),
+            Found::Methods(methods) => return other_method(&methods),
+            Found::Nothing => {
+                return problem(StatusCode::NOT_FOUND, "there is no such path; /api/v1/openapi.json has all");
             }
-            _ => {
-                let tokens = view::tokens(&self.leases.ledger().await, self.clock.now());
-                let body = serde_json::to_vec_pretty(&tokens).unwrap_or_default();
-                typed(StatusCode::OK, "application/json", body)
+        };
+        let open = is_open(door, way, line.ask);
+        drop(snapshot);
+        if !open && !visitor.may(line.role) {
+            let detail = format!("the token of {} may only look; this takes `role = \"operate\"`", visitor.actor());
+            return problem(StatusCode::FORBIDDEN, detail);
+        }
+        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign(&head.headers, way.tls) {
+            return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
+        }
+        let body = match taken(line, &head, body).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let errand = Errand { visitor: &visitor, peer: way.peer, head: &head, key, body };
+        api::answer(&self, line.ask, errand).await
+    }
+
+    /// A wrong token: slower and slower, and told of.
+    fn turned_away(&self, peer: IpAddr) -> Answer {
+        match self.doorkeeper.failed(peer, self.clock.now()) {
+            Ok(()) => {
+                tracing::warn!(%peer, "a wrong token was shown at the admin door");
+                unauthorized(true)
+            }
+            Err(wait) => {
+                later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens; a right one passes", wait.as_secs() + 1)
             }
         }
     }
+}
 
-    fn ready(&self, query: Option<&str>) -> Response<Full<Bytes>> {
-        let draining = self.draining.get();
-        let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        if !query.is_some_and(|query| query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))) {
-            return text(status, if draining { "draining\n" } else { "ok\n" });
-        }
-        let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
-        let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
-        text(
-            status,
-            &format!("[+]config {} loaded\n[+]listeners bound\n{drain}\n{verdict}\n", self.reloads.current().digest),
-        )
+/// Whether the config in force may be served at the address that was bound at the start: it may have been written for
+/// another one.
+fn is_safe(way: Way, door: &AdminDoor) -> bool {
+    is_local(way.own) || (way.tls && !door.tokens.is_empty())
+}
+
+fn is_local(own: SocketAddr) -> bool {
+    own.ip().to_canonical().is_loopback()
+}
+
+/// Whether this is shown without a token. Probes on this machine need none.
+fn is_open(door: &AdminDoor, way: Way, ask: Ask) -> bool {
+    ask.part().is_some_and(|part| door.open.contains(&part) || (is_local(way.own) && part != Opened::Metrics))
+}
+
+/// The body of a request that takes one. A form cannot send it: the media type must be JSON wherever one is named.
+async fn taken(line: &Line, head: &http::request::Parts, body: Incoming) -> Result<Bytes, Answer> {
+    if line.role == Role::Read || head.method != Method::POST {
+        return Ok(Bytes::new());
     }
-
-    async fn metrics(&self) -> Response<Full<Bytes>> {
-        let ledger = self.leases.ledger().await;
-        for provider in &self.reloads.current().providers {
-            let (live, first) = live(&ledger, &provider.name);
-            self.metrics.tokens(&provider.name, live, first);
-        }
-        typed(StatusCode::OK, OPENMETRICS, self.metrics.encode().into_bytes())
+    let kind = head.headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    let is_json = kind
+        .map(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")));
+    if is_json == Some(false) || (is_json.is_none() && line.ask.takes_body()) {
+        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json"));
     }
-}
-
-/// A provider's live tokens, and when the first of them expires (seconds since 1970).
-fn live(ledger: &Ledger, provider: &str) -> (i64, Option<i64>) {
-    let tokens = ledger.lines.iter().filter(|line| *line.provider == *provider).filter_map(|line| line.token);
-    let (mut count, mut first) = (0, None::<i64>);
-    for token in tokens {
-        count += 1;
-        let at = i64::try_from(token.expires / 1000).unwrap_or(i64::MAX);
-        first = Some(first.map_or(at, |known| known.min(at)));
-    }
-    (count, first)
-}
-
-/// Whether the `Host` field is this address or `localhost`: a foreign name that resolves to us is an attack.
-fn names_us(own: Option<SocketAddr>, host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
-    if let Ok(address) = host.parse::<SocketAddr>() {
-        return own.is_some_and(|own| same(own.ip(), address.ip()));
-    }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return own.is_some_and(|own| same(own.ip(), address));
-    }
-    name.eq_ignore_ascii_case("localhost")
-}
-
-fn same(own: IpAddr, named: IpAddr) -> bool {
-    own == named || (own.is_unspecified() && named.is_loopback())
-}
-
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    typed(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_must_be_the_address_itself_or_localhost() {
-        let own = Some("127.0.0.1:9901".parse().unwrap());
-        let named = |host: &str| names_us(own, Some(&HeaderValue::from_str(host).unwrap()));
-        assert!(named("127.0.0.1:9901") && named("localhost:9901") && named("LOCALHOST") && named("127.0.0.1"));
-        for foreign in ["evil.example", "evil.example:9901", "localhost.evil.example", "10.0.0.1:9901", "[::1]:9901"] {
-            assert!(!named(foreign), "{foreign}");
-        }
-        assert!(!names_us(own, None));
+    match Limited::new(body, MOST_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(_) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most")),
     }
 }

@@ -3,41 +3,41 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
+use super::inherited::{Inherited, Predecessor};
 use super::reload::{Reloader, Source, slots};
-use super::unix_socket::{self, SocketFile};
-use super::watch;
-use crate::admin::{self, Admin};
+use super::sockets::{OpenError, Opened, Sockets};
+use super::{supervisor, watch};
+use crate::admin::{self, Admin, Doorkeeper};
+use crate::base::secret::hex;
 use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, Bind, Listener, LogFormat, Snapshot};
+use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    Consents, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
+    What,
 };
-use crate::observe::access::{AccessLog, Shape};
+use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
 use crate::serve::page::Page;
-use crate::serve::{Drain, Listening, Shared, Socket, Worker};
+use crate::serve::{Drain, Shared, Socket, Worker};
 use crate::store::{Patience, Store};
 use crate::tls::bundle::public_roots;
 use crate::token::failure::Class;
-
-/// Connections that wait to be accepted, per socket.
-pub(super) const BACKLOG: i32 = 4096;
 
 /// What a caller may choose besides the config.
 pub struct Options {
@@ -51,11 +51,20 @@ pub struct Options {
     pub source: Option<Source>,
     /// Whether the files behind the config are watched.
     pub watches: bool,
+    /// Sockets that somebody else opened for us.
+    pub inherited: Inherited,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::System, text_access_log: false, access_sink: None, source: None, watches: false }
+        Self {
+            clock: Clock::System,
+            text_access_log: false,
+            access_sink: None,
+            source: None,
+            watches: false,
+            inherited: Inherited::default(),
+        }
     }
 }
 
@@ -68,6 +77,8 @@ pub enum BootError {
     Bind(String, Bind, io::Error),
     /// A certificate of our own CA cannot be made.
     Certificate(String),
+    /// A socket that somebody else opened is of no use: for whom, and why.
+    Inherited(String, String),
     /// The store cannot be opened. The text says why, and what to do.
     Store(String),
     /// A thread cannot be started.
@@ -82,6 +93,7 @@ impl fmt::Display for BootError {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
             BootError::Certificate(error) => write!(f, "a certificate cannot be made: {error}"),
+            BootError::Inherited(name, error) => write!(f, "{name}: {error}"),
             BootError::Store(error) => write!(f, "cannot open the store: {error}"),
             BootError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -104,8 +116,11 @@ pub struct Running {
     pub reloads: Reloads,
     /// The CA behind `tls = "internal"`.
     pub ca: Arc<HouseCa>,
-    socket_files: Vec<SocketFile>,
+    /// The process that waits for us to take its place.
+    pub predecessor: Option<Predecessor>,
+    sockets: Sockets,
     drain: Drain,
+    succeeded: CancellationToken,
     draining: CancellationToken,
     control_end: CancellationToken,
     workers: Vec<JoinHandle<()>>,
@@ -119,36 +134,38 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
-        let (access, access_thread) = access_log(&snapshot, options.text_access_log, options.access_sink)?;
+        let text = options.text_access_log;
+        let (sink, shape) = access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?;
+        let (sink, shape) = match options.access_sink {
+            // Whoever wants to see the lines wants to see them all.
+            Some(sink) if shape == Shape::Off => (sink, Shape::Json),
+            Some(sink) => (sink, shape),
+            None => (sink, shape),
+        };
+        let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
-        let mut socket_files = Vec::new();
+        let mut sockets = Sockets::new(options.inherited);
+        let failed = |name: String, bind: Bind| {
+            |error| match error {
+                OpenError::Bind(error) => BootError::Bind(name, bind, error),
+                OpenError::Inherited(error) => BootError::Inherited(name, error),
+            }
+        };
         for (index, listener) in snapshot.listeners.iter().enumerate() {
-            let failed = |error| BootError::Bind(format!("listener `{}`", listener.name), listener.bind.clone(), error);
-            let sockets = match &listener.bind {
-                Bind::Tcp(address) => {
-                    let (address, sockets) = bind_all(*address, per_worker.len()).map_err(failed)?;
-                    listeners.push((listener.name.clone(), address));
-                    sockets.into_iter().map(Listening::Tcp).collect()
-                }
-                Bind::Unix(path) => {
-                    let (socket, file) = unix_socket::bind(path).map_err(failed)?;
-                    socket_files.push(file);
-                    let shared = per_worker.iter().map(|_| socket.try_clone().map(Listening::Unix));
-                    shared.collect::<io::Result<Vec<_>>>().map_err(failed)?
-                }
-            };
-            for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push(Socket { listener: index, socket });
+            let opened = sockets.open(&listener.name, &listener.bind, per_worker.len());
+            let failed = failed(format!("listener `{}`", listener.name), listener.bind.clone());
+            let Opened { address, sockets } = opened.map_err(failed)?;
+            listeners.extend(address.map(|address| (listener.name.clone(), address)));
+            for (worker, share) in per_worker.iter_mut().zip(sockets) {
+                worker.extend(share.into_iter().map(|socket| Socket { listener: index, socket }));
             }
         }
-        let door = match snapshot.admin {
-            Some(bind) => {
-                let failed = |error| BootError::Bind("[admin]".to_owned(), Bind::Tcp(bind), error);
-                Some(bind_one(bind, false).map_err(failed)?)
-            }
+        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
+            Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
+        let predecessor = sockets.settle();
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
@@ -191,10 +208,14 @@ impl Running {
             names,
             ca: ca.clone(),
             workers: tellers,
+            access: access.clone(),
+            text,
         };
-        let chores = Chores { inbox, registry, fetcher, reloader, spans, watches: options.watches };
+        let succeeded = CancellationToken::new();
+        let watches = options.watches;
+        let chores = Chores { inbox, registry, fetcher, reloader, spans, watches, succeeded: succeeded.clone() };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let control = start_control(&shared, &reloads, door, chores, &draining, &control_end)?;
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
@@ -225,13 +246,15 @@ impl Running {
             consents,
             reloads,
             ca,
-            socket_files,
+            predecessor,
+            sockets,
             drain,
+            succeeded,
             draining,
             control_end,
             workers,
             control: Some(control),
-            access: access_thread,
+            access: Some(access_thread),
         })
     }
 
@@ -245,6 +268,23 @@ impl Running {
     pub fn drain(mut self, delay: Duration, limit: Duration) {
         self.draining.cancel();
         std::thread::sleep(delay);
+        self.sockets.close();
+        self.finish_requests(limit);
+    }
+
+    /// Leaves all sockets to the process that accepts from them now, lets requests finish for at most `limit`, and ends.
+    pub fn make_way(mut self, limit: Duration) {
+        self.succeeded.cancel();
+        self.sockets.leave();
+        self.finish_requests(limit);
+    }
+
+    /// Handles on the listening sockets for a successor, each with its name.
+    pub fn sockets_for_a_successor(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.sockets.for_a_successor()
+    }
+
+    fn finish_requests(mut self, limit: Duration) {
         self.drain.begin.cancel();
         let end = self.drain.end.clone();
         let (done, waits) = sync_channel::<()>(1);
@@ -263,7 +303,6 @@ impl Running {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
-        self.socket_files.clear();
     }
 
     fn finish(&mut self) {
@@ -309,12 +348,16 @@ pub(super) fn pages(
     listeners.map(page).collect()
 }
 
-/// Tells the metrics how token calls ended.
-struct Count(Arc<Metrics>);
+/// Tells the metrics how token calls ended, and who watches what happened.
+struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+    }
+
+    fn told(&self, what: What) {
+        self.1.tell(what);
     }
 }
 
@@ -326,6 +369,7 @@ struct Chores {
     reloader: Reloader,
     spans: Spans,
     watches: bool,
+    succeeded: CancellationToken,
 }
 
 fn start_control(
@@ -333,6 +377,7 @@ fn start_control(
     reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
@@ -358,19 +403,34 @@ fn start_control(
                 }
             };
             let _ = started.send(Ok(()));
-            let observer = Box::new(Count(metrics.clone()));
-            let Chores { inbox, registry, fetcher, reloader, spans, watches } = chores;
-            let keeper = Keeper::behind(inbox, clock.clone(), KeeperLimits::default(), observer, Some(store.clone()));
+            let events = Events::open(clock.clone());
+            let observer = Box::new(Count(metrics.clone(), events.clone()));
+            let Chores { inbox, registry, fetcher, reloader, spans, watches, succeeded } = chores;
+            let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
+            let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.traced(tracer).run());
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let known = reloads.clone();
-            tokio::task::spawn_local(registry.run(store, clock.clone(), leases.clone(), metrics.clone(), known));
+            let kept = store.clone();
+            tokio::task::spawn_local(registry.run(
+                store,
+                clock.clone(),
+                leases.clone(),
+                metrics.clone(),
+                known,
+                events.clone(),
+            ));
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
             tokio::task::spawn_local(reloader.run());
             if watches {
                 tokio::task::spawn_local(watch::watch(reloads.clone()));
+            }
+            if let Some(beat) = supervisor::heartbeat() {
+                let succeeded = succeeded.clone();
+                tokio::task::spawn_local(async move { succeeded.run_until_cancelled(beat).await });
             }
             if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
                 let flag = Rc::new(std::cell::Cell::new(false));
@@ -379,8 +439,29 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let shows = Admin { leases, metrics, clock, draining: flag, consents, reloads };
-                tokio::task::spawn_local(admin::serve(Rc::new(shows), door));
+                let started = clock.now();
+                let shows = Admin {
+                    leases,
+                    metrics,
+                    clock,
+                    draining: flag,
+                    consents,
+                    reloads,
+                    store: kept,
+                    addresses,
+                    instance: instance(),
+                    started,
+                    events,
+                    doorkeeper: Doorkeeper::default(),
+                };
+                let closing = end.child_token();
+                let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
+                tokio::select! {
+                    () = succeeded.cancelled() => closing.cancel(),
+                    () = end.cancelled() => {}
+                }
+                // The door is left to a process that takes our place; what is under way there is finished.
+                let _ = serving.await;
             }
             end.cancelled().await;
             exporting.await;
@@ -420,50 +501,22 @@ fn export(
     std::future::ready(())
 }
 
-type StartedLog = (Option<AccessLog>, Option<JoinHandle<()>>);
+/// A name for this process, drawn at its start.
+fn instance() -> Arc<str> {
+    hex(&rand::random::<[u8; 4]>()).into()
+}
 
-fn access_log(
-    snapshot: &Snapshot,
-    text: bool,
-    sink: Option<Box<dyn io::Write + Send>>,
-) -> Result<StartedLog, BootError> {
-    let shape = match snapshot.log.format {
+/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
+pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
+    let shape = match log.format {
         Some(LogFormat::Json) => Shape::Json,
         Some(LogFormat::Text) => Shape::Text,
         None if text => Shape::Text,
         None => Shape::Json,
     };
-    let started = match (sink, &snapshot.log.access) {
-        (Some(sink), _) => AccessLog::start(sink, shape),
-        (None, AccessWish::Stderr) => AccessLog::start(io::stderr(), shape),
-        (None, AccessWish::File(path)) => AccessLog::to_file(path, shape),
-        (None, AccessWish::Off) => return Ok((None, None)),
-    };
-    started.map(|(log, thread)| (Some(log), Some(thread))).map_err(BootError::AccessLog)
-}
-
-/// One listening socket per worker on the same address. Port 0 is chosen once.
-fn bind_all(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    // SO_REUSEPORT would let two instances share an address unnoticed: first see that nobody is there.
-    let probe = bind_one(address, false)?;
-    let address = probe.local_addr()?;
-    drop(probe);
-    let sockets: io::Result<Vec<_>> = (0..workers).map(|_| bind_one(address, true)).collect();
-    Ok((address, sockets?))
-}
-
-fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        // `[::]` serves IPv4 as well.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(match &log.access {
+        AccessWish::File(path) => (Box::new(Followed::open(path, clock.clone())?), shape),
+        AccessWish::Off => (Box::new(io::sink()), Shape::Off),
+        AccessWish::Stderr => (Box::new(io::stderr()), shape),
+    })
 }

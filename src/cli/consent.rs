@@ -1,21 +1,17 @@
 //! `countersign consent start|list|revoke`: users' consents, through the admin API of a running instance.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
-use super::{complain, health, print};
-
-/// A bank is asked meanwhile.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// More of an answer is not read.
-const MOST: u64 = 16 << 20;
+use super::columns::{moment, table};
+use super::door::{Door, Failed};
+use super::print;
+use super::status::{ended, list, word};
+use crate::base::time::Clock;
 
 /// What `countersign consent` is told.
 #[derive(Debug, Subcommand)]
@@ -40,20 +36,6 @@ pub enum ConsentCommand {
     },
 }
 
-/// Where the admin API is.
-#[derive(Args, Debug)]
-pub struct Door {
-    /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
-    admin: Option<String>,
-    /// The config file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
-    config: PathBuf,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Whose consent.
 #[derive(Args, Debug)]
 pub struct Whose {
@@ -70,21 +52,12 @@ pub struct Whose {
 
 /// 0: done. 1: the instance refused, or there was nothing to revoke. 2: nobody was reached.
 pub fn run(command: &ConsentCommand) -> ExitCode {
-    let done = match command {
+    ended(match command {
         ConsentCommand::Start { whose, return_to } => start(whose, return_to.as_deref()),
-        ConsentCommand::List { door } => list(door),
+        ConsentCommand::List { door } => show(door),
         ConsentCommand::Revoke { whose } => revoke(whose),
-    };
-    match done {
-        Ok(code) => code,
-        Err((code, why)) => {
-            complain(&why);
-            ExitCode::from(code)
-        }
-    }
+    })
 }
-
-type Failed = (u8, String);
 
 fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, Failed> {
     let mut asked = whose.asked();
@@ -106,28 +79,23 @@ fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(door: &Door) -> Result<ExitCode, Failed> {
+fn show(door: &Door) -> Result<ExitCode, Failed> {
     let answer = door.ask("GET", "/api/v1/consents", None)?;
+    let now = Clock::System.now();
+    let row = |line: &Value| {
+        // A user's name is whatever the application made it.
+        let user = word(line, "user").escape_debug().to_string();
+        let owner = format!("{} {}", word(line, "owner_kind"), word(line, "owner"));
+        let [given, until] = ["consented_at", "refresh_expires_at"].map(|key| moment(word(line, key), now));
+        vec![word(line, "provider").to_owned(), owner, user, word(line, "state").to_owned(), given, until]
+    };
+    let rows: Vec<Vec<String>> = list(&answer, "consents").iter().map(row).collect();
     if door.json {
         print(&format!("{answer:#}\n"));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let lines = answer.get("consents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for line in lines {
-        let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or("-");
-        // A user's name is whatever the application made it.
-        let user = text("user").escape_debug().to_string();
-        print(&format!(
-            "{}  {} {}  {user}  {}  until {}\n",
-            text("provider"),
-            text("owner_kind"),
-            text("owner"),
-            text("state"),
-            text("refresh_expires_at")
-        ));
-    }
-    if lines.is_empty() {
+    } else if rows.is_empty() {
         print("nobody has consented\n");
+    } else {
+        print(&table(&["PROVIDER", "GIVEN TO", "USER", "STATE", "CONSENTED", "UNTIL"], &rows));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,35 +115,4 @@ impl Whose {
     fn asked(&self) -> Value {
         json!({ "provider": self.provider, "client": self.client, "user": self.user })
     }
-}
-
-impl Door {
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
-        let address = health::address(self.admin.as_deref(), &self.config).map_err(|why| (2, why))?;
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let (status, answer) = exchange(address, method, path, &body)
-            .map_err(|error| (2, format!("{address} does not answer: {error}; is it running?")))?;
-        if status != 200 {
-            return Err((1, answer.trim().to_owned()));
-        }
-        serde_json::from_str(&answer).map_err(|_| (2, format!("{address} answers no JSON; is it the admin door?")))
-    }
-}
-
-fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         Connection: close\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(MOST).read_to_string(&mut answer)?;
-    let wrong = || io::Error::other("that is not HTTP");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(wrong)?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).ok_or_else(wrong)?;
-    Ok((status, body.to_owned()))
 }

@@ -107,7 +107,7 @@ pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
         return if held { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
     stage.invite(&stops);
-    match wait_for_the_end(None) {
+    match wait_for_the_end() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("cannot wait for signals: {error}"));

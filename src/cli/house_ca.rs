@@ -18,10 +18,12 @@ impl HouseCa {
     /// Gives every listener that wants one a certificate, where it has none or an old one. A new config must pass here
     /// before it serves.
     pub fn certify(&self, snapshot: &Snapshot, now: Now) -> Result<(), String> {
-        for listener in &snapshot.listeners {
-            let Some(internal) = &listener.internal else { continue };
+        let door = snapshot.admin.as_ref().and_then(|door| Some(("[admin]", door.internal.as_ref()?)));
+        let listeners = snapshot.listeners.iter();
+        let wanted = listeners.filter_map(|listener| Some((&*listener.name, listener.internal.as_ref()?)));
+        for (listener, internal) in wanted.chain(door) {
             if self.ca(now)?.renew(internal, now)? {
-                tracing::info!(listener = %listener.name, "a certificate was made");
+                tracing::info!(%listener, "a certificate was made");
             }
         }
         Ok(())

@@ -8,15 +8,18 @@ pub mod boot;
 mod bypass;
 mod ca;
 mod check;
+mod columns;
 mod consent;
 mod courier;
 mod demo;
+mod door;
 mod env;
 mod exec;
 mod explain;
 mod gateway;
 mod health;
 mod house_ca;
+mod inherited;
 mod key;
 mod paper;
 mod private;
@@ -25,8 +28,13 @@ pub mod reload;
 mod run;
 mod sim;
 mod sketch;
+mod sockets;
+mod status;
 mod store;
+mod supervisor;
+mod token;
 mod unix_socket;
+mod upgrade;
 mod watch;
 
 use std::io::{self, Write as _};
@@ -90,6 +98,9 @@ enum Command {
         /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         admin: Option<String>,
+        /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
+        #[arg(long, value_name = "FILE")]
+        admin_ca: Option<PathBuf>,
         /// The config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
@@ -124,6 +135,11 @@ enum Command {
     },
     /// Print the JSON Schema of proxy.toml, for editors
     Schema,
+    /// Have a running instance read its config anew
+    Reload {
+        #[command(flatten)]
+        door: door::Door,
+    },
     /// Run the bank simulators alone
     Sim {
         /// Which banks; all of them if none is named
@@ -135,10 +151,20 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
     },
+    /// Show a running instance: listeners, providers, certificates, the last reload
+    Status {
+        #[command(flatten)]
+        door: door::Door,
+    },
     /// The store of records: seal it anew under another key
     Store {
         #[command(subcommand)]
         command: store::StoreCommand,
+    },
+    /// Tokens of a running instance: list them, renew one, forget one
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
     },
 }
 
@@ -182,17 +208,20 @@ pub fn main() -> ExitCode {
         Command::Env(arguments) => env::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Health { admin, config } => health::run(admin.as_deref(), &config),
+        Command::Health { admin, admin_ca, config } => health::run(admin.as_deref(), admin_ca.as_deref(), &config),
         Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),
         Command::Man { words } => paper::man(command_line(), &words),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
             profiles::test(&profile, &conversations, json)
         }
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
+        Command::Reload { door } => status::reload(&door),
         Command::Run { config } => run::run(&config),
         Command::Schema => paper::schema(),
         Command::Sim { names, write, bind } => sim::run(&names, write.as_deref(), bind),
+        Command::Status { door } => status::run(&door),
         Command::Store { command } => store::run(&command),
+        Command::Token { command } => token::run(&command),
     }
 }
 

@@ -76,6 +76,7 @@ fn one_json(profile: &Profile, text: &str) -> Value {
         "name": profile.name(),
         "title": profile.title(),
         "environments": profile.environments(),
+        "coexistence": profile.coexistence().as_str(),
         "settings": profile.declared().into_iter().map(setting).collect::<Vec<_>>(),
         "unconfirmed": profile.unconfirmed(),
         "text": text,

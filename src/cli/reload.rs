@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::boot::pages;
+use super::boot::{access_sink, pages};
 use super::house_ca::HouseCa;
 use crate::base::vars::Vars;
-use crate::config::{Listener, Snapshot};
+use crate::config::{Listener, Log, Snapshot};
 use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, token_spec};
+use crate::observe::access::AccessLog;
 use crate::observe::logging;
 use crate::serve::{News, Shared};
 
@@ -42,6 +43,10 @@ pub(super) struct Reloader {
     pub(super) names: Arc<[Arc<str>]>,
     /// The CA of `tls = "internal"`.
     pub(super) ca: Arc<HouseCa>,
+    /// Where access lines go now.
+    pub(super) access: AccessLog,
+    /// Access lines are for people where the config leaves it open.
+    pub(super) text: bool,
     /// The ways to the workers.
     pub(super) workers: Vec<mpsc::UnboundedSender<News>>,
 }
@@ -96,6 +101,12 @@ impl Reloader {
         let snapshot: Arc<Snapshot> = Arc::from(snapshot);
         let listeners = slots(&snapshot, &self.names);
         let pages = pages(&listeners, &self.addresses)?;
+        let told = |log: &Log| (log.format, log.access.clone());
+        if told(&snapshot.log) != told(&before.log) {
+            let opened = access_sink(&snapshot.log, self.text, &self.shared.clock);
+            let (sink, shape) = opened.map_err(|error| format!("the access log cannot be opened: {error}"))?;
+            self.access.turn(sink, shape)?;
+        }
         if snapshot.log.level != before.log.level {
             logging::set_level(&snapshot.log.level)?;
         }
@@ -156,17 +167,21 @@ impl Reloader {
                 stays(format!("listener `{}` moves to {}", listener.name, listener.bind));
             }
         }
-        if before.admin != after.admin {
+        let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|door| door.bind);
+        if place(before) != place(after) {
             stays("the address of [admin] changes".to_owned());
         }
         if before.store.id != after.store.id {
             stays("[store] changes".to_owned());
         }
+        if before.limits.tokens != after.limits.tokens {
+            stays("`tokens` of [limits] changes".to_owned());
+        }
         if before.workers != after.workers {
             stays("the number of workers changes".to_owned());
         }
-        if (before.log.format, &before.log.access) != (after.log.format, &after.log.access) {
-            stays("the format of logs, and where access lines go, change".to_owned());
+        if before.log.format != after.log.format {
+            stays("the format of the log itself changes".to_owned());
         }
         lines
     }

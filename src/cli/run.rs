@@ -1,20 +1,52 @@
-//! `countersign run`: serve until told to stop, then drain.
+//! `countersign run`: serve until told to stop, then drain; or until another process has taken our place.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::boot::{Options, Running};
+use super::inherited::Inherited;
 use super::reload::Source;
-use super::{check, complain};
+use super::upgrade::{self, Image, Successor};
+use super::{check, complain, supervisor};
 use crate::config::{AsRead, Disk, Loaded, LogFormat, load};
-use crate::control::Reloads;
 use crate::observe::logging;
+
+/// Who wanted a reload that SIGHUP asked for.
+const BY_SIGNAL: &str = "signal";
+
+/// Why we stop serving.
+#[derive(Debug)]
+enum End {
+    /// Another process serves in our place.
+    Succeeded,
+    /// We were told to.
+    Told,
+}
+
+/// How another process may take our place.
+struct Succession {
+    image: io::Result<Image>,
+    /// Why none may. The text is for a person.
+    obstacle: Option<&'static str>,
+}
 
 /// Serves with this config file.
 pub fn run(path: &Path) -> ExitCode {
+    // Before anything else: there are no threads yet, and nothing at our path was replaced.
+    let inherited = match Inherited::from_env() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(1);
+        }
+    };
+    let image = Image::of_this_process();
     let snapshot = match check::load_or_report(path) {
         Ok(snapshot) => snapshot,
         Err(code) => return code,
@@ -24,23 +56,43 @@ pub fn run(path: &Path) -> ExitCode {
         complain(&error);
         return ExitCode::from(1);
     }
-    let source = source(path.to_owned());
-    let options = Options { text_access_log: text, source: Some(source), watches: true, ..Options::default() };
-    let running = match Running::start(snapshot, options) {
+    let succession = Succession { image, obstacle: upgrade::obstacle(&snapshot) };
+    let source = Some(source(path.to_owned()));
+    let options = Options { text_access_log: text, source, watches: true, inherited, ..Options::default() };
+    let mut running = match Running::start(snapshot, options) {
         Ok(running) => running,
         Err(error) => {
             complain(&error.to_string());
             return ExitCode::from(1);
         }
     };
-    if let Err(error) = wait_for_the_end(Some(&running.reloads)) {
-        complain(&format!("cannot wait for signals: {error}"));
-        return ExitCode::from(1);
+    let (runtime, end) = match attend(&mut running, &succession) {
+        Ok(attended) => attended,
+        Err(error) => {
+            complain(&format!("cannot wait for signals: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    // After a succession, a manager that stops the whole service tells us what we are doing already.
+    let patience = match end {
+        End::Succeeded => 2,
+        End::Told => 1,
+    };
+    if let Err(error) = end_at_once_after(patience, runtime) {
+        tracing::warn!(%error, "another signal will not end this at once");
     }
     let limits = running.reloads.current().limits;
-    let (drain_delay, drain) = (limits.drain_delay, limits.drain);
-    tracing::info!(delay = ?drain_delay, limit = ?drain, "draining");
-    running.drain(drain_delay, drain);
+    match end {
+        End::Succeeded => {
+            tracing::info!(limit = ?limits.drain, "draining; another process serves");
+            running.make_way(limits.drain);
+        }
+        End::Told => {
+            supervisor::stopping();
+            tracing::info!(delay = ?limits.drain_delay, limit = ?limits.drain, "draining");
+            running.drain(limits.drain_delay, limits.drain);
+        }
+    }
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
@@ -68,39 +120,158 @@ fn source(path: PathBuf) -> Source {
     })
 }
 
-/// Blocks until SIGTERM or SIGINT; SIGHUP reloads, where there is something to reload. A second one ends the process at once.
-pub fn wait_for_the_end(reloads: Option<&Reloads>) -> std::io::Result<()> {
+/// Says that we serve, and does what signals ask for until one ends us.
+fn attend(running: &mut Running, succession: &Succession) -> io::Result<(Runtime, End)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    let end = runtime.block_on(async {
+        let mut ends = Ends::catch()?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        let mut replace = signal(SignalKind::user_defined2())?;
+        let mut outcomes = running.reloads.outcomes();
+        let config = running.reloads.current();
+        supervisor::ready(config.listeners.len(), &config.digest);
+        drop(config);
+        if let Some(predecessor) = running.predecessor.take()
+            && let Err(error) = predecessor.relieve()
+        {
+            tracing::warn!(%error, "the process before this one cannot be told that it may go");
+        }
+        let mut successor = None;
+        let mut reload: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => match reloads {
-                    // What comes of it is in the log.
-                    Some(reloads) => drop(reloads.reload("signal").await),
-                    None => break,
+                () = ends.next() => {
+                    if let Some(mut successor) = successor.take() {
+                        tracing::warn!("told to end while a new process starts: that one ends, too");
+                        give_up(&mut successor).await;
+                    }
+                    return Ok(End::Told);
+                }
+                _ = hang_up.recv() => {
+                    supervisor::reloading();
+                    let reloads = running.reloads.clone();
+                    // What comes of it is in the log, and among the outcomes.
+                    reload = Box::pin(async move { drop(reloads.reload(BY_SIGNAL).await) });
+                }
+                () = &mut reload => reload = Box::pin(std::future::pending()),
+                Ok(()) = outcomes.changed() => {
+                    let outcome = outcomes.borrow_and_update().clone();
+                    if &*outcome.by != BY_SIGNAL {
+                        supervisor::reloading();
+                    }
+                    supervisor::reloaded(running.reloads.current().listeners.len(), &outcome);
+                }
+                _ = replace.recv() => {
+                    if successor.is_some() {
+                        tracing::warn!("a new process is being started already");
+                    } else {
+                        successor = succeed(running, succession);
+                    }
+                }
+                ready = waited(&mut successor) => match ready {
+                    Ok(process) => {
+                        tracing::info!(process, "another process serves in this one's place");
+                        supervisor::succeeded_by(process);
+                        return Ok(End::Succeeded);
+                    }
+                    Err(why) => {
+                        successor = None;
+                        tracing::error!(%why, "not replaced: the new process does not serve; this one goes on");
+                    }
                 },
             }
         }
-        Ok::<_, std::io::Error>(())
+    });
+    end.map(|end| (runtime, end))
+}
+
+/// Starts a process in our place, if that is possible.
+fn succeed(running: &Running, succession: &Succession) -> Option<Successor> {
+    if let Some(obstacle) = succession.obstacle {
+        tracing::error!("not replaced: {obstacle}");
+        return None;
+    }
+    let image = match &succession.image {
+        Ok(image) => image,
+        Err(error) => {
+            tracing::error!(%error, "not replaced: nobody knows which program was started");
+            return None;
+        }
+    };
+    let sockets = running.sockets_for_a_successor();
+    match sockets.and_then(|sockets| Successor::start(image, sockets, upgrade::PATIENCE)) {
+        Ok(successor) => {
+            tracing::info!(process = successor.process(), "a new process starts");
+            Some(successor)
+        }
+        Err(error) => {
+            tracing::error!(%error, "not replaced: the new process cannot be started; this one goes on");
+            None
+        }
+    }
+}
+
+/// Waits for the new process, if there is one.
+async fn waited(successor: &mut Option<Successor>) -> Result<u32, String> {
+    match successor {
+        Some(successor) => successor.ready().await.map(|()| successor.process()),
+        None => std::future::pending().await,
+    }
+}
+
+async fn give_up(successor: &mut Successor) {
+    if let Err(error) = successor.end().await {
+        tracing::warn!(%error, "the new process cannot be ended");
+    }
+}
+
+/// The signals that ask for the end.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ends {
+    fn catch() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Blocks until SIGTERM, SIGINT or SIGHUP, for commands that have nothing to reload. Another SIGTERM or SIGINT ends the
+/// process at once.
+pub fn wait_for_the_end() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut ends, mut hang_up) = (Ends::catch()?, signal(SignalKind::hangup())?);
+        tokio::select! {
+            () = ends.next() => {}
+            _ = hang_up.recv() => {}
+        }
+        Ok::<_, io::Error>(())
     })?;
-    std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
+    end_at_once_after(1, runtime)
+}
+
+/// Ends the process when it is told to so many times more.
+fn end_at_once_after(times: u32, runtime: Runtime) -> io::Result<()> {
+    let watch = move || {
         let impatient = runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            let mut ends = Ends::catch()?;
+            for _ in 0..times {
+                ends.next().await;
             }
-            Ok::<_, std::io::Error>(())
+            Ok::<_, io::Error>(())
         });
         if impatient.is_ok() {
             std::process::exit(130);
         }
-    })?;
-    Ok(())
+    };
+    std::thread::Builder::new().name("second-signal".to_owned()).spawn(watch).map(drop)
 }

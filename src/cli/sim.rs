@@ -74,7 +74,7 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
         }
     }
     print(&text);
-    wait_for_the_end(None)
+    wait_for_the_end()
 }
 
 /// The usual port if nobody is there, else one that is free now.

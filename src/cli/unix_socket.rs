@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::boot::BACKLOG;
+use super::sockets::BACKLOG;
 
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
@@ -33,13 +33,26 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         remove_stale(path)?;
         socket.bind(&address)?;
     }
-    let metadata = fs::symlink_metadata(path)?;
-    let file = SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
+    let file = SocketFile::adopt(path)?;
     // Before `listen` nobody can connect, so there is no moment with another mode.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((socket.into(), file))
+}
+
+impl SocketFile {
+    /// The file of a socket that another process of ours made, and left to us.
+    pub fn adopt(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Leaves the file where it is: others listen at it.
+    pub fn leave(mut self) {
+        // No file has this name.
+        self.path = PathBuf::new();
+    }
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

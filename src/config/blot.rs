@@ -53,17 +53,20 @@ const OPEN: [&str; 5] = ["certificate", "networks", "networks_only", "uids", "us
 /// The values of keys that speak of a secret, and what stands before the `@` of a URL.
 fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
-    let mut in_client = false;
+    let (mut in_client, mut in_token) = (false, false);
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if let Some(header) = line.trim_start().strip_prefix('[') {
             let name = header.trim_start_matches('[').trim_start();
             in_client = name.strip_prefix("client").is_some_and(|rest| rest.starts_with(['.', ']', ' ']));
+            in_token = name.replace([' ', '"'], "").starts_with("admin.token");
         }
         for (at, _) in line.match_indices(['=', ':']) {
             let Some((before, after)) = line.split_at_checked(at) else { continue };
             let key = key_before(before);
-            let open = in_client && !before.contains('{') && !key.is_empty() && !OPEN.contains(&key.as_str());
+            let client = in_client && !OPEN.contains(&key.as_str());
+            let token = in_token && key != "role";
+            let open = (client || token) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
             if (open || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
                 spans.push(from..value_end(text, from, parsed));

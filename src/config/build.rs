@@ -14,6 +14,7 @@ use crate::store::StoreWish;
 use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 use crate::tls::Interception;
 
+use super::admin;
 use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
@@ -63,7 +64,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let routes = route::read(&fields, &around);
     let limits = process::limits(&fields, reader);
     let log = process::log(&fields, reader);
-    let admin = process::admin(&fields, reader);
+    let admin = admin::read(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
     let watch = process::watch(&fields, reader);
@@ -72,7 +73,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let _heeded = fields.take("include");
     later(&fields, &["audit"]);
     fields.finish();
-    if let Some(admin) = admin.filter(|admin| admin.port() != 0)
+    if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
     {
         listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");

@@ -112,7 +112,7 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
-    let around = Around { names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
+    let around = Around { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
     let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
@@ -284,24 +284,27 @@ pub(super) fn only_tls13(fields: &Fields<'_>) -> bool {
 
 /// TLS as it was read.
 #[derive(Default)]
-struct ReadTls {
-    config: Option<Arc<ServerConfig>>,
-    internal: Option<Arc<Internal>>,
+pub(super) struct ReadTls {
+    pub(super) config: Option<Arc<ServerConfig>>,
+    pub(super) internal: Option<Arc<Internal>>,
     asks_certificates: bool,
     /// Digest of the CAs of clients' certificates, and whether one is required.
     client_ca: Option<([u8; 32], bool)>,
 }
 
 /// What a listener's TLS is read against.
-struct Around<'a> {
-    names: &'a [String],
-    bind: Option<&'a Bind>,
-    h2: bool,
-    reader: &'a Reader<'a>,
+pub(super) struct Around<'a> {
+    /// How messages call whose it is.
+    pub(super) what: &'a str,
+    pub(super) names: &'a [String],
+    pub(super) bind: Option<&'a Bind>,
+    pub(super) h2: bool,
+    pub(super) reader: &'a Reader<'a>,
 }
 
-fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
-    let Around { names, bind, h2, reader } = *around;
+/// Reads `tls` of what listens.
+pub(super) fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
+    let Around { what, names, bind, h2, reader } = *around;
     if let Some(word) = node.as_str() {
         if word != "internal" {
             let help = "write `{ cert = \"…\", key = \"…\" }`, or `\"internal\"`: a certificate of our own CA";
@@ -319,7 +322,7 @@ fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
         let config = made(ServerTls { certificate, client_ca: None, only_tls13: false, h2 }, node, reader)?;
         return Some(ReadTls { config: Some(config), internal: Some(internal), ..ReadTls::default() });
     }
-    let fields = Fields::new(node, "tls of [[listener]]", reader.report);
+    let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
     let cert = fields.req::<Word>("cert", "\"certs/server.crt\"");
     let key = fields.req::<Word>("key", "\"certs/server.key\"");

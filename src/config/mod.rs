@@ -4,6 +4,7 @@
 //! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All
 //! mistakes of a file are found in one reading. Runs on whatever thread starts or reloads.
 
+mod admin;
 mod blot;
 mod build;
 mod client;

@@ -1,6 +1,5 @@
-//! `[limits]`, `[log]`, `[admin]` and `[runtime]`: the process itself.
+//! `[limits]`, `[log]` and `[runtime]`: the process itself.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -8,10 +7,9 @@ use tracing_subscriber::EnvFilter;
 use crate::syntax::units::Size;
 use crate::syntax::{Fields, FromNode, Kind};
 
-use super::listener::bind;
 use super::reader::Reader;
 use super::snapshot::{AccessLog, Limits, Log, LogFormat, Watch};
-use super::words::{Place, Word, choice, later};
+use super::words::{Place, Word, choice};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
@@ -29,6 +27,9 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     }
     if let Some(count) = fields.opt::<usize>("handshakes") {
         limits.handshakes = Some(count).filter(|count| *count != 0);
+    }
+    if let Some(count) = fields.opt::<usize>("tokens") {
+        limits.tokens = Some(count).filter(|count| *count != 0);
     }
     if let Some(count) = fields.opt::<usize>("streams") {
         limits.streams = u32::try_from(count).ok().filter(|count| *count != 0);
@@ -94,22 +95,6 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
     }
     fields.finish();
     log
-}
-
-/// Reads `[admin]`.
-pub(super) fn admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<SocketAddr> {
-    let fields = Fields::new(root.take("admin")?, "[admin]", reader.report);
-    let address = bind(&fields, "\"127.0.0.1:9901\"");
-    if let Some(address) = address
-        && !address.ip().to_canonical().is_loopback()
-        && let Some(node) = fields.take("bind")
-    {
-        let help = format!("write `127.0.0.1:{}`", address.port());
-        Place::of(node).error(reader.report, "this version opens the admin door on loopback only", help);
-    }
-    later(&fields, &["tls", "open", "token"]);
-    fields.finish();
-    address
 }
 
 /// Reads `[reload]`.

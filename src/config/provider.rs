@@ -18,7 +18,7 @@ use crate::upstream::{ForwardProxy, Way};
 use super::client::Known;
 use super::listener::{client_identity, only_tls13};
 use super::reader::Reader;
-use super::snapshot::{Consents, Provider, Timeouts};
+use super::snapshot::{CertificateEnd, Consents, Provider, Timeouts};
 use super::words::{Place, Who, Word};
 
 /// A provider as it was read; what could not be read is absent and was reported.
@@ -57,6 +57,7 @@ struct ReadWay {
 }
 
 struct Transport {
+    certificate: Option<CertificateEnd>,
     tls: Arc<rustls::ClientConfig>,
     server_name: Option<ServerName<'static>>,
     digest: [u8; 32],
@@ -90,8 +91,13 @@ impl ReadProvider {
     pub(super) fn consents(&self, opens: Opens, report: &Report) -> Option<Consents> {
         let consent = self.consent.as_ref()?;
         let module = self.compile(self.settings.clone()?, Caller::User, report)?;
-        let upkeep = Upkeep { refresh_before: self.refresh_before, keep_alive: consent.keep_alive };
+        let upkeep = Upkeep { refresh_before: self.margin()?, keep_alive: consent.keep_alive };
         Some(Consents { module, return_to: consent.return_to.clone(), upkeep, opens })
+    }
+
+    /// How long before expiry its tokens are renewed.
+    fn margin(&self) -> Option<Duration> {
+        Some(self.profile.as_ref()?.coexistence().margin(self.refresh_before, self.timeouts.token))
     }
 
     /// What the snapshot keeps of it.
@@ -111,10 +117,11 @@ impl ReadProvider {
             server_name: transport.server_name.clone(),
             way: self.way.way.clone(),
             timeouts: self.timeouts,
-            refresh_before: self.refresh_before,
+            refresh_before: self.margin()?,
             trace_context: self.trace_context,
             transport_id,
             consents,
+            certificate: transport.certificate.clone(),
         })
     }
 }
@@ -330,6 +337,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     let errors = report.errors();
     let mut wish = ClientTls::default();
     let mut server_name = None;
+    let mut certificate = None;
     let mut inputs = Vec::new();
     let ca;
     if let Some(node) = node {
@@ -348,6 +356,8 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
         if let Some((identity, digest)) = client_identity(&fields, reader) {
             inputs.extend(digest);
             wish.identity = Some(identity);
+            let own = fields.take("client_cert").and_then(Node::as_str);
+            certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
         if let Some(word) = fields.opt::<Word>("server_name") {
             inputs.extend(word.text.as_bytes());
@@ -364,7 +374,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     }
     let digest = sha256(&inputs);
     match reader.client_tls(digest, || tls::client(wish)) {
-        Ok(tls) => Some(Transport { tls, server_name, digest }),
+        Ok(tls) => Some(Transport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {
                 Place::of(node).error(report, error, "check the files that are named here");

@@ -69,7 +69,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 22] = [
+const SECTIONS: [(&str, &[Key]); 23] = [
     (
         "file",
         &[
@@ -87,7 +87,22 @@ const SECTIONS: [(&str, &[Key]); 22] = [
             ("tracing", Shape::Table("tracing"), MAY, "where traces go"),
         ],
     ),
-    ("admin", &[("bind", Shape::Address, MUST, "IP address and port; on loopback only")]),
+    (
+        "admin",
+        &[
+            ("bind", Shape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
+            ("open", Shape::Choices(&["livez", "metrics", "readyz"]), MAY, "what needs no token; default: nothing"),
+            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            ("token", Shape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
+        ],
+    ),
+    (
+        "admin_token",
+        &[
+            ("role", Shape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
+            ("value", Shape::Source, MUST, "what is shown as a bearer token"),
+        ],
+    ),
     (
         "client",
         &[
@@ -127,6 +142,7 @@ const SECTIONS: [(&str, &[Key]); 22] = [
             ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
             ("idle_timeout", DURATION_OR_OFF, MAY, "a client connection may be silent this long; 75s"),
             ("streams", Shape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
+            ("tokens", Shape::Count(0), MAY, "tokens at hand; beyond, the least recently used is forgotten; 10000"),
             ("tunnel_idle", DURATION_OR_OFF, MAY, "a blind tunnel may be silent this long; 5m"),
             ("tunnel_lifetime", DURATION_OR_OFF, MAY, "a blind tunnel lasts at most so long; 24h"),
             ("uri_bytes", Shape::Size, MAY, "a request's target; 8KiB"),

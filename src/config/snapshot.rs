@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// Where and how we log.
     pub log: Log,
     /// The operator's door; absent: none.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminDoor>,
     /// Worker threads.
     pub workers: usize,
     /// Where records outlive the process.
@@ -98,6 +98,68 @@ pub struct Collector {
     pub path: String,
     /// TLS settings; absent: in the clear.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// `[admin]`: the operator's door.
+#[derive(Clone, Debug)]
+pub struct AdminDoor {
+    /// Where it binds. Off loopback there is TLS, and at least one token.
+    pub bind: SocketAddr,
+    /// TLS; absent: plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
+    pub internal: Option<Arc<Internal>>,
+    /// What needs no token.
+    pub open: Vec<Opened>,
+    /// Who may come in; none, on loopback alone: anybody.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// What may be seen of the operator's door without a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opened {
+    /// `GET /livez`.
+    Livez,
+    /// `GET /metrics`.
+    Metrics,
+    /// `GET /readyz`.
+    Readyz,
+}
+
+/// One `[admin.token.NAME]`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct AdminToken {
+    /// Its name, for logs.
+    pub name: Arc<str>,
+    /// The SHA-256 of its value.
+    pub sha256: [u8; 32],
+    /// What may be done with it.
+    pub role: Role,
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminToken").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// What an operator may do, from less to more.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// Look.
+    Read,
+    /// Look, and change things.
+    Operate,
+}
+
+impl Role {
+    /// The word for it in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+        }
+    }
 }
 
 /// When a certificate file ends.
@@ -259,6 +321,8 @@ pub struct Provider {
     pub transport_id: u64,
     /// How its users consent, where they may.
     pub consents: Option<Consents>,
+    /// When the certificate ends that we show to it.
+    pub certificate: Option<CertificateEnd>,
 }
 
 /// `[provider.NAME.consent]`.
@@ -453,6 +517,8 @@ pub struct Limits {
     pub handshakes: Option<usize>,
     /// Streams of one HTTP/2 connection.
     pub streams: Option<u32>,
+    /// Tokens that are held at hand.
+    pub tokens: Option<usize>,
     /// Bytes of a request head; 431 beyond.
     pub header_bytes: usize,
     /// Fields of a request head; 431 beyond.
@@ -484,6 +550,7 @@ impl Default for Limits {
             connections_per_peer: Some(512),
             handshakes: Some(256),
             streams: Some(100),
+            tokens: Some(10_000),
             header_bytes: 32 << 10,
             headers: 100,
             uri_bytes: 8 << 10,

@@ -8,6 +8,7 @@ mod news;
 mod records;
 mod rotation;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow;
-use self::records::{forget, patiently, pending_key, read_entry, read_tokens, user_key, write};
+pub(super) use self::records::patiently;
+use self::records::{forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::wire::exchange;
-use super::{Leases, Reloads};
+use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -113,6 +115,7 @@ struct Desk {
     store: Store,
     clock: Clock,
     leases: Leases,
+    events: Events,
 }
 
 impl fmt::Debug for Consents {
@@ -159,8 +162,16 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(mut self, store: Store, clock: Clock, leases: Leases, metrics: Arc<Metrics>, reloads: Reloads) {
-        let desk = Desk { store, clock, leases };
+    pub async fn run(
+        mut self,
+        store: Store,
+        clock: Clock,
+        leases: Leases,
+        metrics: Arc<Metrics>,
+        reloads: Reloads,
+        events: Events,
+    ) {
+        let desk = Desk { store, clock, leases, events };
         let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, reloads };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
@@ -186,6 +197,7 @@ impl Desk {
     async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
         let Beginning { provider, key, client, return_to } = ask;
         let (_, consent) = settings(&provider)?;
+        let consenter = consenter(&key);
         let now = self.clock.now();
         let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
@@ -203,6 +215,7 @@ impl Desk {
             }
         };
         tracing::info!(provider = %provider.name, client = %pending.client, "consent started");
+        self.events.tell(What::ConsentStarted(consenter));
         Ok(Started { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
@@ -266,6 +279,7 @@ impl Desk {
         let _hint = self.store.announce(Kind::User, &name).await;
         self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
+        self.events.tell(What::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
     }
 
@@ -289,16 +303,24 @@ impl Desk {
     }
 
     async fn list(&self) -> Vec<Line> {
-        let Ok(listing) = self.store.list(Kind::User).await else { return Vec::new() };
         let now = self.clock.now();
-        let mut lines = Vec::new();
-        for entry in listing.entries.into_iter().take(MOST_LISTED) {
-            if let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await {
-                lines.push(line(&tokens, now));
+        // By key: a record may come twice.
+        let mut lines = BTreeMap::new();
+        let mut from = None;
+        while let Ok(page) = patiently(async || self.store.page(Kind::User, from.as_ref()).await).await {
+            for (name, record) in page.records {
+                if let Ok(tokens) = tokens_of(&name, &record)
+                    && lines.len() < MOST_LISTED
+                {
+                    lines.insert(tokens.key.clone(), line(&tokens, now));
+                }
+            }
+            from = page.next;
+            if from.is_none() || lines.len() >= MOST_LISTED {
+                break;
             }
         }
-        lines.sort_by(|a, b| a.key.cmp(&b.key));
-        lines
+        lines.into_values().collect()
     }
 
     async fn revoke(&self, key: &UserKey) -> Result<bool, Failure> {
@@ -308,9 +330,14 @@ impl Desk {
         self.leases.moved(key.token_key(), None).await;
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
+            self.events.tell(What::ConsentRevoked(consenter(key)));
         }
         Ok(removed)
     }
+}
+
+fn consenter(key: &UserKey) -> Consenter {
+    Consenter { provider: key.provider.clone(), owner: key.owner.name().into() }
 }
 
 fn line(tokens: &UserTokens, now: Now) -> Line {

@@ -13,11 +13,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::leases::{Answer, Inbox, Message};
-use super::{Fetched, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable};
+use super::leases::{Answer, Inbox, Message, Standing};
+use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, Store};
@@ -76,6 +76,8 @@ pub struct Keeper {
     tracer: Option<Tracer>,
     /// The span of whoever asks at this moment.
     cause: Option<Context>,
+    /// Keys that were used least recently when that was last looked at, with the second of that use.
+    leavers: Vec<(u64, TokenKey)>,
     /// Reused from step to step.
     actions: Vec<Action>,
 }
@@ -115,6 +117,7 @@ impl Keeper {
             floor: 0,
             tracer: None,
             cause: None,
+            leavers: Vec::new(),
             actions: Vec::new(),
         }
     }
@@ -196,6 +199,13 @@ impl Keeper {
                 let now = self.clock.now();
                 drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
             }
+            Message::CatchUp { key, generation } => {
+                // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
+                let still = |keep: &Keep| keep.slot.generation() == generation && keep.slot.flight().is_none();
+                if self.keys.get(&key).is_some_and(still) {
+                    self.advance(key, Event::Forced, None);
+                }
+            }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
@@ -218,13 +228,18 @@ impl Keeper {
             }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
             Message::Refused { spec, generation, cause, answer } => {
+                let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
+                self.refused(spec.key, generation);
+                self.observer.told(What::Replay(refused));
                 self.cause = cause;
                 self.queue(spec, answer, Event::Refused { generation });
             }
             Message::RefusedAtBirth { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::RefusedAtBirth { generation }, None);
             }
             Message::Shutdown => return ControlFlow::Break(()),
+            Message::Standing { key, answer } => self.stand(&key, answer),
             Message::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, None);
             }
@@ -238,10 +253,20 @@ impl Keeper {
                 drop(answer.send(users.collect()));
             }
             Message::Withdrawn { key, generation } => {
+                self.refused(key, generation);
                 self.advance(key, Event::Withdrawn { generation }, None);
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A provider refused this generation: that is news if it is the one that is served.
+    fn refused(&self, key: TokenKey, number: u64) {
+        let Some(keep) = self.keys.get(&key) else { return };
+        if keep.shelf.load().as_ref().is_some_and(|lease| lease.generation == number) {
+            let provider = Arc::clone(&keep.spec.provider);
+            self.observer.told(What::TokenRefused(Generation { provider, key, number }));
+        }
     }
 
     /// A user's record has changed in the store.
@@ -259,6 +284,20 @@ impl Keeper {
             }
             Some(_) => {}
         }
+    }
+
+    /// Says how a token stands, where another replica may have replaced it.
+    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Standing>) {
+        let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
+            let _hung_up = answer.send(Standing::default());
+            return;
+        };
+        let (spec, aid) = (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.clock.now()));
+        let generation = keep.slot.generation();
+        tokio::task::spawn_local(async move {
+            let outdated = spec.order.is_replaced(aid).await;
+            let _hung_up = answer.send(Standing { generation, outdated });
+        });
     }
 
     /// Takes a token out of the store.
@@ -341,18 +380,21 @@ impl Keeper {
                     // It reads what is there now.
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
-                    let aid = keep.aid(self.store.clone());
+                    let aid = keep.aid(self.store.clone(), now);
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
                     let trace = FetchTrace::begin(self.tracer.as_ref(), self.cause.take());
                     keep.fetch = Some(Fetch { task, started: now, trace });
                 }
                 Action::Publish { generation, issued, expires } => {
-                    keep.publish(key, now, generation, (issued, expires), cargo.take());
+                    if let Some(what) = keep.publish(key, now, generation, (issued, expires), cargo.take()) {
+                        self.observer.told(what);
+                    }
                     keep.settle(key, &*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
                     keep.report(key, &report);
+                    self.observer.told(keep.failed(key, &report));
                     if report.flight.is_some() {
                         keep.settle(key, &*self.observer, Err(report.class), now);
                     }
@@ -375,12 +417,35 @@ impl Keeper {
 
     /// Makes room for one more key. Says whether it could: a key that is being fetched or waited for stays.
     fn evict(&mut self) -> bool {
+        for looked in [false, true] {
+            if looked {
+                self.leavers = self.find_leavers();
+            }
+            while let Some((last_used, key)) = self.leavers.pop() {
+                // Whoever was used since is no longer the oldest: those who were not found are older still.
+                let stays = |keep: &Keep| !keep.idle() || keep.shelf.last_used() != last_used;
+                if self.keys.get(&key).is_none_or(stays) {
+                    continue;
+                }
+                self.forget(&key);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Those who go first when room is wanted, the first one last: a sixteenth of all, so that they are looked for once
+    /// in so many.
+    fn find_leavers(&self) -> Vec<(u64, TokenKey)> {
         let idle = self.keys.iter().filter(|(_, keep)| keep.idle());
-        let Some(key) = idle.min_by_key(|(_, keep)| keep.shelf.last_used()).map(|(key, _)| *key) else {
-            return false;
-        };
-        self.forget(&key);
-        true
+        let mut found: Vec<(u64, TokenKey)> = idle.map(|(key, keep)| (keep.shelf.last_used(), *key)).collect();
+        let most = (found.len() / 16).max(1);
+        if most < found.len() {
+            found.select_nth_unstable_by_key(most, |(last_used, _)| *last_used);
+            found.truncate(most);
+        }
+        found.sort_unstable_by_key(|(last_used, _)| std::cmp::Reverse(*last_used));
+        found
     }
 
     fn forget_idle(&mut self, now: Now) {

@@ -18,6 +18,7 @@ pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
 /// What the keeper is told.
 pub(super) enum Message {
     AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
+    CatchUp { key: TokenKey, generation: u64 },
     Forgive,
     Ledger { answer: oneshot::Sender<Ledger> },
     Moved { key: TokenKey, record: Option<u64>, answer: oneshot::Sender<()> },
@@ -27,10 +28,20 @@ pub(super) enum Message {
     Refused { spec: Arc<TokenSpec>, generation: u64, cause: Option<Context>, answer: Answer },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
+    Standing { key: TokenKey, answer: oneshot::Sender<Standing> },
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
     Users { answer: oneshot::Sender<Vec<TokenKey>> },
     Withdrawn { key: TokenKey, generation: u64 },
+}
+
+/// How a contested token stands. All zero for others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// The generation that was published last.
+    pub(super) generation: u64,
+    /// Whether the store has a newer token.
+    pub(super) outdated: bool,
 }
 
 /// The keeper's end.
@@ -102,6 +113,25 @@ impl Leases {
     /// again cannot help, so the key rests.
     pub fn refused_at_birth(&self, spec: Arc<TokenSpec>, generation: u64) {
         self.tell(Message::RefusedAtBirth { key: spec.key, generation });
+    }
+
+    /// Whether this generation is no longer the newest, here or, by the word of the store, at another replica, whose
+    /// fetch has killed it then. Always false for a provider whose tokens bear each other.
+    pub async fn is_replaced(&self, key: TokenKey, generation: u64) -> bool {
+        let standing = self.standing(key).await;
+        standing.outdated || standing.generation > generation
+    }
+
+    /// Another replica says that it has fetched a token: takes it where it has killed ours.
+    pub(super) async fn heard(&self, key: TokenKey) {
+        let standing = self.standing(key).await;
+        if standing.outdated {
+            self.tell(Message::CatchUp { key, generation: standing.generation });
+        }
+    }
+
+    async fn standing(&self, key: TokenKey) -> Standing {
+        self.ask(|answer| Message::Standing { key, answer }).await.unwrap_or_default()
     }
 
     /// The provider refused this generation, but the request cannot be replayed: renew it for the next one.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::What;
 use crate::base::secret::Fingerprint;
 use crate::token::failure::Class;
 use crate::token::key::TokenKey;
@@ -122,8 +123,11 @@ impl Tally {
     }
 }
 
-/// Is told how every fetch ended, on the control thread: for metrics. Must not block.
+/// Is told how every fetch ended, on the control thread: for metrics. And what happened, for who watches. Must not block.
 pub trait Observer: Send {
+    /// Something happened to a token.
+    fn told(&self, _what: What) {}
+
     /// A fetch for this provider ended after `took`, with a token or with a failure of this class.
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration);
 }

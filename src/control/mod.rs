@@ -25,6 +25,7 @@ use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
 mod consents;
+mod events;
 #[cfg(feature = "otlp")]
 mod export;
 mod issuers;
@@ -37,6 +38,7 @@ mod vault;
 mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+pub use events::{Consenter, Event, Events, Generation, What};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
@@ -72,6 +74,8 @@ pub struct Known {
     pub fingerprint: Fingerprint,
     /// When its request was sent, in milliseconds since 1970.
     pub issued: u64,
+    /// When it dies, likewise.
+    pub expires: u64,
     /// The generation of the user's record that it comes from; 0 where there is none.
     pub record: u64,
 }
@@ -80,6 +84,16 @@ pub struct Known {
 pub trait Order: Send + Sync {
     /// One call of the token endpoint. The keeper bounds its time; it need not.
     fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
+
+    /// Whether this provider's tokens do not bear each other, so that another replica may have replaced ours.
+    fn is_contested(&self) -> bool {
+        false
+    }
+
+    /// Whether the store has a newer token than the one that is known. Asked of contested ones alone.
+    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
+        Box::pin(std::future::ready(false))
+    }
 }
 
 /// A token that somebody wants: its name, and all that is needed to fetch it.

@@ -4,6 +4,10 @@
 //! have fetched it, or this one before its restart. Who fetches holds a lock meanwhile; the others wait for what it
 //! brings, and fetch for themselves when that takes too long. Whatever is wrong with the store, a token is fetched: only
 //! the saving is lost. Nothing of it is on the way of a request.
+//!
+//! Where a new token kills the old one (`coexistence` of the profile) that would end in replicas killing each other's.
+//! There a token is fetched under the lock or not at all while the store answers; while it does not, a token that lives
+//! is kept, and one that died before its time is not replaced more often than once a minute.
 
 use std::time::Duration;
 
@@ -11,12 +15,14 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::consents::patiently;
 use super::wire::Call;
-use super::{Fetched, Known};
+use super::{Fetched, Known, Order as _};
+use crate::base::backoff::Backoff;
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::base::time::{Now, millis};
-use crate::store::{Key, Kind, Store};
-use crate::token::failure::Failure;
+use crate::store::{Error, Key, Kind, Record, Store};
+use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
 
 /// How the records of this version are written.
@@ -25,6 +31,11 @@ const VERSION: u8 = 1;
 const LOOK: Duration = Duration::from_millis(250);
 /// Replicas' clocks may differ by so much, in milliseconds.
 const SKEW: u64 = 60_000;
+/// Without the store, a contested token that died before its time is replaced this long after it was issued, in
+/// milliseconds.
+const ALONE: u64 = 60_000;
+/// The rests of whoever may not fetch without the store: it may be back at any moment.
+const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
 
 /// What a fetch may use besides the wire.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +44,8 @@ pub struct Aid {
     pub(super) store: Option<Store>,
     /// The token of which a successor is wanted.
     pub(super) known: Option<Known>,
+    /// Whether that one may still be sent.
+    pub(super) live: bool,
     /// The fetch ends after this long.
     pub(super) patience: Duration,
     /// A token with less than this left is not worth adopting.
@@ -61,25 +74,30 @@ impl Aid {
             return Ok(call.fetched(call.ask().await?, false));
         };
         let key = Key::from(&call.key());
-        if let Some(found) = self.adopt(&store, &key, call).await {
+        if let Some(found) = self.look(&store, &key, call).await? {
             return Ok(found);
         }
-        let lock = match store.lock(&key, self.patience).await {
+        let claim = rand::random();
+        let lock = async || store.claim(&key, self.patience, claim).await;
+        let lock = match if is_contested(&store, call) { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => match self.wait(&store, &key, call).await {
                 Some(found) => return Ok(found),
+                None if is_contested(&store, call) => return Err(unstored("another replica asks for this token")),
                 None => None,
             },
             Err(error) => {
+                self.may_go_alone(&store, call, &error)?;
                 tracing::warn!(provider = call.provider(), %error, "the store gives no lock; this replica fetches alone");
                 None
             }
         };
         // Who held the lock before us may have left something.
-        let adopted = if lock.is_some() { self.adopt(&store, &key, call).await } else { None };
+        let adopted = if lock.is_some() { self.look(&store, &key, call).await } else { Ok(None) };
         let brought = match adopted {
-            Some(found) => Ok(found),
-            None => self.fetch(&store, &key, call).await,
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => self.fetch(&store, &key, call).await,
+            Err(failure) => Err(failure),
         };
         if let Some(lock) = lock
             && let Err(error) = store.unlock(lock).await
@@ -87,6 +105,39 @@ impl Aid {
             tracing::debug!(provider = call.provider(), %error, "a lock ends by itself");
         }
         brought
+    }
+
+    /// Whether another replica has put a newer token into the store than the one that is known.
+    pub(super) async fn has_newer(self, call: &Call) -> bool {
+        let Some(store) = self.store.clone().filter(Store::is_shared) else { return false };
+        self.known.is_some()
+            && self.adopt(&store, &Key::from(&call.key()), call).await.is_ok_and(|found| found.is_some())
+    }
+
+    /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching
+    /// without it could kill another replica's token.
+    async fn look(&self, store: &Store, key: &Key, call: &Call) -> Result<Option<Fetched>, Failure> {
+        let adopt = async || self.adopt(store, key, call).await;
+        match if is_contested(store, call) { patiently(adopt).await } else { adopt().await } {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                tracing::warn!(provider = call.provider(), %error, "the store gives no token");
+                self.may_go_alone(store, call, &error).map(|()| None)
+            }
+        }
+    }
+
+    /// Whether a token may be fetched although the store cannot be asked what other replicas have.
+    fn may_go_alone(&self, store: &Store, call: &Call, error: &Error) -> Result<(), Failure> {
+        if !is_contested(store, call) {
+            return Ok(());
+        }
+        let now = call.now().wall;
+        let young = |known: Known| now < known.issued.saturating_add(ALONE).min(known.expires);
+        if self.live || self.known.is_some_and(young) {
+            return Err(unstored(&format!("a new token might kill another replica's: {error}")));
+        }
+        Ok(())
     }
 
     async fn fetch(&self, store: &Store, key: &Key, call: &Call) -> Result<Fetched, Failure> {
@@ -108,7 +159,7 @@ impl Aid {
         let mut changes = store.changes();
         let looking = async {
             loop {
-                if let Some(found) = self.adopt(store, key, call).await {
+                if let Ok(Some(found)) = self.adopt(store, key, call).await {
                     return found;
                 }
                 tokio::select! {
@@ -121,14 +172,19 @@ impl Aid {
     }
 
     /// The token in the store, if it is newer than the known one and worth having.
-    async fn adopt(&self, store: &Store, key: &Key, call: &Call) -> Option<Fetched> {
+    async fn adopt(&self, store: &Store, key: &Key, call: &Call) -> Result<Option<Fetched>, Error> {
         let record = match store.load(Kind::Application, key).await {
-            Ok(record) => record?,
-            Err(error) => {
-                tracing::warn!(provider = call.provider(), %error, "the store gives no token");
-                return None;
+            // Whoever writes next writes over it.
+            Err(Error::Damaged(damaged)) => {
+                tracing::warn!(provider = call.provider(), %damaged, "the store gives no token");
+                return Ok(None);
             }
+            loaded => loaded?,
         };
+        Ok(record.and_then(|record| self.worth(&record, call)))
+    }
+
+    fn worth(&self, record: &Record, call: &Call) -> Option<Fetched> {
         let (grant, sent) = open(record.value.expose_secret(), call.now())?;
         let fingerprint = grant.fingerprint();
         let newer = self.known.is_none_or(|known| known.fingerprint != fingerprint && known.issued <= sent.wall);
@@ -137,9 +193,18 @@ impl Aid {
         if !newer || left <= margin {
             return None;
         }
-        tracing::info!(provider = call.provider(), token = %fingerprint, left = left.as_secs(), "token adopted from the store");
+        tracing::info!(provider = call.provider(), token = %fingerprint, left = left.as_secs(), "token found in the store");
         Some(call.fetched((grant, sent), true))
     }
+}
+
+/// Whether a token that this replica fetches may kill another's.
+fn is_contested(store: &Store, call: &Call) -> bool {
+    store.is_shared() && call.is_contested()
+}
+
+fn unstored(inside: &str) -> Failure {
+    Failure { backoff: Some(STORE), ..Failure::new(Class::Transient, inside) }
 }
 
 fn seal(grant: &Grant, sent: Now) -> SecretBox<[u8]> {

@@ -60,6 +60,15 @@ impl Order for Call {
         let call = self.clone();
         Box::pin(async move { aid.bring(&call).await })
     }
+
+    fn is_contested(&self) -> bool {
+        self.module.coexistence().is_contested()
+    }
+
+    fn is_replaced(&self, aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
+        let call = self.clone();
+        Box::pin(async move { aid.has_newer(&call).await })
+    }
 }
 
 impl Call {

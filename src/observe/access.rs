@@ -2,14 +2,18 @@
 //!
 //! A worker never writes to a file or a terminal itself, so a slow disk or a stopped terminal delays no request. When
 //! the writer falls so far behind that its queue is full, batches are dropped and counted, never waited for.
+//!
+//! Whoever rotates a file may just move it away: the writer looks, a few times a minute, whether its path still leads to
+//! the file that it writes, and opens a new one if not.
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::record::Record;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Now};
 
 /// A batch of a busy worker. Each one wakes the writer, which may have to take the worker's core for it.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -25,36 +29,61 @@ const BATCH_BYTES: usize = 64 * 1024;
 const LAST_LINE: usize = 2 * 1024;
 const QUEUED_BATCHES: usize = 64;
 const GATHER: Duration = Duration::from_millis(20);
+/// A path is followed this often, while lines come.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Where access lines finally go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
     /// One JSON object a line.
     Json,
+    /// Not at all.
+    Off,
     /// For people.
     Text,
+}
+
+impl Shape {
+    const ALL: [Shape; 3] = [Shape::Json, Shape::Off, Shape::Text];
+}
+
+/// Where lines go.
+pub type Sink = Box<dyn Write + Send>;
+
+/// What the writer is sent.
+enum Job {
+    Lines(Vec<u8>),
+    Turn(Sink),
 }
 
 /// The writer's thread and the way to it. Cheap to clone; the thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct AccessLog {
-    sender: SyncSender<Vec<u8>>,
-    shape: Shape,
+    sender: SyncSender<Job>,
+    shape: Arc<AtomicU8>,
     dropped: Arc<AtomicU64>,
 }
 
 impl AccessLog {
-    /// Starts the writer on a file, which is appended to and made if absent.
-    pub fn to_file(path: &Path, shape: Shape) -> io::Result<(Self, JoinHandle<()>)> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Self::start(file, shape)
-    }
-
-    /// Starts the writer on any sink.
-    pub fn start(sink: impl Write + Send + 'static, shape: Shape) -> io::Result<(Self, JoinHandle<()>)> {
+    /// Starts the writer.
+    pub fn start(sink: Sink, shape: Shape) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUED_BATCHES);
         let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || drain(&receiver, sink))?;
+        let shape = Arc::new(AtomicU8::new(shape as u8));
         Ok((Self { sender, shape, dropped: Arc::default() }, thread))
+    }
+
+    /// From now on lines look so and go there. What is under way goes where it would have gone. An error: the writer has
+    /// too much to do, or has ended.
+    pub fn turn(&self, sink: Sink, shape: Shape) -> Result<(), &'static str> {
+        self.sender.try_send(Job::Turn(sink)).map_err(|_| "the access log is too busy to be turned elsewhere")?;
+        self.shape.store(shape as u8, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn shape(&self) -> Shape {
+        let shape = self.shape.load(Ordering::Relaxed);
+        Shape::ALL.into_iter().find(|known| *known as u8 == shape).unwrap_or(Shape::Off)
     }
 
     /// A worker's own end. Its flushing runs in a local task for as long as the worker lives.
@@ -95,12 +124,17 @@ impl Lines {
     /// Adds a finished request.
     pub fn push(&self, record: &Record) {
         let gathered = &*self.0;
+        let shape = gathered.log.shape();
+        if shape == Shape::Off {
+            return;
+        }
         let now = gathered.clock.now();
         let (before, after) = {
             let mut buffer = gathered.buffer.borrow_mut();
             let before = buffer.len();
-            match gathered.log.shape {
+            match shape {
                 Shape::Json => record.write_json(now, &mut buffer),
+                Shape::Off => {}
                 Shape::Text => record.write_text(now, &mut buffer),
             }
             (before, buffer.len())
@@ -128,7 +162,7 @@ impl Gathered {
             return;
         }
         let lines = self.lines.take();
-        if self.log.sender.try_send(full).is_err() {
+        if self.log.sender.try_send(Job::Lines(full)).is_err() {
             self.log.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -140,9 +174,81 @@ impl Drop for Gathered {
     }
 }
 
-fn drain(receiver: &Receiver<Vec<u8>>, mut sink: impl Write) {
-    while let Ok(batch) = receiver.recv() {
-        // A full disk must not end the process; the next batch tries again.
-        let _ = sink.write_all(&batch).and_then(|()| sink.flush());
+fn drain(receiver: &Receiver<Job>, mut sink: Sink) {
+    while let Ok(job) = receiver.recv() {
+        match job {
+            // A full disk must not end the process; the next batch tries again.
+            Job::Lines(batch) => drop(sink.write_all(&batch).and_then(|()| sink.flush())),
+            Job::Turn(other) => sink = other,
+        }
+    }
+}
+
+/// A file that is written to by its path, wherever that leads by then.
+pub struct Followed {
+    path: PathBuf,
+    file: File,
+    looked: Now,
+    clock: Clock,
+}
+
+impl Followed {
+    /// Opens the file to append to it, and makes it if absent.
+    pub fn open(path: &Path, clock: Clock) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: append(path)?, looked: clock.now(), clock })
+    }
+
+    /// Opens the file anew if the path leads elsewhere.
+    fn look(&mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        if now.since(self.looked) < LOOK {
+            return Ok(());
+        }
+        self.looked = now;
+        let place = |file: std::fs::Metadata| (file.dev(), file.ino());
+        let ours = self.file.metadata().map(place)?;
+        if std::fs::metadata(&self.path).map(place).ok() != Some(ours) {
+            self.file = append(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Followed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Better into the old file than nowhere.
+        let _ = self.look();
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Hand;
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let hand = Hand::at(Now::at(1_000_000, 0));
+        let mut file = Followed::open(&path, Clock::Hand(hand.clone())).unwrap();
+        file.write_all(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        file.write_all(b"two\n").unwrap();
+        hand.advance(LOOK);
+        file.write_all(b"three\n").unwrap();
+        hand.advance(LOOK);
+        file.write_all(b"four\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\nfour\n");
     }
 }

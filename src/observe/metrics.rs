@@ -43,6 +43,14 @@ pub struct Metrics {
     spans: Family<SpanLabels, Counter>,
     /// Providers that no config names any more.
     gone: Mutex<BTreeSet<String>>,
+    /// The counters of `requests` that exist, since a family does not tell which.
+    answers: Mutex<Vec<Answers>>,
+}
+
+/// One counter of finished requests.
+struct Answers {
+    labels: RequestLabels,
+    counter: Counter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -146,6 +154,7 @@ impl Metrics {
             reload_successful: Gauge::default(),
             spans: Family::default(),
             gone: Mutex::default(),
+            answers: Mutex::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -228,6 +237,23 @@ impl Metrics {
                 .unknown_refusals
                 .get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }),
         }
+    }
+
+    /// Finished requests since the start: by route (empty: none was found), and the status that the client got (0: it
+    /// hung up before). A pair comes once for each listener.
+    pub fn answers(&self) -> Vec<(String, u16, u64)> {
+        let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|Answers { labels, counter }| (labels.route.clone(), labels.status, counter.get())).collect()
+    }
+
+    /// The counter of these requests.
+    fn answered(&self, labels: RequestLabels) -> Counter {
+        let counter = self.requests.get_or_create_owned(&labels);
+        let mut known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|answers| answers.labels == labels) {
+            known.push(Answers { labels, counter: counter.clone() });
+        }
+        counter
     }
 
     /// The gauge of one listener's open connections.
@@ -364,7 +390,7 @@ impl RouteMeters {
             return;
         }
         let labels = RequestLabels { listener: self.listener.clone(), route: self.route.clone(), status };
-        let counter = self.metrics.requests.get_or_create_owned(&labels);
+        let counter = self.metrics.answered(labels);
         counter.inc();
         known.push((status, counter));
     }

@@ -11,6 +11,7 @@
 mod answer;
 mod challenge;
 mod client_auth;
+mod coexistence;
 mod condition;
 mod consent;
 mod describe;
@@ -29,6 +30,7 @@ mod stub;
 mod template;
 mod values;
 
+pub use coexistence::Coexistence;
 pub use consent::{Authorize, BadCallback, Consent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, StandIn};
 pub use exchange::TokenRequest;

@@ -12,6 +12,7 @@ use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::answer::Moment;
+use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{Ceremony, Consent, ConsentWiring, Parts};
 use crate::provider::exchange::{Exchange, Plan, TokenRequest, names_secret};
 use crate::provider::guard::Guard;
@@ -224,6 +225,11 @@ impl Module {
     /// How its users consent, where the config says that they may.
     pub fn consent(&self) -> Option<&Consent> {
         self.consent.as_ref()
+    }
+
+    /// What becomes of its token once the next is issued.
+    pub fn coexistence(&self) -> Coexistence {
+        self.profile.coexistence()
     }
 
     /// In whose name its calls are made.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
 use crate::provider::answer::Answer;
+use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{Ceremony, ConsentParams};
 use crate::provider::exchange::{Plan, Spot};
 use crate::provider::extends::{merge, parent};
@@ -36,6 +37,7 @@ pub struct Profile {
     environments: Vec<Environment>,
     pub(super) plan: Plan,
     pub(super) answer: Answer,
+    coexistence: Coexistence,
     pub(super) orders: Orders,
     pub(super) refusal: Refusal,
     /// How users consent, where they do.
@@ -127,6 +129,8 @@ impl Profile {
                 None
             }
         };
+        let coexistence =
+            token.take("coexistence").and_then(|node| Coexistence::read(node, report)).unwrap_or_default();
         token.finish();
         let orders = match fields.take("request") {
             Some(node) => Orders::read(node, scope, report),
@@ -157,7 +161,20 @@ impl Profile {
             consent.note_headers(&in_header);
         }
         let name = name?;
-        Some(Self { name, title, digest, settings, environments, plan, answer, orders, refusal, consent, guarded })
+        Some(Self {
+            name,
+            title,
+            digest,
+            settings,
+            environments,
+            plan,
+            answer,
+            coexistence,
+            orders,
+            refusal,
+            consent,
+            guarded,
+        })
     }
 
     /// What configs and logs call it.
@@ -168,6 +185,11 @@ impl Profile {
     /// One line about it, for people; may be empty.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// What becomes of a token once its successor is issued.
+    pub const fn coexistence(&self) -> Coexistence {
+        self.coexistence
     }
 
     /// The base URL of one of its environments.

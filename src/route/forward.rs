@@ -70,6 +70,11 @@ impl ForwardTable {
         self.origins.keys()
     }
 
+    /// All rules, in no order. Their prefixes are the base paths of their upstreams.
+    pub fn rules(&self) -> Vec<&Rule> {
+        self.origins.values().flat_map(Table::rules).collect()
+    }
+
     /// Whether a CONNECT to this place is intercepted: some route of some client leads there. A client without one is
     /// let in too, and is refused inside TLS, where it can read why.
     pub fn intercepts(&self, authority: &Authority) -> bool {

@@ -116,6 +116,15 @@ impl Table {
         Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars, tolerated)))
     }
 
+    /// All rules, in no order.
+    pub fn rules(&self) -> Vec<&Rule> {
+        let mut rules = Vec::new();
+        for tree in self.hosts.values().chain([&self.anywhere]) {
+            tree.gather(&mut rules);
+        }
+        rules
+    }
+
     /// The rule that a request takes: of its host before of none, the longest prefix among those open to the caller.
     fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Arc<Rule>, Refusal> {
         let named = host.and_then(|host| self.hosts.get(host)).map(|tree| tree.search(caller, method, path));
@@ -137,6 +146,11 @@ impl Table {
 }
 
 impl Tree {
+    fn gather<'t>(&'t self, rules: &mut Vec<&'t Rule>) {
+        rules.extend(self.here.iter().map(|rule| &**rule));
+        self.below.values().for_each(|tree| tree.gather(rules));
+    }
+
     fn search(&self, caller: Caller, method: &Method, path: &str) -> Found<'_> {
         let mut found = Found { open: None, closed: None };
         let mut tree = self;

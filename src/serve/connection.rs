@@ -3,10 +3,13 @@
 //! A watchdog holds it to three times: the handshake, a request's head once its first byte came, and the silence
 //! between requests. It keeps one timer per connection and looks at the clock only when that has run out, so that a
 //! request on a busy connection touches no timer at all.
+//!
+//! When the process drains, nobody's request is lost: HTTP/2 is told by GOAWAY, and HTTP/1.1 by `connection: close` on
+//! the next answer. A connection without a next request is closed after [`FAREWELL`].
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -41,6 +44,16 @@ use crate::base::time::{Clock, Now};
 use crate::config::{Limits, Listener, Serves};
 use crate::tls::leaf;
 
+/// A drain gives so much time to a connection's next request, its first one and the handshakes before it included: a
+/// request that was sent while we did not know of it yet is answered, and its answer says that it is the last.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Ends when a connection should have come to a request since the drain began.
+pub async fn overdue(drain: &CancellationToken) {
+    drain.cancelled().await;
+    tokio::time::sleep(FAREWELL).await;
+}
+
 /// A connection that was just accepted.
 pub enum Arrival {
     /// From this address.
@@ -57,7 +70,7 @@ pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: C
             let _ = stream.set_nodelay(true);
             let address = tokio::select! {
                 address = whom(&site, listener, &mut stream, peer) => address,
-                () = drain.cancelled() => return,
+                () = overdue(&drain) => return,
             };
             let Some(address) = address else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
@@ -175,7 +188,7 @@ where
             }
             Err(_) => None,
         },
-        () = drain.cancelled() => None,
+        () = overdue(drain) => None,
     }
 }
 
@@ -209,6 +222,7 @@ where
         let (site, door, switch) = (present.site(), way_in.clone(), switch.clone());
         async move {
             let mut response = flow::answer(site, door, request).await;
+            guard.answered();
             if let Some(wanted) = response.body_mut().take_switch() {
                 switch.set(Some(wanted));
             }
@@ -226,6 +240,7 @@ where
             &activity,
             &limits,
             &drain,
+            Manner::AtOnce,
         )
         .await;
         return;
@@ -239,7 +254,15 @@ where
     // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.
     builder.half_close(wire == Wire::Plain);
     let mut connection = builder.serve_connection(io, service);
-    let end = watch(&mut connection, |connection| connection.graceful_shutdown(), &activity, &limits, &drain).await;
+    let end = watch(
+        &mut connection,
+        |connection| connection.graceful_shutdown(),
+        &activity,
+        &limits,
+        &drain,
+        Manner::WithAnAnswer,
+    )
+    .await;
     match switched.take() {
         Some(Switch::Splice(splice)) => {
             let parts = connection.into_parts();
@@ -280,6 +303,15 @@ enum End {
     Idle,
 }
 
+/// How a connection is told that the process drains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Manner {
+    /// The protocol has a word for it that crosses no request (GOAWAY, RFC 9113 section 6.8).
+    AtOnce,
+    /// Only an answer can say it (`connection: close`, RFC 9112 section 9.6).
+    WithAnAnswer,
+}
+
 /// Drives a connection, asks it to finish when the process drains, and gives up on it when it keeps us waiting.
 async fn watch<C, O>(
     mut connection: &mut C,
@@ -287,6 +319,7 @@ async fn watch<C, O>(
     activity: &Activity,
     limits: &Limits,
     drain: &CancellationToken,
+    manner: Manner,
 ) -> End
 where
     C: Future<Output = O> + Unpin,
@@ -298,6 +331,11 @@ where
         end = &mut watchdog => return end,
         () = drain.cancelled() => {}
     }
+    if manner == Manner::WithAnAnswer
+        && let Some(end) = Box::pin(next_request(connection, &mut watchdog)).await
+    {
+        return end;
+    }
     finish(Pin::new(&mut *connection));
     tokio::select! {
         _ = &mut connection => End::Closed,
@@ -305,21 +343,60 @@ where
     }
 }
 
+/// Waits until a request is there whose answer has not begun, or until none has come for [`FAREWELL`]. Something: the
+/// connection ended meanwhile.
+async fn next_request<C: Future + Unpin>(connection: &mut C, watchdog: &mut Watchdog<'_>) -> Option<End> {
+    let mut patience = std::pin::pin!(tokio::time::sleep(FAREWELL));
+    let mut busy = false;
+    poll_fn(|cx| {
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(Some(End::Closed));
+        }
+        let activity = watchdog.activity;
+        if activity.unanswered.get() > 0 {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(end) = Pin::new(&mut *watchdog).poll(cx) {
+            return Poll::Ready(Some(end));
+        }
+        if activity.in_flight.get() > 0 {
+            // The head of its answer is on its way already, without the word.
+            busy = true;
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut busy) {
+            patience.as_mut().reset(Instant::now() + FAREWELL);
+        }
+        // A head that has begun is waited for by the watchdog.
+        if patience.as_mut().poll(cx).is_ready() && activity.head_since.get().is_none() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// What a connection is doing.
 pub struct Activity {
     clock: Clock,
     in_flight: Cell<u32>,
+    /// Those among them whose answer has not begun.
+    unanswered: Cell<u32>,
     head_since: Cell<Option<Now>>,
     idle_since: Cell<Now>,
 }
 
 /// Held while a request is being answered.
-pub struct Busy(Rc<Activity>);
+pub struct Busy {
+    activity: Rc<Activity>,
+    answered: Cell<bool>,
+}
 
 impl Activity {
     fn begin(clock: Clock) -> Rc<Self> {
         let now = clock.now();
-        Rc::new(Self { clock, in_flight: Cell::new(0), head_since: Cell::new(None), idle_since: Cell::new(now) })
+        let (in_flight, unanswered) = (Cell::new(0), Cell::new(0));
+        Rc::new(Self { clock, in_flight, unanswered, head_since: Cell::new(None), idle_since: Cell::new(now) })
     }
 
     /// When to look again, or why it is over.
@@ -345,15 +422,24 @@ impl Activity {
 impl Busy {
     fn begin(activity: &Rc<Activity>) -> Self {
         activity.in_flight.set(activity.in_flight.get() + 1);
+        activity.unanswered.set(activity.unanswered.get() + 1);
         activity.head_since.set(None);
-        Self(activity.clone())
+        Self { activity: activity.clone(), answered: Cell::new(false) }
+    }
+
+    /// Notes that the answer has begun.
+    fn answered(&self) {
+        if !self.answered.replace(true) {
+            self.activity.unanswered.set(self.activity.unanswered.get() - 1);
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.idle_since.set(self.0.clock.now());
+        self.answered();
+        self.activity.in_flight.set(self.activity.in_flight.get() - 1);
+        self.activity.idle_since.set(self.activity.clock.now());
     }
 }
 

@@ -105,7 +105,7 @@ impl Errand<'_> {
             }
             Verdict::Refused => {}
         }
-        if spending.born_for_this {
+        if spending.born_for_this && !self.lost_to_another(&spending).await {
             leases.refused_at_birth(spending.spec.clone(), generation);
             self.site.distrust(&spending.spec.key, generation);
             if let Some(meters) = meters {
@@ -175,7 +175,12 @@ impl Errand<'_> {
         second.passing.note = Some(note(refused_with, "replayed"));
         let refused_again = second.verdict == Verdict::Refused;
         if refused_again {
-            self.site.shared.leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
+            let leases = &self.site.shared.leases;
+            if self.lost_to_another(&spending).await {
+                leases.withdrawn(spending.spec.clone(), spending.lease.generation);
+            } else {
+                leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
+            }
             self.site.distrust(&spending.spec.key, spending.lease.generation);
         }
         if let Some(meters) = self.route.meters_of(tale) {
@@ -186,6 +191,13 @@ impl Errand<'_> {
             };
         }
         Ok(second.passing)
+    }
+
+    /// Whether a token was refused because another replica has fetched one since, at a provider where that kills ours.
+    /// Then the refusal says nothing of what fetching can do.
+    async fn lost_to_another(&self, spending: &Spending) -> bool {
+        let Spending { spec, lease, .. } = spending;
+        spec.order.is_contested() && Box::pin(self.site.shared.leases.is_replaced(spec.key, lease.generation)).await
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.

@@ -75,7 +75,7 @@ pub struct Site {
     shelves: RefCell<KeyMap<Arc<Shelf>>>,
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
-    lines: Option<Lines>,
+    lines: Lines,
 }
 
 /// The connections to one place, and all that decides whether they can be used for another route.
@@ -128,7 +128,7 @@ pub struct RouteSite {
 
 impl Site {
     /// A worker's view of a snapshot.
-    pub fn new(shared: Shared, lines: Option<Lines>) -> Rc<Self> {
+    pub fn new(shared: Shared, lines: Lines) -> Rc<Self> {
         Self::build(shared, lines, None)
     }
 
@@ -143,7 +143,7 @@ impl Site {
         after
     }
 
-    fn build(shared: Shared, lines: Option<Lines>, before: Option<&Self>) -> Rc<Self> {
+    fn build(shared: Shared, lines: Lines, before: Option<&Self>) -> Rc<Self> {
         let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
@@ -313,9 +313,7 @@ impl Site {
 
     /// Writes an access line.
     pub fn write(&self, record: &Record) {
-        if let Some(lines) = &self.lines {
-            lines.push(record);
-        }
+        self.lines.push(record);
     }
 
     /// Closes stale connections.
@@ -328,9 +326,7 @@ impl Site {
 
     /// Writes out what the access log has gathered.
     pub fn flush(&self) {
-        if let Some(lines) = &self.lines {
-            lines.flush();
-        }
+        self.lines.flush();
     }
 }
 

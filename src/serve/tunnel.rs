@@ -19,7 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Wire, serve_http};
+use super::connection::{Wire, overdue, serve_http};
 use super::door::{Door, Entry, Tunnel};
 use super::identity::Peer;
 use super::site::Site;
@@ -69,7 +69,7 @@ async fn shake(
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
     let shaken = tokio::select! {
         shaken = timeout(patience, handshake(site, forward, &tunnel.to, stream)) => shaken,
-        () = drain.cancelled() => return None,
+        () = overdue(drain) => return None,
     };
     let why = match shaken {
         Ok(Ok(stream)) => return Some(Box::new(stream)),

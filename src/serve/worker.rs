@@ -3,15 +3,20 @@
 //! The kernel spreads new TCP connections over the workers (`SO_REUSEPORT`), so nothing is handed between threads. Unix
 //! sockets have no such thing: there all workers accept from one socket, and whoever is awake first takes the next
 //! connection. Local clients open few, so the wake-ups in vain cost less than handing connections from one to another.
+//! The same goes for TCP sockets that were inherited and are fewer than the workers.
+//!
+//! Whoever was let into a socket's queue before the drain is answered: accepting goes on for a moment, for handshakes
+//! that are under way, and ends with a look that finds the queue empty.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +31,11 @@ use crate::observe::access::AccessLog;
 const SWEEP: Duration = Duration::from_secs(5);
 /// After the process ran out of file descriptors, accepting rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// A drain still accepts for this long: clients have heard from the kernel that they are welcome, and their last word
+/// is on its way.
+const SETTLE: Duration = Duration::from_millis(100);
+/// More than a socket's queue holds; others who accept from the same socket fill it while we empty it.
+const MOST_QUEUED: usize = 8192;
 
 /// A listening socket of one worker.
 #[derive(Debug)]
@@ -39,7 +49,7 @@ pub struct Socket {
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub enum Listening {
-    /// At an address; each worker has one of its own.
+    /// At an address; each worker has one of its own, unless fewer were inherited.
     Tcp(StdTcpListener),
     /// At a path; all workers have the same.
     Unix(StdUnixListener),
@@ -68,6 +78,32 @@ impl Acceptor {
             Acceptor::Unix(socket) => Ok(Arrival::Unix(socket.accept().await?.0)),
         }
     }
+
+    /// Back to a plain socket: the runtime may not have heard yet of all that is queued.
+    fn into_std(self) -> io::Result<Listening> {
+        match self {
+            Acceptor::Tcp(socket) => socket.into_std().map(Listening::Tcp),
+            Acceptor::Unix(socket) => socket.into_std().map(Listening::Unix),
+        }
+    }
+}
+
+impl Listening {
+    /// The next connection in the queue; `WouldBlock` when there is none.
+    fn queued(&self) -> io::Result<Arrival> {
+        match self {
+            Listening::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Arrival::Tcp(TcpStream::from_std(stream)?, peer.ip().to_canonical()))
+            }
+            Listening::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Arrival::Unix(UnixStream::from_std(stream)?))
+            }
+        }
+    }
 }
 
 /// How the process ends: first no new connections, then no old ones.
@@ -86,7 +122,7 @@ pub struct Worker {
     /// Its sockets.
     pub sockets: Vec<Socket>,
     /// Where access lines go.
-    pub access: Option<AccessLog>,
+    pub access: AccessLog,
     /// When to stop.
     pub drain: Drain,
     /// New configs.
@@ -109,13 +145,13 @@ impl Worker {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let lines = self.access.as_ref().map(|log| log.lines(self.shared.clock.clone()));
+        let lines = self.access.lines(self.shared.clock.clone());
         let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
         let tasks = TaskTracker::new();
         let connections = TaskTracker::new();
         for Socket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
-            let accepting = accept(world.clone(), listener, socket, connections.clone(), self.drain.begin.clone());
+            let accepting = accept(world.clone(), listener, socket, connections.clone(), self.drain.clone());
             tasks.spawn_local(accepting);
         }
         let swept = world.clone();
@@ -146,46 +182,80 @@ impl Worker {
     }
 }
 
-async fn accept(
-    world: Rc<World>,
-    listener: usize,
-    socket: Acceptor,
-    connections: TaskTracker,
-    drain: CancellationToken,
-) {
-    let name = world.site().listener(listener).map(|config| config.name.clone());
-    let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
+async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
+    let reception = Reception::new(world, listener, connections);
+    let mut end = pin!(async {
+        drain.begin.cancelled().await;
+        tokio::select! {
+            () = tokio::time::sleep(SETTLE) => {}
+            () = drain.end.cancelled() => {}
+        }
+    });
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            () = drain.cancelled() => return,
+            () = &mut end => break,
         };
-        let arrival = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(arrival) => reception.receive(arrival),
             Err(error) => {
                 if out_of_resources(&error) {
                     tracing::error!(%error, "cannot accept; resting");
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
-                continue;
             }
-        };
-        let site = world.site();
+        }
+    }
+    let Ok(socket) = socket.into_std() else { return };
+    for _ in 0..MOST_QUEUED {
+        match socket.queued() {
+            Ok(arrival) => reception.receive(arrival),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if out_of_resources(&error) => {
+                tracing::error!(%error, "cannot accept while draining; those who wait are turned away");
+                return;
+            }
+            // That one had gone already.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Where the connections of one listener are let in.
+struct Reception {
+    world: Rc<World>,
+    listener: usize,
+    name: Option<std::sync::Arc<str>>,
+    open: prometheus_client::metrics::gauge::Gauge,
+    connections: TaskTracker,
+}
+
+impl Reception {
+    fn new(world: Rc<World>, listener: usize, connections: TaskTracker) -> Self {
+        let name = world.site().listener(listener).map(|config| config.name.clone());
+        let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
+        Self { world, listener, name, open, connections }
+    }
+
+    /// Serves a connection, or closes it where there are too many.
+    fn receive(&self, arrival: Arrival) {
+        let (site, listener) = (self.world.site(), self.listener);
         if site.listener(listener).is_none() {
             // The config has no such listener any more. Its address stays ours, in case it comes back.
-            continue;
+            return;
         }
         let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
         if !site.shared.connections.take(1, limit) {
             if let Some(closed) = site.shared.gate.floods.note(site.now()) {
-                tracing::warn!(listener = name.as_deref(), limit, closed, "too many connections; new ones are closed");
+                let listener = self.name.as_deref();
+                tracing::warn!(listener, limit, closed, "too many connections; new ones are closed");
             }
-            continue;
+            return;
         }
-        let guard = OpenConnection { level: site.shared.connections.clone(), gauge: open.clone() };
+        let guard = OpenConnection { level: site.shared.connections.clone(), gauge: self.open.clone() };
         guard.gauge.inc();
-        let (world, drain) = (world.clone(), world.door(listener));
-        connections.spawn_local(async move {
+        let (world, drain) = (self.world.clone(), self.world.door(listener));
+        self.connections.spawn_local(async move {
             connection::serve(world, listener, arrival, drain).await;
             drop(guard);
         });

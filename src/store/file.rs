@@ -5,6 +5,7 @@
 
 mod cabinet;
 mod opening;
+mod rehearsal;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,8 +67,15 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.withdraw(&name, version)).await
     }
 
-    pub(super) async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
-        self.ask(move |cabinet| cabinet.scan(kind)).await
+    /// The first so many of a kind, by key, behind this one.
+    pub(super) async fn scan(
+        &self,
+        kind: Kind,
+        after: Option<&Key>,
+        most: usize,
+    ) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        let after = after.cloned();
+        self.ask(move |cabinet| cabinet.scan(kind, after.as_ref(), most)).await
     }
 
     /// What was set aside.
@@ -117,5 +125,7 @@ impl fmt::Debug for FileStore {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

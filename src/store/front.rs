@@ -1,5 +1,7 @@
 //! The store as its users see it.
 
+mod walk;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -11,12 +13,13 @@ use super::error::{Damaged, Error};
 use super::file::FileStore;
 use super::local::{Bell, Change, Changes, Lock, Locks};
 use super::memory::Memory;
-use super::record::{Entry, Key, Kind, Listing, Name, Record, Version};
+use super::record::{Key, Kind, Name, Record, Version};
 use super::redis::{Patience, RedisStore};
 use super::wish::{NAMESPACE, StoreWish};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
 
+pub use self::walk::{Cursor, Page, Rekeyed};
 /// More damaged records than this are not told one by one.
 const MOST_TOLD: usize = 1000;
 
@@ -41,19 +44,6 @@ enum Backend {
     File(FileStore),
     Memory(RefCell<Memory>),
     Redis(Box<RedisStore>),
-}
-
-/// What became of a re-encryption.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Rekeyed {
-    /// Records that are under the first key now.
-    pub resealed: usize,
-    /// Records that were already.
-    pub already: usize,
-    /// Records that somebody wrote meanwhile: another run finds them.
-    pub moved: usize,
-    /// Records that cannot be read.
-    pub damaged: Vec<Damaged>,
 }
 
 impl Store {
@@ -83,11 +73,32 @@ impl Store {
         Ok(store)
     }
 
+    /// A store in a file that is no file: for tests of what a disk may do.
+    #[cfg(test)]
+    pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
+        let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
+        let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
+        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
+        if let Backend::File(file) = &store.0.backend {
+            store.survey(file).await?;
+        }
+        Ok(store)
+    }
+
     /// Waits until the store answers, or for `within`. A file or memory always does.
     pub async fn reach(&self, within: Duration) -> Result<(), Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(()),
             Backend::Redis(redis) => redis.reach(within).await,
+        }
+    }
+
+    /// What it is: `file`, `memory` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match &self.0.backend {
+            Backend::File(_) => "file",
+            Backend::Memory(_) => "memory",
+            Backend::Redis(_) => "redis",
         }
     }
 
@@ -177,32 +188,6 @@ impl Store {
         Ok(self.withdraw_any(&Name { kind, key: key.clone() }).await?.is_some())
     }
 
-    /// All records of a kind. What has ended is removed on the way.
-    pub async fn list(&self, kind: Kind) -> Result<Listing, Error> {
-        let mut listing = Listing::default();
-        for (key, sealed) in self.scan(kind).await? {
-            let name = Name { kind, key };
-            match self.unseal(&name, &sealed) {
-                Ok(record) if self.has_ended(&record) => self.withdraw(&name, record.version).await?,
-                Ok(Record { expiry, version, .. }) => listing.entries.push(Entry { key: name.key, expiry, version }),
-                Err(damaged) => {
-                    self.set_aside(&damaged, sealed).await;
-                    listing.damaged.push(damaged);
-                }
-            }
-        }
-        if let Backend::File(file) = &self.0.backend {
-            for (name, sealed) in file.aside().await?.into_iter().filter(|(name, _)| name.kind == kind) {
-                if let Err(damaged) = self.unseal(&name, &sealed) {
-                    listing.damaged.push(damaged);
-                }
-            }
-        }
-        listing.damaged.sort();
-        listing.damaged.dedup();
-        Ok(listing)
-    }
-
     /// Takes a lock that all instances on this store share, for at most `lease`; absent while another holds it.
     ///
     /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with
@@ -248,52 +233,6 @@ impl Store {
             redis.listen();
         }
         changes
-    }
-
-    /// Seals every record under the first key, each in one step, while others go on reading and writing.
-    pub async fn rekey(&self) -> Result<Rekeyed, Error> {
-        let mut done = Rekeyed::default();
-        for kind in Kind::ALL {
-            for (key, sealed) in self.scan(kind).await? {
-                let name = Name { kind, key };
-                match self.unseal(&name, &sealed) {
-                    Ok(_) if self.0.ring.is_first(&sealed) => done.already += 1,
-                    Ok(Record { value, expiry, version }) => {
-                        let renewed = self.0.ring.seal(&self.0.namespace, &name, &value, version, expiry)?;
-                        // The value is the same, so its version is, and nobody's swap fails for it.
-                        match self.replace(&name, Some(version), renewed, expiry).await? {
-                            true => done.resealed += 1,
-                            false => done.moved += 1,
-                        }
-                    }
-                    Err(damaged) => done.damaged.push(damaged),
-                }
-            }
-        }
-        if let Backend::File(file) = &self.0.backend {
-            for (name, sealed) in file.aside().await? {
-                if let Err(damaged) = self.unseal(&name, &sealed) {
-                    done.damaged.push(damaged);
-                }
-            }
-        }
-        done.damaged.sort();
-        done.damaged.dedup();
-        Ok(done)
-    }
-
-    /// Looks through a file that was just opened: what cannot be read is set aside, and what was set aside and can be
-    /// read now, because its key has come back, returns.
-    async fn survey(&self, file: &FileStore) -> Result<(), Error> {
-        for (name, sealed) in file.aside().await? {
-            if self.unseal(&name, &sealed).is_ok() && file.bring_back(&name).await? {
-                tracing::info!(record = %name, "a record of the store can be read again");
-            }
-        }
-        for kind in Kind::ALL {
-            self.list(kind).await?;
-        }
-        Ok(())
     }
 
     fn unseal(&self, name: &Name, sealed: &[u8]) -> Result<Record, Damaged> {
@@ -355,14 +294,6 @@ impl Store {
                 Ok(())
             }
             Backend::Redis(redis) => redis.withdraw(name, version).await,
-        }
-    }
-
-    async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
-        match &self.0.backend {
-            Backend::File(file) => file.scan(kind).await,
-            Backend::Memory(memory) => Ok(memory.borrow().scan(kind)),
-            Backend::Redis(redis) => redis.scan(kind).await,
         }
     }
 }

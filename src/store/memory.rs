@@ -1,6 +1,7 @@
 //! Records in the memory of this process: gone with it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::envelope::{claimed_expiry, claimed_version};
 use super::error::Error;
@@ -55,8 +56,17 @@ impl Memory {
         }
     }
 
-    pub(super) fn scan(&self, kind: Kind) -> Vec<(Key, Vec<u8>)> {
-        let of_kind = self.records.iter().filter(|(name, _)| name.kind == kind);
-        of_kind.map(|(name, sealed)| (name.key.clone(), sealed.clone())).collect()
+    /// The first so many of a kind, by key, behind this one.
+    pub(super) fn scan(&self, kind: Kind, after: Option<&Key>, most: usize) -> Vec<(Key, Vec<u8>)> {
+        let start = match after {
+            Some(key) => Bound::Excluded(Name { kind, key: key.clone() }),
+            None => Bound::Included(Name { kind, key: Key::new([].as_slice()) }),
+        };
+        let following = self.records.range((start, Bound::Unbounded));
+        following
+            .take_while(|(name, _)| name.kind == kind)
+            .take(most)
+            .map(|(name, sealed)| (name.key.clone(), sealed.clone()))
+            .collect()
     }
 }

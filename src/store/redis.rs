@@ -26,9 +26,6 @@ use super::wish::RedisWish;
 use crate::base::backoff::Backoff;
 use crate::base::time::millis;
 
-/// So many keys are asked for at once.
-const PAGE: usize = 256;
-
 /// How long a Redis is waited for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Patience {
@@ -115,31 +112,30 @@ impl RedisStore {
         withdrawn.map(drop).map_err(|verdict| of(name, verdict))
     }
 
-    pub(super) async fn scan(&self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    /// Some of a kind, and where it goes on; 0: nowhere. A record may come twice.
+    pub(super) async fn scan(
+        &self,
+        kind: Kind,
+        cursor: u64,
+        about: usize,
+    ) -> Result<(Vec<(Key, Vec<u8>)>, u64), Error> {
         let prefix = format!("{}:{}:", self.namespace, kind.name());
-        let (mut cursor, mut places) = (0_u64, BTreeSet::new());
-        loop {
-            let mut scan = cmd("SCAN");
-            // No character of a namespace means anything in a pattern.
-            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(PAGE);
-            let (next, page): (u64, Vec<Vec<u8>>) = self.query(&scan).await.map_err(Verdict::into_error)?;
-            places.extend(page);
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
+        let mut scan = cmd("SCAN");
+        // No character of a namespace means anything in a pattern.
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(about);
+        let (next, places): (u64, BTreeSet<Vec<u8>>) = self.query(&scan).await.map_err(Verdict::into_error)?;
         let places: Vec<Vec<u8>> = places.into_iter().collect();
         let mut found = Vec::new();
-        for page in places.chunks(PAGE) {
-            let sealed: Vec<Option<Vec<u8>>> = self.query(cmd("MGET").arg(page)).await.map_err(Verdict::into_error)?;
-            for (place, sealed) in page.iter().zip(sealed) {
+        // A scan that meets a long chain brings more than it was asked for.
+        for part in places.chunks(about) {
+            let sealed: Vec<Option<Vec<u8>>> = self.query(cmd("MGET").arg(part)).await.map_err(Verdict::into_error)?;
+            for (place, sealed) in part.iter().zip(sealed) {
                 if let (Some(key), Some(sealed)) = (place.strip_prefix(prefix.as_bytes()), sealed) {
                     found.push((Key::new(key), sealed));
                 }
             }
         }
-        Ok(found)
+        Ok((found, next))
     }
 
     pub(super) async fn lock(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {

@@ -9,6 +9,7 @@ mod intercept;
 mod internal;
 mod leaf;
 pub mod mint;
+mod pin;
 mod server;
 pub mod trust;
 
@@ -22,6 +23,7 @@ pub use client::{ClientTls, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, Leaf, leaf};
+pub use pin::pinned;
 pub use server::{Certificate, ClientCa, ServerTls, server};
 
 /// aws-lc-rs, with post-quantum key exchange preferred.

@@ -762,7 +762,7 @@ fn the_schema_knows_the_readers_keys() {
     let probe = format!(
         "{odd}[[listener]]\n{odd}tls = {{ {inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}\
          [provider.x.timeouts]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
-         [admin]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
+         [admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
     );
     let (_, found) = build(Path::new("proxy.toml"), probe, &InMemory::new());
     let settings: Vec<String> = countersign::provider::Profile::builtin("oauth2")
@@ -785,6 +785,7 @@ fn the_schema_knows_the_readers_keys() {
         ("[client.x]", "client"),
         ("jwt of [client]", "jwt"),
         ("[admin]", "admin"),
+        ("[admin.token.x]", "admin_token"),
         ("[log]", "log"),
         ("[runtime]", "runtime"),
         ("[limits]", "limits"),

@@ -1,17 +1,21 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod architecture;
 mod client;
 mod clients;
+mod coexistence;
 mod collector;
 mod commands;
 mod config;
 mod consent;
+mod deploy;
 mod door;
 mod flow;
 mod forward;
 mod http;
 mod include;
+mod life;
 mod mutations;
 mod oddbank;
 mod provider;

@@ -471,3 +471,32 @@ fn a_connection_from_before_other_cas_of_clients_counted_is_made_anew() {
         assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
     });
 }
+
+#[test]
+fn access_lines_go_where_the_new_config_says() {
+    let sim = bank(Bank::Meed);
+    let stage = Plan::default().with(&sim, "meed", "", "").start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    converse(async {
+        assert_eq!(stage.client.send(get("/meed/echo/before", KEY)).await.status, 200);
+        until("the first line", async || stage.log.text().contains("/meed/echo/before")).await;
+        stage.papers.edit(|config| format!("{config}[log]\nformat = \"text\"\naccess = \"{}\"\n", path.display()));
+        let changes = reload(&stage).await.expect("a good config");
+        assert_eq!(changes, ["added [log]", "the format of the log itself changes only after a restart"]);
+        assert_eq!(stage.client.send(get("/meed/echo/after", KEY)).await.status, 200);
+        until("the second line", async || {
+            fs::read_to_string(&path).is_ok_and(|text| text.contains(" 200 GET /meed/echo/after client=erp"))
+        })
+        .await;
+        stage.papers.edit(|config| config.replace(&path.display().to_string(), "/nowhere/access.log"));
+        let why = reload(&stage).await.expect_err("no such folder");
+        assert!(why.contains("the access log cannot be opened"), "{why}");
+        stage.papers.edit(|config| config.replace("/nowhere/access.log", "off"));
+        reload(&stage).await.expect("a good config");
+        assert_eq!(stage.client.send(get("/meed/echo/silent", KEY)).await.status, 200);
+    });
+    let before = stage.stop();
+    assert_eq!(before.len(), 1);
+    assert!(!fs::read_to_string(&path).expect("read").contains("silent"));
+}

@@ -32,28 +32,28 @@ fn store_key() -> String {
     STANDARD.encode(sha256(b"the store of the replicas"))
 }
 
-fn on_redis(redis: &RedisServer) -> String {
+pub fn on_redis(redis: &RedisServer) -> String {
     format!("[store]\nurl = \"redis://127.0.0.1:{}/0\"\nkeys = [\"{}\"]\n", redis.port, store_key())
 }
 
 /// What every replica is told, in a folder.
-struct Fleet {
-    folder: tempfile::TempDir,
+pub struct Fleet {
+    pub folder: tempfile::TempDir,
     ca: String,
 }
 
 /// A process, and ways to it.
-struct Replica {
+pub struct Replica {
     process: Process,
     client: Client,
     browser: Client,
 }
 
-type Line = http2::SendRequest<Full<Bytes>>;
+pub type Line = http2::SendRequest<Full<Bytes>>;
 
 impl Fleet {
     /// Two clients, users at SCB and OAuth2, applications everywhere. `more` names the store.
-    fn new(banks: &[&SimHandle], more: &str) -> Self {
+    pub fn new(banks: &[&SimHandle], more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let now = Clock::System.now();
         let authority = Authority::new("fleet CA", now).expect("a CA");
@@ -98,7 +98,7 @@ impl Fleet {
         Self { folder, ca: authority.pem() }
     }
 
-    async fn replica(&self) -> Replica {
+    pub async fn replica(&self) -> Replica {
         let process = Process::start(&["run", "-c", "proxy.toml"], self.folder.path());
         let client = Client::new(process.address("gateway").await, self.ca.clone());
         let browser = client.at(process.address("callback").await);
@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// Three of them, each connected to the Redis that they share.
-    async fn three(&self, redis: &RedisServer) -> Vec<Replica> {
+    pub async fn three(&self, redis: &RedisServer) -> Vec<Replica> {
         let replicas = vec![self.replica().await, self.replica().await, self.replica().await];
         // Each has one connection for records and one for news.
         until("three replicas on Redis", async || {
@@ -118,7 +118,7 @@ impl Fleet {
 }
 
 /// Asks again and again until it is so.
-async fn until(what: &str, so: impl AsyncFn() -> bool) {
+pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
     let patience = tokio::time::timeout(PATIENCE, async {
         while !so().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -127,12 +127,12 @@ async fn until(what: &str, so: impl AsyncFn() -> bool) {
     patience.await.unwrap_or_else(|_| panic!("never came: {what}"));
 }
 
-async fn lines(replicas: &[Replica]) -> Vec<Line> {
+pub async fn lines(replicas: &[Replica]) -> Vec<Line> {
     join_all(replicas.iter().map(|replica| replica.client.http2())).await
 }
 
 /// One call over a connection that others use, too; without a user, in the application's name.
-async fn ask(line: Line, path: &str, user: &str) -> Whole {
+pub async fn ask(line: Line, path: &str, user: &str) -> Whole {
     attempt(line, path, user).await.expect("an answer")
 }
 
@@ -149,7 +149,7 @@ async fn attempt(mut line: Line, path: &str, user: &str) -> Result<Whole, hyper:
 }
 
 /// So many calls at once, spread over the lines.
-async fn storm(lines: &[Line], calls: usize, path: &str) {
+pub async fn storm(lines: &[Line], calls: usize, path: &str) {
     let calls = lines.iter().cycle().take(calls).map(|line| ask(line.clone(), path, ""));
     for answer in join_all(calls).await {
         assert_eq!(answer.status, 200, "{answer:?}");

@@ -35,6 +35,8 @@ use crate::stage::bank;
 /// The client's own key, and what else a client may send that nobody else should read.
 const CLIENT_KEY: &str = "canary-client-key-5Jq2";
 const WRONG_KEY: &str = "canary-mistyped-key-8Xw1";
+/// What an operator shows at the admin door.
+const OPERATOR: &str = "canary-operator-token-4Vb6";
 const COOKIE: &str = "canary-cookie-0Zp7";
 const QUERY: &str = "canary-query-3Rt9";
 const BODY: &str = "canary-body-6Lk4";
@@ -174,7 +176,7 @@ impl Process {
 
     /// The address after the line that says that `what` listens.
     pub async fn address(&self, what: &str) -> SocketAddr {
-        for _ in 0..500 {
+        for _ in 0..1500 {
             let said = self.stderr();
             let line = said.lines().find(|line| line.contains("listening") && line.contains(what));
             if let Some((_, rest)) = line.and_then(|line| line.split_once("127.0.0.1:")) {
@@ -378,9 +380,11 @@ impl World {
              tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n\
              [[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:0\"\nunmatched = \"tunnel\"\n\
              intercept = {{ ca_cert = \"ca.crt\", ca_key = \"ca.key\" }}\n\
-             [client.erp]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = 2\n[log]\n{log}\n",
+             [client.erp]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n\
+             [admin.token.ops]\nvalue = {{ file = \"operator.token\" }}\nrole = \"operate\"\n[runtime]\nworkers = 2\n[log]\n{log}\n",
             hex(&sha256(CLIENT_KEY.as_bytes()))
         );
+        put("operator.token", OPERATOR);
         let mut banks = Vec::new();
         for kind in Bank::ALL {
             let sim = bank(kind);
@@ -439,14 +443,37 @@ impl World {
     }
 
     async fn admin(&self, outputs: &mut Outputs, request: &str) {
+        for (token, refused) in [(OPERATOR, false), (WRONG_KEY, true)] {
+            let mut stream = self.knock(request, token).await;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.expect("read");
+            assert!(answer.starts_with(b"HTTP/1.1 "), "{request}");
+            let status = String::from_utf8_lossy(&answer[9..12]).into_owned();
+            assert_eq!(["401", "429"].contains(&status.as_str()), refused, "{request}: {status}");
+            outputs.add(format!("admin {request} by {token:.14}"), answer);
+        }
+    }
+
+    async fn knock(&self, request: &str, token: &str) -> tokio::net::TcpStream {
         let mut stream = tokio::net::TcpStream::connect(self.admin).await.expect("connected");
         let bytes =
-            format!("{request}\r\nhost: localhost\r\nauthorization: Bearer {WRONG_KEY}\r\nconnection: close\r\n\r\n");
+            format!("{request}\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
         stream.write_all(bytes.as_bytes()).await.expect("written");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.expect("read");
-        assert!(answer.starts_with(b"HTTP/1.1 "), "{request}");
-        outputs.add(format!("admin {request}"), answer);
+        stream
+    }
+
+    /// What the stream of events tells from now on.
+    async fn watch(&self) -> Arc<Mutex<Vec<u8>>> {
+        let mut stream = self.knock("GET /api/v1/events HTTP/1.1", OPERATOR).await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let into = told.clone();
+        tokio::task::spawn_local(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                into.lock().expect("not poisoned").extend_from_slice(&buffer[..read]);
+            }
+        });
+        told
     }
 }
 
@@ -642,8 +669,13 @@ async fn live(world: &World, outputs: &mut Outputs) {
         "GET /readyz?verbose HTTP/1.1",
         "GET /api/v1/tokens HTTP/1.1",
         "GET /api/v1/status HTTP/1.1",
+        "GET /api/v1/routes HTTP/1.1",
+        "GET /api/v1/providers HTTP/1.1",
+        "GET /api/v1/consents HTTP/1.1",
+        "GET /api/v1/openapi.json HTTP/1.1",
         "POST /api/v1/tokens HTTP/1.1",
         "GET /nowhere HTTP/1.1",
+        "POST /api/v1/reload HTTP/1.1",
     ] {
         world.admin(outputs, request).await;
     }
@@ -652,8 +684,9 @@ async fn live(world: &World, outputs: &mut Outputs) {
 
 /// All that must not be found: what was put in, and what the banks made of it.
 fn canaries(world: &World) -> Vec<Canary> {
-    let mut all: Vec<Canary> =
-        [CLIENT_KEY, WRONG_KEY, COOKIE, QUERY, BODY, COLLECTOR_KEY].map(|text| Canary::new(text, text)).into();
+    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, COLLECTOR_KEY]
+        .map(|text| Canary::new(text, text))
+        .into();
     all.push(Canary::new("tracestate", STATE.split_once('=').expect("a value").1));
     for sim in &world.banks {
         let name = sim.bank().name();
@@ -675,7 +708,13 @@ fn nothing_comes_out(log: &str, access: &str) {
     let mut outputs = Outputs::default();
     let world = converse(async {
         let world = World::start(log).await;
+        let events = world.watch().await;
         live(&world, &mut outputs).await;
+        let told = events.lock().expect("not poisoned").clone();
+        let kinds = ["token-fetched", "token-refused", "token-failed", "replay", "reload"];
+        let text = String::from_utf8_lossy(&told).into_owned();
+        assert!(kinds.iter().all(|kind| text.contains(&format!("event: {kind}\n"))), "{text}");
+        outputs.add("events", told);
         world
     });
     let canaries = canaries(&world);
@@ -783,6 +822,17 @@ fn mistaken(secret: &str) -> Vec<String> {
         format!("{head}[store]\nurl = \"redis://:{secret}@host/0\"\n"),
         format!("{head}[store]\npassword = \"{secret}\"\n"),
         format!("{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token.ops]\nvalue = \"{secret}\"\nrole = \"read\"\n"),
+        format!("{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token.ops]\nvalu = \"{secret}\"\nrole = \"read\"\n"),
+        format!("{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token.ops]\nvalue = [\"{secret}\"]\nrole = \"rule\"\n"),
+        format!("{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token]\nops = \"{secret}\"\n"),
+        format!(
+            "{head}[admin]\nbind = \"127.0.0.1:0\"\n[admin.token]\nops = {{ value = \"{secret}\", role = \"rule\" }}\n"
+        ),
+        format!(
+            "{head}[admin]\nbind = \"0.0.0.0:0\"\ntoken = {{ ops = {{ value = \"{secret}\", rol = \"read\" }} }}\n"
+        ),
+        format!("{head}[admin.token.ops]\nvalue = {{ fil = \"{secret}\" }}\nrole = \"read\"\n"),
+        format!("{head}[admin.token.ops]\nvalue = {{ env = \"{secret}\" }}\nrole = \"read\"\n"),
         with(&format!(
             "client_secret = \"x\"\n[[route]]\nname = \"h\"\npath = \"/h\"\nprovider = \"bank\"\nheaders = {{ authorization = \"Bearer {secret}\" }}"
         )),

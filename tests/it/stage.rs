@@ -28,6 +28,8 @@ pub struct Plan {
     pub workers: usize,
     pub clock: Clock,
     pub limits: String,
+    /// The lines of `[admin]`.
+    pub admin: String,
 }
 
 impl Default for Plan {
@@ -41,6 +43,7 @@ impl Default for Plan {
             workers: 2,
             clock: Clock::System,
             limits: String::new(),
+            admin: "bind = \"127.0.0.1:0\"".to_owned(),
         }
     }
 }
@@ -76,8 +79,8 @@ impl Plan {
         let config = format!(
             "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
              tls = {{ cert = \"server.crt\", key = \"server.key\" }}\n{}\n{}\n\
-             [admin]\nbind = \"127.0.0.1:0\"\n[runtime]\nworkers = {}\n[limits]\n{}\n{}",
-            self.listener, self.clients, self.workers, self.limits, self.config
+             [admin]\n{}\n[runtime]\nworkers = {}\n[limits]\n{}\n{}",
+            self.listener, self.clients, self.admin, self.workers, self.limits, self.config
         );
         let papers = Papers(Arc::new(Mutex::new((config.clone(), files))));
         let snapshot = papers.read().unwrap_or_else(|told| panic!("{told}\n{config}"));
@@ -122,6 +125,12 @@ impl Papers {
     pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         let mut papers = self.0.lock().expect("not poisoned");
         papers.1 = papers.1.clone().with_file(format!("stage/{name}"), bytes);
+    }
+
+    /// A file as it is now.
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        let papers = self.0.lock().expect("not poisoned");
+        countersign::config::Files::read(&papers.1, &Path::new("stage").join(name)).expect("a file")
     }
 
     fn read(&self) -> Result<Box<Snapshot>, String> {

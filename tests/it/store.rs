@@ -153,6 +153,54 @@ async fn contract(store: &Store) {
     assert!(matches!(store.put(Kind::User, &key, &large, None).await, Err(Error::Full(_))));
 }
 
+/// Walks through a thousand records while others write.
+async fn walked(store: &Store) {
+    let name = |number: u32| Key::from(format!("user-{number:04}").as_str());
+    for number in 0..1000 {
+        store.put(Kind::User, &name(number), &secret(&number.to_be_bytes()), None).await.expect("put");
+    }
+    store.put(Kind::Pending, &name(1), &secret(VALUE), None).await.expect("put");
+    store.put(Kind::Application, &name(1), &secret(VALUE), None).await.expect("put");
+    let (mut seen, mut from, mut pages) = (std::collections::BTreeSet::new(), None, 0);
+    loop {
+        let page = store.page(Kind::User, from.as_ref()).await.expect("a page");
+        assert!(page.records.len() <= 600 && page.damaged.is_empty(), "{}", page.records.len());
+        for (key, record) in page.records {
+            let text = key.to_string();
+            if text.starts_with("user-") {
+                let number: u32 = text.trim_start_matches("user-").parse().expect("a number");
+                assert_eq!(record.value.expose_secret(), number.to_be_bytes());
+                seen.insert(number);
+            }
+        }
+        // One goes that may or may not be told, and one comes; nobody else is missed for it.
+        store.remove(Kind::User, &name(3 * pages)).await.expect("removed");
+        store.put(Kind::User, &Key::from(format!("later-{pages}").as_str()), &secret(b""), None).await.expect("put");
+        pages += 1;
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert!(pages >= 4, "{pages} pages");
+    let missed: Vec<u32> = (0..1000).filter(|number| !seen.contains(number) && number % 3 != 0).collect();
+    assert_eq!(missed, Vec::<u32>::new());
+    let gone = (0..pages).map(|page| 3 * page).filter(|number| *number < 1000).count();
+    let listed = store.list(Kind::User).await.expect("listed").entries;
+    assert_eq!(listed.iter().filter(|entry| entry.key.to_string().starts_with("user-")).count(), 1000 - gone);
+    assert!(listed.is_sorted_by(|a, b| a.key < b.key));
+}
+
+#[test]
+fn a_store_is_looked_through_a_page_at_a_time() {
+    let (folder, server) = (tempfile::tempdir().expect("a folder"), RedisServer::start());
+    local(async {
+        walked(&open(&StoreWish::Memory).await).await;
+        walked(&open(&in_file(&folder.path().join("a.redb"), &[1])).await).await;
+        walked(&open(&StoreWish::Redis(redis(server.port))).await).await;
+    });
+}
+
 #[test]
 fn memory_keeps_the_contract() {
     local(async {
@@ -312,6 +360,43 @@ fn a_damaged_record_is_told_by_name_and_set_aside_and_the_others_serve() {
         let listing = store.list(Kind::User).await.expect("listed");
         assert_eq!((listing.entries.len(), listing.damaged.len()), (2, 4), "what was set aside is kept");
     });
+}
+
+// T32, F18: the same for a real file that `src/store/file/damage.rs` does for each byte and each length.
+#[test]
+fn a_file_that_was_cut_or_altered_is_refused_or_reads_as_it_was_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    local(async {
+        let store = open(&in_file(&path, &[1])).await;
+        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+    });
+    let whole = fs::read(&path).expect("readable");
+    let (mut refused, mut read) = (0, 0);
+    let flips = (0..320).step_by(7).chain((320..whole.len()).step_by(331)).map(|at| (at, whole.len()));
+    for (at, len) in flips.chain((1..whole.len()).step_by(397).map(|len| (len, len))) {
+        let mut bytes = whole[..len].to_vec();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 0xff;
+        }
+        fs::write(&path, &bytes).expect("written");
+        local(async {
+            match Store::open(&in_file(&path, &[1]), patient(), Clock::System).await {
+                Ok(store) => {
+                    assert!(len == whole.len(), "cut at {len}");
+                    assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE), "at {at}");
+                    read += 1;
+                }
+                Err(Error::Unavailable(why)) => {
+                    assert!(why.contains("damaged") || why.contains("later version"), "{at} of {len}: {why}");
+                    assert!(fs::read(&path).expect("readable") == bytes, "{at} of {len}: it was written to");
+                    refused += 1;
+                }
+                Err(other) => panic!("{at} of {len}: {other}"),
+            }
+        });
+    }
+    assert!(refused > 100 && read > 50, "{refused} {read}");
 }
 
 // T32: a key that was left out is no reason to lose what it sealed.

@@ -243,7 +243,7 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
         assert_eq!(call(&stage.client, KEY, "alice").await.status, 200);
     });
     let (_, listed) = run(&["list"]);
-    assert!(listed.contains("scb  client erp  alice  live"), "{listed}");
+    assert!(listed.contains("scb       client erp  alice  live   "), "{listed}");
     assert_eq!(run(&["revoke", "scb", "alice", "--client", "erp"]).0, Some(0));
     assert_eq!(run(&["revoke", "scb", "alice", "--client", "erp"]).0, Some(1));
     let (code, told) = run(&["start", "scb", "alice", "--client", "nobody"]);

@@ -27,7 +27,13 @@ pub(super) async fn follow(store: Store, leases: Leases) {
                     look(&store, &leases, key).await;
                 }
             }
-            Change::Record(Name { kind: Kind::Application | Kind::Pending, .. }) => {}
+            // A token that another replica fetched: where it has killed ours, it takes its place at once.
+            Change::Record(Name { kind: Kind::Application, key }) => {
+                if let Some(key) = TokenKey::from_bytes(key.as_bytes()) {
+                    leases.heard(key).await;
+                }
+            }
+            Change::Record(Name { kind: Kind::Pending, .. }) => {}
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn user_key(key: &UserKey) -> Key {
 
 /// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
 /// away for longer is not waited for. What is asked must bear being asked twice.
-pub(super) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     for _ in 0..AGAIN {
         if let Ok(answer) = ask().await {
             return Ok(answer);
@@ -66,8 +66,11 @@ pub(super) fn read_entry(record: &Record) -> Option<Entry> {
 pub(super) async fn read_tokens(store: &Store, name: &Key) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
     let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
     let Some(record) = record else { return Ok(None) };
-    match UserTokens::open(record.value.expose_secret()) {
-        Ok(tokens) => Ok(Some((Arc::new(tokens), record.version))),
-        Err(error) => Err(format!("the record user/{name} cannot be read: {error:?}")),
-    }
+    Ok(Some((Arc::new(tokens_of(name, &record)?), record.version)))
+}
+
+/// The tokens that a record of this name holds.
+pub(super) fn tokens_of(name: &Key, record: &Record) -> Result<UserTokens, String> {
+    let opened = UserTokens::open(record.value.expose_secret());
+    opened.map_err(|error| format!("the record user/{name} cannot be read: {error:?}"))
 }

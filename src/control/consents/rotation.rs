@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::records::{forget, patiently, read_tokens, user_key, write};
+use super::records::{forget, patiently, read_tokens, tokens_of, user_key, write};
 use super::settings;
 use crate::base::id::RandomIds;
 use crate::base::time::Clock;
@@ -286,7 +286,8 @@ pub(super) async fn keep_alive(upkeeper: Upkeeper) {
 
 impl Upkeeper {
     async fn round(&self) {
-        let providers = &self.reloads.current().providers;
+        let snapshot = self.reloads.current();
+        let providers = &snapshot.providers;
         for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
             // It may have had some before a reload.
             self.metrics.consents_expire(&provider.name, None);
@@ -294,44 +295,68 @@ impl Upkeeper {
         if providers.iter().all(|provider| provider.consents.is_none()) {
             return;
         }
-        let listing = match self.store.list(Kind::User).await {
-            Ok(listing) => listing,
-            Err(error) => {
-                tracing::warn!(%error, "consents cannot be looked through");
-                return;
-            }
-        };
-        let mut first: Vec<Option<u64>> = vec![None; providers.len()];
-        let mut renewals = JoinSet::new();
-        for entry in listing.entries {
-            let Ok(Some((tokens, _))) = read_tokens(&self.store, &entry.key).await else { continue };
-            let provider = providers.iter().zip(&mut first).find(|(known, _)| known.name == tokens.key.provider);
-            let Some((provider, first)) = provider else { continue };
-            let Some(consents) = &provider.consents else { continue };
-            if !tokens.spent(self.clock.now()) {
-                let dies = tokens.refresh.as_ref().map_or(Some(tokens.access.expires), |refresh| refresh.expires);
-                *first = [*first, dies].into_iter().flatten().min();
-            }
-            let due = tokens.keep_alive_in(&consents.upkeep, self.clock.now(), rand::random());
-            if due.is_some_and(|wait| wait.is_zero()) {
-                let renewal =
-                    Renewal { provider: provider.clone(), user: tokens.key.clone(), clock: self.clock.clone() };
-                if renewals.len() >= AT_ONCE {
-                    let _ended = renewals.join_next().await;
+        let mut round = Round { first: vec![None; providers.len()], renewals: JoinSet::new() };
+        let mut from = None;
+        loop {
+            let page = match patiently(async || self.store.page(Kind::User, from.as_ref()).await).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(%error, "consents cannot be looked through");
+                    return;
                 }
-                let store = self.store.clone();
-                renewals.spawn_local(async move {
-                    if let Ending::Failed(failure) = renewal.run(&store, Goal::KeepAlive).await.ending {
-                        let provider = &renewal.provider.name;
-                        tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
-                    }
-                });
+            };
+            for (name, record) in page.records {
+                match tokens_of(&name, &record) {
+                    Ok(tokens) => self.see_to(providers, tokens, &mut round).await,
+                    Err(error) => tracing::error!(%error, "a consent is not kept alive"),
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
             }
         }
+        let Round { first, mut renewals } = round;
         while renewals.join_next().await.is_some() {}
         for (provider, first) in providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
             let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
             self.metrics.consents_expire(&provider.name, first);
         }
     }
+
+    /// Notes when a user's consent dies, and begins to renew it if that is due.
+    async fn see_to(&self, providers: &[Arc<Provider>], tokens: UserTokens, round: &mut Round) {
+        let known = providers.iter().zip(&mut round.first);
+        let mut known = known.filter_map(|(provider, first)| Some((provider, provider.consents.as_ref()?, first)));
+        let Some((provider, consents, first)) = known.find(|(known, ..)| known.name == tokens.key.provider) else {
+            return;
+        };
+        let now = self.clock.now();
+        if !tokens.spent(now) {
+            let dies = tokens.refresh.as_ref().map_or(Some(tokens.access.expires), |refresh| refresh.expires);
+            *first = [*first, dies].into_iter().flatten().min();
+        }
+        let due = tokens.keep_alive_in(&consents.upkeep, now, rand::random());
+        if !due.is_some_and(|wait| wait.is_zero()) {
+            return;
+        }
+        let renewal = Renewal { provider: provider.clone(), user: tokens.key, clock: self.clock.clone() };
+        if round.renewals.len() >= AT_ONCE {
+            let _ended = round.renewals.join_next().await;
+        }
+        let store = self.store.clone();
+        round.renewals.spawn_local(async move {
+            if let Ending::Failed(failure) = renewal.run(&store, Goal::KeepAlive).await.ending {
+                let provider = &renewal.provider.name;
+                tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
+            }
+        });
+    }
+}
+
+/// What came of a round so far.
+struct Round {
+    /// When the first consent of each provider dies.
+    first: Vec<Option<u64>>,
+    renewals: JoinSet<()>,
 }

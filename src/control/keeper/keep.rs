@@ -9,8 +9,8 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::leases::Answer;
 use crate::control::{
-    Aid, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally, TokenSpec,
-    Unavailable,
+    Aid, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally,
+    TokenSpec, Unavailable, What,
 };
 use crate::store::Store;
 use crate::token::failure::Class;
@@ -77,9 +77,10 @@ impl Keep {
     }
 
     /// What the next fetch may use.
-    pub(super) fn aid(&self, store: Option<Store>) -> Aid {
+    pub(super) fn aid(&self, store: Option<Store>, now: Now) -> Aid {
+        let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
-        Aid { store, known: self.known, patience, refresh_before }
+        Aid { store, known: self.known, live, patience, refresh_before }
     }
 
     /// Whether this generation of a user's record is newer than what was taken from it.
@@ -105,16 +106,19 @@ impl Keep {
         generation: u64,
         (issued, expires): (Now, Deadline),
         cargo: Cargo,
-    ) {
+    ) -> Option<What> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let Some(Brought { headers, fingerprint, record, .. }) = cargo else { return };
-        self.known = Some(Known { fingerprint, issued: issued.wall, record });
+        let Brought { headers, fingerprint, record, .. } = cargo?;
+        let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
+        self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
         self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
         let life = expires.remaining(issued).as_secs();
         tracing::info!(
             provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
         );
+        let token = Generation { provider: Arc::clone(&self.spec.provider), key, number: generation };
+        Some(What::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
     }
 
     /// A fetch ended: count it and tell the observer.
@@ -164,6 +168,12 @@ impl Keep {
             Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
             Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
         }
+    }
+
+    /// A report as those hear it who watch.
+    pub(super) fn failed(&self, key: TokenKey, report: &Report) -> What {
+        let (provider, inside) = (Arc::clone(&self.spec.provider), Arc::clone(&report.inside));
+        What::TokenFailed { provider, key, class: report.class, inside, rest: report.rest }
     }
 
     pub(super) fn policy(&self) -> Policy {

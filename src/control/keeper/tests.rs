@@ -481,6 +481,32 @@ fn the_least_recently_used_key_makes_room_and_its_shelf_is_retired() {
 }
 
 #[test]
+fn the_oldest_go_first_although_they_are_looked_for_once_in_a_while() {
+    run(Limits { keys: 64, ..Limits::default() }, |office| async move {
+        let names: Vec<&'static str> = (0..80).map(|number: u8| &*Box::leak(number.to_string().into())).collect();
+        let mut issued = Vec::new();
+        for name in &names[..64] {
+            issued.push(office.need(name).await.expect("a token"));
+            office.pass(1).await;
+        }
+        // One more, and the four oldest are known; two of those are then used again.
+        office.need(names[64]).await.expect("a token");
+        assert!(issued[0].shelf.retired());
+        for again in [1, 3] {
+            assert!(issued[again].shelf.take(office.hand.now()).is_some());
+        }
+        office.pass(1).await;
+        for name in &names[65..70] {
+            office.need(name).await.expect("a token");
+            office.pass(1).await;
+        }
+        let gone: Vec<usize> = (0..64).filter(|number| issued[*number].shelf.retired()).collect();
+        assert_eq!(gone, [0, 2, 4, 5, 6, 7]);
+        assert_eq!(office.leases.ledger().await.lines.len(), 64);
+    });
+}
+
+#[test]
 fn a_rest_that_people_run_into_is_not_forgotten() {
     run(Limits { keys: 2, ..Limits::default() }, |office| async move {
         office.bank.next(failure(Class::Fatal));

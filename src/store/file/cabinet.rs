@@ -1,5 +1,6 @@
 //! What the thread of the file does: each method is one transaction, whole or not at all.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -92,11 +93,15 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn scan(&mut self, kind: Kind) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    pub(super) fn scan(&mut self, kind: Kind, after: Option<&Key>, most: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
         self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
+            let start = match after {
+                Some(key) => Bound::Excluded((kind.name(), key.as_bytes())),
+                None => Bound::Included((kind.name(), [].as_slice())),
+            };
             let mut found = Vec::new();
-            for entry in records.range((kind.name(), [].as_slice())..)? {
+            for entry in records.range::<(&str, &[u8])>((start, Bound::Unbounded))?.take(most) {
                 let (place, sealed) = entry?;
                 let (name, key) = place.value();
                 if name != kind.name() {
@@ -181,11 +186,12 @@ fn at(name: &Name) -> (&'static str, &[u8]) {
 }
 
 fn said(error: &redb::Error) -> Error {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, UnexpectedEof};
     match error {
         redb::Error::Io(error) if matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull) => {
             Error::Full(format!("the disk has no room for the store: {}", error.kind()))
         }
+        redb::Error::Io(error) if error.kind() == UnexpectedEof => Error::Unavailable(DAMAGED.to_owned()),
         redb::Error::Io(error) => Error::Unavailable(format!("the disk of the store fails: {}", error.kind())),
         redb::Error::Corrupted(_) => Error::Unavailable(DAMAGED.to_owned()),
         other => {

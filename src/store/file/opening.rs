@@ -6,11 +6,12 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use aws_lc_rs::rand;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageError, TableError};
 
 use super::super::envelope::SCHEMA;
 use super::super::error::Error;
 use super::cabinet::{ABOUT, ASIDE, RECORDS};
+use super::rehearsal::{Original, Rehearsal};
 use crate::base::secret::hex;
 
 /// The only one who may read and write the file is its owner.
@@ -20,33 +21,77 @@ const CACHE: usize = 4 << 20;
 
 /// Opens the file at `path`, or makes it. A file that a later version wrote is not touched.
 pub(super) fn open(path: &Path) -> Result<Database, Error> {
-    match fs::metadata(path) {
+    let seen = match fs::metadata(path) {
         Ok(found) if !found.is_file() => return Err(unavailable(path, "is no file", "name a file in [store]")),
         Ok(found) if found.len() == 0 => {
             return Err(unavailable(path, "is empty", "restore it, or remove it to start anew"));
         }
         Ok(found) => {
-            foresee(path)?;
+            // Nobody else writes to it while it is read.
+            let reading = foresee(path)?;
+            let original = fs::File::open(path).map_err(|error| io_error(path, &error))?;
+            let seen = rehearse(path, original)?;
+            drop(reading);
             if found.permissions().mode() & 0o077 != 0 {
                 fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(|error| io_error(path, &error))?;
             }
+            seen
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => make(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make(path)?;
+            Seen::Unclean
+        }
         Err(error) => return Err(io_error(path, &error)),
-    }
+    };
     let database = builder().open(path).map_err(|error| refused(path, error))?;
-    sound(path, database)
+    sound(path, database, seen)
+}
+
+/// What a rehearsal found.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// Every page is as it was written.
+    Clean,
+    /// It was not closed, or has just been made: to be checked once more.
+    Unclean,
+}
+
+/// Opens it and checks every page, without a byte being written to it.
+fn rehearse(path: &Path, original: impl Original) -> Result<Seen, Error> {
+    let storage = Rehearsal::of(original).map_err(|error| io_error(path, &error))?;
+    let mut database = builder().create_with_backend(storage).map_err(|error| refused(path, error))?;
+    match database.check_integrity() {
+        Ok(true) => Ok(Seen::Clean),
+        Ok(false) => Ok(Seen::Unclean),
+        Err(error) => Err(refused(path, error)),
+    }
 }
 
 /// A database on a storage that is not a file: for tests of what a disk may do.
 #[cfg(test)]
-pub(super) fn open_on(storage: impl redb::StorageBackend) -> Result<Database, Error> {
+pub(super) fn open_on(storage: impl redb::StorageBackend + Clone) -> Result<Database, Error> {
     let path = Path::new("storage");
+    let new = storage.len().is_ok_and(|len| len == 0);
+    let seen = if new { Seen::Unclean } else { rehearse(path, Backend(storage.clone()))? };
     let database = builder().create_with_backend(storage).map_err(|error| refused(path, error))?;
-    if schema(&database).map_err(|error| refused(path, error.into()))?.is_none() {
+    if new {
         found(&database).map_err(|error| refused(path, StorageError::Io(io::Error::other(error)).into()))?;
     }
-    sound(path, database)
+    sound(path, database, seen)
+}
+
+#[cfg(test)]
+struct Backend<S>(S);
+
+#[cfg(test)]
+impl<S: redb::StorageBackend> Original for Backend<S> {
+    fn size(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn bytes_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
 }
 
 fn builder() -> Builder {
@@ -56,17 +101,23 @@ fn builder() -> Builder {
 }
 
 /// Looks at a file without writing to it. One that needs repair can only be looked at afterwards.
-fn foresee(path: &Path) -> Result<(), Error> {
+fn foresee(path: &Path) -> Result<Option<ReadOnlyDatabase>, Error> {
     match builder().open_read_only(path) {
-        Ok(database) => known(path, schema(&database).map_err(|error| refused(path, error.into()))?),
-        Err(DatabaseError::RepairAborted) => Ok(()),
+        Ok(database) => {
+            known(path, schema(&database).map_err(|error| refused(path, error.into()))?)?;
+            Ok(Some(database))
+        }
+        Err(DatabaseError::RepairAborted) => Ok(None),
         Err(error) => Err(refused(path, error)),
     }
 }
 
-/// Checks every page, and whose file it is.
-fn sound(path: &Path, mut database: Database) -> Result<Database, Error> {
+/// Whose file it is; and every page is checked, unless that was done.
+fn sound(path: &Path, mut database: Database, seen: Seen) -> Result<Database, Error> {
     known(path, schema(&database).map_err(|error| refused(path, error.into()))?)?;
+    if matches!(seen, Seen::Clean) {
+        return Ok(database);
+    }
     match database.check_integrity() {
         Ok(true) => Ok(database),
         Ok(false) => {
@@ -85,7 +136,10 @@ fn known(path: &Path, schema: Option<u64>) -> Result<(), Error> {
                 format!("was written by a later version of countersign (schema {later}, this one knows {SCHEMA})");
             Err(unavailable(path, &what, "run that version, or name another file; nothing was changed"))
         }
-        Some(_) | None => Err(unavailable(path, "is not a store of countersign", "name another file in [store]")),
+        Some(_) | None => {
+            let cure = "name another file in [store], or restore it if it was one";
+            Err(unavailable(path, "is not a store of countersign", cure))
+        }
     }
 }
 
@@ -154,7 +208,10 @@ fn refused(path: &Path, error: DatabaseError) -> Error {
         DatabaseError::UpgradeRequired(_) => {
             unavailable(path, "has another file format", "name another file in [store]")
         }
-        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::InvalidData => {
+        // Invalid, or cut off: that is no fault of the disk.
+        DatabaseError::Storage(StorageError::Io(error))
+            if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
             io_error(path, &error)
         }
         _ => unavailable(path, "is damaged or not a store of countersign", "restore it, or put it aside to start anew"),

@@ -1,0 +1,122 @@
+//! Answers: documents, problems (RFC 9457), and streams.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+
+/// The body of an answer.
+pub(crate) enum Content {
+    /// Comes as it comes.
+    Stream(Pin<Box<dyn Stream<Item = Bytes>>>),
+    /// Is there.
+    Whole(Full<Bytes>),
+}
+
+pub(crate) type Answer = Response<Content>;
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut *self {
+            Content::Stream(stream) => {
+                stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Content::Whole(whole) => Pin::new(whole).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Content::Stream(_) => false,
+            Content::Whole(whole) => whole.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Stream(_) => SizeHint::default(),
+            Content::Whole(whole) => whole.size_hint(),
+        }
+    }
+}
+
+/// An answer of this media type. Nobody may keep it, or take it for something else.
+pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Content::Whole(Full::new(body.into())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}
+
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> Answer {
+    // Views are structs of texts and numbers, which can always be written.
+    let mut body = serde_json::to_vec_pretty(view).unwrap_or_default();
+    body.push(b'\n');
+    typed(status, "application/json", body)
+}
+
+/// Why something is refused, as `application/problem+json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+}
+
+/// A refusal with its reason. Nothing of a client's goes into it but what it has just said itself.
+pub(crate) fn problem(status: StatusCode, detail: impl Into<String>) -> Answer {
+    let title = status.canonical_reason().unwrap_or_default();
+    let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail: detail.into() };
+    let mut answer = json(status, &problem);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    answer
+}
+
+/// 405, with the methods that there are.
+pub(super) fn other_method(methods: &str) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, format!("here goes {methods}"));
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        answer.headers_mut().insert(ALLOW, methods);
+    }
+    answer
+}
+
+/// 401: a token is needed, or another one.
+pub(super) fn unauthorized(mistaken: bool) -> Answer {
+    let (challenge, detail) = if mistaken {
+        ("Bearer realm=\"countersign\", error=\"invalid_token\"", "no [admin.token] has this value")
+    } else {
+        ("Bearer realm=\"countersign\"", "show the value of an [admin.token] as `Authorization: Bearer …`")
+    };
+    let mut answer = problem(StatusCode::UNAUTHORIZED, detail);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    answer
+}
+
+/// An answer to be asked for again in so many seconds.
+pub(super) fn later(status: StatusCode, detail: &str, seconds: u64) -> Answer {
+    let mut answer = problem(status, detail);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}

@@ -1,0 +1,147 @@
+//! What the paths of the table do.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use serde::Serialize;
+
+use super::answer::{Answer, json, later, problem, text, typed};
+use super::auth::Visitor;
+use super::table::Ask;
+use super::view::{Purged, ReloadView};
+use super::{Admin, consent, stream};
+use crate::config::Role;
+use crate::control::{Ledger, Outcome};
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENAPI: &str = include_str!("../../docs/openapi.json");
+
+/// One request that may be answered.
+pub(super) struct Errand<'a> {
+    pub(super) visitor: &'a Visitor,
+    pub(super) peer: IpAddr,
+    pub(super) head: &'a Parts,
+    /// The key in the path.
+    pub(super) key: Option<&'a str>,
+    /// The body; empty where none is taken.
+    pub(super) body: Bytes,
+}
+
+/// Does what is asked.
+pub(super) async fn answer(admin: &Rc<Admin>, ask: Ask, errand: Errand<'_>) -> Answer {
+    match ask {
+        Ask::ConsentRevoke => consent::revoke(admin, &errand).await,
+        Ask::ConsentStart => consent::start(admin, &errand).await,
+        Ask::Consents => shown(&admin.consents().await),
+        Ask::Events => stream::begin(admin, &errand.head.headers),
+        Ask::Livez => {
+            text(StatusCode::OK, if is_verbose(&errand) { "[+]process alive\nlivez check passed\n" } else { "ok\n" })
+        }
+        Ask::Metrics => metrics(admin).await,
+        Ask::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
+        Ask::Providers => shown(&admin.providers().await),
+        Ask::Purge => purge(admin, &errand).await,
+        Ask::Readyz => ready(admin, &errand),
+        Ask::Refresh => refresh(admin, &errand).await,
+        Ask::Reload => reload(admin, &errand).await,
+        Ask::Routes => shown(&admin.routes()),
+        Ask::Status => shown(&admin.status().await),
+        Ask::Tokens => shown(&admin.tokens().await),
+    }
+}
+
+fn shown(view: &impl Serialize) -> Answer {
+    json(StatusCode::OK, view)
+}
+
+/// Whether each check is to be shown, as Kubernetes asks for it.
+fn is_verbose(errand: &Errand<'_>) -> bool {
+    let query = errand.head.uri.query().unwrap_or_default();
+    query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))
+}
+
+fn ready(admin: &Admin, errand: &Errand<'_>) -> Answer {
+    let draining = admin.draining.get();
+    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    if !is_verbose(errand) {
+        return text(status, if draining { "draining\n" } else { "ok\n" });
+    }
+    let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
+    let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
+    // Which config it is may be known to those who may look.
+    let digest =
+        if errand.visitor.may(Role::Read) { format!(" {}", admin.reloads.current().digest) } else { String::new() };
+    text(status, format!("[+]config{digest} loaded\n[+]listeners bound\n{drain}\n{verdict}\n"))
+}
+
+async fn metrics(admin: &Admin) -> Answer {
+    let ledger = admin.leases.ledger().await;
+    for provider in &admin.reloads.current().providers {
+        let (live, first) = live(&ledger, &provider.name);
+        admin.metrics.tokens(&provider.name, live, first);
+    }
+    typed(StatusCode::OK, OPENMETRICS, admin.metrics.encode())
+}
+
+/// A provider's live tokens, and when the first of them expires (seconds since 1970).
+fn live(ledger: &Ledger, provider: &str) -> (i64, Option<i64>) {
+    let tokens = ledger.lines.iter().filter(|line| *line.provider == *provider).filter_map(|line| line.token);
+    let (mut count, mut first) = (0, None::<i64>);
+    for token in tokens {
+        count += 1;
+        let at = i64::try_from(token.expires / 1000).unwrap_or(i64::MAX);
+        first = Some(first.map_or(at, |known| known.min(at)));
+    }
+    (count, first)
+}
+
+/// Fetches a new token in the background. Answers the token as it is now.
+async fn refresh(admin: &Admin, errand: &Errand<'_>) -> Answer {
+    let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
+        return unknown_key();
+    };
+    if !admin.leases.refresh(key).await {
+        return unknown_key();
+    }
+    errand.done("token refresh", &key.to_string());
+    let view = admin.tokens().await.tokens.into_iter().find(|token| token.key == key.to_string());
+    view.map_or_else(unknown_key, |view| json(StatusCode::ACCEPTED, &view))
+}
+
+/// Forgets a token, and its failures.
+async fn purge(admin: &Admin, errand: &Errand<'_>) -> Answer {
+    let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
+        return unknown_key();
+    };
+    if !admin.leases.purge(key).await {
+        return unknown_key();
+    }
+    errand.done("token purge", &key.to_string());
+    shown(&Purged { key: key.to_string(), purged: true })
+}
+
+fn unknown_key() -> Answer {
+    problem(StatusCode::NOT_FOUND, "there is no such token; GET /api/v1/tokens shows the keys that there are")
+}
+
+/// Reads the config anew.
+async fn reload(admin: &Admin, errand: &Errand<'_>) -> Answer {
+    let Some(reloaded) = admin.reloads.reload(&errand.visitor.actor()).await else {
+        return later(StatusCode::SERVICE_UNAVAILABLE, "this instance does not reload now: it is ending", 1);
+    };
+    errand.done("reload", if reloaded.outcome.is_applied() { "applied" } else { "refused" });
+    match &reloaded.outcome {
+        Outcome::Applied(_) => shown(&ReloadView::of(&reloaded)),
+        Outcome::Refused(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &**why),
+    }
+}
+
+impl Errand<'_> {
+    /// Everything that an operator changes passes here once it is done: who did what, to what. Never a secret.
+    pub(super) fn done(&self, action: &'static str, subject: &str) {
+        tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "an operator's change");
+    }
+}

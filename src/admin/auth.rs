@@ -1,0 +1,253 @@
+//! Who is at the door, and what he may do.
+//!
+//! Where the config has no token (on loopback alone), whoever is on the machine may do all. Where it has, a token is
+//! shown as `Authorization: Bearer …`; what it may do is its role. Tokens are compared by their SHA-256, all of them and
+//! in constant time. Who shows wrong ones is slowed down; right ones pass at any rate.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::base::secret::sha256;
+use crate::base::time::Now;
+use crate::config::{AdminDoor, AdminToken, Role};
+
+/// Wrong tokens that a peer may show at once.
+const BURST: u64 = 5;
+/// It regains one in this many milliseconds.
+const REGAIN: u64 = 1000;
+/// Peers whose wrong tokens are remembered.
+const MOST_PEERS: usize = 4096;
+/// Connections of one peer, and of all together.
+pub(super) const MOST_OF_PEER: u32 = 64;
+pub(super) const MOST_CONNECTIONS: usize = 256;
+/// Streams of events.
+pub(super) const MOST_STREAMS: u32 = 16;
+
+/// Who is at the door.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Visitor {
+    /// Somebody on this machine, where nobody is asked.
+    Anybody,
+    /// Who has shown this token.
+    Known {
+        /// The token's name.
+        name: Arc<str>,
+        /// What it may do.
+        role: Role,
+    },
+    /// Somebody without a token, or with a wrong one.
+    Stranger,
+}
+
+impl Visitor {
+    /// Whether he may do what takes this role.
+    pub(crate) fn may(&self, needed: Role) -> bool {
+        match self {
+            Visitor::Anybody => true,
+            Visitor::Known { role, .. } => *role >= needed,
+            Visitor::Stranger => false,
+        }
+    }
+
+    /// How logs, audits and reloads call him: `admin`, or `admin:` and the name of his token.
+    pub(crate) fn actor(&self) -> String {
+        match self {
+            Visitor::Anybody | Visitor::Stranger => "admin".to_owned(),
+            Visitor::Known { name, .. } => format!("admin:{name}"),
+        }
+    }
+}
+
+/// What the `Authorization` field says of a visitor. An error: it holds a wrong token, or none that we understand.
+pub(super) fn recognise(door: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
+    if door.tokens.is_empty() {
+        return Ok(Visitor::Anybody);
+    }
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Ok(Visitor::Stranger) };
+    let bearer = field.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    let shown = bearer.map(|(_, token)| token.trim_ascii()).filter(|_| fields.next().is_none());
+    let token = shown.and_then(|shown| find(door, shown)).ok_or(Mistaken)?;
+    Ok(Visitor::Known { name: token.name.clone(), role: token.role })
+}
+
+/// A wrong token was shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Mistaken;
+
+/// The token of this value. Looks at all of them, whichever it is.
+pub(crate) fn find<'a>(door: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminToken> {
+    let shown = sha256(shown);
+    let mut found = None;
+    for token in &door.tokens {
+        if verify_slices_are_equal(&token.sha256, &shown).is_ok() {
+            found = Some(token);
+        }
+    }
+    found
+}
+
+/// What the door remembers of those who come.
+#[derive(Clone, Debug, Default)]
+pub struct Doorkeeper(Rc<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// When each peer will have regained all its failures, by the boot clock (the generic cell rate algorithm).
+    failures: RefCell<HashMap<IpAddr, u64>>,
+    connections: RefCell<HashMap<IpAddr, u32>>,
+    streams: Cell<u32>,
+}
+
+/// One connection of a peer; gives its place back when dropped.
+pub(super) struct Place(Doorkeeper, IpAddr);
+
+/// One stream of events; gives its place back when dropped.
+pub(super) struct Stream(Doorkeeper);
+
+impl Doorkeeper {
+    /// Notes a wrong token. An error says how long this peer should wait before it tries again.
+    pub(crate) fn failed(&self, peer: IpAddr, now: Now) -> Result<(), Duration> {
+        let mut failures = self.0.failures.borrow_mut();
+        if failures.len() >= MOST_PEERS {
+            failures.retain(|_, full_at| *full_at > now.boot);
+        }
+        if failures.len() >= MOST_PEERS {
+            failures.clear();
+        }
+        let full_at = failures.entry(block(peer)).or_default();
+        let next = (*full_at).max(now.boot).saturating_add(REGAIN);
+        let ahead = next.saturating_sub(now.boot);
+        if ahead > BURST * REGAIN {
+            return Err(Duration::from_millis(ahead - BURST * REGAIN));
+        }
+        *full_at = next;
+        Ok(())
+    }
+
+    /// Counts a connection of this peer. `None`: it has too many.
+    pub(super) fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let peer = block(peer);
+        let mut open = self.0.connections.borrow_mut();
+        let count = open.entry(peer).or_default();
+        if *count >= MOST_OF_PEER {
+            return None;
+        }
+        *count += 1;
+        Some(Place(self.clone(), peer))
+    }
+
+    /// Counts a stream of events. `None`: there are too many.
+    pub(super) fn listen(&self) -> Option<Stream> {
+        let streams = self.0.streams.get();
+        if streams >= MOST_STREAMS {
+            return None;
+        }
+        self.0.streams.set(streams + 1);
+        Some(Stream(self.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.0.0.connections.borrow_mut();
+        if let Some(count) = open.get_mut(&self.1) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let streams = &self.0.0.streams;
+        streams.set(streams.get().saturating_sub(1));
+    }
+}
+
+/// Whom an address stands for: itself, or for IPv6 the network of 64 bits, which one host commands.
+fn block(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn door() -> AdminDoor {
+        let token =
+            |name: &str, value: &str, role| AdminToken { name: name.into(), sha256: sha256(value.as_bytes()), role };
+        AdminDoor {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            internal: None,
+            open: Vec::new(),
+            tokens: vec![token("eyes", "look", Role::Read), token("hands", "touch", Role::Operate)],
+        }
+    }
+
+    fn shown(fields: &[&str]) -> Result<Visitor, Mistaken> {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(field).unwrap());
+        }
+        recognise(&door(), &headers)
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_value_alone() {
+        let eyes = Visitor::Known { name: "eyes".into(), role: Role::Read };
+        assert_eq!(shown(&["Bearer look"]), Ok(eyes.clone()));
+        assert_eq!(shown(&["bearer  look"]), Ok(eyes.clone()));
+        assert!(eyes.may(Role::Read) && !eyes.may(Role::Operate));
+        assert_eq!(shown(&["Bearer touch"]).unwrap().actor(), "admin:hands");
+        assert_eq!(shown(&[]), Ok(Visitor::Stranger));
+        for wrong in ["Bearer", "Bearer ", "Bearer Look", "Bearer look look", "Basic bG9vaw==", "look", "Bearer eyes"] {
+            assert_eq!(shown(&[wrong]), Err(Mistaken), "{wrong}");
+        }
+        assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(Mistaken), "two fields are none");
+        assert_eq!(recognise(&AdminDoor { tokens: Vec::new(), ..door() }, &HeaderMap::new()), Ok(Visitor::Anybody));
+    }
+
+    #[test]
+    fn five_wrong_tokens_pass_and_the_sixth_waits() {
+        let (keeper, now) = (Doorkeeper::default(), Now::at(50_000, 50_000));
+        let peer: IpAddr = "192.0.2.7".parse().unwrap();
+        assert_eq!((0..6).filter(|_| keeper.failed(peer, now).is_ok()).count(), 5);
+        assert_eq!(keeper.failed(peer, now), Err(Duration::from_secs(1)));
+        assert_eq!(keeper.failed("192.0.2.8".parse().unwrap(), now), Ok(()), "another peer");
+        assert_eq!(keeper.failed(peer, now.plus(Duration::from_secs(1))), Ok(()));
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let keeper = Doorkeeper::default();
+        let peer: IpAddr = "192.0.2.7".parse().unwrap();
+        let places: Vec<_> = (0..MOST_OF_PEER).filter_map(|_| keeper.enter(peer)).collect();
+        assert!(places.len() == 64 && keeper.enter(peer).is_none());
+        drop(places);
+        assert!(keeper.enter(peer).is_some() && keeper.0.connections.borrow().is_empty());
+        let streams: Vec<_> = (0..MOST_STREAMS).filter_map(|_| keeper.listen()).collect();
+        assert!(streams.len() == 16 && keeper.listen().is_none());
+        drop(streams);
+        assert!(keeper.listen().is_some());
+    }
+}

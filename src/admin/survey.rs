@@ -1,0 +1,194 @@
+//! What there is to see, gathered when somebody looks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Admin;
+use super::view::{
+    CertificateView, Consents, Counts, FailureView, Fetches, ListenerView, ProviderView, Providers, ReloadView,
+    RouteView, Routes, Status, StatusClasses, StoreView, Tokens,
+};
+use crate::base::time::{Now, rfc3339};
+use crate::config::{Bind, Listener, Provider, Route, Serves, Snapshot};
+use crate::control::{Ledger, LedgerLine};
+use crate::route::{ClientId, Opens, Rule};
+use crate::token::failure::Class;
+use crate::token::state::Waiting;
+
+impl Admin {
+    /// The process as a whole.
+    pub(crate) async fn status(&self) -> Status {
+        let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
+        let mut certificates: Vec<_> = snapshot.certificates.iter().collect();
+        certificates.sort_by_key(|end| end.at);
+        let unhealthy = self.store.reach(Duration::ZERO).await.err();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            instance: self.instance.to_string(),
+            now: rfc3339(now.wall),
+            started_at: rfc3339(self.started.wall),
+            uptime_seconds: now.since(self.started).as_secs(),
+            draining: self.draining.get(),
+            config_digest: snapshot.digest.clone(),
+            last_reload: ReloadView::of(&self.reloads.last()),
+            listeners: snapshot.listeners.iter().map(|listener| listener_view(listener, &self.addresses)).collect(),
+            counts: Counts {
+                listeners: snapshot.listeners.len(),
+                routes: snapshot.routes.len(),
+                providers: snapshot.providers.len(),
+                clients: snapshot.clients.all.len(),
+                token_keys: ledger.lines.len(),
+                live_tokens: ledger.lines.iter().filter(|line| line.token.is_some()).count(),
+                workers: snapshot.workers,
+            },
+            store: StoreView {
+                kind: self.store.kind(),
+                shared: self.store.is_shared(),
+                healthy: unhealthy.is_none(),
+                error: unhealthy.map(|error| error.to_string()),
+            },
+            certificates: certificates.into_iter().map(|end| CertificateView::of(end, now)).collect(),
+        }
+    }
+
+    /// What leads where.
+    pub(crate) fn routes(&self) -> Routes {
+        let (snapshot, answers) = (self.reloads.current(), self.metrics.answers());
+        let routes = snapshot.routes.iter().enumerate().map(|(index, route)| {
+            let mut view = route_view(index, route, &snapshot);
+            for (_, status, count) in answers.iter().filter(|(name, ..)| *name == view.name) {
+                view.requests.add(*status, *count);
+            }
+            view
+        });
+        Routes { routes: routes.collect() }
+    }
+
+    /// The banks.
+    pub(crate) async fn providers(&self) -> Providers {
+        let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
+        let providers = snapshot.providers.iter().map(|provider| provider_view(provider, &snapshot, &ledger, now));
+        Providers { providers: providers.collect() }
+    }
+
+    /// Every token that was asked for.
+    pub(crate) async fn tokens(&self) -> Tokens {
+        Tokens::of(&self.leases.ledger().await, self.clock.now())
+    }
+
+    /// Every consent in the store.
+    pub(crate) async fn consents(&self) -> Consents {
+        Consents::of(&self.consents.list().await)
+    }
+}
+
+fn listener_view(listener: &Listener, addresses: &[(Arc<str>, SocketAddr)]) -> ListenerView {
+    let bound = addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, address)| *address);
+    let address = match (&listener.bind, bound) {
+        (Bind::Tcp(_), Some(address)) => address.to_string(),
+        (Bind::Tcp(_) | Bind::Unix(_), _) => listener.bind.to_string(),
+    };
+    let mode = match listener.serves {
+        Serves::Callback => "callback",
+        Serves::Forward(_) => "forward",
+        Serves::Reverse(_) => "reverse",
+    };
+    ListenerView { name: listener.name.to_string(), mode, address, tls: listener.tls.is_some() }
+}
+
+fn route_view(index: usize, route: &Route, snapshot: &Snapshot) -> RouteView {
+    let mut view = RouteView {
+        name: route.name.to_string(),
+        listeners: Vec::new(),
+        host: None,
+        path: None,
+        methods: Vec::new(),
+        open_to_everyone: false,
+        clients: Vec::new(),
+        provider: route.provider.name.to_string(),
+        upstream: route.upstream.to_string(),
+        r#as: if route.user.is_some() { "user" } else { "application" },
+        mode: if route.enforce { "enforce" } else { "observe" },
+        variables: Vec::new(),
+        replay_limit: route.replay_limit,
+        requests: StatusClasses::default(),
+    };
+    for listener in &snapshot.listeners {
+        let (rules, reverse) = match &listener.serves {
+            Serves::Callback => continue,
+            Serves::Forward(forward) => (forward.table.rules(), false),
+            Serves::Reverse(reverse) => (reverse.table.rules(), true),
+        };
+        let Some(rule) = rules.into_iter().find(|rule| rule.route == index) else { continue };
+        view.listeners.push(listener.name.to_string());
+        tell(&mut view, rule, snapshot);
+        if reverse {
+            view.host = rule.host.as_deref().map(str::to_owned);
+            view.path = Some(if rule.prefix.is_empty() { "/".to_owned() } else { rule.prefix.to_string() });
+        }
+    }
+    view
+}
+
+/// What a rule says on every listener alike.
+fn tell(view: &mut RouteView, rule: &Rule, snapshot: &Snapshot) {
+    view.methods = rule.methods.iter().map(ToString::to_string).collect();
+    view.variables = rule.vars.iter().map(|var| var.name().to_string()).collect();
+    match &rule.opens {
+        Opens::Everyone => view.open_to_everyone = true,
+        Opens::Only(clients) => {
+            let name = |ClientId(at): &ClientId| snapshot.clients.all.get(usize::from(*at)).map(|c| c.name.to_string());
+            view.clients = clients.iter().filter_map(name).collect();
+        }
+    }
+}
+
+fn provider_view(provider: &Provider, snapshot: &Snapshot, ledger: &Ledger, now: Now) -> ProviderView {
+    let lines: Vec<&LedgerLine> = ledger.lines.iter().filter(|line| line.provider == provider.name).collect();
+    let routes = snapshot.routes.iter().filter(|route| route.provider.index == provider.index);
+    let rests = |closed: bool| {
+        let rests = lines.iter().filter_map(|line| line.rest.as_ref());
+        rests.filter(|rest| (rest.class == Class::Closed) == closed).map(|rest| rest.until).max().map(rfc3339)
+    };
+    let last_failure = lines.iter().filter_map(|line| line.last_failure.as_ref()).max_by_key(|failure| failure.at);
+    let certificate = provider.certificate.as_ref().map(|end| CertificateView::of(end, now));
+    let mut fetches = Fetches::default();
+    lines.iter().for_each(|line| fetches.add(Fetches::of(&line.fetches)));
+    ProviderView {
+        name: provider.name.to_string(),
+        profile: provider.profile.to_string(),
+        base_url: format!("https://{}", provider.base_url.authority()),
+        routes: routes.map(|route| route.name.to_string()).collect(),
+        state: state(&lines),
+        live_tokens: lines.iter().filter(|line| line.token.is_some()).count(),
+        token_keys: lines.len(),
+        first_expiry: lines.iter().filter_map(|line| Some(line.token?.expires)).min().map(rfc3339),
+        rests_until: rests(false),
+        closed_until: rests(true),
+        last_failure: last_failure.map(FailureView::of),
+        fetches,
+        consents: provider.consents.is_some(),
+        client_certificate_days_left: certificate.as_ref().map(|certificate| certificate.days_left),
+        client_certificate_expires_at: certificate.map(|certificate| certificate.expires_at),
+    }
+}
+
+/// How a token endpoint is, as far as its tokens tell: the worst of what they say.
+fn state(lines: &[&LedgerLine]) -> &'static str {
+    let any = |wanted: &[Waiting]| lines.iter().any(|line| wanted.contains(&line.phase));
+    let rests = |line: &&&LedgerLine| line.rest.as_ref().map(|rest| rest.class);
+    if lines.iter().filter(|line| rests(line) == Some(Class::Closed)).count() > 0 {
+        "closed"
+    } else if any(&[Waiting::Resting]) {
+        "resting"
+    } else if any(&[Waiting::Holding]) {
+        "failing"
+    } else if any(&[Waiting::Live, Waiting::Renewing]) {
+        "live"
+    } else if any(&[Waiting::Fetching]) {
+        "fetching"
+    } else {
+        "idle"
+    }
+}

@@ -1,0 +1,147 @@
+//! Every path of the door, with what it takes to use it. Whatever is not in this table is not there.
+
+use http::Method;
+
+use crate::config::{Opened, Role};
+
+/// One thing that may be asked of the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// The method; where it is `GET`, `HEAD` is answered, too.
+    pub method: &'static str,
+    /// The path; `{key}` stands for one segment.
+    pub path: &'static str,
+    /// The least that a token must permit.
+    pub role: Role,
+    /// What is asked.
+    pub(super) ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ask {
+    ConsentRevoke,
+    ConsentStart,
+    Consents,
+    Events,
+    Livez,
+    Metrics,
+    OpenApi,
+    Providers,
+    Purge,
+    Readyz,
+    Refresh,
+    Reload,
+    Routes,
+    Status,
+    Tokens,
+}
+
+/// All that may be asked.
+pub const TABLE: [Line; 15] = [
+    line("GET", "/livez", Role::Read, Ask::Livez),
+    line("GET", "/readyz", Role::Read, Ask::Readyz),
+    line("GET", "/metrics", Role::Read, Ask::Metrics),
+    line("GET", "/api/v1/status", Role::Read, Ask::Status),
+    line("GET", "/api/v1/routes", Role::Read, Ask::Routes),
+    line("GET", "/api/v1/providers", Role::Read, Ask::Providers),
+    line("GET", "/api/v1/tokens", Role::Read, Ask::Tokens),
+    line("POST", "/api/v1/tokens/{key}/refresh", Role::Operate, Ask::Refresh),
+    line("DELETE", "/api/v1/tokens/{key}", Role::Operate, Ask::Purge),
+    line("GET", "/api/v1/consents", Role::Read, Ask::Consents),
+    line("POST", "/api/v1/consents/start", Role::Operate, Ask::ConsentStart),
+    line("POST", "/api/v1/consents/revoke", Role::Operate, Ask::ConsentRevoke),
+    line("POST", "/api/v1/reload", Role::Operate, Ask::Reload),
+    line("GET", "/api/v1/events", Role::Read, Ask::Events),
+    line("GET", "/api/v1/openapi.json", Role::Read, Ask::OpenApi),
+];
+
+const fn line(method: &'static str, path: &'static str, role: Role, ask: Ask) -> Line {
+    Line { method, path, role, ask }
+}
+
+/// What a request asks.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// This, about this key.
+    Line(&'static Line, Option<&'a str>),
+    /// The path is there, for these methods.
+    Methods(String),
+    /// There is no such path.
+    Nothing,
+}
+
+/// Looks a request up.
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+    let here = || TABLE.iter().filter_map(|line| Some((line, matches(line.path, path)?)));
+    let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    if let Some((line, key)) = here().find(|(line, _)| line.method == asked) {
+        return Found::Line(line, key);
+    }
+    let mut methods: Vec<&str> = here().map(|(line, _)| line.method).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    if methods.is_empty() { Found::Nothing } else { Found::Methods(methods.join(", ")) }
+}
+
+/// Whether a path is of this shape, and which key it names.
+fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let Some((before, after)) = shape.split_once("{key}") else { return (shape == path).then_some(None) };
+    let key = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!key.is_empty() && !key.contains('/')).then_some(Some(key))
+}
+
+impl Ask {
+    /// Whether it needs a body.
+    pub(super) const fn takes_body(self) -> bool {
+        matches!(self, Ask::ConsentRevoke | Ask::ConsentStart)
+    }
+
+    /// What may be seen of this without a token.
+    pub(super) const fn part(self) -> Option<Opened> {
+        match self {
+            Ask::Livez => Some(Opened::Livez),
+            Ask::Metrics => Some(Opened::Metrics),
+            Ask::Readyz => Some(Opened::Readyz),
+            Ask::ConsentRevoke
+            | Ask::ConsentStart
+            | Ask::Consents
+            | Ask::Events
+            | Ask::OpenApi
+            | Ask::Providers
+            | Ask::Purge
+            | Ask::Refresh
+            | Ask::Reload
+            | Ask::Routes
+            | Ask::Status
+            | Ask::Tokens => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> String {
+        match find(&method.parse().unwrap(), path) {
+            Found::Line(line, key) => format!("{:?} {}", line.ask, key.unwrap_or("-")),
+            Found::Methods(methods) => methods,
+            Found::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_path_is_found_whole_or_not_at_all() {
+        assert_eq!(found("GET", "/livez"), "Livez -");
+        assert_eq!(found("HEAD", "/api/v1/tokens"), "Tokens -");
+        assert_eq!(found("DELETE", "/api/v1/tokens/00ff"), "Purge 00ff");
+        assert_eq!(found("POST", "/api/v1/tokens/00ff/refresh"), "Refresh 00ff");
+        assert_eq!(found("GET", "/api/v1/tokens/00ff/refresh"), "POST");
+        assert_eq!(found("POST", "/api/v1/tokens"), "GET, HEAD");
+        for path in ["/", "/livez/", "//livez", "/api/v1/tokens//refresh", "/api/v1/tokens/a/b", "/API/v1/tokens"] {
+            assert_eq!(found("GET", path), "nothing", "{path}");
+        }
+    }
+}

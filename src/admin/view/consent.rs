@@ -1,0 +1,66 @@
+//! `GET /api/v1/consents`, and what starting and revoking one answers.
+
+use serde::Serialize;
+
+use crate::base::time::rfc3339;
+use crate::control::Line;
+
+/// `GET /api/v1/consents`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Consents {
+    pub consents: Vec<ConsentView>,
+}
+
+impl Consents {
+    pub(crate) fn of(lines: &[Line]) -> Self {
+        Self { consents: lines.iter().map(ConsentView::of).collect() }
+    }
+}
+
+/// One user's consent. Moments are RFC 3339.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ConsentView {
+    pub provider: String,
+    /// `client` or `group`.
+    pub owner_kind: &'static str,
+    pub owner: String,
+    /// As the application calls it: any text.
+    pub user: String,
+    /// `live` or `consent-required`.
+    pub state: &'static str,
+    pub consented_at: String,
+    pub access_expires_at: String,
+    /// Absent: the provider does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_expires_at: Option<String>,
+}
+
+impl ConsentView {
+    fn of(line: &Line) -> Self {
+        Self {
+            provider: line.key.provider.to_string(),
+            owner_kind: line.key.owner.kind(),
+            owner: line.key.owner.name().to_owned(),
+            user: line.key.user.to_string(),
+            state: if line.alive { "live" } else { "consent-required" },
+            consented_at: rfc3339(line.consented),
+            access_expires_at: rfc3339(line.access_expires),
+            refresh_expires_at: line.refresh_expires.map(rfc3339),
+        }
+    }
+}
+
+/// `POST /api/v1/consents/start`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Started {
+    pub consent_url: String,
+    pub state: String,
+    pub expires_at: String,
+}
+
+/// `POST /api/v1/consents/revoke`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Revoked {
+    /// Whether there was one.
+    pub revoked: bool,
+}

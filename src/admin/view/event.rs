@@ -1,0 +1,102 @@
+//! `GET /api/v1/events`: what just happened.
+
+use serde::Serialize;
+
+use crate::base::time::rfc3339;
+use crate::control::{Consenter, Event, Generation, Outcome, What};
+
+/// One event. Which members it has depends on what happened.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub(crate) struct EventView {
+    /// What happened, as a word: it names the event in the stream, too.
+    pub kind: &'static str,
+    pub at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The token's key, as `GET /api/v1/tokens` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The class of a failure; the outcome of a reload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The client that a consent is given to, or its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// In words, for a person.
+    pub text: String,
+}
+
+impl EventView {
+    pub(crate) fn of(event: &Event) -> Self {
+        let mut view = Self { at: rfc3339(event.at), ..Self::default() };
+        match &event.what {
+            What::ConsentGiven(consenter) => view.consent("consent-given", consenter, "a user has consented"),
+            What::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "a consent was revoked"),
+            What::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
+            What::ProviderClosed { provider, rest } => {
+                view.kind = "provider-closed";
+                view.text = format!("{provider} is outside its working hours; asked again in {} s", rest.as_secs());
+                view.provider = Some(provider.to_string());
+            }
+            What::ProviderOpen { provider } => {
+                view.kind = "provider-open";
+                view.text = format!("{provider} is open again");
+                view.provider = Some(provider.to_string());
+            }
+            What::Reload(reloaded) => {
+                view.kind = "reload";
+                view.by = Some(reloaded.by.to_string());
+                let (outcome, text) = match &reloaded.outcome {
+                    Outcome::Applied(changes) => {
+                        ("applied", format!("the config was read anew; changes: {}", changes.len()))
+                    }
+                    Outcome::Refused(why) => ("refused", format!("the config was not taken: {why}")),
+                };
+                (view.outcome, view.text) = (Some(outcome.to_owned()), text);
+            }
+            What::Replay(token) => {
+                view.token("replay", token);
+                view.text = format!(
+                    "{} refused generation {} of a token; the request is sent again",
+                    token.provider, token.number
+                );
+            }
+            What::TokenFailed { provider, key, class, inside, rest } => {
+                view.kind = "token-failed";
+                view.text = format!("{provider} gives no token: {inside}; asked again in {} s", rest.as_secs());
+                view.outcome = Some(class.as_str().to_owned());
+                (view.provider, view.key) = (Some(provider.to_string()), Some(key.to_string()));
+            }
+            What::TokenFetched { token, fingerprint, life, renewed } => {
+                view.token(if *renewed { "token-renewed" } else { "token-fetched" }, token);
+                view.fingerprint = Some(fingerprint.to_string());
+                view.text = format!("{} gave a token for {} s", token.provider, life.as_secs());
+            }
+            What::TokenRefused(token) => {
+                view.token("token-refused", token);
+                view.text = format!("{} refused generation {} of a token", token.provider, token.number);
+            }
+        }
+        view
+    }
+
+    fn token(&mut self, kind: &'static str, token: &Generation) {
+        self.kind = kind;
+        (self.provider, self.key) = (Some(token.provider.to_string()), Some(token.key.to_string()));
+        self.generation = Some(token.number);
+    }
+
+    fn consent(&mut self, kind: &'static str, consenter: &Consenter, text: &str) {
+        self.kind = kind;
+        self.provider = Some(consenter.provider.to_string());
+        self.client = Some(consenter.owner.to_string());
+        self.text = format!("{text} to {} for {}", consenter.owner, consenter.provider);
+    }
+}

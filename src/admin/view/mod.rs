@@ -1,0 +1,19 @@
+//! What the admin API says, in types of its own: a change inside never changes the API by accident.
+//!
+//! Every moment is written twice where a person has a use for it: as RFC 3339 in UTC, and as whole seconds from now or
+//! until now, so that a reader needs no clock of his own. An absent member is left out, never null. Nothing here can
+//! hold a secret: tokens appear as fingerprints, generations and ages.
+
+mod consent;
+mod event;
+mod provider;
+mod route;
+mod status;
+mod token;
+
+pub(crate) use consent::*;
+pub(crate) use event::*;
+pub(crate) use provider::*;
+pub(crate) use route::*;
+pub(crate) use status::*;
+pub(crate) use token::*;

@@ -1,0 +1,69 @@
+//! `GET /api/v1/providers`: the banks, and how their token endpoints are.
+
+use serde::Serialize;
+
+use super::token::Fetches;
+use crate::base::time::rfc3339;
+use crate::control::LedgerFailure;
+
+/// `GET /api/v1/providers`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Providers {
+    pub providers: Vec<ProviderView>,
+}
+
+/// One provider, in the order of the config.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ProviderView {
+    pub name: String,
+    pub profile: String,
+    /// The origin that it is reached at, without the path: `https://api.bank.example`.
+    pub base_url: String,
+    /// The routes that use it.
+    pub routes: Vec<String>,
+    /// Its token endpoint, judged by the tokens that were asked for: `idle` (none was), `live`, `fetching`, `failing`
+    /// (tokens serve, but a renewal failed), `resting` (no token, and nobody asks for now), or `closed` (outside its
+    /// working hours).
+    pub state: &'static str,
+    /// Tokens that can be spent now.
+    pub live_tokens: usize,
+    pub token_keys: usize,
+    /// When the first of its live tokens expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_expiry: Option<String>,
+    /// When its token endpoint is asked again after a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<String>,
+    /// When it is asked again after it said that it is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_until: Option<String>,
+    /// The latest failure of its token endpoint, cured or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureView>,
+    /// How fetches ended, by outcome.
+    pub fetches: Fetches,
+    /// Whether users can consent.
+    pub consents: bool,
+    /// When the certificate ends that we show to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_expires_at: Option<String>,
+    /// Likewise, in whole days from now; negative once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_days_left: Option<i64>,
+}
+
+/// A failed token call.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FailureView {
+    /// `closed`, `consent-required`, `fatal`, `rate-limited` or `transient`.
+    pub class: &'static str,
+    /// What happened, with the provider's own code where it gave one.
+    pub reason: String,
+    pub at: String,
+}
+
+impl FailureView {
+    pub(crate) fn of(failure: &LedgerFailure) -> Self {
+        Self { class: failure.class.as_str(), reason: failure.inside.to_string(), at: rfc3339(failure.at) }
+    }
+}

@@ -1,0 +1,121 @@
+//! `GET /api/v1/status`: the process as a whole.
+
+use serde::Serialize;
+
+use crate::base::time::{Now, rfc3339};
+use crate::config::CertificateEnd;
+use crate::control::{Outcome, Reloaded};
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Status {
+    /// The running version.
+    pub version: &'static str,
+    /// This process among its replicas: drawn at each start.
+    pub instance: String,
+    /// The clock that everything else here was judged by.
+    pub now: String,
+    pub started_at: String,
+    pub uptime_seconds: u64,
+    /// Whether it has begun to end.
+    pub draining: bool,
+    /// The config in force: a digest of what it was read from, without secrets.
+    pub config_digest: String,
+    pub last_reload: ReloadView,
+    pub listeners: Vec<ListenerView>,
+    pub counts: Counts,
+    pub store: StoreView,
+    /// Those that end first come first.
+    pub certificates: Vec<CertificateView>,
+}
+
+/// How the last reload, or the start, went.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReloadView {
+    /// `applied` or `refused`.
+    pub outcome: &'static str,
+    pub at: String,
+    /// `start`, `signal`, `files`, `admin` or `admin:` and the name of a token.
+    pub by: String,
+    /// The config that holds since then.
+    pub config_digest: String,
+    /// What differs from the config before; empty: nothing does.
+    pub changes: Vec<String>,
+    /// What is wrong with the config that was refused, for a person to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl ReloadView {
+    pub(crate) fn of(reloaded: &Reloaded) -> Self {
+        let (changes, error) = match &reloaded.outcome {
+            Outcome::Applied(changes) => (changes.to_vec(), None),
+            Outcome::Refused(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Self {
+            outcome: if reloaded.outcome.is_applied() { "applied" } else { "refused" },
+            at: rfc3339(reloaded.at),
+            by: reloaded.by.to_string(),
+            config_digest: reloaded.digest.to_string(),
+            changes,
+            error,
+        }
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ListenerView {
+    pub name: String,
+    /// `reverse`, `forward` or `callback`.
+    pub mode: &'static str,
+    /// Where it really listens: `127.0.0.1:8443`, or `unix:/path`.
+    pub address: String,
+    pub tls: bool,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Counts {
+    pub listeners: usize,
+    pub routes: usize,
+    pub providers: usize,
+    pub clients: usize,
+    /// Names of tokens that were asked for, with a token or without.
+    pub token_keys: usize,
+    /// Tokens that can be spent now.
+    pub live_tokens: usize,
+    pub workers: usize,
+}
+
+/// The store of records.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StoreView {
+    /// `memory`, `file` or `redis`.
+    pub kind: &'static str,
+    /// Whether other instances use it, too.
+    pub shared: bool,
+    pub healthy: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A configured certificate file.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CertificateView {
+    /// The file as the config writes it.
+    pub what: String,
+    pub expires_at: String,
+    /// Whole days from now; negative once it has ended.
+    pub days_left: i64,
+}
+
+impl CertificateView {
+    pub(crate) fn of(end: &CertificateEnd, now: Now) -> Self {
+        let seconds = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+        let wall = u64::try_from(end.at).unwrap_or(0).saturating_mul(1000);
+        let days_left = end.at.saturating_sub(seconds).div_euclid(86_400);
+        Self { what: end.what.clone(), expires_at: rfc3339(wall), days_left }
+    }
+}

@@ -1,0 +1,109 @@
+//! `GET /api/v1/tokens`: every token that was asked for, by its key.
+
+use serde::Serialize;
+
+use super::provider::FailureView;
+use crate::base::time::{Now, rfc3339};
+use crate::control::{Ledger, LedgerLine, Tally};
+
+/// `GET /api/v1/tokens`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Tokens {
+    pub tokens: Vec<TokenView>,
+}
+
+impl Tokens {
+    pub(crate) fn of(ledger: &Ledger, now: Now) -> Self {
+        Self { tokens: ledger.lines.iter().map(|line| TokenView::of(line, now)).collect() }
+    }
+}
+
+/// One token key. Moments are RFC 3339; ages are whole seconds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TokenView {
+    /// Its name: a digest of all that goes into fetching it. What `refresh` and `purge` take.
+    pub key: String,
+    pub provider: String,
+    /// What it waits for: `empty`, `fetching`, `live`, `renewing`, `holding` or `resting`.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renews_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureView>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Requests that wait for it now.
+    pub waiters: usize,
+    pub fetches: Fetches,
+}
+
+impl TokenView {
+    pub(crate) fn of(line: &LedgerLine, now: Now) -> Self {
+        let token = line.token.as_ref();
+        Self {
+            key: line.key.to_string(),
+            provider: line.provider.to_string(),
+            state: line.phase.as_str(),
+            generation: token.map(|token| token.generation),
+            fingerprint: token.map(|token| token.fingerprint.to_string()),
+            issued_at: token.map(|token| rfc3339(token.issued)),
+            age_seconds: token.map(|token| now.wall.saturating_sub(token.issued) / 1000),
+            renews_at: token.and_then(|token| token.renews).map(rfc3339),
+            expires_at: token.map(|token| rfc3339(token.expires)),
+            expires_in_seconds: token.map(|token| token.expires.saturating_sub(now.wall) / 1000),
+            rests_until: line.rest.as_ref().map(|rest| rfc3339(rest.until)),
+            last_failure: line.last_failure.as_ref().map(FailureView::of),
+            failures: line.failures,
+            waiters: line.waiters,
+            fetches: Fetches::of(&line.fetches),
+        }
+    }
+}
+
+/// Fetches by how they ended.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Fetches {
+    pub ok: u64,
+    pub closed: u64,
+    pub consent_required: u64,
+    pub fatal: u64,
+    pub rate_limited: u64,
+    pub transient: u64,
+}
+
+impl Fetches {
+    pub(crate) const fn of(tally: &Tally) -> Self {
+        let Tally { ok, closed, consent, fatal, rate_limited, transient } = *tally;
+        Self { ok, closed, consent_required: consent, fatal, rate_limited, transient }
+    }
+
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.closed += other.closed;
+        self.consent_required += other.consent_required;
+        self.fatal += other.fatal;
+        self.rate_limited += other.rate_limited;
+        self.transient += other.transient;
+    }
+}
+
+/// `DELETE /api/v1/tokens/{key}`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Purged {
+    pub key: String,
+    pub purged: bool,
+}

@@ -1,0 +1,226 @@
+//! The listening sockets of the process: inherited or bound, spread over the workers, handed on or closed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::inherited::{Given, Inherited, OWN, Place, Predecessor, fd_name};
+use super::unix_socket::{self, SocketFile};
+use crate::config::Bind;
+use crate::serve::Listening;
+
+/// Connections that wait to be accepted, per socket.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// What the admin door's socket is called among those that are handed over.
+const DOOR: &str = "admin";
+
+/// Every listening socket, once more.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    inherited: Inherited,
+    held: Vec<Held>,
+    files: Vec<SocketFile>,
+}
+
+/// A second handle on a socket, to hand it on by.
+#[derive(Debug)]
+struct Held {
+    name: String,
+    /// Nobody else has it.
+    own: bool,
+    socket: Socket,
+}
+
+/// A listener's sockets.
+pub struct Opened {
+    /// Its real address; none for a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// What each worker accepts from.
+    pub sockets: Vec<Vec<Listening>>,
+}
+
+/// Why a listener has no socket.
+#[derive(Debug)]
+pub enum OpenError {
+    /// It could not be bound.
+    Bind(io::Error),
+    /// What was inherited for it is of no use. The text is for a person.
+    Inherited(String),
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        OpenError::Bind(error)
+    }
+}
+
+impl Sockets {
+    /// None yet.
+    pub fn new(inherited: Inherited) -> Self {
+        Self { inherited, ..Self::default() }
+    }
+
+    /// Takes the sockets of a listener that were inherited, or binds.
+    pub fn open(&mut self, name: &str, bind: &Bind, workers: usize) -> Result<Opened, OpenError> {
+        let given = self.inherited.claim(name, bind).map_err(OpenError::Inherited)?;
+        if !given.is_empty() {
+            return Ok(self.take(given, name, workers)?);
+        }
+        let own = |name: &str| format!("{OWN}{}", fd_name(name));
+        match bind {
+            Bind::Tcp(address) => {
+                let (address, sockets) = bind_all(*address, workers)?;
+                for socket in &sockets {
+                    self.held.push(Held { name: own(name), own: true, socket: socket.try_clone()? });
+                }
+                let sockets = spread(sockets, workers)?;
+                Ok(Opened { address: Some(address), sockets })
+            }
+            Bind::Unix(path) => {
+                let (socket, file) = unix_socket::bind(path)?;
+                self.files.push(file);
+                let socket = Socket::from(socket);
+                self.held.push(Held { name: own(name), own: true, socket: socket.try_clone()? });
+                Ok(Opened { address: None, sockets: spread(vec![socket], workers)? })
+            }
+        }
+    }
+
+    /// The admin door's one socket, inherited or bound.
+    pub fn open_door(&mut self, address: SocketAddr) -> Result<TcpListener, OpenError> {
+        let given = self.inherited.claim(DOOR, &Bind::Tcp(address)).map_err(OpenError::Inherited)?;
+        if given.len() > 1 {
+            let text = format!("there are {} inherited sockets for [admin]; it takes one", given.len());
+            return Err(OpenError::Inherited(text));
+        }
+        let (name, own, socket) = match given.into_iter().next() {
+            Some(Given { name, own, socket, .. }) => (if own { format!("{OWN}{name}") } else { name }, own, socket),
+            None => (format!("{OWN}{DOOR}"), true, bind_one(address, false)?),
+        };
+        self.held.push(Held { name, own, socket: socket.try_clone()? });
+        Ok(socket.into())
+    }
+
+    /// All listeners have theirs: what is left of the inherited ones is closed, with a word in the log.
+    pub fn settle(&mut self) -> Option<Predecessor> {
+        self.inherited.close_the_rest();
+        self.inherited.predecessor()
+    }
+
+    fn take(&mut self, given: Vec<Given>, name: &str, workers: usize) -> io::Result<Opened> {
+        let mut address = None;
+        let mut sockets = Vec::new();
+        tracing::info!(listener = name, sockets = given.len(), "inherited");
+        for Given { name, own, socket, place } in given {
+            match place {
+                Place::Tcp(at) => address = Some(at),
+                Place::Unix(Some(path)) if own => self.files.push(SocketFile::adopt(&path)?),
+                // Whoever holds the socket sees to its file.
+                Place::Unix(_) => {}
+            }
+            let name = if own { format!("{OWN}{name}") } else { name };
+            self.held.push(Held { name, own, socket: socket.try_clone()? });
+            sockets.push(socket);
+        }
+        Ok(Opened { address, sockets: spread(sockets, workers)? })
+    }
+
+    /// Handles for a successor, each with its name.
+    pub fn for_a_successor(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let handles = self.held.iter().map(|held| Ok((held.name.clone(), held.socket.try_clone()?.into())));
+        handles.collect()
+    }
+
+    /// Nobody comes after us: whoever is not in a queue yet is not let in. To be called before the workers stop.
+    pub fn close(&mut self) {
+        // Who looks for the socket finds nothing; who has found it is in the queue.
+        self.files.clear();
+        for held in self.held.drain(..) {
+            let tcp = held.socket.local_addr().is_ok_and(|address| !address.is_unix());
+            if held.own && tcp {
+                shut(&held.socket);
+            }
+        }
+    }
+
+    /// A successor accepts from the same sockets.
+    pub fn leave(&mut self) {
+        self.files.drain(..).for_each(SocketFile::leave);
+        self.held.clear();
+    }
+}
+
+/// Shares sockets out: everybody has at least one, and everyone is somebody's. The kernel spreads connections over all
+/// sockets of an address, so one that nobody accepts from would starve those who are put there.
+fn spread(sockets: Vec<Socket>, workers: usize) -> io::Result<Vec<Vec<Listening>>> {
+    let mut shares: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
+    for (share, socket) in shares.iter_mut().skip(sockets.len()).zip(sockets.iter().cycle()) {
+        share.push(listening(socket.try_clone()?)?);
+    }
+    for (index, socket) in sockets.into_iter().enumerate() {
+        if let Some(share) = index.checked_rem(workers).and_then(|worker| shares.get_mut(worker)) {
+            share.push(listening(socket)?);
+        }
+    }
+    Ok(shares)
+}
+
+fn listening(socket: Socket) -> io::Result<Listening> {
+    Ok(if socket.local_addr()?.is_unix() { Listening::Unix(socket.into()) } else { Listening::Tcp(socket.into()) })
+}
+
+/// One listening socket per worker on the same address. Port 0 is chosen once.
+fn bind_all(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
+    // SO_REUSEPORT would let two instances share an address unnoticed: first see that nobody is there.
+    let probe = TcpListener::from(bind_one(address, false)?);
+    let address = probe.local_addr()?;
+    drop(probe);
+    let sockets: io::Result<Vec<_>> = (0..workers).map(|_| bind_one(address, true)).collect();
+    Ok((address, sockets?))
+}
+
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 as well.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Lets nobody begin a connection any more, without taking it from those who have: a socket that were closed at once
+/// would reset whoever came in between the last look into its queue and the close. A client that is not let in tries
+/// again after a second (RFC 6298 section 2.1), and finds the port closed, or a new process there.
+#[cfg(target_os = "linux")]
+fn shut(socket: &Socket) {
+    use socket2::SockFilter;
+
+    // A classic BPF program; a packet begins with the TCP header (RFC 9293 section 3.1), its byte 13 has the flags.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        // Drops the packet.
+        SockFilter::new(RETURN, 0, 0, 0),
+        // Keeps all of it.
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    // A kernel that has no filters closes a little less kindly.
+    let _ = socket.attach_filter(&program);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shut(_: &Socket) {}

@@ -1,0 +1,155 @@
+//! `countersign status` and `countersign reload`: the running instance as a whole.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::columns::{length, moment, table};
+use super::door::{Door, Failed};
+use super::{complain, counted, print};
+use crate::base::time::{Clock, Now};
+
+/// Shows it. 0: shown; 1: refused; 2: nobody was reached.
+pub fn run(door: &Door) -> ExitCode {
+    ended(status(door))
+}
+
+/// Has the config read anew. 0: it holds; 1: it has mistakes, or was refused; 2: nobody was reached.
+pub fn reload(door: &Door) -> ExitCode {
+    ended(reloaded(door))
+}
+
+/// The exit code of a command that speaks to the door.
+pub(super) fn ended(done: Result<ExitCode, Failed>) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        Err((code, why)) => {
+            complain(&why);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// A text of an answer; `-` where there is none.
+pub(super) fn word<'a>(of: &'a Value, key: &str) -> &'a str {
+    of.get(key).and_then(Value::as_str).unwrap_or("-")
+}
+
+pub(super) fn number(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+pub(super) fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
+    of.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn status(door: &Door) -> Result<ExitCode, Failed> {
+    let status = door.ask("GET", "/api/v1/status", None)?;
+    if door.json {
+        print(&format!("{status:#}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let providers = door.ask("GET", "/api/v1/providers", None)?;
+    print(&told(&status, &providers, Clock::System.now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(status: &Value, providers: &Value, now: Now) -> String {
+    let mut text = String::new();
+    let (version, instance) = (word(status, "version"), word(status, "instance"));
+    let up = length(number(status, "uptime_seconds"));
+    let draining = if status.get("draining") == Some(&Value::Bool(true)) { ", draining" } else { "" };
+    let _ = writeln!(text, "countersign {version}, instance {instance}, up {up}{draining}");
+    let reload = status.get("last_reload").unwrap_or(&Value::Null);
+    let at = moment(word(reload, "at"), now);
+    let digest = word(status, "config_digest").get(..12).unwrap_or("-").to_owned();
+    let _ = writeln!(text, "config {digest}, {} {at} by {}", word(reload, "outcome"), word(reload, "by"));
+    if let Some(error) = reload.get("error").and_then(Value::as_str) {
+        let _ = writeln!(text, "the config on the disk was refused:\n{error}");
+    }
+    let store = status.get("store").unwrap_or(&Value::Null);
+    match store.get("error").and_then(Value::as_str) {
+        None => drop(writeln!(text, "store {}", word(store, "kind"))),
+        Some(error) => drop(writeln!(text, "store {}, NOT HEALTHY: {error}", word(store, "kind"))),
+    }
+    let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
+    let listeners: Vec<Vec<String>> = list(status, "listeners")
+        .iter()
+        .map(|one| {
+            let tls = if one.get("tls") == Some(&Value::Bool(true)) { "yes" } else { "no" };
+            row(&[word(one, "name"), word(one, "mode"), word(one, "address"), tls])
+        })
+        .collect();
+    let _ = write!(text, "\n{}", table(&["LISTENER", "MODE", "ADDRESS", "TLS"], &listeners));
+    let providers: Vec<Vec<String>> = list(providers, "providers")
+        .iter()
+        .map(|one| {
+            let until = one.get("rests_until").or_else(|| one.get("closed_until")).and_then(Value::as_str);
+            let why = one.get("last_failure").filter(|_| until.is_some()).map_or("", |failure| word(failure, "reason"));
+            let live = format!("{} of {}", number(one, "live_tokens"), number(one, "token_keys"));
+            let until = until.map_or_else(|| "-".to_owned(), |until| moment(until, now));
+            row(&[word(one, "name"), word(one, "profile"), word(one, "state"), &live, &until, why])
+        })
+        .collect();
+    let _ =
+        write!(text, "\n{}", table(&["PROVIDER", "PROFILE", "STATE", "LIVE TOKENS", "ASKED AGAIN", "WHY"], &providers));
+    let certificates: Vec<Vec<String>> = list(status, "certificates")
+        .iter()
+        .map(|one| vec![word(one, "what").to_owned(), moment(word(one, "expires_at"), now)])
+        .collect();
+    if !certificates.is_empty() {
+        let _ = write!(text, "\n{}", table(&["CERTIFICATE", "ENDS"], &certificates));
+    }
+    text
+}
+
+fn reloaded(door: &Door) -> Result<ExitCode, Failed> {
+    let answer = door.ask("POST", "/api/v1/reload", None)?;
+    if door.json {
+        print(&format!("{answer:#}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let changes = list(&answer, "changes");
+    print(&format!(
+        "reloaded: {}\n",
+        if changes.is_empty() { "nothing has changed".to_owned() } else { counted(changes.len(), "change") }
+    ));
+    for change in changes {
+        print(&format!("  {}\n", change.as_str().unwrap_or("-")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_tables() {
+        let status = json!({
+            "version": "1.2.3", "instance": "00ff00ff", "uptime_seconds": 3700, "draining": false,
+            "config_digest": "0123456789abcdef", "store": { "kind": "memory" },
+            "last_reload": { "outcome": "refused", "at": "2024-02-28T23:59:00.000Z", "by": "signal", "error": "line 3" },
+            "listeners": [{ "name": "gateway", "mode": "reverse", "address": "127.0.0.1:1", "tls": true }],
+            "certificates": [{ "what": "server.crt", "expires_at": "2024-03-10T00:00:00.000Z", "days_left": 10 }],
+        });
+        let providers = json!({ "providers": [{
+            "name": "scb", "profile": "scb", "state": "resting", "live_tokens": 0, "token_keys": 1,
+            "rests_until": "2024-02-29T00:00:30.000Z", "last_failure": { "reason": "401 with code=9300" },
+        }] });
+        let text = told(&status, &providers, Now::at(0, 1_709_164_800_000));
+        for wanted in [
+            "countersign 1.2.3, instance 00ff00ff, up 1 h 1 min\n",
+            "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",
+            "was refused:\nline 3\n",
+            "gateway   reverse  127.0.0.1:1  yes\n",
+            "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300\n",
+            "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        }
+    }
+}

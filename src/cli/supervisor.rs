@@ -1,0 +1,69 @@
+//! What a service manager such as systemd is told, by sd_notify(3). Silent where there is none (`NOTIFY_SOCKET`).
+
+use std::future::Future;
+use std::time::Duration;
+
+use sd_notify::NotifyState as State;
+
+use crate::control::{Outcome, Reloaded};
+
+/// So much of a config's digest tells it from others.
+const DIGEST: usize = 12;
+
+/// We serve so many listeners, by the config with this digest.
+pub fn ready(listeners: usize, digest: &str) {
+    tell(&[State::Ready, State::Status(&serving(listeners, digest))]);
+}
+
+/// A reload begins. Whoever says so says [`reloaded`] next, whatever came of it.
+pub fn reloading() {
+    // Without the moment systemd would not know which reload is meant.
+    match State::monotonic_usec_now() {
+        Ok(moment) => tell(&[State::Reloading, moment]),
+        Err(error) => tracing::warn!(%error, "no clock for the service manager"),
+    }
+}
+
+/// A reload is over, and this many listeners are served.
+pub fn reloaded(listeners: usize, outcome: &Reloaded) {
+    let status = serving(listeners, &outcome.digest);
+    let status = match &outcome.outcome {
+        Outcome::Applied(_) => status,
+        // The reason may have several lines, and a status has one.
+        Outcome::Refused(_) => format!("{status}; the last reload was refused, see the log"),
+    };
+    tell(&[State::Ready, State::Status(&status)]);
+}
+
+/// We drain, and end.
+pub fn stopping() {
+    tell(&[State::Stopping, State::Status("draining")]);
+}
+
+/// This process has taken our place. It may speak for itself from then on.
+pub fn succeeded_by(process: u32) {
+    tell(&[State::MainPid(process), State::Ready]);
+}
+
+/// Says again and again that we live, where the service manager wants to hear it (`WATCHDOG_USEC`): twice in the time
+/// that it allows. To be run where it would stop if we hung.
+pub fn heartbeat() -> Option<impl Future<Output = ()>> {
+    let allowed = sd_notify::watchdog_enabled().filter(|allowed| *allowed > Duration::ZERO)?;
+    Some(async move {
+        loop {
+            tell(&[State::Watchdog]);
+            tokio::time::sleep(allowed / 2).await;
+        }
+    })
+}
+
+fn serving(listeners: usize, digest: &str) -> String {
+    let config = digest.get(..DIGEST).unwrap_or(digest);
+    format!("serving {}, config {config}", super::counted(listeners, "listener"))
+}
+
+fn tell(state: &[State<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET right?");
+    }
+}

@@ -1,0 +1,184 @@
+//! Looking through a store: a page at a time, so that nothing grows with the number of records, and everything else on
+//! the control thread has its turn in between.
+
+use std::collections::BTreeMap;
+
+use super::{Backend, Store};
+use crate::store::error::{Damaged, Error};
+use crate::store::file::FileStore;
+use crate::store::record::{Entry, Key, Kind, Listing, Name, Record};
+
+/// Records of one page, as many as are opened without a pause: a millisecond or two.
+const PAGE: usize = 256;
+
+/// Where a walk goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cursor(Place);
+
+/// A place in the order that a backend has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Place {
+    /// Behind this key.
+    After(Key),
+    /// Wherever Redis is.
+    Scan(u64),
+}
+
+/// Some records of one kind. A record that is there all the while comes at least once; one that is written, removed or
+/// made meanwhile may come or not. From Redis it may come twice.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Those that can be read and have not ended, in no order.
+    pub records: Vec<(Key, Record)>,
+    /// Those that cannot be read.
+    pub damaged: Vec<Damaged>,
+    /// Where the next page begins; absent: this is the last one.
+    pub next: Option<Cursor>,
+}
+
+/// What became of a re-encryption.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rekeyed {
+    /// Records that are under the first key now.
+    pub resealed: usize,
+    /// Records that were already.
+    pub already: usize,
+    /// Records that somebody wrote meanwhile: another run finds them.
+    pub moved: usize,
+    /// Records that cannot be read.
+    pub damaged: Vec<Damaged>,
+}
+
+/// What lies there, still sealed, and where it goes on.
+type Sealed = (Vec<(Key, Vec<u8>)>, Option<Cursor>);
+
+impl Store {
+    /// The records of a kind that follow, some hundreds at a time. What has ended is removed on the way. An error is one of
+    /// this page alone: it may be asked for again.
+    pub async fn page(&self, kind: Kind, from: Option<&Cursor>) -> Result<Page, Error> {
+        let (found, next) = self.scan(kind, from).await?;
+        let mut page = Page { next, ..Page::default() };
+        for (key, sealed) in found {
+            let name = Name { kind, key };
+            match self.unseal(&name, &sealed) {
+                Ok(record) if self.has_ended(&record) => self.withdraw(&name, record.version).await?,
+                Ok(record) => page.records.push((name.key, record)),
+                Err(damaged) => {
+                    self.set_aside(&damaged, sealed).await;
+                    page.damaged.push(damaged);
+                }
+            }
+        }
+        // Memory never waits, and a file's thread may be faster than its question.
+        tokio::task::yield_now().await;
+        Ok(page)
+    }
+
+    /// All records of a kind, without their values. It grows with their number: to look at each, use
+    /// [`page`](Self::page).
+    pub async fn list(&self, kind: Kind) -> Result<Listing, Error> {
+        let (mut entries, mut damaged, mut from) = (BTreeMap::new(), Vec::new(), None);
+        loop {
+            let page = self.page(kind, from.as_ref()).await?;
+            damaged.extend(page.damaged);
+            entries.extend(page.records.into_iter().map(|(key, record)| (key, (record.expiry, record.version))));
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        damaged.extend(self.aside().await?.into_iter().filter(|damaged| damaged.name.kind == kind));
+        damaged.sort();
+        damaged.dedup();
+        let entries = entries.into_iter().map(|(key, (expiry, version))| Entry { key, expiry, version });
+        Ok(Listing { entries: entries.collect(), damaged })
+    }
+
+    /// Seals every record under the first key, each in one step, while others go on reading and writing.
+    pub async fn rekey(&self) -> Result<Rekeyed, Error> {
+        let mut done = Rekeyed::default();
+        for kind in Kind::ALL {
+            let mut from = None;
+            loop {
+                let (found, next) = self.scan(kind, from.as_ref()).await?;
+                for (key, sealed) in found {
+                    self.reseal(&Name { kind, key }, &sealed, &mut done).await?;
+                }
+                from = next;
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        done.damaged.extend(self.aside().await?);
+        done.damaged.sort();
+        done.damaged.dedup();
+        Ok(done)
+    }
+
+    async fn reseal(&self, name: &Name, sealed: &[u8], done: &mut Rekeyed) -> Result<(), Error> {
+        match self.unseal(name, sealed) {
+            Ok(_) if self.0.ring.is_first(sealed) => done.already += 1,
+            Ok(Record { value, expiry, version }) => {
+                let renewed = self.0.ring.seal(&self.0.namespace, name, &value, version, expiry)?;
+                // The value is the same, so its version is, and nobody's swap fails for it.
+                match self.replace(name, Some(version), renewed, expiry).await? {
+                    true => done.resealed += 1,
+                    false => done.moved += 1,
+                }
+            }
+            Err(damaged) => done.damaged.push(damaged),
+        }
+        Ok(())
+    }
+
+    /// Looks through a file that was just opened: what cannot be read is set aside, and what was set aside and can be
+    /// read now, because its key has come back, returns.
+    pub(super) async fn survey(&self, file: &FileStore) -> Result<(), Error> {
+        for (name, sealed) in file.aside().await? {
+            if self.unseal(&name, &sealed).is_ok() && file.bring_back(&name).await? {
+                tracing::info!(record = %name, "a record of the store can be read again");
+            }
+        }
+        for kind in Kind::ALL {
+            let mut from = None;
+            loop {
+                from = self.page(kind, from.as_ref()).await?.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was set aside and still cannot be read.
+    async fn aside(&self) -> Result<Vec<Damaged>, Error> {
+        match &self.0.backend {
+            Backend::File(file) => {
+                let aside = file.aside().await?;
+                Ok(aside.into_iter().filter_map(|(name, sealed)| self.unseal(&name, &sealed).err()).collect())
+            }
+            Backend::Memory(_) | Backend::Redis(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn scan(&self, kind: Kind, from: Option<&Cursor>) -> Result<Sealed, Error> {
+        let (after, cursor) = match from {
+            None => (None, 0),
+            Some(Cursor(Place::After(key))) => (Some(key), 0),
+            Some(Cursor(Place::Scan(cursor))) => (None, *cursor),
+        };
+        let found = match &self.0.backend {
+            Backend::File(file) => file.scan(kind, after, PAGE).await?,
+            Backend::Memory(memory) => memory.borrow().scan(kind, after, PAGE),
+            Backend::Redis(redis) => {
+                let (found, next) = redis.scan(kind, cursor, PAGE).await?;
+                return Ok((found, (next != 0).then_some(Cursor(Place::Scan(next)))));
+            }
+        };
+        let last = found.last().filter(|_| found.len() == PAGE);
+        let next = last.map(|(key, _)| Cursor(Place::After(key.clone())));
+        Ok((found, next))
+    }
+}
