@@ -15,6 +15,7 @@ use super::view::{Purged, ReloadView};
 use super::{Admin, consent, stream};
 use crate::config::Role;
 use crate::control::{Ledger, Outcome};
+use crate::observe::audit::Action;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -107,6 +108,7 @@ async fn refresh(admin: &Admin, errand: &Errand<'_>) -> Answer {
         return unknown_key();
     }
     errand.done("token refresh", &key.to_string());
+    record(admin, errand, "token.refresh", &key.to_string());
     let view = admin.tokens().await.tokens.into_iter().find(|token| token.key == key.to_string());
     view.map_or_else(unknown_key, |view| json(StatusCode::ACCEPTED, &view))
 }
@@ -120,7 +122,14 @@ async fn purge(admin: &Admin, errand: &Errand<'_>) -> Answer {
         return unknown_key();
     }
     errand.done("token purge", &key.to_string());
+    record(admin, errand, "token.purge", &key.to_string());
     shown(&Purged { key: key.to_string(), purged: true })
+}
+
+/// What an operator does to a token is audited here; consents and reloads are where they happen.
+fn record(admin: &Admin, errand: &Errand<'_>, what: &'static str, key: &str) {
+    let actor = errand.visitor.actor();
+    admin.audit.note(&Action { actor: &actor, what, target: &[("token", key)], outcome: "ok" });
 }
 
 fn unknown_key() -> Answer {

@@ -70,7 +70,8 @@ async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started, Refused> {
         None => None,
         Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(bad)?),
     };
-    let ask = Beginning { provider: provider.clone(), key, client: asked.client.as_str().into(), return_to };
+    let (client, by) = (asked.client.as_str().into(), errand.visitor.actor().into());
+    let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
     drop(snapshot);
     let started = admin.consents.start(ask).await;
     let started = started.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
@@ -81,7 +82,7 @@ async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started, Refused> {
 async fn forget(admin: &Admin, errand: &Errand<'_>) -> Result<Revoked, Refused> {
     let asked = asked(errand)?;
     let key = key(admin, &asked)?;
-    let revoked = admin.consents.revoke(key).await;
+    let revoked = admin.consents.revoke(key, &errand.visitor.actor()).await;
     let revoked = revoked.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
     errand.done("consent revoke", &format!("{} for {}", asked.provider, asked.client));
     Ok(Revoked { revoked })

@@ -39,6 +39,7 @@ pub use self::table::{Line, TABLE};
 use crate::base::time::{Clock, Now};
 use crate::config::{AdminDoor, Opened, Role};
 use crate::control::{Consents, Events, Leases, Reloads};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::Store;
 
@@ -70,6 +71,8 @@ pub struct Admin {
     pub started: Now,
     /// Who has come, and how often in vain.
     pub doorkeeper: Doorkeeper,
+    /// The way to the audit log.
+    pub audit: Auditor,
 }
 
 /// The connection that a request came in on.

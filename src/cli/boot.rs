@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
-use super::inherited::{Inherited, Predecessor};
+use super::inherited::Inherited;
 use super::reload::{Reloader, Source, slots};
 use super::sockets::{OpenError, Opened, Sockets};
 use super::{supervisor, watch};
@@ -26,10 +26,11 @@ use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Sna
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    Consents, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry, Reloads,
-    What,
+    Consents, Desk, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry,
+    Reloads, What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
@@ -73,6 +74,8 @@ impl Default for Options {
 pub enum BootError {
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
+    /// The audit log cannot be opened.
+    Audit(String, io::Error),
     /// An address cannot be bound.
     Bind(String, Bind, io::Error),
     /// A certificate of our own CA cannot be made.
@@ -89,6 +92,10 @@ impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            BootError::Audit(path, error) => write!(
+                f,
+                "cannot open the audit log {path}: {error}; it must be a file that this process alone appends to"
+            ),
             BootError::Bind(name, address, error) => {
                 write!(f, "{name} cannot listen on {address}: {error}; is another process there?")
             }
@@ -116,8 +123,6 @@ pub struct Running {
     pub reloads: Reloads,
     /// The CA behind `tls = "internal"`.
     pub ca: Arc<HouseCa>,
-    /// The process that waits for us to take its place.
-    pub predecessor: Option<Predecessor>,
     sockets: Sockets,
     drain: Drain,
     succeeded: CancellationToken,
@@ -126,6 +131,8 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
+    audit: Auditor,
+    audit_thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -143,6 +150,7 @@ impl Running {
             None => (sink, shape),
         };
         let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
+        let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
         let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         let mut sockets = Sockets::new(options.inherited);
@@ -165,7 +173,7 @@ impl Running {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
-        let predecessor = sockets.settle();
+        sockets.settle();
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
@@ -196,6 +204,7 @@ impl Running {
             consents: consents.clone(),
             guard,
             pages,
+            audit: audit.clone(),
             listeners: slots,
             serial: 0,
         };
@@ -246,7 +255,6 @@ impl Running {
             consents,
             reloads,
             ca,
-            predecessor,
             sockets,
             drain,
             succeeded,
@@ -255,6 +263,8 @@ impl Running {
             workers,
             control: Some(control),
             access: Some(access_thread),
+            audit,
+            audit_thread,
         })
     }
 
@@ -277,6 +287,11 @@ impl Running {
         self.succeeded.cancel();
         self.sockets.leave();
         self.finish_requests(limit);
+    }
+
+    /// Tells the process before us, if there is one, that we serve in its place.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        self.sockets.take_over()
     }
 
     /// Handles on the listening sockets for a successor, each with its name.
@@ -309,6 +324,10 @@ impl Running {
         self.control_end.cancel();
         if let Some(control) = self.control.take() {
             let _ = control.join();
+        }
+        self.audit.stop();
+        if let Some(audit) = self.audit_thread.take() {
+            let _ = audit.join();
         }
         if let Some(access) = self.access.take() {
             let _ = access.join();
@@ -411,16 +430,16 @@ fn start_control(
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             tokio::task::spawn_local(keeper.traced(tracer).run());
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
-            let known = reloads.clone();
-            let kept = store.clone();
-            tokio::task::spawn_local(registry.run(
-                store,
-                clock.clone(),
-                leases.clone(),
-                metrics.clone(),
-                known,
-                events.clone(),
-            ));
+            let audit = reloader.shared.audit.clone();
+            let desk = Desk {
+                store: store.clone(),
+                clock: clock.clone(),
+                leases: leases.clone(),
+                events: events.clone(),
+                audit: audit.clone(),
+            };
+            let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
+            tokio::task::spawn_local(consenting);
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
@@ -453,6 +472,7 @@ fn start_control(
                     started,
                     events,
                     doorkeeper: Doorkeeper::default(),
+                    audit,
                 };
                 let closing = end.child_token();
                 let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
@@ -519,4 +539,15 @@ pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(S
         AccessWish::Off => (Box::new(io::sink()), Shape::Off),
         AccessWish::Stderr => (Box::new(io::stderr()), shape),
     })
+}
+
+fn audit_log(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(Auditor, Option<JoinHandle<()>>), BootError> {
+    let Some(wish) = snapshot.audit.clone() else { return Ok((Auditor::off(), None)) };
+    let to = wish.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
+    started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
 }

@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::live::{self, Options, Report as Tried};
 use super::{complain, counted, print};
 use crate::config::{Disk, Loaded, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
@@ -15,13 +16,66 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
     let loaded = load(path, &Disk);
     let status = loaded.exit_status();
     if json {
-        print_json(&loaded);
+        print(&format!("{}\n", as_json(&loaded)));
         return ExitCode::from(status);
     }
     if let Ok(snapshot) = report(path, loaded) {
         summarise(path, &snapshot);
     }
     ExitCode::from(status)
+}
+
+/// The same, and then tries what the config names. `vars`: values of route variables, as `NAME=VALUE`.
+pub fn run_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
+    let loaded = load(path, &Disk);
+    let status = loaded.exit_status();
+    let mut answer = as_json(&loaded);
+    if json && !matches!(loaded, Loaded::Fine(..)) {
+        answer["live"] = json!([]);
+        print(&format!("{answer}\n"));
+        return ExitCode::from(status);
+    }
+    let snapshot = match (loaded, json) {
+        (Loaded::Fine(snapshot, _), true) => *snapshot,
+        (loaded, _) => match report(path, loaded) {
+            Ok(snapshot) => snapshot,
+            Err(()) => return ExitCode::from(status),
+        },
+    };
+    let tried = match tried(&snapshot, vars) {
+        Ok(tried) => tried,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(2);
+        }
+    };
+    if json {
+        answer["ok"] = Value::Bool(tried.holds());
+        answer["live"] = tried.json();
+        print(&format!("{answer}\n"));
+    } else {
+        summarise(path, &snapshot);
+        print(&tried.text());
+    }
+    ExitCode::from(u8::from(!tried.holds()))
+}
+
+fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
+    let known = live::known_vars(snapshot);
+    let mut given = Vec::new();
+    for var in vars {
+        let Some((name, value)) = var.split_once('=') else {
+            return Err(format!("`{var}` is no value of a variable: write `--var NAME=VALUE`"));
+        };
+        if !known.iter().any(|known| **known == *name) {
+            let names: Vec<&str> = known.iter().map(|name| &**name).collect();
+            let those = if names.is_empty() { "no variable".to_owned() } else { names.join(", ") };
+            return Err(format!("no provider's token depends on `{name}`, but on {those}: correct `--var`"));
+        }
+        given.push((name.to_owned(), value.to_owned()));
+    }
+    live::run(snapshot, Options::of_this_process(given))
+        .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 
 /// Loads the config for a command that looks at it, or reports why not. Warnings are for `check` and `run` to tell.
@@ -79,7 +133,7 @@ fn summarise(path: &Path, snapshot: &Snapshot) {
     ));
 }
 
-fn print_json(loaded: &Loaded) {
+fn as_json(loaded: &Loaded) -> Value {
     let view = |diagnostic: &Diagnostic| {
         let (line, column) = diagnostic.source.position(diagnostic.span.start);
         json!({
@@ -96,5 +150,5 @@ fn print_json(loaded: &Loaded) {
         Loaded::Mistaken(found) => (false, found.iter().map(view).collect(), None),
         Loaded::Unreadable(why) => (false, Vec::new(), Some(why)),
     };
-    print(&format!("{}\n", json!({ "ok": ok, "diagnostics": found, "unreadable": unreadable })));
+    json!({ "ok": ok, "diagnostics": found, "unreadable": unreadable })
 }

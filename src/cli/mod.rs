@@ -4,6 +4,7 @@
 //! 2 it could not be tried (an unreadable file, wrong arguments). Errors go to standard error in one line that says what
 //! and what to do.
 
+mod audit;
 pub mod boot;
 mod bypass;
 mod ca;
@@ -21,6 +22,7 @@ mod health;
 mod house_ca;
 mod inherited;
 mod key;
+pub mod live;
 mod paper;
 mod private;
 mod profiles;
@@ -53,6 +55,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The audit log: look its chain through
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// The interception CA: make it, show it, export it, have it trusted
     Ca {
         #[command(subcommand)]
@@ -67,6 +74,12 @@ enum Command {
         /// Print the answer as JSON on standard output
         #[arg(long)]
         json: bool,
+        /// Also try each provider, issuer and the store over the network; each provider's token endpoint is called once
+        #[arg(long)]
+        live: bool,
+        /// The value of a route variable that a token depends on; may be repeated
+        #[arg(long, value_name = "NAME=VALUE", requires = "live")]
+        var: Vec<String>,
     },
     /// Users' consents: start one, list them, forget one
     Consent {
@@ -200,8 +213,10 @@ enum ProfilesCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
-        Command::Check { config, json } => check::run(&config, json),
+        Command::Check { config, json, live: false, .. } => check::run(&config, json),
+        Command::Check { config, json, live: true, var } => check::run_live(&config, json, &var),
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => paper::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),

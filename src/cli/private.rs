@@ -46,6 +46,9 @@ impl Private {
         if snapshot.log.access == AccessLog::Stderr {
             snapshot.log.access = AccessLog::Off;
         }
+        if snapshot.audit.as_ref().is_some_and(|audit| audit.path.is_none()) {
+            return Err("[audit] goes to standard output, which is the command's: name a file".to_owned());
+        }
         let credentials = if asks { Some(admit(&mut snapshot, client)?) } else { None };
         let running = Running::start(snapshot, Options::default()).map_err(|error| error.to_string())?;
         let address = running.address(&name).ok_or("the proxy has no address")?;

@@ -17,7 +17,7 @@ use super::boot::{access_sink, pages};
 use super::house_ca::HouseCa;
 use crate::base::vars::Vars;
 use crate::config::{Listener, Log, Snapshot};
-use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, token_spec};
+use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, record_reload, token_spec};
 use crate::observe::access::AccessLog;
 use crate::observe::logging;
 use crate::serve::{News, Shared};
@@ -72,6 +72,7 @@ impl Reloader {
             };
             let digest = self.shared.snapshot.digest.as_str().into();
             let reloaded = Reloaded { at: self.shared.clock.now().wall, by, digest, outcome };
+            record_reload(&self.shared.audit, &reloaded, &self.shared.snapshot);
             self.reloading.last.send_replace(Arc::new(reloaded.clone()));
             let _hung_up = answer.send(reloaded);
         }
@@ -170,6 +171,9 @@ impl Reloader {
         let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|door| door.bind);
         if place(before) != place(after) {
             stays("the address of [admin] changes".to_owned());
+        }
+        if before.audit.is_some() != after.audit.is_some() {
+            stays("[audit] comes or goes".to_owned());
         }
         if before.store.id != after.store.id {
             stays("[store] changes".to_owned());

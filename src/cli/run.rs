@@ -56,6 +56,13 @@ pub fn run(path: &Path) -> ExitCode {
         complain(&error);
         return ExitCode::from(1);
     }
+    let (runtime, mut signals) = match catch() {
+        Ok(caught) => caught,
+        Err(error) => {
+            complain(&format!("cannot wait for signals: {error}"));
+            return ExitCode::from(1);
+        }
+    };
     let succession = Succession { image, obstacle: upgrade::obstacle(&snapshot) };
     let source = Some(source(path.to_owned()));
     let options = Options { text_access_log: text, source, watches: true, inherited, ..Options::default() };
@@ -66,19 +73,13 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let (runtime, end) = match attend(&mut running, &succession) {
-        Ok(attended) => attended,
-        Err(error) => {
-            complain(&format!("cannot wait for signals: {error}"));
-            return ExitCode::from(1);
-        }
-    };
+    let end = runtime.block_on(attend(&mut running, &succession, &mut signals));
     // After a succession, a manager that stops the whole service tells us what we are doing already.
     let patience = match end {
         End::Succeeded => 2,
         End::Told => 1,
     };
-    if let Err(error) = end_at_once_after(patience, runtime) {
+    if let Err(error) = end_at_once_after(patience, signals.ends, runtime) {
         tracing::warn!(%error, "another signal will not end this at once");
     }
     let limits = running.reloads.current().limits;
@@ -120,69 +121,75 @@ fn source(path: PathBuf) -> Source {
     })
 }
 
-/// Says that we serve, and does what signals ask for until one ends us.
-fn attend(running: &mut Running, succession: &Succession) -> io::Result<(Runtime, End)> {
+/// Catches signals from now on; one that comes before somebody attends to it waits.
+fn catch() -> io::Result<(Runtime, Signals)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(async {
-        let mut ends = Ends::catch()?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let mut replace = signal(SignalKind::user_defined2())?;
-        let mut outcomes = running.reloads.outcomes();
-        let config = running.reloads.current();
-        supervisor::ready(config.listeners.len(), &config.digest);
-        drop(config);
-        if let Some(predecessor) = running.predecessor.take()
-            && let Err(error) = predecessor.relieve()
-        {
-            tracing::warn!(%error, "the process before this one cannot be told that it may go");
+    let signals = {
+        let _entered = runtime.enter();
+        Signals {
+            ends: Ends::catch()?,
+            hang_up: signal(SignalKind::hangup())?,
+            replace: signal(SignalKind::user_defined2())?,
         }
-        let mut successor = None;
-        let mut reload: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
-        loop {
-            tokio::select! {
-                () = ends.next() => {
-                    if let Some(mut successor) = successor.take() {
-                        tracing::warn!("told to end while a new process starts: that one ends, too");
-                        give_up(&mut successor).await;
-                    }
-                    return Ok(End::Told);
+    };
+    Ok((runtime, signals))
+}
+
+/// Says that we serve, and does what signals ask for until one ends us.
+async fn attend(running: &mut Running, succession: &Succession, signals: &mut Signals) -> End {
+    let Signals { ends, hang_up, replace } = signals;
+    let mut outcomes = running.reloads.outcomes();
+    let config = running.reloads.current();
+    supervisor::ready(config.listeners.len(), &config.digest);
+    drop(config);
+    if let Err(error) = running.take_over() {
+        tracing::warn!(%error, "the process before this one cannot be told that it may go");
+    }
+    let mut successor = None;
+    let mut reload: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
+    loop {
+        tokio::select! {
+            () = ends.next() => {
+                if let Some(mut successor) = successor.take() {
+                    tracing::warn!("told to end while a new process starts: that one ends, too");
+                    give_up(&mut successor).await;
                 }
-                _ = hang_up.recv() => {
-                    supervisor::reloading();
-                    let reloads = running.reloads.clone();
-                    // What comes of it is in the log, and among the outcomes.
-                    reload = Box::pin(async move { drop(reloads.reload(BY_SIGNAL).await) });
-                }
-                () = &mut reload => reload = Box::pin(std::future::pending()),
-                Ok(()) = outcomes.changed() => {
-                    let outcome = outcomes.borrow_and_update().clone();
-                    if &*outcome.by != BY_SIGNAL {
-                        supervisor::reloading();
-                    }
-                    supervisor::reloaded(running.reloads.current().listeners.len(), &outcome);
-                }
-                _ = replace.recv() => {
-                    if successor.is_some() {
-                        tracing::warn!("a new process is being started already");
-                    } else {
-                        successor = succeed(running, succession);
-                    }
-                }
-                ready = waited(&mut successor) => match ready {
-                    Ok(process) => {
-                        tracing::info!(process, "another process serves in this one's place");
-                        supervisor::succeeded_by(process);
-                        return Ok(End::Succeeded);
-                    }
-                    Err(why) => {
-                        successor = None;
-                        tracing::error!(%why, "not replaced: the new process does not serve; this one goes on");
-                    }
-                },
+                return End::Told;
             }
+            _ = hang_up.recv() => {
+                supervisor::reloading();
+                let reloads = running.reloads.clone();
+                // What comes of it is in the log, and among the outcomes.
+                reload = Box::pin(async move { drop(reloads.reload(BY_SIGNAL).await) });
+            }
+            () = &mut reload => reload = Box::pin(std::future::pending()),
+            Ok(()) = outcomes.changed() => {
+                let outcome = outcomes.borrow_and_update().clone();
+                if &*outcome.by != BY_SIGNAL {
+                    supervisor::reloading();
+                }
+                supervisor::reloaded(running.reloads.current().listeners.len(), &outcome);
+            }
+            _ = replace.recv() => {
+                if successor.is_some() {
+                    tracing::warn!("a new process is being started already");
+                } else {
+                    successor = succeed(running, succession);
+                }
+            }
+            ready = waited(&mut successor) => match ready {
+                Ok(process) => {
+                    tracing::info!(process, "another process serves in this one's place");
+                    supervisor::succeeded_by(process);
+                    return End::Succeeded;
+                }
+                Err(why) => {
+                    successor = None;
+                    tracing::error!(%why, "not replaced: the new process does not serve; this one goes on");
+                }
+            },
         }
-    });
-    end.map(|end| (runtime, end))
+    }
 }
 
 /// Starts a process in our place, if that is possible.
@@ -225,6 +232,13 @@ async fn give_up(successor: &mut Successor) {
     }
 }
 
+/// What may be asked of us.
+struct Signals {
+    ends: Ends,
+    hang_up: Signal,
+    replace: Signal,
+}
+
 /// The signals that ask for the end.
 struct Ends {
     interrupt: Signal,
@@ -248,30 +262,26 @@ impl Ends {
 /// process at once.
 pub fn wait_for_the_end() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ends = runtime.block_on(async {
         let (mut ends, mut hang_up) = (Ends::catch()?, signal(SignalKind::hangup())?);
         tokio::select! {
             () = ends.next() => {}
             _ = hang_up.recv() => {}
         }
-        Ok::<_, io::Error>(())
+        Ok::<_, io::Error>(ends)
     })?;
-    end_at_once_after(1, runtime)
+    end_at_once_after(1, ends, runtime)
 }
 
 /// Ends the process when it is told to so many times more.
-fn end_at_once_after(times: u32, runtime: Runtime) -> io::Result<()> {
+fn end_at_once_after(times: u32, mut ends: Ends, runtime: Runtime) -> io::Result<()> {
     let watch = move || {
-        let impatient = runtime.block_on(async {
-            let mut ends = Ends::catch()?;
+        runtime.block_on(async {
             for _ in 0..times {
                 ends.next().await;
             }
-            Ok::<_, io::Error>(())
         });
-        if impatient.is_ok() {
-            std::process::exit(130);
-        }
+        std::process::exit(130);
     };
     std::thread::Builder::new().name("second-signal".to_owned()).spawn(watch).map(drop)
 }

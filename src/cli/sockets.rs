@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -23,6 +24,8 @@ pub struct Sockets {
     inherited: Inherited,
     held: Vec<Held>,
     files: Vec<SocketFile>,
+    /// Files of sockets that are a predecessor's until we serve.
+    heritage: Vec<PathBuf>,
 }
 
 /// A second handle on a socket, to hand it on by.
@@ -105,9 +108,16 @@ impl Sockets {
     }
 
     /// All listeners have theirs: what is left of the inherited ones is closed, with a word in the log.
-    pub fn settle(&mut self) -> Option<Predecessor> {
+    pub fn settle(&mut self) {
         self.inherited.close_the_rest();
-        self.inherited.predecessor()
+    }
+
+    /// We serve: the process before us may go, and its sockets are ours. Until then a start that fails leaves all as it was.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        let relieved = self.inherited.predecessor().map_or(Ok(()), Predecessor::relieve);
+        let files = self.heritage.drain(..).map(|path| SocketFile::adopt(&path));
+        self.files.extend(files.flatten());
+        relieved
     }
 
     fn take(&mut self, given: Vec<Given>, name: &str, workers: usize) -> io::Result<Opened> {
@@ -117,7 +127,7 @@ impl Sockets {
         for Given { name, own, socket, place } in given {
             match place {
                 Place::Tcp(at) => address = Some(at),
-                Place::Unix(Some(path)) if own => self.files.push(SocketFile::adopt(&path)?),
+                Place::Unix(Some(path)) if own => self.heritage.push(path),
                 // Whoever holds the socket sees to its file.
                 Place::Unix(_) => {}
             }
@@ -224,3 +234,44 @@ fn shut(socket: &Socket) {
 
 #[cfg(not(target_os = "linux"))]
 fn shut(_: &Socket) {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_worker_has_a_socket_and_every_socket_a_worker() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        for (sockets, workers, expected) in [(1, 3, vec![1, 1, 1]), (3, 3, vec![1, 1, 1]), (5, 2, vec![3, 2])] {
+            let sockets = (0..sockets).map(|_| bind_one(loopback, true).unwrap()).collect();
+            let shares: Vec<_> = spread(sockets, workers).unwrap().iter().map(Vec::len).collect();
+            assert_eq!(shares, expected);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_shut_socket_keeps_whom_it_has_and_lets_in_nobody() {
+        let socket = bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), false).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = TcpStream::connect(address).unwrap();
+        shut(&socket);
+        // Its system would try again after a second.
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        let (mut accepted, _) = TcpListener::from(socket).accept().unwrap();
+        queued.write_all(b"ask").unwrap();
+        let mut text = [0; 3];
+        accepted.read_exact(&mut text).unwrap();
+        accepted.write_all(&text).unwrap();
+        drop(accepted);
+        let mut answer = String::new();
+        queued.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "ask");
+    }
+}

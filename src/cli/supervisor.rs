@@ -1,12 +1,21 @@
 //! What a service manager such as systemd is told, by sd_notify(3). Silent where there is none (`NOTIFY_SOCKET`).
 
+use std::env;
 use std::future::Future;
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt as _;
+#[cfg(target_os = "linux")]
+use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use sd_notify::NotifyState as State;
 
 use crate::control::{Outcome, Reloaded};
 
+/// A manager that does not read for so long is not told.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// So much of a config's digest tells it from others.
 const DIGEST: usize = 12;
 
@@ -51,7 +60,8 @@ pub fn heartbeat() -> Option<impl Future<Output = ()>> {
     let allowed = sd_notify::watchdog_enabled().filter(|allowed| *allowed > Duration::ZERO)?;
     Some(async move {
         loop {
-            tell(&[State::Watchdog]);
+            // A beat that the manager has no room for is not the only one.
+            let _missed = send(&[State::Watchdog], None);
             tokio::time::sleep(allowed / 2).await;
         }
     })
@@ -63,7 +73,24 @@ fn serving(listeners: usize, digest: &str) -> String {
 }
 
 fn tell(state: &[State<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = send(state, Some(PATIENCE)) {
         tracing::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET right?");
     }
+}
+
+/// Sends one message. A manager that does not read holds nobody up for longer than `patience`, or at all.
+fn send(state: &[State<'_>], patience: Option<Duration>) -> io::Result<()> {
+    let Some(place) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let socket = UnixDatagram::unbound()?;
+    match place.as_encoded_bytes().strip_prefix(b"@") {
+        #[cfg(target_os = "linux")]
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        _ => socket.connect(&place)?,
+    }
+    match patience {
+        Some(patience) => socket.set_write_timeout(Some(patience))?,
+        None => socket.set_nonblocking(true)?,
+    }
+    let lines: String = state.iter().map(|line| format!("{line}\n")).collect();
+    socket.send(lines.as_bytes()).map(drop)
 }

@@ -6,8 +6,10 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -57,12 +59,17 @@ impl Image {
     pub fn of_this_process() -> io::Result<Self> {
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
-        let path = match located(Path::new(&name)) {
-            Some(path) => path,
-            None => env::current_exe()?,
-        };
+        let running = env::current_exe()?;
+        let same = |path: &PathBuf| identity(path).is_ok_and(|file| identity(&running).is_ok_and(|own| own == file));
+        // A first argument may be any text.
+        let path = located(Path::new(&name)).filter(same).unwrap_or_else(|| running.clone());
         Ok(Self { path: std::path::absolute(path)?, name, arguments: arguments.collect() })
     }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Where a program of this name lies, as a shell finds it.
@@ -80,6 +87,9 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
         return Some(
             "this is process 1 of a container, which ends with it: start a new container, and end this one by SIGTERM",
         );
+    }
+    if config.audit.is_some() {
+        return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
     }
     match config.store.wish {
         StoreWish::File { .. } => Some(

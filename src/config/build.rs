@@ -15,6 +15,7 @@ use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
 use crate::tls::Interception;
 
 use super::admin;
+use super::audit;
 use super::blot::blot_all;
 use super::client::{self, Known};
 use super::evidence;
@@ -28,7 +29,7 @@ use super::route::{self, Around, ReadRoute};
 use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot, Storage, Users};
 use super::store;
 use super::tracing;
-use super::words::{Place, later};
+use super::words::Place;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
 ///
@@ -71,7 +72,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let tracing = tracing::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
-    later(&fields, &["audit"]);
+    let audit = audit::read(&fields, &log, reader);
     fields.finish();
     if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -131,6 +132,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         clients: known.clients,
         limits,
         log,
+        audit,
         admin,
         workers,
         store,

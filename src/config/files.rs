@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 /// No certificate, key, secret or profile is longer; what is longer is a mistake, or a device that never ends.
 const LONGEST: u64 = 16 << 20;
 
@@ -12,6 +14,11 @@ const LONGEST: u64 = 16 << 20;
 pub trait Files {
     /// A file's bytes.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Whether a file at this path could be appended to, or made there. Where nobody can tell, it could.
+    fn appendable(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The files in a folder, links included, folders not. Where there are no folders: an error.
     fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -31,6 +38,18 @@ impl Files for Disk {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    }
+
+    fn appendable(&self, path: &Path) -> io::Result<()> {
+        match path.metadata() {
+            Ok(known) if known.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

@@ -5,6 +5,7 @@
 //! mistakes of a file are found in one reading. Runs on whatever thread starts or reloads.
 
 mod admin;
+mod audit;
 mod blot;
 mod build;
 mod client;

@@ -107,6 +107,8 @@ impl ReadProvider {
         inputs.extend(self.way.digest);
         inputs.extend(base_url.host().as_bytes());
         inputs.extend(base_url.port().to_be_bytes());
+        // What is wrong with it was reported where it is used.
+        let alone = || self.compile(self.settings.clone()?, Caller::Application, &Report::new());
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
         Some(Provider {
             name: self.name.clone(),
@@ -121,6 +123,7 @@ impl ReadProvider {
             trace_context: self.trace_context,
             transport_id,
             consents,
+            module: alone(),
             certificate: transport.certificate.clone(),
         })
     }

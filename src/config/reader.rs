@@ -95,6 +95,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether a file at this path could be appended to, or made there.
+    pub(super) fn appendable(&self, path: &Path) -> std::io::Result<()> {
+        self.files.appendable(path)
+    }
+
     /// The bytes of a file that holds no secret.
     pub(super) fn public_file(&self, word: &Word) -> Option<Vec<u8>> {
         let bytes = self.private_file(word)?;

@@ -69,11 +69,12 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 23] = [
+const SECTIONS: [(&str, &[Key]); 24] = [
     (
         "file",
         &[
             ("admin", Shape::Table("admin"), MAY, "the operator's door"),
+            ("audit", Shape::Table("audit"), MAY, "where calls and actions are recorded in a chain"),
             ("client", Shape::Named("client"), MAY, "who may call"),
             ("include", Shape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
             ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
@@ -101,6 +102,20 @@ const SECTIONS: [(&str, &[Key]); 23] = [
         &[
             ("role", Shape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
             ("value", Shape::Source, MUST, "what is shown as a bearer token"),
+        ],
+    ),
+    (
+        "audit",
+        &[
+            ("key", Shape::Source, MAY, "makes the chain one that only its holder can make; 32 characters or more"),
+            (
+                "on_failure",
+                Shape::Choice(&["refuse", "continue"]),
+                MAY,
+                "what becomes of calls while records cannot be written; refuse",
+            ),
+            ("rotate", Shape::Size, MAY, "begins a new file at this size; 100MiB; 0: never"),
+            ("to", Shape::Text, MUST, "path of the file, or stdout"),
         ],
     ),
     (

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::sources::Sources;
 use crate::base::origin::BaseUrl;
+pub use crate::observe::audit::Wish as Audit;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
 use crate::store::StoreWish;
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Where and how we log.
     pub log: Log,
+    /// Where and how calls and actions are recorded; absent: nowhere.
+    pub audit: Option<Audit>,
     /// The operator's door; absent: none.
     pub admin: Option<AdminDoor>,
     /// Worker threads.
@@ -321,6 +324,8 @@ pub struct Provider {
     pub transport_id: u64,
     /// How its users consent, where they may.
     pub consents: Option<Consents>,
+    /// How an application speaks to it, without any route's own settings; absent where it takes those.
+    pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
 }

@@ -135,16 +135,3 @@ pub(super) fn choice<T: Copy>(fields: &Fields<'_>, key: &str, choices: &[(&str, 
     }
     found
 }
-
-/// Reports keys that are known to the project but not to this version.
-pub(super) fn later(fields: &Fields<'_>, keys: &[&str]) {
-    for key in keys {
-        if fields.node().as_table().is_some_and(|table| table.find(key).is_some())
-            && let Some(entry) = fields.take_entry(key)
-        {
-            let title = format!("unknown key `{key}` in {}", fields.what());
-            let help = "this version does not have it yet".to_owned();
-            fields.error(entry.key_span.clone(), title, "unknown key", Some(help));
-        }
-    }
-}

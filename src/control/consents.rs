@@ -20,11 +20,13 @@ pub(super) use self::records::patiently;
 use self::records::{forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
+use super::journal;
 use super::wire::exchange;
 use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::provider::{Authorize, Consent};
 use crate::store::{Error, Kind, Store};
@@ -84,7 +86,7 @@ pub struct Line {
 enum Message {
     Finish { provider: Arc<Provider>, bringer: Bringer, callback: Callback, answer: oneshot::Sender<Finished> },
     List { answer: oneshot::Sender<Vec<Line>> },
-    Revoke { key: UserKey, answer: oneshot::Sender<Result<bool, Failure>> },
+    Revoke { key: UserKey, by: Arc<str>, answer: oneshot::Sender<Result<bool, Failure>> },
     Start { ask: Box<Beginning>, answer: oneshot::Sender<Result<Started, Failure>> },
 }
 
@@ -96,6 +98,8 @@ pub struct Beginning {
     pub key: UserKey,
     /// By which client.
     pub client: Arc<str>,
+    /// Who asks, for the audit log: `client:NAME`, or `admin` and the name of the token that was shown.
+    pub by: Arc<str>,
     /// Where the browser goes in the end.
     pub return_to: Option<ReturnTo>,
 }
@@ -111,11 +115,17 @@ pub struct Registry {
 
 /// What every task needs.
 #[derive(Clone)]
-struct Desk {
-    store: Store,
-    clock: Clock,
-    leases: Leases,
-    events: Events,
+pub struct Desk {
+    /// Where consents are kept.
+    pub store: Store,
+    /// The clocks.
+    pub clock: Clock,
+    /// The way to the keeper.
+    pub leases: Leases,
+    /// Who hears of what happens.
+    pub events: Events,
+    /// The way to the audit log.
+    pub audit: Auditor,
 }
 
 impl fmt::Debug for Consents {
@@ -148,9 +158,11 @@ impl Consents {
         self.ask(|answer| Message::List { answer }).await.unwrap_or_default()
     }
 
-    /// Forgets a user's tokens. Says whether there were any.
-    pub async fn revoke(&self, key: UserKey) -> Result<bool, Failure> {
-        self.ask(|answer| Message::Revoke { key, answer }).await.unwrap_or_else(|| Err(gone()))
+    /// Forgets a user's tokens, as `by` wishes: `admin`, and the name of the token that was shown. Says whether there
+    /// were any.
+    pub async fn revoke(&self, key: UserKey, by: &str) -> Result<bool, Failure> {
+        let by = by.into();
+        self.ask(|answer| Message::Revoke { key, by, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
@@ -162,17 +174,9 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(
-        mut self,
-        store: Store,
-        clock: Clock,
-        leases: Leases,
-        metrics: Arc<Metrics>,
-        reloads: Reloads,
-        events: Events,
-    ) {
-        let desk = Desk { store, clock, leases, events };
-        let upkeeper = Upkeeper { store: desk.store.clone(), clock: desk.clock.clone(), metrics, reloads };
+    pub async fn run(mut self, desk: Desk, metrics: Arc<Metrics>, reloads: Reloads) {
+        let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
+        let upkeeper = Upkeeper { store, clock, metrics, reloads, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
@@ -185,7 +189,7 @@ impl Registry {
                         drop(answer.send(finished));
                     }
                     Message::List { answer } => drop(answer.send(desk.list().await)),
-                    Message::Revoke { key, answer } => drop(answer.send(desk.revoke(&key).await)),
+                    Message::Revoke { key, by, answer } => drop(answer.send(desk.revoke(&key, &by).await)),
                     Message::Start { ask, answer } => drop(answer.send(desk.start(*ask).await)),
                 }
             });
@@ -195,7 +199,15 @@ impl Registry {
 
 impl Desk {
     async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
-        let Beginning { provider, key, client, return_to } = ask;
+        let (by, key, provider) = (ask.by.clone(), ask.key.clone(), ask.provider.name.clone());
+        let started = self.begin(ask).await;
+        let outcome = started.as_ref().map_or_else(journal::failure, |_| "ok");
+        journal::record_consent(&self.audit, &by, "consent.start", &provider, Some(&key), outcome);
+        started
+    }
+
+    async fn begin(&self, ask: Beginning) -> Result<Started, Failure> {
+        let Beginning { provider, key, client, return_to, .. } = ask;
         let (_, consent) = settings(&provider)?;
         let consenter = consenter(&key);
         let now = self.clock.now();
@@ -220,6 +232,28 @@ impl Desk {
     }
 
     async fn finish(&self, provider: &Provider, bringer: &Bringer, callback: Callback) -> Finished {
+        let (actor, mut whose) = match bringer {
+            Bringer::Application(key) => (format!("{}:{}", key.owner.kind(), key.owner.name()), Some(key.clone())),
+            Bringer::Browser => ("browser".to_owned(), None),
+        };
+        let finished = self.exchange(provider, bringer, callback, &mut whose).await;
+        let outcome = match &finished {
+            Finished::Consented(_) => "ok",
+            Finished::Failed(failure) => journal::failure(failure),
+            Finished::Rejected(why, _) => journal::rejection(why),
+        };
+        journal::record_consent(&self.audit, &actor, "consent.finish", &provider.name, whose.as_ref(), outcome);
+        finished
+    }
+
+    /// `whose` is told as soon as it is known.
+    async fn exchange(
+        &self,
+        provider: &Provider,
+        bringer: &Bringer,
+        callback: Callback,
+        whose: &mut Option<UserKey>,
+    ) -> Finished {
         let (_, consent) = match settings(provider) {
             Ok(settings) => settings,
             Err(failure) => return Finished::Failed(failure),
@@ -247,6 +281,7 @@ impl Desk {
         let Ok((request, pending)) = consent.exchange(consenting, &mut RandomIds, sent) else {
             return Finished::Rejected(Why::Expired, None);
         };
+        *whose = Some(pending.key.clone());
         let answered = match exchange(provider, request, sent).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -323,7 +358,18 @@ impl Desk {
         lines.into_values().collect()
     }
 
-    async fn revoke(&self, key: &UserKey) -> Result<bool, Failure> {
+    async fn revoke(&self, key: &UserKey, by: &str) -> Result<bool, Failure> {
+        let revoked = self.strike(key).await;
+        let outcome = match &revoked {
+            Ok(true) => "ok",
+            Ok(false) => "nothing to revoke",
+            Err(failure) => journal::failure(failure),
+        };
+        journal::record_consent(&self.audit, by, "consent.revoke", &key.provider, Some(key), outcome);
+        revoked
+    }
+
+    async fn strike(&self, key: &UserKey) -> Result<bool, Failure> {
         let name = user_key(key);
         let removed = self.store.remove(Kind::User, &name).await.map_err(|error| unkept(&error))?;
         let _hint = self.store.announce(Kind::User, &name).await;

@@ -29,6 +29,7 @@ mod events;
 #[cfg(feature = "otlp")]
 mod export;
 mod issuers;
+mod journal;
 mod keeper;
 mod leases;
 mod ledger;
@@ -37,18 +38,19 @@ mod shelf;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Finished, Line, Registry, Started, user_spec};
+pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
-pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature};
+pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
+pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use vault::Aid;
-pub use wire::token_spec;
+pub use wire::{Told, Untold, date, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

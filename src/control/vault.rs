@@ -99,10 +99,11 @@ impl Aid {
             Ok(None) => self.fetch(&store, &key, call).await,
             Err(failure) => Err(failure),
         };
-        if let Some(lock) = lock
-            && let Err(error) = store.unlock(lock).await
-        {
-            tracing::debug!(provider = call.provider(), %error, "a lock ends by itself");
+        if let Some(lock) = lock {
+            let unlock = async || store.unlock(lock.clone()).await;
+            if let Err(error) = if is_contested(&store, call) { patiently(unlock).await } else { unlock().await } {
+                tracing::debug!(provider = call.provider(), %error, "a lock ends by itself");
+            }
         }
         brought
     }
@@ -144,7 +145,10 @@ impl Aid {
         let told = call.ask().await?;
         let (grant, sent) = &told;
         let expiry = sent.wall.saturating_add(millis(grant.life));
-        let kept = match store.put(Kind::Application, key, &seal(grant, *sent), Some(expiry)).await {
+        let sealed = seal(grant, *sent);
+        let put = async || store.put(Kind::Application, key, &sealed, Some(expiry)).await;
+        // Where it has killed the others' token, they need it.
+        let kept = match if is_contested(store, call) { patiently(put).await } else { put().await } {
             Ok(_) => store.announce(Kind::Application, key).await,
             Err(error) => Err(error),
         };

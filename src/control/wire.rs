@@ -6,15 +6,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE, HOST};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
 use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
-use crate::base::secret::ExposeSecret;
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
@@ -22,7 +24,7 @@ use crate::provider::{Module, TokenRequest};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
 use crate::token::key::TokenKey;
-use crate::upstream::Destination;
+use crate::upstream::{AskError, Destination};
 
 /// More of a token answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
@@ -103,23 +105,69 @@ impl Call {
 
 /// One call of a provider's own endpoints: token, authorize, refresh.
 pub(super) async fn exchange(provider: &Provider, request: TokenRequest, now: Now) -> Result<Response<Bytes>, Failure> {
-    let destination = destination(provider, &request);
+    let destination = destination(provider, &request.url);
     let answer = destination.ask(assemble(request)?, MOST_ANSWER, now).await;
     answer.map_err(|error| transient(format!("token endpoint: {error}")))
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.
-fn destination(provider: &Provider, request: &TokenRequest) -> Destination {
-    let at_home = request.url.same_origin(&provider.base_url);
+pub fn destination(provider: &Provider, url: &BaseUrl) -> Destination {
+    let at_home = url.same_origin(&provider.base_url);
     let own = provider.server_name.as_ref().filter(|_| at_home);
     Destination {
-        host: request.url.bare_host().into(),
-        port: request.url.port(),
+        host: url.bare_host().into(),
+        port: url.port(),
         tls: provider.tls.clone(),
-        server_name: own.unwrap_or(request.url.server_name()).clone(),
+        server_name: own.unwrap_or(url.server_name()).clone(),
         way: provider.way.clone(),
         connect_timeout: provider.timeouts.connect,
     }
+}
+
+/// One token call, told in full: for a trial, on which no request waits.
+#[derive(Debug)]
+pub struct Told {
+    /// When it was sent.
+    pub sent: Now,
+    /// When its answer was there.
+    pub received: Now,
+    /// The answer's status.
+    pub status: u16,
+    /// The `Date` of the answer, in milliseconds since 1970 (RFC 9110 section 6.6.1).
+    pub date: Option<u64>,
+    /// The life of the token and what to recognise it by; or why there is none.
+    pub outcome: Result<(Duration, Fingerprint), Failure>,
+}
+
+/// Why a token call has no answer.
+#[derive(Debug)]
+pub enum Untold {
+    /// The exchange failed on the way.
+    Ask(AskError),
+    /// Nothing was sent: there is no such request. The text says why.
+    Malformed(String),
+    /// It took longer than the provider's `timeouts.token`.
+    Timeout,
+}
+
+/// Calls the token endpoint once, and drops the token.
+pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock: &Clock) -> Result<Told, Untold> {
+    let sent = clock.now();
+    let request = module.token_request(vars, &mut RandomIds, sent);
+    let destination = destination(provider, &request.url);
+    let request = assemble(request).map_err(|failure| Untold::Malformed(failure.inside))?;
+    let asked = tokio::time::timeout(provider.timeouts.token, destination.ask(request, MOST_ANSWER, sent)).await;
+    let (head, body) = asked.map_err(|_| Untold::Timeout)?.map_err(Untold::Ask)?.into_parts();
+    let received = clock.now();
+    let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
+    let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
+    Ok(Told { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
+}
+
+/// The `Date` of an answer, in milliseconds since 1970.
+pub fn date(headers: &HeaderMap) -> Option<u64> {
+    let told = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    u64::try_from(told.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The module's request as a message for the wire.

@@ -6,29 +6,21 @@
 //! Whoever rotates a file may just move it away: the writer looks, a few times a minute, whether its path still leads to
 //! the file that it writes, and opens a new one if not.
 
-use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
+use super::gather::{Gather, Outlet};
 use super::record::Record;
 use crate::base::time::{Clock, Now};
 
-/// A batch of a busy worker. Each one wakes the writer, which may have to take the worker's core for it.
-const BATCH_BYTES: usize = 64 * 1024;
-/// Room for the line that fills a batch.
-const LAST_LINE: usize = 2 * 1024;
 const QUEUED_BATCHES: usize = 64;
-const GATHER: Duration = Duration::from_millis(20);
 /// A path is followed this often, while lines come.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -88,18 +80,7 @@ impl AccessLog {
 
     /// A worker's own end. Its flushing runs in a local task for as long as the worker lives.
     pub fn lines(&self, clock: Clock) -> Lines {
-        let (buffer, lines) = (RefCell::default(), Cell::default());
-        let inner = Rc::new(Gathered { log: self.clone(), buffer, lines, filled: Notify::new(), clock });
-        let flusher = Rc::downgrade(&inner);
-        tokio::task::spawn_local(async move {
-            loop {
-                let Some(gathered) = flusher.upgrade() else { return };
-                gathered.filled.notified().await;
-                tokio::time::sleep(GATHER).await;
-                gathered.flush();
-            }
-        });
-        Lines(inner)
+        Lines(Gather::new(self.clone(), clock))
     }
 
     /// Lines lost because the writer was too slow.
@@ -108,69 +89,34 @@ impl AccessLog {
     }
 }
 
+impl Outlet for AccessLog {
+    fn take(&self, batch: Vec<u8>, lines: u64) {
+        if self.sender.try_send(Job::Lines(batch)).is_err() {
+            self.dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One worker's gathering lines.
 #[derive(Clone)]
-pub struct Lines(Rc<Gathered>);
-
-struct Gathered {
-    log: AccessLog,
-    buffer: RefCell<Vec<u8>>,
-    lines: Cell<u64>,
-    filled: Notify,
-    clock: Clock,
-}
+pub struct Lines(Gather<AccessLog>);
 
 impl Lines {
     /// Adds a finished request.
     pub fn push(&self, record: &Record) {
-        let gathered = &*self.0;
-        let shape = gathered.log.shape();
-        if shape == Shape::Off {
-            return;
-        }
-        let now = gathered.clock.now();
-        let (before, after) = {
-            let mut buffer = gathered.buffer.borrow_mut();
-            let before = buffer.len();
-            match shape {
-                Shape::Json => record.write_json(now, &mut buffer),
+        let shape = self.0.outlet().shape();
+        if shape != Shape::Off {
+            self.0.push(|now, buffer| match shape {
+                Shape::Json => record.write_json(now, buffer),
                 Shape::Off => {}
-                Shape::Text => record.write_text(now, &mut buffer),
-            }
-            (before, buffer.len())
-        };
-        gathered.lines.set(gathered.lines.get() + 1);
-        if after >= BATCH_BYTES {
-            gathered.flush();
-            // Where one batch was filled, another one will be: it does not grow step by step.
-            gathered.buffer.borrow_mut().reserve(BATCH_BYTES + LAST_LINE);
-        } else if before == 0 {
-            gathered.filled.notify_one();
+                Shape::Text => record.write_text(now, buffer),
+            });
         }
     }
 
     /// Hands over what has gathered.
     pub fn flush(&self) {
         self.0.flush();
-    }
-}
-
-impl Gathered {
-    fn flush(&self) {
-        let full = std::mem::take(&mut *self.buffer.borrow_mut());
-        if full.is_empty() {
-            return;
-        }
-        let lines = self.lines.take();
-        if self.log.sender.try_send(Job::Lines(full)).is_err() {
-            self.log.dropped.fetch_add(lines, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        self.flush();
     }
 }
 

@@ -45,12 +45,24 @@ pub struct Metrics {
     gone: Mutex<BTreeSet<String>>,
     /// The counters of `requests` that exist, since a family does not tell which.
     answers: Mutex<Vec<Answers>>,
+    audit: AuditMeters,
 }
 
 /// One counter of finished requests.
 struct Answers {
     labels: RequestLabels,
     counter: Counter,
+}
+
+/// The audit log's counters.
+#[derive(Clone, Debug, Default)]
+pub struct AuditMeters {
+    /// Records that are on the disk.
+    pub records: Counter,
+    /// Records that were lost.
+    pub lost: Counter,
+    /// 1 while records cannot be written.
+    pub failing: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -155,6 +167,7 @@ impl Metrics {
             spans: Family::default(),
             gone: Mutex::default(),
             answers: Mutex::default(),
+            audit: AuditMeters::default(),
         };
         let registry = &mut made.registry;
         registry.register("requests", "Requests answered", made.requests.clone());
@@ -203,6 +216,9 @@ impl Metrics {
             made.reload_successful.clone(),
         );
         registry.register("spans", "Finished spans of traces, by what became of them", made.spans.clone());
+        registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
+        registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
+        registry.register("audit_failing", "1 while audit records cannot be written", made.audit.failing.clone());
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         made
     }
@@ -254,6 +270,11 @@ impl Metrics {
             known.push(Answers { labels, counter: counter.clone() });
         }
         counter
+    }
+
+    /// The audit log's counters.
+    pub fn audit(&self) -> AuditMeters {
+        self.audit.clone()
     }
 
     /// The gauge of one listener's open connections.

@@ -43,6 +43,8 @@ pub struct Record {
     pub provider_id: Option<HeaderValue>,
     /// Which token was spent last: fingerprint and generation.
     pub token: Option<(Fingerprint, u64)>,
+    /// What was spent before that, and refused.
+    pub refused: Option<Spent>,
     /// The status sent to the client; absent when it hung up before.
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
@@ -59,6 +61,15 @@ pub struct Record {
     pub response_bytes: u64,
     /// Whether the response went out to its end.
     pub complete: bool,
+}
+
+/// A token that was spent, and under which request id of the provider's.
+#[derive(Clone, Debug)]
+pub struct Spent {
+    /// Fingerprint and generation.
+    pub token: (Fingerprint, u64),
+    /// The request id in the provider's own header.
+    pub id: Option<HeaderValue>,
 }
 
 /// What became of a refused token's request.

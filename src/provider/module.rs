@@ -68,6 +68,8 @@ pub struct Module {
     guard: Guard,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,
+    /// The names of settings whose value begins or ends with white space.
+    padded: Vec<String>,
     judges_bodies: bool,
 }
 
@@ -108,12 +110,15 @@ impl Module {
         if wiring.caller == Caller::User {
             both("as", b"user");
         }
-        let mut secrets = Vec::new();
+        let (mut secrets, mut padded) = (Vec::new(), Vec::new());
         for setting in declared {
             match settings.find(&setting.name) {
                 None => both("unset", setting.name.as_bytes()),
                 Some(Value::Text(text)) => {
                     both("setting", setting.name.as_bytes());
+                    if text.expose_secret().trim() != text.expose_secret() {
+                        padded.push(setting.name.to_string());
+                    }
                     if setting.secret {
                         secrets.push((setting.name.clone(), text.clone()));
                     } else {
@@ -173,6 +178,7 @@ impl Module {
             guard,
             default_ttl: wiring.default_ttl,
             secrets,
+            padded,
             judges_bodies: profile.refusal.judges_bodies(),
         })
     }
@@ -185,6 +191,16 @@ impl Module {
     /// Whether there is a token for each value of some route variables.
     pub fn has_vars(&self) -> bool {
         !self.vars.is_empty()
+    }
+
+    /// Those route variables, sorted.
+    pub fn vars(&self) -> &[Arc<str>] {
+        &self.vars
+    }
+
+    /// The settings whose value begins or ends with white space: most likely a slip of whoever copied it.
+    pub fn padded(&self) -> &[String] {
+        &self.padded
     }
 
     /// Equal for two modules that differ in nothing but the values of secrets, if in that: after a change of a secret, a

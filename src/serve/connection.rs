@@ -5,7 +5,7 @@
 //! request on a busy connection touches no timer at all.
 //!
 //! When the process drains, nobody's request is lost: HTTP/2 is told by GOAWAY, and HTTP/1.1 by `connection: close` on
-//! the next answer. A connection without a next request is closed after [`FAREWELL`].
+//! the next answer. A connection without a next request is closed after two seconds.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -44,15 +44,9 @@ use crate::base::time::{Clock, Now};
 use crate::config::{Limits, Listener, Serves};
 use crate::tls::leaf;
 
-/// A drain gives so much time to a connection's next request, its first one and the handshakes before it included: a
-/// request that was sent while we did not know of it yet is answered, and its answer says that it is the last.
-pub const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Ends when a connection should have come to a request since the drain began.
-pub async fn overdue(drain: &CancellationToken) {
-    drain.cancelled().await;
-    tokio::time::sleep(FAREWELL).await;
-}
+/// A drain gives so much time to a connection's next request: one that was sent while we did not know of it yet is
+/// answered, and its answer says that it is the last. Who was let in has as long as always for handshake and first request.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection that was just accepted.
 pub enum Arrival {
@@ -68,11 +62,7 @@ pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: C
     match arrival {
         Arrival::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
-            let address = tokio::select! {
-                address = whom(&site, listener, &mut stream, peer) => address,
-                () = overdue(&drain) => return,
-            };
-            let Some(address) = address else { return };
+            let Some(address) = whom(&site, listener, &mut stream, peer).await else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
             let peer = Peer { address, ..Peer::default() };
             greet(world, site, listener, Outbox::new(stream), peer, drain).await;
@@ -136,7 +126,7 @@ where
         drop(site);
         return serve_http(world, stream, door, Wire::Plain, drain).await;
     };
-    let shaken = Box::pin(shake(&site, &config, tls, stream, peer.address, &drain)).await;
+    let shaken = Box::pin(shake(&site, &config, tls, stream, peer.address)).await;
     drop(site);
     let Some(stream) = shaken else { return };
     let session = stream.get_ref().1;
@@ -165,7 +155,6 @@ async fn shake<S>(
     tls: &Arc<ServerConfig>,
     stream: S,
     peer: Option<IpAddr>,
-    drain: &CancellationToken,
 ) -> Option<Box<TlsStream<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -179,16 +168,13 @@ where
     };
     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
-    tokio::select! {
-        shaken = timeout(patience, handshake) => match shaken {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
-            Ok(Err(error)) => {
-                tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
-                None
-            }
-            Err(_) => None,
-        },
-        () = overdue(drain) => None,
+    match timeout(patience, handshake).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
     }
 }
 
@@ -343,10 +329,10 @@ where
     }
 }
 
-/// Waits until a request is there whose answer has not begun, or until none has come for [`FAREWELL`]. Something: the
+/// Waits until a request is there whose answer has not begun, or until none has come for a while. Something: the
 /// connection ended meanwhile.
 async fn next_request<C: Future + Unpin>(connection: &mut C, watchdog: &mut Watchdog<'_>) -> Option<End> {
-    let mut patience = std::pin::pin!(tokio::time::sleep(FAREWELL));
+    let mut patience = std::pin::pin!(tokio::time::sleep(watchdog.activity.patience(watchdog.limits)));
     let mut busy = false;
     poll_fn(|cx| {
         if Pin::new(&mut *connection).poll(cx).is_ready() {
@@ -382,6 +368,8 @@ pub struct Activity {
     in_flight: Cell<u32>,
     /// Those among them whose answer has not begun.
     unanswered: Cell<u32>,
+    /// Whether there was a request.
+    used: Cell<bool>,
     head_since: Cell<Option<Now>>,
     idle_since: Cell<Now>,
 }
@@ -395,8 +383,14 @@ pub struct Busy {
 impl Activity {
     fn begin(clock: Clock) -> Rc<Self> {
         let now = clock.now();
-        let (in_flight, unanswered) = (Cell::new(0), Cell::new(0));
-        Rc::new(Self { clock, in_flight, unanswered, head_since: Cell::new(None), idle_since: Cell::new(now) })
+        let (in_flight, unanswered, used) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        Rc::new(Self { clock, in_flight, unanswered, used, head_since: Cell::new(None), idle_since: Cell::new(now) })
+    }
+
+    /// How long a drain waits for the next request.
+    fn patience(&self, limits: &Limits) -> Duration {
+        let Some(first) = limits.header_timeout.filter(|_| !self.used.get()) else { return FAREWELL };
+        first.saturating_sub(self.clock.now().since(self.idle_since.get())).max(FAREWELL)
     }
 
     /// When to look again, or why it is over.
@@ -423,6 +417,7 @@ impl Busy {
     fn begin(activity: &Rc<Activity>) -> Self {
         activity.in_flight.set(activity.in_flight.get() + 1);
         activity.unanswered.set(activity.unanswered.get() + 1);
+        activity.used.set(true);
         activity.head_since.set(None);
         Self { activity: activity.clone(), answered: Cell::new(false) }
     }

@@ -116,6 +116,10 @@ async fn serve(
     let asked: Asked<'_> = serde_json::from_slice(&body)
         .map_err(|_| Fault::Malformed("The body is not the JSON object that is wanted; see docs/consent.md."))?;
     let key = user_key(client, provider, &asked.user)?;
+    // Both ask the provider something with our credentials.
+    if !site.shared.audit.ready() {
+        return Err(Fault::Unaudited);
+    }
     match wish {
         Wish::Start => {
             let return_to = match &asked.return_to {
@@ -124,7 +128,8 @@ async fn serve(
                     Fault::Malformed("`return_to` is not among the places that the provider's `return_to` allows.")
                 })?),
             };
-            let ask = Beginning { provider: provider.clone(), key, client: client.name.clone(), return_to };
+            let (client, by) = (client.name.clone(), format!("client:{}", client.name).into());
+            let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
             tale.wait_for("consent start", &provider.name);
             let started = site.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
             tale.waited();
@@ -248,6 +253,10 @@ async fn come_back(
     // A HEAD must not use a state up.
     if request.method() != Method::GET {
         return bad(StatusCode::METHOD_NOT_ALLOWED, "Only browsers that come back from the bank are expected here.");
+    }
+    if !site.shared.audit.ready() {
+        let text = "This cannot be worked on right now. Please reload this page in a moment.";
+        return bad(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     let Ok(callback) = consent.callback(uri.query().unwrap_or_default(), site.now()) else {
         return bad(StatusCode::BAD_REQUEST, "What the bank sent cannot be read. Please start again.");

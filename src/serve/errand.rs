@@ -202,8 +202,8 @@ impl Errand<'_> {
 
     /// One exchange with the provider: send, wait for the head, judge it.
     async fn attempt(&mut self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
-        tale.record().token = Some((spending.lease.fingerprint, spending.lease.generation));
-        tale.record().provider_id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
         tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
         let watch = Stopwatch::start();
         let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)

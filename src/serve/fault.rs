@@ -60,6 +60,8 @@ pub enum Fault {
     ReservedEndpoint,
     /// There is no token to be had now.
     TokenUnavailable(Duration),
+    /// What is done with credentials cannot be recorded now, and must be.
+    Unaudited,
     /// The request target is too long.
     UriTooLong,
     /// The provider sent something that is not HTTP, or broke off.
@@ -262,6 +264,14 @@ impl Fault {
                 "There is no token for this provider",
                 "Its token endpoint fails, is too slow, or is being given a rest. Try again after Retry-After.",
             ),
+            Fault::Unaudited => row(
+                "overloaded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy_internal_error",
+                "operator",
+                "The audit log cannot be written",
+                "No credential is used until it can be. The request was not sent. The operator's log says why.",
+            ),
             Fault::UpstreamConnectTimeout => row(
                 "upstream-timeout",
                 StatusCode::GATEWAY_TIMEOUT,
@@ -360,6 +370,7 @@ impl Fault {
             | Fault::Overloaded
             | Fault::ReservedEndpoint
             | Fault::RouteNotFound
+            | Fault::Unaudited
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
             | Fault::UpstreamProtocol
@@ -450,7 +461,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 27] = [
+const ALL: [Fault; 28] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -468,6 +479,7 @@ const ALL: [Fault; 27] = [
     Fault::ProviderClosed(Duration::ZERO),
     Fault::RateLimited(Duration::ZERO),
     Fault::Overloaded,
+    Fault::Unaudited,
     Fault::UriTooLong,
     Fault::BodyTooSlow,
     Fault::UpstreamDns,

@@ -111,10 +111,18 @@ async fn forward(
         tale.tolerate(Fault::ClientNotAllowed);
     }
 
-    let spec = match &route.route.user {
-        None => route.token(permit.vars(), &site.shared.clock),
-        Some(header) => users_token(site, &route, caller, consent::named_user(&head.headers, header)?)?,
+    let user = match &route.route.user {
+        None => None,
+        Some(header) => Some(consent::named_user(&head.headers, header)?),
     };
+    let spec = match user {
+        None => route.token(permit.vars(), &site.shared.clock),
+        Some(user) => users_token(site, &route, caller, user)?,
+    };
+    if !site.shared.audit.ready() {
+        return Err(Fault::Unaudited.into());
+    }
+    tale.speak_of(user, permit.vars());
     let at_hand = site.on_shelf(&spec.key, site.now());
     // A token that is fetched for this very request is not tried twice; so its body need not be kept.
     let (lease, born_for_this, successor) = match at_hand {
@@ -256,7 +264,7 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, &site.shared.clock).ok_or(Fault::Internal)
+    user_spec(provider, key, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
 /// A token that was not at hand.
@@ -359,6 +367,7 @@ pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> 
         provider: None,
         provider_id: None,
         token: None,
+        refused: None,
         status: None,
         error: None,
         tolerated: None,

@@ -17,6 +17,7 @@ use crate::base::vars::Vars;
 use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
 use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
 use crate::observe::access::Lines;
+use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
 use crate::observe::trace::Tracer;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub listeners: Arc<[Option<Arc<Listener>>]>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<Page>]>,
+    /// The way to the audit log.
+    pub audit: Auditor,
     /// Counts the configs of this process.
     pub serial: u64,
 }
@@ -76,6 +79,8 @@ pub struct Site {
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Lines,
+    /// This worker's end of the audit log.
+    pub audit: Option<AuditLines>,
 }
 
 /// The connections to one place, and all that decides whether they can be used for another route.
@@ -182,7 +187,11 @@ impl Site {
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         // Leases are asked for anew, so that the keeper learns what they are fetched with now.
         let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines })
+        let audit = match before {
+            Some(before) => before.audit.clone(),
+            None => shared.audit.lines(),
+        };
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, audit })
     }
 
     /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
@@ -324,9 +333,12 @@ impl Site {
         }
     }
 
-    /// Writes out what the access log has gathered.
+    /// Writes out what the logs have gathered.
     pub fn flush(&self) {
         self.lines.flush();
+        if let Some(audit) = &self.audit {
+            audit.flush();
+        }
     }
 }
 

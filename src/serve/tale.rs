@@ -3,14 +3,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::fault::Fault;
 use super::replay::Recorder;
 use super::site::{RouteSite, Site};
 use super::trail::Trail;
+use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Stopwatch};
-use crate::observe::record::Record;
+use crate::base::vars::Vars;
+use crate::observe::audit::Story;
+use crate::observe::record::{Record, Spent};
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 
@@ -25,9 +28,18 @@ pub struct Tale {
     route: Option<Rc<RouteSite>>,
     listener: usize,
     request: Option<Rc<Recorder>>,
+    /// What only the audit log tells; absent where there is none, or nothing of the kind.
+    subject: Option<Box<Subject>>,
     watch: Stopwatch,
     /// Its spans, where traces are on.
     trail: Option<Box<Trail>>,
+}
+
+/// Whom and what a call is about.
+struct Subject {
+    user: Option<String>,
+    /// Variables, their values hidden.
+    vars: Vec<(Arc<str>, String)>,
 }
 
 impl Tale {
@@ -36,7 +48,7 @@ impl Tale {
         let mut record = Box::new(record);
         let watch = Stopwatch::start();
         let trail = Trail::begin(&site.shared.tracer, &mut record, watch);
-        Self { record, site: site.clone(), route: None, listener, request: None, watch, trail }
+        Self { record, site: site.clone(), route: None, listener, request: None, subject: None, watch, trail }
     }
 
     /// What is told.
@@ -101,6 +113,23 @@ impl Tale {
         }
     }
 
+    /// It is made in the name of this user, with these variables.
+    pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
+        if let Some(audit) = &self.site.audit
+            && (user.is_some() || !vars.is_empty())
+        {
+            let seal = audit.seal();
+            let vars = vars.iter().map(|(name, value)| (name.into(), seal.hide(name, value))).collect();
+            self.subject = Some(Box::new(Subject { user: user.map(str::to_owned), vars }));
+        }
+    }
+
+    /// A token goes out with it, under this request id of the provider's. The one before it was refused.
+    pub fn spend(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
+        let before = std::mem::replace(&mut self.record.provider_id, id);
+        self.record.refused = self.record.token.replace(token).map(|token| Spent { token, id: before });
+    }
+
     /// Its request body is counted at the end.
     pub fn watch_body(&mut self, request: &Rc<Recorder>) {
         self.request = Some(request.clone());
@@ -124,5 +153,11 @@ impl Drop for Tale {
             trail.end(&self.record);
         }
         self.site.write(&self.record);
+        if let Some(audit) = self.site.audit.as_ref().filter(|_| self.record.token.is_some()) {
+            let subject = self.subject.as_deref();
+            let user = subject.and_then(|subject| subject.user.as_deref());
+            let vars = subject.map_or(&[][..], |subject| &subject.vars);
+            audit.push(&self.record, Story { user, vars, config: &self.site.shared.snapshot.digest });
+        }
     }
 }

@@ -19,7 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Wire, overdue, serve_http};
+use super::connection::{Wire, serve_http};
 use super::door::{Door, Entry, Tunnel};
 use super::identity::Peer;
 use super::site::Site;
@@ -39,7 +39,7 @@ pub async fn serve(world: Rc<World>, outer: Rc<Door>, tunnel: Tunnel, stream: Re
     let site = world.site();
     let Some(config) = site.listener(outer.listener) else { return };
     let Some(forward) = config.forward() else { return };
-    let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream, &drain)).await;
+    let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream)).await;
     drop(site);
     let Some(stream) = shaken else { return };
     let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
@@ -56,7 +56,6 @@ async fn shake(
     tunnel: &Tunnel,
     peer: &Peer,
     stream: Rewound,
-    drain: &CancellationToken,
 ) -> Option<Box<TlsStream<Rewound>>> {
     let limits = &site.shared.snapshot.limits;
     let limit = limits.handshakes.unwrap_or(usize::MAX);
@@ -67,11 +66,7 @@ async fn shake(
         return None;
     };
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
-    let shaken = tokio::select! {
-        shaken = timeout(patience, handshake(site, forward, &tunnel.to, stream)) => shaken,
-        () = overdue(drain) => return None,
-    };
-    let why = match shaken {
+    let why = match timeout(patience, handshake(site, forward, &tunnel.to, stream)).await {
         Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(why)) => why,
         Err(_) => Failure::Silent,

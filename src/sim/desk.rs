@@ -81,6 +81,8 @@ pub(super) struct Terms {
     pub redirect_uri: String,
     /// The S256 challenge; empty: none.
     pub challenge: String,
+    /// The refresh token that this one came for, where that is good until this one is used; empty: none.
+    pub came_for: String,
 }
 
 impl Desk {

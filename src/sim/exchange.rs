@@ -4,12 +4,13 @@ use std::io;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, DATE, HOST, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -17,6 +18,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::base::secret::sha256;
+use crate::base::time::Clock;
 use crate::sim::answer::{Answer, Content};
 use crate::sim::call::{Call, Endpoint};
 use crate::sim::desk::Desk;
@@ -77,6 +79,13 @@ pub(super) async fn serve(
     let answer = replaced(answer, trouble);
     let answer = if fault.compress { compressed(answer, &call.headers) } else { answer };
     let mut headers = answer.headers;
+    // A bank whose clock is a test's says so; otherwise hyper does.
+    if let Clock::Hand(hand) = &desk.clock
+        && headers.iter().all(|(name, _)| name != DATE)
+    {
+        let wall = UNIX_EPOCH + Duration::from_millis(hand.now().wall);
+        headers.extend(HeaderValue::try_from(httpdate::fmt_http_date(wall)).map(|date| (DATE, date)));
+    }
     let mut body = Outgoing::new(answer.content, link.clone());
     match trouble {
         Some(Trouble::CutBody) => body.ending(|total| Ending::Cut(total / 2)),

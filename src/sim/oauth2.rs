@@ -52,6 +52,9 @@ pub struct OAuth2Manner {
     pub without_pkce: bool,
     /// A refresh token may be used more than once, and no new one is given (RFC 6749 section 6 permits both).
     pub lasting_refresh: bool,
+    /// A refresh token works until the one that it brought is used: a lost answer costs nobody anything (RFC 9700 section
+    /// 4.14.2 leaves that to the provider).
+    pub refresh_grace: bool,
     /// Refresh tokens are refused, as dead ones are.
     pub refuse_refresh: bool,
     /// How long a refresh token lives, and the answer says so; absent: for ever, and nothing is said.

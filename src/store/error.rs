@@ -17,6 +17,16 @@ pub enum Error {
     Unavailable(String),
 }
 
+impl Error {
+    /// Whether nothing is wrong with the store but that another process has its file.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Unavailable(why) => why.contains(super::file::IN_USE),
+            Self::Conflict | Self::Damaged(_) | Self::Full(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,6 +4,7 @@
 //! answer. A job that was handed over is done, whether or not anybody still waits.
 
 mod cabinet;
+mod holder;
 mod opening;
 mod rehearsal;
 
@@ -15,6 +16,8 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use self::cabinet::Cabinet;
+pub use self::holder::{Holder, holders};
+pub(super) use self::opening::IN_USE;
 use super::error::Error;
 use super::record::{Key, Kind, Name, Version};
 

@@ -18,6 +18,7 @@ mod wish;
 
 pub use envelope::{KeyRing, SealingKey};
 pub use error::{Damage, Damaged, Error};
+pub use file::{Holder, holders};
 pub use front::{Cursor, Page, Rekeyed, Store};
 pub use local::{Change, Changes, Lock};
 pub use record::{Entry, Key, Kind, Listing, Name, Record, Version};

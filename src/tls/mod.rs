@@ -8,7 +8,9 @@ mod client;
 mod intercept;
 mod internal;
 mod leaf;
+mod look;
 pub mod mint;
+mod paper;
 mod pin;
 mod server;
 pub mod trust;
@@ -23,6 +25,8 @@ pub use client::{ClientTls, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, Leaf, leaf};
+pub use look::{Demand, Presented, attentive, onlooker, own_chain};
+pub use paper::{Paper, paper};
 pub use pin::pinned;
 pub use server::{Certificate, ClientCa, ServerTls, server};
 

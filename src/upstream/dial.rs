@@ -110,7 +110,7 @@ impl Destination {
         proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)
     }
 
-    async fn shake<S>(&self, stream: S) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
+    pub(super) async fn shake<S>(&self, stream: S) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

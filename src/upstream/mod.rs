@@ -18,6 +18,7 @@ mod names;
 mod proxy;
 mod race;
 mod socket;
+mod trial;
 mod tunnel;
 
 pub use ask::AskError;
@@ -26,4 +27,5 @@ pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
 pub use proxy::{ForwardProxy, ProxyError};
+pub use trial::{Session, Step, Trial};
 pub use tunnel::{TunnelError, tunnel};

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{PATIENCE, Whole, converse};
 use crate::redis_server::RedisServer;
-use crate::replicas::{Fleet, Line, ask, lines, on_redis, storm, until};
+use crate::replicas::{Fleet, Line, Replica, ask, lines, on_redis, until};
 use crate::stage::bank;
 
 const PATH: &str = "/meed/echo/x";
@@ -40,6 +40,15 @@ fn fleet(sim: &SimHandle, redis: &RedisServer, coexistence: &str) -> Fleet {
     assert_ne!(told, config);
     fs::write(at("proxy.toml"), told).expect("written");
     fleet
+}
+
+/// So many calls at once, spread over the replicas.
+async fn herd(replicas: &[Replica], lines: &[Line], calls: usize) {
+    let calls = lines.iter().cycle().take(calls).map(|line| ask(line.clone(), PATH, ""));
+    for answer in join_all(calls).await {
+        let told = || replicas.iter().map(|replica| replica.process.stderr()).collect::<Vec<_>>().join("\n---\n");
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", told());
+    }
 }
 
 /// Calls that go on and on, two at a time for each line. Each must be answered with 200, or be excused.
@@ -92,7 +101,7 @@ fn replicas_share_the_one_token_that_a_bank_knows() {
         converse(async {
             let replicas = fleet.three(&redis).await;
             let lines = lines(&replicas).await;
-            storm(&lines, 90, PATH).await;
+            herd(&replicas, &lines, 90).await;
             assert_eq!(meed.token_calls(), 1, "a cold herd");
             let (watch, received) = (Stopwatch::start(), meed.resource_calls());
             let load = Load::on(&lines, |_| false);
@@ -108,15 +117,15 @@ fn replicas_share_the_one_token_that_a_bank_knows() {
             meed.change(|faults| faults.issue.life = Some(Duration::from_secs(600)));
             let before = meed.token_calls();
             until("a token that lasts", async || {
-                storm(&lines, 6, PATH).await;
+                herd(&replicas, &lines, 6).await;
                 meed.token_calls() > before
             })
             .await;
-            storm(&lines, 90, PATH).await;
+            herd(&replicas, &lines, 90).await;
             for round in 0..20 {
                 let before = meed.token_calls();
                 meed.revoke_all();
-                storm(&lines, 90, PATH).await;
+                herd(&replicas, &lines, 90).await;
                 assert_eq!(meed.token_calls() - before, 1, "round {round}");
             }
         });
@@ -131,9 +140,9 @@ fn without_the_store_replicas_do_not_kill_each_others_tokens() {
     converse(async {
         let replicas = fleet.three(&redis).await;
         let lines = lines(&replicas).await;
-        storm(&lines, 30, PATH).await;
+        herd(&replicas, &lines, 30).await;
         redis.kill();
-        storm(&lines, 300, PATH).await;
+        herd(&replicas, &lines, 300).await;
         assert_eq!(meed.token_calls(), 1, "what lives is kept");
         // It dies before its time: nobody can know whether another replica has a new one.
         meed.revoke_all();
@@ -151,7 +160,7 @@ fn without_the_store_replicas_do_not_kill_each_others_tokens() {
         // Tokens that die by themselves are replaced, and no more often than that; now replicas do hurt each other.
         meed.change(|faults| faults.issue.life = Some(Duration::from_secs(2)));
         meed.revoke_all();
-        storm(&lines, 30, PATH).await;
+        herd(&replicas, &lines, 30).await;
         redis.kill();
         let (watch, before) = (Stopwatch::start(), meed.token_calls());
         let load = Load::on(&lines, |answer| answer.status == 401 || answer.error() == "token-unavailable");

@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod audit;
 mod client;
 mod clients;
 mod coexistence;
@@ -16,6 +17,7 @@ mod forward;
 mod http;
 mod include;
 mod life;
+mod live;
 mod mutations;
 mod oddbank;
 mod provider;

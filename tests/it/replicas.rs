@@ -44,7 +44,7 @@ pub struct Fleet {
 
 /// A process, and ways to it.
 pub struct Replica {
-    process: Process,
+    pub process: Process,
     client: Client,
     browser: Client,
 }
@@ -149,7 +149,7 @@ async fn attempt(mut line: Line, path: &str, user: &str) -> Result<Whole, hyper:
 }
 
 /// So many calls at once, spread over the lines.
-pub async fn storm(lines: &[Line], calls: usize, path: &str) {
+async fn storm(lines: &[Line], calls: usize, path: &str) {
     let calls = lines.iter().cycle().take(calls).map(|line| ask(line.clone(), path, ""));
     for answer in join_all(calls).await {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -396,7 +396,7 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             );
             soon.await.expect("within a second");
             assert_eq!(call(here, KEY, "bob").await.status, 200);
-            assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+            assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(true));
             assert_eq!(call(here, KEY, "alice").await.error(), "consent-required", "at once");
             let soon = tokio::time::timeout(
                 Duration::from_secs(1),
@@ -409,9 +409,9 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             assert_eq!(call(there, KEY, "alice").await.error(), "consent-required");
             assert_eq!(scb.resource_calls(), received, "nothing went out");
             assert_eq!(call(there, KEY, "bob").await.status, 200, "the other user does not feel it");
-            assert_eq!(stages[1].running.consents.revoke(key("bob")).await, Ok(true));
+            assert_eq!(stages[1].running.consents.revoke(key("bob"), "test").await, Ok(true));
         }
-        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(false));
+        assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(false));
         // What was said while nobody could hear it is looked for.
         consent(here, KEY, &scb, "alice", "alice").await;
         assert_eq!(call(there, KEY, "alice").await.status, 200);
@@ -419,7 +419,7 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
             let id = listener.split_whitespace().find_map(|word| word.strip_prefix("id=")).expect("an id").to_owned();
             redis.cli(&["CLIENT", "KILL", "ID", &id]);
         }
-        assert_eq!(stages[0].running.consents.revoke(key("alice")).await, Ok(true));
+        assert_eq!(stages[0].running.consents.revoke(key("alice"), "test").await, Ok(true));
         until("the revocation was looked for", async || call(there, KEY, "alice").await.error() == "consent-required")
             .await;
     });
@@ -429,8 +429,8 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
 #[test]
 fn fifty_kills_in_the_middle_of_rotations_lose_no_user_who_was_answered() {
     let (scb, oauth2) = (bank(Bank::Scb), bank(Bank::OAuth2));
-    // This bank lets a refresh token be used again; SCB kills it with its first use.
-    oauth2.change(|faults| faults.oauth2.lasting_refresh = true);
+    // This bank takes a refresh token until the one that it brought is used; SCB kills it with its first use.
+    oauth2.change(|faults| faults.oauth2.refresh_grace = true);
     let store = format!("[store]\nurl = \"file:users.redb\"\nkeys = [\"{}\"]\n", store_key());
     let fleet = Fleet::new(&[&scb, &oauth2], &store);
     let paths = ["/scb/echo/x", "/oauth2/echo/x"];
@@ -454,6 +454,9 @@ fn fifty_kills_in_the_middle_of_rotations_lose_no_user_who_was_answered() {
                 // said at once, and not tried again.
                 assert_eq!(answer.error(), "consent-required", "round {round}: {answer:?}");
                 lost += 1;
+                // One attempt, one line that says so.
+                let told = replica.process.stderr();
+                assert_eq!(told.matches("the user must consent again").count(), 1, "round {round}: {told}");
                 assert_eq!(ask(line.clone(), paths[0], "alice").await.error(), "consent-required");
                 consent(&replica.client, KEY, &scb, "alice", "alice").await;
                 assert_eq!(ask(line.clone(), paths[0], "alice").await.status, 200, "a new consent works at once");

@@ -43,6 +43,8 @@ const BODY: &str = "canary-body-6Lk4";
 const STATE: &str = "canary=canary-tracestate-2Hv5";
 /// What our own exports carry, to a collector that keeps every byte.
 const COLLECTOR_KEY: &str = "canary-collector-key-9Ws3";
+/// The key of the audit log, which is shown to nobody either.
+const AUDIT_KEY: &str = "canary-audit-key-2Hn5-0123456789abcdef";
 
 /// Something that must not come out, with all its disguises.
 pub struct Canary {
@@ -172,6 +174,16 @@ impl Process {
     /// What it said on standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.said[1].lock().expect("not poisoned")).into_owned()
+    }
+
+    /// What it said on standard output so far.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.said[0].lock().expect("not poisoned")).into_owned()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The address after the line that says that `what` listens.
@@ -374,6 +386,7 @@ impl World {
         let constraints = Constraints::only(&permits).expect("something");
         let (_, ca, ca_key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
         put("ca.crt", &ca);
+        put("audit.key", AUDIT_KEY);
         put("ca.key", ca_key.expose_secret());
         let mut config = format!(
             "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\n\
@@ -381,7 +394,8 @@ impl World {
              [[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:0\"\nunmatched = \"tunnel\"\n\
              intercept = {{ ca_cert = \"ca.crt\", ca_key = \"ca.key\" }}\n\
              [client.erp]\nkey_sha256 = [\"{}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n\
-             [admin.token.ops]\nvalue = {{ file = \"operator.token\" }}\nrole = \"operate\"\n[runtime]\nworkers = 2\n[log]\n{log}\n",
+             [admin.token.ops]\nvalue = {{ file = \"operator.token\" }}\nrole = \"operate\"\n[runtime]\nworkers = 2\n\
+             [audit]\nto = \"../run/audit.log\"\nkey = {{ file = \"audit.key\" }}\n[log]\n{log}\n",
             hex(&sha256(CLIENT_KEY.as_bytes()))
         );
         put("operator.token", OPERATOR);
@@ -684,7 +698,7 @@ async fn live(world: &World, outputs: &mut Outputs) {
 
 /// All that must not be found: what was put in, and what the banks made of it.
 fn canaries(world: &World) -> Vec<Canary> {
-    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, COLLECTOR_KEY]
+    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, AUDIT_KEY, COLLECTOR_KEY]
         .map(|text| Canary::new(text, text))
         .into();
     all.push(Canary::new("tracestate", STATE.split_once('=').expect("a value").1));
@@ -734,6 +748,8 @@ fn nothing_comes_out(log: &str, access: &str) {
     }
     let told = outputs.0.iter().find(|(place, _)| place == access).map_or(0, |(_, bytes)| bytes.len());
     assert!(told > 100_000, "the access log has {told} bytes");
+    let audited = outputs.bytes("audit.log");
+    assert!(audited > 50_000, "the audit log has {audited} bytes");
     let found = outputs.search(&canaries);
     assert!(
         found.is_empty(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Now};
 use countersign::cli::boot::{Options, Running};
@@ -151,6 +152,16 @@ impl Stage {
 
     /// `GET` on the admin door.
     pub async fn admin(&self, path: &str) -> crate::client::Whole {
+        self.ask_admin(http::Request::get(path), Bytes::new()).await
+    }
+
+    /// `POST` of JSON on the admin door.
+    pub async fn admin_post(&self, path: &str, body: &str) -> crate::client::Whole {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        self.ask_admin(request, Bytes::from(body.to_owned())).await
+    }
+
+    async fn ask_admin(&self, request: http::request::Builder, body: Bytes) -> crate::client::Whole {
         let address = self.running.admin.expect("an admin door");
         let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let io = hyper_util::rt::TokioIo::new(stream);
@@ -158,8 +169,8 @@ impl Stage {
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
-        let request = http::Request::get(path).header("host", address.to_string());
-        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+        let request = request.header("host", address.to_string());
+        let request = request.body(http_body_util::Full::new(body)).expect("a request");
         crate::client::Whole::read(sender.send_request(request).await.expect("an answer")).await.expect("whole")
     }
 }

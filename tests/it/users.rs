@@ -6,6 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use countersign::config::InMemory;
 use countersign::sim::{Bank, Endpoint, SimHandle};
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -15,9 +16,14 @@ use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
 
 /// A proxy for SCB with users, its store in this folder.
 pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
+    start_with(sim, folder, more, InMemory::new())
+}
+
+/// The same, with files that `more` may point at.
+pub fn start_with(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -> Stage {
     let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = [\"https://app.example/*\"]\n\
                    params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
-    let mut plan = Plan::default().with_two_clients().with(
+    let mut plan = Plan { files, ..Plan::default() }.with_two_clients().with(
         sim,
         "scb",
         consent,

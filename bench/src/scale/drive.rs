@@ -22,6 +22,8 @@ const AT_ONCE: u64 = 64;
 const LEASE: Duration = Duration::from_secs(60);
 /// Redis may be away for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A page that failed is asked for again after so long, as the control thread does.
+const AGAIN: Duration = Duration::from_millis(100);
 /// After a failure Redis is left alone for a while; asking on would count one failure many times.
 const REST: Duration = Duration::from_millis(300);
 
@@ -140,8 +142,39 @@ pub async fn exercise(mut args: Args) -> Result<(), Failure> {
     let beside = came_of(listing.map(|listing| listing.entries.len()), beside.elapsed().as_secs_f64());
     let (asked, failed) = others.end().await;
     row("list while others look up", format!("{beside}; {failed} of their {asked} lookups failed"));
-    let round = took + mean * records as f64;
-    row("a round of keep-alive in which nothing is due: the list, and a look at each", format!("{round:.0} s"));
+    store.reach(PATIENCE).await?;
+    walk(&store).await
+}
+
+/// What `control/consents/rotation.rs` does once a minute where nothing is due.
+async fn walk(store: &Store) -> Result<(), Failure> {
+    forget_peak()?;
+    let (before, watch, begun) = (resident()?.0, Watch::start(), Instant::now());
+    let (mut from, mut seen, mut failed) = (None, 0, 0);
+    loop {
+        let page = match store.page(Kind::User, from.as_ref()).await {
+            Ok(page) => page,
+            Err(error) if failed >= 50 => return Err(error.into()),
+            Err(_) => {
+                failed += 1;
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        for (_, record) in &page.records {
+            UserTokens::open(record.value.expose_secret()).map_err(|error| error.to_string())?;
+            seen += 1;
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let stalled = watch.end().await.as_secs_f64() * 1e3;
+    row("a look-round in which nothing is due", format!("{took:.2} s for {seen} records; {failed} pages asked again"));
+    row("longest stall of the control thread during it", format!("{stalled:.0} ms"));
+    row("resident before it, and at most during it", format!("{before:.0}, {:.0} MiB", resident()?.1));
     Ok(())
 }
 

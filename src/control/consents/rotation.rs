@@ -13,8 +13,10 @@ use super::settings;
 use crate::base::id::RandomIds;
 use crate::base::time::Clock;
 use crate::config::Provider;
+use crate::control::journal;
 use crate::control::wire::exchange;
 use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
+use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
@@ -34,14 +36,14 @@ const ROUND: Duration = Duration::from_secs(60);
 const ROOM: Duration = Duration::from_secs(10);
 
 /// The token of a user; `None` where the provider has no consents.
-pub fn user_spec(provider: &Arc<Provider>, user: UserKey, clock: &Clock) -> Option<Arc<TokenSpec>> {
+pub fn user_spec(provider: &Arc<Provider>, user: UserKey, clock: &Clock, audit: &Auditor) -> Option<Arc<TokenSpec>> {
     let consents = provider.consents.as_ref()?;
     Some(Arc::new(TokenSpec {
         key: user.token_key(),
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,
         fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
-        order: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone() }),
+        order: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone(), audit: audit.clone() }),
     }))
 }
 
@@ -51,6 +53,7 @@ struct Renewal {
     provider: Arc<Provider>,
     user: UserKey,
     clock: Clock,
+    audit: Auditor,
 }
 
 impl Order for Renewal {
@@ -163,8 +166,16 @@ impl Renewal {
                 },
             },
         };
+        let outcome = match &answer {
+            Ok(_) => "ok",
+            Err(Refusal::Dead(_)) => "the consent is dead",
+            Err(Refusal::Failed(failure)) => journal::failure(failure),
+        };
+        let (provider, whose) = (&self.provider.name, Some(&self.user));
+        journal::record_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
         if let Err(Refusal::Dead(inside)) = &answer {
-            tracing::warn!(provider = %self.provider.name, %inside, "a user's consent is dead; the user must consent again");
+            let (provider, key) = (&self.provider.name, self.user.token_key());
+            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
@@ -274,6 +285,7 @@ pub(super) struct Upkeeper {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reloads: Reloads,
+    pub(super) audit: Auditor,
 }
 
 /// Looks through all consents, again and again. Never ends.
@@ -340,7 +352,8 @@ impl Upkeeper {
         if !due.is_some_and(|wait| wait.is_zero()) {
             return;
         }
-        let renewal = Renewal { provider: provider.clone(), user: tokens.key, clock: self.clock.clone() };
+        let (provider, audit) = (provider.clone(), self.audit.clone());
+        let renewal = Renewal { provider, user: tokens.key, clock: self.clock.clone(), audit };
         if round.renewals.len() >= AT_ONCE {
             let _ended = round.renewals.join_next().await;
         }

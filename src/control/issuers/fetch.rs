@@ -29,7 +29,7 @@ struct Discovered {
 }
 
 /// Fetches the keys. The error is for the log.
-pub(super) async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, String> {
+pub async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, String> {
     let (url, query) = match &issuer.keys {
         IssuerKeys::At(url) => (url.clone(), None),
         IssuerKeys::Discovered(url) => discover(issuer, url, now).await?,

@@ -73,7 +73,12 @@ fn authorize(desk: &Desk, call: &Call) -> Answer {
     let hint = call.parameter("login_hint").or_else(|| manner.user.clone());
     let user = hint.unwrap_or_else(|| "user".to_owned());
     let code = hex32();
-    let terms = Terms { scope: call.parameter("scope"), redirect_uri: redirect_uri.clone(), challenge };
+    let terms = Terms {
+        scope: call.parameter("scope"),
+        redirect_uri: redirect_uri.clone(),
+        challenge,
+        came_for: String::new(),
+    };
     desk.remember(code.clone(), Record::Code { user, given: call.now, terms });
     back(&[("code", &code)])
 }
@@ -120,13 +125,19 @@ pub(super) fn renew<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option
         return Err(invalid_grant("the refresh token is dead"));
     }
     match desk.recall(token) {
-        Some(Record::Refresh { user, given, terms }) => {
+        Some(Record::Refresh { user, given, mut terms }) => {
             if manner.refresh_life.is_some_and(|life| call.now.since(given) >= life) {
                 return Err(invalid_grant("the refresh token has expired"));
             }
             let stands = manner.lasting_refresh.then(|| token.to_owned());
-            if stands.is_none() {
-                desk.remember(token.to_owned(), Record::Used { user: user.clone() });
+            let spent = match (&stands, manner.refresh_grace) {
+                (Some(_), _) => String::new(),
+                (None, false) => token.to_owned(),
+                // Who uses this one has it for certain: its forerunner goes, and it stays until its successor is used.
+                (None, true) => std::mem::replace(&mut terms.came_for, token.to_owned()),
+            };
+            if !spent.is_empty() {
+                desk.remember(spent, Record::Used { user: user.clone() });
             }
             Ok(Grantee { user, terms, refresh: stands })
         }

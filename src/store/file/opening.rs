@@ -19,6 +19,9 @@ const MODE: u32 = 0o600;
 /// Enough for thousands of records.
 const CACHE: usize = 4 << 20;
 
+/// What a store's file is while another process has it.
+pub(in crate::store) const IN_USE: &str = "is in use by another process";
+
 /// Opens the file at `path`, or makes it. A file that a later version wrote is not touched.
 pub(super) fn open(path: &Path) -> Result<Database, Error> {
     let seen = match fs::metadata(path) {
@@ -203,7 +206,7 @@ fn refused(path: &Path, error: DatabaseError) -> Error {
     match error {
         DatabaseError::DatabaseAlreadyOpen => {
             let cure = "give each process a file of its own, or share `redis://` in [store]";
-            unavailable(path, "is in use by another process", cure)
+            unavailable(path, IN_USE, cure)
         }
         DatabaseError::UpgradeRequired(_) => {
             unavailable(path, "has another file format", "name another file in [store]")

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign::base::secret::sha256;
 use countersign::base::time::Clock;
 use countersign::sim::{Authority, LeafSpec};
 use tempfile::TempDir;
@@ -74,11 +77,12 @@ fn make(file: &Path, name: &str) {
     } else if name.ends_with(".crt") {
         papers().cert.clone()
     } else if name.contains("store") {
-        "c3RhbmQtaW4gc3RhbmQtaW4gc3RhbmQtaW4gc3RhbmQ=".to_owned()
+        // 32 bytes, others for each name.
+        STANDARD.encode(sha256(name.as_bytes()))
     } else if name.ends_with(".key") {
         papers().key.clone()
     } else {
-        format!("stand-in for {name}\n")
+        format!("stand-in-for{}\n", name.replace('/', "-"))
     };
     fs::write(file, text).expect("written");
 }

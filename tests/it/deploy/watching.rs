@@ -113,9 +113,9 @@ fn the_dashboard_shows_every_metric_there_is() {
     let manual = manual();
     let dashboard: Value = serde_json::from_str(&read("deploy/grafana/countersign.json")).expect("JSON");
     let (mut shown, mut rules) = (BTreeSet::new(), String::from("groups:\n  - name: panels\n    rules:\n"));
+    let labels = Regex::new(r"\{\{(\w+)\}\}").expect("a pattern");
     for (index, (query, legend)) in queries(&dashboard).into_iter().enumerate() {
         shown.extend(known(&query, &manual));
-        let labels = Regex::new(r"\{\{(\w+)\}\}").expect("a pattern");
         for label in labels.captures_iter(&legend) {
             assert!(query.contains("by (") && query.contains(&label[1]), "{legend}: {query}");
         }
@@ -125,12 +125,10 @@ fn the_dashboard_shows_every_metric_there_is() {
     told(machine("promtool").args(["check", "rules"]).arg(rules.path()), "").content("the queries");
     assert_eq!(shown, manual.keys().cloned().collect(), "docs/metrics.md against the dashboard");
     // Its choices, too.
+    let choices = Regex::new(r"^label_values\((\w+), (\w+)\)$").expect("a pattern");
     for variable in dashboard["templating"]["list"].as_array().expect("variables") {
         let Some(definition) = variable["definition"].as_str() else { continue };
-        let found = Regex::new(r"^label_values\((\w+), (\w+)\)$")
-            .expect("a pattern")
-            .captures(definition)
-            .expect("label_values");
+        let found = choices.captures(definition).expect("label_values");
         let (metric, label) = (&found[1], &found[2]);
         assert!(manual[metric].labels.contains(label) || ADDED.contains(&label), "{definition}");
     }

@@ -1,0 +1,178 @@
+//! `countersign audit verify`: whether the audit log is whole, and if not, where it is broken first.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::check::load_quietly;
+use super::{complain, counted, print};
+use crate::base::secret::SecretString;
+use crate::config::{Disk, Files as _};
+use crate::observe::audit::verify::{Anchor, Break, Verdict, Verifier, Whole};
+use crate::observe::audit::{ChainKey, Seal};
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Look the chain of an audit log through, and name the first record that does not hold
+    Verify(VerifyArguments),
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArguments {
+    /// Its files, the oldest first: they are one chain
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A file with the key; may be repeated, where the key was replaced
+    #[arg(long, value_name = "FILE")]
+    key_file: Vec<PathBuf>,
+    /// An environment variable with the key; may be repeated
+    #[arg(long, value_name = "NAME")]
+    key_env: Vec<String>,
+    /// Take the key of this config, too
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A head that the log told of: the record of this number must be there, with this hash; may be repeated
+    #[arg(long, value_name = "SEQ:HASH", value_parser = anchor)]
+    head: Vec<Anchor>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one of the commands.
+pub fn run(command: &AuditCommand) -> ExitCode {
+    match command {
+        AuditCommand::Verify(arguments) => verify(arguments),
+    }
+}
+
+fn anchor(text: &str) -> Result<Anchor, String> {
+    Anchor::parse(text).ok_or_else(|| "write it as in the log: SEQ:HASH, a number and 64 hexadecimal digits".to_owned())
+}
+
+/// 0: whole; 1: broken; 2: it cannot be judged.
+fn verify(arguments: &VerifyArguments) -> ExitCode {
+    let keys = match keys(arguments) {
+        Ok(keys) => keys,
+        Err(code) => return code,
+    };
+    match look_through(arguments, keys) {
+        Ok(whole) => {
+            if arguments.json {
+                print(&format!("{}\n", view(&whole)));
+            } else {
+                print(&summary(&whole));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(Verdict::Broken(broken)) => {
+            let Break { file, line, seq, flaw, told } = &broken;
+            if arguments.json {
+                let found = json!({ "file": file, "line": line, "seq": seq, "flaw": flaw.as_str(), "message": told });
+                print(&format!("{}\n", json!({ "whole": false, "broken": found })));
+            } else {
+                complain(&format!("{file}:{line}: broken at record {seq}: {told}"));
+            }
+            ExitCode::from(1)
+        }
+        Err(Verdict::Unjudged(why)) => {
+            if arguments.json {
+                print(&format!("{}\n", json!({ "whole": null, "unjudged": why })));
+            } else {
+                complain(&why);
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn look_through(arguments: &VerifyArguments, keys: Vec<Arc<ChainKey>>) -> Result<Whole, Verdict> {
+    let mut verifier = Verifier::new(keys, arguments.head.clone());
+    for path in &arguments.files {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| Verdict::Unjudged(format!("{name} cannot be read: {error}")))?;
+        verifier.file(&name, BufReader::with_capacity(1 << 20, file))?;
+    }
+    verifier.finish()
+}
+
+fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
+    let refuse = |why: String| {
+        complain(&why);
+        ExitCode::from(2)
+    };
+    let mut keys = Vec::new();
+    for path in &arguments.key_file {
+        let key = key_file(path).map_err(|why| refuse(format!("the key in {}: {why}", path.display())))?;
+        keys.push(Arc::new(ChainKey::new(&key)));
+    }
+    for name in &arguments.key_env {
+        let key = Disk.env(name).filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| refuse("the environment variable of --key-env is not set, or empty".to_owned()))?;
+        keys.push(Arc::new(ChainKey::new(&SecretString::from(key))));
+    }
+    if let Some(config) = &arguments.config {
+        match load_quietly(config)?.audit.map(|audit| audit.seal) {
+            Some(Seal::Keyed(key)) => keys.push(key),
+            Some(Seal::Plain) | None => {}
+        }
+    }
+    Ok(keys)
+}
+
+/// One newline at its end is dropped, as in a config.
+fn key_file(path: &Path) -> Result<SecretString, String> {
+    let bytes = Disk.read(path).map_err(|error| error.to_string())?;
+    let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(SecretString::from(text)) }
+}
+
+fn summary(whole: &Whole) -> String {
+    let count = |number: u64, noun: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), noun);
+    let vouched = if whole.keyed { "sealed under a key" } else { "not sealed under a key" };
+    let mut text = format!(
+        "whole: {} in {}, {} to {}, {vouched}; {}\nhead: {}\n",
+        count(whole.records, "record"),
+        count(whole.files, "file"),
+        whole.first,
+        whole.last.seq,
+        count(whole.calls, "call"),
+        whole.last
+    );
+    if whole.first > 1 {
+        text += "the chain begins before these files\n";
+    }
+    if whole.recovered > 0 {
+        text += &format!("{} left by a crash, as the records after them tell\n", count(whole.recovered, "torn piece"));
+    }
+    if whole.lost > 0 {
+        text += &format!("{} lost before they could be written, as gaps tell\n", count(whole.lost, "record"));
+    }
+    text
+}
+
+fn view(whole: &Whole) -> serde_json::Value {
+    json!({
+        "whole": true,
+        "files": whole.files,
+        "records": whole.records,
+        "calls": whole.calls,
+        "first": whole.first,
+        "last": whole.last.seq,
+        "head": whole.last.to_string(),
+        "keyed": whole.keyed,
+        "recovered": whole.recovered,
+        "lost": whole.lost,
+    })
+}

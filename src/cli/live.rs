@@ -1,0 +1,163 @@
+//! `countersign check --live`: what a config says, tried out before the first start.
+//!
+//! Every provider, every issuer of clients' tokens and the store are tried at the same time, each step by step, and
+//! each step that fails is told with what was found and what to do. Nothing listens. A connection whose certificate does
+//! not hold is looked at and left: no secret goes where TLS does not verify. A provider's token endpoint is called at
+//! most once, because a bank may lock an application that shows a wrong secret too often; its other places are asked for
+//! their head without any credential. Consent endpoints are not called.
+//!
+//! I/O is in [`provider`], [`issuer`] and [`store`]; [`way`], [`paper`], [`clock`] and [`token`] judge what these saw, and
+//! [`finding`] shows it.
+
+mod clock;
+mod finding;
+mod issuer;
+mod paper;
+mod provider;
+mod store;
+mod token;
+mod way;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
+
+pub use finding::{Finding, Mark, Report, Subject};
+
+use crate::base::time::Clock;
+use crate::base::vars::Vars;
+use crate::config::Snapshot;
+
+/// So many are tried at the same time.
+const AT_ONCE: usize = 8;
+
+/// What a trial goes by.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The clocks that a provider's are compared with.
+    pub clock: Clock,
+    /// Values of route variables, by name. An empty one: the variable is left out, as a route may.
+    pub vars: Vec<(String, String)>,
+    /// Whether this process was told of a proxy by the variables that other programs heed.
+    pub shell_proxy: bool,
+    /// What is not finished after so long is given up.
+    pub total: Duration,
+}
+
+impl Options {
+    /// The machine's clock, this process's environment, two minutes in all.
+    pub fn of_this_process(vars: Vec<(String, String)>) -> Self {
+        let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+        let shell_proxy = named.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+        Self { clock: Clock::System, vars, shell_proxy, total: Duration::from_secs(120) }
+    }
+}
+
+/// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
+pub fn run(snapshot: &Snapshot, options: Options) -> io::Result<Report> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let report = runtime.block_on(try_all(snapshot, Rc::new(options)));
+    // A resolver that hangs would keep us, too.
+    runtime.shutdown_background();
+    Ok(report)
+}
+
+/// The variables on which a token depends, of all providers.
+pub fn known_vars(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
+    snapshot.routes.iter().flat_map(|route| route.module.vars().iter().cloned()).collect()
+}
+
+/// What was found so far. It outlives a trial that is given up.
+#[derive(Clone, Default)]
+struct Notes(Rc<RefCell<Page>>);
+
+#[derive(Default)]
+struct Page {
+    place: Option<Arc<str>>,
+    findings: Vec<Finding>,
+}
+
+impl Notes {
+    /// What follows was found there.
+    fn at(&self, place: String) {
+        self.0.borrow_mut().place = Some(place.into());
+    }
+
+    fn add(&self, mut finding: Finding) {
+        let mut page = self.0.borrow_mut();
+        finding.place = page.place.clone();
+        page.findings.push(finding);
+    }
+}
+
+type Trying = Pin<Box<dyn Future<Output = ()>>>;
+
+async fn try_all(snapshot: &Snapshot, options: Rc<Options>) -> Report {
+    let mut trials: Vec<(Subject, Notes, Trying)> = Vec::new();
+    let mut add = |subject: Subject, trial: &dyn Fn(Notes) -> Trying| {
+        let notes = Notes::default();
+        trials.push((subject, notes.clone(), trial(notes)));
+    };
+    for known in &snapshot.providers {
+        let plan = provider::Plan::of(known, &snapshot.routes);
+        add(Subject::Provider(known.name.clone()), &|notes| {
+            Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
+        });
+    }
+    for known in &snapshot.clients.issuers {
+        add(Subject::Issuer(known.name.as_str().into()), &|notes| {
+            Box::pin(issuer::attempt(known.clone(), options.clone(), notes))
+        });
+    }
+    add(Subject::Store, &|notes| Box::pin(store::attempt(snapshot.store.wish.clone(), options.clock.clone(), notes)));
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let running: Vec<_> = trials
+        .into_iter()
+        .map(|(subject, notes, trial)| {
+            let room = room.clone();
+            let task = tokio::task::spawn_local(async move {
+                // It is never closed.
+                let _seat = room.acquire_owned().await;
+                trial.await;
+            });
+            (subject, notes, task)
+        })
+        .collect();
+    let end = tokio::time::sleep(options.total);
+    tokio::pin!(end);
+    let mut groups = Vec::new();
+    for (subject, notes, mut task) in running {
+        tokio::select! {
+            biased;
+            _ = &mut task => {}
+            () = &mut end => {
+                task.abort();
+                let help = "run it again; a shorter `timeouts` of the provider makes it give up earlier";
+                notes.add(Finding::failed("end", format!("given up after {} s in all", options.total.as_secs()), help));
+            }
+        }
+        groups.push((subject, notes.0.take().findings));
+    }
+    Report { groups }
+}
+
+/// The values that were given for these variables; or the first for which there is none.
+fn values(wanted: &[Arc<str>], given: &[(String, String)]) -> Result<Vars, Arc<str>> {
+    let mut vars = Vars::none();
+    for name in wanted {
+        match given.iter().find(|(known, _)| **known == **name) {
+            Some((_, value)) if value.is_empty() => {}
+            Some((_, value)) => vars.push(name.clone(), value.clone()),
+            None => return Err(name.clone()),
+        }
+    }
+    Ok(vars)
+}

@@ -1,0 +1,207 @@
+//! What was found, and how it is shown: for people, in columns, and for programs.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::counted;
+
+/// What was tried.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// Who signs clients' tokens.
+    Issuer(Arc<str>),
+    /// A provider, by its name.
+    Provider(Arc<str>),
+    /// `[store]`.
+    Store,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// It does not work.
+    Failed,
+    /// It works.
+    Fine,
+    /// It was not tried; the detail says why.
+    Skipped,
+    /// It works, but somebody should look.
+    Warned,
+}
+
+impl Mark {
+    const fn word(self) -> &'static str {
+        match self {
+            Mark::Failed => "error",
+            Mark::Fine => "ok",
+            Mark::Skipped => "-",
+            Mark::Warned => "warning",
+        }
+    }
+}
+
+/// One step and what came of it. None of its texts holds a secret, or free text of the other side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Where: a host and port, and what it is for; absent where it is of no one place.
+    pub place: Option<Arc<str>>,
+    /// The step: `dns`, `tcp`, `proxy`, `tls`, `certificate`, `http`, `token`, `clock`, …
+    pub step: &'static str,
+    /// What came of it.
+    pub mark: Mark,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The same for a program.
+    pub figures: Map<String, Value>,
+}
+
+impl Finding {
+    fn new(step: &'static str, mark: Mark, detail: impl Into<String>, help: Option<String>) -> Self {
+        Self { place: None, step, mark, detail: detail.into(), help, figures: Map::new() }
+    }
+
+    /// It does not work.
+    pub fn failed(step: &'static str, detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(step, Mark::Failed, detail, Some(help.into()))
+    }
+
+    /// It works.
+    pub fn fine(step: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(step, Mark::Fine, detail, None)
+    }
+
+    /// It was not tried.
+    pub fn skipped(step: &'static str, detail: impl Into<String>, help: Option<String>) -> Self {
+        Self::new(step, Mark::Skipped, detail, help)
+    }
+
+    /// It works, but somebody should look.
+    pub fn warned(step: &'static str, detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::new(step, Mark::Warned, detail, Some(help.into()))
+    }
+
+    /// Adds a figure.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.figures.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// Everything that was found, in the order of the config.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What was tried, and what came of each step.
+    pub groups: Vec<(Subject, Vec<Finding>)>,
+}
+
+impl Report {
+    /// Whether nothing failed.
+    pub fn holds(&self) -> bool {
+        self.count(Mark::Failed) == 0
+    }
+
+    fn count(&self, mark: Mark) -> usize {
+        self.groups.iter().flat_map(|(_, findings)| findings).filter(|finding| finding.mark == mark).count()
+    }
+
+    /// For a person: a block for each subject, a line for each step, and what to do below those that need it.
+    pub fn text(&self) -> String {
+        let steps = self.groups.iter().flat_map(|(_, findings)| findings).map(|finding| finding.step.len());
+        let width = steps.max().unwrap_or(0);
+        let mut text = String::new();
+        for (subject, findings) in &self.groups {
+            let _ = match subject {
+                Subject::Issuer(name) => writeln!(text, "\nissuer {name}"),
+                Subject::Provider(name) => writeln!(text, "\nprovider {name}"),
+                Subject::Store => writeln!(text, "\nstore"),
+            };
+            let mut here = &None;
+            for Finding { place, step, mark, detail, help, .. } in findings {
+                if let (true, Some(place)) = (place != here, place) {
+                    let _ = writeln!(text, "  {place}");
+                }
+                here = place;
+                let _ = writeln!(text, "    {:<7}  {step:<width$}  {detail}", mark.word());
+                if let Some(help) = help {
+                    let _ = writeln!(text, "    {:<7}  {:<width$}  -> {help}", "", "");
+                }
+            }
+        }
+        let called: Vec<&str> = self.called().collect();
+        if !called.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nOne token call was made to each of: {}. Each run makes another; a bank may lock an application\n\
+                 that shows a wrong secret too often.",
+                called.join(", ")
+            );
+        }
+        let (failed, warned) = (self.count(Mark::Failed), self.count(Mark::Warned));
+        let verdict = match failed {
+            0 => "everything that was tried works".to_owned(),
+            failed => format!("{} failed", counted(failed, "step")),
+        };
+        let warned = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
+        let _ = writeln!(text, "\n{verdict}{warned}");
+        text
+    }
+
+    /// The providers whose token endpoint was called.
+    fn called(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().filter_map(|(subject, findings)| match subject {
+            Subject::Provider(name) if findings.iter().any(|finding| finding.figures.contains_key("calls")) => {
+                Some(&**name)
+            }
+            Subject::Issuer(_) | Subject::Provider(_) | Subject::Store => None,
+        })
+    }
+
+    /// For a program: one object for each step. `ok` is null for what was not tried.
+    pub fn json(&self) -> Value {
+        let steps = self.groups.iter().flat_map(|(subject, findings)| {
+            findings.iter().map(move |finding| {
+                let (of, name) = match subject {
+                    Subject::Issuer(name) => ("issuer", Value::from(&**name)),
+                    Subject::Provider(name) => ("provider", Value::from(&**name)),
+                    Subject::Store => ("store", Value::Null),
+                };
+                let ok = match finding.mark {
+                    Mark::Failed => Value::Bool(false),
+                    Mark::Fine | Mark::Warned => Value::Bool(true),
+                    Mark::Skipped => Value::Null,
+                };
+                let provider = if of == "provider" { name.clone() } else { Value::Null };
+                json!({
+                    "provider": provider,
+                    "of": of,
+                    "name": name,
+                    "place": finding.place.as_deref(),
+                    "step": finding.step,
+                    "ok": ok,
+                    "warning": finding.mark == Mark::Warned,
+                    "detail": finding.detail,
+                    "help": finding.help,
+                    "figures": finding.figures,
+                })
+            })
+        });
+        Value::Array(steps.collect())
+    }
+}
+
+/// A span of time for a person: `45 s`, `12 min`, `3 h`, `40 days`.
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => match seconds % 60 {
+            0 => format!("{} min", seconds / 60),
+            rest => format!("{} min {rest} s", seconds / 60),
+        },
+        7200..172_800 => format!("{} h", seconds / 3600),
+        172_800.. => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,49 @@
+//! Who signs clients' tokens: whether its keys can be had.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::provider::Visit;
+use super::way::plain;
+use super::{Notes, Options};
+use crate::cli::counted;
+use crate::config::{Issuer, IssuerKeys};
+use crate::control::try_keys;
+use crate::upstream::{Destination, Way};
+
+/// As long as a running countersign waits for such a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Tries it.
+pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<Options>, notes: Notes) {
+    let (url, what, key) = match &issuer.keys {
+        IssuerKeys::At(url) => (url, "keys", "jwks_url"),
+        IssuerKeys::Discovered(url) => (url, "discovery document", "issuer"),
+    };
+    notes.at(format!("{} ({what})", url.authority()));
+    let to = Destination {
+        host: url.bare_host().into(),
+        port: url.port(),
+        tls: issuer.tls.clone(),
+        server_name: url.server_name().clone(),
+        way: Way::default(),
+        connect_timeout: CONNECT,
+    };
+    let visit = Visit { to: &to, own: false, key, options: &options, notes: &notes };
+    if visit.connect().await.is_none() {
+        return;
+    }
+    notes.add(match try_keys(&issuer, options.clock.now()).await {
+        Ok(keys) if keys.is_empty() => {
+            let help = "none of them is of a kind that is known here; see that `jwks_url` is the issuer's";
+            Finding::failed("keys", "it publishes no key that can be used", help)
+        }
+        Ok(keys) => Finding::fine("keys", counted(keys.len(), "key")).with("keys", keys.len()),
+        Err(why) => {
+            let help = "correct `issuer` or `jwks_url` of [client.NAME.jwt]; until then its clients are refused";
+            Finding::failed("keys", plain(&why), help)
+        }
+    });
+}

@@ -1,0 +1,224 @@
+//! One provider: every place that its calls go to, and one token call.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::response::Parts;
+use http::{Method, Request};
+use http_body_util::Full;
+use rustls::Error as TlsError;
+
+use super::finding::Finding;
+use super::{Notes, Options, clock, paper, token, values, way};
+use crate::base::origin::BaseUrl;
+use crate::base::time::Now;
+use crate::config::{Provider, Route};
+use crate::control::{date, destination, try_token};
+use crate::provider::{Caller, Module};
+use crate::tls::{Demand, attentive, onlooker, own_chain};
+use crate::upstream::{AskError, Destination, DialError, Sent};
+
+/// What is to be tried of a provider.
+#[derive(Clone)]
+pub(super) struct Plan {
+    provider: Arc<Provider>,
+    /// How to ask for the token that is tried; absent: why not.
+    token: Result<Arc<Module>, &'static str>,
+    /// Whose token it is, where routes differ.
+    stands_for: Option<Arc<str>>,
+    places: Vec<Place>,
+}
+
+/// A host and port, and what goes there.
+#[derive(Clone)]
+struct Place {
+    url: BaseUrl,
+    server_name: rustls::pki_types::ServerName<'static>,
+    what: String,
+    key: &'static str,
+}
+
+impl Plan {
+    /// Its first route's token, and the places of all of them.
+    pub(super) fn of(provider: &Arc<Provider>, routes: &[Arc<Route>]) -> Self {
+        let own: Vec<&Arc<Route>> = routes.iter().filter(|route| route.provider.index == provider.index).collect();
+        let mut calling = own.iter().filter(|route| route.module.caller() == Caller::Application);
+        let first = calling.next();
+        let differs = first.is_some_and(|first| calling.any(|other| other.module.key() != first.module.key()));
+        let token = match (first, own.is_empty()) {
+            (Some(route), _) => Ok(route.module.clone()),
+            (None, true) => {
+                provider.module.clone().ok_or("no route uses it, and without a route's settings it has none")
+            }
+            (None, false) => Err("its routes call for users only, each of whom has to consent first"),
+        };
+        let mut places = Vec::new();
+        let mut add = |url: &BaseUrl, what: String, key, server_name: &rustls::pki_types::ServerName<'static>| {
+            let same = |known: &Place| known.url.same_origin(url) && known.server_name == *server_name;
+            if !places.iter().any(same) {
+                places.push(Place { url: url.clone(), server_name: server_name.clone(), what, key });
+            }
+        };
+        if let Ok(module) = &token {
+            let url = module.token_url();
+            add(url, "token endpoint".to_owned(), "token_url", &destination(provider, url).server_name);
+        }
+        let base = &provider.base_url;
+        add(base, "API".to_owned(), "base_url", &destination(provider, base).server_name);
+        for route in &own {
+            let name = provider.server_name.as_ref().unwrap_or(route.upstream.server_name());
+            add(&route.upstream, format!("route `{}`", route.name), "upstream", name);
+        }
+        let stands_for = first.filter(|_| differs).map(|route| route.name.clone());
+        Self { provider: provider.clone(), token, stands_for, places }
+    }
+}
+
+/// Tries it.
+pub(super) async fn attempt(plan: Plan, options: Rc<Options>, notes: Notes) {
+    let provider = &plan.provider;
+    let own = paper::read(&own_chain(&provider.tls));
+    if let Some(found) = paper::own(&own, options.clock.now()) {
+        notes.add(found);
+    }
+    if let Ok(module) = &plan.token {
+        for name in module.padded() {
+            let help = "take it away, unless the provider gave it so; a file's last line break is no part of the value";
+            notes.add(Finding::warned(
+                "settings",
+                format!("the value of `{name}` begins or ends with white space"),
+                help,
+            ));
+        }
+    }
+    let mut answered = false;
+    for (number, place) in plan.places.iter().enumerate() {
+        notes.at(format!("{} ({})", place.url.authority(), place.what));
+        let to = Destination { server_name: place.server_name.clone(), ..destination(provider, &place.url) };
+        let visit = Visit { to: &to, own: !own.is_empty(), key: place.key, options: &options, notes: &notes };
+        let is_token = number == 0 && plan.token.is_ok();
+        let Some(demand) = visit.connect().await else {
+            if is_token {
+                let why = "not tried: no secret is sent before a connection stands whose certificate holds";
+                notes.add(Finding::skipped("token", why, None));
+            }
+            continue;
+        };
+        match &plan.token {
+            Ok(module) if is_token => match values(module.vars(), &options.vars) {
+                Ok(vars) => {
+                    if let Some(route) = &plan.stands_for {
+                        let what = format!("that of route `{route}`; the tokens of other routes are not tried");
+                        notes.add(Finding::fine("which", what));
+                    }
+                    let outcome = try_token(provider, module, &vars, &options.clock).await;
+                    let around = token::Around {
+                        padded: module.padded(),
+                        asked: demand.made(),
+                        own: !own.is_empty(),
+                        patience: provider.timeouts.token.as_secs_f64(),
+                    };
+                    token::judge(&outcome, &around).into_iter().for_each(|found| notes.add(found));
+                    answered = true;
+                }
+                Err(name) => {
+                    let help = format!("give the value that one of your requests would have: `--var {name}=…`");
+                    let why = format!("not tried: it depends on the route variable `{name}`");
+                    notes.add(Finding::skipped("token", why, Some(help)));
+                }
+            },
+            Ok(_) | Err(_) => {}
+        }
+        if !std::mem::take(&mut answered) {
+            visit.head(&place.url, provider.timeouts.token, &demand).await;
+        }
+    }
+    if let Err(why) = plan.token {
+        let help = "the first real call will tell; `countersign consent start` begins a user's consent";
+        notes.add(Finding::skipped("token", format!("not tried: {why}"), Some(help.to_owned())));
+    }
+}
+
+/// One place, visited.
+pub(super) struct Visit<'a> {
+    pub to: &'a Destination,
+    /// Whether we have a client certificate.
+    pub own: bool,
+    pub key: &'static str,
+    pub options: &'a Options,
+    pub notes: &'a Notes,
+}
+
+impl Visit<'_> {
+    /// Connects, and tells of each step. Answers whether a certificate was asked for; `None`: there is no connection.
+    pub(super) async fn connect(&self) -> Option<Demand> {
+        let now = self.options.clock.now();
+        let (tls, demand) = attentive(&self.to.tls);
+        let trial = Destination { tls, ..self.to.clone() }.attempt(now).await;
+        let presented = match &trial.ended {
+            Err(DialError::Tls(error)) if is_certificates(error) => self.look().await,
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        let around = way::Around {
+            to: self.to,
+            presented: &presented,
+            asked: demand.made(),
+            own: self.own,
+            shell_proxy: self.options.shell_proxy,
+            key: self.key,
+            now,
+        };
+        way::steps(&trial, &around).into_iter().for_each(|found| self.notes.add(found));
+        trial.ended.is_ok().then_some(demand)
+    }
+
+    /// What is presented there, to tell of it. Nothing is believed, and nothing sent.
+    async fn look(&self) -> Vec<crate::tls::Paper> {
+        let (tls, presented) = onlooker(&self.to.tls);
+        // It always fails.
+        let _ = Destination { tls, ..self.to.clone() }.attempt(self.options.clock.now()).await;
+        paper::read(presented.chain())
+    }
+
+    /// Asks for the head of what is there, without any credential, and compares clocks. Whatever it answers is fine.
+    async fn head(&self, url: &BaseUrl, patience: Duration, demand: &Demand) {
+        let path = if url.path().is_empty() || self.key == "token_url" { "/" } else { url.path() };
+        let request = Request::builder().method(Method::HEAD).uri(path).header(HOST, url.authority());
+        let Ok(request) = request.body(Full::<Bytes>::default()) else { return };
+        let sent = self.options.clock.now();
+        match tokio::time::timeout(patience, first_head(self.to, request, sent)).await {
+            Ok(Ok(answer)) => {
+                let received = self.options.clock.now();
+                let status = answer.status.as_u16();
+                let detail = format!("it answers a HEAD without credentials (HTTP {status}; any answer will do)");
+                self.notes.add(Finding::fine("http", detail).with("status", status));
+                self.notes.add(clock::judge(date(&answer.headers), sent, received));
+            }
+            Ok(Err(error)) => self.notes.add(token::unanswered("http", &error, demand.made(), self.own)),
+            Err(_) => {
+                let help = "the connection stands; the provider is slow, or ignores requests that it does not know";
+                let detail = format!("no answer to a HEAD within {} s", patience.as_secs_f64());
+                self.notes.add(Finding::warned("http", detail, help));
+            }
+        }
+    }
+}
+
+/// The head of an answer; its body, if any, is nobody's business.
+async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Parts, AskError> {
+    let mut connection = to.open(now).await.map_err(AskError::Dial)?;
+    match connection.send(request).await {
+        Sent::Answered(response) => Ok(response.into_parts().0),
+        Sent::Broken { error, .. } | Sent::Refused(error) => Err(AskError::Broken(error)),
+        Sent::Unsent(_) => Err(AskError::HungUp),
+    }
+}
+
+/// Whether it was the certificate that did not hold.
+fn is_certificates(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(inner, Some(TlsError::InvalidCertificate(_)))
+}

@@ -1,0 +1,98 @@
+//! The store: whether it can be opened and asked. Nothing is written into it but what every start tidies up.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::Notes;
+use super::finding::Finding;
+use super::way::plain;
+use crate::base::time::Clock;
+use crate::cli::counted;
+use crate::store::{Error, Key, Kind, Patience, Store, StoreWish, holders};
+
+/// A record of this name is never written.
+const NOBODY: &str = "check --live";
+
+/// Tries it.
+pub(super) async fn attempt(wish: StoreWish, clock: Clock, notes: Notes) {
+    match &wish {
+        StoreWish::Memory => {
+            let detail = "in memory: tokens are fetched anew after each start";
+            notes.add(Finding::fine("store", detail).with("kind", "memory"));
+        }
+        StoreWish::File { path, .. } => {
+            let found = match fs::metadata(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => unmade(path),
+                Ok(_) | Err(_) => opened(&wish, Some(path), clock).await,
+            };
+            notes.add(found.with("kind", "file"));
+        }
+        StoreWish::Redis(redis) => {
+            notes.at(format!("{}:{}", redis.host, redis.port));
+            notes.add(opened(&wish, None, clock).await.with("kind", "redis"));
+        }
+    }
+}
+
+/// A file that the first start makes, in a folder that must let it.
+fn unmade(path: &Path) -> Finding {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let trial = folder.join(format!(".countersign-check.{}", std::process::id()));
+    let tried = fs::OpenOptions::new().write(true).create_new(true).open(&trial);
+    match tried {
+        Ok(_) => {
+            // Nobody else has a file of this name.
+            let _ = fs::remove_file(&trial);
+            Finding::fine("store", format!("{} is not there yet: the first start makes it", path.display()))
+        }
+        Err(error) => Finding::failed(
+            "store",
+            format!("{} is not there, and cannot be made: {}", path.display(), error.kind()),
+            format!("make the folder {} and let this user write there", folder.display()),
+        ),
+    }
+}
+
+async fn opened(wish: &StoreWish, path: Option<&Path>, clock: Clock) -> Finding {
+    let patience = Patience::of_a_person();
+    let asked = async {
+        let store = Store::open(wish, patience, clock).await?;
+        store.reach(patience.connect).await?;
+        // The one question that tells nothing, and is answered from where records lie.
+        store.load(Kind::Application, &Key::from(NOBODY)).await?;
+        let (mut records, mut damaged) = (0, 0);
+        // A shared Redis may hold very many: what a file holds is counted.
+        if path.is_some() {
+            for kind in Kind::ALL {
+                let listing = store.list(kind).await?;
+                records += listing.entries.len();
+                damaged += listing.damaged.len();
+            }
+        }
+        Ok::<_, Error>((records, damaged))
+    };
+    match (asked.await, path) {
+        (Ok((_, 0)), None) => Finding::fine("store", "it answers"),
+        (Ok((records, 0)), Some(path)) => {
+            Finding::fine("store", format!("{} opens, with {}", path.display(), counted(records, "record")))
+                .with("records", records)
+        }
+        (Ok((records, damaged)), _) => Finding::warned(
+            "store",
+            format!("{}, and {damaged} that cannot be read", counted(records, "record")),
+            "if a key was removed from `keys` of [store], put it back; else restore a backup, or let those users consent \
+             again",
+        )
+        .with("records", records)
+        .with("damaged", damaged),
+        (Err(error), Some(path)) if error.is_in_use() => {
+            let who: Vec<String> =
+                holders(path).iter().map(|one| format!("{} (pid {})", one.name, one.pid)).collect();
+            let who = if who.is_empty() { "another process".to_owned() } else { who.join(", ") };
+            Finding::fine("store", format!("{} is in use by {who}, so it was not opened", path.display()))
+                .with("in_use", true)
+        }
+        (Err(error), _) => Finding::failed("store", plain(&error.to_string()), "correct [store], or see to what it names"),
+    }
+}

@@ -1,0 +1,130 @@
+//! One token call: what its outcome means, and what to do.
+
+use super::clock;
+use super::finding::{Finding, span};
+use super::paper;
+use super::way::plain;
+use crate::control::{Told, Untold};
+use crate::token::failure::{Class, Failure};
+use crate::upstream::AskError;
+
+/// What is known besides the call.
+pub(super) struct Around<'a> {
+    /// The settings that begin or end with white space.
+    pub padded: &'a [String],
+    /// Whether a client certificate was asked for.
+    pub asked: bool,
+    /// Whether there is one.
+    pub own: bool,
+    /// How long an answer is waited for, in seconds.
+    pub patience: f64,
+}
+
+/// What came of the call, and of the clock that its answer shows.
+pub(super) fn judge(outcome: &Result<Told, Untold>, around: &Around<'_>) -> Vec<Finding> {
+    match outcome {
+        Ok(told) => {
+            let found = match &told.outcome {
+                Ok((life, fingerprint)) => Finding::fine(
+                    "token",
+                    format!("HTTP {}: a token {fingerprint} that lives {}", told.status, span(life.as_secs())),
+                )
+                .with("expires_in", life.as_secs())
+                .with("fingerprint", fingerprint.to_string()),
+                Err(failure) => refused(failure, told.status, around),
+            };
+            vec![found.with("status", told.status).with("calls", 1), clock::judge(told.date, told.sent, told.received)]
+        }
+        Err(Untold::Timeout) => vec![
+            Finding::failed(
+                "token",
+                format!("no answer within {} s", around.patience),
+                "the connection stands, so the provider is slow: set a longer `timeouts.token`, or ask the provider",
+            )
+            .with("calls", 1),
+        ],
+        Err(Untold::Malformed(why)) => {
+            vec![Finding::failed("token", plain(why), "correct `token_url` and the settings that go into it")]
+        }
+        Err(Untold::Ask(error)) => vec![unanswered("token", error, around.asked, around.own).with("calls", 1)],
+    }
+}
+
+fn refused(failure: &Failure, status: u16, around: &Around<'_>) -> Finding {
+    let Failure { class, inside, .. } = failure;
+    let detail = format!("{}: {}", class.as_str(), plain(inside));
+    let page = inside.contains("text/html");
+    let help = match (class, status) {
+        (Class::Closed, _) => {
+            let help = "run it again in its working hours: whether the credentials hold is not known yet";
+            return Finding::warned("token", detail, help).with("class", class.as_str());
+        }
+        (Class::RateLimited, _) => {
+            let wait = failure.retry_after.map_or(String::new(), |after| format!(" for {}", span(after.as_secs())));
+            format!("leave the provider alone{wait}, and run it again")
+        }
+        (Class::Fatal | Class::Consent, _) if !around.padded.is_empty() => format!(
+            "the value of {} begins or ends with white space: take that away first",
+            around.padded.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
+        ),
+        (Class::Consent, _) => "a user must consent first".to_owned(),
+        (Class::Transient, 300..400) => {
+            "it points elsewhere, and that is not followed: write the final URL as `base_url` or `token_url`".to_owned()
+        }
+        (Class::Fatal | Class::Transient, 404 | 405 | 410) => {
+            "there is no token endpoint at that path: correct `base_url` or `token_url`".to_owned()
+        }
+        (Class::Fatal | Class::Transient, _) if page => {
+            "a page for people answers, not a token endpoint: correct `base_url` or `token_url`; a portal or a proxy may \
+             stand in the provider's place"
+                .to_owned()
+        }
+        (Class::Fatal, _) => "compare the settings of this provider with what it gave to the application, letter by \
+                              letter; a sandbox's do not hold in production. Correct them before the next run: each \
+                              makes one call"
+            .to_owned(),
+        (Class::Transient, 500..) => "the provider has a fault of its own: run it again later, or ask it".to_owned(),
+        (Class::Transient, _) => {
+            "this is no answer of a token endpoint as the profile knows it: see `profile`, `base_url` and `token_url`"
+                .to_owned()
+        }
+    };
+    Finding::failed("token", detail, help).with("class", class.as_str())
+}
+
+/// Why a call on a connection that stood has no answer.
+pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own: bool) -> Finding {
+    let inner: Option<&(dyn std::error::Error + 'static)> = match error {
+        AskError::Broken(error) => Some(error),
+        AskError::Dial(crate::upstream::DialError::Http(error)) => Some(error),
+        AskError::Dial(_) | AskError::Cut(_) | AskError::HungUp | AskError::TooLong(_) => None,
+    };
+    if let Some(alert) = inner.and_then(paper::alert_in) {
+        return paper::alerted(step, alert, own && asked);
+    }
+    match (error, asked, own) {
+        (AskError::Cut(status), _, _) => Finding::failed(
+            step,
+            format!("HTTP {status}, and the answer broke off"),
+            "run it again; if it stays so, ask the provider, or who runs a proxy on the way",
+        ),
+        (AskError::TooLong(status), _, _) => Finding::failed(
+            step,
+            format!("HTTP {status}, and an answer longer than any of a token endpoint"),
+            "correct `base_url` or `token_url`: a page or a file answers there",
+        ),
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, true, false) => Finding::failed(
+            step,
+            "it hung up without an answer, after it had asked for a client certificate",
+            paper::NONE,
+        ),
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, true, true) => {
+            Finding::failed(step, "it hung up without an answer, after it had seen our client certificate", paper::OURS)
+        }
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, false, _) => Finding::failed(
+            step,
+            format!("no answer: {}", plain(&error.to_string())),
+            "run it again; if it stays so, see whether a firewall or proxy on the way cuts connections",
+        ),
+    }
+}

@@ -1,0 +1,313 @@
+//! What records say. `docs/audit.md` explains every member.
+//!
+//! A record is made without its number and head; the writer adds those, in the one order that the chain has.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::chain::{Head, Seal};
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Now, Rfc3339};
+use crate::observe::record::{Record, Replay};
+
+/// The format of these records. Members may be added without a new number.
+pub const FORMAT: u32 = 1;
+/// More of a path is not told; no chain needs it.
+const LONGEST_PATH: usize = 8 * 1024;
+/// The same for why something failed.
+const LONGEST_OUTCOME: usize = 4 * 1024;
+
+/// The first record of every file.
+pub const OPEN: &str = "open";
+/// Says that a torn piece of a record stands before it.
+pub const RECOVERED: &str = "recovered";
+
+/// Why a file was begun.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// The file before it does not end with a record of ours: a chain of its own begins.
+    Broken,
+    /// Another key is in force.
+    Key,
+    /// The file before it was moved away, or another path is configured.
+    Moved,
+    /// There was none.
+    New,
+    /// The file before it was full.
+    Size,
+}
+
+/// A piece of a record that a crash or a full disk left behind.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, serde::Deserialize)]
+pub struct Torn {
+    /// Its length, the newline after it not counted.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+/// An action of an operator, an application or the process itself, besides calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Action<'a> {
+    /// Who did it: `client:NAME`, `admin`, `admin:NAME`, `browser`, `signal`, …
+    pub actor: &'a str,
+    /// What: `consent.start`, `reload`, …
+    pub what: &'static str,
+    /// To what, by names and values. No secrets.
+    pub target: &'a [(&'static str, &'a str)],
+    /// What came of it: `ok`, or why not, in a word or a line. No secrets.
+    pub outcome: &'a str,
+}
+
+/// What a record of a call says besides what the access log does.
+#[derive(Clone, Copy, Debug)]
+pub struct Story<'a> {
+    /// In whose name it was made.
+    pub user: Option<&'a str>,
+    /// Variables, their values hidden.
+    pub vars: &'a [(Arc<str>, String)],
+    /// The digest of the config that it was judged by.
+    pub config: &'a str,
+}
+
+/// What every record begins with.
+#[derive(Serialize)]
+struct Common<'a> {
+    kind: &'static str,
+    instance: Uuid,
+    time: &'a str,
+}
+
+#[derive(Serialize)]
+struct Open<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    format: u32,
+    method: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    why: Why,
+    before: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torn: Option<&'a Torn>,
+}
+
+#[derive(Serialize)]
+struct Recovered<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    torn: &'a Torn,
+}
+
+#[derive(Serialize)]
+struct Start<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    version: &'static str,
+    config: &'a str,
+}
+
+#[derive(Serialize)]
+struct Gap<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    lost: u64,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    actor: &'a str,
+    action: &'static str,
+    #[serde(serialize_with = "members")]
+    target: &'a [(&'static str, &'a str)],
+    outcome: &'a str,
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    kind: &'static str,
+    instance: Uuid,
+    time: &'a str,
+    duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<u64>,
+    request_id: Uuid,
+    listener: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    path_cut: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    replayed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Refused<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "members")]
+    vars: &'a [(Arc<str>, String)],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    request_bytes: u64,
+    response_bytes: u64,
+    complete: bool,
+    config: &'a str,
+}
+
+/// The attempt before a replay.
+#[derive(Serialize)]
+struct Refused<'a> {
+    token: Shown,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_request_id: Option<&'a str>,
+}
+
+/// A fingerprint, written without an allocation.
+struct Shown(Fingerprint);
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+fn members<S: Serializer, K: AsRef<str>, V: AsRef<str>>(pairs: &&[(K, V)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+fn write(record: &impl Serialize, out: &mut Vec<u8>) {
+    let start = out.len();
+    // Nothing in a record has an unusual key, and a Vec takes all; but half a record would be worse than none.
+    if serde_json::to_writer(&mut *out, record).is_err() {
+        out.truncate(start);
+    }
+}
+
+/// Who writes: what the records of one process have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Scribe {
+    /// This run of the process.
+    pub instance: Uuid,
+}
+
+impl Scribe {
+    /// The first record of a file.
+    pub fn open(self, now: Now, seal: &Seal, why: Why, before: &Head, torn: Option<&Torn>) -> Vec<u8> {
+        let time = Rfc3339::of(now.wall);
+        let common = self.common(OPEN, &time);
+        let (method, key, before) = (seal.method(), seal.key(), before.to_string());
+        made(&Open { common, format: FORMAT, method, key, why, before, torn })
+    }
+
+    /// A torn piece stands before this record.
+    pub fn recovered(self, now: Now, torn: &Torn) -> Vec<u8> {
+        made(&Recovered { common: self.common(RECOVERED, &Rfc3339::of(now.wall)), torn })
+    }
+
+    /// The process begins.
+    pub fn start(self, now: Now, config: &str) -> Vec<u8> {
+        let version = env!("CARGO_PKG_VERSION");
+        made(&Start { common: self.common("start", &Rfc3339::of(now.wall)), version, config })
+    }
+
+    /// The process ends as it should.
+    pub fn stop(self, now: Now) -> Vec<u8> {
+        made(&self.common("stop", &Rfc3339::of(now.wall)))
+    }
+
+    /// So many records were lost before this one.
+    pub fn gap(self, now: Now, lost: u64) -> Vec<u8> {
+        made(&Gap { common: self.common("gap", &Rfc3339::of(now.wall)), lost })
+    }
+
+    /// Something was done.
+    pub fn action(self, now: Now, action: &Action<'_>) -> Vec<u8> {
+        let time = Rfc3339::of(now.wall);
+        let Action { actor, what, target, outcome } = *action;
+        let outcome = shortened(outcome, LONGEST_OUTCOME);
+        made(&Done { common: self.common("action", &time), actor, action: what, target, outcome })
+    }
+
+    /// Appends a call, as a line.
+    pub fn call(self, end: Now, record: &Record, story: Story<'_>, out: &mut Vec<u8>) {
+        let time = Rfc3339::of(record.start.wall);
+        let path = shortened(&record.path, LONGEST_PATH);
+        let call = Call {
+            kind: "call",
+            instance: self.instance,
+            time: time.as_str(),
+            duration_ms: end.boot.saturating_sub(record.start.boot),
+            upstream_ms: record.upstream_ms,
+            request_id: record.id,
+            listener: &record.listener,
+            address: record.peer,
+            client: record.client.as_deref(),
+            user: story.user,
+            method: record.method.as_str(),
+            path,
+            path_cut: path.len() < record.path.len(),
+            route: record.route.as_deref(),
+            provider: record.provider.as_deref(),
+            provider_request_id: record.provider_id.as_ref().and_then(|id| id.to_str().ok()),
+            token: record.token.map(|(fingerprint, _)| Shown(fingerprint)),
+            generation: record.token.map(|(_, generation)| generation),
+            replayed: record.replay == Replay::Replayed,
+            refused: record.refused.as_ref().map(|spent| Refused {
+                token: Shown(spent.token.0),
+                generation: spent.token.1,
+                provider_request_id: spent.id.as_ref().and_then(|id| id.to_str().ok()),
+            }),
+            vars: story.vars,
+            status: record.status,
+            error: record.error,
+            request_bytes: record.request_bytes,
+            response_bytes: record.response_bytes,
+            complete: record.complete,
+            config: story.config.get(..16).unwrap_or(story.config),
+        };
+        write(&call, out);
+        out.push(b'\n');
+    }
+
+    fn common<'a>(self, kind: &'static str, time: &'a Rfc3339) -> Common<'a> {
+        Common { kind, instance: self.instance, time: time.as_str() }
+    }
+}
+
+fn made(record: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(record, &mut out);
+    out.push(b'\n');
+    out
+}
+
+/// The beginning of a text that is too long.
+fn shortened(text: &str, longest: usize) -> &str {
+    text.get(..text.floor_char_boundary(longest)).unwrap_or_default()
+}

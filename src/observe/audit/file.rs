@@ -1,0 +1,272 @@
+//! The file that records are appended to: opened where the last run left off, looked at anew, turned when it is full.
+//!
+//! Bytes that were written are never changed, cut off or overwritten: a file that cannot go on is moved aside.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::chain::{Head, Parts, Seal};
+use super::entry::{OPEN, Torn};
+use crate::base::secret::{hex, sha256};
+
+/// So much of a file's end is looked at: many records, the longest included.
+const TAIL: u64 = 4 << 20;
+
+/// Where records go.
+#[derive(Debug)]
+pub enum Book {
+    /// A file of ours, locked.
+    File(Pages),
+    /// Whatever cannot be read again: a pipe, a terminal, a device.
+    Stream(Stream),
+}
+
+/// A file that grows.
+#[derive(Debug)]
+pub struct Pages {
+    file: File,
+    path: PathBuf,
+    /// Its length.
+    pub size: u64,
+    /// All before it is whole records, or was told of.
+    settled: u64,
+}
+
+/// Something that only takes.
+pub enum Stream {
+    /// A file that is none.
+    Device(File, PathBuf),
+    /// Standard output.
+    Stdout(io::Stdout),
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stream::Device(_, path) => f.debug_tuple("Device").field(path).finish(),
+            Stream::Stdout(_) => f.write_str("Stdout"),
+        }
+    }
+}
+
+/// What a file holds when it is opened.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Found {
+    /// Something that does not end with a record of ours.
+    Broken,
+    /// Nothing.
+    Empty,
+    /// A chain to go on with.
+    Ours {
+        /// The number of its last record.
+        seq: u64,
+        /// Its head.
+        head: Head,
+        /// What stands after it.
+        end: End,
+    },
+    /// A chain under another key, or under none.
+    OtherKey {
+        /// The number of its last record, as it says.
+        seq: u64,
+        /// Its head, likewise.
+        head: Head,
+        /// What stands after it.
+        end: End,
+    },
+}
+
+/// What stands after the last record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Nothing: the record's newline is the last byte.
+    Clean,
+    /// Not even its newline.
+    NoNewline,
+    /// A piece of a record. The flag says whether a newline ends it.
+    Torn(Torn, bool),
+}
+
+impl Book {
+    /// Opens the file at `path`, which is made if absent, for its owner alone, and locked. Standard output without one.
+    pub fn open(path: Option<&Path>, seal: &Seal) -> io::Result<(Self, Found)> {
+        let Some(path) = path else { return Ok((Book::Stream(Stream::Stdout(io::stdout())), Found::Empty)) };
+        let device = path.metadata().is_ok_and(|known| !known.is_file());
+        if device {
+            let file = OpenOptions::new().append(true).open(path)?;
+            return Ok((Book::Stream(Stream::Device(file, path.to_owned())), Found::Empty));
+        }
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        match file.try_lock() {
+            // Where there are no locks, there are none.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing to it"));
+            }
+        }
+        let size = file.metadata()?.len();
+        let (found, settled) = look(&file, size, seal)?;
+        sync_folder(path);
+        Ok((Book::File(Pages { file, path: path.to_owned(), size, settled }), found))
+    }
+
+    /// Writes some of the bytes. How many.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Book::File(pages) => {
+                let written = pages.file.write(bytes)?;
+                pages.size += written as u64;
+                Ok(written)
+            }
+            Book::Stream(Stream::Device(file, _)) => file.write(bytes),
+            Book::Stream(Stream::Stdout(out)) => out.write(bytes),
+        }
+    }
+
+    /// Has all that was written reach the disk, if there is one.
+    pub fn sync(&mut self) -> io::Result<()> {
+        match self {
+            Book::File(pages) => {
+                pages.file.sync_data()?;
+                pages.settled = pages.size;
+                Ok(())
+            }
+            Book::Stream(Stream::Device(file, _)) => file.flush(),
+            Book::Stream(Stream::Stdout(out)) => out.flush(),
+        }
+    }
+
+    /// Whether the path leads somewhere else by now.
+    pub fn moved(&self) -> bool {
+        let (file, path) = match self {
+            Book::File(pages) => (&pages.file, &pages.path),
+            Book::Stream(Stream::Device(file, path)) => (file, path),
+            Book::Stream(Stream::Stdout(_)) => return false,
+        };
+        let (Ok(ours), Ok(there)) = (file.metadata(), path.metadata()) else { return true };
+        (ours.dev(), ours.ino()) != (there.dev(), there.ino())
+    }
+
+    /// A piece of a record at its end, that nothing tells of yet.
+    pub fn torn(&self) -> Option<Torn> {
+        let Book::File(pages) = self else { return None };
+        let rest = tail(&pages.file, pages.settled, pages.size).ok()?;
+        let mut end = 0;
+        for (start, line) in lines(&rest) {
+            if Parts::of(line).is_some() {
+                end = (start + line.len() + 1).min(rest.len());
+            }
+        }
+        let piece = rest.get(end..).filter(|piece| !piece.is_empty())?;
+        Some(torn(piece.strip_suffix(b"\n").unwrap_or(piece)))
+    }
+
+    /// The file, if it is one that has a length.
+    pub const fn pages(&self) -> Option<&Pages> {
+        match self {
+            Book::File(pages) => Some(pages),
+            Book::Stream(_) => None,
+        }
+    }
+}
+
+/// Moves a file aside, so that `path` is free: to the path with `mark` at its end. Where it is now.
+pub fn aside(path: &Path, mark: &str) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{mark}"));
+    let plain = PathBuf::from(&name);
+    let mut free = plain.clone();
+    let mut number = 1;
+    while free.symlink_metadata().is_ok() {
+        number += 1;
+        let mut numbered = plain.as_os_str().to_owned();
+        numbered.push(format!(".{number}"));
+        free = PathBuf::from(numbered);
+    }
+    std::fs::rename(path, &free)?;
+    sync_folder(path);
+    Ok(free)
+}
+
+/// A name in a folder is as durable as the folder. Where that cannot be had, the file's own bytes still are.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}
+
+fn torn(piece: &[u8]) -> Torn {
+    Torn { bytes: piece.len() as u64, sha256: hex(&sha256(piece)) }
+}
+
+/// The bytes from one offset to another.
+fn tail(file: &File, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes)
+}
+
+/// Lines with where they start, newlines taken off; the last one may have had none.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut start = 0;
+    text.split_inclusive(|byte| *byte == b'\n').map(move |line| {
+        let at = start;
+        start += line.len();
+        (at, line.strip_suffix(b"\n").unwrap_or(line))
+    })
+}
+
+/// How a file begins.
+#[derive(serde::Deserialize)]
+struct Beginning {
+    #[serde(default)]
+    key: Option<String>,
+    before: String,
+}
+
+/// What a file holds, and where its whole records end.
+///
+/// Its last record must hold. What stands after that may be pieces of one, never something that looks like a whole one:
+/// who altered the last record must not find it taken for a torn one.
+fn look(file: &File, size: u64, seal: &Seal) -> io::Result<(Found, u64)> {
+    if size == 0 {
+        return Ok((Found::Empty, 0));
+    }
+    let head = tail(file, 0, size.min(TAIL))?;
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let beginning = Parts::of(first)
+        .filter(|parts| parts.kind() == Some(OPEN))
+        .and_then(|_| serde_json::from_slice::<Beginning>(first).ok());
+    let Some(beginning) = beginning else { return Ok((Found::Broken, size)) };
+    let from = size.saturating_sub(TAIL);
+    let text = if from == 0 { head } else { tail(file, from, size)? };
+    let mut records = lines(&text).filter_map(|(at, line)| Some((at, line.len(), Parts::of(line)?)));
+    let (mut before, mut last) = (None, records.next());
+    for record in records {
+        before = last.replace(record);
+    }
+    let Some((at, length, parts)) = last else { return Ok((Found::Broken, size)) };
+    let settled = from + (at + length + 1).min(text.len()) as u64;
+    let piece = text.get(at + length..).unwrap_or_default();
+    let end = match piece {
+        b"" => End::NoNewline,
+        b"\n" => End::Clean,
+        [_, piece @ ..] => match piece.strip_suffix(b"\n") {
+            Some(piece) => End::Torn(torn(piece), true),
+            None => End::Torn(torn(piece), false),
+        },
+    };
+    let (seq, head) = (parts.seq, parts.head);
+    if beginning.key.as_deref() != seal.key() {
+        return Ok((Found::OtherKey { seq, head, end }, settled));
+    }
+    let bound_to = match before {
+        Some((_, _, before)) => Some(before.head),
+        None if from == 0 && at == 0 => Head::parse(beginning.before.as_bytes()),
+        None => None,
+    };
+    let holds = bound_to.is_some_and(|bound_to| seal.head(&bound_to, parts.body) == head);
+    Ok(if holds { (Found::Ours { seq, head, end }, settled) } else { (Found::Broken, size) })
+}

@@ -1,0 +1,205 @@
+//! The audit log: one record per call that used a credential, and one per action of whoever runs this, in a chain that
+//! shows whether any was altered, removed or moved.
+//!
+//! Workers and the control thread say what happened ([`Auditor`], [`AuditLines`]); one writer's thread numbers, binds and
+//! writes it ([`chain`], `writer`); [`verify`] reads it again. Nobody who says something waits for the disk: a call is
+//! refused beforehand while records cannot be written, if that is wished. Of secrets, this room holds the chain's own
+//! key, and no other.
+
+pub mod chain;
+pub mod entry;
+mod file;
+mod lines;
+pub mod verify;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use uuid::Uuid;
+
+pub use chain::{ChainKey, Head, Seal};
+pub use entry::{Action, Story};
+pub use lines::AuditLines;
+
+use self::entry::Scribe;
+use self::writer::Writer;
+use super::gather::Outlet;
+use super::metrics::AuditMeters;
+use crate::base::time::Clock;
+
+/// More than this, in bytes, is not kept waiting for the disk: calls are refused, or records lost.
+const MOST_QUEUED: u64 = 8 << 20;
+
+/// Where records go, and how.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The file; absent: standard output.
+    pub path: Option<PathBuf>,
+    /// How records are bound.
+    pub seal: Seal,
+    /// Whether calls go on while records cannot be written.
+    pub goes_on: bool,
+    /// A file that is at least so long, in bytes, is moved aside; absent: none is.
+    pub rotate: Option<u64>,
+}
+
+impl Wish {
+    /// Where records go, for people.
+    fn to(&self) -> String {
+        self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// What all may know of the writer.
+#[derive(Debug, Default)]
+struct State {
+    /// Records cannot be written.
+    failing: AtomicBool,
+    /// Calls go on even so.
+    goes_on: AtomicBool,
+    /// Bytes that were handed over and are not on the disk.
+    queued: AtomicU64,
+    /// Records that were lost since the last one that says so.
+    lost: AtomicU64,
+}
+
+/// What the writer is told.
+enum Message {
+    Apply(Wish),
+    Batch(Vec<u8>),
+    Look,
+    Stop,
+}
+
+/// The way to the audit log, if there is one. Cheap to clone; anybody on any thread may say something.
+#[derive(Clone, Default)]
+pub struct Auditor(Option<Arc<Way>>);
+
+struct Way {
+    sender: Sender<Message>,
+    state: Arc<State>,
+    scribe: Scribe,
+    seal: ArcSwap<Seal>,
+    clock: Clock,
+    meters: AuditMeters,
+}
+
+impl Auditor {
+    /// No audit log: everything is allowed, nothing is told.
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Opens the log and starts its writer. `config` is the digest of the config in force.
+    pub fn start(wish: Wish, config: &str, clock: Clock, meters: AuditMeters) -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver): (Sender<Message>, Receiver<Message>) = channel();
+        let state = Arc::new(State::default());
+        state.goes_on.store(wish.goes_on, Ordering::Relaxed);
+        let scribe = Scribe { instance: Uuid::now_v7() };
+        let seal = ArcSwap::from_pointee(wish.seal.clone());
+        let mut writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
+        // Whether records can be written is known before anybody can call.
+        writer.begin_with(scribe.start(clock.now(), config));
+        let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
+        let way = Way { sender, state, scribe, seal, clock, meters };
+        Ok((Self(Some(Arc::new(way))), thread))
+    }
+
+    /// Whether a credential may be used: what is done with it will be recorded. Two relaxed loads.
+    #[inline]
+    pub fn ready(&self) -> bool {
+        self.0.as_ref().is_none_or(|way| way.ready())
+    }
+
+    /// Records an action.
+    pub fn note(&self, action: &Action<'_>) {
+        if let Some(way) = &self.0 {
+            way.take(way.scribe.action(way.clock.now(), action), 1);
+        }
+    }
+
+    /// A worker's own end, for calls. Must be called on the worker's runtime.
+    pub fn lines(&self) -> Option<AuditLines> {
+        self.0.clone().map(AuditLines::new)
+    }
+
+    /// A value that must not be readable in the log, but comparable: see [`Seal::hide`]. Empty without a log.
+    pub fn hide(&self, name: &str, value: &str) -> String {
+        self.0.as_ref().map(|way| way.seal.load().hide(name, value)).unwrap_or_default()
+    }
+
+    /// Looks whether the file was moved away, as log rotation does, and begins a new one if so.
+    pub fn look(&self) {
+        self.tell(Message::Look);
+    }
+
+    /// Another `[audit]` is in force. Does nothing without a log: whether there is one is decided at the start.
+    pub fn apply(&self, wish: Wish) {
+        if let Some(way) = &self.0 {
+            way.state.goes_on.store(wish.goes_on, Ordering::Relaxed);
+            way.seal.store(Arc::new(wish.seal.clone()));
+        }
+        self.tell(Message::Apply(wish));
+    }
+
+    /// Writes what is left and ends the thread; to be called when nobody has anything to say any more.
+    pub fn stop(&self) {
+        self.tell(Message::Stop);
+    }
+
+    fn tell(&self, message: Message) {
+        if let Some(way) = &self.0 {
+            // A writer that has stopped needs no news.
+            let _gone = way.sender.send(message);
+        }
+    }
+}
+
+impl fmt::Debug for Auditor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Auditor").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Way {
+    fn ready(&self) -> bool {
+        let state = &self.state;
+        let fine = !state.failing.load(Ordering::Relaxed) && state.queued.load(Ordering::Relaxed) <= MOST_QUEUED;
+        fine || state.goes_on.load(Ordering::Relaxed)
+    }
+}
+
+impl Outlet for Arc<Way> {
+    fn take(&self, batch: Vec<u8>, lines: u64) {
+        (**self).take(batch, lines);
+    }
+}
+
+impl Way {
+    /// Hands records over. They are lost only where calls go on without: else nobody calls until there is room.
+    fn take(&self, batch: Vec<u8>, lines: u64) {
+        let (state, bytes) = (&self.state, batch.len() as u64);
+        let full = state.queued.load(Ordering::Relaxed) > MOST_QUEUED;
+        if full && state.goes_on.load(Ordering::Relaxed) {
+            state.lost.fetch_add(lines, Ordering::Relaxed);
+            self.meters.lost.inc_by(lines);
+            return;
+        }
+        state.queued.fetch_add(bytes, Ordering::Relaxed);
+        if self.sender.send(Message::Batch(batch)).is_err() {
+            // The writer has stopped: it is the end of the process, or it failed in a way that nobody foresaw.
+            state.failing.store(true, Ordering::Relaxed);
+            self.meters.lost.inc_by(lines);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,427 @@
+//! The one thread that seals records and writes them, so that there is one order.
+//!
+//! What it cannot write it keeps and tries again, on the same file or on whatever the path leads to by then. A record
+//! that reached a file in part is finished there, or told of as torn where the writing goes on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::chain::{Chain, Head, Parts};
+use super::entry::{OPEN, RECOVERED, Scribe, Torn, Why};
+use super::file::{Book, End, Found, aside};
+use super::verify::Anchor;
+use super::{Message, State, Wish};
+use crate::base::time::{Clock, Now};
+use crate::observe::metrics::AuditMeters;
+
+/// Written and synced at a time.
+const DRAFT: usize = 1 << 20;
+/// What could not be written is tried again this often.
+const RETRY: Duration = Duration::from_millis(500);
+/// The log is told of the chain's head this often, or after this many records.
+const TELL: Duration = Duration::from_secs(60);
+const TELL_RECORDS: u64 = 10_000;
+
+/// What the thread lives on.
+pub(super) struct Writer {
+    wish: Wish,
+    scribe: Scribe,
+    clock: Clock,
+    state: Arc<State>,
+    meters: AuditMeters,
+    chain: Chain,
+    book: Option<Book>,
+    /// Records that are not sealed yet, in batches of lines.
+    queue: VecDeque<Vec<u8>>,
+    draft: Draft,
+    /// What the log was told last, and when.
+    told: (u64, Now),
+    failing: bool,
+    /// After a failed turn, the size at which it is tried again.
+    turn_at: u64,
+}
+
+/// Sealed records on their way to the file.
+struct Draft {
+    bytes: Vec<u8>,
+    written: usize,
+    /// The chain before the first of them.
+    from: (u64, Head),
+    records: u64,
+    /// Bytes of batches that it was made of.
+    weight: u64,
+}
+
+impl Draft {
+    fn empty(chain: &Chain) -> Self {
+        Self { bytes: Vec::new(), written: 0, from: (chain.last(), chain.head()), records: 0, weight: 0 }
+    }
+
+    /// The chain as far as it reached the file, and what the records that did not reach it say. What opens a file or
+    /// tells of a torn piece is said anew elsewhere.
+    fn cut(&self) -> ((u64, Head), Vec<Vec<u8>>) {
+        let mut reached = self.from;
+        let mut left = Vec::new();
+        let mut at = 0;
+        for line in self.bytes.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len();
+            let Some(parts) = line.strip_suffix(b"\n").and_then(Parts::of) else { continue };
+            // A record that lacks its newline alone is whole.
+            if at <= self.written + 1 {
+                reached = (parts.seq, parts.head);
+            } else if parts.kind().is_none_or(|kind| kind != OPEN && kind != RECOVERED) {
+                left.push(parts.object());
+            }
+        }
+        (reached, left)
+    }
+}
+
+impl Writer {
+    /// Opens the file that is wished for. Nothing is written yet.
+    pub(super) fn open(
+        wish: Wish,
+        scribe: Scribe,
+        clock: Clock,
+        state: Arc<State>,
+        meters: AuditMeters,
+    ) -> io::Result<Self> {
+        let chain = Chain::after(wish.seal.clone(), 0, Head::ZERO);
+        let told = (0, clock.now());
+        let draft = Draft::empty(&chain);
+        let queue = VecDeque::new();
+        let mut writer = Self {
+            wish,
+            scribe,
+            clock,
+            state,
+            meters,
+            chain,
+            book: None,
+            queue,
+            draft,
+            told,
+            failing: false,
+            turn_at: 0,
+        };
+        writer.take_up(None)?;
+        Ok(writer)
+    }
+
+    /// Writes the first record of the process, or tries to.
+    pub(super) fn begin_with(&mut self, record: Vec<u8>) {
+        self.say(record);
+        self.settle();
+        self.tell(true);
+    }
+
+    /// Writes until told to stop, or until nobody is left to say anything.
+    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            let patience = if self.failing { RETRY } else { TELL };
+            let mut next = match receiver.recv_timeout(patience) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut gathered = 0;
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Batch(batch) => {
+                        gathered += batch.len();
+                        self.queue.push_back(batch);
+                    }
+                    Message::Look => self.look(),
+                    Message::Apply(wish) => self.apply(wish),
+                    Message::Stop => return self.stop(receiver),
+                }
+                if gathered < DRAFT {
+                    next = receiver.try_recv().ok();
+                }
+            }
+            self.settle();
+            self.tell(false);
+        }
+        self.stop(receiver);
+    }
+
+    fn stop(mut self, receiver: &Receiver<Message>) {
+        while let Ok(message) = receiver.try_recv() {
+            if let Message::Batch(batch) = message {
+                self.queue.push_back(batch);
+            }
+        }
+        self.say(self.scribe.stop(self.clock.now()));
+        self.settle();
+        if self.failing {
+            let left = self.queue.iter().map(|batch| batch.iter().filter(|byte| **byte == b'\n').count() as u64);
+            let lost = left.sum::<u64>() + self.draft.records;
+            tracing::error!(lost, "the process ends, and these audit records could not be written");
+        }
+        self.tell(true);
+    }
+
+    /// Writes all that is there, as long as it can be written.
+    fn settle(&mut self) {
+        if self.book.is_none() && !self.replace_book() {
+            return;
+        }
+        loop {
+            if self.draft.bytes.is_empty() {
+                self.seal_more();
+            }
+            if self.draft.bytes.is_empty() {
+                return;
+            }
+            match self.write() {
+                Ok(()) => self.written(),
+                Err(error) => {
+                    self.failed(&error);
+                    if !self.replace_book() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Seals the next records of the queue.
+    fn seal_more(&mut self) {
+        let lost = if self.failing { 0 } else { self.state.lost.swap(0, Ordering::Relaxed) };
+        if lost > 0 {
+            self.say(self.scribe.gap(self.clock.now(), lost));
+        }
+        while self.draft.bytes.len() < DRAFT
+            && let Some(batch) = self.queue.pop_front()
+        {
+            for line in batch.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                self.seal(line);
+            }
+            self.draft.weight += batch.len() as u64;
+        }
+    }
+
+    /// A record of the writer's own.
+    fn say(&mut self, record: Vec<u8>) {
+        self.state.queued.fetch_add(record.len() as u64, Ordering::Relaxed);
+        self.queue.push_back(record);
+    }
+
+    fn seal(&mut self, object: &[u8]) {
+        self.chain.seal(object, &mut self.draft.bytes);
+        self.draft.records += 1;
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let book = self.book.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        while let Some(rest) = self.draft.bytes.get(self.draft.written..).filter(|rest| !rest.is_empty()) {
+            match book.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.draft.written += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        book.sync()
+    }
+
+    /// The draft is on the disk.
+    fn written(&mut self) {
+        self.meters.records.inc_by(self.draft.records);
+        self.state.queued.fetch_sub(self.draft.weight, Ordering::Relaxed);
+        self.draft = Draft::empty(&self.chain);
+        if self.failing {
+            self.failing = false;
+            self.state.failing.store(false, Ordering::Relaxed);
+            self.meters.failing.set(0);
+            tracing::warn!(to = %self.wish.to(), "audit records can be written again");
+        }
+        let full = self.book.as_ref().and_then(Book::pages).map(|pages| pages.size);
+        if let (Some(size), Some(most)) = (full, self.wish.rotate)
+            && size >= most.max(self.turn_at)
+        {
+            self.turn(size, most);
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !self.failing {
+            self.failing = true;
+            self.state.failing.store(true, Ordering::Relaxed);
+            self.meters.failing.set(1);
+            let refused = !self.state.goes_on.load(Ordering::Relaxed);
+            let then = if refused { "calls that need a credential are refused" } else { "calls go on unrecorded" };
+            tracing::error!(to = %self.wish.to(), %error, "audit records cannot be written: {then} until they can");
+        }
+    }
+
+    /// After a failure: whether the path leads somewhere else by now, where writing may go on.
+    fn replace_book(&mut self) -> bool {
+        match &self.book {
+            Some(book) if !book.moved() => false,
+            Some(_) | None => self.change().is_ok(),
+        }
+    }
+
+    /// Looks whether the file was moved away.
+    fn look(&mut self) {
+        self.settle();
+        if self.book.as_ref().is_none_or(Book::moved)
+            && let Err(error) = self.change()
+        {
+            self.failed(&error);
+        }
+    }
+
+    /// Another `[audit]` is in force.
+    fn apply(&mut self, wish: Wish) {
+        self.settle();
+        let same = self.wish.path == wish.path && self.wish.seal.key() == wish.seal.key();
+        self.wish = wish;
+        if !same && let Err(error) = self.change() {
+            self.failed(&error);
+        }
+    }
+
+    /// Leaves the file for whatever the path leads to.
+    fn change(&mut self) -> io::Result<()> {
+        let torn = self.book.as_ref().and_then(Book::torn);
+        let (reached, left) = self.draft.cut();
+        let weight = self.draft.weight;
+        // From here on the draft begins anew, whether or not there is a file for it.
+        self.book = None;
+        self.chain = Chain::after(self.wish.seal.clone(), reached.0, reached.1);
+        self.draft = Draft::empty(&self.chain);
+        let opened = self.take_up(Some((reached, torn)));
+        left.iter().for_each(|object| self.seal(object));
+        self.draft.weight = weight;
+        opened
+    }
+
+    /// Opens the file, and goes on with what is in it or beside it. `so_far`: the chain that is to go on, and what was
+    /// torn at its end; absent at the start of the process, when the file says.
+    fn take_up(&mut self, so_far: Option<((u64, Head), Option<Torn>)>) -> io::Result<()> {
+        let (book, found) = Book::open(self.wish.path.as_deref(), &self.wish.seal)?;
+        let (held, torn) = match so_far {
+            Some(((seq, head), torn)) if seq > 0 => (Some((seq, head)), torn),
+            Some(_) | None => (None, None),
+        };
+        let path = self.wish.path.clone().unwrap_or_default();
+        match found {
+            Found::Empty => {
+                self.book = Some(book);
+                self.begin(if held.is_some() { Why::Moved } else { Why::New }, torn.as_ref());
+            }
+            Found::Ours { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
+                self.book = Some(book);
+                self.adopt(seq, head);
+                self.go_on(&end);
+            }
+            Found::OtherKey { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
+                drop(book);
+                let torn = match end {
+                    End::Torn(torn, _) => Some(torn),
+                    End::Clean | End::NoNewline => torn,
+                };
+                aside(&path, &numbered(seq))?;
+                self.adopt(seq, head);
+                self.open_new(Why::Key, torn.as_ref())?;
+            }
+            Found::Broken | Found::Ours { .. } | Found::OtherKey { .. } => {
+                drop(book);
+                let kept = aside(&path, "broken")?;
+                let why = if held.is_some() { Why::Moved } else { Why::Broken };
+                tracing::error!(
+                    kept = %kept.display(),
+                    "the audit log did not end with a record of this chain; it was kept, and a new file begins"
+                );
+                self.open_new(why, torn.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file goes on where its last record ends.
+    fn go_on(&mut self, end: &End) {
+        match end {
+            End::Clean => {}
+            End::NoNewline => self.draft.bytes.push(b'\n'),
+            End::Torn(torn, ended) => {
+                tracing::warn!(bytes = torn.bytes, "the audit log ends in a piece of a record; it is told of");
+                if !ended {
+                    self.draft.bytes.push(b'\n');
+                }
+                let record = self.scribe.recovered(self.clock.now(), torn);
+                self.seal_line(&record);
+            }
+        }
+    }
+
+    /// A file that is there holds this chain.
+    fn adopt(&mut self, seq: u64, head: Head) {
+        self.chain = Chain::after(self.wish.seal.clone(), seq, head);
+        self.draft = Draft::empty(&self.chain);
+    }
+
+    fn open_new(&mut self, why: Why, torn: Option<&Torn>) -> io::Result<()> {
+        let (book, found) = Book::open(self.wish.path.as_deref(), &self.wish.seal)?;
+        if found != Found::Empty {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.book = Some(book);
+        self.begin(why, torn);
+        Ok(())
+    }
+
+    /// The first record of a file.
+    fn begin(&mut self, why: Why, torn: Option<&Torn>) {
+        let record = self.scribe.open(self.clock.now(), &self.wish.seal, why, &self.chain.head(), torn);
+        self.seal_line(&record);
+    }
+
+    fn seal_line(&mut self, record: &[u8]) {
+        self.seal(record.strip_suffix(b"\n").unwrap_or(record));
+    }
+
+    /// The file is full: it is moved aside, and another one begins.
+    fn turn(&mut self, size: u64, most: u64) {
+        let path = self.wish.path.clone().unwrap_or_default();
+        self.tell(true);
+        match aside(&path, &numbered(self.chain.last())) {
+            Ok(kept) => {
+                tracing::info!(kept = %kept.display(), "the audit log begins a new file");
+                self.turn_at = 0;
+                self.book = None;
+                if let Err(error) = self.open_new(Why::Size, None) {
+                    self.failed(&error);
+                }
+            }
+            Err(error) => {
+                self.turn_at = size.saturating_add(most);
+                tracing::warn!(%error, "the audit log is full, but cannot be moved aside; it goes on growing");
+            }
+        }
+    }
+
+    /// Tells the log how far the chain is: who removes records at its end is found out by it.
+    fn tell(&mut self, now: bool) {
+        let (last, at) = self.told;
+        let (seq, head) = self.draft.from;
+        let new = seq.saturating_sub(last);
+        let moment = self.clock.now();
+        if new >= TELL_RECORDS || new > 0 && (now || moment.since(at) >= TELL) {
+            let head = Anchor { seq, head };
+            tracing::info!(to = %self.wish.to(), %head, "audit chain");
+            self.told = (seq, moment);
+        }
+    }
+}
+
+/// The mark of a file that ends with this record: marks sort as files do.
+fn numbered(seq: u64) -> String {
+    format!("{seq:012}")
+}

@@ -1,0 +1,152 @@
+//! Looking at a handshake: what the other side presents, what it asks for, and whom we say we are.
+//!
+//! Whoever wants to tell a person why a certificate is refused must see it. So there are settings that keep what is
+//! presented and then refuse it, whatever it is: the handshake ends before a byte of ours could follow it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::ResolvesClientCert;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+/// What was presented in a handshake, leaf first; empty before, and where none came so far.
+#[derive(Clone, Debug, Default)]
+pub struct Presented(Arc<OnceLock<Vec<CertificateDer<'static>>>>);
+
+impl Presented {
+    /// The certificates as they were sent. Nobody has verified them.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether the other side asked for a certificate of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Demand(Arc<AtomicBool>);
+
+impl Demand {
+    /// Whether it did, in any handshake so far.
+    pub fn made(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The same settings for a look at what is presented. No handshake succeeds with them, and our own certificate is shown
+/// to nobody.
+pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, Presented) {
+    let presented = Presented::default();
+    let schemes = schemes(config);
+    let mut config = config.clone();
+    config.resumption = Resumption::disabled();
+    config.client_auth_cert_resolver = Arc::new(Nobody);
+    config.dangerous().set_certificate_verifier(Arc::new(Onlooker { presented: presented.clone(), schemes }));
+    (Arc::new(config), presented)
+}
+
+/// The same settings, verification included, which also tell whether the other side asks for a certificate of ours.
+pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
+    let demand = Demand::default();
+    let mut config = config.clone();
+    // A resumed session asks for nothing.
+    config.resumption = Resumption::disabled();
+    let inner = config.client_auth_cert_resolver.clone();
+    config.client_auth_cert_resolver = Arc::new(Attentive { inner, demand: demand.clone() });
+    (Arc::new(config), demand)
+}
+
+/// The certificate that we would show with these settings, leaf first; empty: none.
+pub fn own_chain(config: &ClientConfig) -> Vec<CertificateDer<'static>> {
+    let own = config.client_auth_cert_resolver.resolve(&[], &schemes(config));
+    own.map_or(Vec::new(), |own| own.cert.clone())
+}
+
+fn schemes(config: &ClientConfig) -> Vec<SignatureScheme> {
+    config.crypto_provider().signature_verification_algorithms.supported_schemes()
+}
+
+/// Keeps what is presented, and refuses it.
+#[derive(Debug)]
+struct Onlooker {
+    presented: Presented,
+    schemes: Vec<SignatureScheme>,
+}
+
+const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+
+impl ServerCertVerifier for Onlooker {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        // A second handshake with the same settings presents nothing new.
+        let _ = self.presented.0.set(chain.map(|one| one.clone().into_owned()).collect());
+        Err(REFUSED)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(REFUSED)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(REFUSED)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesClientCert for Nobody {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// Answers as `inner`, and remembers that it was asked.
+#[derive(Debug)]
+struct Attentive {
+    inner: Arc<dyn ResolvesClientCert>,
+    demand: Demand,
+}
+
+impl ResolvesClientCert for Attentive {
+    fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.demand.0.store(true, Ordering::Relaxed);
+        self.inner.resolve(hints, schemes)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.inner.has_certs()
+    }
+}
