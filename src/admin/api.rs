@@ -104,11 +104,15 @@ async fn refresh(admin: &Admin, errand: &Errand<'_>) -> Answer {
     let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
         return unknown_key();
     };
+    // It is fetched with credentials.
+    if !admin.audit.ready() {
+        return later(StatusCode::SERVICE_UNAVAILABLE, "the audit log cannot be written; the log says why", 1);
+    }
     if !admin.leases.refresh(key).await {
         return unknown_key();
     }
-    errand.done("token refresh", &key.to_string());
     record(admin, errand, "token.refresh", &key.to_string());
+    errand.done("token refresh", &key.to_string());
     let view = admin.tokens().await.tokens.into_iter().find(|token| token.key == key.to_string());
     view.map_or_else(unknown_key, |view| json(StatusCode::ACCEPTED, &view))
 }
@@ -121,15 +125,15 @@ async fn purge(admin: &Admin, errand: &Errand<'_>) -> Answer {
     if !admin.leases.purge(key).await {
         return unknown_key();
     }
-    errand.done("token purge", &key.to_string());
     record(admin, errand, "token.purge", &key.to_string());
+    errand.done("token purge", &key.to_string());
     shown(&Purged { key: key.to_string(), purged: true })
 }
 
-/// What an operator does to a token is audited here; consents and reloads are where they happen.
+/// Tells the audit log what was done to a token. Consents and reloads are recorded by those who do them.
 fn record(admin: &Admin, errand: &Errand<'_>, what: &'static str, key: &str) {
-    let actor = errand.visitor.actor();
-    admin.audit.note(&Action { actor: &actor, what, target: &[("token", key)], outcome: "ok" });
+    let (actor, target) = (errand.visitor.actor(), [("token_key", key)]);
+    admin.audit.note(&Action { actor: &actor, what, target: &target, outcome: "ok" });
 }
 
 fn unknown_key() -> Answer {

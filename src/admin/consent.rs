@@ -57,7 +57,7 @@ fn key(admin: &Admin, asked: &Asked) -> Result<UserKey, Refused> {
     Ok(UserKey { owner: client.owner(), provider: asked.provider.as_str().into(), user })
 }
 
-async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started, Refused> {
+pub(super) async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started, Refused> {
     let asked = asked(errand)?;
     let key = key(admin, &asked)?;
     let snapshot = admin.reloads.current();

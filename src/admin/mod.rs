@@ -11,6 +11,7 @@ mod answer;
 mod api;
 mod auth;
 mod consent;
+pub mod dashboard;
 mod door;
 pub(crate) mod origin;
 mod stream;
@@ -63,6 +64,8 @@ pub struct Admin {
     pub store: Store,
     /// What happens.
     pub events: Events,
+    /// Where changes are recorded.
+    pub audit: Auditor,
     /// Each listener's real address.
     pub addresses: Vec<(Arc<str>, SocketAddr)>,
     /// This process among its replicas.
@@ -71,8 +74,8 @@ pub struct Admin {
     pub started: Now,
     /// Who has come, and how often in vain.
     pub doorkeeper: Doorkeeper,
-    /// The way to the audit log.
-    pub audit: Auditor,
+    /// Pages for people.
+    pub dashboard: dashboard::Dashboard,
 }
 
 /// The connection that a request came in on.
@@ -101,6 +104,10 @@ impl Admin {
             Ok(visitor) => visitor,
             Err(_) => return self.turned_away(way.peer),
         };
+        if dashboard::is_ours(head.uri.path()) {
+            drop(snapshot);
+            return dashboard::answer(&self, way, &visitor, &head, body).await;
+        }
         let found = table::find(&head.method, head.uri.path());
         let (line, key) = match found {
             Found::Line(line, key) if is_open(door, way, line.ask) => (line, key),

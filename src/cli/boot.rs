@@ -1,5 +1,6 @@
 //! Putting the rooms together: sockets, the control thread, the workers. And taking them apart again.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ use super::inherited::Inherited;
 use super::reload::{Reloader, Source, slots};
 use super::sockets::{OpenError, Opened, Sockets};
 use super::{supervisor, watch};
+use crate::admin::dashboard::Dashboard;
 use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
@@ -26,12 +28,13 @@ use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Sna
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    Consents, Desk, Events, Fetcher, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer, Registry,
-    Reloads, What,
+    Consents, Desk, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer,
+    Registry, Reloads, Sights, What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
+use crate::observe::sight::Sight;
 use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
 use crate::serve::page::Page;
@@ -188,6 +191,7 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let (leases, inbox) = Leases::open();
         let (consents, registry) = Consents::open();
+        let (sights, gazing) = Sights::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
         tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
@@ -206,6 +210,7 @@ impl Running {
             pages,
             audit: audit.clone(),
             listeners: slots,
+            sights: door.is_some().then_some(sights),
             serial: 0,
         };
         let (tellers, hearers): (Vec<_>, Vec<_>) = per_worker.iter().map(|_| mpsc::unbounded_channel()).unzip();
@@ -222,7 +227,8 @@ impl Running {
         };
         let succeeded = CancellationToken::new();
         let watches = options.watches;
-        let chores = Chores { inbox, registry, fetcher, reloader, spans, watches, succeeded: succeeded.clone() };
+        let follows = succeeded.clone();
+        let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
@@ -385,6 +391,7 @@ struct Chores {
     inbox: Inbox,
     registry: Registry,
     fetcher: Fetcher,
+    gazing: Gazing,
     reloader: Reloader,
     spans: Spans,
     watches: bool,
@@ -424,7 +431,7 @@ fn start_control(
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
-            let Chores { inbox, registry, fetcher, reloader, spans, watches, succeeded } = chores;
+            let Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded } = chores;
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
@@ -458,6 +465,8 @@ fn start_control(
                     draining.cancelled().await;
                     raised.set(true);
                 });
+                let sight = Rc::new(RefCell::new(Sight::default()));
+                tokio::task::spawn_local(gazing.run(clock.clone(), sight.clone()));
                 let started = clock.now();
                 let shows = Admin {
                     leases,
@@ -471,8 +480,9 @@ fn start_control(
                     instance: instance(),
                     started,
                     events,
-                    doorkeeper: Doorkeeper::default(),
+                    dashboard: Dashboard::new(sight),
                     audit,
+                    doorkeeper: Doorkeeper::default(),
                 };
                 let closing = end.child_token();
                 let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));

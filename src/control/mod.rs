@@ -35,6 +35,7 @@ mod leases;
 mod ledger;
 mod reload;
 mod shelf;
+mod sights;
 mod vault;
 mod wire;
 
@@ -49,6 +50,7 @@ pub use leases::{Inbox, Leases};
 pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
+pub use sights::{Gazing, Sights};
 pub use vault::Aid;
 pub use wire::{Told, Untold, date, destination, token_spec, try_token};
 

@@ -104,13 +104,10 @@ pub struct Lines(Gather<AccessLog>);
 impl Lines {
     /// Adds a finished request.
     pub fn push(&self, record: &Record) {
-        let shape = self.0.outlet().shape();
-        if shape != Shape::Off {
-            self.0.push(|now, buffer| match shape {
-                Shape::Json => record.write_json(now, buffer),
-                Shape::Off => {}
-                Shape::Text => record.write_text(now, buffer),
-            });
+        match self.0.outlet().shape() {
+            Shape::Json => self.0.push(|now, buffer| record.write_json(now, buffer)),
+            Shape::Off => {}
+            Shape::Text => self.0.push(|now, buffer| record.write_text(now, buffer)),
         }
     }
 

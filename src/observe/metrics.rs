@@ -272,6 +272,11 @@ impl Metrics {
         counter
     }
 
+    /// 401 answers of a provider that its profile does not know.
+    pub fn unknown_refusals(&self, provider: &str) -> u64 {
+        self.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
+    }
+
     /// The audit log's counters.
     pub fn audit(&self) -> AuditMeters {
         self.audit.clone()

@@ -10,4 +10,5 @@ mod gather;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod sight;
 pub mod trace;

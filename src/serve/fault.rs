@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::replay::Ungathered;
 use crate::control::Unavailable;
+use crate::observe::sight::Blame;
 use crate::token::failure::Class;
 use crate::upstream::DialError;
 
@@ -336,6 +337,15 @@ impl Fault {
                 "The request target is too long",
                 "Shorten the path or the query.",
             ),
+        }
+    }
+
+    /// Whose fault it is, for statistics: what the operator has to see to is ours.
+    pub fn blame(self) -> Blame {
+        match self.row().whose {
+            "client" => Blame::Client,
+            "provider" => Blame::Provider,
+            _ => Blame::Ours,
         }
     }
 

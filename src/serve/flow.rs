@@ -347,7 +347,7 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     let id = tale.record().id;
     let (head, body) = fault.answer(id).into_parts();
     tale.record().status = Some(head.status.as_u16());
-    tale.record().error = Some(fault.name());
+    tale.fail(fault);
     debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
     Response::from_parts(head, Answer::own(body, tale))
 }

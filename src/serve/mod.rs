@@ -11,6 +11,7 @@ mod connection;
 mod consent;
 mod door;
 mod errand;
+mod eye;
 pub mod fault;
 mod flow;
 mod foresee;

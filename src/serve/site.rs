@@ -8,6 +8,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::eye::Eye;
 use super::gate::Gate;
 use super::page::Page;
 use super::reflection::Needles;
@@ -15,11 +16,12 @@ use super::replay::{Budget, Outgoing};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
-use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, TokenSpec, token_spec};
+use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, Sights, TokenSpec, token_spec};
 use crate::observe::access::Lines;
 use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
+use crate::observe::sight::Blame;
 use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
@@ -61,6 +63,8 @@ pub struct Shared {
     pub listeners: Arc<[Option<Arc<Listener>>]>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<Page>]>,
+    /// Where the dashboard's statistics go; absent: there is none.
+    pub sights: Option<Sights>,
     /// The way to the audit log.
     pub audit: Auditor,
     /// Counts the configs of this process.
@@ -79,6 +83,7 @@ pub struct Site {
     /// Where the leases of routes' predecessors lie.
     heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
     lines: Lines,
+    eye: Option<Eye>,
     /// This worker's end of the audit log.
     pub audit: Option<AuditLines>,
 }
@@ -111,6 +116,8 @@ impl Place {
 pub struct RouteSite {
     /// The route.
     pub route: Arc<Route>,
+    /// Its position in the configuration.
+    pub index: usize,
     /// Where its connections are.
     pub endpoint: Rc<Endpoint<Outgoing>>,
     /// The `Host` field of its requests.
@@ -174,6 +181,7 @@ impl Site {
                 predecessor: RefCell::new(predecessor),
                 issued: Cell::new(false),
                 route: route.clone(),
+                index: routes.len(),
                 endpoint,
                 host,
                 websocket: route.websocket.then(|| over_http1(destination(route))),
@@ -187,11 +195,13 @@ impl Site {
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         // Leases are asked for anew, so that the keeper learns what they are fetched with now.
         let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
+        let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
+        let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
         let audit = match before {
             Some(before) => before.audit.clone(),
             None => shared.audit.lines(),
         };
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, audit })
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye, audit })
     }
 
     /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
@@ -325,6 +335,14 @@ impl Site {
         self.lines.push(record);
     }
 
+    /// Counts a finished request for the dashboard, if there is one.
+    #[inline]
+    pub fn see(&self, route: Option<&RouteSite>, record: &Record, blame: Blame, took: Duration) {
+        if let Some(eye) = &self.eye {
+            eye.see(route.map(|route| route.index), record, blame, took);
+        }
+    }
+
     /// Closes stale connections.
     pub fn sweep(&self) {
         let now = self.now();
@@ -333,9 +351,12 @@ impl Site {
         }
     }
 
-    /// Writes out what the logs have gathered.
+    /// Hands over what has gathered for the logs and for the dashboard.
     pub fn flush(&self) {
         self.lines.flush();
+        if let Some(eye) = &self.eye {
+            eye.hand_over();
+        }
         if let Some(audit) = &self.audit {
             audit.flush();
         }

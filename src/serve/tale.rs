@@ -14,6 +14,7 @@ use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
 use crate::observe::audit::Story;
 use crate::observe::record::{Record, Spent};
+use crate::observe::sight::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 
@@ -31,6 +32,7 @@ pub struct Tale {
     /// What only the audit log tells; absent where there is none, or nothing of the kind.
     subject: Option<Box<Subject>>,
     watch: Stopwatch,
+    blame: Option<Blame>,
     /// Its spans, where traces are on.
     trail: Option<Box<Trail>>,
 }
@@ -48,7 +50,8 @@ impl Tale {
         let mut record = Box::new(record);
         let watch = Stopwatch::start();
         let trail = Trail::begin(&site.shared.tracer, &mut record, watch);
-        Self { record, site: site.clone(), route: None, listener, request: None, subject: None, watch, trail }
+        let (site, blame) = (site.clone(), None);
+        Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
     }
 
     /// What is told.
@@ -113,6 +116,12 @@ impl Tale {
         }
     }
 
+    /// It is answered with this fault.
+    pub fn fail(&mut self, fault: Fault) {
+        self.record.error = Some(fault.name());
+        self.blame = Some(fault.blame());
+    }
+
     /// It is made in the name of this user, with these variables.
     pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
         if let Some(audit) = &self.site.audit
@@ -142,13 +151,16 @@ impl Drop for Tale {
             self.record.request_bytes = request.forwarded();
         }
         let status = self.record.status.unwrap_or(HUNG_UP);
+        let took = self.watch.elapsed();
         let meters = match &self.route {
             Some(route) => route.meters(self.listener),
             None => self.site.unrouted(self.listener),
         };
         if let Some(meters) = meters {
-            meters.finished(status, self.watch.elapsed());
+            meters.finished(status, took);
         }
+        let blame = self.blame.unwrap_or(Blame::of_status(status));
+        self.site.see(self.route.as_deref(), &self.record, blame, took);
         if let Some(trail) = self.trail.take() {
             trail.end(&self.record);
         }

@@ -226,6 +226,30 @@ fn consents_and_calls_in_users_names_say_whose_they_are() {
 }
 
 #[test]
+fn what_an_operator_does_to_a_token_is_recorded() {
+    let desk = Desk::new();
+    let sim = bank(Bank::Scb);
+    let stage = stage(&desk, &sim, "");
+    let key = converse(async {
+        assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
+        let tokens = stage.admin("/api/v1/tokens").await.json();
+        let key = tokens["tokens"][0]["key"].as_str().expect("a key").to_owned();
+        let refreshed = stage.admin_post(&format!("/api/v1/tokens/{key}/refresh"), "{}").await;
+        assert_eq!(refreshed.status, 202, "{refreshed:?}");
+        let unknown = stage.admin_post("/api/v1/tokens/0000000000000000/refresh", "{}").await;
+        assert_eq!(unknown.status, 404, "nothing was done");
+        key
+    });
+    drop(stage);
+    let actions = desk.of_kind("action");
+    assert_eq!(actions.len(), 1, "{actions:#?}");
+    assert_eq!(actions[0]["target"], json!({ "token_key": key }));
+    let told = ["actor", "action", "outcome"].map(|member| actions[0][member].as_str().expect("text"));
+    assert_eq!(told, ["admin", "token.refresh", "ok"]);
+    desk.whole();
+}
+
+#[test]
 fn no_credential_is_used_while_nothing_can_be_recorded() {
     let desk = Desk::new();
     let sim = bank(Bank::Scb);

@@ -10,6 +10,7 @@ mod collector;
 mod commands;
 mod config;
 mod consent;
+mod dashboard;
 mod deploy;
 mod door;
 mod flow;

@@ -1,0 +1,157 @@
+//! What a page's forms do. Each answers with the page that one goes to next.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::super::api::{self, Errand};
+use super::super::auth::find;
+use super::super::consent;
+use super::super::table::Ask;
+use super::page::Query;
+use super::session::Guest;
+use super::words::millis_of;
+use super::{Admin, Way};
+use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
+use crate::admin::answer::{Answer, problem};
+
+const MOST_BODY: usize = 16 * 1024;
+
+/// Does what a form asks.
+pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, head: &Parts, body: Incoming) -> Answer {
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().is_none_or(|kind| kind.trim() != "application/x-www-form-urlencoded") {
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is for the dashboard's forms; programs use /api/v1/");
+    }
+    let Ok(body) = Limited::new(body, MOST_BODY).collect().await else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most");
+    };
+    let form = Query::parse_bytes(&body.to_bytes());
+    let path = head.uri.path();
+    if path == LOGIN {
+        return let_in(admin, way, &form);
+    }
+    let Some(guest) = guest else { return see_other(LOGIN) };
+    if !guest.said(form.word("csrf")) {
+        let text = "It came from a page that is too old, or not from here. Nothing was done: load the page anew and try again.";
+        return notice(admin, &guest, StatusCode::FORBIDDEN, "This form is not known", text);
+    }
+    if path == "/ui/logout" {
+        return see_other_with(LOGIN, admin.dashboard.guests.dismiss(&head.headers, way.tls));
+    }
+    if !guest.may_operate() {
+        let text = "Your token may only look. This takes one with role = \"operate\".";
+        return notice(admin, &guest, StatusCode::FORBIDDEN, "You may not do this", text);
+    }
+    let errand = Errand { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
+    match path {
+        "/ui/tokens/refresh" => token(admin, &guest, errand, &form, Ask::Refresh).await,
+        "/ui/tokens/purge" => token(admin, &guest, errand, &form, Ask::Purge).await,
+        "/ui/reload" => {
+            // The page shows what came of it.
+            let reloaded = api::answer(admin, Ask::Reload, errand).await;
+            see_other(if reloaded.status() == StatusCode::SERVICE_UNAVAILABLE {
+                "/?done=ending"
+            } else {
+                "/?done=reload"
+            })
+        }
+        "/ui/consents/start" => start(admin, &guest, errand, &form).await,
+        "/ui/consents/revoke" => revoke(admin, &guest, &errand, &form).await,
+        _ => notice(admin, &guest, StatusCode::NOT_FOUND, "There is no such page", ""),
+    }
+}
+
+fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
+    let snapshot = admin.reloads.current();
+    let Some(door) = snapshot.admin.as_ref() else { return see_other(LOGIN) };
+    if door.tokens.is_empty() {
+        return see_other("/");
+    }
+    let now = admin.clock.now();
+    match find(door, form.word("token").trim().as_bytes()) {
+        Some(token) => {
+            tracing::info!(by = %token.name, peer = %way.peer, action = "login", "an operator looks at the dashboard");
+            see_other_with("/", admin.dashboard.guests.admit(token, way.tls, now))
+        }
+        None => match admin.doorkeeper.failed(way.peer, now) {
+            Ok(()) => {
+                tracing::warn!(peer = %way.peer, "a wrong token was shown at the admin door");
+                login(admin, StatusCode::UNAUTHORIZED, "This is not the value of any [admin.token].")
+            }
+            Err(wait) => {
+                let mut answer =
+                    login(admin, StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again in a moment.");
+                answer.headers_mut().insert("retry-after", HeaderValue::from(wait.as_secs() + 1));
+                answer
+            }
+        },
+    }
+}
+
+async fn token(admin: &Rc<Admin>, guest: &Guest, errand: Errand<'_>, form: &Query, ask: Ask) -> Answer {
+    let key = form.word("key");
+    let done = api::answer(admin, ask, Errand { key: Some(key), ..errand }).await;
+    if !done.status().is_success() {
+        let text = "It may have been forgotten meanwhile.";
+        return notice(admin, guest, StatusCode::NOT_FOUND, "There is no such token", text);
+    }
+    // A known key is hexadecimal.
+    let word = if ask == Ask::Refresh { "refresh" } else { "purge" };
+    see_other(&format!("/ui/tokens?done={word}#t-{key}"))
+}
+
+async fn start(admin: &Rc<Admin>, guest: &Guest, errand: Errand<'_>, form: &Query) -> Answer {
+    let [provider, client, user] = ["provider", "client", "user"].map(|name| form.word(name).to_owned());
+    let asked = serde_json::json!({ "provider": provider, "client": client, "user": user });
+    let errand = Errand { body: asked.to_string().into(), ..errand };
+    match consent::begin(admin, &errand).await {
+        Ok(started) => {
+            let at = admin.clock.now().wall;
+            let mut begun = admin.dashboard.begun.borrow_mut();
+            let number = begun.back().map_or(1, |last| last.number + 1);
+            if begun.len() >= MOST_BEGUN {
+                begun.pop_front();
+            }
+            let expires = millis_of(&started.expires_at).unwrap_or(at);
+            begun.push_back(Begun { number, provider, client, user, url: started.consent_url, at, expires });
+            see_other(&format!("/ui/consents?done=start#c-{number}"))
+        }
+        Err((status, why)) => notice(admin, guest, status, "The consent was not started", &why),
+    }
+}
+
+async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &Errand<'_>, form: &Query) -> Answer {
+    let lines = admin.consents.list().await;
+    let meant = lines.into_iter().find(|line| {
+        let key = &line.key;
+        *key.provider == *form.word("provider")
+            && key.owner.kind() == form.word("owner_kind")
+            && key.owner.name() == form.word("owner")
+            && key.user.to_string() == form.word("user")
+    });
+    let Some(line) = meant else {
+        return notice(
+            admin,
+            guest,
+            StatusCode::NOT_FOUND,
+            "There is no such consent",
+            "It may have been revoked meanwhile.",
+        );
+    };
+    let subject = format!("{} for {}", line.key.provider, line.key.owner.name());
+    match admin.consents.revoke(line.key, &errand.visitor.actor()).await {
+        Ok(_) => {
+            errand.done("consent revoke", &subject);
+            see_other("/ui/consents?done=revoke")
+        }
+        Err(failure) => {
+            notice(admin, guest, StatusCode::SERVICE_UNAVAILABLE, "The consent was not revoked", &failure.inside)
+        }
+    }
+}

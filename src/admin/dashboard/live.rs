@@ -1,0 +1,126 @@
+//! `GET /ui/live`: the middle of a page, again and again (server-sent events, WHATWG HTML section 9.2).
+//!
+//! A page is made only when its reader has taken the one before, so a slow reader costs nothing; and it is sent only if
+//! it differs. Something that happened to a token is shown at once, the rest each second.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tokio::sync::broadcast::Receiver;
+use tokio::time::sleep;
+
+use super::super::answer::{Answer, Content, problem};
+use super::super::auth::{Stream, Visitor};
+use super::page::{Page, Query};
+use super::{Admin, recognise};
+use crate::base::secret::sha256;
+use crate::control::Event;
+
+pub(super) const PLACE: &str = "/ui/live";
+/// Between two pages, where nothing special happens.
+const PACE: Duration = Duration::from_secs(1);
+/// After something happened: what follows from it at once is in the same page.
+const GATHER: Duration = Duration::from_millis(60);
+/// A comment is sent when nothing else was for so many turns.
+const SILENT_TURNS: u32 = 15;
+
+struct Viewer {
+    admin: Rc<Admin>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    page: Page,
+    query: Query,
+    events: Receiver<Arc<Event>>,
+    last: Option<[u8; 32]>,
+    _place: Stream,
+}
+
+/// Begins a stream of a page.
+pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Query) -> Answer {
+    let Some(page) = Page::at(query.word("page")) else {
+        return problem(StatusCode::NOT_FOUND, "there is no such page");
+    };
+    let Some(place) = admin.doorkeeper.listen() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "as many watch as can; close another page first");
+    };
+    let viewer = Viewer {
+        admin: admin.clone(),
+        visitor: visitor.clone(),
+        headers: head.headers.clone(),
+        page,
+        query,
+        events: admin.events.listen(),
+        last: None,
+        _place: place,
+    };
+    let mut answer = Response::new(Content::Stream(Box::pin(unfold(viewer, Viewer::next))));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}
+
+impl Viewer {
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        if self.last.is_none() {
+            // The first one tells which process this is: a page of an earlier one is loaded anew.
+            let hello = format!("retry: 2000\nevent: hello\ndata: {}\n\n", self.admin.instance);
+            self.last = Some([0; 32]);
+            return Some((hello.into(), self));
+        }
+        for turn in 0..SILENT_TURNS {
+            if turn > 0 || self.last != Some([0; 32]) {
+                self.wait().await;
+            }
+            // Whoever logged out, or whose token was taken away, sees no more.
+            let guest = recognise(&self.admin, &self.visitor, &self.headers)?;
+            let middle = self.page.middle(&self.admin, &guest, &self.query).await;
+            let digest = sha256(middle.as_bytes());
+            if self.last != Some(digest) {
+                self.last = Some(digest);
+                return Some((event(&middle), self));
+            }
+        }
+        Some((Bytes::from_static(b":\n\n"), self))
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            // Who is behind sees the latest all the same.
+            _ = self.events.recv() => sleep(GATHER).await,
+            () = sleep(PACE) => {}
+        }
+        while self.events.try_recv().is_ok() {}
+    }
+}
+
+/// The middle on the wire: a `data` line per line.
+fn event(middle: &str) -> Bytes {
+    let mut event = String::with_capacity(middle.len() + 64);
+    event.push_str("event: page\n");
+    for line in middle.split(['\n', '\r']) {
+        event.push_str("data: ");
+        event.push_str(line);
+        event.push('\n');
+    }
+    event.push('\n');
+    event.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_page_ends_an_event() {
+        assert_eq!(event("<p>\n\r\n</p>"), "event: page\ndata: <p>\ndata: \ndata: \ndata: </p>\n\n");
+    }
+}

@@ -1,0 +1,208 @@
+//! The dashboard: pages for people, at `/` and below `/ui/`.
+//!
+//! Pages are made here, whole, from the same views as the API's answers, and work without a script: links, and forms
+//! that come back with a page. A script (`assets/dashboard.js`) adds what is live: it listens to `/ui/live`, where the
+//! middle of the page comes anew each second, and puts in what differs. Nothing is inline and nothing comes from
+//! elsewhere, so a strict Content-Security-Policy holds on every page.
+//!
+//! It must not know sockets or requests of banks; what it tells of traffic is in [`Sight`](crate::observe::sight::Sight).
+//! Lives on the control thread.
+
+mod act;
+mod assets;
+mod draw;
+mod live;
+mod page;
+mod session;
+mod words;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+
+use askama::Template;
+use http::header::{CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
+
+use self::page::{Page, Query};
+use self::session::{Guest, Guests};
+use super::answer::{Answer, other_method, problem, typed};
+use super::auth::Visitor;
+use super::{Admin, Way, origin};
+use crate::observe::sight::Sight;
+
+const HTML: &str = "text/html; charset=utf-8";
+const LOGIN: &str = "/ui/login";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      frame-ancestors 'none'; form-action 'self'; base-uri 'none'";
+/// Consents that were started here and are still shown.
+const MOST_BEGUN: usize = 20;
+
+/// What the dashboard knows beside what the API tells.
+pub struct Dashboard {
+    sight: Rc<RefCell<Sight>>,
+    guests: Guests,
+    begun: RefCell<VecDeque<Begun>>,
+}
+
+/// A consent that somebody started here.
+#[derive(Clone, Debug)]
+struct Begun {
+    number: u64,
+    provider: String,
+    client: String,
+    user: String,
+    url: String,
+    /// Milliseconds since 1970.
+    at: u64,
+    expires: u64,
+}
+
+impl Dashboard {
+    /// With these statistics.
+    pub fn new(sight: Rc<RefCell<Sight>>) -> Self {
+        Self { sight, guests: Guests::new(), begun: RefCell::default() }
+    }
+}
+
+impl fmt::Debug for Dashboard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dashboard").field("guests", &self.guests).finish_non_exhaustive()
+    }
+}
+
+/// What is around the middle of every page.
+#[derive(Template)]
+#[template(path = "shell.html")]
+struct Shell<'a> {
+    title: &'a str,
+    here: Option<Page>,
+    live: &'a str,
+    instance: &'a str,
+    guest: Option<&'a Guest>,
+    named: &'a str,
+    main: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login<'a> {
+    why: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct Notice<'a> {
+    title: &'a str,
+    text: &'a str,
+}
+
+/// Whether a path is the dashboard's.
+pub(super) fn is_ours(path: &str) -> bool {
+    path == "/" || path == "/favicon.ico" || path.starts_with("/ui/")
+}
+
+/// Answers one request. `visitor` is what the `Authorization` field says.
+pub(super) async fn answer(admin: &Rc<Admin>, way: Way, visitor: &Visitor, head: &Parts, body: Incoming) -> Answer {
+    let path = head.uri.path();
+    if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign(&head.headers, way.tls) {
+        return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
+    }
+    let guest = recognise(admin, visitor, &head.headers);
+    if head.method == Method::POST {
+        return act::answer(admin, way, guest, head, body).await;
+    }
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return other_method("GET, HEAD");
+    }
+    if let Some(asset) = assets::answer(path, &head.headers) {
+        return asset;
+    }
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    match (Page::at(path), guest) {
+        (_, _) if path == "/favicon.ico" => see_other(assets::icon()),
+        (_, None) if path == LOGIN => login(admin, StatusCode::OK, ""),
+        (_, Some(_)) if path == LOGIN => see_other("/"),
+        (_, None) if path == live::PLACE => problem(StatusCode::UNAUTHORIZED, "log in first"),
+        (_, None) => see_other(LOGIN),
+        (_, Some(_)) if path == live::PLACE => live::begin(admin, visitor, head, query),
+        (Some(page), Some(guest)) => show(admin, page, &guest, &query).await,
+        (None, Some(guest)) => notice(admin, &guest, StatusCode::NOT_FOUND, "There is no such page", ""),
+    }
+}
+
+fn recognise(admin: &Admin, visitor: &Visitor, headers: &HeaderMap) -> Option<Guest> {
+    let snapshot = admin.reloads.current();
+    admin.dashboard.guests.recognise(snapshot.admin.as_ref()?, visitor, headers, admin.clock.now())
+}
+
+/// A whole page.
+async fn show(admin: &Admin, page: Page, guest: &Guest, query: &Query) -> Answer {
+    let main = page.middle(admin, guest, query).await;
+    let live = query.live(page);
+    shell(admin, StatusCode::OK, page.title(), Some(page), &live, Some(guest), &main)
+}
+
+/// A page that says one thing.
+fn notice(admin: &Admin, guest: &Guest, status: StatusCode, title: &str, text: &str) -> Answer {
+    shell(admin, status, title, None, "", Some(guest), &rendered(&Notice { title, text }))
+}
+
+fn login(admin: &Admin, status: StatusCode, why: &str) -> Answer {
+    shell(admin, status, "Log in", None, "", None, &rendered(&Login { why }))
+}
+
+fn shell(
+    admin: &Admin,
+    status: StatusCode,
+    title: &str,
+    here: Option<Page>,
+    live: &str,
+    guest: Option<&Guest>,
+    main: &str,
+) -> Answer {
+    let named = match guest.map(|guest| &guest.visitor) {
+        Some(Visitor::Known { name, .. }) => &**name,
+        Some(Visitor::Anybody | Visitor::Stranger) | None => "",
+    };
+    let page = rendered(&Shell { title, here, live, instance: &admin.instance, guest, named, main });
+    let mut answer = typed(status, HTML, page);
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        // Not `no-referrer`: with that, browsers send forms with `Origin: null`.
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Where the browser goes now.
+fn see_other(place: &str) -> Answer {
+    let mut answer = typed(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
+    if let Ok(place) = HeaderValue::from_str(place) {
+        answer.headers_mut().insert(LOCATION, place);
+    }
+    answer
+}
+
+/// The same, with a cookie.
+fn see_other_with(place: &str, cookie: Option<HeaderValue>) -> Answer {
+    let mut answer = see_other(place);
+    if let Some(cookie) = cookie {
+        answer.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// A template as text. Writing to a string does not fail, and the templates call nothing that does.
+fn rendered(template: &impl Template) -> String {
+    template.render().unwrap_or_else(|error| format!("this page cannot be made: {error}"))
+}

@@ -1,0 +1,117 @@
+//! `/ui/consents`: who has consented, and starting a consent.
+
+use askama::Template;
+
+use super::super::super::view::{ConsentView, Consents as Views};
+use super::super::session::Guest;
+use super::super::words::Moment;
+use super::super::{Admin, Begun, draw};
+use super::{MOST_SHOWN, Pill, Query, Top};
+use crate::base::time::Now;
+
+/// A consent that was started is shown so long after its end, in milliseconds.
+const AFTERWARDS: u64 = 60_000;
+
+#[derive(Template)]
+#[template(path = "consents.html")]
+pub(super) struct Consents {
+    top: Top,
+    providers: Vec<String>,
+    clients: Vec<String>,
+    begun: Vec<Shown>,
+    lines: Vec<Line>,
+    all: usize,
+    more: usize,
+    q: String,
+    may: bool,
+    csrf: String,
+}
+
+/// A consent that was started here.
+struct Shown {
+    begun: Begun,
+    qr: String,
+    state: Pill,
+    open: bool,
+    left: String,
+    expires: Moment,
+}
+
+struct Line {
+    view: ConsentView,
+    state: Pill,
+    consented: Moment,
+    access: Moment,
+    refresh: Option<Moment>,
+}
+
+pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> Consents {
+    let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
+    let providers = snapshot.providers.iter().filter(|provider| provider.consents.is_some());
+    let providers: Vec<String> = providers.map(|provider| provider.name.to_string()).collect();
+    let clients: Vec<String> = snapshot.clients.all.iter().map(|client| client.name.to_string()).collect();
+    drop(snapshot);
+    let lines = if providers.is_empty() { Vec::new() } else { admin.consents.list().await };
+    let mut dashboard = admin.dashboard.begun.borrow_mut();
+    dashboard.retain(|begun| now.wall <= begun.expires.saturating_add(AFTERWARDS));
+    // Its address may be opened by whoever may start one.
+    let mine = dashboard.iter().rev().filter(|_| guest.may_operate());
+    let begun = mine.map(|begun| {
+        let given = lines.iter().any(|line| {
+            *line.key.provider == *begun.provider
+                && line.key.user.to_string() == begun.user
+                && line.consented >= begun.at
+        });
+        shown(begun, given, now)
+    });
+    let begun = begun.collect();
+    let wanted = query.wanted();
+    let views = Views::of(&lines).consents;
+    let all = views.len();
+    let fits = |view: &ConsentView| {
+        let texts = [&view.user, &view.owner, &view.provider];
+        wanted.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&wanted))
+    };
+    let mut found: Vec<_> = views.into_iter().filter(fits).collect();
+    let more = found.len().saturating_sub(MOST_SHOWN);
+    found.truncate(MOST_SHOWN);
+    Consents {
+        top,
+        providers,
+        clients,
+        begun,
+        lines: found.into_iter().map(|view| line(view, now)).collect(),
+        all,
+        more,
+        q: query.word("q").to_owned(),
+        may: guest.may_operate(),
+        csrf: guest.csrf.clone(),
+    }
+}
+
+fn shown(begun: &Begun, given: bool, now: Now) -> Shown {
+    let open = !given && begun.expires > now.wall;
+    let left = begun.expires.saturating_sub(now.wall) / 1000;
+    Shown {
+        qr: if open { draw::qr(&begun.url, "QR code of the consent's address") } else { String::new() },
+        state: match (given, open) {
+            (true, _) => Pill::new("good", "Given"),
+            (false, true) => Pill::new("busy", "Waits for the user"),
+            (false, false) => Pill::new("bad", "Expired"),
+        },
+        open,
+        left: format!("{}:{:02}", left / 60, left % 60),
+        expires: Moment::at(begun.expires, now),
+        begun: begun.clone(),
+    }
+}
+
+fn line(view: ConsentView, now: Now) -> Line {
+    Line {
+        state: if view.state == "live" { Pill::new("good", "Live") } else { Pill::new("bad", "Consent required") },
+        consented: Moment::of(&view.consented_at, now),
+        access: Moment::of(&view.access_expires_at, now),
+        refresh: Moment::maybe(view.refresh_expires_at.as_deref(), now),
+        view,
+    }
+}

@@ -1,0 +1,221 @@
+//! The pages: each gathers what it shows into a struct of texts, which its template lays out.
+
+mod consents;
+mod overview;
+mod providers;
+mod requests;
+mod routes;
+mod setup;
+mod tokens;
+
+use askama::Template;
+
+use super::super::view::ReloadView;
+use super::session::Guest;
+use super::words::Moment;
+use super::{Admin, rendered};
+use crate::base::time::Now;
+
+/// Longer lists are cut, and say so.
+const MOST_SHOWN: usize = 200;
+/// What is called "lately", in milliseconds.
+const LATELY: u64 = 5 * 60 * 1000;
+
+/// A page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Page {
+    Overview,
+    Routes,
+    Tokens,
+    Providers,
+    Consents,
+    Requests,
+    Setup,
+}
+
+impl Page {
+    /// All, in the order of the menu.
+    pub(super) const ALL: [Page; 7] =
+        [Page::Overview, Page::Routes, Page::Tokens, Page::Providers, Page::Consents, Page::Requests, Page::Setup];
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Page::Overview => "/",
+            Page::Routes => "/ui/routes",
+            Page::Tokens => "/ui/tokens",
+            Page::Providers => "/ui/providers",
+            Page::Consents => "/ui/consents",
+            Page::Requests => "/ui/requests",
+            Page::Setup => "/ui/setup",
+        }
+    }
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Page::Overview => "Overview",
+            Page::Routes => "Routes",
+            Page::Tokens => "Tokens",
+            Page::Providers => "Providers",
+            Page::Consents => "Consents",
+            Page::Requests => "Requests",
+            Page::Setup => "Set-up",
+        }
+    }
+
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|page| page.path() == path)
+    }
+
+    /// What stands in the middle of it now.
+    pub(super) async fn middle(self, admin: &Admin, guest: &Guest, query: &Query) -> String {
+        let top = Top::of(admin, query);
+        match self {
+            Page::Overview => rendered(&overview::gather(admin, guest, top).await),
+            Page::Routes => rendered(&routes::gather(admin, top)),
+            Page::Tokens => rendered(&tokens::gather(admin, guest, top, query).await),
+            Page::Providers => rendered(&providers::gather(admin, top).await),
+            Page::Consents => rendered(&consents::gather(admin, guest, top, query).await),
+            Page::Requests => rendered(&requests::gather(admin, top, query)),
+            Page::Setup => rendered(&setup::gather(admin, guest, top)),
+        }
+    }
+}
+
+/// What stands above every page: how things are as a whole.
+#[derive(Template)]
+#[template(path = "top.html")]
+struct Top {
+    now: Moment,
+    draining: bool,
+    /// The config that was refused, until one is taken.
+    refused: Option<Refused>,
+    /// What a form has just done.
+    done: &'static str,
+}
+
+struct Refused {
+    at: Moment,
+    by: String,
+    error: String,
+}
+
+impl Top {
+    fn of(admin: &Admin, query: &Query) -> Self {
+        let now = admin.clock.now();
+        let last = ReloadView::of(&admin.reloads.last());
+        let at = Moment::of(&last.at, now);
+        let applied = last.error.is_none();
+        let refused = last.error.map(|error| Refused { at, by: last.by, error });
+        // Words of ours for words of ours: nothing of an address ends up in a page.
+        let done = match query.word("done") {
+            "ending" => "This instance is ending and does not reload any more.",
+            "purge" => "The token is forgotten. The next request that needs it fetches a new one.",
+            "refresh" => "A new token was asked for. The old one serves until it is there.",
+            "reload" if applied => "The config was read anew and is in force.",
+            "revoke" => "The consent is revoked: the user's tokens are forgotten here.",
+            "start" => "The consent is started. Its code is below.",
+            _ => "",
+        };
+        Self { now: Moment::at(now.wall, now), draining: admin.draining.get(), refused, done }
+    }
+}
+
+/// How something is, in a word, with a mark and a colour for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Pill {
+    /// `good`, `busy`, `warn`, `bad` or `idle`: the colour and the mark.
+    kind: &'static str,
+    word: &'static str,
+}
+
+impl Pill {
+    const fn new(kind: &'static str, word: &'static str) -> Self {
+        Self { kind, word }
+    }
+
+    /// A shape for each colour, for those who do not tell them apart.
+    const fn mark(&self) -> &'static str {
+        match self.kind.as_bytes() {
+            b"good" => "●",
+            b"busy" => "◐",
+            b"warn" => "▲",
+            b"bad" => "■",
+            _ => "○",
+        }
+    }
+}
+
+/// How a certificate is that ends in so many days.
+const fn validity(days: i64) -> Pill {
+    match days {
+        ..0 => Pill::new("bad", "expired"),
+        0..7 => Pill::new("bad", "ends soon"),
+        7..30 => Pill::new("warn", "ends soon"),
+        30.. => Pill::new("good", "valid"),
+    }
+}
+
+/// What an address or a form says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Self {
+        Self::parse_bytes(text.as_bytes())
+    }
+
+    pub(super) fn parse_bytes(bytes: &[u8]) -> Self {
+        Self(form_urlencoded::parse(bytes).into_owned().take(16).collect())
+    }
+
+    /// The value of this name; empty where there is none.
+    pub(super) fn word(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// What is searched for, in lower case.
+    fn wanted(&self) -> String {
+        self.word("q").trim().to_lowercase()
+    }
+
+    /// Where a page with this query is live.
+    pub(super) fn live(&self, page: Page) -> String {
+        let place = format!("{}?", super::live::PLACE);
+        let begins = place.len();
+        let mut query = form_urlencoded::Serializer::for_suffix(place, begins);
+        query.append_pair("page", page.path());
+        for (name, value) in &self.0 {
+            if name != "page" {
+                query.append_pair(name, value);
+            }
+        }
+        query.finish()
+    }
+}
+
+/// Milliseconds of a quantile, for people.
+fn quantile(tally: &crate::observe::sight::Tally, part: f64) -> String {
+    tally.quantile(part).map_or_else(|| "–".to_owned(), super::words::took)
+}
+
+/// Whole days and what they mean, for a certificate that ends at this moment.
+fn ends(text: &str, now: Now, days: i64) -> (Moment, Pill) {
+    (Moment::of(text, now), validity(days))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_found_by_their_paths_and_queries_stay_what_they_are() {
+        for page in Page::ALL {
+            assert_eq!(Page::at(page.path()), Some(page));
+        }
+        assert_eq!(Page::at("/ui/"), None);
+        let query = Query::parse("q=%3Cscript%3E%22&only=errors&page=other");
+        assert_eq!((query.word("q"), query.word("only"), query.word("none")), ("<script>\"", "errors", ""));
+        let live = query.live(Page::Requests);
+        assert_eq!(live, "/ui/live?page=%2Fui%2Frequests&q=%3Cscript%3E%22&only=errors");
+    }
+}

@@ -1,0 +1,76 @@
+//! `/ui/providers`: the banks, and how their token endpoints are.
+
+use askama::Template;
+
+use super::super::super::view::{Fetches, ProviderView};
+use super::super::Admin;
+use super::super::words::{Moment, count};
+use super::{Pill, Top, ends};
+use crate::base::time::Now;
+
+#[derive(Template)]
+#[template(path = "providers.html")]
+pub(super) struct Providers {
+    top: Top,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    view: ProviderView,
+    state: Pill,
+    routes: String,
+    first_expiry: Option<Moment>,
+    rests: Option<Moment>,
+    closed: Option<Moment>,
+    failed: Option<(Moment, &'static str, String)>,
+    fetches: Vec<(&'static str, String)>,
+    certificate: Option<(Moment, Pill)>,
+    unknown_refusals: u64,
+}
+
+pub(super) async fn gather(admin: &Admin, top: Top) -> Providers {
+    let now = admin.clock.now();
+    let lines = admin.providers().await.providers.into_iter().map(|view| {
+        let unknown_refusals = admin.metrics.unknown_refusals(&view.name);
+        told(view, unknown_refusals, now)
+    });
+    Providers { top, lines: lines.collect() }
+}
+
+fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> Line {
+    let state = match view.state {
+        "idle" => Pill::new("idle", "Not asked yet"),
+        "live" => Pill::new("good", "Issues tokens"),
+        "fetching" => Pill::new("busy", "Being asked"),
+        "failing" => Pill::new("warn", "Renewals fail"),
+        "closed" => Pill::new("warn", "Closed"),
+        _ => Pill::new("bad", "No token"),
+    };
+    let certificate = view.client_certificate_expires_at.as_deref().zip(view.client_certificate_days_left);
+    Line {
+        state,
+        routes: view.routes.join(", "),
+        first_expiry: Moment::maybe(view.first_expiry.as_deref(), now),
+        rests: Moment::maybe(view.rests_until.as_deref(), now),
+        closed: Moment::maybe(view.closed_until.as_deref(), now),
+        failed: view.last_failure.as_ref().map(|f| (Moment::of(&f.at, now), f.class, f.reason.clone())),
+        fetches: outcomes(view.fetches),
+        certificate: certificate.map(|(at, days)| ends(at, now, days)),
+        unknown_refusals,
+        view,
+    }
+}
+
+/// How token calls ended; what never happened is left out.
+fn outcomes(fetches: Fetches) -> Vec<(&'static str, String)> {
+    let Fetches { ok, closed, consent_required, fatal, rate_limited, transient } = fetches;
+    let all = [
+        ("ok", ok),
+        ("closed", closed),
+        ("consent required", consent_required),
+        ("fatal", fatal),
+        ("rate-limited", rate_limited),
+        ("transient", transient),
+    ];
+    all.into_iter().filter(|(_, number)| *number > 0).map(|(word, number)| (word, count(number))).collect()
+}

@@ -1,0 +1,92 @@
+//! `/ui/routes`: what leads where, and how it goes there.
+
+use askama::Template;
+
+use super::super::super::view::RouteView;
+use super::super::Admin;
+use super::super::draw;
+use super::super::words::{count, rate, share};
+use super::{LATELY, MOST_SHOWN, Pill, Top, quantile};
+use crate::base::time::Now;
+use crate::observe::sight::{Sight, Tally};
+
+const BARS: usize = 45;
+const BAR: u64 = 20_000;
+
+#[derive(Template)]
+#[template(path = "routes.html")]
+pub(super) struct Routes {
+    top: Top,
+    lines: Vec<Line>,
+    more: usize,
+    /// Requests that found no route.
+    lost: Option<Traffic>,
+}
+
+struct Line {
+    name: String,
+    matches: String,
+    provider: String,
+    upstream: String,
+    who: String,
+    on_behalf: bool,
+    mode: Pill,
+    listeners: String,
+    traffic: Traffic,
+}
+
+struct Traffic {
+    rate: String,
+    requests: String,
+    errors: u64,
+    error_share: String,
+    p50: String,
+    p95: String,
+    replays: String,
+    spark: String,
+}
+
+impl Traffic {
+    fn of(sight: &Sight, name: &str, now: Now) -> Self {
+        let lately: Tally = sight.route(name, now, LATELY);
+        Self {
+            rate: rate(lately.requests, LATELY / 1000),
+            requests: count(lately.requests),
+            errors: lately.errors(),
+            error_share: share(lately.errors(), lately.requests),
+            p50: quantile(&lately, 0.5),
+            p95: quantile(&lately, 0.95),
+            replays: count(lately.replays),
+            spark: draw::bars(&sight.route_series(name, now, BAR, BARS), 28, "spark"),
+        }
+    }
+}
+
+pub(super) fn gather(admin: &Admin, top: Top) -> Routes {
+    let (routes, sight, now) = (admin.routes().routes, admin.dashboard.sight.borrow(), admin.clock.now());
+    let more = routes.len().saturating_sub(MOST_SHOWN);
+    let line = |route: &RouteView| Line {
+        name: route.name.clone(),
+        matches: matches(route),
+        provider: route.provider.clone(),
+        upstream: route.upstream.clone(),
+        who: if route.open_to_everyone { "everyone who is let in".to_owned() } else { route.clients.join(", ") },
+        on_behalf: route.r#as == "user",
+        mode: if route.mode == "enforce" { Pill::new("good", "enforces") } else { Pill::new("warn", "only reports") },
+        listeners: route.listeners.join(", "),
+        traffic: Traffic::of(&sight, &route.name, now),
+    };
+    let lines = routes.iter().take(MOST_SHOWN).map(line).collect();
+    let lost = (sight.route("", now, 15 * 60 * 1000).requests > 0).then(|| Traffic::of(&sight, "", now));
+    Routes { top, lines, more, lost }
+}
+
+/// `GET, POST pay.example/scb`.
+fn matches(route: &RouteView) -> String {
+    let methods = if route.methods.is_empty() { "any method".to_owned() } else { route.methods.join(", ") };
+    let place = match (&route.host, &route.path) {
+        (None, None) => route.upstream.clone(),
+        (host, path) => format!("{}{}", host.as_deref().unwrap_or(""), path.as_deref().unwrap_or("/")),
+    };
+    format!("{methods} {place}")
+}

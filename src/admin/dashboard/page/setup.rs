@@ -1,0 +1,85 @@
+//! `/ui/setup`: how programs come to use it.
+
+use askama::Template;
+
+use super::super::Admin;
+use super::super::session::Guest;
+use super::super::words::Moment;
+use super::{Pill, Top, validity};
+use crate::base::time::Now;
+use crate::config::{Listener, Serves};
+use crate::tls::bundle::pem;
+use crate::tls::mint::Facts;
+use crate::tls::trust::{Names, Steps, steps};
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+pub(super) struct Setup {
+    top: Top,
+    forward: Vec<Forward>,
+    reverse: Vec<Reverse>,
+    digest: String,
+    may: bool,
+    csrf: String,
+}
+
+/// A listener that programs are told of as their proxy.
+struct Forward {
+    name: String,
+    proxy: String,
+    ca: Option<Ca>,
+    steps: Vec<(&'static str, String)>,
+}
+
+struct Ca {
+    subject: String,
+    fingerprint: String,
+    until: Moment,
+    state: Pill,
+    vouches: String,
+}
+
+/// A listener that programs call instead of the bank.
+struct Reverse {
+    name: String,
+    base: String,
+    paths: Vec<String>,
+}
+
+pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
+    let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
+    let routes = admin.routes().routes;
+    let (mut forward, mut reverse) = (Vec::new(), Vec::new());
+    for listener in &snapshot.listeners {
+        let bound = admin.addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, at)| at.to_string());
+        let address = bound.unwrap_or_else(|| listener.bind.to_string());
+        let base = format!("{}://{address}", if listener.tls.is_some() { "https" } else { "http" });
+        match &listener.serves {
+            Serves::Callback => {}
+            Serves::Forward(_) => forward.push(proxy(listener, base, now)),
+            Serves::Reverse(_) => {
+                let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
+                let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
+                reverse.push(Reverse { name: listener.name.to_string(), base, paths });
+            }
+        }
+    }
+    Setup { top, forward, reverse, digest: snapshot.digest.clone(), may: guest.may_operate(), csrf: guest.csrf.clone() }
+}
+
+fn proxy(listener: &Listener, proxy: String, now: Now) -> Forward {
+    let ca = listener.forward().and_then(|forward| {
+        let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
+        let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
+        Some(Ca {
+            subject: facts.subject,
+            fingerprint: facts.fingerprint,
+            until: Moment::at(facts.until.saturating_mul(1000), now),
+            state: validity(days),
+            vouches: facts.constraints.to_string(),
+        })
+    });
+    let names = Names { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy: &proxy };
+    let steps = steps(names).into_iter().map(|Steps { title, lines }| (title, lines.join("\n"))).collect();
+    Forward { name: listener.name.to_string(), ca, steps, proxy }
+}

@@ -1,0 +1,99 @@
+//! `/ui/tokens`: each token's life.
+
+use askama::Template;
+
+use super::super::super::view::TokenView;
+use super::super::Admin;
+use super::super::draw::{self, Life};
+use super::super::session::Guest;
+use super::super::words::{Moment, count, span};
+use super::{MOST_SHOWN, Pill, Query, Top};
+use crate::base::time::Now;
+use crate::control::LedgerLine;
+use crate::token::state::Waiting;
+
+#[derive(Template)]
+#[template(path = "tokens.html")]
+pub(super) struct Tokens {
+    top: Top,
+    lines: Vec<Line>,
+    all: usize,
+    more: usize,
+    q: String,
+    may: bool,
+    csrf: String,
+}
+
+struct Line {
+    view: TokenView,
+    state: Pill,
+    alive: Option<Alive>,
+    rests: Option<Moment>,
+    failed: Option<(Moment, &'static str, String)>,
+    fetched: String,
+    failed_fetches: u64,
+}
+
+struct Alive {
+    bar: String,
+    generation: u64,
+    fingerprint: String,
+    age: String,
+    issued: Moment,
+    renews: Option<Moment>,
+    expires: Moment,
+}
+
+pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> Tokens {
+    let (ledger, now, wanted) = (admin.leases.ledger().await, admin.clock.now(), query.wanted());
+    let fits = |line: &&LedgerLine| {
+        wanted.is_empty()
+            || line.provider.to_lowercase().contains(&wanted)
+            || line.key.to_string().starts_with(&wanted)
+            || state(line.phase).word.to_lowercase().contains(&wanted)
+    };
+    let found: Vec<_> = ledger.lines.iter().filter(fits).collect();
+    Tokens {
+        top,
+        all: ledger.lines.len(),
+        more: found.len().saturating_sub(MOST_SHOWN),
+        lines: found.into_iter().take(MOST_SHOWN).map(|line| told(line, now)).collect(),
+        q: query.word("q").to_owned(),
+        may: guest.may_operate(),
+        csrf: guest.csrf.clone(),
+    }
+}
+
+const fn state(phase: Waiting) -> Pill {
+    match phase {
+        Waiting::Empty => Pill::new("idle", "No token"),
+        Waiting::Fetching => Pill::new("busy", "Fetching"),
+        Waiting::Live => Pill::new("good", "Live"),
+        Waiting::Renewing => Pill::new("busy", "Renewing"),
+        Waiting::Holding => Pill::new("warn", "Live, renewal failed"),
+        Waiting::Resting => Pill::new("bad", "Resting"),
+    }
+}
+
+fn told(line: &LedgerLine, now: Now) -> Line {
+    let view = TokenView::of(line, now);
+    let alive = line.token.as_ref().map(|token| Alive {
+        bar: draw::timeline(Life { issued: token.issued, renews: token.renews, expires: token.expires, now: now.wall }),
+        generation: token.generation,
+        fingerprint: token.fingerprint.to_string(),
+        age: span(now.wall.saturating_sub(token.issued) / 1000),
+        issued: Moment::at(token.issued, now),
+        renews: token.renews.map(|at| Moment::at(at, now)),
+        expires: Moment::at(token.expires, now),
+    });
+    let failed = view.last_failure.as_ref();
+    Line {
+        state: state(line.phase),
+        alive,
+        rests: line.rest.as_ref().map(|rest| Moment::at(rest.until, now)),
+        failed: failed.map(|failure| (Moment::of(&failure.at, now), failure.class, failure.reason.clone())),
+        fetched: count(line.fetches.ok),
+        failed_fetches: line.fetches.total() - line.fetches.ok,
+        view,
+    }
+}

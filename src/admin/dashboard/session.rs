@@ -1,0 +1,199 @@
+//! Who looks at the dashboard.
+//!
+//! Where the config has tokens, a browser shows one once, at the login, and gets a cookie: the name of a session that
+//! lives here alone, for half a day, as long as its token stands in the config in force. Every form carries a word that
+//! only the session's own pages know, so that another site's page cannot press a button. Where the config has no token
+//! (on loopback), nobody logs in, and the word is the process's.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::super::auth::Visitor;
+use crate::base::secret::{hex, sha256};
+use crate::base::time::{Deadline, Now};
+use crate::config::{AdminDoor, AdminToken, Role};
+
+/// A session ends after so long.
+const LIFE: Duration = Duration::from_secs(12 * 3600);
+/// More sessions than this, and the oldest ends.
+const MOST: usize = 64;
+
+/// Who looks, and what his forms must carry.
+#[derive(Clone)]
+pub(super) struct Guest {
+    pub(super) visitor: Visitor,
+    pub(super) csrf: String,
+}
+
+impl Guest {
+    /// Whether he may press buttons.
+    pub(super) fn may_operate(&self) -> bool {
+        self.visitor.may(Role::Operate)
+    }
+
+    /// Whether this is the word of his own pages.
+    pub(super) fn said(&self, word: &str) -> bool {
+        verify_slices_are_equal(&sha256(word.as_bytes()), &sha256(self.csrf.as_bytes())).is_ok()
+    }
+}
+
+/// All sessions.
+pub(super) struct Guests {
+    csrf: String,
+    sessions: RefCell<VecDeque<Session>>,
+}
+
+struct Session {
+    /// Of the cookie; the cookie itself is not kept.
+    id: [u8; 32],
+    /// Of the token that was shown.
+    token: [u8; 32],
+    csrf: String,
+    ends: Deadline,
+}
+
+impl Guests {
+    pub(super) fn new() -> Self {
+        Self { csrf: word(), sessions: RefCell::default() }
+    }
+
+    /// Who sends this; nobody whom we know: he has to log in.
+    pub(super) fn recognise(
+        &self,
+        door: &AdminDoor,
+        visitor: &Visitor,
+        headers: &HeaderMap,
+        now: Now,
+    ) -> Option<Guest> {
+        if *visitor != Visitor::Stranger {
+            return Some(Guest { visitor: visitor.clone(), csrf: self.csrf.clone() });
+        }
+        let id = shown(headers)?;
+        let sessions = self.sessions.borrow();
+        let mut found = None;
+        for session in sessions.iter() {
+            if verify_slices_are_equal(&session.id, &id).is_ok() && !session.ends.passed(now) {
+                found = Some(session);
+            }
+        }
+        let session = found?;
+        let token = door.tokens.iter().find(|token| token.sha256 == session.token)?;
+        let visitor = Visitor::Known { name: token.name.clone(), role: token.role };
+        Some(Guest { visitor, csrf: session.csrf.clone() })
+    }
+
+    /// Begins a session for whoever has shown this token: the `Set-Cookie` field.
+    pub(super) fn admit(&self, token: &AdminToken, tls: bool, now: Now) -> Option<HeaderValue> {
+        let id = word();
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.retain(|session| !session.ends.passed(now));
+        if sessions.len() >= MOST {
+            sessions.pop_front();
+        }
+        let ends = Deadline::after(now, LIFE);
+        sessions.push_back(Session { id: sha256(id.as_bytes()), token: token.sha256, csrf: word(), ends });
+        cookie(&id, LIFE.as_secs(), tls)
+    }
+
+    /// Ends a session: the `Set-Cookie` field that makes the browser forget it.
+    pub(super) fn dismiss(&self, headers: &HeaderMap, tls: bool) -> Option<HeaderValue> {
+        if let Some(id) = shown(headers) {
+            self.sessions.borrow_mut().retain(|session| session.id != id);
+        }
+        cookie("", 0, tls)
+    }
+}
+
+impl fmt::Debug for Guests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guests").field("sessions", &self.sessions.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+/// The cookie's names: with TLS one that no page in the clear can set (RFC 6265bis section 4.1.3.2).
+const NAMES: [&str; 2] = ["__Host-countersign", "countersign"];
+
+fn cookie(id: &str, age: u64, tls: bool) -> Option<HeaderValue> {
+    let [safe, plain] = NAMES;
+    let (name, secure) = if tls { (safe, "; Secure") } else { (plain, "") };
+    let mut cookie =
+        HeaderValue::try_from(format!("{name}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")).ok()?;
+    cookie.set_sensitive(true);
+    Some(cookie)
+}
+
+/// The digest of the session's name that a browser has sent.
+fn shown(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let pairs =
+        headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(';'));
+    let mut named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| NAMES.contains(name));
+    named.next().map(|(_, id)| sha256(id.as_bytes()))
+}
+
+/// Something that nobody guesses.
+fn word() -> String {
+    hex(&rand::random::<[u8; 32]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str, role: Role) -> AdminToken {
+        AdminToken { name: name.into(), sha256: sha256(name.as_bytes()), role }
+    }
+
+    fn door(tokens: Vec<AdminToken>) -> AdminDoor {
+        AdminDoor { bind: "127.0.0.1:0".parse().unwrap(), tls: None, internal: None, open: Vec::new(), tokens }
+    }
+
+    fn with_cookie(set: &HeaderValue) -> HeaderMap {
+        let pair = set.to_str().unwrap().split(';').next().unwrap().to_owned();
+        [(COOKIE, HeaderValue::try_from(format!("other=1; {pair}")).unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_its_token_and_half_a_day_at_most() {
+        let (guests, now) = (Guests::new(), Now::at(0, 0));
+        let (read, operate) = (token("eyes", Role::Read), token("hands", Role::Operate));
+        let both = door(vec![read.clone(), operate.clone()]);
+        let eyes = guests.admit(&read, false, now).unwrap();
+        let headers = with_cookie(&eyes);
+        let known = |door: &AdminDoor, now| guests.recognise(door, &Visitor::Stranger, &headers, now);
+        let guest = known(&both, now).unwrap();
+        assert!(!guest.may_operate() && guest.said(&guest.csrf) && !guest.said("") && !guest.said(&guests.csrf));
+        assert!(known(&door(vec![operate.clone()]), now).is_none(), "a reload took its token away");
+        assert!(known(&both, now.plus(LIFE)).is_none());
+        assert!(guests.recognise(&both, &Visitor::Stranger, &HeaderMap::new(), now).is_none());
+        let hands = guests.admit(&operate, true, now).unwrap();
+        assert!(
+            hands.to_str().unwrap().starts_with("__Host-countersign=") && hands.to_str().unwrap().ends_with("; Secure")
+        );
+        assert!(guests.recognise(&both, &Visitor::Stranger, &with_cookie(&hands), now).unwrap().may_operate());
+        guests.dismiss(&headers, false);
+        assert!(known(&both, now).is_none());
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_nobody_logs_in_where_there_is_no_token() {
+        let (guests, now) = (Guests::new(), Now::at(0, 0));
+        let first = guests.admit(&token("eyes", Role::Read), false, now).unwrap();
+        for _ in 0..MOST {
+            guests.admit(&token("eyes", Role::Read), false, now);
+        }
+        assert_eq!(guests.sessions.borrow().len(), MOST);
+        let all = door(vec![token("eyes", Role::Read)]);
+        assert!(
+            guests.recognise(&all, &Visitor::Stranger, &with_cookie(&first), now).is_none(),
+            "the oldest has ended"
+        );
+        let anybody = guests.recognise(&door(Vec::new()), &Visitor::Anybody, &HeaderMap::new(), now).unwrap();
+        assert!(anybody.may_operate() && anybody.csrf == guests.csrf);
+    }
+}

@@ -1,0 +1,57 @@
+//! What workers have seen, on its way to the dashboard's statistics.
+//!
+//! Workers never wait: where the control thread has fallen behind, a batch is dropped.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use crate::base::time::Clock;
+use crate::observe::sight::{Batch, Sight};
+
+/// More batches than this do not wait to be added up.
+const QUEUED: usize = 256;
+
+/// The workers' end. Cheap to clone.
+#[derive(Clone)]
+pub struct Sights(mpsc::Sender<Batch>);
+
+/// The control thread's end.
+pub struct Gazing(mpsc::Receiver<Batch>);
+
+impl Sights {
+    /// Both ends.
+    pub fn open() -> (Self, Gazing) {
+        let (sender, receiver) = mpsc::channel(QUEUED);
+        (Self(sender), Gazing(receiver))
+    }
+
+    /// Hands over what a worker has gathered.
+    pub fn tell(&self, batch: Batch) {
+        // Statistics may have gaps; requests may not wait.
+        let _ = self.0.try_send(batch);
+    }
+}
+
+impl Gazing {
+    /// Adds everything up until the last worker has gone.
+    pub async fn run(mut self, clock: Clock, sight: Rc<RefCell<Sight>>) {
+        while let Some(batch) = self.0.recv().await {
+            sight.borrow_mut().add(clock.now(), batch);
+        }
+    }
+}
+
+impl fmt::Debug for Sights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sights")
+    }
+}
+
+impl fmt::Debug for Gazing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gazing")
+    }
+}

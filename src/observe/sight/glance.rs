@@ -1,0 +1,95 @@
+//! A worker's own end: requests counted per route until they are handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::tally::{Blame, Tally, Told};
+use crate::observe::record::Record;
+
+/// Of each batch, so many requests that went well are told one by one.
+const TOLD_WELL: usize = 12;
+/// And so many that did not.
+const TOLD_BADLY: usize = 12;
+
+/// What one worker has seen since it last handed over.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// By route; an empty name stands for requests that found none.
+    pub tallies: Vec<(Arc<str>, Tally)>,
+    /// Some of the requests, in the order in which they ended.
+    pub told: Vec<Told>,
+}
+
+/// What gathers on a worker.
+#[derive(Debug)]
+pub struct Glance {
+    /// One per route, in the order of the config, and one more for requests without a route.
+    tallies: Vec<(Arc<str>, Tally)>,
+    told: Vec<Told>,
+    well: usize,
+    badly: usize,
+    empty: bool,
+}
+
+impl Glance {
+    /// Nothing seen yet of these routes.
+    pub fn new(routes: impl Iterator<Item = Arc<str>>) -> Self {
+        let tallies = routes.chain([Arc::from("")]).map(|name| (name, Tally::default())).collect();
+        Self { tallies, told: Vec::new(), well: 0, badly: 0, empty: true }
+    }
+
+    /// Counts a finished request of the route at this position; none: it found none. Says whether it is the first
+    /// since the last [`Glance::take`].
+    #[inline]
+    pub fn see(&mut self, route: Option<usize>, record: &Record, blame: Blame, took: Duration) -> bool {
+        let last = self.tallies.len() - 1;
+        if let Some((_, tally)) = self.tallies.get_mut(route.unwrap_or(last)) {
+            let lasting = record.method == Method::CONNECT || record.status == Some(101);
+            tally.count(blame, record.replay, (!lasting).then_some(took));
+        }
+        let (told, most) =
+            if blame == Blame::Nobody { (&mut self.well, TOLD_WELL) } else { (&mut self.badly, TOLD_BADLY) };
+        if *told < most {
+            *told += 1;
+            self.told.push(Told::of(record, blame, took));
+        }
+        std::mem::replace(&mut self.empty, false)
+    }
+
+    /// What has gathered; nothing where there is nothing.
+    pub fn take(&mut self) -> Option<Batch> {
+        if std::mem::replace(&mut self.empty, true) {
+            return None;
+        }
+        (self.well, self.badly) = (0, 0);
+        let seen = self.tallies.iter_mut().filter(|(_, tally)| tally.requests > 0);
+        let tallies = seen.map(|(name, tally)| (name.clone(), std::mem::take(tally))).collect();
+        Some(Batch { tallies, told: std::mem::take(&mut self.told) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::tests_record;
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_some_are_told_errors_with_a_share_of_their_own() {
+        let mut glance = Glance::new(["pay", "read"].map(Arc::from).into_iter());
+        assert!(glance.take().is_none());
+        let record = tests_record("/x");
+        assert!(glance.see(Some(0), &record, Blame::Nobody, Duration::ZERO), "the first wakes the one who hands over");
+        for _ in 1..1000 {
+            assert!(!glance.see(Some(0), &record, Blame::Nobody, Duration::ZERO));
+        }
+        glance.see(None, &record, Blame::Client, Duration::ZERO);
+        glance.see(Some(9), &record, Blame::Client, Duration::ZERO);
+        let batch = glance.take().unwrap();
+        let counted: Vec<_> = batch.tallies.iter().map(|(name, tally)| (&**name, tally.requests)).collect();
+        assert_eq!(counted, [("pay", 1000), ("", 1)]);
+        assert_eq!((batch.told.len(), batch.told.last().unwrap().blame), (TOLD_WELL + 2, Blame::Client));
+        assert!(glance.take().is_none());
+    }
+}

@@ -1,0 +1,223 @@
+//! The statistics themselves: slots of time that come and go.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::glance::Batch;
+use super::tally::{Blame, Tally, Told};
+use crate::base::time::Now;
+
+/// How far back it is remembered, in milliseconds.
+const MEMORY: u64 = 15 * 60 * 1000;
+/// One slot of the whole, and one of a route.
+const WHOLE_SLOT: u64 = 1000;
+const ROUTE_SLOT: u64 = 10_000;
+/// The most routes that are remembered one by one: names of earlier configs linger until they are a memory old.
+const MOST_ROUTES: usize = 4096;
+/// So many requests are remembered one by one.
+const RECENT: usize = 200;
+
+/// Slots in the order of time; those without requests are missing.
+#[derive(Debug)]
+struct Window {
+    width: u64,
+    slots: VecDeque<(u64, Tally)>,
+}
+
+impl Window {
+    const fn new(width: u64) -> Self {
+        Self { width, slots: VecDeque::new() }
+    }
+
+    fn add(&mut self, now: u64, tally: &Tally) {
+        let slot = now / self.width;
+        match self.slots.back_mut() {
+            Some((last, sum)) if *last >= slot => sum.add(tally),
+            Some(_) | None => self.slots.push_back((slot, tally.clone())),
+        }
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: u64) {
+        let first = now.saturating_sub(MEMORY) / self.width;
+        while self.slots.front().is_some_and(|(slot, _)| *slot < first) {
+            self.slots.pop_front();
+        }
+    }
+
+    fn sum(&self, now: Now, back: u64) -> Tally {
+        let first = now.boot.saturating_sub(back) / self.width;
+        let mut sum = Tally::default();
+        for (_, tally) in self.slots.iter().rev().take_while(|(slot, _)| *slot > first) {
+            sum.add(tally);
+        }
+        sum
+    }
+
+    /// `count` sums of `each` milliseconds, a multiple of the width. The last one is under way: so what was summed once
+    /// stays what it is.
+    fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
+        let mut series = vec![Tally::default(); count];
+        let end = (now.boot / each + 1) * each;
+        for (slot, tally) in &self.slots {
+            let Some(age) = end.checked_sub(slot * self.width).and_then(|age| age.checked_sub(1)) else { continue };
+            let back = usize::try_from(age / each).unwrap_or(usize::MAX);
+            if let Some(sum) = count.checked_sub(1 + back).and_then(|at| series.get_mut(at)) {
+                sum.add(tally);
+            }
+        }
+        series
+    }
+}
+
+/// What went through this process in the last quarter of an hour.
+#[derive(Debug)]
+pub struct Sight {
+    whole: Window,
+    routes: BTreeMap<Arc<str>, Window>,
+    recent: VecDeque<Told>,
+    /// All requests since the start.
+    total: u64,
+}
+
+impl Default for Sight {
+    fn default() -> Self {
+        let recent = VecDeque::with_capacity(RECENT);
+        Self { whole: Window::new(WHOLE_SLOT), routes: BTreeMap::new(), recent, total: 0 }
+    }
+}
+
+impl Sight {
+    /// Adds what a worker has handed over at this moment.
+    pub fn add(&mut self, now: Now, batch: Batch) {
+        for (name, tally) in batch.tallies {
+            self.total += tally.requests;
+            self.whole.add(now.boot, &tally);
+            if !self.routes.contains_key(&name) && self.routes.len() >= MOST_ROUTES {
+                self.routes.retain(|_, window| {
+                    window.forget(now.boot);
+                    !window.slots.is_empty()
+                });
+            }
+            if self.routes.len() < MOST_ROUTES || self.routes.contains_key(&name) {
+                self.routes.entry(name).or_insert_with(|| Window::new(ROUTE_SLOT)).add(now.boot, &tally);
+            }
+        }
+        for told in batch.told {
+            if self.recent.len() >= RECENT {
+                // What went well goes first.
+                let oldest = self.recent.iter().take(RECENT / 2).position(|told| told.blame == Blame::Nobody);
+                self.recent.remove(oldest.unwrap_or(0));
+            }
+            self.recent.push_back(told);
+        }
+    }
+
+    /// The sum of the last `back` milliseconds.
+    pub fn sum(&self, now: Now, back: u64) -> Tally {
+        self.whole.sum(now, back)
+    }
+
+    /// `count` sums of `each` milliseconds (whole seconds), the oldest first; the last one is under way.
+    pub fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
+        self.whole.series(now, each, count)
+    }
+
+    /// The sum of a route's last `back` milliseconds (in steps of ten seconds); an empty name: of requests without a
+    /// route.
+    pub fn route(&self, name: &str, now: Now, back: u64) -> Tally {
+        self.routes.get(name).map(|window| window.sum(now, back)).unwrap_or_default()
+    }
+
+    /// The same for one route; `each` in steps of ten seconds.
+    pub fn route_series(&self, name: &str, now: Now, each: u64, count: usize) -> Vec<Tally> {
+        match self.routes.get(name) {
+            Some(window) => window.series(now, each, count),
+            None => vec![Tally::default(); count],
+        }
+    }
+
+    /// Some of the last requests, the newest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Told> {
+        self.recent.iter().rev()
+    }
+
+    /// All requests since the start.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tally::tests_record;
+    use super::*;
+    use crate::observe::record::Replay;
+
+    fn batch(route: &str, requests: usize, blame: Blame) -> Batch {
+        let mut tally = Tally::default();
+        let told = (0..requests).map(|_| Told::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
+        for _ in 0..requests {
+            tally.count(blame, Replay::None, Some(Duration::from_millis(5)));
+        }
+        Batch { tallies: vec![(route.into(), tally)], told }
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now::at(seconds * 1000, seconds * 1000)
+    }
+
+    #[test]
+    fn sums_cover_their_time_and_what_is_old_is_forgotten() {
+        let mut sight = Sight::default();
+        sight.add(at(1000), batch("pay", 3, Blame::Nobody));
+        sight.add(at(1001), batch("", 2, Blame::Client));
+        assert_eq!(sight.sum(at(1001), 60_000).requests, 5);
+        assert_eq!((sight.route("pay", at(1001), 60_000).requests, sight.route("", at(1001), 60_000).client), (3, 2));
+        assert_eq!(sight.sum(at(1001), 1000).requests, 2, "the last second alone");
+        assert_eq!(sight.sum(at(1100), 60_000).requests, 0);
+        sight.add(at(1000 + 901), batch("pay", 1, Blame::Nobody));
+        assert_eq!(sight.whole.slots.len(), 2, "the first slot is forgotten");
+        assert_eq!(sight.total(), 6);
+    }
+
+    #[test]
+    fn a_series_ends_with_what_is_under_way() {
+        let mut sight = Sight::default();
+        for (second, requests) in [(100, 1), (104, 2), (105, 4), (109, 8), (110, 16)] {
+            sight.add(at(second), batch("pay", requests, Blame::Nobody));
+        }
+        let series = |now| sight.series(now, 5000, 3).iter().map(|tally| tally.requests).collect::<Vec<_>>();
+        assert_eq!(series(at(110)), [3, 12, 16]);
+        assert_eq!(series(at(114)), [3, 12, 16], "nothing moves before its time");
+        assert_eq!(series(at(115)), [12, 16, 0]);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_keeps_errors_longer() {
+        let mut sight = Sight::default();
+        sight.add(at(1), batch("pay", 1, Blame::Ours));
+        for _ in 0..3 {
+            sight.add(at(1), batch("pay", RECENT, Blame::Nobody));
+        }
+        assert_eq!(sight.recent().count(), RECENT);
+        assert!(sight.recent().any(|told| told.blame == Blame::Ours));
+        for _ in 0..3 {
+            sight.add(at(1), batch("pay", RECENT, Blame::Provider));
+        }
+        assert!(sight.recent().all(|told| told.blame == Blame::Provider), "nothing is kept for ever");
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut sight = Sight::default();
+        for name in 0..MOST_ROUTES + 10 {
+            sight.add(at(1), batch(&name.to_string(), 1, Blame::Nobody));
+        }
+        assert_eq!(sight.routes.len(), MOST_ROUTES);
+        sight.add(at(10_000), batch("new", 1, Blame::Nobody));
+        assert_eq!(sight.routes.len(), 1, "the old ones made room");
+    }
+}

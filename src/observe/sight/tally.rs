@@ -1,0 +1,291 @@
+//! What is counted of requests, and what is told of a single one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use uuid::Uuid;
+
+use crate::observe::record::{Record, Replay};
+
+/// Two buckets per doubling, from 64 µs to 67 s, and one at either end.
+const BUCKETS: usize = 42;
+const LOWEST_OCTAVE: u32 = 6;
+/// Longer paths are cut.
+const MOST_PATH: usize = 200;
+
+/// Whose fault an answer is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blame {
+    /// The caller's.
+    Client,
+    /// Nobody's: it went well.
+    Nobody,
+    /// Ours, or our operator's.
+    Ours,
+    /// The provider's.
+    Provider,
+}
+
+impl Blame {
+    /// Whose an answer of the provider's own is, by its status: what it calls its own failure, and a token that it
+    /// refuses, is the provider's; the rest of what it refuses is the caller's.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            401 | 500.. => Blame::Provider,
+            400..=499 => Blame::Client,
+            0..=399 => Blame::Nobody,
+        }
+    }
+
+    /// In one word; nothing where all is well.
+    pub const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Blame::Client => Some("client"),
+            Blame::Nobody => None,
+            Blame::Ours => Some("ours"),
+            Blame::Provider => Some("provider"),
+        }
+    }
+}
+
+/// Counts of requests, and a histogram of their durations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tally {
+    /// Requests.
+    pub requests: u64,
+    /// Errors that are ours.
+    pub ours: u64,
+    /// Errors that are the provider's.
+    pub provider: u64,
+    /// Errors that are the caller's.
+    pub client: u64,
+    /// Requests that were sent again with a new token.
+    pub replays: u64,
+    durations: [u32; BUCKETS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { requests: 0, ours: 0, provider: 0, client: 0, replays: 0, durations: [0; BUCKETS] }
+    }
+}
+
+impl Tally {
+    /// Counts one request. One without a duration (a tunnel, a WebSocket) is not among the quantiles.
+    #[inline]
+    pub fn count(&mut self, blame: Blame, replay: Replay, took: Option<Duration>) {
+        self.requests += 1;
+        match blame {
+            Blame::Client => self.client += 1,
+            Blame::Nobody => {}
+            Blame::Ours => self.ours += 1,
+            Blame::Provider => self.provider += 1,
+        }
+        self.replays += u64::from(replay == Replay::Replayed);
+        if let Some(count) = took.and_then(|took| self.durations.get_mut(bucket(took))) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.ours += other.ours;
+        self.provider += other.provider;
+        self.client += other.client;
+        self.replays += other.replays;
+        for (own, more) in self.durations.iter_mut().zip(&other.durations) {
+            *own = own.saturating_add(*more);
+        }
+    }
+
+    /// Errors, whosever.
+    pub const fn errors(&self) -> u64 {
+        self.ours + self.provider + self.client
+    }
+
+    /// The duration, in milliseconds, within which this part (0 to 1) of the requests ended; absent where there are
+    /// none. Right to within a quarter of itself.
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let all: u64 = self.durations.iter().map(|count| u64::from(*count)).sum();
+        if all == 0 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of requests in a quarter of an hour")]
+        let wanted = (all as f64 * part).max(1.0);
+        let mut before = 0.0;
+        for (index, count) in self.durations.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = f64::from(*count);
+            if before + count >= wanted {
+                let (low, high) = bounds(index);
+                return Some(low + (high - low) * ((wanted - before) / count));
+            }
+            before += count;
+        }
+        None
+    }
+
+    /// The histogram: upper bounds in milliseconds with their counts, from the first that is not zero to the last.
+    pub fn histogram(&self) -> Vec<(f64, u32)> {
+        let first = self.durations.iter().position(|count| *count > 0);
+        let last = self.durations.iter().rposition(|count| *count > 0);
+        let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+        let span = self.durations.iter().enumerate().skip(first).take(last - first + 1);
+        span.map(|(index, count)| (bounds(index).1, *count)).collect()
+    }
+}
+
+/// The bucket of a duration: its highest bit, and the one below.
+fn bucket(took: Duration) -> usize {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    if micros < 1 << LOWEST_OCTAVE {
+        return 0;
+    }
+    let octave = 63 - micros.leading_zeros();
+    let upper = usize::from(micros >> (octave - 1) & 1 == 1);
+    (1 + (octave - LOWEST_OCTAVE) as usize * 2 + upper).min(BUCKETS - 1)
+}
+
+/// Where a bucket begins and ends, in milliseconds.
+fn bounds(index: usize) -> (f64, f64) {
+    let edge = |step: usize| {
+        let octave = f64::from(1_u32 << LOWEST_OCTAVE) * 2_f64.powi(i32::try_from(step / 2).unwrap_or(i32::MAX));
+        octave * if step % 2 == 1 { 1.5 } else { 1.0 } / 1000.0
+    };
+    match index {
+        0 => (0.0, edge(0)),
+        index => (edge(index - 1), edge(index)),
+    }
+}
+
+/// What is told of one request.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When its head was complete, in milliseconds since 1970.
+    pub at: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Our name for it.
+    pub id: Uuid,
+    /// Its method.
+    pub method: Method,
+    /// Its path without the query, cut where it is long.
+    pub path: String,
+    /// The caller's name, once known.
+    pub client: Option<Arc<str>>,
+    /// The route, once chosen.
+    pub route: Option<Arc<str>>,
+    /// The status that was sent; absent when the client hung up.
+    pub status: Option<u16>,
+    /// Our own error, by its name in the error table.
+    pub error: Option<&'static str>,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// Whether it was replayed, or why not.
+    pub replay: Replay,
+}
+
+impl Told {
+    /// Of a finished request.
+    pub fn of(record: &Record, blame: Blame, took: Duration) -> Self {
+        Self {
+            at: record.start.wall,
+            took,
+            id: record.id,
+            method: record.method.clone(),
+            path: cut(&record.path),
+            client: record.client.clone(),
+            route: record.route.clone(),
+            status: record.status,
+            error: record.error,
+            blame,
+            replay: record.replay,
+        }
+    }
+}
+
+fn cut(path: &str) -> String {
+    if path.len() <= MOST_PATH {
+        return path.to_owned();
+    }
+    let end = (0..=MOST_PATH).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", path.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(super) fn tests_record(path: &str) -> Record {
+    use crate::base::time::Now;
+    Record {
+        start: Now::at(0, 0),
+        id: Uuid::nil(),
+        listener: "gateway".into(),
+        peer: None,
+        client: None,
+        method: Method::GET,
+        path: path.to_owned(),
+        route: None,
+        provider: None,
+        provider_id: None,
+        refused: None,
+        token: None,
+        status: Some(200),
+        error: None,
+        tolerated: None,
+        replay: Replay::None,
+        upstream_ms: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        complete: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_near_the_truth() {
+        let mut tally = Tally::default();
+        for ms in 1..=1000 {
+            tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(ms)));
+        }
+        for (part, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
+            let told = tally.quantile(part).unwrap();
+            assert!((told - truth).abs() < truth / 4.0, "{part}: {told}");
+        }
+        assert_eq!(Tally::default().quantile(0.5), None);
+        assert_eq!(tally.histogram().iter().map(|(_, count)| *count).sum::<u32>(), 1000);
+    }
+
+    #[test]
+    fn every_duration_has_a_bucket_that_holds_it() {
+        for micros in (0..40).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + (1 << bit) / 2]) {
+            let index = bucket(Duration::from_micros(micros));
+            let (low, high) = bounds(index);
+            let ms = micros as f64 / 1000.0;
+            assert!(low <= ms && (ms < high || index == BUCKETS - 1), "{micros} in {index}: {low}..{high}");
+        }
+        assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn blame_and_sums() {
+        let mut tally = Tally::default();
+        for status in [200, 304, 401, 404, 422, 500, 503] {
+            tally.count(Blame::of_status(status), Replay::None, None);
+        }
+        tally.count(Blame::Ours, Replay::Replayed, Some(Duration::ZERO));
+        let mut sum = tally.clone();
+        sum.add(&tally);
+        assert_eq!((sum.requests, sum.ours, sum.provider, sum.client, sum.replays), (16, 2, 6, 4, 2));
+        assert_eq!((sum.errors(), tally.errors()), (12, 6));
+    }
+
+    #[test]
+    fn long_paths_are_cut_between_characters() {
+        assert_eq!(cut("/short"), "/short");
+        let long = cut(&"ä".repeat(400));
+        assert!(long.len() <= MOST_PATH + 3 && long.ends_with('…'));
+    }
+}

@@ -1,0 +1,34 @@
+// The Tab key alone: it reaches everything that can be pressed, in order, and one sees where one is.
+import { ask, assert, end, pages, visit } from "./stage.mjs";
+
+assert.equal(await ask("call", "/scb/echo/x"), 200);
+const page = await visit({ viewport: { width: 1100, height: 800 } });
+for (const place of pages) {
+  await page.goto(place);
+  await page.waitForFunction(() => document.documentElement.dataset.live === "on");
+  const all = await page.evaluate(() => {
+    const shown = (part) => part.checkVisibility() && !part.disabled && part.type !== "hidden";
+    const parts = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(shown);
+    parts.forEach((part, at) => { part.dataset.keep = String(at); });
+    return parts.length;
+  });
+  const reached = new Set();
+  for (let at = 0; at < all; at += 1) {
+    await page.keyboard.press("Tab");
+    const here = await page.evaluate(() => {
+      const part = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(part);
+      const seen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+      return { at: part.dataset.keep, seen, html: part.outerHTML.slice(0, 100) };
+    });
+    assert.ok(here.seen, `${place}: no visible focus on ${here.html}`);
+    reached.add(here.at);
+  }
+  assert.equal(reached.size, all, `${place}: ${[...reached]}`);
+}
+// The first stop leads past the menu.
+await page.goto("/");
+await page.keyboard.press("Tab");
+await page.keyboard.press("Enter");
+assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+await end(page);
