@@ -25,6 +25,8 @@ use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
+#[cfg(feature = "otlp")]
+use crate::control::Exporter;
 use crate::control::{
     Consents, Desk, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer,
     Registry, Reloads, Sights, What,
@@ -33,6 +35,7 @@ use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::observe::sight::Sight;
+use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
 use crate::serve::page::Page;
 use crate::serve::{Drain, Shared, Socket, Worker};
@@ -190,8 +193,11 @@ impl Running {
         let (consents, registry) = Consents::open();
         let (sights, gazing) = Sights::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
+        let (tracer, spans) = Tracer::open();
+        tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let shared = Shared {
             snapshot,
+            tracer,
             leases: leases.clone(),
             clock: options.clock.clone(),
             metrics,
@@ -221,7 +227,8 @@ impl Running {
         };
         let succeeded = CancellationToken::new();
         let watches = options.watches;
-        let chores = Chores { inbox, registry, fetcher, gazing, reloader, watches, succeeded: succeeded.clone() };
+        let follows = succeeded.clone();
+        let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
@@ -386,6 +393,7 @@ struct Chores {
     fetcher: Fetcher,
     gazing: Gazing,
     reloader: Reloader,
+    spans: Spans,
     watches: bool,
     succeeded: CancellationToken,
 }
@@ -399,7 +407,7 @@ fn start_control(
     draining: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
-    let Shared { leases, consents, metrics, clock, .. } = shared.clone();
+    let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
     let (draining, end) = (draining.clone(), end.clone());
@@ -423,11 +431,12 @@ fn start_control(
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
-            let Chores { inbox, registry, fetcher, gazing, reloader, watches, succeeded } = chores;
+            let Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded } = chores;
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            tokio::task::spawn_local(keeper.run());
+            tokio::task::spawn_local(keeper.traced(tracer).run());
+            let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
                 store: store.clone(),
@@ -485,6 +494,7 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            exporting.await;
         });
     });
     let thread = thread.map_err(BootError::Thread)?;
@@ -493,6 +503,32 @@ fn start_control(
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::Thread(io::Error::other("the control thread ended"))),
     }
+}
+
+/// Sends spans on until the end. Ends when the last ones are sent.
+#[cfg(feature = "otlp")]
+fn export(
+    spans: Spans,
+    reloads: &Reloads,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    end: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let exporter = Exporter::new(spans, reloads.clone(), metrics.clone(), clock.clone());
+    let task = tokio::task::spawn_local(exporter.run(end.clone()));
+    async move { drop(task.await) }
+}
+
+/// No config of this build wants spans.
+#[cfg(not(feature = "otlp"))]
+fn export(
+    _: Spans,
+    _: &Reloads,
+    _: &Arc<Metrics>,
+    _: &Clock,
+    _: &CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    std::future::ready(())
 }
 
 /// A name for this process, drawn at its start.

@@ -111,9 +111,11 @@ impl Reloader {
         if snapshot.log.level != before.log.level {
             logging::set_level(&snapshot.log.level)?;
         }
+        self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         self.shared.issuers.prepare(&snapshot.clients.issuers, now);
         let serial = self.shared.serial + 1;
         self.shared = Shared { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
+        self.shared.metrics.providers_come(snapshot.providers.iter().map(|provider| &*provider.name));
         let (done, mut all_done) = mpsc::channel::<Infallible>(1);
         for worker in &self.workers {
             // A worker that has ended serves nothing any more.
@@ -125,6 +127,9 @@ impl Reloader {
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         self.reloading.current.send_replace(snapshot.clone());
+        let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);
+        let went = before.providers.iter().map(|provider| &*provider.name).filter(|name| !stays(name));
+        self.shared.metrics.providers_go(went);
         // What failed under the old config may not under the new one.
         self.shared.leases.forgive();
         self.fetch_ahead(&before, &snapshot);

@@ -28,6 +28,7 @@ use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
 use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot, Storage, Users};
 use super::store;
+use super::tracing;
 use super::words::Place;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -68,6 +69,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
     let watch = process::watch(&fields, reader);
+    let tracing = tracing::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
     let audit = audit::read(&fields, &log, reader);
@@ -134,6 +136,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         admin,
         workers,
         store,
+        tracing,
         certificates: reader.certificates(),
         sources: reader.sources(root),
         watch,

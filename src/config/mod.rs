@@ -21,6 +21,7 @@ pub mod schema;
 mod snapshot;
 mod sources;
 mod store;
+mod tracing;
 mod variable;
 mod words;
 

@@ -36,6 +36,7 @@ pub(super) struct ReadProvider {
     refresh_before: Duration,
     transport: Option<Transport>,
     way: ReadWay,
+    trace_context: bool,
     /// How its users consent.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -119,6 +120,7 @@ impl ReadProvider {
             way: self.way.way.clone(),
             timeouts: self.timeouts,
             refresh_before: self.margin()?,
+            trace_context: self.trace_context,
             transport_id,
             consents,
             module: alone(),
@@ -158,6 +160,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     }
     let timeouts = timeouts(&fields, Timeouts::default());
     let way = way(&fields, reader);
+    let trace_context = fields.or("trace_context", true);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -184,6 +187,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         refresh_before,
         transport,
         way,
+        trace_context,
         consent,
         consent_unread,
     }

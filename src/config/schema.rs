@@ -37,6 +37,8 @@ enum Shape {
     List(&'static str),
     /// Freely named tables: `[key.NAME]`.
     Named(&'static str),
+    /// A number from 0 to 1.
+    Share,
     /// `"64KiB"` or 0.
     Size,
     /// A table whose members the profile says.
@@ -67,7 +69,7 @@ const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
 const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 23] = [
+const SECTIONS: [(&str, &[Key]); 24] = [
     (
         "file",
         &[
@@ -83,6 +85,7 @@ const SECTIONS: [(&str, &[Key]); 23] = [
             ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
             ("runtime", Shape::Table("runtime"), MAY, "the process"),
             ("store", Shape::Table("store"), MAY, "where records outlive the process"),
+            ("tracing", Shape::Table("tracing"), MAY, "where traces go"),
         ],
     ),
     (
@@ -240,6 +243,7 @@ const SECTIONS: [(&str, &[Key]); 23] = [
             ("timeouts", Shape::Table("timeouts"), MAY, "how long to wait"),
             ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
             ("token_url", Shape::Url, MAY, "where the token comes from"),
+            ("trace_context", Shape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
         ],
     ),
     (
@@ -341,6 +345,16 @@ const SECTIONS: [(&str, &[Key]); 23] = [
             ("idle", DURATION, MAY, "an unused connection is kept this long; 20s"),
             ("response", DURATION, MAY, "from the request's end to the head of the response; 60s"),
             ("token", DURATION, MAY, "a whole token call; 10s"),
+        ],
+    ),
+    (
+        "tracing",
+        &[
+            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("headers", Shape::Headers, MAY, "what every export carries, such as an API key"),
+            ("otlp", Shape::Text, MUST, "the collector, as in http://127.0.0.1:4318; OTLP over HTTP"),
+            ("sample", Shape::Share, MAY, "the share of new traces that is recorded; 1"),
+            ("service_name", Shape::Text, MAY, "what we are called there; countersign"),
         ],
     ),
     ("user", &[("header", Shape::Text, MUST, "the header that names the user; default: countersign-user")]),
@@ -464,6 +478,7 @@ impl Shape {
             Shape::List(section) => json!({ "type": "array", "items": named(section) }),
             Shape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
             Shape::Settings => json!({ "type": "object" }),
+            Shape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
             Shape::Size => {
                 json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
             }

@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub workers: usize,
     /// Where records outlive the process.
     pub store: Storage,
+    /// Where traces go, and which; absent: there are none.
+    pub tracing: Option<Tracing>,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
     /// What it was read from.
@@ -73,6 +75,32 @@ pub struct Storage {
     pub id: [u8; 32],
     /// Whether a store that forgets may keep what should not be forgotten.
     pub ephemeral: bool,
+}
+
+/// `[tracing]`.
+#[derive(Debug)]
+pub struct Tracing {
+    /// Who takes them.
+    pub collector: Collector,
+    /// What every export carries; the values are secrets, and marked so.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The share of new traces that is recorded, from 0 to 1.
+    pub sample: f64,
+    /// What we are called there.
+    pub service: Arc<str>,
+    /// An export ends after this long.
+    pub timeout: Duration,
+}
+
+/// Where traces go: OTLP over HTTP.
+#[derive(Debug)]
+pub struct Collector {
+    /// Host and port. Whatever it says of a scheme, `tls` counts.
+    pub url: BaseUrl,
+    /// The path of exports.
+    pub path: String,
+    /// TLS settings; absent: in the clear.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// `[admin]`: the operator's door.
@@ -290,6 +318,8 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// Renew this long before expiry, never more than a fifth of the life.
     pub refresh_before: Duration,
+    /// Whether it is told which trace a request belongs to.
+    pub trace_context: bool,
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
     /// How its users consent, where they may.

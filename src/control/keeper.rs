@@ -19,14 +19,17 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::leases::{Answer, Inbox, Message, Standing};
 use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::time::{Clock, Now, millis};
+use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::state::{Action, Event, Waiting};
 
 mod keep;
+mod trace;
 
 use keep::{Brought, Cargo, Fetch, Keep};
+use trace::FetchTrace;
 
 /// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
 /// the clocks are looked at this often even when nothing is due, busy or not.
@@ -69,6 +72,10 @@ pub struct Keeper {
     due: u64,
     /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
     floor: u64,
+    /// Tells of fetches.
+    tracer: Option<Tracer>,
+    /// The span of whoever asks at this moment.
+    cause: Option<Context>,
     /// Keys that were used least recently when that was last looked at, with the second of that use.
     leavers: Vec<(u64, TokenKey)>,
     /// Reused from step to step.
@@ -108,9 +115,18 @@ impl Keeper {
             flights: HashMap::new(),
             due: 0,
             floor: 0,
+            tracer: None,
+            cause: None,
             leavers: Vec::new(),
             actions: Vec::new(),
         }
+    }
+
+    /// The same keeper, telling its fetches as spans.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = Some(tracer);
+        self
     }
 
     /// A keeper with the system's clock, run as a local task.
@@ -202,16 +218,20 @@ impl Keeper {
                 self.moved(key, record);
                 let _hung_up = answer.send(());
             }
-            Message::Need { spec, answer } => self.queue(spec, answer, Event::Needed),
+            Message::Need { spec, cause, answer } => {
+                self.cause = cause;
+                self.queue(spec, answer, Event::Needed);
+            }
             Message::Purge { key, answer } => {
                 self.strike(key);
                 let _hung_up = answer.send(self.advance(key, Event::Purged, None));
             }
             Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
-            Message::Refused { spec, generation, answer } => {
+            Message::Refused { spec, generation, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
                 self.refused(spec.key, generation);
                 self.observer.told(What::Replay(refused));
+                self.cause = cause;
                 self.queue(spec, answer, Event::Refused { generation });
             }
             Message::RefusedAtBirth { key, generation } => {
@@ -311,6 +331,12 @@ impl Keeper {
         }
         keep.waiters.push(answer);
         self.advance(key, event, None);
+        // A fetch that it did not start is one that it waits for all the same.
+        if let Some(cause) = self.cause.take()
+            && let Some(fetch) = self.keys.get_mut(&key).and_then(|keep| keep.fetch.as_mut())
+        {
+            fetch.trace.wait(cause);
+        }
     }
 
     /// A fetch has ended, one way or another.
@@ -357,19 +383,20 @@ impl Keeper {
                     let aid = keep.aid(self.store.clone(), now);
                     let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
                     self.flights.insert(task.id(), Flight { key, number: flight });
-                    keep.fetch = Some(Fetch { task, started: now });
+                    let trace = FetchTrace::begin(self.tracer.as_ref(), self.cause.take());
+                    keep.fetch = Some(Fetch { task, started: now, trace });
                 }
                 Action::Publish { generation, issued, expires } => {
                     if let Some(what) = keep.publish(key, now, generation, (issued, expires), cargo.take()) {
                         self.observer.told(what);
                     }
-                    keep.settle(&*self.observer, Ok(()), now);
+                    keep.settle(key, &*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
                     keep.report(key, &report);
                     self.observer.told(keep.failed(key, &report));
                     if report.flight.is_some() {
-                        keep.settle(&*self.observer, Err(report.class), now);
+                        keep.settle(key, &*self.observer, Err(report.class), now);
                     }
                 }
                 Action::Serve => keep.serve(now, fresh),

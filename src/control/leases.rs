@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Issued, Ledger, TokenSpec, Unavailable};
+use crate::observe::trace::Context;
 use crate::token::failure::Class;
 use crate::token::key::TokenKey;
 
@@ -21,10 +22,10 @@ pub(super) enum Message {
     Forgive,
     Ledger { answer: oneshot::Sender<Ledger> },
     Moved { key: TokenKey, record: Option<u64>, answer: oneshot::Sender<()> },
-    Need { spec: Arc<TokenSpec>, answer: Answer },
+    Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: Answer },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
-    Refused { spec: Arc<TokenSpec>, generation: u64, answer: Answer },
+    Refused { spec: Arc<TokenSpec>, generation: u64, cause: Option<Context>, answer: Answer },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
     Standing { key: TokenKey, answer: oneshot::Sender<Standing> },
@@ -73,7 +74,12 @@ impl Leases {
     /// A lease: at once where there is a valid one, else when the fetch that this may start has ended. During a rest
     /// the answer is the reason and the time left, at once.
     pub async fn need(&self, spec: Arc<TokenSpec>) -> Result<Issued, Unavailable> {
-        self.ask(|answer| Message::Need { spec, answer }).await.unwrap_or_else(|| Err(gone()))
+        self.need_for(spec, None).await
+    }
+
+    /// The same for a request whose wait is this span: a fetch that it starts is told as its child.
+    pub async fn need_for(&self, spec: Arc<TokenSpec>, cause: Option<Context>) -> Result<Issued, Unavailable> {
+        self.ask(|answer| Message::Need { spec, cause, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
     /// The valid lease of this key, if there is one: nothing is fetched for it, now or later.
@@ -88,8 +94,18 @@ impl Leases {
         spec: Arc<TokenSpec>,
         generation: u64,
     ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
+        self.refused_for(spec, generation, None)
+    }
+
+    /// The same for a request whose wait is this span.
+    pub fn refused_for(
+        &self,
+        spec: Arc<TokenSpec>,
+        generation: u64,
+        cause: Option<Context>,
+    ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
         let (answer, waiting) = oneshot::channel();
-        self.tell(Message::Refused { spec, generation, answer });
+        self.tell(Message::Refused { spec, generation, cause, answer });
         async { waiting.await.unwrap_or_else(|_| Err(gone())) }
     }
 

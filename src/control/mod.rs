@@ -26,6 +26,8 @@ use crate::token::lease::Lease;
 
 mod consents;
 mod events;
+#[cfg(feature = "otlp")]
+mod export;
 mod issuers;
 mod journal;
 mod keeper;
@@ -39,6 +41,8 @@ mod wire;
 
 pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
+#[cfg(feature = "otlp")]
+pub use export::Exporter;
 pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
 pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};

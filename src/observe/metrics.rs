@@ -3,9 +3,10 @@
 //! Names are a promise (see `docs/metrics.md`). Label values come from the config alone, never from a client.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -39,6 +40,9 @@ pub struct Metrics {
     tunnels: Family<ListenerLabel, Gauge>,
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
+    spans: Family<SpanLabels, Counter>,
+    /// Providers that no config names any more.
+    gone: Mutex<BTreeSet<String>>,
     /// The counters of `requests` that exist, since a family does not tell which.
     answers: Mutex<Vec<Answers>>,
     audit: AuditMeters,
@@ -116,6 +120,11 @@ impl TunnelKind {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SpanLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabels {
     provider: String,
     outcome: &'static str,
@@ -155,6 +164,8 @@ impl Metrics {
             tunnels: Family::default(),
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
+            spans: Family::default(),
+            gone: Mutex::default(),
             answers: Mutex::default(),
             audit: AuditMeters::default(),
         };
@@ -204,6 +215,7 @@ impl Metrics {
             "Whether the config was read without mistakes when last read",
             made.reload_successful.clone(),
         );
+        registry.register("spans", "Finished spans of traces, by what became of them", made.spans.clone());
         registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
         registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
         registry.register("audit_failing", "1 while audit records cannot be written", made.audit.failing.clone());
@@ -213,6 +225,7 @@ impl Metrics {
 
     /// Everything in the OpenMetrics text format.
     pub fn encode(&self) -> String {
+        self.prune();
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut out, &self.registry);
@@ -297,6 +310,41 @@ impl Metrics {
             self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.reload_successful.set(1);
+    }
+
+    /// So many spans were `exported`, `dropped` because too many waited, or `failed` because no collector took them.
+    pub fn spans(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
+        }
+    }
+
+    /// A config with these providers is about to hold: what was forgotten of them counts again.
+    pub fn providers_come<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut gone = self.gone();
+        for name in names {
+            gone.remove(name);
+        }
+    }
+
+    /// No config names these providers any more. Their gauges end, also those that somebody sets who has not heard of
+    /// it yet; their counters stay where they are.
+    pub fn providers_go<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        self.gone().extend(names.into_iter().map(str::to_owned));
+        self.prune();
+    }
+
+    fn prune(&self) {
+        for name in self.gone().iter() {
+            let label = ProviderLabel { provider: name.clone() };
+            for gauges in [&self.tokens, &self.token_expiry, &self.consent_expiry, &self.upstream_connections] {
+                gauges.remove(&label);
+            }
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new config could not be used.

@@ -11,3 +11,4 @@ pub mod logging;
 pub mod metrics;
 pub mod record;
 pub mod sight;
+pub mod trace;

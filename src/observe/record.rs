@@ -3,6 +3,7 @@
 //! Field names follow OpenTelemetry's HTTP semantic conventions where these have a word for it. Neither queries nor
 //! bodies nor header values appear.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Now, Rfc3339};
+use crate::observe::trace::{Context, SpanId, TraceId};
 
 /// Everything that is told about one request. Filled in while it runs; written once, at its end.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Record {
     pub start: Now,
     /// Our name for it: the `instance` of error documents.
     pub id: Uuid,
+    /// The span that it is: ours where it is traced, else the one that the caller named.
+    pub trace: Option<Context>,
     /// Which listener it came in on.
     pub listener: Arc<str>,
     /// The caller's address.
@@ -86,6 +90,10 @@ struct Line<'a> {
     level: &'static str,
     message: &'static str,
     request_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<Shown<TraceId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<Shown<SpanId>>,
     #[serde(rename = "countersign.listener")]
     listener: &'a str,
     #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
@@ -103,7 +111,7 @@ struct Line<'a> {
     #[serde(rename = "countersign.provider_request_id", skip_serializing_if = "Option::is_none")]
     provider_id: Option<&'a str>,
     #[serde(rename = "countersign.token", skip_serializing_if = "Option::is_none")]
-    token: Option<Shown>,
+    token: Option<Shown<Fingerprint>>,
     #[serde(rename = "countersign.token_generation", skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
@@ -124,17 +132,18 @@ struct Line<'a> {
     complete: bool,
 }
 
-/// A fingerprint, written without an allocation.
-struct Shown(Fingerprint);
+/// A fingerprint or an identifier, written without an allocation.
+struct Shown<T>(T);
 
-impl Serialize for Shown {
+impl<T: Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
 }
 
 impl Replay {
-    const fn as_str(self) -> Option<&'static str> {
+    /// The word for it; nothing for nothing.
+    pub const fn as_str(self) -> Option<&'static str> {
         match self {
             Replay::None => None,
             Replay::Impossible => Some("impossible"),
@@ -152,6 +161,8 @@ impl Record {
             level: "INFO",
             message: "request",
             request_id: self.id,
+            trace_id: self.trace.map(|context| Shown(context.trace)),
+            span_id: self.trace.map(|context| Shown(context.span)),
             listener: &self.listener,
             peer: self.peer,
             client: self.client.as_deref(),
@@ -201,6 +212,9 @@ impl Record {
         }
         if let Some(error) = self.error {
             let _ = write!(out, " error={error}");
+        }
+        if let Some(context) = self.trace {
+            let _ = write!(out, " trace={}", context.trace);
         }
         let _ = writeln!(out, " {}ms id={}", millis(end, self.start), self.id);
     }

@@ -36,6 +36,8 @@ use crate::token::failure::Failure;
 /// Where all of it lives.
 pub const PLACE: &str = "/.countersign/";
 const CONSENT: &str = "/.countersign/consent/";
+/// What an exchange of a code is called in traces.
+const EXCHANGE: &str = "consent exchange";
 /// More of a request's body is not read.
 const MOST_BODY: usize = 16 * 1024;
 
@@ -128,7 +130,9 @@ async fn serve(
             };
             let (client, by) = (client.name.clone(), format!("client:{}", client.name).into());
             let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
+            tale.wait_for("consent start", &provider.name);
             let started = site.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
+            tale.waited();
             Ok(serde_json::json!({
                 "consent_url": started.consent_url,
                 "state": started.state,
@@ -141,8 +145,12 @@ async fn serve(
             };
             let callback = consent.posted(state, code, site.now());
             let callback = callback.map_err(|_| Fault::Malformed("The code is malformed."))?;
+            tale.wait_for(EXCHANGE, &provider.name);
             match site.shared.consents.finish(provider.clone(), Bringer::Application(key), callback).await {
-                Finished::Consented(_) => Ok(serde_json::json!({ "user": asked.user, "consented": true })),
+                Finished::Consented(_) => {
+                    tale.waited();
+                    Ok(serde_json::json!({ "user": asked.user, "consented": true }))
+                }
                 Finished::Failed(failure) => Err(unavailable(&failure)),
                 Finished::Rejected(why, _) => Err(rejected(&why)),
             }
@@ -201,7 +209,7 @@ const fn rejected(why: &Why) -> Fault {
 /// Answers a request to a callback listener.
 pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
-    let (status, location, text) = come_back(&site, &request).await;
+    let (status, location, text) = come_back(&site, &request, &mut tale).await;
     tale.record().status = Some(status.as_u16());
     let body = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -231,7 +239,11 @@ pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>
 }
 
 /// What a browser brought: a status, where it goes, and what it shows.
-async fn come_back(site: &Rc<Site>, request: &Request<Incoming>) -> (StatusCode, Option<String>, &'static str) {
+async fn come_back(
+    site: &Rc<Site>,
+    request: &Request<Incoming>,
+    tale: &mut Tale,
+) -> (StatusCode, Option<String>, &'static str) {
     let bad = |status, text| (status, None, text);
     let uri = request.uri();
     let name = uri.path().strip_prefix(CONSENT).and_then(|rest| rest.strip_suffix("/callback"));
@@ -249,8 +261,10 @@ async fn come_back(site: &Rc<Site>, request: &Request<Incoming>) -> (StatusCode,
     let Ok(callback) = consent.callback(uri.query().unwrap_or_default(), site.now()) else {
         return bad(StatusCode::BAD_REQUEST, "What the bank sent cannot be read. Please start again.");
     };
+    tale.wait_for(EXCHANGE, &provider.name);
     match site.shared.consents.finish(provider.clone(), Bringer::Browser, callback).await {
         Finished::Consented(return_to) => {
+            tale.waited();
             let permitted = return_to.and_then(|url| ReturnRule::permit(&consents.return_to, &url).ok());
             match permitted {
                 Some(url) => (StatusCode::SEE_OTHER, Some(url.as_str().to_owned()), "You are being sent back."),

@@ -34,6 +34,9 @@ use crate::upstream::{Connection, NoConnection, Risk, Sent, Unsent};
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
 
+/// What waiting for a token is called in traces.
+pub const TOKEN_WAIT: &str = "token wait";
+
 /// A request on its way to the provider.
 pub struct Errand<'a> {
     /// This worker's world.
@@ -82,7 +85,7 @@ struct Judged {
 
 impl Errand<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
-    pub async fn run(self, spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+    pub async fn run(mut self, spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
         let first = self.attempt(&spending, tale).await?;
         let leases = &self.site.shared.leases;
         let meters = self.route.meters_of(tale);
@@ -137,18 +140,20 @@ impl Errand<'_> {
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
         let leases = &self.site.shared.leases;
+        let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
         let issued = match spending.successor {
             None => {
-                let newer = leases.refused(spending.spec.clone(), generation);
+                let newer = leases.refused_for(spending.spec.clone(), generation, cause);
                 self.site.distrust(&spending.spec.key, generation);
                 newer.await
             }
             Some(_) => {
                 self.site.renounce(&spending.lease);
-                leases.need(spending.spec.clone()).await
+                leases.need_for(spending.spec.clone(), cause).await
             }
         };
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+        tale.waited();
         self.site.remember(&issued);
         spending.lease = issued.lease;
         let (lease, headers) = (&spending.lease, &mut self.headers);
@@ -196,9 +201,10 @@ impl Errand<'_> {
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.
-    async fn attempt(&self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
+    async fn attempt(&mut self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
         let id = spending.ids.iter().next().map(|(_, id)| id.clone());
         tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
+        tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
         let watch = Stopwatch::start();
         let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)
         {
@@ -233,6 +239,7 @@ impl Errand<'_> {
         } else {
             (module.judge(response.status(), response.headers(), None), None)
         };
+        tale.came_back(response.status(), verdict);
         let passing = Passing {
             response,
             peeked,

@@ -19,7 +19,7 @@ use super::answer::Answer;
 use super::connect;
 use super::consent;
 use super::door::{Door, Entry, Tunnel};
-use super::errand::{Errand, Spending, Successor};
+use super::errand::{Errand, Spending, Successor, TOKEN_WAIT};
 use super::fault::Fault;
 use super::headers;
 use super::identity::{Book, Peer, Stranger, identify};
@@ -32,6 +32,7 @@ use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::control::{TokenSpec, user_spec};
 use crate::observe::record::{Record, Replay};
+use crate::observe::trace::{Context, TRACEPARENT, TRACESTATE, parent};
 use crate::provider::SentIds;
 use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
@@ -127,7 +128,10 @@ async fn forward(
     let (lease, born_for_this, successor) = match at_hand {
         Some(lease) => (lease, false, None),
         None => {
-            let Obtained { lease, fresh, stand_in } = Box::pin(obtain(site, &route, &spec, permit.vars())).await?;
+            let cause = tale.wait_for(TOKEN_WAIT, &route.route.provider.name);
+            let obtained = Box::pin(obtain(site, &route, &spec, permit.vars(), cause)).await?;
+            let Obtained { lease, fresh, stand_in } = obtained;
+            tale.waited();
             let successor = stand_in.map(|before| {
                 let route = std::mem::replace(&mut route, before);
                 Box::new(Successor { route, vars: permit.vars().clone() })
@@ -228,6 +232,10 @@ pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mu
     headers::join_cookies(&mut head.headers);
     headers::strip_request(&mut head.headers, &route.module, &route.consumed)
         .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
+    if !route.provider.trace_context {
+        head.headers.remove(TRACEPARENT);
+        head.headers.remove(TRACESTATE);
+    }
     with.passage.put_on(&mut head.headers);
     if !with.body && head.method != Method::GET && head.method != Method::HEAD {
         // Said aloud, since a missing length means something else to HTTP/1.1 providers.
@@ -270,7 +278,13 @@ struct Obtained {
 
 /// Asks the keeper for a token. Where a secret was changed and there is no token of the new one yet, one of the old
 /// serves meanwhile.
-async fn obtain(site: &Rc<Site>, route: &Rc<RouteSite>, spec: &Arc<TokenSpec>, vars: &Vars) -> Result<Obtained, Fault> {
+async fn obtain(
+    site: &Rc<Site>,
+    route: &Rc<RouteSite>,
+    spec: &Arc<TokenSpec>,
+    vars: &Vars,
+    cause: Option<Context>,
+) -> Result<Obtained, Fault> {
     if let Some((before, lease)) = site.inherited(route, vars, &spec.key).await {
         let (site, route, spec) = (site.clone(), route.clone(), spec.clone());
         tokio::task::spawn_local(async move {
@@ -281,7 +295,7 @@ async fn obtain(site: &Rc<Site>, route: &Rc<RouteSite>, spec: &Arc<TokenSpec>, v
         });
         return Ok(Obtained { lease, fresh: false, stand_in: Some(before) });
     }
-    match site.shared.leases.need(spec.clone()).await {
+    match site.shared.leases.need_for(spec.clone(), cause).await {
         Ok(issued) => {
             site.remember(&issued);
             route.was_issued();
@@ -343,6 +357,7 @@ pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> 
     Record {
         start: site.now(),
         id: Uuid::new_v4(),
+        trace: parent(request.headers()),
         listener: site.listener(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
         peer: door.peer.address,
         client: None,

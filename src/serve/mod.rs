@@ -30,6 +30,7 @@ mod reflection;
 mod replay;
 mod site;
 mod tale;
+mod trail;
 mod tunnel;
 mod upgrade;
 mod worker;

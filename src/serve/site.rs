@@ -22,6 +22,7 @@ use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::Record;
 use crate::observe::sight::Blame;
+use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// Who is traced, and where their spans go.
+    pub tracer: Tracer,
     /// Bytes kept for replays.
     pub buffered: Arc<Level>,
     /// Client connections.
@@ -93,6 +96,8 @@ struct Pool {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Place {
+    /// Connections are counted by it.
+    provider: Arc<str>,
     transport: u64,
     authority: String,
     connect: Duration,
@@ -102,7 +107,8 @@ struct Place {
 impl Place {
     fn of(route: &Route) -> Self {
         let Timeouts { connect, idle, .. } = route.timeouts;
-        Self { transport: route.provider.transport_id, authority: route.upstream.authority(), connect, idle }
+        let (provider, transport) = (route.provider.name.clone(), route.provider.transport_id);
+        Self { provider, transport, authority: route.upstream.authority(), connect, idle }
     }
 }
 

@@ -3,17 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::fault::Fault;
 use super::replay::Recorder;
 use super::site::{RouteSite, Site};
+use super::trail::Trail;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
 use crate::observe::audit::Story;
 use crate::observe::record::{Record, Spent};
 use crate::observe::sight::Blame;
+use crate::observe::trace::Context;
+use crate::provider::Verdict;
 
 /// What logs and counts call a request whose client hung up before it was answered.
 const HUNG_UP: u16 = 499;
@@ -30,6 +33,8 @@ pub struct Tale {
     subject: Option<Box<Subject>>,
     watch: Stopwatch,
     blame: Option<Blame>,
+    /// Its spans, where traces are on.
+    trail: Option<Box<Trail>>,
 }
 
 /// Whom and what a call is about.
@@ -42,17 +47,11 @@ struct Subject {
 impl Tale {
     /// Begins to tell a request that came in on the listener at this position.
     pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
-        let record = Box::new(record);
-        Self {
-            record,
-            site: site.clone(),
-            route: None,
-            listener,
-            request: None,
-            subject: None,
-            watch: Stopwatch::start(),
-            blame: None,
-        }
+        let mut record = Box::new(record);
+        let watch = Stopwatch::start();
+        let trail = Trail::begin(&site.shared.tracer, &mut record, watch);
+        let (site, blame) = (site.clone(), None);
+        Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
     }
 
     /// What is told.
@@ -86,6 +85,35 @@ impl Tale {
             path = record.path.escape_debug().to_string(), request_id = %record.id, would_be = fault.name(),
             "passes, though the route's rules would refuse it: they are not enforced"
         );
+    }
+
+    /// It goes out to the provider: a traced one says so in its head.
+    #[inline]
+    pub fn set_out(&mut self, route: &RouteSite, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+        if let Some(trail) = &mut self.trail {
+            trail.set_out(route, method, target, headers);
+        }
+    }
+
+    /// The head of the provider's answer is there, and judged.
+    #[inline]
+    pub fn came_back(&mut self, status: StatusCode, verdict: Verdict) {
+        if let Some(trail) = &mut self.trail {
+            trail.came_back(status.as_u16(), verdict);
+        }
+    }
+
+    /// It begins to wait for something of this provider's. Where it is traced, what it causes may name this as its
+    /// parent.
+    pub fn wait_for(&mut self, what: &'static str, provider: &Arc<str>) -> Option<Context> {
+        self.trail.as_mut().and_then(|trail| trail.wait_for(what, provider))
+    }
+
+    /// What it waited for is there. One that does not come ends with the request.
+    pub fn waited(&mut self) {
+        if let Some(trail) = &mut self.trail {
+            trail.waited();
+        }
     }
 
     /// It is answered with this fault.
@@ -133,6 +161,9 @@ impl Drop for Tale {
         }
         let blame = self.blame.unwrap_or(Blame::of_status(status));
         self.site.see(self.route.as_deref(), &self.record, blame, took);
+        if let Some(trail) = self.trail.take() {
+            trail.end(&self.record);
+        }
         self.site.write(&self.record);
         if let Some(audit) = self.site.audit.as_ref().filter(|_| self.record.token.is_some()) {
             let subject = self.subject.as_deref();

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
@@ -49,14 +50,18 @@ impl Destination {
             Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
             Sent::Unsent(_) => return Err(AskError::HungUp),
         };
-        let (head, body) = response.into_parts();
-        match Limited::new(body, most).collect().await {
-            Ok(body) => {
-                connection.close();
-                Ok(Response::from_parts(head, body.to_bytes()))
-            }
-            Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
-            Err(_) => Err(AskError::Cut(head.status.as_u16())),
-        }
+        let answer = whole(response, most).await?;
+        connection.close();
+        Ok(answer)
+    }
+}
+
+/// Reads all of an answer of at most `most` bytes.
+pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
+    let (head, body) = response.into_parts();
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
+        Err(_) => Err(AskError::Cut(head.status.as_u16())),
     }
 }

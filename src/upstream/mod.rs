@@ -9,6 +9,7 @@
 //! [`connection`] and [`lane`] carry exchanges over HTTP/1.1 and HTTP/2, [`endpoint`] decides which one is lent.
 
 mod ask;
+mod clear;
 mod connection;
 mod dial;
 mod endpoint;
@@ -21,6 +22,7 @@ mod trial;
 mod tunnel;
 
 pub use ask::AskError;
+pub use clear::Clear;
 pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};

@@ -29,6 +29,7 @@ use rustix::process::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, Whole, converse, get, post, request};
+use crate::collector::Collector;
 use crate::stage::bank;
 
 /// The client's own key, and what else a client may send that nobody else should read.
@@ -39,6 +40,9 @@ const OPERATOR: &str = "canary-operator-token-4Vb6";
 const COOKIE: &str = "canary-cookie-0Zp7";
 const QUERY: &str = "canary-query-3Rt9";
 const BODY: &str = "canary-body-6Lk4";
+const STATE: &str = "canary=canary-tracestate-2Hv5";
+/// What our own exports carry, to a collector that keeps every byte.
+const COLLECTOR_KEY: &str = "canary-collector-key-9Ws3";
 /// The key of the audit log, which is shown to nobody either.
 const AUDIT_KEY: &str = "canary-audit-key-2Hn5-0123456789abcdef";
 
@@ -357,6 +361,7 @@ struct World {
     egress: SocketAddr,
     admin: SocketAddr,
     banks: Vec<SimHandle>,
+    collector: Collector,
     etc: PathBuf,
     work: PathBuf,
     _folder: tempfile::TempDir,
@@ -423,13 +428,16 @@ impl World {
             );
             banks.push(sim);
         }
+        put("collector.key", COLLECTOR_KEY);
+        let collector = Collector::start();
+        config += &collector.config("headers = { x-api-key = { file = \"collector.key\" } }");
         assert!(banks.iter().all(|sim| !config.contains(sim.credentials().secret().expose_secret())));
         fs::write(etc.join("proxy.toml"), &config).expect("written");
         let process = Process::start(&["run", "-c", "../etc/proxy.toml"], &work);
         let (address, admin) = (process.address("gateway").await, process.address("admin listening").await);
         let egress = process.address("egress").await;
         let client = Client::new(address, authority.pem());
-        Self { process, client, address, egress, admin, banks, etc, work, _folder: folder }
+        Self { process, client, address, egress, admin, banks, collector, etc, work, _folder: folder }
     }
 
     /// One call; what is ours of its answer is kept.
@@ -584,7 +592,14 @@ async fn live(world: &World, outputs: &mut Outputs) {
         let (id, secret) = (sim.credentials().id().to_owned(), sim.credentials().secret().expose_secret().to_owned());
         let path = |rest: &str| format!("/{name}/{rest}");
         // First, cached, replayed; a body that cannot be replayed; h2.
-        let cookies = [("cookie", COOKIE), ("content-type", "application/json")];
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let cookies = [
+            ("cookie", COOKIE),
+            ("content-type", "application/json"),
+            ("traceparent", parent),
+            ("tracestate", STATE),
+            ("baggage", STATE),
+        ];
         let with_all = || request("POST", &path(&format!("echo/x?key={QUERY}")), CLIENT_KEY, &cookies, BODY);
         assert_eq!(world.call(outputs, with_all()).await, 200, "{name}\n{}", world.process.stderr());
         assert_eq!(world.call(outputs, with_all()).await, 200, "{name}");
@@ -683,8 +698,10 @@ async fn live(world: &World, outputs: &mut Outputs) {
 
 /// All that must not be found: what was put in, and what the banks made of it.
 fn canaries(world: &World) -> Vec<Canary> {
-    let mut all: Vec<Canary> =
-        [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, AUDIT_KEY].map(|text| Canary::new(text, text)).into();
+    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, AUDIT_KEY, COLLECTOR_KEY]
+        .map(|text| Canary::new(text, text))
+        .into();
+    all.push(Canary::new("tracestate", STATE.split_once('=').expect("a value").1));
     for sim in &world.banks {
         let name = sim.bank().name();
         all.push(Canary::new(format!("the secret of {name}"), sim.credentials().secret().expose_secret()));
@@ -716,8 +733,15 @@ fn nothing_comes_out(log: &str, access: &str) {
     });
     let canaries = canaries(&world);
     assert!(canaries.len() > 25, "every bank issued several tokens");
-    let World { process, work, _folder, .. } = world;
+    let World { process, work, collector, _folder, .. } = world;
     process.finish(&mut outputs);
+    // The collector's key is its own.
+    let exports = String::from_utf8(collector.bytes()).expect("text");
+    let key = format!("x-api-key: {COLLECTOR_KEY}");
+    assert!(exports.contains(&key), "the exports carry their key");
+    outputs.add("the collector", exports.replace(&key, ""));
+    assert!(outputs.bytes("the collector") > 100_000, "{} bytes of spans", outputs.bytes("the collector"));
+    assert!(collector.spans().len() > 1000);
     for entry in fs::read_dir(&work).expect("the folder") {
         let path = entry.expect("an entry").path();
         outputs.add(path.file_name().expect("a name").to_string_lossy(), fs::read(&path).expect("readable"));

@@ -1,9 +1,13 @@
 //! What an operator sees: the admin door, metrics, the access log.
 
-use countersign::sim::Bank;
+use countersign::base::secret::ExposeSecret;
+use countersign::sim::{Bank, LeafSpec};
+use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
 
 use crate::client::{converse, get, post};
-use crate::stage::{KEY, Plan, bank};
+use crate::collector::Collector;
+use crate::stage::{KEY, Plan, Stage, bank, now};
+use crate::users;
 
 #[test]
 fn health_tokens_and_metrics_are_shown_without_secrets() {
@@ -85,5 +89,189 @@ fn readiness_ends_when_draining_begins_and_what_is_under_way_is_finished() {
         }
         assert_eq!(slow.await.expect("no panic"), 200, "the slow request was finished");
         assert!(seen.iter().any(|status| status == "503"), "{seen:?}");
+    });
+}
+
+/// What operators build their dashboards on: each name with its labels.
+const PROMISED: [(&str, &[&str]); 16] = [
+    ("countersign_requests_total", &["listener", "route", "status"]),
+    ("countersign_request_duration_seconds", &["route"]),
+    ("countersign_upstream_duration_seconds", &["route"]),
+    ("countersign_replays_total", &["outcome", "provider"]),
+    ("countersign_unknown_refusals_total", &["provider"]),
+    ("countersign_token_fetches_total", &["outcome", "provider"]),
+    ("countersign_token_fetch_duration_seconds", &["provider"]),
+    ("countersign_token_expiry_timestamp_seconds", &["provider"]),
+    ("countersign_tokens", &["provider"]),
+    ("countersign_consent_expiry_timestamp_seconds", &["provider"]),
+    ("countersign_certificate_expiry_timestamp_seconds", &["what"]),
+    ("countersign_connections", &["listener"]),
+    ("countersign_upstream_connections", &["provider"]),
+    ("countersign_config_last_reload_successful", &[]),
+    ("countersign_build_info", &["version"]),
+    ("countersign_spans_total", &["outcome"]),
+];
+
+/// Every sample: its metric's name, the names of its labels in order, its line.
+fn samples(metrics: &str) -> Vec<(String, Vec<String>, String)> {
+    let kinds: Vec<(&str, &str)> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            let histogram = |name: &str| kinds.contains(&(name, "histogram"));
+            let suffixes = ["_bucket", "_sum", "_count"];
+            let base = suffixes.iter().find_map(|end| name.strip_suffix(end).filter(|base| histogram(base)));
+            let labels =
+                line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+            let mut keys: Vec<String> = labels
+                .split("\",")
+                .filter_map(|pair| pair.split_once('=').map(|(key, _)| key.to_owned()))
+                .filter(|key| key != "le")
+                .collect();
+            keys.sort();
+            (base.unwrap_or(name).to_owned(), keys, line.to_owned())
+        })
+        .collect()
+}
+
+async fn metrics(stage: &Stage) -> String {
+    String::from_utf8(stage.admin("/metrics").await.body.to_vec()).expect("text")
+}
+
+/// The value of the one sample that begins so; none where there is none.
+fn value(metrics: &str, sample: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
+}
+
+#[test]
+fn every_promised_metric_is_there_with_its_labels_and_in_the_manual() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sim, collector) = (bank(Bank::Scb), Collector::start());
+    let consented = users::start(&sim, folder.path(), "");
+    converse(async {
+        let started = users::begin(&consented.client, KEY, &serde_json::json!({ "user": "alice" })).await;
+        let code = users::agree(&sim, &started, "alice");
+        assert_eq!(users::finish(&consented.client, KEY, "alice", &started, &code).await.status, 200);
+    });
+    consented.stop();
+    let stage = users::start(&sim, folder.path(), &collector.config(""));
+    converse(async {
+        assert_eq!(users::call(&stage.client, KEY, "alice").await.status, 200);
+        sim.revoke_all();
+        assert_eq!(users::call(&stage.client, KEY, "alice").await.status, 200);
+        let mut told = metrics(&stage).await;
+        // Consents are looked through, and spans sent, when there is time.
+        while !told.contains("countersign_consent_expiry_timestamp_seconds{")
+            || !told.contains("countersign_spans_total{")
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            told = metrics(&stage).await;
+        }
+        let seen = samples(&told);
+        for (name, labels) in PROMISED {
+            let mine: Vec<_> = seen.iter().filter(|(base, ..)| base == name).collect();
+            assert!(!mine.is_empty(), "{name} is not in\n{told}");
+            assert!(mine.iter().all(|(_, keys, _)| keys == labels), "{name}: {mine:?}");
+        }
+        let manual = include_str!("../../docs/metrics.md");
+        for (name, labels, line) in &seen {
+            let Some(name) = Some(name).filter(|name| name.starts_with("countersign_")) else { continue };
+            let row = manual.lines().find(|row| row.starts_with(&format!("| `{name}` |")));
+            let row = row.unwrap_or_else(|| panic!("docs/metrics.md has no row for {name}"));
+            let cell = row.split('|').nth(2).unwrap_or_default();
+            let mut said: Vec<&str> = cell.split(',').map(|one| one.trim().trim_matches('`')).collect();
+            said.retain(|one| !one.is_empty());
+            said.sort_unstable();
+            assert_eq!(labels, &said, "{line}");
+        }
+    });
+    stage.stop();
+}
+
+#[test]
+fn the_ends_of_all_certificates_are_told_and_move_with_a_reload() {
+    let sim = bank(Bank::Scb);
+    let constraints = Constraints::only(&[Permit::parse("127.0.0.1").expect("a host")]).expect("something");
+    let (_, ca, key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
+    let ours = sim.authority().issue(&LeafSpec::client("erp", now())).expect("a leaf");
+    let mut plan = Plan::default().with(&sim, "scb", "", "");
+    plan.config =
+        plan.config.replace("tls = { ca", "tls = { client_cert = \"ours.crt\", client_key = \"ours.key\", ca");
+    plan.config += "[[listener]]\nname = \"egress\"\nmode = \"forward\"\nbind = \"127.0.0.1:0\"\n\
+                    intercept = { ca_cert = \"ca.crt\", ca_key = \"ca.key\" }\n";
+    plan.files = plan
+        .files
+        .with_file("stage/ca.crt", ca.into_bytes())
+        .with_file("stage/ca.key", key.expose_secret().to_owned().into_bytes())
+        .with_file("stage/ours.crt", ours.cert_pem.into_bytes())
+        .with_file("stage/ours.key", ours.key_pem.into_bytes());
+    let stage = plan.start();
+    converse(async {
+        let end = |told: &str, what: &str| {
+            let sample = format!("countersign_certificate_expiry_timestamp_seconds{{what=\"{what}\"}}");
+            value(told, &sample).unwrap_or_else(|| panic!("{what} is not in\n{told}"))
+        };
+        let told = metrics(&stage).await;
+        let today = now().unix_seconds() as f64;
+        for what in ["server.crt", "scb-ca.crt", "ours.crt", "ca.crt"] {
+            assert!(end(&told, what) > today, "{what}");
+        }
+        let spec = LeafSpec { valid_until: now().wall + 3_600_000, ..LeafSpec::server(now()) };
+        let leaf = stage.authority.issue(&spec).expect("a leaf");
+        stage.papers.put("server.crt", leaf.cert_pem);
+        stage.papers.put("server.key", leaf.key_pem);
+        assert!(stage.running.reloads.reload("test").await.expect("an answer").outcome.is_applied());
+        let after = metrics(&stage).await;
+        let (before, after) = (end(&told, "server.crt"), end(&after, "server.crt"));
+        assert!(after < before && after - today < 4_000.0, "{before} {after}");
+    });
+}
+
+#[test]
+fn gauges_of_a_removed_provider_end_and_come_back_with_it() {
+    let (scb, meed) = (bank(Bank::Scb), bank(Bank::Meed));
+    let stage = Plan { workers: 1, ..Plan::default() }.with(&scb, "scb", "", "").with(&meed, "meed", "", "").start();
+    let reload = async || {
+        let outcome = stage.running.reloads.reload("test").await.expect("an answer").outcome;
+        assert!(outcome.is_applied(), "{outcome:?}");
+        metrics(&stage).await
+    };
+    let open = "countersign_upstream_connections{provider=\"meed\"}";
+    converse(async {
+        for path in ["/scb/echo/x", "/meed/echo/x"] {
+            assert_eq!(stage.client.send(get(path, KEY)).await.status, 200);
+        }
+        let told = metrics(&stage).await;
+        assert_eq!((value(&told, "countersign_tokens{provider=\"meed\"}"), value(&told, open)), (Some(1.0), Some(1.0)));
+        let mut whole = String::new();
+        stage.papers.edit(|config| {
+            whole = config.to_owned();
+            config[..config.find("[provider.meed]").expect("it is the last one")].to_owned()
+        });
+        for told in [reload().await, metrics(&stage).await] {
+            for gauge in ["tokens", "token_expiry_timestamp_seconds", "upstream_connections"] {
+                assert_eq!(value(&told, &format!("countersign_{gauge}{{provider=\"meed\"}}")), None, "{told}");
+                assert!(value(&told, &format!("countersign_{gauge}{{provider=\"scb\"}}")).is_some(), "{told}");
+            }
+            let fetched = "countersign_token_fetches_total{provider=\"meed\",outcome=\"ok\"}";
+            assert_eq!(value(&told, fetched), Some(1.0), "what was counted stays counted");
+        }
+        stage.papers.edit(|_| whole.clone());
+        reload().await;
+        assert_eq!(stage.client.send(get("/meed/echo/x", KEY)).await.status, 200);
+        let told = metrics(&stage).await;
+        assert_eq!((value(&told, "countersign_tokens{provider=\"meed\"}"), value(&told, open)), (Some(1.0), Some(1.0)));
+        // The same bank under another name: its connections are counted there.
+        stage.papers.edit(|config| {
+            let config = config.replace("[provider.meed", "[provider.bank");
+            config.replace("provider = \"meed\"", "provider = \"bank\"")
+        });
+        let told = reload().await;
+        assert_eq!(value(&told, open), None, "{told}");
+        assert_eq!(stage.client.send(get("/meed/echo/x", KEY)).await.status, 200);
+        let told = metrics(&stage).await;
+        assert_eq!(value(&told, &open.replace("meed", "bank")), Some(1.0), "{told}");
     });
 }

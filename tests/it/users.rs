@@ -15,7 +15,7 @@ use crate::client::{Client, Whole, converse, post, request};
 use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
 
 /// A proxy for SCB with users, its store in this folder.
-fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
+pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
     start_with(sim, folder, more, InMemory::new())
 }
 

@@ -300,6 +300,10 @@ impl Upkeeper {
     async fn round(&self) {
         let snapshot = self.reloads.current();
         let providers = &snapshot.providers;
+        for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
+            // It may have had some before a reload.
+            self.metrics.consents_expire(&provider.name, None);
+        }
         if providers.iter().all(|provider| provider.consents.is_none()) {
             return;
         }

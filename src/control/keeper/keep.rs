@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, Id};
 
+use super::trace::FetchTrace;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::leases::Answer;
@@ -39,6 +40,7 @@ pub(super) struct Keep {
 pub(super) struct Fetch {
     pub(super) task: AbortHandle,
     pub(super) started: Now,
+    pub(super) trace: FetchTrace,
 }
 
 /// The part of a fetched token that the machine must not hold, on its way from a fetch to a lease.
@@ -120,10 +122,12 @@ impl Keep {
     }
 
     /// A fetch ended: count it and tell the observer.
-    pub(super) fn settle(&mut self, observer: &dyn Observer, outcome: Result<(), Class>, now: Now) {
+    pub(super) fn settle(&mut self, key: TokenKey, observer: &dyn Observer, outcome: Result<(), Class>, now: Now) {
         if let Some(fetch) = self.fetch.take() {
             self.tally.count(outcome);
             observer.fetched(&self.spec.provider, outcome, now.since(fetch.started));
+            let token = self.known.filter(|_| outcome.is_ok()).map(|known| known.fingerprint);
+            fetch.trace.end(key, &self.spec.provider, outcome.map(|()| token), (fetch.started, now));
         }
     }
 

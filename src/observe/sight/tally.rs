@@ -219,6 +219,7 @@ pub(super) fn tests_record(path: &str) -> Record {
     Record {
         start: Now::at(0, 0),
         id: Uuid::nil(),
+        trace: None,
         listener: "gateway".into(),
         peer: None,
         client: None,

@@ -272,6 +272,7 @@ fn record() -> Record {
     Record {
         start: NOW,
         id: Uuid::from_u128(9),
+        trace: None,
         listener: "gateway".into(),
         peer: Some([10, 1, 2, 3].into()),
         client: Some("erp".into()),

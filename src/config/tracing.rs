@@ -1,0 +1,208 @@
+//! `[tracing]`: where traces go, and which.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::reader::Reader;
+use super::snapshot::{Collector, Tracing};
+use super::words::{Place, Word};
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, sha256};
+use crate::syntax::{Fields, FromNode, Kind, Node, Report};
+use crate::tls::{self, ClientTls};
+
+/// What a collector's URL ends with (OTLP/HTTP).
+const PLACE: &str = "/v1/traces";
+/// Fields that belong to the export itself.
+const OURS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
+/// The OTLP exporters' usual limit of one export.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A number between 0 and 1.
+struct Share(f64);
+
+impl FromNode for Share {
+    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+        let share = match &node.kind {
+            Kind::Float(share) => Some(*share),
+            Kind::Integer(0) => Some(0.0),
+            Kind::Integer(1) => Some(1.0),
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => None,
+        };
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            let help = "write a number from 0 to 1, as in `0.1`: one trace in ten";
+            Place::of(node).error(report, "this is not a share of all traces", help);
+        }
+        share.map(Share)
+    }
+}
+
+/// Reads `[tracing]`. What is wrong is reported; what comes back then is of no use.
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
+    read_for(root, reader, cfg!(feature = "otlp"))
+}
+
+/// The same for a build that can export, or for one that cannot.
+fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tracing> {
+    let entry = root.take_entry("tracing")?;
+    let fields = Fields::new(&entry.value, "[tracing]", reader.report);
+    let place = Place::new(&entry.value.source, entry.key_span.clone());
+    let otlp = fields.req::<Word>("otlp", "\"http://127.0.0.1:4318\"");
+    let ca = fields.opt::<Word>("ca");
+    let headers = headers(&fields, reader);
+    let sample = fields.opt::<Share>("sample").map_or(1.0, |share| share.0);
+    let service = fields.opt::<Word>("service_name");
+    fields.finish();
+    if let Some(word) = service.as_ref().filter(|word| word.text.trim().is_empty()) {
+        word.place.error(reader.report, "a service needs a name", "leave it out: then it is `countersign`");
+    }
+    if !exports {
+        let help = "use a build with the feature `otlp` (it is on by default), or remove the section";
+        place.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
+        return None;
+    }
+    let collector = collector(&otlp?, ca.as_ref(), !headers.is_empty(), reader)?;
+    let service = service.map_or_else(|| "countersign".into(), |word| word.text.into());
+    Some(Tracing { collector, headers, sample, service, timeout: TIMEOUT })
+}
+
+fn collector(word: &Word, ca: Option<&Word>, secrets: bool, reader: &Reader<'_>) -> Option<Collector> {
+    let report = reader.report;
+    let clear = word.text.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
+    let parsed = match clear {
+        // The one URL that may be without TLS: no token ever goes there.
+        Some((_, rest)) => BaseUrl::parse(&format!("https://{}", with_port(rest))),
+        None => BaseUrl::parse(&word.text),
+    };
+    let url = match parsed {
+        Ok(url) => url,
+        Err(why) => {
+            // Whoever put a password into it must not see it shown.
+            let help = format!("{why}; write it as in `http://127.0.0.1:4318`, and credentials into `headers`");
+            word.place.blotted().error(report, "this is not the URL of a collector", help);
+            return None;
+        }
+    };
+    let path = match url.path() {
+        path if path.ends_with(PLACE) => path.to_owned(),
+        path => format!("{path}{PLACE}"),
+    };
+    if clear.is_some() {
+        if let Some(ca) = ca {
+            ca.place.error(report, "there is no TLS to this collector, so nobody is vouched for", "remove `ca`");
+        }
+        let near = url.bare_host() == "localhost"
+            || url.bare_host().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if secrets && !near {
+            let help = "write `https://…`, or leave `headers` out";
+            word.place.warning(report, "the secrets in `headers` travel to this collector in the clear", help);
+        }
+        return Some(Collector { url, path, tls: None });
+    }
+    let pem = ca.and_then(|word| Some((word, reader.public_file(word)?)));
+    let mut inputs = b"tracing".to_vec();
+    if let Some((word, pem)) = &pem {
+        inputs.extend(sha256(pem));
+        if let Err(error) = tls::certificates(pem) {
+            word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+            return None;
+        }
+    } else if ca.is_some() {
+        return None;
+    }
+    let wish = ClientTls { ca: pem.as_ref().map(|(_, pem)| &pem[..]), ..ClientTls::default() };
+    match reader.client_tls(sha256(&inputs), || tls::client(wish)) {
+        Ok(tls) => Some(Collector { url, path, tls: Some(tls) }),
+        Err(error) => {
+            word.place.error(report, error, "check the file that `ca` names");
+            None
+        }
+    }
+}
+
+/// `host[:port][/path]` with the port that plain HTTP has.
+fn with_port(rest: &str) -> String {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    let port = if authority[after_bracket..].contains(':') { "" } else { ":80" };
+    format!("{authority}{port}{path}")
+}
+
+/// What every export carries, each value a secret.
+fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let report = reader.report;
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let Some(node) = fields.take("headers") else { return headers };
+    let table = Fields::new(node, "headers of [tracing]", report);
+    for entry in table.rest() {
+        let place = Place::new(&node.source, entry.key_span.clone());
+        let name = match HeaderName::from_bytes(entry.key.as_bytes()) {
+            Ok(name) => name,
+            Err(_) => {
+                place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+                continue;
+            }
+        };
+        if OURS.contains(&name.as_str()) {
+            place.error(report, format!("`{name}` belongs to the export itself"), "remove it");
+        } else if headers.iter().any(|(known, _)| *known == name) {
+            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+        }
+        let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
+        let shown = if literal { Place::of(&entry.value).blotted() } else { Place::of(&entry.value) };
+        if literal {
+            let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{{ file = \"path\" }}`");
+            shown.warning(report, "a header for the collector stands in the config file", help);
+        }
+        match HeaderValue::from_str(value.expose_secret()) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                headers.push((name, value));
+            }
+            Err(_) => {
+                shown.error(
+                    report,
+                    format!("the value of `{name}` cannot be sent"),
+                    "a value is one line of visible ASCII",
+                );
+            }
+        }
+    }
+    table.finish();
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::InMemory;
+    use crate::syntax::Source;
+
+    #[test]
+    fn a_build_that_cannot_export_refuses_the_section_and_says_why() {
+        let text = "[tracing]\notlp = \"http://collector/\"\nsample = 0.5\n";
+        let read = |exports| {
+            let (report, files) = (Report::new(), InMemory::new());
+            let root = Node::parse(&Source::new("proxy.toml", text), &report);
+            let fields = Fields::new(&root, "the file", &report);
+            let read = read_for(&fields, &Reader::new(&files, Path::new("proxy.toml"), &report), exports);
+            let told: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
+            (read, told)
+        };
+        let (refused, told) = read(false);
+        assert!(refused.is_none());
+        assert_eq!(
+            told,
+            ["proxy.toml:1:2: error: unknown key `tracing` in the file: this build cannot export traces; use a build \
+              with the feature `otlp` (it is on by default), or remove the section"]
+        );
+        let (tracing, told) = read(true);
+        assert_eq!(told, Vec::<String>::new());
+        let tracing = tracing.unwrap();
+        assert_eq!((tracing.collector.url.port(), &*tracing.collector.path, tracing.sample), (80, "/v1/traces", 0.5));
+    }
+}

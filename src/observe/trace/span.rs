@@ -1,0 +1,98 @@
+//! A finished span.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::context::{Context, SpanId};
+
+/// A finished span, as it goes to a collector.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Which one.
+    pub context: Context,
+    /// Whose child; absent: the first of its trace.
+    pub parent: Option<SpanId>,
+    /// Whether the parent is another process's.
+    pub remote: bool,
+    /// Which side of what.
+    pub kind: Kind,
+    /// What it is called: few different ones, and nothing of a client's choosing.
+    pub name: Cow<'static, str>,
+    /// When it began, in nanoseconds since 1970.
+    pub start: u64,
+    /// When it ended, likewise.
+    pub end: u64,
+    /// What is told of it.
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Other spans that waited for it.
+    pub links: Vec<Context>,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// Which side of what a span is; the numbers are OTLP's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Within the process.
+    Internal = 1,
+    /// A request that came.
+    Server = 2,
+    /// A request that was made.
+    Client = 3,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// True or false.
+    Flag(bool),
+    /// A text.
+    Text(Cow<'static, str>),
+    /// A text that is somebody else's, too.
+    Shared(Arc<str>),
+    /// A number.
+    Whole(i64),
+}
+
+impl Span {
+    /// Tells something more of it.
+    pub fn tell(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.attributes.push((key, value.into()));
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Value::Flag(flag)
+    }
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<&Arc<str>> for Value {
+    fn from(text: &Arc<str>) -> Self {
+        Value::Shared(text.clone())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Value::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<u16> for Value {
+    fn from(number: u16) -> Self {
+        Value::Whole(number.into())
+    }
+}

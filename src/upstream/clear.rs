@@ -1,0 +1,48 @@
+//! A question in the clear: to a collector of traces beside us, never to a provider.
+//!
+//! Providers are reached through [`super::Destination`], which has no way around TLS; this has no TLS, and no token is
+//! ever near it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::ask::{AskError, whole};
+use super::dial::{DialError, reach};
+use crate::base::time::Now;
+
+/// Where a server listens that speaks plain HTTP/1.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Clear<'a> {
+    /// Host to resolve; no brackets.
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// For DNS and TCP together.
+    pub connect_timeout: Duration,
+}
+
+impl Clear<'_> {
+    /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
+    pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
+        let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
+        let stream = reached.map_err(|_| AskError::Dial(DialError::Timeout))?.map_err(AskError::Dial)?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| AskError::Dial(DialError::Http(error)))?;
+        let driven = tokio::task::spawn_local(async move {
+            // How it ends is seen by whoever asked.
+            let _ = connection.await;
+        });
+        let answer = match sender.send_request(request).await {
+            Ok(response) => whole(response, most).await,
+            Err(error) => Err(AskError::Broken(error)),
+        };
+        driven.abort();
+        answer
+    }
+}
