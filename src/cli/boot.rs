@@ -450,7 +450,7 @@ fn start_control(
             tokio::task::spawn_local(fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
-            tokio::task::spawn_local(reloader.run());
+            tokio::task::spawn_local(reloader.run(kept.clone()));
             if watches {
                 tokio::task::spawn_local(watch::watch(reloads.clone()));
             }

@@ -21,6 +21,7 @@ use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, record_reload, to
 use crate::observe::access::AccessLog;
 use crate::observe::logging;
 use crate::serve::{News, Shared};
+use crate::store::{KeyRing, Store};
 
 /// A worker that does not turn to a new config within this time is not waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,10 +54,12 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// Reloads whenever somebody asks. Ends when nobody can any more.
-    pub(super) async fn run(mut self) {
+    ///
+    /// `store` is the one that is open.
+    pub(super) async fn run(mut self, store: Store) {
         while let Some(Ask { scope, by, answer }) = self.reloading.asks.recv().await {
             let outcome = match self.read(scope).await {
-                Ok(snapshot) => self.apply(snapshot).await,
+                Ok(snapshot) => self.apply(snapshot, &store).await,
                 Err(why) => Err(why),
             };
             let outcome = match outcome {
@@ -89,7 +92,7 @@ impl Reloader {
     }
 
     /// Puts a config in force. What has changed, or why it cannot.
-    async fn apply(&mut self, snapshot: Box<Snapshot>) -> Result<Vec<String>, String> {
+    async fn apply(&mut self, snapshot: Box<Snapshot>, store: &Store) -> Result<Vec<String>, String> {
         let before = self.shared.snapshot.clone();
         if snapshot.sources.fingerprint == before.sources.fingerprint {
             self.shared.metrics.configured(before.certificates.iter().map(|end| (end.what.as_str(), end.at)));
@@ -112,6 +115,13 @@ impl Reloader {
             logging::set_level(&snapshot.log.level)?;
         }
         self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
+        let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();
+        if let (Some(old), Some(new)) = (before.store.wish.ring(), snapshot.store.wish.ring())
+            && before.store.id == snapshot.store.id
+            && ids(old) != ids(new)
+        {
+            store.turn(new.clone());
+        }
         self.shared.issuers.prepare(&snapshot.clients.issuers, now);
         let serial = self.shared.serial + 1;
         self.shared = Shared { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
@@ -176,7 +186,7 @@ impl Reloader {
             stays("[audit] comes or goes".to_owned());
         }
         if before.store.id != after.store.id {
-            stays("[store] changes".to_owned());
+            stays("[store] moves or is reached otherwise".to_owned());
         }
         if before.limits.tokens != after.limits.tokens {
             stays("`tokens` of [limits] changes".to_owned());

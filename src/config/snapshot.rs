@@ -71,7 +71,8 @@ pub enum Watch {
 pub struct Storage {
     /// Where it is, and how it is reached.
     pub wish: StoreWish,
-    /// Digest of all that goes into `wish`, secrets included: equal ones are one store, so a reload may keep it open.
+    /// Digest of all that goes into `wish` but the keys, secrets included: equal ones are one store, which a reload keeps
+    /// open.
     pub id: [u8; 32],
     /// Whether a store that forgets may keep what should not be forgotten.
     pub ephemeral: bool,

@@ -247,10 +247,9 @@ fn digest(wish: &StoreWish, tls: Option<[u8; 32]>) -> [u8; 32] {
     match wish {
         // As without the section.
         StoreWish::Memory => return Storage::default().id,
-        StoreWish::File { path, ring } => {
+        StoreWish::File { path, .. } => {
             part(b"file");
             part(path.as_os_str().as_encoded_bytes());
-            ring.ids().for_each(|id| part(id.as_bytes()));
         }
         StoreWish::Redis(redis) => {
             part(b"redis");
@@ -261,7 +260,6 @@ fn digest(wish: &StoreWish, tls: Option<[u8; 32]>) -> [u8; 32] {
             part(redis.username.as_deref().unwrap_or_default().as_bytes());
             part(redis.password.as_ref().map_or("", |password| password.expose_secret()).as_bytes());
             part(if redis.tls.is_some() { tls.as_ref().map_or(&[], <[u8; 32]>::as_slice) } else { &[] });
-            redis.ring.ids().for_each(|id| part(id.as_bytes()));
         }
     }
     sha256(&inputs)

@@ -30,7 +30,7 @@ pub struct Store(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     backend: Backend,
-    ring: Arc<KeyRing>,
+    ring: RefCell<Arc<KeyRing>>,
     namespace: String,
     clock: Clock,
     bell: Bell,
@@ -66,6 +66,7 @@ impl Store {
             }
         };
         let (locks, told) = (RefCell::default(), RefCell::default());
+        let ring = RefCell::new(ring);
         let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
@@ -73,11 +74,22 @@ impl Store {
         Ok(store)
     }
 
+    /// From now on records are sealed with the first of these keys, and read with any of them. What none of them opens is
+    /// damaged until it is back.
+    pub fn turn(&self, ring: Arc<KeyRing>) {
+        *self.0.ring.borrow_mut() = ring;
+    }
+
+    fn ring(&self) -> Arc<KeyRing> {
+        self.0.ring.borrow().clone()
+    }
+
     /// A store in a file that is no file: for tests of what a disk may do.
     #[cfg(test)]
     pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
         let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
         let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
+        let ring = RefCell::new(ring);
         let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
@@ -146,7 +158,7 @@ impl Store {
     ) -> Result<Version, Error> {
         let name = Name { kind, key: key.clone() };
         let version = draw_version()?;
-        let sealed = self.0.ring.seal(&self.0.namespace, &name, value, version, expiry)?;
+        let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
         match &self.0.backend {
             Backend::File(file) => file.set(&name, sealed).await?,
             Backend::Memory(memory) => memory.borrow_mut().set(&name, sealed, self.0.clock.now())?,
@@ -166,7 +178,7 @@ impl Store {
     ) -> Result<Version, Error> {
         let name = Name { kind, key: key.clone() };
         let version = draw_version()?;
-        let sealed = self.0.ring.seal(&self.0.namespace, &name, value, version, expiry)?;
+        let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
         if self.replace(&name, expected, sealed, expiry).await? { Ok(version) } else { Err(Error::Conflict) }
     }
 
@@ -236,7 +248,7 @@ impl Store {
     }
 
     fn unseal(&self, name: &Name, sealed: &[u8]) -> Result<Record, Damaged> {
-        let opened = self.0.ring.open(&self.0.namespace, name, sealed);
+        let opened = self.ring().open(&self.0.namespace, name, sealed);
         opened.map_err(|why| Damaged { name: name.clone(), why })
     }
 

@@ -28,6 +28,17 @@ pub enum StoreWish {
     Redis(RedisWish),
 }
 
+impl StoreWish {
+    /// What records are sealed with; absent: with a key that lives as long as the process.
+    pub fn ring(&self) -> Option<&Arc<KeyRing>> {
+        match self {
+            StoreWish::File { ring, .. } => Some(ring),
+            StoreWish::Memory => None,
+            StoreWish::Redis(redis) => Some(&redis.ring),
+        }
+    }
+}
+
 /// A Redis, and what it wants to see of us.
 #[derive(Clone, Debug)]
 pub struct RedisWish {

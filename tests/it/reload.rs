@@ -8,6 +8,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::control::Outcome;
@@ -499,4 +501,36 @@ fn access_lines_go_where_the_new_config_says() {
     let before = stage.stop();
     assert_eq!(before.len(), 1);
     assert!(!fs::read_to_string(&path).expect("read").contains("silent"));
+}
+
+#[test]
+fn a_new_key_of_the_store_seals_what_is_written_from_then_on() {
+    let (meed, abx) = (bank(Bank::Meed), bank(Bank::AbbeyCross));
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = |name: &str| STANDARD.encode(sha256(name.as_bytes()));
+    let keys = |keys: &[String]| {
+        format!("keys = [{}]", keys.iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", "))
+    };
+    let (old, new) = (keys(&[key("old")]), keys(&[key("new"), key("old")]));
+    let begin = |keys: &str| {
+        let url = folder.path().join("store.redb");
+        let mut plan = Plan::default().with(&meed, "meed", "", "").with(&abx, "abbeycross", "", "");
+        plan.config += &format!("[store]\nurl = \"file:{}\"\n{keys}\n", url.display());
+        plan.start()
+    };
+    let stage = begin(&old);
+    converse(async {
+        assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        stage.papers.edit(|config| config.replace(&old, &new));
+        assert_eq!(reload(&stage).await.expect("a good config"), ["changed [store]"]);
+        assert_eq!(stage.client.send(get("/abbeycross/echo/a", KEY)).await.status, 200);
+    });
+    drop(stage.stop());
+    let stage = begin(&keys(&[key("new")]));
+    converse(async {
+        assert_eq!(stage.client.send(get("/abbeycross/echo/a", KEY)).await.status, 200);
+        assert_eq!(abx.token_calls(), 1, "sealed under the new key");
+        assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        assert_eq!(meed.token_calls(), 2, "sealed under the old one, which is gone");
+    });
 }

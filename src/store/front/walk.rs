@@ -118,9 +118,9 @@ impl Store {
 
     async fn reseal(&self, name: &Name, sealed: &[u8], done: &mut Rekeyed) -> Result<(), Error> {
         match self.unseal(name, sealed) {
-            Ok(_) if self.0.ring.is_first(sealed) => done.already += 1,
+            Ok(_) if self.ring().is_first(sealed) => done.already += 1,
             Ok(Record { value, expiry, version }) => {
-                let renewed = self.0.ring.seal(&self.0.namespace, name, &value, version, expiry)?;
+                let renewed = self.ring().seal(&self.0.namespace, name, &value, version, expiry)?;
                 // The value is the same, so its version is, and nobody's swap fails for it.
                 match self.replace(name, Some(version), renewed, expiry).await? {
                     true => done.resealed += 1,
