@@ -55,11 +55,16 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Letters and digits mixed at length are what tokens and encoded secrets look like, and a provider may repeat one in
 /// the oddest place; so they are shown by nobody. At most 64 bytes.
 pub fn is_wordy(text: &str) -> bool {
-    let is_word = |word: &str| {
+    let is_pure = |word: &str| {
         let pure = |longest: usize, kind: fn(&u8) -> bool| word.len() <= longest && word.as_bytes().iter().all(kind);
-        pure(24, u8::is_ascii_alphabetic) || pure(16, u8::is_ascii_digit) || pure(8, u8::is_ascii_alphanumeric)
+        pure(24, u8::is_ascii_alphabetic) || pure(16, u8::is_ascii_digit)
     };
-    (1..=64).contains(&text.len()) && text.split(['.', '_', '-', '/', '+']).all(is_word)
+    let is_mixed = |word: &str| word.len() <= 8 && word.as_bytes().iter().all(u8::is_ascii_alphanumeric);
+    let words = || text.split(['.', '_', '-', '/', '+']);
+    // One may be mixed, as in `x-b3-traceid`; several are a UUID with luck in its groups.
+    (1..=64).contains(&text.len())
+        && words().all(|word| is_pure(word) || is_mixed(word))
+        && words().filter(|word| !is_pure(word)).count() <= 1
 }
 
 #[cfg(test)]
@@ -68,8 +73,16 @@ mod tests {
 
     #[test]
     fn codes_and_names_are_wordy_and_tokens_are_not() {
-        for word in ["9300", "invalid_client", "WRONG_USER", "E1042", "application/problem+json", "x-request-id", "p0"]
-        {
+        for word in [
+            "9300",
+            "invalid_client",
+            "WRONG_USER",
+            "E1042",
+            "application/problem+json",
+            "x-request-id",
+            "x-b3-traceid",
+            "p0",
+        ] {
             assert!(is_wordy(word), "{word}");
         }
         for token in [
@@ -78,6 +91,7 @@ mod tests {
             "two\nlines",
             "0a763d084bb01c80cae587619373b788",
             "fe0744eb-e9a4-47d7-a407-5210443af875",
+            "5e353dfd-626c-4faa-b76b-521044398752",
             "MGE3NjNkMDg0YmIwMWM4MGNhZTU4NzYxOTM3NmI3ODg",
             "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln",
             "averyveryverylongwordofletters",
