@@ -16,6 +16,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::base::origin::BaseUrl;
+use crate::config::{Disk, sketch};
 use crate::tls::{ClientTls, client, pinned};
 
 /// A bank is asked meanwhile.
@@ -173,9 +174,7 @@ fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
 /// `[admin]` of a config. The rest of the file is not looked at: who asks needs no secrets.
 fn configured(path: &Path, ca: Option<&Path>) -> Result<Place, String> {
     let shown = path.display();
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}; or use `--admin URL`"))?;
-    let table: toml::Table = text.parse().map_err(|_| format!("{shown} is not TOML; run `countersign check`"))?;
+    let table = sketch(path, &Disk).map_err(|error| format!("{error}; or use `--admin URL`"))?;
     let admin = table.get("admin");
     let bind = admin.and_then(|admin| admin.get("bind")).and_then(toml::Value::as_str);
     let bind = bind.ok_or_else(|| format!("{shown} has no [admin] with a `bind`; add it, or use `--admin URL`"))?;

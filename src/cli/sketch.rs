@@ -11,7 +11,7 @@ use std::sync::Arc;
 use toml::{Table, Value};
 
 use crate::base::origin::BaseUrl;
-use crate::config::{Disk, Files};
+use crate::config::{Disk, Files as _, sketch};
 use crate::provider::Profile;
 use crate::syntax::{Report, Source};
 
@@ -38,14 +38,7 @@ pub struct Forward {
 impl Sketch {
     /// Reads the config file at `path`. The error is for a person.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let shown = path.display();
-        let bytes =
-            Disk.read(path).map_err(|error| format!("{shown} cannot be read: {error}; name another file with `-c`"))?;
-        let text =
-            String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text; a config is a TOML file"))?;
-        let table: Table = text
-            .parse()
-            .map_err(|_| format!("{shown} is not well-formed TOML; `countersign check -c {shown}` shows where"))?;
+        let table = sketch(path, &Disk).map_err(|error| format!("{error}; name another file with `-c`"))?;
         Ok(Self::of(&table, path.parent().unwrap_or(Path::new(""))))
     }
 

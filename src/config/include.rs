@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
+use toml::{Table as PlainTable, Value};
 
 use crate::syntax::{Entry, Kind, Node, Report, Source, Table};
 
@@ -72,6 +73,65 @@ pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) ->
     (texts, whole)
 }
 
+/// What a config and the files that it includes say, for a command that needs a few names of it and none of its secrets.
+/// Nothing is judged: what does not fit is left out, and `check` says it. The error is for a person.
+pub fn sketch(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
+    let mut whole = read_plain(path, files)?;
+    let Some(Value::Array(patterns)) = whole.remove("include") else { return Ok(whole) };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for pattern in patterns.iter().filter_map(Value::as_str) {
+        for found in matching(&folder.join(pattern), files) {
+            if !seen.contains(&found) && seen.len() < MOST_FILES {
+                gather_plain(&mut whole, read_plain(&found, files)?);
+                seen.push(found);
+            }
+        }
+    }
+    Ok(whole)
+}
+
+fn read_plain(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
+    let shown = path.display();
+    let bytes = files.read(path).map_err(|error| format!("{shown} cannot be read: {}", reason(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text; a config is a TOML file"))?;
+    text.parse().map_err(|_| format!("{shown} is not well-formed TOML; `countersign check` shows where"))
+}
+
+/// The files that one pattern names.
+fn matching(whole: &Path, files: &dyn Files) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (whole.parent(), whole.file_name().and_then(|name| name.to_str())) else {
+        return Vec::new();
+    };
+    let Ok(pattern) = Pattern::new(name) else { return Vec::new() };
+    if Pattern::escape(name) == name {
+        return vec![whole.to_owned()];
+    }
+    let mut found = files.list(folder).unwrap_or_default();
+    found.retain(|path| fits(&pattern, path));
+    found.sort();
+    found
+}
+
+fn gather_plain(whole: &mut PlainTable, part: PlainTable) {
+    for (key, value) in part {
+        match (whole.get_mut(&key), value) {
+            (None, value) => drop(whole.insert(key, value)),
+            (Some(Value::Array(items)), Value::Array(more)) => items.extend(more),
+            (Some(Value::Table(table)), Value::Table(more)) => {
+                for (name, value) in more {
+                    table.entry(name).or_insert(value);
+                }
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn fits(pattern: &Pattern, path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches_with(name, HOW))
+}
+
 /// Takes `include` out of the config.
 fn take(root: &mut Node) -> Option<Entry> {
     let Kind::Table(table) = &mut root.kind else { return None };
@@ -106,9 +166,7 @@ fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
     match files.list(folder) {
         Ok(mut found) => {
             reader.looked_into(folder, &found);
-            found.retain(|path| {
-                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches_with(name, HOW))
-            });
+            found.retain(|path| fits(&pattern, path));
             found.sort();
             found
         }

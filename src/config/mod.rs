@@ -29,6 +29,7 @@ use std::path::Path;
 
 pub use build::build;
 pub use files::{Disk, Files, InMemory};
+pub use include::sketch;
 pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
 

@@ -121,3 +121,25 @@ fn what_cannot_be_included_is_told() {
     let none = MAIN.replace("conf.d/*.toml", "conf.d/*.nothing");
     read(&none, &files()).expect("a pattern may match nothing");
 }
+
+#[test]
+fn commands_beside_the_proxy_look_into_included_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    put("proxy.toml", "include = [\"more/*.toml\"]\n");
+    std::fs::create_dir(folder.path().join("more")).expect("made");
+    put("more/door.toml", "[admin]\nbind = \"127.0.0.1:0\"\n");
+    put("more/egress.toml", "[[listener]]\nmode = \"forward\"\nbind = \"127.0.0.1:3128\"\n");
+    let told = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let done = command.args(arguments).current_dir(folder.path()).output().expect("it runs");
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+    };
+    let said = told(&["health"]);
+    assert!(said.contains("lets the admin door take any port"), "{said}");
+    let said = told(&["env", "--shell", "dotenv"]);
+    assert!(said.contains("has no `intercept`"), "{said}");
+    put("more/door.toml", "[admin\n");
+    let said = told(&["health"]);
+    assert!(said.contains("more/door.toml is not well-formed TOML"), "{said}");
+}
