@@ -1,4 +1,4 @@
-//! Finished spans on their way to a collector: OTLP over HTTP, in JSON, a batch at a time.
+//! Finished spans on their way to a collector: OTLP over HTTP, in protobuf, a batch at a time.
 //!
 //! Nobody waits for it. What a collector does not take now is offered again a few times; meanwhile spans queue up to
 //! their bound, and what does not fit is dropped and counted. A collector that is down is told of once a minute at most.
@@ -18,7 +18,7 @@ use super::Reloads;
 use crate::base::time::{Clock, Now};
 use crate::config::Tracing;
 use crate::observe::metrics::Metrics;
-use crate::observe::trace::otlp::{Resource, encode};
+use crate::observe::trace::otlp::{MEDIA_TYPE, Resource, encode, rejected};
 use crate::observe::trace::{Span, Spans};
 use crate::upstream::{Clear, Destination, Way};
 
@@ -208,31 +208,10 @@ fn request(tracing: &Tracing, body: Vec<u8>) -> Result<Request<Full<Bytes>>, htt
         .method(Method::POST)
         .uri(&*tracing.collector.path)
         .header(HOST, host)
-        .header(CONTENT_TYPE, "application/json")
+        .header(CONTENT_TYPE, MEDIA_TYPE)
         .header(CONTENT_LENGTH, length)
         .header(USER_AGENT, HeaderValue::from_static(agent))
         .body(Full::new(Bytes::from(body)))?;
     request.headers_mut().extend(tracing.headers.iter().cloned());
     Ok(request)
-}
-
-/// How many spans a collector did not want: `partialSuccess.rejectedSpans`, a number or, as JSON writes 64 bits, a text.
-fn rejected(body: &[u8]) -> u64 {
-    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body) else { return 0 };
-    let count = &answer["partialSuccess"]["rejectedSpans"];
-    count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_collector_rejects_is_read_in_either_writing() {
-        assert_eq!(rejected(br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"no"}}"#), 3);
-        assert_eq!(rejected(br#"{"partialSuccess":{"rejectedSpans":4}}"#), 4);
-        for none in [&b""[..], b"{}", b"\xff", br#"{"partialSuccess":{}}"#, br#"{"partialSuccess":7}"#] {
-            assert_eq!(rejected(none), 0);
-        }
-    }
 }

@@ -1,25 +1,40 @@
 //! A collector of traces, played: it takes OTLP over plain HTTP and keeps every byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use countersign::base::secret::hex;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use prost::Message;
 
 /// Listens until the process ends.
 pub struct Collector {
     pub address: SocketAddr,
     heard: Arc<Mutex<Heard>>,
-    status: Arc<AtomicU16>,
+    says: Arc<Says>,
+}
+
+/// What it answers.
+struct Says {
+    /// 0: it hangs up instead.
+    status: AtomicU16,
+    /// So many spans of each export are not wanted.
+    rejected: AtomicI64,
 }
 
 #[derive(Default)]
 struct Heard {
     bytes: Vec<u8>,
     heads: Vec<String>,
-    taken: Vec<Value>,
+    taken: Vec<ExportTraceServiceRequest>,
 }
 
 /// A span as it arrived.
@@ -27,7 +42,7 @@ struct Heard {
 pub struct Seen {
     pub name: String,
     /// 1 internal, 2 server, 3 client.
-    pub kind: u64,
+    pub kind: i32,
     pub trace: String,
     pub id: String,
     /// Empty: none.
@@ -52,15 +67,16 @@ impl Collector {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");
-        let (heard, status) = (Arc::<Mutex<Heard>>::default(), Arc::new(AtomicU16::new(200)));
-        let (notes, says) = (heard.clone(), status.clone());
+        let heard = Arc::<Mutex<Heard>>::default();
+        let says = Arc::new(Says { status: AtomicU16::new(200), rejected: AtomicI64::new(0) });
+        let (notes, answers) = (heard.clone(), says.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // Whoever hangs up is not our concern.
-                let _ = serve(stream, &notes, &says);
+                let _ = serve(stream, &notes, &answers);
             }
         });
-        Self { address, heard, status }
+        Self { address, heard, says }
     }
 
     /// The lines of a config that send traces here.
@@ -70,7 +86,12 @@ impl Collector {
 
     /// From now on it answers with this status; 0: it hangs up instead.
     pub fn answer(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
+        self.says.status.store(status, Ordering::SeqCst);
+    }
+
+    /// From now on so many spans of each export that it takes are not wanted.
+    pub fn reject(&self, spans: i64) {
+        self.says.rejected.store(spans, Ordering::SeqCst);
     }
 
     /// The heads of all requests.
@@ -83,6 +104,13 @@ impl Collector {
         self.heard.lock().expect("not poisoned").bytes.clone()
     }
 
+    /// Who exported, each once.
+    pub fn services(&self) -> BTreeSet<String> {
+        let heard = self.heard.lock().expect("not poisoned");
+        let resources = heard.taken.iter().flat_map(|export| &export.resource_spans);
+        resources.map(|resource| service(resource).to_owned()).collect()
+    }
+
     /// All spans that it took, in the order of their starts. Stop the proxy first: that sends the last ones.
     pub fn spans(&self) -> Vec<Seen> {
         let heard = self.heard.lock().expect("not poisoned");
@@ -92,7 +120,7 @@ impl Collector {
     }
 }
 
-fn serve(stream: TcpStream, heard: &Mutex<Heard>, status: &AtomicU16) -> std::io::Result<()> {
+fn serve(stream: TcpStream, heard: &Mutex<Heard>, says: &Says) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -110,55 +138,71 @@ fn serve(stream: TcpStream, heard: &Mutex<Heard>, status: &AtomicU16) -> std::io
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let says = status.load(Ordering::SeqCst);
+    let status = says.status.load(Ordering::SeqCst);
     let mut noted = heard.lock().expect("not poisoned");
     noted.bytes.extend(head.as_bytes());
     noted.bytes.extend(&body);
     noted.heads.push(head);
-    if says == 200 {
-        noted.taken.push(serde_json::from_slice(&body).expect("JSON"));
+    if status == 200 {
+        noted.taken.push(ExportTraceServiceRequest::decode(&*body).expect("an export"));
     }
     drop(noted);
     let mut stream = stream;
-    match says {
-        0 => Ok(()),
-        says => write!(stream, "HTTP/1.1 {says} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"),
+    if status == 0 {
+        return Ok(());
+    }
+    let rejected_spans = says.rejected.load(Ordering::SeqCst);
+    let partial_success =
+        (rejected_spans > 0).then(|| ExportTracePartialSuccess { rejected_spans, ..Default::default() });
+    let answer = ExportTraceServiceResponse { partial_success }.encode_to_vec();
+    let length = answer.len();
+    write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(&answer)
+}
+
+/// What an exporter calls itself.
+fn service(resource: &ResourceSpans) -> &str {
+    let about = resource.resource.as_ref().expect("a resource");
+    let named = about.attributes.iter().find(|one| one.key == "service.name").expect("a name");
+    match named.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Value::StringValue(name)) => name,
+        other => panic!("not a name: {other:?}"),
     }
 }
 
-/// The spans of one `ExportTraceServiceRequest`.
-fn read(export: &Value) -> Vec<Seen> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+/// The spans of one export.
+fn read(export: &ExportTraceServiceRequest) -> Vec<Seen> {
     let mut spans = Vec::new();
-    for resource in list(&export["resourceSpans"]) {
-        let about = &resource["resource"]["attributes"];
-        assert!(list(about).iter().any(|one| one["key"] == "service.name"), "{about}");
-        for span in list(&resource["scopeSpans"]).iter().flat_map(|scope| list(&scope["spans"])) {
-            let text = |key: &str| span[key].as_str().unwrap_or_default().to_owned();
-            let number = |key: &str| text(key).parse::<u64>().expect("nanoseconds as text");
-            assert_eq!((text("traceId").len(), text("spanId").len()), (32, 16), "{span}");
-            let told = list(&span["attributes"]).into_iter().map(|one| {
-                let value = one["value"].as_object().and_then(|value| value.values().next().cloned());
-                let value = value.expect("a value");
-                let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                (one["key"].as_str().expect("a key").to_owned(), shown)
+    for resource in &export.resource_spans {
+        assert!(!service(resource).is_empty(), "{resource:?}");
+        for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
+            assert_eq!((span.trace_id.len(), span.span_id.len()), (16, 8), "{span:?}");
+            let told = span.attributes.iter().map(|one| {
+                let value = one.value.as_ref().and_then(|value| value.value.as_ref()).expect("a value");
+                (one.key.clone(), shown(value))
             });
             spans.push(Seen {
-                name: text("name"),
-                kind: span["kind"].as_u64().expect("a kind"),
-                trace: text("traceId"),
-                id: text("spanId"),
-                parent: text("parentSpanId"),
-                start: number("startTimeUnixNano"),
-                end: number("endTimeUnixNano"),
+                name: span.name.clone(),
+                kind: span.kind,
+                trace: hex(&span.trace_id),
+                id: hex(&span.span_id),
+                parent: hex(&span.parent_span_id),
+                start: span.start_time_unix_nano,
+                end: span.end_time_unix_nano,
                 told: told.collect(),
-                links: list(&span["links"])
-                    .iter()
-                    .filter_map(|link| Some(link["spanId"].as_str()?.to_owned()))
-                    .collect(),
-                failed: span["status"]["code"] == 2,
+                links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
+                failed: span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32),
             });
         }
     }
     spans
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::BoolValue(flag) => flag.to_string(),
+        Value::IntValue(number) => number.to_string(),
+        Value::StringValue(text) => text.clone(),
+        other => panic!("nothing of ours is told like this: {other:?}"),
+    }
 }

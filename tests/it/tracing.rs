@@ -7,6 +7,8 @@ use bytes::Bytes;
 use countersign::base::time::Stopwatch;
 use countersign::config::{InMemory, build};
 use countersign::sim::{Bank, Endpoint, Fault, Received, SimHandle, Trouble};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 
 use crate::client::{converse, get, request};
 use crate::collector::{Collector, Seen};
@@ -53,8 +55,10 @@ fn a_trace_shows_the_request_its_token_and_each_call_of_the_bank() {
     });
     let lines = stage.stop();
     let spans = collector.spans();
-    assert!(collector.heads()[0].starts_with("POST /v1/traces HTTP/1.1\r\n"), "{:?}", collector.heads());
-    assert!(String::from_utf8_lossy(&collector.bytes()).contains("\"stringValue\":\"gate\""));
+    let head = &collector.heads()[0];
+    assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("content-type: application/x-protobuf\r\n"), "{head}");
+    assert_eq!(collector.services(), ["gate".to_owned()].into());
 
     // The first: below its caller's span.
     let first: Vec<Seen> = spans.iter().filter(|span| span.trace == TRACE).cloned().collect();
@@ -340,10 +344,18 @@ fn what_a_collector_does_not_take_now_is_offered_again_and_what_it_never_takes_i
         while count("failed").await < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(count("exported").await, 4);
+        assert_eq!((count("exported").await, count("failed").await), (4, 2));
+        // It takes the spans of one more request, in one export or two, and says that it threw all of them away.
+        collector.answer(200);
+        collector.reject(2);
+        assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
+        while count("exported").await + count("failed").await < 8 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!((count("exported").await, count("failed").await), (4, 4));
     });
     stage.stop();
-    assert_eq!(collector.spans().len(), 4);
+    assert_eq!(collector.spans().len(), 4 + 2);
     assert!(collector.heads().iter().all(|head| head.contains("x-api-key: canary-of-the-collector\r\n")));
 }
 
@@ -381,7 +393,8 @@ fn a_reload_turns_traces_on_and_off_and_a_collector_may_be_behind_tls() {
     assert!(spans.iter().all(|span| span.kind != 2 || span.says("url.path") == "/scb/echo/on"), "{spans:#?}");
     let received = sim.received();
     let export = received.iter().find(|call| call.path.ends_with("/v1/traces")).expect("an export");
-    assert!(export.body.starts_with(b"{\"resourceSpans\":["));
+    let export = ExportTraceServiceRequest::decode(export.body.as_ref()).expect("an export");
+    assert!(!export.resource_spans.is_empty());
 }
 
 #[test]

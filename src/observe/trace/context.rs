@@ -107,6 +107,11 @@ pub fn parent(headers: &HeaderMap) -> Option<Context> {
 }
 
 impl SpanId {
+    /// Its eight bytes.
+    pub const fn bytes(self) -> [u8; 8] {
+        self.0
+    }
+
     fn new() -> Self {
         let mut span = rand::random::<[u8; 8]>();
         if span == [0; 8] {
@@ -117,6 +122,11 @@ impl SpanId {
 }
 
 impl TraceId {
+    /// Its sixteen bytes.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Its last 56 bits, which decide on sampling: they are the ones that are random for sure.
     pub(super) fn chance(self) -> u64 {
         self.0[9..].iter().fold(0, |all, byte| all << 8 | u64::from(*byte))

@@ -1,13 +1,19 @@
-//! Spans as OTLP writes them: an `ExportTraceServiceRequest` in its JSON encoding (OTLP 1.x, "JSON Protobuf Encoding":
-//! names in lower camel case, ids in hexadecimal, 64-bit numbers as texts, enums as numbers).
+//! Spans as OTLP writes them: an `ExportTraceServiceRequest` in protobuf, and what a collector answers to it.
+//!
+//! The messages are those that `opentelemetry-proto` has generated from the protocol's own files. Nothing else of the
+//! OpenTelemetry libraries is used.
 
-use std::fmt::Display;
-
-use serde::ser::SerializeSeq;
-use serde::{Serialize, Serializer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1 as resource;
+use opentelemetry_proto::tonic::trace::v1 as trace;
+use prost::Message;
 
 use super::context::Context;
-use super::span::{Span, Value};
+use super::span::{Kind, Span, Value};
+
+/// What the body of an export is, and what a collector answers in.
+pub const MEDIA_TYPE: &str = "application/x-protobuf";
 
 /// Who tells.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +26,10 @@ pub struct Resource<'a> {
 
 const SCOPE: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// `SpanFlags`: whether the parent is remote is known.
-const HAS_IS_REMOTE: u32 = 0x100;
-/// `SpanFlags`: it is.
-const IS_REMOTE: u32 = 0x200;
-/// `STATUS_CODE_ERROR`.
-const ERROR: u8 = 2;
+/// Whether the parent is remote is known.
+const HAS_IS_REMOTE: u32 = trace::SpanFlags::ContextHasIsRemoteMask as u32;
+/// It is.
+const IS_REMOTE: u32 = trace::SpanFlags::ContextIsRemoteMask as u32;
 
 /// The body of one export.
 pub fn encode(resource: Resource<'_>, spans: &[Span]) -> Vec<u8> {
@@ -34,168 +38,83 @@ pub fn encode(resource: Resource<'_>, spans: &[Span]) -> Vec<u8> {
         ("service.version", VERSION.into()),
         ("service.instance.id", Value::from(resource.instance.to_owned())),
     ];
-    let scope_spans = [ScopeSpans { scope: Scope { name: SCOPE, version: VERSION }, spans: Each(spans) }];
-    let whole =
-        Request { resource_spans: [ResourceSpans { resource: About { attributes: Pairs(&about) }, scope_spans }] };
-    // Texts and numbers can always be written.
-    serde_json::to_vec(&whole).unwrap_or_default()
+    let scope = InstrumentationScope { name: SCOPE.to_owned(), version: VERSION.to_owned(), ..Default::default() };
+    let scope_spans =
+        trace::ScopeSpans { scope: Some(scope), spans: spans.iter().map(message).collect(), ..Default::default() };
+    let resource = resource::Resource { attributes: pairs(&about), ..Default::default() };
+    let resource_spans =
+        trace::ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..Default::default() };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
-    resource_spans: [ResourceSpans<'a>; 1],
+/// How many spans a collector did not want, by its answer to an export that it took. An answer that cannot be read
+/// rejects none.
+pub fn rejected(answer: &[u8]) -> u64 {
+    let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+    partial.and_then(|partial| partial.rejected_spans.try_into().ok()).unwrap_or(0)
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceSpans<'a> {
-    resource: About<'a>,
-    scope_spans: [ScopeSpans<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct About<'a> {
-    attributes: Pairs<'a>,
-}
-
-#[derive(Serialize)]
-struct ScopeSpans<'a> {
-    scope: Scope,
-    spans: Each<'a>,
-}
-
-#[derive(Serialize)]
-struct Scope {
-    name: &'static str,
-    version: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'a> {
-    #[serde(serialize_with = "text")]
-    trace_id: super::TraceId,
-    #[serde(serialize_with = "text")]
-    span_id: super::SpanId,
-    #[serde(serialize_with = "maybe", skip_serializing_if = "Option::is_none")]
-    parent_span_id: Option<super::SpanId>,
-    flags: u32,
-    name: &'a str,
-    kind: u8,
-    #[serde(serialize_with = "text")]
-    start_time_unix_nano: u64,
-    #[serde(serialize_with = "text")]
-    end_time_unix_nano: u64,
-    attributes: Pairs<'a>,
-    #[serde(skip_serializing_if = "Links::is_empty")]
-    links: Links<'a>,
-    status: Status,
-}
-
-#[derive(Serialize)]
-struct Status {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u8>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Link {
-    #[serde(serialize_with = "text")]
-    trace_id: super::TraceId,
-    #[serde(serialize_with = "text")]
-    span_id: super::SpanId,
-    flags: u32,
-}
-
-#[derive(Serialize)]
-struct Pair<'a> {
-    key: &'a str,
-    value: Held<'a>,
-}
-
-#[derive(Serialize)]
-enum Held<'a> {
-    #[serde(rename = "boolValue")]
-    Flag(bool),
-    #[serde(rename = "stringValue")]
-    Text(&'a str),
-    #[serde(rename = "intValue")]
-    Whole(#[serde(serialize_with = "text")] i64),
-}
-
-struct Each<'a>(&'a [Span]);
-struct Pairs<'a>(&'a [(&'static str, Value)]);
-struct Links<'a>(&'a [Context]);
-
-impl Links<'_> {
-    const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+fn message(span: &Span) -> trace::Span {
+    let remote = if span.remote { IS_REMOTE } else { 0 };
+    let code = if span.failed { trace::status::StatusCode::Error } else { trace::status::StatusCode::Unset };
+    trace::Span {
+        trace_id: span.context.trace.bytes().to_vec(),
+        span_id: span.context.span.bytes().to_vec(),
+        // Empty: none.
+        parent_span_id: span.parent.map(|parent| parent.bytes().to_vec()).unwrap_or_default(),
+        flags: u32::from(span.context.flags) | HAS_IS_REMOTE | remote,
+        name: span.name.clone().into_owned(),
+        kind: kind(span.kind).into(),
+        start_time_unix_nano: span.start,
+        end_time_unix_nano: span.end.max(span.start),
+        attributes: pairs(&span.attributes),
+        links: span.links.iter().map(link).collect(),
+        status: Some(trace::Status { code: code.into(), ..Default::default() }),
+        ..Default::default()
     }
 }
 
-impl Serialize for Each<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for span in self.0 {
-            let remote = if span.remote { IS_REMOTE } else { 0 };
-            list.serialize_element(&Line {
-                trace_id: span.context.trace,
-                span_id: span.context.span,
-                parent_span_id: span.parent,
-                flags: u32::from(span.context.flags) | HAS_IS_REMOTE | remote,
-                name: &span.name,
-                kind: span.kind as u8,
-                start_time_unix_nano: span.start,
-                end_time_unix_nano: span.end.max(span.start),
-                attributes: Pairs(&span.attributes),
-                links: Links(&span.links),
-                status: Status { code: span.failed.then_some(ERROR) },
-            })?;
-        }
-        list.end()
+const fn kind(kind: Kind) -> trace::span::SpanKind {
+    match kind {
+        Kind::Client => trace::span::SpanKind::Client,
+        Kind::Internal => trace::span::SpanKind::Internal,
+        Kind::Server => trace::span::SpanKind::Server,
     }
 }
 
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(key, value)| Pair {
-            key,
-            value: match value {
-                Value::Flag(flag) => Held::Flag(*flag),
-                Value::Shared(text) => Held::Text(text),
-                Value::Text(text) => Held::Text(text),
-                Value::Whole(number) => Held::Whole(*number),
-            },
-        }))
+fn link(context: &Context) -> trace::span::Link {
+    trace::span::Link {
+        trace_id: context.trace.bytes().to_vec(),
+        span_id: context.span.bytes().to_vec(),
+        flags: context.flags.into(),
+        ..Default::default()
     }
 }
 
-impl Serialize for Links<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let link = |one: &Context| Link { trace_id: one.trace, span_id: one.span, flags: u32::from(one.flags) };
-        serializer.collect_seq(self.0.iter().map(link))
-    }
-}
-
-fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn maybe<S: Serializer>(value: &Option<super::SpanId>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
+fn pairs(pairs: &[(&'static str, Value)]) -> Vec<KeyValue> {
+    let pair = |(key, value): &(&'static str, Value)| {
+        let value = match value {
+            Value::Flag(flag) => any_value::Value::BoolValue(*flag),
+            Value::Shared(text) => any_value::Value::StringValue((**text).to_owned()),
+            Value::Text(text) => any_value::Value::StringValue(text.clone().into_owned()),
+            Value::Whole(number) => any_value::Value::IntValue(*number),
+        };
+        KeyValue { key: (*key).to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+    };
+    pairs.iter().map(pair).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 
     use super::*;
-    use crate::observe::trace::Kind;
+
+    fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
+    }
 
     #[test]
     fn spans_are_written_as_the_protocol_wants_them() {
@@ -209,39 +128,85 @@ mod tests {
             name: "GET scb".into(),
             start: 1_700_000_000_123_456_789,
             end: 1_700_000_001_000_000_000,
-            attributes: vec![("url.path", "/scb".into()), ("complete", true.into()), ("status", 503_u16.into())],
+            attributes: vec![
+                ("url.path", "/scb".into()),
+                ("countersign.client", (&Arc::<str>::from("erp")).into()),
+                ("complete", true.into()),
+                ("status", 503_u16.into()),
+            ],
             links: vec![parent],
             failed: true,
         };
-        let written = encode(Resource { service: "gate", instance: "one" }, &[span]);
-        let read: serde_json::Value = serde_json::from_slice(&written).unwrap();
-        let resource = &read["resourceSpans"][0];
+        let first = Span {
+            parent: None,
+            remote: false,
+            kind: Kind::Client,
+            end: 0,
+            links: Vec::new(),
+            failed: false,
+            ..span.clone()
+        };
+        let written = encode(Resource { service: "gate", instance: "one" }, &[span, first]);
+        let read = ExportTraceServiceRequest::decode(&*written).unwrap();
+        let [resource] = &*read.resource_spans else { panic!("{read:?}") };
+        let text = |text: &str| any_value::Value::StringValue(text.to_owned());
         assert_eq!(
-            resource["resource"]["attributes"][0],
-            json!({ "key": "service.name", "value": { "stringValue": "gate" } })
+            resource.resource.as_ref().unwrap().attributes,
+            [
+                attribute("service.name", text("gate")),
+                attribute("service.version", text(VERSION)),
+                attribute("service.instance.id", text("one")),
+            ]
         );
-        assert_eq!(resource["scopeSpans"][0]["scope"]["name"], "countersign");
-        assert_eq!(
-            resource["scopeSpans"][0]["spans"],
-            json!([{
-                "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
-                "spanId": context.span.to_string(),
-                "parentSpanId": "00f067aa0ba902b7",
-                "flags": 0x301,
-                "name": "GET scb",
-                "kind": 2,
-                "startTimeUnixNano": "1700000000123456789",
-                "endTimeUnixNano": "1700000001000000000",
-                "attributes": [
-                    { "key": "url.path", "value": { "stringValue": "/scb" } },
-                    { "key": "complete", "value": { "boolValue": true } },
-                    { "key": "status", "value": { "intValue": "503" } },
-                ],
-                "links": [
-                    { "traceId": "4bf92f3577b34da6a3ce929d0e0e4736", "spanId": "00f067aa0ba902b7", "flags": 1 },
-                ],
-                "status": { "code": 2 },
-            }])
-        );
+        let [scope_spans] = &*resource.scope_spans else { panic!("{read:?}") };
+        assert_eq!(scope_spans.scope.as_ref().unwrap().name, "countersign");
+        let trace_id = 0x4bf92f3577b34da6a3ce929d0e0e4736_u128.to_be_bytes().to_vec();
+        let parent_id = 0x00f067aa0ba902b7_u64.to_be_bytes().to_vec();
+        let expected = trace::Span {
+            trace_id: trace_id.clone(),
+            span_id: context.span.bytes().to_vec(),
+            parent_span_id: parent_id.clone(),
+            flags: 0x301,
+            name: "GET scb".to_owned(),
+            kind: 2,
+            start_time_unix_nano: 1_700_000_000_123_456_789,
+            end_time_unix_nano: 1_700_000_001_000_000_000,
+            attributes: vec![
+                attribute("url.path", text("/scb")),
+                attribute("countersign.client", text("erp")),
+                attribute("complete", any_value::Value::BoolValue(true)),
+                attribute("status", any_value::Value::IntValue(503)),
+            ],
+            links: vec![trace::span::Link { trace_id, span_id: parent_id, flags: 1, ..Default::default() }],
+            status: Some(trace::Status { code: 2, message: String::new() }),
+            ..Default::default()
+        };
+        let [span, first] = &*scope_spans.spans else { panic!("{read:?}") };
+        assert_eq!(*span, expected);
+        let expected = trace::Span {
+            parent_span_id: Vec::new(),
+            flags: 0x101,
+            kind: 3,
+            // Nothing ends before it begins.
+            end_time_unix_nano: 1_700_000_000_123_456_789,
+            links: Vec::new(),
+            status: Some(trace::Status::default()),
+            ..expected
+        };
+        assert_eq!(*first, expected);
+    }
+
+    #[test]
+    fn what_a_collector_rejects_is_read() {
+        let answer = |rejected_spans| {
+            let partial = ExportTracePartialSuccess { rejected_spans, error_message: "no".to_owned() };
+            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        };
+        assert_eq!(rejected(&answer(3)), 3);
+        // As the wire has it: field 1, three bytes; therein field 1, 300.
+        assert_eq!(rejected(b"\x0a\x03\x08\xac\x02"), 300);
+        for none in [&b""[..], &answer(0), &answer(-1), b"\x0a\x00", b"\x0a\x7f", b"\xff", b"{}", b"<html>"] {
+            assert_eq!(rejected(none), 0, "{none:?}");
+        }
     }
 }

@@ -30,15 +30,15 @@ pub struct Span {
     pub failed: bool,
 }
 
-/// Which side of what a span is; the numbers are OTLP's.
+/// Which side of what a span is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// Within the process.
-    Internal = 1,
-    /// A request that came.
-    Server = 2,
     /// A request that was made.
-    Client = 3,
+    Client,
+    /// Within the process.
+    Internal,
+    /// A request that came.
+    Server,
 }
 
 /// The value of an attribute.
