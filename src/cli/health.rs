@@ -1,4 +1,5 @@
-//! `countersign health`: for container probes. One `GET /readyz` at the admin door of a running instance.
+//! `countersign health`: for container probes. One `GET /readyz` at the admin door of a running instance; for a liveness
+//! probe `GET /livez`, which answers while it drains, too.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,8 +11,10 @@ use super::{complain, print};
 /// A door on loopback that takes longer than this is not healthy.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the admin door, at `admin` or where the config says. 0: ready, 1: not, 2: nobody knows where to ask.
-pub fn run(admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
+/// Asks the admin door, at `admin` or where the config says: whether it is ready, or merely `live`. 0: it is, 1: it is
+/// not, 2: nobody knows where to ask.
+pub fn run(live: bool, admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
+    let (path, part, word) = if live { ("/livez", "livez", "live") } else { ("/readyz", "readyz", "ready") };
     let place = match Place::find(admin, config, ca) {
         Ok(place) => place,
         Err(why) => {
@@ -20,21 +23,21 @@ pub fn run(admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
         }
     };
     let address = place.address;
-    match place.exchange("GET", "/readyz", "", PATIENCE) {
+    match place.exchange("GET", path, "", PATIENCE) {
         Ok((200, _)) => {
-            print("ready\n");
+            print(&format!("{word}\n"));
             ExitCode::SUCCESS
         }
         Ok((503, _)) => {
-            complain(&format!("{address} is not ready"));
+            complain(&format!("{address} is not {word}"));
             ExitCode::from(1)
         }
         Ok((401, _)) => {
-            complain(&format!("{address} wants a token; write `open = [\"readyz\"]` into [admin]"));
+            complain(&format!("{address} wants a token; write `open = [\"{part}\"]` into [admin]"));
             ExitCode::from(1)
         }
         Ok((status, _)) => {
-            complain(&format!("{address} answers {status} to /readyz; is it the admin door?"));
+            complain(&format!("{address} answers {status} to {path}; is it the admin door?"));
             ExitCode::from(1)
         }
         Err(error) => {

@@ -108,6 +108,9 @@ enum Command {
     Explain(explain::Arguments),
     /// Ask a running instance whether it is ready: for container probes
     Health {
+        /// Ask whether it is alive, whether or not it is ready: for a liveness probe
+        #[arg(long)]
+        live: bool,
         /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         admin: Option<String>,
@@ -223,7 +226,9 @@ pub fn main() -> ExitCode {
         Command::Env(arguments) => env::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Health { admin, admin_ca, config } => health::run(admin.as_deref(), admin_ca.as_deref(), &config),
+        Command::Health { live, admin, admin_ca, config } => {
+            health::run(live, admin.as_deref(), admin_ca.as_deref(), &config)
+        }
         Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),
         Command::Man { words } => paper::man(command_line(), &words),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {

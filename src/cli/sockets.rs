@@ -34,6 +34,8 @@ struct Held {
     name: String,
     /// Nobody else has it.
     own: bool,
+    /// It is the admin door's.
+    door: bool,
     socket: Socket,
 }
 
@@ -77,7 +79,7 @@ impl Sockets {
             Bind::Tcp(address) => {
                 let (address, sockets) = bind_all(*address, workers)?;
                 for socket in &sockets {
-                    self.held.push(Held { name: own(name), own: true, socket: socket.try_clone()? });
+                    self.held.push(Held { name: own(name), own: true, door: false, socket: socket.try_clone()? });
                 }
                 let sockets = spread(sockets, workers)?;
                 Ok(Opened { address: Some(address), sockets })
@@ -86,7 +88,7 @@ impl Sockets {
                 let (socket, file) = unix_socket::bind(path)?;
                 self.files.push(file);
                 let socket = Socket::from(socket);
-                self.held.push(Held { name: own(name), own: true, socket: socket.try_clone()? });
+                self.held.push(Held { name: own(name), own: true, door: false, socket: socket.try_clone()? });
                 Ok(Opened { address: None, sockets: spread(vec![socket], workers)? })
             }
         }
@@ -103,7 +105,7 @@ impl Sockets {
             Some(Given { name, own, socket, .. }) => (if own { format!("{OWN}{name}") } else { name }, own, socket),
             None => (format!("{OWN}{DOOR}"), true, bind_one(address, false)?),
         };
-        self.held.push(Held { name, own, socket: socket.try_clone()? });
+        self.held.push(Held { name, own, door: true, socket: socket.try_clone()? });
         Ok(socket.into())
     }
 
@@ -132,7 +134,7 @@ impl Sockets {
                 Place::Unix(_) => {}
             }
             let name = if own { format!("{OWN}{name}") } else { name };
-            self.held.push(Held { name, own, socket: socket.try_clone()? });
+            self.held.push(Held { name, own, door: false, socket: socket.try_clone()? });
             sockets.push(socket);
         }
         Ok(Opened { address, sockets: spread(sockets, workers)? })
@@ -144,13 +146,14 @@ impl Sockets {
         handles.collect()
     }
 
-    /// Nobody comes after us: whoever is not in a queue yet is not let in. To be called before the workers stop.
+    /// Nobody comes after us: whoever is not in a queue yet is not let in, but at the admin door, which says to the end how
+    /// we are. To be called before the workers stop.
     pub fn close(&mut self) {
         // Who looks for the socket finds nothing; who has found it is in the queue.
         self.files.clear();
         for held in self.held.drain(..) {
             let tcp = held.socket.local_addr().is_ok_and(|address| !address.is_unix());
-            if held.own && tcp {
+            if held.own && tcp && !held.door {
                 shut(&held.socket);
             }
         }

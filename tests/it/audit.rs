@@ -10,6 +10,7 @@ use bytes::Bytes;
 use countersign::base::secret::ExposeSecret;
 use countersign::sim::{Bank, Fault, SimHandle, Trouble};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{converse, get, post, request};
 use crate::secrets::Process;
@@ -246,6 +247,41 @@ fn what_an_operator_does_to_a_token_is_recorded() {
     assert_eq!(actions[0]["target"], json!({ "token_key": key }));
     let told = ["actor", "action", "outcome"].map(|member| actions[0][member].as_str().expect("text"));
     assert_eq!(told, ["admin", "token.refresh", "ok"]);
+    desk.whole();
+}
+
+#[test]
+fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
+    let desk = Desk::new();
+    let sim = bank(Bank::Meed);
+    let more = "[admin.token.ops]\nvalue = \"an-operators-long-token\"\nrole = \"operate\"\n";
+    let stage = stage(&desk, &sim, more);
+    let address = stage.running.admin.expect("an admin door");
+    let login = async |token: &str| -> String {
+        let form = format!("token={token}");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let request = format!(
+            "POST /ui/login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    };
+    converse(async {
+        let answer = login("a-guess").await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let answer = login("an-operators-long-token").await;
+        assert!(answer.starts_with("HTTP/1.1 303 ") && answer.to_ascii_lowercase().contains("set-cookie"), "{answer}");
+    });
+    drop(stage);
+    let actions = desk.of_kind("action");
+    assert_eq!(actions.len(), 1, "{actions:#?}");
+    let told = ["actor", "action", "outcome"].map(|member| actions[0][member].as_str().expect("text"));
+    assert_eq!(told, ["admin:ops", "login", "ok"]);
+    assert_eq!(actions[0]["target"], json!({ "peer": "127.0.0.1" }));
     desk.whole();
 }
 

@@ -288,6 +288,8 @@ fn run_serves_and_drains() {
         assert!(watch.elapsed() < PATIENCE, "it still accepts");
     }
     assert!(proxy.runs(), "it ended with a request under way");
+    assert_eq!(told(&["health", "--admin", &admin]).code, 1, "it drains");
+    assert_eq!(told(&["health", "--live", "--admin", &admin]).code, 0, "and is alive");
     stream.get_mut().write_all(b"67890").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the request under way completes");
@@ -304,6 +306,7 @@ fn run_serves_and_drains() {
     assert_eq!(paths, ["/bank/echo/first", "/bank/echo/slow"], "{}", end.err);
     assert!(requests.iter().all(|line| line["http.response.status_code"] == 200 && line["complete"] == true));
     assert_eq!(told(&["health", "--admin", &admin]).code, 1, "nobody is there any more");
+    assert_eq!(told(&["health", "--live", "--admin", &admin]).code, 1, "nobody is there any more");
 }
 
 #[test]

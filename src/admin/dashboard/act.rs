@@ -19,6 +19,7 @@ use super::words::millis_of;
 use super::{Admin, Way};
 use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
 use crate::admin::answer::{Answer, problem};
+use crate::observe::audit::Action;
 
 const MOST_BODY: usize = 16 * 1024;
 
@@ -76,6 +77,10 @@ fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
     let now = admin.clock.now();
     match find(door, form.word("token").trim().as_bytes()) {
         Some(token) => {
+            let actor = format!("admin:{}", token.name);
+            let target = [("peer", way.peer.to_string())];
+            let target = target.each_ref().map(|(name, value)| (*name, value.as_str()));
+            admin.audit.note(&Action { actor: &actor, what: "login", target: &target, outcome: "ok" });
             tracing::info!(by = %token.name, peer = %way.peer, action = "login", "an operator looks at the dashboard");
             see_other_with("/", admin.dashboard.guests.admit(token, way.tls, now))
         }
