@@ -53,6 +53,17 @@ impl Body for Content {
     }
 }
 
+/// Server-sent events (WHATWG HTML section 9.2), as they come. Nothing on the way may hold them back.
+pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> Answer {
+    let mut answer = Response::new(Content::Stream(Box::pin(events)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}
+
 /// An answer of this media type. Nobody may keep it, or take it for something else.
 pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Content::Whole(Full::new(body.into())));

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Admin;
-use super::answer::{Answer, Content, problem};
+use super::answer::{Answer, event_stream, problem};
 use super::auth::{Stream, Visitor, recognise};
 use super::view::EventView;
 use crate::base::time::rfc3339;
@@ -52,13 +51,7 @@ pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> Answer {
         ends: false,
         _place: place,
     };
-    let mut answer = Response::new(Content::Stream(Box::pin(unfold(listener, Listener::next))));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    answer
+    event_stream(unfold(listener, Listener::next))
 }
 
 impl Listener {

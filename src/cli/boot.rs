@@ -145,12 +145,10 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         let text = options.text_access_log;
-        let (sink, shape) = access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?;
         let (sink, shape) = match options.access_sink {
             // Whoever wants to see the lines wants to see them all.
-            Some(sink) if shape == Shape::Off => (sink, Shape::Json),
-            Some(sink) => (sink, shape),
-            None => (sink, shape),
+            Some(sink) => (sink, line_shape(&snapshot.log, text)),
+            None => access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?,
         };
         let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
         let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
@@ -536,14 +534,19 @@ fn instance() -> Arc<str> {
     hex(&rand::random::<[u8; 4]>()).into()
 }
 
-/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
-pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
-    let shape = match log.format {
+/// How access lines look. `text`: for people, where the config leaves it open.
+fn line_shape(log: &Log, text: bool) -> Shape {
+    match log.format {
         Some(LogFormat::Json) => Shape::Json,
         Some(LogFormat::Text) => Shape::Text,
         None if text => Shape::Text,
         None => Shape::Json,
-    };
+    }
+}
+
+/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
+pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
+    let shape = line_shape(log, text);
     Ok(match &log.access {
         AccessWish::File(path) => (Box::new(Followed::open(path, clock.clone())?), shape),
         AccessWish::Off => (Box::new(io::sink()), Shape::Off),

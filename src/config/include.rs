@@ -103,14 +103,11 @@ fn matching(whole: &Path, files: &dyn Files) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (whole.parent(), whole.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };
-    let Ok(pattern) = Pattern::new(name) else { return Vec::new() };
-    if Pattern::escape(name) == name {
+    if !is_wild(name) {
         return vec![whole.to_owned()];
     }
-    let mut found = files.list(folder).unwrap_or_default();
-    found.retain(|path| fits(&pattern, path));
-    found.sort();
-    found
+    let Ok(pattern) = Pattern::new(name) else { return Vec::new() };
+    fitting(&pattern, files.list(folder).unwrap_or_default())
 }
 
 fn gather_plain(whole: &mut PlainTable, part: PlainTable) {
@@ -128,8 +125,18 @@ fn gather_plain(whole: &mut PlainTable, part: PlainTable) {
     }
 }
 
-fn fits(pattern: &Pattern, path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches_with(name, HOW))
+/// Whether a name stands for several.
+fn is_wild(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
+/// Those of these files that a pattern means, in the order of their names.
+fn fitting(pattern: &Pattern, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.retain(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches_with(name, HOW))
+    });
+    files.sort();
+    files
 }
 
 /// Takes `include` out of the config.
@@ -142,18 +149,20 @@ fn take(root: &mut Node) -> Option<Entry> {
 /// The files of a pattern, in the order of their names. Only the file's own name may have `*`, `?` and `[…]`.
 fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
     let whole = reader.resolve(&word.text);
-    let wild = |text: &str| text.contains(['*', '?', '[']);
     let (folder, name) = (whole.parent().unwrap_or(Path::new("")), whole.file_name().and_then(|name| name.to_str()));
     let Some(name) = name.filter(|_| matches!(whole.components().next_back(), Some(Component::Normal(_)))) else {
         word.place.error(reader.report, format!("`{}` names no file", word.text), "as in `\"conf.d/*.toml\"`");
         return Vec::new();
     };
-    if folder.to_str().is_none_or(|_| wild(Path::new(&word.text).parent().and_then(Path::to_str).unwrap_or_default())) {
+    if folder
+        .to_str()
+        .is_none_or(|_| is_wild(Path::new(&word.text).parent().and_then(Path::to_str).unwrap_or_default()))
+    {
         let help = "only the name of the file may have `*`, `?` and `[…]`, as in `\"conf.d/*.toml\"`";
         word.place.error(reader.report, format!("`{}` names many folders", word.text), help);
         return Vec::new();
     }
-    if !wild(name) {
+    if !is_wild(name) {
         return vec![whole];
     }
     let pattern = match Pattern::new(name) {
@@ -164,11 +173,9 @@ fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
         }
     };
     match files.list(folder) {
-        Ok(mut found) => {
+        Ok(found) => {
             reader.looked_into(folder, &found);
-            found.retain(|path| fits(&pattern, path));
-            found.sort();
-            found
+            fitting(&pattern, found)
         }
         Err(error) => {
             let title = format!("`{}` cannot be looked into: {}", folder.display(), reason(&error));

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::base::time::{Clock, Now, millis};
 use crate::config::Issuer;
 
-pub use fetch::fetch as try_keys;
+pub use fetch::{fetch as try_keys, place as issuer_place};
 pub use keys::{KeySet, Signature};
 
 /// Keys are asked for anew in the background from this age on.

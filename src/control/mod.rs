@@ -43,7 +43,7 @@ pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry,
 pub use events::{Consenter, Event, Events, Generation, What};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
-pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, try_keys};
+pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
 pub use leases::{Inbox, Leases};

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use super::super::answer::{Answer, Content, problem};
+use super::super::answer::{Answer, event_stream, problem};
 use super::super::auth::{Stream, Visitor};
 use super::page::{Page, Query};
 use super::{Admin, recognise};
@@ -59,13 +58,7 @@ pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Q
         last: None,
         _place: place,
     };
-    let mut answer = Response::new(Content::Stream(Box::pin(unfold(viewer, Viewer::next))));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    answer
+    event_stream(unfold(viewer, Viewer::next))
 }
 
 impl Viewer {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::finding::Finding;
 use super::provider::Visit;
@@ -10,11 +9,7 @@ use super::way::plain;
 use super::{Notes, Options};
 use crate::cli::counted;
 use crate::config::{Issuer, IssuerKeys};
-use crate::control::try_keys;
-use crate::upstream::{Destination, Way};
-
-/// As long as a running countersign waits for such a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+use crate::control::{issuer_place, try_keys};
 
 /// Tries it.
 pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<Options>, notes: Notes) {
@@ -23,14 +18,7 @@ pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<Options>, notes: No
         IssuerKeys::Discovered(url) => (url, "discovery document", "issuer"),
     };
     notes.at(format!("{} ({what})", url.authority()));
-    let to = Destination {
-        host: url.bare_host().into(),
-        port: url.port(),
-        tls: issuer.tls.clone(),
-        server_name: url.server_name().clone(),
-        way: Way::default(),
-        connect_timeout: CONNECT,
-    };
+    let to = issuer_place(&issuer, url);
     let visit = Visit { to: &to, own: false, key, options: &options, notes: &notes };
     if visit.connect().await.is_none() {
         return;

@@ -56,6 +56,18 @@ async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, 
     Ok((place, query))
 }
 
+/// Where an issuer's URL leads.
+pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
+    Destination {
+        host: url.bare_host().into(),
+        port: url.port(),
+        tls: issuer.tls.clone(),
+        server_name: url.server_name().clone(),
+        way: Way::default(),
+        connect_timeout: CONNECT,
+    }
+}
+
 async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, now: Now) -> Result<Bytes, String> {
     let mut target = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
     if let Some(query) = query {
@@ -65,14 +77,7 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
     let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
     let request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
-    let destination = Destination {
-        host: url.bare_host().into(),
-        port: url.port(),
-        tls: issuer.tls.clone(),
-        server_name: url.server_name().clone(),
-        way: Way::default(),
-        connect_timeout: CONNECT,
-    };
+    let destination = place(issuer, url);
     match tokio::time::timeout(CONNECT + EXCHANGE, destination.ask(request, MOST_ANSWER, now)).await {
         Ok(Ok(answer)) if answer.status() == StatusCode::OK => Ok(answer.into_body()),
         Ok(Ok(answer)) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
