@@ -14,6 +14,7 @@ use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, Mechanism};
+use crate::provider::document::Format;
 use crate::provider::setting::{Member, Setting, Settings, Value};
 use crate::provider::template::{Fill, Pieces, Place, Scope, Segment, Template, Text};
 use crate::provider::values::{FieldName, choice, method};
@@ -258,7 +259,8 @@ impl Plan {
                 }
             }
         }
-        Ok(Exchange { method: self.method.clone(), url, encoding: self.encoding, headers, authorization, body })
+        let (method, accept) = (self.method.clone(), Format::Json.accept());
+        Ok(Exchange { method, url, accept, encoding: self.encoding, headers, authorization, body })
     }
 }
 
@@ -406,6 +408,8 @@ fn quote<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 pub(super) struct Exchange {
     method: Method,
     pub url: BaseUrl,
+    /// The answer that is asked for.
+    pub accept: &'static str,
     encoding: Encoding,
     headers: Vec<(HeaderName, Text)>,
     authorization: Option<HeaderValue>,
@@ -426,7 +430,7 @@ impl Exchange {
     pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now, consent: Pieces<'_>) -> TokenRequest {
         let mut fill = Fill { vars, ids, now: Some(now), grant: None, consent };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         match self.encoding {
             Encoding::Form => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
