@@ -502,13 +502,34 @@ mod tests {
             ("application/json", true),
             ("application/problem+json; charset=utf-8", true),
             ("Text/JSON", true),
-            ("text/html", false),
-            ("application/jsonp", false),
+            ("text/html", true),
+            ("application/javascript", true),
+            ("image/png", false),
+            ("Text/Event-Stream", false),
         ] {
             headers.insert("content-type", HeaderValue::from_static(value));
             assert_eq!(wants(401, &headers), wanted, "{value}");
         }
         assert!(module.judges_bodies());
+    }
+
+    /// In a charset that is not known, the values of a refusal that cannot be read prove nothing: neither that it is one,
+    /// nor that an exclusion does not apply.
+    #[test]
+    fn what_cannot_be_read_of_a_refusal_proves_nothing() {
+        let module = build(&RAK).expect("a good module");
+        let judge = |kind: &'static str, body: &[u8]| {
+            let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            module.judge(StatusCode::UNAUTHORIZED, &headers, Some(body))
+        };
+        let refusal = |extra: &[u8]| {
+            let text = br#"{"response_code":"401","description":"could not verify that you are authorized"#;
+            [&text[..], extra, b"\"}"].concat()
+        };
+        assert_eq!(judge("application/json", &refusal(b"")), Verdict::Refused);
+        assert_eq!(judge("application/json;charset=ISO-8859-1", &refusal(b" \xf3")), Verdict::Refused, "known");
+        assert_eq!(judge("application/json", &refusal(b" \xf3")), Verdict::Unknown, "not known");
+        assert_eq!(judge("application/json", &refusal(b"\",\"other\":\"\xf3")), Verdict::Refused, "beside what counts");
     }
 
     proptest! {
