@@ -257,7 +257,10 @@ pub fn of_rfc3339(text: &str) -> Option<u64> {
         millis = millis * 10 + u64::from(digit - b'0');
     }
     let local = ((days * 24 + hour) * 60 + minute) * 60_000 + second.min(59) * 1000 + millis;
-    let two = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let two = |text: &str| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
     match (offset.get(..1)?, offset.get(1..)?) {
         ("Z" | "z", "") => Some(local),
         (sign @ ("+" | "-"), rest) => {

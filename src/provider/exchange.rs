@@ -313,9 +313,7 @@ fn flat(node: &Node, settings: &[Setting], report: &Report) {
         };
         let nested = match &entry.value.kind {
             // The field once for each value.
-            Kind::Array(items) => {
-                items.iter().any(|item| matches!(item.kind, Kind::Array(_)) || is_table(&item.kind))
-            }
+            Kind::Array(items) => items.iter().any(|item| matches!(item.kind, Kind::Array(_)) || is_table(&item.kind)),
             kind => is_table(kind),
         };
         if nested {

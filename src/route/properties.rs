@@ -142,8 +142,9 @@ fn decodings(path: &str) -> Vec<Vec<u8>> {
 /// dots and blanks at the ends of names.
 fn readings(path: &str) -> Vec<String> {
     let mut all = Vec::new();
-    for decoded in decodings(path) {
-        let decoded = String::from_utf8_lossy(&decoded).into_owned();
+    // Every bank decodes at least what stands for itself.
+    let decoded = decodings(path).into_iter().skip(1).map(|decoded| String::from_utf8_lossy(&decoded).into_owned());
+    for decoded in decoded.chain([plain(path).into_owned()]) {
         for (parameters, slashes, ends) in (0..8).map(|bits| (bits & 1 == 0, bits & 2 == 0, bits & 4 == 0)) {
             let segments = decoded.split('/').skip(1).map(|segment| {
                 let plain = if parameters { segment } else { segment.split(';').next().unwrap_or(segment) };
