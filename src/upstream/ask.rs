@@ -35,16 +35,16 @@ pub enum AskError {
 
 /// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
 /// that nothing is missing.
-pub struct Unclosed(Response<Bytes>);
+pub struct Unclosed(Box<Response<Bytes>>);
 
 impl Unclosed {
     /// The answer, for a reader that has seen that it is whole.
     pub fn into_answer(self) -> Response<Bytes> {
-        self.0
+        *self.0
     }
 
     /// What was read.
-    pub const fn answer(&self) -> &Response<Bytes> {
+    pub fn answer(&self) -> &Response<Bytes> {
         &self.0
     }
 }
@@ -106,7 +106,7 @@ pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<R
                 if framed || head.version == Version::HTTP_2 || !is_missing_close(&error) {
                     return Err(AskError::Cut(status));
                 }
-                return Err(AskError::Unclosed(Unclosed(Response::from_parts(head, read.freeze()))));
+                return Err(AskError::Unclosed(Unclosed(Box::new(Response::from_parts(head, read.freeze())))));
             }
         }
     }
