@@ -7,5 +7,6 @@ pub mod backoff;
 pub mod id;
 pub mod origin;
 pub mod secret;
+pub mod shares;
 pub mod time;
 pub mod vars;

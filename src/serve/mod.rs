@@ -33,6 +33,7 @@ mod tale;
 mod trail;
 mod tunnel;
 mod upgrade;
+mod watchdog;
 mod worker;
 mod world;
 
