@@ -25,6 +25,17 @@ struct Held<H> {
     handle: H,
 }
 
+/// How many places there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all.
+    pub most: usize,
+    /// For one peer.
+    pub of_peer: usize,
+    /// What is older makes room for anybody.
+    pub grace: Duration,
+}
+
 /// What came of asking for a place.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Entered<H> {
@@ -43,12 +54,18 @@ impl<H> Default for Shares<H> {
 }
 
 impl<H> Shares<H> {
-    /// Takes a place for this peer (none: its address is not known), of `most` in all. What is older than `grace` makes
-    /// room for anybody.
-    pub fn enter(&mut self, peer: Option<IpAddr>, handle: H, most: usize, grace: Duration, now: Now) -> Entered<H> {
+    /// Takes a place for this peer (none: its address is not known), within these bounds.
+    pub fn enter(&mut self, peer: Option<IpAddr>, handle: H, bounds: Bounds, now: Now) -> Entered<H> {
         let peer = peer.map(network);
-        let ended = if self.total < most { None } else { self.make_room(peer, grace, now) };
-        if self.total >= most {
+        let own = self.held.get(&peer).map_or(0, VecDeque::len);
+        let ended = if own >= bounds.of_peer {
+            self.oldest_of(peer, bounds.grace, now)
+        } else if self.total >= bounds.most {
+            self.oldest_of_most(own, bounds.grace, now)
+        } else {
+            None
+        };
+        if ended.is_none() && (own >= bounds.of_peer || self.total >= bounds.most) {
             return Entered::Full;
         }
         let id = self.next;
@@ -83,20 +100,26 @@ impl<H> Shares<H> {
         self.total
     }
 
-    /// Takes the oldest place of the peer that has the most, if that is fair.
-    fn make_room(&mut self, newcomer: Option<IpAddr>, grace: Duration, now: Now) -> Option<H> {
-        let own = self.held.get(&newcomer).map_or(0, VecDeque::len);
-        let age = |held: &VecDeque<Held<H>>| held.front().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
-        let (most, held) = self.held.iter_mut().max_by_key(|(_, held)| (held.len(), age(held)))?;
-        if held.len() <= own + 1 && age(held) < grace {
+    /// Takes the oldest place of this peer, if it is older than `grace`.
+    fn oldest_of(&mut self, peer: Option<IpAddr>, grace: Duration, now: Now) -> Option<H> {
+        let held = self.held.get_mut(&peer)?;
+        if now.since(held.front()?.since) < grace {
             return None;
         }
-        let (most, oldest) = (*most, held.pop_front()?);
+        let oldest = held.pop_front()?;
         self.total -= 1;
         if held.is_empty() {
-            self.held.remove(&most);
+            self.held.remove(&peer);
         }
         Some(oldest.handle)
+    }
+
+    /// Takes the oldest place of the peer that has the most, if that is fair to it beside a peer that has `own`.
+    fn oldest_of_most(&mut self, own: usize, grace: Duration, now: Now) -> Option<H> {
+        let age = |held: &VecDeque<Held<H>>| held.front().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
+        let (most, held) = self.held.iter().max_by_key(|(_, held)| (held.len(), age(held)))?;
+        let grace = if held.len() > own + 1 { Duration::ZERO } else { grace };
+        self.oldest_of(*most, grace, now)
     }
 }
 
@@ -125,11 +148,15 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
+    const fn of(most: usize) -> Bounds {
+        Bounds { most, of_peer: usize::MAX, grace: GRACE }
+    }
+
     /// Shares of four, all with one peer.
     fn taken() -> Shares<u32> {
         let mut shares = Shares::default();
         for n in 0..4 {
-            assert_eq!(shares.enter(ip("192.0.2.9"), n, 4, GRACE, at(0)), Entered::Free(u64::from(n)));
+            assert_eq!(shares.enter(ip("192.0.2.9"), n, of(4), at(0)), Entered::Free(u64::from(n)));
         }
         shares
     }
@@ -137,26 +164,39 @@ mod tests {
     #[test]
     fn one_peer_may_have_all_and_gives_its_oldest_to_another() {
         let mut shares = taken();
-        assert_eq!(shares.enter(ip("192.0.2.1"), 10, 4, GRACE, at(1)), Entered::Instead(4, 0));
-        assert_eq!(shares.enter(ip("192.0.2.1"), 11, 4, GRACE, at(1)), Entered::Instead(5, 1));
+        assert_eq!(shares.enter(ip("192.0.2.1"), 10, of(4), at(1)), Entered::Instead(4, 0));
+        assert_eq!(shares.enter(ip("192.0.2.1"), 11, of(4), at(1)), Entered::Instead(5, 1));
         assert_eq!((shares.of(ip("192.0.2.9")), shares.of(ip("192.0.2.1"))), (2, 2));
-        assert_eq!(shares.enter(ip("192.0.2.1"), 12, 4, GRACE, at(1)), Entered::Full, "nobody has more than it");
-        assert_eq!(shares.enter(ip("192.0.2.9"), 13, 4, GRACE, at(1)), Entered::Full);
+        assert_eq!(shares.enter(ip("192.0.2.1"), 12, of(4), at(1)), Entered::Full, "no peer has more than it");
+        assert_eq!(shares.enter(ip("192.0.2.9"), 13, of(4), at(1)), Entered::Full);
         shares.leave(ip("192.0.2.9"), 0);
-        assert_eq!(shares.of(ip("192.0.2.9")), 2, "what made room is gone already");
+        assert_eq!((shares.of(ip("192.0.2.9")), shares.total()), (2, 4), "what made room is gone already");
     }
 
     #[test]
     fn what_is_older_than_the_grace_makes_room_for_anybody() {
         let mut shares = taken();
-        assert_eq!(shares.enter(ip("192.0.2.9"), 10, 4, GRACE, at(999)), Entered::Full);
-        assert_eq!(shares.enter(ip("192.0.2.9"), 10, 4, GRACE, at(1000)), Entered::Instead(4, 0));
+        assert_eq!(shares.enter(ip("192.0.2.9"), 10, of(4), at(999)), Entered::Full);
+        assert_eq!(shares.enter(ip("192.0.2.9"), 10, of(4), at(1000)), Entered::Instead(4, 0));
         let mut scattered = Shares::default();
         for (n, peer) in ["192.0.2.1", "192.0.2.2", "192.0.2.3"].into_iter().enumerate() {
-            scattered.enter(ip(peer), n, 3, GRACE, at(n as u64));
+            scattered.enter(ip(peer), n, of(3), at(n as u64));
         }
-        assert_eq!(scattered.enter(ip("192.0.2.4"), 9, 3, GRACE, at(500)), Entered::Full, "one each is fair");
-        assert_eq!(scattered.enter(ip("192.0.2.4"), 9, 3, GRACE, at(1000)), Entered::Instead(3, 0));
+        assert_eq!(scattered.enter(ip("192.0.2.4"), 9, of(3), at(500)), Entered::Full, "one each is fair");
+        assert_eq!(scattered.enter(ip("192.0.2.4"), 9, of(3), at(1000)), Entered::Instead(3, 0));
+    }
+
+    #[test]
+    fn one_peers_own_bound_holds_where_there_is_room() {
+        let mut shares = Shares::default();
+        let bounds = Bounds { most: 9, of_peer: 2, grace: GRACE };
+        for n in 0..2 {
+            assert_eq!(shares.enter(ip("192.0.2.9"), n, bounds, at(0)), Entered::Free(u64::from(n)));
+        }
+        assert_eq!(shares.enter(ip("192.0.2.9"), 2, bounds, at(0)), Entered::Full);
+        assert_eq!(shares.enter(ip("192.0.2.8"), 3, bounds, at(0)), Entered::Free(2));
+        assert_eq!(shares.enter(ip("192.0.2.9"), 4, bounds, at(1000)), Entered::Instead(3, 0));
+        assert_eq!((shares.of(ip("192.0.2.9")), shares.total()), (2, 3));
     }
 
     #[test]
@@ -165,21 +205,21 @@ mod tests {
         for id in 0..4 {
             shares.leave(ip("192.0.2.9"), id);
         }
-        assert!(shares.held.is_empty() && shares.total == 0);
+        assert!(shares.held.is_empty() && shares.total() == 0);
         shares.leave(ip("192.0.2.9"), 0);
-        assert_eq!(shares.total, 0);
-        assert_eq!(shares.enter(None, 1, 0, GRACE, at(0)), Entered::Full, "none at all is none for anybody");
+        assert_eq!(shares.total(), 0);
+        assert_eq!(shares.enter(None, 1, of(0), at(0)), Entered::Full, "no place is none for anybody");
     }
 
     #[test]
     fn an_ipv6_network_of_64_bits_is_one_peer() {
         let mut shares = Shares::default();
         for host in 1..=3 {
-            shares.enter(ip(&format!("2001:db8::{host}")), host, 8, GRACE, at(0));
+            shares.enter(ip(&format!("2001:db8::{host}")), host, of(8), at(0));
         }
         assert_eq!(shares.of(ip("2001:db8::ffff")), 3);
         assert_eq!(shares.of(ip("2001:db8:0:1::1")), 0);
-        shares.enter(ip("::ffff:192.0.2.1"), 4, 8, GRACE, at(0));
+        shares.enter(ip("::ffff:192.0.2.1"), 4, of(8), at(0));
         assert_eq!(shares.of(ip("192.0.2.1")), 1);
     }
 }

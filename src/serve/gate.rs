@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::base::shares::{Entered, Shares, network};
+use crate::base::shares::{Bounds, Entered, Shares, network};
 use crate::base::time::Now;
 
 /// Failed identifications that a peer may have at once.
@@ -94,7 +94,8 @@ impl Gate {
     pub fn shake(self: &Arc<Self>, peer: Option<IpAddr>, limit: Option<usize>, now: Now) -> Option<Handshake> {
         let ends = CancellationToken::new();
         let Some(limit) = limit else { return Some(Handshake { place: None, ends, instead: false }) };
-        let (id, instead) = match locked(&self.handshakes).enter(peer, ends.clone(), limit, GRACE, now) {
+        let bounds = Bounds { most: limit, of_peer: usize::MAX, grace: GRACE };
+        let (id, instead) = match locked(&self.handshakes).enter(peer, ends.clone(), bounds, now) {
             Entered::Free(id) => (id, false),
             Entered::Instead(id, oldest) => {
                 oldest.cancel();
@@ -107,12 +108,13 @@ impl Gate {
 
     /// Counts a tunnel that this peer opens to a host that it names. `None`: it, or all together, open too many.
     pub fn open_tunnel(self: &Arc<Self>, peer: Option<IpAddr>, now: Now) -> Option<Opening> {
-        let mut openings = locked(&self.openings);
         // What is being opened cannot be called back, so nothing makes room.
-        if openings.total() >= MOST_OPENINGS || openings.of(peer) >= MOST_OPENINGS_OF_PEER {
+        let bounds = Bounds { most: MOST_OPENINGS, of_peer: MOST_OPENINGS_OF_PEER, grace: Duration::MAX };
+        let mut openings = locked(&self.openings);
+        if openings.total() >= bounds.most {
             return None;
         }
-        match openings.enter(peer, (), MOST_OPENINGS, Duration::MAX, now) {
+        match openings.enter(peer, (), bounds, now) {
             Entered::Free(id) | Entered::Instead(id, ()) => Some(Opening(self.clone(), peer, id)),
             Entered::Full => None,
         }

@@ -19,6 +19,7 @@ mod gate;
 mod headers;
 mod identity;
 mod jwt;
+mod kept;
 mod outbox;
 mod pace;
 pub mod page;
