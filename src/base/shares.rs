@@ -190,7 +190,7 @@ mod tests {
     fn one_peers_own_bound_holds_where_there_is_room() {
         let mut shares = Shares::default();
         let bounds = Bounds { most: 9, of_peer: 2, grace: GRACE };
-        for n in 0..2 {
+        for n in 0..2_u32 {
             assert_eq!(shares.enter(ip("192.0.2.9"), n, bounds, at(0)), Entered::Free(u64::from(n)));
         }
         assert_eq!(shares.enter(ip("192.0.2.9"), 2, bounds, at(0)), Entered::Full);

@@ -51,7 +51,11 @@ use crate::observe::metrics::Limit;
 use crate::tls::leaf;
 
 /// What HTTP/1.1 may buffer in each direction, as long as a request's head fits.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 32 * 1024;
+/// The same, where heads are not bounded.
+const UNBOUNDED: usize = 400 * 1024;
+/// What TLS may hold of an answer that is encrypted and not sent yet.
+const TLS_BUFFER: usize = 32 * 1024;
 /// What one stream of HTTP/2 may buffer of its answer.
 const STREAM_BUFFER: usize = 16 * 1024;
 /// What one stream of HTTP/2 may have on its way to us, and all of a connection.
@@ -201,7 +205,10 @@ where
         () = under_way.ended() => return None,
     };
     match shaken {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+            Some(Box::new(stream))
+        }
         Ok(Err(error)) => {
             tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
             None
@@ -276,9 +283,10 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.max_headers(if limits.headers == 0 { 1024 } else { limits.headers });
-    builder.max_buf_size(BUFFER.max(limits.header_bytes));
-    if limits.header_bytes != 0 {
-        builder.max_header_size(limits.header_bytes);
+    if limits.header_bytes == 0 {
+        builder.max_buf_size(UNBOUNDED);
+    } else {
+        builder.max_buf_size(BUFFER.max(limits.header_bytes)).max_header_size(limits.header_bytes);
     }
     // Over plain TCP a client may close its half when it has said all, and still gets its answer; one that is gone is
     // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.

@@ -19,8 +19,9 @@ use super::lane::{Lane, Stream};
 use super::socket::{Aside, Counted, Heard, Look, Open};
 use crate::base::time::Now;
 
-/// What HTTP/1.1 may buffer in each direction: what a client does not take stays with the provider.
-const BUFFER: usize = 64 * 1024;
+/// What HTTP/1.1 may buffer in each direction, and the longest head of an answer: what a client does not take stays with
+/// the provider.
+const BUFFER: usize = 32 * 1024;
 
 /// A connection lent for one exchange.
 pub struct Connection<B> {
