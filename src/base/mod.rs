@@ -8,5 +8,6 @@ pub mod coding;
 pub mod id;
 pub mod origin;
 pub mod secret;
+pub mod shares;
 pub mod time;
 pub mod vars;

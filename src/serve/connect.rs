@@ -21,7 +21,7 @@ use super::flow::{caller, opening, own_answer};
 use super::site::Site;
 use super::tale::Tale;
 use super::upgrade::{Line, Open, Splice};
-use crate::observe::metrics::TunnelKind;
+use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Asked, Authority, Caller, Malformed};
 use crate::upstream::{TunnelError, tunnel};
 
@@ -95,6 +95,12 @@ async fn open<'a>(
     if !forward.tunnels {
         return Err(Fault::DestinationUnrouted);
     }
+    // A client may name hosts whose names take long to resolve, or that never answer.
+    let opening = site.shared.gate.open_tunnel(door.peer.address, site.now());
+    let Some(_opening) = opening else {
+        site.shared.metrics.limited(Limit::Tunnels);
+        return Err(Fault::Overloaded);
+    };
     let line = blind(site, caller, &to).await?;
     Ok(Granted::Blind(line, &listener.name))
 }

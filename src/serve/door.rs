@@ -21,6 +21,8 @@ pub struct Door {
     pub peer: Rc<Peer>,
     /// What it speaks to.
     pub entry: Entry,
+    /// Bytes that its socket has taken.
+    pub sent: Rc<Cell<u64>>,
 }
 
 /// What a connection speaks to.

@@ -352,6 +352,11 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     Response::from_parts(head, Answer::own(body, tale))
 }
 
+/// Answers a request with this fault before anything else is done with it.
+pub(super) fn refuse(site: &Rc<Site>, door: &Door, request: &Request<Incoming>, fault: Fault) -> Response<Answer> {
+    own_answer(fault, Tale::begin(site, door.listener, opening(site, door, request)))
+}
+
 /// What is known of a request when its head has arrived.
 pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
     Record {

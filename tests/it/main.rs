@@ -19,6 +19,7 @@ mod forward;
 mod http;
 mod include;
 mod life;
+mod limits;
 mod live;
 mod mutations;
 mod oddbank;
