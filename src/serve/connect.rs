@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
+use super::admission::{Ground, clear};
 use super::answer::{Answer, Switch};
 use super::door::{Door, Tunnel};
 use super::fault::Fault;
@@ -54,10 +55,14 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 }
 
 /// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
-pub fn page(site: &Rc<Site>, door: &Door, request: &Request<Incoming>) -> Response<Answer> {
-    let mut tale = Tale::begin(site, door.listener, opening(site, door, request));
+pub fn page(site: &Rc<Site>, door: &Door, request: Request<Incoming>) -> Response<Answer> {
+    let mut tale = Tale::begin(site, door.listener, opening(site, door, &request));
+    let (asked, _) = request.into_parts();
+    if let Err(fault) = clear(Ground::Page, &site.shared.snapshot.limits, &asked) {
+        return own_answer(fault, tale);
+    }
     let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
-    let (head, body) = page.answer(request.method(), request.uri().path()).into_parts();
+    let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
     tale.record().status = Some(head.status.as_u16());
     Response::from_parts(head, Answer::own(body, tale))
 }

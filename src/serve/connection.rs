@@ -166,7 +166,7 @@ async fn greet<S>(
 /// What a connection to this listener speaks to.
 fn entry(config: &Listener, sni: Option<String>) -> Entry {
     match config.serves {
-        Serves::Callback => Entry::Callback,
+        Serves::Callback(_) => Entry::Callback(sni),
         Serves::Forward(_) => Entry::Proxy,
         Serves::Reverse(_) => Entry::Reverse(sni),
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod audit;
+mod bank_answers;
 mod client;
 mod clients;
 mod coexistence;
