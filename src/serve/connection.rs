@@ -311,7 +311,7 @@ where
             let parts = connection.into_parts();
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
-            let speaks = wire == Wire::Plain && matches!(door.entry, Entry::Callback | Entry::Reverse(_));
+            let speaks = wire == Wire::Plain && matches!(door.entry, Entry::Callback(_) | Entry::Reverse(_));
             if speaks {
                 Box::pin(serve_http2(world, stream, door, drain)).await;
             } else {
