@@ -57,7 +57,7 @@ const UNBOUNDED: usize = 400 * 1024;
 /// What one stream of HTTP/2 may buffer of its answer.
 const STREAM_BUFFER: usize = 64 * 1024;
 /// What one stream of HTTP/2 may have on its way to us, and all of a connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// A connection that was just accepted.
