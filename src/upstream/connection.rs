@@ -21,7 +21,7 @@ use crate::base::time::Now;
 
 /// What HTTP/1.1 may buffer in each direction, and the longest head of an answer: what a client does not take stays with
 /// the provider.
-const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// A connection lent for one exchange.
 pub struct Connection<B> {
