@@ -18,6 +18,8 @@ mod describe;
 mod exchange;
 mod extends;
 pub mod fixture;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod injection;
 mod json;
