@@ -90,6 +90,7 @@ for more in [
 # ── profile ──
 for path in sorted((ROOT / "src/provider/profiles").glob("*.toml")):
     put("profile", bare(path.read_text()))
+put("profile", bare(read("src/provider/profiles/meed.toml")).replace("/v1/oauth", "/{client_secret}"))
 for block in fenced("docs/adding-a-provider.md"):
     put("profile", bare(block))
 
