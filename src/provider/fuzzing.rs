@@ -3,13 +3,14 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, WWW_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::challenge::bearer_errors;
-use super::condition::may_be_json;
+use super::challenge::{self, BEARER, KIN};
+use super::condition::may_hold_json;
 use super::consent::{Consent, ConsentWiring};
+use super::document::{self, Format};
 use super::json;
 use super::{Caller, Module, Profile, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
@@ -168,6 +169,11 @@ impl<'a> Answer<'a> {
         }
         Some(Self { module, status: StatusCode::from_bytes(status.as_bytes()).ok()?, headers, body })
     }
+
+    /// Its body as JSON, content coding and charset undone.
+    fn read_json(&self) -> Option<Value> {
+        document::read(Format::Json, &self.headers, self.body).ok()
+    }
 }
 
 /// The answer of a token endpoint: to the application's request, and to those that a user's consent makes.
@@ -191,7 +197,7 @@ pub(crate) fn token_answer(data: &[u8]) {
     let Some(consent) = module.consent() else { return };
     match consent.authorize_answer(status, headers, body, SENT, HERE) {
         Ok(link) => {
-            assert!(status.is_success() && says(body, &link), "nobody said {link:?}");
+            assert!(status.is_success() && says(&answer, &link), "nobody said {link:?}");
             assert!(link.len() <= 4096 && link.bytes().all(|byte| byte.is_ascii_graphic()));
             let scheme = link.split(':').next().unwrap_or_default().to_ascii_lowercase();
             assert!(!["data", "file", "http", "javascript"].contains(&scheme.as_str()), "{link}");
@@ -203,7 +209,7 @@ pub(crate) fn token_answer(data: &[u8]) {
             Ok(UserGrant { grant, refresh }) => {
                 is_granted(&answer, &grant);
                 for token in refresh.iter().map(|refresh| refresh.token.expose_secret()) {
-                    assert!(!token.is_empty() && says(body, token), "nobody said this refresh token");
+                    assert!(!token.is_empty() && says(&answer, token), "nobody said this refresh token");
                 }
             }
             Err(Refusal::Dead(told)) => is_harmless(&answer, &told),
@@ -217,9 +223,10 @@ fn is_granted(answer: &Answer<'_>, grant: &Grant) {
     assert!(answer.status.is_success(), "a token with {}", answer.status);
     let token = grant.access_token.expose_secret();
     assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()), "no header carries {token:?}");
-    assert!(says(answer.body, token), "nobody said this token");
+    assert!(says(answer, token), "nobody said this token");
     assert!(!grant.life.is_zero() && grant.life <= LIFE_CAP, "it lives {:?}", grant.life);
     assert!(grant.captured.iter().all(|(_, value)| value.is_sensitive()));
+    grant.odd_type.iter().for_each(|told| is_harmless(answer, told));
     assert!(token.len() < 24 || !format!("{grant:?}").contains(token), "the token is shown");
 }
 
@@ -241,7 +248,7 @@ fn is_told_well(answer: &Answer<'_>, failure: &Failure) {
 fn is_harmless(answer: &Answer<'_>, told: &str) {
     assert!(!told.contains(SECRET), "a secret is told: {told}");
     assert!(!told.chars().any(char::is_control) && told.len() < 1024, "{told:?}");
-    let body: Option<Value> = serde_json::from_slice(answer.body).ok();
+    let body = answer.read_json();
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     for text in body.iter().flat_map(strings).filter(|text| text.len() >= 24 && plain(text)) {
         let known = is_wordy(text) || uuid::Uuid::try_parse(text).is_ok();
@@ -259,10 +266,9 @@ fn strings(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether a body is JSON with this text in it.
-fn says(body: &[u8], wanted: &str) -> bool {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice(body).is_ok_and(|value: Value| strings(&value).contains(&wanted))
+/// Whether an answer has this text in its JSON.
+fn says(answer: &Answer<'_>, wanted: &str) -> bool {
+    answer.read_json().is_some_and(|value| strings(&value).contains(&wanted))
 }
 
 /// A body, taken for what a browser brings back: its order does not count, and nothing of it is shown but words.
@@ -290,9 +296,11 @@ pub(crate) fn refusal(data: &[u8]) {
     }
     // What proves a refusal without the body does so with it: a body that is cut off is one that was not read.
     let unread = is_judged(module, status, &headers, None);
-    let proven = unread == Verdict::Refused && may_be_json(&headers);
+    let proven = unread == Verdict::Refused && may_hold_json(&headers);
     assert!(!proven || verdict == Verdict::Refused, "the body takes the proof back");
-    if let Ok(value) = json::read(body) {
+    // In another charset than UTF-8 the same JSON is written in other bytes.
+    let in_utf8 = !headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().contains(&b'='));
+    if let (Ok(value), true) = (json::read(body), in_utf8) {
         let written = serde_json::to_vec(&value).expect("it was read");
         for same in [written.clone(), [b" \n", &*written, b"\t"].concat()] {
             assert_eq!(is_judged(module, status, &headers, Some(&same)), verdict, "the same JSON, another verdict");
@@ -308,11 +316,11 @@ fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Opt
         Verdict::Accepted => {}
         Verdict::Refused => {
             assert!(status.is_client_error(), "{status} refuses a token");
-            let by_head = !bearer_errors(headers).is_empty();
+            let by_head = !challenge::errors(headers, &KIN).is_empty();
             let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
             let by_body = match body {
-                Some(body) => matches!(json::read(body), Ok(_) | Err(json::Unreadable::Empty)),
-                None => length() == Some(0) || !may_be_json(headers),
+                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(json::Unreadable::Empty)),
+                None => length() == Some(0) || !may_hold_json(headers),
             };
             // A profile of one's own may look at any header field.
             let built_in = BANKS.iter().any(|(_, bank)| std::ptr::eq(bank, module));
@@ -331,7 +339,7 @@ pub(crate) fn challenge(data: &[u8]) {
         for value in values {
             headers.append(WWW_AUTHENTICATE, (*value).clone());
         }
-        bearer_errors(&headers)
+        challenge::errors(&headers, &[BEARER])
     };
     let joined = |before: &[u8], value: &HeaderValue, behind: &[u8]| {
         HeaderValue::from_bytes(&[before, value.as_bytes(), behind].concat()).expect("both can stand in a header")

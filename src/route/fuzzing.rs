@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderMap, Method};
 
 use super::host::{Buffer, host_name};
-use super::path::{configured_prefix, generous, judge};
+use super::path::{behind, configured_prefix, generous, judge, plain};
 use super::{
     Admission, Authority, Barred, Caller, ClientId, Guard, Host, Opens, PathRules, Permit, Refusal, Rule, Table, Target,
 };
@@ -22,9 +22,10 @@ pub(crate) fn path(data: &[u8]) {
     prefix(target);
     if let Ok(judged) = judge(target) {
         assert_eq!([judged.path, judged.query].concat(), target, "nothing is lost");
-        has_one_meaning(judged.path, judged.doubt.is_none());
-        let plain = generous(judged.path);
-        assert_eq!(generous(&plain), plain, "the generous reading is an end");
+        has_one_meaning(judged.path, judged.doubts == PathRules::STRICT);
+        let read = generous(judged.path);
+        assert_eq!(generous(&read), read, "the generous reading is an end");
+        assert_eq!(plain(&judged.plain), judged.plain, "and so is the plain one");
     }
     for caller in [Caller::Anyone, Caller::Client(ClientId(0)), Caller::Client(ClientId(1))] {
         for host in [None, Some("H.example:443"), Some("other")] {
@@ -38,7 +39,7 @@ fn prefix(text: &str) {
     let Ok(prefix) = configured_prefix(text) else { return };
     assert!(prefix.is_empty() || prefix == text, "{text:?} became {prefix:?}");
     for path in [prefix.to_owned(), format!("{prefix}/x")].iter().filter(|path| !path.is_empty()) {
-        assert_eq!(judge(path).map(|judged| judged.doubt), Ok(None), "{path:?} cannot be asked for");
+        assert_eq!(judge(path).map(|judged| judged.doubts), Ok(PathRules::STRICT), "{path:?} cannot be asked for");
     }
 }
 
@@ -75,11 +76,15 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
     let target = Target { method: &Method::GET, host, path_and_query: path, headers: &headers };
     let asked = path.split('?').next().unwrap_or_default();
     let known = host.map(|host| host.split(':').next().unwrap_or_default().to_ascii_lowercase());
-    let expected = reference(rules, caller, known.as_deref(), asked);
+    let expected = reference(rules, caller, known.as_deref(), &plain(asked));
     match table.admit(caller, target) {
         Ok(Admission::Granted(permit)) => {
             assert_eq!(expected, Ok(permit.route()), "{path:?}");
             is_what_was_asked(&rules[permit.route()], &permit, path);
+            for read in readings(asked) {
+                let route = reference(rules, caller, known.as_deref(), &read);
+                assert!(route.is_err() || route == Ok(permit.route()), "{asked} is {read} to a bank");
+            }
         }
         Ok(Admission::AwaitsBody(_)) => panic!("no rule has variables"),
         Err(Refusal::Malformed(_)) => {}
@@ -87,9 +92,7 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
         Err(Refusal::NotFound) => assert!(path == "*" || expected == Err(false), "{path:?}"),
         Err(Refusal::Reserved(route)) => {
             assert_eq!(expected, Ok(route), "{path:?}");
-            let rule = &rules[route];
-            let below = if rule.strip { asked.strip_prefix(&*rule.prefix).unwrap_or_default() } else { asked };
-            assert!(is_reserved(below), "{path:?} is not reserved");
+            assert!(is_reserved(rules[route].below(asked)), "{path:?} is not reserved");
         }
         Err(refusal @ (Refusal::MethodRefused | Refusal::Stub(_))) => panic!("{path:?}: {refusal:?}"),
     }
@@ -103,11 +106,17 @@ fn is_what_was_asked(rule: &Rule, permit: &Permit, path: &str) {
     let ((asked, asked_query), (sent, query)) = (apart(path), apart(permit.path_and_query()));
     assert_eq!(query, asked_query, "the query is untouched");
     assert!(sent == *rule.base || sent.starts_with(&format!("{}/", rule.base)), "{path:?} left the upstream: {sent:?}");
-    let expected = if rule.strip { asked.strip_prefix(&*rule.prefix) } else { Some(asked.as_str()) };
-    let below = sent.strip_prefix(&*rule.base).unwrap_or("?");
-    assert_eq!(Some(below), expected, "what was matched is what is sent");
-    has_one_meaning(&sent, rule.path_rules == PathRules::Strict);
+    let below = rule.below(&asked);
+    assert_eq!(sent.strip_prefix(&*rule.base), Some(below), "what was matched is what is sent");
+    has_one_meaning(&sent, rule.path_rules == PathRules::STRICT);
     assert!(!is_reserved(below), "{path:?} reaches what is reserved");
+}
+
+impl Rule {
+    /// What is sent of a path that this rule matched, behind the base.
+    fn below<'a>(&self, path: &'a str) -> &'a str {
+        behind(path, if self.strip { self.prefix.split('/').count() - 1 } else { 0 })
+    }
 }
 
 /// Whether some reading of a path, without parameters, empty segments, case and what ends a segment, is reserved.
@@ -138,7 +147,11 @@ pub(super) fn rules() -> Vec<Rule> {
         base: base.into(),
         allow: Vec::new(),
         vars: Vec::new(),
-        path_rules: if route == 2 || route == 6 { PathRules::Lenient } else { PathRules::Strict },
+        path_rules: match route {
+            2 => PathRules::LENIENT,
+            5 | 6 => PathRules::LENIENT.with(PathRules::PARAMETERS).with(PathRules::DOUBLE_ENCODING),
+            _ => PathRules::STRICT,
+        },
         reserved: Arc::new(|path| path.eq_ignore_ascii_case("/oauth/token")),
         stub: None,
         enforce: true,
@@ -180,6 +193,25 @@ fn decodings(path: &str) -> Vec<Vec<u8>> {
         }
         all.push(next);
     }
+}
+
+/// The paths that banks may make of one: decoded once or more often; with or without parameters, empty segments, and
+/// dots and blanks at the ends of names.
+fn readings(path: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    // Every bank decodes at least what stands for itself.
+    let decoded = decodings(path).into_iter().skip(1).map(|decoded| String::from_utf8_lossy(&decoded).into_owned());
+    for decoded in decoded.chain([plain(path).into_owned()]) {
+        for (parameters, slashes, ends) in (0..8).map(|bits| (bits & 1 == 0, bits & 2 == 0, bits & 4 == 0)) {
+            let segments = decoded.split('/').skip(1).map(|segment| {
+                let plain = if parameters { segment } else { segment.split(';').next().unwrap_or(segment) };
+                if ends { plain } else { plain.trim_end_matches(['.', ' ']) }
+            });
+            let kept = segments.filter(|segment| slashes || !segment.is_empty());
+            all.push(kept.map(|segment| format!("/{segment}")).collect());
+        }
+    }
+    all
 }
 
 fn has_dot_segment(bytes: &[u8]) -> bool {

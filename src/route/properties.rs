@@ -66,6 +66,18 @@ const PIECES: &[&str] = &[
     "%25252e",
     "2e",
     "5c",
+    "%61",
+    "%62ank",
+    "%64eep",
+    "dee%70",
+    "deep;x=1",
+    "deep%3bx",
+    "deep.",
+    "deep%20",
+    "de%2565p",
+    "%2F%64eep",
+    "%3a",
+    "%7E",
 ];
 
 pub(super) fn paths() -> impl Strategy<Value = String> {
