@@ -405,6 +405,20 @@ bare = true
         assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
     }
 
+    /// `explain`, `check --live` and logs show URLs.
+    #[test]
+    fn no_path_names_a_secret() {
+        let rest = "[token]\nresponse = { access_token = \"/t\" }\n[request]\n\
+                    inject = [{ header = \"authorization\", value = \"Bearer {token}\" }]\n\
+                    [token.request]\nencoding = \"none\"\n";
+        let text = |path: &str| {
+            format!("name = \"a\"\n[settings.tenant]\n[settings.key]\nsecret = true\n{rest}path = \"{path}\"\n")
+        };
+        assert_eq!(mistakes(&text("/{tenant}/token")), Vec::<String>::new());
+        let found = mistakes(&text("/{tenant}/{key}/token"));
+        assert!(matches!(&*found, [one] if one.contains("a path names no secret")), "{found:?}");
+    }
+
     #[test]
     fn every_mistake_in_a_consent_is_found_at_once() {
         let text = r#"name = "a"
