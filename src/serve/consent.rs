@@ -15,7 +15,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -32,6 +31,7 @@ use crate::provider::Consent;
 use crate::route::Caller;
 use crate::token::consent::{ReturnRule, UserKey, UserName, Why};
 use crate::token::failure::Failure;
+use crate::upstream::Received;
 
 /// Where all of it lives.
 pub const PLACE: &str = "/.countersign/";
@@ -63,7 +63,7 @@ struct Asked<'a> {
 }
 
 /// Answers a request to a reverse listener for [`PLACE`].
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     match serve(&site, &door, request, &mut tale).await {
         Ok(body) => {
@@ -89,11 +89,11 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 async fn serve(
     site: &Rc<Site>,
     door: &Door,
-    request: Request<Incoming>,
+    request: Request<Received>,
     tale: &mut Tale,
 ) -> Result<serde_json::Value, Fault> {
     let (head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale).await?;
+    let caller = caller(site, door, &head.headers, tale).await?.caller;
     let path = head.uri.path();
     let (name, wish) = match path.strip_prefix(CONSENT).and_then(|rest| rest.split_once('/')) {
         Some((name, "start")) => (name, Wish::Start),
@@ -207,7 +207,7 @@ const fn rejected(why: &Why) -> Fault {
 }
 
 /// Answers a request to a callback listener.
-pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let (status, location, text) = come_back(&site, &request, &mut tale).await;
     tale.record().status = Some(status.as_u16());
@@ -241,7 +241,7 @@ pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>
 /// What a browser brought: a status, where it goes, and what it shows.
 async fn come_back(
     site: &Rc<Site>,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
     tale: &mut Tale,
 ) -> (StatusCode, Option<String>, &'static str) {
     let bad = |status, text| (status, None, text);

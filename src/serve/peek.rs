@@ -6,12 +6,14 @@
 use std::io::Read;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
+
+use crate::upstream::Received;
 
 /// How much of a body is looked at, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
@@ -29,22 +31,25 @@ pub struct Peeked {
     pub trailers: Option<HeaderMap>,
 }
 
-/// Reads up to [`PEEK_BYTES`] of a body. Stops early when nothing comes for `patience`.
-pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peeked {
+/// Reads up to [`PEEK_BYTES`] of a body, for at most `patience` in all: a body that drips is passed on unjudged.
+pub async fn peek(response: &mut Response<Received>, patience: Duration) -> Peeked {
     let body = response.body_mut();
     let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false, trailers: None };
+    let _ = tokio::time::timeout(patience, fill(body, &mut peeked)).await;
+    peeked
+}
+
+async fn fill(body: &mut Received, peeked: &mut Peeked) {
     let mut read = 0;
     while !peeked.whole && read < PEEK_BYTES {
-        match tokio::time::timeout(patience, body.frame()).await {
-            Err(_) => break,
-            Ok(None) => peeked.whole = true,
-            Ok(Some(Err(_))) => {
+        match body.frame().await {
+            None => peeked.whole = true,
+            Some(Err(_)) => {
                 peeked.broken = true;
                 break;
             }
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => {
                     read += piece.len();
                     peeked.pieces.push(piece);
                     peeked.whole = body.is_end_stream();
@@ -56,7 +61,6 @@ pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peek
             },
         }
     }
-    peeked
 }
 
 /// The peeked bytes as the provider's software wrote them, or nothing if they cannot be told.

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
+use super::received::Received;
 use crate::base::time::Now;
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
@@ -58,7 +59,7 @@ impl Destination {
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, body) = response.into_parts();
+    let (head, body) = Received::response(response).into_parts();
     match Limited::new(body, most).collect().await {
         Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
