@@ -27,7 +27,9 @@ use crate::base::time::Clock;
 use crate::upstream::{BodyError, Connection, Endpoint, Received};
 
 /// How long bytes that may be the beginning of a credential wait for those that follow.
-const HOLD: Duration = Duration::from_millis(5);
+const HOLD: Duration = Duration::from_millis(10);
+/// A piece of at most this size waits with its last bytes, so that it goes on whole.
+const JOINED: usize = 4 * 1024;
 
 /// A response body.
 pub struct Answer {
@@ -75,6 +77,10 @@ pub struct Stream {
     pub screen: Option<Screen>,
     /// Runs while bytes are held back.
     pub holding: Option<Pin<Box<Sleep>>>,
+    /// A small piece, searched, whose last bytes are held back.
+    pub waiting: Bytes,
+    /// How it broke off, until that piece has gone on.
+    pub cut: Option<Cut>,
     /// The provider's body has told its end.
     pub finished: bool,
     /// It has no body and a head that gives a length all the same, which hyper writes only for a body.
@@ -209,11 +215,11 @@ impl Answer {
 
 impl Stream {
     fn ended(&self) -> bool {
-        self.exhausted() && self.held() == 0 && !self.broken && self.peeked_trailers.is_none()
+        self.exhausted() && self.held() == 0 && self.cut.is_none() && !self.broken && self.peeked_trailers.is_none()
     }
 
     fn held(&self) -> usize {
-        self.screen.as_ref().map_or(0, Screen::held)
+        self.screen.as_ref().map_or(0, Screen::held) + self.waiting.len()
     }
 
     /// Whether no more bytes will come.
@@ -229,7 +235,11 @@ impl Stream {
                 return Poll::Ready(next);
             };
             let piece = match next {
-                Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
+                Some(Err(cut)) if self.waiting.is_empty() => return Poll::Ready(Some(Err(cut))),
+                Some(Err(cut)) => {
+                    self.cut = Some(cut);
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.waiting)))));
+                }
                 None => Bytes::new(),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => piece,
@@ -252,6 +262,11 @@ impl Stream {
                 // Nothing is left to be searched.
                 screen.sieve = None;
             }
+            let passed = joined(std::mem::take(&mut self.waiting), passed);
+            if self.holding_back() && passed.len() <= JOINED {
+                self.waiting = passed;
+                continue;
+            }
             if !passed.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(passed))));
             }
@@ -268,11 +283,19 @@ impl Stream {
         let holding = self.holding.get_or_insert_with(|| Box::pin(tokio::time::sleep(HOLD)));
         ready!(holding.as_mut().poll(cx));
         self.holding = None;
-        Poll::Ready(Some(Ok(Frame::data(sieve.release()))))
+        let released = joined(std::mem::take(&mut self.waiting), sieve.release());
+        Poll::Ready(Some(Ok(Frame::data(released))))
+    }
+
+    fn holding_back(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.held() > 0)
     }
 
     /// The next piece as it came.
     fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -315,6 +338,14 @@ impl Stream {
             Ok(()) => Some(Ok(Frame::trailers(passing))),
             Err(Reflected) => Some(Err(Cut::Reflected)),
         }
+    }
+}
+
+fn joined(one: Bytes, other: Bytes) -> Bytes {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other,
+        (_, true) => one,
+        (false, false) => [one, other].concat().into(),
     }
 }
 

@@ -77,6 +77,8 @@ impl Passing {
             trailers,
             screen: self.screen,
             holding: None,
+            waiting: bytes::Bytes::new(),
+            cut: None,
             finished: false,
             lengthy,
         };
