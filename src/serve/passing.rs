@@ -132,7 +132,9 @@ impl Passing {
         if !unread && self.response.body().is_end_stream() {
             return Ok(());
         }
-        let sieve = (plain && !blocks).then(|| Sieve::new(needles.clone()));
+        // Where the end of the first part was not waited for, what is left of it can only be masked.
+        let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
+        let sieve = (plain && (!blocks || unfinished)).then(|| Sieve::new(needles.clone()));
         let screen = Screen { needles, sieve, blocks, route: self.route.clone() };
         // Those that were read already can still be refused as a whole.
         if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {

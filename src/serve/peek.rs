@@ -31,6 +31,13 @@ pub struct Peeked {
     pub trailers: Option<HeaderMap>,
 }
 
+impl Peeked {
+    /// Whether no more of it is to be looked at.
+    pub fn is_finished(&self) -> bool {
+        self.whole || self.broken || self.pieces.iter().map(Bytes::len).sum::<usize>() >= PEEK_BYTES
+    }
+}
+
 /// Reads up to [`PEEK_BYTES`] of a body, for at most `patience` in all: a body that drips is passed on unjudged.
 pub async fn peek(response: &mut Response<Received>, patience: Duration) -> Peeked {
     let body = response.body_mut();

@@ -119,6 +119,7 @@ impl Body for Received {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.state == State::Whole { SizeHint::with_exact(0) } else { self.body.size_hint() }
+        // Stays unknown behind the end of a body without a length: its trailers need room.
+        self.body.size_hint()
     }
 }

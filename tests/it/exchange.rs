@@ -227,7 +227,9 @@ struct Barrier {
 impl Barrier {
     async fn before(sim: &SimHandle) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let upstream = format!("upstream = \"https://{}\"", listener.local_addr().expect("an address"));
+        let (bank, here) = (sim.address().port(), listener.local_addr().expect("an address").port());
+        let url = sim.base_url().replace(&format!(":{bank}"), &format!(":{here}"));
+        let upstream = format!("upstream = \"{url}\"");
         let (arrived, opens): (Rc<Cell<usize>>, Rc<Notify>) = Default::default();
         let (counted, opened, to) = (arrived.clone(), opens.clone(), sim.address());
         tokio::task::spawn_local(async move {
