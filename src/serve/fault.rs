@@ -63,6 +63,8 @@ pub enum Fault {
     ReservedEndpoint,
     /// There is no token to be had now.
     TokenUnavailable(Duration),
+    /// The head has too many fields.
+    TooManyFields,
     /// What is done with credentials cannot be recorded now, and must be.
     Unaudited,
     /// The request target is too long.
@@ -275,6 +277,14 @@ impl Fault {
                 "There is no token for this provider",
                 "Its token endpoint fails, is too slow, or is being given a rest. Try again after Retry-After.",
             ),
+            Fault::TooManyFields => row(
+                "overloaded",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "http_request_error",
+                "client",
+                "The request's head has too many fields",
+                "Send fewer header fields.",
+            ),
             Fault::Unaudited => row(
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -391,6 +401,7 @@ impl Fault {
             | Fault::Overloaded
             | Fault::ReservedEndpoint
             | Fault::RouteNotFound
+            | Fault::TooManyFields
             | Fault::Unaudited
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
@@ -483,7 +494,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 29] = [
+const ALL: [Fault; 30] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -504,6 +515,7 @@ const ALL: [Fault; 29] = [
     Fault::Unaudited,
     Fault::UriTooLong,
     Fault::BodyTooLarge,
+    Fault::TooManyFields,
     Fault::BodyTooSlow,
     Fault::UpstreamDns,
     Fault::UpstreamUnreachable,

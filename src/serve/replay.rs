@@ -18,6 +18,7 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::headers::Trailers;
+use super::kept::{Cursor, Kept};
 use super::pace::Pace;
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
@@ -65,7 +66,7 @@ pub struct View {
     /// Which telling this is.
     telling: u32,
     /// The next kept piece to tell.
-    next: usize,
+    next: Cursor,
     /// Whether its trailers were told.
     ended: bool,
 }
@@ -78,13 +79,11 @@ pub struct Piece {
 
 struct Tape {
     source: Received,
-    kept: Vec<Bytes>,
-    kept_bytes: u64,
+    kept: Kept,
     trailers: Option<HeaderMap>,
     passing: Trailers,
     pace: Pace,
     limit: u64,
-    budget: Budget,
     telling: u32,
     /// The latest telling has told its end.
     told: bool,
@@ -169,13 +168,11 @@ impl Recorder {
         let keeps = limit > 0 && source.size_hint().lower() <= limit;
         Self(Rc::new(RefCell::new(Tape {
             source,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: Kept::new(budget),
             trailers: None,
             passing: trailers,
             pace: Pace::new(min_rate, clock.clone()),
             limit,
-            budget,
             telling: 0,
             told: false,
             under_way: Arc::default(),
@@ -218,7 +215,7 @@ impl Recorder {
         let mut read = 0;
         std::future::poll_fn(|cx| {
             let mut tape = self.0.borrow_mut();
-            tape.forget();
+            tape.kept.forget();
             if tape.state == State::Keeping {
                 tape.state = State::Unkept;
             }
@@ -240,7 +237,7 @@ impl Recorder {
 
     /// How many bytes were kept.
     pub fn kept_bytes(&self) -> u64 {
-        self.0.borrow().kept_bytes
+        self.0.borrow().kept.bytes()
     }
 
     /// Tells the body, from the start. Earlier views fail from now on.
@@ -249,8 +246,8 @@ impl Recorder {
         let mut tape = self.0.borrow_mut();
         tape.forwarded = 0;
         tape.moved = tape.clock.now();
-        tape.told = tape.is_complete() && tape.kept.is_empty() && tape.trailers.is_none();
-        View { tape: self.0.clone(), telling: tape.telling, next: 0, ended: false }
+        tape.told = tape.is_complete() && tape.kept.ends_at(Cursor::default()) && tape.trailers.is_none();
+        View { tape: self.0.clone(), telling: tape.telling, next: Cursor::default(), ended: false }
     }
 
     /// Silences the latest telling. Says whether that ends its stream for certain: it does if the telling was waiting
@@ -326,22 +323,12 @@ impl Tape {
         if self.state != State::Keeping {
             return;
         }
-        let len = piece.len() as u64;
-        let fits = self.kept_bytes.saturating_add(len) <= self.limit;
-        self.crowded = fits && !self.budget.level.take(len, self.budget.limit);
-        if fits && !self.crowded {
-            self.kept_bytes += len;
-            self.kept.push(piece.clone());
-        } else {
-            self.forget();
+        let fits = self.kept.bytes().saturating_add(piece.len() as u64) <= self.limit;
+        self.crowded = fits && !self.kept.keep(piece);
+        if !fits || self.crowded {
+            self.kept.forget();
             self.state = State::Unkept;
         }
-    }
-
-    fn forget(&mut self) {
-        self.kept = Vec::new();
-        self.budget.level.give_back(self.kept_bytes);
-        self.kept_bytes = 0;
     }
 
     fn is_complete(&self) -> bool {
@@ -405,12 +392,6 @@ impl Tape {
     }
 }
 
-impl Drop for Tape {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
 impl View {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Broken>>> {
         let tape = &mut *self.tape.borrow_mut();
@@ -418,9 +399,8 @@ impl View {
             return Poll::Ready(Some(Err(Broken::Superseded(h2::Reason::CANCEL.into()))));
         }
         tape.waiting = None;
-        if let Some(piece) = tape.kept.get(self.next).cloned() {
-            self.next += 1;
-            tape.told = self.next >= tape.kept.len() && tape.trailers.is_none() && tape.is_complete();
+        if let Some(piece) = tape.kept.next(&mut self.next) {
+            tape.told = tape.kept.ends_at(self.next) && tape.trailers.is_none() && tape.is_complete();
             return Poll::Ready(Some(Ok(tape.send(piece))));
         }
         let piece = match tape.state {
@@ -438,7 +418,7 @@ impl View {
         };
         if let Some(piece) = piece {
             // Kept or not, this view has told it.
-            self.next = tape.kept.len();
+            self.next = tape.kept.end();
             tape.told = tape.is_complete();
             return Poll::Ready(Some(Ok(tape.send(piece))));
         }
@@ -490,7 +470,7 @@ impl Body for Outgoing {
             Outgoing::View(view) => {
                 let tape = view.tape.borrow();
                 tape.telling == view.telling
-                    && view.next >= tape.kept.len()
+                    && tape.kept.ends_at(view.next)
                     && (view.ended || tape.trailers.is_none())
                     && tape.is_complete()
             }
