@@ -300,6 +300,12 @@ const SECTIONS: [(&str, &[Key]); 24] = [
                 "a credential that the provider echoes; mask",
             ),
             ("replay_limit", Shape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
+            (
+                "request_buffering",
+                Shape::Flag,
+                MAY,
+                "true: bodies are gathered first, within replay_limit, and go out with a length",
+            ),
             ("settings", Shape::Settings, MAY, "overrides settings of the profile"),
             ("strip", Shape::Flag, MAY, "removes `path` before forwarding; true"),
             ("timeouts", Shape::Table("timeouts"), MAY, "default: the provider's"),

@@ -10,10 +10,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
+use super::received::{BodyError, Received};
 use crate::base::time::Now;
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
@@ -89,7 +90,7 @@ impl Destination {
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, mut body) = response.into_parts();
+    let (head, mut body) = Received::response(response).into_parts();
     let status = head.status.as_u16();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -110,15 +111,11 @@ pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<R
             }
         }
     }
-    // A stream that was reset with NO_ERROR ends like a whole one, but for END_STREAM (RFC 9113 section 8.1).
-    if head.version == Version::HTTP_2 && !body.is_end_stream() {
-        return Err(AskError::Cut(status));
-    }
     Ok(Response::from_parts(head, read.freeze()))
 }
 
 /// Whether a body ended because the connection did, in order but for TLS's close_notify (RFC 8446 section 6.1).
-fn is_missing_close(error: &hyper::Error) -> bool {
+fn is_missing_close(error: &BodyError) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(error) = inner.downcast_ref::<io::Error>() {

@@ -14,6 +14,7 @@ mod consent;
 mod dashboard;
 mod deploy;
 mod door;
+mod exchange;
 mod flow;
 mod forward;
 mod http;
