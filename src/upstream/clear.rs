@@ -40,7 +40,7 @@ impl Clear<'_> {
         });
         let answer = match sender.send_request(request).await {
             Ok(response) => whole(response, most).await,
-            Err(error) => Err(AskError::Broken(error)),
+            Err(error) => Err(AskError::Broken(error.into())),
         };
         driven.abort();
         answer

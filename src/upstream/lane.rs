@@ -4,6 +4,10 @@
 //! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider said GOAWAY or
 //! refused one, or an exchange on it ended before its request body did: what is left of that body cannot be called back
 //! for sure while its stream lives, so the lane closes when its other streams are done.
+//!
+//! A path can be lost without a word. So a lane on which exchanges wait and nothing comes is asked for a sign of life
+//! (PING, RFC 9113 section 6.7), and takes no new streams while that does not come. What waits on it already goes on
+//! waiting: a provider that answers late but well is not to be cut off, and a lost path ends by the kernel's count.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -11,16 +15,20 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::Request;
 use http::uri::Authority;
 use hyper::body::Body;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{Sent, Unsent, to_http2};
+use super::connection::{Below, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
+use super::failure::ExchangeError;
+use super::http1::MOST_HEAD;
+use super::origin::Origin;
 use super::socket::{Aside, Counted, Heard, Look};
 use crate::base::time::Now;
 
@@ -29,8 +37,12 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// Streams of one lane at most, whatever the provider allows: that many windows fit into the connection's own, so that
 /// slow clients never use up what the others on their lane need.
 const MOST_STREAMS: u32 = 100;
-/// Bytes of a response's head.
-const MOST_HEAD: u32 = 64 << 10;
+/// A lane with streams is asked for a sign of life when nothing has come for this long. When it is busy, never.
+const ASKED_AFTER: Duration = Duration::from_secs(3);
+/// It takes no new streams when nothing has come for this long, the answer to that included.
+const SILENT_AFTER: Duration = Duration::from_secs(6);
+/// hyper ends a connection that owes an answer to a PING for so long. That is not for it to decide, so: never.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
@@ -42,8 +54,12 @@ pub(super) struct Lane<B> {
     /// How many streams the provider allows at once; nothing once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
     aside: Aside,
+    heard: Rc<Heard>,
     authority: Authority,
+    origin: Rc<Origin>,
     streams: Cell<usize>,
+    /// Bytes that had come when we last looked, and since when there were no more of them while streams were open.
+    quiet: Cell<(u64, Now)>,
     /// Takes no new streams.
     closing: Cell<bool>,
     /// Holds a stream that nobody can end but by closing the connection.
@@ -66,20 +82,16 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Shakes hands and waits for the provider's settings.
-    pub(super) async fn begin(
-        io: Io,
-        aside: Aside,
-        heard: &Rc<Heard>,
-        authority: Authority,
-        now: Now,
-    ) -> hyper::Result<Rc<Self>> {
+    pub(super) async fn begin(io: Io, below: Below, now: Now) -> hyper::Result<Rc<Self>> {
+        let Below { aside, heard, authority, origin } = below;
         let mut builder = http2::Builder::new(OnThisThread);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
-        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
+        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD as u32);
+        builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));
-        tokio::task::spawn_local(drive(driver.clone(), heard.clone()));
+        tokio::task::spawn_local(drive(driver.clone(), heard.clone(), origin.clone(), now));
         let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
         poll_fn(|cx| {
             heard.wake_next(cx.waker());
@@ -95,7 +107,10 @@ where
             sender: RefCell::new(sender),
             most: Box::new(most),
             aside,
+            quiet: Cell::new((heard.bytes(), now)),
+            heard,
             authority,
+            origin,
             streams: Cell::new(0),
             closing: Cell::new(false),
             stuck: Cell::new(false),
@@ -105,18 +120,25 @@ where
     }
 }
 
-/// Polls a connection to its end; how it ended reaches its exchanges.
-async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>)
+/// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
+async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>, origin: Rc<Origin>, now: Now)
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    poll_fn(|cx| match driver.borrow_mut().as_mut() {
-        Some(connection) => Pin::new(connection).poll(cx).map(drop),
-        None => Poll::Ready(()),
+    let ended = poll_fn(|cx| match driver.borrow_mut().as_mut() {
+        Some(connection) => Pin::new(connection).poll(cx),
+        None => Poll::Ready(Ok(())),
     })
     .await;
+    if let Err(error) = ended
+        && let Some(error) = h2_error(&error)
+        && error.is_remote()
+        && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    {
+        origin.wants_http1(now);
+    }
     driver.borrow_mut().take();
     heard.wake();
 }
@@ -129,13 +151,26 @@ impl<B> Lane<B> {
 
     /// Whether it may ever take another stream.
     pub(super) fn is_open(&self) -> bool {
-        !self.closing.get() && !self.sender.borrow().is_closed()
+        !self.closing.get() && !self.origin.is_http1() && !self.sender.borrow().is_closed()
     }
 
     /// Whether it takes another stream now.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self, now: Now) -> bool {
         let streams = self.streams.get();
-        self.is_open() && streams < MOST_STREAMS as usize && (self.most)().is_some_and(|most| streams < most)
+        self.is_open()
+            && streams < MOST_STREAMS as usize
+            && (self.most)().is_some_and(|most| streams < most)
+            && !self.is_silent(now)
+    }
+
+    /// Whether exchanges wait on it and not a byte has come for long, although it was asked.
+    fn is_silent(&self, now: Now) -> bool {
+        let (bytes, since) = self.quiet.get();
+        if self.streams.get() == 0 || self.heard.bytes() != bytes {
+            self.quiet.set((self.heard.bytes(), now));
+            return false;
+        }
+        now.since(since) >= SILENT_AFTER
     }
 
     /// Whether no exchange is under way, since when at the latest.
@@ -156,7 +191,10 @@ impl<B> Lane<B> {
 
 impl<B> Stream<B> {
     /// One more stream, which counts from now on.
-    pub(super) fn of(lane: &Rc<Lane<B>>) -> Self {
+    pub(super) fn of(lane: &Rc<Lane<B>>, now: Now) -> Self {
+        if lane.streams.get() == 0 {
+            lane.quiet.set((lane.heard.bytes(), now));
+        }
         lane.streams.set(lane.streams.get() + 1);
         Self { lane: lane.clone(), uploading: false }
     }
@@ -194,11 +232,19 @@ impl<B: Body + Unpin + 'static> Stream<B> {
             return Sent::Unsent(Unsent(request));
         }
         let error = failed.into_error();
-        match verdict(error.source().and_then(|source| source.downcast_ref())) {
+        let verdict = verdict(h2_error(&error));
+        let error = ExchangeError::new(error, self.lane.aside.is_renegotiated());
+        match verdict {
             Verdict::ConnectionLost => Sent::Broken { error, closed: true },
             Verdict::NotProcessed => {
                 self.uploading = false;
                 self.lane.close();
+                Sent::Refused(error)
+            }
+            Verdict::NotOverHttp2 => {
+                self.uploading = false;
+                let (_, now) = self.lane.quiet.get();
+                self.lane.origin.wants_http1(now);
                 Sent::Refused(error)
             }
             Verdict::StreamLost => Sent::Broken { error, closed: false },
@@ -224,15 +270,24 @@ impl<B> Drop for Stream<B> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     ConnectionLost,
+    /// It is to be sent over HTTP/1.1.
+    NotOverHttp2,
     NotProcessed,
     StreamLost,
+}
+
+/// The error of h2 below one of hyper; an error of input or output has none.
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 /// h2 puts `GOAWAY` only on streams above the last one that it names, and on those not yet opened.
 fn verdict(error: Option<&h2::Error>) -> Verdict {
     match error {
-        // An error of input or output has no source of this kind.
         None => Verdict::ConnectionLost,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) => {
+            Verdict::NotOverHttp2
+        }
         Some(error) if error.is_remote() && error.is_go_away() => Verdict::NotProcessed,
         Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Verdict::NotProcessed,
         Some(error) if error.is_io() => Verdict::ConnectionLost,

@@ -210,7 +210,12 @@ impl Visit<'_> {
 /// The head of an answer; its body, if any, is nobody's business.
 async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Parts, AskError> {
     let mut connection = to.open(now).await.map_err(AskError::Dial)?;
-    match connection.send(request).await {
+    let mut sent = connection.send(request.clone()).await;
+    if matches!(sent, Sent::Refused(_)) {
+        connection = to.open(now).await.map_err(AskError::Dial)?;
+        sent = connection.send(request).await;
+    }
+    match sent {
         Sent::Answered(response) => Ok(response.into_parts().0),
         Sent::Broken { error, .. } | Sent::Refused(error) => Err(AskError::Broken(error)),
         Sent::Unsent(_) => Err(AskError::HungUp),
