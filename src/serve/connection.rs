@@ -193,6 +193,7 @@ where
 {
     let site = world.site();
     let limits = site.shared.snapshot.limits;
+    let keeps_spelling = site.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
     let h2 = wire == Wire::TlsH2;
     let door = Rc::new(door);
     let activity = Activity::begin(site.shared.clock.clone());
@@ -232,6 +233,7 @@ where
         return;
     }
     let mut builder = http1::Builder::new();
+    builder.preserve_header_case(keeps_spelling);
     builder.max_headers(if limits.headers == 0 { 1024 } else { limits.headers });
     if limits.header_bytes != 0 {
         builder.max_header_size(limits.header_bytes);

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -49,6 +49,8 @@ pub struct Errand<'a> {
     pub target: Uri,
     /// Its head, dressed.
     pub headers: HeaderMap,
+    /// How names of fields are spelled, where that passes.
+    pub spelling: Extensions,
     /// Its body, if it has one.
     pub recorder: Option<Rc<Recorder>>,
     /// What it asks of the way.
@@ -349,6 +351,9 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        if !self.spelling.is_empty() {
+            *message.extensions_mut() = self.spelling.clone();
+        }
         message
     }
 

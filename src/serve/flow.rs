@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use uuid::Uuid;
 
 use super::admission::{Declined, admit};
@@ -154,11 +155,21 @@ async fn forward(
             Some(recorder)
         }
     };
+    let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route, method, target, headers, recorder, passage };
+    let errand = Errand { site, route, method, target, headers, spelling, recorder, passage };
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this, successor }, tale).await?;
     passing.screen().await?;
     Ok(passing)
+}
+
+/// How the client spelled the names of its fields, as hyper keeps it, where the provider is to see that.
+fn spelling(route: &RouteSite, mut extensions: Extensions) -> Extensions {
+    if !route.route.provider.way.http1.preserves_case() {
+        return Extensions::new();
+    }
+    extensions.remove::<OnUpgrade>();
+    extensions
 }
 
 /// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.

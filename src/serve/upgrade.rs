@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -85,8 +84,9 @@ pub async fn send(
         tracing::warn!(host = %destination.host, %error, "exchange broke off");
         Fault::UpstreamProtocol
     };
-    let stream: Box<dyn Duplex> = Box::new(stream);
-    let (mut sender, mut connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
+    let http1 = destination.way.http1.builder();
+    let (mut sender, mut connection) = http1.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let open = Open::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {

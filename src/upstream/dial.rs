@@ -7,17 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, ClientConfig};
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::http1::Http1;
+use super::http1::{Http1, Http1Io};
 use super::names::Names;
 use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
-use super::socket::{Socket, tend};
+use super::socket::{Heard, Socket, tend};
 use crate::base::time::Now;
 
 /// An established, verified stream.
@@ -104,10 +104,22 @@ fn is_handshake_failure(error: &io::Error) -> bool {
 impl Destination {
     /// A verified stream without HTTP on it, within the deadline: for what leaves HTTP behind.
     pub async fn stream(&self, now: Now) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
-        match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?, true).await }).await {
+        match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?, true).await })
+            .await
+        {
             Ok(stream) => stream,
             Err(_) => Err(DialError::Timeout),
         }
+    }
+
+    /// A stream for one exchange over HTTP/1.1 that this is spoken on as the provider wants it.
+    pub fn over_http1<S>(&self, stream: S) -> impl AsyncRead + AsyncWrite + Unpin + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let heard = Rc::new(Heard::default());
+        heard.begin_exchange();
+        Http1Io::new(stream, heard, &self.way.http1, &self.host)
     }
 
     /// Resolves, connects and shakes hands; `http2` says whether that is offered. The caller sets the deadline.
@@ -130,11 +142,7 @@ impl Destination {
         proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)
     }
 
-    pub(super) async fn shake<S>(
-        &self,
-        stream: S,
-        http2: bool,
-    ) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
+    pub(super) async fn shake<S>(&self, stream: S, http2: bool) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

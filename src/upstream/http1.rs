@@ -485,7 +485,8 @@ mod tests {
 
     #[test]
     fn what_could_frame_the_message_is_left_for_the_strict_parser_to_refuse() {
-        for line in ["Content-Length : 2\r\n", "Transfer-Encoding chunked\r\n", "Content Length: 2\r\n", "connection\t: x\r\n"]
+        for line in
+            ["Content-Length : 2\r\n", "Transfer-Encoding chunked\r\n", "Content Length: 2\r\n", "connection\t: x\r\n"]
         {
             assert_eq!(mended(line), (line.to_owned(), Vec::new()));
         }
@@ -562,7 +563,8 @@ mod tests {
     #[test]
     fn heads_are_put_right_in_whatever_pieces_they_travel_and_bodies_never() {
         converse(async {
-            let head = "HTTP/1.1 100 Continue\r\nX a: 1\r\n\r\nHTTP/1.1 200 OK\r\nX-Node : a\r\nContent-Length: 9\r\n\r\n";
+            let head =
+                "HTTP/1.1 100 Continue\r\nX a: 1\r\n\r\nHTTP/1.1 200 OK\r\nX-Node : a\r\nContent-Length: 9\r\n\r\n";
             let right = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
             let body = "X b: 1\r\n\r";
             for most in [1, 2, 7, 4096] {
@@ -582,7 +584,10 @@ mod tests {
                     let len = io.write_vectored(&bufs).await.unwrap();
                     whole.drain(..len);
                 }
-                assert_eq!(io.inner.wrote, b"POST / HTTP/1.1\r\nX-Bank-Key: 1\r\n\r\nx-bank-key: 1", "{most} at a time");
+                assert_eq!(
+                    io.inner.wrote, b"POST / HTTP/1.1\r\nX-Bank-Key: 1\r\n\r\nx-bank-key: 1",
+                    "{most} at a time"
+                );
                 let mut answer = String::new();
                 io.read_to_string(&mut answer).await.unwrap();
                 assert_eq!(answer, format!("{right}{body}"), "{most} at a time");

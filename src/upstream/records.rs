@@ -77,6 +77,8 @@ mod tests {
     #[test]
     fn a_second_hello_of_tls_1_3_is_none() {
         let mut records = Records::default();
-        assert!(!records.read(&[record(22, 90), record(20, 1), record(22, 90), record(23, 255), record(23, 9)].concat()));
+        assert!(
+            !records.read(&[record(22, 90), record(20, 1), record(22, 90), record(23, 255), record(23, 9)].concat())
+        );
     }
 }

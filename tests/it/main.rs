@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod audit;
+mod banks;
 mod client;
 mod clients;
 mod coexistence;
