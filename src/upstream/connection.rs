@@ -228,6 +228,7 @@ impl<B> Drop for Own<B> {
     /// An exchange that did not come to its end takes its connection with it at once: its task would wait for an upload
     /// that nothing may follow, and must not end it as if it were whole.
     fn drop(&mut self) {
+        self.heard.abandon();
         if !self.at_rest {
             self.aside.hang_up();
         }

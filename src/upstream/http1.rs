@@ -144,7 +144,7 @@ impl<S> Http1Io<S> {
     /// What comes of a write: a failure stays here for now.
     fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(Err(error)) if is_hang_up(&error) => {
+            Poll::Ready(Err(error)) if is_hang_up(&error) && !self.heard.is_abandoned() => {
                 self.heard.refuse_writes();
                 self.broken = Some(Broken { error, read_out: false });
                 // What has arrived is to be read now.
@@ -155,10 +155,14 @@ impl<S> Http1Io<S> {
         }
     }
 
-    /// The failure, once everything that had arrived was read.
+    /// The failure, once everything that had arrived was read, or nobody will read it.
     fn failure(&self) -> Option<Poll<io::Error>> {
         let Broken { error, read_out } = self.broken.as_ref()?;
-        Some(if *read_out { Poll::Ready(io::Error::new(error.kind(), error.to_string())) } else { Poll::Pending })
+        Some(if *read_out || self.heard.is_abandoned() {
+            Poll::Ready(io::Error::new(error.kind(), error.to_string()))
+        } else {
+            Poll::Pending
+        })
     }
 }
 
@@ -557,6 +561,14 @@ mod tests {
             io.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer, "answer");
             assert_eq!(io.write(b"body").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            // Where nobody waits for an answer there is nothing to wait for.
+            let (mut io, heard) = odd(0, "answer", 3, &Http1::default());
+            assert!(Pin::new(&mut io).poll_write(cx, b"head").is_pending());
+            heard.abandon();
+            assert!(matches!(Pin::new(&mut io).poll_write(cx, b"head"), Poll::Ready(Err(_))));
+            let (mut io, heard) = odd(0, "answer", 3, &Http1::default());
+            heard.abandon();
+            assert!(matches!(Pin::new(&mut io).poll_write(cx, b"head"), Poll::Ready(Err(_))));
         });
     }
 

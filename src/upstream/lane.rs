@@ -14,12 +14,12 @@ use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
 use http::uri::Authority;
-use hyper::body::Body;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,11 +46,11 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
-type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, B, OnThisThread>>>>;
+type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, OnThisThread>>>>;
 
 /// A shared connection.
 pub(super) struct Lane<B> {
-    sender: RefCell<http2::SendRequest<B>>,
+    sender: RefCell<http2::SendRequest<Upload<B>>>,
     /// How many streams the provider allows at once; nothing once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
     aside: Aside,
@@ -71,8 +71,40 @@ pub(super) struct Lane<B> {
 /// One exchange on a lane.
 pub(super) struct Stream<B> {
     lane: Rc<Lane<B>>,
-    /// A request body is under way on it.
-    uploading: bool,
+    /// Whether a request body is under way on it: as long as hyper holds it.
+    uploading: Option<Rc<Cell<bool>>>,
+}
+
+/// A request body that is known to be held. What its reader says of it would not do: a body may be known in full, while
+/// the provider takes no more of it and never will.
+struct Upload<B> {
+    body: B,
+    _held: Option<Held>,
+}
+
+struct Held(Rc<Cell<bool>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl<B: Body + Unpin> Body for Upload<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl<B> Lane<B>
@@ -196,7 +228,7 @@ impl<B> Stream<B> {
             lane.quiet.set((lane.heard.bytes(), now));
         }
         lane.streams.set(lane.streams.get() + 1);
-        Self { lane: lane.clone(), uploading: false }
+        Self { lane: lane.clone(), uploading: None }
     }
 
     /// The provider kept it waiting for too long: the whole connection may be dead, so nothing new goes over it.
@@ -212,24 +244,30 @@ impl<B> Stream<B> {
     }
 
     /// The same, on a lane that is not lent again.
-    pub(super) fn leave(mut self) {
-        self.uploading = false;
+    pub(super) fn leave(self) {
+        drop(self);
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.uploading.as_ref().is_some_and(|held| held.get())
     }
 }
 
 impl<B: Body + Unpin + 'static> Stream<B> {
     pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http2(&mut request, &self.lane.authority);
-        self.uploading = !request.body().is_end_stream();
+        // Without a body there is nothing to be held.
+        self.uploading = (!request.body().is_end_stream()).then(|| Rc::new(Cell::new(true)));
+        let held = self.uploading.clone().map(Held);
+        let request = request.map(|body| Upload { body, _held: held });
         let sending = self.lane.sender.borrow_mut().try_send_request(request);
         let mut failed = match sending.await {
             Ok(response) => return Sent::Answered(response),
             Err(failed) => failed,
         };
         if let Some(request) = failed.take_message() {
-            self.uploading = false;
             self.lane.close();
-            return Sent::Unsent(Unsent(request));
+            return Sent::Unsent(Unsent(request.map(|upload| upload.body)));
         }
         let error = failed.into_error();
         let verdict = verdict(h2_error(&error));
@@ -237,12 +275,12 @@ impl<B: Body + Unpin + 'static> Stream<B> {
         match verdict {
             Verdict::ConnectionLost => Sent::Broken { error, closed: true },
             Verdict::NotProcessed => {
-                self.uploading = false;
+                self.uploading = None;
                 self.lane.close();
                 Sent::Refused(error)
             }
             Verdict::NotOverHttp2 => {
-                self.uploading = false;
+                self.uploading = None;
                 let (_, now) = self.lane.quiet.get();
                 self.lane.origin.wants_http1(now);
                 Sent::Refused(error)
@@ -256,7 +294,7 @@ impl<B> Drop for Stream<B> {
     fn drop(&mut self) {
         let lane = &self.lane;
         lane.streams.set(lane.streams.get() - 1);
-        if self.uploading {
+        if self.is_uploading() {
             lane.close();
             lane.stuck.set(true);
         }

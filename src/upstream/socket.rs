@@ -156,6 +156,7 @@ pub(super) struct Heard {
     listener: Cell<Option<Waker>>,
     exchanges: Cell<u32>,
     refuses_writes: Cell<bool>,
+    abandoned: Cell<bool>,
 }
 
 impl Heard {
@@ -182,6 +183,16 @@ impl Heard {
     /// Whether no write has failed so far.
     pub(super) fn takes_writes(&self) -> bool {
         !self.refuses_writes.get()
+    }
+
+    /// Its connection will not be used any more.
+    pub(super) fn abandon(&self) {
+        self.abandoned.set(true);
+    }
+
+    /// Whether an answer may still be waited for.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
     }
 
     /// Wakes this task at the next byte, or at the end. There is one listener at a time.
