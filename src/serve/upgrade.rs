@@ -22,7 +22,7 @@ use super::headers::listed;
 use super::replay::Outgoing;
 use super::tale::Tale;
 use crate::base::time::{Clock, Now};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, ExchangeError};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
@@ -81,6 +81,7 @@ pub async fn send(
         Fault::from(&error)
     })?;
     let failed = |error: hyper::Error| {
+        let error = ExchangeError::from(error);
         tracing::warn!(host = %destination.host, %error, "exchange broke off");
         Fault::UpstreamProtocol
     };

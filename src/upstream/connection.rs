@@ -129,11 +129,12 @@ impl Destination {
         let stream = Counted::new(stream, heard.clone(), open);
         if h2 {
             let begun = Lane::begin(TokioIo::new(stream), Below { aside, heard, authority, origin }, now).await;
-            return begun.map(Opened::Shared).map_err(DialError::Http);
+            return begun.map(Opened::Shared).map_err(|error| DialError::Http(error.into()));
         }
         let http1 = &self.way.http1;
         let io = TokioIo::new(Http1Io::new(stream, heard.clone(), http1, &self.host));
-        let (sender, connection) = http1.builder().handshake(io).await.map_err(DialError::Http)?;
+        let (sender, connection) =
+            http1.builder().handshake(io).await.map_err(|error| DialError::Http(error.into()))?;
         tokio::task::spawn_local(async move {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
+use super::failure::ExchangeError;
 use super::http1::{Http1, Http1Io};
 use super::names::Names;
 use super::proxy::{ForwardProxy, ProxyError};
@@ -57,7 +58,7 @@ pub enum DialError {
     /// The name does not resolve; the text says why.
     Dns(Rc<str>),
     /// TLS is fine, but the provider breaks the protocol that it picked.
-    Http(hyper::Error),
+    Http(ExchangeError),
     /// The corporate proxy gives no tunnel.
     Proxy(ProxyError),
     /// Nothing can go there from our source address.
