@@ -20,20 +20,25 @@ use tokio::net::TcpStream;
 
 use super::records::Records;
 
-/// What was sent and is not acknowledged for this long ends the connection (`TCP_USER_TIMEOUT`, RFC 5482): the path is
-/// lost. It is the kernel of the other side that acknowledges, so a slow application there is not meant.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// What was sent and is not taken by the other side's kernel for this long ends the connection (`TCP_USER_TIMEOUT`, RFC
+/// 5482): the path is lost, or nothing was read there since. A provider that reads and answers slowly is not meant.
+const UNTAKEN: Duration = Duration::from_secs(120);
 /// A silent connection is probed after this time, and that often, so that one whose path is lost ends.
 const PROBED: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 /// Options of a socket to a provider: small writes leave at once, and a lost path is noticed.
 pub(super) fn tend(stream: &TcpStream) -> io::Result<()> {
+    tend_tunnel(stream)?;
+    // A kernel without it still connects; only a lost path is then noticed later.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN));
+    Ok(())
+}
+
+/// Options of a socket whose bytes are not ours: it may well be that the other side does not read for long.
+pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    // A kernel without these still connects; only a lost path is then noticed later.
-    let _ = socket.set_tcp_keepalive(&PROBED);
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = SockRef::from(stream).set_tcp_keepalive(&PROBED);
     Ok(())
 }
 
