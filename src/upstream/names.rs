@@ -204,8 +204,11 @@ mod tests {
         (names, good, asked)
     }
 
+    /// A switch of a test's resolver.
+    type Switch = Rc<Cell<bool>>;
+
     /// The same, with a failure that comes after this time; and a switch that makes the resolver silent.
-    fn slow_names(took: Duration) -> (Rc<Names>, Rc<Cell<bool>>, Rc<Cell<u32>>, Rc<Cell<bool>>) {
+    fn slow_names(took: Duration) -> (Rc<Names>, Switch, Rc<Cell<u32>>, Switch) {
         let (good, asked, silent) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let (answers, counter, quiet) = (good.clone(), asked.clone(), silent.clone());
         let lookup = move |_| {

@@ -21,8 +21,11 @@ pub(super) struct Origin {
     http1_until: Cell<Option<Deadline>>,
 }
 
+/// Origins by host and port.
+type Origins = HashMap<(Arc<str>, u16), Rc<Origin>>;
+
 thread_local! {
-    static ORIGINS: RefCell<HashMap<(Arc<str>, u16), Rc<Origin>>> = RefCell::default();
+    static ORIGINS: RefCell<Origins> = RefCell::default();
 }
 
 impl Origin {
