@@ -36,7 +36,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-const PROVIDER_KEYS: [&str; 16] = [
+const PROVIDER_KEYS: [&str; 17] = [
     "base_url",
     "clients",
     "consent",
@@ -53,6 +53,7 @@ const PROVIDER_KEYS: [&str; 16] = [
     "tls",
     "token_url",
     "trace_context",
+    "user_agent",
 ];
 
 impl Setting {

@@ -28,8 +28,9 @@ use crate::base::secret::is_wordy;
 
 /// Fields of an answer's head; over HTTP/2 its size alone is limited.
 pub const MOST_FIELDS: usize = 512;
-/// Bytes of an answer's head, over HTTP/1.1 and HTTP/2 alike.
-pub(super) const MOST_HEAD: usize = 64 << 10;
+/// What HTTP/1.1 may buffer in each direction, and the longest head of an answer: what a client does not take stays with
+/// the provider.
+const BUFFER: usize = 32 * 1024;
 /// Read at a time while a head is awaited.
 const PIECE: usize = 8 << 10;
 
@@ -51,7 +52,7 @@ impl Http1 {
     /// Settings for a connection.
     pub fn builder(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
-        builder.max_headers(MOST_FIELDS).max_header_size(MOST_HEAD);
+        builder.max_headers(MOST_FIELDS).max_buf_size(BUFFER);
         // A name whose spelling is not known (of our own, or of a client that speaks HTTP/2) looks as most would write it.
         builder.title_case_headers(self.preserves_case());
         builder
@@ -335,7 +336,7 @@ impl Heads {
                 return;
             }
         }
-        if self.coming.len() > MOST_HEAD {
+        if self.coming.len() > BUFFER {
             // Too long, which hyper says.
             self.read = exchanges;
             self.ready.append(&mut self.coming);

@@ -27,7 +27,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::connection::{Below, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
 use super::failure::ExchangeError;
-use super::http1::MOST_HEAD;
 use super::origin::Origin;
 use super::socket::{Aside, Counted, Heard, Look};
 use crate::base::time::Now;
@@ -37,6 +36,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// Streams of one lane at most, whatever the provider allows: that many windows fit into the connection's own, so that
 /// slow clients never use up what the others on their lane need.
 const MOST_STREAMS: u32 = 100;
+/// Bytes of a response's head.
+const MOST_HEAD: u32 = 64 << 10;
 /// A lane with streams is asked for a sign of life when nothing has come for this long. When it is busy, never.
 const ASKED_AFTER: Duration = Duration::from_secs(3);
 /// It takes no new streams when nothing has come for this long, the answer to that included.
@@ -119,7 +120,7 @@ where
         let mut builder = http2::Builder::new(OnThisThread);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
-        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD as u32);
+        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
         builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));

@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod audit;
+mod bank_answers;
 mod banks;
 mod client;
 mod clients;
@@ -19,6 +20,7 @@ mod forward;
 mod http;
 mod include;
 mod life;
+mod limits;
 mod live;
 mod mutations;
 mod oddbank;
