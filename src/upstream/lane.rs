@@ -237,16 +237,15 @@ impl<B> Stream<B> {
         self.lane.close();
     }
 
-    /// The exchange ended cleanly on both sides.
+    /// The exchange ended cleanly on both sides. Should hyper hold its body all the same, the lane is not lent again.
     pub(super) fn finish(self, now: Now) {
         self.lane.served.set(true);
         self.lane.since.set(now);
-        self.leave();
     }
 
-    /// The same, on a lane that is not lent again.
-    pub(super) fn leave(self) {
-        drop(self);
+    /// The exchange is over, and nothing more of its body can follow: all of it was sent, or it was called back.
+    pub(super) fn leave(mut self) {
+        self.uploading = None;
     }
 
     fn is_uploading(&self) -> bool {
