@@ -12,7 +12,7 @@ use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
 use crate::provider::json::{self, Unreadable};
-use crate::provider::life::Claims;
+use crate::provider::life::{Claims, date};
 use crate::provider::refusal::tables;
 use crate::provider::template::is_name;
 use crate::provider::values::{FieldName, OneOrMany, Pointer, choice};
@@ -192,10 +192,14 @@ impl Answer {
             expires_at: json::first(&value, &self.expires_at),
             token: text,
             default_ttl: moment.default_ttl.or(self.default_ttl),
+            date: date(headers),
         };
         match claims.life(moment.sent, moment.now) {
             Ok(life) => Ok((Grant { access_token: token, life, captured }, value)),
-            Err(what) => wrong(what),
+            Err(lifeless) => {
+                let failure = transient(status, headers, &format!("but {}", lifeless.why), moment);
+                Err(Failure { ended: lifeless.ended, ..failure })
+            }
         }
     }
 
@@ -214,9 +218,9 @@ impl Answer {
         }
         Failure {
             class,
-            // Asking again soon cannot mend wrong credentials, whatever the header says.
-            retry_after: if class == Class::Fatal { None } else { retry_after(headers, moment.now) },
+            retry_after: retry_after(headers, moment.now),
             backoff: rule.and_then(|rule| rule.backoff),
+            ended: false,
             inside: shape(status, headers, &what, moment),
         }
     }

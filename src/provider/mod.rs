@@ -35,6 +35,7 @@ pub use consent::{Authorize, BadCallback, Consent, ConsentParams, ConsentWiring,
 pub use describe::{DeclaredSetting, StandIn};
 pub use exchange::TokenRequest;
 pub use injection::SentIds;
+pub use life::date;
 pub use module::{Caller, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;

@@ -124,7 +124,6 @@ async fn forward(
     }
     tale.speak_of(user, permit.vars());
     let at_hand = site.on_shelf(&spec.key, site.now());
-    // A token that is fetched for this very request is not tried twice; so its body need not be kept.
     let (lease, born_for_this, successor) = match at_hand {
         Some(lease) => (lease, false, None),
         None => {
@@ -148,8 +147,7 @@ async fn forward(
         Source::Gathered(recorder) => Some(recorder),
         Source::Coming(_) if !client_sent_body => None,
         Source::Coming(body) => {
-            let keep = if born_for_this { 0 } else { route.route.replay_limit };
-            let recorder = take_in(site, &route, body, &head.headers, keep);
+            let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
             tale.watch_body(&recorder);
             Some(recorder)
         }
@@ -264,7 +262,7 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
+    user_spec(provider, key, site.shared.serial, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
 /// A token that was not at hand.

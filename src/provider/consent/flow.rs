@@ -18,7 +18,7 @@ use crate::provider::consent::callback::{BadCallback, code};
 use crate::provider::consent::{Ceremony, ConsentParams};
 use crate::provider::exchange::{Exchange, TokenRequest};
 use crate::provider::json;
-use crate::provider::life::Claims;
+use crate::provider::life::{Claims, date};
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::Pieces;
@@ -292,6 +292,7 @@ impl Consent {
                 expires_at: json::first(&rest, &ceremony.refresh_expires_at),
                 token: "",
                 default_ttl: ceremony.default_refresh_ttl,
+                date: date(headers),
             };
             RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) }
         });
