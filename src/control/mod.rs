@@ -68,7 +68,7 @@ pub struct Fetched {
     pub fingerprint: Fingerprint,
     /// Nobody was asked for it: it was in the store. So a refusal of it does not say that fetching cannot help.
     pub adopted: bool,
-    /// It may have been issued a moment ago, so that not every server of the provider knows it yet.
+    /// If it was adopted: it may have been issued a moment ago, so that not every server of the provider knows it yet.
     pub young: bool,
     /// The generation of the user's record that it comes from; 0 where there is none.
     pub record: u64,

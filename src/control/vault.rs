@@ -83,6 +83,9 @@ pub(super) trait Source {
 
     /// Both clocks.
     fn now(&self) -> Now;
+
+    /// Lets so much time pass.
+    async fn sleep(&self, pause: Duration);
 }
 
 /// A token as it is written.
@@ -168,7 +171,7 @@ impl Aid {
                 provider = source.provider(),
                 "the old token came back; it is asked again once that has ended"
             );
-            tokio::time::sleep(left.max(A_SECOND)).await;
+            source.sleep(left.max(A_SECOND)).await;
         }
     }
 
@@ -232,7 +235,7 @@ impl Aid {
                 }
                 tokio::select! {
                     () = heard(&mut changes, key) => {}
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = source.sleep(LOOK) => {}
                 }
                 // Who failed has given it back.
                 if let Ok(Some(lock)) = store.claim(key, self.patience, claim).await {
@@ -398,3 +401,6 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,10 @@ impl Source for Call {
     fn now(&self) -> Now {
         self.clock.now()
     }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// One call of a provider's own endpoints: token, authorize, refresh.
