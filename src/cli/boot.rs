@@ -433,7 +433,8 @@ fn start_control(
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            tokio::task::spawn_local(keeper.traced(tracer).run());
+            let keeping = tokio::task::spawn_local(keeper.traced(tracer).run());
+            let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
@@ -492,6 +493,9 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            keeper.shutdown();
+            // What was refused must not be found again by the next process.
+            let _ended = keeping.await;
             exporting.await;
         });
     });

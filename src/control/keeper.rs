@@ -163,8 +163,9 @@ impl Keeper {
     /// be awaited inside a [`tokio::task::LocalSet`]. Fetches under way end with it.
     pub async fn run(mut self) {
         self.serve().await;
-        // Nobody is answered any more.
-        let Self { invalidations, .. } = self;
+        let invalidations = std::mem::take(&mut self.invalidations);
+        // Requests that wait are told.
+        drop(self);
         invalidations.finish().await;
     }
 

@@ -20,6 +20,7 @@ mod include;
 mod life;
 mod live;
 mod mutations;
+mod newborn;
 mod oddbank;
 mod provider;
 mod real_clients;

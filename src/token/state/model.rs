@@ -272,9 +272,9 @@ impl World {
                 assert!(!expires.passed(self.now));
                 let Event::Fetched { arrived, .. } = event else { panic!("published for {event:?}") };
                 if arrived.origin == Origin::Repeated {
-                    // The provider says that it is good after all; but it had its trial.
+                    // After its end, or a refusal for good, the provider says that it is good after all: it had its trial.
                     let life = &mut self.lives[self.latest];
-                    if life.dead {
+                    if self.shelf.is_none() {
                         *life = Life { since: generation, dead: false, excused: None, young_until: None };
                     }
                 } else {

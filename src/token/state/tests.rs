@@ -192,7 +192,7 @@ fn renewal_starts_before_expiry_and_is_spread_by_dice() {
     assert_eq!(desk.tell(Event::Needed), [Action::Serve], "the old one serves meanwhile");
     desk.dice = 255;
     desk.bring(LIFE);
-    assert_eq!(desk.slot.wait(desk.now), Some(Duration::from_secs(1710)));
+    assert_eq!(desk.slot.renews(), Some(Deadline::after(desk.now, seconds(1710))));
 }
 
 #[test]
@@ -320,7 +320,11 @@ fn a_token_that_is_refused_again_after_it_settled_is_dead_and_the_key_rests() {
         desk.tell(Event::Needed);
         desk.bring(LIFE);
         let young = desk.slot.generation();
-        let Some(Action::SetAside { pause, .. }) = desk.refuse(young).last().cloned() else { panic!("set aside") };
+        let answer = desk.refuse(young);
+        let [Action::Withdraw { .. }, Action::SetAside { pause, .. }, ..] = answer.as_slice() else {
+            panic!("set aside: {answer:?}");
+        };
+        let pause = *pause;
         desk.now = desk.now.plus(pause);
         desk.tick();
         let answer = desk.refuse(young + 1);
