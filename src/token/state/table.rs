@@ -137,6 +137,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn live(&mut self, token: Token, renew: Deadline, reserve: Option<Token>, event: Event) -> Phase {
+        let reserve = self.without_refused(reserve, &event);
         let stay = Phase::Live { token, renew, reserve };
         match event {
             Event::Forced => {
@@ -481,6 +482,22 @@ impl Turn<'_> {
         self.actions.push(Action::Serve);
         let reserve = before.filter(|_| self.policy.overlap && origin != Origin::Repeated);
         Landing::Live(Phase::Live { token, renew, reserve })
+    }
+
+    /// The reserve, unless this is late news that it was refused.
+    fn without_refused(&mut self, reserve: Option<Token>, event: &Event) -> Option<Token> {
+        let (Event::Refused { generation, .. }
+        | Event::RefusedAtBirth { generation }
+        | Event::Withdrawn { generation, .. }) = event
+        else {
+            return reserve;
+        };
+        let reserve = reserve?;
+        if reserve.is(*generation) {
+            self.actions.push(Action::Invalidate { generation: reserve.generation });
+            return None;
+        }
+        Some(reserve)
     }
 
     fn next_generation(&mut self) -> u64 {

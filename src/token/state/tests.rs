@@ -453,6 +453,10 @@ fn an_old_token_is_let_go_when_the_new_one_is_accepted_or_it_ends_or_is_refused_
     assert!(!desk.slot.keeps(1));
 
     let mut desk = renewed();
+    assert_eq!(desk.refuse(1), [Action::Invalidate { generation: 1 }, Action::Serve], "late news of it");
+    assert!(!desk.slot.keeps(1));
+
+    let mut desk = renewed();
     desk.refuse(2);
     assert_eq!(desk.refuse(1), dead(3), "the same token, under the number that it had; the new one settles");
     assert_eq!(desk.slot.waiting(), Waiting::Settling);
