@@ -53,7 +53,7 @@ pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
 pub use vault::Aid;
-pub use wire::{Told, Untold, destination, token_spec, try_token};
+pub use wire::{AGENT, Told, Untold, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

@@ -391,7 +391,7 @@ fn open(bytes: &[u8], now: Now) -> Option<Stored> {
     let access_token = SecretString::from(written.token.into_owned());
     let life = Duration::from_millis(written.life);
     Some(Stored {
-        grant: Grant { access_token, life, captured: captured? },
+        grant: Grant { access_token, life, captured: captured?, odd_type: None },
         issued: now.back_to(written.issued),
         expires: Deadline::after(now, Duration::from_millis(left)),
     })

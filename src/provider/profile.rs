@@ -115,6 +115,10 @@ impl Profile {
         let refusal = Refusal::read(fields.take("refusal"), report);
         let Some(token_node) = fields.take("token") else {
             fields.missing("token", "{ request = { … }, response = { … } }");
+            // They are keys all the same.
+            for key in ["consent", "request"] {
+                fields.take(key);
+            }
             fields.finish();
             return None;
         };
@@ -401,6 +405,20 @@ bare = true
         assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
     }
 
+    /// `explain`, `check --live` and logs show URLs.
+    #[test]
+    fn no_path_names_a_secret() {
+        let rest = "[token]\nresponse = { access_token = \"/t\" }\n[request]\n\
+                    inject = [{ header = \"authorization\", value = \"Bearer {token}\" }]\n\
+                    [token.request]\nencoding = \"none\"\n";
+        let text = |path: &str| {
+            format!("name = \"a\"\n[settings.tenant]\n[settings.key]\nsecret = true\n{rest}path = \"{path}\"\n")
+        };
+        assert_eq!(mistakes(&text("/{tenant}/token")), Vec::<String>::new());
+        let found = mistakes(&text("/{tenant}/{key}/token"));
+        assert!(matches!(&*found, [one] if one.contains("a path names no secret")), "{found:?}");
+    }
+
     #[test]
     fn every_mistake_in_a_consent_is_found_at_once() {
         let text = r#"name = "a"
@@ -499,6 +517,15 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             let found = read(profile, text);
             assert!(found.contains(reason), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn a_missing_table_is_one_mistake() {
+        let found = mistakes(
+            "name = \"a\"\n[request]\ninject = [{ header = \"x-api-key\", value = \"k\" }]\n[consent]\ncode_life = \"1s\"\n",
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("the profile has no `token`"), "{found:?}");
     }
 
     #[test]

@@ -17,15 +17,17 @@ mod lane;
 mod names;
 mod proxy;
 mod race;
+mod received;
 mod socket;
 mod trial;
 mod tunnel;
 
-pub use ask::AskError;
+pub use ask::{AskError, Unclosed};
 pub use clear::Clear;
 pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
 pub use proxy::{ForwardProxy, ProxyError};
+pub use received::{BodyError, Received};
 pub use trial::{Session, Step, Trial};
 pub use tunnel::{TunnelError, tunnel};

@@ -15,7 +15,7 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline};
 use crate::config::Provider;
 use crate::control::journal;
-use crate::control::wire::exchange;
+use crate::control::wire::{exchange, note_type};
 use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -175,7 +175,9 @@ impl Renewal {
                     Err(failure) => Err(Refusal::Failed(failure)),
                     Ok(response) => {
                         let (head, body) = response.into_parts();
-                        consent.refresh_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                        let now = self.clock.now();
+                        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, now);
+                        answered.inspect(|fresh| note_type(&self.provider, &fresh.grant))
                     }
                 },
             },

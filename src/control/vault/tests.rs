@@ -21,7 +21,7 @@ const fn seconds(n: u64) -> Duration {
 }
 
 fn grant(token: &str, life: Duration) -> Grant {
-    Grant { access_token: SecretString::from(token), life, captured: Vec::new() }
+    Grant { access_token: SecretString::from(token), life, captured: Vec::new(), odd_type: None }
 }
 
 fn of(token: &str) -> Fingerprint {

@@ -153,7 +153,7 @@ impl UserTokens {
     pub fn grant(&self, now: Now) -> Option<Grant> {
         let life = self.remaining(now);
         let access_token = self.access.token.clone();
-        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone() })
+        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone(), odd_type: None })
     }
 
     /// The refresh token, while it may be tried.
@@ -232,6 +232,7 @@ pub(in crate::token::consent) mod tests {
                 access_token: SecretString::from(access),
                 life: seconds(1800),
                 captured: captured.into_iter().collect(),
+                odd_type: None,
             },
             refresh: refresh.map(|token| RefreshGrant { token: SecretString::from(token), life: Some(seconds(3600)) }),
         }
