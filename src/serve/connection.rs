@@ -244,6 +244,7 @@ where
     }
     let site = world.site();
     let limits = site.shared.snapshot.limits;
+    let keeps_spelling = site.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
     let activity = Activity::begin(site.shared.clock.clone(), &limits, door.sent.clone());
     drop(site);
     let io = TokioIo::new(Watched::new(stream, activity.clone(), true));
@@ -266,6 +267,7 @@ where
         }
     });
     let mut builder = http1::Builder::new();
+    builder.preserve_header_case(keeps_spelling);
     builder.max_headers(if limits.headers == 0 { 1024 } else { limits.headers });
     if limits.header_bytes == 0 {
         builder.max_buf_size(UNBOUNDED);

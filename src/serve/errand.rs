@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::answer::Lent;
@@ -50,6 +50,8 @@ pub struct Errand<'a> {
     pub target: Uri,
     /// Its head, dressed.
     pub headers: HeaderMap,
+    /// How names of fields are spelled, where that passes.
+    pub spelling: Extensions,
     /// Its body, if it has one.
     pub recorder: Option<Rc<Recorder>>,
     /// What it asks of the way.
@@ -436,6 +438,9 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        if !self.spelling.is_empty() {
+            *message.extensions_mut() = self.spelling.clone();
+        }
         message
     }
 

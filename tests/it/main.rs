@@ -4,6 +4,7 @@ mod admin;
 mod architecture;
 mod audit;
 mod bank_answers;
+mod banks;
 mod client;
 mod clients;
 mod coexistence;
