@@ -138,12 +138,12 @@ impl Alarm {
     }
 
     /// Runs a part in a task of its own.
-    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) {
+    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
         let vital = self.vital(what);
         tokio::task::spawn_local(async move {
             let _vital = vital;
             part.await;
-        });
+        })
     }
 }
 
@@ -513,7 +513,8 @@ fn start_control(
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            alarm.spawn("the token keeper", keeper.traced(tracer).run());
+            let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
+            let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
@@ -572,6 +573,9 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            keeper.shutdown();
+            // What was refused must not be found again by the next process.
+            let _ended = keeping.await;
             exporting.await;
         });
     });

@@ -39,6 +39,7 @@ pub use describe::{DeclaredSetting, StandIn};
 pub use document::is_whole;
 pub use exchange::TokenRequest;
 pub use injection::SentIds;
+pub use life::date;
 pub use module::{Caller, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;

@@ -24,6 +24,7 @@ mod life;
 mod limits;
 mod live;
 mod mutations;
+mod newborn;
 mod oddbank;
 mod provider;
 mod real_clients;

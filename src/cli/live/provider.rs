@@ -16,8 +16,8 @@ use super::{Notes, Options, clock, paper, token, values, way};
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
 use crate::config::{Provider, Route};
-use crate::control::{AGENT, date, destination, try_token};
-use crate::provider::{Caller, Module};
+use crate::control::{AGENT, destination, try_token};
+use crate::provider::{Caller, Module, date};
 use crate::tls::{Demand, attentive, onlooker, own_chain, short_onlooker};
 use crate::upstream::{AskError, Destination, DialError, Sent, Step, Trial};
 
