@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as value};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
@@ -29,7 +30,7 @@ use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Sna
 use crate::control::Exporter;
 use crate::control::{
     Consents, Desk, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer,
-    Registry, Reloads, Sights, What,
+    Registry, Reloads, Rests, Sights, Tracker, What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
@@ -131,6 +132,8 @@ pub struct Running {
     succeeded: CancellationToken,
     draining: CancellationToken,
     control_end: CancellationToken,
+    /// When the drain is over: work that must not be abandoned is waited for until then.
+    ends: value::Sender<Option<Instant>>,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
@@ -228,7 +231,9 @@ impl Running {
         let follows = succeeded.clone();
         let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
+        let (ends, known_end) = value::channel(None);
+        let end = End { draining: draining.clone(), now: control_end.clone(), at: known_end };
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), end)?;
         let drain = Drain::default();
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
@@ -264,6 +269,7 @@ impl Running {
             succeeded,
             draining,
             control_end,
+            ends,
             workers,
             control: Some(control),
             access: Some(access_thread),
@@ -304,6 +310,7 @@ impl Running {
     }
 
     fn finish_requests(mut self, limit: Duration) {
+        self.ends.send_replace(Instant::now().checked_add(limit));
         self.drain.begin.cancel();
         let end = self.drain.end.clone();
         let (done, waits) = sync_channel::<()>(1);
@@ -396,19 +403,45 @@ struct Chores {
     succeeded: CancellationToken,
 }
 
+/// How the control thread is told of the end.
+struct End {
+    /// Not ready any more.
+    draining: CancellationToken,
+    /// The workers have ended.
+    now: CancellationToken,
+    /// When the drain is over, once that is known.
+    at: value::Receiver<Option<Instant>>,
+}
+
+/// Tells the tracker when the process ends.
+async fn tell_end(mut at: value::Receiver<Option<Instant>>, tasks: Tracker) {
+    if let Ok(known) = at.wait_for(Option::is_some).await
+        && let Some(end) = *known
+    {
+        tasks.close_at(end);
+    }
+}
+
+/// Waits for what must not be abandoned, until the drain is over, and says what is lost.
+async fn finish_work(tasks: &Tracker, at: &value::Receiver<Option<Instant>>) {
+    let end = at.borrow().unwrap_or_else(Instant::now);
+    for lost in tasks.finish(end).await {
+        tracing::error!(work = %lost, "the drain is over before this was done: a token that it brings is lost, and its user may have to consent again");
+    }
+}
+
 fn start_control(
     shared: &Shared,
     reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
-    draining: &CancellationToken,
-    end: &CancellationToken,
+    ending: End,
 ) -> Result<JoinHandle<()>, BootError> {
     let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
-    let (draining, end) = (draining.clone(), end.clone());
+    let End { draining, now: end, at: ends } = ending;
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -432,7 +465,10 @@ fn start_control(
             let Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded } = chores;
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let (tasks, rests) = (Tracker::default(), Rests::default());
+            tokio::task::spawn_local(tell_end(ends.clone(), tasks.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
+            let keeper = keeper.with_renewals(tasks.clone(), rests.clone());
             tokio::task::spawn_local(keeper.traced(tracer).run());
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
@@ -442,6 +478,8 @@ fn start_control(
                 leases: leases.clone(),
                 events: events.clone(),
                 audit: audit.clone(),
+                tasks: tasks.clone(),
+                rests,
             };
             let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
             tokio::task::spawn_local(consenting);
@@ -492,7 +530,7 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
-            exporting.await;
+            tokio::join!(finish_work(&tasks, &ends), exporting);
         });
     });
     let thread = thread.map_err(BootError::Thread)?;

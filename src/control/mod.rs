@@ -36,10 +36,11 @@ mod ledger;
 mod reload;
 mod shelf;
 mod sights;
+mod tracker;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
+pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Rests, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
@@ -51,6 +52,7 @@ pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Obs
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
+pub use tracker::{Tracker, Work};
 pub use vault::Aid;
 pub use wire::{Told, Untold, date, destination, token_spec, try_token};
 
@@ -94,9 +96,15 @@ pub trait Order: Send + Sync {
         false
     }
 
-    /// Whether the store has a newer token than the one that is known. Asked of contested ones alone.
-    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
-        Box::pin(std::future::ready(false))
+    /// Whether the store has a newer token than the one that is known; absent: the store does not say. Asked of contested
+    /// ones alone.
+    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
+        Box::pin(std::future::ready(Some(false)))
+    }
+
+    /// The key of the user's record that the token comes from; absent: it is an application's.
+    fn record(&self) -> Option<TokenKey> {
+        None
     }
 }
 

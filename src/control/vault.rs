@@ -15,12 +15,12 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::consents::patiently;
+use super::consents::{lease, patiently};
 use super::wire::Call;
-use super::{Fetched, Known, Order as _};
+use super::{Fetched, Known, Order as _, Rests, Tracker};
 use crate::base::backoff::Backoff;
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
-use crate::base::time::{Now, millis};
+use crate::base::time::{Now, Within, millis};
 use crate::store::{Error, Key, Kind, Record, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
@@ -50,6 +50,10 @@ pub struct Aid {
     pub(super) patience: Duration,
     /// A token with less than this left is not worth adopting.
     pub(super) refresh_before: Duration,
+    /// The owner of what must not be abandoned.
+    pub(super) tasks: Tracker,
+    /// Who is not asked for a while.
+    pub(super) rests: Rests,
 }
 
 /// A token as it lies in the store.
@@ -78,7 +82,7 @@ impl Aid {
             return Ok(found);
         }
         let claim = rand::random();
-        let lock = async || store.claim(&key, self.patience, claim).await;
+        let lock = async || store.claim(&key, lease(Within(self.patience)), claim).await;
         let lock = match if is_contested(&store, call) { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => match self.wait(&store, &key, call).await {
@@ -108,11 +112,13 @@ impl Aid {
         brought
     }
 
-    /// Whether another replica has put a newer token into the store than the one that is known.
-    pub(super) async fn has_newer(self, call: &Call) -> bool {
-        let Some(store) = self.store.clone().filter(Store::is_shared) else { return false };
-        self.known.is_some()
-            && self.adopt(&store, &Key::from(&call.key()), call).await.is_ok_and(|found| found.is_some())
+    /// Whether another replica has put a newer token into the store than the one that is known; absent: the store does
+    /// not say.
+    pub(super) async fn has_newer(self, call: &Call) -> Option<bool> {
+        let Some(store) = self.store.clone().filter(|store| store.is_shared() && self.known.is_some()) else {
+            return Some(false);
+        };
+        self.adopt(&store, &Key::from(&call.key()), call).await.ok().map(|found| found.is_some())
     }
 
     /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching

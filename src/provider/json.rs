@@ -49,6 +49,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, Unreadable> {
     if bytes.len() > SIZE_CAP {
         return Err(Unreadable::TooLong);
     }
+    read_all(bytes)
+}
+
+/// Parses one JSON text whose size the caller has bounded.
+pub(super) fn read_all(bytes: &[u8]) -> Result<Value, Unreadable> {
     let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_ascii().is_empty() {

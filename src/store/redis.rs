@@ -66,7 +66,7 @@ impl RedisStore {
     pub(super) fn open(wish: RedisWish, patience: Patience, bell: Bell) -> Self {
         let namespace = wish.namespace.clone();
         let target = Arc::new(Target { wish, patience });
-        let link = Link::open(target.clone());
+        let link = Link::open(target.clone(), bell.clone());
         Self { namespace, link, scripts: Scripts::new(), bell, target, listener: Default::default() }
     }
 
@@ -103,13 +103,6 @@ impl RedisStore {
 
     pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
         self.query(cmd("GETDEL").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
-    }
-
-    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
-        let mut call = self.scripts.withdraw.key(self.place(name));
-        call.arg(version.0.to_be_bytes().as_slice());
-        let withdrawn = self.link.ask(async |redis| call.invoke_async::<i64>(redis).await).await;
-        withdrawn.map(drop).map_err(|verdict| of(name, verdict))
     }
 
     /// Some of a kind, and where it goes on; 0: nowhere. A record may come twice.

@@ -32,9 +32,6 @@ use crate::token::key::KeyBuilder;
 /// The longest URL that a user is sent to, in bytes.
 const LONGEST_URL: usize = 4096;
 
-/// The longest refresh token, in bytes.
-const LONGEST_REFRESH: usize = 16 * 1024;
-
 /// What `[provider.NAME.consent]` says, as far as the provider's requests depend on it.
 #[derive(Clone, Debug)]
 pub struct ConsentWiring {
@@ -277,25 +274,43 @@ impl Consent {
         moment: Moment<'_>,
         first: bool,
     ) -> Result<UserGrant, Refusal> {
+        let captures = &self.ceremony().captures;
+        match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
+            Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(&mut rest, moment) }),
+            // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
+            Err(failure) => match self.rescued(status, body, moment) {
+                Some(refresh) => Err(Refusal::Unusable(failure, refresh)),
+                None => Err(self.refusal(status, headers, body, failure)),
+            },
+        }
+    }
+
+    /// The refresh token of an answer that is a success but for its access token.
+    fn rescued(&self, status: StatusCode, body: &[u8], moment: Moment<'_>) -> Option<RefreshGrant> {
+        let mut value = json::read_all(body).ok().filter(|_| status.is_success())?;
+        let success = self.profile.answer.success.iter().all(|test| test.holds(&value));
+        success.then(|| self.refresh_token(&mut value, moment)).flatten()
+    }
+
+    /// Takes the refresh token out of an answer, if there is one and this provider has a use for it.
+    fn refresh_token(&self, answer: &mut Value, moment: Moment<'_>) -> Option<RefreshGrant> {
         let ceremony = self.ceremony();
-        let read = self.profile.answer.grant_with(status, headers, body, moment, &ceremony.captures, first);
-        let (grant, mut rest) = read.map_err(|failure| self.refusal(status, headers, body, failure))?;
-        let hit = ceremony.refresh_token.iter().find(|pointer| rest.pointer(pointer).is_some_and(Value::is_string));
-        let token = match hit.and_then(|pointer| rest.pointer_mut(pointer)).map(Value::take) {
-            Some(Value::String(text)) => Some(SecretString::from(text)),
-            Some(Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_)) | None => None,
+        self.refresh.as_ref()?;
+        let hit =
+            ceremony.refresh_token.iter().find(|pointer| answer.pointer(pointer).is_some_and(Value::is_string))?;
+        let token = match answer.pointer_mut(hit).map(Value::take)? {
+            Value::String(text) if !text.is_empty() => SecretString::from(text),
+            Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_) | Value::String(_) => {
+                return None;
+            }
         };
-        let usable = |token: &SecretString| (1..=LONGEST_REFRESH).contains(&token.expose_secret().len());
-        let refresh = token.filter(usable).filter(|_| self.refresh.is_some()).map(|token| {
-            let claims = Claims {
-                expires_in: json::first(&rest, &ceremony.refresh_expires_in),
-                expires_at: json::first(&rest, &ceremony.refresh_expires_at),
-                token: "",
-                default_ttl: ceremony.default_refresh_ttl,
-            };
-            RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) }
-        });
-        Ok(UserGrant { grant, refresh })
+        let claims = Claims {
+            expires_in: json::first(answer, &ceremony.refresh_expires_in),
+            expires_at: json::first(answer, &ceremony.refresh_expires_at),
+            token: "",
+            default_ttl: ceremony.default_refresh_ttl,
+        };
+        Some(RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) })
     }
 
     /// Whether a failure means that the code or the refresh token is dead.

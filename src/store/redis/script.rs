@@ -20,13 +20,6 @@ end
 return 1
 ";
 
-/// Removes an envelope if its version is this one.
-const WITHDRAW: &str = r"
-local found = redis.call('GET', KEYS[1])
-if not found or string.sub(found, 10, 17) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-";
-
 /// Takes a lock and answers its fencing number, or 0. Numbers are microseconds since 1970, or one more than the last:
 /// they grow even where Redis has lost the last one. They are below 2⁵³, up to which Lua counts exactly. The same claim
 /// is granted again: the first answer may have got lost.
@@ -59,13 +52,12 @@ pub(super) struct Scripts {
     pub(super) lock: Script,
     pub(super) replace: Script,
     pub(super) unlock: Script,
-    pub(super) withdraw: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        let [lock, replace, unlock, withdraw] = [LOCK, REPLACE, UNLOCK, WITHDRAW].map(Script::new);
-        Self { lock, replace, unlock, withdraw }
+        let [lock, replace, unlock] = [LOCK, REPLACE, UNLOCK].map(Script::new);
+        Self { lock, replace, unlock }
     }
 }
 
@@ -78,6 +70,6 @@ mod tests {
     fn scripts_look_where_the_version_stands() {
         // Lua counts from 1 and includes the end.
         let place = format!("string.sub(found, {}, {})", VERSION.start + 1, VERSION.end);
-        assert!(REPLACE.contains(&place) && WITHDRAW.contains(&place));
+        assert!(REPLACE.contains(&place));
     }
 }

@@ -224,12 +224,12 @@ struct World {
 
 impl World {
     fn read(&self, key: &UserKey) -> Option<Arc<UserTokens>> {
-        let bytes = self.store.get(&key.token_key().to_string())?;
+        let bytes = self.store.get(&key.record_key().to_string())?;
         Some(Arc::new(UserTokens::open(bytes).expect("what we wrote")))
     }
 
     fn write(&mut self, key: &UserKey, tokens: &UserTokens) {
-        self.store.insert(key.token_key().to_string(), tokens.seal().expose_secret().clone());
+        self.store.insert(key.record_key().to_string(), tokens.seal().expose_secret().clone());
     }
 
     fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> Ending {
@@ -281,7 +281,7 @@ proptest! {
                 }
                 Life::Revoke(user) => world.bank.live.retain(|_, owner| owner != USERS[user]),
                 Life::Swap => {
-                    let keys = USERS.map(|user| key(user).token_key().to_string());
+                    let keys = USERS.map(|user| key(user).record_key().to_string());
                     let (one, other) = (world.store.remove(&keys[0]), world.store.remove(&keys[1]));
                     world.store.extend(one.map(|bytes| (keys[1].clone(), bytes)));
                     world.store.extend(other.map(|bytes| (keys[0].clone(), bytes)));
