@@ -200,3 +200,22 @@ impl fmt::Debug for Fetcher {
         f.write_str("Fetcher")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Hand;
+
+    #[test]
+    fn a_fetch_that_panics_lets_the_next_one_begin() {
+        let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+        let clock = Clock::Hand(hand.clone());
+        let slot = Slot { held: ArcSwapOption::empty(), rest_until: AtomicU64::new(0), busy: watch::Sender::new(true) };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _attempt = Attempt { slot: &slot, clock: &clock, rest: SHORT_REST };
+            panic!("a bug of ours");
+        }));
+        assert!(panicked.is_err() && !*slot.busy.borrow());
+        assert_eq!(slot.rest_until.load(Ordering::Relaxed), 1_005_000);
+    }
+}

@@ -139,8 +139,7 @@ impl fmt::Display for Work {
 
 #[cfg(test)]
 mod tests {
-    use tokio::task::LocalSet;
-    use tokio::time::sleep;
+    use tokio::task::{LocalSet, yield_now};
 
     use super::*;
 
@@ -151,25 +150,33 @@ mod tests {
     }
 
     fn run(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         LocalSet::new().block_on(&runtime, test);
     }
 
     #[test]
     fn the_end_waits_for_what_was_begun_and_begins_nothing() {
         run(async {
-            let (tracker, done) = (Tracker::default(), Rc::new(Cell::new(0)));
-            for seconds in [1, 3] {
-                let done = done.clone();
-                let task = async move {
-                    sleep(SECOND * seconds).await;
-                    done.set(done.get() + 1);
-                };
-                assert!(tracker.spawn(work(), task));
+            let (tracker, gate) = (Tracker::default(), Rc::new(Notify::new()));
+            for _ in 0..2 {
+                let gate = gate.clone();
+                assert!(tracker.spawn(work(), async move { gate.notified().await }));
             }
-            let began = Instant::now();
-            assert_eq!(tracker.finish(began + SECOND * 30).await, []);
-            assert_eq!((done.get(), began.elapsed()), (2, SECOND * 3));
+            let ended = Rc::new(Cell::new(false));
+            let (known, waits) = (ended.clone(), tracker.clone());
+            let waiting = tokio::task::spawn_local(async move {
+                let lost = waits.finish(Instant::now() + SECOND * 30).await;
+                known.set(true);
+                lost
+            });
+            for left in [2, 1] {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                assert_eq!((tracker.running(), ended.get()), (left, false));
+                gate.notify_one();
+            }
+            assert_eq!(waiting.await.unwrap(), []);
             assert!(!tracker.spawn(work(), async {}) && !tracker.allows(Duration::ZERO) && !tracker.is_open());
         });
     }
@@ -180,7 +187,10 @@ mod tests {
             let tracker = Tracker::default();
             tracker.spawn(work(), std::future::pending());
             tracker.spawn(Work { what: "consent.finish", ..work() }, async { panic!("a bug of ours") });
-            let lost = tracker.finish(Instant::now() + SECOND).await;
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            let lost = tracker.finish(Instant::now()).await;
             assert_eq!(lost.iter().map(ToString::to_string).collect::<Vec<_>>(), ["token.renew at bank"]);
         });
     }
@@ -190,13 +200,9 @@ mod tests {
         run(async {
             let tracker = Tracker::default();
             assert!(tracker.is_open() && tracker.allows(SECOND * 3600));
-            tracker.close_at(Instant::now() + SECOND * 30);
-            assert!(!tracker.is_open() && tracker.allows(SECOND * 30) && !tracker.allows(SECOND * 31));
-            sleep(SECOND * 25).await;
-            assert!(tracker.allows(SECOND * 5) && !tracker.allows(SECOND * 6));
-            assert!(tracker.spawn(work(), async {}), "whoever waits may still be told that there is nothing");
-            let lost = tracker.finish(Instant::now()).await;
-            assert!(lost.len() <= 1 && tracker.running() <= 1);
+            tracker.close_at(Instant::now() + SECOND * 3600);
+            assert!(!tracker.is_open() && tracker.allows(SECOND * 1800) && !tracker.allows(SECOND * 3601));
+            assert!(tracker.spawn(work(), async {}), "who waits may still be told that there is nothing");
         });
     }
 }

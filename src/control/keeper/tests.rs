@@ -674,3 +674,51 @@ fn a_jump_of_the_wall_clock_costs_one_fetch() {
         assert_eq!(office.bank.calls(), 2);
     });
 }
+
+/// A user's token of one realm.
+struct UserTeller {
+    bank: Teller,
+    record: TokenKey,
+}
+
+impl Order for UserTeller {
+    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let fetch = self.bank.fetch(aid);
+        Box::pin(async move { Ok(Fetched { record: 7, ..fetch.await? }) })
+    }
+
+    fn record(&self) -> Option<TokenKey> {
+        Some(self.record)
+    }
+}
+
+#[test]
+fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
+    run(Limits::default(), |office| async move {
+        let record = KeyBuilder::new("alice").finish();
+        let spec = |account| {
+            let TokenSpec { key, provider, refresh_before, fetch_timeout, .. } =
+                Arc::into_inner(office.spec(account)).expect("ours");
+            let bank = Teller { bank: Arc::clone(&office.bank), account };
+            Arc::new(TokenSpec {
+                key,
+                provider,
+                refresh_before,
+                fetch_timeout,
+                order: Box::new(UserTeller { bank, record }),
+            })
+        };
+        let old = office.leases.need(spec("old")).await.expect("a token");
+        let new = office.leases.need(spec("new")).await.expect("a token");
+        let other = office.need("other").await.expect("a token");
+        assert_eq!(office.leases.users().await, [record]);
+        assert!(office.leases.heard(record).await, "what is not contested needs no look");
+        office.hand.advance(Duration::from_secs(60));
+        new.shelf.take(office.hand.now());
+        office.hand.advance(Duration::from_secs(5));
+        assert_eq!(office.leases.idle_users().await.get(&record), Some(&Duration::from_secs(5)), "the one used last");
+        office.leases.moved(record, None).await;
+        let now = office.hand.now();
+        assert!(old.shelf.take(now).is_none() && new.shelf.take(now).is_none() && other.shelf.take(now).is_some());
+    });
+}

@@ -325,6 +325,27 @@ pub(in crate::token::consent) mod tests {
     }
 
     #[test]
+    fn a_refresh_token_that_stays_the_same_is_not_due_again_at_once() {
+        let first = tokens();
+        let half = START.plus(seconds(1800));
+        assert_eq!(first.keep_alive_in(&UPKEEP, half, 0), Some(Duration::ZERO));
+        let renewed = first.rotated(fresh("a2", None, None), half);
+        assert_eq!(renewed.keep_alive_in(&UPKEEP, half, 0), Some(seconds(900)), "at half of what is left");
+        assert_eq!(renewed.refresh.as_ref().and_then(|refresh| refresh.expires), Some(START.wall + 3_600_000));
+    }
+
+    #[test]
+    fn a_consent_without_an_access_token_has_none_to_send_and_can_be_renewed() {
+        let refresh = RefreshGrant { token: SecretString::from("r1"), life: None };
+        let tokens = UserTokens::consented_without_access(key("alice"), Realm([1; 32]), refresh, START, None);
+        let read = UserTokens::open(tokens.seal().expose_secret()).expect("what we wrote");
+        for tokens in [tokens, read] {
+            assert!(!tokens.valid(START) && tokens.grant(START).is_none() && tokens.due(&UPKEEP, START));
+            assert!(tokens.refreshable(START).is_some() && !tokens.spent(START));
+        }
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let shown = format!("{:?} {:?}", tokens(), fresh("a1", Some("r1"), Some("o1")));
         assert!(!shown.contains("a1") && !shown.contains("r1") && !shown.contains("o1"), "{shown}");
