@@ -64,14 +64,14 @@ fn a_bank_that_never_answers_is_given_up_by_the_deadline() {
         let answer = call(client, KEY, "alice").await;
         assert_eq!((answer.status, answer.error().as_str()), (503, "token-unavailable"), "{answer:?}");
         until("its connection is closed", async || sim.open_connections() <= open).await;
-        assert!(watch.elapsed() < Duration::from_secs(6), "{:?}", watch.elapsed());
+        assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
         // The exchange of a code.
         let started = begin(client, KEY, &json!({ "user": "bob" })).await;
         let code = agree(&sim, &started, "bob");
         let watch = Stopwatch::start();
         let answer = finish(client, KEY, "bob", &started, &code).await;
         assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(watch.elapsed() < Duration::from_secs(6), "{:?}", watch.elapsed());
+        assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
     });
 }
 
