@@ -4,8 +4,10 @@
 //! [`time::Now`] as an argument. Lives on any thread.
 
 pub mod backoff;
+pub mod coding;
 pub mod id;
 pub mod origin;
 pub mod secret;
+pub mod shares;
 pub mod time;
 pub mod vars;

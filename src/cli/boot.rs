@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch as value};
+use tokio::sync::{mpsc, watch as observed};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +76,8 @@ impl Default for Options {
 /// Why it did not start.
 #[derive(Debug)]
 pub enum BootError {
+    /// The admin listener cannot be served.
+    Admin(io::Error),
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
     /// The audit log cannot be opened.
@@ -95,6 +97,7 @@ pub enum BootError {
 impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            BootError::Admin(error) => write!(f, "cannot serve the admin listener: {error}"),
             BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
             BootError::Audit(path, error) => write!(
                 f,
@@ -113,6 +116,52 @@ impl fmt::Display for BootError {
 
 impl std::error::Error for BootError {}
 
+/// Tells of a part of the process that ended unasked. What is left could not serve as it should: a listening socket that
+/// is not accepted from takes in its share of the connections all the same, and without the token keeper no token lasts.
+#[derive(Clone)]
+struct Alarm {
+    failed: observed::Sender<Option<Arc<str>>>,
+    /// Cancelled: parts may end.
+    ending: CancellationToken,
+    /// Cancelled: the process says that it is not ready.
+    unready: CancellationToken,
+}
+
+/// Held by a part for as long as it runs, and dropped also when it panics.
+struct Vital {
+    alarm: Alarm,
+    what: Arc<str>,
+}
+
+impl Alarm {
+    fn vital(&self, what: impl Into<Arc<str>>) -> Vital {
+        Vital { alarm: self.clone(), what: what.into() }
+    }
+
+    /// Runs a part in a task of its own.
+    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) {
+        let vital = self.vital(what);
+        tokio::task::spawn_local(async move {
+            let _vital = vital;
+            part.await;
+        });
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.alarm.ending.is_cancelled() {
+            self.alarm.unready.cancel();
+            // The first one counts.
+            self.alarm.failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert_with(|| self.what.clone());
+                first
+            });
+        }
+    }
+}
+
 /// A running countersign.
 pub struct Running {
     /// Each listener's name and real address, Unix sockets apart.
@@ -129,11 +178,12 @@ pub struct Running {
     pub ca: Arc<HouseCa>,
     sockets: Sockets,
     drain: Drain,
+    failed: observed::Receiver<Option<Arc<str>>>,
     succeeded: CancellationToken,
     draining: CancellationToken,
     control_end: CancellationToken,
     /// When the drain is over: work that must not be abandoned is waited for until then.
-    ends: value::Sender<Option<Instant>>,
+    ends: observed::Sender<Option<Instant>>,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
@@ -231,17 +281,21 @@ impl Running {
         let follows = succeeded.clone();
         let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let (ends, known_end) = value::channel(None);
-        let end = End { draining: draining.clone(), now: control_end.clone(), at: known_end };
-        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), end)?;
+        let (ends, known_end) = observed::channel(None);
         let drain = Drain::default();
+        let (failing, failed) = observed::channel(None);
+        let end = End { now: control_end.clone(), at: known_end };
+        let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
         for (index, (sockets, news)) in per_worker.into_iter().zip(hearers).enumerate() {
             let (access, drain) = (access.clone(), drain.clone());
             let worker = Worker { shared: shared.clone(), sockets, access, drain, news };
+            let vital = alarm.vital(format!("worker {index}"));
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _vital = vital;
                 if let Err(error) = worker.run() {
                     tracing::error!(%error, "a worker ended");
                 }
@@ -266,6 +320,7 @@ impl Running {
             ca,
             sockets,
             drain,
+            failed,
             succeeded,
             draining,
             control_end,
@@ -281,6 +336,19 @@ impl Running {
     /// The real address of a listener.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         self.listeners.iter().find(|(known, _)| **known == *name).map(|(_, address)| *address)
+    }
+
+    /// Waits until a part of the process has ended unasked; says which. The process is to end, too: it cannot serve as it
+    /// should.
+    pub fn failure(&self) -> impl Future<Output = Arc<str>> + use<> {
+        let mut failed = self.failed.clone();
+        async move {
+            match failed.wait_for(Option::is_some).await {
+                Ok(what) => what.clone().unwrap_or_default(),
+                // All parts ended as they were asked to.
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     /// Says that it is not ready any more, goes on for `delay`, then accepts nothing, lets requests finish for at most
@@ -405,16 +473,14 @@ struct Chores {
 
 /// How the control thread is told of the end.
 struct End {
-    /// Not ready any more.
-    draining: CancellationToken,
     /// The workers have ended.
     now: CancellationToken,
     /// When the drain is over, once that is known.
-    at: value::Receiver<Option<Instant>>,
+    at: observed::Receiver<Option<Instant>>,
 }
 
 /// Tells the tracker when the process ends.
-async fn tell_end(mut at: value::Receiver<Option<Instant>>, tasks: Tracker) {
+async fn tell_end(mut at: observed::Receiver<Option<Instant>>, tasks: Tracker) {
     if let Ok(known) = at.wait_for(Option::is_some).await
         && let Some(end) = *known
     {
@@ -423,7 +489,7 @@ async fn tell_end(mut at: value::Receiver<Option<Instant>>, tasks: Tracker) {
 }
 
 /// Waits for what must not be abandoned, until the drain is over, and says what is lost.
-async fn finish_work(tasks: &Tracker, at: &value::Receiver<Option<Instant>>) {
+async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) {
     let end = at.borrow().unwrap_or_else(Instant::now);
     for lost in tasks.finish(end).await {
         tracing::error!(work = %lost, "the drain is over before this was done: a token that it brings is lost, and its user may have to consent again");
@@ -436,14 +502,17 @@ fn start_control(
     door: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
+    alarm: &Alarm,
     ending: End,
 ) -> Result<JoinHandle<()>, BootError> {
     let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
-    let End { draining, now: end, at: ends } = ending;
+    let End { now: end, at: ends } = ending;
+    let (alarm, draining) = (alarm.clone(), alarm.unready.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let _vital = alarm.vital("the control thread");
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -459,6 +528,17 @@ fn start_control(
                     return;
                 }
             };
+            let opened = door.map(|door| {
+                let vital = alarm.vital("the admin listener");
+                admin::Door::open(door, reloads.clone(), metrics.clone(), clock.clone(), vital)
+            });
+            let door = match opened.transpose() {
+                Ok(door) => door,
+                Err(error) => {
+                    let _ = started.send(Err(BootError::Admin(error)));
+                    return;
+                }
+            };
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
@@ -469,7 +549,7 @@ fn start_control(
             tokio::task::spawn_local(tell_end(ends.clone(), tasks.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
             let keeper = keeper.with_renewals(tasks.clone(), rests.clone());
-            tokio::task::spawn_local(keeper.traced(tracer).run());
+            alarm.spawn("the token keeper", keeper.traced(tracer).run());
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
@@ -482,11 +562,11 @@ fn start_control(
                 rests,
             };
             let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
-            tokio::task::spawn_local(consenting);
-            tokio::task::spawn_local(fetcher.run());
+            alarm.spawn("the keeper of consents", consenting);
+            alarm.spawn("the fetcher of issuers' keys", fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
-            tokio::task::spawn_local(reloader.run(kept.clone()));
+            alarm.spawn("the reloader", reloader.run(kept.clone()));
             if watches {
                 tokio::task::spawn_local(watch::watch(reloads.clone()));
             }
@@ -494,7 +574,7 @@ fn start_control(
                 let succeeded = succeeded.clone();
                 tokio::task::spawn_local(async move { succeeded.run_until_cancelled(beat).await });
             }
-            if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
+            if let Some(door) = door {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();
                 tokio::task::spawn_local(async move {

@@ -37,7 +37,7 @@ pub(super) struct ReadListener {
 
 /// What it does with requests, as it was read.
 pub(super) enum ReadServes {
-    Callback,
+    Callback { names: Vec<String> },
     Forward(Box<ReadForward>),
     Reverse { names: Vec<String> },
 }
@@ -54,7 +54,7 @@ pub(super) struct ReadForward {
 
 impl ReadListener {
     pub(super) const fn is_callback(&self) -> bool {
-        matches!(self.serves, ReadServes::Callback)
+        matches!(self.serves, ReadServes::Callback { .. })
     }
 
     pub(super) const fn is_forward(&self) -> bool {
@@ -148,11 +148,14 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     };
     let serves = match mode {
         Mode::Callback => {
-            reverses(&fields, names);
-            ReadServes::Callback
+            reverses(&fields);
+            ReadServes::Callback { names }
         }
         Mode::Forward => forwards(&fields, node, reader),
-        Mode::Reverse => reverses(&fields, names),
+        Mode::Reverse => {
+            reverses(&fields);
+            ReadServes::Reverse { names }
+        }
     };
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
@@ -184,14 +187,13 @@ enum Mode {
 }
 
 /// What only a reverse listener has.
-fn reverses(fields: &Fields<'_>, names: Vec<String>) -> ReadServes {
+fn reverses(fields: &Fields<'_>) {
     for key in ["intercept", "unmatched"] {
         if let Some(node) = fields.take(key) {
             let help = "add `mode = \"forward\"`, or remove it";
             Place::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
         }
     }
-    ReadServes::Reverse { names }
 }
 
 /// What only a forward listener has.

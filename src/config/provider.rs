@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
+use crate::observe::once::Once;
 use crate::provider::{Caller, ConsentWiring, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Entry, Fields, Node, Report};
@@ -37,6 +39,7 @@ pub(super) struct ReadProvider {
     transport: Option<Transport>,
     way: ReadWay,
     trace_context: bool,
+    user_agent: Option<HeaderValue>,
     /// How its users consent.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -121,6 +124,8 @@ impl ReadProvider {
             timeouts: self.timeouts,
             refresh_before: self.margin()?,
             trace_context: self.trace_context,
+            user_agent: self.user_agent.clone(),
+            odd_types: Once::default(),
             transport_id,
             consents,
             module: alone(),
@@ -161,6 +166,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     let timeouts = timeouts(&fields, Timeouts::default());
     let way = way(&fields, reader);
     let trace_context = fields.or("trace_context", true);
+    let user_agent = user_agent(&fields);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -188,8 +194,23 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         transport,
         way,
         trace_context,
+        user_agent,
         consent,
         consent_unread,
+    }
+}
+
+/// What our own calls to it say of themselves: `user_agent`.
+fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
+    let word = fields.opt::<Word>("user_agent")?;
+    let plain = !word.text.is_empty() && word.text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match HeaderValue::from_str(&word.text) {
+        Ok(value) if plain && word.text.trim() == word.text => Some(value),
+        Ok(_) | Err(_) => {
+            let title = format!("`{}` cannot be a `User-Agent`", word.text.escape_debug());
+            word.place.error(fields.report(), title, "write one line of visible ASCII, as in `\"acme-pay/7\"`");
+            None
+        }
     }
 }
 

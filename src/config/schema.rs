@@ -19,6 +19,8 @@ enum Shape {
     Bounds,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of the first words, or a list of the others.
+    ChoiceOrList(&'static [&'static str], &'static [&'static str]),
     /// A list of these words.
     Choices(&'static [&'static str]),
     /// A whole number, at least this.
@@ -244,6 +246,12 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
             ("token_url", Shape::Url, MAY, "where the token comes from"),
             ("trace_context", Shape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
+            (
+                "user_agent",
+                Shape::Text,
+                MAY,
+                "of our own calls: token, authorize, refresh; countersign and its version",
+            ),
         ],
     ),
     (
@@ -274,7 +282,15 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("methods", Shape::Texts, MAY, "such as GET and POST; default: any"),
             ("name", Shape::Text, MAY, "for logs and metrics"),
             ("path", Shape::Text, MAY, "whole leading segments, as in /scb"),
-            ("path_rules", Shape::Choice(&["lenient", "strict"]), MAY, "lenient lets // and %2f pass"),
+            (
+                "path_rules",
+                Shape::ChoiceOrList(
+                    &["lenient", "strict"],
+                    &["double-encoding", "encoded-slashes", "parameters", "slashes"],
+                ),
+                MAY,
+                "what passes that a bank may read in two ways; lenient: // and %2f; strict: nothing",
+            ),
             ("provider", Shape::Text, MUST, "whom it calls"),
             ("rate_limit", Shape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
             (
@@ -467,6 +483,9 @@ impl Shape {
                 json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } })
             }
             Shape::Choice(words) => json!({ "enum": words }),
+            Shape::ChoiceOrList(words, list) => {
+                json!({ "anyOf": [{ "enum": words }, { "type": "array", "items": { "enum": list } }] })
+            }
             Shape::Choices(words) => json!({ "type": "array", "items": { "enum": words } }),
             Shape::Counts => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
             Shape::Count(least) => json!({ "type": "integer", "minimum": least }),

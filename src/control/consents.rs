@@ -27,7 +27,7 @@ pub use self::rotation::user_spec;
 use self::upkeep::{Upkeeper, keep_alive};
 use super::journal;
 use super::tracker::{Tracker, Work};
-use super::wire::{MOST_ANSWER, MOST_GRANT, exchange};
+use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now, Within};
@@ -309,7 +309,8 @@ impl Desk {
         let answered = match exchange(provider, request, MOST_GRANT, within, sent).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
+                answered.inspect(|fresh| note_type(provider, &fresh.grant))
             }
             Err(failure) => Err(Refusal::Failed(failure)),
         };

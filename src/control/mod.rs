@@ -54,7 +54,7 @@ pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
 pub use tracker::{Tracker, Work};
 pub use vault::Aid;
-pub use wire::{Told, Untold, date, destination, token_spec, try_token};
+pub use wire::{AGENT, Told, Untold, date, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

@@ -247,7 +247,8 @@ fn open(bytes: &[u8], now: Now) -> Option<(Grant, Now)> {
     let value = |text: &str| HeaderValue::from_bytes(&unhex(text)?).ok();
     let captured: Option<Vec<_>> =
         stored.captured.iter().map(|(name, text)| Some((name.as_str().into(), value(text)?))).collect();
-    Some((Grant { access_token: SecretString::from(stored.token.into_owned()), life, captured: captured? }, sent))
+    let access_token = SecretString::from(stored.token.into_owned());
+    Some((Grant { access_token, life, captured: captured?, odd_type: None }, sent))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

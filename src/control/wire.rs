@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, DATE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
@@ -20,11 +20,14 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
-use crate::provider::{Module, TokenRequest};
+use crate::provider::{Module, TokenRequest, is_whole};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
+
+/// What our own calls say of themselves, unless a profile or the config says something else.
+pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// More of a token answer than this is not read.
 pub(super) const MOST_ANSWER: usize = 64 * 1024;
@@ -83,6 +86,7 @@ impl Call {
         let within = Within(self.provider.timeouts.token);
         let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
         let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
+        note_type(&self.provider, &grant);
         Ok((grant, sent))
     }
 
@@ -115,8 +119,25 @@ pub(super) async fn exchange(
     now: Now,
 ) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
-    let answer = destination.ask(assemble(request)?, most, within, now).await;
-    answer.map_err(|error| transient(format!("token endpoint: {error}")))
+    let answer = destination.ask(assemble(provider, request)?, most, within, now).await;
+    answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
+}
+
+/// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
+pub(super) fn told_whole(error: AskError) -> Result<Response<Bytes>, AskError> {
+    match error {
+        AskError::Unclosed(unclosed) if is_whole(unclosed.answer().headers(), unclosed.answer().body()) => {
+            Ok(unclosed.into_answer())
+        }
+        other => Err(other),
+    }
+}
+
+/// Logs the type of a token that is none we know, once for each word. What goes on a call is the profile's matter.
+pub(super) fn note_type(provider: &Provider, grant: &Grant) {
+    if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
+        tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
+    }
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.
@@ -164,14 +185,13 @@ pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock:
     let sent = clock.now();
     let request = module.token_request(vars, &mut RandomIds, sent);
     let destination = destination(provider, &request.url);
-    let request = assemble(request).map_err(|failure| Untold::Malformed(failure.inside))?;
+    let request = assemble(provider, request).map_err(|failure| Untold::Malformed(failure.inside))?;
     let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
-    let (head, body) = asked
-        .map_err(|error| match error {
-            AskError::Timeout(_) => Untold::Timeout,
-            other => Untold::Ask(other),
-        })?
-        .into_parts();
+    let answer = asked.or_else(told_whole).map_err(|error| match error {
+        AskError::Timeout(_) => Untold::Timeout,
+        other => Untold::Ask(other),
+    })?;
+    let (head, body) = answer.into_parts();
     let received = clock.now();
     let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
     let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
@@ -185,7 +205,7 @@ pub fn date(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The module's request as a message for the wire.
-fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
+fn assemble(provider: &Provider, request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
     let mut target = request.url.path().to_owned();
     if target.is_empty() {
         target.push('/');
@@ -200,6 +220,7 @@ fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
     // Not the parser's error text: the query may hold a secret.
     *message.uri_mut() = target.parse().map_err(|_| transient("token endpoint: its URL is malformed".to_owned()))?;
     *message.headers_mut() = request.headers;
+    say_who(message.headers_mut(), provider.user_agent.as_ref());
     let host = HeaderValue::try_from(request.url.authority());
     let host = host.map_err(|_| transient("token endpoint: its host is malformed".to_owned()))?;
     message.headers_mut().insert(HOST, host);
@@ -208,6 +229,20 @@ fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
         message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(message)
+}
+
+/// Puts on what every call of our own has: firewalls refuse calls without `User-Agent`, and what nobody asked for need
+/// not be decoded. A profile's own fields stay; `agent`, the operator's, wins over them.
+pub(super) fn say_who(headers: &mut HeaderMap, agent: Option<&HeaderValue>) {
+    match agent {
+        Some(agent) => {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        None => {
+            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        }
+    }
+    headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
 }
 
 fn transient(inside: String) -> Failure {

@@ -105,6 +105,7 @@ impl StandIn {
             access_token: SecretString::from(made.token.as_str()),
             life: Duration::from_secs(1),
             captured: headers.collect(),
+            odd_type: None,
         };
         let now = Now::at(0, 0);
         let lease = Lease {

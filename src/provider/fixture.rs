@@ -264,7 +264,8 @@ fn settings(profile: &Profile, source: &Arc<Source>, report: &Report) -> Option<
 
 fn lease(module: &Module, token: &str, sent: Now) -> Lease {
     let life = Duration::from_secs(60);
-    let grant = Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module) };
+    let grant =
+        Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module), odd_type: None };
     Lease {
         key: module.key(),
         generation: 1,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::base::time::{Deadline, Now};
+use crate::base::time::{Deadline, Now, of_rfc3339};
 use crate::provider::json;
 use crate::token::grant::LIFE_CAP;
 
@@ -19,12 +19,37 @@ const MILLIS_FROM: f64 = 1e12;
 /// The life when neither bank, profile nor config says one.
 const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
-/// Everything that says something about a token's life.
+/// What a relative lifetime counts: `expires_in_unit` of `[token.response]`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Unit {
+    /// `"ms"`
+    Milliseconds,
+    /// `"s"`
+    #[default]
+    Seconds,
+}
+
+impl Unit {
+    /// The words for it in a profile.
+    pub(super) const WORDS: [(&'static str, Self); 2] = [("ms", Unit::Milliseconds), ("s", Unit::Seconds)];
+
+    /// So many of them are a second.
+    pub(super) const fn per_second(self) -> u32 {
+        match self {
+            Unit::Milliseconds => 1000,
+            Unit::Seconds => 1,
+        }
+    }
+}
+
+/// Everything that says something about a token's life. A value of -1 says nothing.
 pub(super) struct Claims<'a> {
-    /// Seconds from the answer on; or, beyond ten years, a date.
+    /// A time from the answer on; or, beyond ten years, a date. A date in RFC 3339, too.
     pub expires_in: Option<&'a Value>,
-    /// A date: seconds or milliseconds since 1970.
+    /// A date: seconds or milliseconds since 1970, or RFC 3339.
     pub expires_at: Option<&'a Value>,
+    /// What `expires_in` counts.
+    pub unit: Unit,
     /// The token itself: a JWT may name its own end (RFC 7519 section 4.1.4). It is read, never verified.
     pub token: &'a str,
     /// The life to assume otherwise.
@@ -40,18 +65,25 @@ impl Claims<'_> {
     /// The life of a refresh token, at most ten years; `None` when the answer names none, or none that makes sense:
     /// some providers write 0 for "does not end".
     pub(super) fn refresh_life(&self, sent: Now, now: Now) -> Option<Duration> {
-        if self.expires_in.is_none() && self.expires_at.is_none() {
+        if said(self.expires_in).is_none() && said(self.expires_at).is_none() {
             return self.default_ttl;
         }
         self.life_within(Duration::from_secs(315_360_000), sent, now).ok()
     }
 
     fn life_within(&self, cap: Duration, sent: Now, now: Now) -> Result<Duration, &'static str> {
-        let millis = if let Some(value) = self.expires_in {
-            let seconds = number(value).ok_or("the token's lifetime is not a number")?;
-            if seconds > LONGEST_RELATIVE { until(seconds, sent) } else { seconds * 1000.0 }
-        } else if let Some(value) = self.expires_at {
-            until(number(value).ok_or("the token's expiry date is not a number")?, sent)
+        let millis = if let Some(value) = said(self.expires_in) {
+            match (date(value), number(value)) {
+                (Some(date), _) => until(date, sent),
+                (None, Some(number)) => {
+                    let seconds = number / f64::from(self.unit.per_second());
+                    if seconds > LONGEST_RELATIVE { until(number, sent) } else { seconds * 1000.0 }
+                }
+                (None, None) => return Err("the token's lifetime is neither a number nor a date"),
+            }
+        } else if let Some(value) = said(self.expires_at) {
+            let date = date(value).or_else(|| number(value));
+            until(date.ok_or("the token's expiry date is neither a number nor a date in RFC 3339")?, sent)
         } else if let Some(exp) = jwt_expiry(self.token) {
             until(exp, sent)
         } else {
@@ -81,6 +113,18 @@ impl Claims<'_> {
 fn until(epoch: f64, sent: Now) -> f64 {
     let millis = if epoch >= MILLIS_FROM { epoch } else { epoch * 1000.0 };
     millis - sent.wall as f64
+}
+
+/// The value, if it says something: several servers write -1 for a life that they do not know, or that has no end.
+fn said(value: Option<&Value>) -> Option<&Value> {
+    #[expect(clippy::float_cmp, reason = "-1 is exact")]
+    value.filter(|value| number(value) != Some(-1.0))
+}
+
+/// A date in RFC 3339, in milliseconds since 1970.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds up to the year 9999 need 48 bits of a float's 53")]
+fn date(value: &Value) -> Option<f64> {
+    of_rfc3339(value.as_str()?.trim()).map(|millis| (millis as f64).max(MILLIS_FROM))
 }
 
 /// A finite number, or a string that is one.
@@ -122,6 +166,7 @@ mod tests {
         let claims = Claims {
             expires_in: expires_in.as_ref(),
             expires_at: expires_at.as_ref(),
+            unit: Unit::Seconds,
             token,
             default_ttl: Some(Duration::from_secs(120)),
         };
@@ -154,7 +199,7 @@ mod tests {
     fn what_is_over_or_senseless_is_refused() {
         for value in [
             json!(0),
-            json!(-1),
+            json!(-2),
             json!("0"),
             json!("-5"),
             json!(0.0001),
@@ -168,6 +213,9 @@ mod tests {
             json!(""),
             json!("1e999"),
             json!("0x10"),
+            json!("2019-02-14T08:03:05Z"),
+            json!("2019-02-14T08:33:05"),
+            json!("2019-02-30T08:33:05Z"),
         ] {
             assert!(life(Some(value.clone()), None, "t").is_err(), "{value}");
         }
@@ -176,9 +224,51 @@ mod tests {
     }
 
     #[test]
+    fn a_life_may_be_a_date_in_words() {
+        for text in [
+            "2019-02-14T08:33:05Z",
+            "2019-02-14t08:33:05.000z",
+            "2019-02-14 15:33:05+07:00",
+            "2019-02-14T15:33:05+0700",
+            " 2019-02-14T03:03:05.0000000-05:30 ",
+        ] {
+            assert_eq!(life(Some(json!(text)), None, "t"), Ok(1800), "{text} in expires_in");
+            assert_eq!(life(None, Some(json!(text)), "t"), Ok(1800), "{text} in expires_at");
+        }
+    }
+
+    #[test]
+    fn minus_one_says_nothing() {
+        for value in [json!(-1), json!("-1"), json!(-1.0)] {
+            assert_eq!(life(Some(value.clone()), None, "t"), Ok(120), "{value}: the default");
+            assert_eq!(life(Some(value.clone()), Some(json!(1_550_133_185)), "t"), Ok(1800), "{value}: another field");
+            assert_eq!(life(None, Some(value.clone()), "t"), Ok(120), "{value}");
+        }
+        let value = json!(-1);
+        let (unit, default_ttl) = (Unit::Seconds, Some(Duration::from_secs(7)));
+        let claims = Claims { expires_in: Some(&value), expires_at: None, unit, token: "", default_ttl };
+        assert_eq!(claims.refresh_life(SENT, SENT), default_ttl);
+    }
+
+    #[test]
+    fn a_life_may_count_milliseconds() {
+        for (value, seconds) in [
+            (json!(3_600_000), 3600),
+            (json!("1500"), 1),
+            (json!(1_550_133_185_000_u64), 1800),
+            (json!("2019-02-14T08:33:05Z"), 1800),
+        ] {
+            let unit = Unit::Milliseconds;
+            let claims = Claims { expires_in: Some(&value), expires_at: None, unit, token: "t", default_ttl: None };
+            assert_eq!(claims.life(SENT, SENT).map(|life| life.as_secs()), Ok(seconds), "{value}");
+        }
+    }
+
+    #[test]
     fn a_token_that_died_on_its_way_is_refused() {
         let value = json!(5);
-        let claims = Claims { expires_in: Some(&value), expires_at: None, token: "t", default_ttl: None };
+        let claims =
+            Claims { expires_in: Some(&value), expires_at: None, unit: Unit::Seconds, token: "t", default_ttl: None };
         assert!(claims.life(SENT, SENT.plus(Duration::from_secs(4))).is_ok());
         assert!(claims.life(SENT, SENT.plus(Duration::from_secs(5))).is_err());
     }
@@ -202,7 +292,8 @@ mod tests {
         fn a_life_is_always_within_its_bounds(seconds in any::<f64>(), digits in "[-+0-9.eE]{0,30}", token in any::<String>()) {
             for value in [json!(seconds), json!(digits), Value::Null] {
                 for (relative, absolute) in [(Some(&value), None), (None, Some(&value))] {
-                    let claims = Claims { expires_in: relative, expires_at: absolute, token: &token, default_ttl: None };
+                    let (unit, token) = (Unit::Seconds, token.as_str());
+                    let claims = Claims { expires_in: relative, expires_at: absolute, unit, token, default_ttl: None };
                     if let Ok(life) = claims.life(SENT, SENT) {
                         prop_assert!(!life.is_zero() && life <= LIFE_CAP);
                     }

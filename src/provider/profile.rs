@@ -115,6 +115,10 @@ impl Profile {
         let refusal = Refusal::read(fields.take("refusal"), report);
         let Some(token_node) = fields.take("token") else {
             fields.missing("token", "{ request = { … }, response = { … } }");
+            // They are keys all the same.
+            for key in ["consent", "request"] {
+                fields.take(key);
+            }
             fields.finish();
             return None;
         };
@@ -499,6 +503,15 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             let found = read(profile, text);
             assert!(found.contains(reason), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn a_missing_table_is_one_mistake() {
+        let found = mistakes(
+            "name = \"a\"\n[request]\ninject = [{ header = \"x-api-key\", value = \"k\" }]\n[consent]\ncode_life = \"1s\"\n",
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("the profile has no `token`"), "{found:?}");
     }
 
     #[test]

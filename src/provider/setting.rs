@@ -36,7 +36,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-const PROVIDER_KEYS: [&str; 12] = [
+const PROVIDER_KEYS: [&str; 14] = [
     "base_url",
     "clients",
     "consent",
@@ -49,6 +49,8 @@ const PROVIDER_KEYS: [&str; 12] = [
     "timeouts",
     "tls",
     "token_url",
+    "trace_context",
+    "user_agent",
 ];
 
 impl Setting {

@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::path::{behind, plain};
 use super::{Caller, ClientId, Opens, PathRules, Refusal, Rule, Table, Target};
 
 const PIECES: &[&str] = &[
@@ -65,6 +66,18 @@ const PIECES: &[&str] = &[
     "%25252e",
     "2e",
     "5c",
+    "%61",
+    "%62ank",
+    "%64eep",
+    "dee%70",
+    "deep;x=1",
+    "deep%3bx",
+    "deep.",
+    "deep%20",
+    "de%2565p",
+    "%2F%64eep",
+    "%3a",
+    "%7E",
 ];
 
 pub(super) fn paths() -> impl Strategy<Value = String> {
@@ -92,7 +105,11 @@ fn rules() -> Vec<Rule> {
         base: base.into(),
         allow: Vec::new(),
         vars: Vec::new(),
-        path_rules: if route == 2 || route == 6 { PathRules::Lenient } else { PathRules::Strict },
+        path_rules: match route {
+            2 | 6 => PathRules::LENIENT,
+            5 => PathRules::LENIENT.with(PathRules::PARAMETERS).with(PathRules::DOUBLE_ENCODING),
+            _ => PathRules::STRICT,
+        },
         reserved: Arc::new(|_| false),
         stub: None,
         enforce: true,
@@ -119,6 +136,25 @@ fn decodings(path: &str) -> Vec<Vec<u8>> {
         }
         all.push(next);
     }
+}
+
+/// The paths that banks may make of one: decoded once or more often; with or without parameters, empty segments, and
+/// dots and blanks at the ends of names.
+fn readings(path: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    // Every bank decodes at least what stands for itself.
+    let decoded = decodings(path).into_iter().skip(1).map(|decoded| String::from_utf8_lossy(&decoded).into_owned());
+    for decoded in decoded.chain([plain(path).into_owned()]) {
+        for (parameters, slashes, ends) in (0..8).map(|bits| (bits & 1 == 0, bits & 2 == 0, bits & 4 == 0)) {
+            let segments = decoded.split('/').skip(1).map(|segment| {
+                let plain = if parameters { segment } else { segment.split(';').next().unwrap_or(segment) };
+                if ends { plain } else { plain.trim_end_matches(['.', ' ']) }
+            });
+            let kept = segments.filter(|segment| slashes || !segment.is_empty());
+            all.push(kept.map(|segment| format!("/{segment}")).collect());
+        }
+    }
+    all
 }
 
 fn has_dot_segment(bytes: &[u8]) -> bool {
@@ -163,24 +199,29 @@ proptest! {
                 prop_assert_eq!(query, path.split_once('?').map(|(_, query)| query), "the query is untouched");
                 let below = format!("{}/", rule.base);
                 prop_assert!(forwarded_path == &*rule.base || forwarded_path.starts_with(&below), "left the upstream");
-                let expected = if rule.strip { asked.strip_prefix(&*rule.prefix).unwrap_or("?") } else { asked };
+                let cut = if rule.strip { rule.prefix.split('/').count() - 1 } else { 0 };
+                let expected = behind(asked, cut);
                 prop_assert_eq!(forwarded_path.strip_prefix(&*rule.base), Some(expected), "what was matched is what is sent");
                 for decoded in decodings(forwarded_path) {
                     prop_assert!(!has_dot_segment(&decoded), "{} hides a dot segment", forwarded_path);
                     prop_assert!(!decoded.iter().any(|byte| *byte < 0x20 || *byte == 0x7f || *byte == b'\\'), "{}", forwarded_path);
                 }
-                if rule.path_rules == PathRules::Strict {
+                if rule.path_rules == PathRules::STRICT {
                     let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
                     prop_assert!(!forwarded_path.contains("//"));
                     for decoded in decodings(forwarded_path) {
                         prop_assert_eq!(slashes(&decoded), slashes(forwarded_path.as_bytes()), "{} hides a slash", forwarded_path);
                     }
                 }
-                prop_assert_eq!(reference(&rules, caller, host, asked), Ok(permit.route()));
+                prop_assert_eq!(reference(&rules, caller, host, &plain(asked)), Ok(permit.route()));
+                for read in readings(asked) {
+                    let route = reference(&rules, caller, host, &read);
+                    prop_assert!(route.is_err() || route == Ok(permit.route()), "{} is {} to a bank", asked, read);
+                }
             }
             Err(Refusal::Malformed(_)) => {}
-            Err(Refusal::NotAllowed(_)) => prop_assert_eq!(reference(&rules, caller, host, asked), Err(true)),
-            Err(Refusal::NotFound) => prop_assert!(path == "*" || reference(&rules, caller, host, asked) == Err(false)),
+            Err(Refusal::NotAllowed(_)) => prop_assert_eq!(reference(&rules, caller, host, &plain(asked)), Err(true)),
+            Err(Refusal::NotFound) => prop_assert!(path == "*" || reference(&rules, caller, host, &plain(asked)) == Err(false)),
             Err(refusal @ (Refusal::MethodRefused | Refusal::Reserved(_) | Refusal::Stub(_))) => prop_assert!(false, "{:?}", refusal),
         }
     }

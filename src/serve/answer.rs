@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
-use super::connection::Busy;
 use super::door::Tunnel;
 use super::headers::passing_trailers;
 use super::reflection::Sieve;
@@ -23,6 +22,7 @@ use super::replay::{Outgoing, Recorder};
 use super::site::RouteSite;
 use super::tale::Tale;
 use super::upgrade::Splice;
+use super::watchdog::Busy;
 use crate::base::time::Clock;
 use crate::upstream::{Connection, Endpoint};
 
@@ -151,8 +151,12 @@ impl Answer {
         }
     }
 
-    /// Keeps the client's connection counted as busy until this answer is over.
+    /// Keeps the client's connection counted as busy until this answer is over. As long as a provider may be silent, a
+    /// client may take nothing.
     pub fn hold(&mut self, busy: Busy) {
+        if let Kind::Stream(stream) = &self.kind {
+            busy.bear(stream.patience);
+        }
         self.busy = Some(busy);
     }
 
@@ -267,7 +271,13 @@ impl Body for Answer {
         }
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
-            Kind::Stream(stream) => ready!(stream.poll_piece(cx)),
+            Kind::Stream(stream) => match stream.poll_piece(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    answer.busy.iter().for_each(|busy| busy.waits(false));
+                    return Poll::Pending;
+                }
+            },
             Kind::Switch(_) => None,
         };
         match frame {
@@ -276,6 +286,7 @@ impl Body for Answer {
                 if let Some(tale) = &mut answer.tale {
                     tale.record().response_bytes += bytes as u64;
                 }
+                answer.busy.iter().for_each(|busy| busy.waits(true));
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(cut)) => {
@@ -327,7 +338,9 @@ impl Body for Answer {
 impl Drop for Answer {
     /// hyper does not ask again after the last piece, so the end is seen here as well.
     fn drop(&mut self) {
-        if self.is_end_stream() {
+        if self.busy.as_ref().is_some_and(Busy::given_up) {
+            self.tale.iter_mut().for_each(Tale::stalled);
+        } else if self.is_end_stream() {
             self.complete();
         }
     }

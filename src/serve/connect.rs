@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
+use super::admission::{Ground, clear};
 use super::answer::{Answer, Switch};
 use super::door::{Door, Tunnel};
 use super::fault::Fault;
@@ -20,7 +21,7 @@ use super::flow::{caller, opening, own_answer};
 use super::site::Site;
 use super::tale::Tale;
 use super::upgrade::{Line, Open, Splice};
-use crate::observe::metrics::TunnelKind;
+use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Asked, Authority, Caller, Malformed};
 use crate::upstream::{TunnelError, tunnel};
 
@@ -54,10 +55,14 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 }
 
 /// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
-pub fn page(site: &Rc<Site>, door: &Door, request: &Request<Incoming>) -> Response<Answer> {
-    let mut tale = Tale::begin(site, door.listener, opening(site, door, request));
+pub fn page(site: &Rc<Site>, door: &Door, request: Request<Incoming>) -> Response<Answer> {
+    let mut tale = Tale::begin(site, door.listener, opening(site, door, &request));
+    let (asked, _) = request.into_parts();
+    if let Err(fault) = clear(Ground::Page, &site.shared.snapshot.limits, &asked) {
+        return own_answer(fault, tale);
+    }
     let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
-    let (head, body) = page.answer(request.method(), request.uri().path()).into_parts();
+    let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
     tale.record().status = Some(head.status.as_u16());
     Response::from_parts(head, Answer::own(body, tale))
 }
@@ -90,6 +95,12 @@ async fn open<'a>(
     if !forward.tunnels {
         return Err(Fault::DestinationUnrouted);
     }
+    // A client may name hosts whose names take long to resolve, or that never answer.
+    let opening = site.shared.gate.open_tunnel(door.peer.address, site.now());
+    let Some(_opening) = opening else {
+        site.shared.metrics.limited(Limit::Tunnels);
+        return Err(Fault::Overloaded);
+    };
     let line = blind(site, caller, &to).await?;
     Ok(Granted::Blind(line, &listener.name))
 }

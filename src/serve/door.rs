@@ -21,12 +21,14 @@ pub struct Door {
     pub peer: Rc<Peer>,
     /// What it speaks to.
     pub entry: Entry,
+    /// Bytes that its socket has taken.
+    pub sent: Rc<Cell<u64>>,
 }
 
 /// What a connection speaks to.
 pub enum Entry {
-    /// A callback listener.
-    Callback,
+    /// A callback listener; the name that TLS asked for.
+    Callback(Option<String>),
     /// A forward listener itself.
     Proxy,
     /// A reverse listener; the name that TLS asked for.
@@ -49,11 +51,12 @@ impl Door {
     /// What a request through this door is judged against.
     pub fn ground<'a>(&'a self, listener: &'a Listener) -> Result<Ground<'a>, Fault> {
         match (&self.entry, &listener.serves) {
+            (Entry::Callback(sni), Serves::Callback(names)) => Ok(Ground::Callback(names, sni.as_deref())),
             (Entry::Proxy, Serves::Forward(forward)) => Ok(Ground::Absolute(&forward.table)),
             (Entry::Reverse(sni), Serves::Reverse(reverse)) => Ok(Ground::Reverse(reverse, sni.as_deref())),
             (Entry::Tunnel(tunnel), Serves::Forward(forward)) => Ok(Ground::Tunnel(&forward.table, &tunnel.to)),
-            (_, Serves::Callback)
-            | (Entry::Callback, _)
+            (Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_), Serves::Callback(_))
+            | (Entry::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
             | (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_))
             | (Entry::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
         }

@@ -61,6 +61,8 @@ pub enum Fault {
     ReservedEndpoint,
     /// There is no token to be had now.
     TokenUnavailable(Duration),
+    /// The head has too many fields.
+    TooManyFields,
     /// What is done with credentials cannot be recorded now, and must be.
     Unaudited,
     /// The request target is too long.
@@ -265,6 +267,14 @@ impl Fault {
                 "There is no token for this provider",
                 "Its token endpoint fails, is too slow, or is being given a rest. Try again after Retry-After.",
             ),
+            Fault::TooManyFields => row(
+                "overloaded",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "http_request_error",
+                "client",
+                "The request's head has too many fields",
+                "Send fewer header fields.",
+            ),
             Fault::Unaudited => row(
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -380,6 +390,7 @@ impl Fault {
             | Fault::Overloaded
             | Fault::ReservedEndpoint
             | Fault::RouteNotFound
+            | Fault::TooManyFields
             | Fault::Unaudited
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
@@ -471,7 +482,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 28] = [
+const ALL: [Fault; 29] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -491,6 +502,7 @@ const ALL: [Fault; 28] = [
     Fault::Overloaded,
     Fault::Unaudited,
     Fault::UriTooLong,
+    Fault::TooManyFields,
     Fault::BodyTooSlow,
     Fault::UpstreamDns,
     Fault::UpstreamUnreachable,

@@ -44,8 +44,8 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
         Entry::Proxy if request.method() == Method::CONNECT => {
             return Box::pin(connect::answer(site, door, request)).await;
         }
-        Entry::Proxy if request.uri().authority().is_none() => return connect::page(&site, &door, &request),
-        Entry::Callback => return Box::pin(consent::callback(site, door, request)).await,
+        Entry::Proxy if request.uri().authority().is_none() => return connect::page(&site, &door, request),
+        Entry::Callback(_) => return Box::pin(consent::callback(site, door, request)).await,
         Entry::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
             return Box::pin(consent::answer(site, door, request)).await;
         }
@@ -174,7 +174,7 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
     let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
     let known = match &door.entry {
         Entry::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
-        Entry::Callback | Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
+        Entry::Callback(_) | Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {
@@ -333,10 +333,10 @@ fn stub(site: &Site, route: usize, mut tale: Tale) -> Response<Answer> {
     let Some(route) = site.route(route) else { return own_answer(Fault::Internal, tale) };
     tale.follow(route);
     tale.record().status = Some(200);
-    let body = route.route.module.stub(site.now());
+    let (kind, body) = route.route.module.stub(site.now());
     let mut response = Response::new(Answer::own(body.into(), tale));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // As RFC 6749 section 5.1 wants it of every answer with a token.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -350,6 +350,11 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     tale.fail(fault);
     debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
     Response::from_parts(head, Answer::own(body, tale))
+}
+
+/// Answers a request with this fault before anything else is done with it.
+pub(super) fn refuse(site: &Rc<Site>, door: &Door, request: &Request<Incoming>, fault: Fault) -> Response<Answer> {
+    own_answer(fault, Tale::begin(site, door.listener, opening(site, door, request)))
 }
 
 /// What is known of a request when its head has arrived.

@@ -19,6 +19,7 @@ mod gate;
 mod headers;
 mod identity;
 mod jwt;
+mod kept;
 mod outbox;
 mod pace;
 pub mod page;
@@ -33,6 +34,7 @@ mod tale;
 mod trail;
 mod tunnel;
 mod upgrade;
+mod watchdog;
 mod worker;
 mod world;
 

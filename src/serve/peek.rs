@@ -3,15 +3,15 @@
 //! A bounded part of the body is read, decoded if need be (for judging only) and judged; then the client gets exactly
 //! the bytes that arrived. What cannot be decoded proves nothing.
 
-use std::io::Read;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+
+use crate::base::coding::decoded;
 
 /// How much of a body is looked at, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
@@ -65,28 +65,7 @@ pub fn decode(headers: &HeaderMap, peeked: &Peeked) -> Option<Vec<u8>> {
         return None;
     }
     let raw: Vec<u8> = peeked.pieces.concat();
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let coding = codings.next();
-    if codings.next().is_some() {
-        return None;
-    }
-    let Some(coding) = coding else { return Some(raw) };
-    let coding = coding.as_bytes().trim_ascii().to_ascii_lowercase();
-    match coding.as_slice() {
-        b"identity" | b"" => Some(raw),
-        b"gzip" | b"x-gzip" => inflate(MultiGzDecoder::new(&raw[..])),
-        // RFC 9110 section 8.4.1.2 says zlib; some servers send bare deflate.
-        b"deflate" => inflate(ZlibDecoder::new(&raw[..])).or_else(|| inflate(DeflateDecoder::new(&raw[..]))),
-        _ => None,
-    }
-}
-
-/// Decodes at most [`PEEK_BYTES`]; a bomb decodes to nothing.
-fn inflate(decoder: impl Read) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let limit = PEEK_BYTES as u64 + 1;
-    decoder.take(limit).read_to_end(&mut out).ok()?;
-    (out.len() <= PEEK_BYTES).then_some(out)
+    decoded(headers, &raw, PEEK_BYTES).ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -95,6 +74,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use http::header::CONTENT_ENCODING;
 
     use super::*;
 

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::headers::passing_trailers;
+use super::kept::{Cursor, Kept};
 use super::pace::Pace;
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
@@ -61,20 +62,18 @@ pub struct View {
     /// Which telling this is.
     telling: u32,
     /// The next kept piece to tell.
-    next: usize,
+    next: Cursor,
     /// Whether its trailers were told.
     ended: bool,
 }
 
 struct Tape {
     source: Incoming,
-    kept: Vec<Bytes>,
-    kept_bytes: u64,
+    kept: Kept,
     trailers: Option<HeaderMap>,
     announced: Vec<HeaderName>,
     pace: Pace,
     limit: u64,
-    budget: Budget,
     telling: u32,
     forwarded: u64,
     moved: Now,
@@ -140,13 +139,11 @@ impl Recorder {
         let keeps = limit > 0 && source.size_hint().lower() <= limit;
         Self(Rc::new(RefCell::new(Tape {
             source,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: Kept::new(budget),
             trailers: None,
             announced: trailers,
             pace: Pace::new(min_rate, clock.clone()),
             limit,
-            budget,
             telling: 0,
             forwarded: 0,
             moved: clock.now(),
@@ -179,7 +176,7 @@ impl Recorder {
         tape.telling += 1;
         tape.forwarded = 0;
         tape.moved = tape.clock.now();
-        View { tape: self.0.clone(), telling: tape.telling, next: 0, ended: false }
+        View { tape: self.0.clone(), telling: tape.telling, next: Cursor::default(), ended: false }
     }
 
     /// Whether the whole body can be told once more: what arrived was kept.
@@ -224,13 +221,9 @@ impl Tape {
         if self.state != State::Keeping {
             return;
         }
-        let len = piece.len() as u64;
-        let fits = self.kept_bytes.saturating_add(len) <= self.limit;
-        if fits && self.budget.level.take(len, self.budget.limit) {
-            self.kept_bytes += len;
-            self.kept.push(piece.clone());
-        } else {
-            self.forget();
+        let fits = self.kept.bytes().saturating_add(piece.len() as u64) <= self.limit;
+        if !fits || !self.kept.keep(piece) {
+            self.kept.forget();
             self.state = State::Unkept;
         }
     }
@@ -238,12 +231,6 @@ impl Tape {
     fn move_on(&mut self, bytes: usize) {
         self.forwarded += bytes as u64;
         self.moved = self.clock.now();
-    }
-
-    fn forget(&mut self) {
-        self.kept = Vec::new();
-        self.budget.level.give_back(self.kept_bytes);
-        self.kept_bytes = 0;
     }
 
     fn finish(&mut self) {
@@ -293,20 +280,13 @@ impl Tape {
     }
 }
 
-impl Drop for Tape {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
 impl View {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut tape = self.tape.borrow_mut();
         if tape.telling != self.telling {
             return Poll::Ready(Some(Err(Broken::Superseded)));
         }
-        if let Some(piece) = tape.kept.get(self.next).cloned() {
-            self.next += 1;
+        if let Some(piece) = tape.kept.next(&mut self.next) {
             tape.move_on(piece.len());
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -321,7 +301,7 @@ impl View {
         if let Some(piece) = piece {
             tape.move_on(piece.len());
             // Kept or not, this view has told it.
-            self.next = tape.kept.len();
+            self.next = tape.kept.end();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let ended = std::mem::replace(&mut self.ended, true);
@@ -346,7 +326,7 @@ impl Body for Outgoing {
             Outgoing::View(view) => {
                 let tape = view.tape.borrow();
                 tape.telling == view.telling
-                    && view.next >= tape.kept.len()
+                    && tape.kept.ends_at(view.next)
                     && (view.ended || tape.trailers.is_none())
                     && matches!(tape.state, State::Complete | State::CompleteUnkept)
             }

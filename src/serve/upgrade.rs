@@ -2,7 +2,8 @@
 //!
 //! Such a call has a provider's connection of its own, over HTTP/1.1, that never sees a pool. Only the provider's 101
 //! ends HTTP, on both sides at once. Then bytes are copied both ways as they come: what one side does not take, the
-//! other is not asked for. When both have been silent for the route's `body_idle`, the connection is closed.
+//! other is not asked for. When both have been silent for the route's `body_idle`, or one side has taken nothing for as
+//! long of what waits for it, the connection is closed.
 
 use std::cell::Cell;
 use std::io;
@@ -132,29 +133,50 @@ pub struct Splice {
 
 /// What has moved.
 struct Traffic {
-    to_provider: Cell<u64>,
-    to_client: Cell<u64>,
-    moved: Cell<Now>,
+    to_provider: Direction,
+    to_client: Direction,
     clock: Clock,
+}
+
+/// What has moved one way.
+struct Direction {
+    bytes: Cell<u64>,
+    moved: Cell<Now>,
+    /// Since when a piece waits to be taken.
+    waits_since: Cell<Option<Now>>,
+}
+
+impl Direction {
+    const fn new(now: Now) -> Self {
+        Self { bytes: Cell::new(0), moved: Cell::new(now), waits_since: Cell::new(None) }
+    }
+}
+
+impl Traffic {
+    /// For how long nothing has moved either way, or one side has taken nothing of what waits for it.
+    fn quiet(&self) -> Duration {
+        let now = self.clock.now();
+        let ways = [&self.to_provider, &self.to_client];
+        let silent = ways.iter().map(|way| now.since(way.moved.get())).min().unwrap_or_default();
+        let stuck = ways.iter().filter_map(|way| way.waits_since.get()).map(|since| now.since(since)).max();
+        silent.max(stuck.unwrap_or_default())
+    }
 }
 
 impl Splice {
     /// Copies until both sides have ended, one fails, or both are silent. `early` came before the client knew.
     pub async fn run(mut self, client: impl AsyncRead + AsyncWrite, early: Bytes) {
-        let traffic = Traffic {
-            to_provider: Cell::new(0),
-            to_client: Cell::new(0),
-            moved: Cell::new(self.clock.now()),
-            clock: self.clock.clone(),
-        };
+        let now = self.clock.now();
+        let (to_provider, to_client) = (Direction::new(now), Direction::new(now));
+        let traffic = Traffic { to_provider, to_client, clock: self.clock.clone() };
         // If the worker gives up on us, the numbers so far are told all the same.
         let mut told = Told { tale: &mut self.tale, traffic: &traffic };
         let (client_reads, client_writes) = tokio::io::split(client);
         let Line { stream, early: greeting } = self.provider;
         let (provider_reads, provider_writes) = tokio::io::split(stream);
         let both = async {
-            let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic);
-            let back = pump(provider_reads, client_writes, greeting, &traffic.to_client, &traffic);
+            let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic.clock);
+            let back = pump(provider_reads, client_writes, greeting, &traffic.to_client, &traffic.clock);
             tokio::try_join!(there, back).is_ok()
         };
         let clean = tokio::select! {
@@ -177,8 +199,8 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&mut self) {
         let record = self.tale.record();
-        record.request_bytes = self.traffic.to_provider.get();
-        record.response_bytes = self.traffic.to_client.get();
+        record.request_bytes = self.traffic.to_provider.bytes.get();
+        record.response_bytes = self.traffic.to_client.bytes.get();
     }
 }
 
@@ -193,37 +215,40 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     early: Bytes,
-    count: &Cell<u64>,
-    traffic: &Traffic,
+    way: &Direction,
+    clock: &Clock,
 ) -> io::Result<()> {
-    let moved = |bytes: usize| {
-        count.set(count.get().saturating_add(bytes as u64));
-        traffic.moved.set(traffic.clock.now());
-    };
-    if !early.is_empty() {
-        to.write_all(&early).await?;
-        to.flush().await?;
-        moved(early.len());
-    }
+    pass(&mut to, &early, way, clock).await?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
         let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
-        to.write_all(piece).await?;
-        to.flush().await?;
-        moved(read);
+        pass(&mut to, piece, way, clock).await?;
     }
     to.shutdown().await
 }
 
-/// Ends when nothing has moved for so long.
+/// Passes a piece on.
+async fn pass(to: &mut (impl AsyncWrite + Unpin), piece: &[u8], way: &Direction, clock: &Clock) -> io::Result<()> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    way.waits_since.set(Some(clock.now()));
+    to.write_all(piece).await?;
+    to.flush().await?;
+    way.waits_since.set(None);
+    way.bytes.set(way.bytes.get().saturating_add(piece.len() as u64));
+    way.moved.set(clock.now());
+    Ok(())
+}
+
+/// Ends when nothing has moved, or one side has taken nothing, for so long.
 async fn silence(traffic: &Traffic, longest: Option<Duration>) {
     let Some(longest) = longest else { return std::future::pending().await };
     let mut left = longest;
     loop {
         tokio::time::sleep(left).await;
-        let quiet = traffic.clock.now().since(traffic.moved.get());
-        match longest.checked_sub(quiet) {
+        match longest.checked_sub(traffic.quiet()) {
             Some(more) if !more.is_zero() => left = more,
             Some(_) | None => return,
         }

@@ -3,12 +3,14 @@
 //! For the control plane, whose calls are rare: a fresh connection is never a stale one. Redirects are answers like any
 //! other.
 
-use std::fmt;
+use std::error::Error as _;
+use std::{fmt, io};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::connection::Sent;
@@ -30,6 +32,31 @@ pub enum AskError {
     Timeout(Within),
     /// The answer, of this status, is longer than we read.
     TooLong(u16),
+    /// The answer has no length, and the connection ended without TLS's close_notify: nobody vouches for its end.
+    Unclosed(Unclosed),
+}
+
+/// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
+/// that nothing is missing.
+pub struct Unclosed(Response<Bytes>);
+
+impl Unclosed {
+    /// The answer, for a reader that has seen that it is whole.
+    pub fn into_answer(self) -> Response<Bytes> {
+        self.0
+    }
+
+    /// What was read.
+    pub const fn answer(&self) -> &Response<Bytes> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Unclosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the body: it may hold a token.
+        f.debug_tuple("Unclosed").field(&self.0.status()).finish()
+    }
 }
 
 impl fmt::Display for AskError {
@@ -41,6 +68,10 @@ impl fmt::Display for AskError {
             AskError::HungUp => f.write_str("it hung up"),
             AskError::Timeout(Within(limit)) => write!(f, "no whole answer within {} ms", limit.as_millis()),
             AskError::TooLong(status) => write!(f, "HTTP {status}, the body is too long"),
+            AskError::Unclosed(unclosed) => {
+                let status = unclosed.0.status().as_u16();
+                write!(f, "HTTP {status}, the body ended without a length and without close_notify")
+            }
         }
     }
 }
@@ -85,10 +116,42 @@ pub(super) async fn bounded<T>(
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, body) = response.into_parts();
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
-        Err(_) => Err(AskError::Cut(head.status.as_u16())),
+    let (head, mut body) = response.into_parts();
+    let status = head.status.as_u16();
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                if piece.len() > most - read.len() {
+                    return Err(AskError::TooLong(status));
+                }
+                read.extend_from_slice(&piece);
+            }
+            Err(error) => {
+                let framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
+                if framed || head.version == Version::HTTP_2 || !is_missing_close(&error) {
+                    return Err(AskError::Cut(status));
+                }
+                return Err(AskError::Unclosed(Unclosed(Response::from_parts(head, read.freeze()))));
+            }
+        }
     }
+    // A stream that was reset with NO_ERROR ends like a whole one, but for END_STREAM (RFC 9113 section 8.1).
+    if head.version == Version::HTTP_2 && !body.is_end_stream() {
+        return Err(AskError::Cut(status));
+    }
+    Ok(Response::from_parts(head, read.freeze()))
+}
+
+/// Whether a body ended because the connection did, in order but for TLS's close_notify (RFC 8446 section 6.1).
+fn is_missing_close(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::UnexpectedEof;
+        }
+        cause = inner.source();
+    }
+    false
 }

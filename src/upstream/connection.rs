@@ -19,6 +19,10 @@ use super::lane::{Lane, Stream};
 use super::socket::{Aside, Counted, Heard, Look, Open};
 use crate::base::time::Now;
 
+/// What HTTP/1.1 may buffer in each direction, and the longest head of an answer: what a client does not take stays with
+/// the provider.
+const BUFFER: usize = 32 * 1024;
+
 /// A connection lent for one exchange.
 pub struct Connection<B> {
     pub(super) kind: Kind<B>,
@@ -120,7 +124,9 @@ impl Destination {
         if h2 {
             return Lane::begin(io, aside, &heard, authority, now).await.map(Opened::Shared).map_err(DialError::Http);
         }
-        let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(DialError::Http)?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BUFFER);
+        let (sender, connection) = builder.handshake(io).await.map_err(DialError::Http)?;
         tokio::task::spawn_local(async move {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;

@@ -21,7 +21,7 @@ mod socket;
 mod trial;
 mod tunnel;
 
-pub use ask::AskError;
+pub use ask::{AskError, Unclosed};
 pub use clear::Clear;
 pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};

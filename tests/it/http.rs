@@ -139,6 +139,7 @@ fn an_expectation_is_met_only_once_all_is_in_order() {
             ("not this method", ask("PUT", fields), 403),
             ("another expectation", ask("POST", "expect: a-miracle\ncontent-length: 5"), 417),
             ("two expectations", ask("POST", "expect: 100-continue\nexpect: x\ncontent-length: 5"), 417),
+            ("a list", ask("POST", "expect: 100-continue, x\ncontent-length: 5"), 417),
         ] {
             let answer = raw_text(&stage, &bytes).await;
             assert_eq!(status(&answer), expected, "{name}: {answer}");

@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod audit;
+mod bank_answers;
 mod client;
 mod clients;
 mod coexistence;
@@ -18,6 +19,7 @@ mod forward;
 mod http;
 mod include;
 mod life;
+mod limits;
 mod live;
 mod mutations;
 mod oddbank;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, USER_AGENT};
 use http::response::Parts;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -16,7 +16,7 @@ use super::{Notes, Options, clock, paper, token, values, way};
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
 use crate::config::{Provider, Route};
-use crate::control::{date, destination, try_token};
+use crate::control::{AGENT, date, destination, try_token};
 use crate::provider::{Caller, Module};
 use crate::tls::{Demand, attentive, onlooker, own_chain};
 use crate::upstream::{AskError, Destination, DialError, Sent};
@@ -187,6 +187,7 @@ impl Visit<'_> {
     async fn head(&self, url: &BaseUrl, patience: Duration, demand: &Demand) {
         let path = if url.path().is_empty() || self.key == "token_url" { "/" } else { url.path() };
         let request = Request::builder().method(Method::HEAD).uri(path).header(HOST, url.authority());
+        let request = request.header(USER_AGENT, AGENT);
         let Ok(request) = request.body(Full::<Bytes>::default()) else { return };
         let sent = self.options.clock.now();
         match tokio::time::timeout(patience, first_head(self.to, request, sent)).await {

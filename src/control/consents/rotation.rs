@@ -15,7 +15,7 @@ use crate::base::time::{Clock, Within};
 use crate::config::Provider;
 use crate::control::journal;
 use crate::control::tracker::{Tracker, Work};
-use crate::control::wire::{MOST_GRANT, exchange};
+use crate::control::wire::{MOST_GRANT, exchange, note_type};
 use crate::control::{Aid, Fetched, Order, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
@@ -193,7 +193,9 @@ impl Renewal {
                     Err(failure) => Err(Refusal::Failed(failure)),
                     Ok(response) => {
                         let (head, body) = response.into_parts();
-                        consent.refresh_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                        let now = self.clock.now();
+                        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, now);
+                        answered.inspect(|fresh| note_type(&self.provider, &fresh.grant))
                     }
                 },
             },

@@ -8,7 +8,9 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 
+use super::super::wire::{say_who, told_whole};
 use super::keys::KeySet;
+use crate::base::coding::decoded;
 use crate::base::origin::BaseUrl;
 use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
@@ -76,10 +78,14 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     }
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
     let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
-    let request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    let mut request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    say_who(request.headers_mut(), None);
     let destination = place(issuer, url);
-    match destination.ask(request, MOST_ANSWER, EXCHANGE, now).await {
-        Ok(answer) if answer.status() == StatusCode::OK => Ok(answer.into_body()),
+    match destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole) {
+        Ok(answer) if answer.status() == StatusCode::OK => {
+            let plain = decoded(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
+            Ok(plain.into_owned().into())
+        }
         Ok(answer) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
         Err(AskError::Timeout(_)) => Err(format!("{url}: no answer in time")),
         Err(error) => Err(format!("{url}: {error}")),

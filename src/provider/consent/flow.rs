@@ -16,6 +16,7 @@ use crate::provider::answer::{Moment, known, transient};
 use crate::provider::condition::Fit;
 use crate::provider::consent::callback::{BadCallback, code};
 use crate::provider::consent::{Ceremony, ConsentParams};
+use crate::provider::document::{self, Format};
 use crate::provider::exchange::{Exchange, TokenRequest};
 use crate::provider::json;
 use crate::provider::life::Claims;
@@ -107,9 +108,13 @@ impl Consent {
         let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url)?;
         // What has a path of its own goes there; everything else to the token endpoint.
         let at_token = |has_path: bool| (!has_path).then(|| (*token_url).clone());
-        let exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
+        let mut exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
         let refresh = ceremony.refresh.as_ref();
-        let refresh = refresh.map(|plan| plan.compile(&settings, base_url, at_token(plan.has_path()))).transpose()?;
+        let mut refresh =
+            refresh.map(|plan| plan.compile(&settings, base_url, at_token(plan.has_path()))).transpose()?;
+        for exchange in [&mut exchange].into_iter().chain(&mut refresh) {
+            exchange.accept = profile.answer.format.accept();
+        }
         let realm = realm(profile, ceremony, parts, &authorize);
         Ok(Self {
             profile: profile.clone(),
@@ -188,7 +193,7 @@ impl Consent {
         now: Now,
     ) -> Result<String, Failure> {
         let moment = self.moment("authorize endpoint", sent, now);
-        let value = self.profile.answer.success(status, headers, body, moment)?;
+        let value = self.profile.answer.success(Format::Json, status, headers, body, moment)?;
         match json::first(&value, &self.ceremony().opens).and_then(Value::as_str) {
             Some(url) if opens(url) => Ok(url.to_owned()),
             Some(_) => Err(transient(status, headers, "but the URL for the user is none that can be opened", moment)),
@@ -278,7 +283,7 @@ impl Consent {
         match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
             Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(&mut rest, moment) }),
             // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
-            Err(failure) => match self.rescued(status, body, moment) {
+            Err(failure) => match self.rescued(status, headers, body, moment) {
                 Some(refresh) => Err(Refusal::Unusable(failure, refresh)),
                 None => Err(self.refusal(status, headers, body, failure)),
             },
@@ -286,10 +291,23 @@ impl Consent {
     }
 
     /// The refresh token of an answer that is a success but for its access token.
-    fn rescued(&self, status: StatusCode, body: &[u8], moment: Moment<'_>) -> Option<RefreshGrant> {
-        let mut value = json::read_all(body).ok().filter(|_| status.is_success())?;
-        let success = self.profile.answer.success.iter().all(|test| test.holds(&value));
-        success.then(|| self.refresh_token(&mut value, moment)).flatten()
+    fn rescued(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: Moment<'_>,
+    ) -> Option<RefreshGrant> {
+        let answer = &self.profile.answer;
+        let mut value = match answer.success(answer.format, status, headers, body, moment) {
+            Ok(value) => value,
+            // It may be longer than answers are read; the caller bounds what this is.
+            Err(_) => {
+                let value = json::parse(std::str::from_utf8(body).ok()?).ok()?;
+                (status.is_success() && answer.success.iter().all(|test| test.holds(&value))).then_some(value)?
+            }
+        };
+        self.refresh_token(&mut value, moment)
     }
 
     /// Takes the refresh token out of an answer, if there is one and this provider has a use for it.
@@ -299,7 +317,9 @@ impl Consent {
         let hit =
             ceremony.refresh_token.iter().find(|pointer| answer.pointer(pointer).is_some_and(Value::is_string))?;
         let token = match answer.pointer_mut(hit).map(Value::take)? {
-            Value::String(text) if !text.is_empty() => SecretString::from(text),
+            Value::String(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => {
+                SecretString::from(text)
+            }
             Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_) | Value::String(_) => {
                 return None;
             }
@@ -307,6 +327,7 @@ impl Consent {
         let claims = Claims {
             expires_in: json::first(answer, &ceremony.refresh_expires_in),
             expires_at: json::first(answer, &ceremony.refresh_expires_at),
+            unit: self.profile.answer.expires_in_unit,
             token: "",
             default_ttl: ceremony.default_refresh_ttl,
         };
@@ -315,7 +336,7 @@ impl Consent {
 
     /// Whether a failure means that the code or the refresh token is dead.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> Refusal {
-        let body = known(json::read(body));
+        let body = known(document::read(self.profile.answer.format, headers, body));
         let dead = self.ceremony().dead.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes);
         if dead { Refusal::Dead(failure.inside) } else { Refusal::Failed(failure) }
     }

@@ -144,7 +144,12 @@ impl UserTokens {
         before: Option<&Self>,
     ) -> Self {
         // Dead from the start, so it is never sent: a record must have one.
-        let grant = Grant { access_token: SecretString::from("none"), life: Duration::ZERO, captured: Vec::new() };
+        let grant = Grant {
+            access_token: SecretString::from("none"),
+            life: Duration::ZERO,
+            captured: Vec::new(),
+            odd_type: None,
+        };
         Self::consented(key, realm, UserGrant { grant, refresh: Some(refresh) }, sent, before)
     }
 
@@ -176,7 +181,7 @@ impl UserTokens {
     pub fn grant(&self, now: Now) -> Option<Grant> {
         let life = self.remaining(now);
         let access_token = self.access.token.clone();
-        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone() })
+        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone(), odd_type: None })
     }
 
     /// The refresh token, while it may be tried.
@@ -255,6 +260,7 @@ pub(in crate::token::consent) mod tests {
                 access_token: SecretString::from(access),
                 life: seconds(1800),
                 captured: captured.into_iter().collect(),
+                odd_type: None,
             },
             refresh: refresh.map(|token| RefreshGrant { token: SecretString::from(token), life: Some(seconds(3600)) }),
         }
