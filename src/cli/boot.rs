@@ -682,3 +682,39 @@ fn audit_log(
     let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
     started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarm() -> (Alarm, observed::Receiver<Option<Arc<str>>>) {
+        let (failing, failed) = observed::channel(None);
+        let alarm = Alarm { failed: failing, ending: CancellationToken::new(), unready: CancellationToken::new() };
+        (alarm, failed)
+    }
+
+    #[test]
+    fn a_part_that_dies_is_told_of_and_the_process_is_not_ready_any_more() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        let other = alarm.vital("worker 1");
+        assert!(!alarm.unready.is_cancelled() && failed.borrow().is_none());
+        let died = std::thread::spawn(move || {
+            let _vital = vital;
+            panic!("a fault of ours");
+        });
+        assert!(died.join().is_err());
+        drop(other);
+        assert!(alarm.unready.is_cancelled());
+        assert_eq!(failed.borrow().as_deref(), Some("worker 0"), "the first one counts");
+    }
+
+    #[test]
+    fn a_part_that_ends_when_it_is_told_to_is_no_failure() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        alarm.ending.cancel();
+        drop(vital);
+        assert!(failed.borrow().is_none() && !alarm.unready.is_cancelled());
+    }
+}

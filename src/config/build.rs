@@ -149,7 +149,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, websocket, timeouts, enforce, user, .. } = route;
+    let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
     Some(Arc::new(Route {
@@ -162,6 +162,7 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
         reflection,
         rate,
         replay_limit,
+        request_buffering,
         websocket,
         timeouts,
         enforce,

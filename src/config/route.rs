@@ -47,6 +47,7 @@ pub(super) struct ReadRoute {
     pub(super) reflection: Reflection,
     pub(super) rate: Option<Arc<Rate>>,
     pub(super) replay_limit: u64,
+    pub(super) request_buffering: bool,
     pub(super) websocket: bool,
     pub(super) timeouts: Timeouts,
     pub(super) enforce: bool,
@@ -164,6 +165,7 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let module = module(&fields, around, (&name, caller), provider, &vars, modules);
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", Size(REPLAY_LIMIT)).0;
+    let request_buffering = request_buffering(&fields, replay_limit);
     let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
     let strip = fields.or("strip", true);
     let path_rules = path_rules(&fields);
@@ -188,6 +190,7 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         reflection,
         rate,
         replay_limit,
+        request_buffering,
         websocket,
         timeouts,
         enforce,
@@ -276,6 +279,17 @@ fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
         Place::of(node).error(fields.report(), "that many requests in so short a time are no limit", "leave it out");
     }
     rate.map(Arc::new)
+}
+
+/// Reads `request_buffering`: whether bodies are gathered before they are sent.
+fn request_buffering(fields: &Fields<'_>, replay_limit: u64) -> bool {
+    let Some(node) = fields.take("request_buffering") else { return false };
+    let wanted = fields.or("request_buffering", false);
+    if wanted && replay_limit == 0 {
+        let title = "`request_buffering` needs a `replay_limit` above 0: bodies are gathered within it";
+        Place::of(node).error(fields.report(), title, "set `replay_limit` to the largest body that you expect");
+    }
+    wanted
 }
 
 /// Reads `upgrade`: whether connections may become WebSockets.

@@ -406,6 +406,8 @@ pub struct Route {
     pub rate: Option<Arc<Rate>>,
     /// Largest request body that is kept for a replay, in bytes.
     pub replay_limit: u64,
+    /// Whether bodies are gathered first, within that limit, and go out with a length.
+    pub request_buffering: bool,
     /// Whether its connections may become WebSockets.
     pub websocket: bool,
     /// This route's own waiting times.

@@ -117,7 +117,6 @@ fn until(epoch: f64, sent: Now) -> f64 {
 
 /// The value, if it says something: several servers write -1 for a life that they do not know, or that has no end.
 fn said(value: Option<&Value>) -> Option<&Value> {
-    #[expect(clippy::float_cmp, reason = "-1 is exact")]
     value.filter(|value| number(value) != Some(-1.0))
 }
 

@@ -19,6 +19,8 @@ mod document;
 mod exchange;
 mod extends;
 pub mod fixture;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod injection;
 mod json;

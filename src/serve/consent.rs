@@ -16,7 +16,6 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -34,6 +33,7 @@ use crate::provider::Consent;
 use crate::route::Caller;
 use crate::token::consent::{ReturnRule, UserKey, UserName, Why};
 use crate::token::failure::Failure;
+use crate::upstream::Received;
 
 /// Where all of it lives.
 pub const PLACE: &str = "/.countersign/";
@@ -65,7 +65,7 @@ struct Asked<'a> {
 }
 
 /// Answers a request to a reverse listener for [`PLACE`].
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     match serve(&site, &door, request, &mut tale).await {
         Ok(body) => {
@@ -91,11 +91,11 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 async fn serve(
     site: &Rc<Site>,
     door: &Door,
-    request: Request<Incoming>,
+    request: Request<Received>,
     tale: &mut Tale,
 ) -> Result<serde_json::Value, Fault> {
     let (head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale).await?;
+    let caller = caller(site, door, &head.headers, tale).await?.caller;
     let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
     clear(door.ground(listener)?, &site.shared.snapshot.limits, &head)?;
     let path = head.uri.path();
@@ -211,7 +211,7 @@ const fn rejected(why: &Why) -> Fault {
 }
 
 /// Answers a request to a callback listener.
-pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     let (head, _) = request.into_parts();
     let listener = site.listener(door.listener).ok_or(Fault::Internal);

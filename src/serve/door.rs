@@ -7,9 +7,9 @@ use http::HeaderMap;
 
 use super::admission::Ground;
 use super::fault::Fault;
-use super::identity::Peer;
+use super::identity::{Peer, Proven};
 use crate::config::{Listener, Serves};
-use crate::route::{Authority, Caller};
+use crate::route::Authority;
 
 /// The connection that a request came in on.
 pub struct Door {
@@ -40,8 +40,8 @@ pub enum Entry {
 /// An intercepted tunnel.
 pub struct Tunnel {
     /// Who opened it, as the config of this serial sees it.
-    pub caller: Cell<(u64, Caller)>,
-    /// How it said so. Under a new config it must still be true.
+    pub opener: Cell<(u64, Proven)>,
+    /// How it said so. Under a new config, and when the proof ends, it must still be true.
     pub claim: HeaderMap,
     /// Where its client believes to be.
     pub to: Authority,

@@ -29,6 +29,8 @@ pub enum Fault {
     ClientUnidentified,
     /// No or wrong credentials at a forward listener.
     ClientUnidentifiedToProxy,
+    /// The request body is larger than what may be gathered of it.
+    BodyTooLarge,
     /// The request body comes too slowly.
     BodyTooSlow,
     /// The user has not consented, or not any more.
@@ -115,6 +117,14 @@ impl Fault {
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
         match self {
+            Fault::BodyTooLarge => row(
+                "malformed-request",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http_request_error",
+                "client",
+                "The request body is too large",
+                "On this route bodies are gathered before they are sent, up to its `replay_limit`. Nothing was sent.",
+            ),
             Fault::BodyTooSlow => row(
                 "overloaded",
                 StatusCode::REQUEST_TIMEOUT,
@@ -375,7 +385,8 @@ impl Fault {
             | Fault::ProviderCredentialsRejected(after)
             | Fault::RateLimited(after)
             | Fault::TokenUnavailable(after) => Some(after),
-            Fault::BodyTooSlow
+            Fault::BodyTooLarge
+            | Fault::BodyTooSlow
             | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
             | Fault::ClientUnidentifiedToProxy
@@ -450,6 +461,7 @@ impl From<Ungathered> for Fault {
     fn from(ungathered: Ungathered) -> Self {
         match ungathered {
             Ungathered::Broken => Fault::Malformed("The request body ended early."),
+            Ungathered::Crowded => Fault::Overloaded,
             Ungathered::TooLarge => Fault::Malformed(
                 "The body must be read for a variable of the route, but is larger than what may be kept of it.",
             ),
@@ -482,7 +494,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 29] = [
+const ALL: [Fault; 30] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -502,6 +514,7 @@ const ALL: [Fault; 29] = [
     Fault::Overloaded,
     Fault::Unaudited,
     Fault::UriTooLong,
+    Fault::BodyTooLarge,
     Fault::TooManyFields,
     Fault::BodyTooSlow,
     Fault::UpstreamDns,

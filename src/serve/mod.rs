@@ -6,6 +6,7 @@
 
 mod admission;
 mod answer;
+mod clearance;
 mod connect;
 mod connection;
 mod consent;

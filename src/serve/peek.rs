@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use crate::base::coding::decoded;
+use crate::upstream::Received;
 
 /// How much of a body is looked at, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
@@ -29,22 +30,32 @@ pub struct Peeked {
     pub trailers: Option<HeaderMap>,
 }
 
-/// Reads up to [`PEEK_BYTES`] of a body. Stops early when nothing comes for `patience`.
-pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peeked {
+impl Peeked {
+    /// Whether no more of it is to be looked at.
+    pub fn is_finished(&self) -> bool {
+        self.whole || self.broken || self.pieces.iter().map(Bytes::len).sum::<usize>() >= PEEK_BYTES
+    }
+}
+
+/// Reads up to [`PEEK_BYTES`] of a body, for at most `patience` in all: a body that drips is passed on unjudged.
+pub async fn peek(response: &mut Response<Received>, patience: Duration) -> Peeked {
     let body = response.body_mut();
     let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false, trailers: None };
+    let _ = tokio::time::timeout(patience, fill(body, &mut peeked)).await;
+    peeked
+}
+
+async fn fill(body: &mut Received, peeked: &mut Peeked) {
     let mut read = 0;
     while !peeked.whole && read < PEEK_BYTES {
-        match tokio::time::timeout(patience, body.frame()).await {
-            Err(_) => break,
-            Ok(None) => peeked.whole = true,
-            Ok(Some(Err(_))) => {
+        match body.frame().await {
+            None => peeked.whole = true,
+            Some(Err(_)) => {
                 peeked.broken = true;
                 break;
             }
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => {
                     read += piece.len();
                     peeked.pieces.push(piece);
                     peeked.whole = body.is_end_stream();
@@ -56,7 +67,6 @@ pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peek
             },
         }
     }
-    peeked
 }
 
 /// The peeked bytes as the provider's software wrote them, or nothing if they cannot be told.

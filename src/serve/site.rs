@@ -297,6 +297,16 @@ impl Site {
         self.shelves.borrow().get(key)?.take(now)
     }
 
+    /// Whether a lease that was taken a while ago may still be sent. One whose shelf is not known here may not: the keeper
+    /// has to be asked.
+    #[inline]
+    pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
+        let bears = |shelves: &RefCell<KeyMap<Arc<Shelf>>>| {
+            shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
+        };
+        lease.valid(now) && (bears(&self.shelves) || bears(&self.heirlooms))
+    }
+
     /// Remembers where a key's leases will lie.
     pub fn remember(&self, issued: &Issued) {
         let mut shelves = self.shelves.borrow_mut();

@@ -159,6 +159,17 @@ impl Tale {
         self.record.refused = self.record.token.replace(token).map(|token| Spent { token, id: before });
     }
 
+    /// Another token goes out with it than was said: the first was not sent.
+    pub fn spend_instead(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
+        self.record.provider_id = id;
+        self.record.token = Some(token);
+    }
+
+    /// Its request body; absent: nobody has asked for it.
+    pub const fn body(&self) -> Option<&Rc<Recorder>> {
+        self.request.as_ref()
+    }
+
     /// Its request body is counted at the end.
     pub fn watch_body(&mut self, request: &Rc<Recorder>) {
         self.request = Some(request.clone());

@@ -71,7 +71,7 @@ async fn shake(
         Ok(Err(why)) => why,
         Err(_) => Failure::Silent,
     };
-    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.caller.get().1));
+    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.opener.get().1.caller));
     let client = client.as_deref();
     match why {
         Failure::Distrust(said) => {

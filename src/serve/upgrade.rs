@@ -11,20 +11,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use super::clearance::Cleared;
 use super::fault::Fault;
 use super::headers::listed;
 use super::replay::Outgoing;
 use super::tale::Tale;
 use crate::base::time::{Clock, Now};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, ExchangeError, Received};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
@@ -70,24 +70,23 @@ impl Line {
 /// Where a line will come from, once HTTP has ended on it.
 pub type Turning = oneshot::Receiver<Line>;
 
-/// Sends a request on a connection of its own and waits for the head of its answer.
-pub async fn send(
-    destination: &Destination,
-    message: Request<Outgoing>,
-    patience: Duration,
-    gauge: Gauge,
-    now: Now,
-) -> Result<(Response<Incoming>, Turning), Fault> {
+/// A connection for one call alone, which has yet to be made.
+pub struct Alone<'a> {
+    sender: http1::SendRequest<Outgoing>,
+    turning: Turning,
+    host: &'a str,
+}
+
+/// Opens a connection for one call alone.
+pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<Alone<'_>, Fault> {
+    let host = &*destination.host;
     let stream = destination.stream(now).await.map_err(|error| {
-        tracing::warn!(host = %destination.host, %error, "cannot connect");
+        tracing::warn!(host, %error, "cannot connect");
         Fault::from(&error)
     })?;
-    let failed = |error: hyper::Error| {
-        tracing::warn!(host = %destination.host, %error, "exchange broke off");
-        Fault::UpstreamProtocol
-    };
-    let stream: Box<dyn Duplex> = Box::new(stream);
-    let (mut sender, mut connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
+    let handshake = destination.way.http1.builder().handshake(TokioIo::new(stream)).await;
+    let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
     let open = Open::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
@@ -98,14 +97,28 @@ pub async fn send(
         }
         drop(open);
     });
-    match tokio::time::timeout(patience, sender.send_request(message)).await {
-        Ok(answered) => answered.map(|response| (response, turning)).map_err(failed),
-        Err(_) => Err(Fault::UpstreamResponseTimeout),
+    Ok(Alone { sender, turning, host })
+}
+
+impl Alone<'_> {
+    /// Sends the call and waits for the head of its answer.
+    pub async fn send(mut self, message: Cleared, patience: Duration) -> Result<(Response<Received>, Turning), Fault> {
+        match tokio::time::timeout(patience, message.send_alone(&mut self.sender)).await {
+            Ok(Ok(response)) => Ok((Received::response(response), self.turning)),
+            Ok(Err(error)) => Err(broken_off(self.host, error)),
+            Err(_) => Err(Fault::UpstreamResponseTimeout),
+        }
     }
 }
 
+fn broken_off(host: &str, error: hyper::Error) -> Fault {
+    let error = ExchangeError::from(error);
+    tracing::warn!(host, %error, "exchange broke off");
+    Fault::UpstreamProtocol
+}
+
 /// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
-pub async fn grant(response: &Response<Incoming>, turning: Option<Turning>) -> Result<Line, Fault> {
+pub async fn grant(response: &Response<Received>, turning: Option<Turning>) -> Result<Line, Fault> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match turning {
         Some(turning) if switches && listed(response.headers(), &UPGRADE, b"websocket") => {

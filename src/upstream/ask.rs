@@ -10,11 +10,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
+use super::failure::ExchangeError;
+use super::received::{BodyError, Received};
 use crate::base::time::{Now, Within};
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
@@ -23,7 +25,7 @@ pub enum AskError {
     /// There is no connection.
     Dial(DialError),
     /// The exchange broke off before an answer's head.
-    Broken(hyper::Error),
+    Broken(ExchangeError),
     /// The answer, of this status, broke off.
     Cut(u16),
     /// The other side hung up before the question.
@@ -38,16 +40,16 @@ pub enum AskError {
 
 /// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
 /// that nothing is missing.
-pub struct Unclosed(Response<Bytes>);
+pub struct Unclosed(Box<Response<Bytes>>);
 
 impl Unclosed {
     /// The answer, for a reader that has seen that it is whole.
     pub fn into_answer(self) -> Response<Bytes> {
-        self.0
+        *self.0
     }
 
     /// What was read.
-    pub const fn answer(&self) -> &Response<Bytes> {
+    pub fn answer(&self) -> &Response<Bytes> {
         &self.0
     }
 }
@@ -95,7 +97,13 @@ impl Destination {
         now: Now,
     ) -> Result<Response<Bytes>, AskError> {
         let mut connection = self.open(now).await.map_err(AskError::Dial)?;
-        let response = match connection.send(request).await {
+        let mut sent = connection.send(request.clone()).await;
+        if matches!(sent, Sent::Refused(_)) {
+            // It did nothing with it, and may want it over HTTP/1.1.
+            connection = self.open(now).await.map_err(AskError::Dial)?;
+            sent = connection.send(request).await;
+        }
+        let response = match sent {
             Sent::Answered(response) => response,
             Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
             Sent::Unsent(_) => return Err(AskError::HungUp),
@@ -116,7 +124,7 @@ pub(super) async fn bounded<T>(
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, mut body) = response.into_parts();
+    let (head, mut body) = Received::response(response).into_parts();
     let status = head.status.as_u16();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -133,19 +141,15 @@ pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<R
                 if framed || head.version == Version::HTTP_2 || !is_missing_close(&error) {
                     return Err(AskError::Cut(status));
                 }
-                return Err(AskError::Unclosed(Unclosed(Response::from_parts(head, read.freeze()))));
+                return Err(AskError::Unclosed(Unclosed(Box::new(Response::from_parts(head, read.freeze())))));
             }
         }
-    }
-    // A stream that was reset with NO_ERROR ends like a whole one, but for END_STREAM (RFC 9113 section 8.1).
-    if head.version == Version::HTTP_2 && !body.is_end_stream() {
-        return Err(AskError::Cut(status));
     }
     Ok(Response::from_parts(head, read.freeze()))
 }
 
 /// Whether a body ended because the connection did, in order but for TLS's close_notify (RFC 8446 section 6.1).
-fn is_missing_close(error: &hyper::Error) -> bool {
+fn is_missing_close(error: &BodyError) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(error) = inner.downcast_ref::<io::Error>() {

@@ -48,8 +48,9 @@ impl Clear<'_> {
     ) -> Result<Response<Bytes>, AskError> {
         let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
         let stream = reached.map_err(|_| AskError::Dial(DialError::Timeout))?.map_err(AskError::Dial)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| AskError::Dial(DialError::Http(error)))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| AskError::Dial(DialError::Http(error.into())))?;
         // Ends with this exchange, also when that is given up.
         let mut driven = JoinSet::new();
         driven.spawn_local(async move {
@@ -58,7 +59,7 @@ impl Clear<'_> {
         });
         match sender.send_request(request).await {
             Ok(response) => whole(response, most).await,
-            Err(error) => Err(AskError::Broken(error)),
+            Err(error) => Err(AskError::Broken(error.into())),
         }
     }
 }
