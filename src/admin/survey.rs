@@ -186,7 +186,7 @@ fn state(lines: &[&LedgerLine]) -> &'static str {
         "failing"
     } else if any(&[Waiting::Live, Waiting::Renewing]) {
         "live"
-    } else if any(&[Waiting::Fetching]) {
+    } else if any(&[Waiting::Fetching, Waiting::Settling]) {
         "fetching"
     } else {
         "idle"

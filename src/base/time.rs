@@ -30,6 +30,13 @@ impl Now {
         Self { boot: self.boot.saturating_add(later), wall: self.wall.saturating_add(later) }
     }
 
+    /// The moment at which the wall clock showed `wall`, or this one if that lies ahead. Before the machine's start the
+    /// boot clock reads 0.
+    pub const fn back_to(self, wall: u64) -> Self {
+        let wall = if wall < self.wall { wall } else { self.wall };
+        Self { boot: self.boot.saturating_sub(self.wall - wall), wall }
+    }
+
     /// Time since `earlier` by the boot clock; zero when `earlier` lies ahead.
     pub fn since(self, earlier: Now) -> Duration {
         Duration::from_millis(self.boot.saturating_sub(earlier.boot))
@@ -64,6 +71,11 @@ impl Deadline {
     /// Time left, by the clock that says less; zero once passed.
     pub fn remaining(self, now: Now) -> Duration {
         Duration::from_millis(self.boot.saturating_sub(now.boot).min(self.wall.saturating_sub(now.wall)))
+    }
+
+    /// The whole time from `start` on, by the wall clock: the boot clock may not have run yet at `start`.
+    pub const fn life_since(self, start: Now) -> Duration {
+        Duration::from_millis(self.wall.saturating_sub(start.wall))
     }
 
     /// The wall-clock reading, in milliseconds since 1970.

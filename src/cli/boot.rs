@@ -138,12 +138,12 @@ impl Alarm {
     }
 
     /// Runs a part in a task of its own.
-    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) {
+    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
         let vital = self.vital(what);
         tokio::task::spawn_local(async move {
             let _vital = vital;
             part.await;
-        });
+        })
     }
 }
 
@@ -513,7 +513,8 @@ fn start_control(
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            alarm.spawn("the token keeper", keeper.traced(tracer).run());
+            let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
+            let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
@@ -572,6 +573,9 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            keeper.shutdown();
+            // What was refused must not be found again by the next process.
+            let _ended = keeping.await;
             exporting.await;
         });
     });
@@ -643,4 +647,40 @@ fn audit_log(
     let to = wish.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
     started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarm() -> (Alarm, observed::Receiver<Option<Arc<str>>>) {
+        let (failing, failed) = observed::channel(None);
+        let alarm = Alarm { failed: failing, ending: CancellationToken::new(), unready: CancellationToken::new() };
+        (alarm, failed)
+    }
+
+    #[test]
+    fn a_part_that_dies_is_told_of_and_the_process_is_not_ready_any_more() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        let other = alarm.vital("worker 1");
+        assert!(!alarm.unready.is_cancelled() && failed.borrow().is_none());
+        let died = std::thread::spawn(move || {
+            let _vital = vital;
+            panic!("a fault of ours");
+        });
+        assert!(died.join().is_err());
+        drop(other);
+        assert!(alarm.unready.is_cancelled());
+        assert_eq!(failed.borrow().as_deref(), Some("worker 0"), "the first one counts");
+    }
+
+    #[test]
+    fn a_part_that_ends_when_it_is_told_to_is_no_failure() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        alarm.ending.cancel();
+        drop(vital);
+        assert!(failed.borrow().is_none() && !alarm.unready.is_cancelled());
+    }
 }

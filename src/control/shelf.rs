@@ -117,6 +117,7 @@ mod tests {
     use crate::base::secret::Fingerprint;
     use crate::base::time::Deadline;
     use crate::token::key::KeyBuilder;
+    use crate::token::lease::Trial;
 
     #[test]
     fn a_refused_generation_is_not_taken_again_and_its_successor_is() {
@@ -129,6 +130,7 @@ mod tests {
                 issued: now,
                 expires: Deadline::after(now, Duration::from_secs(10)),
                 fingerprint: Fingerprint::of(b"token"),
+                trial: Trial::default(),
             }))
         };
         let shelf = Shelf::default();
@@ -157,6 +159,7 @@ mod tests {
             issued: start,
             expires: Deadline::after(start, Duration::from_secs(10)),
             fingerprint: Fingerprint::of(b"token"),
+            trial: Trial::default(),
         })));
         let later = start.plus(Duration::from_secs(3));
         assert_eq!(shelf.take(later).map(|lease| lease.generation), Some(1));

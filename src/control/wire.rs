@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, DATE, HOST, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
+use super::vault::{self, Source};
 use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
@@ -20,9 +21,10 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
-use crate::provider::{Module, TokenRequest, is_whole};
+use crate::provider::{Module, TokenRequest, date, is_whole};
+use crate::store::{Error, Store};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::Grant;
+use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
 
@@ -32,11 +34,12 @@ pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 /// More of a token answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
 
-/// The token that a route needs for these variables.
-pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock) -> Arc<TokenSpec> {
+/// The token that a route of the config with this number needs for these variables.
+pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
     let provider = route.provider.clone();
     Arc::new(TokenSpec {
         key: route.module.key_for(&vars),
+        serial,
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,
         fetch_timeout: provider.timeouts.token,
@@ -74,11 +77,15 @@ impl Order for Call {
         let call = self.clone();
         Box::pin(async move { aid.has_newer(&call).await })
     }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let key = self.key;
+        Box::pin(async move { vault::invalidate(&store, &key, token).await })
+    }
 }
 
-impl Call {
-    /// Asks the provider. Says when the request was sent, too.
-    pub(super) async fn ask(&self) -> Result<(Grant, Now), Failure> {
+impl Source for Call {
+    async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
         let (head, body) = exchange(&self.provider, request, sent).await?.into_parts();
@@ -87,23 +94,28 @@ impl Call {
         Ok((grant, sent))
     }
 
-    /// A grant as the keeper takes it.
-    pub(super) fn fetched(&self, (grant, sent): (Grant, Now), adopted: bool) -> Fetched {
-        let headers = self.module.credentials(&grant);
-        Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint(), adopted, record: 0 }
+    fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+        self.module.credentials(grant)
     }
 
-    pub(super) const fn key(&self) -> TokenKey {
+    fn key(&self) -> TokenKey {
         self.key
     }
 
-    /// Whose token it is, for logs.
-    pub(super) fn provider(&self) -> &str {
+    fn provider(&self) -> &str {
         &self.provider.name
     }
 
-    pub(super) fn now(&self) -> Now {
+    fn is_contested(&self) -> bool {
+        Order::is_contested(self)
+    }
+
+    fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -184,12 +196,6 @@ pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock:
     let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
     let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
     Ok(Told { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
-}
-
-/// The `Date` of an answer, in milliseconds since 1970.
-pub fn date(headers: &HeaderMap) -> Option<u64> {
-    let told = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    u64::try_from(told.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The module's request as a message for the wire.

@@ -13,7 +13,7 @@ use crate::base::time::Now;
 use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
 use crate::provider::document::{self, Format};
 use crate::provider::json::{self, Unreadable};
-use crate::provider::life::{Claims, Unit};
+use crate::provider::life::{Claims, Unit, date};
 use crate::provider::refusal::tables;
 use crate::provider::template::is_name;
 use crate::provider::values::{FieldName, OneOrMany, Pointer, choice};
@@ -228,10 +228,14 @@ impl Answer {
             unit: self.expires_in_unit,
             token: text,
             default_ttl: moment.default_ttl.or(self.default_ttl),
+            date: date(headers),
         };
         match claims.life(moment.sent, moment.now) {
             Ok(life) => Ok((Grant { access_token: token, life, captured, odd_type }, value)),
-            Err(what) => wrong(what),
+            Err(lifeless) => {
+                let failure = transient(status, headers, &format!("but {}", lifeless.why), moment);
+                Err(Failure { ended: lifeless.ended, ..failure })
+            }
         }
     }
 
@@ -254,9 +258,9 @@ impl Answer {
         }
         Failure {
             class,
-            // Asking again soon cannot mend wrong credentials, whatever the header says.
-            retry_after: if class == Class::Fatal { None } else { retry_after(headers, moment.now) },
+            retry_after: retry_after(headers, moment.now),
             backoff: if page { Some(PAGE_REST) } else { rule.and_then(|rule| rule.backoff) },
+            ended: false,
             inside: shape(status, headers, &what, moment),
         }
     }

@@ -19,7 +19,7 @@ use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::template::{Segment, Template};
 use crate::token::grant::Grant;
 use crate::token::key::TokenKey;
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, Trial};
 
 /// A setting, as a profile declares it, for schemas and lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -115,6 +115,7 @@ impl StandIn {
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
+            trial: Trial::default(),
         };
         (made, lease)
     }

@@ -125,6 +125,10 @@ impl Plan {
                 let help = "it is put behind the provider's `base_url`; leave it out if a `token_url` must be given";
                 node.error(report, "a path starts with `/`", "", Some(help.to_owned()));
             }
+            if template.as_ref().is_some_and(|template| names_secret(template, scope.settings)) {
+                let help = "put it into `headers` or `body`".to_owned();
+                node.error(report, "a path names no secret: URLs are shown", "", Some(help));
+            }
             template
         });
         let encodings =

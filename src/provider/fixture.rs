@@ -31,7 +31,7 @@ use crate::provider::setting::Settings;
 use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source};
 use crate::token::failure::Failure;
 use crate::token::grant::Grant;
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, Trial};
 
 /// Plays a conversation against `profile`, unless it brings one of its own. `name` is for messages.
 ///
@@ -273,6 +273,7 @@ fn lease(module: &Module, token: &str, sent: Now) -> Lease {
         issued: sent,
         expires: Deadline::after(sent, life),
         fingerprint: grant.fingerprint(),
+        trial: Trial::default(),
     }
 }
 

@@ -19,6 +19,8 @@ mod document;
 mod exchange;
 mod extends;
 pub mod fixture;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod injection;
 mod json;
@@ -37,6 +39,7 @@ pub use describe::{DeclaredSetting, StandIn};
 pub use document::is_whole;
 pub use exchange::TokenRequest;
 pub use injection::SentIds;
+pub use life::date;
 pub use module::{Caller, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;

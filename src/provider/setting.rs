@@ -36,13 +36,16 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-const PROVIDER_KEYS: [&str; 14] = [
+const PROVIDER_KEYS: [&str; 17] = [
     "base_url",
     "clients",
     "consent",
     "default_ttl",
     "environment",
+    "header_case",
+    "http",
     "http_proxy",
+    "invalid_header_lines",
     "profile",
     "refresh_before",
     "source_address",

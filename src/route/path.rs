@@ -279,6 +279,25 @@ pub(super) fn generous(path: &str) -> Cow<'_, str> {
         }
         decoded = next;
     }
+    Cow::Owned(lean(&decoded))
+}
+
+/// The generous readings of servers that decode less often, where that may be another: what is encoded twice behind a
+/// `;` is a parameter to one server, and segments of their own to the next.
+pub(super) fn shallower(path: &str) -> Vec<String> {
+    let mut readings = Vec::new();
+    if path.contains("%25") {
+        let mut decoded = path.to_owned();
+        for _ in 0..LAYERS {
+            readings.push(lean(&decoded));
+            decoded = percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+        }
+    }
+    readings
+}
+
+/// A path without parameters, without empty segments, without a slash, dots or blanks at the end.
+fn lean(decoded: &str) -> String {
     let mut out = String::with_capacity(decoded.len());
     for segment in decoded.split('/') {
         // Some servers know no names that end in a dot or a blank, and drop both.
@@ -291,7 +310,7 @@ pub(super) fn generous(path: &str) -> Cow<'_, str> {
     if out.is_empty() {
         out.push('/');
     }
-    Cow::Owned(out)
+    out
 }
 
 /// Reads the `path` of a `[[route]]`: whole, plain segments. `/` (every path) becomes the empty prefix.

@@ -13,7 +13,7 @@ use http::Method;
 use crate::base::vars::Vars;
 
 use super::host::Buffer;
-use super::path::{PathRules, behind, generous, judge, plain};
+use super::path::{PathRules, behind, generous, judge, plain, shallower};
 use super::permit::{Admission, Caller, Draft, Permit, Refusal, Target};
 use super::refused_method;
 use super::rule::Rule;
@@ -94,8 +94,9 @@ impl Table {
             }
         };
         // A server that reads more generously must not find a place for which another route has rules.
+        let elsewhere = |read: &str| self.find(caller, method, host, read).is_ok_and(|other| other.route != rule.route);
         if let Cow::Owned(read) = generous(judged.path)
-            && self.find(caller, method, host, &read).is_ok_and(|other| other.route != rule.route)
+            && (elsewhere(&read) || shallower(judged.path).iter().any(|read| elsewhere(read)))
         {
             return Err(Refusal::Malformed(TWO_ROUTES));
         }
@@ -112,7 +113,7 @@ impl Table {
         if rule.stub.as_ref().is_some_and(|stub| stub(&plain)) {
             return Err(Refusal::Stub(rule.route));
         }
-        if (rule.reserved)(&plain) {
+        if (rule.reserved)(&plain) || shallower(path).iter().any(|read| (rule.reserved)(read)) {
             return Err(Refusal::Reserved(rule.route));
         }
         let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, read));
@@ -382,6 +383,8 @@ mod tests {
             "/rak/transfer%3bx",
             "/rak/%2574ransfer/do",
             "/rak/transfer%252fdo",
+            "/rak/transfer;x%252fdo",
+            "/rak;x%252fy/transfer/do",
             "/rak/transfer./do",
             "/rak/transfer%20/do",
         ] {
@@ -419,7 +422,8 @@ mod tests {
     #[test]
     fn the_providers_token_endpoint_is_out_of_reach_in_any_spelling() {
         let reserved: super::super::Reserved = Arc::new(|path| path == "/v1/oauth/token");
-        let table = table([Rule { reserved, path_rules: PathRules::LENIENT, ..rule(0, "/scb", "/base") }]);
+        let path_rules = PathRules::LENIENT.with(PathRules::DOUBLE_ENCODING);
+        let table = table([Rule { reserved, path_rules, ..rule(0, "/scb", "/base") }]);
         for path in [
             "/scb/v1/oauth/token",
             "/scb/v1/oauth/token/",
@@ -428,6 +432,9 @@ mod tests {
             "/scb/v1/oauth%2ftoken",
             "/scb/v1/oauth/token;a=b",
             "/scb/v1/oauth/%2574oken",
+            "/scb/v1/oauth%252ftoken",
+            "/scb/v1/oauth/token;a%252fb",
+            "/scb/v1/oauth/token%3ba%252fb",
         ] {
             assert_eq!(get(&table, path), Err(Refusal::Reserved(0)), "{path}");
         }

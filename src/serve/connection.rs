@@ -51,18 +51,14 @@ use crate::observe::metrics::Limit;
 use crate::tls::leaf;
 
 /// What HTTP/1.1 may buffer in each direction, as long as a request's head fits.
-const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 64 * 1024;
 /// The same, where heads are not bounded.
 const UNBOUNDED: usize = 400 * 1024;
-/// What TLS may hold of an answer that is encrypted and not sent yet.
-const TLS_BUFFER: usize = 32 * 1024;
 /// What one stream of HTTP/2 may buffer of its answer.
-const STREAM_BUFFER: usize = 16 * 1024;
+const STREAM_BUFFER: usize = 64 * 1024;
 /// What one stream of HTTP/2 may have on its way to us, and all of a connection.
-const STREAM_WINDOW: u32 = 128 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What the kernel may hold of an answer beyond what is on its way (`TCP_NOTSENT_LOWAT`).
-const UNSENT: u32 = 128 * 1024;
 
 /// A connection that was just accepted.
 pub enum Arrival {
@@ -78,7 +74,6 @@ pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: C
     match arrival {
         Arrival::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
-            bound(&stream);
             let Some(address) = whom(&site, listener, &mut stream, peer).await else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
             let peer = Peer { address, ..Peer::default() };
@@ -91,14 +86,6 @@ pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: C
             Box::pin(greet(world, site, listener, stream, peer, Rc::default(), drain)).await;
         }
     }
-}
-
-/// Bounds what a client that does not read costs the kernel.
-fn bound(stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, UNSENT);
 }
 
 /// Whose connection it is: the peer's, or that of the client for whom a balancer speaks. `None`: it is to be closed.
@@ -205,10 +192,7 @@ where
         () = under_way.ended() => return None,
     };
     match shaken {
-        Ok(Ok(mut stream)) => {
-            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-            Some(Box::new(stream))
-        }
+        Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
             None
@@ -260,6 +244,7 @@ where
     }
     let site = world.site();
     let limits = site.shared.snapshot.limits;
+    let keeps_spelling = site.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
     let activity = Activity::begin(site.shared.clock.clone(), &limits, door.sent.clone());
     drop(site);
     let io = TokioIo::new(Watched::new(stream, activity.clone(), true));
@@ -282,6 +267,7 @@ where
         }
     });
     let mut builder = http1::Builder::new();
+    builder.preserve_header_case(keeps_spelling);
     builder.max_headers(if limits.headers == 0 { 1024 } else { limits.headers });
     if limits.header_bytes == 0 {
         builder.max_buf_size(UNBOUNDED);

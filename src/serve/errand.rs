@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::answer::Lent;
@@ -50,6 +50,8 @@ pub struct Errand<'a> {
     pub target: Uri,
     /// Its head, dressed.
     pub headers: HeaderMap,
+    /// How names of fields are spelled, where that passes.
+    pub spelling: Extensions,
     /// Its body, if it has one.
     pub recorder: Option<Rc<Recorder>>,
     /// What it asks of the way.
@@ -64,7 +66,7 @@ pub struct Spending {
     pub lease: Arc<Lease>,
     /// The request ids that went out.
     pub ids: SentIds,
-    /// It was fetched for this very request: a refusal of it is not tried again.
+    /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
     pub born_for_this: bool,
     /// It is a token of an old secret: this is the route that `spec` belongs to.
     pub successor: Option<Box<Successor>>,
@@ -93,7 +95,10 @@ impl Errand<'_> {
         let generation = spending.lease.generation;
         let refused_with = first.passing.response.status();
         match first.verdict {
-            Verdict::Accepted => return Ok(first.passing),
+            Verdict::Accepted => {
+                prove(&spending.lease, refused_with);
+                return Ok(first.passing);
+            }
             Verdict::Unknown => {
                 self.log_unknown(&first.passing);
                 if let Some(meters) = meters {
@@ -106,7 +111,9 @@ impl Errand<'_> {
             }
             Verdict::Refused => {}
         }
-        if spending.born_for_this && !self.lost_to_another(&spending).await {
+        // A token may be refused because the provider does not know it yet: the keeper sees to that.
+        let newborn = spending.lease.newborn(self.site.now());
+        if spending.born_for_this && !newborn && !self.lost_to_another(&spending).await {
             leases.refused_at_birth(spending.spec.clone(), generation);
             self.site.distrust(&spending.spec.key, generation);
             if let Some(meters) = meters {
@@ -118,7 +125,7 @@ impl Errand<'_> {
             match spending.successor {
                 Some(_) => self.site.renounce(&spending.lease),
                 None => {
-                    leases.withdrawn(spending.spec.clone(), generation);
+                    leases.withdrawn(spending.spec.clone(), generation, false);
                     self.site.distrust(&spending.spec.key, generation);
                 }
             }
@@ -134,17 +141,19 @@ impl Errand<'_> {
         Box::pin(self.again(first.passing, spending, tale)).await
     }
 
-    /// The one replay, with a new token.
+    /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
     async fn again(mut self, refusal: Passing, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
         let refused_with = refusal.response.status();
         let generation = spending.lease.generation;
+        let newborn = spending.lease.newborn(self.site.now());
+        let replaced = newborn && self.lost_to_another(&spending).await;
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
         let leases = &self.site.shared.leases;
         let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
         let issued = match spending.successor {
             None => {
-                let newer = leases.refused_for(spending.spec.clone(), generation, cause);
+                let newer = leases.refused_for(spending.spec.clone(), generation, replaced, cause);
                 self.site.distrust(&spending.spec.key, generation);
                 newer.await
             }
@@ -161,10 +170,13 @@ impl Errand<'_> {
         let mut second = self.attempt(&mut spending, tale).await?;
         second.passing.note = Some(note(refused_with, "replayed"));
         let refused_again = second.verdict == Verdict::Refused;
+        if second.verdict == Verdict::Accepted {
+            prove(&spending.lease, second.passing.response.status());
+        }
         if refused_again {
             let leases = &self.site.shared.leases;
             if self.lost_to_another(&spending).await {
-                leases.withdrawn(spending.spec.clone(), spending.lease.generation);
+                leases.withdrawn(spending.spec.clone(), spending.lease.generation, true);
             } else {
                 leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
             }
@@ -426,6 +438,9 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        if !self.spelling.is_empty() {
+            *message.extensions_mut() = self.spelling.clone();
+        }
         message
     }
 
@@ -455,6 +470,13 @@ impl Errand<'_> {
 impl RouteSite {
     fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
         self.meters(tale.listener())
+    }
+}
+
+/// An answer that is no error proves its token: an error may come from before anybody looked at that.
+fn prove(lease: &Lease, status: StatusCode) {
+    if status.as_u16() < 400 {
+        lease.prove();
     }
 }
 

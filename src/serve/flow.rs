@@ -13,9 +13,10 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use uuid::Uuid;
 
 use super::admission::{Declined, admit};
@@ -201,8 +202,9 @@ async fn forward(
         None if client_sent_body => recorder = take_in(site, &route, body, &head.headers, tale),
         Some(_) | None => {}
     }
+    let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route, method, target, headers, recorder, passage };
+    let errand = Errand { site, route, method, target, headers, spelling, recorder, passage };
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this, successor }, tale).await?;
     passing.screen().await?;
     Ok(passing)
@@ -219,6 +221,15 @@ async fn gather(
     let recorder = take_in(site, route, body, headers, tale).ok_or(Ungathered::Broken)?;
     recorder.gather().await?;
     Ok(recorder)
+}
+
+/// How the client spelled the names of its fields, as hyper keeps it, where the provider is to see that.
+fn spelling(route: &RouteSite, mut extensions: Extensions) -> Extensions {
+    if !route.route.provider.way.http1.preserves_case() {
+        return Extensions::new();
+    }
+    extensions.remove::<OnUpgrade>();
+    extensions
 }
 
 /// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
@@ -325,7 +336,7 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
+    user_spec(provider, key, site.shared.serial, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
 /// A token that was not at hand.

@@ -66,7 +66,7 @@ impl Kept {
         if piece.len() > self.tail.capacity() - self.tail.len() {
             let fits = self.tail.len() + piece.len() <= CHUNK;
             let (filled, capacity) = if fits { (self.tail.len(), self.tail.capacity()) } else { (0, 0) };
-            let grown = (capacity * 2).max(filled + piece.len()).max(FIRST).min(CHUNK);
+            let grown = (capacity * 2).max(filled + piece.len()).clamp(FIRST, CHUNK);
             let overhead = if capacity == 0 { OVERHEAD } else { 0 };
             if !self.pay(grown - capacity + overhead) {
                 return false;

@@ -175,7 +175,7 @@ impl Site {
             let meters =
                 listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
             let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
-            let fixed = token_spec(route, Vars::none(), &shared.clock);
+            let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
             let predecessor = before.and_then(|before| before.predecessor(route));
             routes.push(Rc::new(RouteSite {
                 predecessor: RefCell::new(predecessor),
@@ -376,7 +376,10 @@ impl Site {
 impl RouteSite {
     /// The token that a request with these variables needs.
     pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
-        if vars.is_empty() { self.fixed.clone() } else { token_spec(&self.route, vars.clone(), clock) }
+        if vars.is_empty() {
+            return self.fixed.clone();
+        }
+        token_spec(&self.route, vars.clone(), clock, self.fixed.serial)
     }
 
     /// There was a token of it now.

@@ -24,7 +24,7 @@ use super::headers::listed;
 use super::replay::Outgoing;
 use super::tale::Tale;
 use crate::base::time::{Clock, Now};
-use crate::upstream::{Destination, Received};
+use crate::upstream::{Destination, ExchangeError, Received};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
@@ -84,9 +84,9 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
         tracing::warn!(host, %error, "cannot connect");
         Fault::from(&error)
     })?;
-    let stream: Box<dyn Duplex> = Box::new(stream);
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    let (sender, mut connection) = handshake.map_err(|error| broken_off(host, &error))?;
+    let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
+    let handshake = destination.way.http1.builder().handshake(TokioIo::new(stream)).await;
+    let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
     let open = Open::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
@@ -105,13 +105,14 @@ impl Alone<'_> {
     pub async fn send(mut self, message: Cleared, patience: Duration) -> Result<(Response<Received>, Turning), Fault> {
         match tokio::time::timeout(patience, message.send_alone(&mut self.sender)).await {
             Ok(Ok(response)) => Ok((Received::response(response), self.turning)),
-            Ok(Err(error)) => Err(broken_off(self.host, &error)),
+            Ok(Err(error)) => Err(broken_off(self.host, error)),
             Err(_) => Err(Fault::UpstreamResponseTimeout),
         }
     }
 }
 
-fn broken_off(host: &str, error: &hyper::Error) -> Fault {
+fn broken_off(host: &str, error: hyper::Error) -> Fault {
+    let error = ExchangeError::from(error);
     tracing::warn!(host, %error, "exchange broke off");
     Fault::UpstreamProtocol
 }

@@ -210,6 +210,10 @@ async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections
         };
         match accepted {
             Ok(arrival) => reception.receive(arrival),
+            Err(error) if is_no_listener(&error) => {
+                tracing::error!(listener = reception.name.as_deref(), %error, "the socket does not listen any more");
+                return;
+            }
             Err(error) => {
                 if out_of_resources(&error) {
                     tracing::error!(%error, "cannot accept; resting");
@@ -282,6 +286,14 @@ fn out_of_resources(error: &io::Error) -> bool {
     const ENOBUFS: i32 = 105;
     const ENOMEM: i32 = 12;
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+/// Errors of a socket that will never accept again: it is closed, shut, or none.
+fn is_no_listener(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOTSOCK: i32 = 88;
+    matches!(error.raw_os_error(), Some(EBADF | EINVAL | ENOTSOCK))
 }
 
 /// Counts a client connection for as long as it lives.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
+use super::failure::ExchangeError;
 use super::received::{BodyError, Received};
 use crate::base::time::Now;
 
@@ -23,7 +24,7 @@ pub enum AskError {
     /// There is no connection.
     Dial(DialError),
     /// The exchange broke off before an answer's head.
-    Broken(hyper::Error),
+    Broken(ExchangeError),
     /// The answer, of this status, broke off.
     Cut(u16),
     /// The other side hung up before the question.
@@ -36,16 +37,16 @@ pub enum AskError {
 
 /// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
 /// that nothing is missing.
-pub struct Unclosed(Response<Bytes>);
+pub struct Unclosed(Box<Response<Bytes>>);
 
 impl Unclosed {
     /// The answer, for a reader that has seen that it is whole.
     pub fn into_answer(self) -> Response<Bytes> {
-        self.0
+        *self.0
     }
 
     /// What was read.
-    pub const fn answer(&self) -> &Response<Bytes> {
+    pub fn answer(&self) -> &Response<Bytes> {
         &self.0
     }
 }
@@ -77,7 +78,13 @@ impl Destination {
     /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
     pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
         let mut connection = self.open(now).await.map_err(AskError::Dial)?;
-        let response = match connection.send(request).await {
+        let mut sent = connection.send(request.clone()).await;
+        if matches!(sent, Sent::Refused(_)) {
+            // It did nothing with it, and may want it over HTTP/1.1.
+            connection = self.open(now).await.map_err(AskError::Dial)?;
+            sent = connection.send(request).await;
+        }
+        let response = match sent {
             Sent::Answered(response) => response,
             Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
             Sent::Unsent(_) => return Err(AskError::HungUp),
@@ -107,7 +114,7 @@ pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<R
                 if framed || head.version == Version::HTTP_2 || !is_missing_close(&error) {
                     return Err(AskError::Cut(status));
                 }
-                return Err(AskError::Unclosed(Unclosed(Response::from_parts(head, read.freeze()))));
+                return Err(AskError::Unclosed(Unclosed(Box::new(Response::from_parts(head, read.freeze())))));
             }
         }
     }

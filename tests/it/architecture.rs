@@ -25,7 +25,7 @@ const EXPOSE: [(&str, &str); 15] = [
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),
     ("control/consents/", "hands users' records to the store"),
-    ("control/vault.rs", "writes tokens into records that the store seals"),
+    ("control/vault", "writes tokens into records that the store seals"),
     ("token/consent/", "hashes a PKCE verifier, and writes users' tokens into records that the store encrypts"),
     ("token/grant.rs", "takes a token's fingerprint"),
     ("cli/ca.rs", "writes the key of a CA that it made"),

@@ -152,7 +152,8 @@ impl Scene {
     async fn call(&self, wish: Wish<'_>, message: Request<Full<Bytes>>) -> Result<Whole, String> {
         let ca = wish.ca.unwrap_or_else(|| self.authority.pem());
         let identity: Option<Identity> = wish.identity.map(|leaf| leaf.identity().expect("an identity"));
-        let made = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, only_tls13: false }).expect("settings");
+        let made =
+            client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, ..ClientTls::default() }).expect("settings");
         let mut config = http1_only(&made);
         if wish.only_tls12 {
             config = rustls::ClientConfig::builder_with_provider(countersign::tls::provider())
@@ -323,7 +324,7 @@ fn a_resumed_session_keeps_its_certificate() {
     let scene = mtls(&authority, "");
     let erp = leaf(&authority, "spiffe://corp/erp").identity().expect("an identity");
     let ca = scene.authority.pem();
-    let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), only_tls13: false });
+    let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), ..ClientTls::default() });
     let config = Arc::new(http1_only(&config.expect("settings")));
     converse(async {
         for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {

@@ -99,6 +99,16 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
         AskError::Dial(crate::upstream::DialError::Http(error)) => Some(error),
         AskError::Dial(_) | AskError::Cut(_) | AskError::HungUp | AskError::TooLong(_) | AskError::Unclosed(_) => None,
     };
+    if let AskError::Broken(error) = error
+        && error.is_renegotiation()
+    {
+        return Finding::failed(
+            step,
+            "it asked for a second TLS handshake (renegotiation) after the request, which is not supported",
+            "ask the provider to want the client certificate in the first handshake, for the whole site instead of for \
+             some folders (IIS: \"Negotiate Client Certificate\" on the binding), or to offer TLS 1.3",
+        );
+    }
     if let Some(alert) = inner.and_then(paper::alert_in) {
         return paper::alerted(step, alert, own && asked);
     }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::records::{forget, patiently, read_tokens, tokens_of, user_key, write};
+use super::records::{forget, patiently, read_tokens, spend_access, tokens_of, user_key, write};
 use super::settings;
 use crate::base::id::RandomIds;
-use crate::base::time::Clock;
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Clock, Deadline};
 use crate::config::Provider;
 use crate::control::journal;
 use crate::control::wire::{exchange, note_type};
@@ -35,11 +36,18 @@ const ROUND: Duration = Duration::from_secs(60);
 /// A request that fetches a user's token may take this much longer than the provider's own call.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// The token of a user; `None` where the provider has no consents.
-pub fn user_spec(provider: &Arc<Provider>, user: UserKey, clock: &Clock, audit: &Auditor) -> Option<Arc<TokenSpec>> {
+/// The token of a user, by the config with this number; `None` where the provider has no consents.
+pub fn user_spec(
+    provider: &Arc<Provider>,
+    user: UserKey,
+    serial: u64,
+    clock: &Clock,
+    audit: &Auditor,
+) -> Option<Arc<TokenSpec>> {
     let consents = provider.consents.as_ref()?;
     Some(Arc::new(TokenSpec {
         key: user.token_key(),
+        serial,
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,
         fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
@@ -74,6 +82,11 @@ impl Order for Renewal {
             told.await.unwrap_or_else(|_| Err(Failure::new(Class::Transient, "the renewal was abandoned")))
         })
     }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let name = user_key(&self.user);
+        Box::pin(async move { spend_access(&store, &name, token).await })
+    }
 }
 
 /// How a renewal ended, and whether the provider was asked.
@@ -99,8 +112,9 @@ impl Renewal {
             return Err(Failure::new(Class::Consent, "the consent has run out"));
         };
         let headers = module.credentials(&grant);
-        let (life, fingerprint) = (grant.life, grant.fingerprint());
-        Ok(Fetched { sent: now, life, headers, fingerprint, adopted: !asked, record: tokens.generation })
+        let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
+        let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
+        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
     }
 
     async fn run(&self, store: &Store, goal: Goal) -> Ended {

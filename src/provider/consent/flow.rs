@@ -19,7 +19,7 @@ use crate::provider::consent::{Ceremony, ConsentParams};
 use crate::provider::document::{self, Format};
 use crate::provider::exchange::{Exchange, TokenRequest};
 use crate::provider::json;
-use crate::provider::life::Claims;
+use crate::provider::life::{Claims, date};
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::Pieces;
@@ -301,6 +301,7 @@ impl Consent {
                 unit: self.profile.answer.expires_in_unit,
                 token: "",
                 default_ttl: ceremony.default_refresh_ttl,
+                date: date(headers),
             };
             RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) }
         });

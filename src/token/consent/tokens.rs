@@ -124,6 +124,12 @@ impl UserTokens {
         Self { refresh: None, ..self.clone() }
     }
 
+    /// The record once the provider has refused its access token: that is over, whatever it was to live.
+    pub fn refused(&self) -> Self {
+        let Access { token, issued, .. } = &self.access;
+        Self { access: Access { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
+    }
+
     /// The record with a call noted, if that is worth a write: a twentieth of `keep_alive` has passed since the last
     /// one was noted, five minutes at most.
     pub fn touched(&self, upkeep: &Upkeep, now: Now) -> Option<Self> {
