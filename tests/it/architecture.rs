@@ -197,3 +197,21 @@ fn the_error_page_is_the_error_table() {
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(written, made, "run the tests once with BLESS=1 to write docs/errors.md anew");
 }
+
+#[test]
+fn the_page_on_reliability_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/reliability.md")).expect("readable");
+    let mut code: String = source().into_iter().map(|(_, text)| text).collect();
+    for entry in fs::read_dir(root.join("tests/it")).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_file() {
+            code += &fs::read_to_string(path).expect("readable");
+        }
+    }
+    let named: BTreeSet<&str> =
+        page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
