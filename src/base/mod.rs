@@ -4,6 +4,7 @@
 //! [`time::Now`] as an argument. Lives on any thread.
 
 pub mod backoff;
+pub mod dice;
 pub mod id;
 pub mod origin;
 pub mod secret;

@@ -23,6 +23,7 @@ use self::rotation::{Upkeeper, keep_alive};
 use super::journal;
 use super::wire::exchange;
 use super::{Consenter, Events, Leases, Reloads, What};
+use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now};
 use crate::config::{Consents as Settings, Provider};
@@ -211,7 +212,7 @@ impl Desk {
         let (_, consent) = settings(&provider)?;
         let consenter = consenter(&key);
         let now = self.clock.now();
-        let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
+        let (verifier, state) = (Verifier::from_random(draw()), State::from_random(draw()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
         let entry = write(&Entry::Pending(pending.clone()).seal());

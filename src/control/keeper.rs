@@ -18,6 +18,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::leases::{Answer, Inbox, Message, Standing};
 use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
+use crate::base::dice::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, Store};
@@ -105,7 +106,7 @@ impl Keeper {
     ) -> Self {
         Self {
             clock,
-            dice: rand::random,
+            dice: draw,
             limits,
             observer,
             inbox: inbox.0,
@@ -166,6 +167,8 @@ impl Keeper {
         match self.clock {
             Clock::System => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
             Clock::Hand(_) => None,
+            #[cfg(test)]
+            Clock::Simulated(_) => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
         }
     }
 

@@ -36,6 +36,8 @@ mod ledger;
 mod reload;
 mod shelf;
 mod sights;
+#[cfg(test)]
+mod simulation;
 mod vault;
 mod wire;
 

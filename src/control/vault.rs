@@ -19,6 +19,7 @@ use super::consents::patiently;
 use super::wire::Call;
 use super::{Fetched, Known, Order as _};
 use crate::base::backoff::Backoff;
+use crate::base::dice::draw;
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::base::time::{Now, millis};
 use crate::store::{Error, Key, Kind, Record, Store};
@@ -77,7 +78,7 @@ impl Aid {
         if let Some(found) = self.look(&store, &key, call).await? {
             return Ok(found);
         }
-        let claim = rand::random();
+        let claim = draw();
         let lock = async || store.claim(&key, self.patience, claim).await;
         let lock = match if is_contested(&store, call) { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
@@ -167,6 +168,7 @@ impl Aid {
                     return found;
                 }
                 tokio::select! {
+                    biased;
                     _ = changes.next() => {}
                     () = tokio::time::sleep(LOOK) => {}
                 }

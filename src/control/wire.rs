@@ -106,8 +106,17 @@ impl Call {
 /// One call of a provider's own endpoints: token, authorize, refresh.
 pub(super) async fn exchange(provider: &Provider, request: TokenRequest, now: Now) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
-    let answer = destination.ask(assemble(request)?, MOST_ANSWER, now).await;
+    let answer = ask(&destination, assemble(request)?, now).await;
     answer.map_err(|error| transient(format!("token endpoint: {error}")))
+}
+
+/// Asks over the network, or over a simulated one.
+async fn ask(destination: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Response<Bytes>, AskError> {
+    #[cfg(test)]
+    if let Some(network) = super::simulation::network() {
+        return network.ask(destination, request).await;
+    }
+    destination.ask(request, MOST_ANSWER, now).await
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::records::{forget, patiently, read_tokens, tokens_of, user_key, write};
 use super::settings;
+use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::Clock;
 use crate::config::Provider;
@@ -209,7 +210,7 @@ impl Renewal {
                 Err(error) => error.to_string(),
             };
             tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
-            match saving.failed(&error, rand::random()) {
+            match saving.failed(&error, draw()) {
                 Ok((again, pause)) => {
                     saving = again;
                     tokio::time::sleep(pause).await;
@@ -244,13 +245,14 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(store: &'a Store, name: &'a Key) -> Self {
-        Self { store, name, claim: rand::random(), changes: None, looks: 0 }
+        Self { store, name, claim: draw(), changes: None, looks: 0 }
     }
 
     /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
     async fn take(&mut self) -> Result<Option<Lock>, String> {
         if let Some(changes) = &mut self.changes {
             tokio::select! {
+                biased;
                 () = heard(changes, self.name) => {}
                 () = tokio::time::sleep(LOOK) => self.looks += 1,
             }
@@ -348,7 +350,7 @@ impl Upkeeper {
             let dies = tokens.refresh.as_ref().map_or(Some(tokens.access.expires), |refresh| refresh.expires);
             *first = [*first, dies].into_iter().flatten().min();
         }
-        let due = tokens.keep_alive_in(&consents.upkeep, now, rand::random());
+        let due = tokens.keep_alive_in(&consents.upkeep, now, draw());
         if !due.is_some_and(|wait| wait.is_zero()) {
             return;
         }
