@@ -101,9 +101,8 @@ pub(super) struct Refresh {
     pub(super) flying: u32,
     /// Once it is spent: what became of the answer.
     pub(super) spent: Option<Answer>,
-    /// The last refresh that was made with it, and whether any of them was answered.
+    /// The last refresh that was made with it, answered and good.
     pub(super) renewed: Option<Renewed>,
-    pub(super) delivered: bool,
 }
 
 /// A refresh that was made.
@@ -168,7 +167,7 @@ impl Bank {
 
     /// Issues a refresh token.
     pub(super) fn issue_refresh(&mut self, consent: usize, expires: u64) -> String {
-        self.refreshes.push(Refresh { consent, expires, flying: 0, spent: None, renewed: None, delivered: false });
+        self.refreshes.push(Refresh { consent, expires, flying: 0, spent: None, renewed: None });
         let number = self.refreshes.len() - 1;
         self.consents[consent].refresh = Some(number);
         format!("refresh-{number}")

@@ -47,6 +47,8 @@ struct Call {
     delivered: bool,
     /// Whether the network or the bank loses the answer.
     spoiled: bool,
+    /// What a refresh brings.
+    renewed: Option<Renewed>,
 }
 
 impl Network {
@@ -141,7 +143,7 @@ impl Call {
                 bank.refreshes[refresh].flying += 1;
             }
         }
-        Self { world, process, host, wish, begun, delivered: false, spoiled: false }
+        Self { world, process, host, wish, begun, delivered: false, spoiled: false, renewed: None }
     }
 
     /// An answer that says no. Nothing was done.
@@ -231,7 +233,8 @@ impl Call {
                     return self.dead();
                 }
                 let access = bank.issue(token(Owner::User { user, consent }));
-                bank.refreshes[refresh].renewed = Some(Renewed { at: now, access: number(&access, "access") });
+                self.renewed =
+                    (life > 0 && kind == "Bearer").then(|| Renewed { at: now, access: number(&access, "access") });
                 let next = plan.rotates.then(|| {
                     bank.refreshes[refresh].spent = Some(Answer::Awaited);
                     bank.issue_refresh(consent, now + refresh_life)
@@ -282,7 +285,7 @@ impl Call {
         }
         if let Wish::Refresh { refresh } = self.wish {
             let mut bank = self.world.bank.borrow_mut();
-            bank.refreshes[refresh].delivered = true;
+            bank.refreshes[refresh].renewed = self.renewed.or(bank.refreshes[refresh].renewed);
             if bank.refreshes[refresh].spent == Some(Answer::Awaited) {
                 bank.refreshes[refresh].spent = Some(Answer::Delivered { process, at });
             }
@@ -350,7 +353,7 @@ fn needless(world: &World, bank: &Bank, refresh: usize) -> Option<String> {
     let access = bank.tokens.get(access?)?;
     let good = !access.revoked && now + 20_000 < access.expires && now < at + LASTING / 3;
     // A wrong clock has its own opinion, and so has whoever was told to suspect a token.
-    let known = bank.refreshes[refresh].delivered && world.spread() == 0 && !world.suspects();
+    let known = world.spread() == 0 && !world.suspects();
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }
 

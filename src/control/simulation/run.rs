@@ -302,7 +302,13 @@ async fn rests(world: &World) {
     if world.is_broken() {
         return;
     }
-    tokio::time::sleep(Duration::from_secs(70)).await;
+    // Renewals go on, so a moment is looked for in which nothing is done.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        if world.bank.borrow().flying == 0 && world.place.locks() == 0 {
+            break;
+        }
+    }
     let flying = world.bank.borrow().flying;
     if flying > 0 {
         world.broken(|| format!("{flying} calls of banks never end"));
