@@ -17,6 +17,8 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod observe;
 pub mod provider;
 pub mod route;

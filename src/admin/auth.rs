@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::base::secret::sha256;
+use crate::base::shares::network;
 use crate::base::time::Now;
 use crate::config::{AdminDoor, AdminToken, Role};
 
@@ -25,9 +26,6 @@ const BURST: u64 = 5;
 const REGAIN: u64 = 1000;
 /// Peers whose wrong tokens are remembered.
 const MOST_PEERS: usize = 4096;
-/// Connections of one peer, and of all together.
-pub(super) const MOST_OF_PEER: u32 = 64;
-pub(super) const MOST_CONNECTIONS: usize = 256;
 /// Streams of events.
 pub(super) const MOST_STREAMS: u32 = 16;
 
@@ -103,12 +101,8 @@ pub struct Doorkeeper(Rc<Memory>);
 struct Memory {
     /// When each peer will have regained all its failures, by the boot clock (the generic cell rate algorithm).
     failures: RefCell<HashMap<IpAddr, u64>>,
-    connections: RefCell<HashMap<IpAddr, u32>>,
     streams: Cell<u32>,
 }
-
-/// One connection of a peer; gives its place back when dropped.
-pub(super) struct Place(Doorkeeper, IpAddr);
 
 /// One stream of events; gives its place back when dropped.
 pub(super) struct Stream(Doorkeeper);
@@ -123,7 +117,7 @@ impl Doorkeeper {
         if failures.len() >= MOST_PEERS {
             failures.clear();
         }
-        let full_at = failures.entry(block(peer)).or_default();
+        let full_at = failures.entry(network(peer)).or_default();
         let next = (*full_at).max(now.boot).saturating_add(REGAIN);
         let ahead = next.saturating_sub(now.boot);
         if ahead > BURST * REGAIN {
@@ -131,18 +125,6 @@ impl Doorkeeper {
         }
         *full_at = next;
         Ok(())
-    }
-
-    /// Counts a connection of this peer. `None`: it has too many.
-    pub(super) fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let peer = block(peer);
-        let mut open = self.0.connections.borrow_mut();
-        let count = open.entry(peer).or_default();
-        if *count >= MOST_OF_PEER {
-            return None;
-        }
-        *count += 1;
-        Some(Place(self.clone(), peer))
     }
 
     /// Counts a stream of events. `None`: there are too many.
@@ -156,33 +138,10 @@ impl Doorkeeper {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.0.0.connections.borrow_mut();
-        if let Some(count) = open.get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&self.1);
-            }
-        }
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         let streams = &self.0.0.streams;
         streams.set(streams.get().saturating_sub(1));
-    }
-}
-
-/// Whom an address stands for: itself, or for IPv6 the network of 64 bits, which one host commands.
-fn block(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
     }
 }
 
@@ -240,11 +199,6 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let keeper = Doorkeeper::default();
-        let peer: IpAddr = "192.0.2.7".parse().unwrap();
-        let places: Vec<_> = (0..MOST_OF_PEER).filter_map(|_| keeper.enter(peer)).collect();
-        assert!(places.len() == 64 && keeper.enter(peer).is_none());
-        drop(places);
-        assert!(keeper.enter(peer).is_some() && keeper.0.connections.borrow().is_empty());
         let streams: Vec<_> = (0..MOST_STREAMS).filter_map(|_| keeper.listen()).collect();
         assert!(streams.len() == 16 && keeper.listen().is_none());
         drop(streams);

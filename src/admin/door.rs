@@ -1,8 +1,18 @@
-//! The door's connections: accepted, encrypted where the config says so, counted, and ended when the process ends.
+//! The connections of the admin listener: accepted, encrypted where the config says so, counted, and ended when the
+//! process ends.
+//!
+//! Accepting and TLS handshakes have a thread of their own, so that a flood of them does not hold up the control thread,
+//! which keeps the tokens. Requests are answered on the control thread. Every peer has its share of the connections, and
+//! everything that is waited for has a deadline: handshakes, heads, bodies, and answers that the other side does not take.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::Request;
@@ -10,49 +20,201 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::MOST_CONNECTIONS;
-use super::{Admin, Way, is_local};
-use crate::control::What;
+use super::{Admin, PATIENCE, Way, is_local};
+use crate::base::shares::{Bounds, Entered, Shares};
+use crate::base::time::Clock;
+use crate::control::{Reloads, What};
+use crate::observe::metrics::{Limit, Metrics};
 
-/// A handshake, or a request's head, must be there after so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// An answer of which nothing is taken for so long is given up.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// What is under way may finish for so long when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Connections. One that is older than the grace makes room for others, where there are too many.
+const BOUNDS: Bounds = Bounds { most: 256, of_peer: 64, grace: Duration::from_secs(10) };
+/// What a connection may buffer in each direction.
+const BUFFER: usize = 64 * 1024;
 
-/// Serves until `end` is cancelled, and a moment longer what is under way.
-pub async fn serve(admin: Rc<Admin>, listener: TcpListener, end: CancellationToken) {
-    let Ok(own) = listener.local_addr() else { return };
+/// The admin listener, open.
+pub struct Door {
+    arrivals: mpsc::Receiver<Arrival>,
+    /// Cancelled: nothing more is accepted.
+    closing: CancellationToken,
+    /// Cancelled: its connections are gone, too.
+    over: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+/// A connection, after its handshake.
+struct Arrival {
+    stream: Wire,
+    way: Way,
+    place: Place,
+}
+
+/// A connection's place among all of them, given back when dropped.
+struct Place {
+    shares: Arc<Mutex<Shares<CancellationToken>>>,
+    peer: IpAddr,
+    id: u64,
+    /// Cancelled: it has to make room for another one.
+    ended: CancellationToken,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.leave(Some(self.peer), self.id);
+    }
+}
+
+impl Door {
+    /// Accepts connections from now on. What `alarm` gives is dropped when that ends, whatever the reason.
+    pub fn open<A: Send + 'static>(
+        listener: StdTcpListener,
+        reloads: Reloads,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        alarm: A,
+    ) -> io::Result<Self> {
+        let own = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let (arrived, arrivals) = mpsc::channel(BOUNDS.most);
+        let (closing, over) = (CancellationToken::new(), CancellationToken::new());
+        let (started, starts) = std::sync::mpsc::sync_channel(1);
+        let (stop, end) = (closing.clone(), over.clone());
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let _alarm = alarm;
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            runtime.block_on(async move {
+                let listener = match TcpListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                let _ = started.send(Ok(()));
+                let reception = Rc::new(Reception { own, reloads, metrics, clock, shares: Arc::default(), arrived });
+                tokio::select! {
+                    () = accept(&reception, listener) => {}
+                    () = stop.cancelled() => {}
+                }
+                // The connections' sockets belong to this runtime.
+                end.cancelled().await;
+            });
+        })?;
+        starts.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")))?;
+        Ok(Self { arrivals, closing, over, thread })
+    }
+}
+
+/// Where connections are let in.
+struct Reception {
+    own: SocketAddr,
+    reloads: Reloads,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    shares: Arc<Mutex<Shares<CancellationToken>>>,
+    arrived: mpsc::Sender<Arrival>,
+}
+
+async fn accept(reception: &Rc<Reception>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                match reception.place(peer) {
+                    Some(place) => drop(tokio::task::spawn_local(reception.clone().shake(stream, peer, place))),
+                    None => reception.metrics.limited(Limit::Admin),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept; resting");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+impl Reception {
+    /// Counts a connection of this peer. `None`: it, or all together, have too many.
+    fn place(&self, peer: IpAddr) -> Option<Place> {
+        let ended = CancellationToken::new();
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = match shares.enter(Some(peer), ended.clone(), BOUNDS, self.clock.now()) {
+            Entered::Free(id) => id,
+            Entered::Instead(id, oldest) => {
+                oldest.cancel();
+                self.metrics.limited(Limit::Admin);
+                tracing::debug!(%peer, "the admin listener has too many connections; the oldest one makes room");
+                id
+            }
+            Entered::Full => {
+                tracing::debug!(%peer, "the admin listener has too many connections; this one is closed");
+                return None;
+            }
+        };
+        Some(Place { shares: self.shares.clone(), peer, id, ended })
+    }
+
+    /// Shakes hands, where there is TLS, and hands the connection over.
+    async fn shake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, place: Place) {
+        let _ = stream.set_nodelay(true);
+        let door = self.reloads.current().admin.clone();
+        let way = |tls| Way { own: self.own, peer, tls };
+        let (stream, way) = match door.and_then(|door| door.tls) {
+            Some(tls) => {
+                let shaken = tokio::select! {
+                    shaken = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)) => shaken,
+                    () = place.ended.cancelled() => return,
+                };
+                let Ok(Ok(stream)) = shaken else { return };
+                (Wire::Tls(Box::new(stream)), way(true))
+            }
+            // What can be reached from elsewhere is never served in the clear, whatever a reload says.
+            None if !is_local(self.own) => return,
+            None => (Wire::Plain(stream), way(false)),
+        };
+        // There is room for as many as there are places.
+        let _ = self.arrived.send(Arrival { stream, way, place }).await;
+    }
+}
+
+/// Answers until `end` is cancelled, and a moment longer what is under way.
+pub async fn serve(admin: Rc<Admin>, door: Door, end: CancellationToken) {
+    let Door { mut arrivals, closing, over, thread } = door;
     tokio::task::spawn_local(tell_of_reloads(admin.clone()));
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             () = end.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        if connections.len() >= MOST_CONNECTIONS {
-            tracing::debug!(%peer, "the admin door has too many connections; this one is closed");
-            continue;
+            Some(_) = connections.join_next() => {}
+            arrival = arrivals.recv() => match arrival {
+                Some(arrival) => drop(connections.spawn_local(speak(admin.clone(), arrival, end.clone()))),
+                None => break,
+            },
         }
-        connections.spawn_local(meet(admin.clone(), stream, own, peer, end.clone()));
     }
-    drop(listener);
-    // Who has not finished by now is cut off.
+    closing.cancel();
+    // What has not finished by now is cut off.
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+    drop((connections, arrivals));
+    over.cancel();
+    let _ = thread.join();
 }
 
-/// Tells whoever listens of every reload.
+/// Tells listeners of every reload.
 async fn tell_of_reloads(admin: Rc<Admin>) {
     let mut outcomes = admin.reloads.outcomes();
     outcomes.mark_unchanged();
@@ -62,45 +224,87 @@ async fn tell_of_reloads(admin: Rc<Admin>) {
     }
 }
 
-/// Shakes hands, where there is TLS, and serves one connection.
-async fn meet(admin: Rc<Admin>, stream: TcpStream, own: SocketAddr, peer: SocketAddr, end: CancellationToken) {
-    let peer = peer.ip().to_canonical();
-    let Some(_place) = admin.doorkeeper.enter(peer) else {
-        return tracing::debug!(%peer, "a peer has too many connections to the admin door; this one is closed");
-    };
-    let _ = stream.set_nodelay(true);
-    let door = admin.reloads.current().admin.clone();
-    match door.and_then(|door| door.tls) {
-        Some(tls) => {
-            let shaken = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)).await;
-            if let Ok(Ok(stream)) = shaken {
-                speak(admin, stream, Way { own, peer, tls: true }, end).await;
-            }
-        }
-        // What can be reached from elsewhere is never served in the clear, whatever a reload says.
-        None if !is_local(own) => {}
-        None => speak(admin, stream, Way { own, peer, tls: false }, end).await,
-    }
-}
-
-async fn speak<S>(admin: Rc<Admin>, stream: S, way: Way, end: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+/// Serves one connection.
+async fn speak(admin: Rc<Admin>, arrival: Arrival, end: CancellationToken) {
+    let Arrival { stream, way, place } = arrival;
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(admin.answer(way, request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(BUFFER);
+    let stream = Impatient { inner: stream, waiting: None };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A broken operator's connection is the operator's news, not ours.
     tokio::select! {
         _ = &mut connection => {}
+        () = place.ended.cancelled() => {}
         () = end.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
+    }
+}
+
+/// A connection's bytes.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection on which a write fails that has waited for too long.
+struct Impatient {
+    inner: Wire,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    /// Begins to wait, goes on, or gives up.
+    fn bear<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.waiting = None;
+            return wrote;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(WRITE_PATIENCE)));
+        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().inner {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let wrote = match &mut this.inner {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.bear(cx, wrote)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = match &mut this.inner {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        this.bear(cx, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = match &mut this.inner {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        };
+        this.bear(cx, shut)
     }
 }

@@ -1,4 +1,5 @@
-//! The operator's door: health, metrics, the API, the dashboard. Lives on the control thread.
+//! The operator's door: health, metrics, the API, the dashboard. Lives on the control thread; connections are accepted
+//! on a thread of their own ([`door`]).
 //!
 //! A request passes, in this order: the `Host` field ([`origin`]), who is there ([`auth`]), what there is ([`table`]),
 //! what he may do, where his browser got it from ([`origin`] again), the shape of a body. Then it is done ([`api`]).
@@ -23,18 +24,20 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
-use self::answer::{Answer, later, other_method, problem, unauthorized};
+use self::answer::{Answer, last, later, other_method, problem, unauthorized};
 use self::api::Errand;
 pub use self::auth::Doorkeeper;
 use self::auth::{Visitor, recognise};
-pub use self::door::serve;
+pub use self::door::{Door, serve};
 use self::table::{Ask, Found};
 pub use self::table::{Line, TABLE};
 use crate::base::time::{Clock, Now};
@@ -45,6 +48,8 @@ use crate::observe::metrics::Metrics;
 use crate::store::Store;
 
 const MOST_BODY: usize = 16 * 1024;
+/// A handshake, a request's head, and its body must each be there after so long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the door shows, and what it changes.
 pub struct Admin {
@@ -175,8 +180,14 @@ async fn taken(line: &Line, head: &http::request::Parts, body: Incoming) -> Resu
     if is_json == Some(false) || (is_json.is_none() && line.ask.takes_body()) {
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json"));
     }
-    match Limited::new(body, MOST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(_) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most")),
+    gather(body).await
+}
+
+/// Reads a request's body, within its bounds of size and time.
+async fn gather(body: Incoming) -> Result<Bytes, Answer> {
+    match timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most")),
+        Err(_) => Err(last(problem(StatusCode::REQUEST_TIMEOUT, "the body must be there within 10 seconds"))),
     }
 }

@@ -90,7 +90,7 @@ fn listener_view(listener: &Listener, addresses: &[(Arc<str>, SocketAddr)]) -> L
         (Bind::Tcp(_) | Bind::Unix(_), _) => listener.bind.to_string(),
     };
     let mode = match listener.serves {
-        Serves::Callback => "callback",
+        Serves::Callback(_) => "callback",
         Serves::Forward(_) => "forward",
         Serves::Reverse(_) => "reverse",
     };
@@ -116,7 +116,7 @@ fn route_view(index: usize, route: &Route, snapshot: &Snapshot) -> RouteView {
     };
     for listener in &snapshot.listeners {
         let (rules, reverse) = match &listener.serves {
-            Serves::Callback => continue,
+            Serves::Callback(_) => continue,
             Serves::Forward(forward) => (forward.table.rules(), false),
             Serves::Reverse(reverse) => (reverse.table.rules(), true),
         };
@@ -186,7 +186,7 @@ fn state(lines: &[&LedgerLine]) -> &'static str {
         "failing"
     } else if any(&[Waiting::Live, Waiting::Renewing]) {
         "live"
-    } else if any(&[Waiting::Fetching]) {
+    } else if any(&[Waiting::Fetching, Waiting::Settling]) {
         "fetching"
     } else {
         "idle"

@@ -4,9 +4,12 @@
 //! [`time::Now`] as an argument. Lives on any thread.
 
 pub mod backoff;
+pub mod coding;
 pub mod dice;
 pub mod id;
 pub mod origin;
+pub mod planted;
 pub mod secret;
+pub mod shares;
 pub mod time;
 pub mod vars;

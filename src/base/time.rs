@@ -30,6 +30,13 @@ impl Now {
         Self { boot: self.boot.saturating_add(later), wall: self.wall.saturating_add(later) }
     }
 
+    /// The moment at which the wall clock showed `wall`, or this one if that lies ahead. Before the machine's start the
+    /// boot clock reads 0.
+    pub const fn back_to(self, wall: u64) -> Self {
+        let wall = if wall < self.wall { wall } else { self.wall };
+        Self { boot: self.boot.saturating_sub(self.wall - wall), wall }
+    }
+
     /// Time since `earlier` by the boot clock; zero when `earlier` lies ahead.
     pub fn since(self, earlier: Now) -> Duration {
         Duration::from_millis(self.boot.saturating_sub(earlier.boot))
@@ -64,6 +71,11 @@ impl Deadline {
     /// Time left, by the clock that says less; zero once passed.
     pub fn remaining(self, now: Now) -> Duration {
         Duration::from_millis(self.boot.saturating_sub(now.boot).min(self.wall.saturating_sub(now.wall)))
+    }
+
+    /// The whole time from `start` on, by the wall clock: the boot clock may not have run yet at `start`.
+    pub const fn life_since(self, start: Now) -> Duration {
+        Duration::from_millis(self.wall.saturating_sub(start.wall))
     }
 
     /// The wall-clock reading, in milliseconds since 1970.
@@ -238,6 +250,62 @@ impl Rfc3339 {
     }
 }
 
+/// Milliseconds since 1970 of a date in RFC 3339 section 5.6: `2026-11-21T08:30:00.123Z`, `2026-11-21 15:30:00+07:00`.
+/// The colon in the offset may be missing, as ISO 8601 allows. `None` for what is no date, has no offset, or lies before
+/// 1970.
+pub fn of_rfc3339(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u64>().ok()
+    };
+    let is = |at: usize, wanted: &[u8]| text.as_bytes().get(at).is_some_and(|byte| wanted.contains(byte));
+    let marks = is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":");
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // A leap second is the last second of its minute.
+    if !marks || year < 1970 || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let days = days_of(year, month, day)?;
+    let rest = text.get(19..)?;
+    let fraction = rest.strip_prefix('.').map_or("", |rest| {
+        let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..end).unwrap_or_default()
+    });
+    if rest.starts_with('.') && fraction.is_empty() {
+        return None;
+    }
+    let offset = rest.get(if fraction.is_empty() { 0 } else { fraction.len() + 1 }..)?;
+    let mut millis = 0;
+    for digit in fraction.bytes().chain(*b"000").take(3) {
+        millis = millis * 10 + u64::from(digit - b'0');
+    }
+    let local = ((days * 24 + hour) * 60 + minute) * 60_000 + second.min(59) * 1000 + millis;
+    let two = |text: &str| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    match (offset.get(..1)?, offset.get(1..)?) {
+        ("Z" | "z", "") => Some(local),
+        (sign @ ("+" | "-"), rest) => {
+            let (hours, minutes) = (two(rest.get(..2)?)?, two(rest.get(2..)?.trim_start_matches(':'))?);
+            if !matches!(rest.len(), 4 | 5) || hours > 23 || minutes > 59 {
+                return None;
+            }
+            let ahead = (hours * 60 + minutes) * 60_000;
+            if sign == "+" { local.checked_sub(ahead) } else { Some(local + ahead) }
+        }
+        _ => None,
+    }
+}
+
+/// Days from 1970-01-01 to a date that exists.
+fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    // About where it lies; the calendar is kept in one place.
+    let about = (year - 1970) * 365 + (year - 1969) / 4 + (month.checked_sub(1)?) * 30;
+    (about.saturating_sub(70)..about + 45).find(|days| civil(*days) == (year, month, day))
+}
+
 /// Year, month and day of a count of days since 1970-01-01 (proleptic Gregorian calendar).
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
@@ -270,6 +338,52 @@ mod tests {
         assert_eq!(rfc3339(1_550_133_185_042), "2019-02-14T08:33:05.042Z");
         assert_eq!(rfc3339(1_709_164_800_000), "2024-02-29T00:00:00.000Z");
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn instants_are_read_as_rfc_3339() {
+        for (text, wall) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2019-02-14T08:33:05.042Z", 1_550_133_185_042),
+            ("2019-02-14t08:33:05.0429999z", 1_550_133_185_042),
+            ("2019-02-14 15:33:05+07:00", 1_550_133_185_000),
+            ("2019-02-14T15:33:05+0700", 1_550_133_185_000),
+            ("2019-02-13T23:03:05.5-09:30", 1_550_133_185_500),
+            ("2024-02-29T00:00:00-00:00", 1_709_164_800_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_799_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        ] {
+            assert_eq!(of_rfc3339(text), Some(wall), "{text}");
+        }
+        for wall in (0..253_402_300_800_000_u64).step_by(86_400_000 * 31 - 12_345) {
+            assert_eq!(of_rfc3339(&rfc3339(wall)), Some(wall));
+        }
+        for text in [
+            "",
+            "2019-02-14",
+            "2019-02-14T08:33:05",
+            "2019-02-14T08:33Z",
+            "2019-02-30T08:33:05Z",
+            "2023-02-29T00:00:00Z",
+            "2019-13-01T00:00:00Z",
+            "2019-00-01T00:00:00Z",
+            "2019-01-00T00:00:00Z",
+            "2019-02-14T24:00:00Z",
+            "2019-02-14T08:60:00Z",
+            "2019-02-14T08:33:05.Z",
+            "2019-02-14T08:33:05Z ",
+            "2019-02-14T08:33:05+7:00",
+            "2019-02-14T08:33:05+07:0",
+            "2019-02-14T08:33:05+07::00",
+            "2019-02-14T08:33:05+24:00",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+01:00",
+            "+019-02-14T08:33:05Z",
+            "2019-02-14T08:33:05\u{e9}",
+            "éééééééééééééééééééé",
+        ] {
+            assert_eq!(of_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

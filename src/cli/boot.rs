@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as observed};
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
@@ -75,6 +75,8 @@ impl Default for Options {
 /// Why it did not start.
 #[derive(Debug)]
 pub enum BootError {
+    /// The admin listener cannot be served.
+    Admin(io::Error),
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
     /// The audit log cannot be opened.
@@ -94,6 +96,7 @@ pub enum BootError {
 impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            BootError::Admin(error) => write!(f, "cannot serve the admin listener: {error}"),
             BootError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
             BootError::Audit(path, error) => write!(
                 f,
@@ -112,6 +115,52 @@ impl fmt::Display for BootError {
 
 impl std::error::Error for BootError {}
 
+/// Tells of a part of the process that ended unasked. What is left could not serve as it should: a listening socket that
+/// is not accepted from takes in its share of the connections all the same, and without the token keeper no token lasts.
+#[derive(Clone)]
+struct Alarm {
+    failed: observed::Sender<Option<Arc<str>>>,
+    /// Cancelled: parts may end.
+    ending: CancellationToken,
+    /// Cancelled: the process says that it is not ready.
+    unready: CancellationToken,
+}
+
+/// Held by a part for as long as it runs, and dropped also when it panics.
+struct Vital {
+    alarm: Alarm,
+    what: Arc<str>,
+}
+
+impl Alarm {
+    fn vital(&self, what: impl Into<Arc<str>>) -> Vital {
+        Vital { alarm: self.clone(), what: what.into() }
+    }
+
+    /// Runs a part in a task of its own.
+    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
+        let vital = self.vital(what);
+        tokio::task::spawn_local(async move {
+            let _vital = vital;
+            part.await;
+        })
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.alarm.ending.is_cancelled() {
+            self.alarm.unready.cancel();
+            // The first one counts.
+            self.alarm.failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert_with(|| self.what.clone());
+                first
+            });
+        }
+    }
+}
+
 /// A running countersign.
 pub struct Running {
     /// Each listener's name and real address, Unix sockets apart.
@@ -128,6 +177,7 @@ pub struct Running {
     pub ca: Arc<HouseCa>,
     sockets: Sockets,
     drain: Drain,
+    failed: observed::Receiver<Option<Arc<str>>>,
     succeeded: CancellationToken,
     draining: CancellationToken,
     control_end: CancellationToken,
@@ -228,15 +278,19 @@ impl Running {
         let follows = succeeded.clone();
         let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
-        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &draining, &control_end)?;
         let drain = Drain::default();
+        let (failing, failed) = observed::channel(None);
+        let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, &control_end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
         for (index, (sockets, news)) in per_worker.into_iter().zip(hearers).enumerate() {
             let (access, drain) = (access.clone(), drain.clone());
             let worker = Worker { shared: shared.clone(), sockets, access, drain, news };
+            let vital = alarm.vital(format!("worker {index}"));
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _vital = vital;
                 if let Err(error) = worker.run() {
                     tracing::error!(%error, "a worker ended");
                 }
@@ -261,6 +315,7 @@ impl Running {
             ca,
             sockets,
             drain,
+            failed,
             succeeded,
             draining,
             control_end,
@@ -275,6 +330,19 @@ impl Running {
     /// The real address of a listener.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         self.listeners.iter().find(|(known, _)| **known == *name).map(|(_, address)| *address)
+    }
+
+    /// Waits until a part of the process has ended unasked; says which. The process is to end, too: it cannot serve as it
+    /// should.
+    pub fn failure(&self) -> impl Future<Output = Arc<str>> + use<> {
+        let mut failed = self.failed.clone();
+        async move {
+            match failed.wait_for(Option::is_some).await {
+                Ok(what) => what.clone().unwrap_or_default(),
+                // All parts ended as they were asked to.
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     /// Says that it is not ready any more, goes on for `delay`, then accepts nothing, lets requests finish for at most
@@ -402,15 +470,16 @@ fn start_control(
     door: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
-    draining: &CancellationToken,
+    alarm: &Alarm,
     end: &CancellationToken,
 ) -> Result<JoinHandle<()>, BootError> {
     let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
-    let (draining, end) = (draining.clone(), end.clone());
+    let (alarm, draining, end) = (alarm.clone(), alarm.unready.clone(), end.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let _vital = alarm.vital("the control thread");
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -426,6 +495,17 @@ fn start_control(
                     return;
                 }
             };
+            let opened = door.map(|door| {
+                let vital = alarm.vital("the admin listener");
+                admin::Door::open(door, reloads.clone(), metrics.clone(), clock.clone(), vital)
+            });
+            let door = match opened.transpose() {
+                Ok(door) => door,
+                Err(error) => {
+                    let _ = started.send(Err(BootError::Admin(error)));
+                    return;
+                }
+            };
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
@@ -433,7 +513,8 @@ fn start_control(
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            tokio::task::spawn_local(keeper.traced(tracer).run());
+            let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
+            let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
             let desk = Desk {
@@ -444,11 +525,11 @@ fn start_control(
                 audit: audit.clone(),
             };
             let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
-            tokio::task::spawn_local(consenting);
-            tokio::task::spawn_local(fetcher.run());
+            alarm.spawn("the keeper of consents", consenting);
+            alarm.spawn("the fetcher of issuers' keys", fetcher.run());
             let current = reloads.clone();
             tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
-            tokio::task::spawn_local(reloader.run(kept.clone()));
+            alarm.spawn("the reloader", reloader.run(kept.clone()));
             if watches {
                 tokio::task::spawn_local(watch::watch(reloads.clone()));
             }
@@ -456,7 +537,7 @@ fn start_control(
                 let succeeded = succeeded.clone();
                 tokio::task::spawn_local(async move { succeeded.run_until_cancelled(beat).await });
             }
-            if let Some(Ok(door)) = door.map(tokio::net::TcpListener::from_std) {
+            if let Some(door) = door {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();
                 tokio::task::spawn_local(async move {
@@ -492,6 +573,9 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            keeper.shutdown();
+            // What was refused must not be found again by the next process.
+            let _ended = keeping.await;
             exporting.await;
         });
     });
@@ -563,4 +647,40 @@ fn audit_log(
     let to = wish.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let started = Auditor::start(wish, &snapshot.digest, clock.clone(), metrics.audit());
     started.map(|(audit, thread)| (audit, Some(thread))).map_err(|error| BootError::Audit(to, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarm() -> (Alarm, observed::Receiver<Option<Arc<str>>>) {
+        let (failing, failed) = observed::channel(None);
+        let alarm = Alarm { failed: failing, ending: CancellationToken::new(), unready: CancellationToken::new() };
+        (alarm, failed)
+    }
+
+    #[test]
+    fn a_part_that_dies_is_told_of_and_the_process_is_not_ready_any_more() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        let other = alarm.vital("worker 1");
+        assert!(!alarm.unready.is_cancelled() && failed.borrow().is_none());
+        let died = std::thread::spawn(move || {
+            let _vital = vital;
+            panic!("a fault of ours");
+        });
+        assert!(died.join().is_err());
+        drop(other);
+        assert!(alarm.unready.is_cancelled());
+        assert_eq!(failed.borrow().as_deref(), Some("worker 0"), "the first one counts");
+    }
+
+    #[test]
+    fn a_part_that_ends_when_it_is_told_to_is_no_failure() {
+        let (alarm, failed) = alarm();
+        let vital = alarm.vital("worker 0");
+        alarm.ending.cancel();
+        drop(vital);
+        assert!(failed.borrow().is_none() && !alarm.unready.is_cancelled());
+    }
 }

@@ -190,17 +190,17 @@ fn from_config(config: &Path) -> Result<Constraints, String> {
     Constraints::only(&permits).map_err(|_| format!("{} has no route; {cure}", config.display()))
 }
 
-/// What to permit for a host: the domain above it where that is certainly somebody's own, else the host itself.
-/// `api.bank.example` gives `bank.example`; `bank.example`, `bank.co.th` and an address give themselves. Without a list
-/// of public suffixes a short second level below a country (`co.th`, `com.sa`, `gov.ae`) counts as one.
+/// What to permit for a host: the domain above it where that is its owner's own, else the host itself.
+/// `api.bank.example` gives `bank.example`; `bank.example`, `bank.co.th` and an address give themselves. Under a public
+/// suffix everybody may have a name: `mybank.azurewebsites.net` gives itself (publicsuffix.org, private domains too).
 fn domain_of(host: &str) -> Option<Permit> {
-    let parent = match host.split_once('.') {
-        Some((_, parent)) if host.parse::<IpAddr>().is_err() && parent.contains('.') => parent,
-        Some(_) | None => return Permit::parse(host).ok(),
-    };
-    let public = |(second, top): (&str, &str)| top.len() == 2 && second.len() <= 3;
-    let public = parent.split_once('.').filter(|(_, top)| !top.contains('.')).is_some_and(public);
-    Permit::parse(if public { host } else { parent }).ok()
+    let lower = host.to_ascii_lowercase();
+    let own = if host.parse::<IpAddr>().is_ok() { None } else { psl::domain_str(&lower) };
+    let parent = lower.split_once('.').map(|(_, parent)| parent).filter(|parent| {
+        let below = |own: &str| parent.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        own.is_some_and(below)
+    });
+    Permit::parse(parent.unwrap_or(host)).ok()
 }
 
 /// Both files or none. The key is never readable for others, not for a moment.
@@ -362,6 +362,11 @@ mod tests {
             ("partner.example", "partner.example"),
             ("bank.co.th", "bank.co.th"),
             ("api.bank.co.th", "bank.co.th"),
+            ("mybank.azurewebsites.net", "mybank.azurewebsites.net"),
+            ("api.mybank.azurewebsites.net", "mybank.azurewebsites.net"),
+            ("x1.execute-api.eu-west-1.amazonaws.com", "x1.execute-api.eu-west-1.amazonaws.com"),
+            ("bank.appspot.com", "bank.appspot.com"),
+            ("Bank.GOV.ae", "bank.gov.ae"),
             ("localhost", "localhost"),
             ("127.0.0.1", "127.0.0.1"),
             ("::1", "::1"),

@@ -154,7 +154,7 @@ impl Reloader {
             if module.identity() != route.module.identity() || module.key() == route.module.key() {
                 continue;
             }
-            let spec = token_spec(route, Vars::none(), &self.shared.clock);
+            let spec = token_spec(route, Vars::none(), &self.shared.clock, self.shared.serial);
             // With variables there is a token for each value: those are fetched when they are asked for.
             if spec.key == route.module.key() && !route.module.has_vars() {
                 let leases = self.shared.leases.clone();

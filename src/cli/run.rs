@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +24,8 @@ const BY_SIGNAL: &str = "signal";
 /// Why we stop serving.
 #[derive(Debug)]
 enum End {
+    /// A part of us ended unasked.
+    Failed(Arc<str>),
     /// Another process serves in our place.
     Succeeded,
     /// We were told to.
@@ -77,13 +80,20 @@ pub fn run(path: &Path) -> ExitCode {
     // After a succession, a manager that stops the whole service tells us what we are doing already.
     let patience = match end {
         End::Succeeded => 2,
-        End::Told => 1,
+        End::Failed(_) | End::Told => 1,
     };
     if let Err(error) = end_at_once_after(patience, signals.ends, runtime) {
         tracing::warn!(%error, "another signal will not end this at once");
     }
     let limits = running.reloads.current().limits;
     match end {
+        End::Failed(what) => {
+            supervisor::stopping();
+            tracing::error!(%what, limit = ?limits.drain, "a part of this process ended unasked; draining to end the rest");
+            running.drain(Duration::ZERO, limits.drain);
+            tracing::error!("stopped after a failure");
+            return ExitCode::from(1);
+        }
         End::Succeeded => {
             tracing::info!(limit = ?limits.drain, "draining; another process serves");
             running.make_way(limits.drain);
@@ -145,10 +155,17 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Si
     if let Err(error) = running.take_over() {
         tracing::warn!(%error, "the process before this one cannot be told that it may go");
     }
+    let mut failure = std::pin::pin!(running.failure());
     let mut successor = None;
     let mut reload: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
     loop {
         tokio::select! {
+            what = &mut failure => {
+                if let Some(mut successor) = successor.take() {
+                    give_up(&mut successor).await;
+                }
+                return End::Failed(what);
+            }
             () = ends.next() => {
                 if let Some(mut successor) = successor.take() {
                     tracing::warn!("told to end while a new process starts: that one ends, too");

@@ -26,7 +26,9 @@ use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
 use super::route::{self, Around, ReadRoute};
-use super::snapshot::{Access, Bind, Forward, Listener, Provider, Reverse, Route, Serves, Snapshot, Storage, Users};
+use super::snapshot::{
+    Access, Bind, Forward, Listener, Names, Provider, Reverse, Route, Serves, Snapshot, Storage, Users,
+};
 use super::store;
 use super::tracing;
 use super::words::Place;
@@ -117,8 +119,10 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
                     let interception = Interception::new(read.authority?).ok()?;
                     Serves::Forward(Box::new(Forward { table, interception, tunnels: read.tunnels }))
                 }
-                (ReadServes::Reverse { names }, Tables::Reverse(table)) => Serves::Reverse(Reverse { names, table }),
-                (ReadServes::Callback, _) => Serves::Callback,
+                (ReadServes::Reverse { names }, Tables::Reverse(table)) => {
+                    Serves::Reverse(Reverse { names: Names(names), table })
+                }
+                (ReadServes::Callback { names }, _) => Serves::Callback(Names(names)),
                 (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
             Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
@@ -145,7 +149,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
 
 fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, websocket, timeouts, enforce, user, .. } = route;
+    let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
     let provider = providers.get(provider?)?.clone();
     let (module, upstream) = (module?, upstream?);
     Some(Arc::new(Route {
@@ -158,6 +162,7 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
         reflection,
         rate,
         replay_limit,
+        request_buffering,
         websocket,
         timeouts,
         enforce,
@@ -198,7 +203,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
                     None
                 }
             },
-            ReadServes::Callback => Some(Tables::Callback),
+            ReadServes::Callback { .. } => Some(Tables::Callback),
             ReadServes::Forward(forward) => {
                 let served: Vec<_> = served.collect();
                 let rules = served.iter().filter_map(|(route, rule)| route.upstream.clone().zip((*rule).clone()));
@@ -299,7 +304,7 @@ fn judge_users(
         }
     }
     let consenting = providers.iter().find(|provider| provider.consent.is_some());
-    let returns = listeners.iter().any(|listener| matches!(listener.serves, ReadServes::Callback));
+    let returns = listeners.iter().any(|listener| matches!(listener.serves, ReadServes::Callback { .. }));
     if let (Some(provider), false) = (consenting, returns) {
         let title = format!("nobody would come back from a consent of [provider.{}]", provider.name);
         let help = "add a [[listener]] with `mode = \"callback\"`, unless applications post the codes themselves";
@@ -310,7 +315,7 @@ fn judge_users(
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
 fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) {
     for (at, listener) in listeners.iter().enumerate() {
-        if matches!(listener.serves, ReadServes::Callback) {
+        if matches!(listener.serves, ReadServes::Callback { .. }) {
             continue;
         }
         let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();

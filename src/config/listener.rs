@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
-use crate::base::secret::sha256;
+use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::syntax::{Fields, Node, Report};
 use crate::tls::mint::Authority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
@@ -37,7 +37,7 @@ pub(super) struct ReadListener {
 
 /// What it does with requests, as it was read.
 pub(super) enum ReadServes {
-    Callback,
+    Callback { names: Vec<String> },
     Forward(Box<ReadForward>),
     Reverse { names: Vec<String> },
 }
@@ -54,7 +54,7 @@ pub(super) struct ReadForward {
 
 impl ReadListener {
     pub(super) const fn is_callback(&self) -> bool {
-        matches!(self.serves, ReadServes::Callback)
+        matches!(self.serves, ReadServes::Callback { .. })
     }
 
     pub(super) const fn is_forward(&self) -> bool {
@@ -148,11 +148,14 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     };
     let serves = match mode {
         Mode::Callback => {
-            reverses(&fields, names);
-            ReadServes::Callback
+            reverses(&fields);
+            ReadServes::Callback { names }
         }
         Mode::Forward => forwards(&fields, node, reader),
-        Mode::Reverse => reverses(&fields, names),
+        Mode::Reverse => {
+            reverses(&fields);
+            ReadServes::Reverse { names }
+        }
     };
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
@@ -184,14 +187,13 @@ enum Mode {
 }
 
 /// What only a reverse listener has.
-fn reverses(fields: &Fields<'_>, names: Vec<String>) -> ReadServes {
+fn reverses(fields: &Fields<'_>) {
     for key in ["intercept", "unmatched"] {
         if let Some(node) = fields.take(key) {
             let help = "add `mode = \"forward\"`, or remove it";
             Place::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
         }
     }
-    ReadServes::Reverse { names }
 }
 
 /// What only a forward listener has.
@@ -332,7 +334,7 @@ pub(super) fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
         fields.missing("client_ca", "\"certs/clients-ca.crt\"");
     }
     fields.finish();
-    let identity = cert.zip(key).and_then(|(cert, key)| identity(&cert, &key, reader));
+    let identity = cert.zip(key).and_then(|(cert, key)| identity(&cert, &key, None, reader));
     let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
     let pem = match &client_ca {
         Some(word) => match reader.public_file(word) {
@@ -369,8 +371,17 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
 
 /// Reads `client_cert` and `client_key`, which go together: what we show where a server asks for it.
 pub(super) fn client_identity(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
+    client_identity_with(fields, None, reader)
+}
+
+/// The same, where the key may be encrypted under a password.
+pub(super) fn client_identity_with(
+    fields: &Fields<'_>,
+    password: Option<&SecretString>,
+    reader: &Reader<'_>,
+) -> Option<(Identity, [u8; 32])> {
     match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
-        (Some(cert), Some(key)) => return identity(&cert, &key, reader),
+        (Some(cert), Some(key)) => return identity(&cert, &key, password, reader),
         (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
         (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
         (None, None) => {}
@@ -379,7 +390,12 @@ pub(super) fn client_identity(fields: &Fields<'_>, reader: &Reader<'_>) -> Optio
 }
 
 /// A certificate chain with its key, from two files; and a digest of both.
-fn identity(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
+fn identity(
+    cert: &Word,
+    key: &Word,
+    password: Option<&SecretString>,
+    reader: &Reader<'_>,
+) -> Option<(Identity, [u8; 32])> {
     let (chain, private) = (reader.public_file(cert), reader.private_file(key));
     let chain = chain?;
     if let Err(error) = tls::certificates(&chain) {
@@ -388,14 +404,25 @@ fn identity(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<(Identity, [
         return None;
     }
     let private = private?;
-    match Identity::from_pem(&chain, &private) {
-        Ok(identity) => {
-            let digests = [crate::base::secret::sha256(&chain), crate::base::secret::sha256(&private)].concat();
-            Some((identity, crate::base::secret::sha256(&digests)))
-        }
+    let encrypted = tls::is_encrypted(&private);
+    if password.is_some() && !encrypted {
+        let title = format!("`{}` is not encrypted, so its password is of no use", key.text);
+        key.place.warning(reader.report, title, "leave `client_key_password` out, or put the encrypted key there");
+    }
+    let secret = password.map(|password| password.expose_secret().as_bytes());
+    match Identity::from_encrypted_pem(&chain, &private, secret) {
+        Ok(identity) => Some((identity, sha256(&[sha256(&chain), sha256(&private)].concat()))),
         Err(error) => {
             let title = format!("`{}`: {error}", key.text);
-            key.place.error(reader.report, title, "it must hold the key that the certificate was made for, as PEM");
+            let help = match (encrypted, password) {
+                (true, None) => {
+                    "a provider may name its password: `client_key_password = { env = \"NAME\" }`; elsewhere the key \
+                     must not be encrypted"
+                }
+                (true, Some(_)) => "see the value that `client_key_password` names",
+                (false, _) => "it must hold the key that the certificate was made for, as PEM",
+            };
+            key.place.error(reader.report, title, help);
             None
         }
     }

@@ -11,6 +11,8 @@ mod build;
 mod client;
 mod evidence;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod include;
 mod listener;
 mod process;

@@ -4,22 +4,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use crate::base::origin::BaseUrl;
-use crate::base::secret::{ExposeSecret, sha256};
+use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::observe::once::Once;
 use crate::provider::{Caller, ConsentWiring, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Entry, Fields, Node, Report};
-use crate::tls::{self, ClientTls};
+use crate::tls::{self, ClientTls, KEY_EXCHANGES};
 use crate::token::consent::{ReturnRule, Upkeep};
-use crate::upstream::{ForwardProxy, Way};
+use crate::upstream::{ForwardProxy, Spellings, Way};
 
 use super::client::Known;
-use super::listener::{client_identity, only_tls13};
+use super::listener::{client_identity_with, only_tls13};
 use super::reader::Reader;
 use super::snapshot::{CertificateEnd, Consents, Provider, Timeouts};
-use super::words::{Place, Who, Word};
+use super::words::{Place, Who, Word, choice};
 
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
@@ -37,6 +39,7 @@ pub(super) struct ReadProvider {
     transport: Option<Transport>,
     way: ReadWay,
     trace_context: bool,
+    user_agent: Option<HeaderValue>,
     /// How its users consent.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -121,6 +124,8 @@ impl ReadProvider {
             timeouts: self.timeouts,
             refresh_before: self.margin()?,
             trace_context: self.trace_context,
+            user_agent: self.user_agent.clone(),
+            odd_types: Once::default(),
             transport_id,
             consents,
             module: alone(),
@@ -149,7 +154,8 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     let profile = fields.req::<Word>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<Word>("token_url").and_then(|word| url(&word, report));
-    let transport = transport(fields.take("tls"), reader);
+    let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
+    let transport = transport(fields.take("tls"), only_http1, reader);
     let who = fields.opt::<Who>("clients");
     let bounds = who.as_ref().and_then(|who| known.who(who, report));
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
@@ -159,8 +165,9 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
     }
     let timeouts = timeouts(&fields, Timeouts::default());
-    let way = way(&fields, reader);
+    let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
+    let user_agent = user_agent(&fields);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -188,8 +195,23 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
         transport,
         way,
         trace_context,
+        user_agent,
         consent,
         consent_unread,
+    }
+}
+
+/// What our own calls to it say of themselves: `user_agent`.
+fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
+    let word = fields.opt::<Word>("user_agent")?;
+    let plain = !word.text.is_empty() && word.text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match HeaderValue::from_str(&word.text) {
+        Ok(value) if plain && word.text.trim() == word.text => Some(value),
+        Ok(_) | Err(_) => {
+            let title = format!("`{}` cannot be a `User-Agent`", word.text.escape_debug());
+            word.place.error(fields.report(), title, "write one line of visible ASCII, as in `\"acme-pay/7\"`");
+            None
+        }
     }
 }
 
@@ -298,8 +320,8 @@ pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
     timeouts
 }
 
-/// `http_proxy` and `source_address`.
-fn way(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadWay {
+/// `http_proxy`, `source_address`, and how HTTP/1.1 is spoken there.
+fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> ReadWay {
     let report = reader.report;
     let (mut way, mut inputs) = (Way::default(), Vec::new());
     if let Some(node) = fields.take("http_proxy")
@@ -332,16 +354,59 @@ fn way(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadWay {
             }
         }
     }
+    let drops = choice(fields, "invalid_header_lines", &[("drop", true), ("refuse", false)]);
+    way.http1.drop_invalid = drops.unwrap_or(false);
+    inputs.push(u8::from(way.http1.drop_invalid));
+    if choice(fields, "header_case", &[("lower", false), ("preserve", true)]) == Some(true) {
+        let names = || profile.into_iter().flat_map(Profile::header_names);
+        way.http1.spellings = Some(Arc::new(Spellings::new(names())));
+        names().for_each(|name| inputs.extend(sha256(name.as_bytes())));
+        inputs.push(1);
+    }
     ReadWay { way, digest: sha256(&inputs) }
 }
 
-fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
+/// `key_exchange`: the groups to offer, of which there must be one.
+fn key_exchange(fields: &Fields<'_>, report: &Report) -> Vec<&'static str> {
+    let (Some(node), Some(words)) = (fields.take("key_exchange"), fields.opt::<Vec<Word>>("key_exchange")) else {
+        return Vec::new();
+    };
+    if words.is_empty() {
+        let help = "leave it out for the usual ones, or write as in `[\"x25519\", \"secp256r1\"]`";
+        Place::of(node).error(report, "without any group there is no key exchange", help);
+    }
+    let found = |word: &Word| {
+        // The registry of these names has capitals in some.
+        let lower = Word { text: word.text.to_ascii_lowercase(), place: word.place.clone() };
+        lower.find("key exchange", KEY_EXCHANGES.into_iter(), report).and_then(|at| KEY_EXCHANGES.get(at).copied())
+    };
+    words.iter().filter_map(found).collect()
+}
+
+/// `client_key_password`.
+fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString> {
+    let node = fields.take("client_key_password")?;
+    let (password, literal) = reader.value(node, reader.report)?;
+    if literal {
+        let help = "write `client_key_password = { env = \"NAME\" }` or `{ file = \"path\" }`";
+        Place::of(node).blotted().warning(reader.report, "a password stands in the config file", help);
+    }
+    if fields.take("client_key").is_none() {
+        Place::of(node).blotted().error(reader.report, "there is no `client_key` that it could open", "add the key");
+    }
+    Some(password)
+}
+
+fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Option<Transport> {
     let report = reader.report;
     let errors = report.errors();
-    let mut wish = ClientTls::default();
+    let mut wish = ClientTls { only_http1, ..ClientTls::default() };
     let mut server_name = None;
     let mut certificate = None;
     let mut inputs = Vec::new();
+    if only_http1 {
+        inputs.extend(b"http/1.1");
+    }
     let ca;
     if let Some(node) = node {
         let fields = Fields::new(node, "tls of a provider", report);
@@ -356,7 +421,10 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
             }
         }
         wish.ca = ca.as_deref();
-        if let Some((identity, digest)) = client_identity(&fields, reader) {
+        wish.key_exchange = key_exchange(&fields, report);
+        wish.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
+        let password = key_password(&fields, reader);
+        if let Some((identity, digest)) = client_identity_with(&fields, password.as_ref(), reader) {
             inputs.extend(digest);
             wish.identity = Some(identity);
             let own = fields.take("client_cert").and_then(Node::as_str);

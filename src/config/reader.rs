@@ -181,6 +181,10 @@ impl<'a> Reader<'a> {
         let bytes = self.private_file(path)?;
         match String::from_utf8(bytes) {
             Ok(mut text) => {
+                // A byte order mark, which some editors write, is no part of any secret.
+                if text.starts_with('\u{feff}') {
+                    text.drain(..'\u{feff}'.len_utf8());
+                }
                 if text.ends_with('\n') {
                     text.pop();
                     if text.ends_with('\r') {

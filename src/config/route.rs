@@ -11,7 +11,7 @@ use crate::base::time::Clock;
 use crate::provider::{Caller, Module};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, Rule, Var, configured_prefix, refused_method};
 use crate::syntax::units::Size;
-use crate::syntax::{Fields, Node};
+use crate::syntax::{Fields, Kind, Node, suggest};
 
 use super::client::Known;
 use super::listener::{ReadListener, tables};
@@ -47,6 +47,7 @@ pub(super) struct ReadRoute {
     pub(super) reflection: Reflection,
     pub(super) rate: Option<Arc<Rate>>,
     pub(super) replay_limit: u64,
+    pub(super) request_buffering: bool,
     pub(super) websocket: bool,
     pub(super) timeouts: Timeouts,
     pub(super) enforce: bool,
@@ -164,10 +165,10 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let module = module(&fields, around, (&name, caller), provider, &vars, modules);
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", Size(REPLAY_LIMIT)).0;
+    let request_buffering = request_buffering(&fields, replay_limit);
     let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
     let strip = fields.or("strip", true);
-    let rules = [("lenient", PathRules::Lenient), ("strict", PathRules::Strict)];
-    let path_rules = choice(&fields, "path_rules", &rules).unwrap_or_default();
+    let path_rules = path_rules(&fields);
     let reflections = [("block", Reflection::Block), ("mask", Reflection::Mask), ("off", Reflection::Off)];
     let reflection = choice(&fields, "reflection", &reflections).unwrap_or_default();
     let rate = rate(&fields);
@@ -189,6 +190,7 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
         reflection,
         rate,
         replay_limit,
+        request_buffering,
         websocket,
         timeouts,
         enforce,
@@ -227,6 +229,35 @@ fn user(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<HeaderName> {
     }
 }
 
+/// Reads `path_rules`: a word, or a list of what passes.
+fn path_rules(fields: &Fields<'_>) -> PathRules {
+    let words = [("lenient", PathRules::LENIENT), ("strict", PathRules::STRICT)];
+    let is_list = |node: &Node| matches!(node.kind, Kind::Array(_));
+    if !fields.take("path_rules").is_some_and(is_list) {
+        return choice(fields, "path_rules", &words).unwrap_or_default();
+    }
+    let passes = [
+        ("double-encoding", PathRules::DOUBLE_ENCODING),
+        ("encoded-slashes", PathRules::ENCODED_SLASHES),
+        ("parameters", PathRules::PARAMETERS),
+        ("slashes", PathRules::SLASHES),
+    ];
+    let mut rules = PathRules::STRICT;
+    for word in fields.opt::<Vec<Word>>("path_rules").unwrap_or_default() {
+        match passes.iter().find(|(name, _)| *name == word.text) {
+            Some((_, passes)) => rules = rules.with(*passes),
+            None => {
+                let help = match suggest(&word.text, passes.iter().map(|(name, _)| *name)) {
+                    Some(near) => format!("did you mean `\"{near}\"`?"),
+                    None => format!("a list has {}", passes.map(|(name, _)| format!("`\"{name}\"`")).join(", ")),
+                };
+                word.place.error(fields.report(), format!("nothing of a path is called `{}`", word.text), help);
+            }
+        }
+    }
+    rules
+}
+
 /// Reads `rate_limit`.
 fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
     let node = fields.take("rate_limit")?;
@@ -248,6 +279,17 @@ fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
         Place::of(node).error(fields.report(), "that many requests in so short a time are no limit", "leave it out");
     }
     rate.map(Arc::new)
+}
+
+/// Reads `request_buffering`: whether bodies are gathered before they are sent.
+fn request_buffering(fields: &Fields<'_>, replay_limit: u64) -> bool {
+    let Some(node) = fields.take("request_buffering") else { return false };
+    let wanted = fields.or("request_buffering", false);
+    if wanted && replay_limit == 0 {
+        let title = "`request_buffering` needs a `replay_limit` above 0: bodies are gathered within it";
+        Place::of(node).error(fields.report(), title, "set `replay_limit` to the largest body that you expect");
+    }
+    wanted
 }
 
 /// Reads `upgrade`: whether connections may become WebSockets.

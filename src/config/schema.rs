@@ -19,6 +19,8 @@ enum Shape {
     Bounds,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of the first words, or a list of the others.
+    ChoiceOrList(&'static [&'static str], &'static [&'static str]),
     /// A list of these words.
     Choices(&'static [&'static str]),
     /// A whole number, at least this.
@@ -232,10 +234,23 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
             ("environment", Shape::Text, MAY, "a base URL that the profile knows"),
             (
+                "header_case",
+                Shape::Choice(&["lower", "preserve"]),
+                MAY,
+                "how names of fields are written over HTTP/1.1; preserve: as the client and the profile wrote them; lower",
+            ),
+            ("http", Shape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
+            (
                 "http_proxy",
                 Shape::Source,
                 MAY,
                 "the corporate proxy that leads there, as in http://user:password@host:3128",
+            ),
+            (
+                "invalid_header_lines",
+                Shape::Choice(&["drop", "refuse"]),
+                MAY,
+                "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
             ),
             ("profile", Shape::Text, MUST, "a built-in profile, or the path of one of your own"),
             ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
@@ -244,6 +259,12 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
             ("token_url", Shape::Url, MAY, "where the token comes from"),
             ("trace_context", Shape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
+            (
+                "user_agent",
+                Shape::Text,
+                MAY,
+                "of our own calls: token, authorize, refresh; countersign and its version",
+            ),
         ],
     ),
     (
@@ -252,6 +273,13 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
             ("client_cert", Shape::Text, MAY, "path of our certificate and its chain, PEM"),
             ("client_key", Shape::Text, MAY, "path of its private key, PEM"),
+            ("client_key_password", Shape::Source, MAY, "what opens that key, if it is encrypted"),
+            (
+                "key_exchange",
+                Shape::Choices(&crate::tls::KEY_EXCHANGES),
+                MAY,
+                "the groups to offer, as in x25519; default: all but the last",
+            ),
             ("min_version", TLS_VERSIONS, MAY, "1.2"),
             ("server_name", Shape::Text, MAY, "the name to ask for and to verify"),
         ],
@@ -274,7 +302,15 @@ const SECTIONS: [(&str, &[Key]); 24] = [
             ("methods", Shape::Texts, MAY, "such as GET and POST; default: any"),
             ("name", Shape::Text, MAY, "for logs and metrics"),
             ("path", Shape::Text, MAY, "whole leading segments, as in /scb"),
-            ("path_rules", Shape::Choice(&["lenient", "strict"]), MAY, "lenient lets // and %2f pass"),
+            (
+                "path_rules",
+                Shape::ChoiceOrList(
+                    &["lenient", "strict"],
+                    &["double-encoding", "encoded-slashes", "parameters", "slashes"],
+                ),
+                MAY,
+                "what passes that a bank may read in two ways; lenient: // and %2f; strict: nothing",
+            ),
             ("provider", Shape::Text, MUST, "whom it calls"),
             ("rate_limit", Shape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
             (
@@ -284,6 +320,12 @@ const SECTIONS: [(&str, &[Key]); 24] = [
                 "a credential that the provider echoes; mask",
             ),
             ("replay_limit", Shape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
+            (
+                "request_buffering",
+                Shape::Flag,
+                MAY,
+                "true: bodies are gathered first, within replay_limit, and go out with a length",
+            ),
             ("settings", Shape::Settings, MAY, "overrides settings of the profile"),
             ("strip", Shape::Flag, MAY, "removes `path` before forwarding; true"),
             ("timeouts", Shape::Table("timeouts"), MAY, "default: the provider's"),
@@ -467,6 +509,9 @@ impl Shape {
                 json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } })
             }
             Shape::Choice(words) => json!({ "enum": words }),
+            Shape::ChoiceOrList(words, list) => {
+                json!({ "anyOf": [{ "enum": words }, { "type": "array", "items": { "enum": list } }] })
+            }
             Shape::Choices(words) => json!({ "type": "array", "items": { "enum": words } }),
             Shape::Counts => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
             Shape::Count(least) => json!({ "type": "integer", "minimum": least }),

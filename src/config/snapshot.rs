@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use super::sources::Sources;
 use crate::base::origin::BaseUrl;
 pub use crate::observe::audit::Wish as Audit;
+use crate::observe::once::Once;
 use crate::provider::Module;
 use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
 use crate::store::StoreWish;
@@ -200,8 +201,8 @@ pub struct Listener {
 /// What a listener does with requests.
 #[derive(Debug)]
 pub enum Serves {
-    /// Browsers come back to it from a consent; nothing else does.
-    Callback,
+    /// Browsers come back to it from a consent; nothing else does. The hosts it answers to.
+    Callback(Names),
     /// It is the proxy that a client is told of: requests name the provider itself.
     Forward(Box<Forward>),
     /// It stands in the provider's place: requests are routed by host and path.
@@ -222,17 +223,22 @@ pub struct Forward {
 /// A listener with `mode = "reverse"`.
 #[derive(Debug)]
 pub struct Reverse {
-    /// The only hosts it answers to, in lower case, without ports; empty: any.
-    pub names: Vec<String>,
+    /// The hosts it answers to.
+    pub names: Names,
     /// The routes that it serves.
     pub table: Table,
 }
 
-impl Reverse {
+/// The only hosts that a listener answers to, in lower case, without ports; none: any.
+#[derive(Debug, Default)]
+pub struct Names(pub Vec<String>);
+
+impl Names {
     /// Whether requests for this host belong here. A port is ignored; a request without a host belongs only where any
     /// host does.
-    pub fn answers_to(&self, host: Option<&str>) -> bool {
-        if self.names.is_empty() {
+    pub fn include(&self, host: Option<&str>) -> bool {
+        let Self(names) = self;
+        if names.is_empty() {
             return true;
         }
         let Some(host) = host else { return false };
@@ -240,7 +246,7 @@ impl Reverse {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
         };
-        self.names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+        names.iter().any(|name| name.eq_ignore_ascii_case(bare))
     }
 }
 
@@ -249,7 +255,7 @@ impl Listener {
     pub fn forward(&self) -> Option<&Forward> {
         match &self.serves {
             Serves::Forward(forward) => Some(forward),
-            Serves::Callback | Serves::Reverse(_) => None,
+            Serves::Callback(_) | Serves::Reverse(_) => None,
         }
     }
 
@@ -321,6 +327,10 @@ pub struct Provider {
     pub refresh_before: Duration,
     /// Whether it is told which trace a request belongs to.
     pub trace_context: bool,
+    /// `User-Agent` of our own calls; absent: the profile's, or ours.
+    pub user_agent: Option<HeaderValue>,
+    /// The types of tokens that were logged as odd ones.
+    pub odd_types: Once,
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
     /// How its users consent, where they may.
@@ -396,6 +406,8 @@ pub struct Route {
     pub rate: Option<Arc<Rate>>,
     /// Largest request body that is kept for a replay, in bytes.
     pub replay_limit: u64,
+    /// Whether bodies are gathered first, within that limit, and go out with a length.
+    pub request_buffering: bool,
     /// Whether its connections may become WebSockets.
     pub websocket: bool,
     /// This route's own waiting times.

@@ -21,7 +21,7 @@ use self::records::{forget, pending_key, read_entry, read_tokens, tokens_of, use
 pub use self::rotation::user_spec;
 use self::rotation::{Upkeeper, keep_alive};
 use super::journal;
-use super::wire::exchange;
+use super::wire::{exchange, note_type};
 use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::dice::draw;
 use crate::base::id::RandomIds;
@@ -286,7 +286,8 @@ impl Desk {
         let answered = match exchange(provider, request, sent).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
+                answered.inspect(|fresh| note_type(provider, &fresh.grant))
             }
             Err(failure) => Err(Refusal::Failed(failure)),
         };

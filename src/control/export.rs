@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Reloads;
+use super::wire::AGENT;
 use crate::base::time::{Clock, Now};
 use crate::config::Tracing;
 use crate::observe::metrics::Metrics;
@@ -202,7 +203,6 @@ impl Exporter {
 fn request(tracing: &Tracing, body: Vec<u8>) -> Result<Request<Full<Bytes>>, http::Error> {
     let url = &tracing.collector.url;
     let host = url.authority();
-    let agent = concat!("countersign/", env!("CARGO_PKG_VERSION"));
     let length = body.len();
     let mut request = Request::builder()
         .method(Method::POST)
@@ -210,7 +210,7 @@ fn request(tracing: &Tracing, body: Vec<u8>) -> Result<Request<Full<Bytes>>, htt
         .header(HOST, host)
         .header(CONTENT_TYPE, MEDIA_TYPE)
         .header(CONTENT_LENGTH, length)
-        .header(USER_AGENT, HeaderValue::from_static(agent))
+        .header(USER_AGENT, HeaderValue::from_static(AGENT))
         .body(Full::new(Bytes::from(body)))?;
     request.headers_mut().extend(tracing.headers.iter().cloned());
     Ok(request)

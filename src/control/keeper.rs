@@ -16,20 +16,25 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::consents::patiently;
 use super::leases::{Answer, Inbox, Message, Standing};
 use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
 use crate::base::dice::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
-use crate::store::{Kind, Store};
+use crate::store::{Key, Kind, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
-use crate::token::state::{Action, Event, Waiting};
+use crate::token::state::{Action, Arrived, Event, Waiting};
 
+mod invalidation;
 mod keep;
+mod slots;
 mod trace;
 
-use keep::{Brought, Cargo, Fetch, Keep};
+use invalidation::Invalidations;
+use keep::{Brought, Cargo, Fetch, Keep, Lifetime};
+use slots::FetchSlots;
 use trace::FetchTrace;
 
 /// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
@@ -50,11 +55,15 @@ pub struct Limits {
     pub keys: usize,
     /// Requests that wait for one key; beyond, they are sent away for a second.
     pub waiters: usize,
+    /// Fetches under way over all keys; beyond, they queue.
+    pub fetches: usize,
+    /// Fetches under way from one provider; beyond, they queue.
+    pub fetches_per_provider: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { keys: 10_000, waiters: 10_000 }
+        Self { keys: 10_000, waiters: 10_000, fetches: 128, fetches_per_provider: 32 }
     }
 }
 
@@ -69,18 +78,27 @@ pub struct Keeper {
     keys: KeyMap<Keep>,
     fetches: JoinSet<Result<Fetched, Failure>>,
     flights: HashMap<Id, Flight>,
+    slots: FetchSlots,
+    invalidations: Invalidations,
     /// The boot-clock millisecond at which the timers want to be looked at.
     due: u64,
     /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
     floor: u64,
     /// Tells of fetches.
     tracer: Option<Tracer>,
-    /// The span of whoever asks at this moment.
-    cause: Option<Context>,
     /// Keys that were used least recently when that was last looked at, with the second of that use.
     leavers: Vec<(u64, TokenKey)>,
     /// Reused from step to step.
     actions: Vec<Action>,
+}
+
+/// What comes with an event and is none of the machine's business.
+#[derive(Default)]
+struct With {
+    /// What a fetch brought.
+    cargo: Cargo,
+    /// The span of the request that waits: a fetch that this starts is told as its child.
+    cause: Option<Context>,
 }
 
 /// A fetch under way, seen from its task.
@@ -114,10 +132,11 @@ impl Keeper {
             keys: KeyMap::default(),
             fetches: JoinSet::new(),
             flights: HashMap::new(),
+            slots: FetchSlots::new(limits.fetches, limits.fetches_per_provider),
+            invalidations: Invalidations::default(),
             due: 0,
             floor: 0,
             tracer: None,
-            cause: None,
             leavers: Vec::new(),
             actions: Vec::new(),
         }
@@ -144,6 +163,14 @@ impl Keeper {
     /// Serves until told to shut down or until nobody can talk to it any more. Fetches are local tasks, so this must
     /// be awaited inside a [`tokio::task::LocalSet`]. Fetches under way end with it.
     pub async fn run(mut self) {
+        self.serve().await;
+        let invalidations = std::mem::take(&mut self.invalidations);
+        // Requests that wait are told.
+        drop(self);
+        invalidations.finish().await;
+    }
+
+    async fn serve(&mut self) {
         loop {
             let now = self.clock.now();
             if now.boot >= self.due {
@@ -189,7 +216,7 @@ impl Keeper {
             .collect();
         for key in ready {
             let used = self.keys.get(&key).is_some_and(Keep::used);
-            self.advance(key, Event::Tick { used }, None);
+            self.advance(key, Event::Tick { used }, With::default());
         }
         self.forget_idle(now);
         let next = self.keys.values().filter_map(|keep| keep.slot.wait(now)).min().unwrap_or(LOOK);
@@ -206,13 +233,13 @@ impl Keeper {
                 // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
                 let still = |keep: &Keep| keep.slot.generation() == generation && keep.slot.flight().is_none();
                 if self.keys.get(&key).is_some_and(still) {
-                    self.advance(key, Event::Forced, None);
+                    self.advance(key, Event::Forced, With::default());
                 }
             }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
-                    self.advance(key, Event::Forgiven, None);
+                    self.advance(key, Event::Forgiven, With::default());
                 }
             }
             // Whoever asked may have hung up.
@@ -221,30 +248,26 @@ impl Keeper {
                 self.moved(key, record);
                 let _hung_up = answer.send(());
             }
-            Message::Need { spec, cause, answer } => {
-                self.cause = cause;
-                self.queue(spec, answer, Event::Needed);
-            }
+            Message::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
             Message::Purge { key, answer } => {
                 self.strike(key);
-                let _hung_up = answer.send(self.advance(key, Event::Purged, None));
+                let _hung_up = answer.send(self.advance(key, Event::Purged, With::default()));
             }
-            Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, None))),
-            Message::Refused { spec, generation, cause, answer } => {
+            Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, With::default()))),
+            Message::Refused { spec, generation, replaced, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
                 self.refused(spec.key, generation);
                 self.observer.told(What::Replay(refused));
-                self.cause = cause;
-                self.queue(spec, answer, Event::Refused { generation });
+                self.queue(spec, (answer, cause), Event::Refused { generation, replaced });
             }
             Message::RefusedAtBirth { key, generation } => {
                 self.refused(key, generation);
-                self.advance(key, Event::RefusedAtBirth { generation }, None);
+                self.advance(key, Event::RefusedAtBirth { generation }, With::default());
             }
             Message::Shutdown => return ControlFlow::Break(()),
             Message::Standing { key, answer } => self.stand(&key, answer),
             Message::Suspect { key, generation } => {
-                self.advance(key, Event::Suspected { generation }, None);
+                self.advance(key, Event::Suspected { generation }, With::default());
             }
             Message::Tick { answer } => {
                 self.look();
@@ -255,9 +278,9 @@ impl Keeper {
                 let users = self.keys.iter().filter(|(_, keep)| keep.is_of_user(now)).map(|(key, _)| *key);
                 drop(answer.send(users.collect()));
             }
-            Message::Withdrawn { key, generation } => {
+            Message::Withdrawn { key, generation, replaced } => {
                 self.refused(key, generation);
-                self.advance(key, Event::Withdrawn { generation }, None);
+                self.advance(key, Event::Withdrawn { generation, replaced }, With::default());
             }
         }
         ControlFlow::Continue(())
@@ -280,10 +303,10 @@ impl Keeper {
         keep.moved = flies.then_some(record);
         match record {
             None => {
-                self.advance(key, Event::Purged, None);
+                self.advance(key, Event::Purged, With::default());
             }
             Some(generation) if !flies && keep.is_before(generation) => {
-                self.advance(key, Event::Forced, None);
+                self.advance(key, Event::Forced, With::default());
             }
             Some(_) => {}
         }
@@ -295,7 +318,8 @@ impl Keeper {
             let _hung_up = answer.send(Standing::default());
             return;
         };
-        let (spec, aid) = (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.clock.now()));
+        let (spec, aid) =
+            (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.invalidations.of(key), self.clock.now()));
         let generation = keep.slot.generation();
         tokio::task::spawn_local(async move {
             let outdated = spec.order.is_replaced(aid).await;
@@ -307,14 +331,15 @@ impl Keeper {
     fn strike(&self, key: TokenKey) {
         let Some(store) = self.store.clone() else { return };
         tokio::task::spawn_local(async move {
-            if let Err(error) = store.remove(Kind::Application, &(&key).into()).await {
+            let name = Key::from(&key);
+            if let Err(error) = patiently(async || store.remove(Kind::Application, &name).await).await {
                 tracing::warn!(%key, %error, "a purged token is still in the store");
             }
         });
     }
 
-    /// Somebody waits: queue him, and let the event decide how long.
-    fn queue(&mut self, spec: Arc<TokenSpec>, answer: Answer, event: Event) {
+    /// Queues a request that waits, in the span `cause`, and lets the event decide for how long.
+    fn queue(&mut self, spec: Arc<TokenSpec>, (answer, cause): (Answer, Option<Context>), event: Event) {
         let (key, now) = (spec.key, self.clock.now());
         if !self.keys.contains_key(&key) && self.keys.len() >= self.limits.keys && !self.evict() {
             return drop(answer.send(Err(crowded("every token that may be held is being fetched"))));
@@ -323,8 +348,11 @@ impl Keeper {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Keep::new(Arc::clone(&spec), self.floor)),
         };
-        // The latest spec fetches: after a reload it may know a newer certificate than the first one did.
-        keep.spec = spec;
+        // The spec of the latest config fetches: it may know a newer certificate than the first one did. A request that
+        // began under an earlier config takes nothing back.
+        if spec.serial >= keep.spec.serial {
+            keep.spec = spec;
+        }
         keep.shelf.stamp(now);
         if keep.waiters.len() >= self.limits.waiters {
             keep.waiters.retain(|waiter| !waiter.is_closed());
@@ -333,13 +361,7 @@ impl Keeper {
             return drop(answer.send(Err(crowded("too many requests wait for this token"))));
         }
         keep.waiters.push(answer);
-        self.advance(key, event, None);
-        // A fetch that it did not start is one that it waits for all the same.
-        if let Some(cause) = self.cause.take()
-            && let Some(fetch) = self.keys.get_mut(&key).and_then(|keep| keep.fetch.as_mut())
-        {
-            fetch.trace.wait(cause);
-        }
+        self.advance(key, event, With { cargo: None, cause });
     }
 
     /// A fetch has ended, one way or another.
@@ -351,11 +373,15 @@ impl Keeper {
         // An abandoned flight has been struck off already.
         let Some(Flight { key, number }) = self.flights.remove(&id) else { return };
         match result {
-            Ok(Fetched { sent, life, headers, fingerprint, adopted, record }) => {
-                let cargo = Brought { headers, fingerprint, adopted, record };
-                self.advance(key, Event::Fetched { flight: number, sent, life }, Some(cargo))
+            Ok(fetched) => {
+                let now = self.clock.now();
+                let Some(origin) = self.keys.get_mut(&key).map(|keep| keep.origin(&fetched, now)) else { return };
+                let Fetched { issued, expires, headers, fingerprint, adopted, record, .. } = fetched;
+                let arrived = Arrived { issued, expires, origin };
+                let cargo = Some(Brought { headers, fingerprint, adopted, record });
+                self.advance(key, Event::Fetched { flight: number, arrived }, With { cargo, cause: None })
             }
-            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, None),
+            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, With::default()),
         };
         if let Some(record) = self.keys.get_mut(&key).and_then(|keep| keep.moved.take()) {
             self.moved(key, record);
@@ -363,14 +389,17 @@ impl Keeper {
     }
 
     /// One step of one key, and all that follows from it. Says whether the key is known.
-    fn advance(&mut self, key: TokenKey, event: Event, mut cargo: Cargo) -> bool {
+    fn advance(&mut self, key: TokenKey, event: Event, With { mut cargo, mut cause }: With) -> bool {
         let now = self.clock.now();
         let Some(keep) = self.keys.get_mut(&key) else { return false };
         let policy = keep.policy();
         // Only a fetch that ends brings cargo: then waiters get a token that was fetched for them.
-        let fresh = cargo.as_ref().is_some_and(|brought| !brought.adopted);
+        let mut fresh = cargo.as_ref().is_some_and(|brought| !brought.adopted);
         let mut actions = std::mem::take(&mut self.actions);
-        keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.dice)(), &mut actions);
+        let proved = keep.newly_proved().map(|generation| Event::Proved { generation });
+        for event in proved.into_iter().chain([event]) {
+            keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.dice)(), &mut actions);
+        }
         for action in actions.drain(..) {
             match action {
                 Action::Abandon { flight: _ } => {
@@ -383,14 +412,24 @@ impl Keeper {
                     // It reads what is there now.
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
-                    let aid = keep.aid(self.store.clone(), now);
-                    let task = self.fetches.spawn_local(async move { spec.order.fetch(aid).await });
+                    let aid = keep.aid(self.store.clone(), self.invalidations.of(&key), now);
+                    let queued = self.slots.queue(&spec.provider);
+                    let task = self.fetches.spawn_local(async move {
+                        let _slot = queued.slot().await;
+                        spec.order.fetch(aid).await
+                    });
                     self.flights.insert(task.id(), Flight { key, number: flight });
-                    let trace = FetchTrace::begin(self.tracer.as_ref(), self.cause.take());
+                    let trace = FetchTrace::begin(self.tracer.as_ref(), cause.take());
                     keep.fetch = Some(Fetch { task, started: now, trace });
                 }
-                Action::Publish { generation, issued, expires } => {
-                    if let Some(what) = keep.publish(key, now, generation, (issued, expires), cargo.take()) {
+                Action::Invalidate { generation } => {
+                    if let Some(token) = keep.gone(generation) {
+                        self.invalidations.add(self.store.as_ref(), &self.clock, Arc::clone(&keep.spec), token);
+                    }
+                }
+                Action::Publish { generation, issued, expires, young_until } => {
+                    let lifetime = Lifetime { issued, expires, young_until };
+                    if let Some(what) = keep.publish(key, now, generation, lifetime, cargo.take()) {
                         self.observer.told(what);
                     }
                     keep.settle(key, &*self.observer, Ok(()), now);
@@ -402,16 +441,27 @@ impl Keeper {
                         keep.settle(key, &*self.observer, Err(report.class), now);
                     }
                 }
-                Action::Serve => keep.serve(now, fresh),
-                Action::Withdraw { generation } => {
-                    keep.shelf.put(None);
-                    tracing::info!(provider = %keep.spec.provider, %key, generation, "token withdrawn");
+                Action::Republish { generation, of, retried } => {
+                    // Those who waited for a second trial waited for this token: to fetch again would not help them.
+                    fresh |= retried;
+                    keep.republish(key, now, generation, of);
                 }
+                Action::Serve => keep.serve(now, fresh),
+                Action::SetAside { generation, pause } => {
+                    let (provider, pause) = (&keep.spec.provider, pause.as_millis());
+                    tracing::warn!(
+                        %provider, %key, generation, pause_ms = pause,
+                        "a token was refused in its first moments; it is tried again"
+                    );
+                }
+                Action::Withdraw { generation } => keep.withdraw(key, generation),
             }
         }
-        if keep.slot.flight().is_none() {
-            keep.fetch = None;
+        // A fetch that a request did not start is one that it waits for all the same.
+        if let (Some(cause), Some(fetch)) = (cause, keep.fetch.as_mut()) {
+            fetch.trace.wait(cause);
         }
+        keep.tidy();
         let wait = keep.slot.wait(now);
         self.actions = actions;
         self.due = self.due.min(wait.map_or(u64::MAX, |wait| now.boot.saturating_add(millis(wait))));

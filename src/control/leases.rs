@@ -25,14 +25,14 @@ pub(super) enum Message {
     Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: Answer },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
-    Refused { spec: Arc<TokenSpec>, generation: u64, cause: Option<Context>, answer: Answer },
+    Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: Answer },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
     Standing { key: TokenKey, answer: oneshot::Sender<Standing> },
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
     Users { answer: oneshot::Sender<Vec<TokenKey>> },
-    Withdrawn { key: TokenKey, generation: u64 },
+    Withdrawn { key: TokenKey, generation: u64, replaced: bool },
 }
 
 /// How a contested token stands. All zero for others.
@@ -87,25 +87,28 @@ impl Leases {
         self.ask(|answer| Message::AtHand { key, answer }).await.flatten()
     }
 
-    /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none. The
-    /// keeper is told by the call, not by the waiting.
+    /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none. It is of
+    /// the same token where that was refused in its first moments: then it comes after a pause. The keeper is told by the
+    /// call, not by the waiting.
     pub fn refused(
         &self,
         spec: Arc<TokenSpec>,
         generation: u64,
     ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
-        self.refused_for(spec, generation, None)
+        self.refused_for(spec, generation, false, None)
     }
 
-    /// The same for a request whose wait is this span.
+    /// The same for a request whose wait is this span. `replaced`: another replica's fetch has killed this generation, so
+    /// it is not tried again, however young it is.
     pub fn refused_for(
         &self,
         spec: Arc<TokenSpec>,
         generation: u64,
+        replaced: bool,
         cause: Option<Context>,
     ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
         let (answer, waiting) = oneshot::channel();
-        self.tell(Message::Refused { spec, generation, cause, answer });
+        self.tell(Message::Refused { spec, generation, replaced, cause, answer });
         async { waiting.await.unwrap_or_else(|_| Err(gone())) }
     }
 
@@ -134,9 +137,10 @@ impl Leases {
         self.ask(|answer| Message::Standing { key, answer }).await.unwrap_or_default()
     }
 
-    /// The provider refused this generation, but the request cannot be replayed: renew it for the next one.
-    pub fn withdrawn(&self, spec: Arc<TokenSpec>, generation: u64) {
-        self.tell(Message::Withdrawn { key: spec.key, generation });
+    /// The provider refused this generation, but the request cannot be replayed: renew it for the next one. `replaced`:
+    /// another replica's fetch has killed it.
+    pub fn withdrawn(&self, spec: Arc<TokenSpec>, generation: u64, replaced: bool) {
+        self.tell(Message::Withdrawn { key: spec.key, generation, replaced });
     }
 
     /// An answer to this generation smelled of a refusal (a 401 that the profile does not know): at most once per

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::secret::Fingerprint;
-use crate::base::time::Now;
+use crate::base::time::{Deadline, Now};
+use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
@@ -54,21 +55,23 @@ pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
 pub use vault::Aid;
-pub use wire::{Told, Untold, date, destination, token_spec, try_token};
+pub use wire::{AGENT, Told, Untold, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]
 pub struct Fetched {
     /// When the request for it was sent.
-    pub sent: Now,
-    /// Its life, counted from then.
-    pub life: Duration,
+    pub issued: Now,
+    /// When it dies. Computed once: what judges a token before it is taken over judges it by this as well.
+    pub expires: Deadline,
     /// The headers that carry it.
     pub headers: CredentialHeaders,
     /// For logs.
     pub fingerprint: Fingerprint,
     /// Nobody was asked for it: it was in the store. So a refusal of it does not say that fetching cannot help.
     pub adopted: bool,
+    /// If it was adopted: it may have been issued a moment ago, so that not every server of the provider knows it yet.
+    pub young: bool,
     /// The generation of the user's record that it comes from; 0 where there is none.
     pub record: u64,
 }
@@ -100,12 +103,20 @@ pub trait Order: Send + Sync {
     fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
         Box::pin(std::future::ready(false))
     }
+
+    /// The provider refused this token for good: what the store has is no longer to be taken for good, if it is this one.
+    /// May be called again after an error.
+    fn invalidate(&self, _store: Store, _token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), StoreError>>>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// A token that somebody wants: its name, and all that is needed to fetch it.
 pub struct TokenSpec {
     /// Its name.
     pub key: TokenKey,
+    /// Counts the configs: one of an earlier config never takes the place of one of a later config.
+    pub serial: u64,
     /// Whose it is, for logs, metrics and the admin API.
     pub provider: Arc<str>,
     /// Renew this long before expiry.

@@ -57,6 +57,13 @@ impl Shelf {
         self.refused.fetch_max(generation, Ordering::AcqRel);
     }
 
+    /// Whether this generation may still be sent, as far as can be told here: nobody saw it refused, and the keeper has
+    /// not taken the key out of use. A newer one beside it does not matter.
+    #[inline]
+    pub fn bears(&self, generation: u64) -> bool {
+        generation > self.refused.load(Ordering::Acquire) && self.lease.load().is_some()
+    }
+
     /// What lies here, valid or not, without counting as a use.
     pub fn load(&self) -> Guard<Option<Arc<Lease>>> {
         self.lease.load()
@@ -110,6 +117,7 @@ mod tests {
     use crate::base::secret::Fingerprint;
     use crate::base::time::Deadline;
     use crate::token::key::KeyBuilder;
+    use crate::token::lease::Trial;
 
     #[test]
     fn a_refused_generation_is_not_taken_again_and_its_successor_is() {
@@ -122,6 +130,7 @@ mod tests {
                 issued: now,
                 expires: Deadline::after(now, Duration::from_secs(10)),
                 fingerprint: Fingerprint::of(b"token"),
+                trial: Trial::default(),
             }))
         };
         let shelf = Shelf::default();
@@ -130,8 +139,12 @@ mod tests {
         assert!(shelf.take(now).is_some(), "late news");
         shelf.distrust(2);
         assert!(shelf.take(now).is_none());
+        assert!(!shelf.bears(2));
         shelf.put(lease(3));
         assert_eq!(shelf.take(now).map(|lease| lease.generation), Some(3));
+        assert!(shelf.bears(3) && !shelf.bears(2));
+        shelf.put(None);
+        assert!(!shelf.bears(3), "taken out of use");
     }
 
     #[test]
@@ -146,6 +159,7 @@ mod tests {
             issued: start,
             expires: Deadline::after(start, Duration::from_secs(10)),
             fingerprint: Fingerprint::of(b"token"),
+            trial: Trial::default(),
         })));
         let later = start.plus(Duration::from_secs(3));
         assert_eq!(shelf.take(later).map(|lease| lease.generation), Some(1));

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
+use super::vault::{self, Source};
 use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
@@ -20,20 +21,25 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
-use crate::provider::{Module, TokenRequest};
+use crate::provider::{Module, TokenRequest, date, is_whole};
+use crate::store::{Error, Store};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::Grant;
+use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
+
+/// What our own calls say of themselves, unless a profile or the config says something else.
+pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// More of a token answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
 
-/// The token that a route needs for these variables.
-pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock) -> Arc<TokenSpec> {
+/// The token that a route of the config with this number needs for these variables.
+pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
     let provider = route.provider.clone();
     Arc::new(TokenSpec {
         key: route.module.key_for(&vars),
+        serial,
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,
         fetch_timeout: provider.timeouts.token,
@@ -71,43 +77,53 @@ impl Order for Call {
         let call = self.clone();
         Box::pin(async move { aid.has_newer(&call).await })
     }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let key = self.key;
+        Box::pin(async move { vault::invalidate(&store, &key, token).await })
+    }
 }
 
-impl Call {
-    /// Asks the provider. Says when the request was sent, too.
-    pub(super) async fn ask(&self) -> Result<(Grant, Now), Failure> {
+impl Source for Call {
+    async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
         let (head, body) = exchange(&self.provider, request, sent).await?.into_parts();
         let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
+        note_type(&self.provider, &grant);
         Ok((grant, sent))
     }
 
-    /// A grant as the keeper takes it.
-    pub(super) fn fetched(&self, (grant, sent): (Grant, Now), adopted: bool) -> Fetched {
-        let headers = self.module.credentials(&grant);
-        Fetched { sent, life: grant.life, headers, fingerprint: grant.fingerprint(), adopted, record: 0 }
+    fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+        self.module.credentials(grant)
     }
 
-    pub(super) const fn key(&self) -> TokenKey {
+    fn key(&self) -> TokenKey {
         self.key
     }
 
-    /// Whose token it is, for logs.
-    pub(super) fn provider(&self) -> &str {
+    fn provider(&self) -> &str {
         &self.provider.name
     }
 
-    pub(super) fn now(&self) -> Now {
+    fn is_contested(&self) -> bool {
+        Order::is_contested(self)
+    }
+
+    fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
     }
 }
 
 /// One call of a provider's own endpoints: token, authorize, refresh.
 pub(super) async fn exchange(provider: &Provider, request: TokenRequest, now: Now) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
-    let answer = ask(&destination, assemble(request)?, now).await;
-    answer.map_err(|error| transient(format!("token endpoint: {error}")))
+    let answer = ask(&destination, assemble(provider, request)?, now).await;
+    answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
 }
 
 /// Asks over the network, or over a simulated one.
@@ -117,6 +133,23 @@ async fn ask(destination: &Destination, request: Request<Full<Bytes>>, now: Now)
         return network.ask(destination, request).await;
     }
     destination.ask(request, MOST_ANSWER, now).await
+}
+
+/// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
+pub(super) fn told_whole(error: AskError) -> Result<Response<Bytes>, AskError> {
+    match error {
+        AskError::Unclosed(unclosed) if is_whole(unclosed.answer().headers(), unclosed.answer().body()) => {
+            Ok(unclosed.into_answer())
+        }
+        other => Err(other),
+    }
+}
+
+/// Logs the type of a token that is none we know, once for each word. What goes on a call is the profile's matter.
+pub(super) fn note_type(provider: &Provider, grant: &Grant) {
+    if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
+        tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
+    }
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.
@@ -164,23 +197,18 @@ pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock:
     let sent = clock.now();
     let request = module.token_request(vars, &mut RandomIds, sent);
     let destination = destination(provider, &request.url);
-    let request = assemble(request).map_err(|failure| Untold::Malformed(failure.inside))?;
+    let request = assemble(provider, request).map_err(|failure| Untold::Malformed(failure.inside))?;
     let asked = tokio::time::timeout(provider.timeouts.token, destination.ask(request, MOST_ANSWER, sent)).await;
-    let (head, body) = asked.map_err(|_| Untold::Timeout)?.map_err(Untold::Ask)?.into_parts();
+    let answer = asked.map_err(|_| Untold::Timeout)?.or_else(told_whole).map_err(Untold::Ask)?;
+    let (head, body) = answer.into_parts();
     let received = clock.now();
     let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
     let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
     Ok(Told { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
 }
 
-/// The `Date` of an answer, in milliseconds since 1970.
-pub fn date(headers: &HeaderMap) -> Option<u64> {
-    let told = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    u64::try_from(told.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
-}
-
 /// The module's request as a message for the wire.
-fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
+fn assemble(provider: &Provider, request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
     let mut target = request.url.path().to_owned();
     if target.is_empty() {
         target.push('/');
@@ -195,6 +223,7 @@ fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
     // Not the parser's error text: the query may hold a secret.
     *message.uri_mut() = target.parse().map_err(|_| transient("token endpoint: its URL is malformed".to_owned()))?;
     *message.headers_mut() = request.headers;
+    say_who(message.headers_mut(), provider.user_agent.as_ref());
     let host = HeaderValue::try_from(request.url.authority());
     let host = host.map_err(|_| transient("token endpoint: its host is malformed".to_owned()))?;
     message.headers_mut().insert(HOST, host);
@@ -203,6 +232,20 @@ fn assemble(request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
         message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(message)
+}
+
+/// Puts on what every call of our own has: firewalls refuse calls without `User-Agent`, and what nobody asked for need
+/// not be decoded. A profile's own fields stay; `agent`, the operator's, wins over them.
+pub(super) fn say_who(headers: &mut HeaderMap, agent: Option<&HeaderValue>) {
+    match agent {
+        Some(agent) => {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        None => {
+            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        }
+    }
+    headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
 }
 
 fn transient(inside: String) -> Failure {

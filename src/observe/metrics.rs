@@ -40,6 +40,7 @@ pub struct Metrics {
     tunnels: Family<ListenerLabel, Gauge>,
     tunnelled: Family<TunnelLabels, Counter>,
     reload_successful: Gauge,
+    limited: Family<LimitLabel, Counter>,
     spans: Family<SpanLabels, Counter>,
     /// Providers that no config names any more.
     gone: Mutex<BTreeSet<String>>,
@@ -120,6 +121,54 @@ impl TunnelKind {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+/// A limit on what a peer may cost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limit {
+    /// Connections to the admin listener.
+    Admin,
+    /// A client that takes nothing of an answer.
+    ClientStalled,
+    /// `connections`.
+    Connections,
+    /// `connections_per_peer`.
+    ConnectionsPerPeer,
+    /// `handshakes`.
+    Handshakes,
+    /// `header_timeout`.
+    HeaderTimeout,
+    /// Tunnels that are being opened.
+    Tunnels,
+}
+
+impl Limit {
+    const ALL: [Limit; 7] = [
+        Limit::Admin,
+        Limit::ClientStalled,
+        Limit::Connections,
+        Limit::ConnectionsPerPeer,
+        Limit::Handshakes,
+        Limit::HeaderTimeout,
+        Limit::Tunnels,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Limit::Admin => "admin",
+            Limit::ClientStalled => "client_stalled",
+            Limit::Connections => "connections",
+            Limit::ConnectionsPerPeer => "connections_per_peer",
+            Limit::Handshakes => "handshakes",
+            Limit::HeaderTimeout => "header_timeout",
+            Limit::Tunnels => "tunnels",
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct SpanLabels {
     outcome: &'static str,
 }
@@ -164,6 +213,7 @@ impl Metrics {
             tunnels: Family::default(),
             tunnelled: Family::default(),
             reload_successful: Gauge::default(),
+            limited: Family::default(),
             spans: Family::default(),
             gone: Mutex::default(),
             answers: Mutex::default(),
@@ -215,6 +265,10 @@ impl Metrics {
             "Whether the config was read without mistakes when last read",
             made.reload_successful.clone(),
         );
+        registry.register("limited", "Connections and answers that ended at a limit", made.limited.clone());
+        for limit in Limit::ALL {
+            made.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() });
+        }
         registry.register("spans", "Finished spans of traces, by what became of them", made.spans.clone());
         registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
         registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
@@ -301,6 +355,11 @@ impl Metrics {
     pub fn tunnelled(&self, listener: &str, kind: TunnelKind) {
         let labels = TunnelLabels { listener: listener.to_owned(), kind: kind.as_str() };
         self.tunnelled.get_or_create_owned(&labels).inc();
+    }
+
+    /// A connection or an answer ended at this limit.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() }).inc();
     }
 
     /// The config was read: when its certificates end, and that it is in force.

@@ -9,6 +9,7 @@ pub mod audit;
 mod gather;
 pub mod logging;
 pub mod metrics;
+pub mod once;
 pub mod record;
 pub mod sight;
 pub mod trace;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use crate::base::backoff::Backoff;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
+use crate::provider::document::{self, Format};
 use crate::provider::json::{self, Unreadable};
-use crate::provider::life::Claims;
+use crate::provider::life::{Claims, Unit, date};
 use crate::provider::refusal::tables;
 use crate::provider::template::is_name;
 use crate::provider::values::{FieldName, OneOrMany, Pointer, choice};
@@ -26,14 +27,19 @@ const TOKEN_CAP: usize = 16 * 1024;
 /// The longest `Retry-After` that is believed.
 const RETRY_CAP: Duration = Duration::from_secs(3600);
 
+/// The rest after a page that forbids.
+const PAGE_REST: Backoff = Backoff { first: Duration::from_secs(30), ceiling: Duration::from_secs(300) };
+
 /// `[token.success]`, `[token.response]` and `[[token.failure]]` of a profile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
     pub(super) success: Vec<JsonTest>,
+    pub(super) format: Format,
     pub(super) access_token: Vec<String>,
     pub(super) token_type: Vec<String>,
     pub(super) expires_in: Vec<String>,
     pub(super) expires_at: Vec<String>,
+    pub(super) expires_in_unit: Unit,
     captures: Vec<Capture>,
     /// The life of a token whose answer names none.
     pub default_ttl: Option<Duration>,
@@ -92,6 +98,10 @@ impl Answer {
         answer.token_type = pointers(&fields, "token_type");
         answer.expires_in = pointers(&fields, "expires_in");
         answer.expires_at = pointers(&fields, "expires_at");
+        answer.format = fields.take("format").and_then(|node| choice(node, report, &Format::WORDS)).unwrap_or_default();
+        answer.expires_in_unit =
+            fields.take("expires_in_unit").and_then(|node| choice(node, report, &Unit::WORDS)).unwrap_or_default();
+        answer.fits_format(&fields);
         answer.default_ttl = fields.opt("default_ttl");
         if answer.default_ttl.is_some_and(|ttl| ttl.is_zero())
             && let Some(node) = fields.take("default_ttl")
@@ -101,6 +111,30 @@ impl Answer {
         answer.captures = captures(&fields);
         fields.finish();
         answer
+    }
+
+    /// Reports pointers that lead nowhere in an answer of this format.
+    fn fits_format(&self, fields: &Fields<'_>) {
+        let (fits, title, label): (fn(&str) -> bool, _, _) = match self.format {
+            Format::Form => (
+                |pointer| pointer.rfind('/') == Some(0),
+                "a form has flat fields",
+                "write `/` and the name of one, as in `\"/access_token\"`",
+            ),
+            Format::Json => return,
+            Format::Text => (str::is_empty, "a bare text has no fields", "`access_token = \"\"` is all of it"),
+        };
+        for (key, pointers) in [
+            ("access_token", &self.access_token),
+            ("token_type", &self.token_type),
+            ("expires_in", &self.expires_in),
+            ("expires_at", &self.expires_at),
+        ] {
+            let wrong = !pointers.iter().all(|pointer| fits(pointer));
+            if let (true, Some(node)) = (wrong, fields.take(key)) {
+                node.error(fields.report(), title, label, None);
+            }
+        }
     }
 
     /// The names under which response headers are captured.
@@ -119,15 +153,16 @@ impl Answer {
         self.grant_with(status, headers, body, moment, &[], true).map(|(grant, _)| grant)
     }
 
-    /// The body of an answer that is a success.
+    /// The body of an answer in this format that is a success.
     pub(super) fn success(
         &self,
+        format: Format,
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
         moment: Moment<'_>,
     ) -> Result<Value, Failure> {
-        let parsed = json::read(body);
+        let parsed = document::read(format, headers, body);
         if !status.is_success() {
             let body = known(parsed);
             return Err(self.failure(status, headers, &body, moment));
@@ -153,7 +188,11 @@ impl Answer {
         more: &[Capture],
         required: bool,
     ) -> Result<(Grant, Value), Failure> {
-        let mut value = self.success(status, headers, body, moment)?;
+        let mut value = self.success(self.format, status, headers, body, moment)?;
+        if self.format == Format::Text && !value.is_string() {
+            // JSON in the place of the token: most likely it says why there is none.
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        }
         let Some(token) = take_token(&mut value, &self.access_token) else {
             return Err(self.failure(status, headers, &Body::Json(value), moment));
         };
@@ -168,11 +207,7 @@ impl Answer {
         if text.is_empty() || text.len() > TOKEN_CAP || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return wrong("the access token is empty, too long, or holds what no header can carry");
         }
-        let bearer = json::first(&value, &self.token_type)
-            .is_none_or(|kind| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")));
-        if !bearer {
-            return wrong("the token is not of type `Bearer`");
-        }
+        let odd_type = json::first(&value, &self.token_type).and_then(|kind| odd_type(kind, text, moment.secrets));
         let mut captured = Vec::with_capacity(self.captures.len() + more.len());
         let own = self.captures.iter().map(|capture| (capture, true));
         for ((name, header), required) in own.chain(more.iter().map(|capture| (capture, required))) {
@@ -190,20 +225,29 @@ impl Answer {
         let claims = Claims {
             expires_in: json::first(&value, &self.expires_in),
             expires_at: json::first(&value, &self.expires_at),
+            unit: self.expires_in_unit,
             token: text,
             default_ttl: moment.default_ttl.or(self.default_ttl),
+            date: date(headers),
         };
         match claims.life(moment.sent, moment.now) {
-            Ok(life) => Ok((Grant { access_token: token, life, captured }, value)),
-            Err(what) => wrong(what),
+            Ok(life) => Ok((Grant { access_token: token, life, captured, odd_type }, value)),
+            Err(lifeless) => {
+                let failure = transient(status, headers, &format!("but {}", lifeless.why), moment);
+                Err(Failure { ended: lifeless.ended, ..failure })
+            }
         }
     }
 
     /// The first rule that fits says what kind of failure it is; otherwise the status does.
     fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: Moment<'_>) -> Failure {
         let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, body) == Fit::Yes);
-        let class = rule.map_or(usual_class(status), |rule| rule.class);
+        let page = rule.is_none() && is_page(status, headers, body);
+        let class = if page { Class::Transient } else { rule.map_or(usual_class(status), |rule| rule.class) };
         let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
+        if page {
+            what.push_str("a page for people: something before the token endpoint refuses the call itself");
+        }
         if let Body::Json(value) = body {
             for pointer in &self.codes {
                 if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, pointer, moment.secrets)) {
@@ -214,9 +258,9 @@ impl Answer {
         }
         Failure {
             class,
-            // Asking again soon cannot mend wrong credentials, whatever the header says.
-            retry_after: if class == Class::Fatal { None } else { retry_after(headers, moment.now) },
-            backoff: rule.and_then(|rule| rule.backoff),
+            retry_after: retry_after(headers, moment.now),
+            backoff: if page { Some(PAGE_REST) } else { rule.and_then(|rule| rule.backoff) },
+            ended: false,
             inside: shape(status, headers, &what, moment),
         }
     }
@@ -283,9 +327,13 @@ pub(super) fn known(parsed: Result<Value, Unreadable>) -> Body {
     match parsed {
         Ok(value) => Body::Json(value),
         Err(Unreadable::Empty) => Body::Empty,
-        Err(Unreadable::NotJson { .. } | Unreadable::NotUtf8 | Unreadable::TooDeep | Unreadable::TooLong) => {
-            Body::Unread
-        }
+        Err(
+            Unreadable::Coded(_)
+            | Unreadable::NotJson { .. }
+            | Unreadable::NotUtf8
+            | Unreadable::TooDeep
+            | Unreadable::TooLong,
+        ) => Body::Unread,
     }
 }
 
@@ -302,6 +350,25 @@ fn usual_class(status: StatusCode) -> Class {
         429 => Class::RateLimited,
         _ => Class::Transient,
     }
+}
+
+/// Whether a firewall or gateway answered 403 with a page (it wants a `User-Agent`, or another address): that is no
+/// verdict on credentials, and by [`PAGE_REST`] not a cause to show them often.
+fn is_page(status: StatusCode, headers: &HeaderMap, body: &Body) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
+    let html = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
+    status == StatusCode::FORBIDDEN && html && !matches!(body, Body::Json(_))
+}
+
+/// The type of a token where it is not `Bearer`, as far as it may be shown. What goes on a call is the profile's matter,
+/// so the token is used all the same.
+fn odd_type(kind: &Value, token: &str, secrets: &[SecretString]) -> Option<Box<str>> {
+    let Some(word) = kind.as_str() else { return Some("(no text)".into()) };
+    if word.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let shows = word.is_empty() || is_wordy(word) && !tells(word, secrets) && !token.contains(word);
+    Some(if shows { word.into() } else { "(not shown)".into() })
 }
 
 pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> Failure {

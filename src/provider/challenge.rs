@@ -3,11 +3,17 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// The `error` of every `Bearer` challenge in an answer, unquoted, in order.
-pub(super) fn bearer_errors(headers: &HeaderMap) -> Vec<String> {
+/// The scheme of RFC 6750.
+pub(super) const BEARER: &str = "Bearer";
+
+/// All schemes under which servers speak of bearer tokens: some name the protocol instead.
+pub(super) const KIN: [&str; 3] = [BEARER, "OAuth", "OAuth2"];
+
+/// The `error` of every challenge of these schemes in an answer, unquoted, in order.
+pub(super) fn errors<S: AsRef<str>>(headers: &HeaderMap, schemes: &[S]) -> Vec<String> {
     let mut found = Vec::new();
     for value in headers.get_all(WWW_AUTHENTICATE) {
-        scan(value.as_bytes(), &mut found);
+        scan(value.as_bytes(), schemes, &mut found);
     }
     found
 }
@@ -15,9 +21,9 @@ pub(super) fn bearer_errors(headers: &HeaderMap) -> Vec<String> {
 /// Walks over one field value, which may hold several challenges. A comma separates challenges as well as parameters,
 /// so a word is a parameter's name when `=` and a value follow, and a scheme otherwise. What fits neither (a
 /// `token68`, a mistake) is skipped up to the next comma.
-fn scan(bytes: &[u8], found: &mut Vec<String>) {
+fn scan<S: AsRef<str>>(bytes: &[u8], schemes: &[S], found: &mut Vec<String>) {
     let mut cursor = Cursor { bytes, at: 0 };
-    let mut bearer = false;
+    let mut wanted = false;
     while !cursor.done() {
         cursor.skip(|b| matches!(b, b' ' | b'\t' | b','));
         let word = cursor.take(is_token);
@@ -30,12 +36,12 @@ fn scan(bytes: &[u8], found: &mut Vec<String>) {
             cursor.at += 1;
             cursor.skip(|b| matches!(b, b' ' | b'\t'));
             match cursor.value() {
-                Some(value) if bearer && word.eq_ignore_ascii_case(b"error") => found.push(value),
+                Some(value) if wanted && word.eq_ignore_ascii_case(b"error") => found.push(value),
                 Some(_) => {}
                 None => cursor.skip_item(),
             }
         } else if spaces > 0 || matches!(cursor.peek(), None | Some(b',')) {
-            bearer = word.eq_ignore_ascii_case(b"bearer");
+            wanted = schemes.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_ref().as_bytes()));
         } else {
             cursor.skip_item();
         }
@@ -116,12 +122,12 @@ mod tests {
 
     use super::*;
 
-    fn errors(values: &[&str]) -> Vec<String> {
+    fn errors_in(values: &[&str]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(value).expect("a good value"));
         }
-        bearer_errors(&headers)
+        errors(&headers, &[BEARER])
     }
 
     #[test]
@@ -135,9 +141,9 @@ mod tests {
             r#"Negotiate, Bearer , error="invalid_token", Basic error="no""#,
             r#"Bearer error="invalid\_token""#,
         ] {
-            assert_eq!(errors(&[text]), ["invalid_token"], "{text}");
+            assert_eq!(errors_in(&[text]), ["invalid_token"], "{text}");
         }
-        assert_eq!(errors(&["Basic realm=x", "Bearer error=a", "Bearer error=b"]), ["a", "b"]);
+        assert_eq!(errors_in(&["Basic realm=x", "Bearer error=a", "Bearer error=b"]), ["a", "b"]);
     }
 
     #[test]
@@ -151,19 +157,28 @@ mod tests {
             r#"error="invalid_token""#,
             r#"Bearer xerror="invalid_token""#,
         ] {
-            assert!(errors(&[text]).is_empty(), "{text}");
+            assert!(errors_in(&[text]).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn other_schemes_count_where_they_are_named() {
+        let text = r#"OAuth2 realm="API", error="invalid_token", Basic error="no", OAuth error="expired""#;
+        let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_str(text).expect("a good value"))]);
+        assert!(errors(&headers, &[BEARER]).is_empty());
+        assert_eq!(errors(&headers, &KIN), ["invalid_token", "expired"]);
+        assert_eq!(errors(&headers, &["oauth2"]), ["invalid_token"]);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic_or_hang(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            scan(&bytes, &mut Vec::new());
+            scan(&bytes, &KIN, &mut Vec::new());
         }
 
         #[test]
         fn arbitrary_punctuation_never_panics_or_hangs(text in r#"[Ber =,"\\a]{0,60}"#) {
-            scan(text.as_bytes(), &mut Vec::new());
+            scan(text.as_bytes(), &KIN, &mut Vec::new());
         }
     }
 }

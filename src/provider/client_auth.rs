@@ -77,6 +77,11 @@ impl ClientAuth {
         Some(Self { choice: choice?, id: id?, secret: secret?, form_encode })
     }
 
+    /// Whether it is `post` whatever the settings say.
+    pub(super) fn is_post(&self) -> bool {
+        matches!(self.choice, Choice::Fixed(Mechanism::Post))
+    }
+
     /// The way that these settings choose.
     pub(super) fn mechanism(&self, settings: &Settings) -> Result<Mechanism, String> {
         let name = match &self.choice {

@@ -7,13 +7,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-use crate::provider::challenge::bearer_errors;
-use crate::provider::json::{self, Unreadable};
+use crate::provider::challenge::{BEARER, KIN, errors};
+use crate::provider::document::{is_doubtful, read_json};
+use crate::provider::json::Unreadable;
 use crate::provider::values::{Anywhere, FieldName, OneOrMany, Pointer, StatusNumber};
 use crate::syntax::{Fields, FromNode, Kind, Node, Report};
 
-/// How far an answer fits a matcher.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// How far an answer fits a matcher. Of several conditions the one that fits least counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Fit {
     /// It does not.
     No,
@@ -43,21 +44,19 @@ impl Body {
         let Some(bytes) = body else {
             return match length {
                 Some(0) => Body::Empty,
-                Some(_) | None if !may_be_json(headers) => Body::Other,
+                Some(_) | None if !may_hold_json(headers) => Body::Other,
                 Some(_) | None => Body::Unread,
             };
         };
-        match json::read(bytes) {
-            Ok(value) => Body::Json(value),
+        match read_json(headers, bytes) {
+            // Many a plain text is JSON by accident; an object or a list is meant.
+            Ok(value) if may_be_json(headers) || value.is_object() || value.is_array() => Body::Json(value),
+            Ok(_) => Body::Other,
             // The answer to a HEAD announces a body that it does not have: who knows what it would say.
             Err(Unreadable::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
-            Err(Unreadable::Empty | Unreadable::TooLong) => Body::Unread,
+            Err(Unreadable::Coded(_) | Unreadable::Empty | Unreadable::TooLong) => Body::Unread,
             Err(Unreadable::NotJson { .. } | Unreadable::NotUtf8 | Unreadable::TooDeep) => {
-                if says_json(headers) {
-                    Body::Unread
-                } else {
-                    Body::Other
-                }
+                if says_json(headers) || opens_json(bytes) { Body::Unread } else { Body::Other }
             }
         }
     }
@@ -71,10 +70,20 @@ fn says_json(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_TYPE) && may_be_json(headers)
 }
 
+/// Whether a body begins as JSON does, whatever became of it.
+fn opens_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    matches!(bytes.first(), Some(b'{' | b'['))
+}
+
+fn media(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(CONTENT_TYPE)?;
+    Some(value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii())
+}
+
 /// Whether the content type is JSON (`application/json`, `text/json`, anything `+json`) or absent.
-pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
-    let media = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+fn may_be_json(headers: &HeaderMap) -> bool {
+    let Some(media) = media(headers) else { return true };
     let ends = |suffix: &[u8]| {
         media
             .len()
@@ -83,6 +92,15 @@ pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
             .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
     };
     media.is_empty() || ends(b"/json") || ends(b"+json")
+}
+
+/// Whether the body may be JSON: many servers label it `text/plain` or `text/html`. Pictures and streams are taken at
+/// their word.
+pub(super) fn may_hold_json(headers: &HeaderMap) -> bool {
+    let Some(media) = media(headers) else { return true };
+    let never: [&[u8]; 7] =
+        [b"audio/", b"font/", b"image/", b"multipart/", b"text/css", b"text/event-stream", b"video/"];
+    !never.iter().any(|start| media.get(..start.len()).is_some_and(|own| own.eq_ignore_ascii_case(start)))
 }
 
 /// Whether a body may be empty: announced so, or not announced.
@@ -181,6 +199,16 @@ impl JsonTest {
         Some((self.pointers.first()?, self.test.equals.first()?.value()))
     }
 
+    /// How far it fits: a value of which some characters could not be read proves nothing.
+    fn fit(&self, value: &Value) -> Fit {
+        let doubtful = self.pointers.iter().filter_map(|pointer| value.pointer(pointer)).any(is_doubtful);
+        match self.holds(value) {
+            _ if doubtful => Fit::Unsure,
+            true => Fit::Yes,
+            false => Fit::No,
+        }
+    }
+
     /// Whether it holds for one of its pointers. `null` counts as absent.
     pub(super) fn holds(&self, value: &Value) -> bool {
         let mut found = self.pointers.iter().filter_map(|p| value.pointer(p)).filter(|v| !v.is_null()).peekable();
@@ -240,6 +268,8 @@ pub(super) enum Statuses {
 pub(super) struct Matcher {
     pub statuses: Vec<u16>,
     challenge_error: Option<String>,
+    /// The schemes whose challenges count.
+    schemes: Vec<String>,
     headers: Vec<HeaderTest>,
     json: Vec<JsonTest>,
     bare: bool,
@@ -266,9 +296,11 @@ impl Matcher {
                 Some(_) => {}
             }
         }
+        let schemes = fields.or("challenge_scheme", OneOrMany(vec![BEARER.to_owned()])).0;
         let matcher = Self {
             statuses,
             challenge_error: fields.opt("challenge_error"),
+            schemes,
             headers: fields.or("header", OneOrMany(Vec::new())).0,
             json: fields.or("json", OneOrMany(Vec::new())).0,
             bare: fields.or("bare", false),
@@ -278,6 +310,9 @@ impl Matcher {
         if matcher.bare && !matcher.json.is_empty() {
             let title = "an answer that is `bare` has no body to look into";
             fields.node().error(report, title, "", Some("make two matchers of it".to_owned()));
+        }
+        if let (None, Some(node)) = (&matcher.challenge_error, fields.take("challenge_scheme")) {
+            node.error(report, "`challenge_scheme` says whose `challenge_error` counts", "there is none", None);
         }
         let says = ["challenge_error", "header", "json", "bare"].iter().any(|key| fields.take(key).is_some());
         if allowed == Statuses::ClientErrors && !says {
@@ -315,17 +350,18 @@ impl Matcher {
             return Fit::No;
         }
         if let Some(wanted) = &self.challenge_error
-            && !bearer_errors(headers).iter().any(|error| error.eq_ignore_ascii_case(wanted))
+            && !errors(headers, &self.schemes).iter().any(|error| error.eq_ignore_ascii_case(wanted))
         {
             return Fit::No;
         }
-        if self.bare && !bearer_errors(headers).is_empty() {
+        if self.bare && !errors(headers, &KIN).is_empty() {
             return Fit::No;
         }
         let holds = |yes: bool| if yes { Fit::Yes } else { Fit::No };
         match body {
             Body::Empty => holds(self.json.is_empty()),
-            Body::Json(value) => holds(!self.bare && self.json.iter().all(|test| test.holds(value))),
+            Body::Json(_) if self.bare => Fit::No,
+            Body::Json(value) => self.json.iter().map(|test| test.fit(value)).min().unwrap_or(Fit::Yes),
             Body::Other => holds(!self.bare && self.json.is_empty()),
             Body::Unread if self.json.is_empty() && !self.bare => Fit::Yes,
             Body::Unread => Fit::Unsure,

@@ -19,7 +19,7 @@ use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::template::{Segment, Template};
 use crate::token::grant::Grant;
 use crate::token::key::TokenKey;
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, Trial};
 
 /// A setting, as a profile declares it, for schemas and lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,6 +105,7 @@ impl StandIn {
             access_token: SecretString::from(made.token.as_str()),
             life: Duration::from_secs(1),
             captured: headers.collect(),
+            odd_type: None,
         };
         let now = Now::at(0, 0);
         let lease = Lease {
@@ -114,6 +115,7 @@ impl StandIn {
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
+            trial: Trial::default(),
         };
         (made, lease)
     }

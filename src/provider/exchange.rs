@@ -14,6 +14,7 @@ use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, Mechanism};
+use crate::provider::document::Format;
 use crate::provider::setting::{Member, Setting, Settings, Value};
 use crate::provider::template::{Fill, Pieces, Place, Scope, Segment, Template, Text};
 use crate::provider::values::{FieldName, choice, method};
@@ -124,6 +125,10 @@ impl Plan {
                 let help = "it is put behind the provider's `base_url`; leave it out if a `token_url` must be given";
                 node.error(report, "a path starts with `/`", "", Some(help.to_owned()));
             }
+            if template.as_ref().is_some_and(|template| names_secret(template, scope.settings)) {
+                let help = "put it into `headers` or `body`".to_owned();
+                node.error(report, "a path names no secret: URLs are shown", "", Some(help));
+            }
             template
         });
         let encodings =
@@ -158,9 +163,11 @@ impl Plan {
             (Encoding::Form | Encoding::Query, Some(node)) => flat(node, scope.settings, report),
             (Encoding::Json | Encoding::None, _) | (Encoding::Form | Encoding::Query, None) => {}
         }
-        if let (Encoding::None | Encoding::Query, Some(node)) = (encoding, client_auth) {
-            let help = "use `encoding = \"form\"` or `\"json\"`, or put the credentials into `headers`".to_owned();
-            node.error(report, "`client_auth` needs a body", "", Some(help));
+        if let (Encoding::None | Encoding::Query, Some(node), true) =
+            (encoding, client_auth, auth.as_ref().is_some_and(ClientAuth::is_post))
+        {
+            let help = "use `encoding = \"form\"` or `\"json\"`, or `mechanism = \"basic\"`".to_owned();
+            node.error(report, "`client_auth` of this mechanism needs a body", "", Some(help));
         }
         Some(Self { method, path: path.flatten(), encoding, headers, body, client_auth: auth })
     }
@@ -251,6 +258,11 @@ impl Plan {
             match auth.mechanism(settings)? {
                 Mechanism::Basic => authorization = Some(auth.basic(settings)?),
                 Mechanism::None => {}
+                Mechanism::Post if matches!(self.encoding, Encoding::None | Encoding::Query) => {
+                    return Err("`client_auth` by `post` needs a body, and this profile's token request has none: \
+                                choose `basic`"
+                        .to_owned());
+                }
                 Mechanism::Post => {
                     for (name, template) in [("client_id", &auth.id), ("client_secret", &auth.secret)] {
                         body.extend(template.resolve(settings).map(|text| (name.to_owned(), Filled::Text(text))));
@@ -258,7 +270,8 @@ impl Plan {
                 }
             }
         }
-        Ok(Exchange { method: self.method.clone(), url, encoding: self.encoding, headers, authorization, body })
+        let (method, accept) = (self.method.clone(), Format::Json.accept());
+        Ok(Exchange { method, url, accept, encoding: self.encoding, headers, authorization, body })
     }
 }
 
@@ -297,14 +310,19 @@ fn field(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Field> {
 /// Reports what cannot be said as `name=value`.
 fn flat(node: &Node, settings: &[Setting], report: &Report) {
     for entry in node.as_table().into_iter().flat_map(|table| &table.entries) {
-        let nested = match &entry.value.kind {
-            Kind::Array(_) | Kind::Table(_) => true,
+        let is_table = |kind: &Kind| match kind {
+            Kind::Table(_) => true,
             Kind::String(text) => settings.iter().any(|s| s.is_table() && text.contains(&format!("{{{}}}", s.name))),
-            Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => false,
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => false,
+        };
+        let nested = match &entry.value.kind {
+            // The field once for each value.
+            Kind::Array(items) => items.iter().any(|item| matches!(item.kind, Kind::Array(_)) || is_table(&item.kind)),
+            kind => is_table(kind),
         };
         if nested {
             let help = "use `encoding = \"json\"`, or flat fields".to_owned();
-            entry.value.error(report, "only JSON can carry a table or a list", "", Some(help));
+            entry.value.error(report, "only JSON can carry a table, or a list of lists", "", Some(help));
         }
     }
 }
@@ -406,6 +424,8 @@ fn quote<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 pub(super) struct Exchange {
     method: Method,
     pub url: BaseUrl,
+    /// The answer that is asked for.
+    pub accept: &'static str,
     encoding: Encoding,
     headers: Vec<(HeaderName, Text)>,
     authorization: Option<HeaderValue>,
@@ -426,7 +446,7 @@ impl Exchange {
     pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now, consent: Pieces<'_>) -> TokenRequest {
         let mut fill = Fill { vars, ids, now: Some(now), grant: None, consent };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         match self.encoding {
             Encoding::Form => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -470,17 +490,21 @@ impl Exchange {
     fn pairs(&self, fill: &mut Fill<'_>) -> Zeroizing<String> {
         let mut out = form_urlencoded::Serializer::new(String::with_capacity(1024));
         for (name, field) in &self.body {
-            match field {
-                Filled::Literal(value) => {
-                    out.append_pair(name, &value.to_string());
-                }
-                Filled::Text(text) => {
-                    if let Some(text) = text.render(fill) {
-                        out.append_pair(name, &text);
+            // A list is the field once for each value, as RFC 8707 section 2 has it of `resource`.
+            let values = if let Filled::Array(items) = field { items.as_slice() } else { std::slice::from_ref(field) };
+            for value in values {
+                match value {
+                    Filled::Literal(value) => {
+                        out.append_pair(name, &value.to_string());
                     }
+                    Filled::Text(text) => {
+                        if let Some(text) = text.render(fill) {
+                            out.append_pair(name, &text);
+                        }
+                    }
+                    // Refused when the profile was read.
+                    Filled::Array(_) | Filled::Object(_) => {}
                 }
-                // Refused when the profile was read.
-                Filled::Array(_) | Filled::Object(_) => {}
             }
         }
         Zeroizing::new(out.finish())

@@ -31,7 +31,7 @@ use crate::provider::setting::Settings;
 use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source};
 use crate::token::failure::Failure;
 use crate::token::grant::Grant;
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, Trial};
 
 /// Plays a conversation against `profile`, unless it brings one of its own. `name` is for messages.
 ///
@@ -264,7 +264,8 @@ fn settings(profile: &Profile, source: &Arc<Source>, report: &Report) -> Option<
 
 fn lease(module: &Module, token: &str, sent: Now) -> Lease {
     let life = Duration::from_secs(60);
-    let grant = Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module) };
+    let grant =
+        Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module), odd_type: None };
     Lease {
         key: module.key(),
         generation: 1,
@@ -272,6 +273,7 @@ fn lease(module: &Module, token: &str, sent: Now) -> Lease {
         issued: sent,
         expires: Deadline::after(sent, life),
         fingerprint: grant.fingerprint(),
+        trial: Trial::default(),
     }
 }
 

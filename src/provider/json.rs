@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::base::coding::Undecodable;
+
 /// The largest body that is read, in bytes.
 pub(super) const SIZE_CAP: usize = 64 * 1024;
 
@@ -13,6 +15,8 @@ const DEPTH_CAP: usize = 32;
 /// Why a body is not JSON that we read. Says where, never what was there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unreadable {
+    /// Its content coding cannot be undone.
+    Coded(Undecodable),
     /// Nothing but white space.
     Empty,
     /// No JSON from this line and column (of bytes, both from 1) on.
@@ -33,6 +37,7 @@ pub(super) enum Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Unreadable::Coded(why) => why.fmt(f),
             Unreadable::Empty => f.write_str("an empty body"),
             Unreadable::NotJson { line, column } => {
                 write!(f, "a body that is not JSON (from line {line}, column {column})")
@@ -44,12 +49,16 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Parses one JSON text. A byte order mark in front of it is ignored, as RFC 8259 section 8.1 permits.
+/// Parses one JSON text in UTF-8.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, Unreadable> {
     if bytes.len() > SIZE_CAP {
         return Err(Unreadable::TooLong);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?;
+    parse(std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?)
+}
+
+/// Parses one JSON text. A byte order mark in front of it is ignored, as RFC 8259 section 8.1 permits.
+pub(super) fn parse(text: &str) -> Result<Value, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_ascii().is_empty() {
         return Err(Unreadable::Empty);

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::HeaderMap;
+use http::header::DATE;
 use serde_json::Value;
 
-use crate::base::time::{Deadline, Now};
+use crate::base::time::{Deadline, Now, of_rfc3339};
 use crate::provider::json;
 use crate::token::grant::LIFE_CAP;
 
@@ -16,50 +18,121 @@ const LONGEST_RELATIVE: f64 = 315_360_000.0;
 /// From here on an epoch counts milliseconds: as seconds it would lie 30 000 years ahead.
 const MILLIS_FROM: f64 = 1e12;
 
+/// By how much the clock of a provider may be off and still be believed to be the one behind its dates, in milliseconds.
+const BELIEVED_OFFSET: u64 = 24 * 3600 * 1000;
+
+/// With less between the clocks than this, in milliseconds, ours tells as much as a `Date`, which counts whole seconds.
+const SAME_CLOCK: u64 = 2_000;
+
+/// What a `Date` may leave out, in milliseconds.
+const FRACTION: f64 = 999.0;
+
 /// The life when neither bank, profile nor config says one.
 const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
-/// Everything that says something about a token's life.
+/// What a relative lifetime counts: `expires_in_unit` of `[token.response]`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Unit {
+    /// `"ms"`
+    Milliseconds,
+    /// `"s"`
+    #[default]
+    Seconds,
+}
+
+impl Unit {
+    /// The words for it in a profile.
+    pub(super) const WORDS: [(&'static str, Self); 2] = [("ms", Unit::Milliseconds), ("s", Unit::Seconds)];
+
+    /// So many of them are a second.
+    pub(super) const fn per_second(self) -> u32 {
+        match self {
+            Unit::Milliseconds => 1000,
+            Unit::Seconds => 1,
+        }
+    }
+}
+
+/// Everything that says something about a token's life. A value of -1 says nothing.
 pub(super) struct Claims<'a> {
-    /// Seconds from the answer on; or, beyond ten years, a date.
+    /// A time from the answer on; or, beyond ten years, a date. A date in RFC 3339, too.
     pub expires_in: Option<&'a Value>,
-    /// A date: seconds or milliseconds since 1970.
+    /// A date: seconds or milliseconds since 1970, or RFC 3339.
     pub expires_at: Option<&'a Value>,
+    /// What `expires_in` counts.
+    pub unit: Unit,
     /// The token itself: a JWT may name its own end (RFC 7519 section 4.1.4). It is read, never verified.
     pub token: &'a str,
     /// The life to assume otherwise.
     pub default_ttl: Option<Duration>,
+    /// When the answer was made by the provider's clock, in milliseconds since 1970: its `Date` (RFC 9110 section 6.6.1).
+    /// The dates in it are read by that clock.
+    pub date: Option<u64>,
+}
+
+/// Why an answer names no life that is left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Lifeless {
+    /// What is wrong, without quoting.
+    pub why: &'static str,
+    /// The life makes sense, but it is over.
+    pub ended: bool,
+}
+
+impl Lifeless {
+    const fn ended(why: &'static str) -> Self {
+        Self { why, ended: true }
+    }
+
+    const fn odd(why: &'static str) -> Self {
+        Self { why, ended: false }
+    }
+}
+
+/// The `Date` of an answer, in milliseconds since 1970.
+pub fn date(headers: &HeaderMap) -> Option<u64> {
+    let told = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    u64::try_from(told.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 impl Claims<'_> {
-    /// The life, counted from `sent`, at most [`LIFE_CAP`]. The error says what is wrong, without quoting.
-    pub(super) fn life(&self, sent: Now, now: Now) -> Result<Duration, &'static str> {
+    /// The life, counted from `sent`, at most [`LIFE_CAP`].
+    pub(super) fn life(&self, sent: Now, now: Now) -> Result<Duration, Lifeless> {
         self.life_within(LIFE_CAP, sent, now)
     }
 
     /// The life of a refresh token, at most ten years; `None` when the answer names none, or none that makes sense:
     /// some providers write 0 for "does not end".
     pub(super) fn refresh_life(&self, sent: Now, now: Now) -> Option<Duration> {
-        if self.expires_in.is_none() && self.expires_at.is_none() {
+        if said(self.expires_in).is_none() && said(self.expires_at).is_none() {
             return self.default_ttl;
         }
         self.life_within(Duration::from_secs(315_360_000), sent, now).ok()
     }
 
-    fn life_within(&self, cap: Duration, sent: Now, now: Now) -> Result<Duration, &'static str> {
-        let millis = if let Some(value) = self.expires_in {
-            let seconds = number(value).ok_or("the token's lifetime is not a number")?;
-            if seconds > LONGEST_RELATIVE { until(seconds, sent) } else { seconds * 1000.0 }
-        } else if let Some(value) = self.expires_at {
-            until(number(value).ok_or("the token's expiry date is not a number")?, sent)
+    fn life_within(&self, cap: Duration, sent: Now, now: Now) -> Result<Duration, Lifeless> {
+        let until = |epoch| self.until(epoch, sent, now);
+        let millis = if let Some(value) = said(self.expires_in) {
+            match (moment(value), number(value)) {
+                (Some(date), _) => until(date),
+                (None, Some(number)) => {
+                    let seconds = number / f64::from(self.unit.per_second());
+                    if seconds > LONGEST_RELATIVE { until(number) } else { seconds * 1000.0 }
+                }
+                (None, None) => return Err(Lifeless::odd("the token's lifetime is neither a number nor a date")),
+            }
+        } else if let Some(value) = said(self.expires_at) {
+            let date = moment(value).or_else(|| number(value));
+            let odd = Lifeless::odd("the token's expiry date is neither a number nor a date in RFC 3339");
+            until(date.ok_or(odd)?)
         } else if let Some(exp) = jwt_expiry(self.token) {
-            until(exp, sent)
+            until(exp)
         } else {
             let life = self.default_ttl.unwrap_or(DEFAULT_LIFE).min(cap);
             return Self::alive(life, sent, now);
         };
         if millis.is_nan() || millis < 1.0 {
-            return Err("the token's life is over, or was never more than zero");
+            return Err(Lifeless::ended("the token's life is over, or was never more than zero"));
         }
         // Bounded before it is narrowed, so the conversion neither saturates nor loses a millisecond.
         let millis = millis.min(cap.as_secs_f64() * 1000.0);
@@ -68,19 +141,47 @@ impl Claims<'_> {
         Self::alive(life, sent, now)
     }
 
-    fn alive(life: Duration, sent: Now, now: Now) -> Result<Duration, &'static str> {
+    fn alive(life: Duration, sent: Now, now: Now) -> Result<Duration, Lifeless> {
         if life.is_zero() || Deadline::after(sent, life).passed(now) {
-            return Err("the token was dead before it arrived");
+            return Err(Lifeless::ended("the token was dead before it arrived"));
         }
         Ok(life)
     }
+
+    /// Milliseconds from `sent` to an epoch.
+    ///
+    /// An epoch is read by the clock that wrote it. The answer's `Date` shows that clock: what is left at the `Date` is
+    /// what is left, counted from `sent`, which is no later; less a second, of which the `Date` may have left out a fraction.
+    /// Where both clocks agree to within two seconds the earlier end counts. A `Date` that is more than a day off is no
+    /// clock to go by.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits of a float's 53")]
+    fn until(&self, epoch: f64, sent: Now, now: Now) -> f64 {
+        let end = if epoch >= MILLIS_FROM { epoch } else { epoch * 1000.0 };
+        let by_ours = end - sent.wall as f64;
+        let Some(date) = self.date else { return by_ours };
+        let by_theirs = end - date as f64;
+        let off = match date.checked_sub(now.wall) {
+            Some(ahead) => ahead,
+            // While the answer was on its way, no clock was behind.
+            None => sent.wall.saturating_sub(date),
+        };
+        match off {
+            0..=SAME_CLOCK => by_ours.min(by_theirs),
+            _ if off <= BELIEVED_OFFSET => by_theirs - FRACTION,
+            _ => by_ours,
+        }
+    }
 }
 
-/// Milliseconds from `sent` to an epoch.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits of a float's 53")]
-fn until(epoch: f64, sent: Now) -> f64 {
-    let millis = if epoch >= MILLIS_FROM { epoch } else { epoch * 1000.0 };
-    millis - sent.wall as f64
+/// The value, if it says something: several servers write -1 for a life that they do not know, or that has no end.
+fn said(value: Option<&Value>) -> Option<&Value> {
+    value.filter(|value| number(value) != Some(-1.0))
+}
+
+/// A date in RFC 3339, in milliseconds since 1970.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds up to the year 9999 need 48 bits of a float's 53")]
+fn moment(value: &Value) -> Option<f64> {
+    of_rfc3339(value.as_str()?.trim()).map(|millis| (millis as f64).max(MILLIS_FROM))
 }
 
 /// A finite number, or a string that is one.
@@ -118,12 +219,14 @@ mod tests {
     /// 2019-02-14T08:03:05Z, half an hour before the expiry in SCB's own sample.
     const SENT: Now = Now::at(50_000, 1_550_131_385_000);
 
-    fn life(expires_in: Option<Value>, expires_at: Option<Value>, token: &str) -> Result<u64, &'static str> {
+    fn life(expires_in: Option<Value>, expires_at: Option<Value>, token: &str) -> Result<u64, Lifeless> {
         let claims = Claims {
             expires_in: expires_in.as_ref(),
             expires_at: expires_at.as_ref(),
+            unit: Unit::Seconds,
             token,
             default_ttl: Some(Duration::from_secs(120)),
+            date: None,
         };
         claims.life(SENT, SENT).map(|life| life.as_secs())
     }
@@ -154,7 +257,7 @@ mod tests {
     fn what_is_over_or_senseless_is_refused() {
         for value in [
             json!(0),
-            json!(-1),
+            json!(-2),
             json!("0"),
             json!("-5"),
             json!(0.0001),
@@ -168,6 +271,9 @@ mod tests {
             json!(""),
             json!("1e999"),
             json!("0x10"),
+            json!("2019-02-14T08:03:05Z"),
+            json!("2019-02-14T08:33:05"),
+            json!("2019-02-30T08:33:05Z"),
         ] {
             assert!(life(Some(value.clone()), None, "t").is_err(), "{value}");
         }
@@ -176,9 +282,58 @@ mod tests {
     }
 
     #[test]
+    fn a_life_may_be_a_date_in_words() {
+        for text in [
+            "2019-02-14T08:33:05Z",
+            "2019-02-14t08:33:05.000z",
+            "2019-02-14 15:33:05+07:00",
+            "2019-02-14T15:33:05+0700",
+            " 2019-02-14T03:03:05.0000000-05:30 ",
+        ] {
+            assert_eq!(life(Some(json!(text)), None, "t"), Ok(1800), "{text} in expires_in");
+            assert_eq!(life(None, Some(json!(text)), "t"), Ok(1800), "{text} in expires_at");
+        }
+    }
+
+    #[test]
+    fn minus_one_says_nothing() {
+        for value in [json!(-1), json!("-1"), json!(-1.0)] {
+            assert_eq!(life(Some(value.clone()), None, "t"), Ok(120), "{value}: the default");
+            assert_eq!(life(Some(value.clone()), Some(json!(1_550_133_185)), "t"), Ok(1800), "{value}: another field");
+            assert_eq!(life(None, Some(value.clone()), "t"), Ok(120), "{value}");
+        }
+        let value = json!(-1);
+        let (unit, default_ttl) = (Unit::Seconds, Some(Duration::from_secs(7)));
+        let claims = Claims { expires_in: Some(&value), expires_at: None, unit, token: "", default_ttl, date: None };
+        assert_eq!(claims.refresh_life(SENT, SENT), default_ttl);
+    }
+
+    #[test]
+    fn a_life_may_count_milliseconds() {
+        for (value, seconds) in [
+            (json!(3_600_000), 3600),
+            (json!("1500"), 1),
+            (json!(1_550_133_185_000_u64), 1800),
+            (json!("2019-02-14T08:33:05Z"), 1800),
+        ] {
+            let unit = Unit::Milliseconds;
+            let claims =
+                Claims { expires_in: Some(&value), expires_at: None, unit, token: "t", default_ttl: None, date: None };
+            assert_eq!(claims.life(SENT, SENT).map(|life| life.as_secs()), Ok(seconds), "{value}");
+        }
+    }
+
+    #[test]
     fn a_token_that_died_on_its_way_is_refused() {
         let value = json!(5);
-        let claims = Claims { expires_in: Some(&value), expires_at: None, token: "t", default_ttl: None };
+        let claims = Claims {
+            expires_in: Some(&value),
+            expires_at: None,
+            unit: Unit::Seconds,
+            token: "t",
+            default_ttl: None,
+            date: None,
+        };
         assert!(claims.life(SENT, SENT.plus(Duration::from_secs(4))).is_ok());
         assert!(claims.life(SENT, SENT.plus(Duration::from_secs(5))).is_err());
     }
@@ -197,12 +352,57 @@ mod tests {
         }
     }
 
+    /// The provider's clock is off by so many seconds, and the token ends a minute after the answer by it.
+    #[test]
+    fn a_date_is_read_by_the_clock_of_the_answer() {
+        let received = SENT.plus(Duration::from_secs(1));
+        let life = |off: i64, end: &Value, date: Option<i64>| {
+            let at = |seconds: i64| SENT.wall.saturating_add_signed(seconds * 1000);
+            let token = format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end}}}"#)));
+            let date = date.map(|date| at(off + date));
+            let named = Claims {
+                expires_in: None,
+                expires_at: Some(end),
+                unit: Unit::Seconds,
+                token: "t",
+                default_ttl: None,
+                date,
+            };
+            let jwt = Claims { expires_at: None, token: &token, ..named };
+            let life = jwt.life(SENT, received).map(|life| life.as_secs());
+            assert_eq!(named.life(SENT, received).map(|life| life.as_secs()), life, "both are read alike");
+            life.map_err(|lifeless| lifeless.ended)
+        };
+        let end = |off: i64, left: i64| json!((SENT.wall / 1000).saturating_add_signed(off + left));
+        for off in [3600, -3600, 300, -300, 86_000, -86_000] {
+            assert_eq!(life(off, &end(off, 60), Some(0)), Ok(59), "{off}: what is left at the answer is what is left");
+            assert_eq!(life(off, &end(off, 60), Some(1)), Ok(58), "{off}: counted from when the request was sent");
+            assert_eq!(life(off, &end(off, 0), Some(0)), Err(true), "{off}: over is over");
+        }
+        assert_eq!(life(3600, &end(3600, 60), None), Ok(3660), "without a Date, by our clock");
+        assert_eq!(life(0, &end(0, 60), Some(-1)), Ok(60), "clocks that agree: the earlier end");
+        assert_eq!(life(0, &end(0, 60), Some(2)), Ok(58));
+        assert_eq!(life(200_000, &end(0, 60), Some(0)), Ok(60), "a Date that is days off is no clock");
+        let relative = json!(60);
+        let claims = Claims {
+            expires_in: Some(&relative),
+            expires_at: None,
+            unit: Unit::Seconds,
+            token: "t",
+            default_ttl: None,
+            date: Some(0),
+        };
+        assert_eq!(claims.life(SENT, SENT), Ok(Duration::from_secs(60)), "seconds need no clock");
+    }
+
     proptest! {
         #[test]
-        fn a_life_is_always_within_its_bounds(seconds in any::<f64>(), digits in "[-+0-9.eE]{0,30}", token in any::<String>()) {
+        fn a_life_is_always_within_its_bounds(seconds in any::<f64>(), digits in "[-+0-9.eE]{0,30}", token in any::<String>(), date in any::<Option<u64>>()) {
             for value in [json!(seconds), json!(digits), Value::Null] {
                 for (relative, absolute) in [(Some(&value), None), (None, Some(&value))] {
-                    let claims = Claims { expires_in: relative, expires_at: absolute, token: &token, default_ttl: None };
+                    let (unit, token) = (Unit::Seconds, token.as_str());
+                    let claims =
+                        Claims { expires_in: relative, expires_at: absolute, unit, token, default_ttl: None, date };
                     if let Ok(life) = claims.life(SENT, SENT) {
                         prop_assert!(!life.is_zero() && life <= LIFE_CAP);
                     }

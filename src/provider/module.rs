@@ -82,7 +82,8 @@ impl fmt::Debug for Module {
 impl Module {
     /// Compiles everything. The error is for a person: what is wrong with the provider as a whole.
     pub fn build(profile: &Arc<Profile>, settings: Settings, wiring: Wiring<'_>) -> Result<Module, String> {
-        let exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
+        let mut exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
+        exchange.accept = profile.answer.format.accept();
         let declared = &profile.settings;
         let plans = profile.consent.iter().flat_map(Ceremony::plans);
         let plans: Vec<&Plan> = std::iter::once(&profile.plan).chain(plans).collect();
@@ -306,9 +307,9 @@ impl Module {
         self.guard.is_token_endpoint(upstream, path)
     }
 
-    /// The body of an answer with a worthless token, in the shape of this provider's token endpoint (JSON).
-    pub fn stub(&self, now: Now) -> String {
-        self.profile.answer.stub(now).to_string()
+    /// An answer with a worthless token, in the shape of this provider's token endpoint: its content type and its body.
+    pub fn stub(&self, now: Now) -> (&'static str, String) {
+        self.profile.answer.stub(now)
     }
 
     /// Where its token comes from.
@@ -405,7 +406,7 @@ mod tests {
             let module = build(&Given { profile, settings, token_url, ..RAK }).expect("a good module");
             let headers =
                 HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-            let stub = module.stub(SENT);
+            let (_, stub) = module.stub(SENT);
             let grant = module.token_answer(StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
             let grant = grant.unwrap_or_else(|failure| panic!("{profile}: {failure:?} in {stub}"));
             assert_eq!(grant.access_token.expose_secret(), super::super::STUB_TOKEN, "{profile}");
@@ -501,13 +502,34 @@ mod tests {
             ("application/json", true),
             ("application/problem+json; charset=utf-8", true),
             ("Text/JSON", true),
-            ("text/html", false),
-            ("application/jsonp", false),
+            ("text/html", true),
+            ("application/javascript", true),
+            ("image/png", false),
+            ("Text/Event-Stream", false),
         ] {
             headers.insert("content-type", HeaderValue::from_static(value));
             assert_eq!(wants(401, &headers), wanted, "{value}");
         }
         assert!(module.judges_bodies());
+    }
+
+    /// In a charset that is not known, the values of a refusal that cannot be read prove nothing: neither that it is one,
+    /// nor that an exclusion does not apply.
+    #[test]
+    fn what_cannot_be_read_of_a_refusal_proves_nothing() {
+        let module = build(&RAK).expect("a good module");
+        let judge = |kind: &'static str, body: &[u8]| {
+            let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            module.judge(StatusCode::UNAUTHORIZED, &headers, Some(body))
+        };
+        let refusal = |extra: &[u8]| {
+            let text = br#"{"response_code":"401","description":"could not verify that you are authorized"#;
+            [&text[..], extra, b"\"}"].concat()
+        };
+        assert_eq!(judge("application/json", &refusal(b"")), Verdict::Refused);
+        assert_eq!(judge("application/json;charset=ISO-8859-1", &refusal(b" \xf3")), Verdict::Refused, "known");
+        assert_eq!(judge("application/json", &refusal(b" \xf3")), Verdict::Unknown, "not known");
+        assert_eq!(judge("application/json", &refusal(b"\",\"other\":\"\xf3")), Verdict::Refused, "beside what counts");
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use crate::provider::refusal::Refusal;
 use crate::provider::setting::{ReadValue, Setting, Settings};
 use crate::provider::template::{Place, Scope, is_name};
 use crate::provider::values::OneOrMany;
-use crate::syntax::{Entry, Fields, Node, Report, Source};
+use crate::syntax::{Entry, Fields, Kind, Node, Report, Source};
 
 /// The profiles that come with countersign: their names and texts.
 const BUILTIN: [(&str, &str); 5] = [
@@ -44,6 +44,27 @@ pub struct Profile {
     pub(super) consent: Option<Ceremony>,
     /// Paths under the base URL that no route may reach, besides the token endpoint.
     pub(super) guarded: Vec<String>,
+    /// The names of header fields, as its text spells them.
+    header_names: Vec<String>,
+}
+
+/// Gathers the names of header fields that a profile puts on, as they are spelled.
+fn header_names(node: &Node, into: &mut Vec<String>) {
+    match &node.kind {
+        Kind::Array(items) => items.iter().for_each(|item| header_names(item, into)),
+        Kind::Table(table) => {
+            for Entry { key, value, .. } in &table.entries {
+                match (key.as_str(), &value.kind) {
+                    ("headers", Kind::Table(headers)) => {
+                        into.extend(headers.entries.iter().map(|header| header.key.clone()));
+                    }
+                    ("header", Kind::String(name)) => into.push(name.clone()),
+                    _ => header_names(value, into),
+                }
+            }
+        }
+        Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => {}
+    }
 }
 
 #[derive(Debug)]
@@ -68,7 +89,10 @@ impl Profile {
                 merge(parent, own)
             }
         };
-        let profile = Self::read(&node, sha256(&digested), report);
+        let profile = Self::read(&node, sha256(&digested), report).map(|mut profile| {
+            header_names(&node, &mut profile.header_names);
+            profile
+        });
         if report.errors() == before { profile.map(Arc::new) } else { None }
     }
 
@@ -115,6 +139,10 @@ impl Profile {
         let refusal = Refusal::read(fields.take("refusal"), report);
         let Some(token_node) = fields.take("token") else {
             fields.missing("token", "{ request = { … }, response = { … } }");
+            // They are keys all the same.
+            for key in ["consent", "request"] {
+                fields.take(key);
+            }
             fields.finish();
             return None;
         };
@@ -174,12 +202,18 @@ impl Profile {
             refusal,
             consent,
             guarded,
+            header_names: Vec::new(),
         })
     }
 
     /// What configs and logs call it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The names of the header fields that it puts on, as it spells them.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.header_names.iter().map(String::as_str)
     }
 
     /// One line about it, for people; may be empty.
@@ -401,6 +435,20 @@ bare = true
         assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
     }
 
+    /// `explain`, `check --live` and logs show URLs.
+    #[test]
+    fn no_path_names_a_secret() {
+        let rest = "[token]\nresponse = { access_token = \"/t\" }\n[request]\n\
+                    inject = [{ header = \"authorization\", value = \"Bearer {token}\" }]\n\
+                    [token.request]\nencoding = \"none\"\n";
+        let text = |path: &str| {
+            format!("name = \"a\"\n[settings.tenant]\n[settings.key]\nsecret = true\n{rest}path = \"{path}\"\n")
+        };
+        assert_eq!(mistakes(&text("/{tenant}/token")), Vec::<String>::new());
+        let found = mistakes(&text("/{tenant}/{key}/token"));
+        assert!(matches!(&*found, [one] if one.contains("a path names no secret")), "{found:?}");
+    }
+
     #[test]
     fn every_mistake_in_a_consent_is_found_at_once() {
         let text = r#"name = "a"
@@ -499,6 +547,15 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             let found = read(profile, text);
             assert!(found.contains(reason), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn a_missing_table_is_one_mistake() {
+        let found = mistakes(
+            "name = \"a\"\n[request]\ninject = [{ header = \"x-api-key\", value = \"k\" }]\n[consent]\ncode_life = \"1s\"\n",
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("the profile has no `token`"), "{found:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_be_json};
+use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_hold_json};
 use crate::syntax::{Fields, Kind, Node, Report};
 
 /// What an answer of the provider means for the token that was sent.
@@ -50,7 +50,7 @@ impl Refusal {
             return false;
         }
         self.all().filter(|matcher| matcher.concerns(status)).any(|matcher| {
-            (matcher.wants_json() && may_be_json(headers)) || (matcher.wants_emptiness() && may_be_empty(headers))
+            (matcher.wants_json() && may_hold_json(headers)) || (matcher.wants_emptiness() && may_be_empty(headers))
         })
     }
 

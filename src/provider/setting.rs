@@ -36,19 +36,24 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-const PROVIDER_KEYS: [&str; 12] = [
+const PROVIDER_KEYS: [&str; 17] = [
     "base_url",
     "clients",
     "consent",
     "default_ttl",
     "environment",
+    "header_case",
+    "http",
     "http_proxy",
+    "invalid_header_lines",
     "profile",
     "refresh_before",
     "source_address",
     "timeouts",
     "tls",
     "token_url",
+    "trace_context",
+    "user_agent",
 ];
 
 impl Setting {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::condition::JsonTest;
+use super::document::Format;
 use crate::base::time::Now;
 
 /// Whoever shows it to anybody has shown nothing.
@@ -15,8 +16,23 @@ pub const STUB_TOKEN: &str = "countersign-stub-token-of-no-worth";
 const LIFE: u64 = 3600;
 
 impl Answer {
-    /// A successful answer at this moment.
-    pub(super) fn stub(&self, now: Now) -> Value {
+    /// A successful answer at this moment: its content type and its body.
+    pub(super) fn stub(&self, now: Now) -> (&'static str, String) {
+        let values = self.values(now);
+        match self.format {
+            Format::Form => {
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                for (name, value) in values.as_object().into_iter().flatten() {
+                    form.append_pair(name, value.as_str().unwrap_or(&value.to_string()));
+                }
+                ("application/x-www-form-urlencoded", form.finish())
+            }
+            Format::Json => ("application/json", values.to_string()),
+            Format::Text => ("text/plain", STUB_TOKEN.to_owned()),
+        }
+    }
+
+    fn values(&self, now: Now) -> Value {
         let mut whole = Value::Object(Map::new());
         for (pointer, value) in self.success.iter().filter_map(JsonTest::example) {
             put(&mut whole, pointer, value);
@@ -24,7 +40,7 @@ impl Answer {
         for (pointers, value) in [
             (&self.access_token, json!(STUB_TOKEN)),
             (&self.token_type, json!("Bearer")),
-            (&self.expires_in, json!(LIFE)),
+            (&self.expires_in, json!(LIFE * u64::from(self.expires_in_unit.per_second()))),
             (&self.expires_at, json!(now.unix_seconds().saturating_add(LIFE))),
         ] {
             if let Some(first) = pointers.first() {

@@ -1,13 +1,15 @@
 //! Finding one value in a request's JSON body.
 //!
 //! The body is walked once, along the pointer, and nothing of it is kept but the value. An object that has a name on
-//! the way twice could be read in two ways, by us and by the provider, so it is refused.
+//! the way twice could be read in two ways, by us and by the provider, so it is refused. So is one that has it in other
+//! letters: many servers compare names without case, and take the last.
 
 use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+const CASE: &str = "a variable of the route stands in the body under a name that differs in case alone";
 const MISSING: &str = "a variable of the route is missing in the body";
 const NOT_JSON: &str = "the body is not JSON, but a variable of the route stands in it";
 const NOT_PLAIN: &str = "a variable of the route is neither a text nor a whole number in the body";
@@ -22,6 +24,14 @@ pub(super) fn seek(body: &[u8], pointer: &[String]) -> Result<String, &'static s
     let found = found.and_then(|found| deserializer.end().map(|()| found));
     let value = found.map_err(|_| trouble.get().unwrap_or(NOT_JSON))?.ok_or(MISSING)?;
     if value.chars().any(char::is_control) { Err(NOT_PLAIN) } else { Ok(value) }
+}
+
+/// Whether servers that compare names without case take one for the other. Some letters fold to ASCII: `ſ` to `s`, the
+/// Kelvin sign to `k`.
+pub(super) fn same_but_for_case(one: &str, other: &str) -> bool {
+    let fold =
+        |text: &str| -> String { text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect() };
+    one.eq_ignore_ascii_case(other) || !(one.is_ascii() && other.is_ascii()) && fold(one) == fold(other)
 }
 
 /// The reference tokens of a JSON pointer that leads somewhere: it starts with `/`. `~1` is `/`, `~0` is `~`.
@@ -100,6 +110,9 @@ impl<'de> Visitor<'de> for Seek<'_> {
         let mut met = false;
         while let Some(name) = map.next_key::<String>()? {
             if name != *wanted {
+                if same_but_for_case(&name, wanted) {
+                    return Err(self.fail(CASE));
+                }
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -173,6 +186,22 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert_eq!(at("/a", &deep), Err(NOT_JSON));
+    }
+
+    #[test]
+    fn names_on_the_way_that_differ_in_case_alone_are_refused() {
+        for body in [
+            r#"{"account":"1","Account":"2"}"#,
+            r#"{"ACCOUNT":"2","account":"1"}"#,
+            r#"{"Account":"2"}"#,
+            r#"{"\u0041ccount":"2","account":"1"}"#,
+        ] {
+            assert_eq!(at("/account", body), Err(CASE), "{body}");
+        }
+        assert_eq!(at("/user/id", "{\"u\u{17f}er\":{\"id\":\"2\"},\"user\":{\"id\":\"1\"}}"), Err(CASE));
+        assert_eq!(at("/\u{212a}ey", "{\"key\":\"2\"}"), Err(CASE));
+        assert_eq!(at("/d/a", r#"{"d":{"a":"1"},"D":{"a":"2"}}"#), Err(CASE));
+        assert_eq!(at("/d/a", r#"{"d":{"a":"1"},"e":{"A":"2"},"A":"3"}"#).as_deref(), Ok("1"), "not on the way");
     }
 
     #[test]

@@ -11,6 +11,8 @@
 mod authority;
 mod egress;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 mod json;
 mod path;

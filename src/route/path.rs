@@ -1,9 +1,11 @@
 //! Paths that can be read in one way only.
 //!
 //! A proxy and the server behind it must agree on what a path means, or a rule that holds here is walked around there.
-//! So a path is not cleaned up: one that two readers could take differently is refused, and every other is forwarded
-//! byte for byte as it was matched. Two doubts can be lifted by a route, for banks that need them: an empty segment
-//! (`//`) and an encoded slash (`%2f`). Everything else never passes.
+//! So every way in goes through [`judge`], and a path that two readers could take differently is refused. Every other is
+//! forwarded byte for byte as it came, and matched as a server reads it: `%74` is `t` (RFC 3986 section 6.2.2.2), so a
+//! route cannot be walked around by encoding a letter of it. Four doubts can be lifted by a route, for banks that need
+//! them ([`PathRules`]). Dot segments, control characters, backslashes and overlong UTF-8 never pass, however often they
+//! are encoded.
 
 use std::borrow::Cow;
 
@@ -11,30 +13,66 @@ const DOT_SEGMENT: &str = "the path has a dot segment";
 const ENCODED_SLASH: &str = "the path has an encoded slash";
 const EMPTY_SEGMENT: &str = "the path has an empty segment";
 const OVERLONG: &str = "the path has bytes that are not UTF-8 but may be read as ASCII";
+const PARAMETER: &str = "the path has a parameter before a slash";
 const TWICE: &str = "the path is percent-encoded twice";
 
 /// How many layers of percent-encoding are looked through before a path is refused for their number alone.
 const LAYERS: usize = 4;
 
-/// How strict a route is about paths (`path_rules`).
+/// Which doubts about a path a route lets pass (`path_rules`), or which a path has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum PathRules {
-    /// `//` and `%2f` pass.
-    Lenient,
-    /// Nothing that can be read in two ways passes.
-    #[default]
-    Strict,
+pub struct PathRules(u8);
+
+impl PathRules {
+    /// Nothing that can be read in two ways.
+    pub const STRICT: Self = Self(0);
+    /// An empty segment: `//`. Some servers read it as one slash.
+    pub const SLASHES: Self = Self(1);
+    /// An encoded slash: `%2f`. Some servers read it as a slash.
+    pub const ENCODED_SLASHES: Self = Self(2);
+    /// A parameter before a slash: `/a;b=c/d`. Some servers drop it before they choose what to do.
+    pub const PARAMETERS: Self = Self(4);
+    /// What looks encoded once it was decoded: `%252f`. Some servers decode twice.
+    pub const DOUBLE_ENCODING: Self = Self(8);
+    /// `//` and `%2f`.
+    pub const LENIENT: Self = Self::SLASHES.with(Self::ENCODED_SLASHES);
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Why a path with these doubts is refused by a route that lets only its own pass.
+    pub(super) fn refuse(self, doubts: Self) -> Result<(), &'static str> {
+        let reasons = [
+            (Self::ENCODED_SLASHES, ENCODED_SLASH),
+            (Self::SLASHES, EMPTY_SEGMENT),
+            (Self::PARAMETERS, PARAMETER),
+            (Self::DOUBLE_ENCODING, TWICE),
+        ];
+        match reasons.iter().find(|(doubt, _)| doubts.has(*doubt) && !self.has(*doubt)) {
+            Some((_, reason)) => Err(reason),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A request target that passed, taken apart.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Judged<'a> {
-    /// The path, from its first `/`.
+    /// The path as it came, from its first `/`.
     pub path: &'a str,
+    /// The same as a server reads it: for everything that is compared. It has the same segments.
+    pub plain: Cow<'a, str>,
     /// The query with its `?`, or nothing.
     pub query: &'a str,
-    /// What only a lenient route lets pass.
-    pub doubt: Option<&'static str>,
+    /// What only some routes let pass.
+    pub doubts: PathRules,
 }
 
 /// Judges the path and query of a request. The error is the reason to refuse it whatever the route says.
@@ -50,7 +88,43 @@ pub(super) fn judge(target: &str) -> Result<Judged<'_>, &'static str> {
             _ => {}
         }
     }
-    Ok(Judged { path, query, doubt: walk(path)? })
+    Ok(Judged { path, plain: plain(path), query, doubts: walk(path)? })
+}
+
+/// A path as a server reads it that decodes once: with every encoded character of printable ASCII in its place. What
+/// means something else in its place stays encoded (`/`, `%`, `;`, `?`, `#`, `\`), and so does all that is not ASCII; its
+/// hexadecimal digits are capitals.
+pub(super) fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut parts = path.split('%');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        match unescape(part.as_bytes()) {
+            Some((byte @ b'!'..=b'~', _)) if !matches!(byte, b'/' | b'%' | b';' | b'?' | b'#' | b'\\') => {
+                out.push(char::from(byte));
+                out.push_str(part.get(2..).unwrap_or_default());
+            }
+            Some(_) => {
+                out.push('%');
+                out.extend(part.chars().take(2).map(|digit| digit.to_ascii_uppercase()));
+                out.push_str(part.get(2..).unwrap_or_default());
+            }
+            None => {
+                out.push('%');
+                out.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What is left of a path behind its first `segments` segments, with its slash; nothing where there are no more.
+pub(super) fn behind(path: &str, segments: usize) -> &str {
+    let at = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(segments);
+    at.and_then(|(at, _)| path.get(at..)).unwrap_or_default()
 }
 
 /// The segment that is being walked through: how long it is, and how much of it is dots.
@@ -68,9 +142,9 @@ impl Segment {
     }
 }
 
-/// One pass over the path. Answers what only a lenient route lets pass.
-fn walk(path: &str) -> Result<Option<&'static str>, &'static str> {
-    let mut doubt = None;
+/// One pass over the path. Answers what only some routes let pass.
+fn walk(path: &str) -> Result<PathRules, &'static str> {
+    let mut doubts = PathRules::STRICT;
     let mut layered = false;
     let mut segment = Segment::default();
     // The leading slash was seen by the caller.
@@ -96,12 +170,12 @@ fn walk(path: &str) -> Result<Option<&'static str>, &'static str> {
                     return Err(DOT_SEGMENT);
                 }
                 if segment.parameter {
-                    return Err("the path has a parameter before a slash");
+                    doubts = doubts.with(PathRules::PARAMETERS);
                 }
                 if encoded {
-                    doubt = Some(ENCODED_SLASH);
+                    doubts = doubts.with(PathRules::ENCODED_SLASHES);
                 } else if segment.length == 0 {
-                    doubt = doubt.or(Some(EMPTY_SEGMENT));
+                    doubts = doubts.with(PathRules::SLASHES);
                 }
                 segment = Segment::default();
                 continue;
@@ -122,13 +196,14 @@ fn walk(path: &str) -> Result<Option<&'static str>, &'static str> {
         return Err(DOT_SEGMENT);
     }
     if layered {
-        look_through(path)?;
+        doubts = doubts.with(look_through(path)?);
     }
-    Ok(doubt)
+    Ok(doubts)
 }
 
 /// Decodes again and again: a reader behind us may do so too, and must find nothing that matters.
-fn look_through(path: &str) -> Result<(), &'static str> {
+fn look_through(path: &str) -> Result<PathRules, &'static str> {
+    let mut doubts = PathRules::STRICT;
     let mut text: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
     for _ in 0..LAYERS {
         let mut deeper = Vec::with_capacity(text.len());
@@ -139,8 +214,10 @@ fn look_through(path: &str) -> Result<(), &'static str> {
             if first == b'%'
                 && let Some((inner, behind)) = unescape(after)
             {
-                if matches!(inner, 0..=0x1f | 0x7f | b'.' | b'/' | b'\\' | b';' | b'?' | b'#') {
-                    return Err(TWICE);
+                match inner {
+                    0..=0x1f | 0x7f | b'\\' => return Err(TWICE),
+                    b'.' | b'/' | b';' | b'?' | b'#' => doubts = doubts.with(PathRules::DOUBLE_ENCODING),
+                    _ => {}
                 }
                 (byte, after, found) = (inner, behind, true);
             }
@@ -152,7 +229,11 @@ fn look_through(path: &str) -> Result<(), &'static str> {
             return Err(OVERLONG);
         }
         if !found {
-            return Ok(());
+            return Ok(doubts);
+        }
+        let mut segments = deeper.split(|byte| *byte == b'/');
+        if segments.any(|segment| matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))) {
+            return Err(DOT_SEGMENT);
         }
         text = deeper;
     }
@@ -198,6 +279,25 @@ pub(super) fn generous(path: &str) -> Cow<'_, str> {
         }
         decoded = next;
     }
+    Cow::Owned(lean(&decoded))
+}
+
+/// The generous readings of servers that decode less often, where that may be another: what is encoded twice behind a
+/// `;` is a parameter to one server, and segments of their own to the next.
+pub(super) fn shallower(path: &str) -> Vec<String> {
+    let mut readings = Vec::new();
+    if path.contains("%25") {
+        let mut decoded = path.to_owned();
+        for _ in 0..LAYERS {
+            readings.push(lean(&decoded));
+            decoded = percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+        }
+    }
+    readings
+}
+
+/// A path without parameters, without empty segments, without a slash, dots or blanks at the end.
+fn lean(decoded: &str) -> String {
     let mut out = String::with_capacity(decoded.len());
     for segment in decoded.split('/') {
         // Some servers know no names that end in a dot or a blank, and drop both.
@@ -210,7 +310,7 @@ pub(super) fn generous(path: &str) -> Cow<'_, str> {
     if out.is_empty() {
         out.push('/');
     }
-    Cow::Owned(out)
+    out
 }
 
 /// Reads the `path` of a `[[route]]`: whole, plain segments. `/` (every path) becomes the empty prefix.
@@ -226,11 +326,11 @@ pub fn configured_prefix(text: &str) -> Result<&str, &'static str> {
     if text == "/" {
         return Ok("");
     }
-    match judge(text)?.doubt {
-        Some(doubt) => Err(doubt),
-        None if text.ends_with('/') => Err("leave out the slash at the end: a path matches whole segments anyway"),
-        None => Ok(text),
+    PathRules::STRICT.refuse(judge(text)?.doubts)?;
+    if text.ends_with('/') {
+        return Err("leave out the slash at the end: a path matches whole segments anyway");
     }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -277,16 +377,16 @@ mod tests {
             "/%e0%80%af",
             "/%f0%80%80%ae",
             "/%252e%252e/x",
-            "/a%252fb",
-            "/a%252Eb",
+            "/a/%252e",
             "/%25%32%65",
             "/%25252e",
+            "/a%252f%252e%252e%252fb",
+            "/%2e%252e;x",
             "/a%255cb",
             "/%2500",
             "/%25252525252525252541",
-            "/a;x=1/b",
-            "/a;/b",
             "/..;/b",
+            "/.%2e;a=b/c",
             "/..;x",
             "/..%3bx",
             "/a#b",
@@ -297,7 +397,7 @@ mod tests {
             "/a%2f..%2fb",
             "/a%2f%2e%2e",
             "//..",
-            "/a;x%2fb",
+            "/a/..;x=1/b",
             "/%25c0%25ae",
         ] {
             assert!(judge(path).is_err(), "{path:?} passed");
@@ -332,15 +432,58 @@ mod tests {
         ] {
             let judged = judge(path).unwrap_or_else(|reason| panic!("{path:?}: {reason}"));
             assert_eq!(format!("{}{}", judged.path, judged.query), path);
-            assert_eq!(judged.doubt, None, "{path:?}");
+            assert_eq!(judged.doubts, PathRules::STRICT, "{path:?}");
         }
     }
 
     #[test]
-    fn two_doubts_are_left_to_the_route() {
-        assert_eq!(judge("/a//b").map(|j| j.doubt), Ok(Some(EMPTY_SEGMENT)));
-        assert_eq!(judge("//").map(|j| j.doubt), Ok(Some(EMPTY_SEGMENT)));
-        assert_eq!(judge("/a%2Fb").map(|j| j.doubt), Ok(Some(ENCODED_SLASH)));
+    fn four_doubts_are_left_to_the_route() {
+        let (slashes, encoded) = (PathRules::SLASHES, PathRules::ENCODED_SLASHES);
+        let (parameters, double) = (PathRules::PARAMETERS, PathRules::DOUBLE_ENCODING);
+        for (path, doubts) in [
+            ("/a//b", slashes),
+            ("//", slashes),
+            ("/a%2Fb", encoded),
+            ("/a//b%2fc", slashes.with(encoded)),
+            ("/a;x=1/b", parameters),
+            ("/a;/b", parameters),
+            ("/a;x%2fb", parameters.with(encoded)),
+            ("/a%252fb", double),
+            ("/a%252Eb", double),
+            ("/a%25252fb", double),
+            ("/a%253bx", double),
+        ] {
+            let judged = judge(path).unwrap_or_else(|reason| panic!("{path}: {reason}"));
+            assert_eq!(judged.doubts, doubts, "{path}");
+            assert!(PathRules::STRICT.refuse(doubts).is_err() && doubts.refuse(doubts).is_ok(), "{path}");
+            assert_eq!(PathRules::LENIENT.refuse(doubts).is_ok(), PathRules::LENIENT.has(doubts), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_is_what_a_server_reads() {
+        for (path, read) in [
+            ("/rak/transfer", "/rak/transfer"),
+            ("/rak/%74ransfer", "/rak/transfer"),
+            ("/%72%61%6B/a%2Db%5f%7e", "/rak/a-b_~"),
+            ("/a%3ab%40c%2b%26%3D", "/a:b@c+&="),
+            ("/a%2fb%3bc%3fd%23e%25f", "/a%2Fb%3Bc%3Fd%23e%25f"),
+            ("/a%2541", "/a%2541"),
+            ("/%c3%a9%20x", "/%C3%A9%20x"),
+        ] {
+            assert_eq!(plain(path), read, "{path}");
+            assert_eq!(plain(read), read, "{read}");
+        }
+        assert!(matches!(plain("/no/escape"), Cow::Borrowed(_)));
+        assert_eq!(plain("/broken%2"), "/broken%2");
+    }
+
+    #[test]
+    fn a_prefix_is_cut_off_by_its_segments() {
+        assert_eq!(behind("/%61/b/c", 1), "/b/c");
+        assert_eq!(behind("/a/b", 2), "");
+        assert_eq!(behind("/a//b/", 2), "/b/");
+        assert_eq!(behind("/a", 0), "/a");
     }
 
     #[test]

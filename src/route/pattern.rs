@@ -2,10 +2,12 @@
 
 use http::Method;
 
+use super::path::plain;
+
 /// A path pattern of whole segments: `/v1/accounts/{account}/*`.
 ///
 /// `*` as the last segment stands for one or more segments, elsewhere for exactly one; `{name}` stands for exactly one
-/// and captures it. Everything else is compared byte for byte.
+/// and captures it. Everything else is compared as a server reads it: `%7e` is `~`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pattern {
     segments: Vec<Segment>,
@@ -39,7 +41,7 @@ impl Pattern {
                     return Err(format!("`{part}` is not a plain segment; `*` and `{{name}}` stand for whole ones"));
                 }
                 ("." | "..", None) => return Err("dot segments never match".to_owned()),
-                (_, None) => Segment::Literal(part.into()),
+                (_, None) => Segment::Literal(plain(part).into()),
             });
         }
         let captures = segments.iter().filter(|segment| matches!(segment, Segment::Capture)).count();
@@ -50,7 +52,7 @@ impl Pattern {
         }
     }
 
-    /// Whether a path (from its first `/`) matches.
+    /// Whether a path (from its first `/`, as [`plain`] reads it) matches.
     pub fn matches(&self, path: &str) -> bool {
         self.walk(path).is_some()
     }

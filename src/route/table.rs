@@ -4,6 +4,7 @@
 //! own segments once, so it costs what the path is long, not how many routes there are, and takes nothing from the
 //! heap until a request is admitted.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,11 +13,13 @@ use http::Method;
 use crate::base::vars::Vars;
 
 use super::host::Buffer;
-use super::path::{PathRules, generous, judge};
+use super::path::{PathRules, behind, generous, judge, plain, shallower};
 use super::permit::{Admission, Caller, Draft, Permit, Refusal, Target};
 use super::refused_method;
 use super::rule::Rule;
 use super::vars::Var;
+
+const TWO_ROUTES: &str = "the path leads to one route or to another, by how it is read";
 
 /// All routes of one listener, ready for matching.
 #[derive(Debug, Default)]
@@ -58,7 +61,7 @@ impl Table {
                 Some(host) => table.hosts.entry((**host).into()).or_default(),
                 None => &mut table.anywhere,
             };
-            for segment in rule.prefix.split('/').skip(1) {
+            for segment in plain(&rule.prefix).split('/').skip(1) {
                 tree = tree.below.entry(segment.into()).or_default();
             }
             let known = tree.here.iter().filter(|known| known.clashes(&rule));
@@ -80,38 +83,59 @@ impl Table {
         let judged = judge(path_and_query).map_err(Refusal::Malformed)?;
         let mut buffer = Buffer::new();
         let host = host.map(|host| buffer.read(host)).transpose().map_err(Refusal::Malformed)?;
-        let rule = match (self.find(caller, method, host, judged.path), judged.doubt) {
-            (Ok(rule), None) => rule,
-            (Ok(rule), Some(_)) if rule.path_rules == PathRules::Lenient => rule,
-            (Ok(_) | Err(_), Some(doubt)) => return Err(Refusal::Malformed(doubt)),
-            (Err(refusal), None) => return Err(refusal),
+        let rule = match self.find(caller, method, host, &judged.plain) {
+            Ok(rule) => {
+                rule.path_rules.refuse(judged.doubts).map_err(Refusal::Malformed)?;
+                rule
+            }
+            Err(refusal) => {
+                PathRules::STRICT.refuse(judged.doubts).map_err(Refusal::Malformed)?;
+                return Err(refusal);
+            }
         };
-        // The rule matched, so its prefix is there: what cannot be cut off is not forwarded.
-        let cut = if rule.strip { rule.prefix.len() } else { 0 };
-        let rest = judged.path.get(cut..).ok_or(Refusal::NotFound)?;
-        let path = if rest.is_empty() { "/" } else { rest };
+        // A server that reads more generously must not find a place for which another route has rules.
+        let elsewhere = |read: &str| self.find(caller, method, host, read).is_ok_and(|other| other.route != rule.route);
+        if let Cow::Owned(read) = generous(judged.path)
+            && (elsewhere(&read) || shallower(judged.path).iter().any(|read| elsewhere(read)))
+        {
+            return Err(Refusal::Malformed(TWO_ROUTES));
+        }
+        // What is forwarded is cut off as it came; what is compared, as it is read.
+        let (rest, read) = if rule.strip {
+            let segments = rule.prefix.split('/').count() - 1;
+            (behind(judged.path, segments), behind(&judged.plain, segments))
+        } else {
+            (judged.path, &*judged.plain)
+        };
+        let whole = |rest| if str::is_empty(rest) { "/" } else { rest };
+        let (path, read) = (whole(rest), whole(read));
         let plain = generous(path);
         if rule.stub.as_ref().is_some_and(|stub| stub(&plain)) {
             return Err(Refusal::Stub(rule.route));
         }
-        if (rule.reserved)(&plain) {
+        if (rule.reserved)(&plain) || shallower(path).iter().any(|read| (rule.reserved)(read)) {
             return Err(Refusal::Reserved(rule.route));
         }
-        let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, path));
+        let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, read));
         if tolerated && rule.enforce {
             return Err(Refusal::NotAllowed(Some(rule.route)));
         }
-        let start = if rule.base.is_empty() { path } else { rest };
-        let path_and_query = [&rule.base, start, judged.query].concat();
-        let read = |var: &Var| var.read(path, judged.query, headers, None).map_err(Refusal::Malformed);
+        let path_and_query = if rule.strip && rule.base == rule.prefix {
+            // What would be put back is what was cut off, as it came.
+            [judged.path, judged.query].concat()
+        } else {
+            let start = if rule.base.is_empty() { path } else { rest };
+            [&*rule.base, start, judged.query].concat()
+        };
+        let value = |var: &Var| var.read(read, judged.query, headers, None).map_err(Refusal::Malformed);
         if rule.vars.iter().any(Var::in_body) {
-            let early = |var: &Var| if var.in_body() { Ok(None) } else { read(var).map(Some) };
+            let early = |var: &Var| if var.in_body() { Ok(None) } else { value(var).map(Some) };
             let read: Result<Vec<Option<String>>, Refusal> = rule.vars.iter().map(early).collect();
             return Ok(Admission::AwaitsBody(Draft { rule: rule.clone(), path_and_query, read: read?, tolerated }));
         }
         let mut vars = Vars::none();
         for var in &rule.vars {
-            vars.push(var.name().clone(), read(var)?);
+            vars.push(var.name().clone(), value(var)?);
         }
         Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars, tolerated)))
     }
@@ -190,7 +214,7 @@ mod tests {
             base: base.into(),
             allow: Vec::new(),
             vars: Vec::new(),
-            path_rules: PathRules::Strict,
+            path_rules: PathRules::STRICT,
             reserved: Arc::new(|_| false),
             stub: None,
             enforce: true,
@@ -241,7 +265,9 @@ mod tests {
         assert_eq!(get(&table, "/scb/"), to(0, "/base/"));
         assert_eq!(get(&table, "/meed"), to(2, "/"));
         assert_eq!(get(&table, "/meed?q=1"), to(2, "/?q=1"));
-        for path in ["/", "/scbx", "/SCB/v1", "/%73cb/x", "/other"] {
+        assert_eq!(get(&table, "/%73cb/x%74"), to(0, "/base/x%74"), "an encoded letter is that letter");
+        assert_eq!(get(&table, "/sc%62/%76%32/x"), to(1, "/x"), "also in a longer route");
+        for path in ["/", "/scbx", "/SCB/v1", "/%73cbx/x", "/other"] {
             assert_eq!(get(&table, path), Err(Refusal::NotFound), "{path}");
         }
     }
@@ -322,7 +348,7 @@ mod tests {
     #[test]
     fn a_lenient_route_permits_two_doubts_and_no_more() {
         let table =
-            table([Rule { path_rules: PathRules::Lenient, ..rule(0, "/soft", "/base") }, rule(1, "/hard", "/base")]);
+            table([Rule { path_rules: PathRules::LENIENT, ..rule(0, "/soft", "/base") }, rule(1, "/hard", "/base")]);
         assert_eq!(get(&table, "/soft/a//b%2Fc"), to(0, "/base/a//b%2Fc"));
         for path in [
             "/hard/a//b",
@@ -336,6 +362,48 @@ mod tests {
         ] {
             assert!(matches!(get(&table, path), Err(Refusal::Malformed(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn a_longer_route_is_not_walked_around_by_another_spelling() {
+        let all = PathRules::LENIENT.with(PathRules::PARAMETERS).with(PathRules::DOUBLE_ENCODING);
+        let deep = || rule(1, "/rak/transfer", "/deep");
+        let strict = table([rule(0, "/rak", "/all"), deep()]);
+        for path in ["/rak/%74ransfer/do", "/%72ak/transfe%72/do", "/rak/transfer/do"] {
+            assert_eq!(get(&strict, path), to(1, "/deep/do"), "{path}");
+        }
+        let soft = table([Rule { path_rules: all, ..rule(0, "/rak", "/all") }, deep()]);
+        for path in [
+            "/rak//transfer/do",
+            "/rak%2ftransfer/do",
+            "/rak/transfer%2fdo",
+            "/rak;x=1/transfer/do",
+            "/rak/transfer;x/do",
+            "/rak/transfer;x",
+            "/rak/transfer%3bx",
+            "/rak/%2574ransfer/do",
+            "/rak/transfer%252fdo",
+            "/rak/transfer;x%252fdo",
+            "/rak;x%252fy/transfer/do",
+            "/rak/transfer./do",
+            "/rak/transfer%20/do",
+        ] {
+            for table in [&soft, &strict] {
+                assert!(matches!(get(table, path), Err(Refusal::Malformed(_) | Refusal::NotFound)), "{path}");
+            }
+        }
+        assert_eq!(get(&soft, "/rak/a;x=1/b%252Fc%2F/d//e"), to(0, "/all/a;x=1/b%252Fc%2F/d//e"));
+    }
+
+    #[test]
+    fn patterns_are_compared_with_what_a_server_reads() {
+        let allow = ["GET /v1/a:b", "GET /v1/x%7ey/*"].map(|line| Allow::parse(line).unwrap()).to_vec();
+        let table = table([Rule { allow, ..rule(0, "/scb", "") }]);
+        for path in ["/scb/v1/a:b", "/scb/v1/a%3Ab", "/scb/%761/%61:b", "/scb/v1/x~y/z", "/scb/v1/x%7Ey/z"] {
+            let sent = path.strip_prefix("/scb").expect("the prefix");
+            assert_eq!(get(&table, path), to(0, sent), "{path}");
+        }
+        assert_eq!(get(&table, "/scb/v1/a%2541"), Err(Refusal::NotAllowed(Some(0))));
     }
 
     // T5
@@ -354,7 +422,8 @@ mod tests {
     #[test]
     fn the_providers_token_endpoint_is_out_of_reach_in_any_spelling() {
         let reserved: super::super::Reserved = Arc::new(|path| path == "/v1/oauth/token");
-        let table = table([Rule { reserved, path_rules: PathRules::Lenient, ..rule(0, "/scb", "/base") }]);
+        let path_rules = PathRules::LENIENT.with(PathRules::DOUBLE_ENCODING);
+        let table = table([Rule { reserved, path_rules, ..rule(0, "/scb", "/base") }]);
         for path in [
             "/scb/v1/oauth/token",
             "/scb/v1/oauth/token/",
@@ -363,6 +432,9 @@ mod tests {
             "/scb/v1/oauth%2ftoken",
             "/scb/v1/oauth/token;a=b",
             "/scb/v1/oauth/%2574oken",
+            "/scb/v1/oauth%252ftoken",
+            "/scb/v1/oauth/token;a%252fb",
+            "/scb/v1/oauth/token%3ba%252fb",
         ] {
             assert_eq!(get(&table, path), Err(Refusal::Reserved(0)), "{path}");
         }

@@ -6,9 +6,10 @@ use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
 
-use super::json::seek;
+use super::json::{same_but_for_case, seek};
 use super::pattern::Pattern;
 
+const CASE: &str = "a variable of the route stands in the query under a name that differs in case alone";
 const MISFIT: &str = "a variable of the route has a value that does not fit";
 const MISSING: &str = "a variable of the route is missing";
 const TWICE: &str = "a variable of the route is given more than once";
@@ -65,7 +66,7 @@ impl Var {
         matches!(self.from, VarSource::Json(_))
     }
 
-    /// Its value in one request. `path` is the provider's, `query` comes with its `?`; `body` is the whole body, where
+    /// Its value in one request. `path` is the provider's as a server reads it, `query` comes with its `?`; `body` is the whole body, where
     /// it was gathered for the sake of a variable.
     pub(super) fn read(
         &self,
@@ -112,14 +113,18 @@ fn whole(pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(explain)
 }
 
-/// The value of the only parameter of this name. Names are compared decoded: two spellings are still two.
+/// The value of the only parameter of this name. Names are compared decoded: two spellings are still two. Many servers
+/// compare them without case, so one in other letters is refused.
 fn in_query(query: &str, name: &str) -> Result<String, &'static str> {
     let mut found = None;
     for pair in query.strip_prefix('?').unwrap_or(query).split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if percent_decode_str(&key.replace('+', " ")).decode_utf8().is_ok_and(|key| key == name)
-            && found.replace(value).is_some()
-        {
+        let plus = key.replace('+', " ");
+        let Ok(key) = percent_decode_str(&plus).decode_utf8() else { continue };
+        if key != name && same_but_for_case(&key, name) {
+            return Err(CASE);
+        }
+        if key == name && found.replace(value).is_some() {
             return Err(TWICE);
         }
     }
@@ -167,6 +172,8 @@ mod tests {
         assert_eq!(read("?a=1&account=0%31+2").as_deref(), Ok("01 2"));
         assert_eq!(read("?account=1&account=2"), Err(TWICE));
         assert_eq!(read("?account=1&%61ccount=2"), Err(TWICE));
+        assert_eq!(read("?account=1&Account=2"), Err(CASE));
+        assert_eq!(read("?%41CCOUNT=2&account=1"), Err(CASE));
         assert_eq!(read("?accounts=1"), Err(MISSING));
         assert_eq!(read("?account"), Err(MISSING));
         assert_eq!(read(""), Err(MISSING));

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Version};
 
 use super::fault::Fault;
 use super::headers;
-use crate::config::{Limits, Reverse};
+use crate::config::{Limits, Names, Reverse};
 use crate::route::{self, Admission, Authority, Caller, ForwardTable, Refusal, Target};
 
 /// What a request's target is judged against.
@@ -17,6 +17,10 @@ use crate::route::{self, Admission, Authority, Caller, ForwardTable, Refusal, Ta
 pub enum Ground<'a> {
     /// The routes of a forward listener, which the target names in absolute form.
     Absolute(&'a ForwardTable),
+    /// A callback listener with these names, and the name that TLS asked for.
+    Callback(&'a Names, Option<&'a str>),
+    /// A forward listener's own page.
+    Page,
     /// The routes of a reverse listener, and the name that TLS asked for.
     Reverse(&'a Reverse, Option<&'a str>),
     /// The routes of a forward listener, in a tunnel to this place.
@@ -51,19 +55,36 @@ impl From<Refusal> for Declined {
     }
 }
 
-/// Checks the request's form and finds its route.
-pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Declined> {
+/// A request whose form was checked and whose host belongs where it came. Only [`clear`] makes it: whatever answers a
+/// request, a route or a door of our own, has one first.
+pub struct Cleared<'a> {
+    host: Option<&'a str>,
+    place: Option<Place>,
+    path_and_query: &'a str,
+}
+
+/// Checks the form of a request, and that the one host that it names belongs on this ground.
+pub fn clear<'a>(ground: Ground<'_>, limits: &Limits, head: &'a Parts) -> Result<Cleared<'a>, Fault> {
     let host = host(head, matches!(ground, Ground::Absolute(_)))?;
     let place = match ground {
         Ground::Absolute(_) => Some(named(head, host)?),
+        Ground::Callback(names, sni) => {
+            belongs(names, sni, host)?;
+            None
+        }
+        Ground::Page => {
+            // Whatever name the proxy has: but one, and a host.
+            host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
+            None
+        }
         Ground::Reverse(reverse, sni) => {
-            belongs(reverse, sni, host)?;
+            belongs(&reverse.names, sni, host)?;
             None
         }
         Ground::Tunnel(_, to) => {
             // CONNECT, TLS and Host speak of one place; the first two were compared before TLS was spoken.
             if host.is_some_and(|host| !route::Asked::Tunnel(to).agrees(host)) {
-                return Err(Fault::Misdirected.into());
+                return Err(Fault::Misdirected);
             }
             None
         }
@@ -71,14 +92,23 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
     let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let limit = limits.uri_bytes;
     if limit != 0 && path_and_query.len() > limit {
-        return Err(Fault::UriTooLong.into());
+        return Err(Fault::UriTooLong);
     }
     if !headers::framing_is_plain(&head.headers) {
-        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`.").into());
+        return Err(Fault::Malformed("Transfer-Encoding must be exactly `chunked`."));
     }
-    if head.headers.get_all(EXPECT).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Fault::Expectation.into());
+    // A list (RFC 9110 section 10.1.1), of which empty members say nothing.
+    let members = head.headers.get_all(EXPECT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut expected = members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
+    if !expected.all(|member| member.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Fault::Expectation);
     }
+    Ok(Cleared { host, place, path_and_query })
+}
+
+/// Checks the request's form and finds its route.
+pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Declined> {
+    let Cleared { host, place, path_and_query } = clear(ground, limits, head)?;
     if head.method == Method::CONNECT {
         return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request.").into());
     }
@@ -92,6 +122,8 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
             let place = place.as_ref().ok_or(Fault::Internal)?;
             table.admit(caller, place.asked(), Target { host: None, ..target }).map_err(forward)
         }
+        // Neither has routes.
+        Ground::Callback(..) | Ground::Page => Err(Fault::RouteNotFound.into()),
         Ground::Reverse(reverse, _) => Ok(reverse.table.admit(caller, target)?),
         Ground::Tunnel(table, to) => {
             table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target }).map_err(forward)
@@ -99,10 +131,10 @@ pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) 
     }
 }
 
-/// Whether a request to this host, over TLS that asked for this name, belongs on this reverse listener.
-fn belongs(reverse: &Reverse, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
+/// Whether a request to this host, over TLS that asked for this name, belongs on a listener with these names.
+fn belongs(names: &Names, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
     let named = host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
-    if !reverse.answers_to(host) {
+    if !names.include(host) {
         return Err(Fault::Misdirected);
     }
     if let (Some(named), Some(sni)) = (named, sni) {

@@ -10,21 +10,26 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::connection::Busy;
 use super::door::Tunnel;
-use super::headers::passing_trailers;
-use super::reflection::Sieve;
+use super::headers::Trailers;
+use super::reflection::{Needles, Sieve};
 use super::replay::{Outgoing, Recorder};
 use super::site::RouteSite;
 use super::tale::Tale;
 use super::upgrade::Splice;
+use super::watchdog::Busy;
 use crate::base::time::Clock;
-use crate::upstream::{Connection, Endpoint};
+use crate::upstream::{BodyError, Connection, Endpoint, Received};
+
+/// How long bytes that may be the beginning of a credential wait for those that follow.
+const HOLD: Duration = Duration::from_millis(10);
+/// A piece of at most this size waits with its last bytes, so that it goes on whole.
+const JOINED: usize = 4 * 1024;
 
 /// A response body.
 pub struct Answer {
@@ -55,7 +60,7 @@ pub struct Stream {
     /// Pieces that were peeked at, to be given back first.
     pub pieces: VecDeque<Bytes>,
     /// The rest.
-    pub rest: Incoming,
+    pub rest: Received,
     /// The connection it comes over.
     pub lent: Option<Lent>,
     /// Longest silence between two pieces.
@@ -67,20 +72,51 @@ pub struct Stream {
     /// Trailers that were peeked at.
     pub peeked_trailers: Option<HeaderMap>,
     /// The trailer fields that pass.
-    pub trailers: Vec<HeaderName>,
+    pub trailers: Trailers,
     /// Looks for credentials.
-    pub sieve: Option<Screen>,
+    pub screen: Option<Screen>,
+    /// Runs while bytes are held back.
+    pub holding: Option<Pin<Box<Sleep>>>,
+    /// A small piece, searched, whose last bytes are held back.
+    pub waiting: Bytes,
+    /// How it broke off, until that piece has gone on.
+    pub cut: Option<Cut>,
     /// The provider's body has told its end.
     pub finished: bool,
+    /// It has no body and a head that gives a length all the same, which hyper writes only for a body.
+    pub lengthy: bool,
 }
 
 /// A search for credentials, and whose they are.
 pub struct Screen {
-    /// The search.
-    pub sieve: Sieve,
+    /// What is looked for.
+    pub needles: Rc<Needles>,
+    /// The search in the body; absent where it cannot be searched, or was.
+    pub sieve: Option<Sieve>,
+    /// Whether what holds one is not passed on at all.
+    pub blocks: bool,
     /// The route to report.
     pub route: Rc<RouteSite>,
 }
+
+impl Screen {
+    /// Looks through trailers, wherever they were read. An error: they must not pass.
+    pub fn trailers(&self, trailers: &mut HeaderMap) -> Result<(), Reflected> {
+        if !self.needles.mask_fields(trailers) {
+            return Ok(());
+        }
+        self.route.report_reflection(if self.blocks { "blocked for its trailers" } else { "masked in the trailers" });
+        if self.blocks { Err(Reflected) } else { Ok(()) }
+    }
+
+    fn held(&self) -> usize {
+        self.sieve.as_ref().map_or(0, Sieve::held)
+    }
+}
+
+/// A credential stands in what must not pass with one.
+#[derive(Clone, Copy, Debug)]
+pub struct Reflected;
 
 /// A provider's connection, and where it belongs.
 pub struct Lent {
@@ -98,9 +134,11 @@ pub struct Lent {
 #[derive(Debug)]
 pub enum Cut {
     /// The provider's side failed.
-    Provider(hyper::Error),
+    Provider(BodyError),
     /// It broke off while we looked at it.
     Peeked,
+    /// Its trailers hold a credential, and the route blocks such answers.
+    Reflected,
     /// Nothing came for too long.
     Silence,
 }
@@ -110,6 +148,7 @@ impl std::fmt::Display for Cut {
         match self {
             Cut::Provider(error) => write!(f, "provider body: {error}"),
             Cut::Peeked => f.write_str("the provider broke off"),
+            Cut::Reflected => f.write_str("its trailers hold a credential"),
             Cut::Silence => f.write_str("the provider fell silent"),
         }
     }
@@ -118,11 +157,16 @@ impl std::fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 impl Lent {
-    /// Gives the connection back after a clean end; closes it where the request is still under way.
+    /// Gives the connection back after a clean end. Where the request is still under way, its stream is reset, or the
+    /// connection closed.
     pub fn settle(self) {
-        let request_ended = self.request.as_ref().is_none_or(|request| request.complete());
-        if request_ended {
-            self.endpoint.give_back(self.connection, self.clock.now());
+        match &self.request {
+            Some(request) if !request.done() => {
+                if request.abandon() {
+                    self.connection.close();
+                }
+            }
+            Some(_) | None => self.endpoint.give_back(self.connection, self.clock.now()),
         }
     }
 }
@@ -151,8 +195,12 @@ impl Answer {
         }
     }
 
-    /// Keeps the client's connection counted as busy until this answer is over.
+    /// Keeps the client's connection counted as busy until this answer is over. As long as a provider may be silent, a
+    /// client may take nothing.
     pub fn hold(&mut self, busy: Busy) {
+        if let Kind::Stream(stream) = &self.kind {
+            busy.bear(stream.patience);
+        }
         self.busy = Some(busy);
     }
 
@@ -171,8 +219,11 @@ impl Answer {
 
 impl Stream {
     fn ended(&self) -> bool {
-        let held = self.sieve.as_ref().map_or(0, |screen| screen.sieve.held());
-        self.exhausted() && held == 0 && !self.broken && self.peeked_trailers.is_none()
+        self.exhausted() && self.held() == 0 && self.cut.is_none() && !self.broken && self.peeked_trailers.is_none()
+    }
+
+    fn held(&self) -> usize {
+        self.screen.as_ref().map_or(0, Screen::held) + self.waiting.len()
     }
 
     /// Whether no more bytes will come.
@@ -182,11 +233,17 @@ impl Stream {
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
-            let next = ready!(self.poll_raw(cx));
+            let Poll::Ready(next) = self.poll_raw(cx) else { return self.poll_held(cx) };
             let last = self.exhausted();
-            let Some(screen) = &mut self.sieve else { return Poll::Ready(next) };
+            let Some(sieve) = self.screen.as_mut().and_then(|screen| screen.sieve.as_mut()) else {
+                return Poll::Ready(next);
+            };
             let piece = match next {
-                Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
+                Some(Err(cut)) if self.waiting.is_empty() => return Poll::Ready(Some(Err(cut))),
+                Some(Err(cut)) => {
+                    self.cut = Some(cut);
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.waiting)))));
+                }
                 None => Bytes::new(),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => piece,
@@ -198,9 +255,21 @@ impl Stream {
                 },
             };
             let over = piece.is_empty();
-            let (passed, found) = screen.sieve.pass(piece, last || over);
-            if found {
+            let (passed, found) = sieve.pass(piece, last || over);
+            if sieve.held() == 0 {
+                self.holding = None;
+            }
+            if found && let Some(screen) = &self.screen {
                 screen.route.report_reflection("masked in the body");
+            }
+            if over && let Some(screen) = &mut self.screen {
+                // Nothing is left to be searched.
+                screen.sieve = None;
+            }
+            let passed = joined(std::mem::take(&mut self.waiting), passed);
+            if self.holding_back() && passed.len() <= JOINED {
+                self.waiting = passed;
+                continue;
             }
             if !passed.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(passed))));
@@ -208,15 +277,29 @@ impl Stream {
             if over && self.peeked_trailers.is_none() {
                 return Poll::Ready(None);
             }
-            if over {
-                // Nothing is left to be searched.
-                self.sieve = None;
-            }
         }
+    }
+
+    /// Lets go of what is held back once nothing has followed it for a while.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let sieve = self.screen.as_mut().and_then(|screen| screen.sieve.as_mut());
+        let Some(sieve) = sieve.filter(|sieve| sieve.held() > 0) else { return Poll::Pending };
+        let holding = self.holding.get_or_insert_with(|| Box::pin(tokio::time::sleep(HOLD)));
+        ready!(holding.as_mut().poll(cx));
+        self.holding = None;
+        let released = joined(std::mem::take(&mut self.waiting), sieve.release());
+        Poll::Ready(Some(Ok(Frame::data(released))))
+    }
+
+    fn holding_back(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.held() > 0)
     }
 
     /// The next piece as it came.
     fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -224,8 +307,7 @@ impl Stream {
             return Poll::Ready(Some(Err(Cut::Peeked)));
         }
         if let Some(trailers) = self.peeked_trailers.take() {
-            let passing = passing_trailers(trailers, &self.trailers);
-            return Poll::Ready(passing.map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(self.pass_trailers(trailers));
         }
         if self.finished {
             return Poll::Ready(None);
@@ -244,15 +326,30 @@ impl Stream {
             }
             Some(Err(error)) => Some(Err(Cut::Provider(error))),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(mut data) => Some(Ok(Frame::data(data.copy_to_bytes(data.remaining())))),
+                Ok(piece) => Some(Ok(Frame::data(piece))),
                 Err(other) => {
                     self.finished = true;
-                    let trailers = other.into_trailers().ok();
-                    let passing = trailers.and_then(|trailers| passing_trailers(trailers, &self.trailers));
-                    passing.map(|trailers| Ok(Frame::trailers(trailers)))
+                    other.into_trailers().ok().and_then(|trailers| self.pass_trailers(trailers))
                 }
             },
         })
+    }
+
+    /// What passes of trailers.
+    fn pass_trailers(&self, trailers: HeaderMap) -> Option<Result<Frame<Bytes>, Cut>> {
+        let mut passing = self.trailers.take(trailers)?;
+        match self.screen.as_ref().map_or(Ok(()), |screen| screen.trailers(&mut passing)) {
+            Ok(()) => Some(Ok(Frame::trailers(passing))),
+            Err(Reflected) => Some(Err(Cut::Reflected)),
+        }
+    }
+}
+
+fn joined(one: Bytes, other: Bytes) -> Bytes {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other,
+        (_, true) => one,
+        (false, false) => [one, other].concat().into(),
     }
 }
 
@@ -267,7 +364,13 @@ impl Body for Answer {
         }
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
-            Kind::Stream(stream) => ready!(stream.poll_piece(cx)),
+            Kind::Stream(stream) => match stream.poll_piece(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    answer.busy.iter().for_each(|busy| busy.waits(false));
+                    return Poll::Pending;
+                }
+            },
             Kind::Switch(_) => None,
         };
         match frame {
@@ -276,6 +379,7 @@ impl Body for Answer {
                 if let Some(tale) = &mut answer.tale {
                     tale.record().response_bytes += bytes as u64;
                 }
+                answer.busy.iter().for_each(|busy| busy.waits(true));
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(cut)) => {
@@ -300,7 +404,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Kind::Stream(stream) => stream.ended(),
+            Kind::Stream(stream) => stream.ended() && !stream.lengthy,
             Kind::Switch(_) => true,
         }
     }
@@ -309,9 +413,9 @@ impl Body for Answer {
         match &self.kind {
             Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Switch(_) => SizeHint::with_exact(0),
+            Kind::Stream(stream) if stream.lengthy => SizeHint::default(),
             Kind::Stream(stream) => {
-                let held = stream.sieve.as_ref().map_or(0, |screen| screen.sieve.held() as u64);
-                let peeked = held + stream.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+                let peeked = stream.held() as u64 + stream.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
                 let rest = stream.rest.size_hint();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(peeked));
@@ -327,7 +431,13 @@ impl Body for Answer {
 impl Drop for Answer {
     /// hyper does not ask again after the last piece, so the end is seen here as well.
     fn drop(&mut self) {
-        if self.is_end_stream() {
+        let ended = match &self.kind {
+            Kind::Stream(stream) => stream.ended(),
+            Kind::Own(_) | Kind::Switch(_) => self.is_end_stream(),
+        };
+        if self.busy.as_ref().is_some_and(Busy::given_up) {
+            self.tale.iter_mut().for_each(Tale::stalled);
+        } else if ended {
             self.complete();
         }
     }

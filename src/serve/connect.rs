@@ -10,9 +10,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
+use super::admission::{Ground, clear};
 use super::answer::{Answer, Switch};
 use super::door::{Door, Tunnel};
 use super::fault::Fault;
@@ -20,12 +20,12 @@ use super::flow::{caller, opening, own_answer};
 use super::site::Site;
 use super::tale::Tale;
 use super::upgrade::{Line, Open, Splice};
-use crate::observe::metrics::TunnelKind;
+use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Asked, Authority, Caller, Malformed};
-use crate::upstream::{TunnelError, tunnel};
+use crate::upstream::{Received, TunnelError, tunnel};
 
 /// Answers a CONNECT. After a 200, the connection is what [`Answer::take_switch`] says.
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut record = opening(&site, &door, &request);
     // What cannot be read as a place is not told: it may hold a password.
     record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
@@ -54,10 +54,14 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 }
 
 /// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
-pub fn page(site: &Rc<Site>, door: &Door, request: &Request<Incoming>) -> Response<Answer> {
-    let mut tale = Tale::begin(site, door.listener, opening(site, door, request));
+pub fn page(site: &Rc<Site>, door: &Door, request: Request<Received>) -> Response<Answer> {
+    let mut tale = Tale::begin(site, door.listener, opening(site, door, &request));
+    let (asked, _) = request.into_parts();
+    if let Err(fault) = clear(Ground::Page, &site.shared.snapshot.limits, &asked) {
+        return own_answer(fault, tale);
+    }
     let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
-    let (head, body) = page.answer(request.method(), request.uri().path()).into_parts();
+    let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
     tale.record().status = Some(head.status.as_u16());
     Response::from_parts(head, Answer::own(body, tale))
 }
@@ -73,24 +77,30 @@ enum Granted<'a> {
 async fn open<'a>(
     site: &'a Site,
     door: &Door,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
     tale: &mut Tale,
 ) -> Result<Granted<'a>, Fault> {
     let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     let forward = listener.forward().ok_or(Fault::Internal)?;
-    let caller = caller(site, door, request.headers(), tale).await?;
+    let opener = caller(site, door, request.headers(), tale).await?;
     let to = named(request)?;
     if forward.table.intercepts(&to) {
         let claim = claim(request.headers());
         return Ok(Granted::Intercepted(
-            Tunnel { caller: Cell::new((site.shared.serial, caller)), claim, to },
+            Tunnel { opener: Cell::new((site.shared.serial, opener)), claim, to },
             &listener.name,
         ));
     }
     if !forward.tunnels {
         return Err(Fault::DestinationUnrouted);
     }
-    let line = blind(site, caller, &to).await?;
+    // A client may name hosts whose names take long to resolve, or that never answer.
+    let opening = site.shared.gate.open_tunnel(door.peer.address, site.now());
+    let Some(_opening) = opening else {
+        site.shared.metrics.limited(Limit::Tunnels);
+        return Err(Fault::Overloaded);
+    };
+    let line = blind(site, opener.caller, &to).await?;
     Ok(Granted::Blind(line, &listener.name))
 }
 
@@ -105,7 +115,7 @@ fn claim(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.
-fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
+fn named(request: &Request<Received>) -> Result<Authority, Fault> {
     let to = target(request)?;
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
@@ -130,7 +140,7 @@ fn named(request: &Request<Incoming>) -> Result<Authority, Fault> {
 }
 
 /// The target of a CONNECT (RFC 9112 section 3.2.3).
-fn target(request: &Request<Incoming>) -> Result<Authority, Fault> {
+fn target(request: &Request<Received>) -> Result<Authority, Fault> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.path_and_query().is_some() {
         return Err(Fault::Malformed("The target of a CONNECT is a host and a port, and nothing else."));

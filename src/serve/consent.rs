@@ -13,12 +13,13 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::admission::clear;
 use super::answer::Answer;
 use super::door::Door;
 use super::fault::Fault;
@@ -32,6 +33,7 @@ use crate::provider::Consent;
 use crate::route::Caller;
 use crate::token::consent::{ReturnRule, UserKey, UserName, Why};
 use crate::token::failure::Failure;
+use crate::upstream::Received;
 
 /// Where all of it lives.
 pub const PLACE: &str = "/.countersign/";
@@ -63,7 +65,7 @@ struct Asked<'a> {
 }
 
 /// Answers a request to a reverse listener for [`PLACE`].
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
     match serve(&site, &door, request, &mut tale).await {
         Ok(body) => {
@@ -89,11 +91,13 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 async fn serve(
     site: &Rc<Site>,
     door: &Door,
-    request: Request<Incoming>,
+    request: Request<Received>,
     tale: &mut Tale,
 ) -> Result<serde_json::Value, Fault> {
     let (head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale).await?;
+    let caller = caller(site, door, &head.headers, tale).await?.caller;
+    let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
+    clear(door.ground(listener)?, &site.shared.snapshot.limits, &head)?;
     let path = head.uri.path();
     let (name, wish) = match path.strip_prefix(CONSENT).and_then(|rest| rest.split_once('/')) {
         Some((name, "start")) => (name, Wish::Start),
@@ -207,9 +211,15 @@ const fn rejected(why: &Why) -> Fault {
 }
 
 /// Answers a request to a callback listener.
-pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
-    let (status, location, text) = come_back(&site, &request, &mut tale).await;
+    let (head, _) = request.into_parts();
+    let listener = site.listener(door.listener).ok_or(Fault::Internal);
+    let ground = listener.and_then(|listener| door.ground(listener));
+    if let Err(fault) = ground.and_then(|ground| clear(ground, &site.shared.snapshot.limits, &head)) {
+        return own_answer(fault, tale);
+    }
+    let (status, location, text) = come_back(&site, &head, &mut tale).await;
     tale.record().status = Some(status.as_u16());
     let body = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -239,19 +249,15 @@ pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>
 }
 
 /// What a browser brought: a status, where it goes, and what it shows.
-async fn come_back(
-    site: &Rc<Site>,
-    request: &Request<Incoming>,
-    tale: &mut Tale,
-) -> (StatusCode, Option<String>, &'static str) {
+async fn come_back(site: &Rc<Site>, head: &Parts, tale: &mut Tale) -> (StatusCode, Option<String>, &'static str) {
     let bad = |status, text| (status, None, text);
-    let uri = request.uri();
+    let uri = &head.uri;
     let name = uri.path().strip_prefix(CONSENT).and_then(|rest| rest.strip_suffix("/callback"));
     let Some((provider, consents, consent)) = name.and_then(|name| known(site, name)) else {
         return bad(StatusCode::NOT_FOUND, "There is nothing here.");
     };
     // A HEAD must not use a state up.
-    if request.method() != Method::GET {
+    if head.method != Method::GET {
         return bad(StatusCode::METHOD_NOT_ALLOWED, "Only browsers that come back from the bank are expected here.");
     }
     if !site.shared.audit.ready() {

@@ -7,9 +7,9 @@ use http::HeaderMap;
 
 use super::admission::Ground;
 use super::fault::Fault;
-use super::identity::Peer;
+use super::identity::{Peer, Proven};
 use crate::config::{Listener, Serves};
-use crate::route::{Authority, Caller};
+use crate::route::Authority;
 
 /// The connection that a request came in on.
 pub struct Door {
@@ -21,12 +21,14 @@ pub struct Door {
     pub peer: Rc<Peer>,
     /// What it speaks to.
     pub entry: Entry,
+    /// Bytes that its socket has taken.
+    pub sent: Rc<Cell<u64>>,
 }
 
 /// What a connection speaks to.
 pub enum Entry {
-    /// A callback listener.
-    Callback,
+    /// A callback listener; the name that TLS asked for.
+    Callback(Option<String>),
     /// A forward listener itself.
     Proxy,
     /// A reverse listener; the name that TLS asked for.
@@ -38,8 +40,8 @@ pub enum Entry {
 /// An intercepted tunnel.
 pub struct Tunnel {
     /// Who opened it, as the config of this serial sees it.
-    pub caller: Cell<(u64, Caller)>,
-    /// How it said so. Under a new config it must still be true.
+    pub opener: Cell<(u64, Proven)>,
+    /// How it said so. Under a new config, and when the proof ends, it must still be true.
     pub claim: HeaderMap,
     /// Where its client believes to be.
     pub to: Authority,
@@ -49,11 +51,12 @@ impl Door {
     /// What a request through this door is judged against.
     pub fn ground<'a>(&'a self, listener: &'a Listener) -> Result<Ground<'a>, Fault> {
         match (&self.entry, &listener.serves) {
+            (Entry::Callback(sni), Serves::Callback(names)) => Ok(Ground::Callback(names, sni.as_deref())),
             (Entry::Proxy, Serves::Forward(forward)) => Ok(Ground::Absolute(&forward.table)),
             (Entry::Reverse(sni), Serves::Reverse(reverse)) => Ok(Ground::Reverse(reverse, sni.as_deref())),
             (Entry::Tunnel(tunnel), Serves::Forward(forward)) => Ok(Ground::Tunnel(&forward.table, &tunnel.to)),
-            (_, Serves::Callback)
-            | (Entry::Callback, _)
+            (Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_), Serves::Callback(_))
+            | (Entry::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
             | (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_))
             | (Entry::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
         }

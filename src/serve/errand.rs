@@ -6,21 +6,22 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::answer::Lent;
+use super::clearance::Cleared;
 use super::fault::Fault;
 use super::headers;
 use super::passage::Passage;
 use super::passing::Passing;
 use super::peek::{decode, peek};
-use super::replay::{Outgoing, Recorder};
+use super::replay::{Outgoing, Recorder, Ungathered};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
-use super::upgrade;
+use super::upgrade::{self, Turning};
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy;
 use crate::base::time::Stopwatch;
@@ -29,7 +30,7 @@ use crate::control::TokenSpec;
 use crate::observe::record::Replay;
 use crate::provider::{SentIds, Verdict};
 use crate::token::lease::Lease;
-use crate::upstream::{Connection, NoConnection, Risk, Sent, Unsent};
+use crate::upstream::{Connection, NoConnection, Received, Risk, Sent, Unsent};
 
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
@@ -49,6 +50,8 @@ pub struct Errand<'a> {
     pub target: Uri,
     /// Its head, dressed.
     pub headers: HeaderMap,
+    /// How names of fields are spelled, where that passes.
+    pub spelling: Extensions,
     /// Its body, if it has one.
     pub recorder: Option<Rc<Recorder>>,
     /// What it asks of the way.
@@ -63,7 +66,7 @@ pub struct Spending {
     pub lease: Arc<Lease>,
     /// The request ids that went out.
     pub ids: SentIds,
-    /// It was fetched for this very request: a refusal of it is not tried again.
+    /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
     pub born_for_this: bool,
     /// It is a token of an old secret: this is the route that `spec` belongs to.
     pub successor: Option<Box<Successor>>,
@@ -85,14 +88,17 @@ struct Judged {
 
 impl Errand<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
-    pub async fn run(mut self, spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
-        let first = self.attempt(&spending, tale).await?;
+    pub async fn run(mut self, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+        let first = self.attempt(&mut spending, tale).await?;
         let leases = &self.site.shared.leases;
         let meters = self.route.meters_of(tale);
         let generation = spending.lease.generation;
         let refused_with = first.passing.response.status();
         match first.verdict {
-            Verdict::Accepted => return Ok(first.passing),
+            Verdict::Accepted => {
+                prove(&spending.lease, refused_with);
+                return Ok(first.passing);
+            }
             Verdict::Unknown => {
                 self.log_unknown(&first.passing);
                 if let Some(meters) = meters {
@@ -105,7 +111,9 @@ impl Errand<'_> {
             }
             Verdict::Refused => {}
         }
-        if spending.born_for_this && !self.lost_to_another(&spending).await {
+        // A token may be refused because the provider does not know it yet: the keeper sees to that.
+        let newborn = spending.lease.newborn(self.site.now());
+        if spending.born_for_this && !newborn && !self.lost_to_another(&spending).await {
             leases.refused_at_birth(spending.spec.clone(), generation);
             self.site.distrust(&spending.spec.key, generation);
             if let Some(meters) = meters {
@@ -113,11 +121,11 @@ impl Errand<'_> {
             }
             return Ok(first.passing);
         }
-        if self.recorder.as_ref().is_some_and(|recorder| !recorder.retellable()) {
+        if let Some(why) = self.recorder.as_ref().and_then(|recorder| recorder.untellable()) {
             match spending.successor {
                 Some(_) => self.site.renounce(&spending.lease),
                 None => {
-                    leases.withdrawn(spending.spec.clone(), generation);
+                    leases.withdrawn(spending.spec.clone(), generation, false);
                     self.site.distrust(&spending.spec.key, generation);
                 }
             }
@@ -126,24 +134,26 @@ impl Errand<'_> {
                 meters.not_replayed.inc();
             }
             let mut passing = first.passing;
-            passing.note = Some(note(refused_with, "not-replayed: body-too-large"));
+            passing.note = Some(note(refused_with, not_replayed(why)));
             return Ok(passing);
         }
         // What is rare lives apart, so that every other request need not carry room for it.
         Box::pin(self.again(first.passing, spending, tale)).await
     }
 
-    /// The one replay, with a new token.
+    /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
     async fn again(mut self, refusal: Passing, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
         let refused_with = refusal.response.status();
         let generation = spending.lease.generation;
+        let newborn = spending.lease.newborn(self.site.now());
+        let replaced = newborn && self.lost_to_another(&spending).await;
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
         let leases = &self.site.shared.leases;
         let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
         let issued = match spending.successor {
             None => {
-                let newer = leases.refused_for(spending.spec.clone(), generation, cause);
+                let newer = leases.refused_for(spending.spec.clone(), generation, replaced, cause);
                 self.site.distrust(&spending.spec.key, generation);
                 newer.await
             }
@@ -155,29 +165,18 @@ impl Errand<'_> {
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
         tale.waited();
         self.site.remember(&issued);
-        spending.lease = issued.lease;
-        let (lease, headers) = (&spending.lease, &mut self.headers);
-        match spending.successor.take() {
-            None => {
-                let module = &self.route.route.module;
-                spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
-            }
-            Some(successor) => {
-                let Successor { route, vars } = *successor;
-                route.was_issued();
-                // All that the old one put on has the same names, and the request's own identifiers stay.
-                spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
-                self.route = route;
-            }
-        }
+        self.redress(&mut spending, issued.lease);
         tale.record().replay = Replay::Replayed;
-        let mut second = self.attempt(&spending, tale).await?;
+        let mut second = self.attempt(&mut spending, tale).await?;
         second.passing.note = Some(note(refused_with, "replayed"));
         let refused_again = second.verdict == Verdict::Refused;
+        if second.verdict == Verdict::Accepted {
+            prove(&spending.lease, second.passing.response.status());
+        }
         if refused_again {
             let leases = &self.site.shared.leases;
             if self.lost_to_another(&spending).await {
-                leases.withdrawn(spending.spec.clone(), spending.lease.generation);
+                leases.withdrawn(spending.spec.clone(), spending.lease.generation, true);
             } else {
                 leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
             }
@@ -193,6 +192,62 @@ impl Errand<'_> {
         Ok(second.passing)
     }
 
+    /// Puts another token on the request.
+    fn redress(&mut self, spending: &mut Spending, lease: Arc<Lease>) {
+        spending.lease = lease;
+        let (lease, headers) = (&spending.lease, &mut self.headers);
+        match spending.successor.take() {
+            None => {
+                let module = &self.route.route.module;
+                spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
+            }
+            Some(successor) => {
+                let Successor { route, vars } = *successor;
+                route.was_issued();
+                // All that the old one put on has the same names, and the request's own identifiers stay.
+                spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
+                self.route = route;
+            }
+        }
+    }
+
+    /// Puts another token on a request that was not sent, because the one that it was dressed with has ended meanwhile.
+    /// What comes back may be sent at once, on the connection at hand; nothing does where there was another wait.
+    async fn redress_late(
+        &mut self,
+        spending: &mut Spending,
+        tale: &mut Tale,
+        late: &mut u32,
+    ) -> Result<Option<Cleared>, Fault> {
+        *late += 1;
+        if *late > MOST_TRIES {
+            tracing::warn!(provider = %self.route.route.provider.name, "tokens end before there is a connection");
+            return Err(Fault::TokenUnavailable(Duration::from_secs(1)));
+        }
+        // Another route may have another place.
+        let mut waited = spending.successor.is_some();
+        let lease = match self.site.on_shelf(&spending.spec.key, self.site.now()) {
+            Some(lease) => {
+                spending.born_for_this = false;
+                lease
+            }
+            None => {
+                waited = true;
+                let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
+                let issued = self.site.shared.leases.need_for(spending.spec.clone(), cause).await;
+                let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+                tale.waited();
+                self.site.remember(&issued);
+                spending.born_for_this = issued.fresh;
+                issued.lease
+            }
+        };
+        self.redress(spending, lease);
+        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        tale.spend_instead((spending.lease.fingerprint, spending.lease.generation), id);
+        Ok(if waited { None } else { Cleared::check(self.site, &spending.lease, self.message()) })
+    }
+
     /// Whether a token was refused because another replica has fetched one since, at a provider where that kills ours.
     /// Then the refusal says nothing of what fetching can do.
     async fn lost_to_another(&self, spending: &Spending) -> bool {
@@ -201,22 +256,19 @@ impl Errand<'_> {
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.
-    async fn attempt(&mut self, spending: &Spending, tale: &mut Tale) -> Result<Judged, Fault> {
+    async fn attempt(&mut self, spending: &mut Spending, tale: &mut Tale) -> Result<Judged, Fault> {
         let id = spending.ids.iter().next().map(|(_, id)| id.clone());
         tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
         tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
         let watch = Stopwatch::start();
-        let (mut response, connection, turning) = match self.route.websocket.as_ref().filter(|_| self.passage.websocket)
-        {
-            None => self.send().await.map(|(response, connection)| (response, Some(connection), None))?,
-            Some(place) => {
-                let patience = self.route.route.timeouts.response;
-                let (gauge, now) = (self.route.gauge.clone(), self.site.now());
-                let (response, turning) = Box::pin(upgrade::send(place, self.message(), patience, gauge, now)).await?;
-                (response, None, Some(turning))
-            }
+        let (mut response, connection, turning) = if self.passage.websocket && self.route.websocket.is_some() {
+            let (response, turning) = Box::pin(self.send_alone(spending, tale)).await?;
+            (response, None, Some(turning))
+        } else {
+            let (response, connection) = self.send(spending, tale).await?;
+            (response, Some(connection), None)
         };
-        if !headers::answer_is_plain(response.headers()) {
+        if !headers::settle_framing(response.headers_mut()) {
             return Err(Fault::UpstreamProtocol);
         }
         let took = watch.elapsed();
@@ -233,6 +285,7 @@ impl Errand<'_> {
         let module = &self.route.route.module;
         let patience = self.route.route.timeouts.body_idle;
         let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
+            let patience = patience.min(self.route.route.timeouts.response);
             let peeked = Box::pin(peek(&mut response, patience)).await;
             let body = decode(response.headers(), &peeked);
             (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
@@ -250,7 +303,7 @@ impl Errand<'_> {
             passage: self.passage,
             route: self.route.clone(),
             needles: self.route.needles(&spending.lease),
-            sieve: None,
+            screen: None,
         };
         Ok(Judged { passing, verdict })
     }
@@ -260,15 +313,20 @@ impl Errand<'_> {
     /// A request that was certainly not sent or, as the provider says, not processed goes on another connection. GET and
     /// HEAD without a body are sent once more if a *reused* connection broke before any byte of an answer: the provider
     /// may have closed it while it lay idle. Nothing else is sent twice.
-    async fn send(&self) -> Result<(Response<Incoming>, Connection<Outgoing>), Fault> {
-        let endpoint = &self.route.endpoint;
-        let provider = &self.route.route.provider.name;
+    async fn send(
+        &mut self,
+        spending: &mut Spending,
+        tale: &mut Tale,
+    ) -> Result<(Response<Received>, Connection<Outgoing>), Fault> {
+        let provider = self.route.route.provider.name.clone();
         let mut message = self.message();
+        let mut late = 0;
         let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
             let risk = if may_resend { Risk::Bearable } else { Risk::Unbearable };
-            let mut connection = endpoint.acquire(self.site.now(), risk).await.map_err(|refusal| match refusal {
+            let acquired = self.route.endpoint.acquire(self.site.now(), risk).await;
+            let mut connection = acquired.map_err(|refusal| match refusal {
                 NoConnection::Dial(error) => {
                     tracing::warn!(%provider, %error, "cannot connect");
                     Fault::from(&*error)
@@ -276,7 +334,17 @@ impl Errand<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            let waited = self.wait(pin!(connection.send(message))).await;
+            let cleared = match Cleared::check(self.site, &spending.lease, message) {
+                Some(cleared) => cleared,
+                None => match Box::pin(self.redress_late(spending, tale, &mut late)).await? {
+                    Some(cleared) => cleared,
+                    None => {
+                        message = self.message();
+                        continue;
+                    }
+                },
+            };
+            let waited = self.wait(pin!(cleared.send(&mut connection))).await;
             let sent = match waited {
                 Ok(sent) => sent,
                 Err(fault) => {
@@ -289,7 +357,7 @@ impl Errand<'_> {
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
-                Sent::Answered(response) => return Ok((response, connection)),
+                Sent::Answered(response) => return Ok((Received::response(response), connection)),
                 Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);
                     message = unsent;
@@ -316,6 +384,27 @@ impl Errand<'_> {
                     tracing::warn!(%provider, %error, "exchange broke off");
                     return Err(Fault::UpstreamProtocol);
                 }
+            }
+        }
+    }
+
+    /// The same over a connection of its own, which may become a WebSocket. Nothing is sent twice.
+    async fn send_alone(
+        &mut self,
+        spending: &mut Spending,
+        tale: &mut Tale,
+    ) -> Result<(Response<Received>, Turning), Fault> {
+        let mut late = 0;
+        loop {
+            let route = self.route.clone();
+            let place = route.websocket.as_ref().ok_or(Fault::Internal)?;
+            let alone = upgrade::connect(place, route.gauge.clone(), self.site.now()).await?;
+            let cleared = match Cleared::check(self.site, &spending.lease, self.message()) {
+                Some(cleared) => Some(cleared),
+                None => self.redress_late(spending, tale, &mut late).await?,
+            };
+            if let Some(cleared) = cleared {
+                return alone.send(cleared, route.route.timeouts.response).await;
             }
         }
     }
@@ -349,6 +438,9 @@ impl Errand<'_> {
         *message.method_mut() = self.method.clone();
         *message.uri_mut() = self.target.clone();
         *message.headers_mut() = self.headers.clone();
+        if !self.spelling.is_empty() {
+            *message.extensions_mut() = self.spelling.clone();
+        }
         message
     }
 
@@ -378,6 +470,23 @@ impl Errand<'_> {
 impl RouteSite {
     fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
         self.meters(tale.listener())
+    }
+}
+
+/// An answer that is no error proves its token: an error may come from before anybody looked at that.
+fn prove(lease: &Lease, status: StatusCode) {
+    if status.as_u16() < 400 {
+        lease.prove();
+    }
+}
+
+/// Why a request whose token was refused was not sent again.
+const fn not_replayed(why: Ungathered) -> &'static str {
+    match why {
+        Ungathered::Broken => "not-replayed: body-broken-off",
+        Ungathered::Crowded => "not-replayed: buffers-full",
+        Ungathered::TooLarge => "not-replayed: body-too-large",
+        Ungathered::TooSlow => "not-replayed: body-too-slow",
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Fault {
     ClientUnidentified,
     /// No or wrong credentials at a forward listener.
     ClientUnidentifiedToProxy,
+    /// The request body is larger than what may be gathered of it.
+    BodyTooLarge,
     /// The request body comes too slowly.
     BodyTooSlow,
     /// The user has not consented, or not any more.
@@ -61,6 +63,8 @@ pub enum Fault {
     ReservedEndpoint,
     /// There is no token to be had now.
     TokenUnavailable(Duration),
+    /// The head has too many fields.
+    TooManyFields,
     /// What is done with credentials cannot be recorded now, and must be.
     Unaudited,
     /// The request target is too long.
@@ -113,6 +117,14 @@ impl Fault {
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
         match self {
+            Fault::BodyTooLarge => row(
+                "malformed-request",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http_request_error",
+                "client",
+                "The request body is too large",
+                "On this route bodies are gathered before they are sent, up to its `replay_limit`. Nothing was sent.",
+            ),
             Fault::BodyTooSlow => row(
                 "overloaded",
                 StatusCode::REQUEST_TIMEOUT,
@@ -265,6 +277,14 @@ impl Fault {
                 "There is no token for this provider",
                 "Its token endpoint fails, is too slow, or is being given a rest. Try again after Retry-After.",
             ),
+            Fault::TooManyFields => row(
+                "overloaded",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "http_request_error",
+                "client",
+                "The request's head has too many fields",
+                "Send fewer header fields.",
+            ),
             Fault::Unaudited => row(
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -365,7 +385,8 @@ impl Fault {
             | Fault::ProviderCredentialsRejected(after)
             | Fault::RateLimited(after)
             | Fault::TokenUnavailable(after) => Some(after),
-            Fault::BodyTooSlow
+            Fault::BodyTooLarge
+            | Fault::BodyTooSlow
             | Fault::ClientNotAllowed
             | Fault::ClientUnidentified
             | Fault::ClientUnidentifiedToProxy
@@ -380,6 +401,7 @@ impl Fault {
             | Fault::Overloaded
             | Fault::ReservedEndpoint
             | Fault::RouteNotFound
+            | Fault::TooManyFields
             | Fault::Unaudited
             | Fault::UpstreamConnectTimeout
             | Fault::UpstreamDns
@@ -439,6 +461,7 @@ impl From<Ungathered> for Fault {
     fn from(ungathered: Ungathered) -> Self {
         match ungathered {
             Ungathered::Broken => Fault::Malformed("The request body ended early."),
+            Ungathered::Crowded => Fault::Overloaded,
             Ungathered::TooLarge => Fault::Malformed(
                 "The body must be read for a variable of the route, but is larger than what may be kept of it.",
             ),
@@ -471,7 +494,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 28] = [
+const ALL: [Fault; 30] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -491,6 +514,8 @@ const ALL: [Fault; 28] = [
     Fault::Overloaded,
     Fault::Unaudited,
     Fault::UriTooLong,
+    Fault::BodyTooLarge,
+    Fault::TooManyFields,
     Fault::BodyTooSlow,
     Fault::UpstreamDns,
     Fault::UpstreamUnreachable,

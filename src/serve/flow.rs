@@ -5,13 +5,18 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use uuid::Uuid;
 
 use super::admission::{Declined, admit};
@@ -22,9 +27,10 @@ use super::door::{Door, Entry, Tunnel};
 use super::errand::{Errand, Spending, Successor, TOKEN_WAIT};
 use super::fault::Fault;
 use super::headers;
-use super::identity::{Book, Peer, Stranger, identify};
-use super::passage::{Passage, Source, take_in, turn, within_bounds};
+use super::identity::{Book, Peer, Proven, Stranger, prove};
+use super::passage::{Passage, take_in, turn, within_bounds};
 use super::passing::Passing;
+use super::replay::{Recorder, Ungathered};
 use super::site::{RouteSite, Site};
 use super::tale::Tale;
 use crate::base::id::{Ids, RandomIds};
@@ -36,27 +42,48 @@ use crate::observe::trace::{Context, TRACEPARENT, TRACESTATE, parent};
 use crate::provider::SentIds;
 use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
+use crate::upstream::Received;
+
+/// So much of a body that nobody wants is read, so that the connection can go on.
+const MOST_UNWANTED: usize = 64 * 1024;
+/// And for so long.
+const UNWANTED: Duration = Duration::from_millis(20);
 
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
+    let request = Received::request(request);
+    let http1 = request.version() != Version::HTTP_2;
+    let has_body = http1 && !request.body().is_end_stream();
     // What is rare lives apart, so that every other request need not carry room for it.
     match &door.entry {
         Entry::Proxy if request.method() == Method::CONNECT => {
             return Box::pin(connect::answer(site, door, request)).await;
         }
-        Entry::Proxy if request.uri().authority().is_none() => return connect::page(&site, &door, &request),
-        Entry::Callback => return Box::pin(consent::callback(site, door, request)).await,
+        Entry::Proxy if request.uri().authority().is_none() => {
+            return closing(connect::page(&site, &door, request), has_body);
+        }
+        Entry::Callback(_) => return closing(Box::pin(consent::callback(site, door, request)).await, has_body),
         Entry::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
             return Box::pin(consent::answer(site, door, request)).await;
         }
         Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_) => {}
     }
-    let http1 = request.version() != Version::HTTP_2;
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
     let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
     let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
-    let mut response = match forward(&site, &door, request, &mut tale).await {
+    let (head, body) = request.into_parts();
+    let (mut body, may_read) = (Some(body), !head.headers.contains_key(EXPECT));
+    let outcome = forward(&site, &door, head, &mut body, &mut tale).await;
+    if has_body {
+        // hyper closes a connection whose request it cannot read to its end. Its client is told (RFC 9112 section 9.6).
+        last |= match &outcome {
+            Err(Declined::Fault(fault)) if fault.closes() => true,
+            Err(_) if may_read && !last => !Box::pin(read_on(body, &tale)).await,
+            Ok(_) | Err(_) => !tale.body().is_some_and(|body| body.arrived()),
+        };
+    }
+    let response = match outcome {
         Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Box::pin(passing.switch(tale)).await
         }
@@ -67,20 +94,37 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
         }
         Err(Declined::Stub(route)) => stub(&site, route, tale),
     };
-    if last {
+    closing(response, last)
+}
+
+/// Says that the connection closes after this answer, if it does.
+fn closing(mut response: Response<Answer>, closes: bool) -> Response<Answer> {
+    if closes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
+/// Reads a body that nobody wants any more, if it is short and most likely there. Says whether it came to its end.
+async fn read_on(body: Option<Received>, tale: &Tale) -> bool {
+    let reading = async {
+        match (body, tale.body()) {
+            (Some(body), _) => Limited::new(body, MOST_UNWANTED).collect().await.is_ok(),
+            (None, Some(recorder)) => recorder.read_on(MOST_UNWANTED).await,
+            (None, None) => false,
+        }
+    };
+    tokio::time::timeout(UNWANTED, reading).await.unwrap_or(false)
+}
+
 async fn forward(
     site: &Rc<Site>,
     door: &Door,
-    request: Request<Incoming>,
+    mut head: Parts,
+    body: &mut Option<Received>,
     tale: &mut Tale,
 ) -> Result<Passing, Declined> {
-    let (mut head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale).await?;
+    let caller = caller(site, door, &head.headers, tale).await?.caller;
     let snapshot = &site.shared.snapshot;
     let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
     let admission = admit(door.ground(listener)?, &snapshot.limits, caller, &head)?;
@@ -92,17 +136,25 @@ async fn forward(
             done => done?,
         }
     }
-    let client_sent_body = !body.is_end_stream();
+    let client_sent_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
     let passage = Passage::of(&head, route.route.websocket);
-    let (permit, source) = match admission {
-        Admission::Granted(permit) => (permit, Source::Coming(body)),
+    let mut recorder = None;
+    let permit = match admission {
+        Admission::Granted(permit) => permit,
         Admission::AwaitsBody(draft) => {
-            let recorder = take_in(site, &route, body, &head.headers, route.route.replay_limit);
-            tale.watch_body(&recorder);
-            let gathered = Box::pin(recorder.gather()).await.map_err(Fault::from)?;
-            (draft.complete(&gathered).map_err(Declined::from)?, Source::Gathered(recorder))
+            let gathered = Box::pin(gather(site, &route, body, &head.headers, tale)).await.map_err(Fault::from)?;
+            let permit = draft.complete(&gathered.content()).map_err(Declined::from)?;
+            recorder = Some(gathered);
+            permit
         }
     };
+    if route.route.request_buffering && client_sent_body && recorder.is_none() {
+        let gathered = Box::pin(gather(site, &route, body, &head.headers, tale)).await;
+        recorder = Some(gathered.map_err(|why| match why {
+            Ungathered::TooLarge => Fault::BodyTooLarge,
+            other => Fault::from(other),
+        })?);
+    }
     match within_bounds(&snapshot.clients, caller, &permit) {
         Err(fault) if !route.route.enforce => tale.tolerate(fault),
         done => done?,
@@ -124,7 +176,6 @@ async fn forward(
     }
     tale.speak_of(user, permit.vars());
     let at_hand = site.on_shelf(&spec.key, site.now());
-    // A token that is fetched for this very request is not tried twice; so its body need not be kept.
     let (lease, born_for_this, successor) = match at_hand {
         Some(lease) => (lease, false, None),
         None => {
@@ -144,25 +195,45 @@ async fn forward(
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
     let target = target(permit)?;
 
-    let recorder = match source {
-        Source::Gathered(recorder) => Some(recorder),
-        Source::Coming(_) if !client_sent_body => None,
-        Source::Coming(body) => {
-            let keep = if born_for_this { 0 } else { route.route.replay_limit };
-            let recorder = take_in(site, &route, body, &head.headers, keep);
-            tale.watch_body(&recorder);
-            Some(recorder)
+    match &recorder {
+        Some(gathered) if route.route.request_buffering => {
+            head.headers.insert(CONTENT_LENGTH, gathered.kept_bytes().into());
         }
-    };
+        None if client_sent_body => recorder = take_in(site, &route, body, &head.headers, tale),
+        Some(_) | None => {}
+    }
+    let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route, method, target, headers, recorder, passage };
+    let errand = Errand { site, route, method, target, headers, spelling, recorder, passage };
     let mut passing = errand.run(Spending { spec, lease, ids, born_for_this, successor }, tale).await?;
     passing.screen().await?;
     Ok(passing)
 }
 
+/// Takes in the whole body of a request before anything else is done with it.
+async fn gather(
+    site: &Site,
+    route: &RouteSite,
+    body: &mut Option<Received>,
+    headers: &HeaderMap,
+    tale: &mut Tale,
+) -> Result<Rc<Recorder>, Ungathered> {
+    let recorder = take_in(site, route, body, headers, tale).ok_or(Ungathered::Broken)?;
+    recorder.gather().await?;
+    Ok(recorder)
+}
+
+/// How the client spelled the names of its fields, as hyper keeps it, where the provider is to see that.
+fn spelling(route: &RouteSite, mut extensions: Extensions) -> Extensions {
+    if !route.route.provider.way.http1.preserves_case() {
+        return Extensions::new();
+    }
+    extensions.remove::<OnUpgrade>();
+    extensions
+}
+
 /// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
-pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Caller, Fault> {
+pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Proven, Fault> {
     let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     if listener.footing != door.footing {
         // What this connection proved may prove nothing any more: on a new one it can be asked again.
@@ -174,16 +245,16 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
     let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
     let known = match &door.entry {
         Entry::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
-        Entry::Callback | Entry::Proxy | Entry::Reverse(_) => identify(book, &door.peer, headers).await,
+        Entry::Callback(_) | Entry::Proxy | Entry::Reverse(_) => prove(book, &door.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {
-        Ok(known @ Caller::Client(_)) => {
-            tale.record().client = site.name_of(known);
+        Ok(known @ Proven { caller: Caller::Client(_), .. }) => {
+            tale.record().client = site.name_of(known.caller);
             Ok(known)
         }
-        Ok(Caller::Anyone) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
-        Ok(Caller::Anyone) => Ok(Caller::Anyone),
+        Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
+        Ok(anyone @ Proven { caller: Caller::Anyone, .. }) => Ok(anyone),
         Err(Stranger::NotLetIn(id)) => {
             tale.record().client = site.name_of(Caller::Client(id));
             Err(Fault::ClientNotAllowed)
@@ -197,15 +268,16 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
     }
 }
 
-/// Who opened a tunnel. Under a new config the same evidence has to identify him again.
-async fn opener(site: &Site, tunnel: &Tunnel, book: Book<'_>, peer: &Peer) -> Result<Caller, Stranger> {
-    let (serial, caller) = tunnel.caller.get();
-    if serial == site.shared.serial {
-        return Ok(caller);
+/// Who opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to identify the caller
+/// again.
+async fn opener(site: &Site, tunnel: &Tunnel, book: Book<'_>, peer: &Peer) -> Result<Proven, Stranger> {
+    let (serial, opener) = tunnel.opener.get();
+    if serial == site.shared.serial && opener.until.is_none_or(|until| !until.passed(book.now)) {
+        return Ok(opener);
     }
-    let caller = Box::pin(identify(Book { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
-    tunnel.caller.set((site.shared.serial, caller));
-    Ok(caller)
+    let opener = Box::pin(prove(Book { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
+    tunnel.opener.set((site.shared.serial, opener));
+    Ok(opener)
 }
 
 /// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
@@ -264,7 +336,7 @@ fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Re
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
+    user_spec(provider, key, site.shared.serial, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
 /// A token that was not at hand.
@@ -333,10 +405,10 @@ fn stub(site: &Site, route: usize, mut tale: Tale) -> Response<Answer> {
     let Some(route) = site.route(route) else { return own_answer(Fault::Internal, tale) };
     tale.follow(route);
     tale.record().status = Some(200);
-    let body = route.route.module.stub(site.now());
+    let (kind, body) = route.route.module.stub(site.now());
     let mut response = Response::new(Answer::own(body.into(), tale));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // As RFC 6749 section 5.1 wants it of every answer with a token.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -352,8 +424,13 @@ pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
     Response::from_parts(head, Answer::own(body, tale))
 }
 
+/// Answers a request with this fault before anything else is done with it.
+pub(super) fn refuse<B>(site: &Rc<Site>, door: &Door, request: &Request<B>, fault: Fault) -> Response<Answer> {
+    own_answer(fault, Tale::begin(site, door.listener, opening(site, door, request)))
+}
+
 /// What is known of a request when its head has arrived.
-pub(super) fn opening(site: &Site, door: &Door, request: &Request<Incoming>) -> Record {
+pub(super) fn opening<B>(site: &Site, door: &Door, request: &Request<B>) -> Record {
     Record {
         start: site.now(),
         id: Uuid::new_v4(),

@@ -83,7 +83,7 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen
     let caller = caller(snapshot, asked)?;
     let known = |fault, route| Refused { fault, caller: Some(caller), route, stub: false };
     let ground = match &asked.listener.serves {
-        Serves::Callback => return Err(known(Fault::RouteNotFound, None)),
+        Serves::Callback(_) => return Err(known(Fault::RouteNotFound, None)),
         Serves::Forward(forward) => match asked.to {
             Some(to) => Ground::Tunnel(&forward.table, to),
             None => Ground::Absolute(&forward.table),
@@ -173,7 +173,7 @@ fn meant(asked: &Asked<'_>, caller: Caller) -> Option<usize> {
         (Serves::Forward(forward), Some(to)) => {
             forward.table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target })
         }
-        (Serves::Callback, _) | (Serves::Forward(_), None) => return None,
+        (Serves::Callback(_), _) | (Serves::Forward(_), None) => return None,
         (Serves::Reverse(reverse), _) => reverse.table.admit(caller, target),
     };
     match admitted {

@@ -1,18 +1,20 @@
 //! What one peer, or all peers together, may take of us before we know who they are.
 //!
-//! One gate serves all workers. Connections of a peer are counted exactly, under a lock that is taken when a
-//! connection opens and when it closes. Failed identifications are rated in a fixed table of atomics: peers that share
+//! One gate serves all workers. Connections of a peer and handshakes are counted exactly, under locks that are taken when
+//! one begins and when it ends. Failed identifications are rated in a fixed table of atomics: peers that share
 //! a place in it share a rate, which costs nobody anything, since right credentials pass at any rate.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::base::shares::{Bounds, Entered, Shares, network};
 use crate::base::time::Now;
-use crate::observe::metrics::Level;
 
 /// Failed identifications that a peer may have at once.
 const BURST: u64 = 5;
@@ -22,13 +24,19 @@ const REGAIN: u64 = 200;
 const PLACES: usize = 4096;
 /// Turned away connections are told of at most this often, in milliseconds.
 const TELL: u64 = 1000;
+/// A handshake that is older than this makes room for anybody's, where there are too many.
+const GRACE: Duration = Duration::from_secs(1);
+/// Tunnels that are being opened to hosts that clients name: in all, and by one peer. Each may wait for a resolver.
+const MOST_OPENINGS: usize = 128;
+const MOST_OPENINGS_OF_PEER: usize = 32;
 
 /// The gate of a process.
 #[derive(Debug, Default)]
 pub struct Gate {
     failures: Failures,
     open: Mutex<HashMap<IpAddr, u32>>,
-    handshakes: Level,
+    handshakes: Mutex<Shares<CancellationToken>>,
+    openings: Mutex<Shares<()>>,
     /// Connections closed because the process had too many.
     pub floods: Excess,
     /// Connections closed because their peer had too many.
@@ -37,6 +45,8 @@ pub struct Gate {
     pub rushes: Excess,
     /// Tunnels whose client did not trust us.
     pub distrusts: Excess,
+    /// Clients that took nothing of their answers.
+    pub stalls: Excess,
 }
 
 /// One connection of a peer; gives its place back when dropped.
@@ -48,12 +58,29 @@ pub struct Place {
 
 /// One handshake under way; gives its place back when dropped.
 #[derive(Debug)]
-pub struct Handshake(Arc<Gate>);
+pub struct Handshake {
+    /// Absent where nothing is counted.
+    place: Option<(Arc<Gate>, Option<IpAddr>, u64)>,
+    ends: CancellationToken,
+    /// Whether it took the place of an older one.
+    pub instead: bool,
+}
+
+impl Handshake {
+    /// Ends when this handshake has to make room for another one.
+    pub async fn ended(&self) {
+        self.ends.cancelled().await;
+    }
+}
+
+/// One tunnel that is being opened; gives its place back when dropped.
+#[derive(Debug)]
+pub struct Opening(Arc<Gate>, Option<IpAddr>, u64);
 
 impl Gate {
     /// Counts a connection of this peer. `None`: it has `limit` already.
     pub fn enter(self: &Arc<Self>, peer: IpAddr, limit: usize) -> Option<Place> {
-        let peer = block(peer);
+        let peer = network(peer);
         let mut open = self.open();
         let count = open.entry(peer).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= limit {
@@ -63,21 +90,49 @@ impl Gate {
         Some(Place { gate: self.clone(), peer })
     }
 
-    /// Counts a handshake. `None`: `limit` are under way.
-    pub fn shake(self: &Arc<Self>, limit: usize) -> Option<Handshake> {
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        self.handshakes.take(1, limit).then(|| Handshake(self.clone()))
+    /// Counts a handshake of this peer. `None`: `limit` are under way, and none of them has to make room.
+    pub fn shake(self: &Arc<Self>, peer: Option<IpAddr>, limit: Option<usize>, now: Now) -> Option<Handshake> {
+        let ends = CancellationToken::new();
+        let Some(limit) = limit else { return Some(Handshake { place: None, ends, instead: false }) };
+        let bounds = Bounds { most: limit, of_peer: usize::MAX, grace: GRACE };
+        let (id, instead) = match locked(&self.handshakes).enter(peer, ends.clone(), bounds, now) {
+            Entered::Free(id) => (id, false),
+            Entered::Instead(id, oldest) => {
+                oldest.cancel();
+                (id, true)
+            }
+            Entered::Full => return None,
+        };
+        Some(Handshake { place: Some((self.clone(), peer, id)), ends, instead })
+    }
+
+    /// Counts a tunnel that this peer opens to a host that it names. `None`: it, or all together, open too many.
+    pub fn open_tunnel(self: &Arc<Self>, peer: Option<IpAddr>, now: Now) -> Option<Opening> {
+        // What is being opened cannot be called back, so nothing makes room.
+        let bounds = Bounds { most: MOST_OPENINGS, of_peer: MOST_OPENINGS_OF_PEER, grace: Duration::MAX };
+        let mut openings = locked(&self.openings);
+        if openings.total() >= bounds.most {
+            return None;
+        }
+        match openings.enter(peer, (), bounds, now) {
+            Entered::Free(id) | Entered::Instead(id, ()) => Some(Opening(self.clone(), peer, id)),
+            Entered::Full => None,
+        }
     }
 
     /// Notes a failed identification. An error says how long this peer should wait before it tries again.
     pub fn failed(&self, peer: Option<IpAddr>, now: Now) -> Result<(), Duration> {
-        self.failures.note(peer.map(block), now)
+        self.failures.note(peer.map(network), now)
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        // A count is right at every point, whoever panicked.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.open)
     }
+}
+
+/// A count is right at every point, whoever panicked.
+fn locked<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Place {
@@ -94,18 +149,16 @@ impl Drop for Place {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.handshakes.give_back(1);
+        if let Some((gate, peer, id)) = &self.place {
+            locked(&gate.handshakes).leave(*peer, *id);
+        }
     }
 }
 
-/// Whom an address stands for: itself, or for IPv6 the network of 64 bits, which one host commands.
-fn block(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let Self(gate, peer, id) = self;
+        locked(&gate.openings).leave(*peer, *id);
     }
 }
 
@@ -213,12 +266,29 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_are_counted_until_they_end() {
+    fn a_silent_peers_oldest_handshake_makes_room_for_another_peer() {
         let gate = Arc::new(Gate::default());
-        let first = gate.shake(1).unwrap();
-        assert!(gate.shake(1).is_none());
-        drop(first);
-        assert!(gate.shake(1).is_some());
+        let (silent, other) = (Some(ip("192.0.2.9")), Some(ip("192.0.2.1")));
+        let mut held: Vec<_> = (0..4).map(|_| gate.shake(silent, Some(4), START).unwrap()).collect();
+        assert!(gate.shake(silent, Some(4), START).is_none(), "it has them all");
+        let came = gate.shake(other, Some(4), START).unwrap();
+        assert!(came.instead && held[0].ends.is_cancelled() && !held[1].ends.is_cancelled());
+        drop(held.remove(0));
+        assert!(gate.shake(silent, Some(4), START).is_none(), "what made room has none to give back");
+        drop((came, held));
+        assert!(!gate.shake(silent, Some(1), START).unwrap().instead);
+        assert!(gate.shake(silent, None, START).is_some());
+    }
+
+    #[test]
+    fn tunnels_that_are_being_opened_have_a_share_per_peer() {
+        let gate = Arc::new(Gate::default());
+        let greedy = Some(ip("192.0.2.9"));
+        let held: Vec<_> = std::iter::from_fn(|| gate.open_tunnel(greedy, START)).collect();
+        assert_eq!(held.len(), MOST_OPENINGS_OF_PEER);
+        assert!(gate.open_tunnel(Some(ip("192.0.2.1")), START).is_some());
+        drop(held);
+        assert!(gate.open_tunnel(greedy, START).is_some());
     }
 
     #[test]

@@ -128,16 +128,39 @@ const NEVER_TRAILING: &[&str] = &[
 pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     let fields = headers.get_all(TRAILER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let names = fields.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-    names.filter(|name| !is_forwarding(name) && !NEVER_TRAILING.contains(&name.as_str())).collect()
+    names.filter(may_trail).collect()
 }
 
-/// What passes of trailers: announced fields. Nothing at all where nothing is left.
-pub fn passing_trailers(mut trailers: HeaderMap, announced: &[HeaderName]) -> Option<HeaderMap> {
-    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !announced.contains(name)).cloned().collect();
-    for name in doomed {
-        trailers.remove(name);
+/// Which trailer fields pass.
+#[derive(Clone, Debug, Default)]
+pub enum Trailers {
+    /// Those that the head announces: HTTP/1.1 has no other way to prepare a recipient for them.
+    Announced(Vec<HeaderName>),
+    /// All that have a place in a trailer. HTTP/2 needs no announcement, and gRPC makes none.
+    Any,
+    /// None.
+    #[default]
+    Dropped,
+}
+
+impl Trailers {
+    /// Takes what passes. Nothing at all where nothing is left.
+    pub fn take(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        let passes = |name: &HeaderName| match self {
+            Trailers::Announced(announced) => announced.contains(name),
+            Trailers::Any => may_trail(name),
+            Trailers::Dropped => false,
+        };
+        let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
+        for name in doomed {
+            trailers.remove(name);
+        }
+        (!trailers.is_empty()).then_some(trailers)
     }
-    (!trailers.is_empty()).then_some(trailers)
+}
+
+fn may_trail(name: &HeaderName) -> bool {
+    !is_forwarding(name) && !NEVER_TRAILING.contains(&name.as_str())
 }
 
 /// Whether the sender of these fields reads trailers (RFC 9110 section 10.1.4).
@@ -176,13 +199,32 @@ pub fn framing_is_plain(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the framing of a provider's answer can be read in one way only (RFC 9112 section 6.3): what we would pass on
-/// must not be longer or shorter than what somebody else reads.
-pub fn answer_is_plain(headers: &HeaderMap) -> bool {
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
+/// must not be longer or shorter than what somebody else reads. A length that is given more than once is written once
+/// (RFC 9110 section 8.6).
+pub fn settle_framing(headers: &mut HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    let agree = lengths.all(|other| Some(other) == first);
-    framing_is_plain(headers) && agree && !(chunked && first.is_some())
+    let Some(first) = lengths.next() else { return framing_is_plain(headers) };
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return false;
+    }
+    if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
+        return true;
+    }
+    let Some(length) = one_length(headers) else { return false };
+    headers.insert(CONTENT_LENGTH, length.into());
+    true
+}
+
+/// The length that all members of all `Content-Length` fields agree on.
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let fields = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut lengths = fields.map(|member| {
+        let member = member.trim_ascii();
+        let digits = std::str::from_utf8(member).ok().filter(|_| member.iter().all(u8::is_ascii_digit))?;
+        digits.parse::<u64>().ok()
+    });
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
 }
 
 #[cfg(test)]
@@ -239,20 +281,33 @@ mod tests {
         let announced = announced(&head);
         assert_eq!(announced, ["x-checksum"]);
         let came = map(&[("x-checksum", "1"), ("authorization", "Bearer x"), ("content-length", "3"), ("x-more", "2")]);
-        assert_eq!(passing_trailers(came, &announced), Some(map(&[("x-checksum", "1")])));
-        assert_eq!(passing_trailers(map(&[("x-more", "2")]), &announced), None);
+        let passing = Trailers::Announced(announced);
+        assert_eq!(passing.take(came.clone()), Some(map(&[("x-checksum", "1")])));
+        assert_eq!(passing.take(map(&[("x-more", "2")])), None);
+        assert_eq!(Trailers::Any.take(came.clone()), Some(map(&[("x-checksum", "1"), ("x-more", "2")])));
+        assert_eq!(Trailers::Dropped.take(came), None);
         assert!(reads_trailers(&map(&[("te", "gzip, Trailers;q=1")])));
         assert!(!reads_trailers(&map(&[("te", "gzip")])));
     }
 
     #[test]
-    fn an_answer_has_one_length() {
-        assert!(answer_is_plain(&map(&[])));
-        assert!(answer_is_plain(&map(&[("content-length", "3"), ("content-length", "3")])));
-        assert!(answer_is_plain(&map(&[("transfer-encoding", "chunked")])));
-        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("content-length", "4")])));
-        assert!(!answer_is_plain(&map(&[("content-length", "3"), ("transfer-encoding", "chunked")])));
-        assert!(!answer_is_plain(&map(&[("transfer-encoding", "gzip, chunked")])));
+    fn an_answer_has_one_length_and_it_is_written_once() {
+        let settled = |fields: &[(&str, &str)]| {
+            let mut headers = map(fields);
+            settle_framing(&mut headers).then_some(headers)
+        };
+        let one = Some(map(&[("content-length", "3")]));
+        assert_eq!(settled(&[]), Some(map(&[])));
+        assert_eq!(settled(&[("content-length", "3")]), one);
+        assert_eq!(settled(&[("content-length", "3"), ("content-length", "3")]), one);
+        assert_eq!(settled(&[("content-length", "3, 3")]), one);
+        assert_eq!(settled(&[("content-length", "3,03"), ("content-length", "3")]), one);
+        assert!(settled(&[("transfer-encoding", "chunked")]).is_some());
+        for wrong in [["3", "4"], ["3, 4", "3"], ["3,", "3"], ["+3", "3"], ["", "3"]] {
+            assert_eq!(settled(&[("content-length", wrong[0]), ("content-length", wrong[1])]), None, "{wrong:?}");
+        }
+        assert_eq!(settled(&[("content-length", "3"), ("transfer-encoding", "chunked")]), None);
+        assert_eq!(settled(&[("transfer-encoding", "gzip, chunked")]), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! wrong.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::jwt::{self, Recent};
 use crate::base::secret::sha256;
-use crate::base::time::Now;
+use crate::base::time::{Deadline, Now};
 use crate::config::{Access, Clients};
 use crate::control::Issuers;
 use crate::route::{Caller, ClientId};
@@ -60,27 +61,56 @@ pub struct Book<'a> {
     pub as_proxy: bool,
 }
 
+/// A caller, and how long what proved it holds. Whoever remembers it asks again then.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Proven {
+    /// The caller.
+    pub caller: Caller,
+    /// When the proof ends; absent: it holds as long as the config.
+    pub until: Option<Deadline>,
+}
+
+/// A client, and how long its proof holds.
+type Named = (ClientId, Option<Deadline>);
+
 /// Identifies the caller of one request. Waits only for the keys of a token's issuer, and only where there are none yet.
 pub async fn identify(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Stranger> {
+    prove(book, peer, headers).await.map(|proven| proven.caller)
+}
+
+/// The same, with the end of the proof.
+pub async fn prove(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, Stranger> {
     let Book { access, clients, .. } = book;
-    let proven = by_certificate(book, peer).or_else(|| by_uid(clients, peer));
+    let shown = by_certificate(book, peer).or_else(|| by_uid(clients, peer).map(|client| (client, None)));
     // Proxy-Authorization is meant for us and nobody else: wrong is wrong, whatever else speaks for the caller.
     if headers.contains_key(PROXY_AUTHORIZATION) {
-        let named = by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(Stranger::Wrong)?;
-        return let_in(access, proven.unwrap_or(named));
+        let (named, claim_ends) = by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(Stranger::Wrong)?;
+        let (client, ends) = shown.unwrap_or((named, None));
+        return accept(access, (client, earlier(ends, claim_ends)));
     }
     if *access == Access::Anyone {
-        return Ok(Caller::Anyone);
+        return Ok(Proven { caller: Caller::Anyone, until: None });
     }
-    if let Some(client) = proven {
-        return let_in(access, client);
+    if let Some(client) = shown {
+        return accept(access, client);
     }
     let claimed = !book.as_proxy && headers.contains_key(AUTHORIZATION);
     let named = if claimed { by_claim(book, peer, headers, &AUTHORIZATION).await } else { None };
-    match named.or_else(|| by_network(clients, peer)) {
-        Some(client) => let_in(access, client),
+    match named.or_else(|| by_network(clients, peer).map(|client| (client, None))) {
+        Some(client) => accept(access, client),
         None if claimed => Err(Stranger::Wrong),
         None => Err(Stranger::Unknown),
+    }
+}
+
+fn accept(access: &Access, (client, until): Named) -> Result<Proven, Stranger> {
+    let_in(access, client).map(|caller| Proven { caller, until })
+}
+
+fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (only, None) | (None, only) => only,
     }
 }
 
@@ -94,13 +124,16 @@ pub(super) fn let_in(access: &Access, client: ClientId) -> Result<Caller, Strang
 }
 
 /// The client that the verified certificate names: by URI, then DNS name, then common name.
-fn by_certificate(book: Book<'_>, peer: &Peer) -> Option<ClientId> {
+fn by_certificate(book: Book<'_>, peer: &Peer) -> Option<Named> {
     let leaf = peer.certificate.as_ref()?;
     if book.now.unix_seconds() > leaf.until {
         return None;
     }
     let named = leaf.names.iter().find_map(|name| book.clients.by_certificate.get(name).copied());
-    named.filter(|id| reaches(book.clients, *id, peer))
+    // It counts in the second that it names, and is looked at again within a day.
+    let left = leaf.until.saturating_add(1).saturating_mul(1000).saturating_sub(book.now.wall);
+    let until = Deadline::after(book.now, Duration::from_millis(left).min(Duration::from_secs(24 * 3600)));
+    named.filter(|id| reaches(book.clients, *id, peer)).map(|id| (id, Some(until)))
 }
 
 fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
@@ -108,22 +141,26 @@ fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
 }
 
 /// Reads the one field of this name, `Bearer KEY`, `Bearer TOKEN` or `Basic base64(name:KEY)`, and finds whose it is.
-async fn by_claim(book: Book<'_>, peer: &Peer, headers: &HeaderMap, field: &HeaderName) -> Option<ClientId> {
+async fn by_claim(book: Book<'_>, peer: &Peer, headers: &HeaderMap, field: &HeaderName) -> Option<Named> {
     let mut fields = headers.get_all(field).iter();
     let (claim, None) = (fields.next()?, fields.next()) else { return None };
     let (scheme, rest) = scheme(claim)?;
-    let id = if scheme.eq_ignore_ascii_case("bearer") {
+    let named = if scheme.eq_ignore_ascii_case("bearer") {
         let digest = sha256(rest.as_bytes());
         match owner(book.clients, &digest) {
-            Some(id) => id,
-            None => Box::pin(jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now)).await?,
+            Some(id) => (id, None),
+            None => {
+                let signed = jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now);
+                let (id, until) = Box::pin(signed).await?;
+                (id, Some(until))
+            }
         }
     } else if scheme.eq_ignore_ascii_case("basic") {
-        by_basic(book.clients, rest)?
+        (by_basic(book.clients, rest)?, None)
     } else {
         return None;
     };
-    Some(id).filter(|id| reaches(book.clients, *id, peer))
+    Some(named).filter(|(id, _)| reaches(book.clients, *id, peer))
 }
 
 fn scheme(claim: &HeaderValue) -> Option<(&str, &str)> {
@@ -307,6 +344,27 @@ mod tests {
         for other in [CertName::Dns("spiffe://corp/erp".to_owned()), CertName::Uri("spiffe://corp/erp/x".to_owned())] {
             assert_eq!(from(&strict, &shown(&[other], u64::MAX, "10.1.2.3"), &[]), Err(Stranger::Unknown));
         }
+    }
+
+    #[test]
+    fn a_proof_by_certificate_ends_with_it_and_one_by_key_does_not() {
+        let now = Now::at(0, 1_795_000_000_000);
+        let prove = |peer: &Peer, fields: &[(http::HeaderName, &str)]| {
+            let headers: HeaderMap =
+                fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            let (issuers, _fetcher) = Issuers::open(Clock::System);
+            let (access, clients) = (&Access::Identified, &clients());
+            let book = Book { access, clients, issuers: &issuers, now, as_proxy: false };
+            prove(book, peer, &headers).now_or_never().unwrap().unwrap().until
+        };
+        let erp = [CertName::Uri("spiffe://corp/erp".to_owned())];
+        let until = prove(&shown(&erp, 1_795_000_009, "10.1.2.3"), &[]).expect("an end");
+        assert!(!until.passed(Now::at(9_999, 1_795_000_009_999)));
+        assert!(until.passed(Now::at(10_000, 0)) && until.passed(Now::at(0, 1_795_000_010_000)), "either clock");
+        assert!(prove(&shown(&erp, u64::MAX, "10.1.2.3"), &[]).is_some(), "it is looked at again some day");
+        let key = [(PROXY_AUTHORIZATION, "Bearer treasury-key")];
+        assert_eq!(prove(&shown(&erp, 1_795_000_009, "10.1.2.3"), &key), Some(until), "both have to hold");
+        assert_eq!(prove(&shown(&[], 1_795_000_009, "10.1.2.3"), &key), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::base::time::Now;
+use crate::base::time::{Deadline, Now};
 use crate::config::Clients;
 use crate::control::{Issuers, Signature};
 use crate::route::ClientId;
@@ -62,7 +62,7 @@ enum Audience {
     One(String),
 }
 
-/// Finds whose token this is. `digest` is its SHA-256.
+/// Finds whose token this is, and until when that may be believed. `digest` is its SHA-256.
 pub async fn owner(
     clients: &Clients,
     issuers: &Issuers,
@@ -70,7 +70,7 @@ pub async fn owner(
     token: &str,
     digest: &[u8; 32],
     now: Now,
-) -> Option<ClientId> {
+) -> Option<(ClientId, Deadline)> {
     if clients.jwt.is_empty() || token.len() > LONGEST {
         return None;
     }
@@ -79,7 +79,8 @@ pub async fn owner(
         && now.since(good.at) < REMEMBER
         && good.claims.hold(now)
     {
-        return named(clients, &good.issuer, &good.claims);
+        let until = good.claims.ends(now).min(Deadline::after(good.at, REMEMBER));
+        return Some((named(clients, &good.issuer, &good.claims)?, until));
     }
     let (message, signature) = token.rsplit_once('.')?;
     let (header, payload) = message.split_once('.')?;
@@ -102,8 +103,9 @@ pub async fn owner(
             held = issuers.newer(issuer, held.as_ref(), now).await;
         }
         if held.is_some_and(|held| held.keys.verifies(&signature)) {
+            let until = claims.ends(now).min(Deadline::after(now, REMEMBER));
             *recent.0.borrow_mut() = Some(Good { digest: *digest, issuer: issuer.id, claims, at: now });
-            return Some(client);
+            return Some((client, until));
         }
     }
     None
@@ -123,6 +125,13 @@ fn part<T: DeserializeOwned>(text: &str) -> Option<T> {
 }
 
 impl Claims {
+    /// When they end, seen from `now`, or [`REMEMBER`] later if that is earlier.
+    fn ends(&self, now: Now) -> Deadline {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this era are exact in a float")]
+        let left = self.exp + (LEEWAY as f64) - now.wall as f64 / 1000.0;
+        Deadline::after(now, Duration::from_secs_f64(left.clamp(0.0, REMEMBER.as_secs_f64())))
+    }
+
     /// Whether it is neither too early nor too late.
     fn hold(&self, now: Now) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "seconds of this era are exact in a float")]
@@ -159,6 +168,15 @@ mod tests {
         assert!(claims(1_795_000_500.0, Some(1_795_000_060.0)).hold(now), "60 s early");
         assert!(!claims(1_795_000_500.0, Some(1_795_000_061.0)).hold(now), "61 s early");
         assert!(!claims(-1e300, None).hold(now) && claims(1e300, None).hold(now));
+    }
+
+    #[test]
+    fn claims_end_with_their_exp_and_the_leeway() {
+        let now = Now::at(0, 1_795_000_000_500);
+        let end = claims(1_794_999_950.0, None).ends(now);
+        assert!(!end.passed(Now::at(9_499, 1_795_000_009_999)) && end.passed(Now::at(0, 1_795_000_010_000)));
+        assert!(claims(-1e300, None).ends(now).passed(now));
+        assert_eq!(claims(1e300, None).ends(now), Deadline::after(now, REMEMBER));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod admission;
 mod answer;
+mod clearance;
 mod connect;
 mod connection;
 mod consent;
@@ -19,6 +20,7 @@ mod gate;
 mod headers;
 mod identity;
 mod jwt;
+mod kept;
 mod outbox;
 mod pace;
 pub mod page;
@@ -33,6 +35,7 @@ mod tale;
 mod trail;
 mod tunnel;
 mod upgrade;
+mod watchdog;
 mod worker;
 mod world;
 

@@ -37,6 +37,8 @@ struct Inner {
     waiting: RefCell<Waiting>,
     /// On the thread's list, or in the hands of a task of its own.
     queued: Cell<bool>,
+    /// Bytes that the socket has taken.
+    sent: Rc<Cell<u64>>,
 }
 
 #[derive(Default)]
@@ -59,10 +61,10 @@ struct Turn {
 }
 
 impl Outbox {
-    /// A stream whose writes are gathered.
-    pub fn new(stream: TcpStream) -> Self {
+    /// A stream whose writes are gathered. `sent` counts what the socket takes of them.
+    pub fn new(stream: TcpStream, sent: Rc<Cell<u64>>) -> Self {
         let (stream, waiting, queued) = (RefCell::new(stream), RefCell::default(), Cell::new(false));
-        Self(Rc::new(Inner { stream, waiting, queued }))
+        Self(Rc::new(Inner { stream, waiting, queued, sent }))
     }
 
     /// Takes `length` bytes by `put`, or says why not.
@@ -94,6 +96,18 @@ impl Outbox {
 }
 
 impl Inner {
+    fn count(&self, bytes: usize) {
+        self.sent.set(self.sent.get().wrapping_add(bytes as u64));
+    }
+
+    /// Counts what a write that went straight to the socket came to.
+    fn counted(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = wrote {
+            self.count(bytes);
+        }
+        wrote
+    }
+
     /// Sends what the socket takes. Says whether that was everything; a failure is everything, too.
     fn send(&self) -> bool {
         let mut waiting = self.waiting.borrow_mut();
@@ -103,6 +117,7 @@ impl Inner {
                 Ok(0) => waiting.failed = Some(io::ErrorKind::WriteZero),
                 Ok(sent) => {
                     waiting.sent += sent;
+                    self.count(sent);
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -228,7 +243,8 @@ impl AsyncRead for Outbox {
 impl AsyncWrite for Outbox {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.passes(buf.len()) {
-            return Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, buf);
+            let wrote = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, buf);
+            return self.0.counted(wrote);
         }
         self.take(cx, buf.len(), |bytes| bytes.extend_from_slice(buf))
     }
@@ -240,7 +256,8 @@ impl AsyncWrite for Outbox {
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if self.passes(length) {
-            return Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs);
+            let wrote = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs);
+            return self.0.counted(wrote);
         }
         self.take(cx, length, |bytes| bufs.iter().for_each(|buf| bytes.extend_from_slice(buf)))
     }
@@ -288,7 +305,7 @@ mod tests {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let far = TcpStream::connect(listener.local_addr().unwrap());
             let (near, far) = tokio::join!(listener.accept(), far);
-            timeout(PATIENCE, test(Outbox::new(near.unwrap().0), far.unwrap())).await.unwrap();
+            timeout(PATIENCE, test(Outbox::new(near.unwrap().0, Rc::default()), far.unwrap())).await.unwrap();
         });
     }
 

@@ -6,33 +6,39 @@ use std::time::Duration;
 
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Version};
-use hyper::body::Incoming;
 
 use super::fault::Fault;
-use super::headers;
+use super::headers::{self, Trailers};
 use super::replay::{Intake, Recorder};
 use super::site::{RouteSite, Site};
+use super::tale::Tale;
 use super::upgrade;
 use crate::config::Clients;
 use crate::route::{Caller, Permit, Rate};
-
-/// A request's body, gathered for a variable or still to come.
-pub enum Source {
-    /// Still to come.
-    Coming(Incoming),
-    /// Here already.
-    Gathered(Rc<Recorder>),
-}
+use crate::upstream::Received;
 
 /// What a request asks of the way, to be looked at before the fields of this hop are taken off.
 #[derive(Clone, Copy)]
 pub struct Passage {
     /// The client reads trailers (and may be sent some).
     pub te_trailers: bool,
-    /// Trailers can be sent to the client.
-    pub trailers: bool,
+    /// Which trailers can be sent to the client.
+    pub trailers: ReadsTrailers,
+    /// It came over HTTP/2.
+    pub http2: bool,
     /// It wants a WebSocket, and the route permits one.
     pub websocket: bool,
+}
+
+/// Which trailers a client can be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReadsTrailers {
+    /// Those that the answer's head announces.
+    Announced,
+    /// All.
+    Any,
+    /// None.
+    No,
 }
 
 impl Passage {
@@ -40,12 +46,13 @@ impl Passage {
     pub fn of(head: &http::request::Parts, websocket: bool) -> Self {
         let te_trailers = headers::reads_trailers(&head.headers);
         let trailers = match head.version {
-            Version::HTTP_2 => true,
-            Version::HTTP_11 => te_trailers,
-            _ => false,
+            Version::HTTP_2 => ReadsTrailers::Any,
+            Version::HTTP_11 if te_trailers => ReadsTrailers::Announced,
+            _ => ReadsTrailers::No,
         };
+        let http2 = head.version == Version::HTTP_2;
         let websocket = websocket && upgrade::asked_for(&head.method, head.version, &head.headers);
-        Self { te_trailers: te_trailers && trailers, trailers, websocket }
+        Self { te_trailers: te_trailers && trailers != ReadsTrailers::No, trailers, http2, websocket }
     }
 
     /// Says it again to the provider.
@@ -59,18 +66,27 @@ impl Passage {
     }
 }
 
-/// Takes in a request's body.
-pub fn take_in(site: &Site, route: &RouteSite, source: Incoming, headers: &HeaderMap, limit: u64) -> Rc<Recorder> {
+/// Takes in a request's body, if nobody did before.
+pub fn take_in(
+    site: &Site,
+    route: &RouteSite,
+    body: &mut Option<Received>,
+    headers: &HeaderMap,
+    tale: &mut Tale,
+) -> Option<Rc<Recorder>> {
+    let source = body.take()?;
     let mut trailers = headers::announced(headers);
     trailers.retain(|name| !route.route.module.strips(name));
-    Rc::new(Recorder::new(Intake {
+    let recorder = Rc::new(Recorder::new(Intake {
         source,
-        limit,
+        limit: route.route.replay_limit,
         budget: site.budget(),
         min_rate: site.shared.snapshot.limits.body_min_rate,
-        trailers,
+        trailers: Trailers::Announced(trailers),
         clock: site.shared.clock.clone(),
-    }))
+    }));
+    tale.watch_body(&recorder);
+    Some(recorder)
 }
 
 /// Waits for the request's turn, or refuses it when that is too far away. Nobody waits where the rate is not enforced.

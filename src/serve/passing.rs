@@ -3,26 +3,27 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::TRAILER;
-use http::{HeaderValue, Response, Version};
-use hyper::body::{Body, Incoming};
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{HeaderValue, Response, StatusCode, Version};
+use hyper::body::Body;
 
-use super::answer::{Answer, Lent, Screen, Stream, Switch};
+use super::answer::{Answer, Lent, Reflected, Screen, Stream, Switch};
 use super::fault::{Fault, PROXY_STATUS};
 use super::flow::own_answer;
-use super::headers;
-use super::passage::Passage;
+use super::headers::{self, Trailers};
+use super::passage::{Passage, ReadsTrailers};
 use super::peek::{Peeked, decode, peek};
 use super::reflection::{self, Needles, Sieve};
 use super::site::RouteSite;
 use super::tale::Tale;
 use super::upgrade::{self, Splice, Turning};
 use crate::config::Reflection;
+use crate::upstream::Received;
 
 /// An answer that goes to the client.
 pub struct Passing {
     /// Its head, and what was not read of its body.
-    pub response: Response<Incoming>,
+    pub response: Response<Received>,
     /// What was read of its body.
     pub peeked: Option<Peeked>,
     /// Absent where the connection is not a pool's.
@@ -39,8 +40,8 @@ pub struct Passing {
     pub route: Rc<RouteSite>,
     /// Credentials that must not be in it.
     pub needles: Option<Rc<Needles>>,
-    /// To be searched as it streams.
-    pub sieve: Option<Sieve>,
+    /// What is left to be searched as it streams.
+    pub screen: Option<Screen>,
 }
 
 impl Passing {
@@ -50,10 +51,16 @@ impl Passing {
         headers::strip_response(&mut head.headers);
         head.extensions.clear();
         head.version = Version::HTTP_11;
-        let trailers = if self.passage.trailers { headers::announced(&head.headers) } else { Vec::new() };
-        if !self.passage.trailers {
-            head.headers.remove(TRAILER);
-        }
+        let trailers = match self.passage.trailers {
+            ReadsTrailers::Any => Trailers::Any,
+            ReadsTrailers::Announced => Trailers::Announced(headers::announced(&head.headers)),
+            ReadsTrailers::No => {
+                head.headers.remove(TRAILER);
+                Trailers::Dropped
+            }
+        };
+        let lengthy =
+            !self.passage.http2 && head.status == StatusCode::NOT_MODIFIED && head.headers.contains_key(CONTENT_LENGTH);
         if let Some(note) = self.note {
             head.headers.insert(PROXY_STATUS, note);
         }
@@ -68,8 +75,12 @@ impl Passing {
             broken: peeked.broken,
             peeked_trailers: peeked.trailers,
             trailers,
-            sieve: self.sieve.map(|sieve| Screen { sieve, route: self.route }),
+            screen: self.screen,
+            holding: None,
+            waiting: bytes::Bytes::new(),
+            cut: None,
             finished: false,
+            lengthy,
         };
         Response::from_parts(head, Answer::stream(stream, tale))
     }
@@ -117,13 +128,19 @@ impl Passing {
             self.route.report_reflection("blocked for its body");
             return Err(Fault::UpstreamReflection);
         }
-        if let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
-            needles.mask_fields(trailers);
+        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty() || peeked.trailers.is_some());
+        if !unread && self.response.body().is_end_stream() {
+            return Ok(());
         }
-        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty());
-        if plain && !blocks && (unread || !self.response.body().is_end_stream()) {
-            self.sieve = Some(Sieve::new(needles));
+        // Where the end of the first part was not waited for, what is left of it can only be masked.
+        let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
+        let sieve = (plain && (!blocks || unfinished)).then(|| Sieve::new(needles.clone()));
+        let screen = Screen { needles, sieve, blocks, route: self.route.clone() };
+        // Those that were read already can still be refused as a whole.
+        if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
+            screen.trailers(trailers).map_err(|Reflected| Fault::UpstreamReflection)?;
         }
+        self.screen = Some(screen);
         Ok(())
     }
 

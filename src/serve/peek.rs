@@ -3,15 +3,16 @@
 //! A bounded part of the body is read, decoded if need be (for judging only) and judged; then the client gets exactly
 //! the bytes that arrived. What cannot be decoded proves nothing.
 
-use std::io::Read;
+use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http::header::CONTENT_ENCODING;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
+
+use crate::base::coding::decoded;
+use crate::upstream::Received;
 
 /// How much of a body is looked at, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
@@ -29,22 +30,32 @@ pub struct Peeked {
     pub trailers: Option<HeaderMap>,
 }
 
-/// Reads up to [`PEEK_BYTES`] of a body. Stops early when nothing comes for `patience`.
-pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peeked {
+impl Peeked {
+    /// Whether no more of it is to be looked at.
+    pub fn is_finished(&self) -> bool {
+        self.whole || self.broken || self.pieces.iter().map(Bytes::len).sum::<usize>() >= PEEK_BYTES
+    }
+}
+
+/// Reads up to [`PEEK_BYTES`] of a body, for at most `patience` in all: a body that drips is passed on unjudged.
+pub async fn peek(response: &mut Response<Received>, patience: Duration) -> Peeked {
     let body = response.body_mut();
     let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false, trailers: None };
+    let _ = tokio::time::timeout(patience, fill(body, &mut peeked)).await;
+    peeked
+}
+
+async fn fill(body: &mut Received, peeked: &mut Peeked) {
     let mut read = 0;
     while !peeked.whole && read < PEEK_BYTES {
-        match tokio::time::timeout(patience, body.frame()).await {
-            Err(_) => break,
-            Ok(None) => peeked.whole = true,
-            Ok(Some(Err(_))) => {
+        match body.frame().await {
+            None => peeked.whole = true,
+            Some(Err(_)) => {
                 peeked.broken = true;
                 break;
             }
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => {
                     read += piece.len();
                     peeked.pieces.push(piece);
                     peeked.whole = body.is_end_stream();
@@ -56,7 +67,6 @@ pub async fn peek(response: &mut Response<Incoming>, patience: Duration) -> Peek
             },
         }
     }
-    peeked
 }
 
 /// The peeked bytes as the provider's software wrote them, or nothing if they cannot be told.
@@ -65,28 +75,7 @@ pub fn decode(headers: &HeaderMap, peeked: &Peeked) -> Option<Vec<u8>> {
         return None;
     }
     let raw: Vec<u8> = peeked.pieces.concat();
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let coding = codings.next();
-    if codings.next().is_some() {
-        return None;
-    }
-    let Some(coding) = coding else { return Some(raw) };
-    let coding = coding.as_bytes().trim_ascii().to_ascii_lowercase();
-    match coding.as_slice() {
-        b"identity" | b"" => Some(raw),
-        b"gzip" | b"x-gzip" => inflate(MultiGzDecoder::new(&raw[..])),
-        // RFC 9110 section 8.4.1.2 says zlib; some servers send bare deflate.
-        b"deflate" => inflate(ZlibDecoder::new(&raw[..])).or_else(|| inflate(DeflateDecoder::new(&raw[..]))),
-        _ => None,
-    }
-}
-
-/// Decodes at most [`PEEK_BYTES`]; a bomb decodes to nothing.
-fn inflate(decoder: impl Read) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let limit = PEEK_BYTES as u64 + 1;
-    decoder.take(limit).read_to_end(&mut out).ok()?;
-    (out.len() <= PEEK_BYTES).then_some(out)
+    decoded(headers, &raw, PEEK_BYTES).ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -95,6 +84,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use http::header::CONTENT_ENCODING;
 
     use super::*;
 

@@ -1,11 +1,13 @@
 //! Credentials that a provider echoes: found in its answers, and masked or blocked.
 //!
 //! What is looked for: the token that was just spent and the secrets of the provider's settings, as they are, in base64
-//! at any alignment, and percent-encoded. Where: all header fields, and the first [`SEARCHED`] bytes of a body that is
-//! not compressed. Stars take the place of what is found, byte for byte, so lengths stay true. A stream is not
-//! buffered: only bytes that may be the beginning of a credential are held back, until the next piece shows.
+//! at any alignment, percent-encoded, and with the escapes of JSON and HTML. Where: all header and trailer fields, and the
+//! first [`SEARCHED`] bytes of a body that is not compressed. Stars take the place of what is found, byte for byte, so
+//! lengths stay true. A stream is not buffered: only bytes that may be the beginning of a credential are held back, and
+//! only for as long as more is at hand. Once they have been let go, what follows is still searched together with them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 
 use aho_corasick::packed::Searcher;
@@ -21,6 +23,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use crate::provider::Module;
 use crate::token::lease::Lease;
 
+mod escapes;
+
 /// So much of a body is searched.
 pub const SEARCHED: usize = 64 * 1024;
 /// What is shorter would be found everywhere.
@@ -28,9 +32,18 @@ const SHORTEST: usize = 8;
 
 /// What is looked for. Has no `Debug`: it holds what it hides.
 pub struct Needles {
+    /// Sorted.
     finders: Vec<Finder<'static>>,
+    groups: Vec<Group>,
     /// The first bytes of all of them, for one quick pass: nearly every answer ends there.
     beginnings: Option<Searcher>,
+}
+
+/// Those that begin with the same byte.
+struct Group {
+    first: u8,
+    finders: Range<usize>,
+    longest: usize,
 }
 
 /// Searches a body as it passes.
@@ -40,6 +53,8 @@ pub struct Sieve {
     left: usize,
     /// Held back: perhaps the beginning of something.
     held: Bytes,
+    /// Let go of, though it may be the beginning of something: what follows is searched behind it.
+    shown: Bytes,
 }
 
 impl Needles {
@@ -61,6 +76,7 @@ impl Needles {
             forms.push(Cow::Owned(percent.to_ascii_lowercase().into_bytes()));
             forms.push(Cow::Owned(percent.into_bytes()));
             forms.push(Cow::Owned(form_urlencoded::byte_serialize(secret).collect::<String>().into_bytes()));
+            forms.extend(escapes::spellings(secret).into_iter().map(Cow::Owned));
             for lead in 0..3 {
                 for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
                     let padded = [&[0; 2][..lead.min(2)], secret].concat();
@@ -76,8 +92,21 @@ impl Needles {
         forms.dedup();
         forms.retain(|form| form.len() >= SHORTEST);
         // Absent where there are more than fit into one pass: then each is looked for by itself.
-        let beginnings = Searcher::new(forms.iter().filter_map(|form| form.get(..SHORTEST)));
-        Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), beginnings }
+        let mut starts: Vec<&[u8]> = forms.iter().filter_map(|form| form.get(..SHORTEST)).collect();
+        starts.dedup();
+        let beginnings = Searcher::new(starts);
+        let mut groups: Vec<Group> = Vec::new();
+        for (at, form) in forms.iter().enumerate() {
+            let Some(first) = form.first().copied() else { continue };
+            match groups.last_mut().filter(|group| group.first == first) {
+                Some(group) => {
+                    group.finders.end = at + 1;
+                    group.longest = group.longest.max(form.len());
+                }
+                None => groups.push(Group { first, finders: at..at + 1, longest: form.len() }),
+            }
+        }
+        Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), groups, beginnings }
     }
 
     /// Whether anything of it stands in these bytes.
@@ -117,21 +146,23 @@ impl Needles {
 
     /// How many of the last bytes may be the beginning of something.
     fn begun(&self, bytes: &[u8]) -> usize {
-        let begun = |needle: &[u8]| {
-            let tail = bytes.get(bytes.len().saturating_sub(needle.len().saturating_sub(1))..).unwrap_or_default();
-            let first = *needle.first()?;
-            memchr_iter(first, tail)
-                .map(|at| tail.len() - at)
-                .find(|len| tail.ends_with(needle.get(..*len).unwrap_or(needle)))
+        let begun = |group: &Group| {
+            let tail = bytes.get(bytes.len().saturating_sub(group.longest.saturating_sub(1))..).unwrap_or_default();
+            let finders = self.finders.get(group.finders.clone()).unwrap_or_default();
+            memchr_iter(group.first, tail).find_map(|at| {
+                let rest = tail.get(at..)?;
+                let begins = |needle: &[u8]| needle.len() > rest.len() && needle.starts_with(rest);
+                finders.iter().any(|finder| begins(finder.needle())).then_some(rest.len())
+            })
         };
-        self.finders.iter().filter_map(|finder| begun(finder.needle())).max().unwrap_or(0)
+        self.groups.iter().filter_map(begun).max().unwrap_or(0)
     }
 }
 
 impl Sieve {
     /// Searches a body from its first byte.
     pub const fn new(needles: Rc<Needles>) -> Self {
-        Self { needles, left: SEARCHED, held: Bytes::new() }
+        Self { needles, left: SEARCHED, held: Bytes::new(), shown: Bytes::new() }
     }
 
     /// Bytes that are held back now.
@@ -141,26 +172,42 @@ impl Sieve {
 
     /// What may go on of what was held and this piece, which is the `last` or not; and whether something was hidden.
     pub fn pass(&mut self, piece: Bytes, last: bool) -> (Bytes, bool) {
-        let mut whole = if self.held.is_empty() { piece } else { [&*self.held, &*piece].concat().into() };
+        let shown = self.shown.len();
+        let mut whole = match shown + self.held.len() {
+            0 => piece,
+            _ => [&*self.shown, &*self.held, &*piece].concat().into(),
+        };
+        self.shown = Bytes::new();
         self.held = Bytes::new();
         if self.left == 0 {
-            return (whole, false);
+            return (whole.split_off(shown), false);
         }
-        let searched = whole.get(..self.left).unwrap_or(&whole);
-        let begun = if last || whole.len() >= self.left { 0 } else { self.needles.begun(searched) };
+        let end = self.left.saturating_add(shown).min(whole.len());
+        let searched = whole.get(..end).unwrap_or(&whole);
+        let begun = if last || whole.len() - shown >= self.left { 0 } else { self.needles.begun(searched) };
         let found = self.needles.found_in(searched);
         let cut = whole.len() - begun;
         if found {
             let mut masked = BytesMut::from(&*whole);
-            let end = self.left.min(masked.len());
             if let Some(searched) = masked.get_mut(..end) {
                 self.needles.mask(searched, cut);
             }
             whole = masked.freeze();
         }
-        self.held = whole.split_off(cut);
-        self.left = self.left.saturating_sub(cut);
-        (whole, found)
+        // What may go on ends at `cut`; what was shown has gone already.
+        self.held = whole.split_off(cut.max(shown));
+        let passed = whole.split_off(shown);
+        self.shown = whole.split_off(cut.min(shown));
+        self.left = self.left.saturating_sub(passed.len());
+        (passed, found)
+    }
+
+    /// Lets go of what is held back, since nothing follows it for now.
+    pub fn release(&mut self) -> Bytes {
+        let released = std::mem::take(&mut self.held);
+        self.left = self.left.saturating_sub(released.len());
+        self.shown = if self.shown.is_empty() { released.clone() } else { [&*self.shown, &*released].concat().into() };
+        released
     }
 }
 
@@ -240,6 +287,40 @@ mod tests {
         assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
         assert_eq!(sieve.held(), 5);
         assert_eq!(sieve.pass(Bytes::from_static(b"t! no"), false).0, "s3cr3t! no");
+    }
+
+    #[test]
+    fn what_was_let_go_of_is_remembered_and_the_rest_of_a_secret_is_masked() {
+        let mut sieve = Sieve::new(needles());
+        assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
+        assert_eq!(sieve.release(), "s3cr3");
+        assert_eq!((sieve.held(), sieve.release()), (0, Bytes::new()));
+        let (passed, found) = sieve.pass(Bytes::from_static(b"t+/tok"), false);
+        assert_eq!((passed, found, sieve.held()), (Bytes::new(), false, 6), "still only a beginning");
+        let (passed, found) = sieve.pass(Bytes::from_static(b"en.with=signs!"), true);
+        assert_eq!((&passed[..], found), (&b"*******************!"[..], true));
+        assert_eq!(sieve.pass(Bytes::from_static(b"more"), true).0, "more");
+    }
+
+    #[test]
+    fn a_secret_is_masked_with_the_escapes_of_json_and_html() {
+        let escaped = |from: &str, to: &str| SECRET.replace(from, to);
+        for form in [
+            escaped("/", "\\/"),
+            escaped("=", "\\u003d"),
+            escaped("+", "\\u002B"),
+            escaped("+", "\\u002b").replace('/', "\\/"),
+            escaped("+", "\\u002B").replace('=', "\\u003D"),
+            escaped("+", "&#43;"),
+            escaped("+", "&#x2B;"),
+            escaped("+", "&#43;").replace('/', "&#47;").replace('=', "&#61;"),
+        ] {
+            let body = format!("{{\"echo\":\"{form}\",\"n\":1}}");
+            let (out, found) = sieved(body.as_bytes(), &[20, 3, 1]);
+            let out = String::from_utf8(out).expect("text");
+            assert!(found, "{form}");
+            assert_eq!(out, format!("{{\"echo\":\"{}\",\"n\":1}}", "*".repeat(form.len())));
+        }
     }
 
     #[test]

@@ -3,21 +3,26 @@
 //! While the body streams to the provider, its pieces are also kept, within the route's limit and the process's budget.
 //! If the token is refused, a second [`View`] tells the same bytes from the start and goes on with whatever the client
 //! has yet to send. A body that outgrows its limit still streams; it just cannot be told again.
+//!
+//! A telling is done when its end was told *and* the connection has taken every piece of it: only then may the
+//! connection carry another request. One that is not done when the exchange is over is abandoned, and its stream reset.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http::HeaderMap;
+use hyper::body::{Body, Frame, SizeHint};
 
-use super::headers::passing_trailers;
+use super::headers::Trailers;
+use super::kept::{Cursor, Kept};
 use super::pace::Pace;
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
+use crate::upstream::{BodyError, Received};
 
 /// What goes out to the provider.
 pub enum Outgoing {
@@ -39,7 +44,7 @@ pub struct Budget {
 /// A body that comes in, and how it is to be taken.
 pub struct Intake {
     /// The body.
-    pub source: Incoming,
+    pub source: Received,
     /// The most bytes that are kept; 0 keeps nothing.
     pub limit: u64,
     /// The process's allowance.
@@ -47,7 +52,7 @@ pub struct Intake {
     /// The slowest pace, in bytes per second; 0: any.
     pub min_rate: u64,
     /// The trailer fields that pass.
-    pub trailers: Vec<HeaderName>,
+    pub trailers: Trailers,
     /// For its pace.
     pub clock: Clock,
 }
@@ -61,24 +66,38 @@ pub struct View {
     /// Which telling this is.
     telling: u32,
     /// The next kept piece to tell.
-    next: usize,
+    next: Cursor,
     /// Whether its trailers were told.
     ended: bool,
 }
 
+/// A piece of a body on its way to the provider. It exists until the connection has written it.
+pub struct Piece {
+    bytes: Bytes,
+    _under_way: Arc<()>,
+}
+
 struct Tape {
-    source: Incoming,
-    kept: Vec<Bytes>,
-    kept_bytes: u64,
+    source: Received,
+    kept: Kept,
     trailers: Option<HeaderMap>,
-    announced: Vec<HeaderName>,
+    passing: Trailers,
     pace: Pace,
     limit: u64,
-    budget: Budget,
     telling: u32,
+    /// The latest telling has told its end.
+    told: bool,
+    /// Shared by all pieces that no connection has written yet.
+    under_way: Arc<()>,
+    /// The latest telling waits for the client, and this wakes its connection.
+    waiting: Option<Waker>,
     forwarded: u64,
     moved: Now,
     clock: Clock,
+    /// Something has arrived.
+    begun: bool,
+    /// It was not kept for want of room in the process's allowance.
+    crowded: bool,
     state: State,
 }
 
@@ -102,11 +121,11 @@ enum State {
 #[derive(Debug)]
 pub enum Broken {
     /// The client's side failed.
-    Client(hyper::Error),
+    Client(BodyError),
     /// It came too slowly.
     Slow,
-    /// Another telling has begun.
-    Superseded,
+    /// Another telling has begun, or nobody waits for the rest. Over HTTP/2 the stream is reset with this.
+    Superseded(h2::Error),
 }
 
 impl std::fmt::Display for Broken {
@@ -114,18 +133,27 @@ impl std::fmt::Display for Broken {
         match self {
             Broken::Client(error) => write!(f, "client body: {error}"),
             Broken::Slow => f.write_str("the client body came too slowly"),
-            Broken::Superseded => f.write_str("another attempt has begun"),
+            Broken::Superseded(_) => f.write_str("the exchange is over, or another attempt has begun"),
         }
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Broken::Client(_) | Broken::Slow => None,
+            Broken::Superseded(reset) => Some(reset),
+        }
+    }
+}
 
 /// Why there is no whole body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ungathered {
     /// The client broke off.
     Broken,
+    /// The process keeps as much as it may.
+    Crowded,
     /// More came than may be kept.
     TooLarge,
     /// It came too slowly.
@@ -140,28 +168,35 @@ impl Recorder {
         let keeps = limit > 0 && source.size_hint().lower() <= limit;
         Self(Rc::new(RefCell::new(Tape {
             source,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: Kept::new(budget),
             trailers: None,
-            announced: trailers,
+            passing: trailers,
             pace: Pace::new(min_rate, clock.clone()),
             limit,
-            budget,
             telling: 0,
+            told: false,
+            under_way: Arc::default(),
+            waiting: None,
             forwarded: 0,
             moved: clock.now(),
             clock,
+            begun: false,
+            crowded: false,
             state: if keeps { State::Keeping } else { State::Unkept },
         })))
     }
 
     /// Takes the whole body in before anything of it is told. It can be told afterwards, if all of it was kept.
-    pub async fn gather(&self) -> Result<Vec<u8>, Ungathered> {
+    pub async fn gather(&self) -> Result<(), Ungathered> {
         std::future::poll_fn(|cx| {
             let mut tape = self.0.borrow_mut();
             loop {
                 match tape.state {
-                    State::Complete => return Poll::Ready(Ok(tape.kept.concat())),
+                    State::Complete => return Poll::Ready(Ok(())),
+                    State::CompleteUnkept if !tape.begun => return Poll::Ready(Ok(())),
+                    State::CompleteUnkept | State::Unkept if tape.crowded => {
+                        return Poll::Ready(Err(Ungathered::Crowded));
+                    }
                     State::CompleteUnkept | State::Unkept => return Poll::Ready(Err(Ungathered::TooLarge)),
                     State::Broken => return Poll::Ready(Err(Ungathered::Broken)),
                     State::TooSlow => return Poll::Ready(Err(Ungathered::TooSlow)),
@@ -173,29 +208,93 @@ impl Recorder {
         .await
     }
 
-    /// Tells the body, from the start. Earlier views fail from now on.
-    pub fn tell(&self) -> View {
-        let mut tape = self.0.borrow_mut();
-        tape.telling += 1;
-        tape.forwarded = 0;
-        tape.moved = tape.clock.now();
-        View { tape: self.0.clone(), telling: tape.telling, next: 0, ended: false }
+    /// Reads what is left of a body that nobody wants, at most this much. Says whether it came to its end.
+    pub async fn read_on(&self, most: usize) -> bool {
+        // What is read here never reaches a provider, so no telling may go on behind it.
+        self.supersede();
+        let mut read = 0;
+        std::future::poll_fn(|cx| {
+            let mut tape = self.0.borrow_mut();
+            tape.kept.forget();
+            if tape.state == State::Keeping {
+                tape.state = State::Unkept;
+            }
+            while !tape.is_complete() && read <= most {
+                match ready!(tape.poll_source(cx)) {
+                    Ok(piece) => read += piece.map_or(0, |piece| piece.len()),
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+            Poll::Ready(tape.is_complete())
+        })
+        .await
     }
 
-    /// Whether the whole body can be told once more: what arrived was kept.
+    /// The bytes that were kept.
+    pub fn content(&self) -> Vec<u8> {
+        self.0.borrow().kept.concat()
+    }
+
+    /// How many bytes were kept.
+    pub fn kept_bytes(&self) -> u64 {
+        self.0.borrow().kept.bytes()
+    }
+
+    /// Tells the body, from the start. Earlier views fail from now on.
+    pub fn tell(&self) -> View {
+        self.supersede();
+        let mut tape = self.0.borrow_mut();
+        tape.forwarded = 0;
+        tape.moved = tape.clock.now();
+        tape.told = tape.is_complete() && tape.kept.ends_at(Cursor::default()) && tape.trailers.is_none();
+        View { tape: self.0.clone(), telling: tape.telling, next: Cursor::default(), ended: false }
+    }
+
+    /// Silences the latest telling. Says whether that ends its stream for certain: it does if the telling was waiting
+    /// for the client, and not if the connection still holds a piece that it cannot write.
+    pub fn abandon(&self) -> bool {
+        self.supersede()
+    }
+
+    fn supersede(&self) -> bool {
+        let mut tape = self.0.borrow_mut();
+        tape.telling += 1;
+        let waiting = tape.waiting.take();
+        drop(tape);
+        let waited = waiting.is_some();
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        waited
+    }
+
+    /// Whether the whole body can be told once more: what arrived was kept, or nothing has arrived yet.
     pub fn retellable(&self) -> bool {
-        match self.0.borrow().state {
-            State::Complete | State::Keeping => true,
-            State::Broken | State::CompleteUnkept | State::TooSlow | State::Unkept => false,
+        self.untellable().is_none()
+    }
+
+    /// Why the body cannot be told once more, if it cannot.
+    pub fn untellable(&self) -> Option<Ungathered> {
+        let tape = self.0.borrow();
+        match tape.state {
+            State::Broken => Some(Ungathered::Broken),
+            State::Complete | State::Keeping => None,
+            State::CompleteUnkept | State::Unkept if !tape.begun => None,
+            State::CompleteUnkept | State::Unkept if tape.crowded => Some(Ungathered::Crowded),
+            State::CompleteUnkept | State::Unkept => Some(Ungathered::TooLarge),
+            State::TooSlow => Some(Ungathered::TooSlow),
         }
     }
 
     /// Whether the client has sent all of it.
-    pub fn complete(&self) -> bool {
-        match self.0.borrow().state {
-            State::Complete | State::CompleteUnkept => true,
-            State::Broken | State::Keeping | State::TooSlow | State::Unkept => false,
-        }
+    pub fn arrived(&self) -> bool {
+        self.0.borrow().is_complete()
+    }
+
+    /// Whether the latest telling is done: its end was told, and the connection has written every piece of it.
+    pub fn done(&self) -> bool {
+        let tape = self.0.borrow();
+        tape.told && Arc::strong_count(&tape.under_way) == 1
     }
 
     /// What the client did wrong, if the body will never be whole.
@@ -224,26 +323,26 @@ impl Tape {
         if self.state != State::Keeping {
             return;
         }
-        let len = piece.len() as u64;
-        let fits = self.kept_bytes.saturating_add(len) <= self.limit;
-        if fits && self.budget.level.take(len, self.budget.limit) {
-            self.kept_bytes += len;
-            self.kept.push(piece.clone());
-        } else {
-            self.forget();
+        let fits = self.kept.bytes().saturating_add(piece.len() as u64) <= self.limit;
+        self.crowded = fits && !self.kept.keep(piece);
+        if !fits || self.crowded {
+            self.kept.forget();
             self.state = State::Unkept;
         }
     }
 
-    fn move_on(&mut self, bytes: usize) {
-        self.forwarded += bytes as u64;
-        self.moved = self.clock.now();
+    fn is_complete(&self) -> bool {
+        match self.state {
+            State::Complete | State::CompleteUnkept => true,
+            State::Broken | State::Keeping | State::TooSlow | State::Unkept => false,
+        }
     }
 
-    fn forget(&mut self) {
-        self.kept = Vec::new();
-        self.budget.level.give_back(self.kept_bytes);
-        self.kept_bytes = 0;
+    /// A piece for the connection, which counts as under way until it is written.
+    fn send(&mut self, bytes: Bytes) -> Frame<Piece> {
+        self.forwarded += bytes.len() as u64;
+        self.moved = self.clock.now();
+        Frame::data(Piece { bytes, _under_way: self.under_way.clone() })
     }
 
     fn finish(&mut self) {
@@ -273,8 +372,8 @@ impl Tape {
                 Err(Broken::Client(error))
             }
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
+                Ok(piece) => {
+                    self.begun = true;
                     self.pace.came(piece.len());
                     self.keep(&piece);
                     if self.source.is_end_stream() {
@@ -284,7 +383,7 @@ impl Tape {
                 }
                 Err(other) => {
                     let trailers = other.into_trailers().ok();
-                    self.trailers = trailers.and_then(|trailers| passing_trailers(trailers, &self.announced));
+                    self.trailers = trailers.and_then(|trailers| self.passing.take(trailers));
                     self.finish();
                     Ok(None)
                 }
@@ -293,47 +392,72 @@ impl Tape {
     }
 }
 
-impl Drop for Tape {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
 impl View {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut tape = self.tape.borrow_mut();
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Broken>>> {
+        let tape = &mut *self.tape.borrow_mut();
         if tape.telling != self.telling {
-            return Poll::Ready(Some(Err(Broken::Superseded)));
+            return Poll::Ready(Some(Err(Broken::Superseded(h2::Reason::CANCEL.into()))));
         }
-        if let Some(piece) = tape.kept.get(self.next).cloned() {
-            self.next += 1;
-            tape.move_on(piece.len());
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        tape.waiting = None;
+        if let Some(piece) = tape.kept.next(&mut self.next) {
+            tape.told = tape.kept.ends_at(self.next) && tape.trailers.is_none() && tape.is_complete();
+            return Poll::Ready(Some(Ok(tape.send(piece))));
         }
         let piece = match tape.state {
+            State::Broken => return Poll::Ready(Some(Err(Broken::Client(BodyError::Cut)))),
             State::Complete | State::CompleteUnkept => None,
-            State::TooSlow => return Poll::Ready(Some(Err(Broken::Slow))),
-            State::Broken | State::Keeping | State::Unkept => match ready!(tape.poll_source(cx)) {
-                Ok(piece) => piece,
-                Err(broken) => return Poll::Ready(Some(Err(broken))),
+            State::Keeping | State::Unkept => match tape.poll_source(cx) {
+                Poll::Pending => {
+                    tape.waiting = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(piece)) => piece,
+                Poll::Ready(Err(broken)) => return Poll::Ready(Some(Err(broken))),
             },
+            State::TooSlow => return Poll::Ready(Some(Err(Broken::Slow))),
         };
         if let Some(piece) = piece {
-            tape.move_on(piece.len());
             // Kept or not, this view has told it.
-            self.next = tape.kept.len();
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+            self.next = tape.kept.end();
+            tape.told = tape.is_complete();
+            return Poll::Ready(Some(Ok(tape.send(piece))));
         }
+        tape.told = true;
         let ended = std::mem::replace(&mut self.ended, true);
         Poll::Ready(tape.trailers.clone().filter(|_| !ended).map(|trailers| Ok(Frame::trailers(trailers))))
     }
 }
 
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.bytes.copy_to_bytes(len)
+    }
+}
+
+impl Drop for Recorder {
+    /// The request is over: what the client still sends, nobody waits for.
+    fn drop(&mut self) {
+        self.supersede();
+    }
+}
+
 impl Body for Outgoing {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Broken>>> {
         match self.get_mut() {
             Outgoing::Empty => Poll::Ready(None),
             Outgoing::View(view) => view.poll_piece(cx),
@@ -346,9 +470,9 @@ impl Body for Outgoing {
             Outgoing::View(view) => {
                 let tape = view.tape.borrow();
                 tape.telling == view.telling
-                    && view.next >= tape.kept.len()
+                    && tape.kept.ends_at(view.next)
                     && (view.ended || tape.trailers.is_none())
-                    && matches!(tape.state, State::Complete | State::CompleteUnkept)
+                    && tape.is_complete()
             }
         }
     }

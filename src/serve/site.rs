@@ -175,7 +175,7 @@ impl Site {
             let meters =
                 listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
             let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
-            let fixed = token_spec(route, Vars::none(), &shared.clock);
+            let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
             let predecessor = before.and_then(|before| before.predecessor(route));
             routes.push(Rc::new(RouteSite {
                 predecessor: RefCell::new(predecessor),
@@ -297,6 +297,16 @@ impl Site {
         self.shelves.borrow().get(key)?.take(now)
     }
 
+    /// Whether a lease that was taken a while ago may still be sent. One whose shelf is not known here may not: the keeper
+    /// has to be asked.
+    #[inline]
+    pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
+        let bears = |shelves: &RefCell<KeyMap<Arc<Shelf>>>| {
+            shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
+        };
+        lease.valid(now) && (bears(&self.shelves) || bears(&self.heirlooms))
+    }
+
     /// Remembers where a key's leases will lie.
     pub fn remember(&self, issued: &Issued) {
         let mut shelves = self.shelves.borrow_mut();
@@ -366,7 +376,10 @@ impl Site {
 impl RouteSite {
     /// The token that a request with these variables needs.
     pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
-        if vars.is_empty() { self.fixed.clone() } else { token_spec(&self.route, vars.clone(), clock) }
+        if vars.is_empty() {
+            return self.fixed.clone();
+        }
+        token_spec(&self.route, vars.clone(), clock, self.fixed.serial)
     }
 
     /// There was a token of it now.

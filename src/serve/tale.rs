@@ -13,11 +13,14 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
 use crate::observe::audit::Story;
+use crate::observe::metrics::Limit;
 use crate::observe::record::{Record, Spent};
 use crate::observe::sight::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 
+/// What the record calls an answer that its client did not take.
+const CLIENT_STALLED: &str = "client-stalled";
 /// What logs and counts call a request whose client hung up before it was answered.
 const HUNG_UP: u16 = 499;
 
@@ -122,6 +125,23 @@ impl Tale {
         self.blame = Some(fault.blame());
     }
 
+    /// Its answer is given up: the client takes nothing of it.
+    pub fn stalled(&mut self) {
+        self.record.complete = false;
+        self.record.error.get_or_insert(CLIENT_STALLED);
+        self.blame.get_or_insert(Blame::Client);
+        let shared = &self.site.shared;
+        shared.metrics.limited(Limit::ClientStalled);
+        if let Some(count) = shared.gate.stalls.note(self.site.now()) {
+            let record = &self.record;
+            let peer = record.peer.map(tracing::field::display);
+            tracing::warn!(
+                listener = %record.listener, peer, client = record.client.as_deref(), request_id = %record.id, count,
+                "an answer is given up: its client takes nothing of it"
+            );
+        }
+    }
+
     /// It is made in the name of this user, with these variables.
     pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
         if let Some(audit) = &self.site.audit
@@ -137,6 +157,17 @@ impl Tale {
     pub fn spend(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
         let before = std::mem::replace(&mut self.record.provider_id, id);
         self.record.refused = self.record.token.replace(token).map(|token| Spent { token, id: before });
+    }
+
+    /// Another token goes out with it than was said: the first was not sent.
+    pub fn spend_instead(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
+        self.record.provider_id = id;
+        self.record.token = Some(token);
+    }
+
+    /// Its request body; absent: nobody has asked for it.
+    pub const fn body(&self) -> Option<&Rc<Recorder>> {
+        self.request.as_ref()
     }
 
     /// Its request body is counted at the end.

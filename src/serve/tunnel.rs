@@ -19,7 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Wire, serve_http};
+use super::connection::{Wire, begin_handshake, serve_http};
 use super::door::{Door, Entry, Tunnel};
 use super::identity::Peer;
 use super::site::Site;
@@ -44,7 +44,8 @@ pub async fn serve(world: Rc<World>, outer: Rc<Door>, tunnel: Tunnel, stream: Re
     let Some(stream) = shaken else { return };
     let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
     let Door { listener, footing, .. } = *outer;
-    let door = Door { listener, footing, peer: outer.peer.clone(), entry: Entry::Tunnel(tunnel) };
+    let (peer, sent) = (outer.peer.clone(), outer.sent.clone());
+    let door = Door { listener, footing, peer, entry: Entry::Tunnel(tunnel), sent };
     serve_http(world, stream, door, wire, drain).await;
 }
 
@@ -58,20 +59,19 @@ async fn shake(
     stream: Rewound,
 ) -> Option<Box<TlsStream<Rewound>>> {
     let limits = &site.shared.snapshot.limits;
-    let limit = limits.handshakes.unwrap_or(usize::MAX);
-    let Some(_under_way) = site.shared.gate.shake(limit) else {
-        if let Some(closed) = site.shared.gate.rushes.note(site.now()) {
-            tracing::warn!(listener, limit, closed, "too many handshakes at once; new tunnels are closed");
-        }
-        return None;
-    };
+    let under_way = begin_handshake(site, listener, peer.address)?;
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
-    let why = match timeout(patience, handshake(site, forward, &tunnel.to, stream)).await {
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(patience, handshake(site, forward, &tunnel.to, stream)) => shaken,
+        () = under_way.ended() => return None,
+    };
+    let why = match shaken {
         Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(why)) => why,
         Err(_) => Failure::Silent,
     };
-    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.caller.get().1));
+    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.opener.get().1.caller));
     let client = client.as_deref();
     match why {
         Failure::Distrust(said) => {

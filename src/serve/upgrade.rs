@@ -2,7 +2,8 @@
 //!
 //! Such a call has a provider's connection of its own, over HTTP/1.1, that never sees a pool. Only the provider's 101
 //! ends HTTP, on both sides at once. Then bytes are copied both ways as they come: what one side does not take, the
-//! other is not asked for. When both have been silent for the route's `body_idle`, the connection is closed.
+//! other is not asked for. When both have been silent for the route's `body_idle`, or one side has taken nothing for as
+//! long of what waits for it, the connection is closed.
 
 use std::cell::Cell;
 use std::io;
@@ -10,20 +11,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use super::clearance::Cleared;
 use super::fault::Fault;
 use super::headers::listed;
 use super::replay::Outgoing;
 use super::tale::Tale;
 use crate::base::time::{Clock, Now};
-use crate::upstream::Destination;
+use crate::upstream::{Destination, ExchangeError, Received};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
@@ -69,24 +70,23 @@ impl Line {
 /// Where a line will come from, once HTTP has ended on it.
 pub type Turning = oneshot::Receiver<Line>;
 
-/// Sends a request on a connection of its own and waits for the head of its answer.
-pub async fn send(
-    destination: &Destination,
-    message: Request<Outgoing>,
-    patience: Duration,
-    gauge: Gauge,
-    now: Now,
-) -> Result<(Response<Incoming>, Turning), Fault> {
+/// A connection for one call alone, which has yet to be made.
+pub struct Alone<'a> {
+    sender: http1::SendRequest<Outgoing>,
+    turning: Turning,
+    host: &'a str,
+}
+
+/// Opens a connection for one call alone.
+pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<Alone<'_>, Fault> {
+    let host = &*destination.host;
     let stream = destination.stream(now).await.map_err(|error| {
-        tracing::warn!(host = %destination.host, %error, "cannot connect");
+        tracing::warn!(host, %error, "cannot connect");
         Fault::from(&error)
     })?;
-    let failed = |error: hyper::Error| {
-        tracing::warn!(host = %destination.host, %error, "exchange broke off");
-        Fault::UpstreamProtocol
-    };
-    let stream: Box<dyn Duplex> = Box::new(stream);
-    let (mut sender, mut connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
+    let handshake = destination.way.http1.builder().handshake(TokioIo::new(stream)).await;
+    let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
     let open = Open::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
@@ -97,14 +97,28 @@ pub async fn send(
         }
         drop(open);
     });
-    match tokio::time::timeout(patience, sender.send_request(message)).await {
-        Ok(answered) => answered.map(|response| (response, turning)).map_err(failed),
-        Err(_) => Err(Fault::UpstreamResponseTimeout),
+    Ok(Alone { sender, turning, host })
+}
+
+impl Alone<'_> {
+    /// Sends the call and waits for the head of its answer.
+    pub async fn send(mut self, message: Cleared, patience: Duration) -> Result<(Response<Received>, Turning), Fault> {
+        match tokio::time::timeout(patience, message.send_alone(&mut self.sender)).await {
+            Ok(Ok(response)) => Ok((Received::response(response), self.turning)),
+            Ok(Err(error)) => Err(broken_off(self.host, error)),
+            Err(_) => Err(Fault::UpstreamResponseTimeout),
+        }
     }
 }
 
+fn broken_off(host: &str, error: hyper::Error) -> Fault {
+    let error = ExchangeError::from(error);
+    tracing::warn!(host, %error, "exchange broke off");
+    Fault::UpstreamProtocol
+}
+
 /// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
-pub async fn grant(response: &Response<Incoming>, turning: Option<Turning>) -> Result<Line, Fault> {
+pub async fn grant(response: &Response<Received>, turning: Option<Turning>) -> Result<Line, Fault> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match turning {
         Some(turning) if switches && listed(response.headers(), &UPGRADE, b"websocket") => {
@@ -132,29 +146,50 @@ pub struct Splice {
 
 /// What has moved.
 struct Traffic {
-    to_provider: Cell<u64>,
-    to_client: Cell<u64>,
-    moved: Cell<Now>,
+    to_provider: Direction,
+    to_client: Direction,
     clock: Clock,
+}
+
+/// What has moved one way.
+struct Direction {
+    bytes: Cell<u64>,
+    moved: Cell<Now>,
+    /// Since when a piece waits to be taken.
+    waits_since: Cell<Option<Now>>,
+}
+
+impl Direction {
+    const fn new(now: Now) -> Self {
+        Self { bytes: Cell::new(0), moved: Cell::new(now), waits_since: Cell::new(None) }
+    }
+}
+
+impl Traffic {
+    /// For how long nothing has moved either way, or one side has taken nothing of what waits for it.
+    fn quiet(&self) -> Duration {
+        let now = self.clock.now();
+        let ways = [&self.to_provider, &self.to_client];
+        let silent = ways.iter().map(|way| now.since(way.moved.get())).min().unwrap_or_default();
+        let stuck = ways.iter().filter_map(|way| way.waits_since.get()).map(|since| now.since(since)).max();
+        silent.max(stuck.unwrap_or_default())
+    }
 }
 
 impl Splice {
     /// Copies until both sides have ended, one fails, or both are silent. `early` came before the client knew.
     pub async fn run(mut self, client: impl AsyncRead + AsyncWrite, early: Bytes) {
-        let traffic = Traffic {
-            to_provider: Cell::new(0),
-            to_client: Cell::new(0),
-            moved: Cell::new(self.clock.now()),
-            clock: self.clock.clone(),
-        };
+        let now = self.clock.now();
+        let (to_provider, to_client) = (Direction::new(now), Direction::new(now));
+        let traffic = Traffic { to_provider, to_client, clock: self.clock.clone() };
         // If the worker gives up on us, the numbers so far are told all the same.
         let mut told = Told { tale: &mut self.tale, traffic: &traffic };
         let (client_reads, client_writes) = tokio::io::split(client);
         let Line { stream, early: greeting } = self.provider;
         let (provider_reads, provider_writes) = tokio::io::split(stream);
         let both = async {
-            let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic);
-            let back = pump(provider_reads, client_writes, greeting, &traffic.to_client, &traffic);
+            let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic.clock);
+            let back = pump(provider_reads, client_writes, greeting, &traffic.to_client, &traffic.clock);
             tokio::try_join!(there, back).is_ok()
         };
         let clean = tokio::select! {
@@ -177,8 +212,8 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&mut self) {
         let record = self.tale.record();
-        record.request_bytes = self.traffic.to_provider.get();
-        record.response_bytes = self.traffic.to_client.get();
+        record.request_bytes = self.traffic.to_provider.bytes.get();
+        record.response_bytes = self.traffic.to_client.bytes.get();
     }
 }
 
@@ -193,37 +228,40 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     early: Bytes,
-    count: &Cell<u64>,
-    traffic: &Traffic,
+    way: &Direction,
+    clock: &Clock,
 ) -> io::Result<()> {
-    let moved = |bytes: usize| {
-        count.set(count.get().saturating_add(bytes as u64));
-        traffic.moved.set(traffic.clock.now());
-    };
-    if !early.is_empty() {
-        to.write_all(&early).await?;
-        to.flush().await?;
-        moved(early.len());
-    }
+    pass(&mut to, &early, way, clock).await?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
         let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
-        to.write_all(piece).await?;
-        to.flush().await?;
-        moved(read);
+        pass(&mut to, piece, way, clock).await?;
     }
     to.shutdown().await
 }
 
-/// Ends when nothing has moved for so long.
+/// Passes a piece on.
+async fn pass(to: &mut (impl AsyncWrite + Unpin), piece: &[u8], way: &Direction, clock: &Clock) -> io::Result<()> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    way.waits_since.set(Some(clock.now()));
+    to.write_all(piece).await?;
+    to.flush().await?;
+    way.waits_since.set(None);
+    way.bytes.set(way.bytes.get().saturating_add(piece.len() as u64));
+    way.moved.set(clock.now());
+    Ok(())
+}
+
+/// Ends when nothing has moved, or one side has taken nothing, for so long.
 async fn silence(traffic: &Traffic, longest: Option<Duration>) {
     let Some(longest) = longest else { return std::future::pending().await };
     let mut left = longest;
     loop {
         tokio::time::sleep(left).await;
-        let quiet = traffic.clock.now().since(traffic.moved.get());
-        match longest.checked_sub(quiet) {
+        match longest.checked_sub(traffic.quiet()) {
             Some(more) if !more.is_zero() => left = more,
             Some(_) | None => return,
         }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +27,7 @@ use super::connection::{self, Arrival};
 use super::site::{Shared, Site};
 use super::world::World;
 use crate::observe::access::AccessLog;
+use crate::observe::metrics::Limit;
 
 /// Idle provider connections are looked through this often.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -147,29 +149,39 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         let lines = self.access.lines(self.shared.clock.clone());
         let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
-        let tasks = TaskTracker::new();
+        let mut accepting = JoinSet::new();
         let connections = TaskTracker::new();
         for Socket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
-            let accepting = accept(world.clone(), listener, socket, connections.clone(), self.drain.clone());
-            tasks.spawn_local(accepting);
+            accepting.spawn_local(accept(world.clone(), listener, socket, connections.clone(), self.drain.clone()));
         }
         let swept = world.clone();
-        let sweeper = tokio::task::spawn_local(async move {
+        let mut sweeper = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 swept.site().sweep();
             }
         });
         let (turned, mut news) = (world.clone(), self.news);
-        let turner = tokio::task::spawn_local(async move {
+        let mut turner = tokio::task::spawn_local(async move {
             while let Some(News { shared, done: _done }) = news.recv().await {
                 turned.turn(shared);
             }
+            std::future::pending::<Infallible>().await
         });
-        self.drain.begin.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
+        // None of these ends before the drain. A socket that is not accepted from goes on taking in its share of the
+        // connections, so a worker without one of them must not go on.
+        let died = tokio::select! {
+            () = self.drain.begin.cancelled() => None,
+            Some(ended) = accepting.join_next() => Some(("accepting", ended.err())),
+            ended = &mut sweeper => Some(("looking through connections", ended.err())),
+            ended = &mut turner => Some(("taking new configs", ended.err())),
+        };
+        if let Some((what, why)) = died {
+            let why = why.map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+            return Err(io::Error::other(format!("{what} failed: {why}")));
+        }
+        while accepting.join_next().await.is_some() {}
         connections.close();
         tokio::select! {
             () = connections.wait() => {}
@@ -198,6 +210,10 @@ async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections
         };
         match accepted {
             Ok(arrival) => reception.receive(arrival),
+            Err(error) if is_no_listener(&error) => {
+                tracing::error!(listener = reception.name.as_deref(), %error, "the socket does not listen any more");
+                return;
+            }
             Err(error) => {
                 if out_of_resources(&error) {
                     tracing::error!(%error, "cannot accept; resting");
@@ -246,6 +262,7 @@ impl Reception {
         }
         let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
         if !site.shared.connections.take(1, limit) {
+            site.shared.metrics.limited(Limit::Connections);
             if let Some(closed) = site.shared.gate.floods.note(site.now()) {
                 let listener = self.name.as_deref();
                 tracing::warn!(listener, limit, closed, "too many connections; new ones are closed");
@@ -269,6 +286,14 @@ fn out_of_resources(error: &io::Error) -> bool {
     const ENOBUFS: i32 = 105;
     const ENOMEM: i32 = 12;
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+/// Errors of a socket that will never accept again: it is closed, shut, or none.
+fn is_no_listener(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOTSOCK: i32 = 88;
+    matches!(error.raw_os_error(), Some(EBADF | EINVAL | ENOTSOCK))
 }
 
 /// Counts a client connection for as long as it lives.

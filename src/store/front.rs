@@ -231,6 +231,11 @@ impl Store {
         Ok(self.withdraw_any(&Name { kind, key: key.clone() }).await?.is_some())
     }
 
+    /// Removes a record if it is still this writing of it.
+    pub async fn remove_if(&self, kind: Kind, key: &Key, version: Version) -> Result<(), Error> {
+        self.withdraw(&Name { kind, key: key.clone() }, version).await
+    }
+
     /// Takes a lock that all instances on this store share, for at most `lease`; absent while another holds it.
     ///
     /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with

@@ -10,6 +10,8 @@ pub mod envelope;
 mod error;
 mod file;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod local;
 mod memory;
 mod record;

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_parser::parse_x509_certificate;
 
 use super::{Identity, certificates, provider};
 
@@ -16,24 +24,122 @@ pub struct ClientTls<'a> {
     pub identity: Option<Identity>,
     /// Refuse TLS 1.2.
     pub only_tls13: bool,
+    /// Offer no HTTP/2.
+    pub only_http1: bool,
+    /// The groups to offer for the key exchange, of [`KEY_EXCHANGES`]; none: the usual ones.
+    pub key_exchange: Vec<&'static str>,
+}
+
+/// The groups that can be offered, by their names (RFC 8446 section 4.2.7), the usual ones in their order. The first is
+/// a hybrid with ML-KEM, which makes the first message about 1200 bytes longer.
+pub const KEY_EXCHANGES: [&str; 5] = ["x25519mlkem768", "x25519", "secp256r1", "secp384r1", "secp256r1mlkem768"];
+
+fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
+    Some(match name {
+        "secp256r1" => kx_group::SECP256R1,
+        "secp256r1mlkem768" => kx_group::SECP256R1MLKEM768,
+        "secp384r1" => kx_group::SECP384R1,
+        "x25519" => kx_group::X25519,
+        "x25519mlkem768" => kx_group::X25519MLKEM768,
+        _ => return None,
+    })
 }
 
 /// The settings for one provider's connections. ALPN offers HTTP/2 and HTTP/1.1 (RFC 7301): the
 /// provider picks.
 pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
     let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
-    let builder = ClientConfig::builder_with_provider(provider())
+    let mut provider = provider();
+    if !wish.key_exchange.is_empty() {
+        let kx_groups = wish.key_exchange.iter().filter_map(|name| group(name)).collect();
+        provider = Arc::new(CryptoProvider { kx_groups, ..CryptoProvider::clone(&provider) });
+    }
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .map_err(|_| "no common TLS version".to_owned())?
-        .with_root_certificates(roots(wish.ca)?);
+        .map_err(|_| "no common TLS version".to_owned())?;
+    let roots = roots(wish.ca)?;
+    let builder = match wish.ca {
+        None => builder.with_root_certificates(roots),
+        Some(pem) => {
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = inner.map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
+            let verifier = Named { named: certificates(pem)?, inner };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut config = match wish.identity {
         Some(identity) => builder
             .with_client_auth_cert(identity.chain, identity.key)
             .map_err(|_| "the client certificate cannot be used".to_owned())?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = if wish.only_http1 { Vec::new() } else { vec![b"h2".to_vec()] };
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(Arc::new(config))
+}
+
+/// Trusts what the CAs vouch for, and a certificate that was named itself: one that signed itself and calls itself a CA,
+/// as `openssl req -x509` makes it, may not stand at the end of a path (RFC 5280 section 6.1), yet whoever names that
+/// very file means it. Its names and dates count all the same.
+#[derive(Debug)]
+struct Named {
+    named: Vec<CertificateDer<'static>>,
+    inner: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.named.contains(end_entity) {
+            return self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        }
+        lasts(end_entity, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is valid at this time (RFC 5280 section 4.1.2.5).
+fn lasts(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let (_, read) = parse_x509_certificate(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let seconds = |at: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(at).unwrap_or(0)));
+    let not_before = seconds(read.validity().not_before.timestamp());
+    let not_after = seconds(read.validity().not_after.timestamp());
+    if now.as_secs() < not_before.as_secs() {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before });
+    }
+    if now.as_secs() > not_after.as_secs() {
+        return Err(CertificateError::ExpiredContext { time: now, not_after });
+    }
+    Ok(())
 }
 
 fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, String> {
@@ -49,4 +155,64 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, String> {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn self_signed(name: &str) -> (String, CertificateDer<'static>) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(2025, 1, 1), date_time_ymd(2026, 1, 1));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        (certificate.pem(), certificate.der().clone())
+    }
+
+    fn verifier(pem: &str) -> Named {
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots(Some(pem.as_bytes())).unwrap()), provider());
+        Named { named: certificates(pem.as_bytes()).unwrap(), inner: inner.build().unwrap() }
+    }
+
+    #[test]
+    fn a_named_certificate_is_trusted_for_its_names_and_while_it_lasts() {
+        let (pem, named) = self_signed("uat.bank.example");
+        let (_, other) = self_signed("uat.bank.example");
+        let verifier = verifier(&pem);
+        // 2025-06-01, 2024-12-31, 2026-01-02.
+        let (during, before, after) = (1_748_736_000, 1_735_603_200, 1_767_312_000);
+        let verify = |certificate: &CertificateDer<'_>, name: &'static str, at: u64| {
+            let (name, now) =
+                (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at)));
+            verifier.verify_server_cert(certificate, &[], &name, &[], now)
+        };
+        assert!(verify(&named, "uat.bank.example", during).is_ok());
+        let refused = |error: Error, what: &str| assert!(format!("{error:?}").contains(what), "{error:?}");
+        refused(verify(&named, "other.example", during).unwrap_err(), "NotValidForName");
+        refused(verify(&named, "uat.bank.example", before).unwrap_err(), "NotValidYet");
+        refused(verify(&named, "uat.bank.example", after).unwrap_err(), "Expired");
+        assert!(verify(&other, "uat.bank.example", during).is_err(), "the same names are not the same certificate");
+    }
+
+    #[test]
+    fn what_is_offered_is_what_was_wished_for() {
+        let made = |wish| client(wish).unwrap();
+        let groups = |config: &ClientConfig| -> Vec<String> {
+            config.crypto_provider().kx_groups.iter().map(|group| format!("{:?}", group.name())).collect()
+        };
+        let usual = made(ClientTls::default());
+        assert_eq!(usual.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+        let usual: Vec<String> = groups(&usual).iter().map(|name| name.to_lowercase()).collect();
+        assert_eq!(usual, KEY_EXCHANGES[..4]);
+        let wished =
+            made(ClientTls { only_http1: true, key_exchange: vec!["x25519", "secp256r1"], ..ClientTls::default() });
+        assert_eq!(wished.alpn_protocols, [b"http/1.1"]);
+        assert_eq!(groups(&wished), ["X25519", "secp256r1"]);
+        assert!(KEY_EXCHANGES.iter().all(|name| group(name).is_some()));
+    }
 }

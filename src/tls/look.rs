@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::ResolvesClientCert;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -56,6 +57,28 @@ pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
     let inner = config.client_auth_cert_resolver.clone();
     config.client_auth_cert_resolver = Arc::new(Attentive { inner, demand: demand.clone() });
     (Arc::new(config), demand)
+}
+
+/// A look without the key shares that make the first message long (hybrids with ML-KEM); nothing where these settings
+/// offer none. No handshake succeeds with it, and nothing of ours is shown.
+pub fn short_onlooker(config: &ClientConfig) -> Option<(Arc<ClientConfig>, Presented)> {
+    let provider = config.crypto_provider();
+    let is_short = |group: &&'static dyn SupportedKxGroup| !format!("{:?}", group.name()).contains("MLKEM");
+    let kx_groups: Vec<_> = provider.kx_groups.iter().copied().filter(is_short).collect();
+    if kx_groups.is_empty() || kx_groups.len() == provider.kx_groups.len() {
+        return None;
+    }
+    let presented = Presented::default();
+    let onlooker = Onlooker { presented: presented.clone(), schemes: schemes(config) };
+    let provider = CryptoProvider { kx_groups, ..CryptoProvider::clone(provider) };
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().ok()?;
+    let mut short = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(onlooker))
+        .with_client_cert_resolver(Arc::new(Nobody));
+    short.resumption = Resumption::disabled();
+    short.alpn_protocols.clone_from(&config.alpn_protocols);
+    Some((Arc::new(short), presented))
 }
 
 /// The certificate that we would show with these settings, leaf first; empty: none.

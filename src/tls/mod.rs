@@ -11,6 +11,7 @@ mod leaf;
 mod look;
 pub mod mint;
 mod paper;
+mod pem;
 mod pin;
 mod server;
 pub mod trust;
@@ -18,15 +19,15 @@ pub mod trust;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use client::{ClientTls, client};
+pub use client::{ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, Leaf, leaf};
-pub use look::{Demand, Presented, attentive, onlooker, own_chain};
+pub use look::{Demand, Presented, attentive, onlooker, own_chain, short_onlooker};
 pub use paper::{Paper, paper};
+pub use pem::{certificates, is_encrypted};
 pub use pin::pinned;
 pub use server::{Certificate, ClientCa, ServerTls, server};
 
@@ -47,8 +48,13 @@ pub struct Identity {
 impl Identity {
     /// Reads a PEM chain and a PEM key (PKCS#8, PKCS#1 or SEC1). The error is for a person and quotes no input.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+        Self::from_encrypted_pem(chain, key, None)
+    }
+
+    /// The same; the key may be encrypted under this password.
+    pub fn from_encrypted_pem(chain: &[u8], key: &[u8], password: Option<&[u8]>) -> Result<Self, String> {
         let chain = certificates(chain)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "no private key in PEM form found".to_owned())?;
+        let key = pem::private_key(key, password)?;
         let provider = provider();
         let signer = provider.key_provider.load_private_key(key.clone_key());
         let signer = signer.map_err(|_| "the private key is of a kind that TLS cannot use".to_owned())?;
@@ -57,16 +63,6 @@ impl Identity {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Self { chain, key }),
             Err(_) => Err("the private key does not belong to the certificate".to_owned()),
         }
-    }
-}
-
-/// All certificates of a PEM file; at least one.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match read {
-        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form found".to_owned()),
-        Ok(chain) => Ok(chain),
-        Err(_) => Err("not well-formed PEM".to_owned()),
     }
 }
 

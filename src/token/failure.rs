@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::backoff::Backoff;
+use crate::base::planted::{Fault, planted};
 
 /// What kind of failure a token call met.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -53,6 +54,9 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The rest that the profile asks for instead of the class's own.
     pub backoff: Option<Backoff>,
+    /// The provider did hand out a token, with nothing left of its life. Near the end of the last token's life that is
+    /// the same token once more: its successor follows within a second.
+    pub ended: bool,
     /// For our logs and the operator: what happened, without any secret and without free text of the provider.
     pub inside: String,
 }
@@ -60,12 +64,16 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class, with the class's own rest.
     pub fn new(class: Class, inside: impl Into<String>) -> Self {
-        Self { class, retry_after: None, backoff: None, inside: inside.into() }
+        Self { class, retry_after: None, backoff: None, ended: false, inside: inside.into() }
     }
 
-    /// How long to rest after `failures` of these in a row, before jitter.
+    /// How long to rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and
+    /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3).
     pub fn rest(&self, failures: u32) -> Duration {
         let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);
-        self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)))
+        if planted(Fault::ShortRest) {
+            return self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)));
+        }
+        own.max(self.retry_after.unwrap_or_default())
     }
 }

@@ -19,6 +19,8 @@ pub struct Grant {
     pub life: Duration,
     /// Response headers that the profile captures, by capture name.
     pub captured: Vec<(Arc<str>, HeaderValue)>,
+    /// The token's type as it was told, where that is not `Bearer`, as far as it may be shown.
+    pub odd_type: Option<Box<str>>,
 }
 
 impl Grant {

@@ -1,6 +1,7 @@
 //! Permission to spend one generation of a token until it expires.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
@@ -21,6 +22,24 @@ pub struct Lease {
     pub expires: Deadline,
     /// For logs.
     pub fingerprint: Fingerprint,
+    /// Whether it has proved itself.
+    pub trial: Trial,
+}
+
+/// Whether a token has proved itself: an API that does not know a new token yet refuses it for a moment.
+#[derive(Debug, Default)]
+pub struct Trial {
+    /// A refusal before this moment need not be final; absent: any refusal is.
+    until: Option<Deadline>,
+    /// A call with it was answered, and not by a refusal.
+    passed: AtomicBool,
+}
+
+impl Trial {
+    /// A trial that lasts until then, or until the token is accepted.
+    pub const fn until(end: Deadline) -> Self {
+        Self { until: Some(end), passed: AtomicBool::new(false) }
+    }
 }
 
 impl Lease {
@@ -28,6 +47,24 @@ impl Lease {
     #[inline]
     pub const fn valid(&self, now: Now) -> bool {
         !self.expires.passed(now)
+    }
+
+    /// The provider accepted it. Written once: later calls only read.
+    #[inline]
+    pub fn prove(&self) {
+        if !self.trial.passed.load(Ordering::Relaxed) {
+            self.trial.passed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the provider accepted it.
+    pub fn proved(&self) -> bool {
+        self.trial.passed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a refusal at `now` may mean no more than that the API does not know it yet.
+    pub fn newborn(&self, now: Now) -> bool {
+        !self.proved() && self.trial.until.is_some_and(|until| !until.passed(now))
     }
 }
 

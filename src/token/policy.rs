@@ -3,10 +3,21 @@
 use std::time::Duration;
 
 use crate::base::backoff::{Backoff, jittered};
-use crate::token::failure::{Class, Failure};
+use crate::token::failure::Failure;
 
 /// The pauses after a token was refused the moment it was first used, by refusals in a row.
 pub const BIRTH: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(60) };
+
+/// A token that is younger than this and was never accepted may be refused because the API does not know it yet: its
+/// clock is behind the issuer's, or tokens take a moment to reach every server. It is tried again once it is as old.
+pub const SETTLE: Duration = Duration::from_secs(3);
+
+/// A token that was refused in its first moments is not tried again sooner than this.
+pub const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A token that comes back with no more than this added to its end has come back unchanged: lives are told in whole
+/// seconds, and calls take a moment.
+pub const UNCHANGED: Duration = Duration::from_secs(2);
 
 /// The pauses between renewals that only a suspicion asks for, by such renewals in a row.
 pub const SUSPICION: Backoff = Backoff { first: Duration::from_secs(60), ceiling: Duration::from_secs(960) };
@@ -22,9 +33,19 @@ pub struct Policy {
     pub refresh_before: Duration,
     /// A fetch that gave no answer for this long is abandoned.
     pub fetch_timeout: Duration,
+    /// Whether the old token goes on being good when a new one is issued. Then it is kept until the new one has proved
+    /// itself.
+    pub overlap: bool,
 }
 
 impl Policy {
+    /// How long a token is set aside that was refused `now`, in its first moments, of which `young` are left.
+    /// `refusals`: of such tokens in a row, this one included.
+    pub fn settle_in(&self, young: Duration, refusals: u32, dice: u8) -> Duration {
+        let first = young.max(SETTLE_PAUSE).min(self.fetch_timeout);
+        first.max(jittered(BIRTH.pause(refusals), dice))
+    }
+
     /// How long to wait with the renewal of a token that was given `life` and has `remaining` of it left.
     ///
     /// It ends a margin before expiry, and up to half a margin earlier by `dice`, so that tokens of one birthday are
@@ -43,20 +64,16 @@ pub fn postponement(remaining: Duration) -> Duration {
 }
 
 /// How long to rest after the `failures`-th failure of this class in a row, jitter included. Never shorter than the
-/// provider's `Retry-After`; after rejected credentials never shorter than their own pause either, whatever the
-/// provider says.
+/// provider's `Retry-After`, and never shorter than without it.
 pub fn rest_after(failure: &Failure, failures: u32, dice: u8) -> Duration {
-    let asked = failure.rest(failures);
-    let rest = match failure.class {
-        Class::Fatal => asked.max(failure.backoff.unwrap_or(failure.class.backoff()).pause(failures)),
-        Class::Closed | Class::Consent | Class::RateLimited | Class::Transient => asked,
-    };
-    jittered(rest, dice)
+    jittered(failure.rest(failures), dice)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::backoff::Backoff;
+    use crate::token::failure::Class;
 
     const fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -64,7 +81,7 @@ mod tests {
 
     #[test]
     fn renewal_starts_a_margin_before_expiry_and_is_spread() {
-        let policy = Policy { refresh_before: seconds(60), fetch_timeout: seconds(10) };
+        let policy = Policy { refresh_before: seconds(60), fetch_timeout: seconds(10), overlap: true };
         assert_eq!(policy.renew_in(seconds(1800), seconds(1800), 0), seconds(1740));
         assert_eq!(policy.renew_in(seconds(1800), seconds(1800), 255), seconds(1710));
         assert_eq!(policy.renew_in(seconds(1800), seconds(1795), 0), seconds(1735), "counted from when it was sent");
@@ -73,20 +90,40 @@ mod tests {
 
     #[test]
     fn a_nearly_dead_token_is_half_used_before_it_is_renewed() {
-        let policy = Policy { refresh_before: seconds(60), fetch_timeout: seconds(10) };
+        let policy = Policy { refresh_before: seconds(60), fetch_timeout: seconds(10), overlap: true };
         assert_eq!(policy.renew_in(seconds(300), seconds(20), 0), seconds(10));
         assert_eq!(policy.renew_in(Duration::ZERO, Duration::ZERO, 255), Duration::ZERO);
     }
 
+    /// Asked for below, at and above the own pause: in each class, and for each failure in a row.
     #[test]
-    fn retry_after_is_a_floor_and_rejected_credentials_keep_their_own() {
-        let mut failure = Failure::new(Class::Transient, "down");
-        failure.retry_after = Some(seconds(100));
-        assert_eq!(rest_after(&failure, 1, 0), seconds(100));
-        assert_eq!(rest_after(&failure, 1, 255), seconds(120));
-        failure.class = Class::Fatal;
-        failure.retry_after = Some(seconds(2));
-        assert_eq!(rest_after(&failure, 1, 0), seconds(300));
-        assert_eq!(rest_after(&failure, 9, 0), seconds(3600));
+    fn retry_after_is_a_floor_and_never_a_ceiling() {
+        for class in [Class::Closed, Class::Consent, Class::Fatal, Class::RateLimited, Class::Transient] {
+            let quiet = Failure::new(class, "down");
+            for failures in [1, 2, 3, 9, u32::MAX] {
+                let own = rest_after(&quiet, failures, 0);
+                for asked in [seconds(0), own / 2, own, own + seconds(7), seconds(3600)] {
+                    let told = Failure { retry_after: Some(asked), ..quiet.clone() };
+                    assert_eq!(rest_after(&told, failures, 0), own.max(asked), "{class:?}, {failures}, {asked:?}");
+                    assert!(rest_after(&told, failures, 255) >= own.max(asked), "jitter only lengthens");
+                }
+            }
+        }
+        let backoff = Some(Backoff { first: seconds(5), ceiling: seconds(20) });
+        let failure =
+            Failure { backoff, retry_after: Some(seconds(1)), ..Failure::new(Class::RateLimited, "slow down") };
+        let pauses: Vec<u64> = (1..5).map(|n| rest_after(&failure, n, 0).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 20], "the profile's own pause doubles on, whatever the provider says");
+    }
+
+    #[test]
+    fn a_token_refused_at_birth_is_set_aside_until_it_is_old_enough() {
+        let policy = Policy { refresh_before: seconds(60), fetch_timeout: seconds(10), overlap: true };
+        assert_eq!(policy.settle_in(seconds(3), 1, 0), seconds(3));
+        assert_eq!(policy.settle_in(Duration::ZERO, 1, 0), seconds(1), "never at once");
+        assert_eq!(policy.settle_in(seconds(3), 3, 0), seconds(4), "longer, the more such tokens in a row");
+        assert_eq!(policy.settle_in(seconds(3), 99, 0), seconds(60));
+        let hasty = Policy { fetch_timeout: seconds(2), ..policy };
+        assert_eq!(hasty.settle_in(seconds(3), 1, 0), seconds(2), "nobody waits longer than for a fetch");
     }
 }

@@ -13,7 +13,14 @@
 //!     expired:  Live -> Empty     Renewing -> Fetching   Holding -> Resting
 //!     refused:  Live -> Fetching  Renewing -> Fetching   Holding -> Fetching, or Resting if told to stay away
 //!     refused at birth:  Live, Holding -> Resting        Renewing -> Fetching
+//!     refused in its first moments:  Live -> Settling -> Live
 //! ```
+//!
+//! An API may not know a token yet that was just issued. So a token that was never accepted and is younger than
+//! [`SETTLE`](crate::token::policy::SETTLE) is not thrown away when it is refused: it leaves the shelf, and comes back as
+//! a new generation after a pause; it is dead when it is refused once more. Meanwhile its predecessor serves if that still
+//! lives: after a renewal it is kept in *reserve* until its successor was accepted. Whatever its age, a token that was
+//! never accepted gives its place back to a reserve when it is refused.
 //!
 //! A phase is named for what it waits for. Every phase answers every event by name; there is no wildcard arm. The
 //! machine holds no secret: a token is a generation number with a deadline, its headers stay with the keeper. What is
@@ -35,7 +42,7 @@ mod event;
 mod table;
 
 pub use action::{Action, Denial, Report};
-pub use event::Event;
+pub use event::{Arrived, Event, Origin};
 use table::Turn;
 
 /// The last failure, for the operator. Success does not erase it.
@@ -64,6 +71,8 @@ pub enum Waiting {
     Holding,
     /// No token, and a rest after a failure.
     Resting,
+    /// A token that was refused in its first moments, set aside until it is tried again.
+    Settling,
 }
 
 impl Waiting {
@@ -76,6 +85,7 @@ impl Waiting {
             Waiting::Renewing => "renewing",
             Waiting::Holding => "holding",
             Waiting::Resting => "resting",
+            Waiting::Settling => "settling",
         }
     }
 }
@@ -91,18 +101,57 @@ pub struct Slot {
 enum Phase {
     Empty,
     Fetching { flight: Flight },
-    Live { token: Token, renew: Deadline },
+    Live { token: Token, renew: Deadline, reserve: Option<Token> },
     Renewing { token: Token, flight: Flight },
     Holding { token: Token, rest: Rest },
     Resting { rest: Rest },
+    Settling { newborn: Token, rest: Rest, serving: Option<Token> },
 }
 
-/// A published generation.
+/// A token as its last generation was published.
 #[derive(Clone, Copy, Debug)]
 struct Token {
     generation: u64,
+    /// The first of the generations before this one that were the same token; this one if there was none.
+    first: u64,
+    /// Those up to here were; none if this one is the first.
+    last: u64,
+    issued: Now,
     published: Now,
     expires: Deadline,
+    trial: Trial,
+}
+
+/// What is known of a token's being good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trial {
+    /// It was accepted, or is so old that it should be: a refusal is final.
+    Over,
+    /// It was refused before, or handed out again: a refusal is final, and says that fetching does not help.
+    Second,
+    /// A refusal before this moment need not be final.
+    Young(Deadline),
+}
+
+impl Token {
+    /// Whether news about this generation is news about this token.
+    const fn is(&self, generation: u64) -> bool {
+        generation == self.generation || (self.first <= generation && generation <= self.last)
+    }
+
+    /// The generations that were this token, with `self` among them: for its next one.
+    const fn lineage(&self) -> (u64, u64) {
+        let direct = self.last + 1 == self.generation && self.first <= self.last;
+        (if direct { self.first } else { self.generation }, self.generation)
+    }
+
+    /// Whether it was never accepted and is in its first moments.
+    const fn newborn(&self, now: Now) -> bool {
+        match self.trial {
+            Trial::Young(until) => !until.passed(now),
+            Trial::Over | Trial::Second => false,
+        }
+    }
 }
 
 /// A fetch under way, and the boot-clock millisecond at which we stop waiting for it.
@@ -143,6 +192,10 @@ struct Past {
     flights: u64,
     /// The last number given to a published token.
     generations: u64,
+    /// When the last token that arrived dies.
+    expires: Option<Deadline>,
+    /// The last token of a store that arrived was over.
+    hollow: bool,
     /// Failures in a row, and of which class; another class starts anew.
     streak: Option<(Class, u32)>,
     /// Renewals in a row that a suspicion asked for.
@@ -199,10 +252,11 @@ impl Slot {
         let phase = match turn.age(self.phase) {
             Phase::Empty => turn.empty(event),
             Phase::Fetching { flight } => turn.fetching(flight, event),
-            Phase::Live { token, renew } => turn.live(token, renew, event),
+            Phase::Live { token, renew, reserve } => turn.live(token, renew, reserve, event),
             Phase::Renewing { token, flight } => turn.renewing(token, flight, event),
             Phase::Holding { token, rest } => turn.holding(token, rest, event),
             Phase::Resting { rest } => turn.resting(rest, event),
+            Phase::Settling { newborn, rest, serving } => turn.settling(newborn, rest, serving, event),
         };
         Self { phase, past: turn.past }
     }
@@ -212,10 +266,30 @@ impl Slot {
         match &self.phase {
             Phase::Empty => None,
             Phase::Fetching { flight } => Some(left(flight.deadline, now)),
-            Phase::Live { token, renew } => Some(renew.min(token.expires).remaining(now)),
+            Phase::Live { token, renew, reserve } => {
+                let ends = reserve.map_or(token.expires, |reserve| reserve.expires.min(token.expires));
+                Some(renew.min(ends).remaining(now))
+            }
             Phase::Renewing { token, flight } => Some(token.expires.remaining(now).min(left(flight.deadline, now))),
             Phase::Holding { token, rest } => Some(token.expires.remaining(now).min(left(rest.until, now))),
             Phase::Resting { rest } => Some(left(rest.until, now)),
+            Phase::Settling { newborn, rest, serving } => {
+                let ends = serving.map_or(newborn.expires, |serving| serving.expires.min(newborn.expires));
+                Some(ends.remaining(now).min(left(rest.until, now)))
+            }
+        }
+    }
+
+    /// Whether this generation is kept although it is not on the shelf.
+    pub fn keeps(&self, generation: u64) -> bool {
+        match &self.phase {
+            Phase::Live { reserve, .. } => reserve.is_some_and(|reserve| reserve.generation == generation),
+            Phase::Settling { newborn, .. } => newborn.generation == generation,
+            Phase::Empty
+            | Phase::Fetching { .. }
+            | Phase::Renewing { .. }
+            | Phase::Holding { .. }
+            | Phase::Resting { .. } => false,
         }
     }
 
@@ -228,6 +302,7 @@ impl Slot {
             Phase::Renewing { .. } => Waiting::Renewing,
             Phase::Holding { .. } => Waiting::Holding,
             Phase::Resting { .. } => Waiting::Resting,
+            Phase::Settling { .. } => Waiting::Settling,
         }
     }
 
@@ -235,7 +310,11 @@ impl Slot {
     pub const fn flight(&self) -> Option<u64> {
         match self.phase {
             Phase::Fetching { flight } | Phase::Renewing { flight, .. } => Some(flight.number),
-            Phase::Empty | Phase::Live { .. } | Phase::Holding { .. } | Phase::Resting { .. } => None,
+            Phase::Empty
+            | Phase::Live { .. }
+            | Phase::Holding { .. }
+            | Phase::Resting { .. }
+            | Phase::Settling { .. } => None,
         }
     }
 
@@ -247,14 +326,17 @@ impl Slot {
             | Phase::Fetching { .. }
             | Phase::Renewing { .. }
             | Phase::Holding { .. }
-            | Phase::Resting { .. } => None,
+            | Phase::Resting { .. }
+            | Phase::Settling { .. } => None,
         }
     }
 
     /// Why it rests and how much of the rest is left.
     pub fn rest(&self, now: Now) -> Option<Denial> {
         match &self.phase {
-            Phase::Holding { rest, .. } | Phase::Resting { rest } => Some(rest.denial(now)),
+            Phase::Holding { rest, .. } | Phase::Resting { rest } | Phase::Settling { rest, .. } => {
+                Some(rest.denial(now))
+            }
             Phase::Empty | Phase::Fetching { .. } | Phase::Live { .. } | Phase::Renewing { .. } => None,
         }
     }

@@ -3,15 +3,19 @@
 //! For the control plane, whose calls are rare: a fresh connection is never a stale one. Redirects are answers like any
 //! other.
 
-use std::fmt;
+use std::error::Error as _;
+use std::{fmt, io};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
+use super::failure::ExchangeError;
+use super::received::{BodyError, Received};
 use crate::base::time::Now;
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
@@ -20,13 +24,38 @@ pub enum AskError {
     /// There is no connection.
     Dial(DialError),
     /// The exchange broke off before an answer's head.
-    Broken(hyper::Error),
+    Broken(ExchangeError),
     /// The answer, of this status, broke off.
     Cut(u16),
     /// The other side hung up before the question.
     HungUp,
     /// The answer, of this status, is longer than we read.
     TooLong(u16),
+    /// The answer has no length, and the connection ended without TLS's close_notify: nobody vouches for its end.
+    Unclosed(Unclosed),
+}
+
+/// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
+/// that nothing is missing.
+pub struct Unclosed(Box<Response<Bytes>>);
+
+impl Unclosed {
+    /// The answer, for a reader that has seen that it is whole.
+    pub fn into_answer(self) -> Response<Bytes> {
+        *self.0
+    }
+
+    /// What was read.
+    pub fn answer(&self) -> &Response<Bytes> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Unclosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the body: it may hold a token.
+        f.debug_tuple("Unclosed").field(&self.0.status()).finish()
+    }
 }
 
 impl fmt::Display for AskError {
@@ -37,6 +66,10 @@ impl fmt::Display for AskError {
             AskError::Cut(status) => write!(f, "HTTP {status}, the body broke off"),
             AskError::HungUp => f.write_str("it hung up"),
             AskError::TooLong(status) => write!(f, "HTTP {status}, the body is too long"),
+            AskError::Unclosed(unclosed) => {
+                let status = unclosed.0.status().as_u16();
+                write!(f, "HTTP {status}, the body ended without a length and without close_notify")
+            }
         }
     }
 }
@@ -45,7 +78,13 @@ impl Destination {
     /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
     pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
         let mut connection = self.open(now).await.map_err(AskError::Dial)?;
-        let response = match connection.send(request).await {
+        let mut sent = connection.send(request.clone()).await;
+        if matches!(sent, Sent::Refused(_)) {
+            // It did nothing with it, and may want it over HTTP/1.1.
+            connection = self.open(now).await.map_err(AskError::Dial)?;
+            sent = connection.send(request).await;
+        }
+        let response = match sent {
             Sent::Answered(response) => response,
             Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
             Sent::Unsent(_) => return Err(AskError::HungUp),
@@ -58,10 +97,38 @@ impl Destination {
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, body) = response.into_parts();
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Err(AskError::TooLong(head.status.as_u16())),
-        Err(_) => Err(AskError::Cut(head.status.as_u16())),
+    let (head, mut body) = Received::response(response).into_parts();
+    let status = head.status.as_u16();
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                if piece.len() > most - read.len() {
+                    return Err(AskError::TooLong(status));
+                }
+                read.extend_from_slice(&piece);
+            }
+            Err(error) => {
+                let framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
+                if framed || head.version == Version::HTTP_2 || !is_missing_close(&error) {
+                    return Err(AskError::Cut(status));
+                }
+                return Err(AskError::Unclosed(Unclosed(Box::new(Response::from_parts(head, read.freeze())))));
+            }
+        }
     }
+    Ok(Response::from_parts(head, read.freeze()))
+}
+
+/// Whether a body ended because the connection did, in order but for TLS's close_notify (RFC 8446 section 6.1).
+fn is_missing_close(error: &BodyError) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::UnexpectedEof;
+        }
+        cause = inner.source();
+    }
+    false
 }

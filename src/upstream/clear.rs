@@ -32,15 +32,16 @@ impl Clear<'_> {
     pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
         let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
         let stream = reached.map_err(|_| AskError::Dial(DialError::Timeout))?.map_err(AskError::Dial)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| AskError::Dial(DialError::Http(error)))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| AskError::Dial(DialError::Http(error.into())))?;
         let driven = tokio::task::spawn_local(async move {
             // How it ends is seen by whoever asked.
             let _ = connection.await;
         });
         let answer = match sender.send_request(request).await {
             Ok(response) => whole(response, most).await,
-            Err(error) => Err(AskError::Broken(error)),
+            Err(error) => Err(AskError::Broken(error.into())),
         };
         driven.abort();
         answer

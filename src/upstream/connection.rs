@@ -12,10 +12,14 @@ use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ProtocolVersion;
 use tokio::time::timeout;
 
 use super::dial::{Destination, DialError, authority};
+use super::failure::ExchangeError;
+use super::http1::Http1Io;
 use super::lane::{Lane, Stream};
+use super::origin::Origin;
 use super::socket::{Aside, Counted, Heard, Look, Open};
 use crate::base::time::Now;
 
@@ -37,6 +41,8 @@ pub(super) struct Own<B> {
     aside: Aside,
     heard: Rc<Heard>,
     authority: Authority,
+    /// Its exchange is over, or it has none.
+    at_rest: bool,
 }
 
 /// What dialling yields.
@@ -61,13 +67,13 @@ pub enum Sent<B> {
     /// It broke off after bytes may have been sent.
     Broken {
         /// What happened.
-        error: hyper::Error,
+        error: ExchangeError,
         /// The connection itself ended, and not a byte of an answer had come over it for this request.
         closed: bool,
     },
-    /// The provider says that it did nothing with this request: `REFUSED_STREAM`, or `GOAWAY` before it (RFC 9113
-    /// section 8.7). It can be sent on another connection.
-    Refused(hyper::Error),
+    /// The provider says that it did nothing with this request: `REFUSED_STREAM`, `HTTP_1_1_REQUIRED`, or `GOAWAY` before
+    /// it (RFC 9113 sections 7 and 8.7). It can be sent on another connection, which is of the right kind then.
+    Refused(ExchangeError),
     /// Not one byte was written; here is the request again.
     Unsent(Unsent<B>),
 }
@@ -85,7 +91,7 @@ impl Destination {
     {
         let kind = match self.open_counted(now, None).await? {
             Opened::Own(own) => Kind::Own(own),
-            Opened::Shared(lane) => Kind::Shared(Stream::of(&lane)),
+            Opened::Shared(lane) => Kind::Shared(Stream::of(&lane, now)),
         };
         Ok(Connection { kind, reused: false })
     }
@@ -109,24 +115,40 @@ impl Destination {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.dial(now).await?;
+        let origin = Origin::of(&self.host, self.port);
+        let stream = self.dial(now, origin.takes_http2(now)).await?;
         let authority: Authority = authority(&self.host, self.port, Some(443))
             .parse()
             .map_err(|_| DialError::Dns("the host cannot stand in a URL".into()))?;
         let (socket, session) = stream.get_ref();
         let (aside, h2) = (socket.aside(), session.alpn_protocol() == Some(b"h2"));
-        let heard = Rc::new(Heard::default());
-        let io = TokioIo::new(Counted::new(stream, heard.clone(), open));
-        if h2 {
-            return Lane::begin(io, aside, &heard, authority, now).await.map(Opened::Shared).map_err(DialError::Http);
+        if session.protocol_version() != Some(ProtocolVersion::TLSv1_2) {
+            socket.look_away();
         }
-        let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(DialError::Http)?;
+        let heard = Rc::new(Heard::default());
+        let stream = Counted::new(stream, heard.clone(), open);
+        if h2 {
+            let begun = Lane::begin(TokioIo::new(stream), Below { aside, heard, authority, origin }, now).await;
+            return begun.map(Opened::Shared).map_err(|error| DialError::Http(error.into()));
+        }
+        let http1 = &self.way.http1;
+        let io = TokioIo::new(Http1Io::new(stream, heard.clone(), http1, &self.host));
+        let (sender, connection) =
+            http1.builder().handshake(io).await.map_err(|error| DialError::Http(error.into()))?;
         tokio::task::spawn_local(async move {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;
         });
-        Ok(Opened::Own(Own { sender, aside, heard, authority }))
+        Ok(Opened::Own(Own { sender, aside, heard, authority, at_rest: true }))
     }
+}
+
+/// What an HTTP/2 connection knows of what is below it.
+pub(super) struct Below {
+    pub(super) aside: Aside,
+    pub(super) heard: Rc<Heard>,
+    pub(super) authority: Authority,
+    pub(super) origin: Rc<Origin>,
 }
 
 impl<B: Body + Unpin + 'static> Connection<B> {
@@ -144,7 +166,7 @@ impl<B> Connection<B> {
     /// Closes a connection of one's own after its exchange ended cleanly on both sides.
     pub fn close(self) {
         match self.kind {
-            Kind::Own(own) => drop(own),
+            Kind::Own(mut own) => own.at_rest = true,
             Kind::Shared(stream) => stream.leave(),
         }
     }
@@ -162,6 +184,8 @@ impl<B: Body + 'static> Own<B> {
     async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http1(&mut request, &self.authority);
         let before = self.heard.bytes();
+        self.at_rest = false;
+        self.heard.begin_exchange();
         match self.sender.try_send_request(request).await {
             Ok(response) => Sent::Answered(response),
             Err(mut error) => match error.take_message() {
@@ -169,15 +193,20 @@ impl<B: Body + 'static> Own<B> {
                 None => {
                     let error = error.into_error();
                     let closed = !error.is_parse() && self.heard.bytes() == before;
-                    Sent::Broken { error, closed }
+                    Sent::Broken { error: ExchangeError::new(error, self.aside.is_renegotiated()), closed }
                 }
             },
         }
     }
 
+    /// Its exchange ended cleanly on both sides.
+    pub(super) fn rest(&mut self) {
+        self.at_rest = true;
+    }
+
     /// Whether it is open as far as its own task knows.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.sender.is_closed() && self.heard.takes_writes()
     }
 
     /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
@@ -193,6 +222,17 @@ impl<B: Body + 'static> Own<B> {
                 Look::Quiet => true,
                 Look::Speaking => !served,
             }
+    }
+}
+
+impl<B> Drop for Own<B> {
+    /// An exchange that did not come to its end takes its connection with it at once: its task would wait for an upload
+    /// that nothing may follow, and must not end it as if it were whole.
+    fn drop(&mut self) {
+        self.heard.abandon();
+        if !self.at_rest {
+            self.aside.hang_up();
+        }
     }
 }
 

@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
+use super::failure::ExchangeError;
+use super::http1::{Http1, Http1Io};
 use super::names::Names;
 use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
-use super::socket::Socket;
+use super::socket::{Heard, Socket, tend};
 use crate::base::time::Now;
 
 /// An established, verified stream.
@@ -46,6 +48,8 @@ pub struct Way {
     pub proxy: Option<Arc<ForwardProxy>>,
     /// The address that connections come from.
     pub source: Option<IpAddr>,
+    /// How HTTP/1.1 is spoken to it.
+    pub http1: Http1,
 }
 
 /// Why there is no connection. Nothing of a request was sent.
@@ -54,7 +58,7 @@ pub enum DialError {
     /// The name does not resolve; the text says why.
     Dns(Rc<str>),
     /// TLS is fine, but the provider breaks the protocol that it picked.
-    Http(hyper::Error),
+    Http(ExchangeError),
     /// The corporate proxy gives no tunnel.
     Proxy(ProxyError),
     /// Nothing can go there from our source address.
@@ -76,24 +80,53 @@ impl fmt::Display for DialError {
             DialError::Source(error) => write!(f, "source_address: {error}"),
             DialError::Tcp(error) => write!(f, "tcp: {error}"),
             DialError::Timeout => f.write_str("connect timeout"),
-            DialError::Tls(error) => write!(f, "tls: {error}"),
+            DialError::Tls(error) => {
+                write!(f, "tls: {error}")?;
+                if is_handshake_failure(error) { f.write_str(NOTHING_SHARED) } else { Ok(()) }
+            }
         }
     }
+}
+
+/// What a server most often means by the alert `handshake_failure` (RFC 5246 section 7.2.2).
+const NOTHING_SHARED: &str = "; most likely no cipher suite is shared: offered are TLS 1.3, and TLS 1.2 with ECDHE and \
+                              AES-GCM or ChaCha20-Poly1305, but neither RSA nor DHE key exchange and no CBC. Else the \
+                              provider wants a client certificate, or another `tls.key_exchange`";
+
+/// Whether the other side says no more than that the handshake has failed, or has chosen what we do not know.
+fn is_handshake_failure(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(
+        inner,
+        Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) | rustls::Error::PeerIncompatible(_))
+    )
 }
 
 impl Destination {
     /// A verified stream without HTTP on it, within the deadline: for what leaves HTTP behind.
     pub async fn stream(&self, now: Now) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
-        match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?).await }).await {
+        match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?, true).await })
+            .await
+        {
             Ok(stream) => stream,
             Err(_) => Err(DialError::Timeout),
         }
     }
 
-    /// Resolves, connects and shakes hands. The caller sets the deadline.
-    pub(super) async fn dial(&self, now: Now) -> Result<TlsStream, DialError> {
+    /// A stream for one exchange over HTTP/1.1 that this is spoken on as the provider wants it.
+    pub fn over_http1<S>(&self, stream: S) -> impl AsyncRead + AsyncWrite + Unpin + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let heard = Rc::new(Heard::default());
+        heard.begin_exchange();
+        Http1Io::new(stream, heard, &self.way.http1, &self.host)
+    }
+
+    /// Resolves, connects and shakes hands; `http2` says whether that is offered. The caller sets the deadline.
+    pub(super) async fn dial(&self, now: Now, http2: bool) -> Result<TlsStream, DialError> {
         let stream = self.connect(now).await?;
-        self.shake(Socket::new(stream)).await
+        self.shake(Socket::new(stream), http2).await
     }
 
     /// A TCP connection, through the proxy if there is one.
@@ -110,12 +143,17 @@ impl Destination {
         proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)
     }
 
-    pub(super) async fn shake<S>(&self, stream: S) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
+    pub(super) async fn shake<S>(&self, stream: S, http2: bool) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(self.server_name.clone(), stream).await.map_err(|error| match error.kind() {
+        let shaken = if http2 {
+            connector.connect(self.server_name.clone(), stream).await
+        } else {
+            connector.with_alpn(vec![b"http/1.1".to_vec()]).connect(self.server_name.clone(), stream).await
+        };
+        shaken.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => DialError::Tls(error),
             _ => DialError::Tcp(error),
         })
@@ -130,7 +168,7 @@ pub(super) fn authority(host: &str, port: u16, default: Option<u16>) -> String {
 
 /// A TCP connection to whichever address of `host` answers first.
 pub(super) async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: Now) -> Result<TcpStream, DialError> {
-    let found = Names::here().resolve(host, now).await.map_err(DialError::Dns)?;
+    let found = Names::configured().resolve(host, now).await.map_err(DialError::Dns)?;
     let addresses = from_source(interleave(&found), source)?;
     let reached = race(addresses, STAGGER, |address| connect(SocketAddr::new(address, port), source)).await;
     let stream = reached.map_err(|error| match error {
@@ -139,7 +177,7 @@ pub(super) async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: No
         Some(error) => DialError::Tcp(error),
         None => DialError::Dns("the name has no address".into()),
     })?;
-    stream.set_nodelay(true).map_err(DialError::Tcp)?;
+    tend(&stream).map_err(DialError::Tcp)?;
     Ok(stream)
 }
 

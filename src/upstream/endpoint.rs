@@ -116,7 +116,10 @@ where
     /// Takes back a connection whose exchange ended cleanly on both sides.
     pub fn give_back(&self, connection: Connection<B>, now: Now) {
         match connection.kind {
-            Kind::Own(own) => self.keep(own, true, now),
+            Kind::Own(mut own) => {
+                own.rest();
+                self.keep(own, true, now);
+            }
             Kind::Shared(stream) => stream.finish(now),
         }
     }
@@ -142,16 +145,16 @@ where
     async fn at_hand(&self, now: Now, risk: Risk) -> Option<Connection<B>> {
         loop {
             self.tidy(now);
-            let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room()).cloned() else { break };
+            let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room(now)).cloned() else { break };
             match lane.look() {
                 Look::Closed => lane.close(),
-                Look::Quiet => return Some(shared(&lane)),
+                Look::Quiet => return Some(shared(&lane, now)),
                 Look::Speaking => {
                     // It may be GOAWAY: first let its two tasks read and heed what has arrived.
                     tokio::task::yield_now().await;
                     tokio::task::yield_now().await;
-                    if lane.has_room() {
-                        return Some(shared(&lane));
+                    if lane.has_room(now) {
+                        return Some(shared(&lane, now));
                     }
                 }
             }
@@ -199,7 +202,7 @@ where
                 if !self.retired.get() {
                     self.lanes.borrow_mut().push(lane.clone());
                 }
-                shared(&lane)
+                shared(&lane, now)
             }
         })
     }
@@ -224,6 +227,6 @@ where
 }
 
 /// A stream of a lane.
-fn shared<B>(lane: &Rc<Lane<B>>) -> Connection<B> {
-    Connection { reused: lane.has_served(), kind: Kind::Shared(Stream::of(lane)) }
+fn shared<B>(lane: &Rc<Lane<B>>, now: Now) -> Connection<B> {
+    Connection { reused: lane.has_served(), kind: Kind::Shared(Stream::of(lane, now)) }
 }

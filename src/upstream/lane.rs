@@ -4,23 +4,30 @@
 //! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider said GOAWAY or
 //! refused one, or an exchange on it ended before its request body did: what is left of that body cannot be called back
 //! for sure while its stream lives, so the lane closes when its other streams are done.
+//!
+//! A path can be lost without a word. So a lane on which exchanges wait and nothing comes is asked for a sign of life
+//! (PING, RFC 9113 section 6.7), and takes no new streams while that does not come. What waits on it already goes on
+//! waiting: a provider that answers late but well is not to be cut off, and a lost path ends by the kernel's count.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Request;
 use http::uri::Authority;
-use hyper::body::Body;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{Sent, Unsent, to_http2};
+use super::connection::{Below, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
+use super::failure::ExchangeError;
+use super::origin::Origin;
 use super::socket::{Aside, Counted, Heard, Look};
 use crate::base::time::Now;
 
@@ -31,19 +38,29 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const MOST_STREAMS: u32 = 100;
 /// Bytes of a response's head.
 const MOST_HEAD: u32 = 64 << 10;
+/// A lane with streams is asked for a sign of life when nothing has come for this long. When it is busy, never.
+const ASKED_AFTER: Duration = Duration::from_secs(3);
+/// It takes no new streams when nothing has come for this long, the answer to that included.
+const SILENT_AFTER: Duration = Duration::from_secs(6);
+/// hyper ends a connection that owes an answer to a PING for so long. That is not for it to decide, so: never.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
-type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, B, OnThisThread>>>>;
+type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, OnThisThread>>>>;
 
 /// A shared connection.
 pub(super) struct Lane<B> {
-    sender: RefCell<http2::SendRequest<B>>,
+    sender: RefCell<http2::SendRequest<Upload<B>>>,
     /// How many streams the provider allows at once; nothing once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
     aside: Aside,
+    heard: Rc<Heard>,
     authority: Authority,
+    origin: Rc<Origin>,
     streams: Cell<usize>,
+    /// Bytes that had come when we last looked, and since when there were no more of them while streams were open.
+    quiet: Cell<(u64, Now)>,
     /// Takes no new streams.
     closing: Cell<bool>,
     /// Holds a stream that nobody can end but by closing the connection.
@@ -55,8 +72,40 @@ pub(super) struct Lane<B> {
 /// One exchange on a lane.
 pub(super) struct Stream<B> {
     lane: Rc<Lane<B>>,
-    /// A request body is under way on it.
-    uploading: bool,
+    /// Whether a request body is under way on it: as long as hyper holds it.
+    uploading: Option<Rc<Cell<bool>>>,
+}
+
+/// A request body that is known to be held. What its reader says of it would not do: a body may be known in full, while
+/// the provider takes no more of it and never will.
+struct Upload<B> {
+    body: B,
+    _held: Option<Held>,
+}
+
+struct Held(Rc<Cell<bool>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl<B: Body + Unpin> Body for Upload<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl<B> Lane<B>
@@ -66,20 +115,16 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Shakes hands and waits for the provider's settings.
-    pub(super) async fn begin(
-        io: Io,
-        aside: Aside,
-        heard: &Rc<Heard>,
-        authority: Authority,
-        now: Now,
-    ) -> hyper::Result<Rc<Self>> {
+    pub(super) async fn begin(io: Io, below: Below, now: Now) -> hyper::Result<Rc<Self>> {
+        let Below { aside, heard, authority, origin } = below;
         let mut builder = http2::Builder::new(OnThisThread);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
         builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
+        builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));
-        tokio::task::spawn_local(drive(driver.clone(), heard.clone()));
+        tokio::task::spawn_local(drive(driver.clone(), heard.clone(), origin.clone(), now));
         let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
         poll_fn(|cx| {
             heard.wake_next(cx.waker());
@@ -95,7 +140,10 @@ where
             sender: RefCell::new(sender),
             most: Box::new(most),
             aside,
+            quiet: Cell::new((heard.bytes(), now)),
+            heard,
             authority,
+            origin,
             streams: Cell::new(0),
             closing: Cell::new(false),
             stuck: Cell::new(false),
@@ -105,18 +153,25 @@ where
     }
 }
 
-/// Polls a connection to its end; how it ended reaches its exchanges.
-async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>)
+/// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
+async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>, origin: Rc<Origin>, now: Now)
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    poll_fn(|cx| match driver.borrow_mut().as_mut() {
-        Some(connection) => Pin::new(connection).poll(cx).map(drop),
-        None => Poll::Ready(()),
+    let ended = poll_fn(|cx| match driver.borrow_mut().as_mut() {
+        Some(connection) => Pin::new(connection).poll(cx),
+        None => Poll::Ready(Ok(())),
     })
     .await;
+    if let Err(error) = ended
+        && let Some(error) = h2_error(&error)
+        && error.is_remote()
+        && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    {
+        origin.wants_http1(now);
+    }
     driver.borrow_mut().take();
     heard.wake();
 }
@@ -129,13 +184,26 @@ impl<B> Lane<B> {
 
     /// Whether it may ever take another stream.
     pub(super) fn is_open(&self) -> bool {
-        !self.closing.get() && !self.sender.borrow().is_closed()
+        !self.closing.get() && !self.origin.is_http1() && !self.sender.borrow().is_closed()
     }
 
     /// Whether it takes another stream now.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self, now: Now) -> bool {
         let streams = self.streams.get();
-        self.is_open() && streams < MOST_STREAMS as usize && (self.most)().is_some_and(|most| streams < most)
+        self.is_open()
+            && streams < MOST_STREAMS as usize
+            && (self.most)().is_some_and(|most| streams < most)
+            && !self.is_silent(now)
+    }
+
+    /// Whether exchanges wait on it and not a byte has come for long, although it was asked.
+    fn is_silent(&self, now: Now) -> bool {
+        let (bytes, since) = self.quiet.get();
+        if self.streams.get() == 0 || self.heard.bytes() != bytes {
+            self.quiet.set((self.heard.bytes(), now));
+            return false;
+        }
+        now.since(since) >= SILENT_AFTER
     }
 
     /// Whether no exchange is under way, since when at the latest.
@@ -156,9 +224,12 @@ impl<B> Lane<B> {
 
 impl<B> Stream<B> {
     /// One more stream, which counts from now on.
-    pub(super) fn of(lane: &Rc<Lane<B>>) -> Self {
+    pub(super) fn of(lane: &Rc<Lane<B>>, now: Now) -> Self {
+        if lane.streams.get() == 0 {
+            lane.quiet.set((lane.heard.bytes(), now));
+        }
         lane.streams.set(lane.streams.get() + 1);
-        Self { lane: lane.clone(), uploading: false }
+        Self { lane: lane.clone(), uploading: None }
     }
 
     /// The provider kept it waiting for too long: the whole connection may be dead, so nothing new goes over it.
@@ -166,39 +237,52 @@ impl<B> Stream<B> {
         self.lane.close();
     }
 
-    /// The exchange ended cleanly on both sides.
+    /// The exchange ended cleanly on both sides. Should hyper hold its body all the same, the lane is not lent again.
     pub(super) fn finish(self, now: Now) {
         self.lane.served.set(true);
         self.lane.since.set(now);
-        self.leave();
     }
 
-    /// The same, on a lane that is not lent again.
+    /// The exchange is over, and nothing more of its body can follow: all of it was sent, or it was called back.
     pub(super) fn leave(mut self) {
-        self.uploading = false;
+        self.uploading = None;
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.uploading.as_ref().is_some_and(|held| held.get())
     }
 }
 
 impl<B: Body + Unpin + 'static> Stream<B> {
     pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http2(&mut request, &self.lane.authority);
-        self.uploading = !request.body().is_end_stream();
+        // Without a body there is nothing to be held.
+        self.uploading = (!request.body().is_end_stream()).then(|| Rc::new(Cell::new(true)));
+        let held = self.uploading.clone().map(Held);
+        let request = request.map(|body| Upload { body, _held: held });
         let sending = self.lane.sender.borrow_mut().try_send_request(request);
         let mut failed = match sending.await {
             Ok(response) => return Sent::Answered(response),
             Err(failed) => failed,
         };
         if let Some(request) = failed.take_message() {
-            self.uploading = false;
             self.lane.close();
-            return Sent::Unsent(Unsent(request));
+            return Sent::Unsent(Unsent(request.map(|upload| upload.body)));
         }
         let error = failed.into_error();
-        match verdict(error.source().and_then(|source| source.downcast_ref())) {
+        let verdict = verdict(h2_error(&error));
+        let error = ExchangeError::new(error, self.lane.aside.is_renegotiated());
+        match verdict {
             Verdict::ConnectionLost => Sent::Broken { error, closed: true },
             Verdict::NotProcessed => {
-                self.uploading = false;
+                self.uploading = None;
                 self.lane.close();
+                Sent::Refused(error)
+            }
+            Verdict::NotOverHttp2 => {
+                self.uploading = None;
+                let (_, now) = self.lane.quiet.get();
+                self.lane.origin.wants_http1(now);
                 Sent::Refused(error)
             }
             Verdict::StreamLost => Sent::Broken { error, closed: false },
@@ -210,7 +294,7 @@ impl<B> Drop for Stream<B> {
     fn drop(&mut self) {
         let lane = &self.lane;
         lane.streams.set(lane.streams.get() - 1);
-        if self.uploading {
+        if self.is_uploading() {
             lane.close();
             lane.stuck.set(true);
         }
@@ -224,15 +308,24 @@ impl<B> Drop for Stream<B> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     ConnectionLost,
+    /// It is to be sent over HTTP/1.1.
+    NotOverHttp2,
     NotProcessed,
     StreamLost,
+}
+
+/// The error of h2 below one of hyper; an error of input or output has none.
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 /// h2 puts `GOAWAY` only on streams above the last one that it names, and on those not yet opened.
 fn verdict(error: Option<&h2::Error>) -> Verdict {
     match error {
-        // An error of input or output has no source of this kind.
         None => Verdict::ConnectionLost,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) => {
+            Verdict::NotOverHttp2
+        }
         Some(error) if error.is_remote() && error.is_go_away() => Verdict::NotProcessed,
         Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Verdict::NotProcessed,
         Some(error) if error.is_io() => Verdict::ConnectionLost,

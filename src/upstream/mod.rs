@@ -6,26 +6,35 @@
 //! certificates; it does not know tokens, routes or banks. Where a client names the place itself, [`tunnel`] asks the guard. It lives on whatever thread dials, and stays on it.
 //!
 //! From the wire up: [`names`] and [`race`] find an address that answers, [`proxy`] tunnels, [`dial`] shakes hands,
-//! [`connection`] and [`lane`] carry exchanges over HTTP/1.1 and HTTP/2, [`endpoint`] decides which one is lent.
+//! [`http1`] lies between TLS and HTTP/1.1, [`connection`] and [`lane`] carry exchanges over HTTP/1.1 and HTTP/2,
+//! [`endpoint`] decides which one is lent.
 
 mod ask;
 mod clear;
 mod connection;
 mod dial;
 mod endpoint;
+mod failure;
+mod http1;
 mod lane;
 mod names;
+mod origin;
 mod proxy;
 mod race;
+mod received;
+mod records;
 mod socket;
 mod trial;
 mod tunnel;
 
-pub use ask::AskError;
+pub use ask::{AskError, Unclosed};
 pub use clear::Clear;
 pub use connection::{Connection, Risk, Sent, Unsent};
 pub use dial::{Destination, DialError, Way};
 pub use endpoint::{Endpoint, NoConnection};
+pub use failure::ExchangeError;
+pub use http1::{Http1, Spellings};
 pub use proxy::{ForwardProxy, ProxyError};
+pub use received::{BodyError, Received};
 pub use trial::{Session, Step, Trial};
 pub use tunnel::{TunnelError, tunnel};

@@ -1,11 +1,17 @@
 //! DNS answers, kept for a moment and asked for once.
 //!
 //! The system's resolver (`getaddrinfo`) does not tell how long an answer holds, so each is kept for [`FRESH`], and a
-//! failure for [`FAILED`]. Requests that need the same name at the same time share one question. When a name that was
-//! known cannot be resolved any more, its last addresses are used on and asked about again after [`FAILED`]: the
-//! certificate decides who answers there, so an old address can fail but not deceive.
+//! failure for [`FAILED`] from the moment it came. Requests that need the same name at the same time share one question.
+//! When a name that was known cannot be resolved any more, its last addresses are used on: the certificate decides who
+//! answers there, so an old address can fail but not deceive. That holds for a resolver that is silent, too: whoever has
+//! old addresses waits [`NEWS`] for new ones, counted from the question, and no longer.
 //!
-//! There is one of these per thread that dials.
+//! It is `getaddrinfo` because it is what operators test with (`getent hosts`): `/etc/hosts`, search domains, nsswitch
+//! and its plug-ins all count. It cannot be called off, and a name server that is silent holds it for 20 seconds or more,
+//! each time on a thread of its own. So names that a client says, of which there may be any number, are kept apart from
+//! those of the config, of which there are few: in another cache, and with [`SLOTS`] questions at a time.
+//!
+//! There is one of both per thread that dials.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,54 +22,87 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::base::time::{Deadline, Now};
+use crate::base::time::{Deadline, Now, Stopwatch};
 
 /// An answer serves this long.
 const FRESH: Duration = Duration::from_secs(30);
-/// Names that clients name are known here, too: more than this, and all but the open questions are forgotten.
+/// More names than this, and all but the open questions are forgotten; more open questions, and none is added.
 const MOST: usize = 4096;
 /// A failure is not asked about again for this long.
 const FAILED: Duration = Duration::from_secs(1);
+/// Old addresses serve when there are no new ones by then.
+const NEWS: Duration = Duration::from_millis(300);
+/// Questions about names that clients say, at a time.
+const SLOTS: usize = 64;
 
 /// The addresses of a name in the resolver's order, or why there are none.
 pub(super) type Answer = Result<Rc<[IpAddr]>, Rc<str>>;
 
-type Lookup = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>>>>;
+type Lookup = dyn Fn(Rc<str>) -> Pin<Box<dyn Future<Output = Looked>>>;
+
+/// What came of a question, and after what time.
+struct Looked {
+    found: io::Result<Vec<IpAddr>>,
+    took: Duration,
+}
 
 /// What is known of names.
 pub(super) struct Names {
     lookup: Box<Lookup>,
-    known: RefCell<HashMap<Box<str>, Known>>,
+    known: RefCell<HashMap<Rc<str>, Known>>,
+    /// Questions that may be asked at a time; absent: one for each name.
+    slots: Option<Semaphore>,
+    patience: Duration,
 }
 
-enum Known {
-    /// Somebody asked; the answer comes here.
-    Asked(watch::Receiver<Option<Answer>>),
+/// What is known of one name.
+struct Known {
+    /// The last addresses that it had.
+    last: Option<Rc<[IpAddr]>>,
+    state: State,
+}
+
+enum State {
+    /// The question was asked then; the answer comes here.
+    Asked(watch::Receiver<Option<Answer>>, Now),
     /// Answered, and when to ask again.
     Told(Answer, Deadline),
 }
 
 thread_local! {
-    static NAMES: Rc<Names> = Names::new(|host| {
-        // The port is of no meaning here, yet the call wants one.
-        let host = (host.to_owned(), 0);
-        async move { Ok(tokio::net::lookup_host(host).await?.map(|address| address.ip()).collect()) }
-    });
+    static CONFIGURED: Rc<Names> = Names::new(system, None, NEWS);
+    static OF_CLIENTS: Rc<Names> = Names::new(system, Some(SLOTS), NEWS);
+}
+
+/// Asks the system.
+async fn system(host: Rc<str>) -> Looked {
+    let watch = Stopwatch::start();
+    // The port is of no meaning here, yet the call wants one.
+    let found = tokio::net::lookup_host((&*host, 0)).await;
+    let found = found.map(|addresses| addresses.map(|address| address.ip()).collect());
+    Looked { found, took: watch.elapsed() }
 }
 
 impl Names {
-    /// The names of this thread.
-    pub(super) fn here() -> Rc<Self> {
-        NAMES.with(Rc::clone)
+    /// This thread's names of the config: providers, their proxies, and the like.
+    pub(super) fn configured() -> Rc<Self> {
+        CONFIGURED.with(Rc::clone)
     }
 
-    fn new<F>(lookup: impl Fn(&str) -> F + 'static) -> Rc<Self>
+    /// This thread's names that clients say.
+    pub(super) fn of_clients() -> Rc<Self> {
+        OF_CLIENTS.with(Rc::clone)
+    }
+
+    fn new<F>(lookup: impl Fn(Rc<str>) -> F + 'static, slots: Option<usize>, patience: Duration) -> Rc<Self>
     where
-        F: Future<Output = io::Result<Vec<IpAddr>>> + 'static,
+        F: Future<Output = Looked> + 'static,
     {
-        Rc::new(Self { lookup: Box::new(move |host| Box::pin(lookup(host))), known: RefCell::default() })
+        let lookup = Box::new(move |host| Box::pin(lookup(host)) as Pin<Box<dyn Future<Output = Looked>>>);
+        Rc::new(Self { lookup, known: RefCell::default(), slots: slots.map(Semaphore::new), patience })
     }
 
     /// The addresses of `host`, which may be an address itself. Never empty.
@@ -71,45 +110,79 @@ impl Names {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Rc::new([address]));
         }
-        let mut asked = match self.known.borrow().get(host) {
-            Some(Known::Told(answer, until)) if !until.passed(now) => return answer.clone(),
+        let (mut asked, since, last) = match self.known.borrow().get(host) {
+            Some(Known { state: State::Told(answer, until), .. }) if !until.passed(now) => return answer.clone(),
             // A question whose task is gone, as its runtime is, will never be answered.
-            Some(Known::Asked(asked)) if asked.has_changed().is_ok() => Some(asked.clone()),
-            Some(Known::Asked(_) | Known::Told(..)) | None => None,
+            Some(Known { state: State::Asked(asked, since), last }) if asked.has_changed().is_ok() => {
+                (Some(asked.clone()), *since, last.clone())
+            }
+            Some(Known { last, .. }) => (None, now, last.clone()),
+            None => (None, now, None),
         };
-        let asked = asked.get_or_insert_with(|| self.ask(host, now));
-        match asked.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone().unwrap_or_else(|| Err("no answer".into())),
-            Err(_) => Err("the question was abandoned".into()),
+        let asked = match &mut asked {
+            Some(asked) => asked,
+            None => asked.insert(self.ask(host, last.clone(), now)?),
+        };
+        let news = async {
+            match asked.wait_for(Option::is_some).await {
+                Ok(answer) => answer.clone().unwrap_or_else(|| Err("no answer".into())),
+                Err(_) => Err("the question was abandoned".into()),
+            }
+        };
+        let Some(last) = last else { return news.await };
+        match self.patience.checked_sub(now.since(since)) {
+            Some(left) if !left.is_zero() => timeout(left, news).await.unwrap_or(Ok(last)),
+            Some(_) | None => Ok(last),
         }
     }
 
-    /// Asks in a task of its own, so that nobody's hanging up takes the answer from the others. Its age counts from
-    /// the question.
-    fn ask(self: &Rc<Self>, host: &str, now: Now) -> watch::Receiver<Option<Answer>> {
+    /// Asks in a task of its own, so that nobody's hanging up takes the answer from the others. The age of addresses
+    /// counts from the question, that of a failure from the answer.
+    fn ask(
+        self: &Rc<Self>,
+        host: &str,
+        last: Option<Rc<[IpAddr]>>,
+        now: Now,
+    ) -> Result<watch::Receiver<Option<Answer>>, Rc<str>> {
         let (tell, asked) = watch::channel(None);
-        if self.known.borrow().len() >= MOST {
-            self.known.borrow_mut().retain(|_, known| matches!(known, Known::Asked(_)));
+        let host: Rc<str> = host.into();
+        {
+            let mut known = self.known.borrow_mut();
+            if known.len() >= MOST {
+                known.retain(|_, known| matches!(known.state, State::Asked(..)));
+            }
+            if known.len() >= MOST {
+                return Err("too many names are being asked for".into());
+            }
+            known.insert(host.clone(), Known { last: last.clone(), state: State::Asked(asked.clone(), now) });
         }
-        let before = match self.known.borrow_mut().insert(host.into(), Known::Asked(asked.clone())) {
-            Some(Known::Told(Ok(addresses), _)) => Some(addresses),
-            Some(Known::Asked(_) | Known::Told(Err(_), _)) | None => None,
-        };
-        let looking = (self.lookup)(host);
-        let (names, host) = (self.clone(), Box::<str>::from(host));
+        let names = self.clone();
         tokio::task::spawn_local(async move {
-            let looked = match looking.await {
+            let slot = match &names.slots {
+                Some(slots) => slots.acquire().await.ok(),
+                None => None,
+            };
+            // The last receiver is that of the map: nobody waits any more for what has not been asked yet.
+            if slot.is_some() && tell.receiver_count() <= 1 {
+                names.known.borrow_mut().remove(&host);
+                return;
+            }
+            let Looked { found, took } = (names.lookup)(host.clone()).await;
+            let looked: Answer = match found {
                 Ok(addresses) if addresses.is_empty() => Err("the name has no address".into()),
                 Ok(addresses) => Ok(addresses.into()),
                 Err(error) => Err(error.to_string().into()),
             };
-            let life = if looked.is_ok() { FRESH } else { FAILED };
-            let answer = looked.or_else(|failure| before.ok_or(failure));
-            let told = Known::Told(answer.clone(), Deadline::after(now, life));
+            let until = match &looked {
+                Ok(_) => Deadline::after(now, FRESH.max(took)),
+                Err(_) => Deadline::after(now.plus(took), FAILED),
+            };
+            let answer = looked.or_else(|failure| last.ok_or(failure));
+            let told = Known { last: answer.clone().ok(), state: State::Told(answer.clone(), until) };
             names.known.borrow_mut().insert(host, told);
             let _ = tell.send(Some(answer));
         });
-        asked
+        Ok(asked)
     }
 }
 
@@ -118,6 +191,8 @@ mod tests {
     use std::cell::Cell;
     use std::net::Ipv4Addr;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::upstream::race::tests::converse;
 
@@ -125,17 +200,33 @@ mod tests {
 
     /// Names that answer as `good` says, and how often they were asked.
     fn names() -> (Rc<Names>, Rc<Cell<bool>>, Rc<Cell<u32>>) {
-        let (good, asked) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)));
-        let (answers, counter) = (good.clone(), asked.clone());
-        let names = Names::new(move |_| {
+        let (names, good, asked, _) = slow_names(Duration::ZERO);
+        (names, good, asked)
+    }
+
+    /// A switch of a test's resolver.
+    type Switch = Rc<Cell<bool>>;
+
+    /// The same, with a failure that comes after this time; and a switch that makes the resolver silent.
+    fn slow_names(took: Duration) -> (Rc<Names>, Switch, Rc<Cell<u32>>, Switch) {
+        let (good, asked, silent) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let (answers, counter, quiet) = (good.clone(), asked.clone(), silent.clone());
+        let lookup = move |_| {
             counter.set(counter.get() + 1);
-            let good = answers.get();
+            let (good, silent) = (answers.get(), quiet.get());
             async move {
                 tokio::task::yield_now().await;
-                if good { Ok(vec![THERE]) } else { Err(io::Error::other("no such host")) }
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                if good {
+                    Looked { found: Ok(vec![THERE]), took: Duration::ZERO }
+                } else {
+                    Looked { found: Err(io::Error::other("no such host")), took }
+                }
             }
-        });
-        (names, good, asked)
+        };
+        (Names::new(lookup, None, NEWS), good, asked, silent)
     }
 
     fn at(seconds: u64) -> Now {
@@ -172,6 +263,76 @@ mod tests {
             assert_eq!(asked.get(), 3);
             assert!(names.resolve("bank", at(40)).await.is_ok() && asked.get() == 3);
             assert!(names.resolve("bank", at(41)).await.is_ok() && asked.get() == 4);
+        });
+    }
+
+    #[test]
+    fn a_failure_that_was_long_in_coming_is_kept_from_the_moment_it_came() {
+        converse(async {
+            let (names, good, asked, _) = slow_names(Duration::from_secs(10));
+            good.set(false);
+            assert!(names.resolve("bank", at(0)).await.is_err());
+            assert!(names.resolve("bank", at(10)).await.is_err() && asked.get() == 1);
+            assert!(names.resolve("bank", at(11)).await.is_err() && asked.get() == 2);
+        });
+    }
+
+    #[test]
+    fn before_a_silent_resolver_the_last_addresses_serve_without_delay() {
+        converse(async {
+            let (names, _, asked, silent) = slow_names(Duration::ZERO);
+            assert!(names.resolve("bank", at(0)).await.is_ok());
+            silent.set(true);
+            let first = names.resolve("bank", at(30));
+            // It waits for news until the clock of the others says that it has waited long enough.
+            let others = async {
+                tokio::task::yield_now().await;
+                for second in 31..40 {
+                    assert_eq!(names.resolve("bank", at(second)).await.unwrap()[0], THERE);
+                }
+                assert_eq!(asked.get(), 2, "one question is open");
+            };
+            tokio::pin!(first);
+            tokio::select! {
+                biased;
+                answer = &mut first => panic!("it does not wait for news: {answer:?}"),
+                () = others => {}
+            }
+            assert!(names.resolve("other", at(40)).now_or_never().is_none(), "there is nothing to serve");
+        });
+    }
+
+    #[test]
+    fn questions_of_clients_are_asked_a_few_at_a_time_and_dropped_when_nobody_waits() {
+        converse(async {
+            let asked = Rc::new(RefCell::new(Vec::new()));
+            let kept = asked.clone();
+            let (open, gate) = watch::channel(false);
+            let lookup = move |host: Rc<str>| {
+                kept.borrow_mut().push(host.to_string());
+                let mut gate = gate.clone();
+                async move {
+                    let _ = gate.wait_for(|open| *open).await;
+                    Looked { found: Ok(vec![THERE]), took: Duration::ZERO }
+                }
+            };
+            let names = Names::new(lookup, Some(2), NEWS);
+            let ask = |host: &'static str| {
+                let names = names.clone();
+                tokio::task::spawn_local(async move { names.resolve(host, at(0)).await })
+            };
+            let (one, two, three, four) = (ask("one"), ask("two"), ask("three"), ask("four"));
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(*asked.borrow(), ["one", "two"]);
+            // Their client gives up: the first question goes on, the third is never asked.
+            one.abort();
+            three.abort();
+            open.send(true).unwrap();
+            assert!(two.await.unwrap().is_ok() && four.await.unwrap().is_ok());
+            assert_eq!(*asked.borrow(), ["one", "two", "four"]);
+            assert!(names.resolve("three", at(0)).await.is_ok(), "it can be asked for again");
         });
     }
 

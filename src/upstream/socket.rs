@@ -1,7 +1,8 @@
 //! A connection's socket, which can be looked at from aside while HTTP and TLS own it.
 //!
 //! [`Socket`] lies below TLS: whoever lends a connection can ask the kernel whether the other side has closed it, before
-//! any task of the connection has been told. [`Heard`] lies above TLS: it knows whether a byte of HTTP has arrived.
+//! any task of the connection has been told, and whether a second TLS handshake has begun. [`Heard`] lies above TLS: it
+//! knows whether a byte of HTTP has arrived.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,17 +11,52 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::records::Records;
+
+/// What was sent and is not taken by the other side's kernel for this long ends the connection (`TCP_USER_TIMEOUT`, RFC
+/// 5482): the path is lost, or nothing was read there since. A provider that reads and answers slowly is not meant.
+const UNTAKEN: Duration = Duration::from_secs(120);
+/// A silent connection is probed after this time, and that often, so that one whose path is lost ends.
+const PROBED: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+
+/// Options of a socket to a provider: small writes leave at once, and a lost path is noticed.
+pub(super) fn tend(stream: &TcpStream) -> io::Result<()> {
+    tend_tunnel(stream)?;
+    // A kernel without it still connects; only a lost path is then noticed later.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN));
+    Ok(())
+}
+
+/// Options of a socket whose bytes are not ours: it may well be that the other side does not read for long.
+pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let _ = SockRef::from(stream).set_tcp_keepalive(&PROBED);
+    Ok(())
+}
+
 /// The TCP stream below TLS.
-pub(super) struct Socket(Rc<RefCell<TcpStream>>);
+pub(super) struct Socket(Rc<RefCell<Wire>>);
+
+/// A stream, and the framing of TLS on it as long as it is looked at.
+struct Wire {
+    stream: TcpStream,
+    records: Option<Records>,
+    renegotiated: Rc<Cell<bool>>,
+}
 
 /// A look at a socket that somebody else owns.
-pub(super) struct Aside(Weak<RefCell<TcpStream>>);
+pub(super) struct Aside {
+    wire: Weak<RefCell<Wire>>,
+    renegotiated: Rc<Cell<bool>>,
+}
 
 /// What there is to see.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,21 +71,27 @@ pub(super) enum Look {
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self(Rc::new(RefCell::new(stream)))
+        let wire = Wire { stream, records: Some(Records::default()), renegotiated: Rc::default() };
+        Self(Rc::new(RefCell::new(wire)))
     }
 
     pub(super) fn aside(&self) -> Aside {
-        Aside(Rc::downgrade(&self.0))
+        Aside { wire: Rc::downgrade(&self.0), renegotiated: self.0.borrow().renegotiated.clone() }
+    }
+
+    /// The framing of TLS tells nothing any more: there is no second handshake in this version of TLS.
+    pub(super) fn look_away(&self) {
+        self.0.borrow_mut().records = None;
     }
 }
 
 impl Aside {
     /// Asks the kernel; never waits.
     pub(super) fn look(&self) -> Look {
-        let Some(stream) = self.0.upgrade() else { return Look::Closed };
+        let Some(wire) = self.wire.upgrade() else { return Look::Closed };
         let mut byte = [MaybeUninit::uninit()];
         // The socket is non-blocking, as all of tokio's are.
-        match SockRef::from(&*stream.borrow()).peek(&mut byte) {
+        match SockRef::from(&wire.borrow().stream).peek(&mut byte) {
             Ok(0) => Look::Closed,
             Ok(_) => Look::Speaking,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Quiet,
@@ -59,34 +101,48 @@ impl Aside {
 
     /// Ends the connection at once, whoever still uses it.
     pub(super) fn hang_up(&self) {
-        if let Some(stream) = self.0.upgrade() {
+        if let Some(wire) = self.wire.upgrade() {
             // A socket that is closed already is what was wished for.
-            let _ = SockRef::from(&*stream.borrow()).shutdown(Shutdown::Both);
+            let _ = SockRef::from(&wire.borrow().stream).shutdown(Shutdown::Both);
         }
+    }
+
+    /// Whether the other side has begun a second TLS handshake.
+    pub(super) fn is_renegotiated(&self) -> bool {
+        self.renegotiated.get()
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
+        let wire = &mut *self.0.borrow_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut wire.stream).poll_read(cx, buf);
+        if let Some(records) = &mut wire.records
+            && records.read(buf.filled().get(before..).unwrap_or_default())
+        {
+            wire.renegotiated.set(true);
+            wire.records = None;
+        }
+        read
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, buf)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.borrow().is_write_vectored()
+        self.0.borrow().stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -94,21 +150,54 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_write_vectored(cx, bufs)
     }
 }
 
-/// How much of HTTP has arrived over a connection.
+/// How much of HTTP has arrived over a connection, and what else those above it need to know of it.
 #[derive(Default)]
 pub(super) struct Heard {
     bytes: Cell<u64>,
     listener: Cell<Option<Waker>>,
+    exchanges: Cell<u32>,
+    refuses_writes: Cell<bool>,
+    abandoned: Cell<bool>,
 }
 
 impl Heard {
     /// Bytes so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Another exchange begins, over HTTP/1.1.
+    pub(super) fn begin_exchange(&self) {
+        self.exchanges.set(self.exchanges.get().wrapping_add(1));
+    }
+
+    /// Which exchange it is.
+    pub(super) fn exchanges(&self) -> u32 {
+        self.exchanges.get()
+    }
+
+    /// A write has failed: there will be no further exchange.
+    pub(super) fn refuse_writes(&self) {
+        self.refuses_writes.set(true);
+    }
+
+    /// Whether no write has failed so far.
+    pub(super) fn takes_writes(&self) -> bool {
+        !self.refuses_writes.get()
+    }
+
+    /// Its connection will not be used any more.
+    pub(super) fn abandon(&self) {
+        self.abandoned.set(true);
+    }
+
+    /// Whether an answer may still be waited for.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
     }
 
     /// Wakes this task at the next byte, or at the end. There is one listener at a time.

@@ -71,7 +71,7 @@ impl Destination {
     async fn walk(&self, walk: &mut Walk, now: Now) -> Result<Session, DialError> {
         let proxy = self.way.proxy.as_ref();
         let (host, port) = proxy.map_or((&*self.host, self.port), |proxy| (proxy.host(), proxy.port()));
-        let found = Names::here().resolve(host, now).await.map_err(DialError::Dns)?;
+        let found = Names::configured().resolve(host, now).await.map_err(DialError::Dns)?;
         walk.addresses = Some(found.to_vec());
         walk.step = Step::Tcp;
         let mut stream = reach(host, port, self.way.source, now).await?;
@@ -82,7 +82,7 @@ impl Destination {
             stream = proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)?;
         }
         walk.step = Step::Tls;
-        let stream = self.shake(stream).await?;
+        let stream = self.shake(stream, true).await?;
         let (_, session) = stream.get_ref();
         Ok(Session {
             version: session.protocol_version(),

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::dial::DialError;
 use super::names::Names;
 use super::race::{STAGGER, interleave, race};
+use super::socket::tend_tunnel;
 use crate::base::time::Now;
 use crate::route::{Authority, Barred, Guard, Host};
 
@@ -50,7 +51,7 @@ pub async fn tunnel(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream
 async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, TunnelError> {
     let resolved = match to.host() {
         Host::Name(name) => {
-            let found = Names::here().resolve(name.as_str(), now).await;
+            let found = Names::of_clients().resolve(name.as_str(), now).await;
             found.map_err(|why| TunnelError::Dial(DialError::Dns(why)))?.to_vec()
         }
         Host::V4(address) => vec![IpAddr::V4(*address)],
@@ -67,6 +68,6 @@ async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, T
     let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = ends.map_err(|error| failed(Some(error)))?;
     guard.confirm(local, peer).map_err(TunnelError::Barred)?;
-    stream.set_nodelay(true).map_err(|error| failed(Some(error)))?;
+    tend_tunnel(&stream).map_err(|error| failed(Some(error)))?;
     Ok(stream)
 }

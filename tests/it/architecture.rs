@@ -25,7 +25,7 @@ const EXPOSE: [(&str, &str); 15] = [
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),
     ("control/consents/", "hands users' records to the store"),
-    ("control/vault.rs", "writes tokens into records that the store seals"),
+    ("control/vault", "writes tokens into records that the store seals"),
     ("token/consent/", "hashes a PKCE verifier, and writes users' tokens into records that the store encrypts"),
     ("token/grant.rs", "takes a token's fingerprint"),
     ("cli/ca.rs", "writes the key of a CA that it made"),
@@ -115,6 +115,42 @@ fn secrets_are_unwrapped_in_listed_places_only() {
             assert!(listed, "{name} unwraps a secret; keep it wrapped, or list the file with its reason");
         }
     }
+}
+
+/// Bodies as hyper has them end alike whether they are whole or cut off; `Received` tells the difference.
+const BARE_BODIES: [&str; 5] = [
+    // Where they come in, to be wrapped at once.
+    "serve/clearance.rs",
+    "serve/flow.rs",
+    "upstream/ask.rs",
+    "upstream/connection.rs",
+    "upstream/received.rs",
+];
+
+#[test]
+fn bodies_are_read_by_the_type_that_proves_their_ends() {
+    for (name, text) in source() {
+        let concerned = name.starts_with("serve/") || name.starts_with("upstream/");
+        if concerned && !name.ends_with("tests.rs") && words_in(&code(&text)).contains("Incoming") {
+            assert!(BARE_BODIES.contains(&name.as_str()), "{name} reads hyper's bodies; take `Received`");
+        }
+    }
+}
+
+#[test]
+fn requests_are_sent_by_the_file_that_looks_at_their_tokens() {
+    for (name, text) in source() {
+        let sends = ["connection.send(", "sender.send_request(", "try_send_request("];
+        if name.starts_with("serve/") && name != "serve/clearance.rs" {
+            for call in sends {
+                assert!(!code(&text).contains(call), "{name} calls {call}; send what is `Cleared`");
+            }
+        }
+    }
+}
+
+fn words_in(code: &str) -> BTreeSet<&str> {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
 }
 
 #[test]

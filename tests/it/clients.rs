@@ -152,7 +152,8 @@ impl Scene {
     async fn call(&self, wish: Wish<'_>, message: Request<Full<Bytes>>) -> Result<Whole, String> {
         let ca = wish.ca.unwrap_or_else(|| self.authority.pem());
         let identity: Option<Identity> = wish.identity.map(|leaf| leaf.identity().expect("an identity"));
-        let made = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, only_tls13: false }).expect("settings");
+        let made =
+            client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, ..ClientTls::default() }).expect("settings");
         let mut config = http1_only(&made);
         if wish.only_tls12 {
             config = rustls::ClientConfig::builder_with_provider(countersign::tls::provider())
@@ -323,7 +324,7 @@ fn a_resumed_session_keeps_its_certificate() {
     let scene = mtls(&authority, "");
     let erp = leaf(&authority, "spiffe://corp/erp").identity().expect("an identity");
     let ca = scene.authority.pem();
-    let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), only_tls13: false });
+    let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), ..ClientTls::default() });
     let config = Arc::new(http1_only(&config.expect("settings")));
     converse(async {
         for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
@@ -521,16 +522,16 @@ fn nobody_else_may_choose_an_address() {
 // ---- signed tokens ----
 
 /// An issuer of tokens over real TLS, in the test's own runtime.
-struct Issuer {
+pub(crate) struct Issuer {
     address: SocketAddr,
-    authority: Authority,
+    pub(crate) authority: Authority,
     keys: RefCell<Vec<Value>>,
     asked: Cell<usize>,
     /// What its discovery document calls it.
     name: RefCell<String>,
 }
 
-struct Signer {
+pub(crate) struct Signer {
     id: String,
     algorithm: Algorithm,
     key: EncodingKey,
@@ -538,7 +539,7 @@ struct Signer {
 }
 
 impl Signer {
-    fn new(id: &str, algorithm: Algorithm) -> Self {
+    pub(crate) fn new(id: &str, algorithm: Algorithm) -> Self {
         let mut public = None;
         let key = match algorithm {
             Algorithm::ES256 => {
@@ -568,7 +569,7 @@ impl Signer {
         Self { id: id.to_owned(), algorithm, key, public }
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.id.clone());
         jsonwebtoken::encode(&header, claims, &self.key).expect("a token")
@@ -576,7 +577,7 @@ impl Signer {
 }
 
 impl Issuer {
-    fn start(keys: &[&Signer]) -> (Rc<Self>, StdTcpListener) {
+    pub(crate) fn start(keys: &[&Signer]) -> (Rc<Self>, StdTcpListener) {
         let socket = StdTcpListener::bind("127.0.0.1:0").expect("bound");
         socket.set_nonblocking(true).expect("set");
         let address = socket.local_addr().expect("an address");
@@ -590,19 +591,19 @@ impl Issuer {
         format!("https://localhost:{}", self.address.port())
     }
 
-    fn client(&self, more: &str) -> String {
+    pub(crate) fn client(&self, more: &str) -> String {
         format!(
             "[client.pod]\njwt = {{ issuer = \"{}\", audience = \"countersign\", subject = \"system:serviceaccount:pay:erp\", ca = \"issuer.crt\"{more} }}\n",
             self.url()
         )
     }
 
-    fn claims(&self) -> Value {
+    pub(crate) fn claims(&self) -> Value {
         let now = Clock::System.now().unix_seconds();
         json!({ "iss": self.url(), "aud": ["other", "countersign"], "sub": "system:serviceaccount:pay:erp", "exp": now + 600, "nbf": now - 5 })
     }
 
-    fn serve(self: &Rc<Self>, socket: StdTcpListener) {
+    pub(crate) fn serve(self: &Rc<Self>, socket: StdTcpListener) {
         let leaf = self.authority.issue(&LeafSpec::server(Clock::System.now())).expect("a leaf");
         let identity = leaf.identity().expect("an identity");
         let config = rustls::ServerConfig::builder_with_provider(countersign::tls::provider())

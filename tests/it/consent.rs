@@ -18,7 +18,7 @@ use countersign::token::consent::{
     Asked, Consenting, Entry, Owner, PendingConsent, Refusal, State, UserKey, UserName, UserTokens, Verifier, Why,
 };
 use countersign::token::grant::UserGrant;
-use countersign::token::lease::Lease;
+use countersign::token::lease::{Lease, Trial};
 use http::{HeaderMap, StatusCode};
 
 use super::sim::{Ask, Reply, run, send, start};
@@ -163,6 +163,7 @@ impl Stage {
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
+            trial: Trial::default(),
         };
         let mut headers = HeaderMap::new();
         self.module.dress(&mut headers, &lease, &Vars::none(), &mut RandomIds);

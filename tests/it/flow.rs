@@ -8,6 +8,7 @@ use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{self, Bank, Endpoint, Fault, Faults, Sim, Trouble, Verbatim};
 
 use crate::client::{converse, get, post, request};
+use crate::newborn::{by_hand, settle};
 use crate::stage::{KEY, OTHER_KEY, Plan, bank};
 
 const BANKS: [Bank; 5] = [Bank::Scb, Bank::Meed, Bank::AbbeyCross, Bank::Rakbank, Bank::OAuth2];
@@ -319,7 +320,8 @@ title = "A bank that nobody has heard of"
 #[test]
 fn a_second_refusal_passes_to_the_client_and_the_key_rests() {
     let sim = bank(Bank::Scb);
-    let stage = Plan::default().with(&sim, "scb", "", "").start();
+    let (plan, hand) = by_hand();
+    let stage = plan.with(&sim, "scb", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
@@ -327,24 +329,30 @@ fn a_second_refusal_passes_to_the_client_and_the_key_rests() {
         let refused = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
         assert_eq!(refused.status, 401);
         assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 3));
+        settle(&stage, &hand).await;
+        let refused = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
+        assert_eq!(refused.status, 503, "it was tried once more when it was old enough, and fetching does not help");
+        assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 4));
         let resting = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
         assert_eq!((resting.status, resting.error().as_str()), (503, "token-unavailable"));
         assert!(resting.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1));
-        assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 3), "no loop");
+        assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 4), "no loop");
     });
 }
 
 #[test]
-fn a_token_fetched_for_this_very_request_is_not_tried_twice() {
+fn a_token_fetched_for_this_very_request_is_tried_again_when_it_is_old_enough_and_then_not_fetched_anew() {
     let sim = bank(Bank::Scb);
     let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
     sim.set(Faults { resource: Fault::new(Trouble::Verbatim(refusal)), ..Faults::default() });
-    let stage = Plan::default().with(&sim, "scb", "", "").start();
+    let (plan, hand) = by_hand();
+    let stage = plan.with(&sim, "scb", "", "").start();
     converse(async {
-        let refused = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
-        assert_eq!(refused.status, 401);
+        let request = stage.client.send(post("/scb/echo/x", KEY, "{}"));
+        let (refused, ()) = tokio::join!(request, settle(&stage, &hand));
+        assert_eq!(refused.status, 401, "the bank's own answer");
     });
-    assert_eq!((sim.token_calls(), sim.resource_calls()), (1, 1));
+    assert_eq!((sim.token_calls(), sim.resource_calls()), (1, 2));
 }
 
 #[test]

@@ -4,11 +4,13 @@ mod namespace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
+use countersign::base::time::{Clock, Hand};
 use countersign::sim::{Bank, Endpoint, SimHandle};
 use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
 use countersign::tls::{ClientTls, client};
@@ -16,6 +18,7 @@ use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use jsonwebtoken::Algorithm;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +26,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{PATIENCE, Whole, converse};
+use crate::clients::{Issuer, Signer};
 use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank, now};
 use crate::switch::Switch;
 
@@ -766,5 +770,38 @@ fn whoever_opened_a_tunnel_must_still_be_who_he_was_after_a_reload() {
         let reloaded = scene.stage.running.reloads.reload("test").await.expect("an answer");
         assert!(reloaded.outcome.is_applied(), "{reloaded:?}");
         assert_eq!(call().await.error(), "client-unidentified");
+    });
+}
+
+#[test]
+fn a_tunnel_that_was_opened_with_a_token_is_closed_to_requests_when_that_ends() {
+    let signer = Signer::new("a", Algorithm::ES256);
+    let (issuer, socket) = Issuer::start(&[&signer]);
+    let hand = Hand::at(Clock::System.now());
+    let plan = Plan { clock: Clock::Hand(hand.clone()), clients: issuer.client(""), ..Plan::default() };
+    let files = plan.files.clone().with_file("stage/issuer.crt", issuer.authority.pem());
+    let scene = staged(Plan { files, ..plan }, "", "clients = [\"pod\"]");
+    converse(async {
+        issuer.serve(socket);
+        let mut claims = issuer.claims();
+        // It ends in 30 seconds: a minute is forgiven.
+        claims["exp"] = (hand.now().unix_seconds() + 30).into();
+        let bearer = format!("Proxy-Authorization: Bearer {}\r\n", signer.sign(&claims));
+        let stream = tunnel(scene.proxy, PLACE, &bearer).await;
+        let inside = tls(stream, &scene.ca, BANK, b"http/1.1").await.expect("TLS");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(inside)).await.expect("HTTP/1.1");
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        let mut call = async || {
+            sender.ready().await.expect("the tunnel is kept");
+            let answer = sender.send_request(get("/partners/sandbox/echo/a", &[])).await.expect("an answer");
+            Whole::read(answer).await.expect("whole")
+        };
+        assert_eq!(call().await.status, 200);
+        hand.advance(Duration::from_secs(85));
+        assert_eq!(call().await.status, 200, "forgiven");
+        hand.advance(Duration::from_secs(10));
+        assert_eq!(call().await.error(), "client-unidentified");
+        let (refused, _) = connect(scene.proxy, PLACE, &bearer).await;
+        assert!(refused.starts_with("HTTP/1.1 407 "), "{refused}");
     });
 }

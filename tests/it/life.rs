@@ -620,6 +620,21 @@ fn every_inherited_socket_is_accepted_from() {
 }
 
 #[test]
+fn a_process_that_cannot_accept_at_all_its_sockets_ends_with_a_failure() {
+    let home = Home::new("[limits]\ndrain = \"2s\"");
+    let held = Held::new(&home);
+    converse(async {
+        let mut proxy = Proxy::start(home.activated("plain:plain:plain:gateway:local", held.handles()));
+        proxy.address("plain").await;
+        // One of its sockets stops listening under its hands; the others would serve on.
+        held.plain[0].shutdown(std::net::Shutdown::Both).expect("shut");
+        let status = proxy.ended().await;
+        assert_eq!(status.code(), Some(1), "{}", proxy.log());
+        assert!(proxy.log().contains("a part of this process ended unasked"), "{}", proxy.log());
+    });
+}
+
+#[test]
 fn a_connection_without_a_request_yet_is_answered_while_draining() {
     let home = Home::new("");
     converse(async {

@@ -93,7 +93,7 @@ fn readiness_ends_when_draining_begins_and_what_is_under_way_is_finished() {
 }
 
 /// What operators build their dashboards on: each name with its labels.
-const PROMISED: [(&str, &[&str]); 16] = [
+const PROMISED: [(&str, &[&str]); 17] = [
     ("countersign_requests_total", &["listener", "route", "status"]),
     ("countersign_request_duration_seconds", &["route"]),
     ("countersign_upstream_duration_seconds", &["route"]),
@@ -110,6 +110,7 @@ const PROMISED: [(&str, &[&str]); 16] = [
     ("countersign_config_last_reload_successful", &[]),
     ("countersign_build_info", &["version"]),
     ("countersign_spans_total", &["outcome"]),
+    ("countersign_limited_total", &["limit"]),
 ];
 
 /// Every sample: its metric's name, the names of its labels in order, its line.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign::sim::{Bank, SimHandle};
+use countersign::sim::{Bank, Fault, SimHandle, Trouble};
 
 use crate::client::{converse, get};
 use crate::stage::{KEY, Plan, Stage, bank};
@@ -53,6 +53,32 @@ fn a_restart_fetches_nothing_and_a_refused_token_does_not_come_back() {
         stage.stop();
     }
     assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// The bank refuses the stored token, and has no other.
+#[test]
+fn a_token_that_was_refused_is_not_found_by_the_next_life() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Meed);
+    let call = |stage: &Stage| {
+        let client = stage.client.clone();
+        converse(async move { client.send(get("/meed/echo/x", KEY)).await.status })
+    };
+    let stage = start(&sim, folder.path(), 7);
+    assert_eq!(call(&stage), 200);
+    sim.revoke_all();
+    sim.change(|faults| faults.token = Fault::new(Trouble::HtmlError(503)));
+    assert_eq!(call(&stage), 503, "no replay without a token");
+    let calls = sim.resource_calls();
+    stage.stop();
+    let stage = start(&sim, folder.path(), 7);
+    assert_eq!(call(&stage), 503);
+    assert_eq!(sim.resource_calls(), calls, "what was refused is not sent again");
+    sim.change(|faults| faults.token = Fault::default());
+    let leases = stage.running.leases.clone();
+    converse(async { leases.forgive() });
+    assert_eq!(call(&stage), 200);
+    stage.stop();
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl Teller {
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.set(counted.get() + 1);
+                // A script that hangs up behind its answer must not lose it to Nagle's algorithm.
+                let _ = stream.set_nodelay(true);
                 let (acceptor, script, noted) = (acceptor.clone(), script.clone(), noted.clone());
                 tokio::task::spawn_local(async move {
                     let Ok(mut line) = acceptor.accept(stream).await else { return };

@@ -21,6 +21,10 @@ pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
 
 /// The same, with files that `more` may point at.
 pub fn start_with(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -> Stage {
+    plan(sim, folder, more, files).start()
+}
+
+fn plan(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -> Plan {
     let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = [\"https://app.example/*\"]\n\
                    params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
     let mut plan = Plan { files, ..Plan::default() }.with_two_clients().with(
@@ -38,7 +42,7 @@ pub fn start_with(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -
         folder.join("users.redb").display(),
         STANDARD.encode([7; 32])
     );
-    plan.start()
+    plan
 }
 
 pub async fn begin(client: &Client, key: &str, body: &Value) -> Whole {
@@ -273,4 +277,49 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
         stream.read_to_string(&mut answer).await.expect("read");
         assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
     });
+}
+
+/// The doors of consents belong to their listeners: `Host`, `names` and the name that TLS asked for count there as on routes.
+#[test]
+fn the_doors_of_consents_answer_to_their_listeners_names_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let start = "/.countersign/consent/scb/start";
+        let with = |host: &'static str, mut request: http::Request<Full<Bytes>>| {
+            request.headers_mut().insert("host", http::HeaderValue::from_static(host));
+            request
+        };
+        let body = json!({ "user": "alice" }).to_string();
+        for (host, status) in [("evil.example", 421), ("two hosts", 400), ("localhost", 200)] {
+            let answer = stage.client.send(with(host, post(start, KEY, body.clone()))).await;
+            assert_eq!(answer.status, status, "{host}");
+        }
+        let (browser, _) = callback(&stage);
+        let back =
+            |host| with(host, request("GET", "/.countersign/consent/scb/callback?cs_state=x", "", &[], Bytes::new()));
+        assert_eq!(browser.send(back("evil.example")).await.status, 421);
+        assert_ne!(browser.send(back("localhost")).await.status, 421);
+        let other = tempfile::tempdir().expect("a folder");
+        let named = start_named(&sim, other.path());
+        let (browser, _) = callback(&named);
+        let plain = named.client.asking_for("127.0.0.1");
+        assert_eq!(
+            plain.send(with("localhost", post(start, KEY, body.clone()))).await.status,
+            421,
+            "not among `names`"
+        );
+        assert_eq!(plain.send(with("gateway.corp", post(start, KEY, body.clone()))).await.status, 200);
+        assert_eq!(browser.asking_for("127.0.0.1").send(back("localhost")).await.status, 421);
+        assert_ne!(browser.asking_for("127.0.0.1").send(back("app.example")).await.status, 421);
+    });
+}
+
+/// The same proxy, whose listeners answer to names of their own.
+fn start_named(sim: &SimHandle, folder: &Path) -> Stage {
+    let mut plan = plan(sim, folder, "", InMemory::new());
+    plan.listener += "names = [\"gateway.corp\"]\n";
+    plan.config = plan.config.replace("mode = \"callback\"\n", "mode = \"callback\"\nnames = [\"app.example\"]\n");
+    plan.start()
 }

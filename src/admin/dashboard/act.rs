@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::super::api::{self, Errand};
 use super::super::auth::find;
 use super::super::consent;
+use super::super::gather;
 use super::super::table::Ask;
 use super::page::Query;
 use super::session::Guest;
@@ -21,18 +21,17 @@ use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
 use crate::admin::answer::{Answer, problem};
 use crate::observe::audit::Action;
 
-const MOST_BODY: usize = 16 * 1024;
-
 /// Does what a form asks.
 pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, head: &Parts, body: Incoming) -> Answer {
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().is_none_or(|kind| kind.trim() != "application/x-www-form-urlencoded") {
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is for the dashboard's forms; programs use /api/v1/");
     }
-    let Ok(body) = Limited::new(body, MOST_BODY).collect().await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most");
+    let body = match gather(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
     };
-    let form = Query::parse_bytes(&body.to_bytes());
+    let form = Query::parse_bytes(&body);
     let path = head.uri.path();
     if path == LOGIN {
         return let_in(admin, way, &form);

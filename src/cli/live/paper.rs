@@ -126,6 +126,12 @@ pub(super) fn refused(error: &Error, expected: &ServerName<'_>, presented: &[Pap
                 "most likely this machine's clock is behind: set it, best by NTP",
             )
         }
+        Error::InvalidCertificate(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => Finding::failed(
+            step,
+            format!("the certificate calls itself a CA, so nothing vouches for it: {whole}"),
+            "if the provider says that this is its very certificate, name it in `tls.ca`: then it is trusted for its \
+             names while it lasts; else ask for a proper one",
+        ),
         Error::InvalidCertificate(other) => Finding::failed(
             step,
             format!("the certificate does not hold ({}): {whole}", one_line(&format!("{other:?}"))),
@@ -139,7 +145,7 @@ pub(super) fn refused(error: &Error, expected: &ServerName<'_>, presented: &[Pap
         ),
         Error::PeerIncompatible(_) => Finding::failed(
             step,
-            "no common TLS version or cipher; 1.2 and 1.3 are spoken here",
+            "no common TLS version or cipher suite; spoken here are 1.3, and 1.2 with ECDHE and AES-GCM or ChaCha20",
             "remove `tls.min_version` if it asks for 1.3 alone; else the other side, or a proxy on the way, is too old",
         ),
         other => Finding::failed(
@@ -172,6 +178,12 @@ pub(super) fn alerted(step: &'static str, alert: AlertDescription, ours: bool) -
         AlertDescription::UnrecognisedName => {
             (format!("it does not know this host name ({said})"), "correct the host in `base_url` or `token_url`")
         }
+        AlertDescription::HandshakeFailure => (
+            format!("it breaks off the handshake ({said}): most likely no cipher suite is shared"),
+            "spoken here are TLS 1.3, and TLS 1.2 with ECDHE and AES-GCM or ChaCha20-Poly1305; neither RSA nor DHE key \
+             exchange, and no CBC. Ask the provider for one of these; or it requires a client certificate \
+             (`tls.client_cert`), or another `tls.key_exchange`",
+        ),
         _ => (
             format!("it breaks off the handshake ({said})"),
             "it may require a client certificate (`tls.client_cert`), or a TLS version that it does not share with us",

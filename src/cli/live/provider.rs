@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, USER_AGENT};
 use http::response::Parts;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -16,10 +16,10 @@ use super::{Notes, Options, clock, paper, token, values, way};
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
 use crate::config::{Provider, Route};
-use crate::control::{date, destination, try_token};
-use crate::provider::{Caller, Module};
-use crate::tls::{Demand, attentive, onlooker, own_chain};
-use crate::upstream::{AskError, Destination, DialError, Sent};
+use crate::control::{AGENT, destination, try_token};
+use crate::provider::{Caller, Module, date};
+use crate::tls::{Demand, attentive, onlooker, own_chain, short_onlooker};
+use crate::upstream::{AskError, Destination, DialError, Sent, Step, Trial};
 
 /// What is to be tried of a provider.
 #[derive(Clone)]
@@ -170,9 +170,19 @@ impl Visit<'_> {
             shell_proxy: self.options.shell_proxy,
             key: self.key,
             now,
+            small_hello: self.small_hello(&trial).await,
         };
         way::steps(&trial, &around).into_iter().for_each(|found| self.notes.add(found));
         trial.ended.is_ok().then_some(demand)
+    }
+
+    /// Whether a handshake that is cut off comes through with a shorter first message: without a key share of ML-KEM.
+    async fn small_hello(&self, trial: &Trial) -> bool {
+        let cut = matches!(trial.ended, Err(DialError::Tcp(_) | DialError::Timeout)) && trial.step == Step::Tls;
+        let Some((tls, presented)) = short_onlooker(&self.to.tls).filter(|_| cut) else { return false };
+        // It always fails, but not before the other side has answered.
+        let _ = Destination { tls, ..self.to.clone() }.attempt(self.options.clock.now()).await;
+        !presented.chain().is_empty()
     }
 
     /// What is presented there, to tell of it. Nothing is believed, and nothing sent.
@@ -187,6 +197,7 @@ impl Visit<'_> {
     async fn head(&self, url: &BaseUrl, patience: Duration, demand: &Demand) {
         let path = if url.path().is_empty() || self.key == "token_url" { "/" } else { url.path() };
         let request = Request::builder().method(Method::HEAD).uri(path).header(HOST, url.authority());
+        let request = request.header(USER_AGENT, AGENT);
         let Ok(request) = request.body(Full::<Bytes>::default()) else { return };
         let sent = self.options.clock.now();
         match tokio::time::timeout(patience, first_head(self.to, request, sent)).await {
@@ -210,7 +221,12 @@ impl Visit<'_> {
 /// The head of an answer; its body, if any, is nobody's business.
 async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Parts, AskError> {
     let mut connection = to.open(now).await.map_err(AskError::Dial)?;
-    match connection.send(request).await {
+    let mut sent = connection.send(request.clone()).await;
+    if matches!(sent, Sent::Refused(_)) {
+        connection = to.open(now).await.map_err(AskError::Dial)?;
+        sent = connection.send(request).await;
+    }
+    match sent {
         Sent::Answered(response) => Ok(response.into_parts().0),
         Sent::Broken { error, .. } | Sent::Refused(error) => Err(AskError::Broken(error)),
         Sent::Unsent(_) => Err(AskError::HungUp),

@@ -97,8 +97,18 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
     let inner: Option<&(dyn std::error::Error + 'static)> = match error {
         AskError::Broken(error) => Some(error),
         AskError::Dial(crate::upstream::DialError::Http(error)) => Some(error),
-        AskError::Dial(_) | AskError::Cut(_) | AskError::HungUp | AskError::TooLong(_) => None,
+        AskError::Dial(_) | AskError::Cut(_) | AskError::HungUp | AskError::TooLong(_) | AskError::Unclosed(_) => None,
     };
+    if let AskError::Broken(error) = error
+        && error.is_renegotiation()
+    {
+        return Finding::failed(
+            step,
+            "it asked for a second TLS handshake (renegotiation) after the request, which is not supported",
+            "ask the provider to want the client certificate in the first handshake, for the whole site instead of for \
+             some folders (IIS: \"Negotiate Client Certificate\" on the binding), or to offer TLS 1.3",
+        );
+    }
     if let Some(alert) = inner.and_then(paper::alert_in) {
         return paper::alerted(step, alert, own && asked);
     }
@@ -106,6 +116,11 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
         (AskError::Cut(status), _, _) => Finding::failed(
             step,
             format!("HTTP {status}, and the answer broke off"),
+            "run it again; if it stays so, ask the provider, or who runs a proxy on the way",
+        ),
+        (AskError::Unclosed(_), _, _) => Finding::failed(
+            step,
+            format!("{error}, and what was read is not a whole JSON document"),
             "run it again; if it stays so, ask the provider, or who runs a proxy on the way",
         ),
         (AskError::TooLong(status), _, _) => Finding::failed(

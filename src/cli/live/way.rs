@@ -31,6 +31,8 @@ pub(super) struct Around<'a> {
     pub key: &'static str,
     /// Now.
     pub now: Now,
+    /// A handshake that was cut off comes through with a shorter first message.
+    pub small_hello: bool,
 }
 
 /// The steps of a trial, each with what came of it.
@@ -129,6 +131,12 @@ fn stopped(error: &DialError, trial: &Trial, around: &Around<'_>) -> Finding {
             "dns",
             format!("the name {host} does not resolve: {}", plain(why)),
             format!("see the spelling in `{key}`; `getent hosts {host}` must answer on this machine, {direct}{hint}"),
+        ),
+        DialError::Tcp(_) | DialError::Timeout if around.small_hello => Finding::failed(
+            "tls",
+            "the handshake is cut off, and comes through without post-quantum key exchange",
+            "a box on the way does not bear a first message of more than one packet: write `tls = { key_exchange = \
+             [\"x25519\", \"secp256r1\", \"secp384r1\"] }` for this provider",
         ),
         DialError::Tcp(error) if trial.step < Step::Tls => {
             unreached(error.kind(), &plain(&error.to_string()), trial, around, hint)

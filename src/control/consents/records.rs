@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::secret::{ExposeSecret, SecretBox};
-use crate::store::{Key, Kind, Record, Store, Version};
+use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox};
+use crate::store::{Error, Key, Kind, Record, Store, Version};
 use crate::token::consent::{Entry, Sealed, State, UserKey, UserTokens};
 
 /// A record is kept for so long after its last token has died, in milliseconds: a day.
@@ -67,6 +67,21 @@ pub(super) async fn read_tokens(store: &Store, name: &Key) -> Result<Option<(Arc
     let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
     let Some(record) = record else { return Ok(None) };
     Ok(Some((Arc::new(tokens_of(name, &record)?), record.version)))
+}
+
+/// Notes that an access token was refused, if the record still holds it: it is spent then, and what renews it stays.
+pub(super) async fn spend_access(store: &Store, name: &Key, token: Fingerprint) -> Result<(), Error> {
+    let record = match store.load(Kind::User, name).await {
+        Err(Error::Damaged(_)) | Ok(None) => return Ok(()),
+        Ok(Some(record)) => record,
+        Err(error) => return Err(error),
+    };
+    let Ok(tokens) = tokens_of(name, &record) else { return Ok(()) };
+    if Fingerprint::of(tokens.access.token.expose_secret().as_bytes()) != token {
+        return Ok(());
+    }
+    let spent = tokens.refused();
+    store.swap(Kind::User, name, Some(record.version), &write(&spent.seal()), forget(&spent)).await.map(drop)
 }
 
 /// The tokens that a record of this name holds.

@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::records::{forget, patiently, read_tokens, tokens_of, user_key, write};
+use super::records::{forget, patiently, read_tokens, spend_access, tokens_of, user_key, write};
 use super::settings;
 use crate::base::dice::draw;
 use crate::base::id::RandomIds;
-use crate::base::time::Clock;
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Clock, Deadline};
 use crate::config::Provider;
 use crate::control::journal;
-use crate::control::wire::exchange;
+use crate::control::wire::{exchange, note_type};
 use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -36,11 +37,18 @@ const ROUND: Duration = Duration::from_secs(60);
 /// A request that fetches a user's token may take this much longer than the provider's own call.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// The token of a user; `None` where the provider has no consents.
-pub fn user_spec(provider: &Arc<Provider>, user: UserKey, clock: &Clock, audit: &Auditor) -> Option<Arc<TokenSpec>> {
+/// The token of a user, by the config with this number; `None` where the provider has no consents.
+pub fn user_spec(
+    provider: &Arc<Provider>,
+    user: UserKey,
+    serial: u64,
+    clock: &Clock,
+    audit: &Auditor,
+) -> Option<Arc<TokenSpec>> {
     let consents = provider.consents.as_ref()?;
     Some(Arc::new(TokenSpec {
         key: user.token_key(),
+        serial,
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,
         fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
@@ -75,6 +83,11 @@ impl Order for Renewal {
             told.await.unwrap_or_else(|_| Err(Failure::new(Class::Transient, "the renewal was abandoned")))
         })
     }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let name = user_key(&self.user);
+        Box::pin(async move { spend_access(&store, &name, token).await })
+    }
 }
 
 /// How a renewal ended, and whether the provider was asked.
@@ -100,8 +113,9 @@ impl Renewal {
             return Err(Failure::new(Class::Consent, "the consent has run out"));
         };
         let headers = module.credentials(&grant);
-        let (life, fingerprint) = (grant.life, grant.fingerprint());
-        Ok(Fetched { sent: now, life, headers, fingerprint, adopted: !asked, record: tokens.generation })
+        let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
+        let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
+        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
     }
 
     async fn run(&self, store: &Store, goal: Goal) -> Ended {
@@ -162,7 +176,9 @@ impl Renewal {
                     Err(failure) => Err(Refusal::Failed(failure)),
                     Ok(response) => {
                         let (head, body) = response.into_parts();
-                        consent.refresh_answer(head.status, &head.headers, &body, sent, self.clock.now())
+                        let now = self.clock.now();
+                        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, now);
+                        answered.inspect(|fresh| note_type(&self.provider, &fresh.grant))
                     }
                 },
             },

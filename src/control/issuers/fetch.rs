@@ -8,7 +8,9 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 
+use super::super::wire::{say_who, told_whole};
 use super::keys::KeySet;
+use crate::base::coding::decoded;
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
 use crate::config::{Issuer, IssuerKeys};
@@ -76,10 +78,15 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     }
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
     let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
-    let request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    let mut request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    say_who(request.headers_mut(), None);
     let destination = place(issuer, url);
-    match tokio::time::timeout(CONNECT + EXCHANGE, destination.ask(request, MOST_ANSWER, now)).await {
-        Ok(Ok(answer)) if answer.status() == StatusCode::OK => Ok(answer.into_body()),
+    let asked = tokio::time::timeout(CONNECT + EXCHANGE, destination.ask(request, MOST_ANSWER, now)).await;
+    match asked.map(|asked| asked.or_else(told_whole)) {
+        Ok(Ok(answer)) if answer.status() == StatusCode::OK => {
+            let plain = decoded(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
+            Ok(plain.into_owned().into())
+        }
         Ok(Ok(answer)) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
         Ok(Err(error)) => Err(format!("{url}: {error}")),
         Err(_) => Err(format!("{url}: no answer in time")),

@@ -9,16 +9,16 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::leases::Answer;
 use crate::control::{
-    Aid, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf, Tally,
-    TokenSpec, Unavailable, What,
+    Aid, Fetched, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf,
+    Tally, TokenSpec, Unavailable, What,
 };
 use crate::store::Store;
 use crate::token::failure::Class;
 use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, Trial};
 use crate::token::policy::Policy;
-use crate::token::state::{Denial, Report, Slot};
+use crate::token::state::{Denial, Origin, Report, Slot, Waiting};
 
 /// One key: its machine, and what the machine must not hold.
 pub(super) struct Keep {
@@ -26,6 +26,10 @@ pub(super) struct Keep {
     pub(super) spec: Arc<TokenSpec>,
     pub(super) shelf: Arc<Shelf>,
     pub(super) waiters: Vec<Answer>,
+    /// Leases that are not on the shelf, and may come back to it.
+    aside: Vec<Arc<Lease>>,
+    /// The last generation of which the machine knows that it was accepted.
+    proved: u64,
     pub(super) fetch: Option<Fetch>,
     /// What the store was said to hold of a user while a fetch was under way: a generation, or nothing.
     pub(super) moved: Option<Option<u64>>,
@@ -53,6 +57,14 @@ pub(super) struct Brought {
 
 pub(super) type Cargo = Option<Brought>;
 
+/// From when to when a token lives.
+pub(super) struct Lifetime {
+    pub(super) issued: Now,
+    pub(super) expires: Deadline,
+    /// Before this moment a refusal of it need not be final.
+    pub(super) young_until: Option<Deadline>,
+}
+
 impl Keep {
     pub(super) fn new(spec: Arc<TokenSpec>, floor: u64) -> Self {
         Self {
@@ -60,6 +72,8 @@ impl Keep {
             spec,
             shelf: Arc::default(),
             waiters: Vec::new(),
+            aside: Vec::new(),
+            proved: 0,
             fetch: None,
             moved: None,
             published: 0,
@@ -76,11 +90,37 @@ impl Keep {
         })
     }
 
-    /// What the next fetch may use.
-    pub(super) fn aid(&self, store: Option<Store>, now: Now) -> Aid {
+    /// What the next fetch may use. `refused`: tokens of this key that are no longer to be taken from the store.
+    pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> Aid {
         let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
-        Aid { store, known: self.known, live, patience, refresh_before }
+        Aid { store, known: self.known, live, patience, refresh_before, refused }
+    }
+
+    /// A fetch brought this: says where it comes from. What came from a store and is over already is known from now on,
+    /// so that it is not taken again.
+    pub(super) fn origin(&mut self, fetched: &Fetched, now: Now) -> Origin {
+        let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
+        if adopted {
+            if expires.passed(now) {
+                self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+            }
+            return Origin::Adopted { young };
+        }
+        match self.known {
+            Some(known) if known.fingerprint == fingerprint => Origin::Repeated,
+            Some(_) | None => Origin::Issued,
+        }
+    }
+
+    /// The generation on the shelf, if it was accepted since this was last asked. Workers mark the lease and send no
+    /// message, since that happens on the way of a request.
+    pub(super) fn newly_proved(&mut self) -> Option<u64> {
+        let generation = self.shelf.load().as_ref().filter(|lease| lease.proved()).map(|lease| lease.generation)?;
+        (generation > self.proved).then(|| {
+            self.proved = generation;
+            generation
+        })
     }
 
     /// Whether this generation of a user's record is newer than what was taken from it.
@@ -104,7 +144,7 @@ impl Keep {
         key: TokenKey,
         now: Now,
         generation: u64,
-        (issued, expires): (Now, Deadline),
+        Lifetime { issued, expires, young_until }: Lifetime,
         cargo: Cargo,
     ) -> Option<What> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
@@ -112,13 +152,53 @@ impl Keep {
         let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
-        self.shelf.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint })));
-        let life = expires.remaining(issued).as_secs();
+        let trial = young_until.map_or_else(Trial::default, Trial::until);
+        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        let life = expires.life_since(issued).as_secs();
         tracing::info!(
             provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
         );
         let token = Generation { provider: Arc::clone(&self.spec.provider), key, number: generation };
         Some(What::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
+    }
+
+    /// Puts a lease on the shelf in place of what is there, which may come back.
+    fn put(&mut self, lease: Option<Arc<Lease>>) {
+        self.aside.extend(self.shelf.load().clone());
+        self.shelf.put(lease);
+    }
+
+    pub(super) fn withdraw(&mut self, key: TokenKey, generation: u64) {
+        self.put(None);
+        tracing::info!(provider = %self.spec.provider, %key, generation, "token withdrawn");
+    }
+
+    /// The token of this generation, as another generation of its own.
+    pub(super) fn republish(&mut self, key: TokenKey, now: Now, generation: u64, of: u64) {
+        // The machine brings back only what it [keeps](Slot::keeps).
+        let Some(lease) = self.aside.iter().find(|lease| lease.generation == of).cloned() else { return };
+        let (headers, trial) = (lease.headers.clone(), Trial::default());
+        let Lease { issued, expires, fingerprint, .. } = *lease;
+        self.published = now.boot / 1000;
+        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        tracing::info!(provider = %self.spec.provider, %key, generation, of, token = %fingerprint, "token used again");
+    }
+
+    /// What a generation was that has left the shelf in this step.
+    pub(super) fn gone(&self, generation: u64) -> Option<(Fingerprint, Deadline)> {
+        let lease = self.aside.iter().find(|lease| lease.generation == generation)?;
+        Some((lease.fingerprint, lease.expires))
+    }
+
+    /// A step is done: drops what it left behind.
+    pub(super) fn tidy(&mut self) {
+        if !self.aside.is_empty() {
+            let Self { aside, slot, .. } = self;
+            aside.retain(|lease| slot.keeps(lease.generation));
+        }
+        if self.slot.flight().is_none() {
+            self.fetch = None;
+        }
     }
 
     /// A fetch ended: count it and tell the observer.
@@ -177,12 +257,18 @@ impl Keep {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        Policy { refresh_before: self.spec.refresh_before, fetch_timeout: self.spec.fetch_timeout }
+        // A user's old token may be one of a consent that was taken back.
+        let of_user = self.known.is_some_and(|known| known.record > 0);
+        Policy {
+            refresh_before: self.spec.refresh_before,
+            fetch_timeout: self.spec.fetch_timeout,
+            overlap: !of_user && !self.spec.order.is_contested(),
+        }
     }
 
     /// Whether nobody would notice if it were forgotten, but for the time of a fetch.
     pub(super) fn idle(&self) -> bool {
-        self.waiters.is_empty() && self.slot.flight().is_none()
+        self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != Waiting::Settling
     }
 
     pub(super) fn line(&self, key: TokenKey, now: Now) -> LedgerLine {

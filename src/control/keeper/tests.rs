@@ -12,7 +12,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use super::*;
 use crate::base::secret::Fingerprint;
-use crate::base::time::Hand;
+use crate::base::time::{Deadline, Hand};
 use crate::control::{Aid, Issued, LedgerFailure, LedgerRest, LedgerToken, Order, Tally};
 use crate::token::key::KeyBuilder;
 
@@ -73,10 +73,11 @@ impl Order for Teller {
             Ok(Fetched {
                 adopted: false,
                 record: 0,
-                sent: bank.hand.now(),
-                life: LIFE,
+                young: true,
+                issued: bank.hand.now(),
+                expires: Deadline::after(bank.hand.now(), LIFE),
                 headers: Box::new([(http::header::AUTHORIZATION, value)]),
-                fingerprint: Fingerprint::of(account.as_bytes()),
+                fingerprint: Fingerprint::of(format!("{account}-{number}").as_bytes()),
             })
         })
     }
@@ -108,6 +109,7 @@ impl Office {
         key.field("account", account.as_bytes());
         Arc::new(TokenSpec {
             key: key.finish(),
+            serial: 0,
             provider: "bank".into(),
             refresh_before: Duration::from_secs(60),
             fetch_timeout: Duration::from_secs(10),
@@ -244,6 +246,7 @@ fn a_revocation_during_a_fetch_takes_what_it_brings_out_of_use() {
 fn a_thousand_concurrent_refusals_of_one_generation_cause_exactly_one_fetch() {
     run(Limits::default(), |office| async move {
         let first = office.need("a").await.expect("a token");
+        office.pass(4).await;
         let gate = Arc::new(Notify::new());
         office.bank.next(Call::Gate(Arc::clone(&gate)));
         let spec = office.spec("a");
@@ -406,6 +409,7 @@ fn rests_are_answered_at_once_with_the_time_left() {
 fn a_token_refused_at_birth_rests() {
     run(Limits::default(), |office| async move {
         let first = office.need("a").await.expect("a token");
+        office.pass(4).await;
         office.leases.refused_at_birth(office.spec("a"), 1);
         let error = office.need("a").await.expect_err("resting");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
@@ -422,10 +426,11 @@ fn news_that_nobody_waits_out_renews_in_the_background() {
         settle().await;
         assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2));
         office.pass(5).await;
-        office.leases.withdrawn(office.spec("a"), 2);
+        office.leases.withdrawn(office.spec("a"), 2, false);
         settle().await;
-        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(3));
-        office.leases.withdrawn(office.spec("b"), 1);
+        let next = first.shelf.take(office.hand.now()).expect("a token");
+        assert_eq!((next.generation, office.bank.calls()), (4, 3), "after the old one had served once more");
+        office.leases.withdrawn(office.spec("b"), 1, false);
         settle().await;
         assert_eq!(office.leases.ledger().await.lines.len(), 1, "news of an unknown key makes no key");
     });
@@ -446,6 +451,7 @@ fn two_keys_never_mix() {
             settle().await;
             gate_b.notify_one();
             settle().await;
+            office.pass(4).await;
             office.leases.refused_at_birth(office.spec("b"), 1);
             settle().await;
             gate_a.notify_one();
@@ -603,7 +609,7 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
         let wall = 1_700_000_000_000;
         let token = LedgerToken {
             generation: 1,
-            fingerprint: Fingerprint::of(b"a"),
+            fingerprint: Fingerprint::of(b"a-1"),
             issued: wall,
             expires: wall + 1_800_000,
             renews: Some(wall + 1_740_000),
@@ -673,4 +679,151 @@ fn a_jump_of_the_wall_clock_costs_one_fetch() {
         }
         assert_eq!(office.bank.calls(), 2);
     });
+}
+
+#[test]
+fn a_token_that_is_refused_when_new_comes_back_after_a_moment_for_all_who_wait() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        assert!(first.lease.newborn(office.hand.now()));
+        let refuse = || {
+            let (leases, spec) = (office.leases.clone(), office.spec("a"));
+            spawn_local(async move { leases.refused(spec, 1).await.expect("the token again") })
+        };
+        let replays: Vec<_> = (0..100).map(|_| refuse()).collect();
+        settle().await;
+        assert!(first.shelf.take(office.hand.now()).is_none(), "not sent meanwhile");
+        assert_eq!(office.line("a").await.phase, Waiting::Settling);
+        office.pass(2).await;
+        assert!(replays.iter().all(|replay| !replay.is_finished()));
+        office.pass(1).await;
+        for replay in replays {
+            let again = replay.await.expect("answered");
+            assert_eq!((again.lease.generation, header(&again)), (2, header(&first)), "the same token");
+            assert!(again.fresh && !again.lease.newborn(office.hand.now()), "a second refusal is final");
+        }
+        assert_eq!(office.bank.calls(), 1);
+    });
+}
+
+#[test]
+fn an_accepted_token_that_is_refused_is_replaced_at_once_however_young() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        first.lease.prove();
+        let second = office.leases.refused(office.spec("a"), 1).await.expect("a new token");
+        assert_ne!(header(&second), header(&first));
+    });
+}
+
+#[test]
+fn the_old_token_serves_until_its_successor_is_accepted() {
+    run(Limits::default(), |office| async move {
+        let old = office.due("a").await;
+        let new = office.need("a").await.expect("a token");
+        assert_ne!(header(&new), header(&old), "renewed early");
+        let back = office.leases.refused(office.spec("a"), new.lease.generation).await.expect("at once");
+        assert_eq!((header(&back), back.lease.expires), (header(&old), old.lease.expires));
+        office.pass(3).await;
+        let again = office.need("a").await.expect("a token");
+        assert_eq!(header(&again), header(&new), "tried again");
+        again.lease.prove();
+        office.pass(1).await;
+        office.need("a").await.expect("a token");
+        assert!(old.shelf.load().as_ref().is_some_and(|lease| lease.fingerprint == new.lease.fingerprint));
+        assert_eq!(Arc::strong_count(&back.lease), 1, "nothing keeps the old one any more");
+        assert_eq!(office.bank.calls(), 2);
+    });
+}
+
+#[test]
+fn a_request_that_began_under_an_earlier_config_takes_no_spec_back() {
+    run(Limits::default(), |office| async move {
+        let spec = |serial, account| {
+            let spec = Arc::into_inner(office.spec(account)).expect("ours alone");
+            Arc::new(TokenSpec { serial, key: office.spec("a").key, ..spec })
+        };
+        let need = async |serial, account| office.leases.need(spec(serial, account)).await.expect("a token");
+        need(1, "old").await;
+        office.pass(5).await;
+        need(2, "new").await;
+        need(1, "old").await;
+        let issued = office.leases.refused(spec(1, "old"), 1).await.expect("a token");
+        assert_eq!(header(&issued), "Bearer new-2", "fetched with what the newest config says");
+    });
+}
+
+#[test]
+fn fetches_are_bounded_over_all_keys_and_each_provider_has_its_share() {
+    let limits = Limits { fetches: 3, fetches_per_provider: 2, ..Limits::default() };
+    run(limits, |office| async move {
+        let gate = Arc::new(Notify::new());
+        let need = |provider: &'static str, account| {
+            let spec = Arc::into_inner(office.spec(account)).expect("ours alone");
+            let (leases, spec) = (office.leases.clone(), Arc::new(TokenSpec { provider: provider.into(), ..spec }));
+            spawn_local(async move { leases.need(spec).await.expect("a token").lease.key })
+        };
+        for _ in 0..6 {
+            office.bank.next(Call::Gate(Arc::clone(&gate)));
+        }
+        let mut first: Vec<_> = ["a", "b", "c", "d"].map(|account| need("slow", account)).into();
+        settle().await;
+        assert_eq!(office.bank.alive(), 2, "its share");
+        let others: Vec<_> = ["e", "f"].map(|account| need("other", account)).into();
+        settle().await;
+        assert_eq!(office.bank.alive(), 3, "and no more than that in all");
+        for left in (0..6).rev() {
+            gate.notify_one();
+            settle().await;
+            assert_eq!(office.bank.alive(), left.min(3));
+        }
+        first.extend(others);
+        for waiting in first {
+            waiting.await.expect("answered");
+        }
+        // A fetch in the queue ends by its deadline like any other.
+        for _ in 0..2 {
+            office.bank.next(Call::Hang);
+        }
+        let hung: Vec<_> = ["g", "h", "i"].map(|account| office.spec(account)).into();
+        let hung = hung.into_iter().map(|spec| {
+            let leases = office.leases.clone();
+            spawn_local(async move { leases.need(spec).await.expect_err("no token") })
+        });
+        let hung: Vec<_> = hung.collect();
+        settle().await;
+        assert_eq!((office.bank.calls(), office.bank.alive()), (8, 2));
+        office.pass(10).await;
+        for waiting in hung {
+            waiting.await.expect("answered");
+        }
+        assert_eq!((office.bank.calls(), office.bank.alive()), (8, 0), "who was sent away in the queue asks nothing");
+    });
+}
+
+/// What a request that is sent away leaves behind must not be told of the next fetch.
+#[test]
+fn a_fetch_is_told_as_the_child_of_no_stranger() {
+    let (tracer, spans) = Tracer::open();
+    tracer.set(Some(1.0));
+    let stranger = tracer.begin(None).expect("traced");
+    let limits = Limits { waiters: 0, ..Limits::default() };
+    let (leases, inbox) = Leases::open();
+    let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+    let mut keeper =
+        Keeper::behind(inbox, Clock::Hand(Arc::clone(&hand)), limits, Box::new(()), None).traced(tracer.clone());
+    keeper.dice = || 0;
+    let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
+    let office = Office { bank, hand, leases, notes: Notes::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        spawn_local(keeper.run());
+        let sent_away = office.leases.need_for(office.spec("a"), Some(stranger)).await;
+        assert!(sent_away.is_err(), "there is no room to wait");
+        assert!(office.leases.refresh(office.spec("a").key).await);
+        settle().await;
+        assert_eq!(office.bank.calls(), 1);
+    });
+    let told: Vec<_> = spans.take(10).into_iter().map(|span| (span.name, span.parent)).collect();
+    assert_eq!(told, [("token fetch".into(), None)], "a trace of its own");
 }

@@ -26,14 +26,15 @@ use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-use crate::base::time::Now;
+use crate::base::time::{Deadline, Now};
 use crate::token::failure::{Class, Failure};
 use crate::token::policy::Policy;
-use crate::token::state::{Action, Event, Slot, Waiting};
+use crate::token::state::{Action, Arrived, Event, Origin, Slot, Waiting};
 
 const NOW: Now = Now::at(1_000_000, 2_000_000);
 const LIFE: Duration = Duration::from_secs(1800);
-const POLICY: Policy = Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10) };
+const POLICY: Policy =
+    Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10), overlap: true };
 
 /// The shelf, with a generation for a lease; 0 is none.
 #[derive(Default)]
@@ -73,6 +74,8 @@ enum Message {
     Need {
         answer: Sender<Answer>,
     },
+    /// A token that settles has had its time.
+    Passed,
     Refused {
         generation: u64,
         answer: Sender<Answer>,
@@ -100,6 +103,10 @@ struct Keeper {
     bank: Arc<Bank>,
     outbox: Sender<Message>,
     fails: bool,
+    /// Whether tokens are young when they come, so that a refusal sets them aside.
+    young: bool,
+    now: Now,
+    timer: bool,
 }
 
 impl Keeper {
@@ -107,7 +114,7 @@ impl Keeper {
     fn run(mut self, inbox: &Receiver<Message>, ends: &AtomicUsize) {
         loop {
             // The fetches hold a way to us, too, so the channel alone does not tell the end.
-            let idle = self.slot.flight().is_none() && ends.load(Ordering::SeqCst) == 0;
+            let idle = self.slot.flight().is_none() && !self.timer && ends.load(Ordering::SeqCst) == 0;
             let message = match inbox.try_recv() {
                 Ok(message) => message,
                 Err(_) if idle => break,
@@ -125,7 +132,11 @@ impl Keeper {
         match message {
             Message::Forget => self.forget(),
             Message::Landed { flight, good: true } => {
-                self.step(Event::Fetched { flight, sent: NOW, life: LIFE });
+                // One that is not young has been on its way for long.
+                let age = if self.young { 0 } else { 5_000 };
+                let issued = Now::at(self.now.boot - age, self.now.wall - age);
+                let arrived = Arrived { issued, expires: Deadline::after(issued, LIFE), origin: Origin::Issued };
+                self.step(Event::Fetched { flight, arrived });
             }
             Message::Landed { flight, good: false } => {
                 self.step(Event::Failed { flight, failure: Failure::new(Class::Transient, "weather") });
@@ -134,13 +145,18 @@ impl Keeper {
                 self.waiters.push(answer);
                 self.step(Event::Needed);
             }
+            Message::Passed => {
+                self.timer = false;
+                self.now = self.now.plus(Duration::from_secs(100));
+                self.step(Event::Tick { used: false });
+            }
             Message::Refused { generation, answer } => {
                 self.waiters.push(answer);
-                self.step(Event::Refused { generation });
+                self.step(Event::Refused { generation, replaced: false });
                 self.never_lies(generation);
             }
             Message::Withdrawn { generation } => {
-                self.step(Event::Withdrawn { generation });
+                self.step(Event::Withdrawn { generation, replaced: false });
                 self.never_lies(generation);
             }
         }
@@ -153,14 +169,22 @@ impl Keeper {
 
     fn step(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.slot = std::mem::take(&mut self.slot).step(event, NOW, &POLICY, 0, &mut actions);
+        self.slot = std::mem::take(&mut self.slot).step(event, self.now, &POLICY, 0, &mut actions);
         for action in actions {
             match action {
                 Action::Abandon { .. } => unreachable!("no clock moves here"),
                 Action::Deny(_) => self.answer(|| None),
                 Action::Fetch { flight } => self.fetch(flight),
-                Action::Publish { generation, .. } => self.shelf.put(generation),
-                Action::Report(_) => {}
+                Action::Publish { generation, .. } | Action::Republish { generation, .. } => self.shelf.put(generation),
+                Action::Invalidate { .. } | Action::Report(_) => {}
+                Action::SetAside { .. } => {
+                    self.timer = true;
+                    let outbox = self.outbox.clone();
+                    thread::spawn(move || {
+                        thread::yield_now();
+                        let _ended = outbox.send(Message::Passed);
+                    });
+                }
                 Action::Serve => {
                     let generation = self.shelf.take().expect("`Serve` follows a publication");
                     let shelf = self.shelf.clone();
@@ -272,7 +296,7 @@ const LARGE: Size = Size { workers: 3, requests: 2, revocations: 2, forgets: 2, 
 const SMALL: Size = Size { workers: 2, requests: 1, revocations: 1, forgets: 0, hang_ups: false };
 
 /// So many workers, some of whom hang up, a bank that revokes its tokens, and a key that is forgotten now and then.
-fn world(size: Size, fails: bool) {
+fn world(size: Size, fails: bool, young: bool) {
     let Size { workers, requests, revocations, forgets, hang_ups } = size;
     let bank: Arc<Bank> = Arc::default();
     let (outbox, inbox) = channel();
@@ -284,6 +308,9 @@ fn world(size: Size, fails: bool) {
         bank: bank.clone(),
         outbox: outbox.clone(),
         fails,
+        young,
+        now: NOW,
+        timer: false,
     };
     let keeping = {
         let ends = ends.clone();
@@ -330,20 +357,26 @@ fn last_word(ends: &AtomicUsize, keeper: &Sender<Message>) {
 
 #[test]
 fn whoever_waits_is_answered_and_nobody_meets_a_refused_token_again() {
-    shuttle::check_random(|| world(LARGE, false), 1500);
+    shuttle::check_random(|| world(LARGE, false, false), 1500);
 }
 
 #[test]
 fn the_same_holds_in_the_orders_that_few_switches_make() {
-    shuttle::check_pct(|| world(LARGE, false), 1000, 3);
+    shuttle::check_pct(|| world(LARGE, false, false), 1000, 3);
 }
 
 #[test]
 fn a_failed_fetch_answers_all_who_wait_as_well() {
-    shuttle::check_random(|| world(LARGE, true), 1000);
+    shuttle::check_random(|| world(LARGE, true, false), 1000);
 }
 
 #[test]
 fn two_workers_and_one_refusal_in_the_first_orders_of_all() {
-    shuttle::check_dfs(|| world(SMALL, false), Some(3000));
+    shuttle::check_dfs(|| world(SMALL, false, false), Some(3000));
+}
+
+#[test]
+fn the_same_holds_while_refused_newborns_are_set_aside() {
+    shuttle::check_random(|| world(LARGE, false, true), 1500);
+    shuttle::check_random(|| world(LARGE, true, true), 500);
 }

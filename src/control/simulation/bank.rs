@@ -75,7 +75,8 @@ pub(super) struct Token {
     pub(super) owner: Owner,
     /// The process that asked for it.
     pub(super) process: u32,
-    /// When it dies, in milliseconds of the run.
+    /// When all of the bank's servers know it, and when it dies, in milliseconds of the run.
+    pub(super) known: u64,
     pub(super) expires: u64,
     /// Whether the bank refuses it.
     pub(super) revoked: bool,
@@ -198,7 +199,7 @@ impl Bank {
     /// Whether a token is good for a call to this host now.
     pub(super) fn accepts(&self, token: usize, host: &str, now: u64) -> bool {
         let found = self.tokens.get(token);
-        found.is_some_and(|token| token.host == host && !token.revoked && now < token.expires)
+        found.is_some_and(|token| token.host == host && !token.revoked && (token.known..token.expires).contains(&now))
     }
 }
 

@@ -102,6 +102,7 @@ impl Request {
         let Some(token) = self.send(&lease) else { return Outcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
+            lease.prove();
             // An unknown 401 that has nothing to do with the token.
             if world.strikes(50) {
                 world.suspect();
@@ -112,18 +113,21 @@ impl Request {
         if !process.is_running() {
             return Outcome::Gone;
         }
-        if fresh && !self.lost_to_another(&spec, &lease).await {
+        let newborn = lease.newborn(process.clock().now());
+        if fresh && !newborn && !self.lost_to_another(&spec, &lease).await {
             process.leases.refused_at_birth(spec.clone(), lease.generation);
-            self.report(&spec, &lease, token);
+            self.report(&spec, &lease, token, true);
             return Outcome::Refused;
         }
         if world.chance(10) {
-            process.leases.withdrawn(spec.clone(), lease.generation);
-            self.report(&spec, &lease, token);
+            process.leases.withdrawn(spec.clone(), lease.generation, false);
+            self.report(&spec, &lease, token, !newborn);
             return Outcome::Refused;
         }
-        let newer = process.leases.refused(spec.clone(), lease.generation);
-        self.report(&spec, &lease, token);
+        let newborn = lease.newborn(process.clock().now());
+        let replaced = newborn && self.lost_to_another(&spec, &lease).await;
+        let newer = process.leases.refused_for(spec.clone(), lease.generation, replaced, None);
+        self.report(&spec, &lease, token, !newborn || replaced);
         let lease = match self.wait("a newer token", &spec, newer).await {
             Some(Ok(issued)) => issued.lease,
             Some(Err(unavailable)) => return self.none(unavailable),
@@ -132,15 +136,17 @@ impl Request {
         let Some(token) = self.send(&lease) else { return Outcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
+            lease.prove();
             return Outcome::Accepted;
         }
         if process.is_running() {
+            let newborn = lease.newborn(process.clock().now());
             if self.lost_to_another(&spec, &lease).await {
-                process.leases.withdrawn(spec.clone(), lease.generation);
+                process.leases.withdrawn(spec.clone(), lease.generation, true);
             } else {
                 process.leases.refused_at_birth(spec.clone(), lease.generation);
             }
-            self.report(&spec, &lease, token);
+            self.report(&spec, &lease, token, !newborn);
         }
         Outcome::Refused
     }
@@ -178,21 +184,25 @@ impl Request {
         let accepted = world.bank.borrow().accepts(token, &self.host, world.now()) && !spurious;
         if !accepted {
             world.note(|| format!("{} refuses access-{token}", self.host));
-            // What was refused once stays refused.
-            if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token) {
+            // What was refused once stays refused, unless the bank does not know it yet.
+            if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token)
+                && world.now() >= token.known
+            {
                 token.revoked = true;
             }
         }
         accepted
     }
 
-    /// This token was refused, and the keeper knows.
-    fn report(&self, spec: &TokenSpec, lease: &Lease, token: usize) {
+    /// This token was refused, and the keeper knows. Settled: not because the bank might not know it yet.
+    fn report(&self, spec: &TokenSpec, lease: &Lease, token: usize, settled: bool) {
         if let Some(shelf) = self.process.shelves.borrow().get(&spec.key) {
             shelf.distrust(lease.generation);
         }
-        self.process.refused.borrow_mut().insert(token);
-        self.world.report(self.process.replica, token);
+        if settled {
+            self.process.refused.borrow_mut().insert(token);
+            self.world.report(self.process.replica, token);
+        }
     }
 
     /// The token goes out: here it must be good, as far as anybody could know. Its number.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::world::World;
+use crate::base::planted::{Fault, planted};
 use crate::store::simulated::{Leg, Link};
 use crate::store::{Change, Error, Key, Name, Store};
 
@@ -55,7 +56,7 @@ impl Lane {
         self.world.spawn(async move {
             tokio::time::sleep(std::time::Duration::from_millis(back.saturating_sub(now))).await;
             // A connection that is made anew says so, and all is looked at.
-            if lane.down.get() <= lane.world.now() && REDIAL_TELLS {
+            if lane.down.get() <= lane.world.now() && !planted(Fault::OneLook) {
                 lane.tell(Change::Everything);
             }
         });
@@ -97,9 +98,6 @@ impl Lane {
         self.world.now() < self.down.get()
     }
 }
-
-/// Whether the real link tells to look at everything when operations go through again.
-const REDIAL_TELLS: bool = false;
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -185,12 +185,14 @@ impl Call {
         let life = if fate == Fate::Lifeless { 0 } else { world.between(LIVES.0, LIVES.1) };
         let kind = if fate == Fate::OddType { "mac" } else { "Bearer" };
         let stillborn = world.strikes(plan.stillborn);
+        let late = if world.strikes(plan.late) { world.between(300, 2_500) } else { 0 };
         let refresh_life = if plan.rotates { REFRESH_LIFE } else { LASTING };
         let mut bank = world.bank.borrow_mut();
         let token = |owner| Token {
             host: self.host.clone(),
             owner,
             process: self.process.number,
+            known: now + late,
             expires: now + life * 1000,
             revoked: stillborn,
         };

@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) refusals: u64,
     /// Tokens that are refused from the beginning.
     pub(super) stillborn: u64,
+    /// Tokens that the bank's servers do not know for some seconds.
+    pub(super) late: u64,
     /// Operations of the store that are lost on the way there, or back.
     pub(super) losses: u64,
     /// Outages of the link between one replica and the store.
@@ -68,7 +70,7 @@ impl Plan {
         Self {
             shared,
             replicas,
-            storm: one_of(&[90_000, 180_000, 300_000]),
+            storm: one_of(&[50_000, 100_000, 200_000]),
             pace: one_of(&[1_000, 3_000, 8_000]),
             fates,
             fate: one_of(&[0, 300, 1_500, 4_000]),
@@ -76,6 +78,7 @@ impl Plan {
             rotates: one_of(&[0, 1, 1, 1]) == 1,
             refusals: one_of(&[0, 0, 300, 1_000]),
             stillborn: one_of(&[0, 0, 0, 2_000]),
+            late: one_of(&[0, 0, 0, 3_000]),
             losses: one_of(&[0, 0, 20, 200]),
             outages: one_of(&[0, 0, 1]) == 1,
             sluggish: one_of(&[0, 100, 1_000]),

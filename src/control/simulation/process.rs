@@ -79,6 +79,8 @@ pub(super) struct Process {
     pub(super) replaced: Cell<bool>,
     reloading: Reloading,
     config: Cell<usize>,
+    /// Counts its configs.
+    serial: Cell<u64>,
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
     world: Rc<World>,
@@ -113,6 +115,7 @@ impl Process {
             replaced: Cell::new(false),
             reloading,
             config: Cell::new(config),
+            serial: Cell::new(0),
             state: Cell::new(State::Running),
             waker: RefCell::default(),
             world: world.clone(),
@@ -120,13 +123,13 @@ impl Process {
         world.note(|| {
             format!("{process} starts with config {config}, uptime {uptime} ms, wall clock wrong by {error} ms")
         });
-        let tasks = LocalSet::new();
+        let set = LocalSet::new();
         let desk =
             Desk { store: store.clone(), clock: clock.clone(), leases, events: Events::open(clock.clone()), audit };
         let keeper = Keeper::behind(inbox, clock, Limits::default(), Box::new(()), Some(store));
-        tasks.spawn_local(keeper.run());
-        tasks.spawn_local(Registry::run(registry, desk, METRICS.with(Arc::clone), reloads));
-        world.spawn(Machine { process: process.clone(), tasks: Some(tasks) });
+        set.spawn_local(keeper.run());
+        set.spawn_local(Registry::run(registry, desk, METRICS.with(Arc::clone), reloads));
+        world.spawn(Machine { process: process.clone(), tasks: Some(set) });
         world.processes.borrow_mut().push(process.clone());
         process
     }
@@ -146,14 +149,14 @@ impl Process {
 
     /// What an application's token is asked for with.
     pub(super) fn application(&self, name: &str) -> Arc<TokenSpec> {
-        token_spec(super::settings::route(&self.config(), name), Vars::none(), &self.clock())
+        token_spec(super::settings::route(&self.config(), name), Vars::none(), &self.clock(), self.serial.get())
     }
 
     /// What a user's token is asked for with.
     pub(super) fn of_user(&self, user: usize) -> Arc<TokenSpec> {
         let key = self.world.users[user].key.clone();
         let provider = super::settings::provider(&self.config(), &key.provider).clone();
-        user_spec(&provider, key, &self.clock(), &self.audit).expect("a provider with users")
+        user_spec(&provider, key, self.serial.get(), &self.clock(), &self.audit).expect("a provider with users")
     }
 
     pub(super) const fn state(&self) -> State {
@@ -188,6 +191,7 @@ impl Process {
     pub(super) fn reload(&self, config: usize) {
         self.world.note(|| format!("{self} reloads: config {config}"));
         self.config.set(config);
+        self.serial.set(self.serial.get() + 1);
         self.reloading.current.send_replace(snapshot(config));
         self.forgive();
     }
@@ -234,7 +238,7 @@ impl Process {
         while self.requests.get() > 0 && self.world.now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The control thread ends when the workers have.
+        // The control thread ends when the workers have, and what must not be abandoned is done.
         if matches!(self.state.get(), State::Draining(_)) {
             self.world.note(|| format!("{self} ends"));
             if self.world.now() >= until {

@@ -1,6 +1,7 @@
 //! One run, from its seed to its verdict.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -21,6 +22,9 @@ use crate::token::failure::Class;
 const DRAIN: u64 = 20_000;
 /// The longest rest, jitter included, in milliseconds.
 const LONGEST_REST: u64 = 4_400_000;
+
+/// A process at rest has so many clocks at most: one for each of its parts, and for each token that it knows.
+const MOST_HANDLES: usize = 60;
 
 /// What became of a run.
 pub(super) struct Verdict {
@@ -305,7 +309,8 @@ async fn rests(world: &World) {
     // Renewals go on, so a moment is looked for in which nothing is done.
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        if world.bank.borrow().flying == 0 && world.place.locks() == 0 {
+        let requests: u32 = serving(world).iter().map(|process| process.requests.get()).sum();
+        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 {
             break;
         }
     }
@@ -318,6 +323,11 @@ async fn rests(world: &World) {
         world.broken(|| format!("{locks} locks are held although nothing is done"));
     }
     for process in serving(world) {
+        let (running, handles) = (0, Arc::strong_count(&process.watch));
+        world.note(|| format!("{process}: {running} tasks, {handles} clocks"));
+        if running > 0 || handles > MOST_HANDLES {
+            world.broken(|| format!("{process}: {running} tasks and {handles} clocks are left over"));
+        }
         let ledger = process.leases.ledger().await;
         let waiters: usize = ledger.lines.iter().map(|line| line.waiters).sum();
         if waiters > 0 || process.requests.get() > 0 {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::run::play;
+use crate::base::planted::{Fault, bed};
 
 /// Runs of an ordinary test run.
 const RUNS: Range<u64> = 0..2_000;
@@ -29,19 +30,21 @@ fn seeds() -> Range<u64> {
 }
 
 /// The broken promises of these seeds, up to `most`.
-fn search(seeds: Range<u64>, most: usize) -> BTreeMap<u64, String> {
+fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>) -> BTreeMap<u64, String> {
     let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                bed::plant(fault);
                 while !enough.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
                     let played = std::panic::catch_unwind(|| play(seed, false).broken);
-                    if let Some(broken) = played.unwrap_or_else(|_| Some("the run panicked".to_owned())) {
+                    let broken = played.unwrap_or_else(|_| Some("the run panicked".to_owned()));
+                    if let Some(broken) = broken.filter(|_| fault.is_none() || is_clean(seed, fault)) {
                         let mut found = found.lock().expect("no run panics while it holds this");
                         found.insert(seed, broken);
                         enough.fetch_or(found.len() >= most, Ordering::Relaxed);
@@ -53,11 +56,19 @@ fn search(seeds: Range<u64>, most: usize) -> BTreeMap<u64, String> {
     found.into_inner().expect("no run panics while it holds this")
 }
 
+/// Whether nothing is broken where the fault is not put back.
+fn is_clean(seed: u64, fault: Option<Fault>) -> bool {
+    bed::plant(None);
+    let clean = play(seed, false).broken.is_none();
+    bed::plant(fault);
+    clean
+}
+
 #[test]
 fn every_seed_keeps_the_promises() {
     let seeds = seeds();
     let most = if env::var_os("COUNTERSIGN_SURVEY").is_some() { usize::MAX } else { 1 };
-    let found = search(seeds.clone(), most);
+    let found = search(seeds.clone(), most, None);
     if most > 1 && !found.is_empty() {
         let lines: Vec<String> = found.iter().map(|(seed, broken)| format!("{seed}: {broken}")).collect();
         panic!("{} of {} seeds break a promise:\n{}", found.len(), seeds.end - seeds.start, lines.join("\n"));
@@ -84,4 +95,25 @@ fn a_seed_takes_the_same_course_again() {
         }
         assert_eq!(first.trace.len(), second.trace.len());
     }
+}
+
+/// Each fault that was mended, put back, is found within so many runs.
+fn finds(fault: Fault, runs: u64) {
+    let found = search(0..runs, 1, Some(fault));
+    assert!(!found.is_empty(), "{fault:?} is not found in {runs} runs");
+}
+
+macro_rules! finds {
+    ($($name:ident: $fault:ident in $runs:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            finds(Fault::$fault, $runs);
+        })*
+    };
+}
+
+finds! {
+    a_token_that_is_dead_on_arrival_is_found: AdoptedTwice in 400,
+    a_refused_token_that_stays_is_found: RefusedStays in 400,
+    a_rest_that_is_too_short_is_found: ShortRest in 400,
 }

@@ -9,6 +9,8 @@
 pub mod chain;
 pub mod entry;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lines;
 pub mod verify;
 mod writer;

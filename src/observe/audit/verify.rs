@@ -273,7 +273,7 @@ impl Verifier {
         }
         if let Some(so_far) = &self.so_far {
             let last = so_far.last;
-            if before != last.head || parts.seq != last.seq + 1 {
+            if before != last.head || last.seq.checked_add(1) != Some(parts.seq) {
                 let told = format!(
                     "the file does not follow {}, which ends with record {}: one is missing between them, or they \
                      were given in another order",
@@ -322,7 +322,8 @@ impl Verifier {
         };
         let before = self.last();
         let pieces = self.pieces.take();
-        let true_next = parts.seq == before.seq + 1 && seal.head(&before.head, parts.body) == parts.head;
+        let true_next =
+            before.seq.checked_add(1) == Some(parts.seq) && seal.head(&before.head, parts.body) == parts.head;
         let kind = parts.kind();
         if let Some(pieces) = pieces {
             let told = serde_json::from_slice::<ReadRecovered>(line).ok();
@@ -337,7 +338,7 @@ impl Verifier {
             return self.holds(name, number, &parts);
         }
         if !true_next {
-            let seq = before.seq + 1;
+            let seq = before.seq.saturating_add(1);
             let (flaw, told) = if parts.seq == seq {
                 (Flaw::Altered, "the record is not as it was written".to_owned())
             } else if parts.seq > seq {
@@ -393,7 +394,7 @@ impl Verifier {
     }
 
     fn broken(&self, file: &str, line: u64, flaw: Flaw, told: &str) -> Verdict {
-        let seq = self.last().seq + 1;
+        let seq = self.last().seq.saturating_add(1);
         Verdict::Broken(Break { file: file.to_owned(), line, seq, flaw, told: told.to_owned() })
     }
 }

@@ -16,9 +16,10 @@ use crate::provider::answer::{Moment, known, transient};
 use crate::provider::condition::Fit;
 use crate::provider::consent::callback::{BadCallback, code};
 use crate::provider::consent::{Ceremony, ConsentParams};
+use crate::provider::document::{self, Format};
 use crate::provider::exchange::{Exchange, TokenRequest};
 use crate::provider::json;
-use crate::provider::life::Claims;
+use crate::provider::life::{Claims, date};
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::Pieces;
@@ -110,9 +111,13 @@ impl Consent {
         let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url)?;
         // What has a path of its own goes there; everything else to the token endpoint.
         let at_token = |has_path: bool| (!has_path).then(|| (*token_url).clone());
-        let exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
+        let mut exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
         let refresh = ceremony.refresh.as_ref();
-        let refresh = refresh.map(|plan| plan.compile(&settings, base_url, at_token(plan.has_path()))).transpose()?;
+        let mut refresh =
+            refresh.map(|plan| plan.compile(&settings, base_url, at_token(plan.has_path()))).transpose()?;
+        for exchange in [&mut exchange].into_iter().chain(&mut refresh) {
+            exchange.accept = profile.answer.format.accept();
+        }
         let realm = realm(profile, ceremony, parts, &authorize);
         Ok(Self {
             profile: profile.clone(),
@@ -191,7 +196,7 @@ impl Consent {
         now: Now,
     ) -> Result<String, Failure> {
         let moment = self.moment("authorize endpoint", sent, now);
-        let value = self.profile.answer.success(status, headers, body, moment)?;
+        let value = self.profile.answer.success(Format::Json, status, headers, body, moment)?;
         match json::first(&value, &self.ceremony().opens).and_then(Value::as_str) {
             Some(url) if opens(url) => Ok(url.to_owned()),
             Some(_) => Err(transient(status, headers, "but the URL for the user is none that can be opened", moment)),
@@ -285,13 +290,18 @@ impl Consent {
             Some(Value::String(text)) => Some(SecretString::from(text)),
             Some(Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_)) | None => None,
         };
-        let usable = |token: &SecretString| (1..=LONGEST_REFRESH).contains(&token.expose_secret().len());
+        let usable = |token: &SecretString| {
+            let text = token.expose_secret();
+            (1..=LONGEST_REFRESH).contains(&text.len()) && !text.contains(char::REPLACEMENT_CHARACTER)
+        };
         let refresh = token.filter(usable).filter(|_| self.refresh.is_some()).map(|token| {
             let claims = Claims {
                 expires_in: json::first(&rest, &ceremony.refresh_expires_in),
                 expires_at: json::first(&rest, &ceremony.refresh_expires_at),
+                unit: self.profile.answer.expires_in_unit,
                 token: "",
                 default_ttl: ceremony.default_refresh_ttl,
+                date: date(headers),
             };
             RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) }
         });
@@ -300,7 +310,7 @@ impl Consent {
 
     /// Whether a failure means that the code or the refresh token is dead.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> Refusal {
-        let body = known(json::read(body));
+        let body = known(document::read(self.profile.answer.format, headers, body));
         let dead = self.ceremony().dead.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes);
         if dead { Refusal::Dead(failure.inside) } else { Refusal::Failed(failure) }
     }

@@ -1,6 +1,8 @@
-//! Every way that we know to write an address so that somebody misreads it, and the most lenient reader of all.
+//! Every way that we know to write an address so that somebody misreads it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::super::fuzzing::embedded;
 
 /// The lines of a fixture without comments, with `\xNN`, `\u{N}` and `\\` undone.
 pub(in super::super) fn lines(fixture: &str) -> Vec<String> {
@@ -26,32 +28,6 @@ fn unescaped(line: &str) -> String {
         rest = behind;
     }
     out + rest
-}
-
-/// What the most lenient reader makes of a text: `inet_aton` as in 4.2BSD (one to four parts, decimal, octal or
-/// hexadecimal, the last one filling what is left), hexadecimal without digits as in the WHATWG URL standard, and a dot
-/// at the end ignored.
-pub(in super::super) fn lenient_v4(text: &str) -> Option<Ipv4Addr> {
-    let parts: Vec<u64> = text.strip_suffix('.').unwrap_or(text).split('.').map(number).collect::<Option<_>>()?;
-    let (last, first) = parts.split_last()?;
-    if first.len() > 3 || first.iter().any(|part| *part > 255) || *last >= 1 << (8 * (4 - first.len())) {
-        return None;
-    }
-    let high = first.iter().zip([24, 16, 8]).map(|(part, shift)| part << shift).sum::<u64>();
-    u32::try_from(high + last).ok().map(Ipv4Addr::from)
-}
-
-fn number(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let plain = |digits: &str, radix| {
-        if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
-    };
-    match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
-        (Some(""), _) | (None, Some("")) => Some(0),
-        (Some(digits), _) => plain(digits, 16),
-        (None, Some(digits)) => plain(digits, 8).or_else(|| plain(digits, 10)),
-        (None, None) => plain(&lower, 10),
-    }
 }
 
 /// Spellings of an IPv4 address, the plain one among them. A `:` within is part of the host.
@@ -186,27 +162,6 @@ pub(super) fn v4(address: Ipv4Addr) -> Vec<String> {
     ];
     all.extend(embedded(address).into_iter().flat_map(v6));
     all
-}
-
-/// IPv6 addresses that carry an IPv4 address to a translator, a tunnel or the own network stack.
-pub(super) fn embedded(address: Ipv4Addr) -> Vec<Ipv6Addr> {
-    let [a, b, c, d] = address.octets().map(u16::from);
-    let (high, low) = (a << 8 | b, c << 8 | d);
-    vec![
-        address.to_ipv6_mapped(),
-        address.to_ipv6_compatible(),
-        Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low),
-        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
-        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, high, low),
-        Ipv6Addr::new(0x64, 0xff9b, 1, high, c, d << 8, 0, 0),
-        Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 0),
-        Ipv6Addr::new(0x2002, high, low, 1, 0, 0, high, low),
-        Ipv6Addr::new(0x2001, 0, 0x4136, 0xe378, 0x8000, 0x63bf, !high, !low),
-        Ipv6Addr::new(0x2001, 0, high, low, 0, 0, 0xffff, 0xffff),
-        Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0x5efe, high, low),
-        Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0x0200, 0x5efe, high, low),
-        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x5efe, high, low),
-    ]
 }
 
 /// Spellings of an IPv6 address, the plain one among them.

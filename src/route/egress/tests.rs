@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::authority::{Authority, Malformed};
+use super::super::fuzzing::embedded;
 use super::spellings::lines;
 use super::*;
 
@@ -242,8 +243,8 @@ proptest! {
 
     #[test]
     fn an_ipv4_address_within_an_ipv6_one_is_refused_public_or_not(address in addresses()) {
-        for embedded in spellings::embedded(address) {
-            prop_assert!(barred(embedded.into()).is_some(), "{}", embedded);
+        for carrier in embedded(address) {
+            prop_assert!(barred(carrier.into()).is_some(), "{}", carrier);
         }
     }
 
@@ -265,7 +266,7 @@ proptest! {
         for spelling in spellings::v4(address) {
             if let Ok(authority) = Authority::absolute(spelling.as_bytes()) {
                 let found = authority.host().address();
-                let v6 = spellings::embedded(address).into_iter().map(IpAddr::from).any(|v6| found == Some(v6));
+                let v6 = embedded(address).into_iter().map(IpAddr::from).any(|v6| found == Some(v6));
                 prop_assert!(v6 || found == Some(address.into()), "{:?} is {:?}", spelling, found);
             }
         }

@@ -12,8 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -25,6 +24,7 @@ use super::{LEEWAY, MintError, serial, signing};
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Now, rfc3339};
 use crate::tls::certificates;
+use crate::tls::pem::private_key;
 
 /// What kind of key a new CA has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -106,7 +106,7 @@ impl Authority {
             validity.1 = validity.1.min(u64::try_from(until).unwrap_or(0));
         }
         let own = chain.first().ok_or_else(|| "no certificate in PEM form found".to_owned())?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "no private key in PEM form found".to_owned())?;
+        let key = private_key(key, None)?;
         let key = KeyPair::try_from(&key).map_err(|_| "the private key is neither ECDSA nor RSA".to_owned())?;
         let read = readable(own)?;
         if rcgen::PublicKeyData::subject_public_key_info(&key) != read.public_key().raw {

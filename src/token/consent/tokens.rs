@@ -124,6 +124,12 @@ impl UserTokens {
         Self { refresh: None, ..self.clone() }
     }
 
+    /// The record once the provider has refused its access token: that is over, whatever it was to live.
+    pub fn refused(&self) -> Self {
+        let Access { token, issued, .. } = &self.access;
+        Self { access: Access { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
+    }
+
     /// The record with a call noted, if that is worth a write: a twentieth of `keep_alive` has passed since the last
     /// one was noted, five minutes at most.
     pub fn touched(&self, upkeep: &Upkeep, now: Now) -> Option<Self> {
@@ -147,7 +153,7 @@ impl UserTokens {
     pub fn grant(&self, now: Now) -> Option<Grant> {
         let life = self.remaining(now);
         let access_token = self.access.token.clone();
-        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone() })
+        (!life.is_zero()).then(|| Grant { access_token, life, captured: self.captured.clone(), odd_type: None })
     }
 
     /// The refresh token, while it may be tried.
@@ -226,6 +232,7 @@ pub(in crate::token::consent) mod tests {
                 access_token: SecretString::from(access),
                 life: seconds(1800),
                 captured: captured.into_iter().collect(),
+                odd_type: None,
             },
             refresh: refresh.map(|token| RefreshGrant { token: SecretString::from(token), life: Some(seconds(3600)) }),
         }

@@ -21,6 +21,11 @@ pub enum Action {
         /// Under this number.
         flight: u64,
     },
+    /// This generation was refused for good: its token must not be found in a store again.
+    Invalidate {
+        /// Which.
+        generation: u64,
+    },
     /// Put the token that was just fetched on the shelf, in place of its predecessor.
     Publish {
         /// As this generation.
@@ -29,11 +34,29 @@ pub enum Action {
         issued: Now,
         /// When it dies.
         expires: Deadline,
+        /// Before this moment a refusal need not be final; none: any refusal is.
+        young_until: Option<Deadline>,
     },
     /// Log it and count it.
     Report(Report),
+    /// Put a token on the shelf that was there before, as a new generation: a refused generation never comes back.
+    Republish {
+        /// As this generation.
+        generation: u64,
+        /// The generation that it was.
+        of: u64,
+        /// It was refused in its first moments, and is tried again.
+        retried: bool,
+    },
     /// Give all who wait the token on the shelf.
     Serve,
+    /// This generation was refused in its first moments: it is kept, and tried again.
+    SetAside {
+        /// Which.
+        generation: u64,
+        /// After this long.
+        pause: Duration,
+    },
     /// Take the token off the shelf.
     Withdraw {
         /// Which.

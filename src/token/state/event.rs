@@ -1,8 +1,6 @@
 //! What can happen to a token.
 
-use std::time::Duration;
-
-use crate::base::time::Now;
+use crate::base::time::{Deadline, Now};
 use crate::token::failure::Failure;
 
 /// What happened. Flight numbers are those of [`Action::Fetch`](super::Action::Fetch), generations those of [`Action::Publish`](super::Action::Publish).
@@ -19,10 +17,8 @@ pub enum Event {
     Fetched {
         /// Which.
         flight: u64,
-        /// When its request was sent: life counts from here.
-        sent: Now,
-        /// How long the token lives.
-        life: Duration,
+        /// The token.
+        arrived: Arrived,
     },
     /// The operator wants a new token now, resting or not.
     Forced,
@@ -30,12 +26,19 @@ pub enum Event {
     Forgiven,
     /// A request waits for a token.
     Needed,
+    /// A call with this generation was answered, and not by a refusal.
+    Proved {
+        /// Which.
+        generation: u64,
+    },
     /// The operator wants this token forgotten.
     Purged,
     /// The provider refused this generation, and a request waits for a newer one.
     Refused {
         /// Which.
         generation: u64,
+        /// Another replica's fetch has killed it, so it cannot become good any more.
+        replaced: bool,
     },
     /// The provider refused this generation on the very request that it was fetched for, or on a replay.
     RefusedAtBirth {
@@ -56,5 +59,32 @@ pub enum Event {
     Withdrawn {
         /// Which.
         generation: u64,
+        /// Another replica's fetch has killed it, so it cannot become good any more.
+        replaced: bool,
     },
+}
+
+/// A token that a fetch brought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Arrived {
+    /// When its request was sent.
+    pub issued: Now,
+    /// When it dies: computed once, and judged by nothing else.
+    pub expires: Deadline,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a token comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The store had it: the provider was not asked.
+    Adopted {
+        /// Another replica may have got it a moment ago.
+        young: bool,
+    },
+    /// The provider issued it now.
+    Issued,
+    /// The provider was asked, and gave the last token once more.
+    Repeated,
 }

@@ -1,7 +1,7 @@
 //! Random lives: any order of events, answers late, doubled and reordered, clocks that jump, against what must hold
 //! whatever happens. The model knows only what an onlooker sees: the actions that were carried out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -9,7 +9,8 @@ use super::*;
 use crate::base::time::millis;
 use crate::token::failure::Failure;
 
-const POLICY: Policy = Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10) };
+const POLICY: Policy =
+    Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10), overlap: true };
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -17,7 +18,7 @@ enum Move {
     Answer {
         back: u64,
         sent_ago: u64,
-        result: Result<u64, (Class, Option<u64>)>,
+        result: Result<(u64, Origin), (Class, Option<u64>)>,
     },
     Force,
     Forgive,
@@ -38,9 +39,10 @@ enum Move {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     AtBirth,
-    Refused,
+    Proved,
+    Refused { replaced: bool },
     Suspected,
-    Withdrawn,
+    Withdrawn { replaced: bool },
 }
 
 fn class() -> impl Strategy<Value = Class> {
@@ -48,9 +50,21 @@ fn class() -> impl Strategy<Value = Class> {
 }
 
 fn moves() -> impl Strategy<Value = Move> {
-    let kind = prop_oneof![Just(Kind::AtBirth), Just(Kind::Refused), Just(Kind::Suspected), Just(Kind::Withdrawn)];
+    let kind = prop_oneof![
+        2 => Just(Kind::AtBirth),
+        2 => Just(Kind::Proved),
+        3 => prop::bool::weighted(0.2).prop_map(|replaced| Kind::Refused { replaced }),
+        1 => Just(Kind::Suspected),
+        2 => prop::bool::weighted(0.2).prop_map(|replaced| Kind::Withdrawn { replaced }),
+    ];
+    let origin = prop_oneof![
+        4 => Just(Origin::Issued),
+        1 => any::<bool>().prop_map(|young| Origin::Adopted { young }),
+        1 => Just(Origin::Repeated),
+    ];
+    let life = prop_oneof![0..5_000_u64, Just(60_000), Just(1_800_000), Just(u64::MAX)];
     let result = prop_oneof![
-        3 => prop_oneof![0..5_000_u64, Just(1_800_000), Just(u64::MAX)].prop_map(Ok),
+        3 => (life, origin).prop_map(Ok),
         2 => (class(), proptest::option::of(1..4000_u64)).prop_map(Err),
     ];
     prop_oneof![
@@ -67,6 +81,18 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
+/// What an onlooker knows of one token.
+#[derive(Clone, Debug)]
+struct Life {
+    /// Before this moment a refusal is not final.
+    young_until: Option<Deadline>,
+    /// It was refused in that time, at this moment of the boot clock.
+    excused: Option<u64>,
+    /// Refusals of generations before this one are accounted for.
+    since: u64,
+    dead: bool,
+}
+
 /// What an onlooker knows.
 struct World {
     slot: Slot,
@@ -76,6 +102,13 @@ struct World {
     shelf: Option<(u64, Deadline)>,
     published: u64,
     refused: HashSet<u64>,
+    /// Which token each generation is.
+    tokens: HashMap<u64, usize>,
+    /// When each token ends.
+    ends: HashMap<usize, Deadline>,
+    lives: Vec<Life>,
+    /// The token that arrived last.
+    latest: usize,
     /// Generations that those who wait must not be given.
     waiters: Vec<u64>,
     /// No fetch before this moment of the boot clock, unless excused; after what; and whether the pause is ours.
@@ -92,6 +125,10 @@ impl World {
             shelf: None,
             published: 0,
             refused: HashSet::new(),
+            tokens: HashMap::new(),
+            ends: HashMap::new(),
+            lives: Vec::new(),
+            latest: 0,
             waiters: Vec::new(),
             rest: None,
         }
@@ -102,9 +139,12 @@ impl World {
             Move::Answer { back, sent_ago, result } => {
                 let flight = self.last_flight.saturating_sub(*back);
                 match result {
-                    Ok(life) => {
-                        let sent = Now::at(self.now.boot - sent_ago, self.now.wall - sent_ago);
-                        Event::Fetched { flight, sent, life: Duration::from_millis(*life) }
+                    Ok((life, origin)) => {
+                        let issued = Now::at(self.now.boot - sent_ago, self.now.wall - sent_ago);
+                        let expires = Deadline::after(issued, Duration::from_millis(*life));
+                        // Nothing comes back that never was there.
+                        let origin = if self.lives.is_empty() { Origin::Issued } else { *origin };
+                        Event::Fetched { flight, arrived: Arrived { issued, expires, origin } }
                     }
                     Err((class, retry_after)) => {
                         let mut failure = Failure::new(*class, "because");
@@ -123,9 +163,10 @@ impl World {
                 let generation = self.published.saturating_sub(*back);
                 match kind {
                     Kind::AtBirth => Event::RefusedAtBirth { generation },
-                    Kind::Refused => Event::Refused { generation },
+                    Kind::Proved => Event::Proved { generation },
+                    Kind::Refused { replaced } => Event::Refused { generation, replaced: *replaced },
                     Kind::Suspected => Event::Suspected { generation },
-                    Kind::Withdrawn => Event::Withdrawn { generation },
+                    Kind::Withdrawn { replaced } => Event::Withdrawn { generation, replaced: *replaced },
                 }
             }
             Move::Need => Event::Needed,
@@ -143,12 +184,18 @@ impl World {
         let before = self.slot.waiting();
         match &event {
             Event::Needed => self.waiters.push(0),
-            Event::Refused { generation } => {
-                self.refused.insert(*generation);
+            Event::Refused { generation, replaced } => {
+                self.refuse(*generation, *replaced);
                 self.waiters.push(*generation);
             }
-            Event::RefusedAtBirth { generation } | Event::Withdrawn { generation } => {
-                self.refused.insert(*generation);
+            Event::RefusedAtBirth { generation } => self.refuse(*generation, false),
+            Event::Withdrawn { generation, replaced } => self.refuse(*generation, *replaced),
+            Event::Proved { generation } => {
+                // What the machine has not on the shelf it is told of too late.
+                let current = self.shelf.is_some_and(|(shelf, _)| shelf == *generation);
+                if let Some(token) = self.tokens.get(generation).filter(|_| current) {
+                    self.lives[*token].young_until = None;
+                }
             }
             Event::Forced | Event::Forgiven | Event::Purged => self.rest = None,
             Event::Failed { .. } | Event::Fetched { .. } | Event::Suspected { .. } | Event::Tick { .. } => {}
@@ -169,6 +216,24 @@ impl World {
         self.check(&event);
     }
 
+    /// A refusal, as the onlooker judges it: final, unless the token is young and was not refused before.
+    fn refuse(&mut self, generation: u64, replaced: bool) {
+        self.refused.insert(generation);
+        let Some(token) = self.tokens.get(&generation) else { return };
+        let life = &mut self.lives[*token];
+        if generation < life.since {
+            return;
+        }
+        let young = life.young_until.is_some_and(|until| !until.passed(self.now)) && !replaced;
+        if life.excused.is_some() {
+            // The same refusal once more, from other requests, until it is tried again.
+        } else if young {
+            life.excused = Some(self.now.boot);
+        } else {
+            life.dead = true;
+        }
+    }
+
     fn carry_out(&mut self, action: Action, event: &Event, before: Waiting, answered: bool) {
         match action {
             Action::Abandon { flight } => {
@@ -176,9 +241,16 @@ impl World {
                 self.flight = None;
             }
             Action::Deny(denial) => {
-                let (until, class, _) = self.rest.expect("denied only during a rest");
-                assert!(denial.class == class || denial.class == Class::Transient);
-                assert!(self.now.boot + millis(denial.retry_after) >= until.min(self.now.boot + 1), "the time left");
+                if self.slot.waiting() == Waiting::Settling {
+                    assert!(denial.retry_after > POLICY.fetch_timeout, "denied what was worth the wait");
+                } else {
+                    let (until, class, _) = self.rest.expect("denied only during a rest");
+                    assert!(denial.class == class || denial.class == Class::Transient);
+                    assert!(
+                        self.now.boot + millis(denial.retry_after) >= until.min(self.now.boot + 1),
+                        "the time left"
+                    );
+                }
                 self.waiters.clear();
             }
             Action::Fetch { flight } => {
@@ -191,10 +263,26 @@ impl World {
                 self.flight = Some((flight, self.now.boot));
                 self.last_flight = flight;
             }
-            Action::Publish { generation, expires, .. } => {
+            Action::Invalidate { generation } => {
+                assert!(self.refused.iter().any(|refused| self.tokens.get(refused) == self.tokens.get(&generation)));
+            }
+            Action::Publish { generation, expires, young_until, .. } => {
                 assert!(answered, "only the flight under way is published");
                 assert!(generation > self.published, "generations only rise");
                 assert!(!expires.passed(self.now));
+                let Event::Fetched { arrived, .. } = event else { panic!("published for {event:?}") };
+                if arrived.origin == Origin::Repeated {
+                    // After its end, or a refusal for good, the provider says that it is good after all: it had its trial.
+                    let life = &mut self.lives[self.latest];
+                    if self.shelf.is_none() {
+                        *life = Life { since: generation, dead: false, excused: None, young_until: None };
+                    }
+                } else {
+                    self.latest = self.lives.len();
+                    self.lives.push(Life { young_until, excused: None, since: 0, dead: false });
+                }
+                self.tokens.insert(generation, self.latest);
+                self.ends.insert(self.latest, expires);
                 self.published = generation;
                 self.shelf = Some((generation, expires));
                 self.rest = None;
@@ -206,6 +294,29 @@ impl World {
                 if !report.rest.is_zero() && self.rest.is_none_or(|(other, ..)| other < until) {
                     self.rest = Some((until, report.class, report.class == Class::Transient && asked.is_none()));
                 }
+            }
+            Action::Republish { generation, of, retried } => {
+                assert!(generation > self.published, "generations only rise");
+                let token = self.tokens[&of];
+                let life = &mut self.lives[token];
+                assert!(!life.dead, "what was refused for good stays away");
+                assert_eq!(
+                    retried,
+                    life.excused.is_some() && self.refused.contains(&of),
+                    "only what was refused when new"
+                );
+                if retried {
+                    let refused = life.excused.take().expect("refused");
+                    assert!(self.now.boot >= refused + 1000, "not at once");
+                    *life = Life { young_until: None, excused: None, since: generation, dead: false };
+                }
+                self.tokens.insert(generation, token);
+                self.published = generation;
+                self.shelf = Some((generation, self.ends[&token]));
+            }
+            Action::SetAside { generation, .. } => {
+                assert_eq!(self.shelf, None, "withdrawn before");
+                assert!(self.refused.contains(&generation));
             }
             Action::Serve => {
                 let (generation, expires) = self.shelf.expect("there is something to serve");
@@ -226,12 +337,18 @@ impl World {
         let has_token = match self.slot.waiting() {
             Waiting::Live | Waiting::Renewing | Waiting::Holding => true,
             Waiting::Empty | Waiting::Fetching | Waiting::Resting => false,
+            // Its predecessor may serve.
+            Waiting::Settling => self.shelf.is_some(),
         };
         assert_eq!(self.shelf.is_some(), has_token);
         if let Some((generation, expires)) = self.shelf {
             assert!(!expires.passed(self.now) && !self.refused.contains(&generation), "nothing dead on the shelf");
+            assert!(!self.lives[self.tokens[&generation]].dead, "not under another number either");
         }
-        if !self.waiters.is_empty() {
+        if !self.waiters.is_empty() && self.slot.waiting() == Waiting::Settling {
+            let wait = self.slot.wait(self.now).expect("it ends");
+            assert!(wait <= POLICY.fetch_timeout, "who waits, waits for no longer than a fetch takes");
+        } else if !self.waiters.is_empty() {
             let (_, since) = self.flight.expect("who waits, waits for a fetch");
             let wait = self.slot.wait(self.now).expect("and it has a deadline");
             assert!(self.now.boot + millis(wait) <= since + millis(POLICY.fetch_timeout).max(self.now.boot - since));
@@ -263,7 +380,7 @@ proptest! {
         prop_assert_eq!(world.slot.waiting(), Waiting::Empty);
         // And it is not broken: once its rest is over, somebody who needs a token gets one.
         world.tell(Event::Needed, 0);
-        world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok(1_800_000) }, 0);
+        world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok((1_800_000, Origin::Issued)) }, 0);
         prop_assert_eq!(world.slot.waiting(), Waiting::Live);
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Event, Flight, Past, Phase, Report, Rest, Token, Trouble};
+use super::{Action, Arrived, Event, Flight, Origin, Past, Phase, Report, Rest, Token, Trial, Trouble, left};
 use crate::base::backoff::jittered;
 use crate::base::time::{Deadline, Now, millis};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::LIFE_CAP;
-use crate::token::policy::{BIRTH, Policy, SUSPICION, YOUNG, postponement, rest_after};
+use crate::token::policy::{BIRTH, Policy, SETTLE, SUSPICION, UNCHANGED, YOUNG, postponement, rest_after};
 
 /// One step under way: the memory it may change, the moment, and where its decisions go.
 pub(super) struct Turn<'a> {
@@ -29,6 +29,9 @@ impl Turn<'_> {
                 self.proved();
                 Phase::Empty
             }
+            Phase::Live { token, renew, reserve } => {
+                Phase::Live { token, renew, reserve: reserve.filter(|reserve| !reserve.expires.passed(self.now)) }
+            }
             Phase::Renewing { token, flight } if token.expires.passed(self.now) => {
                 self.withdraw(token);
                 Phase::Fetching { flight }
@@ -37,9 +40,9 @@ impl Turn<'_> {
                 self.withdraw(token);
                 Phase::Resting { rest }
             }
+            Phase::Settling { newborn, rest, serving } => self.settle(newborn, rest, serving),
             Phase::Empty
             | Phase::Fetching { .. }
-            | Phase::Live { .. }
             | Phase::Renewing { .. }
             | Phase::Holding { .. }
             | Phase::Resting { .. } => phase,
@@ -51,8 +54,34 @@ impl Turn<'_> {
             | Phase::Live { .. }
             | Phase::Renewing { .. }
             | Phase::Holding { .. }
-            | Phase::Resting { .. } => phase,
+            | Phase::Resting { .. }
+            | Phase::Settling { .. } => phase,
         }
+    }
+
+    /// What the clock has changed for a token that is set aside, and for its predecessor that serves meanwhile.
+    fn settle(&mut self, newborn: Token, rest: Rest, serving: Option<Token>) -> Phase {
+        let serving = match serving {
+            Some(serving) if serving.expires.passed(self.now) => {
+                self.withdraw(serving);
+                None
+            }
+            Some(_) | None => serving,
+        };
+        if newborn.expires.passed(self.now) {
+            return match serving {
+                Some(token) => Phase::Live { token, renew: self.at_once(), reserve: None },
+                // Requests may be waiting for it.
+                None => Phase::Fetching { flight: self.fetch() },
+            };
+        }
+        if !rest.over(self.now) {
+            return Phase::Settling { newborn, rest, serving };
+        }
+        let token = self.republish(newborn, Trial::Second);
+        let left = token.expires.remaining(self.now);
+        let renew_in = self.policy.renew_in(token.expires.life_since(token.issued), left, self.dice);
+        Phase::Live { token, renew: Deadline::after(self.now, renew_in), reserve: serving }
     }
 
     pub(super) fn empty(&mut self, event: Event) -> Phase {
@@ -68,6 +97,7 @@ impl Turn<'_> {
             }
             Event::Failed { .. }
             | Event::Fetched { .. }
+            | Event::Proved { .. }
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
@@ -78,9 +108,11 @@ impl Turn<'_> {
     pub(super) fn fetching(&mut self, flight: Flight, event: Event) -> Phase {
         match event {
             Event::Failed { flight: number, failure } if number == flight.number => self.fetch_failed(number, &failure),
-            Event::Fetched { flight: number, sent, life } if number == flight.number => {
-                self.land(sent, life).unwrap_or_else(|failure| self.fetch_failed(number, &failure))
-            }
+            Event::Fetched { flight: number, arrived } if number == flight.number => match self.land(&arrived, None) {
+                Landing::Again => Phase::Fetching { flight: self.fetch() },
+                Landing::Failed(failure) => self.fetch_failed(number, &failure),
+                Landing::Live(phase) => phase,
+            },
             Event::Tick { .. } if self.now.boot >= flight.deadline => {
                 let failure = self.abandon(flight);
                 self.fetch_failed(flight.number, &failure)
@@ -94,6 +126,7 @@ impl Turn<'_> {
             | Event::Fetched { .. }
             | Event::Forced
             | Event::Needed
+            | Event::Proved { .. }
             | Event::Purged
             | Event::Refused { .. }
             | Event::RefusedAtBirth { .. }
@@ -103,8 +136,9 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn live(&mut self, token: Token, renew: Deadline, event: Event) -> Phase {
-        let stay = Phase::Live { token, renew };
+    pub(super) fn live(&mut self, token: Token, renew: Deadline, reserve: Option<Token>, event: Event) -> Phase {
+        let reserve = self.without_refused(reserve, &event);
+        let stay = Phase::Live { token, renew, reserve };
         match event {
             Event::Forced => {
                 self.past.pardon();
@@ -118,43 +152,65 @@ impl Turn<'_> {
                 self.actions.push(Action::Serve);
                 stay
             }
+            Event::Proved { generation } if generation == token.generation => {
+                Phase::Live { token: Token { trial: Trial::Over, ..token }, renew, reserve: None }
+            }
             Event::Purged => {
                 self.past.pardon();
                 self.withdraw(token);
                 Phase::Empty
             }
-            Event::Refused { generation } if generation == token.generation => {
-                self.withdraw(token);
-                self.acquit(token);
-                Phase::Fetching { flight: self.fetch() }
+            Event::Refused { generation, replaced } if token.is(generation) => {
+                match self.set_aside(token, reserve, replaced) {
+                    Some(settling) if reserve.is_some() => return settling,
+                    Some(settling) => return self.wait_out(settling),
+                    None => self.invalidate(token),
+                }
+                match reserve {
+                    Some(reserve) => self.fall_back(token, reserve),
+                    None if token.trial == Trial::Second && !replaced => {
+                        let rest = self.rest_from_birth();
+                        self.deny(rest)
+                    }
+                    None => Phase::Fetching { flight: self.fetch() },
+                }
             }
             Event::Refused { .. } => {
                 self.actions.push(Action::Serve);
                 stay
             }
-            Event::RefusedAtBirth { generation } if generation == token.generation => {
-                self.withdraw(token);
+            Event::RefusedAtBirth { generation } if token.is(generation) => {
+                if let Some(settling) = self.set_aside(token, reserve, false) {
+                    return settling;
+                }
+                self.bury(token);
                 let rest = self.rest_from_birth();
-                Phase::Resting { rest }
+                match reserve {
+                    Some(reserve) => Phase::Holding { token: self.republish(reserve, Trial::Over), rest },
+                    None => Phase::Resting { rest },
+                }
             }
             Event::Suspected { generation } if generation == token.generation && self.heeds_suspicion() => {
                 Phase::Renewing { token, flight: self.fetch() }
             }
             Event::Tick { used } if renew.passed(self.now) => {
                 self.proved();
-                self.renew(token, used)
+                self.renew(token, reserve, used)
             }
-            Event::Withdrawn { generation } if generation == token.generation => {
-                self.withdraw(token);
-                self.acquit(token);
-                if self.now.since(token.published) < YOUNG {
-                    Phase::Empty
-                } else {
-                    Phase::Fetching { flight: self.fetch() }
+            Event::Withdrawn { generation, replaced } if token.is(generation) => {
+                if let Some(settling) = self.set_aside(token, reserve, replaced) {
+                    return settling;
+                }
+                self.invalidate(token);
+                match reserve {
+                    Some(reserve) => self.fall_back(token, reserve),
+                    None if self.now.since(token.published) < YOUNG => Phase::Empty,
+                    None => Phase::Fetching { flight: self.fetch() },
                 }
             }
             Event::Failed { .. }
             | Event::Fetched { .. }
+            | Event::Proved { .. }
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
@@ -168,8 +224,12 @@ impl Turn<'_> {
             Event::Failed { flight: number, failure } if number == flight.number => {
                 self.renewal_failed(token, number, &failure)
             }
-            Event::Fetched { flight: number, sent, life } if number == flight.number => {
-                self.land(sent, life).unwrap_or_else(|failure| self.renewal_failed(token, number, &failure))
+            Event::Fetched { flight: number, arrived } if number == flight.number => {
+                match self.land(&arrived, Some(token)) {
+                    Landing::Again => Phase::Renewing { token, flight: self.fetch() },
+                    Landing::Failed(failure) => self.renewal_failed(token, number, &failure),
+                    Landing::Live(phase) => phase,
+                }
             }
             Event::Forgiven => {
                 self.past.pardon();
@@ -179,6 +239,9 @@ impl Turn<'_> {
                 self.actions.push(Action::Serve);
                 stay
             }
+            Event::Proved { generation } if generation == token.generation => {
+                Phase::Renewing { token: Token { trial: Trial::Over, ..token }, flight }
+            }
             Event::Purged => {
                 self.past.pardon();
                 self.withdraw(token);
@@ -186,17 +249,16 @@ impl Turn<'_> {
                 Phase::Empty
             }
             // The successor is under way already: whoever waits gets that.
-            Event::Refused { generation } | Event::Withdrawn { generation } if generation == token.generation => {
-                self.withdraw(token);
-                self.acquit(token);
+            Event::Refused { generation, .. } | Event::Withdrawn { generation, .. } if token.is(generation) => {
+                self.invalidate(token);
                 Phase::Fetching { flight }
             }
             Event::Refused { .. } => {
                 self.actions.push(Action::Serve);
                 stay
             }
-            Event::RefusedAtBirth { generation } if generation == token.generation => {
-                self.withdraw(token);
+            Event::RefusedAtBirth { generation } if token.is(generation) => {
+                self.bury(token);
                 self.past.births = self.past.births.saturating_add(1);
                 self.report_birth(Duration::ZERO);
                 Phase::Fetching { flight }
@@ -208,6 +270,7 @@ impl Turn<'_> {
             Event::Failed { .. }
             | Event::Fetched { .. }
             | Event::Forced
+            | Event::Proved { .. }
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
@@ -223,11 +286,14 @@ impl Turn<'_> {
             }
             Event::Forgiven => {
                 self.past.pardon();
-                Phase::Live { token, renew: Deadline::after(self.now, Duration::ZERO) }
+                Phase::Live { token, renew: self.at_once(), reserve: None }
             }
             Event::Needed => {
                 self.actions.push(Action::Serve);
                 Phase::Holding { token, rest }
+            }
+            Event::Proved { generation } if generation == token.generation => {
+                Phase::Holding { token: Token { trial: Trial::Over, ..token }, rest }
             }
             Event::Purged => {
                 self.past.pardon();
@@ -236,9 +302,8 @@ impl Turn<'_> {
             }
             // A refusal happens once per generation, so one try out of turn is no storm, and may save the request.
             // A provider that told us to stay away is not asked, though.
-            Event::Refused { generation } if generation == token.generation => {
-                self.withdraw(token);
-                self.acquit(token);
+            Event::Refused { generation, .. } if token.is(generation) => {
+                self.invalidate(token);
                 if rest.ours || rest.over(self.now) {
                     Phase::Fetching { flight: self.fetch() }
                 } else {
@@ -249,19 +314,19 @@ impl Turn<'_> {
                 self.actions.push(Action::Serve);
                 Phase::Holding { token, rest }
             }
-            Event::RefusedAtBirth { generation } if generation == token.generation => {
-                self.withdraw(token);
+            Event::RefusedAtBirth { generation } if token.is(generation) => {
+                self.bury(token);
                 let own = self.rest_from_birth();
                 Phase::Resting { rest: if own.until > rest.until { own } else { rest } }
             }
-            Event::Tick { used } if rest.over(self.now) => self.renew(token, used),
-            Event::Withdrawn { generation } if generation == token.generation => {
-                self.withdraw(token);
-                self.acquit(token);
+            Event::Tick { used } if rest.over(self.now) => self.renew(token, None, used),
+            Event::Withdrawn { generation, .. } if token.is(generation) => {
+                self.invalidate(token);
                 Phase::Resting { rest }
             }
             Event::Failed { .. }
             | Event::Fetched { .. }
+            | Event::Proved { .. }
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
@@ -282,12 +347,74 @@ impl Turn<'_> {
             Event::Needed | Event::Refused { .. } => self.deny(rest),
             Event::Failed { .. }
             | Event::Fetched { .. }
+            | Event::Proved { .. }
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
             | Event::Withdrawn { .. } => Phase::Resting { rest },
         }
     }
+
+    pub(super) fn settling(&mut self, newborn: Token, rest: Rest, serving: Option<Token>, event: Event) -> Phase {
+        match (event, serving) {
+            (Event::Forced, Some(token)) => {
+                self.past.pardon();
+                Phase::Renewing { token, flight: self.fetch() }
+            }
+            (Event::Forced, None) => {
+                self.past.pardon();
+                Phase::Fetching { flight: self.fetch() }
+            }
+            (Event::Forgiven, _) => {
+                self.past.pardon();
+                Phase::Settling { newborn, rest, serving }
+            }
+            // Requests may be waiting: they get a new token, as those do that wait for a fetch.
+            (Event::Purged, _) => {
+                self.past.pardon();
+                if let Some(serving) = serving {
+                    self.withdraw(serving);
+                    return Phase::Empty;
+                }
+                Phase::Fetching { flight: self.fetch() }
+            }
+            (Event::Refused { generation, .. }, Some(token)) if token.is(generation) => {
+                self.invalidate(token);
+                self.wait_out(Phase::Settling { newborn, rest, serving: None })
+            }
+            // The refusal of the newborn again, from another request, or older news.
+            (Event::Needed | Event::Refused { .. }, _) => self.wait_out(Phase::Settling { newborn, rest, serving }),
+            (Event::RefusedAtBirth { generation } | Event::Withdrawn { generation, .. }, Some(token))
+                if token.is(generation) =>
+            {
+                self.invalidate(token);
+                Phase::Settling { newborn, rest, serving: None }
+            }
+            (Event::Proved { generation }, Some(token)) if generation == token.generation => {
+                Phase::Settling { newborn, rest, serving: Some(Token { trial: Trial::Over, ..token }) }
+            }
+            (
+                Event::Failed { .. }
+                | Event::Fetched { .. }
+                | Event::Proved { .. }
+                | Event::RefusedAtBirth { .. }
+                | Event::Suspected { .. }
+                | Event::Tick { .. }
+                | Event::Withdrawn { .. },
+                _,
+            ) => Phase::Settling { newborn, rest, serving },
+        }
+    }
+}
+
+/// What became of a token that arrived.
+enum Landing {
+    /// It came from a store, and is over: the provider is asked.
+    Again,
+    /// It is of no use.
+    Failed(Failure),
+    /// It is published.
+    Live(Phase),
 }
 
 /// The decisions that several phases share.
@@ -300,31 +427,140 @@ impl Turn<'_> {
     }
 
     /// A token is due: fetch its successor if anybody uses it, look again later if not.
-    fn renew(&mut self, token: Token, used: bool) -> Phase {
+    fn renew(&mut self, token: Token, reserve: Option<Token>, used: bool) -> Phase {
         if used {
             Phase::Renewing { token, flight: self.fetch() }
         } else {
             let later = postponement(token.expires.remaining(self.now));
-            Phase::Live { token, renew: Deadline::after(self.now, later) }
+            Phase::Live { token, renew: Deadline::after(self.now, later), reserve }
         }
     }
 
-    /// Publishes a fetched token, unless it died on the way.
-    fn land(&mut self, sent: Now, life: Duration) -> Result<Phase, Failure> {
-        let life = life.min(LIFE_CAP);
-        let expires = Deadline::after(sent, life);
+    fn at_once(&self) -> Deadline {
+        Deadline::after(self.now, Duration::ZERO)
+    }
+
+    /// Publishes a fetched token, unless it died on the way. `before`: the one that serves.
+    fn land(&mut self, arrived: &Arrived, before: Option<Token>) -> Landing {
+        let Arrived { issued, origin, .. } = *arrived;
+        let expires = arrived.expires.min(Deadline::after(self.now, LIFE_CAP));
         if expires.passed(self.now) {
-            return Err(Failure::new(Class::Transient, "the token had expired before it arrived"));
+            let adopted = matches!(origin, Origin::Adopted { .. });
+            if adopted && !std::mem::replace(&mut self.past.hollow, true) {
+                return Landing::Again;
+            }
+            return Landing::Failed(Failure::new(Class::Transient, "the token had expired before it arrived"));
         }
+        self.past.hollow = false;
         self.past.closings = 0;
         self.past.streak = None;
-        self.past.generations += 1;
-        let generation = self.past.generations;
-        let renew_in = self.policy.renew_in(life, expires.remaining(self.now), self.dice);
-        self.actions.push(Action::Publish { generation, issued: sent, expires });
+        let known_end = self.past.expires.replace(expires);
+        let generation = self.next_generation();
+        let same = before.filter(|_| origin == Origin::Repeated);
+        let trial = match (origin, same) {
+            (Origin::Adopted { young: true } | Origin::Issued, _) => Trial::Young(Deadline::after(issued, SETTLE)),
+            (Origin::Adopted { young: false }, _) => Trial::Over,
+            (Origin::Repeated, Some(before)) => before.trial,
+            (Origin::Repeated, None) => Trial::Second,
+        };
+        let (first, last) = same.map_or((generation, 0), |before| before.lineage());
+        let token = Token { generation, first, last, issued, published: self.now, expires, trial };
+        let unchanged = origin == Origin::Repeated
+            && known_end.is_some_and(|end| expires.wall() <= end.wall().saturating_add(millis(UNCHANGED)));
+        let renew = if unchanged {
+            // To ask sooner would bring nothing new.
+            expires
+        } else {
+            let left = expires.remaining(self.now);
+            Deadline::after(self.now, self.policy.renew_in(expires.life_since(issued), left, self.dice))
+        };
+        let young_until = match trial {
+            Trial::Young(until) => Some(until),
+            Trial::Over | Trial::Second => None,
+        };
+        self.actions.push(Action::Publish { generation, issued, expires, young_until });
         self.actions.push(Action::Serve);
-        let token = Token { generation, published: self.now, expires };
-        Ok(Phase::Live { token, renew: Deadline::after(self.now, renew_in) })
+        let reserve = before.filter(|_| self.policy.overlap && origin != Origin::Repeated);
+        Landing::Live(Phase::Live { token, renew, reserve })
+    }
+
+    /// The reserve, unless this is late news that it was refused.
+    fn without_refused(&mut self, reserve: Option<Token>, event: &Event) -> Option<Token> {
+        let (Event::Refused { generation, .. }
+        | Event::RefusedAtBirth { generation }
+        | Event::Withdrawn { generation, .. }) = event
+        else {
+            return reserve;
+        };
+        let reserve = reserve?;
+        if reserve.is(*generation) {
+            self.actions.push(Action::Invalidate { generation: reserve.generation });
+            return None;
+        }
+        Some(reserve)
+    }
+
+    fn next_generation(&mut self) -> u64 {
+        self.past.generations += 1;
+        self.past.generations
+    }
+
+    /// Puts a token that is kept on the shelf again, as a generation of its own, and serves it. As a second trial it
+    /// begins anew: refusals of what it was before are accounted for.
+    fn republish(&mut self, token: Token, trial: Trial) -> Token {
+        let generation = self.next_generation();
+        let retried = trial == Trial::Second;
+        self.actions.push(Action::Republish { generation, of: token.generation, retried });
+        self.actions.push(Action::Serve);
+        let (first, last) = if retried { (generation, 0) } else { token.lineage() };
+        Token { generation, first, last, published: self.now, trial, ..token }
+    }
+
+    /// Takes a token out of use that was refused in its first moments, until it is tried again; its predecessor serves
+    /// meanwhile. Nothing, if the refusal is final.
+    fn set_aside(&mut self, token: Token, reserve: Option<Token>, replaced: bool) -> Option<Phase> {
+        if replaced || !token.newborn(self.now) {
+            return None;
+        }
+        let Trial::Young(young) = token.trial else { return None };
+        let refusals = self.past.births.saturating_add(1);
+        let pause = self.policy.settle_in(young.remaining(self.now), refusals, self.dice);
+        if token.expires.remaining(self.now) <= pause {
+            return None;
+        }
+        self.past.births = refusals;
+        self.withdraw(token);
+        self.actions.push(Action::SetAside { generation: token.generation, pause });
+        let inside =
+            "the provider refused a token that it had just issued; the token is tried again in a moment".into();
+        let until = self.now.boot.saturating_add(millis(pause));
+        let rest = Rest { class: Class::Transient, inside, ours: true, until };
+        let serving = reserve.map(|reserve| self.republish(reserve, Trial::Over));
+        Some(Phase::Settling { newborn: token, rest, serving })
+    }
+
+    /// A request waits while a token settles: it gets the one that serves meanwhile, or that token itself. Nobody is kept
+    /// waiting for longer than a fetch may take.
+    fn wait_out(&mut self, settling: Phase) -> Phase {
+        if let Phase::Settling { rest, serving, .. } = &settling {
+            if serving.is_some() {
+                self.actions.push(Action::Serve);
+            } else if left(rest.until, self.now) > self.policy.fetch_timeout {
+                self.actions.push(Action::Deny(rest.denial(self.now)));
+            }
+        }
+        settling
+    }
+
+    /// A token that was never accepted was refused for good, and its predecessor lives: that serves while another one is
+    /// fetched, or for as long as a rest if this one had its second trial.
+    fn fall_back(&mut self, refused: Token, reserve: Token) -> Phase {
+        let rest = (refused.trial == Trial::Second).then(|| self.rest_from_birth());
+        let token = self.republish(reserve, Trial::Over);
+        match rest {
+            Some(rest) => Phase::Holding { token, rest },
+            None => Phase::Renewing { token, flight: self.fetch() },
+        }
     }
 
     fn abandon(&mut self, flight: Flight) -> Failure {
@@ -379,6 +615,18 @@ impl Turn<'_> {
 
     fn withdraw(&mut self, token: Token) {
         self.actions.push(Action::Withdraw { generation: token.generation });
+    }
+
+    /// Takes a token out of use that was refused for good.
+    fn bury(&mut self, token: Token) {
+        self.withdraw(token);
+        self.actions.push(Action::Invalidate { generation: token.generation });
+    }
+
+    /// The same for one that was not refused at birth.
+    fn invalidate(&mut self, token: Token) {
+        self.bury(token);
+        self.acquit(token);
     }
 
     /// A generation was refused, but not at birth. That clears the provider of refusing whatever it issues, if the

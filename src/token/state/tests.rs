@@ -2,10 +2,21 @@
 
 use super::*;
 use crate::token::failure::Failure;
+use crate::token::policy::SETTLE;
 
-const POLICY: Policy = Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10) };
+const POLICY: Policy =
+    Policy { refresh_before: Duration::from_secs(60), fetch_timeout: Duration::from_secs(10), overlap: true };
 const LIFE: Duration = Duration::from_secs(1800);
 const START: Now = Now::at(1_000_000, 1_700_000_000_000);
+
+/// A token that was asked for now.
+fn issued(now: Now, life: Duration) -> Arrived {
+    Arrived { issued: now, expires: Deadline::after(now, life), origin: Origin::Issued }
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
 
 /// A slot with a clock in its hand.
 struct Desk {
@@ -49,8 +60,25 @@ impl Desk {
 
     /// The latest fetch brings a token.
     fn bring(&mut self, life: Duration) -> Vec<Action> {
-        let (flight, sent) = (self.flight(), self.now);
-        self.tell(Event::Fetched { flight, sent, life })
+        self.arrive(issued(self.now, life))
+    }
+
+    /// The latest fetch brings this.
+    fn arrive(&mut self, arrived: Arrived) -> Vec<Action> {
+        let flight = self.flight();
+        self.tell(Event::Fetched { flight, arrived })
+    }
+
+    /// The provider refuses what it was sent.
+    fn refuse(&mut self, generation: u64) -> Vec<Action> {
+        self.tell(Event::Refused { generation, replaced: false })
+    }
+
+    /// A desk whose slot holds generation 1, which is no newborn any more.
+    fn settled() -> Self {
+        let mut desk = Self::live();
+        desk.later(5);
+        desk
     }
 
     /// The latest fetch fails.
@@ -86,6 +114,11 @@ impl Desk {
     }
 }
 
+/// What happens to a generation that was refused for good.
+fn dead(generation: u64) -> Vec<Action> {
+    vec![Action::Withdraw { generation }, Action::Invalidate { generation }]
+}
+
 #[test]
 fn many_needs_cause_one_fetch() {
     let mut desk = Desk::new();
@@ -93,36 +126,38 @@ fn many_needs_cause_one_fetch() {
         desk.tell(Event::Needed);
     }
     assert_eq!(desk.fetches, [1]);
-    let published = Action::Publish { generation: 1, issued: START, expires: Deadline::after(START, LIFE) };
+    let young_until = Some(Deadline::after(START, SETTLE));
+    let published =
+        Action::Publish { generation: 1, issued: START, expires: Deadline::after(START, LIFE), young_until };
     assert_eq!(desk.bring(LIFE), [published, Action::Serve]);
     assert_eq!(desk.tell(Event::Needed), [Action::Serve]);
 }
 
 #[test]
 fn a_storm_of_refusals_of_one_generation_causes_one_refresh() {
-    let mut desk = Desk::live();
-    let first = desk.tell(Event::Refused { generation: 1 });
-    assert_eq!(first, [Action::Withdraw { generation: 1 }, Action::Fetch { flight: 2 }]);
+    let mut desk = Desk::settled();
+    let first = desk.refuse(1);
+    assert_eq!(first, [dead(1), vec![Action::Fetch { flight: 2 }]].concat());
     for _ in 0..1000 {
-        assert_eq!(desk.tell(Event::Refused { generation: 1 }), []);
+        assert_eq!(desk.refuse(1), []);
     }
     desk.bring(LIFE);
     for _ in 0..1000 {
-        assert_eq!(desk.tell(Event::Refused { generation: 1 }), [Action::Serve], "late: the newer one, at once");
+        assert_eq!(desk.refuse(1), [Action::Serve], "late: the newer one, at once");
     }
     assert_eq!(desk.fetches, [1, 2]);
 }
 
 #[test]
 fn late_news_about_an_old_generation_changes_nothing() {
-    let mut desk = Desk::live();
-    desk.tell(Event::Refused { generation: 1 });
+    let mut desk = Desk::settled();
+    desk.refuse(1);
     desk.bring(LIFE);
     let news = [
         Event::RefusedAtBirth { generation: 1 },
-        Event::Withdrawn { generation: 1 },
+        Event::Withdrawn { generation: 1, replaced: false },
         Event::Suspected { generation: 1 },
-        Event::Refused { generation: 1 },
+        Event::Refused { generation: 1, replaced: false },
     ];
     for event in news {
         let answer = if matches!(event, Event::Refused { .. }) { vec![Action::Serve] } else { vec![] };
@@ -141,7 +176,7 @@ fn the_answer_of_an_abandoned_fetch_changes_nothing() {
     desk.later(2);
     desk.tell(Event::Needed);
     assert_eq!(desk.fetches, [1, 2]);
-    assert_eq!(desk.tell(Event::Fetched { flight: 1, sent: desk.now, life: LIFE }), []);
+    assert_eq!(desk.tell(Event::Fetched { flight: 1, arrived: issued(desk.now, LIFE) }), []);
     assert_eq!(desk.tell(Event::Failed { flight: 1, failure: Failure::new(Class::Fatal, "late") }), []);
     assert_eq!(desk.slot.waiting(), Waiting::Fetching);
 }
@@ -157,7 +192,7 @@ fn renewal_starts_before_expiry_and_is_spread_by_dice() {
     assert_eq!(desk.tell(Event::Needed), [Action::Serve], "the old one serves meanwhile");
     desk.dice = 255;
     desk.bring(LIFE);
-    assert_eq!(desk.slot.wait(desk.now), Some(Duration::from_secs(1710)));
+    assert_eq!(desk.slot.renews(), Some(Deadline::after(desk.now, seconds(1710))));
 }
 
 #[test]
@@ -199,7 +234,7 @@ fn an_expired_token_is_never_served() {
 #[test]
 fn one_refused_during_early_renewal_is_withdrawn_at_once_and_its_flight_awaited() {
     let mut desk = Desk::renewing();
-    assert_eq!(desk.tell(Event::Refused { generation: 1 }), [Action::Withdraw { generation: 1 }]);
+    assert_eq!(desk.refuse(1), dead(1));
     assert_eq!(desk.tell(Event::Needed), []);
     assert!(matches!(desk.bring(LIFE).as_slice(), [Action::Publish { generation: 2, .. }, Action::Serve]));
     assert_eq!(desk.fetches, [1, 2]);
@@ -208,19 +243,19 @@ fn one_refused_during_early_renewal_is_withdrawn_at_once_and_its_flight_awaited(
 #[test]
 fn one_refused_while_its_renewal_rests_is_withdrawn_and_fetched_unless_told_to_stay_away() {
     let mut desk = Desk::holding(Class::Transient);
-    let answer = desk.tell(Event::Refused { generation: 1 });
-    assert_eq!(answer, [Action::Withdraw { generation: 1 }, Action::Fetch { flight: 3 }]);
+    let answer = desk.refuse(1);
+    assert_eq!(answer, [dead(1), vec![Action::Fetch { flight: 3 }]].concat());
 
     let mut desk = Desk::renewing();
     let failure = Failure { retry_after: Some(Duration::from_secs(20)), ..Failure::new(Class::Transient, "busy") };
     desk.tell(Event::Failed { flight: 2, failure });
-    let answer = desk.tell(Event::Refused { generation: 1 });
-    assert!(matches!(answer.as_slice(), [Action::Withdraw { generation: 1 }, Action::Deny(_)]), "{answer:?}");
+    let answer = desk.refuse(1);
+    assert!(matches!(answer.as_slice(), [.., Action::Deny(_)]) && answer.starts_with(&dead(1)), "{answer:?}");
 
     for class in [Class::Closed, Class::Fatal, Class::RateLimited] {
         let mut desk = Desk::holding(class);
-        let answer = desk.tell(Event::Refused { generation: 1 });
-        assert!(matches!(answer.as_slice(), [Action::Withdraw { generation: 1 }, Action::Deny(_)]), "{answer:?}");
+        let answer = desk.refuse(1);
+        assert!(matches!(answer.as_slice(), [.., Action::Deny(_)]) && answer.starts_with(&dead(1)), "{answer:?}");
         assert_eq!(desk.slot.waiting(), Waiting::Resting);
     }
 }
@@ -229,8 +264,13 @@ fn one_refused_while_its_renewal_rests_is_withdrawn_and_fetched_unless_told_to_s
 fn a_token_refused_at_birth_rests_instead_of_looping() {
     let mut desk = Desk::live();
     for (generation, pause) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
+        // The bank took its time.
+        desk.later(3);
         let answer = desk.tell(Event::RefusedAtBirth { generation });
-        assert!(matches!(answer.as_slice(), [Action::Withdraw { .. }, Action::Report(_)]), "{answer:?}");
+        assert!(
+            answer.starts_with(&dead(generation)) && matches!(answer.last(), Some(Action::Report(_))),
+            "{answer:?}"
+        );
         assert_eq!(desk.denied(), Some((Class::Transient, pause)));
         desk.later(pause);
         desk.tell(Event::Needed);
@@ -239,22 +279,286 @@ fn a_token_refused_at_birth_rests_instead_of_looping() {
     desk.later(1740);
     desk.tick();
     desk.bring(LIFE);
+    desk.later(60);
     desk.tell(Event::RefusedAtBirth { generation: 10 });
     assert_eq!(desk.denied(), Some((Class::Transient, 1)), "a generation lived to its renewal: the count is gone");
 }
 
 #[test]
+fn a_token_that_is_refused_in_its_first_moments_is_tried_again_before_it_is_called_dead() {
+    let mut desk = Desk::live();
+    let aside = [Action::Withdraw { generation: 1 }, Action::SetAside { generation: 1, pause: SETTLE }];
+    assert_eq!(desk.refuse(1), aside);
+    assert_eq!((desk.slot.waiting(), desk.slot.wait(desk.now)), (Waiting::Settling, Some(SETTLE)));
+    for _ in 0..100 {
+        assert_eq!(desk.refuse(1), [], "a storm waits for the same moment");
+        assert_eq!(desk.tell(Event::Needed), []);
+        assert_eq!(desk.tell(Event::RefusedAtBirth { generation: 1 }), []);
+        assert_eq!(desk.tell(Event::Withdrawn { generation: 1, replaced: false }), []);
+    }
+    desk.later(3);
+    let again = [Action::Republish { generation: 2, of: 1, retried: true }, Action::Serve];
+    assert_eq!(desk.tick(), again);
+    assert_eq!(desk.refuse(1), [Action::Serve], "late news of what it was before");
+    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (Waiting::Live, 1));
+    assert_eq!(desk.slot.renews(), Some(Deadline::after(START, seconds(1740))), "by its whole life");
+    desk.later(1740);
+    desk.tick();
+    desk.bring(LIFE);
+    desk.later(1);
+    desk.tell(Event::Proved { generation: 3 });
+    desk.refuse(3);
+    desk.bring(LIFE);
+    assert!(desk.refuse(4).contains(&Action::SetAside { generation: 4, pause: SETTLE }), "the count is gone");
+}
+
+#[test]
+fn a_token_that_is_refused_again_after_it_settled_is_dead_and_the_key_rests() {
+    let mut pauses = Vec::new();
+    let mut desk = Desk::new();
+    for _ in 0..4 {
+        desk.tell(Event::Needed);
+        desk.bring(LIFE);
+        let young = desk.slot.generation();
+        let answer = desk.refuse(young);
+        let [Action::Withdraw { .. }, Action::SetAside { pause, .. }, ..] = answer.as_slice() else {
+            panic!("set aside: {answer:?}");
+        };
+        let pause = *pause;
+        desk.now = desk.now.plus(pause);
+        desk.tick();
+        let answer = desk.refuse(young + 1);
+        let (rest, before) = answer.split_last().expect("actions");
+        assert!(before.starts_with(&dead(young + 1)) && matches!(before.last(), Some(Action::Report(_))), "{before:?}");
+        let Action::Deny(denial) = rest else { panic!("no fetch could help: {rest:?}") };
+        pauses.push((pause.as_secs(), denial.retry_after.as_secs()));
+        desk.now = desk.now.plus(denial.retry_after);
+    }
+    assert_eq!(pauses, [(3, 2), (4, 8), (16, 32), (60, 60)], "both grow, so a slow provider gets its time in the end");
+}
+
+#[test]
+fn whoever_waits_for_a_token_to_settle_waits_no_longer_than_for_a_fetch() {
+    let mut desk = Desk::new();
+    for _ in 0..2 {
+        desk.tell(Event::Needed);
+        desk.bring(LIFE);
+        desk.refuse(desk.slot.generation());
+        desk.later(4);
+        desk.tick();
+        desk.tell(Event::RefusedAtBirth { generation: desk.slot.generation() });
+        desk.later(8);
+    }
+    desk.tell(Event::Needed);
+    desk.bring(LIFE);
+    let answer = desk.refuse(desk.slot.generation());
+    let [Action::Withdraw { .. }, Action::SetAside { pause, .. }, Action::Deny(denial)] = answer.as_slice() else {
+        panic!("told at once: {answer:?}");
+    };
+    assert_eq!((*pause, denial.retry_after), (seconds(16), seconds(16)));
+    desk.later(7);
+    assert_eq!(desk.tell(Event::Needed), [], "by now it is worth the wait");
+    desk.later(9);
+    assert!(desk.tick().contains(&Action::Serve));
+}
+
+#[test]
+fn a_token_that_was_accepted_replaced_or_is_about_to_end_does_not_settle() {
+    let mut desk = Desk::live();
+    desk.tell(Event::Proved { generation: 1 });
+    assert_eq!(desk.refuse(1), [dead(1), vec![Action::Fetch { flight: 2 }]].concat());
+
+    for event in [Event::Refused { generation: 1, replaced: true }, Event::Withdrawn { generation: 1, replaced: true }]
+    {
+        let mut desk = Desk::live();
+        assert!(desk.tell(event).starts_with(&dead(1)), "another replica killed it");
+    }
+
+    let mut desk = Desk::new();
+    desk.tell(Event::Needed);
+    desk.bring(seconds(3));
+    assert_eq!(desk.refuse(1), [dead(1), vec![Action::Fetch { flight: 2 }]].concat(), "it would be over by then");
+
+    let mut desk = Desk::new();
+    desk.tell(Event::Needed);
+    let adopted = Arrived { origin: Origin::Adopted { young: false }, ..issued(desk.now, LIFE) };
+    desk.arrive(adopted);
+    assert_eq!(desk.refuse(1), [dead(1), vec![Action::Fetch { flight: 2 }]].concat(), "an old one of a file");
+}
+
+#[test]
+fn the_operator_and_the_clock_end_the_wait_of_a_token_that_settles() {
+    let settling = || {
+        let mut desk = Desk::live();
+        desk.refuse(1);
+        desk
+    };
+    for event in [Event::Forced, Event::Purged] {
+        let mut desk = settling();
+        assert_eq!(desk.tell(event), [Action::Fetch { flight: 2 }], "those who wait get a new one");
+        assert!(matches!(desk.bring(LIFE).as_slice(), [Action::Publish { .. }, Action::Serve]));
+    }
+    let mut desk = settling();
+    desk.now.wall += 86_400_000;
+    assert_eq!(desk.tick(), [Action::Fetch { flight: 2 }], "it is over by the wall clock");
+    let mut desk = settling();
+    for event in [Event::Forgiven, Event::Suspected { generation: 1 }, Event::Proved { generation: 1 }] {
+        assert_eq!(desk.tell(event), []);
+    }
+    assert_eq!(desk.tell(Event::Failed { flight: 1, failure: Failure::new(Class::Fatal, "late") }), []);
+    assert_eq!(desk.tell(Event::Fetched { flight: 1, arrived: issued(desk.now, LIFE) }), []);
+    assert_eq!(desk.slot.waiting(), Waiting::Settling);
+}
+
+/// A desk whose token was renewed a moment ago: generation 1 lives for a minute still, 2 was never accepted.
+fn renewed() -> Desk {
+    let mut desk = Desk::renewing();
+    desk.bring(LIFE);
+    assert!(desk.slot.keeps(1));
+    desk
+}
+
+#[test]
+fn the_old_token_serves_while_a_renewed_one_is_refused() {
+    let mut desk = renewed();
+    let back = [
+        Action::Withdraw { generation: 2 },
+        Action::SetAside { generation: 2, pause: SETTLE },
+        Action::Republish { generation: 3, of: 1, retried: false },
+        Action::Serve,
+    ];
+    assert_eq!(desk.refuse(2), back, "nobody waits");
+    assert_eq!(desk.tell(Event::Needed), [Action::Serve]);
+    desk.later(3);
+    let again = [Action::Republish { generation: 4, of: 2, retried: true }, Action::Serve];
+    assert_eq!(desk.tick(), again);
+    assert!(desk.slot.keeps(3), "until the new one has proved itself");
+    let answer = desk.refuse(4);
+    assert!(answer.starts_with(&dead(4)) && answer.ends_with(&[Action::Serve]), "{answer:?}");
+    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (Waiting::Holding, 2), "the old one again; the rest is long");
+}
+
+#[test]
+fn an_old_token_is_let_go_when_the_new_one_is_accepted_or_it_ends_or_is_refused_itself() {
+    let mut desk = renewed();
+    desk.tell(Event::Proved { generation: 1 });
+    assert!(desk.slot.keeps(1), "news of the old one");
+    desk.tell(Event::Proved { generation: 2 });
+    assert!(!desk.slot.keeps(1));
+
+    let mut desk = renewed();
+    assert_eq!(desk.slot.wait(desk.now), Some(seconds(60)));
+    desk.later(60);
+    desk.tick();
+    assert!(!desk.slot.keeps(1));
+
+    let mut desk = renewed();
+    assert_eq!(desk.refuse(1), [Action::Invalidate { generation: 1 }, Action::Serve], "late news of it");
+    assert!(!desk.slot.keeps(1));
+
+    let mut desk = renewed();
+    desk.refuse(2);
+    assert_eq!(desk.refuse(1), dead(3), "the same token, under the number that it had; the new one settles");
+    assert_eq!(desk.slot.waiting(), Waiting::Settling);
+    desk.later(3);
+    assert_eq!(desk.tick(), [Action::Republish { generation: 4, of: 2, retried: true }, Action::Serve]);
+}
+
+#[test]
+fn an_old_token_serves_while_its_unproved_successor_is_replaced() {
+    for event in [
+        Event::Refused { generation: 2, replaced: false },
+        Event::Withdrawn { generation: 2, replaced: false },
+        Event::RefusedAtBirth { generation: 2 },
+    ] {
+        let mut desk = renewed();
+        desk.later(20);
+        let answer = desk.tell(event);
+        assert!(answer.starts_with(&dead(2)), "{answer:?}");
+        assert!(answer.contains(&Action::Republish { generation: 3, of: 1, retried: false }), "{answer:?}");
+        assert!(matches!(desk.slot.waiting(), Waiting::Renewing | Waiting::Holding));
+        assert_eq!(desk.tell(Event::Needed), [Action::Serve]);
+    }
+}
+
+#[test]
+fn where_a_new_token_ends_the_old_one_nothing_is_kept() {
+    let policy = Policy { overlap: false, ..POLICY };
+    let mut desk = Desk::renewing();
+    let (flight, mut actions) = (desk.flight(), Vec::new());
+    let event = Event::Fetched { flight, arrived: issued(desk.now, LIFE) };
+    desk.slot = desk.slot.step(event, desk.now, &policy, 0, &mut actions);
+    assert!(!desk.slot.keeps(1));
+}
+
+#[test]
+fn a_token_that_comes_back_unchanged_is_asked_for_again_only_once_it_has_ended() {
+    let mut desk = Desk::renewing();
+    let same = |desk: &Desk, left: u64| Arrived { origin: Origin::Repeated, ..issued(desk.now, seconds(left)) };
+    let answer = desk.arrive(same(&desk, 60));
+    assert!(matches!(answer.as_slice(), [Action::Publish { generation: 2, .. }, Action::Serve]), "{answer:?}");
+    desk.later(59);
+    assert_eq!(desk.tick(), []);
+    desk.later(1);
+    assert_eq!(desk.tell(Event::Needed), [Action::Withdraw { generation: 2 }, Action::Fetch { flight: 3 }]);
+
+    let mut desk = Desk::renewing();
+    desk.tell(Event::Proved { generation: 1 });
+    let arrived = same(&desk, 1800);
+    desk.arrive(arrived);
+    assert!(!desk.slot.keeps(1), "it is no successor of itself");
+    assert_eq!(desk.refuse(1), [dead(2), vec![Action::Fetch { flight: 3 }]].concat(), "news of any of its numbers");
+
+    let mut desk = Desk::renewing();
+    let arrived = same(&desk, 1800);
+    desk.arrive(arrived);
+    desk.later(1740);
+    assert_eq!(desk.tick(), [Action::Fetch { flight: 3 }], "one whose life was extended is renewed as ever");
+}
+
+#[test]
+fn a_refused_token_that_is_handed_out_again_gets_one_more_chance_and_no_second_fetch() {
+    let mut desk = Desk::settled();
+    desk.refuse(1);
+    desk.arrive(Arrived { origin: Origin::Repeated, ..issued(desk.now, LIFE) });
+    let answer = desk.refuse(2);
+    assert!(answer.starts_with(&dead(2)) && matches!(answer.last(), Some(Action::Deny(_))), "{answer:?}");
+}
+
+#[test]
+fn a_stored_token_that_is_over_leads_to_a_fetch_at_once_and_never_to_a_loop() {
+    let over = |desk: &Desk| Arrived {
+        issued: START,
+        expires: Deadline::after(desk.now, Duration::ZERO),
+        origin: Origin::Adopted { young: false },
+    };
+    let mut desk = Desk::new();
+    desk.tell(Event::Needed);
+    desk.arrive(over(&desk));
+    assert_eq!((desk.fetches.as_slice(), desk.slot.waiting()), ([1, 2].as_slice(), Waiting::Fetching));
+    let answer = desk.arrive(over(&desk));
+    assert!(matches!(answer.as_slice(), [Action::Report(_), Action::Deny(_)]), "{answer:?}");
+
+    let mut desk = Desk::renewing();
+    desk.arrive(over(&desk));
+    assert_eq!((desk.fetches.len(), desk.slot.waiting()), (3, Waiting::Renewing));
+    assert!(desk.bring(LIFE).contains(&Action::Serve));
+}
+
+#[test]
 fn a_refusal_that_is_not_at_birth_ends_the_doubling_once_the_token_proved_good() {
     let refuse_late = |lived: u64| {
-        let mut desk = Desk::live();
+        let mut desk = Desk::settled();
         desk.tell(Event::RefusedAtBirth { generation: 1 });
         desk.later(1);
         desk.tell(Event::Needed);
         desk.bring(LIFE);
+        desk.tell(Event::Proved { generation: 2 });
         desk.later(lived);
-        let answer = desk.tell(Event::Refused { generation: 2 });
-        assert!(matches!(answer.as_slice(), [Action::Withdraw { .. }, Action::Fetch { .. }]), "fetched either way");
+        let answer = desk.refuse(2);
+        assert!(matches!(answer.last(), Some(Action::Fetch { .. })), "fetched either way");
         desk.bring(LIFE);
+        desk.later(3);
         desk.tell(Event::RefusedAtBirth { generation: 3 });
         desk.denied()
     };
@@ -370,10 +674,11 @@ fn a_suspicion_renews_once_per_rest_period_and_keeps_serving() {
 fn a_refusal_that_nobody_waits_out_renews_in_the_background_unless_the_token_was_fresh() {
     let mut desk = Desk::live();
     desk.later(5);
-    let answer = desk.tell(Event::Withdrawn { generation: 1 });
-    assert_eq!(answer, [Action::Withdraw { generation: 1 }, Action::Fetch { flight: 2 }]);
+    let answer = desk.tell(Event::Withdrawn { generation: 1, replaced: false });
+    assert_eq!(answer, [dead(1), vec![Action::Fetch { flight: 2 }]].concat());
     desk.bring(LIFE);
-    assert_eq!(desk.tell(Event::Withdrawn { generation: 2 }), [Action::Withdraw { generation: 2 }]);
+    desk.tell(Event::Proved { generation: 2 });
+    assert_eq!(desk.tell(Event::Withdrawn { generation: 2, replaced: false }), dead(2));
     assert_eq!(desk.tell(Event::Needed), [Action::Fetch { flight: 3 }]);
 }
 
@@ -383,7 +688,7 @@ fn a_token_that_died_on_the_way_is_a_failure() {
     desk.tell(Event::Needed);
     let sent = desk.now;
     desk.later(5);
-    let answer = desk.tell(Event::Fetched { flight: 1, sent, life: Duration::from_secs(5) });
+    let answer = desk.arrive(issued(sent, Duration::from_secs(5)));
     assert!(matches!(answer.as_slice(), [Action::Report(_), Action::Deny(_)]), "{answer:?}");
 }
 
@@ -458,6 +763,6 @@ fn a_key_that_comes_back_does_not_repeat_generations() {
     let mut slot = Slot::starting_after(7);
     let mut actions = Vec::new();
     slot = slot.step(Event::Needed, START, &POLICY, 0, &mut actions);
-    slot = slot.step(Event::Fetched { flight: 1, sent: START, life: LIFE }, START, &POLICY, 0, &mut actions);
+    slot = slot.step(Event::Fetched { flight: 1, arrived: issued(START, LIFE) }, START, &POLICY, 0, &mut actions);
     assert_eq!(slot.generation(), 8);
 }

@@ -55,7 +55,7 @@ pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
         let address = bound.unwrap_or_else(|| listener.bind.to_string());
         let base = format!("{}://{address}", if listener.tls.is_some() { "https" } else { "http" });
         match &listener.serves {
-            Serves::Callback => {}
+            Serves::Callback(_) => {}
             Serves::Forward(_) => forward.push(proxy(listener, base, now)),
             Serves::Reverse(_) => {
                 let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));

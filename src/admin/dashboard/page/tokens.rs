@@ -72,6 +72,7 @@ const fn state(phase: Waiting) -> Pill {
         Waiting::Renewing => Pill::new("busy", "Renewing"),
         Waiting::Holding => Pill::new("warn", "Live, renewal failed"),
         Waiting::Resting => Pill::new("bad", "Resting"),
+        Waiting::Settling => Pill::new("busy", "Refused when new, tried again"),
     }
 }
 

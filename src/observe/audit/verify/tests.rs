@@ -202,6 +202,19 @@ fn nobody_without_the_key_passes() {
     assert_eq!(broken(verify(forged.as_bytes(), vec![ours], vec![])).flaw, Flaw::Altered);
 }
 
+/// Anybody can write a file that begins so; nothing follows its first record.
+#[test]
+fn a_chain_that_begins_with_the_last_of_all_numbers_ends_there() {
+    let mut chain = Chain::after(Seal::Plain, u64::MAX - 1, Head::ZERO);
+    let mut text = Vec::new();
+    let open = SCRIBE.open(NOW, &Seal::Plain, Why::New, &Head::ZERO, None);
+    chain.seal(open.strip_suffix(b"\n").unwrap(), &mut text);
+    assert_eq!(verify(&text, Vec::new(), Vec::new()).unwrap().last.seq, u64::MAX);
+    let twice = [&*text, &*text].concat();
+    assert_eq!(broken(verify(&twice, Vec::new(), Vec::new())).flaw, Flaw::Altered);
+    assert_eq!(broken(all(&[&text, &text], &[])).flaw, Flaw::Missing);
+}
+
 #[test]
 fn files_are_one_chain_in_their_order() {
     let seal = Seal::Keyed(key("k"));

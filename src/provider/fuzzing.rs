@@ -1,0 +1,446 @@
+//! What must hold of every profile, and of whatever a bank answers: tried by fuzzing.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::challenge::{self, BEARER, KIN};
+use super::condition::may_hold_json;
+use super::consent::{Consent, ConsentWiring};
+use super::document::{self, Format};
+use super::json;
+use super::{Caller, Module, Profile, StandIn, Verdict, Wiring};
+use crate::base::id::CountingIds;
+use crate::base::origin::BaseUrl;
+use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
+use crate::base::time::Now;
+use crate::base::vars::Vars;
+use crate::syntax::{Diagnostic, Fields, FromNode, Node, Report, Source};
+use crate::token::consent::Refusal;
+use crate::token::failure::Failure;
+use crate::token::grant::{Grant, LIFE_CAP, UserGrant};
+
+/// The secret of every module here, as the conversations in `tests/fixtures` have it.
+const SECRET: &str = "s3cr3t-s3cr3t";
+
+/// When token requests went out, and when their answers were there.
+const SENT: Now = Now::at(77_000, 1_550_131_385_000);
+const HERE: Now = Now::at(77_020, 1_550_131_385_020);
+
+/// Longer texts of a stranger, in bytes, are never told.
+const LONGEST_TOLD: usize = 64;
+
+/// The settings that each built-in profile needs.
+const SETTINGS: [(&str, &str); 5] = [
+    ("abbeycross", "client_id = \"abx\"\nclient_secret = \"s3cr3t-s3cr3t\""),
+    ("meed", "client_id = \"meed_0\"\nclient_secret = \"s3cr3t-s3cr3t\""),
+    ("oauth2", "client_id = \"app\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"payments offline\""),
+    ("rakbank", "client_id = \"rak\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"internal_transfers\""),
+    ("scb", "application_key = \"l7-key\"\napplication_secret = \"s3cr3t-s3cr3t\""),
+];
+
+/// The built-in profiles as modules, with users where they know any.
+static BANKS: LazyLock<Vec<(&str, Module)>> = LazyLock::new(|| {
+    let build = |name: &'static str| {
+        let (_, settings) = SETTINGS.iter().find(|(known, _)| *known == name).expect("settings for each profile");
+        let profile = Profile::builtin(name).expect("a built-in profile");
+        (name, module(&profile, settings).expect("good settings").expect("a good module"))
+    };
+    Profile::builtin_names().into_iter().map(build).collect()
+});
+
+fn url(text: &str) -> BaseUrl {
+    BaseUrl::parse(text).expect("a good URL")
+}
+
+/// A profile with settings; `None` where they are not what it declares.
+fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, String>> {
+    let report = Report::new();
+    let node = Node::parse(&Source::new("settings", settings), &report);
+    let fields = Fields::new(&node, "settings", &report);
+    let literal =
+        |node: &Node, report: &Report| String::from_node(node, report).map(|text| (SecretString::from(text), false));
+    let settings = profile.read_settings(&fields, &literal);
+    fields.finish();
+    let params = profile.read_consent_params(None, &report);
+    if report.errors() > 0 || profile.knows_users() && params.is_none() {
+        return None;
+    }
+    let consent = params.map(|params| ConsentWiring {
+        public_url: url("https://gateway.example"),
+        authorize_url: profile.wants_authorize_url().then(|| url("https://login.bank.example/authorize")),
+        params,
+    });
+    let wiring = Wiring {
+        name: "bank",
+        base_url: url("https://bank.example/api"),
+        token_url: profile
+            .plan
+            .own_url(settings.as_ref()?, &url("https://bank.example/api"))
+            .is_none()
+            .then(|| url("https://login.bank.example/token")),
+        default_ttl: None,
+        consent,
+        caller: Caller::Application,
+    };
+    Some(Module::build(profile, settings?, wiring))
+}
+
+/// A profile's text.
+pub(crate) fn profile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let source = Source::new("bank.toml", text);
+    let read = || {
+        let report = Report::new();
+        let profile = Profile::parse(&source, &report);
+        let errors = report.errors();
+        let told = report.into_diagnostics().iter().map(told).collect::<String>();
+        (profile, errors, told)
+    };
+    let ((profile, errors, told), (again, ..)) = (read(), read());
+    assert_eq!(profile.is_some(), errors == 0, "there is a profile exactly when there is no mistake: {told}");
+    let Some(profile) = profile else { return };
+    assert!(again.is_some_and(|again| again.digest == profile.digest), "the same text, the same profile");
+    // A value for each setting that must be given.
+    let value = |at: usize, pattern: Option<&str>| match pattern {
+        None if at == 0 => SECRET.to_owned(),
+        None => format!("{SECRET}-{at}"),
+        Some(pattern) if pattern.contains("post") => "post".to_owned(),
+        Some(_) => "s3cr3t".to_owned(),
+    };
+    let declared = profile.declared();
+    let required = declared.iter().filter(|setting| setting.required && !setting.table).enumerate();
+    let settings: String = required
+        .map(|(at, setting)| format!("{} = {:?}\n", setting.name, value(at, setting.pattern.as_deref())))
+        .collect();
+    let Some(built) = module(&profile, &settings) else { return };
+    let module = match built {
+        Ok(module) => module,
+        Err(told) => return assert!(text.contains("s3cr3t") || !told.contains("s3cr3t"), "a secret is told: {told}"),
+    };
+    let request = module.token_request(&Vars::none(), &mut CountingIds::default(), SENT);
+    let shown = format!("{module:?} {request:?} {:?}", request.headers);
+    assert!(text.contains("s3cr3t") || !shown.contains("s3cr3t"), "a secret is shown: {shown}");
+    let (mut stand_in, lease) = StandIn::of(&module, module.key());
+    assert!(lease.headers.iter().all(|(name, value)| module.strips(name) && value.is_sensitive()));
+    let mut headers = HeaderMap::new();
+    let ids = module.dress(&mut headers, &lease, &Vars::none(), &mut stand_in);
+    let dressed: Vec<HeaderName> = headers.keys().cloned().collect();
+    module.redress(&mut headers, &lease, &ids, &mut stand_in);
+    assert_eq!(headers.keys().cloned().collect::<Vec<_>>(), dressed, "a replay carries what the first call did");
+    for status in [200, 302, 400, 401, 403, 404, 429, 500, 503] {
+        for body in [None, Some(&b""[..]), Some(b"{}"), Some(b"{\"error\":\"invalid_token\"}")] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            is_judged(&module, status, &HeaderMap::new(), body);
+        }
+    }
+}
+
+fn told(found: &Diagnostic) -> String {
+    assert!(!found.title.is_empty() && found.span.start <= found.span.end);
+    format!("{}\n{}\n", found.render(false), found.one_line())
+}
+
+/// An answer as text: the profile and the status, header fields, an empty line, the body.
+struct Answer<'a> {
+    module: &'static Module,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let (head, body) = match data.windows(2).position(|pair| pair == b"\n\n") {
+            Some(at) => (&data[..at], &data[at + 2..]),
+            None => (data, &b""[..]),
+        };
+        let mut lines = std::str::from_utf8(head).ok()?.split('\n');
+        let (name, status) = lines.next()?.split_once(' ')?;
+        let (_, module) = BANKS.iter().find(|(known, _)| *known == name)?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.trim())) {
+                headers.append(name, value);
+            }
+        }
+        Some(Self { module, status: StatusCode::from_bytes(status.as_bytes()).ok()?, headers, body })
+    }
+
+    /// Its body as JSON, content coding and charset undone.
+    fn read_json(&self) -> Option<Value> {
+        document::read(Format::Json, &self.headers, self.body).ok()
+    }
+}
+
+/// The answer of a token endpoint: to the application's request, and to those that a user's consent makes.
+pub(crate) fn token_answer(data: &[u8]) {
+    let Some(answer) = Answer::read(data) else { return };
+    let Answer { module, status, ref headers, body } = answer;
+    let read = || module.token_answer(status, headers, body, SENT, HERE);
+    match (read(), read()) {
+        (Ok(grant), Ok(again)) => {
+            is_granted(&answer, &grant);
+            assert_eq!(grant.access_token.expose_secret(), again.access_token.expose_secret());
+            assert_eq!(grant.life, again.life);
+            carries(module, &grant);
+        }
+        (Err(failure), Err(again)) => {
+            assert_eq!(failure, again);
+            is_told_well(&answer, &failure);
+        }
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => panic!("the same answer, another result"),
+    }
+    let Some(consent) = module.consent() else { return };
+    match consent.authorize_answer(status, headers, body, SENT, HERE) {
+        Ok(link) => {
+            assert!(status.is_success() && says(&answer, &link), "nobody said {link:?}");
+            assert!(link.len() <= 4096 && link.bytes().all(|byte| byte.is_ascii_graphic()));
+            let scheme = link.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            assert!(!["data", "file", "http", "javascript"].contains(&scheme.as_str()), "{link}");
+        }
+        Err(failure) => is_told_well(&answer, &failure),
+    }
+    for read in [Consent::exchange_answer, Consent::refresh_answer] {
+        match read(consent, status, headers, body, SENT, HERE) {
+            Ok(UserGrant { grant, refresh }) => {
+                is_granted(&answer, &grant);
+                for token in refresh.iter().map(|refresh| refresh.token.expose_secret()) {
+                    assert!(!token.is_empty() && says(&answer, token), "nobody said this refresh token");
+                }
+            }
+            Err(Refusal::Dead(told)) => is_harmless(&answer, &told),
+            Err(Refusal::Failed(failure)) => is_told_well(&answer, &failure),
+        }
+    }
+    is_called_back(consent, body);
+}
+
+fn is_granted(answer: &Answer<'_>, grant: &Grant) {
+    assert!(answer.status.is_success(), "a token with {}", answer.status);
+    let token = grant.access_token.expose_secret();
+    assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()), "no header carries {token:?}");
+    assert!(says(answer, token), "nobody said this token");
+    assert!(!grant.life.is_zero() && grant.life <= LIFE_CAP, "it lives {:?}", grant.life);
+    assert!(grant.captured.iter().all(|(_, value)| value.is_sensitive()));
+    grant.odd_type.iter().for_each(|told| is_harmless(answer, told));
+    assert!(token.len() < 24 || !format!("{grant:?}").contains(token), "the token is shown");
+}
+
+/// The application's token is put on calls, and is what no client may put there.
+fn carries(module: &Module, grant: &Grant) {
+    let token = grant.access_token.expose_secret();
+    let credentials = module.credentials(grant);
+    assert!(credentials.iter().all(|(name, value)| value.is_sensitive() && module.strips(name)));
+    let held = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.ends_with(token));
+    assert!(credentials.iter().any(|(_, value)| held(value)), "no header holds the token");
+}
+
+fn is_told_well(answer: &Answer<'_>, failure: &Failure) {
+    assert!(failure.retry_after.is_none_or(|after| after <= Duration::from_secs(3600)));
+    is_harmless(answer, &failure.inside);
+}
+
+/// A message holds no secret, and no text of a stranger but words.
+fn is_harmless(answer: &Answer<'_>, told: &str) {
+    assert!(!told.contains(SECRET), "a secret is told: {told}");
+    assert!(!told.chars().any(char::is_control) && told.len() < 1024, "{told:?}");
+    let body = answer.read_json();
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    for text in body.iter().flat_map(strings).filter(|text| text.len() >= 24 && plain(text)) {
+        let known = is_wordy(text) || uuid::Uuid::try_parse(text).is_ok();
+        assert!(known && text.len() <= LONGEST_TOLD || !told.contains(text), "a stranger's text is told: {told}");
+    }
+}
+
+/// All texts in a JSON value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(strings).collect(),
+        Value::Object(members) => members.values().flat_map(strings).collect(),
+        Value::Bool(_) | Value::Null | Value::Number(_) => Vec::new(),
+    }
+}
+
+/// Whether an answer has this text in its JSON.
+fn says(answer: &Answer<'_>, wanted: &str) -> bool {
+    answer.read_json().is_some_and(|value| strings(&value).contains(&wanted))
+}
+
+/// A body, taken for what a browser brings back: its order does not count, and nothing of it is shown but words.
+fn is_called_back(consent: &Consent, query: &[u8]) {
+    let Ok(query) = std::str::from_utf8(query) else { return };
+    let turned = query.split('&').rev().collect::<Vec<_>>().join("&");
+    match (consent.callback(query, HERE), consent.callback(&turned, HERE)) {
+        (Ok(one), Ok(other)) => {
+            assert!(one.state == other.state && one.error == other.error);
+            assert_eq!(one.code.is_some(), other.code.is_some());
+            assert!(one.error.is_none_or(|error| error.is_empty() || is_wordy(&error)));
+        }
+        (Err(_), Err(_)) => {}
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => panic!("another order, another result: {query:?}"),
+    }
+}
+
+/// A bank's answer to a call, and what it means for the token.
+pub(crate) fn refusal(data: &[u8]) {
+    let Some(Answer { module, status, headers, body }) = Answer::read(data) else { return };
+    let wanted = module.wants_body(status, &headers);
+    let verdict = is_judged(module, status, &headers, wanted.then_some(body));
+    if !wanted || headers.contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    // What proves a refusal without the body does so with it: a body that is cut off is one that was not read.
+    let unread = is_judged(module, status, &headers, None);
+    let proven = unread == Verdict::Refused && may_hold_json(&headers);
+    assert!(!proven || verdict == Verdict::Refused, "the body takes the proof back");
+    // In another charset than UTF-8 the same JSON is written in other bytes.
+    let in_utf8 = !headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().contains(&b'='));
+    if let (Ok(value), true) = (json::read(body), in_utf8) {
+        let written = serde_json::to_vec(&value).expect("it was read");
+        for same in [written.clone(), [b" \n", &*written, b"\t"].concat()] {
+            assert_eq!(is_judged(module, status, &headers, Some(&same)), verdict, "the same JSON, another verdict");
+        }
+    }
+}
+
+/// Only a 4xx refuses a token, by what its head or its whole body says.
+fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
+    let verdict = module.judge(status, headers, body);
+    assert_eq!(verdict, module.judge(status, headers, body), "the same answer, another verdict");
+    match verdict {
+        Verdict::Accepted => {}
+        Verdict::Refused => {
+            assert!(status.is_client_error(), "{status} refuses a token");
+            let by_head = !challenge::errors(headers, &KIN).is_empty();
+            let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
+            let by_body = match body {
+                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(json::Unreadable::Empty)),
+                None => length() == Some(0) || !may_hold_json(headers),
+            };
+            // A profile of one's own may look at any header field.
+            let built_in = BANKS.iter().any(|(_, bank)| std::ptr::eq(bank, module));
+            assert!(by_head || by_body || !built_in, "nothing proves that the token was refused");
+        }
+        Verdict::Unknown => assert_eq!(status, StatusCode::UNAUTHORIZED),
+    }
+    assert!(status.is_client_error() || !module.wants_body(status, headers));
+    verdict
+}
+
+/// The values of `WWW-Authenticate` fields, a line each.
+pub(crate) fn challenge(data: &[u8]) {
+    let errors = |values: &[&HeaderValue]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(WWW_AUTHENTICATE, (*value).clone());
+        }
+        challenge::errors(&headers, &[BEARER])
+    };
+    let joined = |before: &[u8], value: &HeaderValue, behind: &[u8]| {
+        HeaderValue::from_bytes(&[before, value.as_bytes(), behind].concat()).expect("both can stand in a header")
+    };
+    let values: Vec<HeaderValue> =
+        data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+    let mut all = Vec::new();
+    for value in &values {
+        let found = errors(&[value]);
+        let lower = value.as_bytes().to_ascii_lowercase();
+        let has = |word: &[u8]| lower.windows(word.len()).any(|part| part == word);
+        assert!(found.is_empty() || has(b"bearer") && has(b"error"), "{value:?} says nothing of {found:?}");
+        if let Some(read) = by_the_book(value.as_bytes()) {
+            assert_eq!(found, read, "{value:?} is well-formed");
+        }
+        let behind = joined(b"Basic realm=\"x\", ", value, b"");
+        assert_eq!(errors(&[&behind]), found, "another challenge before it changes nothing");
+        let before = joined(b"", value, b", Bearer error=\"x\"");
+        assert!(errors(&[&before]).starts_with(&found), "another challenge behind it takes nothing away");
+        all.extend(found);
+    }
+    assert_eq!(errors(&values.iter().collect::<Vec<_>>()), all, "fields are read one by one");
+}
+
+/// The errors of all Bearer challenges of a field that RFC 9110 section 11.6.1 allows; `None` for any other.
+fn by_the_book(field: &[u8]) -> Option<Vec<String>> {
+    let token = |text: &[u8]| -> usize {
+        text.iter().take_while(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b)).count()
+    };
+    let spaces = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    // The name and the value of an auth-param that begins here, and its length.
+    let param = |text: &[u8]| -> Option<(Vec<u8>, Vec<u8>, usize)> {
+        let name = token(text);
+        let equals = name + spaces(text.get(name..)?);
+        if name == 0 || text.get(equals) != Some(&b'=') {
+            return None;
+        }
+        let start = equals + 1 + spaces(text.get(equals + 1..)?);
+        if text.get(start) != Some(&b'"') {
+            let length = token(text.get(start..)?);
+            let value = text.get(start..start + length)?.to_vec();
+            return (length > 0).then(|| (text[..name].to_vec(), value, start + length));
+        }
+        let (mut value, mut at) = (Vec::new(), start + 1);
+        loop {
+            match text.get(at)? {
+                b'"' => return Some((text[..name].to_vec(), value, at + 1)),
+                b'\\' => {
+                    value.push(*text.get(at + 1)?);
+                    at += 2;
+                }
+                byte => {
+                    value.push(*byte);
+                    at += 1;
+                }
+            }
+        }
+    };
+    let mut found = Vec::new();
+    // The scheme of the challenge that is being read, and whether it may have parameters.
+    let mut scheme: Option<(Vec<u8>, bool)> = None;
+    let mut rest = field;
+    loop {
+        rest = &rest[spaces(rest)..];
+        if !rest.is_empty() && rest[0] != b',' {
+            let mut here = param(rest);
+            if here.is_none() {
+                let length = token(rest);
+                let (name, behind) = rest.split_at_checked(length).filter(|(name, _)| !name.is_empty())?;
+                let gap = behind.iter().take_while(|byte| **byte == b' ').count();
+                scheme = Some((name.to_ascii_lowercase(), true));
+                rest = &behind[gap..];
+                let ends = rest.is_empty() || rest[0] == b',';
+                if !ends && gap == 0 {
+                    return None;
+                }
+                here = if ends { None } else { param(rest) };
+                if !ends && here.is_none() {
+                    let is_token68 = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+                    let letters = rest.iter().take_while(|byte| is_token68(byte)).count();
+                    let length = letters + rest[letters..].iter().take_while(|byte| **byte == b'=').count();
+                    if letters == 0 {
+                        return None;
+                    }
+                    rest = &rest[length..];
+                    scheme = Some((Vec::new(), false));
+                }
+            }
+            if let Some((name, value, length)) = here {
+                let (scheme, _) = scheme.as_ref().filter(|(_, params)| *params)?;
+                if scheme == b"bearer" && name.eq_ignore_ascii_case(b"error") {
+                    found.push(String::from_utf8_lossy(&value).into_owned());
+                }
+                rest = &rest[length..];
+            }
+            rest = &rest[spaces(rest)..];
+        }
+        match rest.split_first() {
+            None => return Some(found),
+            Some((b',', behind)) => rest = behind,
+            Some(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! Deadlines of a client's connection: a request's head, the silence between requests, and an answer that the client
+//! does not take.
+//!
+//! One timer per connection. It is set anew only when it has run out, or must come earlier, so that a request on a busy
+//! connection touches no timer at all. Progress is noted by flags and counters; the clock is read when the timer has run
+//! out, and when a write has to wait.
+//!
+//! An answer is not taken where the socket takes nothing (HTTP/1.1, and HTTP/2 as a whole), or where one stream of
+//! HTTP/2 has no window (RFC 9113 section 5.2). Time counts against the client only while something waits for it: a
+//! provider that is silent is its own matter. A connection whose socket is stuck is closed, a stuck stream is reset, and
+//! either lets the provider's connection go.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep};
+
+use crate::base::time::{Clock, Now};
+use crate::config::Limits;
+
+/// So long a connection that is being closed may stay idle: what its client has sent before it knew is answered.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+/// Stands for "not before something happens".
+const NEVER: Duration = Duration::from_secs(3600);
+/// What a connection of HTTP/2 begins with (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// It closed by itself.
+    Closed,
+    /// The client speaks HTTP/2 without having agreed on it.
+    Preface,
+    /// A request's head took too long.
+    HeadTooSlow,
+    /// No request came for too long.
+    Idle,
+    /// The client took nothing of what waits for it.
+    Stalled,
+}
+
+/// What a connection is doing.
+pub struct Activity {
+    clock: Clock,
+    in_flight: Cell<u32>,
+    /// Those among them whose answer has not begun.
+    unanswered: Cell<u32>,
+    /// Whether there was a request.
+    used: Cell<bool>,
+    head_since: Cell<Option<Now>>,
+    idle_since: Cell<Now>,
+    /// Set once the connection is to close.
+    closing: Cell<bool>,
+    /// How long a client may take nothing of an answer, unless that says otherwise.
+    patience: Option<Duration>,
+    /// The shortest patience so far: the timer runs no longer than that.
+    shortest: Cell<Duration>,
+    /// The timer must come earlier than it was set.
+    earlier: Cell<bool>,
+    /// A write waits for the socket.
+    blocked: Cell<bool>,
+    /// Since when nothing has moved while a write waits.
+    stuck_since: Cell<Now>,
+    /// Bytes that the socket has taken.
+    sent: Rc<Cell<u64>>,
+    /// As many when that was last looked at.
+    seen: Cell<u64>,
+    /// The client took nothing for too long: whatever is under way ends with the connection.
+    stalled: Cell<bool>,
+    exchanges: RefCell<Vec<Exchange>>,
+    /// Where there is room among them.
+    free: Cell<usize>,
+    /// The one that began last, until its task is known.
+    newest: Cell<Option<usize>>,
+}
+
+/// A request under way.
+struct Exchange {
+    /// The next that is free, while this is.
+    free: usize,
+    /// A piece of its answer waits for the client.
+    waits: bool,
+    /// Counts those pieces.
+    turns: u32,
+    /// As many when that was last looked at, and when that was.
+    seen: u32,
+    since: Now,
+    patience: Option<Duration>,
+    /// Its stream is being reset.
+    given_up: bool,
+    /// What carries its stream of HTTP/2.
+    task: Option<AbortHandle>,
+}
+
+/// Held while a request is being answered.
+pub struct Busy {
+    activity: Rc<Activity>,
+    at: usize,
+    answered: Cell<bool>,
+}
+
+impl Activity {
+    /// A connection without a request. `sent` counts what its socket takes.
+    pub fn begin(clock: Clock, limits: &Limits, sent: Rc<Cell<u64>>) -> Rc<Self> {
+        let now = clock.now();
+        let patience = limits.idle_timeout;
+        let shortest = limits.header_timeout.into_iter().chain(patience).fold(NEVER, Duration::min);
+        Rc::new(Self {
+            clock,
+            in_flight: Cell::new(0),
+            unanswered: Cell::new(0),
+            used: Cell::new(false),
+            head_since: Cell::new(None),
+            idle_since: Cell::new(now),
+            closing: Cell::new(false),
+            patience,
+            shortest: Cell::new(shortest),
+            earlier: Cell::new(false),
+            blocked: Cell::new(false),
+            stuck_since: Cell::new(now),
+            seen: Cell::new(sent.get()),
+            sent,
+            stalled: Cell::new(false),
+            exchanges: RefCell::default(),
+            free: Cell::new(0),
+            newest: Cell::new(None),
+        })
+    }
+
+    /// How long a drain waits for the next request.
+    pub fn patience(&self, limits: &Limits) -> Duration {
+        let Some(first) = limits.header_timeout.filter(|_| !self.used.get()) else { return FAREWELL };
+        first.saturating_sub(self.clock.now().since(self.idle_since.get())).max(FAREWELL)
+    }
+
+    /// Whether a request's answer has not begun.
+    pub const fn is_unanswered(&self) -> bool {
+        self.unanswered.get() > 0
+    }
+
+    /// Whether a request is under way.
+    pub const fn is_busy(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
+    /// Whether a request's head has begun.
+    pub const fn has_head(&self) -> bool {
+        self.head_since.get().is_some()
+    }
+
+    /// The connection is to close: from now on it is not idle for long.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.idle_since.set(self.clock.now());
+        self.hurry(FAREWELL);
+    }
+
+    /// The timer runs no longer than this from now on.
+    fn hurry(&self, patience: Duration) {
+        if patience < self.shortest.get() {
+            self.shortest.set(patience);
+            self.earlier.set(true);
+        }
+    }
+
+    /// When to look again, or why it is over.
+    fn due(&self, limits: &Limits) -> Result<Duration, End> {
+        let now = self.clock.now();
+        if self.blocked.get() {
+            if self.seen.replace(self.sent.get()) != self.sent.get() {
+                self.stuck_since.set(now);
+            }
+            let patience = match self.impatience() {
+                patience if self.closing.get() && !self.is_busy() => Some(patience.unwrap_or(FAREWELL).min(FAREWELL)),
+                patience => patience,
+            };
+            let left = left(now, self.stuck_since.get(), patience, End::Stalled);
+            self.stalled.set(left.is_err());
+            return left;
+        }
+        if self.is_busy() {
+            return Ok(self.reset_stuck(now));
+        }
+        match self.head_since.get() {
+            Some(since) => left(now, since, limits.header_timeout, End::HeadTooSlow),
+            None if self.closing.get() => {
+                let patience = limits.idle_timeout.unwrap_or(FAREWELL).min(FAREWELL);
+                left(now, self.idle_since.get(), Some(patience), End::Idle)
+            }
+            None => left(now, self.idle_since.get(), limits.idle_timeout, End::Idle),
+        }
+    }
+
+    /// How long a write may wait: as long as the least patient of the requests under way.
+    fn impatience(&self) -> Option<Duration> {
+        let exchanges = self.exchanges.borrow();
+        exchanges.iter().filter_map(|exchange| exchange.patience).chain(self.patience).min()
+    }
+
+    /// Resets streams whose client has taken nothing for too long. When to look again.
+    fn reset_stuck(&self, now: Now) -> Duration {
+        let mut soonest = NEVER;
+        for exchange in self.exchanges.borrow_mut().iter_mut() {
+            let (Some(task), Some(patience)) = (&exchange.task, exchange.patience) else { continue };
+            if !exchange.waits {
+                continue;
+            }
+            if exchange.seen != exchange.turns {
+                exchange.seen = exchange.turns;
+                exchange.since = now;
+            }
+            match left(now, exchange.since, Some(patience), End::Stalled) {
+                Ok(left) => soonest = soonest.min(left),
+                Err(_) => {
+                    exchange.given_up = true;
+                    task.abort();
+                }
+            }
+        }
+        soonest
+    }
+
+    /// A write has to wait for the socket.
+    fn waits(&self) {
+        if !self.blocked.replace(true) {
+            self.stuck_since.set(self.clock.now());
+            self.seen.set(self.sent.get());
+        }
+    }
+
+    /// The socket took something.
+    fn flows(&self) {
+        if self.blocked.replace(false) && !self.is_busy() {
+            self.idle_since.set(self.clock.now());
+        }
+    }
+
+    fn enter(&self) -> usize {
+        let mut exchanges = self.exchanges.borrow_mut();
+        let at = self.free.get();
+        let fresh = Exchange {
+            free: at + 1,
+            waits: false,
+            turns: 0,
+            seen: 0,
+            since: self.idle_since.get(),
+            patience: self.patience,
+            given_up: false,
+            task: None,
+        };
+        match exchanges.get_mut(at) {
+            Some(exchange) => {
+                self.free.set(exchange.free);
+                *exchange = fresh;
+            }
+            None => {
+                // HTTP/1.1 has one at a time.
+                if at == 0 {
+                    exchanges.reserve_exact(1);
+                }
+                exchanges.push(fresh);
+                self.free.set(at + 1);
+            }
+        }
+        at
+    }
+}
+
+/// What is left of this patience. An error: nothing.
+fn left(now: Now, since: Now, patience: Option<Duration>, end: End) -> Result<Duration, End> {
+    match patience {
+        None => Ok(NEVER),
+        Some(patience) => match patience.checked_sub(now.since(since)) {
+            Some(left) if !left.is_zero() => Ok(left),
+            Some(_) | None => Err(end),
+        },
+    }
+}
+
+impl Busy {
+    /// A request has come.
+    pub fn begin(activity: &Rc<Activity>) -> Self {
+        activity.in_flight.set(activity.in_flight.get() + 1);
+        activity.unanswered.set(activity.unanswered.get() + 1);
+        activity.used.set(true);
+        activity.head_since.set(None);
+        let at = activity.enter();
+        activity.newest.set(Some(at));
+        Self { activity: activity.clone(), at, answered: Cell::new(false) }
+    }
+
+    /// Notes that the answer has begun.
+    pub fn answered(&self) {
+        if !self.answered.replace(true) {
+            self.activity.unanswered.set(self.activity.unanswered.get() - 1);
+        }
+    }
+
+    /// The client may take nothing of the answer for so long.
+    pub fn bear(&self, patience: Duration) {
+        self.with(|exchange| exchange.patience = Some(patience));
+        self.activity.hurry(patience);
+    }
+
+    /// A piece of the answer waits for the client from now on; or, `false`, the answer for its provider.
+    #[inline]
+    pub fn waits(&self, waits: bool) {
+        self.with(|exchange| {
+            exchange.waits = waits;
+            exchange.turns = exchange.turns.wrapping_add(1);
+        });
+    }
+
+    /// Whether the answer ends because the client took nothing of it.
+    pub fn given_up(&self) -> bool {
+        let mut given_up = self.activity.stalled.get();
+        self.with(|exchange| given_up |= exchange.given_up);
+        given_up
+    }
+
+    #[inline]
+    fn with(&self, change: impl FnOnce(&mut Exchange)) {
+        if let Some(exchange) = self.activity.exchanges.borrow_mut().get_mut(self.at) {
+            change(exchange);
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.answered();
+        let activity = &self.activity;
+        self.with(|exchange| {
+            exchange.free = activity.free.replace(self.at);
+            exchange.waits = false;
+            exchange.patience = None;
+            exchange.task = None;
+        });
+        activity.in_flight.set(activity.in_flight.get() - 1);
+        activity.idle_since.set(activity.clock.now());
+    }
+}
+
+/// Ends when the client has kept us waiting for too long. Polled whenever the connection is, so it reads the clock only
+/// when its timer has run out. The timer never runs for longer than the shortest patience there is: whatever begins
+/// meanwhile is due later than that.
+pub struct Watchdog<'a> {
+    /// What is watched.
+    pub activity: &'a Activity,
+    limits: &'a Limits,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Watchdog<'a> {
+    /// Begins to watch.
+    pub const fn new(activity: &'a Activity, limits: &'a Limits) -> Self {
+        Self { activity, limits, sleep: None }
+    }
+
+    /// How long a drain waits for the next request.
+    pub fn patience(&self) -> Duration {
+        self.activity.patience(self.limits)
+    }
+}
+
+impl Future for Watchdog<'_> {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let activity = self.activity;
+        let earlier = activity.earlier.replace(false);
+        if let Some(sleep) = self.sleep.as_mut().filter(|_| earlier) {
+            let due = Instant::now() + activity.shortest.get();
+            if due < sleep.deadline() {
+                sleep.as_mut().reset(due);
+            }
+        }
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+            }
+            let due = match activity.due(self.limits) {
+                Ok(due) => Instant::now() + due.min(activity.shortest.get()),
+                Err(end) => return Poll::Ready(end),
+            };
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(due),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(due))),
+            }
+        }
+    }
+}
+
+/// A stream that notes when a request's head begins to arrive, and when a write has to wait.
+pub struct Watched<S> {
+    inner: S,
+    activity: Rc<Activity>,
+    /// Whether what is read are heads of HTTP/1.1.
+    heads: bool,
+    /// The first bytes, while they may yet become the preface of HTTP/2; which is read in one go or not known as such.
+    first: Option<Vec<u8>>,
+}
+
+impl<S> Watched<S> {
+    /// A connection of HTTP/1.1 (`heads`) or HTTP/2. What its first bytes are is seen as a whole.
+    pub const fn new(inner: S, activity: Rc<Activity>, heads: bool) -> Self {
+        let first = if heads { Some(Vec::new()) } else { None };
+        Self { inner, activity, heads, first }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads until the first bytes are, or cannot be, the preface of HTTP/2.
+    fn poll_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        let Some(first) = &mut self.first else { return Pin::new(&mut self.inner).poll_read(cx, buf) };
+        if buf.remaining() < PREFACE.len() {
+            let fits = first.len().min(buf.remaining());
+            buf.put_slice(first.drain(..fits).as_slice());
+        } else {
+            buf.put_slice(first);
+            loop {
+                let before = buf.filled().len();
+                let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+                let came = buf.filled().get(start..).unwrap_or_default();
+                let open = came.len() < PREFACE.len() && PREFACE.starts_with(came);
+                match read {
+                    Poll::Ready(Ok(())) if open && buf.filled().len() > before => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => break,
+                    Poll::Pending => {
+                        if came.len() > first.len() {
+                            *first = came.to_vec();
+                        }
+                        buf.set_filled(start);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        self.first = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read =
+            if self.first.is_some() { self.poll_first(cx, buf) } else { Pin::new(&mut self.inner).poll_read(cx, buf) };
+        let idle = self.heads && !self.activity.is_busy() && !self.activity.has_head();
+        let came = buf.filled().len() > before || self.first.as_ref().is_some_and(|first| !first.is_empty());
+        if idle && came {
+            self.activity.head_since.set(Some(self.activity.clock.now()));
+        }
+        read
+    }
+}
+
+impl<S> Watched<S> {
+    /// Notes how a write went.
+    #[inline]
+    fn note<T>(&self, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &wrote {
+            Poll::Pending => self.activity.waits(),
+            Poll::Ready(_) => self.activity.flows(),
+        }
+        wrote
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(wrote)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.note(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.note(shut)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note(wrote)
+    }
+}
+
+/// Runs the tasks of h2 on this worker's own thread, and knows which of them carries which request.
+#[derive(Clone)]
+pub struct LocalTasks(pub Rc<Activity>);
+
+impl<F: Future + 'static> Executor<F> for LocalTasks {
+    fn execute(&self, future: F) {
+        let task = tokio::task::spawn_local(async move {
+            let _ = future.await;
+        });
+        // A request's task follows its beginning at once.
+        if let Some(at) = self.0.newest.take()
+            && let Some(exchange) = self.0.exchanges.borrow_mut().get_mut(at)
+        {
+            exchange.task = Some(task.abort_handle());
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! PEM as people have it: every file of certificates and keys is read here.
+//!
+//! A byte order mark, which some editors write, is skipped wherever it stands: files are joined, too. Keys that a bank
+//! hands out are often encrypted (PKCS#8, RFC 5958); with their password they are read like others.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pkcs8::EncryptedPrivateKeyInfoRef;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+/// UTF-8's byte order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+const ENCRYPTED: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----");
+/// How OpenSSL encrypted keys before PKCS#8 (RFC 1421 section 4.6.1.1).
+const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+
+/// All certificates of a PEM file; at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked(pem)).collect();
+    match read {
+        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form found".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(_) => Err("not well-formed PEM".to_owned()),
+    }
+}
+
+/// The first private key of a PEM file (PKCS#8, PKCS#1 or SEC1); one that is encrypted needs its password. The error is
+/// for a person and quotes no input.
+pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = Zeroizing::new(unmarked(pem).into_owned());
+    if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
+        return Err(
+            "the private key is encrypted in an old form that is not read here; `openssl pkcs8 -topk8 -in KEY \
+                    -out NEW` asks for its password and encrypts it in today's form"
+                .to_owned(),
+        );
+    }
+    match (encrypted(&pem), password) {
+        (Some(key), Some(password)) => decrypt(&key?, password),
+        (Some(_), None) => Err("the private key is encrypted, and its password is not given; `openssl pkcs8 -in KEY \
+                                -out NEW` writes it without encryption"
+            .to_owned()),
+        (None, _) => PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "no private key in PEM form found".to_owned()),
+    }
+}
+
+/// Whether the key in a PEM file is encrypted in a form that a password opens here.
+pub fn is_encrypted(pem: &[u8]) -> bool {
+    encrypted(&unmarked(pem)).is_some()
+}
+
+/// The bytes of an encrypted key, if the file holds one.
+fn encrypted(pem: &[u8]) -> Option<Result<Vec<u8>, String>> {
+    let text = String::from_utf8_lossy(pem);
+    let (_, from) = text.split_once(ENCRYPTED.0)?;
+    let inner = from.split_once(ENCRYPTED.1).map_or(from, |(inner, _)| inner);
+    let inner: String = inner.split_whitespace().collect();
+    Some(STANDARD.decode(inner).map_err(|_| "not well-formed PEM".to_owned()))
+}
+
+fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let unknown = "the private key is encrypted in a way that is not read here; `openssl pkcs8 -topk8 -v2 aes-256-cbc \
+                   -in KEY -out NEW` asks for its password and encrypts it in a common one";
+    let info = EncryptedPrivateKeyInfoRef::try_from(key).map_err(|_| unknown.to_owned())?;
+    if info.encryption_algorithm.pbes2().is_none() {
+        return Err(unknown.to_owned());
+    }
+    let opened = info.decrypt(password).map_err(|_| "the private key cannot be decrypted: its password is wrong")?;
+    Ok(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into())
+}
+
+/// The same without byte order marks.
+fn unmarked(pem: &[u8]) -> Cow<'_, [u8]> {
+    if !pem.windows(MARK.len()).any(|bytes| bytes == MARK) {
+        return Cow::Borrowed(pem);
+    }
+    let mut kept = Vec::with_capacity(pem.len());
+    let mut rest = pem;
+    while let Some((first, behind)) = rest.split_first() {
+        match rest.strip_prefix(MARK) {
+            Some(behind) => rest = behind,
+            None => {
+                kept.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    Cow::Owned(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::EncryptedPrivateKeyInfo;
+    use pkcs8::der::Encode as _;
+    use pkcs8::der::asn1::OctetStringRef;
+    use pkcs8::pkcs5::pbes2::{EncryptionScheme, Kdf, Parameters, Pbkdf2Params, Pbkdf2Prf};
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    const PASSWORD: &[u8] = b"open sesame";
+
+    fn certificate() -> String {
+        CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    /// A key, in the clear and encrypted.
+    fn keys(prf: Pbkdf2Prf, encryption: EncryptionScheme) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let kdf = Kdf::Pbkdf2(Pbkdf2Params { prf, ..Pbkdf2Params::hmac_sha256(10, &[7; 8]).unwrap() });
+        let parameters = Parameters { kdf, encryption };
+        let data = parameters.encrypt(PASSWORD, &key.serialize_der()).unwrap();
+        let encrypted_data = OctetStringRef::new(&data).unwrap();
+        let info = EncryptedPrivateKeyInfo { encryption_algorithm: parameters.into(), encrypted_data };
+        let text = STANDARD.encode(info.to_der().unwrap());
+        (key.serialize_pem(), format!("Bag Attributes\n{}\n{text}\n{}\n", ENCRYPTED.0, ENCRYPTED.1))
+    }
+
+    #[test]
+    fn byte_order_marks_are_skipped_wherever_files_were_joined() {
+        let (one, two) = (certificate(), certificate());
+        let joined = format!("\u{feff}{one}\u{feff}{two}");
+        assert_eq!(certificates(joined.as_bytes()).unwrap(), certificates(format!("{one}{two}").as_bytes()).unwrap());
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        assert!(private_key(format!("\u{feff}{key}").as_bytes(), None).is_ok());
+    }
+
+    #[test]
+    fn an_encrypted_key_is_read_with_its_password_and_named_without() {
+        // What OpenSSL writes today, and what it wrote long ago.
+        let today = keys(Pbkdf2Prf::HmacWithSha256, EncryptionScheme::Aes256Cbc { iv: [3; 16] });
+        let old = keys(Pbkdf2Prf::HmacWithSha1, EncryptionScheme::DesEde3Cbc { iv: [3; 8] });
+        for (plain, key) in [today, old] {
+            let plain = private_key(plain.as_bytes(), None).unwrap();
+            assert!(is_encrypted(key.as_bytes()));
+            assert_eq!(private_key(key.as_bytes(), Some(PASSWORD)).unwrap(), plain);
+            assert!(private_key(key.as_bytes(), None).unwrap_err().contains("is encrypted, and its password"));
+            assert!(private_key(key.as_bytes(), Some(b"wrong")).unwrap_err().contains("password is wrong"));
+            let marked = format!("\u{feff}{}", key.replace('\n', "\r\n"));
+            assert_eq!(private_key(marked.as_bytes(), Some(PASSWORD)).unwrap(), plain);
+            assert!(private_key(key.replace("MI", "?").as_bytes(), Some(PASSWORD)).is_err());
+        }
+        let plain = KeyPair::generate().unwrap().serialize_pem();
+        assert!(!is_encrypted(plain.as_bytes()) && private_key(plain.as_bytes(), Some(PASSWORD)).is_ok());
+        let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n";
+        assert!(private_key(old.as_bytes(), Some(PASSWORD)).unwrap_err().contains("old form"));
+        assert!(private_key(certificate().as_bytes(), None).unwrap_err().contains("no private key"));
+    }
+}

@@ -1,0 +1,66 @@
+//! Why an exchange broke off, in words for a log.
+
+use std::error::Error;
+use std::fmt;
+
+/// Why an exchange broke off. Its `Display` names every cause, and holds nothing of either message.
+#[derive(Debug)]
+pub struct ExchangeError {
+    error: hyper::Error,
+    renegotiated: bool,
+}
+
+/// What is said where the other side began a second TLS handshake.
+const RENEGOTIATION: &str = "; the provider asked for a renegotiation (a second handshake inside TLS 1.2, often for a \
+                             client certificate), which is not supported: let it ask for the certificate in the first \
+                             handshake, for the whole site";
+
+impl ExchangeError {
+    /// `renegotiated`: whether the other side had begun a second handshake.
+    pub(super) const fn new(error: hyper::Error, renegotiated: bool) -> Self {
+        Self { error, renegotiated }
+    }
+
+    /// Whether the other side had begun a second TLS handshake, which we do not take part in.
+    pub const fn is_renegotiation(&self) -> bool {
+        self.renegotiated
+    }
+}
+
+impl From<hyper::Error> for ExchangeError {
+    fn from(error: hyper::Error) -> Self {
+        Self::new(error, false)
+    }
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.error.to_string();
+        f.write_str(&told)?;
+        let mut next = self.error.source();
+        while let Some(cause) = next {
+            let text = match cause.downcast_ref::<h2::Error>() {
+                // The debug data of GOAWAY is free text of the other side.
+                Some(error) => match error.reason() {
+                    Some(reason) if error.is_go_away() => format!("GOAWAY, {reason}"),
+                    Some(reason) => format!("stream error, {reason}"),
+                    None => error.to_string(),
+                },
+                None => cause.to_string(),
+            };
+            // Some layers repeat the text of the one below them.
+            if !told.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            told = text;
+            next = cause.source();
+        }
+        if self.renegotiated { f.write_str(RENEGOTIATION) } else { Ok(()) }
+    }
+}
+
+impl Error for ExchangeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}

@@ -1,0 +1,125 @@
+//! A message body as it arrives, with an end that its sender said.
+//!
+//! hyper reports the end of a body in one way for two situations: the message is whole, and its stream was reset with
+//! `NO_ERROR` (RFC 9113 section 8.1 lets a server stop an upload so). The second proves nothing about the message. This
+//! type tells them apart, so every body is read through it, from clients and from providers: a half message never looks
+//! like a whole one.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// A body that ends only when its sender ended it.
+pub struct Received {
+    body: Incoming,
+    /// Over HTTP/2 only `END_STREAM` ends it. Over HTTP/1.1 hyper reports a connection that closes early as an error,
+    /// and a body that is dropped with its connection, too.
+    http2: bool,
+    of_request: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It broke off.
+    Broken,
+    /// More may come.
+    Coming,
+    /// All of it was read.
+    Whole,
+}
+
+/// Why a body is not whole.
+#[derive(Debug)]
+pub enum BodyError {
+    /// Its stream was reset without an end, though without an error code.
+    Cut,
+    /// Its trailers are malformed.
+    Trailers,
+    /// Reading failed.
+    Failed(hyper::Error),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Cut => f.write_str("the stream was reset before the end of the message"),
+            BodyError::Trailers => f.write_str("malformed trailers"),
+            BodyError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BodyError::Cut | BodyError::Trailers => None,
+            BodyError::Failed(error) => Some(error),
+        }
+    }
+}
+
+impl Received {
+    /// Wraps the body of a request.
+    pub fn request(request: Request<Incoming>) -> Request<Self> {
+        let http2 = request.version() == Version::HTTP_2;
+        request.map(|body| Self { body, http2, of_request: true, state: State::Coming })
+    }
+
+    /// Wraps the body of a response.
+    pub fn response(response: Response<Incoming>) -> Response<Self> {
+        let http2 = response.version() == Version::HTTP_2;
+        response.map(|body| Self { body, http2, of_request: false, state: State::Coming })
+    }
+
+    /// Whether a client's trailers are malformed. h2 takes pseudo-header fields off trailers instead of refusing them (RFC
+    /// 9113 section 8.1); a section that is empty then held nothing else, since clients send no empty one.
+    fn holds_pseudo_fields(&self, frame: &Frame<Bytes>) -> bool {
+        self.http2 && self.of_request && frame.trailers_ref().is_some_and(http::HeaderMap::is_empty)
+    }
+
+    /// Whether the end that hyper reports is the end of the message.
+    fn is_whole(&self) -> bool {
+        self.body.is_end_stream() || (!self.http2 && self.body.size_hint().exact().is_none())
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.state {
+            State::Broken => return Poll::Ready(Some(Err(BodyError::Cut))),
+            State::Coming => {}
+            State::Whole => return Poll::Ready(None),
+        }
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) if self.holds_pseudo_fields(&frame) => Err(BodyError::Trailers),
+            Some(Ok(trailers)) => Ok(Some(trailers)),
+            Some(Err(error)) => Err(BodyError::Failed(error)),
+            None if self.is_whole() => Ok(None),
+            None => Err(BodyError::Cut),
+        };
+        self.state = if frame.is_ok() { State::Whole } else { State::Broken };
+        Poll::Ready(frame.transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.state {
+            State::Broken => false,
+            State::Coming => self.body.is_end_stream(),
+            State::Whole => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Stays unknown behind the end of a body without a length: its trailers need room.
+        self.body.size_hint()
+    }
+}
