@@ -37,6 +37,12 @@ impl Now {
         Self { boot: self.boot.saturating_sub(self.wall - wall), wall }
     }
 
+    /// This moment, `earlier` on both clocks.
+    pub fn minus(self, earlier: Duration) -> Self {
+        let earlier = millis(earlier);
+        Self { boot: self.boot.saturating_sub(earlier), wall: self.wall.saturating_sub(earlier) }
+    }
+
     /// Time since `earlier` by the boot clock; zero when `earlier` lies ahead.
     pub fn since(self, earlier: Now) -> Duration {
         Duration::from_millis(self.boot.saturating_sub(earlier.boot))
@@ -88,6 +94,12 @@ impl Deadline {
         Self { boot: self.boot.min(other.boot), wall: self.wall.min(other.wall) }
     }
 }
+
+/// How long a call to a peer may take as a whole: connecting, sending, the head of its answer and the body.
+///
+/// The callee keeps to it. It stands in the callee's signature, so that a call without a deadline does not compile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Within(pub Duration);
 
 /// Where moments come from: the machine, or a test's hand.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as observed};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::house_ca::{self, HouseCa};
@@ -29,7 +30,7 @@ use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Sna
 use crate::control::Exporter;
 use crate::control::{
     Consents, Desk, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer,
-    Registry, Reloads, Sights, What,
+    Registry, Reloads, Rests, Sights, Tracker, What,
 };
 use crate::observe::access::{AccessLog, Followed, Shape, Sink};
 use crate::observe::audit::Auditor;
@@ -181,6 +182,8 @@ pub struct Running {
     succeeded: CancellationToken,
     draining: CancellationToken,
     control_end: CancellationToken,
+    /// When the drain is over: work that must not be abandoned is waited for until then.
+    ends: observed::Sender<Option<Instant>>,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     access: Option<JoinHandle<()>>,
@@ -278,10 +281,12 @@ impl Running {
         let follows = succeeded.clone();
         let chores = Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded: follows };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
+        let (ends, known_end) = observed::channel(None);
         let drain = Drain::default();
         let (failing, failed) = observed::channel(None);
+        let end = End { now: control_end.clone(), at: known_end };
         let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
-        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, &control_end)?;
+        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
@@ -319,6 +324,7 @@ impl Running {
             succeeded,
             draining,
             control_end,
+            ends,
             workers,
             control: Some(control),
             access: Some(access_thread),
@@ -372,6 +378,7 @@ impl Running {
     }
 
     fn finish_requests(mut self, limit: Duration) {
+        self.ends.send_replace(Instant::now().checked_add(limit));
         self.drain.begin.cancel();
         let end = self.drain.end.clone();
         let (done, waits) = sync_channel::<()>(1);
@@ -464,6 +471,31 @@ struct Chores {
     succeeded: CancellationToken,
 }
 
+/// How the control thread is told of the end.
+struct End {
+    /// The workers have ended.
+    now: CancellationToken,
+    /// When the drain is over, once that is known.
+    at: observed::Receiver<Option<Instant>>,
+}
+
+/// Tells the tracker when the process ends.
+async fn tell_end(mut at: observed::Receiver<Option<Instant>>, tasks: Tracker) {
+    if let Ok(known) = at.wait_for(Option::is_some).await
+        && let Some(end) = *known
+    {
+        tasks.close_at(end);
+    }
+}
+
+/// Waits for what must not be abandoned, until the drain is over, and says what is lost.
+async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) {
+    let end = at.borrow().unwrap_or_else(Instant::now);
+    for lost in tasks.finish(end).await {
+        tracing::error!(work = %lost, "the drain is over before this was done: a token that it brings is lost, and its user may have to consent again");
+    }
+}
+
 fn start_control(
     shared: &Shared,
     reloads: &Reloads,
@@ -471,12 +503,13 @@ fn start_control(
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     alarm: &Alarm,
-    end: &CancellationToken,
+    ending: End,
 ) -> Result<JoinHandle<()>, BootError> {
     let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
-    let (alarm, draining, end) = (alarm.clone(), alarm.unready.clone(), end.clone());
+    let End { now: end, at: ends } = ending;
+    let (alarm, draining) = (alarm.clone(), alarm.unready.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let _vital = alarm.vital("the control thread");
@@ -512,7 +545,10 @@ fn start_control(
             let Chores { inbox, registry, fetcher, gazing, reloader, spans, watches, succeeded } = chores;
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
+            let (tasks, rests) = (Tracker::default(), Rests::default());
+            tokio::task::spawn_local(tell_end(ends.clone(), tasks.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
+            let keeper = keeper.with_renewals(tasks.clone(), rests.clone());
             let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
             let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
@@ -523,6 +559,8 @@ fn start_control(
                 leases: leases.clone(),
                 events: events.clone(),
                 audit: audit.clone(),
+                tasks: tasks.clone(),
+                rests,
             };
             let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
             alarm.spawn("the keeper of consents", consenting);
@@ -573,10 +611,10 @@ fn start_control(
                 let _ = serving.await;
             }
             end.cancelled().await;
+            tokio::join!(finish_work(&tasks, &ends), exporting);
             keeper.shutdown();
             // What was refused must not be found again by the next process.
             let _ended = keeping.await;
-            exporting.await;
         });
     });
     let thread = thread.map_err(BootError::Thread)?;

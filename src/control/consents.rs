@@ -6,7 +6,10 @@
 
 mod news;
 mod records;
+mod rests;
 mod rotation;
+mod sweep;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,16 +19,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow;
-pub(super) use self::records::patiently;
-use self::records::{forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
+use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
+pub(super) use self::records::{lease, patiently};
+pub use self::rests::Rests;
+use self::rotation::Means;
 pub use self::rotation::user_spec;
-use self::rotation::{Upkeeper, keep_alive};
+use self::upkeep::{Upkeeper, keep_alive};
 use super::journal;
-use super::wire::{exchange, note_type};
+use super::tracker::{Tracker, Work};
+use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::{Consenter, Events, Leases, Reloads, What};
 use crate::base::dice::draw;
 use crate::base::id::RandomIds;
-use crate::base::time::{Clock, Now};
+use crate::base::time::{Clock, Now, Within};
 use crate::config::{Consents as Settings, Provider};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -127,6 +133,10 @@ pub struct Desk {
     pub events: Events,
     /// The way to the audit log.
     pub audit: Auditor,
+    /// The owner of what must not be abandoned.
+    pub tasks: Tracker,
+    /// Who is not asked for a while.
+    pub rests: Rests,
 }
 
 impl fmt::Debug for Consents {
@@ -176,24 +186,33 @@ impl Consents {
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
     pub async fn run(mut self, desk: Desk, metrics: Arc<Metrics>, reloads: Reloads) {
-        let (store, clock, audit) = (desk.store.clone(), desk.clock.clone(), desk.audit.clone());
-        let upkeeper = Upkeeper { store, clock, metrics, reloads, audit };
+        let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
+        let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
+        let upkeeper = Upkeeper { means, clock, metrics, reloads, leases, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
-            let desk = desk.clone();
-            // Whoever asked may have hung up.
-            tokio::task::spawn_local(async move {
-                match message {
-                    Message::Finish { provider, bringer, callback, answer } => {
+            let (desk, tasks) = (desk.clone(), desk.tasks.clone());
+            // Whoever asked may have hung up. What is not begun, since the process ends, is answered by its end.
+            match message {
+                Message::Finish { provider, bringer, callback, answer } => {
+                    let work = Work { what: "consent.finish", provider: provider.name.clone() };
+                    tasks.spawn(work, async move {
                         let finished = desk.finish(&provider, &bringer, callback).await;
                         drop(answer.send(finished));
-                    }
-                    Message::List { answer } => drop(answer.send(desk.list().await)),
-                    Message::Revoke { key, by, answer } => drop(answer.send(desk.revoke(&key, &by).await)),
-                    Message::Start { ask, answer } => drop(answer.send(desk.start(*ask).await)),
+                    });
                 }
-            });
+                Message::List { answer } => {
+                    tokio::task::spawn_local(async move { drop(answer.send(desk.list().await)) });
+                }
+                Message::Revoke { key, by, answer } => {
+                    let work = Work { what: "consent.revoke", provider: key.provider.clone() };
+                    tasks.spawn(work, async move { drop(answer.send(desk.revoke(&key, &by).await)) });
+                }
+                Message::Start { ask, answer } => {
+                    tokio::task::spawn_local(async move { drop(answer.send(desk.start(*ask).await)) });
+                }
+            }
         }
     }
 }
@@ -223,7 +242,8 @@ impl Desk {
         let consent_url = match consent.authorize(&pending, &state, &mut RandomIds, now) {
             Authorize::Open(url) => url,
             Authorize::Ask(request) => {
-                let (head, body) = exchange(&provider, request, now).await?.into_parts();
+                let within = Within(provider.timeouts.token);
+                let (head, body) = exchange(&provider, request, MOST_ANSWER, within, now).await?.into_parts();
                 consent.authorize_answer(head.status, &head.headers, &body, now, self.clock.now())?
             }
         };
@@ -259,6 +279,10 @@ impl Desk {
             Ok(settings) => settings,
             Err(failure) => return Finished::Failed(failure),
         };
+        let within = Within(provider.timeouts.token);
+        if !self.tasks.allows(within.0) {
+            return Finished::Failed(gone());
+        }
         // First the entry is spent, then what it held is judged: whoever comes second finds it spent.
         let found = match &callback.state {
             Some(state) => match self.spend(state).await {
@@ -283,7 +307,7 @@ impl Desk {
             return Finished::Rejected(Why::Expired, None);
         };
         *whose = Some(pending.key.clone());
-        let answered = match exchange(provider, request, sent).await {
+        let answered = match exchange(provider, request, MOST_GRANT, within, sent).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
@@ -291,8 +315,21 @@ impl Desk {
             }
             Err(failure) => Err(Refusal::Failed(failure)),
         };
-        let fresh = match answered {
-            Ok(fresh) => fresh,
+        let name = user_key(&pending.key);
+        let before = match &answered {
+            Ok(_) | Err(Refusal::Unusable(..)) => {
+                patiently(async || read_tokens(&self.store, &name).await).await.ok().flatten()
+            }
+            Err(Refusal::Dead(_) | Refusal::Failed(_)) => None,
+        };
+        let before = before.as_ref().map(|(tokens, _)| &**tokens);
+        let tokens = match answered {
+            Ok(fresh) => UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before),
+            Err(Refusal::Unusable(failure, refresh)) => {
+                let inside = &failure.inside;
+                tracing::warn!(provider = %provider.name, %inside, "the code brought a refresh token alone");
+                UserTokens::consented_without_access(pending.key.clone(), pending.realm, refresh, sent, before)
+            }
             Err(Refusal::Dead(inside)) => {
                 tracing::warn!(provider = %provider.name, %inside, "the provider does not take the code");
                 return Finished::Rejected(Why::Refused(None), pending.return_to);
@@ -302,10 +339,6 @@ impl Desk {
                 return Finished::Failed(failure);
             }
         };
-        let name = user_key(&pending.key);
-        let before = patiently(async || read_tokens(&self.store, &name).await).await.ok().flatten();
-        let before = before.as_ref().map(|(tokens, _)| &**tokens);
-        let tokens = UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before);
         // The code is spent, so nothing else can bring them.
         let sealed = write(&tokens.seal());
         let put = async || self.store.put(Kind::User, &name, &sealed, forget(&tokens)).await;
@@ -313,8 +346,8 @@ impl Desk {
         if let Err(error) = kept {
             return Finished::Failed(unkept(&error));
         }
-        let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.moved(pending.key.token_key(), Some(tokens.generation)).await;
+        let _hint = announce(&self.store, Kind::User, &name).await;
+        self.leases.moved(pending.key.record_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
         self.events.tell(What::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
@@ -373,13 +406,20 @@ impl Desk {
 
     async fn strike(&self, key: &UserKey) -> Result<bool, Failure> {
         let name = user_key(key);
-        let removed = self.store.remove(Kind::User, &name).await.map_err(|error| unkept(&error))?;
-        let _hint = self.store.announce(Kind::User, &name).await;
-        self.leases.moved(key.token_key(), None).await;
+        // A removal whose answer got lost was done perhaps, and then the next one finds nothing. What was there before
+        // says whether it was one.
+        let found = patiently(async || self.store.load(Kind::User, &name).await).await;
+        let removed = patiently(async || self.store.remove(Kind::User, &name).await).await;
+        // Also after an error: what is not known is looked up by whoever needs it next.
+        self.leases.moved(key.record_key(), None).await;
+        let told = announce(&self.store, Kind::User, &name).await;
+        let removed = removed.map_err(|error| unkept(&error))? || matches!(found, Ok(Some(_)));
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
             self.events.tell(What::ConsentRevoked(consenter(key)));
         }
+        // Other replicas may go on with it: whoever asks again has it told again.
+        told.map_err(|error| unkept(&error))?;
         Ok(removed)
     }
 }

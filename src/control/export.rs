@@ -10,18 +10,18 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Reloads;
 use super::wire::AGENT;
-use crate::base::time::{Clock, Now};
+use crate::base::time::{Clock, Now, Within};
 use crate::config::Tracing;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::otlp::{MEDIA_TYPE, Resource, encode, rejected};
 use crate::observe::trace::{Span, Spans};
-use crate::upstream::{Clear, Destination, Way};
+use crate::upstream::{AskError, Clear, Destination, Way};
 
 /// Finished spans are looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
@@ -149,29 +149,28 @@ impl Exporter {
         };
         let url = &tracing.collector.url;
         let connect_timeout = tracing.timeout / 2;
-        let asked = async {
-            match &tracing.collector.tls {
-                None => {
-                    let place = Clear { host: url.bare_host(), port: url.port(), connect_timeout };
-                    place.ask(request, MOST_ANSWER, now).await
-                }
-                Some(tls) => {
-                    let place = Destination {
-                        host: url.bare_host().into(),
-                        port: url.port(),
-                        tls: tls.clone(),
-                        server_name: url.server_name().clone(),
-                        way: Way::default(),
-                        connect_timeout,
-                    };
-                    place.ask(request, MOST_ANSWER, now).await
-                }
+        let within = Within(tracing.timeout);
+        let asked = match &tracing.collector.tls {
+            None => {
+                let place = Clear { host: url.bare_host(), port: url.port(), connect_timeout };
+                place.ask(request, MOST_ANSWER, within, now).await
+            }
+            Some(tls) => {
+                let place = Destination {
+                    host: url.bare_host().into(),
+                    port: url.port(),
+                    tls: tls.clone(),
+                    server_name: url.server_name().clone(),
+                    way: Way::default(),
+                    connect_timeout,
+                };
+                place.ask(request, MOST_ANSWER, within, now).await
             }
         };
-        let answer = match timeout(tracing.timeout, asked).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Offered::Later(error.to_string(), None),
-            Err(_) => return Offered::Later("it does not answer".to_owned(), None),
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(AskError::Timeout(_)) => return Offered::Later("it does not answer".to_owned(), None),
+            Err(error) => return Offered::Later(error.to_string(), None),
         };
         let status = answer.status();
         match status {

@@ -54,6 +54,21 @@ struct Slot {
     busy: watch::Sender<bool>,
 }
 
+/// A fetch under way. Its end, a panic included, lets the next one begin after a rest.
+struct Attempt<'a> {
+    slot: &'a Slot,
+    clock: &'a Clock,
+    rest: Duration,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let until = self.clock.now().boot.saturating_add(millis(self.rest));
+        self.slot.rest_until.store(until, Ordering::Relaxed);
+        self.slot.busy.send_replace(false);
+    }
+}
+
 /// A worker's word to the control thread: fetch this.
 struct Wanted {
     issuer: Arc<Issuer>,
@@ -159,6 +174,7 @@ impl Fetcher {
         while let Some(Wanted { issuer, slot }) = self.wanted.recv().await {
             let clock = self.clock.clone();
             tokio::task::spawn_local(async move {
+                let mut attempt = Attempt { slot: &slot, clock: &clock, rest: SHORT_REST };
                 let outcome = fetch::fetch(&issuer, clock.now()).await;
                 let at = clock.now();
                 let failed_without = outcome.is_err() && slot.held.load().is_none();
@@ -171,9 +187,9 @@ impl Fetcher {
                         tracing::warn!(issuer = %issuer.name, %error, "the issuer's keys cannot be had; its clients may be refused");
                     }
                 }
-                let rest = if failed_without { SHORT_REST } else { REST };
-                slot.rest_until.store(at.boot.saturating_add(millis(rest)), Ordering::Relaxed);
-                slot.busy.send_replace(false);
+                if !failed_without {
+                    attempt.rest = REST;
+                }
             });
         }
     }
@@ -182,5 +198,24 @@ impl Fetcher {
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fetcher")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Hand;
+
+    #[test]
+    fn a_fetch_that_panics_lets_the_next_one_begin() {
+        let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+        let clock = Clock::Hand(hand.clone());
+        let slot = Slot { held: ArcSwapOption::empty(), rest_until: AtomicU64::new(0), busy: watch::Sender::new(true) };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _attempt = Attempt { slot: &slot, clock: &clock, rest: SHORT_REST };
+            panic!("a bug of ours");
+        }));
+        assert!(panicked.is_err() && !*slot.busy.borrow());
+        assert_eq!(slot.rest_until.load(Ordering::Relaxed), 1_005_000);
     }
 }

@@ -18,7 +18,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::consents::patiently;
 use super::leases::{Answer, Inbox, Message, Standing};
-use super::{Fetched, Generation, Leases, Ledger, LedgerLine, Observer, TokenSpec, Unavailable, What};
+use super::{
+    Aid, Fetched, Generation, Leases, Ledger, LedgerLine, Observer, Rests, TokenSpec, Tracker, Unavailable, What,
+};
 use crate::base::dice::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
@@ -75,7 +77,13 @@ pub struct Keeper {
     observer: Box<dyn Observer>,
     inbox: mpsc::UnboundedReceiver<Message>,
     store: Option<Store>,
+    /// The owner of what must not be abandoned.
+    tasks: Tracker,
+    /// Users and providers that are not asked for a while.
+    rests: Rests,
     keys: KeyMap<Keep>,
+    /// The keys of users' tokens, by the record that they come from.
+    users: KeyMap<Vec<TokenKey>>,
     fetches: JoinSet<Result<Fetched, Failure>>,
     flights: HashMap<Id, Flight>,
     slots: FetchSlots,
@@ -129,7 +137,10 @@ impl Keeper {
             observer,
             inbox: inbox.0,
             store,
+            tasks: Tracker::default(),
+            rests: Rests::default(),
             keys: KeyMap::default(),
+            users: KeyMap::default(),
             fetches: JoinSet::new(),
             flights: HashMap::new(),
             slots: FetchSlots::new(limits.fetches, limits.fetches_per_provider),
@@ -146,6 +157,13 @@ impl Keeper {
     #[must_use]
     pub fn traced(mut self, tracer: Tracer) -> Self {
         self.tracer = Some(tracer);
+        self
+    }
+
+    /// The same keeper, with the owner of renewals that must not be abandoned, and the rests of users.
+    #[must_use]
+    pub fn with_renewals(mut self, tasks: Tracker, rests: Rests) -> Self {
+        (self.tasks, self.rests) = (tasks, rests);
         self
     }
 
@@ -236,16 +254,23 @@ impl Keeper {
                     self.advance(key, Event::Forced, With::default());
                 }
             }
+            Message::Contested { answer } => {
+                let contested = self.keys.iter().filter(|(_, keep)| keep.spec.order.is_contested());
+                drop(answer.send(contested.map(|(key, _)| *key).collect()));
+            }
             Message::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
                     self.advance(key, Event::Forgiven, With::default());
                 }
             }
+            Message::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
             // Whoever asked may have hung up.
             Message::Ledger { answer } => drop(answer.send(self.ledger())),
-            Message::Moved { key, record, answer } => {
-                self.moved(key, record);
+            Message::Moved { record, generation, answer } => {
+                for key in self.users.get(&record).cloned().unwrap_or_default() {
+                    self.moved(key, generation);
+                }
                 let _hung_up = answer.send(());
             }
             Message::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
@@ -273,11 +298,7 @@ impl Keeper {
                 self.look();
                 let _hung_up = answer.send(());
             }
-            Message::Users { answer } => {
-                let now = self.clock.now();
-                let users = self.keys.iter().filter(|(_, keep)| keep.is_of_user(now)).map(|(key, _)| *key);
-                drop(answer.send(users.collect()));
-            }
+            Message::Users { answer } => drop(answer.send(self.users.keys().copied().collect())),
             Message::Withdrawn { key, generation, replaced } => {
                 self.refused(key, generation);
                 self.advance(key, Event::Withdrawn { generation, replaced }, With::default());
@@ -315,7 +336,7 @@ impl Keeper {
     /// Says how a token stands, where another replica may have replaced it.
     fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Standing>) {
         let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
-            let _hung_up = answer.send(Standing::default());
+            let _hung_up = answer.send(Standing::UNCONTESTED);
             return;
         };
         let (spec, aid) =
@@ -346,7 +367,12 @@ impl Keeper {
         }
         let keep = match self.keys.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Keep::new(Arc::clone(&spec), self.floor)),
+            Entry::Vacant(entry) => {
+                if let Some(record) = spec.order.record() {
+                    self.users.entry(record).or_default().push(key);
+                }
+                entry.insert(Keep::new(Arc::clone(&spec), self.floor))
+            }
         };
         // The spec of the latest config fetches: it may know a newer certificate than the first one did. A request that
         // began under an earlier config takes nothing back.
@@ -412,7 +438,8 @@ impl Keeper {
                     // It reads what is there now.
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
-                    let aid = keep.aid(self.store.clone(), self.invalidations.of(&key), now);
+                    let (tasks, rests) = (self.tasks.clone(), self.rests.clone());
+                    let aid = Aid { tasks, rests, ..keep.aid(self.store.clone(), self.invalidations.of(&key), now) };
                     let queued = self.slots.queue(&spec.provider);
                     let task = self.fetches.spawn_local(async move {
                         let _slot = queued.slot().await;
@@ -518,9 +545,26 @@ impl Keeper {
     fn forget(&mut self, key: &TokenKey) {
         if let Some(keep) = self.keys.remove(key) {
             keep.shelf.retire();
+            if let Some(record) = keep.spec.order.record()
+                && let Entry::Occupied(mut known) = self.users.entry(record)
+            {
+                known.get_mut().retain(|other| other != key);
+                if known.get().is_empty() {
+                    known.remove();
+                }
+            }
             self.floor = self.floor.max(keep.slot.generation());
             tracing::debug!(provider = %keep.spec.provider, %key, "key forgotten");
         }
+    }
+
+    /// For how long a token of each user was not taken, by record.
+    fn idle_users(&self, now: Now) -> KeyMap<Duration> {
+        let last_used =
+            |keys: &Vec<TokenKey>| keys.iter().filter_map(|key| Some(self.keys.get(key)?.shelf.last_used())).max();
+        let used =
+            self.users.iter().filter_map(|(record, keys)| Some((*record, last_used(keys).filter(|at| *at > 0)?)));
+        used.map(|(record, at)| (record, Duration::from_secs((now.boot / 1000).saturating_sub(at)))).collect()
     }
 
     fn ledger(&self) -> Ledger {

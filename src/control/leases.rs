@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Issued, Ledger, TokenSpec, Unavailable};
 use crate::observe::trace::Context;
 use crate::token::failure::Class;
-use crate::token::key::TokenKey;
+use crate::token::key::{KeyMap, TokenKey};
 
 /// Where the answer to a request for a token goes. Whoever hangs up just drops the other end.
 pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
@@ -19,9 +19,11 @@ pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
 pub(super) enum Message {
     AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
     CatchUp { key: TokenKey, generation: u64 },
+    Contested { answer: oneshot::Sender<Vec<TokenKey>> },
     Forgive,
+    IdleUsers { answer: oneshot::Sender<KeyMap<Duration>> },
     Ledger { answer: oneshot::Sender<Ledger> },
-    Moved { key: TokenKey, record: Option<u64>, answer: oneshot::Sender<()> },
+    Moved { record: TokenKey, generation: Option<u64>, answer: oneshot::Sender<()> },
     Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: Answer },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
@@ -35,13 +37,18 @@ pub(super) enum Message {
     Withdrawn { key: TokenKey, generation: u64, replaced: bool },
 }
 
-/// How a contested token stands. All zero for others.
-#[derive(Clone, Copy, Debug, Default)]
+/// How a contested token stands.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     /// The generation that was published last.
     pub(super) generation: u64,
-    /// Whether the store has a newer token.
-    pub(super) outdated: bool,
+    /// Whether the store has a newer token; absent: the store does not say.
+    pub(super) outdated: Option<bool>,
+}
+
+impl Standing {
+    /// That of any other key: none replaces it.
+    pub(super) const UNCONTESTED: Self = Self { generation: 0, outdated: Some(false) };
 }
 
 /// The keeper's end.
@@ -122,19 +129,26 @@ impl Leases {
     /// fetch has killed it then. Always false for a provider whose tokens bear each other.
     pub async fn is_replaced(&self, key: TokenKey, generation: u64) -> bool {
         let standing = self.standing(key).await;
-        standing.outdated || standing.generation > generation
+        standing.outdated == Some(true) || standing.generation > generation
     }
 
-    /// Another replica says that it has fetched a token: takes it where it has killed ours.
-    pub(super) async fn heard(&self, key: TokenKey) {
+    /// Another replica says that it has fetched a token: takes it where it has killed ours. Says whether the store could
+    /// be looked at.
+    pub(super) async fn heard(&self, key: TokenKey) -> bool {
         let standing = self.standing(key).await;
-        if standing.outdated {
+        if standing.outdated == Some(true) {
             self.tell(Message::CatchUp { key, generation: standing.generation });
         }
+        standing.outdated.is_some()
+    }
+
+    /// The keys of tokens that another replica may have replaced.
+    pub(super) async fn contested(&self) -> Vec<TokenKey> {
+        self.ask(|answer| Message::Contested { answer }).await.unwrap_or_default()
     }
 
     async fn standing(&self, key: TokenKey) -> Standing {
-        self.ask(|answer| Message::Standing { key, answer }).await.unwrap_or_default()
+        self.ask(|answer| Message::Standing { key, answer }).await.unwrap_or(Standing::UNCONTESTED)
     }
 
     /// The provider refused this generation, but the request cannot be replayed: renew it for the next one. `replaced`:
@@ -162,11 +176,16 @@ impl Leases {
 
     /// The store holds this generation of a user's record now, or none. A token of an older one is taken out of use if
     /// there is none, else renewed; when this returns, no shelf holds what was revoked.
-    pub(super) async fn moved(&self, key: TokenKey, record: Option<u64>) {
-        self.ask(|answer| Message::Moved { key, record, answer }).await.unwrap_or(());
+    pub(super) async fn moved(&self, record: TokenKey, generation: Option<u64>) {
+        self.ask(|answer| Message::Moved { record, generation, answer }).await.unwrap_or(());
     }
 
-    /// The keys that are known to be of users.
+    /// For how long a token of each user was not taken, by the key of the user's record.
+    pub(super) async fn idle_users(&self) -> KeyMap<Duration> {
+        self.ask(|answer| Message::IdleUsers { answer }).await.unwrap_or_default()
+    }
+
+    /// The keys of the records of all users whose tokens are known or wanted.
     pub(super) async fn users(&self) -> Vec<TokenKey> {
         self.ask(|answer| Message::Users { answer }).await.unwrap_or_default()
     }

@@ -39,10 +39,11 @@ mod shelf;
 mod sights;
 #[cfg(test)]
 mod simulation;
+mod tracker;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Started, user_spec};
+pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Rests, Started, user_spec};
 pub use events::{Consenter, Event, Events, Generation, What};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
@@ -54,6 +55,7 @@ pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Obs
 pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
 pub use shelf::Shelf;
 pub use sights::{Gazing, Sights};
+pub use tracker::{Tracker, Work};
 pub use vault::Aid;
 pub use wire::{AGENT, Told, Untold, destination, token_spec, try_token};
 
@@ -99,9 +101,15 @@ pub trait Order: Send + Sync {
         false
     }
 
-    /// Whether the store has a newer token than the one that is known. Asked of contested ones alone.
-    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
-        Box::pin(std::future::ready(false))
+    /// Whether the store has a newer token than the one that is known; absent: the store does not say. Asked of contested
+    /// ones alone.
+    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
+        Box::pin(std::future::ready(Some(false)))
+    }
+
+    /// The key of the user's record that the token comes from; absent: it is an application's.
+    fn record(&self) -> Option<TokenKey> {
+        None
     }
 
     /// The provider refused this token for good: what the store has is no longer to be taken for good, if it is this one.

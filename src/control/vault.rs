@@ -20,13 +20,13 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::consents::patiently;
-use super::{Fetched, Known};
+use super::consents::{lease, patiently};
+use super::{Fetched, Known, Rests, Tracker};
 use crate::base::backoff::Backoff;
 use crate::base::dice::draw;
 use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
-use crate::base::time::{Deadline, Now, millis};
+use crate::base::time::{Deadline, Now, Within, millis};
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Record, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CredentialHeaders, Grant};
@@ -64,6 +64,10 @@ pub struct Aid {
     pub(super) refresh_before: Duration,
     /// Tokens that were refused, and that the store may still hold.
     pub(super) refused: Vec<Fingerprint>,
+    /// The owner of what must not be abandoned.
+    pub(super) tasks: Tracker,
+    /// Who is not asked for a while.
+    pub(super) rests: Rests,
 }
 
 /// Where a token comes from that nobody has stored: a call of the provider.
@@ -117,7 +121,7 @@ impl Aid {
         }
         let contested = is_contested(&store, source);
         let claim = draw();
-        let lock = async || store.claim(&key, self.patience, claim).await;
+        let lock = async || store.claim(&key, lease(Within(self.patience)), claim).await;
         let lock = match if contested { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => match self.wait(&store, &key, claim, source).await {
@@ -177,11 +181,13 @@ impl Aid {
         }
     }
 
-    /// Whether another replica has put a newer token into the store than the one that is known.
-    pub(super) async fn has_newer(self, source: &impl Source) -> bool {
-        let Some(store) = self.store.clone().filter(Store::is_shared) else { return false };
-        self.known.is_some()
-            && self.adopt(&store, &Key::from(&source.key()), source).await.is_ok_and(|found| found.is_some())
+    /// Whether another replica has put a newer token into the store than the one that is known; absent: the store does
+    /// not say.
+    pub(super) async fn has_newer(self, source: &impl Source) -> Option<bool> {
+        let Some(store) = self.store.clone().filter(|store| store.is_shared() && self.known.is_some()) else {
+            return Some(false);
+        };
+        self.adopt(&store, &Key::from(&source.key()), source).await.ok().map(|found| found.is_some())
     }
 
     /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching

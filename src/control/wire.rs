@@ -17,8 +17,10 @@ use super::vault::{self, Source};
 use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
+#[cfg(test)]
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
-use crate::base::time::{Clock, Now};
+use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{Provider, Route};
 use crate::provider::{Module, TokenRequest, date, is_whole};
@@ -32,7 +34,9 @@ use crate::upstream::{AskError, Destination};
 pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// More of a token answer than this is not read.
-const MOST_ANSWER: usize = 64 * 1024;
+pub(super) const MOST_ANSWER: usize = 64 * 1024;
+/// The same for an answer to a code exchange or a refresh: what it brings cannot be asked for again.
+pub(super) const MOST_GRANT: usize = 1024 * 1024;
 
 /// The token that a route of the config with this number needs for these variables.
 pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
@@ -73,7 +77,7 @@ impl Order for Call {
         self.module.coexistence().is_contested()
     }
 
-    fn is_replaced(&self, aid: Aid) -> Pin<Box<dyn Future<Output = bool>>> {
+    fn is_replaced(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
         let call = self.clone();
         Box::pin(async move { aid.has_newer(&call).await })
     }
@@ -88,7 +92,8 @@ impl Source for Call {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
-        let (head, body) = exchange(&self.provider, request, sent).await?.into_parts();
+        let within = Within(self.provider.timeouts.token);
+        let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
         let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
         note_type(&self.provider, &grant);
         Ok((grant, sent))
@@ -119,20 +124,17 @@ impl Source for Call {
     }
 }
 
-/// One call of a provider's own endpoints: token, authorize, refresh.
-pub(super) async fn exchange(provider: &Provider, request: TokenRequest, now: Now) -> Result<Response<Bytes>, Failure> {
+/// One call of a provider's own endpoints: token, authorize, refresh. At most `most` bytes of its answer are read.
+pub(super) async fn exchange(
+    provider: &Provider,
+    request: TokenRequest,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
-    let answer = ask(&destination, assemble(provider, request)?, now).await;
+    let answer = ask(&destination, assemble(provider, request)?, most, within, now).await;
     answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
-}
-
-/// Asks over the network, or over a simulated one.
-async fn ask(destination: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Response<Bytes>, AskError> {
-    #[cfg(test)]
-    if let Some(network) = super::simulation::network() {
-        return network.ask(destination, request).await;
-    }
-    destination.ask(request, MOST_ANSWER, now).await
 }
 
 /// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
@@ -150,6 +152,26 @@ pub(super) fn note_type(provider: &Provider, grant: &Grant) {
     if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
         tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
     }
+}
+
+/// Asks over the network, or over a simulated one.
+async fn ask(
+    destination: &Destination,
+    request: Request<Full<Bytes>>,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, AskError> {
+    #[cfg(test)]
+    if let Some(network) = super::simulation::network() {
+        if planted(Fault::NoDeadline) {
+            return network.ask(destination, request).await;
+        }
+        return tokio::time::timeout(within.0, network.ask(destination, request))
+            .await
+            .unwrap_or(Err(AskError::Timeout(within)));
+    }
+    destination.ask(request, most, within, now).await
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.
@@ -198,8 +220,11 @@ pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock:
     let request = module.token_request(vars, &mut RandomIds, sent);
     let destination = destination(provider, &request.url);
     let request = assemble(provider, request).map_err(|failure| Untold::Malformed(failure.inside))?;
-    let asked = tokio::time::timeout(provider.timeouts.token, destination.ask(request, MOST_ANSWER, sent)).await;
-    let answer = asked.map_err(|_| Untold::Timeout)?.or_else(told_whole).map_err(Untold::Ask)?;
+    let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
+    let answer = asked.or_else(told_whole).map_err(|error| match error {
+        AskError::Timeout(_) => Untold::Timeout,
+        other => Untold::Ask(other),
+    })?;
     let (head, body) = answer.into_parts();
     let received = clock.now();
     let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);

@@ -214,6 +214,11 @@ pub(crate) fn token_answer(data: &[u8]) {
             }
             Err(Refusal::Dead(told)) => is_harmless(&answer, &told),
             Err(Refusal::Failed(failure)) => is_told_well(&answer, &failure),
+            Err(Refusal::Unusable(failure, refresh)) => {
+                is_told_well(&answer, &failure);
+                let token = refresh.token.expose_secret();
+                assert!(!token.is_empty() && says(&answer, token), "nobody said this refresh token");
+            }
         }
     }
     is_called_back(consent, body);

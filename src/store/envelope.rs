@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::error::{Damage, Error};
 use super::record::{Name, Record, Version};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString, hex, sha256};
+use crate::base::time::Now;
 
 /// How records are laid out and bound; part of what is authenticated. A change of either is another number.
 pub(super) const SCHEMA: u64 = 1;
@@ -175,6 +176,11 @@ pub(super) fn draw_version() -> Result<Version, Error> {
 /// The version that an envelope claims; believed only by comparing it.
 pub(super) fn claimed_version(sealed: &[u8]) -> Option<Version> {
     Some(Version(u64::from_be_bytes(sealed.get(VERSION)?.try_into().ok()?)))
+}
+
+/// Whether an envelope claims that it has ended.
+pub(super) fn claims_end(sealed: &[u8], now: Now) -> bool {
+    claimed_expiry(sealed).is_some_and(|expiry| expiry <= now.wall)
 }
 
 /// When an envelope claims to end, in milliseconds since 1970.

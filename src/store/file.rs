@@ -12,14 +12,20 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use self::cabinet::Cabinet;
 pub use self::holder::{Holder, holders};
 pub(super) use self::opening::IN_USE;
 use super::error::Error;
 use super::record::{Key, Kind, Name, Version};
+use crate::base::time::{Now, Within};
+
+/// For one operation.
+const PATIENCE: Within = Within(Duration::from_secs(10));
 
 type Job = Box<dyn FnOnce(&mut Cabinet) + Send>;
 
@@ -41,7 +47,8 @@ impl FileStore {
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))?;
         let store = Self { jobs: Some(jobs), thread: Some(thread) };
-        store.ask(Cabinet::ready).await?;
+        // Opening may take as long as it takes: a big file is repaired after a crash.
+        store.hand_over(Cabinet::ready).await?;
         Ok(store)
     }
 
@@ -55,9 +62,15 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.set(&name, &sealed)).await
     }
 
-    pub(super) async fn replace(&self, name: &Name, expected: Option<Version>, sealed: Vec<u8>) -> Result<bool, Error> {
+    pub(super) async fn replace(
+        &self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: Vec<u8>,
+        now: Now,
+    ) -> Result<bool, Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.replace(&name, expected, &sealed)).await
+        self.ask(move |cabinet| cabinet.replace(&name, expected, &sealed, now)).await
     }
 
     pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
@@ -65,9 +78,9 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.take(&name)).await
     }
 
-    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
-        let name = name.clone();
-        self.ask(move |cabinet| cabinet.withdraw(&name, version)).await
+    /// Removes those that are still this writing of the record, in one transaction.
+    pub(super) async fn withdraw(&self, kind: Kind, those: Vec<(Key, Version)>) -> Result<(), Error> {
+        self.ask(move |cabinet| cabinet.withdraw(kind, &those)).await
     }
 
     /// The first so many of a kind, by key, behind this one.
@@ -97,7 +110,16 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.bring_back(&name)).await
     }
 
+    /// Hands a job over and waits for its answer, but not for ever: a disk may hang. The job is done when the disk is back.
     async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let silent = |_| Err(Error::Unavailable("the disk of the store does not answer".to_owned()));
+        timeout(PATIENCE.0, self.hand_over(job)).await.unwrap_or_else(silent)
+    }
+
+    async fn hand_over<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {

@@ -24,7 +24,8 @@ pub struct Lock {
 /// What [`Changes`] tell.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// Some news may have been missed: look at everything. Told whenever a connection for news was (re)made.
+    /// Some news may have been missed: look at everything. Told whenever a connection was (re)made, for news or for
+    /// records.
     Everything,
     /// This record was announced, perhaps by ourselves.
     Record(Name),

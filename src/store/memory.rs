@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::envelope::{claimed_expiry, claimed_version};
+use super::envelope::{claimed_version, claims_end};
 use super::error::Error;
 use super::record::{Key, Kind, Name, Version};
 use crate::base::time::Now;
@@ -23,7 +23,7 @@ impl Memory {
 
     pub(super) fn set(&mut self, name: &Name, sealed: Vec<u8>, now: Now) -> Result<(), Error> {
         if self.records.len() >= MOST && !self.records.contains_key(name) {
-            self.records.retain(|_, sealed| claimed_expiry(sealed).is_none_or(|expiry| expiry > now.wall));
+            self.records.retain(|_, sealed| !claims_end(sealed, now));
             if self.records.len() >= MOST {
                 return Err(Error::Full(format!("memory holds {MOST} records: use a `file:` or Redis in [store]")));
             }
@@ -39,7 +39,8 @@ impl Memory {
         sealed: Vec<u8>,
         now: Now,
     ) -> Result<bool, Error> {
-        let found = self.records.get(name);
+        // What has ended is not there.
+        let found = self.records.get(name).filter(|found| expected.is_some() || !claims_end(found, now));
         if found.is_some() != expected.is_some() || found.and_then(|found| claimed_version(found)) != expected {
             return Ok(false);
         }
@@ -50,9 +51,13 @@ impl Memory {
         self.records.remove(name)
     }
 
-    pub(super) fn withdraw(&mut self, name: &Name, version: Version) {
-        if self.records.get(name).and_then(|found| claimed_version(found)) == Some(version) {
-            self.records.remove(name);
+    /// Removes those that are still this writing of the record.
+    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(Key, Version)]) {
+        for (key, version) in those {
+            let name = Name { kind, key: key.clone() };
+            if self.records.get(&name).and_then(|found| claimed_version(found)) == Some(*version) {
+                self.records.remove(&name);
+            }
         }
     }
 

@@ -66,7 +66,7 @@ impl RedisStore {
     pub(super) fn open(wish: RedisWish, patience: Patience, bell: Bell) -> Self {
         let namespace = wish.namespace.clone();
         let target = Arc::new(Target { wish, patience });
-        let link = Link::open(target.clone());
+        let link = Link::open(target.clone(), bell.clone());
         Self { namespace, link, scripts: Scripts::new(), bell, target, listener: Default::default() }
     }
 
@@ -105,6 +105,7 @@ impl RedisStore {
         self.query(cmd("GETDEL").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
     }
 
+    /// Removes a record if it is still this writing of it.
     pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
         let mut call = self.scripts.withdraw.key(self.place(name));
         call.arg(version.0.to_be_bytes().as_slice());

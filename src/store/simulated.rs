@@ -144,12 +144,12 @@ impl Simulated {
         self.ask("take", Some(&name.key), take).await
     }
 
-    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
+    pub(super) async fn withdraw(&self, kind: Kind, those: &[(Key, Version)]) -> Result<(), Error> {
         let withdraw = |place: &Place| {
-            place.records.borrow_mut().withdraw(name, version);
+            place.records.borrow_mut().withdraw(kind, those);
             Ok(())
         };
-        self.ask("withdraw", Some(&name.key), withdraw).await
+        self.ask("withdraw", None, withdraw).await
     }
 
     pub(super) async fn scan(

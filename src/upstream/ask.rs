@@ -11,12 +11,13 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
 use super::failure::ExchangeError;
 use super::received::{BodyError, Received};
-use crate::base::time::Now;
+use crate::base::time::{Now, Within};
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum AskError {
     Cut(u16),
     /// The other side hung up before the question.
     HungUp,
+    /// The whole exchange took longer than this.
+    Timeout(Within),
     /// The answer, of this status, is longer than we read.
     TooLong(u16),
     /// The answer has no length, and the connection ended without TLS's close_notify: nobody vouches for its end.
@@ -65,6 +68,7 @@ impl fmt::Display for AskError {
             AskError::Broken(error) => error.fmt(f),
             AskError::Cut(status) => write!(f, "HTTP {status}, the body broke off"),
             AskError::HungUp => f.write_str("it hung up"),
+            AskError::Timeout(Within(limit)) => write!(f, "no whole answer within {} ms", limit.as_millis()),
             AskError::TooLong(status) => write!(f, "HTTP {status}, the body is too long"),
             AskError::Unclosed(unclosed) => {
                 let status = unclosed.0.status().as_u16();
@@ -75,8 +79,23 @@ impl fmt::Display for AskError {
 }
 
 impl Destination {
-    /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
-    pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
+    /// Asks, and reads an answer of at most `most` bytes. The connection is closed when `within` is over.
+    pub async fn ask(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+        within: Within,
+        now: Now,
+    ) -> Result<Response<Bytes>, AskError> {
+        bounded(within, self.exchange(request, most, now)).await
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+        now: Now,
+    ) -> Result<Response<Bytes>, AskError> {
         let mut connection = self.open(now).await.map_err(AskError::Dial)?;
         let mut sent = connection.send(request.clone()).await;
         if matches!(sent, Sent::Refused(_)) {
@@ -93,6 +112,14 @@ impl Destination {
         connection.close();
         Ok(answer)
     }
+}
+
+/// Ends an exchange that takes too long.
+pub(super) async fn bounded<T>(
+    within: Within,
+    exchange: impl Future<Output = Result<T, AskError>>,
+) -> Result<T, AskError> {
+    timeout(within.0, exchange).await.unwrap_or(Err(AskError::Timeout(within)))
 }
 
 /// Reads all of an answer of at most `most` bytes.

@@ -10,11 +10,12 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::ask::{AskError, whole};
+use super::ask::{AskError, bounded, whole};
 use super::dial::{DialError, reach};
-use crate::base::time::Now;
+use crate::base::time::{Now, Within};
 
 /// Where a server listens that speaks plain HTTP/1.1.
 #[derive(Clone, Copy, Debug)]
@@ -28,22 +29,37 @@ pub struct Clear<'a> {
 }
 
 impl Clear<'_> {
-    /// Asks, and reads an answer of at most `most` bytes. Only connecting has a deadline here; the caller bounds the rest.
-    pub async fn ask(&self, request: Request<Full<Bytes>>, most: usize, now: Now) -> Result<Response<Bytes>, AskError> {
+    /// Asks, and reads an answer of at most `most` bytes. The connection is closed when `within` is over.
+    pub async fn ask(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+        within: Within,
+        now: Now,
+    ) -> Result<Response<Bytes>, AskError> {
+        bounded(within, self.exchange(request, most, now)).await
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+        now: Now,
+    ) -> Result<Response<Bytes>, AskError> {
         let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
         let stream = reached.map_err(|_| AskError::Dial(DialError::Timeout))?.map_err(AskError::Dial)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| AskError::Dial(DialError::Http(error.into())))?;
-        let driven = tokio::task::spawn_local(async move {
+        // Ends with this exchange, also when that is given up.
+        let mut driven = JoinSet::new();
+        driven.spawn_local(async move {
             // How it ends is seen by whoever asked.
             let _ = connection.await;
         });
-        let answer = match sender.send_request(request).await {
+        match sender.send_request(request).await {
             Ok(response) => whole(response, most).await,
             Err(error) => Err(AskError::Broken(error.into())),
-        };
-        driven.abort();
-        answer
+        }
     }
 }

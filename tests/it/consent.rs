@@ -157,7 +157,7 @@ impl Stage {
         let now = self.clock.now();
         let grant = tokens.grant(now).expect("a live token");
         let lease = Lease {
-            key: tokens.key.token_key(),
+            key: tokens.key.record_key(),
             generation: tokens.generation,
             headers: self.module.credentials(&grant),
             issued: now,
@@ -346,7 +346,7 @@ fn what_could_never_work_for_users_is_said() {
         built("scb", scb, Some(("", None)), Caller::User).expect("a module"),
     );
     assert_ne!(application.key(), user.key(), "an application's token is never a user's");
-    assert_ne!(application.key(), key("bank", "alice").token_key());
+    assert_ne!(application.key(), key("bank", "alice").record_key());
 }
 
 /// What a user agreed to, and what is a matter of taste or a secret that was rotated.

@@ -31,6 +31,7 @@ mod real_clients;
 mod redis_server;
 mod refusals;
 mod reload;
+mod renewals;
 mod replicas;
 mod resilience;
 mod secrets;

@@ -97,7 +97,12 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
     let inner: Option<&(dyn std::error::Error + 'static)> = match error {
         AskError::Broken(error) => Some(error),
         AskError::Dial(crate::upstream::DialError::Http(error)) => Some(error),
-        AskError::Dial(_) | AskError::Cut(_) | AskError::HungUp | AskError::TooLong(_) | AskError::Unclosed(_) => None,
+        AskError::Dial(_)
+        | AskError::Cut(_)
+        | AskError::HungUp
+        | AskError::Timeout(_)
+        | AskError::TooLong(_)
+        | AskError::Unclosed(_) => None,
     };
     if let AskError::Broken(error) = error
         && error.is_renegotiation()
@@ -128,18 +133,22 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
             format!("HTTP {status}, and an answer longer than any of a token endpoint"),
             "correct `base_url` or `token_url`: a page or a file answers there",
         ),
-        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, true, false) => Finding::failed(
-            step,
-            "it hung up without an answer, after it had asked for a client certificate",
-            paper::NONE,
-        ),
-        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, true, true) => {
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp | AskError::Timeout(_), true, false) => {
+            Finding::failed(
+                step,
+                "it hung up without an answer, after it had asked for a client certificate",
+                paper::NONE,
+            )
+        }
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp | AskError::Timeout(_), true, true) => {
             Finding::failed(step, "it hung up without an answer, after it had seen our client certificate", paper::OURS)
         }
-        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp, false, _) => Finding::failed(
-            step,
-            format!("no answer: {}", plain(&error.to_string())),
-            "run it again; if it stays so, see whether a firewall or proxy on the way cuts connections",
-        ),
+        (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp | AskError::Timeout(_), false, _) => {
+            Finding::failed(
+                step,
+                format!("no answer: {}", plain(&error.to_string())),
+                "run it again; if it stays so, see whether a firewall or proxy on the way cuts connections",
+            )
+        }
     }
 }

@@ -1,12 +1,30 @@
-//! What other replicas did with users' consents: heard of, and looked at in the store.
+//! What other replicas did with tokens: heard of, and looked at in the store.
 //!
 //! A user who consents anew or takes it back does so at one replica; the others hold that user's token, or rest because
-//! there was none. News are hints, so what counts is what the store says; where it says nothing, nothing changes.
+//! there was none. News are hints, so what counts is what the store says. Where the store says nothing, a key stays on the
+//! list until it was looked at: a revocation must not get lost because the store had a bad moment.
 
-use super::records::read_tokens;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::records::tokens_of;
+use crate::base::backoff::Backoff;
+use crate::base::planted::{Fault, planted};
 use crate::control::Leases;
-use crate::store::{Change, Key, Kind, Name, Store};
+use crate::store::{Change, Changes, Error, Key, Kind, Name, Store};
 use crate::token::key::TokenKey;
+
+/// The pauses between looks at a store that does not answer.
+const AGAIN: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(1) };
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Item {
+    /// An application's token that another replica may have replaced, by its own key.
+    Application(TokenKey),
+    /// A user's record, by its key.
+    User(TokenKey),
+}
 
 /// Listens and looks. Never ends, unless nobody else writes to the store.
 pub(super) async fn follow(store: Store, leases: Leases) {
@@ -14,33 +32,75 @@ pub(super) async fn follow(store: Store, leases: Leases) {
         return;
     }
     let mut changes = store.changes();
+    let (mut open, mut failures) = (BTreeSet::new(), 0_u32);
     loop {
-        match changes.next().await {
-            // The connection for news was made: what was said before may have been missed.
-            Change::Everything => {
-                for key in leases.users().await {
-                    look(&store, &leases, key).await;
+        if let Some(change) = next(&mut changes, failures, open.is_empty()).await {
+            note(change, &leases, &mut open).await;
+        }
+        // What was looked at is struck off; after an error the store is left alone for a moment.
+        failures = if look_at_all(&store, &leases, &mut open).await { 0 } else { failures.saturating_add(1) };
+    }
+}
+
+/// The next news, or nothing once it is time to look again.
+async fn next(changes: &mut Changes, failures: u32, nothing_open: bool) -> Option<Change> {
+    if nothing_open {
+        return Some(changes.next().await);
+    }
+    tokio::time::timeout(AGAIN.pause(failures), changes.next()).await.ok()
+}
+
+async fn note(change: Change, leases: &Leases, open: &mut BTreeSet<Item>) {
+    match change {
+        // A connection was made: what was said before may have been missed.
+        Change::Everything => {
+            open.extend(leases.users().await.into_iter().map(Item::User));
+            open.extend(leases.contested().await.into_iter().map(Item::Application));
+        }
+        Change::Record(Name { kind, key }) => {
+            if let Some(key) = TokenKey::from_bytes(key.as_bytes()) {
+                match kind {
+                    Kind::User => drop(open.insert(Item::User(key))),
+                    Kind::Application => drop(open.insert(Item::Application(key))),
+                    Kind::Pending => {}
                 }
             }
-            Change::Record(Name { kind: Kind::User, key }) => {
-                if let Some(key) = TokenKey::from_bytes(key.as_bytes()) {
-                    look(&store, &leases, key).await;
-                }
-            }
-            // A token that another replica fetched: where it has killed ours, it takes its place at once.
-            Change::Record(Name { kind: Kind::Application, key }) => {
-                if let Some(key) = TokenKey::from_bytes(key.as_bytes()) {
-                    leases.heard(key).await;
-                }
-            }
-            Change::Record(Name { kind: Kind::Pending, .. }) => {}
         }
     }
 }
 
-async fn look(store: &Store, leases: &Leases, key: TokenKey) {
-    match read_tokens(store, &Key::from(&key)).await {
-        Ok(record) => leases.moved(key, record.map(|(tokens, _)| tokens.generation)).await,
-        Err(error) => tracing::debug!(%key, %error, "a changed consent cannot be looked at"),
+/// Says whether nothing is left.
+async fn look_at_all(store: &Store, leases: &Leases, open: &mut BTreeSet<Item>) -> bool {
+    let items: Vec<Item> = open.iter().copied().collect();
+    for item in items {
+        let looked = match item {
+            // Where another replica's token has killed ours, it takes its place at once.
+            Item::Application(key) => leases.heard(key).await,
+            Item::User(key) => look(store, leases, key).await,
+        };
+        if !looked && !planted(Fault::OneLook) {
+            return false;
+        }
+        open.remove(&item);
     }
+    true
+}
+
+async fn look(store: &Store, leases: &Leases, key: TokenKey) -> bool {
+    let name = Key::from(&key);
+    let generation = match store.load(Kind::User, &name).await {
+        Ok(None) => None,
+        Ok(Some(record)) => match tokens_of(&name, &record) {
+            Ok(tokens) => Some(tokens.generation),
+            // Looking again tells no more.
+            Err(_) => return true,
+        },
+        Err(Error::Damaged(_)) => return true,
+        Err(error) => {
+            tracing::debug!(%key, %error, "a changed consent cannot be looked at yet");
+            return false;
+        }
+    };
+    leases.moved(key, generation).await;
+    true
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox};
+use crate::base::time::Within;
 use crate::store::{Error, Key, Kind, Record, Store, Version};
 use crate::token::consent::{Entry, Sealed, State, UserKey, UserTokens};
 
@@ -14,6 +15,15 @@ const AFTERLIFE: u64 = 24 * 3600 * 1000;
 const AGAIN: u32 = 10;
 /// and so long after it failed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What the store may take, besides the call itself, while a lock is held: reading the record again, and saving what was
+/// answered, over some outages.
+const SAVING: Duration = Duration::from_secs(50);
+
+/// How long a lock must last under which a call is made: longer than the longest call, and than its answer needs to be
+/// saved. It is what others wait if its holder dies.
+pub(in crate::control) const fn lease(call: Within) -> Duration {
+    call.0.saturating_add(SAVING)
+}
 
 /// Where a started consent is filed.
 pub(super) fn pending_key(state: &State) -> Key {
@@ -22,7 +32,7 @@ pub(super) fn pending_key(state: &State) -> Key {
 
 /// Where a user's tokens are.
 pub(super) fn user_key(key: &UserKey) -> Key {
-    Key::from(&key.token_key())
+    Key::from(&key.record_key())
 }
 
 /// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
@@ -35,6 +45,12 @@ pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T,
         tokio::time::sleep(PAUSE).await;
     }
     ask().await
+}
+
+/// Tells all replicas that a record has changed, and asks the store again when it failed: one that does not hear of it
+/// goes on with what it has.
+pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &Key) -> Result<(), Error> {
+    patiently(async || store.announce(kind, key).await).await
 }
 
 /// When a user's record may be forgotten, in milliseconds since 1970. Never, where nobody knows when its refresh token

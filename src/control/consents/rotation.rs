@@ -1,4 +1,4 @@
-//! Getting a user's token, and keeping refresh tokens alive: the machine of `token::consent`, driven.
+//! Getting a user's token: the machine of `token::consent`, driven.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,36 +6,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
-use super::records::{forget, patiently, read_tokens, spend_access, tokens_of, user_key, write};
+use super::records::{announce, forget, lease, patiently, read_tokens, spend_access, user_key, write};
+use super::rests::Rests;
 use super::settings;
 use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::secret::Fingerprint;
-use crate::base::time::{Clock, Deadline};
+use crate::base::time::{Clock, Deadline, Within};
 use crate::config::Provider;
 use crate::control::journal;
-use crate::control::wire::{exchange, note_type};
-use crate::control::{Aid, Fetched, Order, Reloads, TokenSpec};
+use crate::control::tracker::{Tracker, Work};
+use crate::control::wire::{MOST_GRANT, exchange, note_type};
+use crate::control::{Aid, Fetched, Order, TokenSpec};
 use crate::observe::audit::Auditor;
-use crate::observe::metrics::Metrics;
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
 use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
 use crate::token::failure::{Class, Failure};
+use crate::token::key::TokenKey;
 
-/// A rotation's lock lasts so long, should its holder die.
-const LEASE: Duration = Duration::from_secs(60);
 /// Between two looks at somebody else's lock, while nobody says anything.
 const LOOK: Duration = Duration::from_millis(100);
 /// Another's rotation is waited for so long: 8 s.
 const MOST_LOOKS: u32 = 80;
-/// So many refresh tokens are kept alive at one moment: a slow bank must not be what lets them die.
-const AT_ONCE: usize = 64;
-/// All consents are looked through this often.
-const ROUND: Duration = Duration::from_secs(60);
 /// A request that fetches a user's token may take this much longer than the provider's own call.
 const ROOM: Duration = Duration::from_secs(10);
+/// A refresh call that begins while the process ends must leave so much of the drain for saving what it brings.
+const SAVED: Duration = Duration::from_secs(2);
 
 /// The token of a user, by the config with this number; `None` where the provider has no consents.
 pub fn user_spec(
@@ -47,7 +44,7 @@ pub fn user_spec(
 ) -> Option<Arc<TokenSpec>> {
     let consents = provider.consents.as_ref()?;
     Some(Arc::new(TokenSpec {
-        key: user.token_key(),
+        key: user.lease_key(consents.module.consent()?.realm()),
         serial,
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,
@@ -58,11 +55,19 @@ pub fn user_spec(
 
 /// One user's tokens, to be looked for and renewed.
 #[derive(Clone)]
-struct Renewal {
-    provider: Arc<Provider>,
-    user: UserKey,
-    clock: Clock,
-    audit: Auditor,
+pub(super) struct Renewal {
+    pub(super) provider: Arc<Provider>,
+    pub(super) user: UserKey,
+    pub(super) clock: Clock,
+    pub(super) audit: Auditor,
+}
+
+/// What a renewal works with.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) store: Store,
+    pub(super) tasks: Tracker,
+    pub(super) rests: Rests,
 }
 
 impl Order for Renewal {
@@ -72,14 +77,19 @@ impl Order for Renewal {
             let Some(store) = aid.store else {
                 return Err(Failure::new(Class::Transient, "there is no store for consents"));
             };
+            let means = Means { store, tasks: aid.tasks, rests: aid.rests };
             let newer_than = aid.known.map_or(0, |known| known.record);
             let (tell, told) = oneshot::channel();
             // It runs on when whoever wants it gives up: what was asked must be kept.
-            tokio::task::spawn_local(async move {
-                let ended = renewal.run(&store, Goal::Serve { newer_than }).await;
+            let tasks = means.tasks.clone();
+            let begun = tasks.spawn(renewal.work(), async move {
+                let ended = renewal.run(&means, Goal::Serve { newer_than }).await;
                 let fetched = renewal.fetched(ended);
                 drop(tell.send(fetched));
             });
+            if !begun {
+                return Err(ending());
+            }
             told.await.unwrap_or_else(|_| Err(Failure::new(Class::Transient, "the renewal was abandoned")))
         })
     }
@@ -88,11 +98,19 @@ impl Order for Renewal {
         let name = user_key(&self.user);
         Box::pin(async move { spend_access(&store, &name, token).await })
     }
+
+    fn record(&self) -> Option<TokenKey> {
+        Some(self.user.record_key())
+    }
+}
+
+fn ending() -> Failure {
+    Failure::new(Class::Transient, "the process ends, and begins no renewal")
 }
 
 /// How a renewal ended, and whether the provider was asked.
-struct Ended {
-    ending: Ending,
+pub(super) struct Ended {
+    pub(super) ending: Ending,
     asked: bool,
 }
 
@@ -118,7 +136,18 @@ impl Renewal {
         Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
     }
 
-    async fn run(&self, store: &Store, goal: Goal) -> Ended {
+    /// What it is to a process that ends.
+    pub(super) fn work(&self) -> Work {
+        Work { what: "token.renew", provider: self.provider.name.clone() }
+    }
+
+    /// The deadline of its call.
+    fn within(&self) -> Within {
+        Within(self.provider.timeouts.token)
+    }
+
+    pub(super) async fn run(&self, means: &Means, goal: Goal) -> Ended {
+        let store = &means.store;
         let (consents, consent) = match settings(&self.provider) {
             Ok(settings) => settings,
             Err(failure) => return unasked(Ending::Failed(failure)),
@@ -134,7 +163,7 @@ impl Renewal {
             Looked::Done(ending) => return unasked(ending),
             Looked::Lock(locking) => locking,
         };
-        let mut turn = Turn::new(store, &name);
+        let mut turn = Turn::new(store, &name, lease(self.within()));
         let lock = loop {
             match turn.take().await {
                 Ok(Some(lock)) => break lock,
@@ -155,7 +184,10 @@ impl Renewal {
                 let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
                 match (locking.found(tokens, self.clock.now()), version) {
                     (Locked::Done(ending), _) => unasked(ending),
-                    (Locked::Ask(asking), Some(version)) => self.ask(store, &name, asking, version).await,
+                    (Locked::Ask(_), Some(_)) if !means.tasks.allows(self.within().0.saturating_add(SAVED)) => {
+                        unasked(Ending::Failed(ending()))
+                    }
+                    (Locked::Ask(asking), Some(version)) => self.ask(means, &name, asking, version).await,
                     (Locked::Ask(_), None) => {
                         unasked(Ending::Failed(Failure::new(Class::Transient, "the record is gone")))
                     }
@@ -166,13 +198,13 @@ impl Renewal {
         ended
     }
 
-    async fn ask(&self, store: &Store, name: &Key, asking: Asking, version: Version) -> Ended {
-        let sent = self.clock.now();
+    async fn ask(&self, means: &Means, name: &Key, asking: Asking, version: Version) -> Ended {
+        let (store, sent) = (&means.store, self.clock.now());
         let answer = match settings(&self.provider) {
             Err(failure) => Err(Refusal::Failed(failure)),
             Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
                 None => Err(Refusal::Dead("this provider renews no tokens".to_owned())),
-                Some(request) => match exchange(&self.provider, request, sent).await {
+                Some(request) => match exchange(&self.provider, request, MOST_GRANT, self.within(), sent).await {
                     Err(failure) => Err(Refusal::Failed(failure)),
                     Ok(response) => {
                         let (head, body) = response.into_parts();
@@ -183,16 +215,26 @@ impl Renewal {
                 },
             },
         };
+        let (provider, whose, record) = (&self.provider.name, Some(&self.user), self.user.record_key());
         let outcome = match &answer {
             Ok(_) => "ok",
             Err(Refusal::Dead(_)) => "the consent is dead",
-            Err(Refusal::Failed(failure)) => journal::failure(failure),
+            Err(Refusal::Failed(failure) | Refusal::Unusable(failure, _)) => journal::failure(failure),
         };
-        let (provider, whose) = (&self.provider.name, Some(&self.user));
+        match &answer {
+            Ok(_) | Err(Refusal::Dead(_)) => means.rests.answered(provider, record),
+            Err(Refusal::Failed(failure) | Refusal::Unusable(failure, _)) => {
+                means.rests.failed(provider, record, failure, self.clock.now(), draw());
+            }
+        }
         journal::record_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
         if let Err(Refusal::Dead(inside)) = &answer {
-            let (provider, key) = (&self.provider.name, self.user.token_key());
+            let key = self.user.lease_key(asking.tokens().realm);
             tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
+        }
+        if let Err(Refusal::Unusable(failure, _)) = &answer {
+            let inside = &failure.inside;
+            tracing::warn!(%provider, %inside, "a user's new refresh token is kept, its access token is of no use");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
@@ -206,7 +248,7 @@ impl Renewal {
             let next = saving.tokens();
             let error = match store.swap(Kind::User, name, Some(version), &write(&next.seal()), forget(next)).await {
                 Ok(_) => {
-                    let _hint = store.announce(Kind::User, name).await;
+                    let _hint = announce(store, Kind::User, name).await;
                     return saving.saved(self.clock.now());
                 }
                 Err(Error::Conflict) => match read_tokens(store, name).await {
@@ -254,14 +296,15 @@ impl Renewal {
 struct Turn<'a> {
     store: &'a Store,
     name: &'a Key,
+    lease: Duration,
     claim: u64,
     changes: Option<Changes>,
     looks: u32,
 }
 
 impl<'a> Turn<'a> {
-    fn new(store: &'a Store, name: &'a Key) -> Self {
-        Self { store, name, claim: draw(), changes: None, looks: 0 }
+    fn new(store: &'a Store, name: &'a Key, lease: Duration) -> Self {
+        Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
     }
 
     /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
@@ -273,7 +316,7 @@ impl<'a> Turn<'a> {
                 () = tokio::time::sleep(LOOK) => self.looks += 1,
             }
         }
-        match patiently(async || self.store.claim(self.name, LEASE, self.claim).await).await {
+        match patiently(async || self.store.claim(self.name, self.lease, self.claim).await).await {
             Ok(None) if self.looks >= MOST_LOOKS => Err("another renewal takes too long".to_owned()),
             Ok(None) => {
                 // From now on: what was said before is seen by who reads the record now.
@@ -295,99 +338,4 @@ async fn heard(changes: &mut Changes, name: &Key) {
             Change::Record(_) => {}
         }
     }
-}
-
-/// What renews refresh tokens that nobody's call renews.
-pub(super) struct Upkeeper {
-    pub(super) store: Store,
-    pub(super) clock: Clock,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) reloads: Reloads,
-    pub(super) audit: Auditor,
-}
-
-/// Looks through all consents, again and again. Never ends.
-pub(super) async fn keep_alive(upkeeper: Upkeeper) {
-    loop {
-        upkeeper.round().await;
-        tokio::time::sleep(ROUND).await;
-    }
-}
-
-impl Upkeeper {
-    async fn round(&self) {
-        let snapshot = self.reloads.current();
-        let providers = &snapshot.providers;
-        for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
-            // It may have had some before a reload.
-            self.metrics.consents_expire(&provider.name, None);
-        }
-        if providers.iter().all(|provider| provider.consents.is_none()) {
-            return;
-        }
-        let mut round = Round { first: vec![None; providers.len()], renewals: JoinSet::new() };
-        let mut from = None;
-        loop {
-            let page = match patiently(async || self.store.page(Kind::User, from.as_ref()).await).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%error, "consents cannot be looked through");
-                    return;
-                }
-            };
-            for (name, record) in page.records {
-                match tokens_of(&name, &record) {
-                    Ok(tokens) => self.see_to(providers, tokens, &mut round).await,
-                    Err(error) => tracing::error!(%error, "a consent is not kept alive"),
-                }
-            }
-            from = page.next;
-            if from.is_none() {
-                break;
-            }
-        }
-        let Round { first, mut renewals } = round;
-        while renewals.join_next().await.is_some() {}
-        for (provider, first) in providers.iter().zip(first).filter(|(provider, _)| provider.consents.is_some()) {
-            let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
-            self.metrics.consents_expire(&provider.name, first);
-        }
-    }
-
-    /// Notes when a user's consent dies, and begins to renew it if that is due.
-    async fn see_to(&self, providers: &[Arc<Provider>], tokens: UserTokens, round: &mut Round) {
-        let known = providers.iter().zip(&mut round.first);
-        let mut known = known.filter_map(|(provider, first)| Some((provider, provider.consents.as_ref()?, first)));
-        let Some((provider, consents, first)) = known.find(|(known, ..)| known.name == tokens.key.provider) else {
-            return;
-        };
-        let now = self.clock.now();
-        if !tokens.spent(now) {
-            let dies = tokens.refresh.as_ref().map_or(Some(tokens.access.expires), |refresh| refresh.expires);
-            *first = [*first, dies].into_iter().flatten().min();
-        }
-        let due = tokens.keep_alive_in(&consents.upkeep, now, draw());
-        if !due.is_some_and(|wait| wait.is_zero()) {
-            return;
-        }
-        let (provider, audit) = (provider.clone(), self.audit.clone());
-        let renewal = Renewal { provider, user: tokens.key, clock: self.clock.clone(), audit };
-        if round.renewals.len() >= AT_ONCE {
-            let _ended = round.renewals.join_next().await;
-        }
-        let store = self.store.clone();
-        round.renewals.spawn_local(async move {
-            if let Ending::Failed(failure) = renewal.run(&store, Goal::KeepAlive).await.ending {
-                let provider = &renewal.provider.name;
-                tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
-            }
-        });
-    }
-}
-
-/// What came of a round so far.
-struct Round {
-    /// When the first consent of each provider dies.
-    first: Vec<Option<u64>>,
-    renewals: JoinSet<()>,
 }

@@ -12,16 +12,16 @@ use super::super::wire::{say_who, told_whole};
 use super::keys::KeySet;
 use crate::base::coding::decoded;
 use crate::base::origin::BaseUrl;
-use crate::base::time::Now;
+use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
-use crate::upstream::{Destination, Way};
+use crate::upstream::{AskError, Destination, Way};
 
 /// More of an answer than this is not read.
 const MOST_ANSWER: usize = 256 * 1024;
 /// For DNS, TCP and TLS of one connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For one exchange.
-const EXCHANGE: Duration = Duration::from_secs(5);
+/// For one exchange, connecting included.
+const EXCHANGE: Within = Within(Duration::from_secs(10));
 
 /// What we need of a discovery document (OpenID Connect Discovery 1.0 section 3).
 #[derive(Deserialize)]
@@ -81,14 +81,13 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     let mut request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
     say_who(request.headers_mut(), None);
     let destination = place(issuer, url);
-    let asked = tokio::time::timeout(CONNECT + EXCHANGE, destination.ask(request, MOST_ANSWER, now)).await;
-    match asked.map(|asked| asked.or_else(told_whole)) {
-        Ok(Ok(answer)) if answer.status() == StatusCode::OK => {
+    match destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole) {
+        Ok(answer) if answer.status() == StatusCode::OK => {
             let plain = decoded(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
             Ok(plain.into_owned().into())
         }
-        Ok(Ok(answer)) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
-        Ok(Err(error)) => Err(format!("{url}: {error}")),
-        Err(_) => Err(format!("{url}: no answer in time")),
+        Ok(answer) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
+        Err(AskError::Timeout(_)) => Err(format!("{url}: no answer in time")),
+        Err(error) => Err(format!("{url}: {error}")),
     }
 }

@@ -94,7 +94,7 @@ impl Keep {
     pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> Aid {
         let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
-        Aid { store, known: self.known, live, patience, refresh_before, refused }
+        Aid { store, known: self.known, live, patience, refresh_before, refused, ..Aid::default() }
     }
 
     /// A fetch brought this: says where it comes from. What came from a store and is over already is known from now on,
@@ -126,12 +126,6 @@ impl Keep {
     /// Whether this generation of a user's record is newer than what was taken from it.
     pub(super) fn is_before(&self, generation: u64) -> bool {
         self.known.is_none_or(|known| known.record < generation)
-    }
-
-    /// Whether it is known to be a user's: a token was, or a consent is missing.
-    pub(super) fn is_of_user(&self, now: Now) -> bool {
-        self.known.is_some_and(|known| known.record > 0)
-            || self.slot.rest(now).is_some_and(|denial| denial.class == Class::Consent)
     }
 
     /// Whether anybody took the current generation.

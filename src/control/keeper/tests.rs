@@ -54,7 +54,16 @@ struct Teller {
     account: &'static str,
 }
 
+/// The key of the record of an account's token.
+fn record(account: &str) -> TokenKey {
+    KeyBuilder::new(account).finish()
+}
+
 impl Order for Teller {
+    fn record(&self) -> Option<TokenKey> {
+        Some(record(self.account))
+    }
+
     fn fetch(&self, _: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.bank.script.lock().expect("one thread").pop_front();
         let number = self.bank.calls.fetch_add(1, Ordering::SeqCst) + 1;
@@ -222,7 +231,7 @@ fn a_revocation_during_a_fetch_takes_what_it_brings_out_of_use() {
         let gate = Arc::new(Notify::new());
         office.bank.next(Call::Gate(Arc::clone(&gate)));
         let spec = office.spec("a");
-        let (leases, key) = (office.leases.clone(), spec.key);
+        let (leases, key) = (office.leases.clone(), record("a"));
         let waiting = spawn_local(async move { leases.need(spec).await.expect("a token") });
         settle().await;
         office.leases.moved(key, None).await;
@@ -826,4 +835,53 @@ fn a_fetch_is_told_as_the_child_of_no_stranger() {
     });
     let told: Vec<_> = spans.take(10).into_iter().map(|span| (span.name, span.parent)).collect();
     assert_eq!(told, [("token fetch".into(), None)], "a trace of its own");
+}
+
+/// A user's token of one realm.
+struct UserTeller {
+    bank: Teller,
+    record: TokenKey,
+}
+
+impl Order for UserTeller {
+    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let fetch = self.bank.fetch(aid);
+        Box::pin(async move { Ok(Fetched { record: 7, ..fetch.await? }) })
+    }
+
+    fn record(&self) -> Option<TokenKey> {
+        Some(self.record)
+    }
+}
+
+#[test]
+fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
+    run(Limits::default(), |office| async move {
+        let record = record("alice");
+        let spec = |account| {
+            let TokenSpec { key, serial, provider, refresh_before, fetch_timeout, .. } =
+                Arc::into_inner(office.spec(account)).expect("ours");
+            let bank = Teller { bank: Arc::clone(&office.bank), account };
+            Arc::new(TokenSpec {
+                key,
+                serial,
+                provider,
+                refresh_before,
+                fetch_timeout,
+                order: Box::new(UserTeller { bank, record }),
+            })
+        };
+        let old = office.leases.need(spec("old")).await.expect("a token");
+        let new = office.leases.need(spec("new")).await.expect("a token");
+        let other = office.need("other").await.expect("a token");
+        assert!(office.leases.users().await.contains(&record));
+        assert!(office.leases.heard(record).await, "what is not contested needs no look");
+        office.hand.advance(Duration::from_secs(60));
+        new.shelf.take(office.hand.now());
+        office.hand.advance(Duration::from_secs(5));
+        assert_eq!(office.leases.idle_users().await.get(&record), Some(&Duration::from_secs(5)), "the one used last");
+        office.leases.moved(record, None).await;
+        let now = office.hand.now();
+        assert!(old.shelf.take(now).is_none() && new.shelf.take(now).is_none() && other.shelf.take(now).is_some());
+    });
 }

@@ -140,6 +140,8 @@ pub(super) struct Code {
 pub(super) struct Floor {
     pub(super) until: u64,
     pub(super) why: String,
+    /// Whether one call more is let pass: what keeps consents alive, and calls in a user's name, rest apart.
+    pub(super) spares: bool,
 }
 
 /// All banks' books.

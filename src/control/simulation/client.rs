@@ -99,6 +99,8 @@ impl Request {
                 None => return Outcome::Gone,
             },
         };
+        // What is sent so young may be refused because the bank does not know it yet: that proves nothing.
+        let settled = !lease.newborn(process.clock().now());
         let Some(token) = self.send(&lease) else { return Outcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
@@ -116,23 +118,23 @@ impl Request {
         let newborn = lease.newborn(process.clock().now());
         if fresh && !newborn && !self.lost_to_another(&spec, &lease).await {
             process.leases.refused_at_birth(spec.clone(), lease.generation);
-            self.report(&spec, &lease, token, true);
+            self.report(&spec, &lease, token, settled);
             return Outcome::Refused;
         }
         if world.chance(10) {
             process.leases.withdrawn(spec.clone(), lease.generation, false);
-            self.report(&spec, &lease, token, !newborn);
+            self.report(&spec, &lease, token, settled);
             return Outcome::Refused;
         }
-        let newborn = lease.newborn(process.clock().now());
         let replaced = newborn && self.lost_to_another(&spec, &lease).await;
         let newer = process.leases.refused_for(spec.clone(), lease.generation, replaced, None);
-        self.report(&spec, &lease, token, !newborn || replaced);
+        self.report(&spec, &lease, token, settled || replaced);
         let lease = match self.wait("a newer token", &spec, newer).await {
             Some(Ok(issued)) => issued.lease,
             Some(Err(unavailable)) => return self.none(unavailable),
             None => return Outcome::Gone,
         };
+        let settled = !lease.newborn(process.clock().now());
         let Some(token) = self.send(&lease) else { return Outcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
@@ -140,13 +142,12 @@ impl Request {
             return Outcome::Accepted;
         }
         if process.is_running() {
-            let newborn = lease.newborn(process.clock().now());
             if self.lost_to_another(&spec, &lease).await {
                 process.leases.withdrawn(spec.clone(), lease.generation, true);
             } else {
                 process.leases.refused_at_birth(spec.clone(), lease.generation);
             }
-            self.report(&spec, &lease, token, !newborn);
+            self.report(&spec, &lease, token, settled);
         }
         Outcome::Refused
     }

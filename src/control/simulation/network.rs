@@ -132,8 +132,9 @@ impl Call {
                     world.broken(|| format!("{process} fetches one token twice at once from {host}"));
                 }
             }
-            if let Some(floor) = bank.floors.get(&(process.number, rest_key(&host, &wish)))
+            if let Some(floor) = bank.floors.get_mut(&(process.number, rest_key(&host, &wish)))
                 && begun + SLACK < floor.until
+                && !std::mem::take(&mut floor.spares)
             {
                 let early = floor.until - begun;
                 world.broken(|| format!("{process} asks {host} again {early} ms too early after {}", floor.why));
@@ -165,7 +166,11 @@ impl Call {
         };
         if rested {
             let key = (process.number, rest_key(&self.host, &self.wish));
-            let floor = Floor { until: now + rest, why: format!("{status} with Retry-After {after:?}") };
+            let floor = Floor {
+                until: now + rest,
+                why: format!("{status} with Retry-After {after:?}"),
+                spares: matches!(self.wish, Wish::Refresh { .. }),
+            };
             world.bank.borrow_mut().floors.insert(key, floor);
         }
         self.delivered = true;

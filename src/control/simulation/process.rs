@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use super::link::Lane;
 use super::settings::snapshot;
@@ -19,8 +20,8 @@ use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::Snapshot;
 use crate::control::{
-    Consents, Desk, Events, Keeper, Leases, Limits, Registry, Reloading, Reloads, Shelf, TokenSpec, token_spec,
-    user_spec,
+    Consents, Desk, Events, Keeper, Leases, Limits, Registry, Reloading, Reloads, Rests, Shelf, TokenSpec, Tracker,
+    token_spec, user_spec,
 };
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -77,6 +78,7 @@ pub(super) struct Process {
     pub(super) since: u64,
     /// Whether another takes its place already.
     pub(super) replaced: Cell<bool>,
+    tasks: Tracker,
     reloading: Reloading,
     config: Cell<usize>,
     /// Counts its configs.
@@ -100,6 +102,7 @@ impl Process {
         let (consents, registry) = Consents::open();
         let (reloads, reloading) = Reloads::open(snapshot(config), clock.now().wall);
         let audit = Auditor::off();
+        let (tasks, rests) = (Tracker::default(), Rests::default());
         let process = Rc::new(Self {
             number,
             replica,
@@ -113,6 +116,7 @@ impl Process {
             requests: Cell::new(0),
             since: world.now(),
             replaced: Cell::new(false),
+            tasks: tasks.clone(),
             reloading,
             config: Cell::new(config),
             serial: Cell::new(0),
@@ -124,10 +128,17 @@ impl Process {
             format!("{process} starts with config {config}, uptime {uptime} ms, wall clock wrong by {error} ms")
         });
         let set = LocalSet::new();
-        let desk =
-            Desk { store: store.clone(), clock: clock.clone(), leases, events: Events::open(clock.clone()), audit };
+        let desk = Desk {
+            store: store.clone(),
+            clock: clock.clone(),
+            leases,
+            events: Events::open(clock.clone()),
+            audit,
+            tasks: tasks.clone(),
+            rests: rests.clone(),
+        };
         let keeper = Keeper::behind(inbox, clock, Limits::default(), Box::new(()), Some(store));
-        set.spawn_local(keeper.run());
+        set.spawn_local(keeper.with_renewals(tasks, rests).run());
         set.spawn_local(Registry::run(registry, desk, METRICS.with(Arc::clone), reloads));
         world.spawn(Machine { process: process.clone(), tasks: Some(set) });
         world.processes.borrow_mut().push(process.clone());
@@ -157,6 +168,11 @@ impl Process {
         let key = self.world.users[user].key.clone();
         let provider = super::settings::provider(&self.config(), &key.provider).clone();
         user_spec(&provider, key, self.serial.get(), &self.clock(), &self.audit).expect("a provider with users")
+    }
+
+    /// Tasks that must not be abandoned, under way.
+    pub(super) fn running(&self) -> usize {
+        self.tasks.running()
     }
 
     pub(super) const fn state(&self) -> State {
@@ -235,10 +251,13 @@ impl Process {
         let until = self.world.now() + limit;
         self.world.note(|| format!("{self} is told to end within {limit} ms"));
         self.state.set(State::Draining(until));
+        let end = Instant::now() + Duration::from_millis(limit);
+        self.tasks.close_at(end);
         while self.requests.get() > 0 && self.world.now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // The control thread ends when the workers have, and what must not be abandoned is done.
+        let _lost = self.tasks.finish(end).await;
         if matches!(self.state.get(), State::Draining(_)) {
             self.world.note(|| format!("{self} ends"));
             if self.world.now() >= until {

@@ -323,7 +323,7 @@ async fn rests(world: &World) {
         world.broken(|| format!("{locks} locks are held although nothing is done"));
     }
     for process in serving(world) {
-        let (running, handles) = (0, Arc::strong_count(&process.watch));
+        let (running, handles) = (process.running(), Arc::strong_count(&process.watch));
         world.note(|| format!("{process}: {running} tasks, {handles} clocks"));
         if running > 0 || handles > MOST_HANDLES {
             world.broken(|| format!("{process}: {running} tasks and {handles} clocks are left over"));

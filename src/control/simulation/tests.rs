@@ -114,6 +114,16 @@ macro_rules! finds {
 
 finds! {
     a_token_that_is_dead_on_arrival_is_found: AdoptedTwice in 400,
+    a_page_that_ends_renewals_is_found: BrokenRound in 2_000,
+    a_clock_that_removes_records_is_found: ClockRemoves in 200,
+    a_dead_token_that_wins_over_a_live_one_is_found: DeadWins in 4_000,
+    an_end_without_waiting_is_found: EndsAtOnce in 400,
+    a_token_that_is_ever_due_is_found: EverDue in 200,
+    a_call_without_deadline_is_found: NoDeadline in 100,
+    rests_that_are_not_kept_are_found: NoRests in 400,
+    news_that_are_looked_at_once_are_found: OneLook in 2_000,
+    a_name_without_a_realm_is_found: RealmLess in 100,
     a_refused_token_that_stays_is_found: RefusedStays in 400,
     a_rest_that_is_too_short_is_found: ShortRest in 400,
+    a_refresh_token_that_is_thrown_away_is_found: ThrownAway in 400,
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::base::id::Ids;
 use crate::base::origin::BaseUrl;
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
@@ -32,9 +33,6 @@ use crate::token::key::KeyBuilder;
 
 /// The longest URL that a user is sent to, in bytes.
 const LONGEST_URL: usize = 4096;
-
-/// The longest refresh token, in bytes.
-const LONGEST_REFRESH: usize = 16 * 1024;
 
 /// What `[provider.NAME.consent]` says, as far as the provider's requests depend on it.
 #[derive(Clone, Debug)]
@@ -282,30 +280,60 @@ impl Consent {
         moment: Moment<'_>,
         first: bool,
     ) -> Result<UserGrant, Refusal> {
+        let captures = &self.ceremony().captures;
+        match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
+            Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(headers, &mut rest, moment) }),
+            // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
+            Err(failure) => match self.rescued(status, headers, body, moment).filter(|_| !planted(Fault::ThrownAway)) {
+                Some(refresh) => Err(Refusal::Unusable(failure, refresh)),
+                None => Err(self.refusal(status, headers, body, failure)),
+            },
+        }
+    }
+
+    /// The refresh token of an answer that is a success but for its access token.
+    fn rescued(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: Moment<'_>,
+    ) -> Option<RefreshGrant> {
+        let answer = &self.profile.answer;
+        let mut value = match answer.success(answer.format, status, headers, body, moment) {
+            Ok(value) => value,
+            // It may be longer than answers are read; the caller bounds what this is.
+            Err(_) => {
+                let value = json::parse(std::str::from_utf8(body).ok()?).ok()?;
+                (status.is_success() && answer.success.iter().all(|test| test.holds(&value))).then_some(value)?
+            }
+        };
+        self.refresh_token(headers, &mut value, moment)
+    }
+
+    /// Takes the refresh token out of an answer, if there is one and this provider has a use for it.
+    fn refresh_token(&self, headers: &HeaderMap, answer: &mut Value, moment: Moment<'_>) -> Option<RefreshGrant> {
         let ceremony = self.ceremony();
-        let read = self.profile.answer.grant_with(status, headers, body, moment, &ceremony.captures, first);
-        let (grant, mut rest) = read.map_err(|failure| self.refusal(status, headers, body, failure))?;
-        let hit = ceremony.refresh_token.iter().find(|pointer| rest.pointer(pointer).is_some_and(Value::is_string));
-        let token = match hit.and_then(|pointer| rest.pointer_mut(pointer)).map(Value::take) {
-            Some(Value::String(text)) => Some(SecretString::from(text)),
-            Some(Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_)) | None => None,
+        self.refresh.as_ref()?;
+        let hit =
+            ceremony.refresh_token.iter().find(|pointer| answer.pointer(pointer).is_some_and(Value::is_string))?;
+        let token = match answer.pointer_mut(hit).map(Value::take)? {
+            Value::String(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => {
+                SecretString::from(text)
+            }
+            Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_) | Value::String(_) => {
+                return None;
+            }
         };
-        let usable = |token: &SecretString| {
-            let text = token.expose_secret();
-            (1..=LONGEST_REFRESH).contains(&text.len()) && !text.contains(char::REPLACEMENT_CHARACTER)
+        let claims = Claims {
+            expires_in: json::first(answer, &ceremony.refresh_expires_in),
+            expires_at: json::first(answer, &ceremony.refresh_expires_at),
+            unit: self.profile.answer.expires_in_unit,
+            token: "",
+            default_ttl: ceremony.default_refresh_ttl,
+            date: date(headers),
         };
-        let refresh = token.filter(usable).filter(|_| self.refresh.is_some()).map(|token| {
-            let claims = Claims {
-                expires_in: json::first(&rest, &ceremony.refresh_expires_in),
-                expires_at: json::first(&rest, &ceremony.refresh_expires_at),
-                unit: self.profile.answer.expires_in_unit,
-                token: "",
-                default_ttl: ceremony.default_refresh_ttl,
-                date: date(headers),
-            };
-            RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) }
-        });
-        Ok(UserGrant { grant, refresh })
+        Some(RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) })
     }
 
     /// Whether a failure means that the code or the refresh token is dead.

@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::super::envelope::claimed_version;
+use super::super::envelope::{claimed_version, claims_end};
 use super::super::error::Error;
 use super::super::record::{Key, Kind, Name, Version};
+use crate::base::time::Now;
 
 type Sealed = TableDefinition<'static, (&'static str, &'static [u8]), &'static [u8]>;
 
@@ -53,13 +54,21 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn replace(&mut self, name: &Name, expected: Option<Version>, sealed: &[u8]) -> Result<bool, Error> {
+    pub(super) fn replace(
+        &mut self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: &[u8],
+        now: Now,
+    ) -> Result<bool, Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             {
                 let mut records = writing.open_table(RECORDS)?;
-                let found = records.get(at(name))?.map(|found| claimed_version(found.value()));
-                if found != expected.map(Some) {
+                // What has ended is not there.
+                let there = |sealed: &[u8]| expected.is_some() || !claims_end(sealed, now);
+                let found = records.get(at(name))?.filter(|found| there(found.value()));
+                if found.map(|found| claimed_version(found.value())) != expected.map(Some) {
                     return Ok(false);
                 }
                 records.insert(at(name), sealed)?;
@@ -78,16 +87,18 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn withdraw(&mut self, name: &Name, version: Version) -> Result<(), Error> {
+    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(Key, Version)]) -> Result<(), Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             {
                 let mut records = writing.open_table(RECORDS)?;
-                let found = records.get(at(name))?.and_then(|found| claimed_version(found.value()));
-                if found != Some(version) {
-                    return Ok(());
+                for (key, version) in those {
+                    let place = (kind.name(), key.as_bytes());
+                    let found = records.get(place)?.and_then(|found| claimed_version(found.value()));
+                    if found == Some(*version) {
+                        records.remove(place)?;
+                    }
                 }
-                records.remove(at(name))?;
             }
             Ok(writing.commit()?)
         })

@@ -124,7 +124,7 @@ fn picture() -> (Arc<Vec<u8>>, Arc<KeyRing>) {
 }
 
 fn local<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, work)
 }
 

@@ -10,6 +10,7 @@ use super::super::record::{Key, Kind, Name, Version};
 use super::cabinet::Cabinet;
 use super::opening::open_on;
 use crate::base::secret::SecretBox;
+use crate::base::time::Now;
 use crate::store::Error;
 
 /// A disk in memory, with its moods.
@@ -137,7 +138,7 @@ fn power_may_fail_at_any_write() {
         let mut first = cabinet(&disk);
         first.ready().expect("opens");
         disk.fail_after(Some(writes));
-        let told = first.replace(&name("alice"), Some(Version(1)), &new);
+        let told = first.replace(&name("alice"), Some(Version(1)), &new, Now::at(0, 0));
         // What is on the disk at this moment is all that a crash leaves; without what was not synced, perhaps.
         let left = [disk.bytes(), disk.0.lock().expect("unpoisoned").synced.clone()];
         drop(first);

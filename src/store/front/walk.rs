@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Backend, Store};
+use crate::base::planted::{Fault, planted};
 use crate::store::error::{Damaged, Error};
 use crate::store::file::FileStore;
 use crate::store::record::{Entry, Key, Kind, Listing, Name, Record};
@@ -53,15 +54,19 @@ pub struct Rekeyed {
 type Sealed = (Vec<(Key, Vec<u8>)>, Option<Cursor>);
 
 impl Store {
-    /// The records of a kind that follow, some hundreds at a time. What has ended is removed on the way. An error is one of
-    /// this page alone: it may be asked for again.
+    /// The records of a kind that follow, some hundreds at a time. What has ended is left out. An error is one of this page
+    /// alone: it may be asked for again.
     pub async fn page(&self, kind: Kind, from: Option<&Cursor>) -> Result<Page, Error> {
         let (found, next) = self.scan(kind, from).await?;
         let mut page = Page { next, ..Page::default() };
         for (key, sealed) in found {
             let name = Name { kind, key };
             match self.unseal(&name, &sealed) {
-                Ok(record) if self.has_ended(&record) => self.withdraw(&name, record.version).await?,
+                Ok(record) if self.has_ended(&record) => {
+                    if planted(Fault::ClockRemoves) {
+                        self.withdraw_any(&name).await?;
+                    }
+                }
                 Ok(record) => page.records.push((name.key, record)),
                 Err(damaged) => {
                     self.set_aside(&damaged, sealed).await;
@@ -72,6 +77,42 @@ impl Store {
         // Memory never waits, and a file's thread may be faster than its question.
         tokio::task::yield_now().await;
         Ok(page)
+    }
+
+    /// Removes what ended before this moment, in milliseconds since 1970, a page in one step. Redis does so by itself. Says
+    /// how many there were.
+    pub async fn sweep(&self, before: u64) -> Result<usize, Error> {
+        let mut count = 0;
+        if let Backend::Redis(_) = self.0.backend {
+            return Ok(count);
+        }
+        for kind in Kind::ALL {
+            let mut from = None;
+            loop {
+                let (found, next) = self.scan(kind, from.as_ref()).await?;
+                // What cannot be read is left to whoever reads it.
+                let read = found
+                    .into_iter()
+                    .map(|(key, sealed)| (self.unseal(&Name { kind, key: key.clone() }, &sealed), key));
+                let read = read.filter_map(|(record, key)| Some((key, record.ok()?)));
+                let ended = read.filter(|(_, record)| record.expiry.is_some_and(|expiry| expiry < before));
+                let ended: Vec<_> = ended.map(|(key, record)| (key, record.version)).collect();
+                count += ended.len();
+                match &self.0.backend {
+                    Backend::File(file) if !ended.is_empty() => file.withdraw(kind, ended).await?,
+                    Backend::Memory(memory) => memory.borrow_mut().withdraw(kind, &ended),
+                    Backend::File(_) | Backend::Redis(_) => {}
+                    #[cfg(test)]
+                    Backend::Simulated(place) => place.withdraw(kind, &ended).await?,
+                }
+                tokio::task::yield_now().await;
+                from = next;
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(count)
     }
 
     /// All records of a kind, without their values. It grows with their number: to look at each, use

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::super::error::Error;
+use super::super::local::{Bell, Change};
 use super::super::wish::RedisWish;
 use super::Patience;
 use super::verdict::{Verdict, judge};
@@ -104,6 +105,7 @@ enum Phase {
 
 struct Shared {
     target: Arc<Target>,
+    bell: Bell,
     phase: watch::Sender<Phase>,
     /// Whether the connection has answered a question.
     proved: Cell<bool>,
@@ -116,8 +118,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn open(target: Arc<Target>) -> Self {
-        let shared = Rc::new(Shared { target, phase: watch::Sender::new(Phase::Trying), proved: Cell::new(false) });
+    pub(super) fn open(target: Arc<Target>, bell: Bell) -> Self {
+        let (phase, proved) = (watch::Sender::new(Phase::Trying), Cell::new(false));
+        let shared = Rc::new(Shared { target, bell, phase, proved });
         let mut task = JoinSet::new();
         task.spawn_local(keep(shared.clone()));
         Self { shared, _task: task }
@@ -205,6 +208,8 @@ async fn keep(shared: Rc<Shared>) {
                 if matches!(before, Phase::Down(_)) {
                     tracing::info!(store = target.address(), "the store answers again");
                 }
+                // News that came while nothing could be read led nowhere.
+                shared.bell.ring(Change::Everything);
                 let closed = tokio::select! {
                     () = driver => true,
                     _ = phases.wait_for(|phase| !matches!(phase, Phase::Up(..))) => false,

@@ -12,6 +12,7 @@ use super::*;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::token::failure::{Class, Failure};
+use crate::token::grant::RefreshGrant;
 
 const REALM: Realm = Realm([1; 32]);
 const UPKEEP: Upkeep = Upkeep { refresh_before: Duration::from_secs(60), keep_alive: Duration::from_secs(12 * 3600) };
@@ -224,12 +225,12 @@ struct World {
 
 impl World {
     fn read(&self, key: &UserKey) -> Option<Arc<UserTokens>> {
-        let bytes = self.store.get(&key.token_key().to_string())?;
+        let bytes = self.store.get(&key.record_key().to_string())?;
         Some(Arc::new(UserTokens::open(bytes).expect("what we wrote")))
     }
 
     fn write(&mut self, key: &UserKey, tokens: &UserTokens) {
-        self.store.insert(key.token_key().to_string(), tokens.seal().expose_secret().clone());
+        self.store.insert(key.record_key().to_string(), tokens.seal().expose_secret().clone());
     }
 
     fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> Ending {
@@ -281,7 +282,7 @@ proptest! {
                 }
                 Life::Revoke(user) => world.bank.live.retain(|_, owner| owner != USERS[user]),
                 Life::Swap => {
-                    let keys = USERS.map(|user| key(user).token_key().to_string());
+                    let keys = USERS.map(|user| key(user).record_key().to_string());
                     let (one, other) = (world.store.remove(&keys[0]), world.store.remove(&keys[1]));
                     world.store.extend(one.map(|bytes| (keys[1].clone(), bytes)));
                     world.store.extend(other.map(|bytes| (keys[0].clone(), bytes)));
@@ -380,4 +381,60 @@ fn what_changed_under_a_save_is_respected() {
     let consented = UserTokens::consented(key.clone(), REALM, fresh("b1", Some("s1"), None), late, Some(&old));
     let Ok(Ending::Ready(found)) = saving().outdated(Some(Arc::new(consented)), late) else { panic!("a new consent") };
     assert_eq!(found.access.token.expose_secret(), "b1");
+}
+
+/// Two replicas hold the same refresh token: one had lost its lock. Whoever was answered with a success is right.
+#[test]
+fn a_success_counts_for_more_than_dead_and_dead_for_nothing_newer() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let late = START.plus(Duration::from_secs(1790));
+    let saving = |answer| {
+        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
+        asking.answered(answer, late, late).expect("something to save")
+    };
+    let text = |tokens: &UserTokens| tokens.refresh.as_ref().map(|refresh| refresh.token.expose_secret().to_owned());
+    let alone = |token: &str| RefreshGrant { token: SecretString::from(token), life: None };
+    let renewed = || saving(Ok(fresh("a2", Some("r2"), None)));
+    let dead = || saving(Err(Refusal::Dead("invalid_grant".to_owned())));
+    let unusable = || saving(Err(Refusal::Unusable(Failure::new(Class::Transient, "odd"), alone("r9"))));
+
+    for found in [old.bereft(), old.refreshed_only(alone("r9"), late)] {
+        let again = renewed().outdated(Some(Arc::new(found)), late).expect_err("the success is written");
+        assert_eq!((text(again.tokens()).as_deref(), again.tokens().generation), (Some("r2"), old.generation + 1));
+        let Ending::Ready(tokens) = again.saved(late) else { panic!("and serves") };
+        assert_eq!(tokens.access.token.expose_secret(), "a2");
+    }
+    for found in [old.rotated(fresh("a2", Some("r2"), None), late), old.refreshed_only(alone("r9"), late)] {
+        let found = Arc::new(found);
+        dead().outdated(Some(found.clone()), late).expect("what lives stays");
+        unusable().outdated(Some(found), late).expect("what lives stays");
+    }
+    let again =
+        unusable().outdated(Some(Arc::new(old.bereft())), late).expect_err("a refresh token is better than none");
+    assert_eq!(text(again.tokens()).as_deref(), Some("r9"));
+}
+
+#[test]
+fn a_refresh_token_without_an_access_token_is_saved_and_asked_with_next() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let refresh = RefreshGrant { token: SecretString::from("r2"), life: Some(Duration::from_secs(3600)) };
+    let late = START.plus(Duration::from_secs(1790));
+    let asking = |record: &Arc<UserTokens>, newer_than, now| {
+        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
+        let Looked::Lock(locking) = looking.found(Some(record.clone()), now) else { panic!("it is due") };
+        let Locked::Ask(asking) = locking.found(Some(record.clone()), now) else { panic!("nobody was quicker") };
+        asking
+    };
+    let answer = Err(Refusal::Unusable(Failure::new(Class::Transient, "odd"), refresh));
+    let saving = asking(&old, old.generation, late).answered(answer, late, late).expect("something to save");
+    let saved = saving.tokens().clone();
+    assert!(matches!(saving.saved(late), Ending::Failed(_)), "the old one was refused");
+    let next = asking(&saved, old.generation, late);
+    let sent = next.tokens().refresh.as_ref().expect("a refresh token");
+    assert_eq!((sent.token.expose_secret(), sent.expires), ("r2", Some(late.wall + 3_600_000)));
+    assert_eq!(saved.generation, old.generation, "no other access token, no other generation");
 }

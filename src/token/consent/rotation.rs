@@ -12,13 +12,15 @@
 //!     v
 //!  Saving --saved--> renewed ----------------------------------------> Ready
 //!                    dead -------------------------------------------> ConsentRequired
+//!                    a refresh token, and no access token of use ----> Failed
 //! ```
 //!
 //! Every state is used up by its answer. An [`Asking`] exists only under the lock that replicas share, made from a
 //! record that was read under it, and it holds the only way to a refresh call: so one refresh token is sent once. What
 //! was answered is [`Saving`] until the store has it, however often that takes; only then is it used (a rotated
 //! refresh token that is lost costs the user's consent). That the provider called a refresh token dead is saved, too:
-//! so no replica asks with it again.
+//! so no replica asks with it again. Of two answers for one generation a success counts: where a lock was lost, and
+//! another replica sent a refresh token that we had spent, it heard "dead" while we hold what works.
 //!
 //! Whoever drives this must not abandon an `Asking` or a `Saving` because a caller grew tired: let it run, and tell
 //! the caller to come back.
@@ -27,11 +29,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::backoff::{Backoff, jittered};
+use crate::base::planted::{Fault, planted};
+use crate::base::secret::ExposeSecret;
 use crate::base::time::Now;
 use crate::token::consent::tokens::{Upkeep, UserTokens};
 use crate::token::consent::{Realm, UserKey};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::UserGrant;
+use crate::token::grant::{RefreshGrant, UserGrant};
 
 /// The pauses between attempts to save.
 const SAVING: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(5) };
@@ -43,12 +47,15 @@ const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duratio
 const SAVING_TRIES: u32 = 1000;
 
 /// Why a code exchange or a refresh brought nothing.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum Refusal {
     /// The provider says that the code or the refresh token is dead. For our logs: how it says that.
     Dead(String),
     /// Anything else. Asking again may help, or a person must.
     Failed(Failure),
+    /// The answer is a success that brings a refresh token, but no access token that can be used. The refresh token must
+    /// be saved: the one that was sent may be spent.
+    Unusable(Failure, RefreshGrant),
 }
 
 /// What is wanted.
@@ -167,8 +174,16 @@ pub struct Saving {
     errand: Box<Errand>,
     before: Arc<UserTokens>,
     next: Arc<UserTokens>,
-    dead: bool,
+    outcome: Outcome,
     tries: u32,
+}
+
+/// What the provider answered.
+#[derive(Debug)]
+enum Outcome {
+    Dead,
+    Renewed,
+    Unusable(Failure),
 }
 
 impl Looking {
@@ -220,18 +235,21 @@ impl Asking {
     /// access token serves while it lives; anything else must be saved first.
     pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
         let Self { errand, tokens } = self;
-        let (mut next, dead) = match answer {
-            Ok(fresh) => (tokens.rotated(fresh, sent), false),
-            Err(Refusal::Dead(_)) => (tokens.bereft(), true),
+        let (mut next, outcome) = match answer {
+            Ok(fresh) => (tokens.rotated(fresh, sent), Outcome::Renewed),
+            Err(Refusal::Dead(_)) => (tokens.bereft(), Outcome::Dead),
+            Err(Refusal::Unusable(failure, refresh)) => {
+                (tokens.refreshed_only(refresh, sent), Outcome::Unusable(failure))
+            }
             Err(Refusal::Failed(failure)) => {
                 return Err(errand.good(tokens, now).unwrap_or(Ending::Failed(failure)));
             }
         };
-        if let (Goal::Serve { newer_than }, false) = (errand.goal, dead) {
+        if let (Goal::Serve { newer_than }, Outcome::Renewed) = (errand.goal, &outcome) {
             // A consent after a lost record may count from below what was delivered before.
             next.generation = next.generation.max(newer_than.saturating_add(1));
         }
-        Ok(Saving { errand, before: tokens, next: Arc::new(next), dead, tries: 0 })
+        Ok(Saving { errand, before: tokens, next: Arc::new(next), outcome, tries: 0 })
     }
 }
 
@@ -248,12 +266,13 @@ impl Saving {
 
     /// The store has it; release the lock.
     pub fn saved(self, now: Now) -> Ending {
-        if !self.dead {
-            return Ending::Ready(self.next);
-        }
-        // Dead is the refresh token; an access token that nobody refused lives out its life.
-        let required = || Ending::ConsentRequired("the provider says that the refresh token is dead".into());
-        self.errand.good(self.next, now).unwrap_or_else(required)
+        let otherwise = match self.outcome {
+            Outcome::Renewed => return Ending::Ready(self.next),
+            Outcome::Dead => Ending::ConsentRequired("the provider says that the refresh token is dead".into()),
+            Outcome::Unusable(failure) => Ending::Failed(failure),
+        };
+        // An access token that nobody refused lives out its life.
+        self.errand.good(self.next, now).unwrap_or(otherwise)
     }
 
     /// The store failed: write again after the pause. `Err`: it was tried for more than an hour; give up.
@@ -266,14 +285,15 @@ impl Saving {
         Ok((self, pause))
     }
 
-    /// Something else stands in the store: a new consent, a revocation, or a note that a call was made. `Err`: write
-    /// again, over what stands there now. Otherwise it is over; release the lock.
+    /// Something else stands in the store: a new consent, a revocation, a note that a call was made, or what another
+    /// replica was answered after we had lost the lock. `Err`: write again, over what stands there now. Otherwise it is
+    /// over; release the lock.
     pub fn outdated(self, record: Option<Arc<UserTokens>>, now: Now) -> Result<Ending, Self> {
         let Some(found) = record else {
             return Ok(Ending::ConsentRequired("the consent was revoked".into()));
         };
         let same = found.key == self.before.key && found.generation == self.before.generation;
-        if same && found.refresh.is_some() {
+        if same && self.outranks(&found) {
             let mut next = UserTokens::clone(&self.next);
             next.last_call = found.last_call;
             return Err(Self { next: Arc::new(next), before: found, ..self });
@@ -284,6 +304,26 @@ impl Saving {
             // It lives, and the next attempt will see to it.
             Worth::Refresh => Ending::Failed(Failure::new(Class::Transient, "another replica changed the consent")),
         })
+    }
+}
+
+impl Saving {
+    /// Whether what was answered counts for more than this record of the same generation.
+    fn outranks(&self, found: &UserTokens) -> bool {
+        if planted(Fault::DeadWins) {
+            return found.refresh.is_some();
+        }
+        let text = |tokens: &UserTokens| tokens.refresh.as_ref().map(|refresh| refresh.token.clone());
+        let untouched = match (text(found), text(&self.before)) {
+            (Some(found), Some(before)) => found.expose_secret() == before.expose_secret(),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        match self.outcome {
+            Outcome::Renewed => true,
+            Outcome::Unusable(_) => untouched || found.refresh.is_none(),
+            Outcome::Dead => untouched,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::SecretString;
 use crate::base::time::{Now, millis};
 use crate::token::consent::Realm;
@@ -28,7 +29,8 @@ pub struct Access {
 pub struct Refresh {
     /// The token.
     pub token: SecretString,
-    /// When its request was sent, in milliseconds since 1970.
+    /// When the last request that brought it, or that the provider answered without another one, was sent, in
+    /// milliseconds since 1970.
     pub issued: u64,
     /// When it dies, likewise; absent: nobody knows, until it is refused.
     pub expires: Option<u64>,
@@ -38,6 +40,13 @@ impl Refresh {
     fn of(grant: RefreshGrant, sent: Now) -> Self {
         let expires = grant.life.map(|life| sent.wall.saturating_add(millis(life)));
         Self { token: grant.token, issued: sent.wall, expires }
+    }
+
+    /// The same after a renewal that brought no other one (RFC 6749 section 6). Its end stays; the next renewal for its own
+    /// sake is due at half of what is left.
+    fn kept(&self, sent: Now) -> Self {
+        let issued = if planted(Fault::EverDue) { self.issued } else { sent.wall };
+        Self { issued, ..self.clone() }
     }
 
     /// Whether it may still be tried.
@@ -112,11 +121,38 @@ impl UserTokens {
             realm: self.realm,
             generation: self.generation.saturating_add(1),
             access,
-            refresh: refresh.map(|refresh| Refresh::of(refresh, sent)).or_else(|| self.refresh.clone()),
+            refresh: match (refresh, &self.refresh) {
+                (Some(fresh), _) => Some(Refresh::of(fresh, sent)),
+                (None, known) => known.as_ref().map(|known| known.kept(sent)),
+            },
             captured,
             consented: self.consented,
             last_call: self.last_call,
         }
+    }
+
+    /// The record after an answer that brought a refresh token alone. The access token stays what it was, dead or alive,
+    /// and so does the generation, which says which access token this is.
+    pub fn refreshed_only(&self, refresh: RefreshGrant, sent: Now) -> Self {
+        Self { refresh: Some(Refresh::of(refresh, sent)), ..self.clone() }
+    }
+
+    /// The record of a code exchange that brought a refresh token alone: there is no access token yet.
+    pub fn consented_without_access(
+        key: UserKey,
+        realm: Realm,
+        refresh: RefreshGrant,
+        sent: Now,
+        before: Option<&Self>,
+    ) -> Self {
+        // Dead from the start, so it is never sent: a record must have one.
+        let grant = Grant {
+            access_token: SecretString::from("none"),
+            life: Duration::ZERO,
+            captured: Vec::new(),
+            odd_type: None,
+        };
+        Self::consented(key, realm, UserGrant { grant, refresh: Some(refresh) }, sent, before)
     }
 
     /// The record once its refresh token is dead: the access token lives out its life, and then the user is asked.
@@ -130,7 +166,7 @@ impl UserTokens {
         Self { access: Access { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
     }
 
-    /// The record with a call noted, if that is worth a write: a twentieth of `keep_alive` has passed since the last
+    /// The record with a call at `now` noted, if that is worth a write: a twentieth of `keep_alive` has passed since the last
     /// one was noted, five minutes at most.
     pub fn touched(&self, upkeep: &Upkeep, now: Now) -> Option<Self> {
         let worth = millis(upkeep.keep_alive / 20).min(300_000);
@@ -300,6 +336,27 @@ pub(in crate::token::consent) mod tests {
         assert!(called.touched(&brief, START.plus(seconds(949))).is_none(), "not again so soon");
         assert!(called.touched(&UPKEEP, START.plus(seconds(1200))).is_some(), "after five minutes at the latest");
         assert_eq!(called.generation, tokens.generation);
+    }
+
+    #[test]
+    fn a_refresh_token_that_stays_the_same_is_not_due_again_at_once() {
+        let first = tokens();
+        let half = START.plus(seconds(1800));
+        assert_eq!(first.keep_alive_in(&UPKEEP, half, 0), Some(Duration::ZERO));
+        let renewed = first.rotated(fresh("a2", None, None), half);
+        assert_eq!(renewed.keep_alive_in(&UPKEEP, half, 0), Some(seconds(900)), "at half of what is left");
+        assert_eq!(renewed.refresh.as_ref().and_then(|refresh| refresh.expires), Some(START.wall + 3_600_000));
+    }
+
+    #[test]
+    fn a_consent_without_an_access_token_has_none_to_send_and_can_be_renewed() {
+        let refresh = RefreshGrant { token: SecretString::from("r1"), life: None };
+        let tokens = UserTokens::consented_without_access(key("alice"), Realm([1; 32]), refresh, START, None);
+        let read = UserTokens::open(tokens.seal().expose_secret()).expect("what we wrote");
+        for tokens in [tokens, read] {
+            assert!(!tokens.valid(START) && tokens.grant(START).is_none() && tokens.due(&UPKEEP, START));
+            assert!(tokens.refreshable(START).is_some() && !tokens.spent(START));
+        }
     }
 
     #[test]

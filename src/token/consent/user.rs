@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::planted::{Fault, planted};
+use crate::token::consent::Realm;
 use crate::token::key::{KeyBuilder, TokenKey};
 
 /// The longest user name, in bytes.
@@ -109,14 +111,28 @@ pub struct UserKey {
 }
 
 impl UserKey {
-    /// The key of the user's access token on the shelf; its hexadecimal digits also name the record in a store, so
-    /// that no name of a user stands there in the clear. Never equal to a key of an application's token.
-    pub fn token_key(&self) -> TokenKey {
+    /// The key of the user's record in a store, so that no name of a user stands there in the clear. Never equal to a key
+    /// of an application's token. It is none of a token: see [`lease_key`](Self::lease_key).
+    pub fn record_key(&self) -> TokenKey {
+        self.fields().finish()
+    }
+
+    /// The key of the user's access token with the keeper and on the shelf. The realm is part of it, so a token of one
+    /// bank is not found by a config that names another.
+    pub fn lease_key(&self, realm: Realm) -> TokenKey {
+        let mut key = self.fields();
+        if !planted(Fault::RealmLess) {
+            key.field("realm", &realm.0);
+        }
+        key.finish()
+    }
+
+    fn fields(&self) -> KeyBuilder {
         let mut key = KeyBuilder::new(&self.provider);
         key.field("as", b"user");
         key.field(self.owner.kind(), self.owner.name().as_bytes());
         key.field("user", self.user.as_str().as_bytes());
-        key.finish()
+        key
     }
 }
 
@@ -127,7 +143,7 @@ mod tests {
     use super::*;
 
     fn key(owner: Owner, provider: &str, user: &str) -> TokenKey {
-        UserKey { owner, provider: provider.into(), user: UserName::parse(user).expect("a name") }.token_key()
+        UserKey { owner, provider: provider.into(), user: UserName::parse(user).expect("a name") }.record_key()
     }
 
     #[test]
@@ -155,6 +171,14 @@ mod tests {
         let client = || Owner::Client("erp".into());
         assert_ne!(key(client(), "scb", "\u{e9}"), key(client(), "scb", "e\u{301}"));
         assert_ne!(key(client(), "scb", "alice"), key(client(), "scb", "Alice"));
+    }
+
+    #[test]
+    fn a_token_of_another_bank_has_another_key() {
+        let owner = Owner::Client("erp".into());
+        let alice = UserKey { owner, provider: "scb".into(), user: UserName::parse("alice").expect("a name") };
+        let (one, other) = (alice.lease_key(Realm([1; 32])), alice.lease_key(Realm([2; 32])));
+        assert!(one != other && one != alice.record_key() && other != alice.record_key());
     }
 
     proptest! {

@@ -1,0 +1,188 @@
+//! Who is not asked for a while: users whose renewal failed, and providers that turn all of them away.
+//!
+//! The rests are those of every token call (`token::policy::rest_after`), `Retry-After` included. A provider that says
+//! that it is closed, or that it is asked too often, rests as a whole. Rejected credentials are everybody's, or so it
+//! seems: from then on users of that provider are renewed one at a time, and when the next one is rejected as well, it
+//! rests as a whole, too.
+//!
+//! Renewals that a call waits for are told here as well, but not held up: the keeper has their rests.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::planted::{Fault, planted};
+use crate::base::time::{Now, millis};
+use crate::token::failure::{Class, Failure};
+use crate::token::key::{KeyMap, TokenKey};
+use crate::token::policy::rest_after;
+
+/// A rest that was over for this long is forgotten, and with it how often its user failed. Longer than the longest rest.
+const FORGET: Duration = Duration::from_secs(2 * 3600);
+
+/// Rests of renewals. Clones are the same; they live on the control thread.
+#[derive(Clone, Default)]
+pub struct Rests(Rc<RefCell<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    /// By the key of the record.
+    users: KeyMap<Rest>,
+    providers: HashMap<Arc<str>, Provider>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    failures: u32,
+    /// Reading of the boot clock, in milliseconds.
+    until: u64,
+}
+
+#[derive(Default)]
+struct Provider {
+    rest: Rest,
+    /// The user who was rejected last, with no success since.
+    rejected: Option<TokenKey>,
+}
+
+impl Rest {
+    fn extend(&mut self, failure: &Failure, now: Now, dice: u8) {
+        self.failures = self.failures.saturating_add(1);
+        let until = now.boot.saturating_add(millis(rest_after(failure, self.failures, dice)));
+        self.until = self.until.max(until);
+    }
+}
+
+impl Rests {
+    /// A provider was asked for this user's tokens, and failed.
+    pub(super) fn failed(&self, provider: &Arc<str>, user: TokenKey, failure: &Failure, now: Now, dice: u8) {
+        let Inner { users, providers } = &mut *self.0.borrow_mut();
+        users.entry(user).or_default().extend(failure, now, dice);
+        let known = providers.entry(provider.clone()).or_default();
+        let whole = match failure.class {
+            Class::Closed | Class::RateLimited => true,
+            Class::Fatal => known.rejected.replace(user).is_some_and(|before| before != user),
+            Class::Consent | Class::Transient => false,
+        };
+        // What was under way together is one failure.
+        if whole && known.rest.until <= now.boot {
+            known.rest.extend(failure, now, dice);
+        }
+    }
+
+    /// A provider has answered this user's refresh.
+    pub(super) fn answered(&self, provider: &str, user: TokenKey) {
+        let mut inner = self.0.borrow_mut();
+        inner.users.remove(&user);
+        inner.providers.remove(provider);
+    }
+
+    /// Whether this user's tokens are not to be renewed for their own sake now.
+    pub(super) fn rests(&self, provider: &str, user: TokenKey, now: Now) -> bool {
+        if planted(Fault::NoRests) {
+            return false;
+        }
+        let inner = self.0.borrow();
+        let over = |rest: &Rest| rest.until <= now.boot;
+        !inner.users.get(&user).is_none_or(over) || !inner.providers.get(provider).is_none_or(|known| over(&known.rest))
+    }
+
+    /// Whether users of this provider are to be renewed one at a time.
+    pub(super) fn is_suspect(&self, provider: &str) -> bool {
+        self.0.borrow().providers.get(provider).is_some_and(|known| known.rejected.is_some() || known.rest.failures > 0)
+    }
+
+    /// The world has changed in a way that may have cured failures (a reload): all rests end.
+    pub(super) fn forgive(&self) {
+        *self.0.borrow_mut() = Inner::default();
+    }
+
+    /// Forgets rests that have long been over.
+    pub(super) fn tidy(&self, now: Now) {
+        let horizon = now.boot.saturating_sub(millis(FORGET));
+        let mut inner = self.0.borrow_mut();
+        inner.users.retain(|_, rest| rest.until > horizon);
+        inner.providers.retain(|_, known| known.rest.until > horizon || known.rejected.is_some());
+    }
+}
+
+impl fmt::Debug for Rests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rests").field("users", &self.0.borrow().users.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::key::KeyBuilder;
+
+    const NOW: Now = Now::at(10_000_000, 1_700_000_000_000);
+
+    fn user(name: &str) -> TokenKey {
+        KeyBuilder::new(name).finish()
+    }
+
+    fn after(seconds: u64) -> Now {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_failure_rests_its_user_as_long_as_the_provider_asks() {
+        let (rests, bank): (_, Arc<str>) = (Rests::default(), "bank".into());
+        let mut failure = Failure::new(Class::Transient, "503");
+        failure.retry_after = Some(Duration::from_secs(3600));
+        rests.failed(&bank, user("dave"), &failure, NOW, 0);
+        assert!(rests.rests("bank", user("dave"), after(3599)) && !rests.rests("bank", user("dave"), after(3600)));
+        assert!(!rests.rests("bank", user("carol"), NOW) && !rests.is_suspect("bank"));
+        rests.answered("bank", user("dave"));
+        assert!(!rests.rests("bank", user("dave"), NOW));
+    }
+
+    #[test]
+    fn a_bank_that_turns_everybody_away_rests_as_a_whole() {
+        let bank: Arc<str> = "bank".into();
+        for class in [Class::Closed, Class::RateLimited] {
+            let rests = Rests::default();
+            rests.failed(&bank, user("dave"), &Failure::new(class, "no"), NOW, 0);
+            assert!(rests.rests("bank", user("carol"), after(29)), "{class:?}");
+            assert!(!rests.rests("other", user("carol"), NOW) && !rests.rests("bank", user("carol"), after(301)));
+            assert!(rests.is_suspect("bank"), "one at a time until one works");
+            rests.answered("bank", user("carol"));
+            assert!(!rests.is_suspect("bank"));
+        }
+    }
+
+    #[test]
+    fn rejected_credentials_are_everybodys_once_two_were_rejected() {
+        let (rests, bank): (_, Arc<str>) = (Rests::default(), "bank".into());
+        let fatal = Failure::new(Class::Fatal, "invalid_client");
+        rests.failed(&bank, user("erin"), &fatal, NOW, 0);
+        assert!(rests.rests("bank", user("erin"), after(299)));
+        assert!(!rests.rests("bank", user("carol"), NOW) && rests.is_suspect("bank"), "carol is the probe");
+        rests.failed(&bank, user("erin"), &fatal, after(300), 0);
+        assert!(!rests.rests("bank", user("carol"), after(300)), "the same user says nothing of others");
+        rests.failed(&bank, user("carol"), &fatal, after(301), 0);
+        assert!(rests.rests("bank", user("dave"), after(600)) && !rests.rests("bank", user("dave"), after(602)));
+        rests.failed(&bank, user("dave"), &fatal, after(602), 0);
+        assert!(rests.rests("bank", user("frank"), after(602 + 599)), "it doubles");
+        rests.forgive();
+        assert!(!rests.rests("bank", user("frank"), after(602)));
+    }
+
+    #[test]
+    fn failures_count_over_rests_and_are_forgotten_in_the_end() {
+        let (rests, bank): (_, Arc<str>) = (Rests::default(), "bank".into());
+        let failure = Failure::new(Class::Transient, "no answer");
+        rests.failed(&bank, user("dave"), &failure, NOW, 0);
+        rests.tidy(after(60));
+        rests.failed(&bank, user("dave"), &failure, after(60), 0);
+        assert!(rests.rests("bank", user("dave"), after(61)), "the second rest is two seconds");
+        rests.tidy(after(3 * 3600));
+        rests.failed(&bank, user("dave"), &failure, after(3 * 3600), 0);
+        assert!(!rests.rests("bank", user("dave"), after(3 * 3600 + 1)), "the first again");
+    }
+}
