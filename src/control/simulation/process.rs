@@ -76,6 +76,8 @@ pub(super) struct Process {
     pub(super) requests: Cell<u32>,
     /// Since when it runs.
     pub(super) since: u64,
+    /// When it ended.
+    pub(super) ended: Cell<u64>,
     /// Whether another takes its place already.
     pub(super) replaced: Cell<bool>,
     tasks: Tracker,
@@ -115,6 +117,7 @@ impl Process {
             shelves: RefCell::default(),
             requests: Cell::new(0),
             since: world.now(),
+            ended: Cell::new(u64::MAX),
             replaced: Cell::new(false),
             tasks: tasks.clone(),
             reloading,
@@ -224,6 +227,7 @@ impl Process {
             self.world.note(|| format!("{self} is killed"));
             self.excuse_unsaved();
             self.state.set(State::Killed);
+            self.ended.set(self.world.now());
             self.wake();
         }
     }
@@ -264,6 +268,7 @@ impl Process {
                 self.excuse_unsaved();
             }
             self.state.set(State::Ended);
+            self.ended.set(self.world.now());
             self.wake();
         }
     }

@@ -142,7 +142,8 @@ impl World {
         let at = self.reported.borrow().get(&(replica, token)).copied();
         let before =
             self.processes.borrow().iter().rfind(|other| other.replica == replica && other.since < since).cloned();
-        at.zip(before).is_some_and(|(at, before)| before.lane.whole_since() <= at && at + 2_000 < since)
+        at.zip(before)
+            .is_some_and(|(at, before)| before.lane.whole_since() <= at && at + 2_000 < since.min(before.ended.get()))
     }
 
     /// A client tells its process to suspect a token.
