@@ -5,8 +5,10 @@
 
 pub mod backoff;
 pub mod coding;
+pub mod dice;
 pub mod id;
 pub mod origin;
+pub mod planted;
 pub mod secret;
 pub mod shares;
 pub mod time;

@@ -109,6 +109,16 @@ pub enum Clock {
     System,
     /// A clock that moves only when told to.
     Hand(Arc<Hand>),
+    /// A clock that a simulation drives.
+    #[cfg(test)]
+    Simulated(Arc<dyn Simulated>),
+}
+
+/// What a simulated clock shows: it runs, but not in step with the machine's.
+#[cfg(test)]
+pub trait Simulated: std::fmt::Debug + Send + Sync {
+    /// Both readings.
+    fn now(&self) -> Now;
 }
 
 impl Clock {
@@ -121,6 +131,8 @@ impl Clock {
                 Now { boot, wall: wall(boot) }
             }
             Clock::Hand(hand) => hand.now(),
+            #[cfg(test)]
+            Clock::Simulated(simulated) => simulated.now(),
         }
     }
 }

@@ -29,6 +29,7 @@ use super::journal;
 use super::tracker::{Tracker, Work};
 use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::{Consenter, Events, Leases, Reloads, What};
+use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now, Within};
 use crate::config::{Consents as Settings, Provider};
@@ -230,7 +231,7 @@ impl Desk {
         let (_, consent) = settings(&provider)?;
         let consenter = consenter(&key);
         let now = self.clock.now();
-        let (verifier, state) = (Verifier::from_random(rand::random()), State::from_random(rand::random()));
+        let (verifier, state) = (Verifier::from_random(draw()), State::from_random(draw()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
         let entry = write(&Entry::Pending(pending.clone()).seal());

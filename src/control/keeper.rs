@@ -21,6 +21,7 @@ use super::leases::{Answer, Inbox, Message, Standing};
 use super::{
     Aid, Fetched, Generation, Leases, Ledger, LedgerLine, Observer, Rests, TokenSpec, Tracker, Unavailable, What,
 };
+use crate::base::dice::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Key, Kind, Store};
@@ -131,7 +132,7 @@ impl Keeper {
     ) -> Self {
         Self {
             clock,
-            dice: rand::random,
+            dice: draw,
             limits,
             observer,
             inbox: inbox.0,
@@ -211,6 +212,8 @@ impl Keeper {
         match self.clock {
             Clock::System => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
             Clock::Hand(_) => None,
+            #[cfg(test)]
+            Clock::Simulated(_) => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
         }
     }
 

@@ -37,6 +37,8 @@ mod ledger;
 mod reload;
 mod shelf;
 mod sights;
+#[cfg(test)]
+mod simulation;
 mod tracker;
 mod vault;
 mod wire;

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::base::planted::{Fault, planted};
+
 /// The owner of work that must not be abandoned.
 #[derive(Clone, Default)]
 pub struct Tracker(Rc<Inner>);
@@ -27,6 +29,9 @@ struct Inner {
     last: Cell<u64>,
     end: Cell<End>,
     idle: Notify,
+    /// For what a test does to it.
+    #[cfg(test)]
+    handles: RefCell<Vec<tokio::task::AbortHandle>>,
 }
 
 /// Until when calls may take.
@@ -60,10 +65,13 @@ impl Tracker {
         self.0.last.set(number);
         self.0.running.borrow_mut().insert(number, work);
         let entry = Entry { tracker: self.clone(), number };
-        tokio::task::spawn_local(async move {
+        let handle = tokio::task::spawn_local(async move {
             let _entry = entry;
             task.await;
         });
+        #[cfg(test)]
+        self.0.handles.borrow_mut().push(handle.abort_handle());
+        drop(handle);
         true
     }
 
@@ -98,8 +106,18 @@ impl Tracker {
                 self.0.idle.notified().await;
             }
         };
-        let _late = timeout_at(end, idle).await;
+        if !planted(Fault::EndsAtOnce) {
+            let _late = timeout_at(end, idle).await;
+        }
         self.0.running.borrow().values().cloned().collect()
+    }
+
+    /// Ends all that runs.
+    #[cfg(test)]
+    pub(super) fn abort(&self) {
+        for handle in self.0.handles.borrow_mut().drain(..) {
+            handle.abort();
+        }
     }
 
     #[cfg(test)]

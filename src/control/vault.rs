@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 use super::consents::{lease, patiently};
 use super::{Fetched, Known, Rests, Tracker};
 use crate::base::backoff::Backoff;
+use crate::base::dice::draw;
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
 use crate::base::time::{Deadline, Now, Within, millis};
 use crate::store::{Change, Changes, Error, Key, Kind, Lock, Record, Store};
@@ -118,7 +120,7 @@ impl Aid {
             return Ok(found);
         }
         let contested = is_contested(&store, source);
-        let claim = rand::random();
+        let claim = draw();
         let lock = async || store.claim(&key, lease(Within(self.patience)), claim).await;
         let lock = match if contested { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
@@ -240,6 +242,7 @@ impl Aid {
                     return Turn::Found(Box::new(found));
                 }
                 tokio::select! {
+                    biased;
                     () = heard(&mut changes, key) => {}
                     () = source.sleep(LOOK) => {}
                 }
@@ -270,7 +273,11 @@ impl Aid {
         let Stored { grant, issued, expires } = open(record.value.expose_secret(), now)?;
         let fingerprint = grant.fingerprint();
         let newer = self.known.is_none_or(|known| known.fingerprint != fingerprint && known.issued <= issued.wall);
-        let left = expires.remaining(now);
+        let mut left = expires.remaining(now);
+        if planted(Fault::AdoptedTwice) {
+            // By the boot clock alone.
+            left = grant.life.saturating_sub(now.since(issued));
+        }
         let margin = self.refresh_before.min(grant.life / 5);
         if !newer || left <= margin || self.refused.contains(&fingerprint) {
             return None;
@@ -396,6 +403,13 @@ fn open(bytes: &[u8], now: Now) -> Option<Stored> {
         written.captured.iter().map(|(name, text)| Some((name.as_str().into(), value(text)?))).collect();
     let access_token = SecretString::from(written.token.into_owned());
     let life = Duration::from_millis(written.life);
+    if planted(Fault::AdoptedTwice) {
+        let elapsed = now.wall.saturating_sub(written.issued);
+        let life = Duration::from_millis(written.life.checked_sub(elapsed.saturating_sub(now.boot))?);
+        let issued = Now { boot: now.boot.saturating_sub(elapsed), wall: written.issued };
+        let grant = Grant { access_token, life, captured: captured?, odd_type: None };
+        return Some(Stored { grant, issued, expires: Deadline::after(issued, life) });
+    }
     Some(Stored {
         grant: Grant { access_token, life, captured: captured?, odd_type: None },
         issued: now.back_to(written.issued),

@@ -17,6 +17,8 @@ use super::vault::{self, Source};
 use super::{Aid, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
+#[cfg(test)]
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
@@ -131,7 +133,7 @@ pub(super) async fn exchange(
     now: Now,
 ) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
-    let answer = destination.ask(assemble(provider, request)?, most, within, now).await;
+    let answer = ask(&destination, assemble(provider, request)?, most, within, now).await;
     answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
 }
 
@@ -150,6 +152,26 @@ pub(super) fn note_type(provider: &Provider, grant: &Grant) {
     if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
         tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
     }
+}
+
+/// Asks over the network, or over a simulated one.
+async fn ask(
+    destination: &Destination,
+    request: Request<Full<Bytes>>,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, AskError> {
+    #[cfg(test)]
+    if let Some(network) = super::simulation::network() {
+        if planted(Fault::NoDeadline) {
+            return network.ask(destination, request).await;
+        }
+        return tokio::time::timeout(within.0, network.ask(destination, request))
+            .await
+            .unwrap_or(Err(AskError::Timeout(within)));
+    }
+    destination.ask(request, most, within, now).await
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.

@@ -15,7 +15,10 @@ use super::local::{Bell, Change, Changes, Lock, Locks};
 use super::memory::Memory;
 use super::record::{Key, Kind, Name, Record, Version};
 use super::redis::{Patience, RedisStore};
+#[cfg(test)]
+use super::simulated::{Link, Place, Simulated};
 use super::wish::{NAMESPACE, StoreWish};
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
 
@@ -44,6 +47,8 @@ enum Backend {
     File(FileStore),
     Memory(RefCell<Memory>),
     Redis(Box<RedisStore>),
+    #[cfg(test)]
+    Simulated(Simulated),
 }
 
 impl Store {
@@ -97,11 +102,27 @@ impl Store {
         Ok(store)
     }
 
+    /// A store in a simulated place, behind a simulated link.
+    #[cfg(test)]
+    pub(crate) fn simulated(place: Rc<Place>, link: Rc<dyn Link>, ring: Arc<KeyRing>, clock: Clock) -> Self {
+        let (backend, namespace) = (Backend::Simulated(Simulated::new(place, link)), NAMESPACE.to_owned());
+        let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
+        Self(Rc::new(Inner { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
+    }
+
+    /// Tells news to whoever listens on this instance, as a connection for news would.
+    #[cfg(test)]
+    pub(crate) fn ring_bell(&self, change: Change) {
+        self.0.bell.ring(change);
+    }
+
     /// Waits until the store answers, or for `within`. A file or memory always does.
     pub async fn reach(&self, within: Duration) -> Result<(), Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(()),
             Backend::Redis(redis) => redis.reach(within).await,
+            #[cfg(test)]
+            Backend::Simulated(_) => Ok(()),
         }
     }
 
@@ -111,6 +132,8 @@ impl Store {
             Backend::File(_) => "file",
             Backend::Memory(_) => "memory",
             Backend::Redis(_) => "redis",
+            #[cfg(test)]
+            Backend::Simulated(place) => place.kind(),
         }
     }
 
@@ -121,7 +144,12 @@ impl Store {
 
     /// Whether other instances see what is written here.
     pub fn is_shared(&self) -> bool {
-        matches!(self.0.backend, Backend::Redis(_))
+        match &self.0.backend {
+            Backend::File(_) | Backend::Memory(_) => false,
+            Backend::Redis(_) => true,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.is_shared(),
+        }
     }
 
     /// A record; absent where there is none, or where it has ended.
@@ -131,6 +159,8 @@ impl Store {
             Backend::File(file) => file.get(&name).await?,
             Backend::Memory(memory) => memory.borrow().get(&name),
             Backend::Redis(redis) => redis.get(&name).await?,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.get(&name).await?,
         };
         let Some(sealed) = sealed else { return Ok(None) };
         let record = match self.unseal(&name, &sealed) {
@@ -140,6 +170,9 @@ impl Store {
                 return Err(Error::Damaged(damaged));
             }
         };
+        if planted(Fault::ClockRemoves) && self.has_ended(&record) {
+            self.withdraw_any(&name).await?;
+        }
         // It stays where it is: our clock may be wrong, and Redis and `sweep` see to it.
         Ok(Some(record).filter(|record| !self.has_ended(record)))
     }
@@ -160,6 +193,8 @@ impl Store {
             Backend::File(file) => file.set(&name, sealed).await?,
             Backend::Memory(memory) => memory.borrow_mut().set(&name, sealed, self.0.clock.now())?,
             Backend::Redis(redis) => redis.set(&name, sealed, expiry).await?,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.set(&name, sealed, expiry).await?,
         }
         Ok(version)
     }
@@ -207,6 +242,8 @@ impl Store {
                 Ok(())
             }
             Backend::Redis(redis) => redis.withdraw(&Name { kind, key: key.clone() }, version).await,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.withdraw(kind, &[(key.clone(), version)]).await,
         }
     }
 
@@ -224,6 +261,10 @@ impl Store {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
             Backend::Redis(redis) => redis.lock(key, lease, claim).await,
+            #[cfg(test)]
+            Backend::Simulated(place) if place.is_shared() => place.lock(key, lease, claim).await,
+            #[cfg(test)]
+            Backend::Simulated(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
         }
     }
 
@@ -232,6 +273,10 @@ impl Store {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().unlock(&lock, self.0.clock.now())),
             Backend::Redis(redis) => redis.unlock(&lock).await,
+            #[cfg(test)]
+            Backend::Simulated(place) if place.is_shared() => place.unlock(&lock).await,
+            #[cfg(test)]
+            Backend::Simulated(_) => Ok(self.0.locks.borrow_mut().unlock(&lock, self.0.clock.now())),
         }
     }
 
@@ -245,6 +290,13 @@ impl Store {
                 Ok(())
             }
             Backend::Redis(redis) => redis.announce(&name).await,
+            #[cfg(test)]
+            Backend::Simulated(place) if place.is_shared() => place.announce(&name).await,
+            #[cfg(test)]
+            Backend::Simulated(_) => {
+                self.0.bell.ring(Change::Record(name));
+                Ok(())
+            }
         }
     }
 
@@ -296,6 +348,8 @@ impl Store {
             Backend::File(file) => file.replace(name, expected, sealed, self.0.clock.now()).await,
             Backend::Memory(memory) => memory.borrow_mut().replace(name, expected, sealed, self.0.clock.now()),
             Backend::Redis(redis) => redis.replace(name, expected, sealed, expiry).await,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.replace(name, expected, sealed, expiry).await,
         }
     }
 
@@ -304,6 +358,8 @@ impl Store {
             Backend::File(file) => file.take(name).await,
             Backend::Memory(memory) => Ok(memory.borrow_mut().take(name)),
             Backend::Redis(redis) => redis.take(name).await,
+            #[cfg(test)]
+            Backend::Simulated(place) => place.take(name).await,
         }
     }
 }

@@ -16,6 +16,8 @@ mod local;
 mod memory;
 mod record;
 mod redis;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod wish;
 
 pub use envelope::{KeyRing, SealingKey};

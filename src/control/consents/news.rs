@@ -4,11 +4,12 @@
 //! there was none. News are hints, so what counts is what the store says. Where the store says nothing, a key stays on the
 //! list until it was looked at: a revocation must not get lost because the store had a bad moment.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::records::tokens_of;
 use crate::base::backoff::Backoff;
+use crate::base::planted::{Fault, planted};
 use crate::control::Leases;
 use crate::store::{Change, Changes, Error, Key, Kind, Name, Store};
 use crate::token::key::TokenKey;
@@ -17,7 +18,7 @@ use crate::token::key::TokenKey;
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(1) };
 
 /// What is to be looked at.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Item {
     /// An application's token that another replica may have replaced, by its own key.
     Application(TokenKey),
@@ -31,7 +32,7 @@ pub(super) async fn follow(store: Store, leases: Leases) {
         return;
     }
     let mut changes = store.changes();
-    let (mut open, mut failures) = (HashSet::new(), 0_u32);
+    let (mut open, mut failures) = (BTreeSet::new(), 0_u32);
     loop {
         if let Some(change) = next(&mut changes, failures, open.is_empty()).await {
             note(change, &leases, &mut open).await;
@@ -49,7 +50,7 @@ async fn next(changes: &mut Changes, failures: u32, nothing_open: bool) -> Optio
     tokio::time::timeout(AGAIN.pause(failures), changes.next()).await.ok()
 }
 
-async fn note(change: Change, leases: &Leases, open: &mut HashSet<Item>) {
+async fn note(change: Change, leases: &Leases, open: &mut BTreeSet<Item>) {
     match change {
         // A connection was made: what was said before may have been missed.
         Change::Everything => {
@@ -69,7 +70,7 @@ async fn note(change: Change, leases: &Leases, open: &mut HashSet<Item>) {
 }
 
 /// Says whether nothing is left.
-async fn look_at_all(store: &Store, leases: &Leases, open: &mut HashSet<Item>) -> bool {
+async fn look_at_all(store: &Store, leases: &Leases, open: &mut BTreeSet<Item>) -> bool {
     let items: Vec<Item> = open.iter().copied().collect();
     for item in items {
         let looked = match item {
@@ -77,7 +78,7 @@ async fn look_at_all(store: &Store, leases: &Leases, open: &mut HashSet<Item>) -
             Item::Application(key) => leases.heard(key).await,
             Item::User(key) => look(store, leases, key).await,
         };
-        if !looked {
+        if !looked && !planted(Fault::OneLook) {
             return false;
         }
         open.remove(&item);

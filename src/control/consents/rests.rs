@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::planted::{Fault, planted};
 use crate::base::time::{Now, millis};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
@@ -81,6 +82,9 @@ impl Rests {
 
     /// Whether this user's tokens are not to be renewed for their own sake now.
     pub(super) fn rests(&self, provider: &str, user: TokenKey, now: Now) -> bool {
+        if planted(Fault::NoRests) {
+            return false;
+        }
         let inner = self.0.borrow();
         let over = |rest: &Rest| rest.until <= now.boot;
         !inner.users.get(&user).is_none_or(over) || !inner.providers.get(provider).is_none_or(|known| over(&known.rest))

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::records::{announce, forget, lease, patiently, read_tokens, spend_access, user_key, write};
 use super::rests::Rests;
 use super::settings;
+use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline, Within};
@@ -223,7 +224,7 @@ impl Renewal {
         match &answer {
             Ok(_) | Err(Refusal::Dead(_)) => means.rests.answered(provider, record),
             Err(Refusal::Failed(failure) | Refusal::Unusable(failure, _)) => {
-                means.rests.failed(provider, record, failure, self.clock.now(), rand::random());
+                means.rests.failed(provider, record, failure, self.clock.now(), draw());
             }
         }
         journal::record_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
@@ -267,7 +268,7 @@ impl Renewal {
                 Err(error) => error.to_string(),
             };
             tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
-            match saving.failed(&error, rand::random()) {
+            match saving.failed(&error, draw()) {
                 Ok((again, pause)) => {
                     saving = again;
                     tokio::time::sleep(pause).await;
@@ -303,13 +304,14 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(store: &'a Store, name: &'a Key, lease: Duration) -> Self {
-        Self { store, name, lease, claim: rand::random(), changes: None, looks: 0 }
+        Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
     }
 
     /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
     async fn take(&mut self) -> Result<Option<Lock>, String> {
         if let Some(changes) = &mut self.changes {
             tokio::select! {
+                biased;
                 () = heard(changes, self.name) => {}
                 () = tokio::time::sleep(LOOK) => self.looks += 1,
             }

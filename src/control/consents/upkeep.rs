@@ -12,6 +12,9 @@ use std::time::Duration;
 use super::records::{forget, patiently, tokens_of, user_key, write};
 use super::rotation::{Means, Renewal};
 use super::sweep::Sweeper;
+use crate::base::dice::draw;
+#[cfg(test)]
+use crate::base::planted::{Fault, planted};
 use crate::base::time::{Clock, Now, millis};
 use crate::config::{Provider, Snapshot};
 use crate::control::{Leases, Reloads};
@@ -74,6 +77,10 @@ impl Upkeeper {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%error, "consents cannot be looked through");
+                    #[cfg(test)]
+                    if planted(Fault::BrokenRound) {
+                        self.means.tasks.abort();
+                    }
                     return;
                 }
             };
@@ -116,7 +123,7 @@ impl Upkeeper {
         }
         let idle = idle.get(&tokens.key.record_key()).copied();
         let tokens = self.note_call(tokens, version, &consents.upkeep, idle, now).await;
-        let due = tokens.keep_alive_in(&consents.upkeep, now, rand::random());
+        let due = tokens.keep_alive_in(&consents.upkeep, now, draw());
         if !due.is_some_and(|wait| wait.is_zero()) {
             return;
         }

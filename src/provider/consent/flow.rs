@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::base::id::Ids;
 use crate::base::origin::BaseUrl;
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
@@ -283,7 +284,7 @@ impl Consent {
         match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
             Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(headers, &mut rest, moment) }),
             // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
-            Err(failure) => match self.rescued(status, headers, body, moment) {
+            Err(failure) => match self.rescued(status, headers, body, moment).filter(|_| !planted(Fault::ThrownAway)) {
                 Some(refresh) => Err(Refusal::Unusable(failure, refresh)),
                 None => Err(self.refusal(status, headers, body, failure)),
             },

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Backend, Store};
+use crate::base::planted::{Fault, planted};
 use crate::store::error::{Damaged, Error};
 use crate::store::file::FileStore;
 use crate::store::record::{Entry, Key, Kind, Listing, Name, Record};
@@ -61,7 +62,11 @@ impl Store {
         for (key, sealed) in found {
             let name = Name { kind, key };
             match self.unseal(&name, &sealed) {
-                Ok(record) if self.has_ended(&record) => {}
+                Ok(record) if self.has_ended(&record) => {
+                    if planted(Fault::ClockRemoves) {
+                        self.withdraw_any(&name).await?;
+                    }
+                }
                 Ok(record) => page.records.push((name.key, record)),
                 Err(damaged) => {
                     self.set_aside(&damaged, sealed).await;
@@ -97,6 +102,8 @@ impl Store {
                     Backend::File(file) if !ended.is_empty() => file.withdraw(kind, ended).await?,
                     Backend::Memory(memory) => memory.borrow_mut().withdraw(kind, &ended),
                     Backend::File(_) | Backend::Redis(_) => {}
+                    #[cfg(test)]
+                    Backend::Simulated(place) => place.withdraw(kind, &ended).await?,
                 }
                 tokio::task::yield_now().await;
                 from = next;
@@ -194,6 +201,8 @@ impl Store {
                 Ok(aside.into_iter().filter_map(|(name, sealed)| self.unseal(&name, &sealed).err()).collect())
             }
             Backend::Memory(_) | Backend::Redis(_) => Ok(Vec::new()),
+            #[cfg(test)]
+            Backend::Simulated(_) => Ok(Vec::new()),
         }
     }
 
@@ -206,6 +215,8 @@ impl Store {
         let found = match &self.0.backend {
             Backend::File(file) => file.scan(kind, after, PAGE).await?,
             Backend::Memory(memory) => memory.borrow().scan(kind, after, PAGE),
+            #[cfg(test)]
+            Backend::Simulated(place) => place.scan(kind, after, PAGE).await?,
             Backend::Redis(redis) => {
                 let (found, next) = redis.scan(kind, cursor, PAGE).await?;
                 return Ok((found, (next != 0).then_some(Cursor(Place::Scan(next)))));

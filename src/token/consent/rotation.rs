@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::backoff::{Backoff, jittered};
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Now;
 use crate::token::consent::tokens::{Upkeep, UserTokens};
@@ -309,6 +310,9 @@ impl Saving {
 impl Saving {
     /// Whether what was answered counts for more than this record of the same generation.
     fn outranks(&self, found: &UserTokens) -> bool {
+        if planted(Fault::DeadWins) {
+            return found.refresh.is_some();
+        }
         let text = |tokens: &UserTokens| tokens.refresh.as_ref().map(|refresh| refresh.token.clone());
         let untouched = match (text(found), text(&self.before)) {
             (Some(found), Some(before)) => found.expose_secret() == before.expose_secret(),

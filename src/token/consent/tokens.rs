@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::base::planted::{Fault, planted};
 use crate::base::secret::SecretString;
 use crate::base::time::{Now, millis};
 use crate::token::consent::Realm;
@@ -44,7 +45,8 @@ impl Refresh {
     /// The same after a renewal that brought no other one (RFC 6749 section 6). Its end stays; the next renewal for its own
     /// sake is due at half of what is left.
     fn kept(&self, sent: Now) -> Self {
-        Self { issued: sent.wall, ..self.clone() }
+        let issued = if planted(Fault::EverDue) { self.issued } else { sent.wall };
+        Self { issued, ..self.clone() }
     }
 
     /// Whether it may still be tried.

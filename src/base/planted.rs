@@ -1,0 +1,65 @@
+//! Faults that were mended, and that a test can put back: a simulator is worth as much as the faults that it finds.
+//!
+//! Where mended code differs from what it was, it asks whether the old way is [planted]. Outside tests the answer is a
+//! constant, and nothing of it is left in the program.
+
+/// A fault that can be put back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// A token from the store is shortened on one clock and judged by another.
+    AdoptedTwice,
+    /// A page of the store that cannot be read ends the renewals under way.
+    BrokenRound,
+    /// What the wall clock says has ended is removed from the store.
+    ClockRemoves,
+    /// That a refresh token is dead counts more than the successor that another brought.
+    DeadWins,
+    /// A process ends without waiting for its renewals.
+    EndsAtOnce,
+    /// A refresh token that is not replaced stays due.
+    EverDue,
+    /// Calls of a bank have no deadline.
+    NoDeadline,
+    /// Rests of consents that could not be kept alive are not kept.
+    NoRests,
+    /// News that could not be looked at are forgotten.
+    OneLook,
+    /// A user's token is kept under a name without the realm.
+    RealmLess,
+    /// A refused token stays in the store.
+    RefusedStays,
+    /// `Retry-After` replaces the rest of the class.
+    ShortRest,
+    /// A refresh token beside an access token that is of no use is thrown away.
+    ThrownAway,
+}
+
+/// Whether this fault was put back.
+#[cfg(not(test))]
+#[inline]
+pub const fn planted(_: Fault) -> bool {
+    false
+}
+
+/// Whether this fault was put back, on this thread.
+#[cfg(test)]
+pub fn planted(fault: Fault) -> bool {
+    bed::PLANTED.get() == Some(fault)
+}
+
+/// Where faults are put back.
+#[cfg(test)]
+pub(crate) mod bed {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    thread_local! {
+        pub(super) static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// Puts a fault back on this thread, or takes it out again.
+    pub(crate) fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+    }
+}

@@ -1,0 +1,211 @@
+//! The banks' books: which tokens, refresh tokens, codes and consents there are, and what is known of each.
+//!
+//! It knows the whole truth, so most promises are checked here: on each call that comes in, and on each token that is
+//! sent.
+
+use std::collections::BTreeMap;
+
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// It is answered as it should be.
+    Fine,
+    /// Done; the answer is no JSON.
+    Garbage,
+    /// Done; the answer breaks off in the middle.
+    Half,
+    /// Done; the access token has no life.
+    Lifeless,
+    /// Done; the access token is of an unknown type.
+    OddType,
+    /// Not done: 401 or 403.
+    Rejected,
+    /// Done; the connection breaks before the answer.
+    ResetAfter,
+    /// Not done: the connection breaks.
+    ResetBefore,
+    /// Not done: 500.
+    ServerError,
+    /// Done, and never answered.
+    SilentAfter,
+    /// Never done, never answered.
+    SilentBefore,
+    /// Done and answered after some seconds.
+    Slow,
+    /// Not done: 429, with or without `Retry-After`.
+    TooMany,
+    /// Not done: 503, with or without `Retry-After`.
+    Unavailable,
+}
+
+impl Fate {
+    /// All but a good one. What costs nothing but time stands here more than once.
+    pub(super) const FAULTS: [Self; 15] = [
+        Self::Garbage,
+        Self::Half,
+        Self::Lifeless,
+        Self::OddType,
+        Self::Rejected,
+        Self::ResetAfter,
+        Self::ResetBefore,
+        Self::ServerError,
+        Self::SilentAfter,
+        Self::SilentBefore,
+        Self::SilentBefore,
+        Self::Slow,
+        Self::Slow,
+        Self::TooMany,
+        Self::Unavailable,
+    ];
+}
+
+/// To whom an access token was issued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Owner {
+    /// The application.
+    Application,
+    /// A user, by a consent.
+    User { user: usize, consent: usize },
+}
+
+/// An access token.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) host: String,
+    pub(super) owner: Owner,
+    /// The process that asked for it.
+    pub(super) process: u32,
+    /// When all of the bank's servers know it, and when it dies, in milliseconds of the run.
+    pub(super) known: u64,
+    pub(super) expires: u64,
+    /// Whether the bank refuses it.
+    pub(super) revoked: bool,
+}
+
+/// What became of the answer that told a refresh token's successor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    /// It is on its way.
+    Awaited,
+    /// This process had it, at this moment.
+    Delivered { process: u32, at: u64 },
+    /// No process ever had it.
+    Lost,
+}
+
+/// A refresh token.
+#[derive(Debug)]
+pub(super) struct Refresh {
+    pub(super) consent: usize,
+    pub(super) expires: u64,
+    /// Calls with it that are on the wire.
+    pub(super) flying: u32,
+    /// Once it is spent: what became of the answer.
+    pub(super) spent: Option<Answer>,
+    /// The last refresh that was made with it, answered and good.
+    pub(super) renewed: Option<Renewed>,
+}
+
+/// A refresh that was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewed {
+    /// When, in milliseconds of the run.
+    pub(super) at: u64,
+    /// The access token that it brought.
+    pub(super) access: Option<usize>,
+}
+
+/// A user's consent, as the bank sees it.
+#[derive(Debug)]
+pub(super) struct Consent {
+    pub(super) user: usize,
+    pub(super) host: String,
+    pub(super) alive: bool,
+    /// The refresh token that was issued last.
+    pub(super) refresh: Option<usize>,
+    /// Why it may be lost without anybody's fault.
+    pub(super) excuse: Option<&'static str>,
+}
+
+/// An authorization code.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) user: usize,
+    pub(super) host: String,
+    pub(super) spent: bool,
+}
+
+/// Until when a process must not ask again, and what for.
+#[derive(Clone, Debug)]
+pub(super) struct Floor {
+    pub(super) until: u64,
+    pub(super) why: String,
+    /// Whether one call more is let pass: what keeps consents alive, and calls in a user's name, rest apart.
+    pub(super) spares: bool,
+}
+
+/// All banks' books.
+#[derive(Debug, Default)]
+pub(super) struct Bank {
+    pub(super) tokens: Vec<Token>,
+    pub(super) refreshes: Vec<Refresh>,
+    pub(super) consents: Vec<Consent>,
+    pub(super) codes: Vec<Code>,
+    /// Fetches of applications' tokens on the wire, by process and what they ask for.
+    pub(super) fetching: BTreeMap<(u32, String), u32>,
+    /// Rests that were asked for, likewise.
+    pub(super) floors: BTreeMap<(u32, String), Floor>,
+    /// Calls on the wire.
+    pub(super) flying: u32,
+    /// Calls so far.
+    pub(super) calls: u32,
+}
+
+impl Bank {
+    /// Issues an access token.
+    pub(super) fn issue(&mut self, token: Token) -> String {
+        self.tokens.push(token);
+        format!("access-{}", self.tokens.len() - 1)
+    }
+
+    /// Issues a refresh token.
+    pub(super) fn issue_refresh(&mut self, consent: usize, expires: u64) -> String {
+        self.refreshes.push(Refresh { consent, expires, flying: 0, spent: None, renewed: None });
+        let number = self.refreshes.len() - 1;
+        self.consents[consent].refresh = Some(number);
+        format!("refresh-{number}")
+    }
+
+    /// Gives a code to a user who agreed.
+    pub(super) fn agree(&mut self, user: usize, host: &str) -> String {
+        self.codes.push(Code { user, host: host.to_owned(), spent: false });
+        format!("code-{}", self.codes.len() - 1)
+    }
+
+    /// Ends a consent, with all that came of it.
+    pub(super) fn kill(&mut self, consent: usize) {
+        self.consents[consent].alive = false;
+        for token in &mut self.tokens {
+            let of = matches!(token.owner, Owner::User { consent: other, .. } if other == consent);
+            token.revoked = token.revoked || of;
+        }
+    }
+
+    /// Takes the tokens of the application away.
+    pub(super) fn revoke_applications(&mut self, host: &str) {
+        for token in self.tokens.iter_mut().filter(|token| token.host == host && token.owner == Owner::Application) {
+            token.revoked = true;
+        }
+    }
+
+    /// Whether a token is good for a call to this host now.
+    pub(super) fn accepts(&self, token: usize, host: &str, now: u64) -> bool {
+        let found = self.tokens.get(token);
+        found.is_some_and(|token| token.host == host && !token.revoked && (token.known..token.expires).contains(&now))
+    }
+}
+
+/// The number behind a name such as `access-7`.
+pub(super) fn number(text: &str, kind: &str) -> Option<usize> {
+    text.strip_prefix(kind)?.strip_prefix('-')?.parse().ok()
+}

@@ -1,0 +1,263 @@
+//! Requests of applications, as a worker carries them out: a lease, a call, perhaps a refusal and one replay.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bank::{Owner, number};
+use super::process::Process;
+use super::settings::provider;
+use super::user::Standing;
+use super::world::World;
+use crate::control::{Issued, TokenSpec, Unavailable};
+use crate::token::lease::Lease;
+
+/// A caller may be answered this much later than its fetch may take, in milliseconds.
+const MARGIN: u64 = 100;
+/// A revoked user is out everywhere within this, in milliseconds, where link and news work.
+const REVOKED_WITHIN: u64 = 1_000;
+/// The same after a broken link has come back.
+const CAUGHT_UP_WITHIN: u64 = 6_000;
+
+/// Whose token a request needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Need {
+    /// The application's, at this provider.
+    Application(&'static str),
+    /// This user's.
+    User(usize),
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The bank took the token.
+    Accepted,
+    /// The process ended meanwhile.
+    Gone,
+    /// There is no token.
+    None(Unavailable),
+    /// The bank refused it, once or twice.
+    Refused,
+}
+
+/// Waits for an answer that must come within so many milliseconds.
+pub(super) async fn within<T>(world: &World, bound: u64, what: &str, answer: impl Future<Output = T>) -> Option<T> {
+    match tokio::time::timeout(Duration::from_millis(bound), answer).await {
+        Ok(answer) => Some(answer),
+        Err(_) => {
+            world.broken(|| format!("{what} was not answered within {bound} ms"));
+            None
+        }
+    }
+}
+
+/// One request.
+pub(super) async fn request(world: Rc<World>, process: Rc<Process>, need: Need) -> Outcome {
+    process.requests.set(process.requests.get() + 1);
+    let outcome = Request { world: world.clone(), process: process.clone(), need, host: host(&world, &process, need) };
+    let outcome = outcome.run().await;
+    process.requests.set(process.requests.get() - 1);
+    outcome
+}
+
+fn host(world: &World, process: &Process, need: Need) -> String {
+    let config = process.config();
+    let name: &str = match need {
+        Need::Application(name) => name,
+        Need::User(user) => &world.users[user].key.provider,
+    };
+    provider(&config, name).base_url.bare_host().to_owned()
+}
+
+struct Request {
+    world: Rc<World>,
+    process: Rc<Process>,
+    need: Need,
+    /// The bank that it goes to.
+    host: String,
+}
+
+impl Request {
+    async fn run(&self) -> Outcome {
+        let (process, world) = (&self.process, &self.world);
+        let spec = match self.need {
+            Need::Application(name) => process.application(name),
+            Need::User(user) => process.of_user(user),
+        };
+        let now = process.clock().now();
+        let at_hand = process.shelves.borrow().get(&spec.key).and_then(|shelf| shelf.take(now));
+        let (lease, fresh) = match at_hand {
+            Some(lease) => (lease, false),
+            None => match self.wait("a token", &spec, process.leases.need(spec.clone())).await {
+                Some(Ok(Issued { lease, shelf, fresh })) => {
+                    process.shelves.borrow_mut().insert(spec.key, shelf);
+                    (lease, fresh)
+                }
+                Some(Err(unavailable)) => return self.none(unavailable),
+                None => return Outcome::Gone,
+            },
+        };
+        // What is sent so young may be refused because the bank does not know it yet: that proves nothing.
+        let settled = !lease.newborn(process.clock().now());
+        let Some(token) = self.send(&lease) else { return Outcome::Gone };
+        world.pause(5, 400).await;
+        if self.accepts(token) {
+            lease.prove();
+            // An unknown 401 that has nothing to do with the token.
+            if world.strikes(50) {
+                world.suspect();
+                process.leases.suspect(spec, lease.generation);
+            }
+            return Outcome::Accepted;
+        }
+        if !process.is_running() {
+            return Outcome::Gone;
+        }
+        let newborn = lease.newborn(process.clock().now());
+        if fresh && !newborn && !self.lost_to_another(&spec, &lease).await {
+            process.leases.refused_at_birth(spec.clone(), lease.generation);
+            self.report(&spec, &lease, token, settled);
+            return Outcome::Refused;
+        }
+        if world.chance(10) {
+            process.leases.withdrawn(spec.clone(), lease.generation, false);
+            self.report(&spec, &lease, token, settled);
+            return Outcome::Refused;
+        }
+        let replaced = newborn && self.lost_to_another(&spec, &lease).await;
+        let newer = process.leases.refused_for(spec.clone(), lease.generation, replaced, None);
+        self.report(&spec, &lease, token, settled || replaced);
+        let lease = match self.wait("a newer token", &spec, newer).await {
+            Some(Ok(issued)) => issued.lease,
+            Some(Err(unavailable)) => return self.none(unavailable),
+            None => return Outcome::Gone,
+        };
+        let settled = !lease.newborn(process.clock().now());
+        let Some(token) = self.send(&lease) else { return Outcome::Gone };
+        world.pause(5, 400).await;
+        if self.accepts(token) {
+            lease.prove();
+            return Outcome::Accepted;
+        }
+        if process.is_running() {
+            if self.lost_to_another(&spec, &lease).await {
+                process.leases.withdrawn(spec.clone(), lease.generation, true);
+            } else {
+                process.leases.refused_at_birth(spec.clone(), lease.generation);
+            }
+            self.report(&spec, &lease, token, settled);
+        }
+        Outcome::Refused
+    }
+
+    fn none(&self, unavailable: Unavailable) -> Outcome {
+        if !self.process.is_running() {
+            return Outcome::Gone;
+        }
+        let Unavailable { class, retry_after, inside } = &unavailable;
+        self.world.note(|| {
+            format!("{} has no token for {:?}: {class:?}, {retry_after:?}, {inside}", self.process, self.need)
+        });
+        Outcome::None(unavailable)
+    }
+
+    async fn wait(
+        &self,
+        what: &str,
+        spec: &TokenSpec,
+        answer: impl Future<Output = Result<Issued, Unavailable>>,
+    ) -> Option<Result<Issued, Unavailable>> {
+        let bound = u64::try_from(spec.fetch_timeout.as_millis()).unwrap_or(u64::MAX) + MARGIN;
+        let what = format!("{} asked for {what} for {:?}: it", self.process, self.need);
+        let answer = within(&self.world, bound, &what, answer).await?;
+        (self.process.is_running() || answer.is_ok()).then_some(answer)
+    }
+
+    async fn lost_to_another(&self, spec: &Arc<TokenSpec>, lease: &Lease) -> bool {
+        spec.order.is_contested() && self.process.leases.is_replaced(spec.key, lease.generation).await
+    }
+
+    fn accepts(&self, token: usize) -> bool {
+        let world = &self.world;
+        let spurious = world.strikes(world.plan.refusals);
+        let accepted = world.bank.borrow().accepts(token, &self.host, world.now()) && !spurious;
+        if !accepted {
+            world.note(|| format!("{} refuses access-{token}", self.host));
+            // What was refused once stays refused, unless the bank does not know it yet.
+            if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token)
+                && world.now() >= token.known
+            {
+                token.revoked = true;
+            }
+        }
+        accepted
+    }
+
+    /// This token was refused, and the keeper knows. Settled: not because the bank might not know it yet.
+    fn report(&self, spec: &TokenSpec, lease: &Lease, token: usize, settled: bool) {
+        if let Some(shelf) = self.process.shelves.borrow().get(&spec.key) {
+            shelf.distrust(lease.generation);
+        }
+        if settled {
+            self.process.refused.borrow_mut().insert(token);
+            self.world.report(self.process.replica, token);
+        }
+    }
+
+    /// The token goes out: here it must be good, as far as anybody could know. Its number.
+    fn send(&self, lease: &Lease) -> Option<usize> {
+        let (world, process) = (&self.world, &self.process);
+        if !process.is_running() && !matches!(process.state(), super::process::State::Draining(_)) {
+            return None;
+        }
+        let now = world.now();
+        let value = lease.headers.iter().find(|(name, _)| name == http::header::AUTHORIZATION);
+        let text = value.and_then(|(_, value)| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+        let Some(sent) = text.and_then(|text| number(text, "access")) else {
+            world.broken(|| format!("{process} sends something that is no token"));
+            return None;
+        };
+        let need = self.need;
+        world.note(|| format!("{process} sends access-{sent} for {need:?}"));
+        let bank = world.bank.borrow();
+        let token = &bank.tokens[sent];
+        let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));
+        // What the process fetched itself dies by its own boot clock; what others wrote, by two wall clocks.
+        let own = token.process == process.number && token.owner == Owner::Application;
+        let tolerance = if own { 0 } else { world.spread() };
+        if now >= token.expires + tolerance {
+            broken(format!("it expired {} ms ago", now - token.expires));
+        }
+        if process.refused.borrow().contains(&sent) {
+            broken("it was refused here before".to_owned());
+        } else if world.was_reported(process.replica, sent, process.since) {
+            broken("it was refused before this process started".to_owned());
+        }
+        if token.host != self.host {
+            broken(format!("it was issued by {}, and goes to {}", token.host, self.host));
+        }
+        match (token.owner, need) {
+            (Owner::Application, Need::Application(_)) => {}
+            (Owner::User { user, consent }, Need::User(wanted)) if user == wanted => {
+                let user = &world.users[user];
+                if let Standing::Revoked { at, process: by } = user.standing.get()
+                    && consent < user.counts_from.get()
+                {
+                    let whole = process.lane.whole_since();
+                    let out = match () {
+                        () if by == process.number => at,
+                        () if whole > at => (at + REVOKED_WITHIN).max(whole + CAUGHT_UP_WITHIN),
+                        () => at + REVOKED_WITHIN,
+                    };
+                    if now > out {
+                        broken(format!("the user revoked it {} ms ago", now - at));
+                    }
+                }
+            }
+            (owner, _) => broken(format!("it belongs to {owner:?}")),
+        }
+        Some(sent)
+    }
+}

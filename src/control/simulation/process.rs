@@ -1,0 +1,324 @@
+//! One process of one replica: the real control plane, in a set of tasks of its own that can be dropped at any moment.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::link::Lane;
+use super::settings::snapshot;
+use super::world::{Watch, World};
+use crate::base::time::Clock;
+use crate::base::vars::Vars;
+use crate::config::Snapshot;
+use crate::control::{
+    Consents, Desk, Events, Keeper, Leases, Limits, Registry, Reloading, Reloads, Rests, Shelf, TokenSpec, Tracker,
+    token_spec, user_spec,
+};
+use crate::observe::audit::Auditor;
+use crate::observe::metrics::Metrics;
+use crate::store::{KeyRing, SealingKey, Store};
+use crate::token::key::TokenKey;
+
+thread_local! {
+    /// The process whose code runs now.
+    static CURRENT: RefCell<Option<Rc<Process>>> = const { RefCell::new(None) };
+    /// Making them takes longer than a run may.
+    static METRICS: Arc<Metrics> = Arc::new(Metrics::new());
+    static RING: Arc<KeyRing> = {
+        let key = SealingKey::from_base64(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into());
+        Arc::new(KeyRing::new(key.expect("32 bytes"), Vec::new()))
+    };
+}
+
+/// The process whose code runs now; absent between them.
+pub(super) fn current() -> Option<Rc<Process>> {
+    CURRENT.with_borrow(Option::clone)
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// It serves.
+    Running,
+    /// It was told to end, and has time until this moment.
+    Draining(u64),
+    /// It was killed.
+    Killed,
+    /// It has ended.
+    Ended,
+}
+
+/// One process.
+pub(super) struct Process {
+    /// Its number; no two of a run have the same.
+    pub(super) number: u32,
+    /// The replica that it is one of.
+    pub(super) replica: usize,
+    pub(super) watch: Arc<Watch>,
+    pub(super) lane: Rc<Lane>,
+    pub(super) leases: Leases,
+    pub(super) consents: Consents,
+    pub(super) audit: Auditor,
+    /// Tokens that its clients reported as refused.
+    pub(super) refused: RefCell<BTreeSet<usize>>,
+    /// What its workers remember.
+    pub(super) shelves: RefCell<BTreeMap<TokenKey, Arc<Shelf>>>,
+    /// Requests of clients under way.
+    pub(super) requests: Cell<u32>,
+    /// Since when it runs.
+    pub(super) since: u64,
+    /// When it ended.
+    pub(super) ended: Cell<u64>,
+    /// Whether another takes its place already.
+    pub(super) replaced: Cell<bool>,
+    tasks: Tracker,
+    reloading: Reloading,
+    config: Cell<usize>,
+    /// Counts its configs.
+    serial: Cell<u64>,
+    state: Cell<State>,
+    waker: RefCell<Option<Waker>>,
+    world: Rc<World>,
+}
+
+impl Process {
+    /// Starts one.
+    pub(super) fn start(world: &Rc<World>, replica: usize, config: usize, uptime: u64, error: i64) -> Rc<Self> {
+        let number = world.started.get();
+        world.started.set(number + 1);
+        let watch = world.watch(uptime, error);
+        let clock = Clock::Simulated(watch.clone());
+        let lane = Lane::new(world.clone(), number);
+        let store = Store::simulated(world.place.clone(), lane.clone(), RING.with(Arc::clone), clock.clone());
+        lane.attach(store.clone());
+        let (leases, inbox) = Leases::open();
+        let (consents, registry) = Consents::open();
+        let (reloads, reloading) = Reloads::open(snapshot(config), clock.now().wall);
+        let audit = Auditor::off();
+        let (tasks, rests) = (Tracker::default(), Rests::default());
+        let process = Rc::new(Self {
+            number,
+            replica,
+            watch,
+            lane,
+            leases: leases.clone(),
+            consents,
+            audit: audit.clone(),
+            refused: RefCell::default(),
+            shelves: RefCell::default(),
+            requests: Cell::new(0),
+            since: world.now(),
+            ended: Cell::new(u64::MAX),
+            replaced: Cell::new(false),
+            tasks: tasks.clone(),
+            reloading,
+            config: Cell::new(config),
+            serial: Cell::new(0),
+            state: Cell::new(State::Running),
+            waker: RefCell::default(),
+            world: world.clone(),
+        });
+        world.note(|| {
+            format!("{process} starts with config {config}, uptime {uptime} ms, wall clock wrong by {error} ms")
+        });
+        let set = LocalSet::new();
+        let desk = Desk {
+            store: store.clone(),
+            clock: clock.clone(),
+            leases,
+            events: Events::open(clock.clone()),
+            audit,
+            tasks: tasks.clone(),
+            rests: rests.clone(),
+        };
+        let keeper = Keeper::behind(inbox, clock, Limits::default(), Box::new(()), Some(store));
+        set.spawn_local(keeper.with_renewals(tasks, rests).run());
+        set.spawn_local(Registry::run(registry, desk, METRICS.with(Arc::clone), reloads));
+        world.spawn(Machine { process: process.clone(), tasks: Some(set) });
+        world.processes.borrow_mut().push(process.clone());
+        process
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        Clock::Simulated(self.watch.clone())
+    }
+
+    /// The config that it has.
+    pub(super) fn config(&self) -> Arc<Snapshot> {
+        snapshot(self.config.get())
+    }
+
+    pub(super) const fn config_number(&self) -> usize {
+        self.config.get()
+    }
+
+    /// What an application's token is asked for with.
+    pub(super) fn application(&self, name: &str) -> Arc<TokenSpec> {
+        token_spec(super::settings::route(&self.config(), name), Vars::none(), &self.clock(), self.serial.get())
+    }
+
+    /// What a user's token is asked for with.
+    pub(super) fn of_user(&self, user: usize) -> Arc<TokenSpec> {
+        let key = self.world.users[user].key.clone();
+        let provider = super::settings::provider(&self.config(), &key.provider).clone();
+        user_spec(&provider, key, self.serial.get(), &self.clock(), &self.audit).expect("a provider with users")
+    }
+
+    /// Tasks that must not be abandoned, under way.
+    pub(super) fn running(&self) -> usize {
+        self.tasks.running()
+    }
+
+    pub(super) const fn state(&self) -> State {
+        self.state.get()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state.get() == State::Running
+    }
+
+    /// Whether it was killed, and nobody has started another in its place.
+    pub(super) fn is_killed_by_itself(&self) -> bool {
+        self.state.get() == State::Killed && !self.replaced.get()
+    }
+
+    /// Whether what it leaves undone is nobody's fault: it was killed, or its time to end is over.
+    pub(super) fn is_dying(&self) -> bool {
+        match self.state.get() {
+            State::Killed => true,
+            State::Draining(until) => self.world.now() >= until,
+            State::Ended | State::Running => false,
+        }
+    }
+
+    /// Whether it lived, and had the store for long enough, to save what it had at this moment.
+    pub(super) fn could_save_since(&self, at: u64) -> bool {
+        let now = self.world.now();
+        self.state.get() != State::Killed && self.lane.whole_since() <= at && now >= at + 2_000
+    }
+
+    /// Puts another config in force, in the order in which the process itself does so.
+    pub(super) fn reload(&self, config: usize) {
+        self.world.note(|| format!("{self} reloads: config {config}"));
+        self.config.set(config);
+        self.serial.set(self.serial.get() + 1);
+        self.reloading.current.send_replace(snapshot(config));
+        self.forgive();
+    }
+
+    /// Ends all rests.
+    pub(super) fn forgive(&self) {
+        self.leases.forgive();
+        self.world.bank.borrow_mut().floors.retain(|(process, _), _| *process != self.number);
+    }
+
+    /// Ends it at once, wherever it is.
+    pub(super) fn kill(&self) {
+        if matches!(self.state.get(), State::Running | State::Draining(_)) {
+            self.world.note(|| format!("{self} is killed"));
+            self.excuse_unsaved();
+            self.state.set(State::Killed);
+            self.ended.set(self.world.now());
+            self.wake();
+        }
+    }
+
+    /// What it was told of new refresh tokens, and may not have saved yet, is lost with it.
+    fn excuse_unsaved(&self) {
+        let now = self.world.now();
+        let lately = self.lane.whole_since().max(now.saturating_sub(7_000));
+        let mut lost = Vec::new();
+        for refresh in &self.world.bank.borrow().refreshes {
+            if let Some(super::bank::Answer::Delivered { process, at }) = refresh.spent
+                && process == self.number
+                && (at >= lately || !self.could_save_since(at))
+            {
+                lost.push(refresh.consent);
+            }
+        }
+        for consent in lost {
+            self.world.excuse(consent, "a process was killed before it could save");
+        }
+    }
+
+    /// Ends it as a signal does: what is under way has so many milliseconds.
+    pub(super) async fn drain(self: Rc<Self>, limit: u64) {
+        let until = self.world.now() + limit;
+        self.world.note(|| format!("{self} is told to end within {limit} ms"));
+        self.state.set(State::Draining(until));
+        let end = Instant::now() + Duration::from_millis(limit);
+        self.tasks.close_at(end);
+        while self.requests.get() > 0 && self.world.now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The control thread ends when the workers have, and what must not be abandoned is done.
+        let _lost = self.tasks.finish(end).await;
+        if matches!(self.state.get(), State::Draining(_)) {
+            self.world.note(|| format!("{self} ends"));
+            if self.world.now() >= until {
+                self.excuse_unsaved();
+            }
+            self.state.set(State::Ended);
+            self.ended.set(self.world.now());
+            self.wake();
+        }
+    }
+
+    /// Where the process may be killed in the middle of something.
+    pub(super) async fn perhaps_die(&self) {
+        if self.world.plan.crashes && self.world.strikes(100) {
+            self.kill();
+        }
+        if matches!(self.state.get(), State::Ended | State::Killed) {
+            std::future::pending().await
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of replica {}", self.number, self.replica)
+    }
+}
+
+/// What runs a process's tasks, and drops them when it ends.
+struct Machine {
+    process: Rc<Process>,
+    tasks: Option<LocalSet>,
+}
+
+impl Future for Machine {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let process = self.process.clone();
+        CURRENT.set(Some(process.clone()));
+        let poll = match (process.state.get(), &mut self.tasks) {
+            (State::Draining(_) | State::Running, Some(tasks)) => {
+                *process.waker.borrow_mut() = Some(cx.waker().clone());
+                Pin::new(tasks).poll(cx)
+            }
+            (State::Ended | State::Killed, _) | (_, None) => {
+                self.tasks = None;
+                Poll::Ready(())
+            }
+        };
+        CURRENT.set(None);
+        poll
+    }
+}

@@ -1,0 +1,129 @@
+//! Which seeds are played.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::run::play;
+use crate::base::planted::{Fault, bed};
+
+/// Runs of an ordinary test run.
+const RUNS: Range<u64> = 0..2_000;
+/// A trace is shown from here backwards.
+const SHOWN: usize = 150;
+
+fn seeds() -> Range<u64> {
+    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
+    if let Ok(one) = env::var("COUNTERSIGN_SEED") {
+        let one = number(&one);
+        return one..one + 1;
+    }
+    match env::var("COUNTERSIGN_SEEDS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("COUNTERSIGN_SEEDS=FROM..TO");
+            number(from)..number(to)
+        }
+        Err(_) => RUNS,
+    }
+}
+
+/// The broken promises of these seeds, up to `most`.
+fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>) -> BTreeMap<u64, String> {
+    let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                bed::plant(fault);
+                while !enough.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let played = std::panic::catch_unwind(|| play(seed, false).broken);
+                    let broken = played.unwrap_or_else(|_| Some("the run panicked".to_owned()));
+                    if let Some(broken) = broken.filter(|_| fault.is_none() || is_clean(seed, fault)) {
+                        let mut found = found.lock().expect("no run panics while it holds this");
+                        found.insert(seed, broken);
+                        enough.fetch_or(found.len() >= most, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no run panics while it holds this")
+}
+
+/// Whether nothing is broken where the fault is not put back.
+fn is_clean(seed: u64, fault: Option<Fault>) -> bool {
+    bed::plant(None);
+    let clean = play(seed, false).broken.is_none();
+    bed::plant(fault);
+    clean
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    let seeds = seeds();
+    let most = if env::var_os("COUNTERSIGN_SURVEY").is_some() { usize::MAX } else { 1 };
+    let found = search(seeds.clone(), most, None);
+    if most > 1 && !found.is_empty() {
+        let lines: Vec<String> = found.iter().map(|(seed, broken)| format!("{seed}: {broken}")).collect();
+        panic!("{} of {} seeds break a promise:\n{}", found.len(), seeds.end - seeds.start, lines.join("\n"));
+    }
+    if let Some((seed, broken)) = found.first_key_value() {
+        let trace = play(*seed, true).trace;
+        let shown = if seeds.end - seeds.start == 1 { trace.len() } else { SHOWN };
+        let from = trace.len().saturating_sub(shown);
+        panic!(
+            "seed {seed}: {broken}\n{}\nreplay it with the whole trace: COUNTERSIGN_SEED={seed} cargo test --lib simulation",
+            trace[from..].join("\n")
+        );
+    }
+}
+
+#[test]
+fn a_seed_takes_the_same_course_again() {
+    for seed in 0..20 {
+        let (first, second) = (play(seed, true), play(seed, true));
+        assert_eq!(first.calls, second.calls);
+        let differs = first.trace.iter().zip(&second.trace).position(|(one, other)| one != other);
+        if let Some(at) = differs {
+            panic!("seed {seed} differs at line {at}:\n{}\n{}", first.trace[at], second.trace[at]);
+        }
+        assert_eq!(first.trace.len(), second.trace.len());
+    }
+}
+
+/// Each fault that was mended, put back, is found within so many runs.
+fn finds(fault: Fault, runs: u64) {
+    let found = search(0..runs, 1, Some(fault));
+    assert!(!found.is_empty(), "{fault:?} is not found in {runs} runs");
+}
+
+macro_rules! finds {
+    ($($name:ident: $fault:ident in $runs:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            finds(Fault::$fault, $runs);
+        })*
+    };
+}
+
+finds! {
+    a_token_that_is_dead_on_arrival_is_found: AdoptedTwice in 400,
+    a_page_that_ends_renewals_is_found: BrokenRound in 2_000,
+    a_clock_that_removes_records_is_found: ClockRemoves in 200,
+    a_dead_token_that_wins_over_a_live_one_is_found: DeadWins in 4_000,
+    an_end_without_waiting_is_found: EndsAtOnce in 400,
+    a_token_that_is_ever_due_is_found: EverDue in 200,
+    a_call_without_deadline_is_found: NoDeadline in 100,
+    rests_that_are_not_kept_are_found: NoRests in 400,
+    news_that_are_looked_at_once_are_found: OneLook in 2_000,
+    a_name_without_a_realm_is_found: RealmLess in 100,
+    a_refused_token_that_stays_is_found: RefusedStays in 400,
+    a_rest_that_is_too_short_is_found: ShortRest in 400,
+    a_refresh_token_that_is_thrown_away_is_found: ThrownAway in 400,
+}

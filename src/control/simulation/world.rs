@@ -1,0 +1,249 @@
+//! What all actors of one run share: the seed's dice, the time, the trace, and the first broken promise.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::bank::Bank;
+use super::plan::Plan;
+use super::process::Process;
+use super::user::User;
+use crate::base::dice::seeded::Generator;
+use crate::base::time::{Clock, Now, Simulated};
+use crate::store::simulated::Place;
+
+/// The wall clock's reading when a run begins.
+const WALL: u64 = 1_800_000_000_000;
+
+/// One run.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) bank: RefCell<Bank>,
+    pub(super) place: Rc<Place>,
+    pub(super) processes: RefCell<Vec<Rc<Process>>>,
+    pub(super) users: Vec<User>,
+    /// Whether faults happen now.
+    pub(super) storm: Cell<bool>,
+    /// Processes that were started so far.
+    pub(super) started: Cell<u32>,
+    /// The largest and the smallest error of a wall clock so far, in milliseconds.
+    errors: Cell<(i64, i64)>,
+    /// Tokens that a replica's clients reported as refused, and when.
+    reported: RefCell<BTreeMap<(usize, usize), u64>>,
+    /// When a client last told of a suspicion.
+    suspected: Cell<Option<u64>>,
+    /// Until when renewals may be late without anybody's fault.
+    hindered: Cell<u64>,
+    start: Instant,
+    dice: RefCell<Generator>,
+    trace: Option<RefCell<Vec<String>>>,
+    violation: RefCell<Option<String>>,
+}
+
+impl World {
+    /// A world before anything happens. To be made inside the paused runtime.
+    pub(super) fn new(seed: u64, traced: bool) -> Rc<Self> {
+        let mut dice = Generator::new(seed ^ 0x5eed);
+        let plan = Plan::draw(&mut dice);
+        let start = Instant::now();
+        let place = Place::new(Clock::Simulated(Arc::new(Watch::new(start, 0))), plan.shared);
+        Rc::new(Self {
+            users: User::all(),
+            plan,
+            bank: RefCell::default(),
+            place,
+            processes: RefCell::default(),
+            storm: Cell::new(true),
+            started: Cell::new(0),
+            errors: Cell::new((0, 0)),
+            reported: RefCell::default(),
+            suspected: Cell::new(None),
+            hindered: Cell::new(0),
+            start,
+            dice: RefCell::new(dice),
+            trace: traced.then(RefCell::default),
+            violation: RefCell::default(),
+        })
+    }
+
+    /// Runs a task of the simulation's own, whose panic is a finding like any other.
+    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let sentinel = Sentinel(self.clone());
+        tokio::task::spawn_local(async move {
+            let _sentinel = sentinel;
+            task.await;
+        });
+    }
+
+    /// Milliseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A number below this one.
+    pub(super) fn below(&self, end: u64) -> u64 {
+        self.dice.borrow_mut().next() % end.max(1)
+    }
+
+    /// A number of this range, its end excluded.
+    pub(super) fn between(&self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from)
+    }
+
+    /// Whether something happens that does so this often in 10,000 times. Nothing does once the faults are over.
+    pub(super) fn strikes(&self, often: u64) -> bool {
+        often > 0 && self.storm.get() && self.below(10_000) < often
+    }
+
+    /// Whether something happens that does so this often in 100 times.
+    pub(super) fn chance(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// Waits for a random time of this range, in milliseconds.
+    pub(super) async fn pause(&self, from: u64, to: u64) {
+        tokio::time::sleep(Duration::from_millis(self.between(from, to))).await;
+    }
+
+    /// A watch for one process.
+    pub(super) fn watch(&self, uptime: u64, error: i64) -> Arc<Watch> {
+        let watch = Arc::new(Watch::new(self.start, signed(uptime) - signed(self.now())));
+        self.set_wall(&watch, error);
+        watch
+    }
+
+    /// Sets a wall clock wrong by this much.
+    pub(super) fn set_wall(&self, watch: &Watch, error: i64) {
+        watch.error.store(error, Ordering::SeqCst);
+        let (most, least) = self.errors.get();
+        self.errors.set((most.max(error), least.min(error)));
+    }
+
+    /// By how much two wall clocks have differed at most.
+    pub(super) fn spread(&self) -> u64 {
+        let (most, least) = self.errors.get();
+        most.abs_diff(least)
+    }
+
+    /// A replica's clients report that a token was refused.
+    pub(super) fn report(&self, replica: usize, token: usize) {
+        let now = self.now();
+        self.reported.borrow_mut().entry((replica, token)).or_insert(now);
+    }
+
+    /// Whether they did so long before this moment, with a store that worked: then the replica's next process knows.
+    pub(super) fn was_reported(&self, replica: usize, token: usize, since: u64) -> bool {
+        let at = self.reported.borrow().get(&(replica, token)).copied();
+        let before =
+            self.processes.borrow().iter().rfind(|other| other.replica == replica && other.since < since).cloned();
+        at.zip(before)
+            .is_some_and(|(at, before)| before.lane.whole_since() <= at && at + 2_000 < since.min(before.ended.get()))
+    }
+
+    /// A client tells its process to suspect a token.
+    pub(super) fn suspect(&self) {
+        self.suspected.set(Some(self.now()));
+    }
+
+    /// Whether one did lately.
+    pub(super) fn suspects(&self) -> bool {
+        self.suspected.get().is_some_and(|at| self.now() < at + 15_000)
+    }
+
+    /// Until this moment renewals may be late without anybody's fault.
+    pub(super) fn hinder(&self, until: u64) {
+        self.hindered.set(self.hindered.get().max(until));
+    }
+
+    /// See [`World::hinder`].
+    pub(super) fn hindered(&self) -> u64 {
+        self.hindered.get()
+    }
+
+    /// A consent may be lost from now on: nothing could have saved it.
+    pub(super) fn excuse(&self, consent: usize, why: &'static str) {
+        self.note(|| format!("consent {consent} may be lost: {why}"));
+        self.bank.borrow_mut().consents[consent].excuse.get_or_insert(why);
+    }
+
+    /// Writes a line of the trace.
+    pub(super) fn note(&self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            let now = self.now();
+            trace.borrow_mut().push(format!("{:>5}.{:03}  {}", now / 1000, now % 1000, line()));
+        }
+    }
+
+    /// A promise was broken.
+    pub(super) fn broken(&self, what: impl FnOnce() -> String) {
+        if self.violation.borrow().is_none() {
+            let what = what();
+            self.note(|| format!("BROKEN: {what}"));
+            *self.violation.borrow_mut() = Some(what);
+        }
+    }
+
+    /// Whether one was.
+    pub(super) fn is_broken(&self) -> bool {
+        self.violation.borrow().is_some()
+    }
+
+    /// What became of the run.
+    pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
+        let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
+        (self.violation.borrow().clone(), trace)
+    }
+}
+
+/// Tells of a panic.
+struct Sentinel(Rc<World>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken(|| "a task panicked".to_owned());
+        }
+    }
+}
+
+/// The clocks of one process: its machine's uptime, and a wall clock that may be wrong.
+pub(super) struct Watch {
+    start: Instant,
+    /// What the boot clock is ahead of the run, in milliseconds.
+    ahead: i64,
+    error: AtomicI64,
+}
+
+impl Watch {
+    fn new(start: Instant, ahead: i64) -> Self {
+        Self { start, ahead, error: AtomicI64::new(0) }
+    }
+
+    /// By how much its wall clock is wrong.
+    pub(super) fn error(&self) -> i64 {
+        self.error.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl Simulated for Watch {
+    fn now(&self) -> Now {
+        let run = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { boot: run.saturating_add_signed(self.ahead), wall: (WALL + run).saturating_add_signed(self.error()) }
+    }
+}
+
+fn signed(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,202 @@
+//! A place for records that several simulated replicas share, and the faulty link that leads to it.
+//!
+//! It does what Redis does, or a file, with one difference: each operation goes over a [`Link`] of the simulation, twice.
+//! On its way there it may be lost, and then nothing was done; on its way back, and then it was done all the same.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::envelope::claimed_expiry;
+use super::error::Error;
+use super::local::Lock;
+use super::memory::Memory;
+use super::record::{Key, Kind, Name, Version};
+use crate::base::time::{Clock, Now, millis};
+
+/// A leg of an operation's way.
+pub(crate) type Leg<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+
+/// The way from one replica to the place.
+pub(crate) trait Link: fmt::Debug {
+    /// An operation goes to the place. An error: it never arrives.
+    fn there<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a>;
+
+    /// Its answer comes back. An error: it was done, and the caller does not know.
+    fn back<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a>;
+
+    /// News that the place passes on to every replica.
+    fn announce(&self, name: &Name);
+}
+
+/// A lock as Redis holds it.
+#[derive(Debug)]
+struct Held {
+    fence: u64,
+    claim: u64,
+    until: u64,
+}
+
+/// The records and locks that all replicas see.
+#[derive(Debug)]
+pub(crate) struct Place {
+    records: RefCell<Memory>,
+    locks: RefCell<BTreeMap<Key, Held>>,
+    fence: Cell<u64>,
+    clock: Clock,
+    shared: bool,
+}
+
+impl Place {
+    /// Like a Redis with this clock, or like a file, which one process at a time has.
+    pub(crate) fn new(clock: Clock, shared: bool) -> Rc<Self> {
+        Rc::new(Self { records: RefCell::default(), locks: RefCell::default(), fence: Cell::new(0), clock, shared })
+    }
+
+    /// Locks that somebody holds.
+    pub(crate) fn locks(&self) -> usize {
+        let now = self.now().boot;
+        self.locks.borrow().values().filter(|held| held.until > now).count()
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Redis removes what has ended, by its own clock; a file keeps it.
+    fn expire(&self, name: &Name) {
+        let mut records = self.records.borrow_mut();
+        let ended = |sealed: Vec<u8>| claimed_expiry(&sealed).is_some_and(|expiry| expiry <= self.now().wall);
+        if self.shared && records.get(name).is_some_and(ended) {
+            records.take(name);
+        }
+    }
+}
+
+/// One replica's end of it.
+#[derive(Debug)]
+pub(super) struct Simulated {
+    place: Rc<Place>,
+    link: Rc<dyn Link>,
+}
+
+impl Simulated {
+    pub(super) fn new(place: Rc<Place>, link: Rc<dyn Link>) -> Self {
+        Self { place, link }
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        if self.place.shared { "redis" } else { "file" }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.place.shared
+    }
+
+    async fn ask<T>(
+        &self,
+        what: &'static str,
+        key: Option<&Key>,
+        done: impl FnOnce(&Place) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.link.there(what, key).await?;
+        let answer = done(&self.place)?;
+        self.link.back(what, key).await?;
+        Ok(answer)
+    }
+
+    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        let get = |place: &Place| {
+            place.expire(name);
+            Ok(place.records.borrow().get(name))
+        };
+        self.ask("get", Some(&name.key), get).await
+    }
+
+    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>, _: Option<u64>) -> Result<(), Error> {
+        let set = |place: &Place| place.records.borrow_mut().set(name, sealed, place.now());
+        self.ask("set", Some(&name.key), set).await
+    }
+
+    /// An answer that got lost leaves the version that was written to be seen: so who asks again learns that it was done.
+    pub(super) async fn replace(
+        &self,
+        name: &Name,
+        expected: Option<Version>,
+        sealed: Vec<u8>,
+        _: Option<u64>,
+    ) -> Result<bool, Error> {
+        let replace = |place: &Place| {
+            place.expire(name);
+            place.records.borrow_mut().replace(name, expected, sealed, place.now())
+        };
+        self.ask("replace", Some(&name.key), replace).await
+    }
+
+    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+        let take = |place: &Place| {
+            place.expire(name);
+            Ok(place.records.borrow_mut().take(name))
+        };
+        self.ask("take", Some(&name.key), take).await
+    }
+
+    pub(super) async fn withdraw(&self, kind: Kind, those: &[(Key, Version)]) -> Result<(), Error> {
+        let withdraw = |place: &Place| {
+            place.records.borrow_mut().withdraw(kind, those);
+            Ok(())
+        };
+        self.ask("withdraw", None, withdraw).await
+    }
+
+    pub(super) async fn scan(
+        &self,
+        kind: Kind,
+        after: Option<&Key>,
+        most: usize,
+    ) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+        self.ask("scan", None, |place| Ok(place.records.borrow().scan(kind, after, most))).await
+    }
+
+    /// A claim that was granted is granted again, as Redis's script does.
+    pub(super) async fn lock(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
+        let lock = |place: &Place| {
+            let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
+            let until = now + millis(lease).max(1);
+            match locks.get(key).filter(|held| held.until > now) {
+                Some(held) if held.claim == claim => Ok(Some(Lock { key: key.clone(), fence: held.fence })),
+                Some(_) => Ok(None),
+                None => {
+                    place.fence.set(place.fence.get() + 1);
+                    let fence = place.fence.get();
+                    locks.insert(key.clone(), Held { fence, claim, until });
+                    Ok(Some(Lock { key: key.clone(), fence }))
+                }
+            }
+        };
+        self.ask("lock", Some(key), lock).await
+    }
+
+    pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
+        let unlock = |place: &Place| {
+            let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
+            let ours = locks.get(&lock.key).is_some_and(|held| held.fence == lock.fence && held.until > now);
+            if ours {
+                locks.remove(&lock.key);
+            }
+            Ok(ours)
+        };
+        self.ask("unlock", Some(&lock.key), unlock).await
+    }
+
+    pub(super) async fn announce(&self, name: &Name) -> Result<(), Error> {
+        let announce = |_: &Place| {
+            self.link.announce(name);
+            Ok(())
+        };
+        self.ask("announce", Some(&name.key), announce).await
+    }
+}
