@@ -112,6 +112,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Token {
     generation: u64,
+    /// The generation that it arrived as; the same for each time that the provider or the machine brought it back.
+    arrival: u64,
     /// The first of the generations before this one that were the same token; this one if there was none.
     first: u64,
     /// Those up to here were; none if this one is the first.
@@ -184,6 +186,8 @@ impl Rest {
 /// What outlives a phase.
 #[derive(Clone, Debug, Default)]
 struct Past {
+    /// The [arrival](Token::arrival) of the last token that arrived; none while the last one was over.
+    arrival: Option<u64>,
     /// Refusals of fresh tokens, without one in between that proved good.
     births: u32,
     /// Answers of [`Class::Closed`] in a row. Kept apart: a bank that sleeps at night has not failed.

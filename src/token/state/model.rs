@@ -264,7 +264,7 @@ impl World {
                 self.last_flight = flight;
             }
             Action::Invalidate { generation } => {
-                assert!(self.refused.iter().any(|refused| self.tokens.get(refused) == self.tokens.get(&generation)));
+                assert!(self.was_refused(generation));
             }
             Action::Publish { generation, expires, young_until, .. } => {
                 assert!(answered, "only the flight under way is published");
@@ -272,9 +272,10 @@ impl World {
                 assert!(!expires.passed(self.now));
                 let Event::Fetched { arrived, .. } = event else { panic!("published for {event:?}") };
                 if arrived.origin == Origin::Repeated {
-                    // After its end, or a refusal for good, the provider says that it is good after all: it had its trial.
+                    // After its end, or a refusal, the provider says that it is good after all: it had its trial.
+                    let serves = self.shelf.is_some_and(|(shelf, _)| self.tokens[&shelf] == self.latest);
                     let life = &mut self.lives[self.latest];
-                    if self.shelf.is_none() {
+                    if !serves {
                         *life = Life { since: generation, dead: false, excused: None, young_until: None };
                     }
                 } else {
@@ -297,12 +298,12 @@ impl World {
             }
             Action::Republish { generation, of, retried } => {
                 assert!(generation > self.published, "generations only rise");
-                let token = self.tokens[&of];
+                let (token, was_refused) = (self.tokens[&of], self.was_refused(of));
                 let life = &mut self.lives[token];
                 assert!(!life.dead, "what was refused for good stays away");
                 assert_eq!(
                     retried,
-                    life.excused.is_some() && self.refused.contains(&of),
+                    life.excused.is_some() && was_refused,
                     "only what was refused when new"
                 );
                 if retried {
@@ -316,7 +317,7 @@ impl World {
             }
             Action::SetAside { generation, .. } => {
                 assert_eq!(self.shelf, None, "withdrawn before");
-                assert!(self.refused.contains(&generation));
+                assert!(self.was_refused(generation));
             }
             Action::Serve => {
                 let (generation, expires) = self.shelf.expect("there is something to serve");
@@ -330,6 +331,11 @@ impl World {
                 self.shelf = None;
             }
         }
+    }
+
+    /// Whether the token of this generation was refused, under whichever of its numbers.
+    fn was_refused(&self, generation: u64) -> bool {
+        self.refused.iter().any(|refused| self.tokens.get(refused) == self.tokens.get(&generation))
     }
 
     fn check(&self, event: &Event) {

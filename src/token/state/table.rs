@@ -446,6 +446,9 @@ impl Turn<'_> {
         let expires = arrived.expires.min(Deadline::after(self.now, LIFE_CAP));
         if expires.passed(self.now) {
             let adopted = matches!(origin, Origin::Adopted { .. });
+            if adopted {
+                self.past.arrival = None;
+            }
             if adopted && !std::mem::replace(&mut self.past.hollow, true) {
                 return Landing::Again;
             }
@@ -456,15 +459,19 @@ impl Turn<'_> {
         self.past.streak = None;
         let known_end = self.past.expires.replace(expires);
         let generation = self.next_generation();
-        let same = before.filter(|_| origin == Origin::Repeated);
+        // The last token that arrived is not always the one that serves: it may have been refused since.
+        let repeated = self.past.arrival.filter(|_| origin == Origin::Repeated);
+        let arrival = repeated.unwrap_or(generation);
+        self.past.arrival = Some(arrival);
+        let same = before.filter(|before| repeated == Some(before.arrival));
         let trial = match (origin, same) {
             (Origin::Adopted { young: true } | Origin::Issued, _) => Trial::Young(Deadline::after(issued, SETTLE)),
             (Origin::Adopted { young: false }, _) => Trial::Over,
-            (Origin::Repeated, Some(before)) => before.trial,
+            (Origin::Repeated, Some(same)) => same.trial,
             (Origin::Repeated, None) => Trial::Second,
         };
-        let (first, last) = same.map_or((generation, 0), |before| before.lineage());
-        let token = Token { generation, first, last, issued, published: self.now, expires, trial };
+        let (first, last) = same.map_or((generation, 0), |same| same.lineage());
+        let token = Token { generation, arrival, first, last, issued, published: self.now, expires, trial };
         let unchanged = origin == Origin::Repeated
             && known_end.is_some_and(|end| expires.wall() <= end.wall().saturating_add(millis(UNCHANGED)));
         let renew = if unchanged {
@@ -480,7 +487,7 @@ impl Turn<'_> {
         };
         self.actions.push(Action::Publish { generation, issued, expires, young_until });
         self.actions.push(Action::Serve);
-        let reserve = before.filter(|_| self.policy.overlap && origin != Origin::Repeated);
+        let reserve = before.filter(|_| self.policy.overlap && same.is_none());
         Landing::Live(Phase::Live { token, renew, reserve })
     }
 

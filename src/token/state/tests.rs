@@ -526,6 +526,26 @@ fn a_refused_token_that_is_handed_out_again_gets_one_more_chance_and_no_second_f
 }
 
 #[test]
+fn a_refused_token_that_is_handed_out_again_is_not_taken_for_the_one_that_serves_meanwhile() {
+    let again = |desk: &Desk| Arrived { origin: Origin::Repeated, ..issued(desk.now, LIFE) };
+    let mut desk = renewed();
+    desk.later(20);
+    desk.refuse(2);
+    assert_eq!(desk.slot.waiting(), Waiting::Renewing, "the old one serves as generation 3");
+    desk.arrive(again(&desk));
+    assert!(desk.slot.keeps(3), "it stays in reserve");
+    assert_eq!(desk.refuse(1), [Action::Invalidate { generation: 3 }, Action::Serve], "late news of the old one");
+
+    let mut desk = renewed();
+    desk.later(20);
+    desk.refuse(2);
+    desk.arrive(again(&desk));
+    let answer = desk.refuse(4);
+    assert!(answer.contains(&Action::Republish { generation: 5, of: 3, retried: false }), "{answer:?}");
+    assert_eq!(desk.slot.waiting(), Waiting::Holding, "what came back is refused for good; the rest is long");
+}
+
+#[test]
 fn a_stored_token_that_is_over_leads_to_a_fetch_at_once_and_never_to_a_loop() {
     let over = |desk: &Desk| Arrived {
         issued: START,
