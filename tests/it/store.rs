@@ -571,7 +571,9 @@ fn news_arrive_and_a_broken_connection_tells_to_look_at_everything() {
         listeners('1').await;
         two.reach(Duration::from_secs(5)).await.expect("up");
         one.announce(Kind::User, &Key::from("alice")).await.expect("announced");
-        assert_eq!(record(&mut changes).await, (2, "user/alice".to_owned()));
+        // The first of them may have come before anything was listened to.
+        let (everything, name) = record(&mut changes).await;
+        assert!((1..=2).contains(&everything) && name == "user/alice", "{everything} {name}");
         // Nonsense on the channel moves nobody.
         server.cli(&["PUBLISH", "countersign:changes", "nobody:x"]);
         relay.turn(Mood::Refuse);
