@@ -301,11 +301,7 @@ impl World {
                 let (token, was_refused) = (self.tokens[&of], self.was_refused(of));
                 let life = &mut self.lives[token];
                 assert!(!life.dead, "what was refused for good stays away");
-                assert_eq!(
-                    retried,
-                    life.excused.is_some() && was_refused,
-                    "only what was refused when new"
-                );
+                assert_eq!(retried, life.excused.is_some() && was_refused, "only what was refused when new");
                 if retried {
                     let refused = life.excused.take().expect("refused");
                     assert!(self.now.boot >= refused + 1000, "not at once");
