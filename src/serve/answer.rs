@@ -187,6 +187,14 @@ impl Answer {
         Self { kind: Kind::Switch(Some(switch)), tale: None, busy: None, cut: None }
     }
 
+    /// Leaves the head of an answer of our own. How long its body would have been.
+    pub fn withhold(&mut self) -> Option<usize> {
+        match &mut self.kind {
+            Kind::Own(bytes) => bytes.take().map(|bytes| bytes.len()),
+            Kind::Stream(_) | Kind::Switch(_) => None,
+        }
+    }
+
     /// What to do with the connection when the head is out, if it stops speaking HTTP.
     pub fn take_switch(&mut self) -> Option<Switch> {
         match &mut self.kind {

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
-use http::header::COOKIE;
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -34,7 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Switch;
+use super::answer::{Answer, Switch};
 use super::door::{Door, Entry};
 use super::fault::Fault;
 use super::flow;
@@ -59,6 +59,10 @@ const STREAM_BUFFER: usize = 64 * 1024;
 /// What one stream of HTTP/2 may have on its way to us, and all of a connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What a client still sends is read for so long where an answer broke off. Our side is not closed by then: a close as it
+/// should be would make an answer look whole that ends with its connection. So the client waits for this.
+const BREAK: Duration = Duration::from_millis(50);
 
 /// A connection that was just accepted.
 pub enum Arrival {
@@ -280,6 +284,7 @@ where
     let mut connection = builder.serve_connection(io, service);
     let ended = |served: hyper::Result<()>| match served {
         Err(error) if error.is_parse_version_h2() => End::Preface,
+        Err(error) if error.is_user() => End::BrokenOff,
         Err(_) | Ok(()) => End::Closed,
     };
     let served = watch(
@@ -320,7 +325,8 @@ where
                 Box::pin(turn_away_http2(stream)).await;
             }
         }
-        End::Closed => Box::pin(linger(connection.into_parts().io.into_inner())).await,
+        End::BrokenOff => Box::pin(linger(connection.into_parts().io.into_inner(), BREAK)).await,
+        End::Closed => Box::pin(linger(connection.into_parts().io.into_inner(), FAREWELL)).await,
         End::Idle | End::Stalled => {}
     }
 }
@@ -340,12 +346,16 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Busy::begin(&busy);
         let (site, door) = (present.site(), way_in.clone());
+        let bodiless = request.method() == Method::HEAD;
         async move {
             let mut response = if has_too_many_fields(&request, &limits) {
                 flow::refuse(&site, &door, &request, Fault::TooManyFields)
             } else {
                 flow::answer(site, door, request).await
             };
+            if bodiless {
+                withhold_body(&mut response);
+            }
             guard.answered();
             response.body_mut().hold(guard);
             Ok::<_, Infallible>(response)
@@ -375,12 +385,20 @@ fn note(site: &Site, door: &Door, activity: &Activity, end: End) {
     let limit = match end {
         End::HeadTooSlow => Limit::HeaderTimeout,
         End::Stalled if !activity.is_busy() => Limit::ClientStalled,
-        End::Closed | End::Idle | End::Preface | End::Stalled => return,
+        End::BrokenOff | End::Closed | End::Idle | End::Preface | End::Stalled => return,
     };
     site.shared.metrics.limited(limit);
     let listener = site.listener(door.listener).map(|config| config.name.clone());
     let peer = door.peer.address.map(tracing::field::display);
     tracing::debug!(listener = listener.as_deref(), peer, ?end, "a connection is given up");
+}
+
+/// Takes the body off an answer of our own to a HEAD (RFC 9110 section 9.3.2). hyper does that over HTTP/1.1 alone, and a
+/// client of HTTP/2 takes an answer for a broken one that has a body all the same.
+fn withhold_body(response: &mut Response<Answer>) {
+    if let Some(length) = response.body_mut().withhold() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
 }
 
 /// Whether a request over HTTP/2 has more fields than a head may have; over HTTP/1.1 the parser counts them. Cookies
@@ -405,15 +423,15 @@ async fn turn_away_http2(mut stream: Rewound) {
         stream.shutdown().await
     };
     if let Ok(Ok(())) = timeout(FAREWELL, said).await {
-        linger(stream).await;
+        linger(stream, FAREWELL).await;
     }
 }
 
-/// Reads on for a moment on a connection that we have closed on our side.
-async fn linger(mut stream: impl AsyncRead + Unpin) {
+/// Reads on for a moment on a connection that we have closed on our side, or are about to.
+async fn linger(mut stream: impl AsyncRead + Unpin, moment: Duration) {
     let mut unread = [0; 1024];
     let drained = async { while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {} };
-    let _ = timeout(FAREWELL, drained).await;
+    let _ = timeout(moment, drained).await;
 }
 
 /// Tells a client that its request's head took too long.
@@ -424,7 +442,7 @@ async fn dismiss(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         stream.shutdown().await
     };
     if let Ok(Ok(())) = timeout(FAREWELL, said).await {
-        linger(stream).await;
+        linger(stream, FAREWELL).await;
     }
 }
 

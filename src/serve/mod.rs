@@ -21,6 +21,7 @@ mod headers;
 mod identity;
 mod jwt;
 mod kept;
+mod opening;
 mod outbox;
 mod pace;
 pub mod page;

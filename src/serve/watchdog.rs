@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::opening::Opening;
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
 
@@ -36,6 +37,8 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
+    /// An answer broke off, and with it the connection.
+    BrokenOff,
     /// It closed by itself.
     Closed,
     /// The client speaks HTTP/2 without having agreed on it.
@@ -408,13 +411,15 @@ pub struct Watched<S> {
     heads: bool,
     /// The first bytes, while they may yet become the preface of HTTP/2; which is read in one go or not known as such.
     first: Option<Vec<u8>>,
+    /// What a connection of HTTP/2 begins with.
+    opening: Opening,
 }
 
 impl<S> Watched<S> {
     /// A connection of HTTP/1.1 (`heads`) or HTTP/2. What its first bytes are is seen as a whole.
-    pub const fn new(inner: S, activity: Rc<Activity>, heads: bool) -> Self {
+    pub fn new(inner: S, activity: Rc<Activity>, heads: bool) -> Self {
         let first = if heads { Some(Vec::new()) } else { None };
-        Self { inner, activity, heads, first }
+        Self { inner, activity, heads, first, opening: Opening::default() }
     }
 
     /// The stream itself.
@@ -466,6 +471,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let came = buf.filled().len() > before || self.first.as_ref().is_some_and(|first| !first.is_empty());
         if idle && came {
             self.activity.head_since.set(Some(self.activity.clock.now()));
+        }
+        if !self.heads && !self.opening.is_over() {
+            self.opening.check(buf.filled().get(before..).unwrap_or_default())?;
         }
         read
     }

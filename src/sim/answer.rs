@@ -15,6 +15,17 @@ pub(super) enum Content {
     Filler { length: u64, announced: bool },
 }
 
+impl Content {
+    /// What a HEAD gets: the length, where it would be announced, and nothing.
+    pub(super) fn withheld(&self) -> (Option<u64>, Self) {
+        let length = match self {
+            Content::Bytes(bytes) => u64::try_from(bytes.len()).ok(),
+            Content::Filler { length, announced } => announced.then_some(*length),
+        };
+        (length, Content::Bytes(Bytes::new()))
+    }
+}
+
 /// A response.
 #[derive(Debug)]
 pub(super) struct Answer {

@@ -10,9 +10,9 @@ use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, DATE, HOST, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, HOST, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -86,7 +86,15 @@ pub(super) async fn serve(
         let wall = UNIX_EPOCH + Duration::from_millis(hand.now().wall);
         headers.extend(HeaderValue::try_from(httpdate::fmt_http_date(wall)).map(|date| (DATE, date)));
     }
-    let mut body = Outgoing::new(answer.content, link.clone());
+    // Over HTTP/1.1 hyper does so.
+    let content = if call.method == Method::HEAD && version == Version::HTTP_2 {
+        let (length, withheld) = answer.content.withheld();
+        headers.extend(length.map(|length| (CONTENT_LENGTH, length.into())));
+        withheld
+    } else {
+        answer.content
+    };
+    let mut body = Outgoing::new(content, link.clone());
     match trouble {
         Some(Trouble::CutBody) => body.ending(|total| Ending::Cut(total / 2)),
         Some(Trouble::Garbage(bytes)) => link.garbage(bytes.clone()),

@@ -34,17 +34,19 @@ const EXPOSE: [(&str, &str); 15] = [
     ("cli/sim.rs", "writes the simulators' credentials into the file that was asked for"),
 ];
 
-fn source() -> Vec<(String, String)> {
-    fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).expect("src is readable") {
-            let path = entry.expect("src is readable").path();
-            if path.is_dir() {
-                walk(&path, into);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                into.push(path);
-            }
+/// Every file of code below a folder.
+fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder is readable") {
+        let path = entry.expect("the folder is readable").path();
+        if path.is_dir() {
+            walk(&path, into);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            into.push(path);
         }
     }
+}
+
+fn source() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     walk(&root, &mut paths);
@@ -204,11 +206,10 @@ fn the_page_on_reliability_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/reliability.md")).expect("readable");
     let mut code: String = source().into_iter().map(|(_, text)| text).collect();
-    for entry in fs::read_dir(root.join("tests/it")).expect("readable") {
-        let path = entry.expect("readable").path();
-        if path.is_file() {
-            code += &fs::read_to_string(path).expect("readable");
-        }
+    let mut tests = Vec::new();
+    walk(&root.join("tests/it"), &mut tests);
+    for path in tests {
+        code += &fs::read_to_string(path).expect("readable");
     }
     let named: BTreeSet<&str> =
         page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();

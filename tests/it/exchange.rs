@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::client::{Whole, converse, get, post};
+use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame};
 use crate::oddbank::{Call, OddBank, honest, read, respond};
 use crate::stage::{KEY, Plan, Stage, bank};
 use crate::teller::Teller;
@@ -44,36 +45,6 @@ async fn until(so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it happens in time");
 }
 
-// HTTP/2 by hand: frames that no library sends.
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).expect("short").to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// Header fields as literals without indexing (RFC 7541 section 6.2.2).
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).ok().filter(|len| *len < 127).expect("short"));
-            block.extend(text.as_bytes());
-        }
-    }
-    block
-}
-
 /// A client's connection preface, and the head of a POST on stream 1 whose body follows.
 fn opening(path: &str) -> Vec<u8> {
     let key = format!("Bearer {KEY}");
@@ -85,7 +56,7 @@ fn opening(path: &str) -> Vec<u8> {
         ("authorization", &key),
         ("content-type", "application/x-ndjson"),
     ]);
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut bytes = PREFACE.to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
     bytes.extend(frame(HEADERS, END_HEADERS, 1, &head));
     bytes
@@ -191,7 +162,8 @@ fn an_answer_that_is_cut_without_an_error_is_a_broken_one() {
         let mut sender = stage.client.http1().await;
         let response = sender.send_request(get("/bank/x", KEY)).await.expect("an answer");
         assert_eq!(response.status(), 200);
-        assert!(response.into_body().collect().await.is_err(), "the end is missing");
+        let body = tokio::time::timeout(Duration::from_millis(1500), response.into_body().collect());
+        assert!(body.await.expect("this is told at once").is_err(), "the end is missing");
         assert_eq!(stage.stop()[0]["complete"], false);
     });
 }

@@ -8,45 +8,15 @@ use bytes::Bytes;
 use countersign::sim::{self, Bank, Sim};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{Whole, converse, get};
+use crate::frames::{Ending, GOAWAY, Line, NO_ERROR, PREFACE, SETTINGS, frame};
 use crate::stage::{KEY, Plan, Stage, bank};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-/// A frame of HTTP/2 (RFC 9113 section 4.1) on stream 0.
-fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[1..], &[kind, flags], &[0; 4], payload].concat()
-}
-
-/// Reads frames until the end, answering pings: their kinds and payloads. An error: the end was no proper one.
-async fn frames(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<Vec<(u8, Vec<u8>)>> {
-    let mut seen = Vec::new();
-    loop {
-        let mut head = [0; 9];
-        let read = stream.read(&mut head[..1]).await?;
-        if read == 0 {
-            return Ok(seen);
-        }
-        stream.read_exact(&mut head[1..]).await?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).expect("a length")];
-        stream.read_exact(&mut payload).await?;
-        if head[3] == PING && head[4] == 0 {
-            stream.write_all(&frame(PING, 1, &payload)).await?;
-            stream.flush().await?;
-        }
-        seen.push((head[3], payload));
-    }
-}
 
 /// A request over HTTP/2.
 fn over_http2(path: &str, key: &str) -> http::Request<Full<Bytes>> {
@@ -226,11 +196,12 @@ fn a_connection_that_was_idle_ends_with_a_word() {
         let mut end = Vec::new();
         let read = timeout(PATIENCE, one.read_to_end(&mut end)).await.expect("in time");
         assert_eq!(read.expect("close_notify"), 0);
-        let mut two = stage.client.tls(&[b"h2"]).await.expect("TLS");
-        two.write_all(&[PREFACE, &frame(SETTINGS, 0, &[])].concat()).await.expect("written");
-        let seen = timeout(PATIENCE, frames(&mut two)).await.expect("in time").expect("close_notify");
-        let goaway = seen.iter().rev().find(|(kind, _)| *kind == GOAWAY).expect("GOAWAY");
-        assert_eq!(goaway.1[4..8], [0; 4], "NO_ERROR");
+        let mut two = Line::new(stage.client.tls(&[b"h2"]).await.expect("TLS"));
+        two.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        timeout(PATIENCE, two.rest()).await.expect("in time");
+        assert_eq!(two.ending, Some(Ending::Closed));
+        let goaway = two.seen.iter().rev().find(|frame| frame.kind == GOAWAY).expect("GOAWAY");
+        assert_eq!(goaway.code(), Some(NO_ERROR));
     });
 }
 
@@ -259,7 +230,7 @@ fn http2_is_known_by_its_preface_where_there_is_no_tls() {
         }
         // The preface may come in pieces, and what begins like it may be HTTP/1.1.
         let mut slow = TcpStream::connect(address).await.expect("connected");
-        for piece in [&PREFACE[..1], &PREFACE[1..18], &PREFACE[18..], &frame(SETTINGS, 0, &[])] {
+        for piece in [&PREFACE[..1], &PREFACE[1..18], &PREFACE[18..], &frame(SETTINGS, 0, 0, &[])] {
             slow.write_all(piece).await.expect("written");
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -282,10 +253,12 @@ fn http2_where_it_was_not_agreed_on_is_told_to_speak_http1() {
     let sim = bank(Bank::OAuth2);
     let stage = Plan::default().with(&sim, "bank", "", "").start();
     converse(async {
-        let mut stream = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
-        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, &[])].concat()).await.expect("written");
-        let seen = timeout(PATIENCE, frames(&mut stream)).await.expect("in time").expect("a proper end");
-        assert_eq!(seen, [(SETTINGS, Vec::new()), (GOAWAY, vec![0, 0, 0, 0, 0, 0, 0, 0x0d])]);
+        let mut line = Line::new(stage.client.tls(&[b"http/1.1"]).await.expect("TLS"));
+        line.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        timeout(PATIENCE, line.rest()).await.expect("in time");
+        assert_eq!(line.ending, Some(Ending::Closed));
+        let seen: Vec<_> = line.seen.iter().map(|frame| (frame.kind, frame.payload.as_slice())).collect();
+        assert_eq!(seen, [(SETTINGS, &[][..]), (GOAWAY, &[0, 0, 0, 0, 0, 0, 0, 0x0d])]);
     });
 }
 
