@@ -80,6 +80,9 @@ pub(super) struct Token {
     pub(super) expires: u64,
     /// Whether the bank refuses it.
     pub(super) revoked: bool,
+    /// When it was issued, in milliseconds of the run, and what it was asked for with.
+    pub(super) issued: u64,
+    pub(super) asked_with: String,
 }
 
 /// What became of the answer that told a refresh token's successor.
@@ -113,6 +116,9 @@ pub(super) struct Renewed {
     pub(super) at: u64,
     /// The access token that it brought.
     pub(super) access: Option<usize>,
+    /// The process that was told, and when.
+    pub(super) process: u32,
+    pub(super) told: u64,
 }
 
 /// A user's consent, as the bank sees it.
@@ -138,6 +144,7 @@ pub(super) struct Code {
 /// Until when a process must not ask again, and what for.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
+    pub(super) since: u64,
     pub(super) until: u64,
     pub(super) why: String,
     /// Whether one call more is let pass: what keeps consents alive, and calls in a user's name, rest apart.
@@ -195,6 +202,15 @@ impl Bank {
     pub(super) fn revoke_applications(&mut self, host: &str) {
         for token in self.tokens.iter_mut().filter(|token| token.host == host && token.owner == Owner::Application) {
             token.revoked = true;
+        }
+    }
+
+    /// A process has this token: if another was given it after this one was told to stay away, the bank answers again.
+    pub(super) fn held(&mut self, token: usize, process: u32) {
+        let Token { issued, asked_with, .. } = &self.tokens[token];
+        let key = (process, asked_with.clone());
+        if self.floors.get(&key).is_some_and(|floor| floor.since < *issued) {
+            self.floors.remove(&key);
         }
     }
 

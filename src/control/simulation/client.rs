@@ -221,6 +221,7 @@ impl Request {
         };
         let need = self.need;
         world.note(|| format!("{process} sends access-{sent} for {need:?}"));
+        world.bank.borrow_mut().held(sent, process.number);
         let bank = world.bank.borrow();
         let token = &bank.tokens[sent];
         let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));

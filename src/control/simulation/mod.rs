@@ -21,6 +21,7 @@ mod bank;
 mod client;
 mod link;
 mod network;
+mod panics;
 mod plan;
 mod process;
 mod run;

@@ -167,6 +167,7 @@ impl Call {
         if rested {
             let key = (process.number, rest_key(&self.host, &self.wish));
             let floor = Floor {
+                since: now,
                 until: now + rest,
                 why: format!("{status} with Retry-After {after:?}"),
                 spares: matches!(self.wish, Wish::Refresh { .. }),
@@ -200,6 +201,8 @@ impl Call {
             known: now + late,
             expires: now + life * 1000,
             revoked: stillborn,
+            issued: now,
+            asked_with: rest_key(&self.host, &self.wish),
         };
         let (access, refresh) = match &self.wish {
             Wish::Application { .. } => {
@@ -240,8 +243,13 @@ impl Call {
                     return self.dead();
                 }
                 let access = bank.issue(token(Owner::User { user, consent }));
-                self.renewed =
-                    (life > 0 && kind == "Bearer").then(|| Renewed { at: now, access: number(&access, "access") });
+                let process = self.process.number;
+                self.renewed = (life > 0 && kind == "Bearer").then(|| Renewed {
+                    at: now,
+                    access: number(&access, "access"),
+                    process,
+                    told: now,
+                });
                 let next = plan.rotates.then(|| {
                     bank.refreshes[refresh].spent = Some(Answer::Awaited);
                     bank.issue_refresh(consent, now + refresh_life)
@@ -292,7 +300,8 @@ impl Call {
         }
         if let Wish::Refresh { refresh } = self.wish {
             let mut bank = self.world.bank.borrow_mut();
-            bank.refreshes[refresh].renewed = self.renewed.or(bank.refreshes[refresh].renewed);
+            let renewed = self.renewed.map(|renewed| Renewed { told: at, ..renewed });
+            bank.refreshes[refresh].renewed = renewed.or(bank.refreshes[refresh].renewed);
             if bank.refreshes[refresh].spent == Some(Answer::Awaited) {
                 bank.refreshes[refresh].spent = Some(Answer::Delivered { process, at });
             }
@@ -346,21 +355,24 @@ fn check_refresh(world: &World, bank: &Bank, process: &Process, refresh: usize) 
         world.broken(|| format!("{process} sends refresh-{refresh} without need: {why}"));
     }
     let Some(Answer::Delivered { process: before, at }) = found.spent else { return };
-    let holder = world.processes.borrow().iter().find(|process| process.number == before).cloned();
-    // A process that lost the store, or its life, could not tell.
-    if holder.is_some_and(|holder| holder.could_save_since(at)) {
+    if could_tell(world, before, at) {
         world.broken(|| format!("{process} sends refresh-{refresh} again, whose successor was delivered at {at} ms"));
     }
+}
+
+/// Whether this process could save what it was told at this moment: one that lost the store, or its life, could not.
+fn could_tell(world: &World, process: u32, at: u64) -> bool {
+    world.processes.borrow().iter().any(|known| known.number == process && known.could_save_since(at))
 }
 
 /// Whether a refresh was made a while ago, and what it brought is good for a while.
 fn needless(world: &World, bank: &Bank, refresh: usize) -> Option<String> {
     let now = world.now();
-    let Renewed { at, access } = bank.refreshes[refresh].renewed?;
+    let Renewed { at, access, process, told } = bank.refreshes[refresh].renewed?;
     let access = bank.tokens.get(access?)?;
     let good = !access.revoked && now + 20_000 < access.expires && now < at + LASTING / 3;
     // A wrong clock has its own opinion, and so has whoever was told to suspect a token.
-    let known = world.spread() == 0 && !world.suspects();
+    let known = world.spread() == 0 && !world.suspects() && could_tell(world, process, told);
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }
 

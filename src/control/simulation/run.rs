@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 use super::NETWORK;
 use super::client::{Need, Outcome, request};
 use super::network::{Network, REFRESH_LIFE};
+use super::panics;
 use super::plan::Clocks;
 use super::process::Process;
 use super::settings::PROVIDERS;
@@ -38,6 +39,7 @@ pub(super) struct Verdict {
 
 /// Plays a seed.
 pub(super) fn play(seed: u64, traced: bool) -> Verdict {
+    let _listening = panics::listen();
     seeded::set(Some(seed));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let verdict = LocalSet::new().block_on(&runtime, async {
@@ -310,7 +312,8 @@ async fn rests(world: &World) {
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let requests: u32 = serving(world).iter().map(|process| process.requests.get()).sum();
-        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 {
+        let running: usize = serving(world).iter().map(|process| process.running()).sum();
+        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 && running == 0 {
             break;
         }
     }

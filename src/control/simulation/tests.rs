@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::panics::heard;
 use super::run::play;
 use crate::base::planted::{Fault, bed};
 
@@ -43,7 +44,7 @@ fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>) -> BTreeMap<u64,
                         return;
                     }
                     let played = std::panic::catch_unwind(|| play(seed, false).broken);
-                    let broken = played.unwrap_or_else(|_| Some("the run panicked".to_owned()));
+                    let broken = played.unwrap_or_else(|_| Some(heard().unwrap_or_else(|| "the run panicked".to_owned())));
                     if let Some(broken) = broken.filter(|_| fault.is_none() || is_clean(seed, fault)) {
                         let mut found = found.lock().expect("no run panics while it holds this");
                         found.insert(seed, broken);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bank::Bank;
+use super::panics;
 use super::plan::Plan;
 use super::process::Process;
 use super::user::User;
@@ -72,13 +73,9 @@ impl World {
         })
     }
 
-    /// Runs a task of the simulation's own, whose panic is a finding like any other.
+    /// Runs a task of the simulation's own.
     pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let sentinel = Sentinel(self.clone());
-        tokio::task::spawn_local(async move {
-            let _sentinel = sentinel;
-            task.await;
-        });
+        tokio::task::spawn_local(task);
     }
 
     /// Milliseconds since the run began.
@@ -189,26 +186,19 @@ impl World {
         }
     }
 
-    /// Whether one was.
+    /// Whether one was. A panic is a finding like any other.
     pub(super) fn is_broken(&self) -> bool {
+        if let Some(panic) = panics::heard() {
+            self.broken(|| panic);
+        }
         self.violation.borrow().is_some()
     }
 
     /// What became of the run.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
+        let _heard = self.is_broken();
         let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
         (self.violation.borrow().clone(), trace)
-    }
-}
-
-/// Tells of a panic.
-struct Sentinel(Rc<World>);
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.broken(|| "a task panicked".to_owned());
-        }
     }
 }
 

@@ -294,8 +294,7 @@ impl Saving {
         };
         let same = found.key == self.before.key && found.generation == self.before.generation;
         if same && self.outranks(&found) {
-            let mut next = UserTokens::clone(&self.next);
-            next.last_call = found.last_call;
+            let next = self.over_again(&found);
             return Err(Self { next: Arc::new(next), before: found, ..self });
         }
         Ok(match self.errand.worth(Some(&found), now) {
@@ -308,6 +307,16 @@ impl Saving {
 }
 
 impl Saving {
+    /// What to write over this record of the same generation: what was answered is taken from the answer, and everything
+    /// else from what stands there now. So an access token that was refused meanwhile stays refused.
+    fn over_again(&self, found: &UserTokens) -> UserTokens {
+        match self.outcome {
+            Outcome::Dead => found.bereft(),
+            Outcome::Renewed => UserTokens { last_call: found.last_call, ..UserTokens::clone(&self.next) },
+            Outcome::Unusable(_) => UserTokens { refresh: self.next.refresh.clone(), ..found.clone() },
+        }
+    }
+
     /// Whether what was answered counts for more than this record of the same generation.
     fn outranks(&self, found: &UserTokens) -> bool {
         if planted(Fault::DeadWins) {
