@@ -188,7 +188,13 @@ impl Renewal {
                     (Locked::Ask(_), Some(_)) if !means.tasks.allows(self.within().0.saturating_add(SAVED)) => {
                         unasked(Ending::Failed(ending()))
                     }
-                    (Locked::Ask(asking), Some(version)) => self.ask(means, &name, asking, version).await,
+                    (Locked::Ask(asking), Some(version)) => {
+                        let now = self.clock.now();
+                        match means.rests.told(self.user.record_key(), now) {
+                            Some(failure) => unasked(asking.held_up(failure, now)),
+                            None => self.ask(means, &name, asking, version).await,
+                        }
+                    }
                     (Locked::Ask(_), None) => {
                         unasked(Ending::Failed(Failure::new(Class::Transient, "the record is gone")))
                     }

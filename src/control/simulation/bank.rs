@@ -40,7 +40,7 @@ pub(super) enum Fate {
 
 impl Fate {
     /// All but a good one. What costs nothing but time stands here more than once.
-    pub(super) const FAULTS: [Self; 15] = [
+    pub(super) const FAULTS: [Self; 16] = [
         Self::Garbage,
         Self::Half,
         Self::Lifeless,
@@ -54,6 +54,7 @@ impl Fate {
         Self::SilentBefore,
         Self::Slow,
         Self::Slow,
+        Self::TooMany,
         Self::TooMany,
         Self::Unavailable,
     ];
@@ -144,11 +145,8 @@ pub(super) struct Code {
 /// Until when a process must not ask again, and what for.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
-    pub(super) since: u64,
     pub(super) until: u64,
     pub(super) why: String,
-    /// Whether one call more is let pass: what keeps consents alive, and calls in a user's name, rest apart.
-    pub(super) spares: bool,
 }
 
 /// All banks' books.
@@ -205,12 +203,19 @@ impl Bank {
         }
     }
 
-    /// A process has this token: if another was given it after this one was told to stay away, the bank answers again.
+    /// A process must not ask again before this moment.
+    pub(super) fn rest(&mut self, process: u32, key: String, floor: Floor) {
+        let known = self.floors.entry((process, key)).or_insert_with(|| floor.clone());
+        if known.until < floor.until {
+            *known = floor;
+        }
+    }
+
+    /// A process sends this token: if it was given to another, that ends a rest as well.
     pub(super) fn held(&mut self, token: usize, process: u32) {
-        let Token { issued, asked_with, .. } = &self.tokens[token];
-        let key = (process, asked_with.clone());
-        if self.floors.get(&key).is_some_and(|floor| floor.since < *issued) {
-            self.floors.remove(&key);
+        let Token { process: given, asked_with, .. } = &self.tokens[token];
+        if *given != process {
+            self.floors.remove(&(process, asked_with.clone()));
         }
     }
 

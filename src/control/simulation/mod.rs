@@ -39,6 +39,20 @@ thread_local! {
     static NETWORK: RefCell<Option<Rc<Network>>> = const { RefCell::new(None) };
 }
 
+tokio::task_local! {
+    static UPKEEP: ();
+}
+
+/// Marks what this does as done to keep a consent alive: it has rests of its own.
+pub(super) fn as_upkeep<T>(task: impl Future<Output = T>) -> impl Future<Output = T> {
+    UPKEEP.scope((), task)
+}
+
+/// Whether no call waits for what runs now.
+fn is_upkeep() -> bool {
+    UPKEEP.try_with(|()| ()).is_ok()
+}
+
 /// The simulated network, where this thread runs a simulation.
 pub(super) fn network() -> Option<Rc<Network>> {
     NETWORK.with_borrow(Option::clone)

@@ -127,6 +127,14 @@ pub(super) async fn revoke(world: Rc<World>, user: usize, process: Rc<Process>) 
     if me.busy.replace(true) {
         return;
     }
+    // The worst moment for another replica to lose the store: it hears of it, and cannot look.
+    let others =
+        world.processes.borrow().iter().filter(|other| other.number != process.number).cloned().collect::<Vec<_>>();
+    for other in others {
+        if world.plan.outages && world.plan.shared && other.is_running() && world.strikes(3_000) {
+            other.lane.cut(world.between(500, 8_000), 0);
+        }
+    }
     let told = within(&world, BOUND, "revoking a consent", process.consents.revoke(me.key.clone(), "admin:ops")).await;
     world.note(|| format!("{} is revoked at {process}: {told:?}", me.key.user));
     match told {

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::bank::Bank;
@@ -21,6 +23,8 @@ use crate::store::simulated::Place;
 
 /// The wall clock's reading when a run begins.
 const WALL: u64 = 1_800_000_000_000;
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// One run.
 pub(super) struct World {
@@ -43,6 +47,7 @@ pub(super) struct World {
     hindered: Cell<u64>,
     start: Instant,
     dice: RefCell<Generator>,
+    tasks: mpsc::UnboundedSender<Task>,
     trace: Option<RefCell<Vec<String>>>,
     violation: RefCell<Option<String>>,
 }
@@ -53,6 +58,12 @@ impl World {
         let mut dice = Generator::new(seed ^ 0x5eed);
         let plan = Plan::draw(&mut dice);
         let start = Instant::now();
+        let (tasks, mut begun) = mpsc::unbounded_channel::<Task>();
+        tokio::task::spawn_local(async move {
+            while let Some(task) = begun.recv().await {
+                tokio::task::spawn_local(task);
+            }
+        });
         let place = Place::new(Clock::Simulated(Arc::new(Watch::new(start, 0))), plan.shared);
         Rc::new(Self {
             users: User::all(),
@@ -68,14 +79,15 @@ impl World {
             hindered: Cell::new(0),
             start,
             dice: RefCell::new(dice),
+            tasks,
             trace: traced.then(RefCell::default),
             violation: RefCell::default(),
         })
     }
 
-    /// Runs a task of the simulation's own.
-    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(task);
+    /// Runs a task of the simulation's own. Whoever begins it may be inside a process, and does not take it along.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let _ended = self.tasks.send(Box::pin(task));
     }
 
     /// Milliseconds since the run began.

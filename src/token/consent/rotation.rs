@@ -231,6 +231,11 @@ impl Asking {
         &self.tokens
     }
 
+    /// The provider asked to be left alone: nothing is sent. What is there serves while it lives.
+    pub fn held_up(self, failure: Failure, now: Now) -> Ending {
+        self.errand.good(self.tokens, now).unwrap_or(Ending::Failed(failure))
+    }
+
     /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock), and the old
     /// access token serves while it lives; anything else must be saved first.
     pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
