@@ -12,7 +12,7 @@
 //! ends the run. In the end the faults stop, and whatever is still not well is a finding, too.
 //!
 //! ```text
-//! cargo test --lib simulation                          2,000 runs
+//! cargo test --lib simulation                          800 runs
 //! COUNTERSIGN_SEED=17 cargo test --lib simulation      run 17, with the whole trace
 //! COUNTERSIGN_SEEDS=0..1000000 cargo test --release --lib simulation
 //! ```

@@ -127,7 +127,7 @@ impl Network {
         call.deliver(status);
         process.perhaps_die().await;
         // The worst moment for the store to go away.
-        if plan.outages && plan.shared && call.brings_once() && world.strikes(500) {
+        if plan.outages && plan.shared && call.brings_once() && world.strikes(plan.cuts) {
             let length = world.between(2_000, 90_000);
             process.lane.cut(length, length);
         }

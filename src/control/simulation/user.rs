@@ -58,6 +58,11 @@ impl User {
         names.map(user).collect()
     }
 
+    /// Whether their standing is about to change.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.busy.get()
+    }
+
     /// Why nothing is known.
     pub(super) fn why(&self) -> String {
         self.why.borrow().clone()
