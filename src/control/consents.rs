@@ -24,7 +24,7 @@ pub(super) use self::records::{lease, patiently};
 pub use self::rests::Rests;
 use self::rotation::Means;
 pub use self::rotation::user_spec;
-use self::upkeep::{Upkeeper, keep_alive};
+use self::upkeep::{Upkeeper, forgive, keep_alive};
 use super::journal;
 use super::tracker::{Tracker, Work};
 use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
@@ -188,6 +188,7 @@ impl Registry {
     pub async fn run(mut self, desk: Desk, metrics: Arc<Metrics>, reloads: Reloads) {
         let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
         let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
+        tokio::task::spawn_local(forgive(reloads.clone(), desk.rests.clone()));
         let upkeeper = Upkeeper { means, clock, metrics, reloads, leases, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
@@ -346,6 +347,7 @@ impl Desk {
         if let Err(error) = kept {
             return Finished::Failed(unkept(&error));
         }
+        self.rests.answered(&provider.name, pending.key.record_key());
         let _hint = announce(&self.store, Kind::User, &name).await;
         self.leases.moved(pending.key.record_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");

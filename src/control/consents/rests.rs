@@ -5,7 +5,8 @@
 //! seems: from then on users of that provider are renewed one at a time, and when the next one is rejected as well, it
 //! rests as a whole, too.
 //!
-//! Renewals that a call waits for are told here as well, but not held up: the keeper has their rests.
+//! Renewals that a call waits for are told here as well. The keeper has their rests, but does not hear of a failure where
+//! an older token served all the same: so a call is held up for as long as the provider asked for, and no longer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::backoff::Backoff;
 use crate::base::planted::{Fault, planted};
 use crate::base::time::{Now, millis};
 use crate::token::failure::{Class, Failure};
@@ -22,6 +24,9 @@ use crate::token::policy::rest_after;
 
 /// A rest that was over for this long is forgotten, and with it how often its user failed. Longer than the longest rest.
 const FORGET: Duration = Duration::from_secs(2 * 3600);
+
+/// The pause of whoever was held up: nothing was asked, so nothing is added to what the provider asked for.
+const NOT_AGAIN: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(1) };
 
 /// Rests of renewals. Clones are the same; they live on the control thread.
 #[derive(Clone, Default)]
@@ -34,11 +39,13 @@ struct Inner {
     providers: HashMap<Arc<str>, Provider>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Rest {
     failures: u32,
     /// Reading of the boot clock, in milliseconds.
     until: u64,
+    /// What the provider itself asked for, and until when at least.
+    told: Option<(Failure, u64)>,
 }
 
 #[derive(Default)]
@@ -53,6 +60,11 @@ impl Rest {
         self.failures = self.failures.saturating_add(1);
         let until = now.boot.saturating_add(millis(rest_after(failure, self.failures, dice)));
         self.until = self.until.max(until);
+        let ours = matches!(failure.class, Class::Consent | Class::Transient) && failure.retry_after.is_none();
+        let until = now.boot.saturating_add(millis(failure.rest(1)));
+        if !ours && self.told.as_ref().is_none_or(|(_, before)| *before < until) {
+            self.told = Some((failure.clone(), until));
+        }
     }
 }
 
@@ -90,13 +102,21 @@ impl Rests {
         !inner.users.get(&user).is_none_or(over) || !inner.providers.get(provider).is_none_or(|known| over(&known.rest))
     }
 
+    /// What the provider said of this user, if it asked to be left alone until a moment that has not come.
+    pub(super) fn told(&self, user: TokenKey, now: Now) -> Option<Failure> {
+        let inner = self.0.borrow();
+        let (failure, until) = inner.users.get(&user)?.told.as_ref()?;
+        let left = until.checked_sub(now.boot).filter(|left| *left > 0)?;
+        Some(Failure { retry_after: Some(Duration::from_millis(left)), backoff: Some(NOT_AGAIN), ..failure.clone() })
+    }
+
     /// Whether users of this provider are to be renewed one at a time.
     pub(super) fn is_suspect(&self, provider: &str) -> bool {
         self.0.borrow().providers.get(provider).is_some_and(|known| known.rejected.is_some() || known.rest.failures > 0)
     }
 
     /// The world has changed in a way that may have cured failures (a reload): all rests end.
-    pub(super) fn forgive(&self) {
+    pub(in crate::control) fn forgive(&self) {
         *self.0.borrow_mut() = Inner::default();
     }
 
@@ -171,6 +191,23 @@ mod tests {
         assert!(rests.rests("bank", user("frank"), after(602 + 599)), "it doubles");
         rests.forgive();
         assert!(!rests.rests("bank", user("frank"), after(602)));
+    }
+
+    #[test]
+    fn a_call_is_held_up_for_as_long_as_the_provider_asked_for_and_no_longer() {
+        let (rests, bank): (_, Arc<str>) = (Rests::default(), "bank".into());
+        rests.failed(&bank, user("dave"), &Failure::new(Class::Transient, "no answer"), NOW, 255);
+        assert_eq!(rests.told(user("dave"), NOW), None, "a rest of our own");
+        let asked = Failure { retry_after: Some(Duration::from_secs(7)), ..Failure::new(Class::Transient, "503") };
+        rests.failed(&bank, user("dave"), &asked, NOW, 255);
+        let left = |seconds| rests.told(user("dave"), after(seconds)).map(|told| (told.class, told.rest(9)));
+        assert_eq!(left(3), Some((Class::Transient, Duration::from_secs(4))));
+        assert_eq!(left(7), None);
+        rests.failed(&bank, user("dave"), &Failure::new(Class::RateLimited, "429"), after(7), 255);
+        assert_eq!(left(8), Some((Class::RateLimited, Duration::from_secs(29))));
+        assert_eq!(rests.told(user("carol"), NOW), None);
+        rests.answered("bank", user("dave"));
+        assert_eq!(left(8), None);
     }
 
     #[test]

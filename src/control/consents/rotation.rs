@@ -133,7 +133,8 @@ impl Renewal {
         let headers = module.credentials(&grant);
         let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
         let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
-        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
+        // What is in the record may be from a code exchange or another replica's renewal, a moment ago.
+        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: true, record })
     }
 
     /// What it is to a process that ends.
@@ -187,7 +188,13 @@ impl Renewal {
                     (Locked::Ask(_), Some(_)) if !means.tasks.allows(self.within().0.saturating_add(SAVED)) => {
                         unasked(Ending::Failed(ending()))
                     }
-                    (Locked::Ask(asking), Some(version)) => self.ask(means, &name, asking, version).await,
+                    (Locked::Ask(asking), Some(version)) => {
+                        let now = self.clock.now();
+                        match means.rests.told(self.user.record_key(), now) {
+                            Some(failure) => unasked(asking.held_up(failure, now)),
+                            None => self.ask(means, &name, asking, version).await,
+                        }
+                    }
                     (Locked::Ask(_), None) => {
                         unasked(Ending::Failed(Failure::new(Class::Transient, "the record is gone")))
                     }
@@ -283,9 +290,10 @@ impl Renewal {
         let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
             return;
         };
-        if let Some(touched) = tokens.touched(&consents.upkeep, self.clock.now())
+        // What is written is what was read with its version: anything may have been noted since the first look.
+        if tokens.touched(&consents.upkeep, self.clock.now()).is_some()
             && let Ok(Some((known, version))) = read_tokens(store, name).await
-            && known.generation == touched.generation
+            && let Some(touched) = known.touched(&consents.upkeep, self.clock.now())
         {
             let _lost = store.swap(Kind::User, name, Some(version), &write(&touched.seal()), forget(&touched)).await;
         }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{forget, patiently, tokens_of, user_key, write};
+use super::rests::Rests;
 use super::rotation::{Means, Renewal};
 use super::sweep::Sweeper;
 use crate::base::dice::draw;
 #[cfg(test)]
 use crate::base::planted::{Fault, planted};
 use crate::base::time::{Clock, Now, millis};
-use crate::config::{Provider, Snapshot};
+use crate::config::Provider;
 use crate::control::{Leases, Reloads};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -44,17 +45,20 @@ pub(super) struct Upkeeper {
 /// Looks through all consents, again and again. Ends when the process does.
 pub(super) async fn keep_alive(upkeeper: Upkeeper) {
     let (queues, mut sweeper) = (Queues::new(upkeeper.means.clone()), Sweeper::default());
-    let mut before: Option<Arc<Snapshot>> = None;
     while upkeeper.means.tasks.is_open() {
         let snapshot = upkeeper.reloads.current();
-        if before.as_ref().is_some_and(|before| !Arc::ptr_eq(before, &snapshot)) {
-            upkeeper.means.rests.forgive();
-        }
         upkeeper.means.rests.tidy(upkeeper.clock.now());
         upkeeper.round(&snapshot.providers, &queues).await;
-        before = Some(snapshot);
         sweeper.round(&upkeeper.means.store, upkeeper.clock.now()).await;
         tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// Ends all rests with each new config, at once: what fails later rests anew.
+pub(super) async fn forgive(reloads: Reloads, rests: Rests) {
+    let mut news = reloads.news();
+    while news.changed().await.is_ok() {
+        rests.forgive();
     }
 }
 
@@ -191,7 +195,7 @@ impl Queues {
             let (queues, work) = (self.clone(), renewal.work());
             // Whatever becomes of it, its place is free then.
             let place = Place { queues: self.clone(), user: renewal.user.clone() };
-            let begun = self.means.tasks.spawn(work, async move {
+            let kept_alive = async move {
                 let place = place;
                 if let Ending::Failed(failure) = renewal.run(&queues.means, Goal::KeepAlive).await.ending {
                     let provider = &renewal.provider.name;
@@ -199,8 +203,10 @@ impl Queues {
                 }
                 drop(place);
                 queues.pump(&renewal.provider.name);
-            });
-            if !begun {
+            };
+            #[cfg(test)]
+            let kept_alive = crate::control::simulation::as_upkeep(kept_alive);
+            if !self.means.tasks.spawn(work, kept_alive) {
                 return;
             }
         }

@@ -40,7 +40,7 @@ pub(super) enum Fate {
 
 impl Fate {
     /// All but a good one. What costs nothing but time stands here more than once.
-    pub(super) const FAULTS: [Self; 15] = [
+    pub(super) const FAULTS: [Self; 16] = [
         Self::Garbage,
         Self::Half,
         Self::Lifeless,
@@ -54,6 +54,7 @@ impl Fate {
         Self::SilentBefore,
         Self::Slow,
         Self::Slow,
+        Self::TooMany,
         Self::TooMany,
         Self::Unavailable,
     ];
@@ -80,6 +81,9 @@ pub(super) struct Token {
     pub(super) expires: u64,
     /// Whether the bank refuses it.
     pub(super) revoked: bool,
+    /// When it was issued, in milliseconds of the run, and what it was asked for with.
+    pub(super) issued: u64,
+    pub(super) asked_with: String,
 }
 
 /// What became of the answer that told a refresh token's successor.
@@ -113,6 +117,9 @@ pub(super) struct Renewed {
     pub(super) at: u64,
     /// The access token that it brought.
     pub(super) access: Option<usize>,
+    /// The process that was told, and when.
+    pub(super) process: u32,
+    pub(super) told: u64,
 }
 
 /// A user's consent, as the bank sees it.
@@ -140,8 +147,6 @@ pub(super) struct Code {
 pub(super) struct Floor {
     pub(super) until: u64,
     pub(super) why: String,
-    /// Whether one call more is let pass: what keeps consents alive, and calls in a user's name, rest apart.
-    pub(super) spares: bool,
 }
 
 /// All banks' books.
@@ -195,6 +200,22 @@ impl Bank {
     pub(super) fn revoke_applications(&mut self, host: &str) {
         for token in self.tokens.iter_mut().filter(|token| token.host == host && token.owner == Owner::Application) {
             token.revoked = true;
+        }
+    }
+
+    /// A process must not ask again before this moment.
+    pub(super) fn rest(&mut self, process: u32, key: String, floor: Floor) {
+        let known = self.floors.entry((process, key)).or_insert_with(|| floor.clone());
+        if known.until < floor.until {
+            *known = floor;
+        }
+    }
+
+    /// A process sends this token: if it was given to another, that ends a rest as well.
+    pub(super) fn held(&mut self, token: usize, process: u32) {
+        let Token { process: given, asked_with, .. } = &self.tokens[token];
+        if *given != process {
+            self.floors.remove(&(process, asked_with.clone()));
         }
     }
 

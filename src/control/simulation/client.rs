@@ -5,18 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bank::{Owner, number};
+use super::bank::{Answer, Owner, number};
 use super::process::Process;
 use super::settings::provider;
 use super::user::Standing;
 use super::world::World;
 use crate::control::{Issued, TokenSpec, Unavailable};
+use crate::token::failure::Class;
 use crate::token::lease::Lease;
 
 /// A caller may be answered this much later than its fetch may take, in milliseconds.
 const MARGIN: u64 = 100;
-/// A revoked user is out everywhere within this, in milliseconds, where link and news work.
-const REVOKED_WITHIN: u64 = 1_000;
+/// A revoked user is out everywhere within this, in milliseconds, where link and news work: who waits for a call that is
+/// under way may be given what was read before.
+const REVOKED_WITHIN: u64 = 4_000;
 /// The same after a broken link has come back.
 const CAUGHT_UP_WITHIN: u64 = 6_000;
 
@@ -160,7 +162,37 @@ impl Request {
         self.world.note(|| {
             format!("{} has no token for {:?}: {class:?}, {retry_after:?}, {inside}", self.process, self.need)
         });
+        if let Need::User(user) = self.need
+            && unavailable.class == Class::Consent
+            && self.needs_no_consent(user)
+        {
+            self.world.broken(|| format!("{} says that user {user} must consent, who has: {inside}", self.process));
+        }
         Outcome::None(unavailable)
+    }
+
+    /// Whether a user's consent lives, and everybody has had the time to know.
+    fn needs_no_consent(&self, user: usize) -> bool {
+        let (world, process) = (&self.world, &self.process);
+        let bank = world.bank.borrow();
+        let Standing::Consented(number) = world.users[user].standing.get() else { return false };
+        let consent = &bank.consents[number];
+        let lives = consent.alive && consent.excuse.is_none() && consent.host == self.host;
+        let renewable = consent.refresh.is_some_and(|refresh| bank.refreshes[refresh].expires > world.now() + 1_000);
+        let whole = |process: &Process| process.lane.whole_since() + 15_000 < world.now();
+        // Who was told of it last has it saved by now.
+        let told = bank.refreshes.iter().filter(|refresh| refresh.consent == number).filter_map(|one| one.spent).last();
+        let saved = match told {
+            None => true,
+            Some(Answer::Delivered { process, at }) => {
+                let processes = world.processes.borrow();
+                let holder = processes.iter().find(|known| known.number == process);
+                at + 15_000 < world.now() && holder.is_some_and(|holder| holder.is_running() && whole(holder))
+            }
+            Some(Answer::Awaited | Answer::Lost) => false,
+        };
+        let calm = world.spread() == 0 && !world.users[user].is_busy();
+        lives && renewable && saved && calm && whole(process)
     }
 
     async fn wait(
@@ -169,7 +201,10 @@ impl Request {
         spec: &TokenSpec,
         answer: impl Future<Output = Result<Issued, Unavailable>>,
     ) -> Option<Result<Issued, Unavailable>> {
-        let bound = u64::try_from(spec.fetch_timeout.as_millis()).unwrap_or(u64::MAX) + MARGIN;
+        let timeout = u64::try_from(spec.fetch_timeout.as_millis()).unwrap_or(u64::MAX);
+        // A token that settles may end early where the wall clock is set: then another one is fetched.
+        let times = if self.world.spread() == 0 { 1 } else { 2 };
+        let bound = timeout * times + MARGIN;
         let what = format!("{} asked for {what} for {:?}: it", self.process, self.need);
         let answer = within(&self.world, bound, &what, answer).await?;
         (self.process.is_running() || answer.is_ok()).then_some(answer)
@@ -221,6 +256,7 @@ impl Request {
         };
         let need = self.need;
         world.note(|| format!("{process} sends access-{sent} for {need:?}"));
+        world.bank.borrow_mut().held(sent, process.number);
         let bank = world.bank.borrow();
         let token = &bank.tokens[sent];
         let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));

@@ -62,6 +62,16 @@ impl Lane {
         });
     }
 
+    /// Comes back soon.
+    pub(super) fn heal(self: &Rc<Self>) {
+        let soon = self.world.now() + 2_000;
+        if self.down.get() > soon || self.deaf.get() > soon {
+            self.down.set(self.down.get().min(soon));
+            self.deaf.set(self.deaf.get().min(soon));
+            self.lose_news(2_000);
+        }
+    }
+
     fn lose_news(self: &Rc<Self>, for_so_long: u64) {
         let now = self.world.now();
         self.deaf.set(self.deaf.get().max(now + for_so_long));

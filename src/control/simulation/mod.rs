@@ -12,7 +12,7 @@
 //! ends the run. In the end the faults stop, and whatever is still not well is a finding, too.
 //!
 //! ```text
-//! cargo test --lib simulation                          2,000 runs
+//! cargo test --lib simulation                          800 runs
 //! COUNTERSIGN_SEED=17 cargo test --lib simulation      run 17, with the whole trace
 //! COUNTERSIGN_SEEDS=0..1000000 cargo test --release --lib simulation
 //! ```
@@ -21,6 +21,7 @@ mod bank;
 mod client;
 mod link;
 mod network;
+mod panics;
 mod plan;
 mod process;
 mod run;
@@ -36,6 +37,20 @@ pub(super) use network::Network;
 
 thread_local! {
     static NETWORK: RefCell<Option<Rc<Network>>> = const { RefCell::new(None) };
+}
+
+tokio::task_local! {
+    static UPKEEP: ();
+}
+
+/// Marks what this does as done to keep a consent alive: it has rests of its own.
+pub(super) fn as_upkeep<T>(task: impl Future<Output = T>) -> impl Future<Output = T> {
+    UPKEEP.scope((), task)
+}
+
+/// Whether no call waits for what runs now.
+fn is_upkeep() -> bool {
+    UPKEEP.try_with(|()| ()).is_ok()
 }
 
 /// The simulated network, where this thread runs a simulation.

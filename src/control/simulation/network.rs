@@ -11,6 +11,7 @@ use super::bank::{Answer, Bank, Consent, Fate, Floor, Owner, Renewed, Token, num
 use super::process::{Process, current};
 use super::settings::TOKEN_TIMEOUT;
 use super::world::World;
+use super::{is_upkeep, run};
 use crate::upstream::{AskError, Destination};
 
 /// How long refresh tokens live, in milliseconds.
@@ -43,10 +44,14 @@ struct Call {
     process: Rc<Process>,
     host: String,
     wish: Wish,
+    /// Whether no call waits for it.
+    upkeep: bool,
     begun: u64,
     delivered: bool,
     /// Whether the network or the bank loses the answer.
     spoiled: bool,
+    /// The consent that an exchange made.
+    made: Option<usize>,
     /// What a refresh brings.
     renewed: Option<Renewed>,
 }
@@ -74,15 +79,23 @@ impl Network {
         if fate != Fate::Fine {
             world.note(|| format!("{process} is in for {fate:?}"));
         }
+        // And the worst to be told to end.
+        if plan.drains && call.brings_once() && world.strikes(300) && process.is_running() {
+            run::end_politely(&world, &process);
+        }
         world.pause(5, 200).await;
         process.perhaps_die().await;
         match fate {
-            Fate::ResetBefore => return Err(AskError::HungUp),
+            Fate::ResetBefore => {
+                call.spoiled = true;
+                return Err(AskError::HungUp);
+            }
             Fate::SilentBefore => std::future::pending().await,
             Fate::Rejected => return Ok(call.refuse(401, "invalid_client", None)),
             Fate::ServerError => return Ok(call.refuse(500, "oops", None)),
             Fate::TooMany | Fate::Unavailable => {
-                let after = world.chance(60).then(|| world.between(1, 90));
+                let most = if world.chance(40) { 10 } else { 90 };
+                let after = world.chance(60).then(|| world.between(1, most));
                 let status = if fate == Fate::TooMany { 429 } else { 503 };
                 return Ok(call.refuse(status, "slow_down", after));
             }
@@ -113,28 +126,34 @@ impl Network {
         }
         call.deliver(status);
         process.perhaps_die().await;
+        // The worst moment for the store to go away.
+        if plan.outages && plan.shared && call.brings_once() && world.strikes(plan.cuts) {
+            let length = world.between(2_000, 90_000);
+            process.lane.cut(length, length);
+        }
         Ok(respond(status, "application/json", answer.to_string(), None))
     }
 }
 
 impl Call {
     fn begin(world: Rc<World>, process: Rc<Process>, host: String, wish: Wish) -> Self {
-        let begun = world.now();
-        world.note(|| format!("{process} asks {host} for {wish:?}"));
+        let (begun, upkeep) = (world.now(), is_upkeep());
+        let key = rest_key(&host, &wish, upkeep);
+        world.note(|| format!("{process} asks {host} for {wish:?}{}", if upkeep { ", for its own sake" } else { "" }));
         {
             let mut bank = world.bank.borrow_mut();
             bank.flying += 1;
             bank.calls += 1;
             if let Wish::Application { .. } = &wish {
-                let flying = bank.fetching.entry((process.number, rest_key(&host, &wish))).or_default();
+                let flying = bank.fetching.entry((process.number, key.clone())).or_default();
                 *flying += 1;
                 if *flying > 1 {
                     world.broken(|| format!("{process} fetches one token twice at once from {host}"));
                 }
             }
-            if let Some(floor) = bank.floors.get_mut(&(process.number, rest_key(&host, &wish)))
+            if let Some(floor) = bank.floors.get(&(process.number, key))
                 && begun + SLACK < floor.until
-                && !std::mem::take(&mut floor.spares)
+                && (world.spread() == 0 || matches!(wish, Wish::Application { .. }))
             {
                 let early = floor.until - begun;
                 world.broken(|| format!("{process} asks {host} again {early} ms too early after {}", floor.why));
@@ -144,7 +163,12 @@ impl Call {
                 bank.refreshes[refresh].flying += 1;
             }
         }
-        Self { world, process, host, wish, begun, delivered: false, spoiled: false, renewed: None }
+        Self { world, process, host, wish, upkeep, begun, delivered: false, spoiled: false, made: None, renewed: None }
+    }
+
+    /// Whether what it brings cannot be asked for again.
+    const fn brings_once(&self) -> bool {
+        matches!(self.wish, Wish::Exchange { .. } | Wish::Refresh { .. })
     }
 
     /// An answer that says no. Nothing was done.
@@ -165,13 +189,16 @@ impl Call {
             Wish::Authorize | Wish::Exchange { .. } | Wish::Senseless => false,
         };
         if rested {
-            let key = (process.number, rest_key(&self.host, &self.wish));
-            let floor = Floor {
-                until: now + rest,
-                why: format!("{status} with Retry-After {after:?}"),
-                spares: matches!(self.wish, Wish::Refresh { .. }),
-            };
-            world.bank.borrow_mut().floors.insert(key, floor);
+            let why = format!("{status} with Retry-After {after:?}");
+            let floor = Floor { until: now + rest, why };
+            let mut bank = world.bank.borrow_mut();
+            if !self.upkeep {
+                bank.rest(process.number, rest_key(&self.host, &self.wish, false), floor.clone());
+            }
+            // What keeps consents alive hears of calls that failed. Calls have rests of their own.
+            if matches!(self.wish, Wish::Refresh { .. }) {
+                bank.rest(process.number, rest_key(&self.host, &self.wish, true), floor);
+            }
         }
         self.delivered = true;
         let body = match self.host.starts_with("scb") {
@@ -200,6 +227,8 @@ impl Call {
             known: now + late,
             expires: now + life * 1000,
             revoked: stillborn,
+            issued: now,
+            asked_with: rest_key(&self.host, &self.wish, false),
         };
         let (access, refresh) = match &self.wish {
             Wish::Application { .. } => {
@@ -221,6 +250,7 @@ impl Call {
                 let host = self.host.clone();
                 bank.consents.push(Consent { user, host, alive: true, refresh: None, excuse: None });
                 let consent = bank.consents.len() - 1;
+                self.made = Some(consent);
                 let access = bank.issue(token(Owner::User { user, consent }));
                 (access, Some(bank.issue_refresh(consent, now + refresh_life)))
             }
@@ -231,6 +261,7 @@ impl Call {
                 if bank.refreshes[refresh].spent.is_some() && plan.punishes {
                     world.note(|| format!("the bank ends consent {consent}: refresh-{refresh} came twice"));
                     bank.kill(consent);
+                    bank.consents[consent].excuse.get_or_insert("a refresh token came twice, and nobody could know");
                 }
                 let good = bank.consents[consent].alive
                     && bank.refreshes[refresh].spent.is_none()
@@ -240,8 +271,13 @@ impl Call {
                     return self.dead();
                 }
                 let access = bank.issue(token(Owner::User { user, consent }));
-                self.renewed =
-                    (life > 0 && kind == "Bearer").then(|| Renewed { at: now, access: number(&access, "access") });
+                let process = self.process.number;
+                self.renewed = (life > 0 && kind == "Bearer").then(|| Renewed {
+                    at: now,
+                    access: number(&access, "access"),
+                    process,
+                    told: now,
+                });
                 let next = plan.rotates.then(|| {
                     bank.refreshes[refresh].spent = Some(Answer::Awaited);
                     bank.issue_refresh(consent, now + refresh_life)
@@ -283,7 +319,7 @@ impl Call {
         self.world.note(|| format!("{} has the answer of {}: {status}", self.process, self.host));
         let error = self.process.watch.error();
         let consent = match &self.wish {
-            Wish::Exchange { .. } => self.world.bank.borrow().consents.len().checked_sub(1),
+            Wish::Exchange { .. } => self.made,
             Wish::Refresh { refresh } => Some(self.world.bank.borrow().refreshes[*refresh].consent),
             Wish::Application { .. } | Wish::Authorize | Wish::Senseless => None,
         };
@@ -292,7 +328,11 @@ impl Call {
         }
         if let Wish::Refresh { refresh } = self.wish {
             let mut bank = self.world.bank.borrow_mut();
-            bank.refreshes[refresh].renewed = self.renewed.or(bank.refreshes[refresh].renewed);
+            for upkeep in [self.upkeep, true] {
+                bank.floors.remove(&(process, rest_key(&self.host, &self.wish, upkeep)));
+            }
+            let renewed = self.renewed.map(|renewed| Renewed { told: at, ..renewed });
+            bank.refreshes[refresh].renewed = renewed.or(bank.refreshes[refresh].renewed);
             if bank.refreshes[refresh].spent == Some(Answer::Awaited) {
                 bank.refreshes[refresh].spent = Some(Answer::Delivered { process, at });
             }
@@ -305,9 +345,16 @@ impl Drop for Call {
         let mut bank = self.world.bank.borrow_mut();
         bank.flying -= 1;
         if let Wish::Application { .. } = &self.wish
-            && let Some(flying) = bank.fetching.get_mut(&(self.process.number, rest_key(&self.host, &self.wish)))
+            && let Some(flying) =
+                bank.fetching.get_mut(&(self.process.number, rest_key(&self.host, &self.wish, self.upkeep)))
         {
             *flying -= 1;
+        }
+        let now = self.world.now();
+        // Given up before its time, with an answer still to come, it is lost by our fault.
+        let in_time = now < self.begun + TOKEN_TIMEOUT;
+        if self.brings_once() && !self.delivered && !self.spoiled && !self.process.is_dying() && in_time {
+            self.world.broken(|| format!("{} gives up {:?}, whose answer is to come", self.process, self.wish));
         }
         let Wish::Refresh { refresh } = self.wish else { return };
         bank.refreshes[refresh].flying -= 1;
@@ -315,22 +362,18 @@ impl Drop for Call {
             return;
         }
         bank.refreshes[refresh].spent = Some(Answer::Lost);
-        let now = self.world.now();
-        // Given up before its time, with an answer still to come, it is lost by our fault.
-        let given_up = !self.spoiled && !self.process.is_dying() && now < self.begun + TOKEN_TIMEOUT;
         let consent = bank.refreshes[refresh].consent;
         drop(bank);
         self.world.note(|| format!("{} never learns what became of refresh-{refresh}", self.process));
-        if !given_up {
-            self.world.excuse(consent, "the answer to a refresh was lost");
-        }
+        self.world.excuse(consent, "the answer to a refresh was lost");
     }
 }
 
-/// What a rest is kept for.
-fn rest_key(host: &str, wish: &Wish) -> String {
+/// What a rest is kept for, and by whom.
+fn rest_key(host: &str, wish: &Wish, upkeep: bool) -> String {
     match wish {
         Wish::Application { secret } => format!("{host} {secret}"),
+        Wish::Refresh { refresh } if upkeep => format!("{host} refresh-{refresh}, for its own sake"),
         Wish::Refresh { refresh } => format!("{host} refresh-{refresh}"),
         Wish::Authorize | Wish::Exchange { .. } | Wish::Senseless => host.to_owned(),
     }
@@ -346,21 +389,24 @@ fn check_refresh(world: &World, bank: &Bank, process: &Process, refresh: usize) 
         world.broken(|| format!("{process} sends refresh-{refresh} without need: {why}"));
     }
     let Some(Answer::Delivered { process: before, at }) = found.spent else { return };
-    let holder = world.processes.borrow().iter().find(|process| process.number == before).cloned();
-    // A process that lost the store, or its life, could not tell.
-    if holder.is_some_and(|holder| holder.could_save_since(at)) {
+    if could_tell(world, before, at) {
         world.broken(|| format!("{process} sends refresh-{refresh} again, whose successor was delivered at {at} ms"));
     }
+}
+
+/// Whether this process could save what it was told at this moment: one that lost the store, or its life, could not.
+fn could_tell(world: &World, process: u32, at: u64) -> bool {
+    world.processes.borrow().iter().any(|known| known.number == process && known.could_save_since(at))
 }
 
 /// Whether a refresh was made a while ago, and what it brought is good for a while.
 fn needless(world: &World, bank: &Bank, refresh: usize) -> Option<String> {
     let now = world.now();
-    let Renewed { at, access } = bank.refreshes[refresh].renewed?;
+    let Renewed { at, access, process, told } = bank.refreshes[refresh].renewed?;
     let access = bank.tokens.get(access?)?;
     let good = !access.revoked && now + 20_000 < access.expires && now < at + LASTING / 3;
     // A wrong clock has its own opinion, and so has whoever was told to suspect a token.
-    let known = world.spread() == 0 && !world.suspects();
+    let known = world.spread() == 0 && !world.suspects() && could_tell(world, process, told);
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }
 

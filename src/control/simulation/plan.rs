@@ -2,8 +2,22 @@
 //!
 //! A run has a random few of them: where everything fails at once, most faults hide each other.
 
+use std::cell::Cell;
+
 use super::bank::Fate;
 use crate::base::dice::seeded::Generator;
+
+/// Where a search looks closely.
+pub(super) type Focus = fn(&mut Plan);
+
+thread_local! {
+    static FOCUS: Cell<Option<Focus>> = const { Cell::new(None) };
+}
+
+/// All plans of this thread are bent so from now on.
+pub(super) fn focus(on: Option<Focus>) {
+    FOCUS.set(on);
+}
 
 /// How wrong wall clocks are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,6 +60,8 @@ pub(super) struct Plan {
     pub(super) losses: u64,
     /// Outages of the link between one replica and the store.
     pub(super) outages: bool,
+    /// Outages that begin the moment a bank has answered.
+    pub(super) cuts: u64,
     /// Slow operations, and news that come twice or late.
     pub(super) sluggish: u64,
     pub(super) crashes: bool,
@@ -67,7 +83,7 @@ impl Plan {
         let some = 1 + below(4);
         let fates = (0..some).map(|_| all[below(all.len() as u64) as usize]).collect();
         let mut one_of = |rates: &[u64]| rates[below(rates.len() as u64) as usize];
-        Self {
+        let mut plan = Self {
             shared,
             replicas,
             storm: one_of(&[50_000, 100_000, 200_000]),
@@ -81,6 +97,7 @@ impl Plan {
             late: one_of(&[0, 0, 0, 3_000]),
             losses: one_of(&[0, 0, 20, 200]),
             outages: one_of(&[0, 0, 1]) == 1,
+            cuts: one_of(&[0, 500, 1_500]),
             sluggish: one_of(&[0, 100, 1_000]),
             crashes: one_of(&[0, 0, 1]) == 1,
             drains: one_of(&[0, 0, 1]) == 1,
@@ -93,6 +110,10 @@ impl Plan {
                 2 => Clocks::Minutes,
                 _ => Clocks::Day,
             },
+        };
+        if let Some(focus) = FOCUS.get() {
+            focus(&mut plan);
         }
+        plan
     }
 }

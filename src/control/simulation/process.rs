@@ -81,6 +81,7 @@ pub(super) struct Process {
     /// Whether another takes its place already.
     pub(super) replaced: Cell<bool>,
     tasks: Tracker,
+    rests: Rests,
     reloading: Reloading,
     config: Cell<usize>,
     /// Counts its configs.
@@ -120,6 +121,7 @@ impl Process {
             ended: Cell::new(u64::MAX),
             replaced: Cell::new(false),
             tasks: tasks.clone(),
+            rests: rests.clone(),
             reloading,
             config: Cell::new(config),
             serial: Cell::new(0),
@@ -164,6 +166,13 @@ impl Process {
     /// What an application's token is asked for with.
     pub(super) fn application(&self, name: &str) -> Arc<TokenSpec> {
         token_spec(super::settings::route(&self.config(), name), Vars::none(), &self.clock(), self.serial.get())
+    }
+
+    /// The same, as the bank sees it.
+    pub(super) fn asks_with(&self, name: &str) -> String {
+        let config = self.config();
+        let host = super::settings::provider(&config, name).base_url.bare_host();
+        format!("{host} secret-{}", super::settings::secret(self.config.get()))
     }
 
     /// What a user's token is asked for with.
@@ -218,6 +227,7 @@ impl Process {
     /// Ends all rests.
     pub(super) fn forgive(&self) {
         self.leases.forgive();
+        self.rests.forgive();
         self.world.bank.borrow_mut().floors.retain(|(process, _), _| *process != self.number);
     }
 

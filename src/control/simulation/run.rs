@@ -10,9 +10,10 @@ use tokio::task::LocalSet;
 use super::NETWORK;
 use super::client::{Need, Outcome, request};
 use super::network::{Network, REFRESH_LIFE};
+use super::panics;
 use super::plan::Clocks;
 use super::process::Process;
-use super::settings::PROVIDERS;
+use super::settings::{PROVIDERS, WITH_USERS};
 use super::user::{Standing, all_idle, consent, revoke};
 use super::world::World;
 use crate::base::dice::seeded;
@@ -38,6 +39,7 @@ pub(super) struct Verdict {
 
 /// Plays a seed.
 pub(super) fn play(seed: u64, traced: bool) -> Verdict {
+    let _listening = panics::listen();
     seeded::set(Some(seed));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let verdict = LocalSet::new().block_on(&runtime, async {
@@ -200,7 +202,8 @@ fn restart(world: &Rc<World>, before: &Rc<Process>) {
     });
 }
 
-fn end_politely(world: &Rc<World>, process: &Rc<Process>) {
+/// A process is told to end, and another takes its place.
+pub(super) fn end_politely(world: &Rc<World>, process: &Rc<Process>) {
     if process.replaced.replace(true) {
         return;
     }
@@ -224,6 +227,9 @@ fn end_politely(world: &Rc<World>, process: &Rc<Process>) {
 async fn recover(world: &Rc<World>) {
     world.storm.set(false);
     world.note(|| "the faults are over".to_owned());
+    for process in world.processes.borrow().iter() {
+        process.lane.heal();
+    }
     let calm = world.now();
     all_idle(world).await;
     replace_killed(world);
@@ -236,6 +242,11 @@ async fn recover(world: &Rc<World>) {
     if serving(world).len() != world.plan.replicas {
         return world.broken(|| "a replica has no process".to_owned());
     }
+    for user in 0..world.users.len() {
+        if let Some(process) = some_process(world).filter(|_| !runs_out_soon(world, user)) {
+            user_is_served(world, &process, user, calm).await;
+        }
+    }
     // Long enough for every refresh token that lives now to die, unless it is renewed.
     let until = world.now() + REFRESH_LIFE + 100_000;
     while world.now() < until && !world.is_broken() {
@@ -244,6 +255,7 @@ async fn recover(world: &Rc<World>) {
             call(world, process, Need::Application(PROVIDERS[world.below(3) as usize]));
         }
     }
+    boots(world).await;
     for process in serving(world) {
         for name in PROVIDERS {
             served(world, &process, Need::Application(name)).await;
@@ -253,6 +265,52 @@ async fn recover(world: &Rc<World>) {
         }
     }
     rests(world).await;
+}
+
+/// Whether a user's consent may die before a request could have been served.
+fn runs_out_soon(world: &World, user: usize) -> bool {
+    let Standing::Consented(consent) = world.users[user].standing.get() else { return false };
+    let bank = world.bank.borrow();
+    bank.consents[consent].refresh.is_none_or(|refresh| bank.refreshes[refresh].expires < world.now() + 60_000)
+}
+
+/// A token that is stored outlives its process: also on a machine that has just booted, nobody has to ask for another one.
+async fn boots(world: &Rc<World>) {
+    let (Some(process), name) = (some_process(world), WITH_USERS[world.below(2) as usize]) else { return };
+    let need = Need::Application(name);
+    let newest = || {
+        let bank = world.bank.borrow();
+        let key = process.asks_with(name);
+        let token = bank.tokens.iter().rfind(|token| token.asked_with == key);
+        token.map(|token| (token.issued, token.expires, token.process))
+    };
+    let mut moment = None;
+    for _ in 0..2 {
+        served(world, &process, need).await;
+        let Some((issued, expires, _)) = newest() else { return };
+        // Late in its life, and before its renewal.
+        let late = issued + (expires - issued) * 6 / 10;
+        if world.now() < late {
+            moment = Some(late);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(expires.saturating_sub(world.now()) + 1_000)).await;
+    }
+    let Some(late) = moment.filter(|_| !world.is_broken()) else { return };
+    tokio::time::sleep(Duration::from_millis(late - world.now())).await;
+    // A fetch for an application ends with its process, and leaves its lock behind.
+    while world.bank.borrow().flying > 0 || world.place.locks() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    process.replaced.set(true);
+    process.clone().drain(DRAIN).await;
+    let fresh = Process::start(world, process.replica, process.config_number(), world.between(500, 5_000), 0);
+    let worth = newest().is_some_and(|(issued, expires, _)| expires > world.now() + (expires - issued) * 3 / 10);
+    let outcome = request(world.clone(), fresh.clone(), need).await;
+    let own = newest().is_some_and(|(.., process)| process == fresh.number);
+    if worth && (own || !matches!(outcome, Outcome::Accepted)) {
+        world.broken(|| format!("{fresh} has just booted and does not use the token in the store: {outcome:?}"));
+    }
 }
 
 /// A request is served, after the rest that it is told of.
@@ -310,7 +368,8 @@ async fn rests(world: &World) {
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let requests: u32 = serving(world).iter().map(|process| process.requests.get()).sum();
-        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 {
+        let running: usize = serving(world).iter().map(|process| process.running()).sum();
+        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 && running == 0 {
             break;
         }
     }

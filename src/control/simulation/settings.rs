@@ -16,14 +16,19 @@ pub(super) const TOKEN_TIMEOUT: u64 = 3_000;
 const SINGLE: &str = "name = \"single\"\nextends = \"oauth2\"\n[token]\ncoexistence = \"single\"\n";
 
 /// All configs: realm `a` with secret 0, realm `a` with secret 1, realm `b` with both.
-static SNAPSHOTS: LazyLock<Vec<Arc<Snapshot>>> = LazyLock::new(|| {
-    let each = [("a", 0), ("a", 1), ("b", 0), ("b", 1)];
-    each.iter().map(|(realm, secret)| read(realm, *secret)).collect()
-});
+static SNAPSHOTS: LazyLock<Vec<Arc<Snapshot>>> =
+    LazyLock::new(|| EACH.iter().map(|(realm, secret)| read(realm, *secret)).collect());
+/// Realms and secrets.
+const EACH: [(&str, u64); 4] = [("a", 0), ("a", 1), ("b", 0), ("b", 1)];
 
 /// One of them.
 pub(super) fn snapshot(number: usize) -> Arc<Snapshot> {
     SNAPSHOTS[number % SNAPSHOTS.len()].clone()
+}
+
+/// The number of a config's secret.
+pub(super) fn secret(number: usize) -> u64 {
+    EACH[number % EACH.len()].1
 }
 
 pub(super) fn provider<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Arc<Provider> {

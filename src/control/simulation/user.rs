@@ -58,6 +58,11 @@ impl User {
         names.map(user).collect()
     }
 
+    /// Whether their standing is about to change.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.busy.get()
+    }
+
     /// Why nothing is known.
     pub(super) fn why(&self) -> String {
         self.why.borrow().clone()
@@ -126,6 +131,14 @@ pub(super) async fn revoke(world: Rc<World>, user: usize, process: Rc<Process>) 
     let me = &world.users[user];
     if me.busy.replace(true) {
         return;
+    }
+    // The worst moment for another replica to lose the store: it hears of it, and cannot look.
+    let others =
+        world.processes.borrow().iter().filter(|other| other.number != process.number).cloned().collect::<Vec<_>>();
+    for other in others {
+        if world.plan.outages && world.plan.shared && other.is_running() && world.strikes(3_000) {
+            other.lane.cut(world.between(500, 8_000), 0);
+        }
     }
     let told = within(&world, BOUND, "revoking a consent", process.consents.revoke(me.key.clone(), "admin:ops")).await;
     world.note(|| format!("{} is revoked at {process}: {told:?}", me.key.user));

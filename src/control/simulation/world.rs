@@ -3,14 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::bank::Bank;
+use super::panics;
 use super::plan::Plan;
 use super::process::Process;
 use super::user::User;
@@ -20,6 +23,8 @@ use crate::store::simulated::Place;
 
 /// The wall clock's reading when a run begins.
 const WALL: u64 = 1_800_000_000_000;
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// One run.
 pub(super) struct World {
@@ -42,6 +47,7 @@ pub(super) struct World {
     hindered: Cell<u64>,
     start: Instant,
     dice: RefCell<Generator>,
+    tasks: mpsc::UnboundedSender<Task>,
     trace: Option<RefCell<Vec<String>>>,
     violation: RefCell<Option<String>>,
 }
@@ -52,6 +58,12 @@ impl World {
         let mut dice = Generator::new(seed ^ 0x5eed);
         let plan = Plan::draw(&mut dice);
         let start = Instant::now();
+        let (tasks, mut begun) = mpsc::unbounded_channel::<Task>();
+        tokio::task::spawn_local(async move {
+            while let Some(task) = begun.recv().await {
+                tokio::task::spawn_local(task);
+            }
+        });
         let place = Place::new(Clock::Simulated(Arc::new(Watch::new(start, 0))), plan.shared);
         Rc::new(Self {
             users: User::all(),
@@ -67,18 +79,15 @@ impl World {
             hindered: Cell::new(0),
             start,
             dice: RefCell::new(dice),
+            tasks,
             trace: traced.then(RefCell::default),
             violation: RefCell::default(),
         })
     }
 
-    /// Runs a task of the simulation's own, whose panic is a finding like any other.
-    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let sentinel = Sentinel(self.clone());
-        tokio::task::spawn_local(async move {
-            let _sentinel = sentinel;
-            task.await;
-        });
+    /// Runs a task of the simulation's own. Whoever begins it may be inside a process, and does not take it along.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let _ended = self.tasks.send(Box::pin(task));
     }
 
     /// Milliseconds since the run began.
@@ -189,26 +198,19 @@ impl World {
         }
     }
 
-    /// Whether one was.
+    /// Whether one was. A panic is a finding like any other.
     pub(super) fn is_broken(&self) -> bool {
+        if let Some(panic) = panics::heard() {
+            self.broken(|| panic);
+        }
         self.violation.borrow().is_some()
     }
 
     /// What became of the run.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
+        let _heard = self.is_broken();
         let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
         (self.violation.borrow().clone(), trace)
-    }
-}
-
-/// Tells of a panic.
-struct Sentinel(Rc<World>);
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.broken(|| "a task panicked".to_owned());
-        }
     }
 }
 

@@ -383,6 +383,28 @@ fn what_changed_under_a_save_is_respected() {
     assert_eq!(found.access.token.expose_secret(), "b1");
 }
 
+#[test]
+fn an_access_token_that_was_refused_stays_so_whatever_its_renewal_brings() {
+    let key = key("alice");
+    let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
+    let saving = |answer| {
+        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
+        let Looked::Lock(locking) = looking.found(Some(old.clone()), START) else { panic!("it was refused") };
+        let Locked::Ask(asking) = locking.found(Some(old.clone()), START) else { panic!("nobody was quicker") };
+        asking.answered(answer, START, START).expect("something to save")
+    };
+    let odd = Failure::new(Class::Transient, "odd");
+    let alone = RefreshGrant { token: SecretString::from("r2"), life: None };
+    let answers = [(Refusal::Dead("invalid_grant".to_owned()), None), (Refusal::Unusable(odd, alone), Some("r2"))];
+    for (answer, refresh) in answers {
+        // The refusal is noted in the store while the provider is asked.
+        let again = saving(Err(answer)).outdated(Some(Arc::new(old.refused())), START).expect_err("save again");
+        let tokens = again.tokens();
+        assert_eq!(tokens.refresh.as_ref().map(|refresh| refresh.token.expose_secret()), refresh);
+        assert!(!tokens.valid(START), "it is over");
+    }
+}
+
 /// Two replicas hold the same refresh token: one had lost its lock. Whoever was answered with a success is right.
 #[test]
 fn a_success_counts_for_more_than_dead_and_dead_for_nothing_newer() {

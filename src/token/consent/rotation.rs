@@ -231,6 +231,11 @@ impl Asking {
         &self.tokens
     }
 
+    /// The provider asked to be left alone: nothing is sent. What is there serves while it lives.
+    pub fn held_up(self, failure: Failure, now: Now) -> Ending {
+        self.errand.good(self.tokens, now).unwrap_or(Ending::Failed(failure))
+    }
+
     /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock), and the old
     /// access token serves while it lives; anything else must be saved first.
     pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
@@ -294,8 +299,7 @@ impl Saving {
         };
         let same = found.key == self.before.key && found.generation == self.before.generation;
         if same && self.outranks(&found) {
-            let mut next = UserTokens::clone(&self.next);
-            next.last_call = found.last_call;
+            let next = self.over_again(&found);
             return Err(Self { next: Arc::new(next), before: found, ..self });
         }
         Ok(match self.errand.worth(Some(&found), now) {
@@ -308,6 +312,16 @@ impl Saving {
 }
 
 impl Saving {
+    /// What to write over this record of the same generation: what was answered is taken from the answer, and everything
+    /// else from what stands there now. So an access token that was refused meanwhile stays refused.
+    fn over_again(&self, found: &UserTokens) -> UserTokens {
+        match self.outcome {
+            Outcome::Dead => found.bereft(),
+            Outcome::Renewed => UserTokens { last_call: found.last_call, ..UserTokens::clone(&self.next) },
+            Outcome::Unusable(_) => UserTokens { refresh: self.next.refresh.clone(), ..found.clone() },
+        }
+    }
+
     /// Whether what was answered counts for more than this record of the same generation.
     fn outranks(&self, found: &UserTokens) -> bool {
         if planted(Fault::DeadWins) {

@@ -13,6 +13,9 @@ use crate::token::consent::Realm;
 use crate::token::consent::user::UserKey;
 use crate::token::grant::{Grant, RefreshGrant, UserGrant};
 
+/// Replicas' clocks may differ by so much, in milliseconds.
+const SKEW: u64 = 60_000;
+
 /// A user's access token.
 #[derive(Clone)]
 pub struct Access {
@@ -212,11 +215,17 @@ impl UserTokens {
     /// it does not die by itself, is dead, or because nobody will have called for the user in `keep_alive` by then.
     ///
     /// That is at half of its life, and up to a tenth of the life earlier by `dice` (0 to 255), so that users who
-    /// consented together do not come back together and an outage of half a life is survived.
+    /// consented together do not come back together and an outage of half a life is survived. One whose request lies ahead,
+    /// by more than replicas' clocks differ, was written before the clock was set back, or by one that was wrong: it may die
+    /// long before it seems to, and is due now.
     pub fn keep_alive_in(&self, upkeep: &Upkeep, now: Now, dice: u8) -> Option<Duration> {
         let refresh = self.refreshable(now)?;
         let life = refresh.expires?.saturating_sub(refresh.issued);
-        let due = refresh.issued.saturating_add(life / 2 - life / 10 * u64::from(dice) / 255);
+        let ahead = refresh.issued.saturating_sub(now.wall) > SKEW.min(life / 10);
+        let due = match ahead {
+            true => now.wall,
+            false => refresh.issued.saturating_add(life / 2 - life / 10 * u64::from(dice) / 255),
+        };
         let kept_until = self.last_call.saturating_add(millis(upkeep.keep_alive));
         (due.max(now.wall) < kept_until).then(|| Duration::from_millis(due.saturating_sub(now.wall)))
     }
@@ -346,6 +355,16 @@ pub(in crate::token::consent) mod tests {
         let renewed = first.rotated(fresh("a2", None, None), half);
         assert_eq!(renewed.keep_alive_in(&UPKEEP, half, 0), Some(seconds(900)), "at half of what is left");
         assert_eq!(renewed.refresh.as_ref().and_then(|refresh| refresh.expires), Some(START.wall + 3_600_000));
+    }
+
+    #[test]
+    fn a_refresh_token_from_the_future_is_due_at_once() {
+        let first = tokens();
+        let back = |by: u64| Now::at(START.boot, START.wall - by * 1000);
+        assert_eq!(first.keep_alive_in(&UPKEEP, back(60), 0), Some(seconds(1860)), "replicas' clocks differ a little");
+        assert_eq!(first.keep_alive_in(&UPKEEP, back(61), 0), Some(Duration::ZERO), "the clock was set back");
+        let renewed = first.rotated(fresh("a2", Some("r2"), None), back(600));
+        assert_eq!(renewed.keep_alive_in(&UPKEEP, back(600), 0), Some(seconds(1800)), "once, then it is as ever");
     }
 
     #[test]
