@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::http1::{Piece, Reader, content};
-use super::lines::{Answer, Break, Line, Orders, Own, Shared};
+use super::lines::{Answer, Break, Line, Orders, Own, Shared, let_pass};
 use super::plan::Fate;
 use super::world::World;
 use crate::upstream::simulated::{End, Network, connection};
@@ -148,10 +148,16 @@ async fn handle<L: Line>(world: &World, line: &mut L, request: usize, token: usi
     world.note(|| format!("delivery {at}: {fate:?}"));
     let holds = exchange(world, line, at, token, fate).await == Some(Unread);
     drop(open);
-    if holds && world.chance(50) {
-        line.hold().await;
-    } else if holds {
-        let _ = timeout(Duration::from_secs(5), read(world, line, at, request)).await;
+    if !holds {
+        return;
+    }
+    match world.below(3) {
+        0 => line.hold().await,
+        1 => drop(timeout(Duration::from_secs(5), read(world, line, at, request)).await),
+        _ => {
+            let_pass().await;
+            line.cut(Break::Loud, Bytes::new()).await;
+        }
     }
 }
 
