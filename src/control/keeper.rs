@@ -450,6 +450,8 @@ impl Keeper {
                     keep.fetch = Some(Fetch { task, started: now, trace });
                 }
                 Action::Invalidate { generation } => {
+                    // It may have been refused as an earlier generation, which is all that a worker knows of.
+                    keep.shelf.distrust(generation);
                     if let Some(token) = keep.gone(generation) {
                         self.invalidations.add(self.store.as_ref(), &self.clock, Arc::clone(&keep.spec), token);
                     }

@@ -31,6 +31,8 @@ mod peek;
 mod preface;
 mod reflection;
 mod replay;
+#[cfg(test)]
+mod simulation;
 mod site;
 mod tale;
 mod trail;

@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::page::Page;
 use super::reflection::Needles;
 use super::replay::{Budget, Outgoing};
+use crate::base::planted::{Fault, planted};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
@@ -304,7 +305,8 @@ impl Site {
         let bears = |shelves: &RefCell<KeyMap<Arc<Shelf>>>| {
             shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
         };
-        lease.valid(now) && (bears(&self.shelves) || bears(&self.heirlooms))
+        (lease.valid(now) || planted(Fault::ExpiresUnseen))
+            && (bears(&self.shelves) || bears(&self.heirlooms) || planted(Fault::RefusedUnseen))
     }
 
     /// Remembers where a key's leases will lie.

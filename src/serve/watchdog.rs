@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::opening::Opening;
+use crate::base::planted::{Fault, planted};
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
 
@@ -282,6 +283,7 @@ impl Activity {
 fn left(now: Now, since: Now, patience: Option<Duration>, end: End) -> Result<Duration, End> {
     match patience {
         None => Ok(NEVER),
+        Some(_) if end == End::Stalled && planted(Fault::EndlessPatience) => Ok(NEVER),
         Some(patience) => match patience.checked_sub(now.since(since)) {
             Some(left) if !left.is_zero() => Ok(left),
             Some(_) | None => Err(end),

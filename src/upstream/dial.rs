@@ -125,6 +125,11 @@ impl Destination {
 
     /// Resolves, connects and shakes hands; `http2` says whether that is offered. The caller sets the deadline.
     pub(super) async fn dial(&self, now: Now, http2: bool) -> Result<TlsStream, DialError> {
+        #[cfg(test)]
+        if let Some(network) = super::simulated::network() {
+            let end = network.connect(&self.host).await.map_err(DialError::Tcp)?;
+            return self.shake(Socket::simulated(end), http2).await;
+        }
         let stream = self.connect(now).await?;
         self.shake(Socket::new(stream), http2).await
     }

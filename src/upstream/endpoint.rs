@@ -8,13 +8,13 @@
 //! Until the place has shown which of the two it speaks, and as long as it speaks HTTP/2, one connection is opened at a
 //! time and everybody waits for it. Where it speaks HTTP/1.1, each exchange that finds none idle opens its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::Body;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::connection::{Connection, Kind, Opened, Own, Risk};
 use super::dial::{Destination, DialError};
@@ -31,7 +31,7 @@ pub struct Endpoint<B> {
     idle_timeout: Duration,
     idle: RefCell<Vec<Idle<B>>>,
     lanes: RefCell<Vec<Rc<Lane<B>>>>,
-    flight: RefCell<Option<Flight>>,
+    flight: RefCell<Option<Rc<Flight>>>,
     speaks: Cell<Option<Protocol>>,
     retired: Cell<bool>,
     open: Rc<Cell<usize>>,
@@ -44,8 +44,38 @@ struct Idle<B> {
     since: Now,
 }
 
-/// A connection that is being opened for everybody who waits; then how that went.
-type Flight = watch::Receiver<Option<Result<(), Rc<DialError>>>>;
+/// A connection that is being opened for everybody who waits. They are woken in the order in which they came.
+#[derive(Default)]
+struct Flight {
+    failed: OnceCell<Rc<DialError>>,
+    over: Cell<bool>,
+    landed: Notify,
+}
+
+impl Flight {
+    /// Waits for its end, and says how that went. One that was cut short did not fail.
+    async fn end(&self) -> Result<(), Rc<DialError>> {
+        let landed = self.landed.notified();
+        if !self.over.get() {
+            landed.await;
+        }
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// Ends a flight when it is dropped, also by a panic.
+struct Pilot<B> {
+    endpoint: Rc<Endpoint<B>>,
+    flight: Rc<Flight>,
+}
+
+impl<B> Drop for Pilot<B> {
+    fn drop(&mut self) {
+        self.endpoint.flight.borrow_mut().take();
+        self.flight.over.set(true);
+        self.flight.landed.notify_waiters();
+    }
+}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Protocol {
@@ -94,7 +124,7 @@ where
             if let Some(connection) = self.at_hand(now, risk).await {
                 return Ok(connection);
             }
-            let under_way = self.flight.borrow().clone().filter(|flight| flight.has_changed().is_ok());
+            let under_way = self.flight.borrow().clone();
             let alone = self.retired.get() || self.speaks.get() == Some(Protocol::Http1);
             if (alone || under_way.is_none()) && self.open.get() >= MOST {
                 return Err(NoConnection::Full);
@@ -103,13 +133,8 @@ where
             if alone {
                 return Box::pin(self.connect(now)).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
             }
-            let mut flight = under_way.unwrap_or_else(|| self.fly(now));
-            // A flight that ended without a word was cut short with its runtime.
-            if let Ok(landed) = Box::pin(flight.wait_for(Option::is_some)).await
-                && let Some(Err(error)) = &*landed
-            {
-                return Err(NoConnection::Dial(error.clone()));
-            }
+            let flight = under_way.unwrap_or_else(|| self.fly(now));
+            Box::pin(flight.end()).await.map_err(NoConnection::Dial)?;
         }
     }
 
@@ -169,22 +194,18 @@ where
     }
 
     /// Opens a connection for all who wait, in a task of its own: nobody's hanging up stops it.
-    fn fly(self: &Rc<Self>, now: Now) -> Flight {
-        let (land, flight) = watch::channel(None);
+    fn fly(self: &Rc<Self>, now: Now) -> Rc<Flight> {
+        let flight = Rc::new(Flight::default());
         *self.flight.borrow_mut() = Some(flight.clone());
-        let endpoint = self.clone();
+        let pilot = Pilot { endpoint: self.clone(), flight: flight.clone() };
         tokio::task::spawn_local(async move {
-            let landed = match endpoint.connect(now).await {
-                Ok(Connection { kind: Kind::Own(own), .. }) => {
-                    endpoint.keep(own, false, now);
-                    Ok(())
-                }
+            let Pilot { endpoint, flight } = &pilot;
+            match endpoint.connect(now).await {
+                Ok(Connection { kind: Kind::Own(own), .. }) => endpoint.keep(own, false, now),
                 // Its lane is in the pool.
-                Ok(Connection { kind: Kind::Shared(_), .. }) => Ok(()),
-                Err(error) => Err(Rc::new(error)),
-            };
-            endpoint.flight.borrow_mut().take();
-            let _ = land.send(Some(landed));
+                Ok(Connection { kind: Kind::Shared(_), .. }) => {}
+                Err(error) => drop(flight.failed.set(Rc::new(error))),
+            }
         });
         flight
     }

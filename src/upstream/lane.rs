@@ -29,6 +29,7 @@ use super::dial::TlsStream;
 use super::failure::ExchangeError;
 use super::origin::Origin;
 use super::socket::{Aside, Counted, Heard, Look};
+use crate::base::planted::{Fault, planted};
 use crate::base::time::Now;
 
 /// What one stream may have on its way to us, in bytes: what a client does not take stays with the provider.
@@ -249,7 +250,7 @@ impl<B> Stream<B> {
     }
 
     fn is_uploading(&self) -> bool {
-        self.uploading.as_ref().is_some_and(|held| held.get())
+        self.uploading.as_ref().is_some_and(|held| held.get()) && !planted(Fault::UploadLeft)
     }
 }
 

@@ -23,6 +23,8 @@ mod proxy;
 mod race;
 mod received;
 mod records;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 mod trial;
 mod tunnel;

@@ -19,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::Records;
+#[cfg(test)]
+use super::simulated::End;
 
 /// What was sent and is not taken by the other side's kernel for this long ends the connection (`TCP_USER_TIMEOUT`, RFC
 /// 5482): the path is lost, or nothing was read there since. A provider that reads and answers slowly is not meant.
@@ -45,9 +47,27 @@ pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
 /// The TCP stream below TLS.
 pub(super) struct Socket(Rc<RefCell<Wire>>);
 
+/// What bytes go over: TCP, but for simulations.
+enum Raw {
+    Tcp(TcpStream),
+    #[cfg(test)]
+    Simulated(End),
+}
+
+/// Polls whichever stream it is.
+macro_rules! poll_raw {
+    ($raw:expr, $poll:ident($($with:expr),*)) => {
+        match $raw {
+            Raw::Tcp(stream) => Pin::new(stream).$poll($($with),*),
+            #[cfg(test)]
+            Raw::Simulated(end) => Pin::new(end).$poll($($with),*),
+        }
+    };
+}
+
 /// A stream, and the framing of TLS on it as long as it is looked at.
 struct Wire {
-    stream: TcpStream,
+    stream: Raw,
     records: Option<Records>,
     renegotiated: Rc<Cell<bool>>,
 }
@@ -71,6 +91,15 @@ pub(super) enum Look {
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
+        Self::over(Raw::Tcp(stream))
+    }
+
+    #[cfg(test)]
+    pub(super) fn simulated(end: End) -> Self {
+        Self::over(Raw::Simulated(end))
+    }
+
+    fn over(stream: Raw) -> Self {
         let wire = Wire { stream, records: Some(Records::default()), renegotiated: Rc::default() };
         Self(Rc::new(RefCell::new(wire)))
     }
@@ -89,21 +118,23 @@ impl Aside {
     /// Asks the kernel; never waits.
     pub(super) fn look(&self) -> Look {
         let Some(wire) = self.wire.upgrade() else { return Look::Closed };
-        let mut byte = [MaybeUninit::uninit()];
-        // The socket is non-blocking, as all of tokio's are.
-        match SockRef::from(&wire.borrow().stream).peek(&mut byte) {
-            Ok(0) => Look::Closed,
-            Ok(_) => Look::Speaking,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Quiet,
-            Err(_) => Look::Closed,
+        match &wire.borrow().stream {
+            Raw::Tcp(stream) => peek(stream),
+            #[cfg(test)]
+            Raw::Simulated(end) => end.look(),
         }
     }
 
     /// Ends the connection at once, whoever still uses it.
     pub(super) fn hang_up(&self) {
-        if let Some(wire) = self.wire.upgrade() {
-            // A socket that is closed already is what was wished for.
-            let _ = SockRef::from(&wire.borrow().stream).shutdown(Shutdown::Both);
+        let Some(wire) = self.wire.upgrade() else { return };
+        match &wire.borrow().stream {
+            Raw::Tcp(stream) => {
+                // A socket that is closed already is what was wished for.
+                let _ = SockRef::from(stream).shutdown(Shutdown::Both);
+            }
+            #[cfg(test)]
+            Raw::Simulated(end) => end.hang_up(),
         }
     }
 
@@ -113,11 +144,23 @@ impl Aside {
     }
 }
 
+/// What there is to see on a TCP stream.
+fn peek(stream: &TcpStream) -> Look {
+    let mut byte = [MaybeUninit::uninit()];
+    // The socket is non-blocking, as all of tokio's are.
+    match SockRef::from(stream).peek(&mut byte) {
+        Ok(0) => Look::Closed,
+        Ok(_) => Look::Speaking,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Quiet,
+        Err(_) => Look::Closed,
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut wire.stream).poll_read(cx, buf);
+        let read = poll_raw!(&mut wire.stream, poll_read(cx, buf));
         if let Some(records) = &mut wire.records
             && records.read(buf.filled().get(before..).unwrap_or_default())
         {
@@ -130,19 +173,23 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_write(cx, buf)
+        poll_raw!(&mut self.0.borrow_mut().stream, poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_flush(cx)
+        poll_raw!(&mut self.0.borrow_mut().stream, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_shutdown(cx)
+        poll_raw!(&mut self.0.borrow_mut().stream, poll_shutdown(cx))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.borrow().stream.is_write_vectored()
+        match &self.0.borrow().stream {
+            Raw::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Raw::Simulated(end) => end.is_write_vectored(),
+        }
     }
 
     fn poll_write_vectored(
@@ -150,7 +197,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_write_vectored(cx, bufs)
+        poll_raw!(&mut self.0.borrow_mut().stream, poll_write_vectored(cx, bufs))
     }
 }
 

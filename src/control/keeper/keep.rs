@@ -163,6 +163,8 @@ impl Keep {
     }
 
     pub(super) fn withdraw(&mut self, key: TokenKey, generation: u64) {
+        // A request that holds it and waits for a connection must not send it either, once another token lies here.
+        self.shelf.distrust(generation);
         self.put(None);
         tracing::info!(provider = %self.spec.provider, %key, generation, "token withdrawn");
     }

@@ -428,6 +428,27 @@ fn a_token_refused_at_birth_rests() {
 }
 
 #[test]
+fn a_token_that_was_taken_out_of_use_stays_so_when_another_one_comes() {
+    run(Limits::default(), |office| async move {
+        let first = office.need("a").await.expect("a token");
+        office.leases.suspect(office.spec("a"), 1);
+        settle().await;
+        office.pass(1).await;
+        // The second is refused in its first moments; the first serves meanwhile, as a generation of its own.
+        office.leases.withdrawn(office.spec("a"), 2, false);
+        settle().await;
+        let again = first.shelf.take(office.hand.now()).expect("a token");
+        assert_eq!((again.generation, again.fingerprint), (3, first.lease.fingerprint));
+        assert!(first.shelf.bears(3));
+        // A late answer refuses it by its first generation, and the second gets its second trial.
+        let news = office.leases.refused(office.spec("a"), 1);
+        office.pass(5).await;
+        assert!(news.await.expect("a token").lease.generation > 3);
+        assert!(!first.shelf.bears(3), "no request that holds it may send it");
+    });
+}
+
+#[test]
 fn news_that_nobody_waits_out_renews_in_the_background() {
     run(Limits::default(), |office| async move {
         let first = office.need("a").await.expect("a token");

@@ -1,0 +1,148 @@
+//! Which faults a run has, and how often. A random few: where everything fails at once, faults hide each other.
+
+use crate::base::dice::seeded::Generator;
+
+/// What a bank does with an exchange, besides answering it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// It answers as it should.
+    Fine,
+    /// It closes after the head, with nothing said.
+    CloseBefore,
+    /// It closes after the body, with nothing said.
+    CloseAfter,
+    /// Its answer breaks off.
+    Cut,
+    /// It refuses the token, and that answer breaks off.
+    CutRefusal,
+    /// Its answer comes in drops.
+    Dribble,
+    /// It answers from the head alone, and may never read the body.
+    Early,
+    /// It says that the connection takes nothing more, and goes on with what there is.
+    GoAway,
+    /// 103, and more than one.
+    Interim,
+    /// It answers late, or too late.
+    Late,
+    /// It refuses a good token, or one that it has just issued.
+    Refuse,
+    /// It turns the stream away unprocessed (HTTP/2).
+    RefuseStream,
+    /// 500.
+    ServerError,
+    /// It sends trailers.
+    Trailers,
+    /// 401, and nobody knows why.
+    Unknown,
+}
+
+/// All but a good one. What needs other things to come together stands here more than once.
+const FATES: [Fate; 17] = [
+    Fate::CloseBefore,
+    Fate::CloseAfter,
+    Fate::Cut,
+    Fate::Cut,
+    Fate::CutRefusal,
+    Fate::CutRefusal,
+    Fate::Dribble,
+    Fate::Early,
+    Fate::Early,
+    Fate::GoAway,
+    Fate::Interim,
+    Fate::Late,
+    Fate::Refuse,
+    Fate::RefuseStream,
+    Fate::ServerError,
+    Fate::Trailers,
+    Fate::Unknown,
+];
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Manner {
+    /// As it should.
+    Polite,
+    /// It breaks off in the middle of its body: a closed connection, or a stream reset with `CANCEL`.
+    Abort,
+    /// The same with `NO_ERROR`, or half a closed connection: what looks like an end.
+    AbortQuietly,
+    /// Its body comes in drops.
+    Dribble,
+    /// It leaves before the end of the answer.
+    Leave,
+    /// It sends its next request without waiting for the answer (HTTP/1.1).
+    Pipeline,
+    /// It reads nothing for long.
+    Stall,
+}
+
+const MANNERS: [Manner; 7] = [
+    Manner::Abort,
+    Manner::AbortQuietly,
+    Manner::AbortQuietly,
+    Manner::Dribble,
+    Manner::Leave,
+    Manner::Pipeline,
+    Manner::Stall,
+];
+
+/// The faults of one run. Rates count in 100 times.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Whether the bank speaks HTTP/2.
+    pub(super) http2: bool,
+    /// Connections of clients, and requests of each.
+    pub(super) clients: u64,
+    pub(super) requests: u64,
+    /// How long clients pause, in milliseconds at most.
+    pub(super) pace: u64,
+    /// How long tokens live, in seconds.
+    pub(super) life: u64,
+    /// How long connecting to the bank, and a token call, take at most, in milliseconds.
+    pub(super) connect: u64,
+    pub(super) login: u64,
+    /// Exchanges after which the bank closes its connection (HTTP/1.1).
+    pub(super) closes: u64,
+    /// Token calls that fail.
+    pub(super) login_fails: u64,
+    /// How often the bank takes all tokens back within half a second.
+    pub(super) revokes: u64,
+    /// What the bank does, and how often.
+    pub(super) fates: Vec<Fate>,
+    pub(super) fate: u64,
+    /// What clients do, and how often.
+    pub(super) manners: Vec<Manner>,
+    pub(super) manner: u64,
+    /// Bodies that are larger than what buffers hold.
+    pub(super) large: u64,
+}
+
+impl Plan {
+    /// Draws one.
+    pub(super) fn draw(dice: &mut Generator) -> Self {
+        let mut one_of = |values: &[u64]| values[(dice.next() % values.len() as u64) as usize];
+        let some = [1, 1, 2, 3, 4];
+        let fates = one_of(&some);
+        let manners = one_of(&some);
+        let (fate_at, manner_at): (Vec<u64>, Vec<u64>) =
+            ((0..FATES.len() as u64).collect(), (0..MANNERS.len() as u64).collect());
+        Self {
+            http2: one_of(&[0, 1]) == 1,
+            clients: one_of(&[1, 2, 4]),
+            requests: one_of(&[2, 3, 5]),
+            pace: one_of(&[10, 500, 3_000]),
+            life: one_of(&[4, 6, 100]),
+            connect: one_of(&[0, 0, 2_000, 3_900]),
+            closes: one_of(&[10, 80]),
+            login: one_of(&[0, 300, 1_500]),
+            login_fails: one_of(&[0, 0, 0, 20]),
+            revokes: one_of(&[0, 5, 20]),
+            fates: (0..fates).map(|_| FATES[one_of(&fate_at) as usize]).collect(),
+            fate: one_of(&[0, 30, 60]),
+            manners: (0..manners).map(|_| MANNERS[one_of(&manner_at) as usize]).collect(),
+            manner: one_of(&[0, 30, 60]),
+            large: one_of(&[0, 30]),
+        }
+    }
+}

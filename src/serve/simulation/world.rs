@@ -1,0 +1,390 @@
+//! What all actors of one run share: dice, time, the trace, and the books that promises are checked against.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::plan::{Fate, Manner, Plan};
+use crate::base::dice::seeded::Generator;
+use crate::base::time::{Now, Simulated};
+use crate::token::policy::SETTLE;
+
+/// The wall clock's reading when a run begins.
+const WALL: u64 = 1_800_000_000_000;
+/// A refusal is read to its end within this, in milliseconds, or not judged: the shorter of `body_idle` and `response`.
+pub(super) const PATIENCE: u64 = 3_000;
+/// A client that reads nothing is given up within this, in milliseconds.
+pub(super) const STALLED: u64 = 40_000;
+
+/// A token that the bank has issued.
+#[derive(Debug)]
+pub(super) struct Token {
+    issued: u64,
+    expires: u64,
+    /// The bank refuses it.
+    pub(super) revoked: bool,
+    /// A client has seen an answer to a call with it that was no error.
+    accepted: bool,
+    /// It may be tried again although it was refused.
+    retried: bool,
+    /// When it was proved to be refused, and to which request.
+    refusals: Vec<(u64, usize)>,
+}
+
+/// A request, as its client knows it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Whether it must not be processed twice.
+    payment: bool,
+    /// How long its body is.
+    length: usize,
+    /// How long its answer is to be.
+    wants: usize,
+    /// The client has sent all of it.
+    finished: bool,
+    /// When nobody waited for its answer any more.
+    left: Option<u64>,
+    deliveries: Vec<usize>,
+}
+
+/// A request, as it reached the bank.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    request: usize,
+    token: usize,
+    /// The bank has told the whole answer.
+    finished: bool,
+    /// How long its body is, as far as the bank tells it.
+    told: usize,
+    /// When it came, and when the head of its answer was told.
+    came: u64,
+    head: u64,
+    /// Why it was certainly not processed.
+    proof: Option<&'static str>,
+    /// The bank is not done with it.
+    open: bool,
+}
+
+/// One run.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) tokens: RefCell<Vec<Token>>,
+    pub(super) requests: RefCell<Vec<Asked>>,
+    deliveries: RefCell<Vec<Delivery>>,
+    /// Connections to the bank, and of clients.
+    pub(super) at_bank: Cell<u32>,
+    pub(super) at_front: Cell<u32>,
+    /// Whether the last word was to try again later.
+    rest: Cell<bool>,
+    /// Clients that are not done.
+    pub(super) clients: Cell<u32>,
+    start: Instant,
+    dice: RefCell<Generator>,
+    trace: Option<RefCell<Vec<String>>>,
+    violation: RefCell<Option<String>>,
+}
+
+impl World {
+    /// A world before anything happens. To be made inside the paused runtime.
+    pub(super) fn new(seed: u64, traced: bool) -> Rc<Self> {
+        let mut dice = Generator::new(seed ^ 0xda7a);
+        Rc::new(Self {
+            plan: Plan::draw(&mut dice),
+            tokens: RefCell::default(),
+            requests: RefCell::default(),
+            deliveries: RefCell::default(),
+            at_bank: Cell::new(0),
+            at_front: Cell::new(0),
+            rest: Cell::new(false),
+            clients: Cell::new(0),
+            start: Instant::now(),
+            dice: RefCell::new(dice),
+            trace: traced.then(RefCell::default),
+            violation: RefCell::default(),
+        })
+    }
+
+    /// Runs a task that counts for as long as it lives. Its panic is a finding like any other.
+    pub(super) fn spawn(self: &Rc<Self>, count: fn(&Self) -> &Cell<u32>, task: impl Future<Output = ()> + 'static) {
+        count(self).set(count(self).get() + 1);
+        let counted = Counted(self.clone(), count);
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            task.await;
+        });
+    }
+
+    /// Milliseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The clocks.
+    pub(super) fn watch(&self) -> Watch {
+        Watch(self.start)
+    }
+
+    /// A number below this one.
+    pub(super) fn below(&self, end: u64) -> u64 {
+        self.dice.borrow_mut().next() % end.max(1)
+    }
+
+    /// Whether something happens that does so this often in 100 times.
+    pub(super) fn chance(&self, percent: u64) -> bool {
+        percent > 0 && self.below(100) < percent
+    }
+
+    /// Waits for a random time of at most so many milliseconds.
+    pub(super) async fn pause(&self, most: u64) {
+        if most > 0 {
+            tokio::time::sleep(Duration::from_millis(self.below(most))).await;
+        }
+    }
+
+    /// Waits before the next request.
+    pub(super) async fn think(&self) {
+        let rest = if self.rest.take() { 1_500 } else { 0 };
+        self.pause(self.plan.pace).await;
+        tokio::time::sleep(Duration::from_millis(rest)).await;
+    }
+
+    /// What becomes of an exchange at the bank.
+    pub(super) fn fate(&self) -> Fate {
+        let fates = &self.plan.fates;
+        if self.chance(self.plan.fate) { fates[self.below(fates.len() as u64) as usize] } else { Fate::Fine }
+    }
+
+    /// How a client behaves with its next request.
+    pub(super) fn manner(&self) -> Manner {
+        let manners = &self.plan.manners;
+        if self.chance(self.plan.manner) { manners[self.below(manners.len() as u64) as usize] } else { Manner::Polite }
+    }
+
+    /// How long a body is.
+    pub(super) fn length(&self) -> usize {
+        if self.chance(self.plan.large) { self.large() } else { 1 + self.below(2_000) as usize }
+    }
+
+    /// How long a body is that is larger than what buffers hold.
+    pub(super) fn large(&self) -> usize {
+        300_000 + self.below(100_000) as usize
+    }
+
+    /// Writes a line of the trace.
+    pub(super) fn note(&self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            let now = self.now();
+            trace.borrow_mut().push(format!("{:>5}.{:03}  {}", now / 1000, now % 1000, line()));
+        }
+    }
+
+    /// A promise was broken.
+    pub(super) fn broken(&self, what: impl FnOnce() -> String) {
+        if self.violation.borrow().is_none() {
+            let what = what();
+            self.note(|| format!("BROKEN: {what}"));
+            *self.violation.borrow_mut() = Some(what);
+        }
+    }
+
+    /// What became of the run.
+    pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
+        let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
+        (self.violation.borrow().clone(), trace)
+    }
+
+    /// Issues a token.
+    pub(super) fn issue(&self) -> usize {
+        let now = self.now();
+        let expires = now + self.plan.life * 1000;
+        let token =
+            Token { issued: now, expires, revoked: false, accepted: false, retried: false, refusals: Vec::new() };
+        self.tokens.borrow_mut().push(token);
+        self.tokens.borrow().len() - 1
+    }
+
+    /// A client begins to send a request.
+    pub(super) fn ask(&self, payment: bool, length: usize, wants: usize) -> usize {
+        let finished = length == 0;
+        let asked = Asked { payment, length, wants, finished, left: None, deliveries: Vec::new() };
+        self.requests.borrow_mut().push(asked);
+        self.requests.borrow().len() - 1
+    }
+
+    /// The client has sent all of it.
+    pub(super) fn finish(&self, request: usize) {
+        self.requests.borrow_mut()[request].finished = true;
+    }
+
+    /// The client waits for its answer no more.
+    pub(super) fn leave(&self, request: usize, why: &str) {
+        let asked = &mut self.requests.borrow_mut()[request];
+        if asked.left.is_none() {
+            self.note(|| format!("request {request}: {why}"));
+            asked.left = Some(self.now());
+        }
+    }
+
+    /// The head of a request has reached the bank: promises 1 and 4.
+    pub(super) fn deliver(&self, request: usize, token: usize) -> usize {
+        let (now, mut deliveries) = (self.now(), self.deliveries.borrow_mut());
+        let at = deliveries.len();
+        self.note(|| format!("request {request} reaches the bank with token {token}: delivery {at}"));
+        let mut requests = self.requests.borrow_mut();
+        let before = &requests[request].deliveries;
+        if requests[request].payment {
+            if let Some(other) = before.iter().find(|other| deliveries[**other].proof.is_none()) {
+                self.broken(|| format!("payment {request} is delivered again after {other}, which may be processed"));
+            }
+            let replays = before.iter().filter(|other| deliveries[**other].proof == Some(REFUSED)).count();
+            if replays > 1 {
+                self.broken(|| format!("payment {request} is replayed {replays} times"));
+            }
+        }
+        let known = &self.tokens.borrow()[token];
+        if now > known.expires {
+            self.broken(|| format!("token {token} is sent at {now} ms and has expired at {} ms", known.expires));
+        }
+        let heard = |at: u64, by: usize| at < now && requests[by].left.is_none_or(|left| left > at);
+        if let Some((at, by)) = known.refusals.iter().find(|(at, by)| heard(*at, *by)) {
+            self.broken(|| format!("token {token} is sent, which request {by} knows to be refused since {at} ms"));
+        }
+        requests[request].deliveries.push(at);
+        let (finished, told, proof, open) = (false, 0, None, true);
+        deliveries.push(Delivery { request, token, finished, told, came: now, head: now, proof, open });
+        at
+    }
+
+    /// The bank has read a body to its end: promise 2.
+    pub(super) fn read_whole(&self, delivery: usize, length: usize) {
+        let request = self.deliveries.borrow()[delivery].request;
+        let asked = &self.requests.borrow()[request];
+        self.note(|| format!("delivery {delivery}: the bank has read all {length} bytes"));
+        if !asked.finished || asked.length != length {
+            self.broken(|| format!("the bank takes request {request} for whole: {length} of {} bytes", asked.length));
+        }
+    }
+
+    /// The bank begins to answer.
+    pub(super) fn begins(&self, delivery: usize, status: u16) {
+        self.note(|| format!("delivery {delivery}: answered with {status}"));
+        self.deliveries.borrow_mut()[delivery].head = self.now();
+    }
+
+    /// The bank will tell so much of a body.
+    pub(super) fn tells(&self, delivery: usize, length: usize) {
+        self.deliveries.borrow_mut()[delivery].told = length;
+    }
+
+    /// The bank tells the end of its answer.
+    pub(super) fn told(&self, delivery: usize) {
+        self.note(|| format!("delivery {delivery}: the answer is told"));
+        self.deliveries.borrow_mut()[delivery].finished = true;
+    }
+
+    /// What it has told proves that the token was refused.
+    pub(super) fn refuses(&self, delivery: usize) {
+        let (now, mut deliveries) = (self.now(), self.deliveries.borrow_mut());
+        let delivery = &mut deliveries[delivery];
+        delivery.proof = Some(REFUSED);
+        let token = &mut self.tokens.borrow_mut()[delivery.token];
+        // A token that was refused in its first moments, and never worked, may be tried once more.
+        let young = delivery.came <= token.issued + u64::try_from(SETTLE.as_millis()).unwrap_or(u64::MAX);
+        token.retried |= young && !token.accepted;
+        // What drips is passed on unjudged.
+        if (!young || (token.accepted && !token.retried)) && now < delivery.head + PATIENCE {
+            token.refusals.push((now, delivery.request));
+        }
+    }
+
+    /// The bank takes all tokens back.
+    pub(super) fn revoke(&self) {
+        self.note(|| "the bank takes all tokens back".to_owned());
+        self.tokens.borrow_mut().iter_mut().for_each(|token| token.revoked = true);
+    }
+
+    /// How long an answer is to be.
+    pub(super) fn wants(&self, delivery: usize) -> usize {
+        self.requests.borrow()[self.asked(delivery)].wants
+    }
+
+    /// Which request was delivered.
+    pub(super) fn asked(&self, delivery: usize) -> usize {
+        self.deliveries.borrow()[delivery].request
+    }
+
+    /// The bank says that it did nothing with a request.
+    pub(super) fn turns_away(&self, delivery: usize) {
+        self.note(|| format!("delivery {delivery} is turned away"));
+        self.deliveries.borrow_mut()[delivery].proof = Some("turned away");
+    }
+
+    /// The bank is done with it.
+    pub(super) fn closes(&self, delivery: usize) {
+        self.note(|| format!("delivery {delivery} is over"));
+        self.deliveries.borrow_mut()[delivery].open = false;
+    }
+
+    /// A client has read an answer to its end: promise 3.
+    pub(super) fn answered(&self, request: usize, status: u16, delivery: Option<usize>, length: usize) {
+        self.leave(request, &format!("answered with {status}, {length} bytes of delivery {delivery:?}"));
+        let Some(delivery) = delivery else {
+            self.rest.set(status == 503);
+            return;
+        };
+        let deliveries = self.deliveries.borrow();
+        let found = &deliveries[delivery];
+        if found.request != request {
+            self.broken(|| format!("request {request} gets the answer to request {}", found.request));
+        }
+        if !found.finished || found.told != length {
+            self.broken(|| {
+                format!("request {request} takes delivery {delivery} for whole: {length} of {} bytes", found.told)
+            });
+        }
+        if status < 400 {
+            self.tokens.borrow_mut()[found.token].accepted = true;
+        }
+    }
+
+    /// Exchanges at the bank for this request, or any, that are not over.
+    pub(super) fn held(&self, request: Option<usize>) -> usize {
+        let deliveries = self.deliveries.borrow();
+        deliveries.iter().filter(|found| found.open && request.is_none_or(|request| found.request == request)).count()
+    }
+}
+
+/// The proof that leads to a replay.
+const REFUSED: &str = "refused";
+
+/// Counts a task, and tells of its panic.
+struct Counted(Rc<World>, fn(&World) -> &Cell<u32>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let count = (self.1)(&self.0);
+        count.set(count.get() - 1);
+        if std::thread::panicking() {
+            self.0.broken(|| "a task panicked".to_owned());
+        }
+    }
+}
+
+/// Clocks that run with tokio's.
+pub(super) struct Watch(Instant);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl Simulated for Watch {
+    fn now(&self) -> Now {
+        let run = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { boot: 300_000_000 + run, wall: WALL + run }
+    }
+}

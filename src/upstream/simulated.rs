@@ -1,0 +1,198 @@
+//! Streams in memory in place of sockets, for simulations: a pair of ends, and who answers at the other one.
+//!
+//! They behave as TCP does where that matters to what lies above: an end that is dropped with unread bytes resets the
+//! connection, what has arrived can still be read after a reset, and one side can close before the other. What is
+//! written arrives at once, unless its end is corked: then it arrives together when the cork is drawn.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::socket::Look;
+
+/// What one direction holds at most.
+const ROOM: usize = 64 * 1024;
+
+/// Who answers connections.
+pub(crate) trait Network {
+    /// Connects to a host.
+    fn connect(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<End>>>>;
+}
+
+thread_local! {
+    static NETWORK: RefCell<Option<Rc<dyn Network>>> = const { RefCell::new(None) };
+}
+
+/// Connections of this thread lead here from now on; `None`: to the real network.
+pub(crate) fn set_network(network: Option<Rc<dyn Network>>) {
+    NETWORK.set(network);
+}
+
+pub(super) fn network() -> Option<Rc<dyn Network>> {
+    NETWORK.with_borrow(Option::clone)
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    bytes: VecDeque<u8>,
+    corked: bool,
+    /// Nothing more will be written.
+    closed: bool,
+    /// Nobody reads it any more.
+    abandoned: bool,
+    /// It was reset: told when what has arrived is read.
+    reset: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Way {
+    fn wake(&mut self) {
+        for waker in self.reader.take().into_iter().chain(self.writer.take()) {
+            waker.wake();
+        }
+    }
+}
+
+/// One end of a connection.
+pub(crate) struct End {
+    incoming: Rc<RefCell<Way>>,
+    outgoing: Rc<RefCell<Way>>,
+    sent: Rc<Cell<u64>>,
+}
+
+/// A new connection.
+pub(crate) fn connection() -> (End, End) {
+    let (one, other) = (Rc::<RefCell<Way>>::default(), Rc::<RefCell<Way>>::default());
+    let end = |incoming: &Rc<RefCell<Way>>, outgoing: &Rc<RefCell<Way>>| End {
+        incoming: incoming.clone(),
+        outgoing: outgoing.clone(),
+        sent: Rc::default(),
+    };
+    (end(&one, &other), end(&other, &one))
+}
+
+/// Holds back what an end writes, until it is drawn.
+pub(crate) struct Cork(Rc<RefCell<Way>>);
+
+impl Cork {
+    /// Puts it in.
+    pub(crate) fn put(&self) {
+        self.0.borrow_mut().corked = true;
+    }
+
+    /// Draws it.
+    pub(crate) fn draw(&self) {
+        let mut way = self.0.borrow_mut();
+        way.corked = false;
+        way.wake();
+    }
+}
+
+impl End {
+    /// A cork for what is written here.
+    pub(crate) fn cork(&self) -> Cork {
+        Cork(self.outgoing.clone())
+    }
+
+    /// Counts the bytes that were taken.
+    pub(crate) fn sent(&self) -> Rc<Cell<u64>> {
+        self.sent.clone()
+    }
+
+    /// What is to be seen at this end.
+    pub(super) fn look(&self) -> Look {
+        let way = self.incoming.borrow();
+        match (way.corked || way.bytes.is_empty(), way.closed || way.reset) {
+            (false, _) => Look::Speaking,
+            (true, true) => Look::Closed,
+            (true, false) => Look::Quiet,
+        }
+    }
+
+    /// Ends it in both directions, whoever still uses it.
+    pub(super) fn hang_up(&self) {
+        let mut outgoing = self.outgoing.borrow_mut();
+        outgoing.closed = true;
+        outgoing.wake();
+        drop(outgoing);
+        let mut incoming = self.incoming.borrow_mut();
+        (incoming.closed, incoming.abandoned) = (true, true);
+        incoming.wake();
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut incoming = self.incoming.borrow_mut();
+        let unread = !incoming.bytes.is_empty() && !incoming.closed;
+        incoming.abandoned = true;
+        incoming.wake();
+        drop(incoming);
+        let mut outgoing = self.outgoing.borrow_mut();
+        (outgoing.closed, outgoing.corked) = (true, false);
+        outgoing.reset |= unread;
+        outgoing.wake();
+    }
+}
+
+impl AsyncRead for End {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let way = &mut *self.incoming.borrow_mut();
+        if way.corked || (way.bytes.is_empty() && !way.closed && !way.reset) {
+            way.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if way.bytes.is_empty() {
+            return Poll::Ready(if way.reset { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) });
+        }
+        let (piece, _) = way.bytes.as_slices();
+        let length = piece.len().min(buf.remaining());
+        buf.put_slice(&piece[..length]);
+        way.bytes.drain(..length);
+        if let Some(writer) = way.writer.take() {
+            writer.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let way = &mut *self.outgoing.borrow_mut();
+        if way.abandoned || way.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let length = buf.len().min(ROOM.saturating_sub(way.bytes.len()));
+        if length == 0 && !buf.is_empty() {
+            way.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        way.bytes.extend(&buf[..length]);
+        self.sent.set(self.sent.get() + length as u64);
+        if !way.corked
+            && let Some(reader) = way.reader.take()
+        {
+            reader.wake();
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut way = self.outgoing.borrow_mut();
+        way.closed = true;
+        way.wake();
+        Poll::Ready(Ok(()))
+    }
+}
