@@ -214,6 +214,8 @@ fn the_page_on_reliability_names_tests_that_exist() {
     let named: BTreeSet<&str> =
         page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
     assert!(named.len() > 40, "{named:?}");
-    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    // A row of a macro, too, names a test.
+    let is_there = |name: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: "));
+    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }
