@@ -133,8 +133,9 @@ impl Renewal {
         let headers = module.credentials(&grant);
         let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
         let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
-        // What is in the record may be from a code exchange or another replica's renewal, a moment ago.
-        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: true, record })
+        // What is in the record may be from another replica's renewal a moment ago, and unknown to the bank yet. But another
+        // renewal may have ended it as well, so a refusal of it is final: the record is looked at again.
+        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
     }
 
     /// What it is to a process that ends.
