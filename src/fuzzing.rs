@@ -6,7 +6,7 @@
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name, and that of its corpus.
     pub name: &'static str,
     /// Longer inputs, in bytes, are not tried: their readers have limits of their own, or an operator writes them.
@@ -17,16 +17,16 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
-    Target { name: "audit_log", longest: 8 << 10, mutations: 150, run: crate::observe::audit::fuzzing::audit_log },
-    Target { name: "authority", longest: 1 << 10, mutations: 500, run: crate::route::fuzzing::authority },
-    Target { name: "challenge", longest: 4 << 10, mutations: 500, run: crate::provider::fuzzing::challenge },
-    Target { name: "config", longest: 8 << 10, mutations: 12, run: crate::config::fuzzing::config },
-    Target { name: "path", longest: 4 << 10, mutations: 500, run: crate::route::fuzzing::path },
-    Target { name: "profile", longest: 8 << 10, mutations: 30, run: crate::provider::fuzzing::profile },
-    Target { name: "refusal", longest: 8 << 10, mutations: 500, run: crate::provider::fuzzing::refusal },
-    Target { name: "sealed_record", longest: 4 << 10, mutations: 300, run: crate::store::fuzzing::sealed_record },
-    Target { name: "token_answer", longest: 8 << 10, mutations: 500, run: crate::provider::fuzzing::token_answer },
+pub const TARGETS: [FuzzTarget; 9] = [
+    FuzzTarget { name: "audit_log", longest: 8 << 10, mutations: 150, run: crate::observe::audit::fuzzing::audit_log },
+    FuzzTarget { name: "authority", longest: 1 << 10, mutations: 500, run: crate::route::fuzzing::authority },
+    FuzzTarget { name: "challenge", longest: 4 << 10, mutations: 500, run: crate::provider::fuzzing::challenge },
+    FuzzTarget { name: "config", longest: 8 << 10, mutations: 12, run: crate::config::fuzzing::config },
+    FuzzTarget { name: "path", longest: 4 << 10, mutations: 500, run: crate::route::fuzzing::path },
+    FuzzTarget { name: "profile", longest: 8 << 10, mutations: 30, run: crate::provider::fuzzing::profile },
+    FuzzTarget { name: "refusal", longest: 8 << 10, mutations: 500, run: crate::provider::fuzzing::refusal },
+    FuzzTarget { name: "sealed_record", longest: 4 << 10, mutations: 300, run: crate::store::fuzzing::sealed_record },
+    FuzzTarget { name: "token_answer", longest: 8 << 10, mutations: 500, run: crate::provider::fuzzing::token_answer },
 ];
 
 /// Runs the target of this name on an input.
@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// Runs a target; a failure shows the input that does not hold.
-    fn holds(target: Target, data: &[u8], from: &dyn std::fmt::Display) {
+    fn holds(target: FuzzTarget, data: &[u8], from: &dyn std::fmt::Display) {
         let held = std::panic::catch_unwind(|| try_on(target.name, data));
         assert!(held.is_ok(), "{} does not hold for {from}: {:?}", target.name, String::from_utf8_lossy(data));
     }

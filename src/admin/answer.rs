@@ -13,16 +13,16 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
 /// The body of an answer.
-pub(crate) enum Content {
+pub(crate) enum AdminContent {
     /// Comes as it comes.
     Stream(Pin<Box<dyn Stream<Item = Bytes>>>),
     /// Is there.
     Whole(Full<Bytes>),
 }
 
-pub(crate) type Answer = Response<Content>;
+pub(crate) type AdminResponse = Response<AdminContent>;
 
-impl Body for Content {
+impl Body for AdminContent {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -31,31 +31,31 @@ impl Body for Content {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match &mut *self {
-            Content::Stream(stream) => {
+            AdminContent::Stream(stream) => {
                 stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Content::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            AdminContent::Whole(whole) => Pin::new(whole).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Content::Stream(_) => false,
-            Content::Whole(whole) => whole.is_end_stream(),
+            AdminContent::Stream(_) => false,
+            AdminContent::Whole(whole) => whole.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Content::Stream(_) => SizeHint::default(),
-            Content::Whole(whole) => whole.size_hint(),
+            AdminContent::Stream(_) => SizeHint::default(),
+            AdminContent::Whole(whole) => whole.size_hint(),
         }
     }
 }
 
 /// Server-sent events (WHATWG HTML section 9.2), as they come. Nothing on the way may hold them back.
-pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> Answer {
-    let mut answer = Response::new(Content::Stream(Box::pin(events)));
+pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> AdminResponse {
+    let mut answer = Response::new(AdminContent::Stream(Box::pin(events)));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -65,8 +65,8 @@ pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> Answe
 }
 
 /// An answer of this media type. Nobody may keep it, or take it for something else.
-pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Content::Whole(Full::new(body.into())));
+pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> AdminResponse {
+    let mut answer = Response::new(AdminContent::Whole(Full::new(body.into())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -75,11 +75,11 @@ pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Byte
     answer
 }
 
-pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> AdminResponse {
     typed(status, "text/plain; charset=utf-8", text)
 }
 
-pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> Answer {
+pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> AdminResponse {
     // Views are structs of texts and numbers, which can always be written.
     let mut body = serde_json::to_vec_pretty(view).unwrap_or_default();
     body.push(b'\n');
@@ -96,7 +96,7 @@ pub(crate) struct Problem {
 }
 
 /// A refusal with its reason. Nothing of a client's goes into it but what it has just said itself.
-pub(crate) fn problem(status: StatusCode, detail: impl Into<String>) -> Answer {
+pub(crate) fn problem(status: StatusCode, detail: impl Into<String>) -> AdminResponse {
     let title = status.canonical_reason().unwrap_or_default();
     let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail: detail.into() };
     let mut answer = json(status, &problem);
@@ -105,7 +105,7 @@ pub(crate) fn problem(status: StatusCode, detail: impl Into<String>) -> Answer {
 }
 
 /// 405, with the methods that there are.
-pub(super) fn other_method(methods: &str) -> Answer {
+pub(super) fn other_method(methods: &str) -> AdminResponse {
     let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, format!("here goes {methods}"));
     if let Ok(methods) = HeaderValue::from_str(methods) {
         answer.headers_mut().insert(ALLOW, methods);
@@ -114,7 +114,7 @@ pub(super) fn other_method(methods: &str) -> Answer {
 }
 
 /// 401: a token is needed, or another one.
-pub(super) fn unauthorized(mistaken: bool) -> Answer {
+pub(super) fn unauthorized(mistaken: bool) -> AdminResponse {
     let (challenge, detail) = if mistaken {
         ("Bearer realm=\"countersign\", error=\"invalid_token\"", "no [admin.token] has this value")
     } else {
@@ -126,13 +126,13 @@ pub(super) fn unauthorized(mistaken: bool) -> Answer {
 }
 
 /// The same answer, as the last one of its connection.
-pub(super) fn last(mut answer: Answer) -> Answer {
+pub(super) fn last(mut answer: AdminResponse) -> AdminResponse {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
 /// An answer to be asked for again in so many seconds.
-pub(super) fn later(status: StatusCode, detail: &str, seconds: u64) -> Answer {
+pub(super) fn later(status: StatusCode, detail: &str, seconds: u64) -> AdminResponse {
     let mut answer = problem(status, detail);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer

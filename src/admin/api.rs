@@ -8,20 +8,20 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
-use super::answer::{Answer, json, later, problem, text, typed};
+use super::answer::{AdminResponse, json, later, problem, text, typed};
 use super::auth::Visitor;
-use super::table::Ask;
+use super::table::AdminCall;
 use super::view::{Purged, ReloadView};
 use super::{Admin, consent, stream};
 use crate::config::Role;
-use crate::control::{Ledger, Outcome};
-use crate::observe::audit::Action;
+use crate::control::{ReloadOutcome, TokenTable};
+use crate::observe::audit::AuditAction;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
 /// One request that may be answered.
-pub(super) struct Errand<'a> {
+pub(super) struct AdminRequest<'a> {
     pub(super) visitor: &'a Visitor,
     pub(super) peer: IpAddr,
     pub(super) head: &'a Parts,
@@ -32,39 +32,39 @@ pub(super) struct Errand<'a> {
 }
 
 /// Does what is asked.
-pub(super) async fn answer(admin: &Rc<Admin>, ask: Ask, errand: Errand<'_>) -> Answer {
+pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, errand: AdminRequest<'_>) -> AdminResponse {
     match ask {
-        Ask::ConsentRevoke => consent::revoke(admin, &errand).await,
-        Ask::ConsentStart => consent::start(admin, &errand).await,
-        Ask::Consents => shown(&admin.consents().await),
-        Ask::Events => stream::begin(admin, &errand.head.headers),
-        Ask::Livez => {
+        AdminCall::ConsentRevoke => consent::revoke(admin, &errand).await,
+        AdminCall::ConsentStart => consent::start(admin, &errand).await,
+        AdminCall::Consents => shown(&admin.consents().await),
+        AdminCall::Events => stream::begin(admin, &errand.head.headers),
+        AdminCall::Livez => {
             text(StatusCode::OK, if is_verbose(&errand) { "[+]process alive\nlivez check passed\n" } else { "ok\n" })
         }
-        Ask::Metrics => metrics(admin).await,
-        Ask::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
-        Ask::Providers => shown(&admin.providers().await),
-        Ask::Purge => purge(admin, &errand).await,
-        Ask::Readyz => ready(admin, &errand),
-        Ask::Refresh => refresh(admin, &errand).await,
-        Ask::Reload => reload(admin, &errand).await,
-        Ask::Routes => shown(&admin.routes()),
-        Ask::Status => shown(&admin.status().await),
-        Ask::Tokens => shown(&admin.tokens().await),
+        AdminCall::Metrics => metrics(admin).await,
+        AdminCall::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
+        AdminCall::Providers => shown(&admin.providers().await),
+        AdminCall::Purge => purge(admin, &errand).await,
+        AdminCall::Readyz => ready(admin, &errand),
+        AdminCall::Refresh => refresh(admin, &errand).await,
+        AdminCall::Reload => reload(admin, &errand).await,
+        AdminCall::Routes => shown(&admin.routes()),
+        AdminCall::Status => shown(&admin.status().await),
+        AdminCall::Tokens => shown(&admin.tokens().await),
     }
 }
 
-fn shown(view: &impl Serialize) -> Answer {
+fn shown(view: &impl Serialize) -> AdminResponse {
     json(StatusCode::OK, view)
 }
 
 /// Whether each check is to be shown, as Kubernetes asks for it.
-fn is_verbose(errand: &Errand<'_>) -> bool {
+fn is_verbose(errand: &AdminRequest<'_>) -> bool {
     let query = errand.head.uri.query().unwrap_or_default();
     query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))
 }
 
-fn ready(admin: &Admin, errand: &Errand<'_>) -> Answer {
+fn ready(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     let draining = admin.draining.get();
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     if !is_verbose(errand) {
@@ -78,7 +78,7 @@ fn ready(admin: &Admin, errand: &Errand<'_>) -> Answer {
     text(status, format!("[+]config{digest} loaded\n[+]listeners bound\n{drain}\n{verdict}\n"))
 }
 
-async fn metrics(admin: &Admin) -> Answer {
+async fn metrics(admin: &Admin) -> AdminResponse {
     let ledger = admin.leases.ledger().await;
     for provider in &admin.reloads.current().providers {
         let (live, first) = live(&ledger, &provider.name);
@@ -88,7 +88,7 @@ async fn metrics(admin: &Admin) -> Answer {
 }
 
 /// A provider's live tokens, and when the first of them expires (seconds since 1970).
-fn live(ledger: &Ledger, provider: &str) -> (i64, Option<i64>) {
+fn live(ledger: &TokenTable, provider: &str) -> (i64, Option<i64>) {
     let tokens = ledger.lines.iter().filter(|line| *line.provider == *provider).filter_map(|line| line.token);
     let (mut count, mut first) = (0, None::<i64>);
     for token in tokens {
@@ -100,7 +100,7 @@ fn live(ledger: &Ledger, provider: &str) -> (i64, Option<i64>) {
 }
 
 /// Fetches a new token in the background. Answers the token as it is now.
-async fn refresh(admin: &Admin, errand: &Errand<'_>) -> Answer {
+async fn refresh(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
         return unknown_key();
     };
@@ -118,7 +118,7 @@ async fn refresh(admin: &Admin, errand: &Errand<'_>) -> Answer {
 }
 
 /// Forgets a token, and its failures.
-async fn purge(admin: &Admin, errand: &Errand<'_>) -> Answer {
+async fn purge(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
         return unknown_key();
     };
@@ -131,28 +131,28 @@ async fn purge(admin: &Admin, errand: &Errand<'_>) -> Answer {
 }
 
 /// Tells the audit log what was done to a token. Consents and reloads are recorded by those who do them.
-fn record(admin: &Admin, errand: &Errand<'_>, what: &'static str, key: &str) {
+fn record(admin: &Admin, errand: &AdminRequest<'_>, what: &'static str, key: &str) {
     let (actor, target) = (errand.visitor.actor(), [("token_key", key)]);
-    admin.audit.note(&Action { actor: &actor, what, target: &target, outcome: "ok" });
+    admin.audit.note(&AuditAction { actor: &actor, what, target: &target, outcome: "ok" });
 }
 
-fn unknown_key() -> Answer {
+fn unknown_key() -> AdminResponse {
     problem(StatusCode::NOT_FOUND, "there is no such token; GET /api/v1/tokens shows the keys that there are")
 }
 
 /// Reads the config anew.
-async fn reload(admin: &Admin, errand: &Errand<'_>) -> Answer {
+async fn reload(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     let Some(reloaded) = admin.reloads.reload(&errand.visitor.actor()).await else {
         return later(StatusCode::SERVICE_UNAVAILABLE, "this instance does not reload now: it is ending", 1);
     };
     errand.done("reload", if reloaded.outcome.is_applied() { "applied" } else { "refused" });
     match &reloaded.outcome {
-        Outcome::Applied(_) => shown(&ReloadView::of(&reloaded)),
-        Outcome::Refused(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &**why),
+        ReloadOutcome::Applied(_) => shown(&ReloadView::of(&reloaded)),
+        ReloadOutcome::Refused(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &**why),
     }
 }
 
-impl Errand<'_> {
+impl AdminRequest<'_> {
     /// Everything that an operator changes passes here once it is done: who did what, to what. Never a secret.
     pub(super) fn done(&self, action: &'static str, subject: &str) {
         tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "an operator's change");

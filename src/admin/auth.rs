@@ -95,17 +95,17 @@ pub(crate) fn find<'a>(door: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminTok
 
 /// What the door remembers of those who come.
 #[derive(Clone, Debug, Default)]
-pub struct Doorkeeper(Rc<Memory>);
+pub struct Doorkeeper(Rc<AttemptMemory>);
 
 #[derive(Debug, Default)]
-struct Memory {
+struct AttemptMemory {
     /// When each peer will have regained all its failures, by the boot clock (the generic cell rate algorithm).
     failures: RefCell<HashMap<IpAddr, u64>>,
     streams: Cell<u32>,
 }
 
 /// One stream of events; gives its place back when dropped.
-pub(super) struct Stream(Doorkeeper);
+pub(super) struct StreamSlot(Doorkeeper);
 
 impl Doorkeeper {
     /// Notes a wrong token. An error says how long this peer should wait before it tries again.
@@ -128,17 +128,17 @@ impl Doorkeeper {
     }
 
     /// Counts a stream of events. `None`: there are too many.
-    pub(super) fn listen(&self) -> Option<Stream> {
+    pub(super) fn listen(&self) -> Option<StreamSlot> {
         let streams = self.0.streams.get();
         if streams >= MOST_STREAMS {
             return None;
         }
         self.0.streams.set(streams + 1);
-        Some(Stream(self.clone()))
+        Some(StreamSlot(self.clone()))
     }
 }
 
-impl Drop for Stream {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let streams = &self.0.0.streams;
         streams.set(streams.get().saturating_sub(1));

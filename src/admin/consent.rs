@@ -4,16 +4,16 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::Admin;
-use super::answer::{Answer, json, problem};
-use super::api::Errand;
-use super::view::{Revoked, Started};
+use super::answer::{AdminResponse, json, problem};
+use super::api::AdminRequest;
+use super::view::{Revoked, StartedView};
 use crate::base::time::rfc3339;
-use crate::control::Beginning;
+use crate::control::StartConsent;
 use crate::token::consent::{ReturnRule, UserKey, UserName};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct StartRequest {
     provider: String,
     client: String,
     user: String,
@@ -21,10 +21,10 @@ struct Asked {
     return_to: Option<String>,
 }
 
-type Refused = (StatusCode, String);
+type ConsentError = (StatusCode, String);
 
 /// Starts a user's consent.
-pub(super) async fn start(admin: &Admin, errand: &Errand<'_>) -> Answer {
+pub(super) async fn start(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     match begin(admin, errand).await {
         Ok(started) => json(StatusCode::OK, &started),
         Err((status, why)) => problem(status, why),
@@ -32,23 +32,23 @@ pub(super) async fn start(admin: &Admin, errand: &Errand<'_>) -> Answer {
 }
 
 /// Forgets a user's tokens.
-pub(super) async fn revoke(admin: &Admin, errand: &Errand<'_>) -> Answer {
+pub(super) async fn revoke(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     match forget(admin, errand).await {
         Ok(revoked) => json(StatusCode::OK, &revoked),
         Err((status, why)) => problem(status, why),
     }
 }
 
-fn bad(why: String) -> Refused {
+fn bad(why: String) -> ConsentError {
     (StatusCode::BAD_REQUEST, why)
 }
 
-fn asked(errand: &Errand<'_>) -> Result<Asked, Refused> {
+fn asked(errand: &AdminRequest<'_>) -> Result<StartRequest, ConsentError> {
     let wanted = "send { \"provider\": …, \"client\": …, \"user\": … }, and \"return_to\" if you like";
-    serde_json::from_slice::<Asked>(&errand.body).map_err(|_| bad(wanted.to_owned()))
+    serde_json::from_slice::<StartRequest>(&errand.body).map_err(|_| bad(wanted.to_owned()))
 }
 
-fn key(admin: &Admin, asked: &Asked) -> Result<UserKey, Refused> {
+fn key(admin: &Admin, asked: &StartRequest) -> Result<UserKey, ConsentError> {
     let snapshot = admin.reloads.current();
     let clients = &snapshot.clients.all;
     let client = clients.iter().find(|client| *client.name == *asked.client);
@@ -57,7 +57,7 @@ fn key(admin: &Admin, asked: &Asked) -> Result<UserKey, Refused> {
     Ok(UserKey { owner: client.owner(), provider: asked.provider.as_str().into(), user })
 }
 
-pub(super) async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started, Refused> {
+pub(super) async fn begin(admin: &Admin, errand: &AdminRequest<'_>) -> Result<StartedView, ConsentError> {
     let asked = asked(errand)?;
     let key = key(admin, &asked)?;
     let snapshot = admin.reloads.current();
@@ -71,15 +71,15 @@ pub(super) async fn begin(admin: &Admin, errand: &Errand<'_>) -> Result<Started,
         Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(bad)?),
     };
     let (client, by) = (asked.client.as_str().into(), errand.visitor.actor().into());
-    let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
+    let ask = StartConsent { provider: provider.clone(), key, client, by, return_to };
     drop(snapshot);
     let started = admin.consents.start(ask).await;
     let started = started.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
     errand.done("consent start", &format!("{} for {}", asked.provider, asked.client));
-    Ok(Started { consent_url: started.consent_url, state: started.state, expires_at: rfc3339(started.expires_at) })
+    Ok(StartedView { consent_url: started.consent_url, state: started.state, expires_at: rfc3339(started.expires_at) })
 }
 
-async fn forget(admin: &Admin, errand: &Errand<'_>) -> Result<Revoked, Refused> {
+async fn forget(admin: &Admin, errand: &AdminRequest<'_>) -> Result<Revoked, ConsentError> {
     let asked = asked(errand)?;
     let key = key(admin, &asked)?;
     let revoked = admin.consents.revoke(key, &errand.visitor.actor()).await;

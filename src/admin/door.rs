@@ -30,10 +30,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, PATIENCE, Way, is_local};
+use super::{Admin, AdminConnection, PATIENCE, is_local};
 use crate::base::shares::{Bounds, Entered, Shares};
 use crate::base::time::Clock;
-use crate::control::{Reloads, What};
+use crate::control::{EventKind, Reloads};
 use crate::observe::metrics::{Limit, Metrics};
 
 /// An answer of which nothing is taken for so long is given up.
@@ -46,8 +46,8 @@ const BOUNDS: Bounds = Bounds { most: 256, of_peer: 64, grace: Duration::from_se
 const BUFFER: usize = 64 * 1024;
 
 /// The admin listener, open.
-pub struct Door {
-    arrivals: mpsc::Receiver<Arrival>,
+pub struct AdminListener {
+    arrivals: mpsc::Receiver<AdminArrival>,
     /// Cancelled: nothing more is accepted.
     closing: CancellationToken,
     /// Cancelled: its connections are gone, too.
@@ -56,14 +56,14 @@ pub struct Door {
 }
 
 /// A connection, after its handshake.
-struct Arrival {
-    stream: Wire,
-    way: Way,
-    place: Place,
+struct AdminArrival {
+    stream: AdminStream,
+    way: AdminConnection,
+    place: ConnectionSlot,
 }
 
 /// A connection's place among all of them, given back when dropped.
-struct Place {
+struct ConnectionSlot {
     shares: Arc<Mutex<Shares<CancellationToken>>>,
     peer: IpAddr,
     id: u64,
@@ -71,14 +71,14 @@ struct Place {
     ended: CancellationToken,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.leave(Some(self.peer), self.id);
     }
 }
 
-impl Door {
+impl AdminListener {
     /// Accepts connections from now on. What `alarm` gives is dropped when that ends, whatever the reason.
     pub fn open<A: Send + 'static>(
         listener: StdTcpListener,
@@ -105,7 +105,8 @@ impl Door {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 let _ = started.send(Ok(()));
-                let reception = Rc::new(Reception { own, reloads, metrics, clock, shares: Arc::default(), arrived });
+                let reception =
+                    Rc::new(AdminAcceptor { own, reloads, metrics, clock, shares: Arc::default(), arrived });
                 tokio::select! {
                     () = accept(&reception, listener) => {}
                     () = stop.cancelled() => {}
@@ -120,16 +121,16 @@ impl Door {
 }
 
 /// Where connections are let in.
-struct Reception {
+struct AdminAcceptor {
     own: SocketAddr,
     reloads: Reloads,
     metrics: Arc<Metrics>,
     clock: Clock,
     shares: Arc<Mutex<Shares<CancellationToken>>>,
-    arrived: mpsc::Sender<Arrival>,
+    arrived: mpsc::Sender<AdminArrival>,
 }
 
-async fn accept(reception: &Rc<Reception>, listener: TcpListener) {
+async fn accept(reception: &Rc<AdminAcceptor>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -147,9 +148,9 @@ async fn accept(reception: &Rc<Reception>, listener: TcpListener) {
     }
 }
 
-impl Reception {
+impl AdminAcceptor {
     /// Counts a connection of this peer. `None`: it, or all together, have too many.
-    fn place(&self, peer: IpAddr) -> Option<Place> {
+    fn place(&self, peer: IpAddr) -> Option<ConnectionSlot> {
         let ended = CancellationToken::new();
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let id = match shares.enter(Some(peer), ended.clone(), BOUNDS, self.clock.now()) {
@@ -165,14 +166,14 @@ impl Reception {
                 return None;
             }
         };
-        Some(Place { shares: self.shares.clone(), peer, id, ended })
+        Some(ConnectionSlot { shares: self.shares.clone(), peer, id, ended })
     }
 
     /// Shakes hands, where there is TLS, and hands the connection over.
-    async fn shake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, place: Place) {
+    async fn shake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, place: ConnectionSlot) {
         let _ = stream.set_nodelay(true);
         let door = self.reloads.current().admin.clone();
-        let way = |tls| Way { own: self.own, peer, tls };
+        let way = |tls| AdminConnection { own: self.own, peer, tls };
         let (stream, way) = match door.and_then(|door| door.tls) {
             Some(tls) => {
                 let shaken = tokio::select! {
@@ -180,20 +181,20 @@ impl Reception {
                     () = place.ended.cancelled() => return,
                 };
                 let Ok(Ok(stream)) = shaken else { return };
-                (Wire::Tls(Box::new(stream)), way(true))
+                (AdminStream::Tls(Box::new(stream)), way(true))
             }
             // What can be reached from elsewhere is never served in the clear, whatever a reload says.
             None if !is_local(self.own) => return,
-            None => (Wire::Plain(stream), way(false)),
+            None => (AdminStream::Plain(stream), way(false)),
         };
         // There is room for as many as there are places.
-        let _ = self.arrived.send(Arrival { stream, way, place }).await;
+        let _ = self.arrived.send(AdminArrival { stream, way, place }).await;
     }
 }
 
 /// Answers until `end` is cancelled, and a moment longer what is under way.
-pub async fn serve(admin: Rc<Admin>, door: Door, end: CancellationToken) {
-    let Door { mut arrivals, closing, over, thread } = door;
+pub async fn serve(admin: Rc<Admin>, door: AdminListener, end: CancellationToken) {
+    let AdminListener { mut arrivals, closing, over, thread } = door;
     tokio::task::spawn_local(tell_of_reloads(admin.clone()));
     let mut connections = JoinSet::new();
     loop {
@@ -220,13 +221,13 @@ async fn tell_of_reloads(admin: Rc<Admin>) {
     outcomes.mark_unchanged();
     while outcomes.changed().await.is_ok() {
         let reloaded = outcomes.borrow_and_update().clone();
-        admin.events.tell(What::Reload(reloaded));
+        admin.events.tell(EventKind::Reload(reloaded));
     }
 }
 
 /// Serves one connection.
-async fn speak(admin: Rc<Admin>, arrival: Arrival, end: CancellationToken) {
-    let Arrival { stream, way, place } = arrival;
+async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) {
+    let AdminArrival { stream, way, place } = arrival;
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(admin.answer(way, request).await) }
@@ -248,14 +249,14 @@ async fn speak(admin: Rc<Admin>, arrival: Arrival, end: CancellationToken) {
 }
 
 /// A connection's bytes.
-enum Wire {
+enum AdminStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection on which a write fails that has waited for too long.
 struct Impatient {
-    inner: Wire,
+    inner: AdminStream,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -274,8 +275,8 @@ impl Impatient {
 impl AsyncRead for Impatient {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().inner {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            AdminStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -284,8 +285,8 @@ impl AsyncWrite for Impatient {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = match &mut this.inner {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            AdminStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         this.bear(cx, wrote)
     }
@@ -293,8 +294,8 @@ impl AsyncWrite for Impatient {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = match &mut this.inner {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            AdminStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
         this.bear(cx, flushed)
     }
@@ -302,8 +303,8 @@ impl AsyncWrite for Impatient {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let shut = match &mut this.inner {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            AdminStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            AdminStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         };
         this.bear(cx, shut)
     }

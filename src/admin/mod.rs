@@ -33,16 +33,16 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use self::answer::{Answer, last, later, other_method, problem, unauthorized};
-use self::api::Errand;
+use self::answer::{AdminResponse, last, later, other_method, problem, unauthorized};
+use self::api::AdminRequest;
 pub use self::auth::Doorkeeper;
 use self::auth::{Visitor, recognise};
-pub use self::door::{Door, serve};
-use self::table::{Ask, Found};
-pub use self::table::{Line, TABLE};
+pub use self::door::{AdminListener, serve};
+use self::table::{AdminCall, EndpointMatch};
+pub use self::table::{ApiEndpoint, TABLE};
 use crate::base::time::{Clock, Now};
-use crate::config::{AdminDoor, Opened, Role};
-use crate::control::{Consents, Events, Leases, Reloads};
+use crate::config::{AdminDoor, PublicEndpoints, Role};
+use crate::control::{ConsentHandle, Events, Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::Store;
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the door shows, and what it changes.
 pub struct Admin {
     /// The tokens.
-    pub leases: Leases,
+    pub leases: TokenHandle,
     /// Every metric.
     pub metrics: Arc<Metrics>,
     /// The clocks.
@@ -62,7 +62,7 @@ pub struct Admin {
     /// Whether we are draining.
     pub draining: Rc<Cell<bool>>,
     /// Users' consents.
-    pub consents: Consents,
+    pub consents: ConsentHandle,
     /// The configuration, and how reloads went.
     pub reloads: Reloads,
     /// Where records are kept.
@@ -85,7 +85,7 @@ pub struct Admin {
 
 /// The connection that a request came in on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
+pub(crate) struct AdminConnection {
     /// Our end of it.
     pub own: SocketAddr,
     /// The other end.
@@ -95,7 +95,7 @@ pub(crate) struct Way {
 }
 
 impl Admin {
-    async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
+    async fn answer(self: Rc<Self>, way: AdminConnection, request: Request<Incoming>) -> AdminResponse {
         let (head, body) = request.into_parts();
         if !origin::names_us(way.own, &head.headers) {
             return problem(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost");
@@ -115,11 +115,11 @@ impl Admin {
         }
         let found = table::find(&head.method, head.uri.path());
         let (line, key) = match found {
-            Found::Line(line, key) if is_open(door, way, line.ask) => (line, key),
+            EndpointMatch::Line(line, key) if is_open(door, way, line.ask) => (line, key),
             _ if visitor == Visitor::Stranger => return unauthorized(false),
-            Found::Line(line, key) => (line, key),
-            Found::Methods(methods) => return other_method(&methods),
-            Found::Nothing => {
+            EndpointMatch::Line(line, key) => (line, key),
+            EndpointMatch::Methods(methods) => return other_method(&methods),
+            EndpointMatch::Nothing => {
                 return problem(StatusCode::NOT_FOUND, "there is no such path; /api/v1/openapi.json has all");
             }
         };
@@ -136,12 +136,12 @@ impl Admin {
             Ok(body) => body,
             Err(refused) => return refused,
         };
-        let errand = Errand { visitor: &visitor, peer: way.peer, head: &head, key, body };
+        let errand = AdminRequest { visitor: &visitor, peer: way.peer, head: &head, key, body };
         api::answer(&self, line.ask, errand).await
     }
 
     /// A wrong token: slower and slower, and told of.
-    fn turned_away(&self, peer: IpAddr) -> Answer {
+    fn turned_away(&self, peer: IpAddr) -> AdminResponse {
         match self.doorkeeper.failed(peer, self.clock.now()) {
             Ok(()) => {
                 tracing::warn!(%peer, "a wrong token was shown at the admin door");
@@ -156,7 +156,7 @@ impl Admin {
 
 /// Whether the config in force may be served at the address that was bound at the start: it may have been written for
 /// another one.
-fn is_safe(way: Way, door: &AdminDoor) -> bool {
+fn is_safe(way: AdminConnection, door: &AdminDoor) -> bool {
     is_local(way.own) || (way.tls && !door.tokens.is_empty())
 }
 
@@ -165,12 +165,12 @@ fn is_local(own: SocketAddr) -> bool {
 }
 
 /// Whether this is shown without a token. Probes on this machine need none.
-fn is_open(door: &AdminDoor, way: Way, ask: Ask) -> bool {
-    ask.part().is_some_and(|part| door.open.contains(&part) || (is_local(way.own) && part != Opened::Metrics))
+fn is_open(door: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
+    ask.part().is_some_and(|part| door.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics))
 }
 
 /// The body of a request that takes one. A form cannot send it: the media type must be JSON wherever one is named.
-async fn taken(line: &Line, head: &http::request::Parts, body: Incoming) -> Result<Bytes, Answer> {
+async fn taken(line: &ApiEndpoint, head: &http::request::Parts, body: Incoming) -> Result<Bytes, AdminResponse> {
     if line.role == Role::Read || head.method != Method::POST {
         return Ok(Bytes::new());
     }
@@ -184,7 +184,7 @@ async fn taken(line: &Line, head: &http::request::Parts, body: Incoming) -> Resu
 }
 
 /// Reads a request's body, within its bounds of size and time.
-async fn gather(body: Incoming) -> Result<Bytes, Answer> {
+async fn gather(body: Incoming) -> Result<Bytes, AdminResponse> {
     match timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "16 KiB are the most")),

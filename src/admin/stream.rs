@@ -15,35 +15,35 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Admin;
-use super::answer::{Answer, event_stream, problem};
-use super::auth::{Stream, Visitor, recognise};
+use super::answer::{AdminResponse, event_stream, problem};
+use super::auth::{StreamSlot, Visitor, recognise};
 use super::view::EventView;
 use crate::base::time::rfc3339;
 use crate::config::Role;
-use crate::control::{Event, What};
+use crate::control::{ControlEvent, EventKind};
 
 /// A comment is sent when nothing else was for so long.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// One listener.
-struct Listener {
+struct EventSubscriber {
     admin: Rc<Admin>,
     /// What he has shown, to be looked at again after a reload.
     headers: HeaderMap,
-    events: Receiver<Arc<Event>>,
+    events: Receiver<Arc<ControlEvent>>,
     heartbeat: Interval,
     ends: bool,
-    _place: Stream,
+    _place: StreamSlot,
 }
 
 /// Begins a stream.
-pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> Answer {
+pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> AdminResponse {
     let Some(place) = admin.doorkeeper.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many listen as can; end another stream first");
     };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let listener = Listener {
+    let listener = EventSubscriber {
         admin: admin.clone(),
         headers: headers.clone(),
         events: admin.events.listen(),
@@ -51,10 +51,10 @@ pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> Answer {
         ends: false,
         _place: place,
     };
-    event_stream(unfold(listener, Listener::next))
+    event_stream(unfold(listener, EventSubscriber::next))
 }
 
-impl Listener {
+impl EventSubscriber {
     async fn next(mut self) -> Option<(Bytes, Self)> {
         if self.ends {
             return None;
@@ -63,7 +63,7 @@ impl Listener {
             biased;
             event = self.events.recv() => match event {
                 Ok(event) => {
-                    self.ends = matches!(event.what, What::Reload(_)) && !self.may_stay();
+                    self.ends = matches!(event.what, EventKind::Reload(_)) && !self.may_stay();
                     told(&EventView::of(&event))
                 }
                 Err(RecvError::Lagged(missed)) => {

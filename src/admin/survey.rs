@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use super::Admin;
 use super::view::{
-    CertificateView, Consents, Counts, FailureView, Fetches, ListenerView, ProviderView, Providers, ReloadView,
-    RouteView, Routes, Status, StatusClasses, StoreView, Tokens,
+    CertificateView, ConsentsView, Counts, FailureView, Fetches, ListenerView, ProviderView, ProvidersView, ReloadView,
+    RouteView, RoutesView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
-use crate::config::{Bind, Listener, Provider, Route, Serves, Snapshot};
-use crate::control::{Ledger, LedgerLine};
-use crate::route::{ClientId, Opens, Rule};
+use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Serves, Snapshot};
+use crate::control::{LedgerLine, TokenTable};
+use crate::route::{ClientId, Opens, RouteRule};
 use crate::token::failure::Class;
-use crate::token::state::Waiting;
+use crate::token::state::PhaseKind;
 
 impl Admin {
     /// The process as a whole.
-    pub(crate) async fn status(&self) -> Status {
+    pub(crate) async fn status(&self) -> StatusView {
         let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
         let mut certificates: Vec<_> = snapshot.certificates.iter().collect();
         certificates.sort_by_key(|end| end.at);
         let unhealthy = self.store.reach(Duration::ZERO).await.err();
-        Status {
+        StatusView {
             version: env!("CARGO_PKG_VERSION"),
             instance: self.instance.to_string(),
             now: rfc3339(now.wall),
@@ -53,7 +53,7 @@ impl Admin {
     }
 
     /// What leads where.
-    pub(crate) fn routes(&self) -> Routes {
+    pub(crate) fn routes(&self) -> RoutesView {
         let (snapshot, answers) = (self.reloads.current(), self.metrics.answers());
         let routes = snapshot.routes.iter().enumerate().map(|(index, route)| {
             let mut view = route_view(index, route, &snapshot);
@@ -62,28 +62,28 @@ impl Admin {
             }
             view
         });
-        Routes { routes: routes.collect() }
+        RoutesView { routes: routes.collect() }
     }
 
     /// The banks.
-    pub(crate) async fn providers(&self) -> Providers {
+    pub(crate) async fn providers(&self) -> ProvidersView {
         let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
         let providers = snapshot.providers.iter().map(|provider| provider_view(provider, &snapshot, &ledger, now));
-        Providers { providers: providers.collect() }
+        ProvidersView { providers: providers.collect() }
     }
 
     /// Every token that was asked for.
-    pub(crate) async fn tokens(&self) -> Tokens {
-        Tokens::of(&self.leases.ledger().await, self.clock.now())
+    pub(crate) async fn tokens(&self) -> TokensView {
+        TokensView::of(&self.leases.ledger().await, self.clock.now())
     }
 
     /// Every consent in the store.
-    pub(crate) async fn consents(&self) -> Consents {
-        Consents::of(&self.consents.list().await)
+    pub(crate) async fn consents(&self) -> ConsentsView {
+        ConsentsView::of(&self.consents.list().await)
     }
 }
 
-fn listener_view(listener: &Listener, addresses: &[(Arc<str>, SocketAddr)]) -> ListenerView {
+fn listener_view(listener: &ListenerConfig, addresses: &[(Arc<str>, SocketAddr)]) -> ListenerView {
     let bound = addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, address)| *address);
     let address = match (&listener.bind, bound) {
         (Bind::Tcp(_), Some(address)) => address.to_string(),
@@ -132,7 +132,7 @@ fn route_view(index: usize, route: &Route, snapshot: &Snapshot) -> RouteView {
 }
 
 /// What a rule says on every listener alike.
-fn tell(view: &mut RouteView, rule: &Rule, snapshot: &Snapshot) {
+fn tell(view: &mut RouteView, rule: &RouteRule, snapshot: &Snapshot) {
     view.methods = rule.methods.iter().map(ToString::to_string).collect();
     view.variables = rule.vars.iter().map(|var| var.name().to_string()).collect();
     match &rule.opens {
@@ -144,7 +144,7 @@ fn tell(view: &mut RouteView, rule: &Rule, snapshot: &Snapshot) {
     }
 }
 
-fn provider_view(provider: &Provider, snapshot: &Snapshot, ledger: &Ledger, now: Now) -> ProviderView {
+fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenTable, now: Now) -> ProviderView {
     let lines: Vec<&LedgerLine> = ledger.lines.iter().filter(|line| line.provider == provider.name).collect();
     let routes = snapshot.routes.iter().filter(|route| route.provider.index == provider.index);
     let rests = |closed: bool| {
@@ -176,17 +176,17 @@ fn provider_view(provider: &Provider, snapshot: &Snapshot, ledger: &Ledger, now:
 
 /// How a token endpoint is, as far as its tokens tell: the worst of what they say.
 fn state(lines: &[&LedgerLine]) -> &'static str {
-    let any = |wanted: &[Waiting]| lines.iter().any(|line| wanted.contains(&line.phase));
+    let any = |wanted: &[PhaseKind]| lines.iter().any(|line| wanted.contains(&line.phase));
     let rests = |line: &&&LedgerLine| line.rest.as_ref().map(|rest| rest.class);
     if lines.iter().filter(|line| rests(line) == Some(Class::Closed)).count() > 0 {
         "closed"
-    } else if any(&[Waiting::Resting]) {
+    } else if any(&[PhaseKind::Resting]) {
         "resting"
-    } else if any(&[Waiting::Holding]) {
+    } else if any(&[PhaseKind::Holding]) {
         "failing"
-    } else if any(&[Waiting::Live, Waiting::Renewing]) {
+    } else if any(&[PhaseKind::Live, PhaseKind::Renewing]) {
         "live"
-    } else if any(&[Waiting::Fetching, Waiting::Settling]) {
+    } else if any(&[PhaseKind::Fetching, PhaseKind::Settling]) {
         "fetching"
     } else {
         "idle"

@@ -2,11 +2,11 @@
 
 use http::Method;
 
-use crate::config::{Opened, Role};
+use crate::config::{PublicEndpoints, Role};
 
 /// One thing that may be asked of the door.
 #[derive(Clone, Copy, Debug)]
-pub struct Line {
+pub struct ApiEndpoint {
     /// The method; where it is `GET`, `HEAD` is answered, too.
     pub method: &'static str,
     /// The path; `{key}` stands for one segment.
@@ -14,12 +14,12 @@ pub struct Line {
     /// The least that a token must permit.
     pub role: Role,
     /// What is asked.
-    pub(super) ask: Ask,
+    pub(super) ask: AdminCall,
 }
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ask {
+pub(super) enum AdminCall {
     ConsentRevoke,
     ConsentStart,
     Consents,
@@ -38,33 +38,33 @@ pub(super) enum Ask {
 }
 
 /// All that may be asked.
-pub const TABLE: [Line; 15] = [
-    line("GET", "/livez", Role::Read, Ask::Livez),
-    line("GET", "/readyz", Role::Read, Ask::Readyz),
-    line("GET", "/metrics", Role::Read, Ask::Metrics),
-    line("GET", "/api/v1/status", Role::Read, Ask::Status),
-    line("GET", "/api/v1/routes", Role::Read, Ask::Routes),
-    line("GET", "/api/v1/providers", Role::Read, Ask::Providers),
-    line("GET", "/api/v1/tokens", Role::Read, Ask::Tokens),
-    line("POST", "/api/v1/tokens/{key}/refresh", Role::Operate, Ask::Refresh),
-    line("DELETE", "/api/v1/tokens/{key}", Role::Operate, Ask::Purge),
-    line("GET", "/api/v1/consents", Role::Read, Ask::Consents),
-    line("POST", "/api/v1/consents/start", Role::Operate, Ask::ConsentStart),
-    line("POST", "/api/v1/consents/revoke", Role::Operate, Ask::ConsentRevoke),
-    line("POST", "/api/v1/reload", Role::Operate, Ask::Reload),
-    line("GET", "/api/v1/events", Role::Read, Ask::Events),
-    line("GET", "/api/v1/openapi.json", Role::Read, Ask::OpenApi),
+pub const TABLE: [ApiEndpoint; 15] = [
+    line("GET", "/livez", Role::Read, AdminCall::Livez),
+    line("GET", "/readyz", Role::Read, AdminCall::Readyz),
+    line("GET", "/metrics", Role::Read, AdminCall::Metrics),
+    line("GET", "/api/v1/status", Role::Read, AdminCall::Status),
+    line("GET", "/api/v1/routes", Role::Read, AdminCall::Routes),
+    line("GET", "/api/v1/providers", Role::Read, AdminCall::Providers),
+    line("GET", "/api/v1/tokens", Role::Read, AdminCall::Tokens),
+    line("POST", "/api/v1/tokens/{key}/refresh", Role::Operate, AdminCall::Refresh),
+    line("DELETE", "/api/v1/tokens/{key}", Role::Operate, AdminCall::Purge),
+    line("GET", "/api/v1/consents", Role::Read, AdminCall::Consents),
+    line("POST", "/api/v1/consents/start", Role::Operate, AdminCall::ConsentStart),
+    line("POST", "/api/v1/consents/revoke", Role::Operate, AdminCall::ConsentRevoke),
+    line("POST", "/api/v1/reload", Role::Operate, AdminCall::Reload),
+    line("GET", "/api/v1/events", Role::Read, AdminCall::Events),
+    line("GET", "/api/v1/openapi.json", Role::Read, AdminCall::OpenApi),
 ];
 
-const fn line(method: &'static str, path: &'static str, role: Role, ask: Ask) -> Line {
-    Line { method, path, role, ask }
+const fn line(method: &'static str, path: &'static str, role: Role, ask: AdminCall) -> ApiEndpoint {
+    ApiEndpoint { method, path, role, ask }
 }
 
 /// What a request asks.
 #[derive(Debug)]
-pub(super) enum Found<'a> {
+pub(super) enum EndpointMatch<'a> {
     /// This, about this key.
-    Line(&'static Line, Option<&'a str>),
+    Line(&'static ApiEndpoint, Option<&'a str>),
     /// The path is there, for these methods.
     Methods(String),
     /// There is no such path.
@@ -72,17 +72,17 @@ pub(super) enum Found<'a> {
 }
 
 /// Looks a request up.
-pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> EndpointMatch<'a> {
     let here = || TABLE.iter().filter_map(|line| Some((line, matches(line.path, path)?)));
     let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
     if let Some((line, key)) = here().find(|(line, _)| line.method == asked) {
-        return Found::Line(line, key);
+        return EndpointMatch::Line(line, key);
     }
     let mut methods: Vec<&str> = here().map(|(line, _)| line.method).collect();
     if methods.contains(&"GET") {
         methods.push("HEAD");
     }
-    if methods.is_empty() { Found::Nothing } else { Found::Methods(methods.join(", ")) }
+    if methods.is_empty() { EndpointMatch::Nothing } else { EndpointMatch::Methods(methods.join(", ")) }
 }
 
 /// Whether a path is of this shape, and which key it names.
@@ -92,30 +92,30 @@ fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
     (!key.is_empty() && !key.contains('/')).then_some(Some(key))
 }
 
-impl Ask {
+impl AdminCall {
     /// Whether it needs a body.
     pub(super) const fn takes_body(self) -> bool {
-        matches!(self, Ask::ConsentRevoke | Ask::ConsentStart)
+        matches!(self, AdminCall::ConsentRevoke | AdminCall::ConsentStart)
     }
 
     /// What may be seen of this without a token.
-    pub(super) const fn part(self) -> Option<Opened> {
+    pub(super) const fn part(self) -> Option<PublicEndpoints> {
         match self {
-            Ask::Livez => Some(Opened::Livez),
-            Ask::Metrics => Some(Opened::Metrics),
-            Ask::Readyz => Some(Opened::Readyz),
-            Ask::ConsentRevoke
-            | Ask::ConsentStart
-            | Ask::Consents
-            | Ask::Events
-            | Ask::OpenApi
-            | Ask::Providers
-            | Ask::Purge
-            | Ask::Refresh
-            | Ask::Reload
-            | Ask::Routes
-            | Ask::Status
-            | Ask::Tokens => None,
+            AdminCall::Livez => Some(PublicEndpoints::Livez),
+            AdminCall::Metrics => Some(PublicEndpoints::Metrics),
+            AdminCall::Readyz => Some(PublicEndpoints::Readyz),
+            AdminCall::ConsentRevoke
+            | AdminCall::ConsentStart
+            | AdminCall::Consents
+            | AdminCall::Events
+            | AdminCall::OpenApi
+            | AdminCall::Providers
+            | AdminCall::Purge
+            | AdminCall::Refresh
+            | AdminCall::Reload
+            | AdminCall::Routes
+            | AdminCall::Status
+            | AdminCall::Tokens => None,
         }
     }
 }
@@ -126,9 +126,9 @@ mod tests {
 
     fn found(method: &str, path: &str) -> String {
         match find(&method.parse().unwrap(), path) {
-            Found::Line(line, key) => format!("{:?} {}", line.ask, key.unwrap_or("-")),
-            Found::Methods(methods) => methods,
-            Found::Nothing => "nothing".to_owned(),
+            EndpointMatch::Line(line, key) => format!("{:?} {}", line.ask, key.unwrap_or("-")),
+            EndpointMatch::Methods(methods) => methods,
+            EndpointMatch::Nothing => "nothing".to_owned(),
         }
     }
 

@@ -5,7 +5,7 @@
 
 /// A fault that can be put back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum PlantedFault {
     /// A token from the store is shortened on one clock and judged by another.
     AdoptedTwice,
     /// A provider's answer ends where hyper says so, also when its stream was reset.
@@ -51,13 +51,13 @@ pub enum Fault {
 /// Whether this fault was put back.
 #[cfg(not(test))]
 #[inline]
-pub const fn planted(_: Fault) -> bool {
+pub const fn planted(_: PlantedFault) -> bool {
     false
 }
 
 /// Whether this fault was put back, on this thread.
 #[cfg(test)]
-pub fn planted(fault: Fault) -> bool {
+pub fn planted(fault: PlantedFault) -> bool {
     bed::PLANTED.get() == Some(fault)
 }
 
@@ -66,14 +66,14 @@ pub fn planted(fault: Fault) -> bool {
 pub(crate) mod bed {
     use std::cell::Cell;
 
-    use super::Fault;
+    use super::PlantedFault;
 
     thread_local! {
-        pub(super) static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        pub(super) static PLANTED: Cell<Option<PlantedFault>> = const { Cell::new(None) };
     }
 
     /// Puts a fault back on this thread, or takes it out again.
-    pub(crate) fn plant(fault: Option<Fault>) {
+    pub(crate) fn plant(fault: Option<PlantedFault>) {
         PLANTED.set(fault);
     }
 }

@@ -13,13 +13,13 @@ use super::time::Now;
 /// Places, by the peer that holds them. `H` ends what holds a place.
 #[derive(Debug)]
 pub struct Shares<H> {
-    held: HashMap<Option<IpAddr>, VecDeque<Held<H>>>,
+    held: HashMap<Option<IpAddr>, VecDeque<ShareHeld<H>>>,
     total: usize,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Held<H> {
+struct ShareHeld<H> {
     id: u64,
     since: Now,
     handle: H,
@@ -71,7 +71,7 @@ impl<H> Shares<H> {
         let id = self.next;
         self.next += 1;
         self.total += 1;
-        self.held.entry(peer).or_default().push_back(Held { id, since: now, handle });
+        self.held.entry(peer).or_default().push_back(ShareHeld { id, since: now, handle });
         match ended {
             None => Entered::Free(id),
             Some(ended) => Entered::Instead(id, ended),
@@ -116,7 +116,7 @@ impl<H> Shares<H> {
 
     /// Takes the oldest place of the peer that has the most, if that is fair to it beside a peer that has `own`.
     fn oldest_of_most(&mut self, own: usize, grace: Duration, now: Now) -> Option<H> {
-        let age = |held: &VecDeque<Held<H>>| held.front().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
+        let age = |held: &VecDeque<ShareHeld<H>>| held.front().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
         let (most, held) = self.held.iter().max_by_key(|(_, held)| (held.len(), age(held)))?;
         let grace = if held.len() > own + 1 { Duration::ZERO } else { grace };
         self.oldest_of(*most, grace, now)

@@ -111,12 +111,12 @@ pub enum Clock {
     Hand(Arc<Hand>),
     /// A clock that a simulation drives.
     #[cfg(test)]
-    Simulated(Arc<dyn Simulated>),
+    Simulated(Arc<dyn SimulatedClock>),
 }
 
 /// What a simulated clock shows: it runs, but not in step with the machine's.
 #[cfg(test)]
-pub trait Simulated: std::fmt::Debug + Send + Sync {
+pub trait SimulatedClock: std::fmt::Debug + Send + Sync {
     /// Both readings.
     fn now(&self) -> Now;
 }

@@ -12,8 +12,8 @@ use serde_json::json;
 use super::check::load_quietly;
 use super::{complain, counted, print};
 use crate::base::secret::SecretString;
-use crate::config::{Disk, Files as _};
-use crate::observe::audit::verify::{Anchor, Break, Verdict, Verifier, Whole};
+use crate::config::{Files as _, MachineFiles};
+use crate::observe::audit::verify::{Anchor, Break, ChainVerdict, ChainVerifier, WholeChain};
 use crate::observe::audit::{ChainKey, Seal};
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,7 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(Verdict::Broken(broken)) => {
+        Err(ChainVerdict::Broken(broken)) => {
             let Break { file, line, seq, flaw, told } = &broken;
             if arguments.json {
                 let found = json!({ "file": file, "line": line, "seq": seq, "flaw": flaw.as_str(), "message": told });
@@ -80,7 +80,7 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
             }
             ExitCode::from(1)
         }
-        Err(Verdict::Unjudged(why)) => {
+        Err(ChainVerdict::Unjudged(why)) => {
             if arguments.json {
                 print(&format!("{}\n", json!({ "whole": null, "unjudged": why })));
             } else {
@@ -91,11 +91,12 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
     }
 }
 
-fn look_through(arguments: &VerifyArguments, keys: Vec<Arc<ChainKey>>) -> Result<Whole, Verdict> {
-    let mut verifier = Verifier::new(keys, arguments.head.clone());
+fn look_through(arguments: &VerifyArguments, keys: Vec<Arc<ChainKey>>) -> Result<WholeChain, ChainVerdict> {
+    let mut verifier = ChainVerifier::new(keys, arguments.head.clone());
     for path in &arguments.files {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| Verdict::Unjudged(format!("{name} cannot be read: {error}")))?;
+        let file =
+            File::open(path).map_err(|error| ChainVerdict::Unjudged(format!("{name} cannot be read: {error}")))?;
         verifier.file(&name, BufReader::with_capacity(1 << 20, file))?;
     }
     verifier.finish()
@@ -112,7 +113,7 @@ fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
         keys.push(Arc::new(ChainKey::new(&key)));
     }
     for name in &arguments.key_env {
-        let key = Disk.env(name).filter(|key| !key.is_empty());
+        let key = MachineFiles.env(name).filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| refuse("the environment variable of --key-env is not set, or empty".to_owned()))?;
         keys.push(Arc::new(ChainKey::new(&SecretString::from(key))));
     }
@@ -127,7 +128,7 @@ fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
 
 /// One newline at its end is dropped, as in a config.
 fn key_file(path: &Path) -> Result<SecretString, String> {
-    let bytes = Disk.read(path).map_err(|error| error.to_string())?;
+    let bytes = MachineFiles.read(path).map_err(|error| error.to_string())?;
     let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     if text.ends_with('\n') {
         text.pop();
@@ -138,7 +139,7 @@ fn key_file(path: &Path) -> Result<SecretString, String> {
     if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(SecretString::from(text)) }
 }
 
-fn summary(whole: &Whole) -> String {
+fn summary(whole: &WholeChain) -> String {
     let count = |number: u64, noun: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), noun);
     let vouched = if whole.keyed { "sealed under a key" } else { "not sealed under a key" };
     let mut text = format!(
@@ -162,7 +163,7 @@ fn summary(whole: &Whole) -> String {
     text
 }
 
-fn view(whole: &Whole) -> serde_json::Value {
+fn view(whole: &WholeChain) -> serde_json::Value {
     json!({
         "whole": true,
         "files": whole.files,

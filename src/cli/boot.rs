@@ -16,36 +16,36 @@ use tokio::sync::{mpsc, watch as observed};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::house_ca::{self, HouseCa};
+use super::house_ca::{self, ProcessCa};
 use super::inherited::Inherited;
-use super::reload::{Reloader, Source, slots};
-use super::sockets::{OpenError, Opened, Sockets};
+use super::reload::{ConfigSource, Reloader, slots};
+use super::sockets::{OpenError, OpenedSockets, Sockets};
 use super::{supervisor, watch};
 use crate::admin::dashboard::Dashboard;
 use crate::admin::{self, Admin, Doorkeeper};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
-use crate::config::{AccessLog as AccessWish, Bind, Listener, Log, LogFormat, Snapshot};
+use crate::config::{AccessLogTarget as AccessWish, Bind, ListenerConfig, LogConfig, LogFormat, Snapshot};
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    Consents, Desk, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Leases, Limits as KeeperLimits, Observer,
-    Registry, Reloads, Rests, Sights, Tracker, What,
+    ConsentHandle, ConsentService, EventKind, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Limits as KeeperLimits,
+    Observer, Registry, Reloads, Rests, Sights, TokenHandle, Tracker,
 };
-use crate::observe::access::{AccessLog, Followed, Shape, Sink};
+use crate::observe::access::{AccessLog, AccessSink, Followed, Sink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::observe::sight::Sight;
 use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
-use crate::serve::page::Page;
-use crate::serve::{Drain, Shared, Socket, Worker};
+use crate::serve::page::ForwardPage;
+use crate::serve::{Drain, ListeningSocket, ProcessState, Worker};
 use crate::store::{Patience, Store};
 use crate::tls::bundle::public_roots;
 use crate::token::failure::Class;
 
 /// What a caller may choose besides the config.
-pub struct Options {
+pub struct BootOptions {
     /// The clocks; a test moves its own.
     pub clock: Clock,
     /// Access lines for people rather than machines, when the config leaves it open.
@@ -53,14 +53,14 @@ pub struct Options {
     /// Access lines go here instead of where the config says.
     pub access_sink: Option<Box<dyn io::Write + Send>>,
     /// Where a reload reads the config; absent: there is nothing to reload.
-    pub source: Option<Source>,
+    pub source: Option<ConfigSource>,
     /// Whether the files behind the config are watched.
     pub watches: bool,
     /// Sockets that somebody else opened for us.
     pub inherited: Inherited,
 }
 
-impl Default for Options {
+impl Default for BootOptions {
     fn default() -> Self {
         Self {
             clock: Clock::System,
@@ -169,13 +169,13 @@ pub struct Running {
     /// The admin door's real address.
     pub admin: Option<SocketAddr>,
     /// The tokens.
-    pub leases: Leases,
+    pub leases: TokenHandle,
     /// Users' consents.
-    pub consents: Consents,
+    pub consents: ConsentHandle,
     /// The config in force, and the way to another.
     pub reloads: Reloads,
     /// The CA behind `tls = "internal"`.
-    pub ca: Arc<HouseCa>,
+    pub ca: Arc<ProcessCa>,
     sockets: Sockets,
     drain: Drain,
     failed: observed::Receiver<Option<Arc<str>>>,
@@ -193,7 +193,7 @@ pub struct Running {
 
 impl Running {
     /// Binds, starts every thread, and says where it listens.
-    pub fn start(snapshot: Snapshot, options: Options) -> Result<Self, BootError> {
+    pub fn start(snapshot: Snapshot, options: BootOptions) -> Result<Self, BootError> {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
@@ -205,7 +205,7 @@ impl Running {
         };
         let (access, access_thread) = AccessLog::start(sink, shape).map_err(BootError::AccessLog)?;
         let (audit, audit_thread) = audit_log(&snapshot, &options.clock, &metrics)?;
-        let mut per_worker: Vec<Vec<Socket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
+        let mut per_worker: Vec<Vec<ListeningSocket>> = (0..snapshot.workers.max(1)).map(|_| Vec::new()).collect();
         let mut listeners = Vec::new();
         let mut sockets = Sockets::new(options.inherited);
         let failed = |name: String, bind: Bind| {
@@ -217,10 +217,10 @@ impl Running {
         for (index, listener) in snapshot.listeners.iter().enumerate() {
             let opened = sockets.open(&listener.name, &listener.bind, per_worker.len());
             let failed = failed(format!("listener `{}`", listener.name), listener.bind.clone());
-            let Opened { address, sockets } = opened.map_err(failed)?;
+            let OpenedSockets { address, sockets } = opened.map_err(failed)?;
             listeners.extend(address.map(|address| (listener.name.clone(), address)));
             for (worker, share) in per_worker.iter_mut().zip(sockets) {
-                worker.extend(share.into_iter().map(|socket| Socket { listener: index, socket }));
+                worker.extend(share.into_iter().map(|socket| ListeningSocket { listener: index, socket }));
             }
         }
         let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
@@ -236,17 +236,17 @@ impl Running {
         let names: Arc<[Arc<str>]> = snapshot.listeners.iter().map(|listener| listener.name.clone()).collect();
         let slots = slots(&snapshot, &names);
         let pages = pages(&slots, &listeners).map_err(BootError::Certificate)?;
-        let ca = Arc::new(HouseCa::default());
+        let ca = Arc::new(ProcessCa::default());
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
-        let (leases, inbox) = Leases::open();
-        let (consents, registry) = Consents::open();
+        let (leases, inbox) = TokenHandle::open();
+        let (consents, registry) = ConsentHandle::open();
         let (sights, gazing) = Sights::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
         tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
-        let shared = Shared {
+        let shared = ProcessState {
             snapshot,
             tracer,
             leases: leases.clone(),
@@ -284,7 +284,7 @@ impl Running {
         let (ends, known_end) = observed::channel(None);
         let drain = Drain::default();
         let (failing, failed) = observed::channel(None);
-        let end = End { now: control_end.clone(), at: known_end };
+        let end = StopSignal { now: control_end.clone(), at: known_end };
         let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
         let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
@@ -426,22 +426,22 @@ impl Drop for Running {
 
 /// The forward listeners' own pages.
 pub(super) fn pages(
-    slots: &[Option<Arc<Listener>>],
+    slots: &[Option<Arc<ListenerConfig>>],
     addresses: &[(Arc<str>, SocketAddr)],
-) -> Result<Arc<[Option<Page>]>, String> {
+) -> Result<Arc<[Option<ForwardPage>]>, String> {
     let listeners = slots.iter();
     let roots = if listeners.clone().flatten().any(|listener| listener.forward().is_some()) {
         public_roots()
     } else {
         Vec::new()
     };
-    let page = |slot: &Option<Arc<Listener>>| {
+    let page = |slot: &Option<Arc<ListenerConfig>>| {
         let Some(listener) = slot else { return Ok(None) };
         let Some(forward) = listener.forward() else { return Ok(None) };
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let bound = addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, address)| address.to_string());
         let proxy = bound.map_or_else(|| listener.bind.to_string(), |address| format!("{scheme}://{address}"));
-        Page::new(forward.interception.authority().chain(), &roots, &proxy).map(Some)
+        ForwardPage::new(forward.interception.authority().chain(), &roots, &proxy).map(Some)
     };
     listeners.map(page).collect()
 }
@@ -454,7 +454,7 @@ impl Observer for Count {
         self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
     }
 
-    fn told(&self, what: What) {
+    fn told(&self, what: EventKind) {
         self.1.tell(what);
     }
 }
@@ -472,7 +472,7 @@ struct Chores {
 }
 
 /// How the control thread is told of the end.
-struct End {
+struct StopSignal {
     /// The workers have ended.
     now: CancellationToken,
     /// When the drain is over, once that is known.
@@ -497,18 +497,18 @@ async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) 
 }
 
 fn start_control(
-    shared: &Shared,
+    shared: &ProcessState,
     reloads: &Reloads,
     door: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     alarm: &Alarm,
-    ending: End,
+    ending: StopSignal,
 ) -> Result<JoinHandle<()>, BootError> {
-    let Shared { leases, consents, metrics, clock, tracer, .. } = shared.clone();
+    let ProcessState { leases, consents, metrics, clock, tracer, .. } = shared.clone();
     let wish = shared.snapshot.store.wish.clone();
     let reloads = reloads.clone();
-    let End { now: end, at: ends } = ending;
+    let StopSignal { now: end, at: ends } = ending;
     let (alarm, draining) = (alarm.clone(), alarm.unready.clone());
     let (started, waits) = sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -530,7 +530,7 @@ fn start_control(
             };
             let opened = door.map(|door| {
                 let vital = alarm.vital("the admin listener");
-                admin::Door::open(door, reloads.clone(), metrics.clone(), clock.clone(), vital)
+                admin::AdminListener::open(door, reloads.clone(), metrics.clone(), clock.clone(), vital)
             });
             let door = match opened.transpose() {
                 Ok(door) => door,
@@ -553,7 +553,7 @@ fn start_control(
             let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
-            let desk = Desk {
+            let desk = ConsentService {
                 store: store.clone(),
                 clock: clock.clone(),
                 leases: leases.clone(),
@@ -657,21 +657,21 @@ fn instance() -> Arc<str> {
 }
 
 /// How access lines look. `text`: for people, where the config leaves it open.
-fn line_shape(log: &Log, text: bool) -> Shape {
+fn line_shape(log: &LogConfig, text: bool) -> AccessSink {
     match log.format {
-        Some(LogFormat::Json) => Shape::Json,
-        Some(LogFormat::Text) => Shape::Text,
-        None if text => Shape::Text,
-        None => Shape::Json,
+        Some(LogFormat::Json) => AccessSink::Json,
+        Some(LogFormat::Text) => AccessSink::Text,
+        None if text => AccessSink::Text,
+        None => AccessSink::Json,
     }
 }
 
 /// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
-pub(super) fn access_sink(log: &Log, text: bool, clock: &Clock) -> io::Result<(Sink, Shape)> {
+pub(super) fn access_sink(log: &LogConfig, text: bool, clock: &Clock) -> io::Result<(Sink, AccessSink)> {
     let shape = line_shape(log, text);
     Ok(match &log.access {
         AccessWish::File(path) => (Box::new(Followed::open(path, clock.clone())?), shape),
-        AccessWish::Off => (Box::new(io::sink()), Shape::Off),
+        AccessWish::Off => (Box::new(io::sink()), AccessSink::Off),
         AccessWish::Stderr => (Box::new(io::stderr()), shape),
     })
 }

@@ -11,13 +11,13 @@ use ipnet::IpNet;
 /// What goes around the proxy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Bypass {
-    entries: Vec<Entry>,
+    entries: Vec<BypassRule>,
     /// Entries that would have covered a routed host, as they were written.
     pub dropped: Vec<String>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Entry {
+enum BypassRule {
     Address(IpAddr),
     Domain(String),
     Network(IpNet),
@@ -31,7 +31,7 @@ impl Bypass {
         let mut bypass = Self::default();
         let listed = before.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty());
         for word in ["localhost", "127.0.0.1", "::1"].into_iter().chain(listed) {
-            let Some(entry) = Entry::read(word) else {
+            let Some(entry) = BypassRule::read(word) else {
                 bypass.dropped.push(word.to_owned());
                 continue;
             };
@@ -46,39 +46,39 @@ impl Bypass {
 
     /// As `NO_PROXY`.
     pub fn no_proxy(&self) -> String {
-        let entry = |entry: &Entry| match entry {
-            Entry::Address(address) => address.to_string(),
-            Entry::Domain(domain) if domain.contains('.') => format!("{domain},.{domain}"),
-            Entry::Domain(domain) => domain.clone(),
-            Entry::Network(net) => net.to_string(),
-            Entry::WithPort(text) => text.clone(),
+        let entry = |entry: &BypassRule| match entry {
+            BypassRule::Address(address) => address.to_string(),
+            BypassRule::Domain(domain) if domain.contains('.') => format!("{domain},.{domain}"),
+            BypassRule::Domain(domain) => domain.clone(),
+            BypassRule::Network(net) => net.to_string(),
+            BypassRule::WithPort(text) => text.clone(),
         };
         self.entries.iter().map(entry).collect::<Vec<_>>().join(",")
     }
 
     /// As Java's `http.nonProxyHosts`, which knows `*` at either end, and neither networks nor ports.
     pub fn java(&self) -> String {
-        let entry = |entry: &Entry| match entry {
-            Entry::Address(IpAddr::V4(address)) => Some(address.to_string()),
-            Entry::Address(IpAddr::V6(address)) => Some(format!("[{address}]")),
-            Entry::Domain(domain) if domain.contains('.') => Some(format!("{domain}|*.{domain}")),
-            Entry::Domain(domain) => Some(domain.clone()),
-            Entry::Network(_) | Entry::WithPort(_) => None,
+        let entry = |entry: &BypassRule| match entry {
+            BypassRule::Address(IpAddr::V4(address)) => Some(address.to_string()),
+            BypassRule::Address(IpAddr::V6(address)) => Some(format!("[{address}]")),
+            BypassRule::Domain(domain) if domain.contains('.') => Some(format!("{domain}|*.{domain}")),
+            BypassRule::Domain(domain) => Some(domain.clone()),
+            BypassRule::Network(_) | BypassRule::WithPort(_) => None,
         };
         self.entries.iter().filter_map(entry).collect::<Vec<_>>().join("|")
     }
 }
 
-impl Entry {
+impl BypassRule {
     /// Nothing for `*` and what is no host at all.
     fn read(word: &str) -> Option<Self> {
         let word = word.to_ascii_lowercase();
         let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&word);
         if let Ok(address) = bare.parse() {
-            return Some(Entry::Address(address));
+            return Some(BypassRule::Address(address));
         }
         if let Ok(net) = bare.parse::<IpNet>() {
-            return Some(Entry::Network(net.trunc()));
+            return Some(BypassRule::Network(net.trunc()));
         }
         let domain = bare.strip_prefix('*').unwrap_or(bare).trim_matches('.');
         let plain = |text: &str| {
@@ -86,9 +86,9 @@ impl Entry {
             plain && !text.is_empty()
         };
         match domain.split_once(':') {
-            None => plain(domain).then(|| Entry::Domain(domain.to_owned())),
+            None => plain(domain).then(|| BypassRule::Domain(domain.to_owned())),
             Some((host, port)) => {
-                (plain(host) && port.parse::<u16>().is_ok()).then(|| Entry::WithPort(domain.to_owned()))
+                (plain(host) && port.parse::<u16>().is_ok()).then(|| BypassRule::WithPort(domain.to_owned()))
             }
         }
     }
@@ -98,10 +98,10 @@ impl Entry {
         let host = host.to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok();
         match self {
-            Entry::Address(own) => address == Some(*own),
-            Entry::Domain(domain) => host.ends_with(domain.as_str()),
-            Entry::Network(net) => address.is_some_and(|address| net.contains(&address)),
-            Entry::WithPort(text) => text.split_once(':').is_some_and(|(own, _)| host.ends_with(own)),
+            BypassRule::Address(own) => address == Some(*own),
+            BypassRule::Domain(domain) => host.ends_with(domain.as_str()),
+            BypassRule::Network(net) => address.is_some_and(|address| net.contains(&address)),
+            BypassRule::WithPort(text) => text.split_once(':').is_some_and(|(own, _)| host.ends_with(own)),
         }
     }
 }

@@ -17,11 +17,11 @@ use serde_json::json;
 
 use super::complain;
 use super::gateway::ca_file;
-use super::sketch::{Forward, Sketch};
+use super::sketch::{ForwardSketch, Sketch};
 use crate::base::time::{Clock, Now, rfc3339};
 use crate::tls::bundle::{Wrapping, pem, public_roots, trust_store};
-use crate::tls::mint::{Authority, Constraints, Facts, KeyKind, Permit};
-use crate::tls::trust::{Names, steps, text};
+use crate::tls::mint::{Constraints, Facts, KeyKind, MintAuthority, NameConstraint};
+use crate::tls::trust::{TrustWords, steps, text};
 
 /// What `countersign ca` can do.
 #[derive(Debug, Subcommand)]
@@ -32,7 +32,7 @@ pub enum CaCommand {
         place: CertPlace,
         /// The form
         #[arg(long, value_enum, value_name = "FORM", default_value = "pem")]
-        format: Format,
+        format: CertificateFormat,
         /// Write here instead of standard output
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -79,13 +79,13 @@ impl CertPlace {
 }
 
 /// The config's forward listener, where there is a config and it has one.
-fn forward(config: &Path) -> Option<Forward> {
+fn forward(config: &Path) -> Option<ForwardSketch> {
     Sketch::read(config).ok()?.forward
 }
 
 /// A form of the CA's certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Format {
+pub enum CertificateFormat {
     /// The CA and the public roots of this system, PEM
     Bundle,
     /// The CA alone, DER
@@ -165,10 +165,10 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
     } else if arguments.permit.is_empty() {
         from_config(&arguments.config)?
     } else {
-        let permits: Result<Vec<_>, _> = arguments.permit.iter().map(|text| Permit::parse(text)).collect();
+        let permits: Result<Vec<_>, _> = arguments.permit.iter().map(|text| NameConstraint::parse(text)).collect();
         Constraints::only(&permits?)?
     };
-    let (_, certificate, private) = Authority::new(kind, &constraints, now, arguments.years)?;
+    let (_, certificate, private) = MintAuthority::new(kind, &constraints, now, arguments.years)?;
     write_pair(&cert, &certificate, &key, &private)?;
     let facts = Facts::read(certificate.as_bytes())?;
     let (cert, key) = (cert.display(), key.display());
@@ -185,22 +185,22 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
 fn from_config(config: &Path) -> Result<Constraints, String> {
     let cure = "name what it may vouch for with `--permit DOMAIN`, or `--unconstrained`";
     let sketch = Sketch::read(config).map_err(|error| format!("{error}; or {cure}"))?;
-    let permits: BTreeSet<Permit> = sketch.routed.iter().filter_map(|host| domain_of(host)).collect();
-    let permits: Vec<Permit> = permits.into_iter().collect();
+    let permits: BTreeSet<NameConstraint> = sketch.routed.iter().filter_map(|host| domain_of(host)).collect();
+    let permits: Vec<NameConstraint> = permits.into_iter().collect();
     Constraints::only(&permits).map_err(|_| format!("{} has no route; {cure}", config.display()))
 }
 
 /// What to permit for a host: the domain above it where that is its owner's own, else the host itself.
 /// `api.bank.example` gives `bank.example`; `bank.example`, `bank.co.th` and an address give themselves. Under a public
 /// suffix everybody may have a name: `mybank.azurewebsites.net` gives itself (publicsuffix.org, private domains too).
-fn domain_of(host: &str) -> Option<Permit> {
+fn domain_of(host: &str) -> Option<NameConstraint> {
     let lower = host.to_ascii_lowercase();
     let own = if host.parse::<IpAddr>().is_ok() { None } else { psl::domain_str(&lower) };
     let parent = lower.split_once('.').map(|(_, parent)| parent).filter(|parent| {
         let below = |own: &str| parent.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         own.is_some_and(below)
     });
-    Permit::parse(parent.unwrap_or(host)).ok()
+    NameConstraint::parse(parent.unwrap_or(host)).ok()
 }
 
 /// Both files or none. The key is never readable for others, not for a moment.
@@ -242,7 +242,7 @@ fn show(cert: &Path, as_json: bool, now: Now) -> Result<String, String> {
     if !as_json {
         return Ok(described(&facts, now));
     }
-    let texts = |permits: &[Permit]| permits.iter().map(Permit::to_string).collect::<Vec<_>>();
+    let texts = |permits: &[NameConstraint]| permits.iter().map(NameConstraint::to_string).collect::<Vec<_>>();
     let (permitted, excluded) = facts.constraints.subtrees();
     let shown = json!({
         "subject": facts.subject,
@@ -278,7 +278,7 @@ fn instant(seconds: u64) -> String {
     rfc3339(seconds.saturating_mul(1000)).replace(".000Z", "Z")
 }
 
-fn export(cert: &Path, format: Format, out: Option<&Path>, legacy: bool) -> Result<(), String> {
+fn export(cert: &Path, format: CertificateFormat, out: Option<&Path>, legacy: bool) -> Result<(), String> {
     let chain = ca_file(cert)?;
     let own = chain.first().ok_or_else(|| "the CA file is empty".to_owned())?;
     let with_roots = || {
@@ -291,18 +291,20 @@ fn export(cert: &Path, format: Format, out: Option<&Path>, legacy: bool) -> Resu
         Ok(roots)
     };
     let bytes = match format {
-        Format::Bundle => pem(chain.iter().chain(&with_roots()?)).into_bytes(),
-        Format::Der => own.to_vec(),
-        Format::K8sConfigmap => config_map(&pem(&chain), &pem(chain.iter().chain(&with_roots()?))).into_bytes(),
-        Format::P12 => {
+        CertificateFormat::Bundle => pem(chain.iter().chain(&with_roots()?)).into_bytes(),
+        CertificateFormat::Der => own.to_vec(),
+        CertificateFormat::K8sConfigmap => {
+            config_map(&pem(&chain), &pem(chain.iter().chain(&with_roots()?))).into_bytes()
+        }
+        CertificateFormat::P12 => {
             let wrapping = if legacy { Wrapping::TripleDes } else { Wrapping::Aes256 };
             trust_store(own, &with_roots()?, wrapping)?
         }
-        Format::Pem => pem(&chain).into_bytes(),
+        CertificateFormat::Pem => pem(&chain).into_bytes(),
     };
     match out {
         Some(path) => fs::write(path, bytes).map_err(|error| format!("{} cannot be written: {error}", path.display())),
-        None if matches!(format, Format::Der | Format::P12) && io::stdout().is_terminal() => {
+        None if matches!(format, CertificateFormat::Der | CertificateFormat::P12) && io::stdout().is_terminal() => {
             Err("this form is not for a terminal: use `--out FILE`".to_owned())
         }
         None => say(&bytes),
@@ -327,7 +329,7 @@ fn config_map(ca: &str, bundle: &str) -> String {
 fn trust(cert: &Path, proxy: &str, now: Now) -> Result<String, String> {
     let facts = facts(cert)?;
     let ca = cert.to_string_lossy();
-    let names = Names { ca: &ca, bundle: "bundle.pem", store: "truststore.p12", proxy };
+    let names = TrustWords { ca: &ca, bundle: "bundle.pem", store: "truststore.p12", proxy };
     let mut told = described(&facts, now);
     let _ = write!(
         told,

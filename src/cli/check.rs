@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::live::{self, Options, Report as Tried};
+use super::live::{self, TrialOptions, TrialReport as Tried};
 use super::{complain, counted, print};
-use crate::config::{Disk, Loaded, Snapshot, load};
+use crate::config::{Loaded, MachineFiles, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
 
 /// Reads the config, its certificates and its secrets, and reports. Opens no listener.
 pub fn run(path: &Path, json: bool) -> ExitCode {
-    let loaded = load(path, &Disk);
+    let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
     if json {
         print(&format!("{}\n", as_json(&loaded)));
@@ -27,7 +27,7 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
 
 /// The same, and then tries what the config names. `vars`: values of route variables, as `NAME=VALUE`.
 pub fn run_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
-    let loaded = load(path, &Disk);
+    let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
     let mut answer = as_json(&loaded);
     if json && !matches!(loaded, Loaded::Fine(..)) {
@@ -74,13 +74,13 @@ fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
         }
         given.push((name.to_owned(), value.to_owned()));
     }
-    live::run(snapshot, Options::of_this_process(given))
+    live::run(snapshot, TrialOptions::of_this_process(given))
         .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 
 /// Loads the config for a command that looks at it, or reports why not. Warnings are for `check` and `run` to tell.
 pub fn load_quietly(path: &Path) -> Result<Snapshot, ExitCode> {
-    match load(path, &Disk) {
+    match load(path, &MachineFiles) {
         Loaded::Fine(snapshot, _) => Ok(*snapshot),
         loaded @ (Loaded::Mistaken(_) | Loaded::Unreadable(_)) => {
             let status = loaded.exit_status();
@@ -91,7 +91,7 @@ pub fn load_quietly(path: &Path) -> Result<Snapshot, ExitCode> {
 
 /// Loads the config for a command that needs it, or reports why not.
 pub fn load_or_report(path: &Path) -> Result<Snapshot, ExitCode> {
-    let loaded = load(path, &Disk);
+    let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
     report(path, loaded).map_err(|()| ExitCode::from(status))
 }

@@ -8,7 +8,7 @@ use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
 use super::columns::{moment, table};
-use super::door::{Door, Failed};
+use super::door::{AdminCallError, AdminClient};
 use super::print;
 use super::status::{ended, list, word};
 use crate::base::time::Clock;
@@ -27,7 +27,7 @@ pub enum ConsentCommand {
     /// List all consents
     List {
         #[command(flatten)]
-        door: Door,
+        door: AdminClient,
     },
     /// Forget a user's tokens
     Revoke {
@@ -47,7 +47,7 @@ pub struct Whose {
     #[arg(long, value_name = "NAME")]
     client: String,
     #[command(flatten)]
-    door: Door,
+    door: AdminClient,
 }
 
 /// 0: done. 1: the instance refused, or there was nothing to revoke. 2: nobody was reached.
@@ -59,7 +59,7 @@ pub fn run(command: &ConsentCommand) -> ExitCode {
     })
 }
 
-fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, Failed> {
+fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, AdminCallError> {
     let mut asked = whose.asked();
     if let Some(url) = return_to {
         asked["return_to"] = url.into();
@@ -79,7 +79,7 @@ fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(door: &Door) -> Result<ExitCode, Failed> {
+fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let answer = door.ask("GET", "/api/v1/consents", None)?;
     let now = Clock::System.now();
     let row = |line: &Value| {
@@ -100,7 +100,7 @@ fn show(door: &Door) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(whose: &Whose) -> Result<ExitCode, Failed> {
+fn revoke(whose: &Whose) -> Result<ExitCode, AdminCallError> {
     let answer = whose.door.ask("POST", "/api/v1/consents/revoke", Some(&whose.asked()))?;
     let revoked = answer.get("revoked").and_then(Value::as_bool).unwrap_or(false);
     match (whose.door.json, revoked) {

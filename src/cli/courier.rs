@@ -12,21 +12,21 @@ use rustls::pki_types::ServerName;
 
 use crate::base::time::Clock;
 use crate::tls::{ClientTls, client};
-use crate::upstream::{Destination, Sent, Way};
+use crate::upstream::{Destination, EgressPath, Sent};
 
 /// Sends requests to one address, trusting one CA.
-pub struct Courier {
+pub struct DemoClient {
     destination: Destination,
 }
 
-impl Courier {
+impl DemoClient {
     /// A courier for `localhost` at this address.
     pub fn new(address: SocketAddr, ca_pem: &str) -> Result<Self, String> {
         let tls = client(ClientTls { ca: Some(ca_pem.as_bytes()), ..ClientTls::default() })?;
         let server_name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
         let connect_timeout = Duration::from_secs(5);
         let host = Arc::from(address.ip().to_string());
-        let way = Way::default();
+        let way = EgressPath::default();
         Ok(Self { destination: Destination { host, port: address.port(), tls, server_name, way, connect_timeout } })
     }
 

@@ -16,14 +16,14 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::runtime::{Builder, LocalOptions};
 
-use super::boot::{Options, Running};
-use super::courier::Courier;
+use super::boot::{BootOptions, Running};
+use super::courier::DemoClient;
 use super::run::wait_for_the_end;
 use super::{complain, counted, print};
 use crate::base::secret::{ExposeSecret, Fingerprint, hex, sha256};
 use crate::base::time::{Clock, rfc3339};
 use crate::config::{InMemory, build};
-use crate::sim::{Authority, Bank, Endpoint, LeafSpec, Received, Sim, SimHandle};
+use crate::sim::{Bank, LeafSpec, ReceivedRequest, Sim, SimAuthority, SimEndpoint, SimHandle};
 use crate::syntax::Severity;
 
 const KEY: &str = "demo-key";
@@ -87,7 +87,7 @@ pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
         complain(&format!("no such bank; the demo shows: {}", names.join(", ")));
         return ExitCode::from(2);
     }
-    let stage = match Stage::set(&stops) {
+    let stage = match DemoStage::set(&stops) {
         Ok(stage) => stage,
         Err(error) => {
             complain(&format!("the demo cannot start: {error}"));
@@ -117,17 +117,17 @@ pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
 }
 
 /// The simulators and the proxy, running.
-struct Stage {
+struct DemoStage {
     sims: Vec<SimHandle>,
     running: Running,
     ca_pem: String,
     curtain: Arc<OnceLock<String>>,
 }
 
-impl Stage {
+impl DemoStage {
     fn set(stops: &[&Stop]) -> Result<Self, String> {
         let now = Clock::System.now();
-        let authority = Authority::new("countersign demo CA", now)?;
+        let authority = SimAuthority::new("countersign demo CA", now)?;
         let leaf = authority.issue(&LeafSpec::server(now))?;
         let mut files = InMemory::new()
             .with_file("demo/server.crt", leaf.cert_pem.into_bytes())
@@ -141,7 +141,7 @@ impl Stage {
         );
         let mut sims = Vec::new();
         for stop in stops {
-            let sim = Sim::start(stop.bank, crate::sim::Options::default()).map_err(|error| error.to_string())?;
+            let sim = Sim::start(stop.bank, crate::sim::SimOptions::default()).map_err(|error| error.to_string())?;
             let name = stop.bank.name();
             files = files.with_file(format!("demo/{name}.crt"), sim.ca_pem().into_bytes());
             config.push_str(&sim.settings_toml_as(name, &format!("{name}.crt")));
@@ -160,7 +160,8 @@ impl Stage {
         };
         let curtain = Arc::new(OnceLock::new());
         let sink = Curtained(curtain.clone());
-        let options = Options { text_access_log: true, access_sink: Some(Box::new(sink)), ..Options::default() };
+        let options =
+            BootOptions { text_access_log: true, access_sink: Some(Box::new(sink)), ..BootOptions::default() };
         let running = Running::start(snapshot, options).map_err(|error| error.to_string())?;
         Ok(Self { sims, running, ca_pem: authority.pem(), curtain })
     }
@@ -168,7 +169,7 @@ impl Stage {
     /// Visits every bank. True if every step held.
     async fn tour(&self, stops: &[&Stop]) -> bool {
         let Some(address) = self.running.address("gateway") else { return false };
-        let courier = match Courier::new(address, &self.ca_pem) {
+        let courier = match DemoClient::new(address, &self.ca_pem) {
             Ok(courier) => courier,
             Err(error) => {
                 complain(&error);
@@ -213,7 +214,7 @@ impl Stage {
 }
 
 /// Three calls to one bank: first, cached, after a revocation.
-async fn visit(stop: &Stop, sim: &SimHandle, courier: &Courier) -> bool {
+async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
     let name = stop.bank.name();
     print(&format!("\n=== {name} ===  {}\n\nThe application sends, three times:\n", stop.says));
     print(&sketch_application(stop));
@@ -239,12 +240,12 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &Courier) -> bool {
 /// Whether a step went as announced; says so.
 fn verdict(
     answer: &io::Result<Response<Bytes>>,
-    received: &[Arc<Received>],
+    received: &[Arc<ReceivedRequest>],
     expect_tokens: usize,
     expect_calls: usize,
     revoked: usize,
 ) -> bool {
-    let tokens = received.iter().filter(|arrival| arrival.endpoint == Endpoint::Token).count();
+    let tokens = received.iter().filter(|arrival| arrival.endpoint == SimEndpoint::Token).count();
     let calls = received.len() - tokens;
     let (status, note) = match answer {
         Ok(answer) => {
@@ -256,7 +257,7 @@ fn verdict(
     let replay_told = (expect_calls == 2) == note.contains("details=\"replayed\"");
     let bodies: Vec<&[u8; 32]> = received
         .iter()
-        .filter(|arrival| arrival.endpoint == Endpoint::Resource)
+        .filter(|arrival| arrival.endpoint == SimEndpoint::Resource)
         .map(|arrival| &arrival.body_sha256)
         .collect();
     let same_body = bodies.windows(2).all(|pair| pair[0] == pair[1]);
@@ -297,10 +298,10 @@ fn sketch_application(stop: &Stop) -> String {
 }
 
 /// What a bank received, secrets as fingerprints.
-fn sketch_arrival(arrival: &Received, sim: &SimHandle) -> String {
+fn sketch_arrival(arrival: &ReceivedRequest, sim: &SimHandle) -> String {
     let what = match arrival.endpoint {
-        Endpoint::Token => "token endpoint",
-        Endpoint::Resource => "bank",
+        SimEndpoint::Token => "token endpoint",
+        SimEndpoint::Resource => "bank",
     };
     let mut text = format!("    {what} received: {} {}\n", arrival.method, arrival.path);
     let dull = ["content-length", "accept-encoding", "host", "accept"];
@@ -317,13 +318,13 @@ fn sketch_arrival(arrival: &Received, sim: &SimHandle) -> String {
         let _ = writeln!(text, "      {name}: {shown}");
     }
     match arrival.endpoint {
-        Endpoint::Token => {
+        SimEndpoint::Token => {
             let secret = sim.credentials().secret().expose_secret();
             let fingerprint = format!("‹secret {}›", Fingerprint::of(secret.as_bytes()));
             let body = String::from_utf8_lossy(&arrival.body).replace(secret, &fingerprint);
             let _ = writeln!(text, "      body: {body}");
         }
-        Endpoint::Resource => {
+        SimEndpoint::Resource => {
             let digest = hex(arrival.body_sha256.first_chunk::<6>().unwrap_or(&[0; 6]));
             let _ = writeln!(text, "      body: {} bytes, sha256 {digest}…", arrival.body_length);
         }

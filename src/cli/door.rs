@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::base::origin::BaseUrl;
-use crate::config::{Disk, sketch};
+use crate::config::{MachineFiles, sketch};
 use crate::tls::{ClientTls, client, pinned};
 
 /// A bank is asked meanwhile.
@@ -28,7 +28,7 @@ pub(super) const TOKEN: &str = "COUNTERSIGN_ADMIN_TOKEN";
 
 /// Where the admin API is. The token to show is in COUNTERSIGN_ADMIN_TOKEN.
 #[derive(Args, Debug)]
-pub struct Door {
+pub struct AdminClient {
     /// Its admin door, as in http://127.0.0.1:9901 or https://host:9901; default: where the config says
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     admin: Option<String>,
@@ -44,13 +44,13 @@ pub struct Door {
 }
 
 /// Why there is no good answer: the exit code, and what to say.
-pub(super) type Failed = (u8, String);
+pub(super) type AdminCallError = (u8, String);
 
-impl Door {
+impl AdminClient {
     /// Asks, and reads the JSON of a good answer. 1: it was refused; 2: nobody was reached.
-    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
-        let place =
-            Place::find(self.admin.as_deref(), &self.config, self.admin_ca.as_deref()).map_err(|why| (2, why))?;
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminCallError> {
+        let place = AdminAddress::find(self.admin.as_deref(), &self.config, self.admin_ca.as_deref())
+            .map_err(|why| (2, why))?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let answer = place.exchange(method, path, &body, PATIENCE);
         let (status, answer) =
@@ -65,7 +65,7 @@ impl Door {
 }
 
 /// An admin door.
-pub(super) struct Place {
+pub(super) struct AdminAddress {
     pub(super) address: SocketAddr,
     /// What its `Host` field says.
     authority: String,
@@ -73,7 +73,7 @@ pub(super) struct Place {
     token: Option<String>,
 }
 
-impl Place {
+impl AdminAddress {
     /// The door at this URL, or where the config says.
     pub(super) fn find(admin: Option<&str>, config: &Path, ca: Option<&Path>) -> Result<Self, String> {
         let mut place = admin.map_or_else(|| configured(config, ca), |url| named(url, ca))?;
@@ -140,13 +140,13 @@ fn converse(mut stream: impl Read + Write, request: &str) -> io::Result<(u16, St
 }
 
 /// The door in `http://host:port`, `https://host:port` or `host:port`.
-fn named(url: &str, ca: Option<&Path>) -> Result<Place, String> {
+fn named(url: &str, ca: Option<&Path>) -> Result<AdminAddress, String> {
     let wrong = || format!("`{}` is not the URL of an admin door: write `http://127.0.0.1:9901`", url.escape_debug());
     if url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
         let url = BaseUrl::parse(url).map_err(|error| format!("{}: {error}", wrong()))?;
         let address = (url.bare_host(), url.port()).to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = address.ok_or_else(|| format!("there is no host `{}`", url.bare_host()))?;
-        return Ok(Place {
+        return Ok(AdminAddress {
             address,
             authority: url.authority(),
             tls: Some((trusting(ca)?, url.server_name().clone())),
@@ -160,7 +160,7 @@ fn named(url: &str, ca: Option<&Path>) -> Result<Place, String> {
     };
     let mut found = rest.trim_end_matches('/').to_socket_addrs().map_err(|_| wrong())?;
     let address = found.next().map(reachable).ok_or_else(wrong)?;
-    Ok(Place { address, authority: address.to_string(), tls: None, token: None })
+    Ok(AdminAddress { address, authority: address.to_string(), tls: None, token: None })
 }
 
 /// TLS with the CA in this file, or with the system's.
@@ -172,9 +172,9 @@ fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
 }
 
 /// `[admin]` of a config. The rest of the file is not looked at: who asks needs no secrets.
-fn configured(path: &Path, ca: Option<&Path>) -> Result<Place, String> {
+fn configured(path: &Path, ca: Option<&Path>) -> Result<AdminAddress, String> {
     let shown = path.display();
-    let table = sketch(path, &Disk).map_err(|error| format!("{error}; or use `--admin URL`"))?;
+    let table = sketch(path, &MachineFiles).map_err(|error| format!("{error}; or use `--admin URL`"))?;
     let admin = table.get("admin");
     let bind = admin.and_then(|admin| admin.get("bind")).and_then(toml::Value::as_str);
     let bind = bind.ok_or_else(|| format!("{shown} has no [admin] with a `bind`; add it, or use `--admin URL`"))?;
@@ -193,7 +193,7 @@ fn configured(path: &Path, ca: Option<&Path>) -> Result<Place, String> {
         (Some(tls), None) => Some(own_certificate(tls, path)?),
     };
     let tls = tls.map(|tls| (tls, ServerName::from(address.ip())));
-    Ok(Place { address, authority: address.to_string(), tls, token: None })
+    Ok(AdminAddress { address, authority: address.to_string(), tls, token: None })
 }
 
 /// The certificate that the config gives the door.

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::bypass::Bypass;
 use super::complain;
 use super::gateway::{Gateway, Through, remark};
-use crate::config::{Disk, Files};
+use crate::config::{Files, MachineFiles};
 use crate::tls::bundle::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
 use crate::tls::certificates;
 
@@ -29,7 +29,7 @@ const BUNDLES: [&str; 5] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUND
 
 /// In whose notation to print.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Shell {
+pub enum ShellNotation {
     /// export NAME='value' (sh, zsh and others too)
     Bash,
     /// NAME=value lines for docker run --env-file
@@ -51,7 +51,7 @@ pub struct EnvArguments {
     through: Through,
     /// In whose notation
     #[arg(long, value_enum, value_name = "SHELL", default_value = "bash")]
-    shell: Shell,
+    shell: ShellNotation,
     /// Where to write the CA files that the variables name
     #[arg(long, value_name = "DIR", default_value = "certs/trust")]
     dir: PathBuf,
@@ -65,7 +65,7 @@ pub fn run(arguments: &EnvArguments) -> ExitCode {
         fs::create_dir_all(&arguments.dir).map_err(named)?;
         let folder = fs::canonicalize(&arguments.dir).map_err(named)?;
         let files = TrustFiles::write(&folder, &gateway)?;
-        Ok(Variables::new(&gateway, &files, &|name| Disk.env(name)))
+        Ok(Variables::new(&gateway, &files, &|name| MachineFiles.env(name)))
     });
     match made {
         Ok(variables) => {
@@ -114,8 +114,8 @@ impl TrustFiles {
 
 /// What the variables named so far: nothing that was trusted before is lost.
 fn listed_before() -> Vec<CertificateDer<'static>> {
-    let named = BUNDLES.iter().chain(&["NODE_EXTRA_CA_CERTS"]).filter_map(|name| Disk.env(name));
-    let read = named.filter_map(|path| certificates(&Disk.read(Path::new(&path)).ok()?).ok());
+    let named = BUNDLES.iter().chain(&["NODE_EXTRA_CA_CERTS"]).filter_map(|name| MachineFiles.env(name));
+    let read = named.filter_map(|path| certificates(&MachineFiles.read(Path::new(&path)).ok()?).ok());
     read.flatten().collect()
 }
 
@@ -168,28 +168,29 @@ impl Variables {
     }
 
     /// In a shell's notation, one a line.
-    pub fn printed(&self, shell: Shell) -> String {
-        if shell == Shell::Java {
+    pub fn printed(&self, shell: ShellNotation) -> String {
+        if shell == ShellNotation::Java {
             return self.java.clone();
         }
         let line = |(name, value): &(&str, SecretString)| {
             let value = value.expose_secret();
             match shell {
-                Shell::Bash => format!("export {name}='{}'", value.replace('\'', r"'\''")),
-                Shell::Docker | Shell::Java => format!("{name}={value}"),
-                Shell::Dotenv => {
+                ShellNotation::Bash => format!("export {name}='{}'", value.replace('\'', r"'\''")),
+                ShellNotation::Docker | ShellNotation::Java => format!("{name}={value}"),
+                ShellNotation::Dotenv => {
                     let escaped: String = value
                         .chars()
                         .flat_map(|c| matches!(c, '\\' | '"' | '$' | '`').then_some('\\').into_iter().chain([c]))
                         .collect();
                     format!("{name}=\"{escaped}\"")
                 }
-                Shell::Fish => format!("set -gx {name} '{}'", value.replace('\\', r"\\").replace('\'', r"\'")),
-                Shell::Pwsh => format!("$env:{name} = '{}'", value.replace('\'', "''")),
+                ShellNotation::Fish => format!("set -gx {name} '{}'", value.replace('\\', r"\\").replace('\'', r"\'")),
+                ShellNotation::Pwsh => format!("$env:{name} = '{}'", value.replace('\'', "''")),
             }
         };
         // Windows knows no case in these names, so PowerShell's would be said twice.
-        let said = |(name, _): &&(&str, SecretString)| shell != Shell::Pwsh || !name.starts_with(char::is_lowercase);
+        let said =
+            |(name, _): &&(&str, SecretString)| shell != ShellNotation::Pwsh || !name.starts_with(char::is_lowercase);
         self.all.iter().filter(said).map(line).collect::<Vec<_>>().join("\n")
     }
 }
@@ -276,7 +277,7 @@ mod tests {
                         -Dhttp.proxyPort=3128 -Dhttp.nonProxyHosts=localhost|127.0.0.1|[::1] \
                         \"-Djavax.net.ssl.trustStore=/t x/s.p12\" -Djavax.net.ssl.trustStoreType=PKCS12 \
                         -Djavax.net.ssl.trustStorePassword=changeit -Djdk.http.auth.tunneling.disabledSchemes=";
-        assert_eq!(all.printed(Shell::Java), expected);
+        assert_eq!(all.printed(ShellNotation::Java), expected);
         assert_eq!(value(&all, "JAVA_TOOL_OPTIONS"), format!("-Xmx64m {expected}"));
         assert!(!value(&all, "JAVA_TOOL_OPTIONS").contains("secret-key"), "the JVM prints its options");
     }
@@ -304,10 +305,10 @@ mod tests {
             ("NO_PROXY", SecretString::from(r#"a'b"c$d\e"#.to_owned())),
             ("no_proxy", SecretString::from("x".to_owned())),
         ];
-        assert_eq!(all.printed(Shell::Bash), "export NO_PROXY='a'\\''b\"c$d\\e'\nexport no_proxy='x'");
-        assert_eq!(all.printed(Shell::Fish), "set -gx NO_PROXY 'a\\'b\"c$d\\\\e'\nset -gx no_proxy 'x'");
-        assert_eq!(all.printed(Shell::Pwsh), "$env:NO_PROXY = 'a''b\"c$d\\e'");
-        assert_eq!(all.printed(Shell::Dotenv), "NO_PROXY=\"a'b\\\"c\\$d\\\\e\"\nno_proxy=\"x\"");
-        assert_eq!(all.printed(Shell::Docker), "NO_PROXY=a'b\"c$d\\e\nno_proxy=x");
+        assert_eq!(all.printed(ShellNotation::Bash), "export NO_PROXY='a'\\''b\"c$d\\e'\nexport no_proxy='x'");
+        assert_eq!(all.printed(ShellNotation::Fish), "set -gx NO_PROXY 'a\\'b\"c$d\\\\e'\nset -gx no_proxy 'x'");
+        assert_eq!(all.printed(ShellNotation::Pwsh), "$env:NO_PROXY = 'a''b\"c$d\\e'");
+        assert_eq!(all.printed(ShellNotation::Dotenv), "NO_PROXY=\"a'b\\\"c\\$d\\\\e\"\nno_proxy=\"x\"");
+        assert_eq!(all.printed(ShellNotation::Docker), "NO_PROXY=a'b\"c$d\\e\nno_proxy=x");
     }
 }

@@ -24,7 +24,7 @@ use super::env::{TrustFiles, Variables};
 use super::gateway::{Gateway, Through, remark};
 use super::private::Private;
 use crate::base::secret::hex;
-use crate::config::{Disk, Files};
+use crate::config::{Files, MachineFiles};
 
 /// Our own failures, as `env`, `nohup` and `timeout` number them.
 const FAILED: u8 = 125;
@@ -79,10 +79,10 @@ pub fn through(gateway: &Gateway, command: &[OsString]) -> ExitCode {
 
 async fn attend(gateway: &Gateway, command: &[OsString]) -> Result<u8, String> {
     // First of all, so that no signal can leave the folder behind.
-    let mut signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let mut signals = ForwardedSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
     let folder = Folder::new().map_err(|error| format!("no temporary folder can be made: {error}"))?;
     let files = TrustFiles::write(&folder.0, gateway)?;
-    let variables = Variables::new(gateway, &files, &|name| Disk.env(name));
+    let variables = Variables::new(gateway, &files, &|name| MachineFiles.env(name));
     let Some((program, rest)) = command.split_first() else { return Err("there is no command".to_owned()) };
     for what in remarks(gateway, &variables, program) {
         remark(&what);
@@ -103,7 +103,7 @@ async fn attend(gateway: &Gateway, command: &[OsString]) -> Result<u8, String> {
 }
 
 /// Passes signals on until the command has ended. It is not reaped before we know: its number stays its own.
-async fn wait(mut child: Child, signals: &mut Signals) -> io::Result<ExitStatus> {
+async fn wait(mut child: Child, signals: &mut ForwardedSignals) -> io::Result<ExitStatus> {
     let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(ErrorKind::InvalidData)?;
     let (tell, mut ended) = oneshot::channel();
     std::thread::Builder::new().name("wait".to_owned()).spawn(move || {
@@ -134,7 +134,7 @@ fn is_foreground() -> bool {
 }
 
 /// The signals that are passed on.
-struct Signals {
+struct ForwardedSignals {
     hangup: Stream,
     interrupt: Stream,
     quit: Stream,
@@ -143,7 +143,7 @@ struct Signals {
     user2: Stream,
 }
 
-impl Signals {
+impl ForwardedSignals {
     fn catch() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,

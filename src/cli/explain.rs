@@ -16,14 +16,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
 use super::{check, complain, print};
-use crate::config::{Access, Listener, Snapshot};
+use crate::config::{ListenerAccess, ListenerConfig, Snapshot};
 use crate::route::{Authority, Caller, ClientId};
-use crate::serve::{Asked, Foreseen, Refused, foresee};
+use crate::serve::{Foreseen, Rejected, SampleRequest, foresee};
 use crate::syntax::suggest;
 
 /// The arguments of `explain`.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct ExplainArguments {
     /// The config file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
     config: PathBuf,
@@ -50,7 +50,7 @@ pub struct Arguments {
 }
 
 /// Explains one request. 0: it would be forwarded, 1: it would be refused, 2: this is no request, or no config.
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn run(arguments: &ExplainArguments) -> ExitCode {
     let snapshot = match check::load_quietly(&arguments.config) {
         Ok(snapshot) => snapshot,
         // A config with mistakes explains nothing.
@@ -82,7 +82,7 @@ struct Question<'a> {
     data: &'a str,
 }
 
-fn explain(snapshot: &Snapshot, arguments: &Arguments) -> Result<(bool, String), String> {
+fn explain(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<(bool, String), String> {
     let (client, source) = client(snapshot, arguments.client.as_deref())?;
     let (head, named) = head(arguments)?;
     let announced = |name| head.headers.get(name).is_some_and(|value| value != "0");
@@ -117,7 +117,7 @@ fn client(snapshot: &Snapshot, wanted: Option<&str>) -> Result<(Option<ClientId>
     let Some(wanted) = wanted else {
         return Ok(match clients.as_slice() {
             // Where somebody must be named, the only one is meant; where nobody is asked, nobody is.
-            [_] if snapshot.listeners.iter().all(|listener| listener.access != Access::Anyone) => {
+            [_] if snapshot.listeners.iter().all(|listener| listener.access != ListenerAccess::Anyone) => {
                 (Some(ClientId(0)), "the only one")
             }
             [] | [_, ..] => (None, "by its headers"),
@@ -139,11 +139,11 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> St
     }
 }
 
-type Named = Option<(bool, http::uri::Authority)>;
+type ExplainedClient = Option<(bool, http::uri::Authority)>;
 
 /// The request's head in origin form, and what the URL says about the listener.
-fn head(arguments: &Arguments) -> Result<(Parts, Named), String> {
-    let Arguments { method, headers, url, .. } = arguments;
+fn head(arguments: &ExplainArguments) -> Result<(Parts, ExplainedClient), String> {
+    let ExplainArguments { method, headers, url, .. } = arguments;
     let bad_url =
         || format!("`{}` is neither a URL nor a path: write `https://host/path` or `/path`", url.escape_debug());
     let uri: Uri = url.parse().map_err(|_| bad_url())?;
@@ -172,7 +172,7 @@ fn head(arguments: &Arguments) -> Result<(Parts, Named), String> {
 
 impl Question<'_> {
     /// The listeners that may be meant, in the order of the file.
-    fn listeners(&self, wanted: Option<&str>) -> Result<Vec<&Listener>, String> {
+    fn listeners(&self, wanted: Option<&str>) -> Result<Vec<&ListenerConfig>, String> {
         let all = || self.snapshot.listeners.iter().map(|listener| &**listener);
         if let Some(wanted) = wanted {
             let found = all().find(|listener| *listener.name == *wanted);
@@ -182,18 +182,19 @@ impl Question<'_> {
             });
         }
         // Who names the provider itself speaks to a forward listener.
-        let by_upstream: Vec<&Listener> = all()
+        let by_upstream: Vec<&ListenerConfig> = all()
             .filter(|listener| {
                 let forward = listener.forward();
                 forward.is_some_and(|forward| self.place().is_some_and(|place| forward.table.intercepts(&place)))
             })
             .collect();
-        let scheme = |listener: &&Listener| self.named.as_ref().is_none_or(|(tls, _)| listener.tls.is_some() == *tls);
+        let scheme =
+            |listener: &&ListenerConfig| self.named.as_ref().is_none_or(|(tls, _)| listener.tls.is_some() == *tls);
         let port = self.named.as_ref().and_then(|(_, authority)| authority.port_u16());
-        let both: Vec<&Listener> =
+        let both: Vec<&ListenerConfig> =
             all().filter(scheme).filter(|listener| port.is_some() && port == listener.bind.port()).collect();
         // A load balancer in front may have another port and end TLS.
-        let by_scheme: Vec<&Listener> = all().filter(scheme).collect();
+        let by_scheme: Vec<&ListenerConfig> = all().filter(scheme).collect();
         Ok([by_upstream, both, by_scheme, all().collect()]
             .into_iter()
             .find(|found| !found.is_empty())
@@ -207,7 +208,7 @@ impl Question<'_> {
     }
 
     /// Follows the request through one listener; answers what the client sends there, and what would become of it.
-    fn ask(&self, listener: &Listener) -> Result<(HeaderMap, Foreseen<'_>), Refused> {
+    fn ask(&self, listener: &ListenerConfig) -> Result<(HeaderMap, Foreseen<'_>), Rejected> {
         let mut head = self.head.clone();
         let host = self.named.as_ref().map_or("localhost", |(_, authority)| authority.as_str());
         if !head.headers.contains_key(HOST)
@@ -221,7 +222,7 @@ impl Question<'_> {
             let absolute = Uri::builder().scheme("http").authority(authority.clone()).path_and_query(path).build();
             head.uri = absolute.unwrap_or(head.uri);
         }
-        let asked = Asked {
+        let asked = SampleRequest {
             to: place.as_ref().filter(|_| tls),
             listener,
             client: self.client,
@@ -263,14 +264,14 @@ impl Question<'_> {
     }
 
     /// Who may make this request on this listener.
-    fn open_to(&self, listener: &Listener) -> Vec<&str> {
+    fn open_to(&self, listener: &ListenerConfig) -> Vec<&str> {
         let ids = (0..).map(ClientId).zip(&self.snapshot.clients.all);
         let other = |id| Question { client: Some(id), head: self.head.clone(), named: self.named.clone(), ..*self };
         ids.filter(|(id, _)| other(*id).ask(listener).is_ok()).map(|(_, client)| &*client.name).collect()
     }
 }
 
-fn listener_line(listener: &Listener) -> String {
+fn listener_line(listener: &ListenerConfig) -> String {
     let scheme = if listener.tls.is_some() { "https" } else { "http" };
     format!("{} ({scheme}://{})", listener.name, listener.bind)
 }
@@ -278,7 +279,7 @@ fn listener_line(listener: &Listener) -> String {
 /// A request that would be forwarded.
 struct Forwarded<'a> {
     question: &'a Question<'a>,
-    listener: &'a Listener,
+    listener: &'a ListenerConfig,
     sent: &'a HeaderMap,
     foreseen: &'a Foreseen<'a>,
 }
@@ -394,8 +395,8 @@ impl Forwarded<'_> {
 /// A request that would be refused.
 struct Turned<'a> {
     question: &'a Question<'a>,
-    listener: &'a Listener,
-    why: Refused,
+    listener: &'a ListenerConfig,
+    why: Rejected,
 }
 
 impl Turned<'_> {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::complain;
 use super::sketch::Sketch;
-use crate::config::{Disk, Files};
+use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 
 /// A listener on this machine answers at once; one elsewhere soon enough.
@@ -113,7 +113,7 @@ impl Gateway {
 
 /// Reads a CA's certificate file. The error names it and says what to do.
 pub fn ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = Disk.read(path).map_err(|error| {
+    let bytes = MachineFiles.read(path).map_err(|error| {
         let cure = "make a CA with `countersign ca new`, or name its certificate";
         format!("{} cannot be read: {error}; {cure}", path.display())
     })?;
@@ -137,7 +137,7 @@ fn address(url: &str) -> Result<(&'static str, String, u16), String> {
 
 /// Who the command is to be. Without a name the only client of the config is meant, if there is a key at all.
 fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, SecretString)>, String> {
-    let key = Disk.env("COUNTERSIGN_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
+    let key = MachineFiles.env("COUNTERSIGN_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
     let name = match (name, known) {
         (Some(name), known) => {
             if !known.is_empty() && !known.iter().any(|client| client == name) {

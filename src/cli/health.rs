@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::door::Place;
+use super::door::AdminAddress;
 use super::{complain, print};
 
 /// A door on loopback that takes longer than this is not healthy.
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// not, 2: nobody knows where to ask.
 pub fn run(live: bool, admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
     let (path, part, word) = if live { ("/livez", "livez", "live") } else { ("/readyz", "readyz", "ready") };
-    let place = match Place::find(admin, config, ca) {
+    let place = match AdminAddress::find(admin, config, ca) {
         Ok(place) => place,
         Err(why) => {
             complain(&why);

@@ -12,9 +12,9 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Our own CA, if anybody wanted it yet.
 #[derive(Debug, Default)]
-pub struct HouseCa(OnceLock<InternalCa>);
+pub struct ProcessCa(OnceLock<InternalCa>);
 
-impl HouseCa {
+impl ProcessCa {
     /// Gives every listener that wants one a certificate, where it has none or an old one. A new config must pass here
     /// before it serves.
     pub fn certify(&self, snapshot: &Snapshot, now: Now) -> Result<(), String> {
@@ -46,7 +46,7 @@ impl HouseCa {
 }
 
 /// Keeps the certificates of what `current` answers from expiring. Never ends.
-pub async fn keep(ca: Arc<HouseCa>, clock: Clock, current: impl Fn() -> Arc<Snapshot>) {
+pub async fn keep(ca: Arc<ProcessCa>, clock: Clock, current: impl Fn() -> Arc<Snapshot>) {
     loop {
         tokio::time::sleep(LOOK).await;
         if let Err(error) = ca.certify(&current(), clock.now()) {

@@ -45,12 +45,12 @@ pub struct Given {
     /// It listens, and does not block.
     pub socket: Socket,
     /// Where it listens.
-    pub place: Place,
+    pub place: ListenAddress,
 }
 
 /// Where a socket listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ListenAddress {
     /// At an address.
     Tcp(SocketAddr),
     /// At a path, or at a name that is none.
@@ -128,8 +128,8 @@ impl Inherited {
         let claimed: Vec<Given> = claimed;
         for given in &claimed {
             match (&given.place, bind) {
-                (Place::Tcp(_), Bind::Tcp(_)) | (Place::Unix(_), Bind::Unix(_)) => {}
-                (Place::Tcp(_), Bind::Unix(_)) | (Place::Unix(_), Bind::Tcp(_)) => {
+                (ListenAddress::Tcp(_), Bind::Tcp(_)) | (ListenAddress::Unix(_), Bind::Unix(_)) => {}
+                (ListenAddress::Tcp(_), Bind::Unix(_)) | (ListenAddress::Unix(_), Bind::Tcp(_)) => {
                     let place = &given.place;
                     return Err(format!("the inherited socket `{name}` is at {place}, and `bind` is {bind}"));
                 }
@@ -174,8 +174,8 @@ impl Given {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         let place = match address.as_socket() {
-            Some(address) => Place::Tcp(address),
-            None => Place::Unix(address.as_pathname().map(Path::to_owned)),
+            Some(address) => ListenAddress::Tcp(address),
+            None => ListenAddress::Unix(address.as_pathname().map(Path::to_owned)),
         };
         let (own, name) = name.strip_prefix(OWN).map_or((false, name), |name| (true, name));
         Ok(Self { name: name.to_owned(), own, socket, place })
@@ -186,23 +186,23 @@ impl Given {
     fn is_for(&self, name: &str, bind: &Bind) -> bool {
         let named = self.name == fd_name(name);
         match (&self.place, bind) {
-            (Place::Tcp(here), Bind::Tcp(there)) => {
+            (ListenAddress::Tcp(here), Bind::Tcp(there)) => {
                 here == there || named && (!self.own || here.ip() == there.ip() && there.port() == 0)
             }
-            (Place::Unix(Some(here)), Bind::Unix(there)) => same(here, there) || named && !self.own,
-            (Place::Unix(None), Bind::Unix(_)) | (Place::Tcp(_), Bind::Unix(_)) | (Place::Unix(_), Bind::Tcp(_)) => {
-                named && !self.own
-            }
+            (ListenAddress::Unix(Some(here)), Bind::Unix(there)) => same(here, there) || named && !self.own,
+            (ListenAddress::Unix(None), Bind::Unix(_))
+            | (ListenAddress::Tcp(_), Bind::Unix(_))
+            | (ListenAddress::Unix(_), Bind::Tcp(_)) => named && !self.own,
         }
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Tcp(address) => address.fmt(f),
-            Place::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
-            Place::Unix(None) => f.write_str("a nameless Unix socket"),
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Unix(None) => f.write_str("a nameless Unix socket"),
         }
     }
 }

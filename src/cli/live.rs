@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
 
-pub use finding::{Finding, Mark, Report, Subject};
+pub use finding::{Finding, Mark, TrialReport, TrialSubject};
 
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
@@ -41,7 +41,7 @@ const AT_ONCE: usize = 8;
 
 /// What a trial goes by.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TrialOptions {
     /// The clocks that a provider's are compared with.
     pub clock: Clock,
     /// Values of route variables, by name. An empty one: the variable is left out, as a route may.
@@ -52,7 +52,7 @@ pub struct Options {
     pub total: Duration,
 }
 
-impl Options {
+impl TrialOptions {
     /// The machine's clock, this process's environment, two minutes in all.
     pub fn of_this_process(vars: Vec<(String, String)>) -> Self {
         let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -62,7 +62,7 @@ impl Options {
 }
 
 /// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
-pub fn run(snapshot: &Snapshot, options: Options) -> io::Result<Report> {
+pub fn run(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let report = runtime.block_on(try_all(snapshot, Rc::new(options)));
     // A resolver that hangs would keep us, too.
@@ -77,10 +77,10 @@ pub fn known_vars(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
 
 /// What was found so far. It outlives a trial that is given up.
 #[derive(Clone, Default)]
-struct Notes(Rc<RefCell<Page>>);
+struct Notes(Rc<RefCell<TrialOutput>>);
 
 #[derive(Default)]
-struct Page {
+struct TrialOutput {
     place: Option<Arc<str>>,
     findings: Vec<Finding>,
 }
@@ -100,24 +100,26 @@ impl Notes {
 
 type Trying = Pin<Box<dyn Future<Output = ()>>>;
 
-async fn try_all(snapshot: &Snapshot, options: Rc<Options>) -> Report {
-    let mut trials: Vec<(Subject, Notes, Trying)> = Vec::new();
-    let mut add = |subject: Subject, trial: &dyn Fn(Notes) -> Trying| {
+async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport {
+    let mut trials: Vec<(TrialSubject, Notes, Trying)> = Vec::new();
+    let mut add = |subject: TrialSubject, trial: &dyn Fn(Notes) -> Trying| {
         let notes = Notes::default();
         trials.push((subject, notes.clone(), trial(notes)));
     };
     for known in &snapshot.providers {
-        let plan = provider::Plan::of(known, &snapshot.routes);
-        add(Subject::Provider(known.name.clone()), &|notes| {
+        let plan = provider::ProviderTrial::of(known, &snapshot.routes);
+        add(TrialSubject::Provider(known.name.clone()), &|notes| {
             Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
         });
     }
     for known in &snapshot.clients.issuers {
-        add(Subject::Issuer(known.name.as_str().into()), &|notes| {
+        add(TrialSubject::Issuer(known.name.as_str().into()), &|notes| {
             Box::pin(issuer::attempt(known.clone(), options.clone(), notes))
         });
     }
-    add(Subject::Store, &|notes| Box::pin(store::attempt(snapshot.store.wish.clone(), options.clock.clone(), notes)));
+    add(TrialSubject::Store, &|notes| {
+        Box::pin(store::attempt(snapshot.store.wish.clone(), options.clock.clone(), notes))
+    });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let running: Vec<_> = trials
         .into_iter()
@@ -146,7 +148,7 @@ async fn try_all(snapshot: &Snapshot, options: Rc<Options>) -> Report {
         }
         groups.push((subject, notes.0.take().findings));
     }
-    Report { groups }
+    TrialReport { groups }
 }
 
 /// The values that were given for these variables; or the first for which there is none.

@@ -105,7 +105,7 @@ enum Command {
     /// Run a command that uses the proxy and trusts its CA
     Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Ask a running instance whether it is ready: for container probes
     Health {
         /// Ask whether it is alive, whether or not it is ready: for a liveness probe
@@ -154,7 +154,7 @@ enum Command {
     /// Have a running instance read its config anew
     Reload {
         #[command(flatten)]
-        door: door::Door,
+        door: door::AdminClient,
     },
     /// Run the bank simulators alone
     Sim {
@@ -170,7 +170,7 @@ enum Command {
     /// Show a running instance: listeners, providers, certificates, the last reload
     Status {
         #[command(flatten)]
-        door: door::Door,
+        door: door::AdminClient,
     },
     /// The store of records: seal it anew under another key
     Store {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use secrecy::SecretString;
 
-use super::boot::{Options, Running};
+use super::boot::{BootOptions, Running};
 use super::check;
 use super::gateway::Gateway;
 use crate::base::secret::{hex, sha256};
-use crate::config::{Access, AccessLog, Bind, Snapshot};
+use crate::config::{AccessLogTarget, Bind, ListenerAccess, Snapshot};
 use crate::observe::logging;
 use crate::route::ClientId;
 
@@ -40,17 +40,17 @@ impl Private {
         let listener = found.ok_or("the config has no forward listener")?;
         listener.bind = Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         (listener.tls, listener.internal, listener.proxies) = (None, None, Vec::new());
-        let (name, asks) = (listener.name.clone(), listener.access != Access::Anyone);
+        let (name, asks) = (listener.name.clone(), listener.access != ListenerAccess::Anyone);
         snapshot.listeners.retain(|listener| listener.name == name);
         snapshot.admin = None;
-        if snapshot.log.access == AccessLog::Stderr {
-            snapshot.log.access = AccessLog::Off;
+        if snapshot.log.access == AccessLogTarget::Stderr {
+            snapshot.log.access = AccessLogTarget::Off;
         }
         if snapshot.audit.as_ref().is_some_and(|audit| audit.path.is_none()) {
             return Err("[audit] goes to standard output, which is the command's: name a file".to_owned());
         }
         let credentials = if asks { Some(admit(&mut snapshot, client)?) } else { None };
-        let running = Running::start(snapshot, Options::default()).map_err(|error| error.to_string())?;
+        let running = Running::start(snapshot, BootOptions::default()).map_err(|error| error.to_string())?;
         let address = running.address(&name).ok_or("the proxy has no address")?;
         let gateway =
             Gateway { scheme: "http", host: address.ip().to_string(), port: address.port(), credentials, ..gateway };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{complain, print};
 use crate::provider::{Profile, fixture};
-use crate::syntax::{Report, Source, suggest};
+use crate::syntax::{Diagnostics, SourceText, suggest};
 
 /// Lists the built-in profiles, or prints one.
 pub fn show(name: Option<&str>, as_json: bool) -> ExitCode {
@@ -124,8 +124,8 @@ fn find(profile: &str, as_json: bool) -> Result<(Arc<Profile>, PathBuf), (String
         return Err((why + "; a file is named by its path", 2));
     }
     let text = fs::read_to_string(path).map_err(|error| (unreadable(path, &error), 2))?;
-    let report = Report::new();
-    let parsed = Profile::parse(&Source::new(profile, text), &report);
+    let report = Diagnostics::new();
+    let parsed = Profile::parse(&SourceText::new(profile, text), &report);
     parsed.map(|parsed| (parsed, path.with_extension(""))).ok_or_else(|| {
         let found = report.into_diagnostics();
         let shown = found.iter().map(|one| if as_json { one.one_line() } else { one.render(false) });

@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::boot::{access_sink, pages};
-use super::house_ca::HouseCa;
+use super::house_ca::ProcessCa;
 use crate::base::vars::Vars;
-use crate::config::{Listener, Log, Snapshot};
-use crate::control::{Ask, Outcome, Reloaded, Reloading, Scope, record_reload, token_spec};
+use crate::config::{ListenerConfig, LogConfig, Snapshot};
+use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, record_reload, token_spec};
 use crate::observe::access::AccessLog;
 use crate::observe::logging;
-use crate::serve::{News, Shared};
+use crate::serve::{News, ProcessState};
 use crate::store::{KeyRing, Store};
 
 /// A worker that does not turn to a new config within this time is not waited for.
@@ -28,22 +28,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a config: everything anew, or, if there is a snapshot, its text as it was with new certificates and secrets.
 /// The error is what is wrong, for a person.
-pub type Source = Arc<dyn Fn(Option<&Snapshot>) -> Result<Box<Snapshot>, String> + Send + Sync>;
+pub type ConfigSource = Arc<dyn Fn(Option<&Snapshot>) -> Result<Box<Snapshot>, String> + Send + Sync>;
 
 /// Whoever reloads. Lives on the control thread.
 pub(super) struct Reloader {
     /// Its end.
     pub(super) reloading: Reloading,
     /// Where a config comes from; absent: nowhere, so none replaces the first.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<ConfigSource>,
     /// What the workers share now.
-    pub(super) shared: Shared,
+    pub(super) shared: ProcessState,
     /// The real addresses of listeners, by name.
     pub(super) addresses: Vec<(Arc<str>, SocketAddr)>,
     /// The names of the listeners whose sockets are open, in their order.
     pub(super) names: Arc<[Arc<str>]>,
     /// The CA of `tls = "internal"`.
-    pub(super) ca: Arc<HouseCa>,
+    pub(super) ca: Arc<ProcessCa>,
     /// Where access lines go now.
     pub(super) access: AccessLog,
     /// Access lines are for people where the config leaves it open.
@@ -57,7 +57,7 @@ impl Reloader {
     ///
     /// `store` is the one that is open.
     pub(super) async fn run(mut self, store: Store) {
-        while let Some(Ask { scope, by, answer }) = self.reloading.asks.recv().await {
+        while let Some(ReloadRequest { scope, by, answer }) = self.reloading.asks.recv().await {
             let outcome = match self.read(scope).await {
                 Ok(snapshot) => self.apply(snapshot, &store).await,
                 Err(why) => Err(why),
@@ -65,12 +65,12 @@ impl Reloader {
             let outcome = match outcome {
                 Ok(changes) => {
                     tracing::info!(%by, digest = self.shared.snapshot.digest, ?changes, "the config was reloaded");
-                    Outcome::Applied(changes.into())
+                    ReloadOutcome::Applied(changes.into())
                 }
                 Err(why) => {
                     self.shared.metrics.reload_failed();
                     tracing::error!(%by, "the new config is not used, the old one goes on:\n{why}");
-                    Outcome::Refused(why.into())
+                    ReloadOutcome::Refused(why.into())
                 }
             };
             let digest = self.shared.snapshot.digest.as_str().into();
@@ -81,12 +81,12 @@ impl Reloader {
         }
     }
 
-    async fn read(&self, scope: Scope) -> Result<Box<Snapshot>, String> {
+    async fn read(&self, scope: ReloadScope) -> Result<Box<Snapshot>, String> {
         let Some(source) = self.source.clone() else { return Err("this process has no config file".to_owned()) };
         let now = self.shared.snapshot.clone();
         let reading = tokio::task::spawn_blocking(move || match scope {
-            Scope::Everything => source(None),
-            Scope::Secrets => source(Some(&now)),
+            ReloadScope::Everything => source(None),
+            ReloadScope::Secrets => source(Some(&now)),
         });
         reading.await.unwrap_or_else(|_| Err("the config could not be read, by a bug of ours".to_owned()))
     }
@@ -105,7 +105,7 @@ impl Reloader {
         let snapshot: Arc<Snapshot> = Arc::from(snapshot);
         let listeners = slots(&snapshot, &self.names);
         let pages = pages(&listeners, &self.addresses)?;
-        let told = |log: &Log| (log.format, log.access.clone());
+        let told = |log: &LogConfig| (log.format, log.access.clone());
         if told(&snapshot.log) != told(&before.log) {
             let opened = access_sink(&snapshot.log, self.text, &self.shared.clock);
             let (sink, shape) = opened.map_err(|error| format!("the access log cannot be opened: {error}"))?;
@@ -124,7 +124,7 @@ impl Reloader {
         }
         self.shared.issuers.prepare(&snapshot.clients.issuers, now);
         let serial = self.shared.serial + 1;
-        self.shared = Shared { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
+        self.shared = ProcessState { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
         self.shared.metrics.providers_come(snapshot.providers.iter().map(|provider| &*provider.name));
         let (done, mut all_done) = mpsc::channel::<Infallible>(1);
         for worker in &self.workers {
@@ -202,7 +202,7 @@ impl Reloader {
 }
 
 /// The listeners in the order of their sockets.
-pub(super) fn slots(snapshot: &Snapshot, names: &[Arc<str>]) -> Arc<[Option<Arc<Listener>>]> {
+pub(super) fn slots(snapshot: &Snapshot, names: &[Arc<str>]) -> Arc<[Option<Arc<ListenerConfig>>]> {
     let named = |name: &Arc<str>| snapshot.listeners.iter().find(|listener| listener.name == *name).cloned();
     names.iter().map(named).collect()
 }

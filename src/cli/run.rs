@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::boot::{Options, Running};
+use super::boot::{BootOptions, Running};
 use super::inherited::Inherited;
-use super::reload::Source;
-use super::upgrade::{self, Image, Successor};
+use super::reload::ConfigSource;
+use super::upgrade::{self, Image, SuccessorProcess};
 use super::{check, complain, supervisor};
-use crate::config::{AsRead, Disk, Loaded, LogFormat, load};
+use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, load};
 use crate::observe::logging;
 
 /// Who wanted a reload that SIGHUP asked for.
@@ -23,7 +23,7 @@ const BY_SIGNAL: &str = "signal";
 
 /// Why we stop serving.
 #[derive(Debug)]
-enum End {
+enum StopReason {
     /// A part of us ended unasked.
     Failed(Arc<str>),
     /// Another process serves in our place.
@@ -68,7 +68,7 @@ pub fn run(path: &Path) -> ExitCode {
     };
     let succession = Succession { image, obstacle: upgrade::obstacle(&snapshot) };
     let source = Some(source(path.to_owned()));
-    let options = Options { text_access_log: text, source, watches: true, inherited, ..Options::default() };
+    let options = BootOptions { text_access_log: text, source, watches: true, inherited, ..BootOptions::default() };
     let mut running = match Running::start(snapshot, options) {
         Ok(running) => running,
         Err(error) => {
@@ -79,26 +79,26 @@ pub fn run(path: &Path) -> ExitCode {
     let end = runtime.block_on(attend(&mut running, &succession, &mut signals));
     // After a succession, a manager that stops the whole service tells us what we are doing already.
     let patience = match end {
-        End::Succeeded => 2,
-        End::Failed(_) | End::Told => 1,
+        StopReason::Succeeded => 2,
+        StopReason::Failed(_) | StopReason::Told => 1,
     };
     if let Err(error) = end_at_once_after(patience, signals.ends, runtime) {
         tracing::warn!(%error, "another signal will not end this at once");
     }
     let limits = running.reloads.current().limits;
     match end {
-        End::Failed(what) => {
+        StopReason::Failed(what) => {
             supervisor::stopping();
             tracing::error!(%what, limit = ?limits.drain, "a part of this process ended unasked; draining to end the rest");
             running.drain(Duration::ZERO, limits.drain);
             tracing::error!("stopped after a failure");
             return ExitCode::from(1);
         }
-        End::Succeeded => {
+        StopReason::Succeeded => {
             tracing::info!(limit = ?limits.drain, "draining; another process serves");
             running.make_way(limits.drain);
         }
-        End::Told => {
+        StopReason::Told => {
             supervisor::stopping();
             tracing::info!(delay = ?limits.drain_delay, limit = ?limits.drain, "draining");
             running.drain(limits.drain_delay, limits.drain);
@@ -109,11 +109,11 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 /// Reads this file anew for each reload.
-fn source(path: PathBuf) -> Source {
+fn source(path: PathBuf) -> ConfigSource {
     Arc::new(move |before| {
         let loaded = match before {
-            None => load(&path, &Disk),
-            Some(before) => load(&path, &AsRead { sources: &before.sources, files: &Disk }),
+            None => load(&path, &MachineFiles),
+            Some(before) => load(&path, &AsRead { sources: &before.sources, files: &MachineFiles }),
         };
         match loaded {
             Loaded::Fine(snapshot, warnings) => {
@@ -132,11 +132,11 @@ fn source(path: PathBuf) -> Source {
 }
 
 /// Catches signals from now on; one that comes before somebody attends to it waits.
-fn catch() -> io::Result<(Runtime, Signals)> {
+fn catch() -> io::Result<(Runtime, ProcessSignals)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _entered = runtime.enter();
-        Signals {
+        ProcessSignals {
             ends: Ends::catch()?,
             hang_up: signal(SignalKind::hangup())?,
             replace: signal(SignalKind::user_defined2())?,
@@ -146,8 +146,8 @@ fn catch() -> io::Result<(Runtime, Signals)> {
 }
 
 /// Says that we serve, and does what signals ask for until one ends us.
-async fn attend(running: &mut Running, succession: &Succession, signals: &mut Signals) -> End {
-    let Signals { ends, hang_up, replace } = signals;
+async fn attend(running: &mut Running, succession: &Succession, signals: &mut ProcessSignals) -> StopReason {
+    let ProcessSignals { ends, hang_up, replace } = signals;
     let mut outcomes = running.reloads.outcomes();
     let config = running.reloads.current();
     supervisor::ready(config.listeners.len(), &config.digest);
@@ -164,14 +164,14 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Si
                 if let Some(mut successor) = successor.take() {
                     give_up(&mut successor).await;
                 }
-                return End::Failed(what);
+                return StopReason::Failed(what);
             }
             () = ends.next() => {
                 if let Some(mut successor) = successor.take() {
                     tracing::warn!("told to end while a new process starts: that one ends, too");
                     give_up(&mut successor).await;
                 }
-                return End::Told;
+                return StopReason::Told;
             }
             _ = hang_up.recv() => {
                 supervisor::reloading();
@@ -198,7 +198,7 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Si
                 Ok(process) => {
                     tracing::info!(process, "another process serves in this one's place");
                     supervisor::succeeded_by(process);
-                    return End::Succeeded;
+                    return StopReason::Succeeded;
                 }
                 Err(why) => {
                     successor = None;
@@ -210,7 +210,7 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Si
 }
 
 /// Starts a process in our place, if that is possible.
-fn succeed(running: &Running, succession: &Succession) -> Option<Successor> {
+fn succeed(running: &Running, succession: &Succession) -> Option<SuccessorProcess> {
     if let Some(obstacle) = succession.obstacle {
         tracing::error!("not replaced: {obstacle}");
         return None;
@@ -223,7 +223,7 @@ fn succeed(running: &Running, succession: &Succession) -> Option<Successor> {
         }
     };
     let sockets = running.sockets_for_a_successor();
-    match sockets.and_then(|sockets| Successor::start(image, sockets, upgrade::PATIENCE)) {
+    match sockets.and_then(|sockets| SuccessorProcess::start(image, sockets, upgrade::PATIENCE)) {
         Ok(successor) => {
             tracing::info!(process = successor.process(), "a new process starts");
             Some(successor)
@@ -236,21 +236,21 @@ fn succeed(running: &Running, succession: &Succession) -> Option<Successor> {
 }
 
 /// Waits for the new process, if there is one.
-async fn waited(successor: &mut Option<Successor>) -> Result<u32, String> {
+async fn waited(successor: &mut Option<SuccessorProcess>) -> Result<u32, String> {
     match successor {
         Some(successor) => successor.ready().await.map(|()| successor.process()),
         None => std::future::pending().await,
     }
 }
 
-async fn give_up(successor: &mut Successor) {
+async fn give_up(successor: &mut SuccessorProcess) {
     if let Err(error) = successor.end().await {
         tracing::warn!(%error, "the new process cannot be ended");
     }
 }
 
 /// What may be asked of us.
-struct Signals {
+struct ProcessSignals {
     ends: Ends,
     hang_up: Signal,
     replace: Signal,

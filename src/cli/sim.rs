@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::run::wait_for_the_end;
 use super::{complain, print};
 use crate::base::time::Clock;
-use crate::sim::{Authority, Bank, Options, Sim, SimHandle};
+use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
 
 /// Runs the named simulators, or all, until told to stop.
 pub fn run(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
@@ -39,8 +39,9 @@ pub fn run(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> 
 }
 
 fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
-    let authority = Authority::new("countersign simulator CA", Clock::System.now()).map_err(io::Error::other)?;
-    let begin = |bank: &Bank| Sim::start(*bank, Options { authority: Some(authority.clone()), ..Options::default() });
+    let authority = SimAuthority::new("countersign simulator CA", Clock::System.now()).map_err(io::Error::other)?;
+    let begin =
+        |bank: &Bank| Sim::start(*bank, SimOptions { authority: Some(authority.clone()), ..SimOptions::default() });
     banks.iter().map(begin).collect()
 }
 

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use toml::{Table, Value};
 
 use crate::base::origin::BaseUrl;
-use crate::config::{Disk, Files as _, sketch};
+use crate::config::{Files as _, MachineFiles, sketch};
 use crate::provider::Profile;
-use crate::syntax::{Report, Source};
+use crate::syntax::{Diagnostics, SourceText};
 
 /// The names in a config.
 #[derive(Debug, Default)]
 pub struct Sketch {
     /// The first `[[listener]]` with `mode = "forward"`.
-    pub forward: Option<Forward>,
+    pub forward: Option<ForwardSketch>,
     /// Hosts with a route, each once: lower case, IPv6 without brackets.
     pub routed: Vec<String>,
     /// The `[client.NAME]`s.
@@ -28,7 +28,7 @@ pub struct Sketch {
 
 /// A forward listener.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Forward {
+pub struct ForwardSketch {
     /// Where to reach it from this machine: `http://host:port`.
     pub url: String,
     /// `intercept.ca_cert` and `intercept.ca_key`.
@@ -38,7 +38,7 @@ pub struct Forward {
 impl Sketch {
     /// Reads the config file at `path`. The error is for a person.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let table = sketch(path, &Disk).map_err(|error| format!("{error}; name another file with `-c`"))?;
+        let table = sketch(path, &MachineFiles).map_err(|error| format!("{error}; name another file with `-c`"))?;
         Ok(Self::of(&table, path.parent().unwrap_or(Path::new(""))))
     }
 
@@ -83,11 +83,11 @@ fn profile_named(name: &str, folder: &Path) -> Option<Arc<Profile>> {
     if !name.contains('/') && !name.ends_with(".toml") {
         return Profile::builtin(name);
     }
-    let text = String::from_utf8(Disk.read(&folder.join(name)).ok()?).ok()?;
-    Profile::parse(&Source::new(name.to_owned(), text), &Report::default())
+    let text = String::from_utf8(MachineFiles.read(&folder.join(name)).ok()?).ok()?;
+    Profile::parse(&SourceText::new(name.to_owned(), text), &Diagnostics::default())
 }
 
-fn forward(listener: &Table, folder: &Path) -> Option<Forward> {
+fn forward(listener: &Table, folder: &Path) -> Option<ForwardSketch> {
     let (host, port) = text(listener, "bind")?.rsplit_once(':')?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let host = match bare.parse::<IpAddr>().ok()? {
@@ -101,7 +101,7 @@ fn forward(listener: &Table, folder: &Path) -> Option<Forward> {
     let ca = intercept.and_then(|intercept| {
         Some((folder.join(text(intercept, "ca_cert")?), folder.join(text(intercept, "ca_key")?)))
     });
-    Some(Forward { url: format!("{scheme}://{host}:{}", port.parse::<u16>().ok()?), ca })
+    Some(ForwardSketch { url: format!("{scheme}://{host}:{}", port.parse::<u16>().ok()?), ca })
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(sketch.routed, ["::1", "api-sandbox.partners.scb", "partner.example"]);
         assert_eq!(sketch.clients, ["erp"]);
         let ca = Some(("/etc/countersign/certs/ca.crt".into(), "/etc/ca.key".into()));
-        assert_eq!(sketch.forward, Some(Forward { url: "http://127.0.0.1:3128".to_owned(), ca }));
+        assert_eq!(sketch.forward, Some(ForwardSketch { url: "http://127.0.0.1:3128".to_owned(), ca }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::inherited::{Given, Inherited, OWN, Place, Predecessor, fd_name};
+use super::inherited::{Given, Inherited, ListenAddress, OWN, Predecessor, fd_name};
 use super::unix_socket::{self, SocketFile};
 use crate::config::Bind;
 use crate::serve::Listening;
@@ -22,7 +22,7 @@ const DOOR: &str = "admin";
 #[derive(Debug, Default)]
 pub struct Sockets {
     inherited: Inherited,
-    held: Vec<Held>,
+    held: Vec<SocketHandle>,
     files: Vec<SocketFile>,
     /// Files of sockets that are a predecessor's until we serve.
     heritage: Vec<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Sockets {
 
 /// A second handle on a socket, to hand it on by.
 #[derive(Debug)]
-struct Held {
+struct SocketHandle {
     name: String,
     /// Nobody else has it.
     own: bool,
@@ -40,7 +40,7 @@ struct Held {
 }
 
 /// A listener's sockets.
-pub struct Opened {
+pub struct OpenedSockets {
     /// Its real address; none for a Unix socket.
     pub address: Option<SocketAddr>,
     /// What each worker accepts from.
@@ -69,7 +69,7 @@ impl Sockets {
     }
 
     /// Takes the sockets of a listener that were inherited, or binds.
-    pub fn open(&mut self, name: &str, bind: &Bind, workers: usize) -> Result<Opened, OpenError> {
+    pub fn open(&mut self, name: &str, bind: &Bind, workers: usize) -> Result<OpenedSockets, OpenError> {
         let given = self.inherited.claim(name, bind).map_err(OpenError::Inherited)?;
         if !given.is_empty() {
             return Ok(self.take(given, name, workers)?);
@@ -79,17 +79,22 @@ impl Sockets {
             Bind::Tcp(address) => {
                 let (address, sockets) = bind_all(*address, workers)?;
                 for socket in &sockets {
-                    self.held.push(Held { name: own(name), own: true, door: false, socket: socket.try_clone()? });
+                    self.held.push(SocketHandle {
+                        name: own(name),
+                        own: true,
+                        door: false,
+                        socket: socket.try_clone()?,
+                    });
                 }
                 let sockets = spread(sockets, workers)?;
-                Ok(Opened { address: Some(address), sockets })
+                Ok(OpenedSockets { address: Some(address), sockets })
             }
             Bind::Unix(path) => {
                 let (socket, file) = unix_socket::bind(path)?;
                 self.files.push(file);
                 let socket = Socket::from(socket);
-                self.held.push(Held { name: own(name), own: true, door: false, socket: socket.try_clone()? });
-                Ok(Opened { address: None, sockets: spread(vec![socket], workers)? })
+                self.held.push(SocketHandle { name: own(name), own: true, door: false, socket: socket.try_clone()? });
+                Ok(OpenedSockets { address: None, sockets: spread(vec![socket], workers)? })
             }
         }
     }
@@ -105,7 +110,7 @@ impl Sockets {
             Some(Given { name, own, socket, .. }) => (if own { format!("{OWN}{name}") } else { name }, own, socket),
             None => (format!("{OWN}{DOOR}"), true, bind_one(address, false)?),
         };
-        self.held.push(Held { name, own, door: true, socket: socket.try_clone()? });
+        self.held.push(SocketHandle { name, own, door: true, socket: socket.try_clone()? });
         Ok(socket.into())
     }
 
@@ -122,22 +127,22 @@ impl Sockets {
         relieved
     }
 
-    fn take(&mut self, given: Vec<Given>, name: &str, workers: usize) -> io::Result<Opened> {
+    fn take(&mut self, given: Vec<Given>, name: &str, workers: usize) -> io::Result<OpenedSockets> {
         let mut address = None;
         let mut sockets = Vec::new();
         tracing::info!(listener = name, sockets = given.len(), "inherited");
         for Given { name, own, socket, place } in given {
             match place {
-                Place::Tcp(at) => address = Some(at),
-                Place::Unix(Some(path)) if own => self.heritage.push(path),
+                ListenAddress::Tcp(at) => address = Some(at),
+                ListenAddress::Unix(Some(path)) if own => self.heritage.push(path),
                 // Whoever holds the socket sees to its file.
-                Place::Unix(_) => {}
+                ListenAddress::Unix(_) => {}
             }
             let name = if own { format!("{OWN}{name}") } else { name };
-            self.held.push(Held { name, own, door: false, socket: socket.try_clone()? });
+            self.held.push(SocketHandle { name, own, door: false, socket: socket.try_clone()? });
             sockets.push(socket);
         }
-        Ok(Opened { address, sockets: spread(sockets, workers)? })
+        Ok(OpenedSockets { address, sockets: spread(sockets, workers)? })
     }
 
     /// Handles for a successor, each with its name.

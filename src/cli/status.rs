@@ -6,22 +6,22 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::columns::{length, moment, table};
-use super::door::{Door, Failed};
+use super::door::{AdminCallError, AdminClient};
 use super::{complain, counted, print};
 use crate::base::time::{Clock, Now};
 
 /// Shows it. 0: shown; 1: refused; 2: nobody was reached.
-pub fn run(door: &Door) -> ExitCode {
+pub fn run(door: &AdminClient) -> ExitCode {
     ended(status(door))
 }
 
 /// Has the config read anew. 0: it holds; 1: it has mistakes, or was refused; 2: nobody was reached.
-pub fn reload(door: &Door) -> ExitCode {
+pub fn reload(door: &AdminClient) -> ExitCode {
     ended(reloaded(door))
 }
 
 /// The exit code of a command that speaks to the door.
-pub(super) fn ended(done: Result<ExitCode, Failed>) -> ExitCode {
+pub(super) fn ended(done: Result<ExitCode, AdminCallError>) -> ExitCode {
     match done {
         Ok(code) => code,
         Err((code, why)) => {
@@ -44,7 +44,7 @@ pub(super) fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
     of.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn status(door: &Door) -> Result<ExitCode, Failed> {
+fn status(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let status = door.ask("GET", "/api/v1/status", None)?;
     if door.json {
         print(&format!("{status:#}\n"));
@@ -104,7 +104,7 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
     text
 }
 
-fn reloaded(door: &Door) -> Result<ExitCode, Failed> {
+fn reloaded(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let answer = door.ask("POST", "/api/v1/reload", None)?;
     if door.json {
         print(&format!("{answer:#}\n"));

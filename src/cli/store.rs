@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use super::check::load_quietly;
 use super::{complain, counted, print};
 use crate::base::time::Clock;
-use crate::store::{Error, Patience, Rekeyed, Store, StoreWish};
+use crate::store::{Error, Patience, Rekeyed, Store, StoreSettings};
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -40,16 +40,16 @@ fn rekey(config: &Path, as_json: bool) -> ExitCode {
         Err(status) => return status,
     };
     let ring = match &wish {
-        StoreWish::Memory => {
+        StoreSettings::Memory => {
             complain("a store in memory has nothing to seal anew: [store] must name a file or a Redis");
             return ExitCode::from(2);
         }
-        StoreWish::File { path, .. } if !path.exists() => {
+        StoreSettings::File { path, .. } if !path.exists() => {
             complain(&format!("there is no store at {} yet, so nothing to seal anew", path.display()));
             return ExitCode::from(2);
         }
-        StoreWish::File { ring, .. } => ring.clone(),
-        StoreWish::Redis(redis) => redis.ring.clone(),
+        StoreSettings::File { ring, .. } => ring.clone(),
+        StoreSettings::Redis(redis) => redis.ring.clone(),
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState as State;
 
-use crate::control::{Outcome, Reloaded};
+use crate::control::{ReloadOutcome, Reloaded};
 
 /// A manager that does not read for so long is not told.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,9 +37,9 @@ pub fn reloading() {
 pub fn reloaded(listeners: usize, outcome: &Reloaded) {
     let status = serving(listeners, &outcome.digest);
     let status = match &outcome.outcome {
-        Outcome::Applied(_) => status,
+        ReloadOutcome::Applied(_) => status,
         // The reason may have several lines, and a status has one.
-        Outcome::Refused(_) => format!("{status}; the last reload was refused, see the log"),
+        ReloadOutcome::Refused(_) => format!("{status}; the last reload was refused, see the log"),
     };
     tell(&[State::Ready, State::Status(&status)]);
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::columns::{moment, table};
-use super::door::{Door, Failed};
+use super::door::{AdminCallError, AdminClient};
 use super::print;
 use super::status::{ended, list, number, word};
 use crate::base::time::{Clock, Now};
@@ -23,7 +23,7 @@ pub enum TokenCommand {
     /// List all tokens that were asked for
     List {
         #[command(flatten)]
-        door: Door,
+        door: AdminClient,
     },
     /// Fetch a new token now, and wait for it; the old one serves meanwhile
     Refresh {
@@ -31,7 +31,7 @@ pub enum TokenCommand {
         #[arg(value_name = "KEY|PROVIDER")]
         token: String,
         #[command(flatten)]
-        door: Door,
+        door: AdminClient,
     },
     /// Forget a token and its failures; the next call fetches another
     Purge {
@@ -39,7 +39,7 @@ pub enum TokenCommand {
         #[arg(value_name = "KEY|PROVIDER")]
         token: String,
         #[command(flatten)]
-        door: Door,
+        door: AdminClient,
     },
 }
 
@@ -52,7 +52,7 @@ pub fn run(command: &TokenCommand) -> ExitCode {
     })
 }
 
-fn show(door: &Door) -> Result<ExitCode, Failed> {
+fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let answer = door.ask("GET", "/api/v1/tokens", None)?;
     if door.json {
         print(&format!("{answer:#}\n"));
@@ -84,7 +84,7 @@ fn told(tokens: &[Value], now: Now) -> String {
 }
 
 /// The keys that are meant: this one, the one that begins so, or all of this provider.
-fn meant(door: &Door, token: &str) -> Result<Vec<String>, Failed> {
+fn meant(door: &AdminClient, token: &str) -> Result<Vec<String>, AdminCallError> {
     let answer = door.ask("GET", "/api/v1/tokens", None)?;
     choose(list(&answer, "tokens"), token).map_err(|why| (1, why))
 }
@@ -106,7 +106,7 @@ fn choose(tokens: &[Value], token: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn refresh(token: &str, door: &Door) -> Result<ExitCode, Failed> {
+fn refresh(token: &str, door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let mut fetched = Vec::new();
     let mut good = true;
     for key in meant(door, token)? {
@@ -136,7 +136,7 @@ fn told_of_refresh(after: &Value, newer: bool) -> String {
 }
 
 /// The token once nothing is under way for it any more.
-fn settled(door: &Door, key: &str, first: Value) -> Result<Value, Failed> {
+fn settled(door: &AdminClient, key: &str, first: Value) -> Result<Value, AdminCallError> {
     let mut seen = first;
     for _ in 0..LOOKS {
         if !matches!(word(&seen, "state"), "fetching" | "renewing") {
@@ -150,7 +150,7 @@ fn settled(door: &Door, key: &str, first: Value) -> Result<Value, Failed> {
     Err((1, format!("the token {key} is still being fetched")))
 }
 
-fn purge(token: &str, door: &Door) -> Result<ExitCode, Failed> {
+fn purge(token: &str, door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let mut purged = Vec::new();
     for key in meant(door, token)? {
         let answer = door.ask("DELETE", &format!("/api/v1/tokens/{key}"), None)?;

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::inherited::{CHANNEL, READY, about_us};
 use crate::config::Snapshot;
-use crate::store::StoreWish;
+use crate::store::StoreSettings;
 
 /// A new process that does not serve by then is ended.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub struct Image {
 
 /// A new process that is to succeed this one.
 #[derive(Debug)]
-pub struct Successor {
+pub struct SuccessorProcess {
     child: Child,
     channel: UnixStream,
     deadline: Instant,
@@ -92,14 +92,14 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
         return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
     }
     match config.store.wish {
-        StoreWish::File { .. } => Some(
+        StoreSettings::File { .. } => Some(
             "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis",
         ),
-        StoreWish::Memory | StoreWish::Redis(_) => None,
+        StoreSettings::Memory | StoreSettings::Redis(_) => None,
     }
 }
 
-impl Successor {
+impl SuccessorProcess {
     /// Starts it; it has this long to say that it serves. To be called on a runtime.
     pub fn start(image: &Image, sockets: Vec<(String, OwnedFd)>, patience: Duration) -> io::Result<Self> {
         let (ours, theirs) = StdUnixStream::pair()?;
@@ -188,7 +188,7 @@ mod tests {
     fn refused(image: &Image, patience: Duration) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut successor = Successor::start(image, Vec::new(), patience).unwrap();
+            let mut successor = SuccessorProcess::start(image, Vec::new(), patience).unwrap();
             let why = successor.ready().await.unwrap_err();
             assert!(successor.child.try_wait().unwrap().is_some(), "it has ended");
             why

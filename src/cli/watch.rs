@@ -13,8 +13,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::base::secret::sha256;
-use crate::config::{Disk, Files as _, Snapshot, Watch, names_digest};
-use crate::control::{Reloads, Scope};
+use crate::config::{Files as _, MachineFiles, Snapshot, WatchConfig, names_digest};
+use crate::control::{ReloadScope, Reloads};
 
 /// Events come in flocks; after the first one it is waited for the rest.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_secs(30);
 
 /// What was found in files: a digest, or that they cannot be read.
-type Seen = HashMap<PathBuf, Option<[u8; 32]>>;
+type FileState = HashMap<PathBuf, Option<[u8; 32]>>;
 
 /// Reloads when the files behind the config in force change. Never ends.
 pub(super) async fn watch(reloads: Reloads) {
@@ -52,8 +52,8 @@ pub(super) async fn watch(reloads: Reloads) {
         // A file that is away for a moment is being replaced; one that stays away is told of by the reload.
         seen = found;
         let scope = match reloads.current().watch {
-            Watch::All => Scope::Everything,
-            Watch::Secrets => Scope::Secrets,
+            WatchConfig::All => ReloadScope::Everything,
+            WatchConfig::Secrets => ReloadScope::Secrets,
         };
         if reloads.read(scope, "files").await.is_none() {
             return;
@@ -66,35 +66,36 @@ fn watched(snapshot: &Snapshot) -> Vec<&Path> {
     let secrets = snapshot.sources.secrets.iter().map(|(path, _)| path.as_path());
     let texts = snapshot.sources.texts.iter().map(|(path, _)| path.as_path());
     match snapshot.watch {
-        Watch::All => secrets.chain(texts).collect(),
-        Watch::Secrets => secrets.collect(),
+        WatchConfig::All => secrets.chain(texts).collect(),
+        WatchConfig::Secrets => secrets.collect(),
     }
 }
 
 /// The files as they were when the config was read.
-fn first(snapshot: &Snapshot) -> Seen {
+fn first(snapshot: &Snapshot) -> FileState {
     let sources = &snapshot.sources;
-    let mut seen: Seen = sources.secrets.iter().map(|(path, digest)| (path.clone(), Some(*digest))).collect();
+    let mut seen: FileState = sources.secrets.iter().map(|(path, digest)| (path.clone(), Some(*digest))).collect();
     seen.extend(folders(snapshot).map(|(path, names)| (path.clone(), Some(*names))));
-    if snapshot.watch == Watch::All {
+    if snapshot.watch == WatchConfig::All {
         seen.extend(sources.texts.iter().map(|(path, bytes)| (path.clone(), Some(sha256(bytes)))));
     }
     seen
 }
 
 /// The same as they are now.
-fn look(snapshot: &Snapshot) -> Seen {
-    let digest = |path: &Path| Disk.read(path).ok().map(|bytes| sha256(&bytes));
-    let mut seen: Seen = watched(snapshot).into_iter().map(|path| (path.to_owned(), digest(path))).collect();
+fn look(snapshot: &Snapshot) -> FileState {
+    let digest = |path: &Path| MachineFiles.read(path).ok().map(|bytes| sha256(&bytes));
+    let mut seen: FileState = watched(snapshot).into_iter().map(|path| (path.to_owned(), digest(path))).collect();
     seen.extend(
-        folders(snapshot).map(|(path, _)| (path.clone(), Disk.list(path).ok().map(|names| names_digest(&names)))),
+        folders(snapshot)
+            .map(|(path, _)| (path.clone(), MachineFiles.list(path).ok().map(|names| names_digest(&names)))),
     );
     seen
 }
 
 /// The folders whose names count.
 fn folders(snapshot: &Snapshot) -> impl Iterator<Item = &(PathBuf, [u8; 32])> {
-    snapshot.sources.folders.iter().filter(|_| snapshot.watch == Watch::All)
+    snapshot.sources.folders.iter().filter(|_| snapshot.watch == WatchConfig::All)
 }
 
 /// The directories that the system tells us of.

@@ -8,15 +8,16 @@ use std::net::SocketAddr;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Fields, Kind, Node};
 
-use super::listener::{self, Around};
+use super::listener::{self, TlsReadContext};
 use super::reader::Reader;
-use super::snapshot::{AdminDoor, AdminToken, Bind, Opened, Role};
-use super::words::{Place, Word, choice};
+use super::snapshot::{AdminDoor, AdminToken, Bind, PublicEndpoints, Role};
+use super::words::{Position, Word, choice};
 
 /// A token of fewer characters can be guessed.
 const SHORTEST: usize = 16;
 const ROLES: [(&str, Role); 2] = [("operate", Role::Operate), ("read", Role::Read)];
-const PARTS: [(&str, Opened); 3] = [("livez", Opened::Livez), ("metrics", Opened::Metrics), ("readyz", Opened::Readyz)];
+const PARTS: [(&str, PublicEndpoints); 3] =
+    [("livez", PublicEndpoints::Livez), ("metrics", PublicEndpoints::Metrics), ("readyz", PublicEndpoints::Readyz)];
 
 /// Reads `[admin]`. What is wrong is reported; what comes back then is of no use.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> {
@@ -24,7 +25,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> 
     let fields = Fields::new(node, "[admin]", reader.report);
     let bind = listener::bind(&fields, "\"127.0.0.1:9901\"");
     let anywhere = bind.map(Bind::Tcp);
-    let around = Around { what: "[admin]", names: &[], bind: anywhere.as_ref(), h2: false, reader };
+    let around = TlsReadContext { what: "[admin]", names: &[], bind: anywhere.as_ref(), h2: false, reader };
     let tls_node = fields.take("tls");
     let tls = tls_node.and_then(|node| listener::server_tls(node, &around)).unwrap_or_default();
     let open = open(&fields);
@@ -33,7 +34,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> 
     if let Some(bind) = bind
         && is_exposed(bind)
     {
-        let place = fields.take("bind").map_or_else(|| Place::head(node), Place::of);
+        let place = fields.take("bind").map_or_else(|| Position::head(node), Position::of);
         let local = format!("write `127.0.0.1:{}`", bind.port());
         if tls_node.is_none() {
             let help = format!("add `tls = {{ cert = \"…\", key = \"…\" }}`, or {local}");
@@ -59,7 +60,7 @@ fn is_exposed(bind: SocketAddr) -> bool {
 }
 
 /// What needs no token.
-fn open(fields: &Fields<'_>) -> Vec<Opened> {
+fn open(fields: &Fields<'_>) -> Vec<PublicEndpoints> {
     let mut open = Vec::new();
     for word in fields.opt::<Vec<Word>>("open").unwrap_or_default() {
         if let Some(at) = word.find("part", PARTS.iter().map(|(name, _)| *name), fields.report())
@@ -81,7 +82,7 @@ fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
         table.missing("NAME", "{ value = { file = \"…\" }, role = \"read\" }");
     }
     for entry in entries {
-        let name = Word { text: entry.key.clone(), place: Place::new(&node.source, entry.key_span.clone()) };
+        let name = Word { text: entry.key.clone(), place: Position::new(&node.source, entry.key_span.clone()) };
         name.judge_name(reader.report);
         let fields = Fields::new(&entry.value, format!("[admin.token.{}]", entry.key), reader.report);
         let role = choice(&fields, "role", &ROLES);
@@ -110,7 +111,7 @@ fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
 /// The digest of a token: the token itself is not kept.
 fn hash(node: &Node, reader: &Reader<'_>) -> Option<[u8; 32]> {
     let (value, literal) = reader.value(node, reader.report)?;
-    let shown = if literal { Place::of(node).blotted() } else { Place::of(node) };
+    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
     if literal {
         let help = "write `value = { env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "a token of the admin door stands in the config file", help);

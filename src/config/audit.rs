@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::base::secret::ExposeSecret;
 use crate::observe::audit::{ChainKey, Seal};
-use crate::syntax::units::Size;
+use crate::syntax::units::ByteSize;
 use crate::syntax::{Fields, Node};
 
 use super::reader::{Reader, reason};
-use super::snapshot::{AccessLog, Audit, Log};
-use super::words::{Place, Word, choice};
+use super::snapshot::{AccessLogTarget, Audit, LogConfig};
+use super::words::{Position, Word, choice};
 
 /// A file of records that is moved aside at this size is small enough to look at, and to look through in a second.
 const ROTATE: u64 = 100 << 20;
@@ -20,7 +20,7 @@ const LEAST_ROTATE: u64 = 64 << 10;
 const LEAST_KEY: usize = 32;
 
 /// Reads `[audit]`. What is wrong is reported; what comes back then is of no use.
-pub(super) fn read(root: &Fields<'_>, log: &Log, reader: &Reader<'_>) -> Option<Audit> {
+pub(super) fn read(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
     let node = root.take("audit")?;
     let fields = Fields::new(node, "[audit]", reader.report);
     let to = fields.req::<Word>("to", "\"var/audit.log\"");
@@ -34,7 +34,7 @@ pub(super) fn read(root: &Fields<'_>, log: &Log, reader: &Reader<'_>) -> Option<
         path => Some(reader.resolve(path)),
     });
     if let (Some(path), Some(word)) = (&path, &to) {
-        if log.access == AccessLog::File(path.clone()) {
+        if log.access == AccessLogTarget::File(path.clone()) {
             let title = "the access log is the same file, and would break the chain";
             word.place.error(reader.report, title, "give each a file of its own");
         } else if let Err(error) = reader.appendable(path) {
@@ -53,17 +53,17 @@ pub(super) fn read(root: &Fields<'_>, log: &Log, reader: &Reader<'_>) -> Option<
         None => {
             let help = "add `key = { file = \"audit.key\" }`; `openssl rand -hex 32` makes one";
             let title = "the audit log has no key: whoever can write the file can make its whole chain anew";
-            Place::head(node).warning(reader.report, title, help);
+            Position::head(node).warning(reader.report, title, help);
             Seal::Plain
         }
         Some(node) => chain_key(node, reader).map_or(Seal::Plain, |key| Seal::Keyed(Arc::new(key))),
     };
     let goes_on = choice(&fields, "on_failure", &[("refuse", false), ("continue", true)]).unwrap_or(false);
-    let rotate = fields.opt::<Size>("rotate").map_or(ROTATE, |size| size.0);
+    let rotate = fields.opt::<ByteSize>("rotate").map_or(ROTATE, |size| size.0);
     if (1..LEAST_ROTATE).contains(&rotate)
         && let Some(node) = fields.take("rotate")
     {
-        Place::of(node).error(reader.report, "files that small are not worth it", "write `\"64KiB\"` or more, or 0");
+        Position::of(node).error(reader.report, "files that small are not worth it", "write `\"64KiB\"` or more, or 0");
     }
     fields.finish();
     to.map(|_| Audit { path, seal, goes_on, rotate: Some(rotate).filter(|rotate| *rotate > 0) })
@@ -72,7 +72,7 @@ pub(super) fn read(root: &Fields<'_>, log: &Log, reader: &Reader<'_>) -> Option<
 fn chain_key(node: &Node, reader: &Reader<'_>) -> Option<ChainKey> {
     let (text, literal) = reader.value(node, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Place::of(node).blotted() } else { Place::of(node) };
+    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
     if literal {
         let help = "write `key = { env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "the audit log's key stands in the config file", help);

@@ -8,10 +8,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::syntax::{Diagnostic, Source};
+use crate::syntax::{Diagnostic, SourceText};
 
 /// The same text with stars in `spans`, byte for byte, so that lines and columns stay.
-pub(super) fn blotted(source: &Arc<Source>, spans: impl IntoIterator<Item = Range<usize>>) -> Arc<Source> {
+pub(super) fn blotted(source: &Arc<SourceText>, spans: impl IntoIterator<Item = Range<usize>>) -> Arc<SourceText> {
     let mut bytes = source.text.clone().into_bytes();
     for span in spans {
         for byte in bytes.get_mut(span).into_iter().flatten().filter(|byte| **byte != b'\n') {
@@ -20,12 +20,12 @@ pub(super) fn blotted(source: &Arc<Source>, spans: impl IntoIterator<Item = Rang
     }
     // A span that cuts a character in two would leave no text: then nothing of it is shown.
     let text = String::from_utf8(bytes).unwrap_or_default();
-    Source::new(source.name.clone(), text)
+    SourceText::new(source.name.clone(), text)
 }
 
 /// Blots out in every mistake what any of them blots out, and whatever looks like a secret by its key. Where the file
 /// could not be parsed nobody knows where a value ends: then the rest of its line goes with it.
-pub(super) fn blot_all(source: &Arc<Source>, parsed: bool, diagnostics: &mut [Diagnostic]) {
+pub(super) fn blot_all(source: &Arc<SourceText>, parsed: bool, diagnostics: &mut [Diagnostic]) {
     let mut spans = suspicious(&source.text, parsed);
     for found in diagnostics.iter().filter(|found| is_version_of(&found.source, source)) {
         let pairs = source.text.bytes().zip(found.source.text.bytes()).enumerate();
@@ -40,7 +40,7 @@ pub(super) fn blot_all(source: &Arc<Source>, parsed: bool, diagnostics: &mut [Di
     }
 }
 
-fn is_version_of(version: &Arc<Source>, source: &Arc<Source>) -> bool {
+fn is_version_of(version: &Arc<SourceText>, source: &Arc<SourceText>) -> bool {
     version.name == source.name && version.text.len() == source.text.len()
 }
 
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn stars_keep_lines_and_columns() {
-        let source = Source::new("f", "a = 1\nb = \"sëcret\"\n");
+        let source = SourceText::new("f", "a = 1\nb = \"sëcret\"\n");
         assert_eq!(blotted(&source, Some(10..19)).text, "a = 1\nb = *********\n");
         assert_eq!(blotted(&source, Some(10..13)).text, "", "half a character");
         assert_eq!(blotted(&source, Some(900..901)).text, source.text);
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn what_looks_like_a_secret_by_its_key_is_found_and_what_says_where_one_is_stays() {
         let blot = |text: &str, parsed| {
-            let source = Source::new("f", text);
+            let source = SourceText::new("f", text);
             blotted(&source, suspicious(text, parsed)).text.clone()
         };
         for (text, shown) in [

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{hex, sha256};
-use crate::provider::Caller as TokenCaller;
-use crate::route::{Caller, Clash, ClientId, Flaw, ForwardTable, Opens, Rule, Table};
-use crate::store::StoreWish;
-use crate::syntax::{Diagnostic, Fields, Node, Report, Severity, Source};
+use crate::provider::CallAs as TokenCaller;
+use crate::route::{Caller, Clash, ClientId, ForwardTable, Opens, RouteConflict, RouteRule, RouteTable};
+use crate::store::StoreSettings;
+use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
 use crate::tls::Interception;
 
 use super::admin;
 use super::audit;
 use super::blot::blot_all;
-use super::client::{self, Known};
+use super::client::{self, KnownClients};
 use super::evidence;
 use super::files::Files;
 use super::include;
@@ -25,20 +25,21 @@ use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
-use super::route::{self, Around, ReadRoute};
+use super::route::{self, ReadRoute, RouteReadContext};
 use super::snapshot::{
-    Access, Bind, Forward, Listener, Names, Provider, Reverse, Route, Serves, Snapshot, Storage, Users,
+    Bind, ForwardListener, ListenerAccess, ListenerConfig, ProviderConfig, ReverseListener, Route, ServerNames, Serves,
+    Snapshot, Storage, Users,
 };
 use super::store;
 use super::tracing;
-use super::words::Place;
+use super::words::Position;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
 ///
 /// There is a snapshot exactly when there is no error; warnings may come with it.
 pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
-    let source = Source::new(path.display().to_string(), text);
-    let report = Report::new();
+    let source = SourceText::new(path.display().to_string(), text);
+    let report = Diagnostics::new();
     let mut root = Node::parse(&source, &report);
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
@@ -63,7 +64,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let known = client::read(&fields, reader);
     let providers = provider::read(&fields, &known, reader);
     let listeners = listener::read(&fields, &known, reader);
-    let around = Around { known: &known, listeners: &listeners, providers: &providers, reader };
+    let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
     let limits = process::limits(&fields, reader);
     let log = process::log(&fields, reader);
@@ -87,7 +88,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     }
     if listeners.is_empty() {
         let help = "add a `[[listener]]` with `bind = \"127.0.0.1:8443\"`";
-        Place::head(root).error(report, "the file has no listener, so nothing could be served", help);
+        Position::head(root).error(report, "the file has no listener, so nothing could be served", help);
     }
     evidence::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, report);
@@ -101,7 +102,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     }
     let mut inputs = root.source.text.clone().into_bytes();
     inputs.extend(reader.texts().iter().flat_map(|text| sha256(text)));
-    let finished: Option<Vec<Arc<Provider>>> = providers
+    let finished: Option<Vec<Arc<ProviderConfig>>> = providers
         .iter()
         .zip(consents)
         .enumerate()
@@ -109,7 +110,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .collect();
     let providers = finished?;
     let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
-    let listeners: Option<Vec<Arc<Listener>>> = listeners
+    let listeners: Option<Vec<Arc<ListenerConfig>>> = listeners
         .into_iter()
         .zip(serving)
         .map(|(listener, table)| {
@@ -117,15 +118,15 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
             let serves = match (serves, table?) {
                 (ReadServes::Forward(read), Tables::Forward(table)) => {
                     let interception = Interception::new(read.authority?).ok()?;
-                    Serves::Forward(Box::new(Forward { table, interception, tunnels: read.tunnels }))
+                    Serves::Forward(Box::new(ForwardListener { table, interception, tunnels: read.tunnels }))
                 }
                 (ReadServes::Reverse { names }, Tables::Reverse(table)) => {
-                    Serves::Reverse(Reverse { names: Names(names), table })
+                    Serves::Reverse(ReverseListener { names: ServerNames(names), table })
                 }
-                (ReadServes::Callback { names }, _) => Serves::Callback(Names(names)),
+                (ReadServes::Callback { names }, _) => Serves::Callback(ServerNames(names)),
                 (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
             };
-            Some(Arc::new(Listener { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
+            Some(Arc::new(ListenerConfig { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
         })
         .collect();
     Some(Snapshot {
@@ -147,7 +148,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     })
 }
 
-fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
+fn finish(route: ReadRoute, providers: &[Arc<ProviderConfig>]) -> Option<Arc<Route>> {
     let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
     let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
     let provider = providers.get(provider?)?.clone();
@@ -174,12 +175,12 @@ fn finish(route: ReadRoute, providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
 enum Tables {
     Callback,
     Forward(ForwardTable),
-    Reverse(Table),
+    Reverse(RouteTable),
 }
 
 /// One table per listener. Routes that one request could mean alike are reported, once per pair.
-fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) -> Vec<Option<Tables>> {
-    let rules: Vec<Option<Arc<Rule>>> =
+fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostics) -> Vec<Option<Tables>> {
+    let rules: Vec<Option<Arc<RouteRule>>> =
         routes.iter().enumerate().map(|(index, route)| route.rule(index).map(Arc::new)).collect();
     let mut told = Vec::new();
     let mut clashing = |clash: Clash, help: &str| {
@@ -195,7 +196,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
     let mut build = |(at, listener): (usize, &ReadListener)| {
         let served = routes.iter().zip(&rules).filter(|(route, _)| route.listeners.contains(&at));
         match &listener.serves {
-            ReadServes::Reverse { .. } => match Table::build(served.filter_map(|(_, rule)| rule.clone())) {
+            ReadServes::Reverse { .. } => match RouteTable::build(served.filter_map(|(_, rule)| rule.clone())) {
                 Ok(table) => Some(Tables::Reverse(table)),
                 Err(clashes) => {
                     let help = "give them different paths, hosts, methods, listeners or clients";
@@ -216,13 +217,13 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
                     Err(flaws) => {
                         for flaw in flaws {
                             match flaw {
-                                Flaw::Clash(clash) => {
+                                RouteConflict::Clash(clash) => {
                                     let help = "in forward mode the upstream decides: give them different upstreams, \
                                                 methods, listeners or clients";
                                     clashing(clash, help);
                                 }
-                                Flaw::Unnameable(route, why) if unnameable.contains(&(route, why)) => {}
-                                Flaw::Unnameable(route, why) => unnameable.push((route, why)),
+                                RouteConflict::Unnameable(route, why) if unnameable.contains(&(route, why)) => {}
+                                RouteConflict::Unnameable(route, why) => unnameable.push((route, why)),
                             }
                         }
                         None
@@ -243,8 +244,8 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) ->
 }
 
 /// The token endpoints that the routes of a forward listener answer themselves, each once and for whom any of them is.
-fn token_places(routes: &[ReadRoute], at: usize) -> Vec<(BaseUrl, Arc<Rule>)> {
-    let mut places: Vec<(BaseUrl, Rule)> = Vec::new();
+fn token_places(routes: &[ReadRoute], at: usize) -> Vec<(BaseUrl, Arc<RouteRule>)> {
+    let mut places: Vec<(BaseUrl, RouteRule)> = Vec::new();
     let found = routes.iter().enumerate().filter(|(_, route)| route.listeners.contains(&at));
     for (url, rule) in found.filter_map(|(index, route)| route.token_place(index)) {
         match places.iter_mut().find(|(known, _)| known.to_string() == url.to_string()) {
@@ -256,7 +257,7 @@ fn token_places(routes: &[ReadRoute], at: usize) -> Vec<(BaseUrl, Arc<Rule>)> {
 }
 
 /// Every host that is to be intercepted must be one that the CA may vouch for.
-fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Report) {
+fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Diagnostics) {
     let Some(authority) = &forward.authority else { return };
     let mut outside: Vec<String> = table
         .origins()
@@ -283,14 +284,14 @@ fn users_of(routes: &[ReadRoute], provider: usize) -> Opens {
 
 /// Users' calls need consents, and consents a place to be kept and a way back.
 fn judge_users(
-    known: &Known,
+    known: &KnownClients,
     listeners: &[ReadListener],
     providers: &[ReadProvider],
     routes: &[ReadRoute],
     store: &Storage,
-    report: &Report,
+    report: &Diagnostics,
 ) {
-    let forgetful = matches!(store.wish, StoreWish::Memory) && !store.ephemeral;
+    let forgetful = matches!(store.wish, StoreSettings::Memory) && !store.ephemeral;
     for route in routes.iter().filter(|route| route.user.is_some()) {
         if forgetful {
             let title =
@@ -313,7 +314,7 @@ fn judge_users(
 }
 
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
-fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], report: &Report) {
+fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostics) {
     for (at, listener) in listeners.iter().enumerate() {
         if matches!(listener.serves, ReadServes::Callback { .. }) {
             continue;
@@ -351,15 +352,15 @@ fn judge_reach(known: &Known, listeners: &[ReadListener], routes: &[ReadRoute], 
 
 fn lets_in(listener: &ReadListener, opens: &Opens) -> bool {
     match (&listener.access, opens) {
-        (Access::Anyone, opens) => opens.admits(Caller::Anyone),
-        (Access::Identified, Opens::Everyone) => true,
-        (Access::Identified, Opens::Only(ids)) => !ids.is_empty(),
-        (Access::Listed(ids), opens) => ids.iter().any(|id| opens.admits(Caller::Client(*id))),
+        (ListenerAccess::Anyone, opens) => opens.admits(Caller::Anyone),
+        (ListenerAccess::Identified, Opens::Everyone) => true,
+        (ListenerAccess::Identified, Opens::Only(ids)) => !ids.is_empty(),
+        (ListenerAccess::Listed(ids), opens) => ids.iter().any(|id| opens.admits(Caller::Client(*id))),
     }
 }
 
 /// What nothing uses is most likely a slip; not so where a name that was misspelt, and reported, may be meant.
-fn judge_use(known: &Known, providers: &[ReadProvider], routes: &[ReadRoute], report: &Report) {
+fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRoute], report: &Diagnostics) {
     let unread = routes.iter().any(|route| route.provider.is_none());
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
         if !routes.iter().any(|route| route.provider == Some(at)) {

@@ -5,28 +5,28 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::route::ClientId;
-use crate::syntax::{Fields, FromNode, Report};
+use crate::syntax::{Diagnostics, Fields, FromNode};
 use crate::token::consent::UserName;
 
 use super::evidence::{self, Leans};
 use super::reader::Reader;
-use super::snapshot::{Client, Clients, Users};
-use super::words::{Place, Who, Word};
+use super::snapshot::{ClientConfig, Clients, Users};
+use super::words::{Position, Who, Word};
 
 /// The clients of a config, with the places of their names.
-pub(super) struct Known {
+pub(super) struct KnownClients {
     pub(super) clients: Clients,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<Position>,
     pub(super) leans: Leans,
 }
 
-impl Known {
+impl KnownClients {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.clients.all.iter().map(|client| &*client.name)
     }
 
     /// The clients that a list names; unknown ones are reported.
-    pub(super) fn listed(&self, words: &[Word], report: &Report) -> Vec<ClientId> {
+    pub(super) fn listed(&self, words: &[Word], report: &Diagnostics) -> Vec<ClientId> {
         let mut ids: Vec<ClientId> = Vec::with_capacity(words.len());
         for word in words {
             if let Some(id) = word.find("client", self.names(), report).and_then(|at| u16::try_from(at).ok()) {
@@ -41,7 +41,7 @@ impl Known {
     }
 
     /// The clients that `who` names; `None` is anyone.
-    pub(super) fn who(&self, who: &Who, report: &Report) -> Option<Vec<ClientId>> {
+    pub(super) fn who(&self, who: &Who, report: &Diagnostics) -> Option<Vec<ClientId>> {
         match who {
             Who::Anyone(_) => None,
             Who::Listed(words) => Some(self.listed(words, report)),
@@ -50,12 +50,12 @@ impl Known {
 }
 
 /// Reads all clients.
-pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
-    let mut known = Known { clients: Clients::default(), places: Vec::new(), leans: Leans::default() };
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
+    let mut known = KnownClients { clients: Clients::default(), places: Vec::new(), leans: Leans::default() };
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
-        let name = Word { text: entry.key.clone(), place: Place::new(&entry.value.source, entry.key_span.clone()) };
+        let name = Word { text: entry.key.clone(), place: Position::new(&entry.value.source, entry.key_span.clone()) };
         name.judge_name(reader.report);
         let Ok(id) = u16::try_from(known.clients.all.len()) else {
             name.place.error(reader.report, "too many clients", "65536 are the most");
@@ -99,7 +99,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Known {
             Arc::from(&*group.text)
         });
         fields.finish();
-        known.clients.all.push(Client {
+        known.clients.all.push(ClientConfig {
             name: Arc::from(&*name.text),
             networks,
             networks_only,
@@ -138,7 +138,7 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
     let table = Fields::new(node, format!("vars of {}", fields.what()), fields.report());
     let mut bounds = Vec::new();
     for entry in table.rest() {
-        let place = Place::new(&node.source, entry.key_span.clone());
+        let place = Position::new(&node.source, entry.key_span.clone());
         Word { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
         let Some(values) = Vec::<String>::from_node(&entry.value, fields.report()) else { continue };
         if values.is_empty() {
@@ -158,7 +158,11 @@ pub(super) fn networks(fields: &Fields<'_>, key: &str) -> Vec<IpNet> {
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take(key)
     {
-        Place::of(node).error(fields.report(), "an empty list is no network", "name some, or leave it out: anywhere");
+        Position::of(node).error(
+            fields.report(),
+            "an empty list is no network",
+            "name some, or leave it out: anywhere",
+        );
     }
     for word in words.unwrap_or_default() {
         match word.text.parse::<IpNet>() {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
 use crate::route::ClientId;
-use crate::syntax::{Fields, Node, Report};
+use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::{self, CertName, ClientTls};
 
-use super::client::Known;
+use super::client::KnownClients;
 use super::listener::ReadListener;
 use super::reader::Reader;
 use super::snapshot::{Bind, Clients, Issuer, IssuerKeys, JwtRule};
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;
@@ -22,9 +22,9 @@ const MOST_UIDS: usize = 1024;
 #[derive(Default)]
 pub(super) struct Leans {
     /// On a listener with `client_ca`.
-    certificates: Vec<Place>,
+    certificates: Vec<Position>,
     /// On a listener at a Unix socket.
-    uids: Vec<Place>,
+    uids: Vec<Position>,
 }
 
 /// Reads `certificate`, `uids` and `jwt` of one client. Says whether any of them is written.
@@ -48,10 +48,10 @@ pub(super) fn read(
     let uids = fields.opt::<Vec<u64>>("uids");
     if let (Some(uids), Some(node)) = (uids, fields.take("uids")) {
         read_uids(&uids, node, id, clients, report);
-        leans.uids.push(Place::of(node));
+        leans.uids.push(Position::of(node));
         if written("networks") {
             let help = "who comes over a Unix socket has no address, so `networks` shuts them out: use two clients";
-            Place::of(node).warning(report, "`uids` cannot work together with `networks`", help);
+            Position::of(node).warning(report, "`uids` cannot work together with `networks`", help);
         }
     }
     if let Some(node) = fields.take("jwt") {
@@ -61,7 +61,7 @@ pub(super) fn read(
 }
 
 /// Reports evidence that no listener could ever receive.
-pub(super) fn judge(known: &Known, listeners: &[ReadListener], report: &Report) {
+pub(super) fn judge(known: &KnownClients, listeners: &[ReadListener], report: &Diagnostics) {
     if !listeners.iter().any(|listener| listener.asks_certificates) {
         for place in &known.leans.certificates {
             let help = "add `client_ca = \"…\"` to the `tls` of a [[listener]]";
@@ -76,7 +76,7 @@ pub(super) fn judge(known: &Known, listeners: &[ReadListener], report: &Report) 
     }
 }
 
-fn cert_name(word: &Word, report: &Report) -> Option<CertName> {
+fn cert_name(word: &Word, report: &Diagnostics) -> Option<CertName> {
     let text = word.text.as_str();
     if let Some(name) = text.strip_prefix("CN=") {
         if name.is_empty() || name != name.trim() {
@@ -109,8 +109,8 @@ pub(super) fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, report: &Report) {
-    let place = Place::of(node);
+fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, report: &Diagnostics) {
+    let place = Position::of(node);
     if uids.is_empty() || uids.len() > MOST_UIDS {
         place.error(report, "that many users cannot be one client", format!("name 1 to {MOST_UIDS}, or leave it out"));
     }
@@ -153,7 +153,7 @@ fn read_jwt(node: &Node, id: ClientId, clients: &mut Clients, reader: &Reader<'_
         (&other.issuer.name, &other.audience, &other.subject) == (&rule.issuer.name, &rule.audience, &rule.subject)
     };
     if clients.jwt.iter().find(same).is_some() {
-        Place::of(node).error(report, "another client has this `jwt`", "one subject is one client");
+        Position::of(node).error(report, "another client has this `jwt`", "one subject is one client");
     }
     clients.jwt.push(rule);
 }

@@ -31,9 +31,9 @@ pub trait Files {
 
 /// The machine's own files and environment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Disk;
+pub struct MachineFiles;
 
-impl Files for Disk {
+impl Files for MachineFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;

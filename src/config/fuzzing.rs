@@ -16,7 +16,7 @@ const HIDDEN: &str = "h1dd3n";
 const MARK: &str = "c4n4ry";
 
 /// A machine with any secret that is asked for and one certificate; every other file is absent.
-struct World;
+struct FuzzMachine;
 
 /// A certificate, and its key.
 static PAPER: LazyLock<(String, String)> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ static PAPER: LazyLock<(String, String)> = LazyLock::new(|| {
     (made.cert.pem(), made.signing_key.serialize_pem())
 });
 
-impl Files for World {
+impl Files for FuzzMachine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt" | "pem") => Ok(PAPER.0.clone().into_bytes()),
@@ -45,7 +45,7 @@ impl Files for World {
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let path = Path::new("proxy.toml");
-    let (snapshot, found) = build(path, text, &World);
+    let (snapshot, found) = build(path, text, &FuzzMachine);
     let fine = found.iter().all(|found| found.severity == Severity::Warning);
     assert_eq!(snapshot.is_some(), fine, "there is a config exactly when there is no mistake");
     let shown = shown(&found);
@@ -59,7 +59,7 @@ pub(crate) fn config(data: &[u8]) {
     if !text.len().is_multiple_of(4) {
         return;
     }
-    let (again, found_again) = build(path, text, &World);
+    let (again, found_again) = build(path, text, &FuzzMachine);
     assert_eq!(shown, self::shown(&found_again), "the same text, the same mistakes");
     let digests = |snapshot: &Option<Snapshot>| {
         snapshot.as_ref().map(|snapshot| (snapshot.digest.clone(), snapshot.sources.fingerprint))

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use glob::{MatchOptions, Pattern};
 use toml::{Table as PlainTable, Value};
 
-use crate::syntax::{Entry, Kind, Node, Report, Source, Table};
+use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry};
 
 use super::files::Files;
 use super::reader::{Reader, reason};
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 
 /// More files than this are a mistake.
 const MOST_FILES: usize = 1000;
@@ -24,13 +24,13 @@ const HOW: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// Adds what `include` names to the config. The texts that were read, and whether all of them could be parsed.
-pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<Source>>, bool) {
+pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<SourceText>>, bool) {
     let mut texts = Vec::new();
     let mut whole = true;
     let Some(patterns) = take(root) else { return (texts, whole) };
     let Kind::Array(patterns) = &patterns.value.kind else {
         let help = "write `include = [\"conf.d/*.toml\"]`";
-        Place::of(&patterns.value).error(reader.report, "`include` is a list of patterns", help);
+        Position::of(&patterns.value).error(reader.report, "`include` is a list of patterns", help);
         return (texts, whole);
     };
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -59,8 +59,8 @@ pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) ->
                 continue;
             };
             reader.included(&path, text.as_bytes());
-            let source = Source::new(path.display().to_string(), text);
-            let report = Report::new();
+            let source = SourceText::new(path.display().to_string(), text);
+            let report = Diagnostics::new();
             let part = Node::parse(&source, &report);
             whole &= report.errors() == 0;
             for found in report.into_diagnostics() {
@@ -140,7 +140,7 @@ fn fitting(pattern: &Pattern, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
 }
 
 /// Takes `include` out of the config.
-fn take(root: &mut Node) -> Option<Entry> {
+fn take(root: &mut Node) -> Option<TableEntry> {
     let Kind::Table(table) = &mut root.kind else { return None };
     let at = table.entries.iter().position(|entry| entry.key == "include")?;
     Some(table.entries.remove(at))
@@ -186,10 +186,10 @@ fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
 }
 
 /// Adds one file's sections.
-fn merge(root: &mut Node, part: Node, report: &Report) {
+fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
     let (Kind::Table(into), Kind::Table(from)) = (&mut root.kind, part.kind) else { return };
     for entry in from.entries {
-        let place = Place::new(&entry.value.source, entry.key_span.clone());
+        let place = Position::new(&entry.value.source, entry.key_span.clone());
         if entry.key == "include" {
             place.error(report, "only the config itself includes files", "take it out");
             continue;
@@ -223,13 +223,13 @@ fn merge(root: &mut Node, part: Node, report: &Report) {
 }
 
 /// Adds named tables.
-fn add(table: &mut Table, more: Table, key: &str, report: &Report) {
+fn add(table: &mut Table, more: Table, key: &str, report: &Diagnostics) {
     for named in more.entries {
         match table.entries.iter().find(|known| known.key == named.key) {
             None => table.entries.push(named),
             Some(known) => {
                 let title = format!("[{key}.{}] stands in `{}` already", named.key, known.value.source.name);
-                let place = Place::new(&named.value.source, named.key_span.clone());
+                let place = Position::new(&named.value.source, named.key_span.clone());
                 place.error(report, title, "keep one of them, or give one another name");
             }
         }

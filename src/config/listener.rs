@@ -7,20 +7,20 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
-use crate::syntax::{Fields, Node, Report};
-use crate::tls::mint::Authority;
+use crate::syntax::{Diagnostics, Fields, Node};
+use crate::tls::mint::MintAuthority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
-use super::client::{Known, networks};
+use super::client::{KnownClients, networks};
 use super::evidence::{is_host_name, unix_path};
 use super::reader::Reader;
-use super::snapshot::{Access, Bind};
-use super::words::{Place, Who, Word, choice};
+use super::snapshot::{Bind, ListenerAccess};
+use super::words::{Position, Who, Word, choice};
 
 /// A listener as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadListener {
     pub(super) name: Arc<str>,
-    pub(super) head: Place,
+    pub(super) head: Position,
     pub(super) bind: Option<Bind>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) internal: Option<Arc<Internal>>,
@@ -28,7 +28,7 @@ pub(super) struct ReadListener {
     pub(super) asks_certificates: bool,
     pub(super) serves: ReadServes,
     pub(super) proxies: Vec<IpNet>,
-    pub(super) access: Access,
+    pub(super) access: ListenerAccess,
     /// The names in `clients`, in the order of the list in `access`.
     pub(super) listed: Vec<Word>,
     /// Digest of what its connections are believed from their start.
@@ -45,9 +45,9 @@ pub(super) enum ReadServes {
 /// A forward listener as it was read.
 pub(super) struct ReadForward {
     /// The CA that it intercepts with.
-    pub(super) authority: Option<Authority>,
+    pub(super) authority: Option<MintAuthority>,
     /// Where messages about that CA point.
-    pub(super) place: Place,
+    pub(super) place: Position,
     /// Whether what has no route is tunnelled.
     pub(super) tunnels: bool,
 }
@@ -63,7 +63,7 @@ impl ReadListener {
 }
 
 /// Reads all listeners.
-pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec<ReadListener> {
+pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>) -> Vec<ReadListener> {
     let mut listeners: Vec<ReadListener> = Vec::new();
     for node in tables(root, "listener", reader.report) {
         let listener = read_one(node, known, reader);
@@ -87,20 +87,20 @@ pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec
 }
 
 /// The tables of `[[key]]`.
-pub(super) fn tables<'a>(root: &Fields<'a>, key: &str, report: &Report) -> Vec<&'a Node> {
+pub(super) fn tables<'a>(root: &Fields<'a>, key: &str, report: &Diagnostics) -> Vec<&'a Node> {
     use crate::syntax::Kind;
     match root.take_entry(key).map(|entry| (entry, &entry.value.kind)) {
         None => Vec::new(),
         Some((_, Kind::Array(items))) => items.iter().collect(),
         Some((entry, Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_))) => {
-            let place = Place::new(&entry.value.source, entry.key_span.clone());
+            let place = Position::new(&entry.value.source, entry.key_span.clone());
             place.error(report, format!("`{key}` is a list of tables"), format!("write `[[{key}]]` with two brackets"));
             Vec::new()
         }
     }
 }
 
-fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
+fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListener {
     let report = reader.report;
     let fields = Fields::new(node, "[[listener]]", report);
     let name = fields.opt::<Word>("name");
@@ -112,7 +112,8 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
-    let around = Around { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
+    let around =
+        TlsReadContext { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
     let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
@@ -120,31 +121,31 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     {
         let help =
             "add `tls = { cert = \"…\", key = \"…\" }`, or `plaintext = \"allowed\"` if something in front encrypts";
-        Place::head(node).error(report, format!("{bind} can be reached from elsewhere, and has no TLS"), help);
+        Position::head(node).error(report, format!("{bind} can be reached from elsewhere, and has no TLS"), help);
     }
     let proxies = networks(&fields, "proxy_protocol");
     if let (Some(Bind::Unix(_)), false, Some(node)) = (&bind, proxies.is_empty(), fields.take("proxy_protocol")) {
         let help = "who comes over a Unix socket has no address; remove it";
-        Place::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
+        Position::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
     }
     let mut who = fields.opt::<Who>("clients");
     if let (Mode::Callback, Some(node)) = (mode, fields.take("clients")) {
-        Place::of(node).error(report, "a callback listener asks nobody who they are", "remove `clients`");
+        Position::of(node).error(report, "a callback listener asks nobody who they are", "remove `clients`");
     }
     if mode == Mode::Callback {
-        who = Some(Who::Anyone(Place::head(node)));
+        who = Some(Who::Anyone(Position::head(node)));
     }
     let asked = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let (access, listed) = match who {
         None => {
             if !asked && known.clients.all.is_empty() {
                 let help = "add `[client.NAME]` (see `countersign key new`), or `clients = \"anyone\"` here";
-                Place::head(node).error(report, "this listener lets nobody in: the file has no clients", help);
+                Position::head(node).error(report, "this listener lets nobody in: the file has no clients", help);
             }
-            (Access::Identified, Vec::new())
+            (ListenerAccess::Identified, Vec::new())
         }
-        Some(Who::Anyone(_)) => (Access::Anyone, Vec::new()),
-        Some(Who::Listed(words)) => (Access::Listed(known.listed(&words, report)), words),
+        Some(Who::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
+        Some(Who::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
     let serves = match mode {
         Mode::Callback => {
@@ -163,7 +164,7 @@ fn read_one(node: &Node, known: &Known, reader: &Reader<'_>) -> ReadListener {
     let believed = format!("{mode:?} {} {:?} {proxies:?}", tls.config.is_some(), tls.client_ca);
     let footing = sha256(believed.as_bytes());
     let ReadTls { config, internal, asks_certificates, .. } = tls;
-    let head = Place::head(node);
+    let head = Position::head(node);
     ReadListener {
         name: name.into(),
         head,
@@ -191,7 +192,7 @@ fn reverses(fields: &Fields<'_>) {
     for key in ["intercept", "unmatched"] {
         if let Some(node) = fields.take(key) {
             let help = "add `mode = \"forward\"`, or remove it";
-            Place::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
+            Position::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
         }
     }
 }
@@ -201,25 +202,25 @@ fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes
     let report = fields.report();
     if let Some(node) = fields.take("names") {
         let help = "a forward listener answers to the hosts of its routes; remove it";
-        Place::of(node).error(report, "`names` is for reverse listeners", help);
+        Position::of(node).error(report, "`names` is for reverse listeners", help);
     }
     let tunnels = choice(fields, "unmatched", &[("deny", false), ("tunnel", true)]).unwrap_or(false);
     let Some(own) = fields.take("intercept") else {
         fields.missing("intercept", "{ ca_cert = \"certs/ca.crt\", ca_key = \"certs/ca.key\" }");
-        return ReadServes::Forward(Box::new(ReadForward { authority: None, place: Place::head(node), tunnels }));
+        return ReadServes::Forward(Box::new(ReadForward { authority: None, place: Position::head(node), tunnels }));
     };
     let table = Fields::new(own, "intercept of [[listener]]", report);
     let cert = table.req::<Word>("ca_cert", "\"certs/ca.crt\"");
     let key = table.req::<Word>("ca_key", "\"certs/ca.key\"");
     table.finish();
     let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
-    ReadServes::Forward(Box::new(ReadForward { authority, place: Place::of(own), tunnels }))
+    ReadServes::Forward(Box::new(ReadForward { authority, place: Position::of(own), tunnels }))
 }
 
 /// The interception CA, from two files.
-fn authority(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<Authority> {
+fn authority(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<MintAuthority> {
     let (chain, private) = (reader.public_file(cert), reader.private_file(key));
-    match Authority::from_pem(&chain?, &private?) {
+    match MintAuthority::from_pem(&chain?, &private?) {
         Ok(authority) => Some(authority),
         Err(error) => {
             let help = "`countersign ca new` makes a pair that fits";
@@ -245,7 +246,7 @@ fn names(fields: &Fields<'_>) -> Vec<String> {
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take("names")
     {
-        Place::of(node).error(fields.report(), "an empty list is no name", "name some, or leave it out: any host");
+        Position::of(node).error(fields.report(), "an empty list is no name", "name some, or leave it out: any host");
     }
     for word in words.unwrap_or_default() {
         let bare = word.text.trim_start_matches('[').trim_end_matches(']');
@@ -264,7 +265,7 @@ pub(super) fn bind(fields: &Fields<'_>, example: &str) -> Option<SocketAddr> {
     address(&fields.req::<Word>("bind", example)?, fields.report())
 }
 
-fn address(word: &Word, report: &Report) -> Option<SocketAddr> {
+fn address(word: &Word, report: &Diagnostics) -> Option<SocketAddr> {
     let read = word.text.parse().ok();
     if read.is_none() {
         let help = match word.text.as_str() {
@@ -295,7 +296,7 @@ pub(super) struct ReadTls {
 }
 
 /// What a listener's TLS is read against.
-pub(super) struct Around<'a> {
+pub(super) struct TlsReadContext<'a> {
     /// How messages call whose it is.
     pub(super) what: &'a str,
     pub(super) names: &'a [String],
@@ -305,12 +306,12 @@ pub(super) struct Around<'a> {
 }
 
 /// Reads `tls` of what listens.
-pub(super) fn server_tls(node: &Node, around: &Around<'_>) -> Option<ReadTls> {
-    let Around { what, names, bind, h2, reader } = *around;
+pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<ReadTls> {
+    let TlsReadContext { what, names, bind, h2, reader } = *around;
     if let Some(word) = node.as_str() {
         if word != "internal" {
             let help = "write `{ cert = \"…\", key = \"…\" }`, or `\"internal\"`: a certificate of our own CA";
-            Place::of(node).error(reader.report, format!("`tls` cannot be `{word}`"), help);
+            Position::of(node).error(reader.report, format!("`tls` cannot be `{word}`"), help);
             return None;
         }
         let mut names = names.to_vec();
@@ -363,7 +364,7 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
     match tls::server(wish) {
         Ok(config) => Some(config),
         Err(error) => {
-            Place::of(node).error(reader.report, error, "use certificates that TLS servers use");
+            Position::of(node).error(reader.report, error, "use certificates that TLS servers use");
             None
         }
     }

@@ -30,7 +30,7 @@ mod words;
 use std::path::Path;
 
 pub use build::build;
-pub use files::{Disk, Files, InMemory};
+pub use files::{Files, InMemory, MachineFiles};
 pub use include::sketch;
 pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::syntax::units::Size;
+use crate::syntax::units::ByteSize;
 use crate::syntax::{Fields, FromNode, Kind};
 
 use super::reader::Reader;
-use super::snapshot::{AccessLog, Limits, Log, LogFormat, Watch};
-use super::words::{Place, Word, choice};
+use super::snapshot::{AccessLogTarget, Limits, LogConfig, LogFormat, WatchConfig};
+use super::words::{Position, Word, choice};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
@@ -35,12 +35,12 @@ pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
         limits.streams = u32::try_from(count).ok().filter(|count| *count != 0);
     }
     let bytes = |key, without: usize| {
-        fields.opt::<Size>(key).map_or(without, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
+        fields.opt::<ByteSize>(key).map_or(without, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
     };
     limits.header_bytes = bytes("header_bytes", limits.header_bytes);
     limits.headers = fields.or("headers", limits.headers);
     limits.uri_bytes = bytes("uri_bytes", limits.uri_bytes);
-    limits.buffered_bytes = fields.opt::<Size>("buffered_bytes").map_or(limits.buffered_bytes, |size| size.0);
+    limits.buffered_bytes = fields.opt::<ByteSize>("buffered_bytes").map_or(limits.buffered_bytes, |size| size.0);
     limits.body_min_rate = fields.or("body_min_rate", limits.body_min_rate);
     limits.header_timeout = timeout(&fields, "header_timeout", limits.header_timeout);
     limits.idle_timeout = timeout(&fields, "idle_timeout", limits.idle_timeout);
@@ -65,8 +65,8 @@ fn timeout(fields: &Fields<'_>, key: &str, without: Option<Duration>) -> Option<
 }
 
 /// Reads `[log]`.
-pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
-    let mut log = Log { format: None, level: "info".to_owned(), access: AccessLog::Stderr };
+pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
+    let mut log = LogConfig { format: None, level: "info".to_owned(), access: AccessLogTarget::Stderr };
     let Some(node) = root.take("log") else { return log };
     let fields = Fields::new(node, "[log]", reader.report);
     log.format = choice(&fields, "format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
@@ -84,13 +84,13 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
     match fields.opt::<Word>("access") {
         None => {}
         Some(word) => match word.text.as_str() {
-            "off" => log.access = AccessLog::Off,
+            "off" => log.access = AccessLogTarget::Off,
             "stderr" => {}
             "" | "stdout" => {
                 let help = "write `\"stderr\"`, `\"off\"` or the path of a file";
                 word.place.error(reader.report, "access lines cannot go there", help);
             }
-            path => log.access = AccessLog::File(reader.resolve(path)),
+            path => log.access = AccessLogTarget::File(reader.resolve(path)),
         },
     }
     fields.finish();
@@ -98,12 +98,12 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> Log {
 }
 
 /// Reads `[reload]`.
-pub(super) fn watch(root: &Fields<'_>, reader: &Reader<'_>) -> Watch {
-    let Some(node) = root.take("reload") else { return Watch::Secrets };
+pub(super) fn watch(root: &Fields<'_>, reader: &Reader<'_>) -> WatchConfig {
+    let Some(node) = root.take("reload") else { return WatchConfig::Secrets };
     let fields = Fields::new(node, "[reload]", reader.report);
-    let watch = choice(&fields, "watch", &[("all", Watch::All), ("secrets", Watch::Secrets)]);
+    let watch = choice(&fields, "watch", &[("all", WatchConfig::All), ("secrets", WatchConfig::Secrets)]);
     fields.finish();
-    watch.unwrap_or(Watch::Secrets)
+    watch.unwrap_or(WatchConfig::Secrets)
 }
 
 /// Reads `[runtime]`: the number of worker threads.
@@ -116,7 +116,7 @@ pub(super) fn workers(root: &Fields<'_>, reader: &Reader<'_>) -> usize {
         && let Some(node) = fields.take("workers")
     {
         let help = format!("write 1 to {MOST_WORKERS}, or leave it out: one per core");
-        Place::of(node).error(reader.report, "that many workers cannot run", help);
+        Position::of(node).error(reader.report, "that many workers cannot run", help);
     }
     fields.finish();
     workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(cores)

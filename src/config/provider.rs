@@ -10,23 +10,23 @@ use rustls::pki_types::ServerName;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::observe::once::Once;
-use crate::provider::{Caller, ConsentWiring, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, ConsentWiring, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
-use crate::syntax::{Entry, Fields, Node, Report};
+use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientTls, KEY_EXCHANGES};
 use crate::token::consent::{ReturnRule, Upkeep};
-use crate::upstream::{ForwardProxy, Spellings, Way};
+use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
-use super::client::Known;
+use super::client::KnownClients;
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::Reader;
-use super::snapshot::{CertificateEnd, Consents, Provider, Timeouts};
-use super::words::{Place, Who, Word, choice};
+use super::snapshot::{CertificateEnd, ConsentSettings, ProviderConfig, Timeouts};
+use super::words::{Position, Who, Word, choice};
 
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
     pub(super) name: Arc<str>,
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) profile: Option<Arc<Profile>>,
     pub(super) settings: Option<Settings>,
     /// Whom it is bounded to; absent: nobody in particular.
@@ -36,7 +36,7 @@ pub(super) struct ReadProvider {
     token_url: Option<BaseUrl>,
     default_ttl: Option<Duration>,
     refresh_before: Duration,
-    transport: Option<Transport>,
+    transport: Option<ProviderTransport>,
     way: ReadWay,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
@@ -55,11 +55,11 @@ pub(super) struct ReadConsent {
 
 /// How the provider is reached, with a digest of it.
 struct ReadWay {
-    way: Way,
+    way: EgressPath,
     digest: [u8; 32],
 }
 
-struct Transport {
+struct ProviderTransport {
     certificate: Option<CertificateEnd>,
     tls: Arc<rustls::ClientConfig>,
     server_name: Option<ServerName<'static>>,
@@ -68,8 +68,8 @@ struct Transport {
 
 impl ReadProvider {
     /// Compiles the module for some settings; a failure is reported at the provider's name.
-    pub(super) fn compile(&self, settings: Settings, caller: Caller, report: &Report) -> Option<Arc<Module>> {
-        if caller == Caller::User && self.consent_unread {
+    pub(super) fn compile(&self, settings: Settings, caller: CallAs, report: &Diagnostics) -> Option<Arc<Module>> {
+        if caller == CallAs::User && self.consent_unread {
             return None;
         }
         let wiring = Wiring {
@@ -91,11 +91,11 @@ impl ReadProvider {
     }
 
     /// How its users consent. What is wrong with it is reported.
-    pub(super) fn consents(&self, opens: Opens, report: &Report) -> Option<Consents> {
+    pub(super) fn consents(&self, opens: Opens, report: &Diagnostics) -> Option<ConsentSettings> {
         let consent = self.consent.as_ref()?;
-        let module = self.compile(self.settings.clone()?, Caller::User, report)?;
+        let module = self.compile(self.settings.clone()?, CallAs::User, report)?;
         let upkeep = Upkeep { refresh_before: self.margin()?, keep_alive: consent.keep_alive };
-        Some(Consents { module, return_to: consent.return_to.clone(), upkeep, opens })
+        Some(ConsentSettings { module, return_to: consent.return_to.clone(), upkeep, opens })
     }
 
     /// How long before expiry its tokens are renewed.
@@ -104,16 +104,16 @@ impl ReadProvider {
     }
 
     /// What the snapshot keeps of it.
-    pub(super) fn finished(&self, index: usize, consents: Option<Consents>) -> Option<Provider> {
+    pub(super) fn finished(&self, index: usize, consents: Option<ConsentSettings>) -> Option<ProviderConfig> {
         let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
         let mut inputs = transport.digest.to_vec();
         inputs.extend(self.way.digest);
         inputs.extend(base_url.host().as_bytes());
         inputs.extend(base_url.port().to_be_bytes());
         // What is wrong with it was reported where it is used.
-        let alone = || self.compile(self.settings.clone()?, Caller::Application, &Report::new());
+        let alone = || self.compile(self.settings.clone()?, CallAs::Application, &Diagnostics::new());
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
-        Some(Provider {
+        Some(ProviderConfig {
             name: self.name.clone(),
             index,
             profile: self.profile.as_ref()?.name().into(),
@@ -138,7 +138,7 @@ impl ReadProvider {
 const KEEP_ALIVE: Duration = Duration::from_secs(12 * 3600);
 
 /// Reads all providers.
-pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec<ReadProvider> {
+pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>) -> Vec<ReadProvider> {
     let Some(node) = root.take("provider") else { return Vec::new() };
     let table = Fields::new(node, "[provider]", reader.report);
     let providers = table.rest().into_iter().map(|entry| read_one(entry, known, reader)).collect();
@@ -146,9 +146,9 @@ pub(super) fn read(root: &Fields<'_>, known: &Known, reader: &Reader<'_>) -> Vec
     providers
 }
 
-fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
+fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> ReadProvider {
     let report = reader.report;
-    let place = Place::new(&entry.value.source, entry.key_span.clone());
+    let place = Position::new(&entry.value.source, entry.key_span.clone());
     Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
     let profile = fields.req::<Word>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
@@ -161,7 +161,7 @@ fn read_one(entry: &Entry, known: &Known, reader: &Reader<'_>) -> ReadProvider {
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
     let default_ttl = fields.opt::<Duration>("default_ttl");
     if default_ttl.is_some_and(|ttl| ttl.is_zero()) {
-        let place = fields.take("default_ttl").map_or(place.clone(), Place::of);
+        let place = fields.take("default_ttl").map_or(place.clone(), Position::of);
         place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
     }
     let timeouts = timeouts(&fields, Timeouts::default());
@@ -215,7 +215,7 @@ fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
     }
 }
 
-fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Report) -> Option<BaseUrl> {
+fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<BaseUrl> {
     let (written, environment) = (fields.opt::<Word>("base_url"), fields.opt::<Word>("environment"));
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
     match (written, environment) {
@@ -247,7 +247,7 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Report
 }
 
 /// Reads `[provider.NAME.consent]`.
-fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Report) -> Option<ReadConsent> {
+fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<ReadConsent> {
     let fields = Fields::new(node, "[provider.NAME.consent]", report);
     let public_url = fields.req::<Word>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
     let authorize_url = fields.opt::<Word>("authorize_url").and_then(|word| url(&word, report));
@@ -266,7 +266,7 @@ fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Report) -> Opti
         Some(profile) if profile.knows_users() => profile.read_consent_params(fields.take("params"), report),
         Some(profile) => {
             let title = format!("the profile `{}` knows no users", profile.name());
-            Place::head(node).error(report, title, "remove `consent`");
+            Position::head(node).error(report, title, "remove `consent`");
             fields.rest();
             None
         }
@@ -281,7 +281,7 @@ fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Report) -> Opti
 }
 
 /// An `https` base URL; reports what is none.
-pub(super) fn url(word: &Word, report: &Report) -> Option<BaseUrl> {
+pub(super) fn url(word: &Word, report: &Diagnostics) -> Option<BaseUrl> {
     match BaseUrl::parse(&word.text) {
         Ok(url) => Some(url),
         // Whoever put credentials into it must not see them shown.
@@ -305,7 +305,7 @@ pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
         let Some(read) = own.opt::<Duration>(key) else { return without };
         if read.is_zero() {
             let title = format!("`{key}` cannot be zero: nothing is that quick");
-            Place::of(node).error(fields.report(), title, "write a duration, as in `\"10s\"`, or leave it out");
+            Position::of(node).error(fields.report(), title, "write a duration, as in `\"10s\"`, or leave it out");
         }
         read
     };
@@ -323,12 +323,12 @@ pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
 /// `http_proxy`, `source_address`, and how HTTP/1.1 is spoken there.
 fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> ReadWay {
     let report = reader.report;
-    let (mut way, mut inputs) = (Way::default(), Vec::new());
+    let (mut way, mut inputs) = (EgressPath::default(), Vec::new());
     if let Some(node) = fields.take("http_proxy")
         && let Some((text, literal)) = reader.value(node, report)
     {
         // It may hold a password, so it is shown in no message.
-        let place = Place::of(node).blotted();
+        let place = Position::of(node).blotted();
         match ForwardProxy::parse(text.expose_secret()) {
             Ok(proxy) => {
                 if literal && proxy.has_credentials() {
@@ -367,13 +367,13 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
 }
 
 /// `key_exchange`: the groups to offer, of which there must be one.
-fn key_exchange(fields: &Fields<'_>, report: &Report) -> Vec<&'static str> {
+fn key_exchange(fields: &Fields<'_>, report: &Diagnostics) -> Vec<&'static str> {
     let (Some(node), Some(words)) = (fields.take("key_exchange"), fields.opt::<Vec<Word>>("key_exchange")) else {
         return Vec::new();
     };
     if words.is_empty() {
         let help = "leave it out for the usual ones, or write as in `[\"x25519\", \"secp256r1\"]`";
-        Place::of(node).error(report, "without any group there is no key exchange", help);
+        Position::of(node).error(report, "without any group there is no key exchange", help);
     }
     let found = |word: &Word| {
         // The registry of these names has capitals in some.
@@ -389,15 +389,15 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
     let (password, literal) = reader.value(node, reader.report)?;
     if literal {
         let help = "write `client_key_password = { env = \"NAME\" }` or `{ file = \"path\" }`";
-        Place::of(node).blotted().warning(reader.report, "a password stands in the config file", help);
+        Position::of(node).blotted().warning(reader.report, "a password stands in the config file", help);
     }
     if fields.take("client_key").is_none() {
-        Place::of(node).blotted().error(reader.report, "there is no `client_key` that it could open", "add the key");
+        Position::of(node).blotted().error(reader.report, "there is no `client_key` that it could open", "add the key");
     }
     Some(password)
 }
 
-fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Option<Transport> {
+fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Option<ProviderTransport> {
     let report = reader.report;
     let errors = report.errors();
     let mut wish = ClientTls { only_http1, ..ClientTls::default() };
@@ -445,10 +445,10 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
     }
     let digest = sha256(&inputs);
     match reader.client_tls(digest, || tls::client(wish)) {
-        Ok(tls) => Some(Transport { certificate, tls, server_name, digest }),
+        Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {
-                Place::of(node).error(report, error, "check the files that are named here");
+                Position::of(node).error(report, error, "check the files that are named here");
             }
             None
         }

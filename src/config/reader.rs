@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use crate::base::secret::SecretString;
 use crate::provider::Profile;
-use crate::syntax::{Fields, Kind, Node, Report, Source, suggest};
+use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, suggest};
 use crate::tls;
 
 use super::blot::is_variable;
 use super::files::Files;
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
-    pub(super) report: &'a Report,
+    pub(super) report: &'a Diagnostics,
     files: &'a dyn Files,
     directory: PathBuf,
     profiles: RefCell<HashMap<PathBuf, Option<Arc<Profile>>>>,
@@ -31,7 +31,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(files: &'a dyn Files, config: &Path, report: &'a Report) -> Self {
+    pub(super) fn new(files: &'a dyn Files, config: &Path, report: &'a Diagnostics) -> Self {
         let directory = config.parent().unwrap_or(Path::new("")).to_owned();
         Self {
             report,
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value that is a literal, `{ env = "…" }` or `{ file = "…" }`. The flag says whether it was a literal.
-    pub(super) fn value(&self, node: &Node, report: &Report) -> Option<(SecretString, bool)> {
+    pub(super) fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
         match &node.kind {
             Kind::String(text) => Some((SecretString::from(text.clone()), true)),
             Kind::Table(_) => {
@@ -133,12 +133,12 @@ impl<'a> Reader<'a> {
                     (Some(name), None) => self.env_value(&name, report),
                     (None, Some(path)) => self.file_value(&path, report),
                     (Some(_), Some(_)) => {
-                        Place::of(node).error(report, "a value comes from one place only", "keep `env` or `file`");
+                        Position::of(node).error(report, "a value comes from one place only", "keep `env` or `file`");
                         None
                     }
                     (None, None) if empty => {
                         let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
-                        Place::of(node).error(report, "this says not where the value comes from", help);
+                        Position::of(node).error(report, "this says not where the value comes from", help);
                         None
                     }
                     (None, None) => None,
@@ -146,13 +146,13 @@ impl<'a> Reader<'a> {
             }
             Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => {
                 let help = "write a string, `{ env = \"NAME\" }` or `{ file = \"path\" }`";
-                Place::of(node).error(report, format!("expected a value, found {}", node.kind_name()), help);
+                Position::of(node).error(report, format!("expected a value, found {}", node.kind_name()), help);
                 None
             }
         }
     }
 
-    fn env_value(&self, name: &Word, report: &Report) -> Option<(SecretString, bool)> {
+    fn env_value(&self, name: &Word, report: &Diagnostics) -> Option<(SecretString, bool)> {
         if !is_variable(&name.text) && self.files.env(&name.text).is_none() {
             // Likely the secret itself.
             let help = "write the variable's name: capital letters, digits and `_`; the secret stands in the variable";
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn file_value(&self, path: &Word, report: &Report) -> Option<(SecretString, bool)> {
+    fn file_value(&self, path: &Word, report: &Diagnostics) -> Option<(SecretString, bool)> {
         let bytes = self.private_file(path)?;
         match String::from_utf8(bytes) {
             Ok(mut text) => {
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
             self.read_text(&path, bytes);
         });
         let profile = bytes.and_then(|bytes| match String::from_utf8(bytes) {
-            Ok(text) => Profile::parse(&Source::new(path.display().to_string(), text), self.report),
+            Ok(text) => Profile::parse(&SourceText::new(path.display().to_string(), text), self.report),
             Err(_) => {
                 word.place.error(self.report, format!("`{}` is not UTF-8 text", word.text), "a profile is a TOML file");
                 None

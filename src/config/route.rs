@@ -8,18 +8,18 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
-use crate::provider::{Caller, Module};
-use crate::route::{Allow, Opens, PathRules, Rate, Reserved, Rule, Var, configured_prefix, refused_method};
-use crate::syntax::units::Size;
+use crate::provider::{CallAs, Module};
+use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
+use crate::syntax::units::ByteSize;
 use crate::syntax::{Fields, Kind, Node, suggest};
 
-use super::client::Known;
+use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
 use super::provider::{ReadProvider, timeouts, url};
 use super::reader::Reader;
 use super::snapshot::{Reflection, Timeouts};
 use super::variable::variables;
-use super::words::{Place, Who, Word, choice};
+use super::words::{Position, Who, Word, choice};
 
 /// Largest request body that is kept for a replay unless a route says otherwise: 1 MiB.
 const REPLAY_LIMIT: u64 = 1 << 20;
@@ -34,9 +34,9 @@ const FRAMING: &[&str] =
 /// A route as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadRoute {
     pub(super) name: Arc<str>,
-    pub(super) head: Place,
+    pub(super) head: Position,
     /// Where a message about its match points.
-    pub(super) matched: Place,
+    pub(super) matched: Position,
     pub(super) listeners: Vec<usize>,
     pub(super) provider: Option<usize>,
     pub(super) module: Option<Arc<Module>>,
@@ -70,13 +70,13 @@ impl ReadRoute {
     }
 
     /// What the table needs of it.
-    pub(super) fn rule(&self, route: usize) -> Option<Rule> {
+    pub(super) fn rule(&self, route: usize) -> Option<RouteRule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
         let stub: Option<Reserved> = self.stub.then(|| {
             let (module, upstream) = (module.clone(), upstream.clone());
             Arc::new(move |path: &str| module.is_token_endpoint(&upstream, path)) as Reserved
         });
-        Some(Rule {
+        Some(RouteRule {
             route,
             host: self.host.clone(),
             prefix: self.prefix.clone()?,
@@ -94,30 +94,31 @@ impl ReadRoute {
     }
 
     /// With a stub: the token endpoint as a place of its own, for forward listeners. It may lie outside the upstream.
-    pub(super) fn token_place(&self, route: usize) -> Option<(BaseUrl, Rule)> {
+    pub(super) fn token_place(&self, route: usize) -> Option<(BaseUrl, RouteRule)> {
         let module = self.module.as_ref().filter(|_| self.stub)?;
         let (upstream, rule) = (self.upstream.as_ref()?, self.rule(route)?);
         let url = module.token_url().clone();
         let below = url.same_origin(upstream) && url.path().starts_with(&format!("{}/", upstream.path()));
         let stub: Reserved = Arc::new(|path| matches!(path, "" | "/"));
-        let rule = Rule { reserved: Arc::new(|_| true), stub: Some(stub), allow: Vec::new(), vars: Vec::new(), ..rule };
+        let rule =
+            RouteRule { reserved: Arc::new(|_| true), stub: Some(stub), allow: Vec::new(), vars: Vec::new(), ..rule };
         (!below).then_some((url, rule))
     }
 }
 
 /// What a route is read against.
-pub(super) struct Around<'a> {
-    pub(super) known: &'a Known,
+pub(super) struct RouteReadContext<'a> {
+    pub(super) known: &'a KnownClients,
     pub(super) listeners: &'a [ReadListener],
     pub(super) providers: &'a [ReadProvider],
     pub(super) reader: &'a Reader<'a>,
 }
 
 /// Modules that were compiled already: by provider, and by the text of the route's settings.
-type Modules = Vec<(usize, Caller, String, Option<Arc<Module>>)>;
+type Modules = Vec<(usize, CallAs, String, Option<Arc<Module>>)>;
 
 /// Reads all routes.
-pub(super) fn read(root: &Fields<'_>, around: &Around<'_>) -> Vec<ReadRoute> {
+pub(super) fn read(root: &Fields<'_>, around: &RouteReadContext<'_>) -> Vec<ReadRoute> {
     let report = around.reader.report;
     let mut modules = Modules::new();
     let mut routes: Vec<ReadRoute> = Vec::new();
@@ -135,8 +136,8 @@ pub(super) fn read(root: &Fields<'_>, around: &Around<'_>) -> Vec<ReadRoute> {
     routes
 }
 
-fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRoute {
-    let Around { listeners, providers, reader, .. } = *around;
+fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -> ReadRoute {
+    let RouteReadContext { listeners, providers, reader, .. } = *around;
     let report = reader.report;
     let fields = Fields::new(node, "[[route]]", report);
     let name = fields.opt::<Word>("name");
@@ -161,10 +162,10 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     let (vars, mut consumed) = variables(&fields);
     consumed.extend(user.clone());
     let name = name.or(provider_word).map_or_else(|| "route".to_owned(), |word| word.text);
-    let caller = if user.is_some() { Caller::User } else { Caller::Application };
+    let caller = if user.is_some() { CallAs::User } else { CallAs::Application };
     let module = module(&fields, around, (&name, caller), provider, &vars, modules);
     let headers = headers(&fields, module.as_deref(), reader);
-    let replay_limit = fields.or("replay_limit", Size(REPLAY_LIMIT)).0;
+    let replay_limit = fields.or("replay_limit", ByteSize(REPLAY_LIMIT)).0;
     let request_buffering = request_buffering(&fields, replay_limit);
     let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
     let strip = fields.or("strip", true);
@@ -178,8 +179,8 @@ fn read_one(node: &Node, around: &Around<'_>, modules: &mut Modules) -> ReadRout
     fields.finish();
     ReadRoute {
         name: name.into(),
-        head: Place::head(node),
-        matched: matched.unwrap_or_else(|| Place::head(node)),
+        head: Position::head(node),
+        matched: matched.unwrap_or_else(|| Position::head(node)),
         listeners,
         provider,
         module,
@@ -213,7 +214,11 @@ fn user(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<HeaderName> {
         return as_user.then_some(HeaderName::from_static(USER));
     };
     if !as_user {
-        Place::of(node).error(fields.report(), "`user` is for routes with `as = \"user\"`", "add that, or remove it");
+        Position::of(node).error(
+            fields.report(),
+            "`user` is for routes with `as = \"user\"`",
+            "add that, or remove it",
+        );
     }
     let own = Fields::new(node, "user of [[route]]", reader.report);
     let word = own.req::<Word>("header", "\"x-user\"");
@@ -269,14 +274,14 @@ fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
     for (key, zero) in [("requests", requests == Some(0)), ("per", per == Some(Duration::ZERO))] {
         if let (true, Some(node)) = (zero, own.take(key)) {
             positive = false;
-            Place::of(node).error(fields.report(), format!("`{key}` cannot be zero"), "write 1 or more");
+            Position::of(node).error(fields.report(), format!("`{key}` cannot be zero"), "write 1 or more");
         }
     }
     own.finish();
     let requests = u32::try_from(requests?).unwrap_or(u32::MAX);
     let rate = Rate::new(requests, per?, wait, Clock::System);
     if rate.is_none() && positive {
-        Place::of(node).error(fields.report(), "that many requests in so short a time are no limit", "leave it out");
+        Position::of(node).error(fields.report(), "that many requests in so short a time are no limit", "leave it out");
     }
     rate.map(Arc::new)
 }
@@ -287,7 +292,7 @@ fn request_buffering(fields: &Fields<'_>, replay_limit: u64) -> bool {
     let wanted = fields.or("request_buffering", false);
     if wanted && replay_limit == 0 {
         let title = "`request_buffering` needs a `replay_limit` above 0: bodies are gathered within it";
-        Place::of(node).error(fields.report(), title, "set `replay_limit` to the largest body that you expect");
+        Position::of(node).error(fields.report(), title, "set `replay_limit` to the largest body that you expect");
     }
     wanted
 }
@@ -327,7 +332,7 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
     }
     if let (true, Some(node)) = (found.is_empty(), fields.take("listeners")) {
         let help = "name some listeners, or leave it out: all of them";
-        Place::of(node).error(fields.report(), "a route on no listener can never run", help);
+        Position::of(node).error(fields.report(), "a route on no listener can never run", help);
     }
     found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
 }
@@ -338,7 +343,7 @@ fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
     !has("path") && !has("host") && listeners.iter().any(ReadListener::is_forward)
 }
 
-fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Place>, Option<Arc<str>>, Option<Arc<str>>) {
+fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<Arc<str>>, Option<Arc<str>>) {
     let report = fields.report();
     let (path, host) = (fields.opt::<Word>("path"), fields.opt::<Word>("host"));
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
@@ -380,7 +385,11 @@ fn methods(fields: &Fields<'_>) -> Vec<Method> {
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take("methods")
     {
-        Place::of(node).error(fields.report(), "an empty list takes no request", "name some methods, or leave it out");
+        Position::of(node).error(
+            fields.report(),
+            "an empty list takes no request",
+            "name some methods, or leave it out",
+        );
     }
     for word in words.unwrap_or_default() {
         match Method::from_bytes(word.text.as_bytes()) {
@@ -401,7 +410,7 @@ fn methods(fields: &Fields<'_>) -> Vec<Method> {
     methods
 }
 
-fn opens(fields: &Fields<'_>, known: &Known, provider: Option<&ReadProvider>) -> Opens {
+fn opens(fields: &Fields<'_>, known: &KnownClients, provider: Option<&ReadProvider>) -> Opens {
     let report = fields.report();
     let has_key = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let bounds = provider.and_then(|provider| provider.bounds.as_ref());
@@ -442,7 +451,7 @@ fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
     if words.is_empty()
         && let Some(node) = fields.take("allow")
     {
-        Place::of(node).error(report, "an empty list allows nothing", "name some paths, or leave `allow` out");
+        Position::of(node).error(report, "an empty list allows nothing", "name some paths, or leave `allow` out");
     }
     let mut lines = Vec::new();
     for word in &words {
@@ -467,8 +476,8 @@ fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
 
 fn module(
     fields: &Fields<'_>,
-    around: &Around<'_>,
-    (route, caller): (&str, Caller),
+    around: &RouteReadContext<'_>,
+    (route, caller): (&str, CallAs),
     provider: Option<usize>,
     vars: &[Var],
     modules: &mut Modules,
@@ -496,7 +505,7 @@ fn module(
         if !defined(name) && written.is_none_or(|table| table.find(name).is_none()) {
             let title = format!("route `{route}` defines no variable `{name}`");
             let help = format!("add `vars = {{ {name} = {{ header = \"x-{name}\" }} }}` to that [[route]]");
-            Place::new(fields.source(), span.clone()).error(report, title, help);
+            Position::new(fields.source(), span.clone()).error(report, title, help);
         }
     }
     for var in vars {
@@ -505,15 +514,15 @@ fn module(
         {
             let title = format!("nothing uses the variable `{}`", var.name());
             let help = format!("write `{{ var = \"{}\" }}` in a setting, or remove it", var.name());
-            Place::new(fields.source(), entry.key_span.clone()).warning(report, title, help);
+            Position::new(fields.source(), entry.key_span.clone()).warning(report, title, help);
         }
     }
-    let text = node.map_or_else(String::new, |node| Place::of(node).text().to_owned());
-    if let (Caller::User, Some(node)) = (caller, node) {
+    let text = node.map_or_else(String::new, |node| Position::of(node).text().to_owned());
+    if let (CallAs::User, Some(node)) = (caller, node) {
         let help = "put them into [provider.NAME], or make a provider of its own";
-        Place::of(node).error(report, "a route for users' calls has the provider's settings", help);
+        Position::of(node).error(report, "a route for users' calls has the provider's settings", help);
     }
-    let same = |(known, called, settings, _): &&(usize, Caller, String, Option<Arc<Module>>)| {
+    let same = |(known, called, settings, _): &&(usize, CallAs, String, Option<Arc<Module>>)| {
         *known == at && *called == caller && *settings == text
     };
     if let Some((_, _, _, module)) = modules.iter().find(same) {
@@ -530,7 +539,7 @@ fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) ->
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [[route]]", report);
     for entry in table.rest() {
-        let place = Place::new(&node.source, entry.key_span.clone());
+        let place = Position::new(&node.source, entry.key_span.clone());
         let Ok(name) = HeaderName::from_bytes(entry.key.as_bytes()) else {
             place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
             continue;
@@ -550,7 +559,7 @@ fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) ->
             }
             Err(_) => {
                 let help = "a value is one line of visible ASCII";
-                Place::of(&entry.value).error(report, format!("the value of `{name}` cannot be sent"), help);
+                Position::of(&entry.value).error(report, format!("the value of `{name}` cannot be sent"), help);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::provider::{DeclaredSetting, Profile};
 
 /// What a key's value looks like.
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+enum SchemaShape {
     /// An IP address and a port.
     Address,
     /// The same, or `unix:` and a path.
@@ -62,129 +62,149 @@ enum Shape {
 }
 
 /// One key: its name, its value, whether it must be there, a few words.
-type Key = (&'static str, Shape, bool, &'static str);
+type SchemaKey = (&'static str, SchemaShape, bool, &'static str);
 
 const MUST: bool = true;
 const MAY: bool = false;
-const DURATION: Shape = Shape::Duration { off: false };
-const DURATION_OR_OFF: Shape = Shape::Duration { off: true };
-const TLS_VERSIONS: Shape = Shape::Choice(&["1.2", "1.3"]);
+const DURATION: SchemaShape = SchemaShape::Duration { off: false };
+const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: true };
+const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [(&str, &[Key]); 24] = [
+const SECTIONS: [(&str, &[SchemaKey]); 24] = [
     (
         "file",
         &[
-            ("admin", Shape::Table("admin"), MAY, "the operator's door"),
-            ("audit", Shape::Table("audit"), MAY, "where calls and actions are recorded in a chain"),
-            ("client", Shape::Named("client"), MAY, "who may call"),
-            ("include", Shape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
-            ("limits", Shape::Table("limits"), MAY, "what is refused to be spent on anybody; 0 switches a limit off"),
-            ("listener", Shape::List("listener"), MUST, "where countersign listens"),
-            ("log", Shape::Table("log"), MAY, "how and where it logs"),
-            ("provider", Shape::Named("provider"), MAY, "whom it calls"),
-            ("reload", Shape::Table("reload"), MAY, "when the config is read anew"),
-            ("route", Shape::List("route"), MAY, "what leads from a request to a provider"),
-            ("runtime", Shape::Table("runtime"), MAY, "the process"),
-            ("store", Shape::Table("store"), MAY, "where records outlive the process"),
-            ("tracing", Shape::Table("tracing"), MAY, "where traces go"),
+            ("admin", SchemaShape::Table("admin"), MAY, "the operator's door"),
+            ("audit", SchemaShape::Table("audit"), MAY, "where calls and actions are recorded in a chain"),
+            ("client", SchemaShape::Named("client"), MAY, "who may call"),
+            ("include", SchemaShape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),
+            (
+                "limits",
+                SchemaShape::Table("limits"),
+                MAY,
+                "what is refused to be spent on anybody; 0 switches a limit off",
+            ),
+            ("listener", SchemaShape::List("listener"), MUST, "where countersign listens"),
+            ("log", SchemaShape::Table("log"), MAY, "how and where it logs"),
+            ("provider", SchemaShape::Named("provider"), MAY, "whom it calls"),
+            ("reload", SchemaShape::Table("reload"), MAY, "when the config is read anew"),
+            ("route", SchemaShape::List("route"), MAY, "what leads from a request to a provider"),
+            ("runtime", SchemaShape::Table("runtime"), MAY, "the process"),
+            ("store", SchemaShape::Table("store"), MAY, "where records outlive the process"),
+            ("tracing", SchemaShape::Table("tracing"), MAY, "where traces go"),
         ],
     ),
     (
         "admin",
         &[
-            ("bind", Shape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
-            ("open", Shape::Choices(&["livez", "metrics", "readyz"]), MAY, "what needs no token; default: nothing"),
-            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
-            ("token", Shape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
+            ("bind", SchemaShape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
+            (
+                "open",
+                SchemaShape::Choices(&["livez", "metrics", "readyz"]),
+                MAY,
+                "what needs no token; default: nothing",
+            ),
+            ("tls", SchemaShape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            ("token", SchemaShape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
         ],
     ),
     (
         "admin_token",
         &[
-            ("role", Shape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
-            ("value", Shape::Source, MUST, "what is shown as a bearer token"),
+            ("role", SchemaShape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
+            ("value", SchemaShape::Source, MUST, "what is shown as a bearer token"),
         ],
     ),
     (
         "audit",
         &[
-            ("key", Shape::Source, MAY, "makes the chain one that only its holder can make; 32 characters or more"),
+            (
+                "key",
+                SchemaShape::Source,
+                MAY,
+                "makes the chain one that only its holder can make; 32 characters or more",
+            ),
             (
                 "on_failure",
-                Shape::Choice(&["refuse", "continue"]),
+                SchemaShape::Choice(&["refuse", "continue"]),
                 MAY,
                 "what becomes of calls while records cannot be written; refuse",
             ),
-            ("rotate", Shape::Size, MAY, "begins a new file at this size; 100MiB; 0: never"),
-            ("to", Shape::Text, MUST, "path of the file, or stdout"),
+            ("rotate", SchemaShape::Size, MAY, "begins a new file at this size; 100MiB; 0: never"),
+            ("to", SchemaShape::Text, MUST, "path of the file, or stdout"),
         ],
     ),
     (
         "client",
         &[
-            ("certificate", Shape::Text, MAY, "a SAN URI or DNS name of its certificate, or CN=…"),
-            ("consent_group", Shape::Text, MAY, "consents are shared by all clients of this group"),
-            ("jwt", Shape::Table("jwt"), MAY, "the signed token that it shows"),
-            ("key_sha256", Shape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
-            ("networks", Shape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
-            ("networks_only", Shape::Flag, MAY, "its network alone identifies it"),
-            ("uids", Shape::Counts, MAY, "users at the other end of a Unix socket"),
-            ("users", Shape::Texts, MAY, "the users in whose name it may call; * for all; default: none"),
-            ("vars", Shape::Bounds, MAY, "the values that it may name for variables of routes"),
+            ("certificate", SchemaShape::Text, MAY, "a SAN URI or DNS name of its certificate, or CN=…"),
+            ("consent_group", SchemaShape::Text, MAY, "consents are shared by all clients of this group"),
+            ("jwt", SchemaShape::Table("jwt"), MAY, "the signed token that it shows"),
+            ("key_sha256", SchemaShape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
+            ("networks", SchemaShape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
+            ("networks_only", SchemaShape::Flag, MAY, "its network alone identifies it"),
+            ("uids", SchemaShape::Counts, MAY, "users at the other end of a Unix socket"),
+            ("users", SchemaShape::Texts, MAY, "the users in whose name it may call; * for all; default: none"),
+            ("vars", SchemaShape::Bounds, MAY, "the values that it may name for variables of routes"),
         ],
     ),
     (
         "jwt",
         &[
-            ("audience", Shape::Text, MUST, "what its `aud` must hold"),
-            ("ca", Shape::Text, MAY, "path of the only CAs to trust for the issuer's keys, PEM"),
-            ("issuer", Shape::Text, MUST, "what its `iss` must be"),
-            ("jwks_url", Shape::Url, MAY, "where the issuer's keys are; default: by discovery"),
-            ("subject", Shape::Text, MUST, "what its `sub` must be"),
+            ("audience", SchemaShape::Text, MUST, "what its `aud` must hold"),
+            ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust for the issuer's keys, PEM"),
+            ("issuer", SchemaShape::Text, MUST, "what its `iss` must be"),
+            ("jwks_url", SchemaShape::Url, MAY, "where the issuer's keys are; default: by discovery"),
+            ("subject", SchemaShape::Text, MUST, "what its `sub` must be"),
         ],
     ),
     (
         "limits",
         &[
-            ("body_min_rate", Shape::Count(0), MAY, "bytes a second of a request body, after 10 s; 240"),
-            ("buffered_bytes", Shape::Size, MAY, "replay buffers of the whole process; 64MiB"),
-            ("connections", Shape::Count(0), MAY, "client connections of the whole process; 10000"),
-            ("connections_per_peer", Shape::Count(0), MAY, "client connections from one address; 512"),
+            ("body_min_rate", SchemaShape::Count(0), MAY, "bytes a second of a request body, after 10 s; 240"),
+            ("buffered_bytes", SchemaShape::Size, MAY, "replay buffers of the whole process; 64MiB"),
+            ("connections", SchemaShape::Count(0), MAY, "client connections of the whole process; 10000"),
+            ("connections_per_peer", SchemaShape::Count(0), MAY, "client connections from one address; 512"),
             ("drain", DURATION_OR_OFF, MAY, "let requests finish this long after SIGTERM; 30s"),
             ("drain_delay", DURATION_OR_OFF, MAY, "keep accepting this long after SIGTERM; 0s"),
-            ("handshakes", Shape::Count(0), MAY, "TLS handshakes under way; 256"),
-            ("header_bytes", Shape::Size, MAY, "a request's head; 32KiB"),
+            ("handshakes", SchemaShape::Count(0), MAY, "TLS handshakes under way; 256"),
+            ("header_bytes", SchemaShape::Size, MAY, "a request's head; 32KiB"),
             ("header_timeout", DURATION_OR_OFF, MAY, "a request's head must be complete by then; 10s"),
-            ("headers", Shape::Count(0), MAY, "fields of a request's head; 100"),
+            ("headers", SchemaShape::Count(0), MAY, "fields of a request's head; 100"),
             ("idle_timeout", DURATION_OR_OFF, MAY, "a client connection may be silent this long; 75s"),
-            ("streams", Shape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
-            ("tokens", Shape::Count(0), MAY, "tokens at hand; beyond, the least recently used is forgotten; 10000"),
+            ("streams", SchemaShape::Count(0), MAY, "streams of one HTTP/2 connection; 100"),
+            (
+                "tokens",
+                SchemaShape::Count(0),
+                MAY,
+                "tokens at hand; beyond, the least recently used is forgotten; 10000",
+            ),
             ("tunnel_idle", DURATION_OR_OFF, MAY, "a blind tunnel may be silent this long; 5m"),
             ("tunnel_lifetime", DURATION_OR_OFF, MAY, "a blind tunnel lasts at most so long; 24h"),
-            ("uri_bytes", Shape::Size, MAY, "a request's target; 8KiB"),
+            ("uri_bytes", SchemaShape::Size, MAY, "a request's target; 8KiB"),
         ],
     ),
     (
         "listener",
         &[
-            ("bind", Shape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
-            ("clients", Shape::Who, MAY, "who is let in; default: every client of the file"),
-            ("intercept", Shape::Table("intercept"), MAY, "the CA that clients of a forward listener trust"),
+            ("bind", SchemaShape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
+            ("clients", SchemaShape::Who, MAY, "who is let in; default: every client of the file"),
+            ("intercept", SchemaShape::Table("intercept"), MAY, "the CA that clients of a forward listener trust"),
             (
                 "mode",
-                Shape::Choice(&["callback", "forward", "reverse"]),
+                SchemaShape::Choice(&["callback", "forward", "reverse"]),
                 MAY,
                 "reverse: routed by host and path; forward: a proxy that clients are told of; callback: consents alone",
             ),
-            ("name", Shape::Text, MAY, "for logs and metrics"),
-            ("names", Shape::Texts, MAY, "the hosts that it answers to; default: any"),
-            ("plaintext", Shape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
-            ("proxy_protocol", Shape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
-            ("tls", Shape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+            ("name", SchemaShape::Text, MAY, "for logs and metrics"),
+            ("names", SchemaShape::Texts, MAY, "the hosts that it answers to; default: any"),
+            ("plaintext", SchemaShape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
+            ("proxy_protocol", SchemaShape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
+            ("tls", SchemaShape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
             (
                 "unmatched",
-                Shape::Choice(&["deny", "tunnel"]),
+                SchemaShape::Choice(&["deny", "tunnel"]),
                 MAY,
                 "what a forward listener does with a CONNECT to a host without a route; deny",
             ),
@@ -193,75 +213,85 @@ const SECTIONS: [(&str, &[Key]); 24] = [
     (
         "consent",
         &[
-            ("authorize_url", Shape::Url, MAY, "where users agree, where the profile cannot know it"),
+            ("authorize_url", SchemaShape::Url, MAY, "where users agree, where the profile cannot know it"),
             ("keep_alive", DURATION, MAY, "refresh tokens are kept alive this long after a user's last call; 12h"),
-            ("params", Shape::Settings, MAY, "parameters of the authorize request, as the profile names them"),
-            ("public_url", Shape::Url, MUST, "how browsers reach the callback listener"),
-            ("return_to", Shape::Texts, MAY, "where browsers may be sent in the end, as in https://app.example/*"),
+            ("params", SchemaShape::Settings, MAY, "parameters of the authorize request, as the profile names them"),
+            ("public_url", SchemaShape::Url, MUST, "how browsers reach the callback listener"),
+            (
+                "return_to",
+                SchemaShape::Texts,
+                MAY,
+                "where browsers may be sent in the end, as in https://app.example/*",
+            ),
         ],
     ),
     (
         "intercept",
         &[
-            ("ca_cert", Shape::Text, MUST, "path of the interception CA's certificate, PEM"),
-            ("ca_key", Shape::Text, MUST, "path of its private key, PEM"),
+            ("ca_cert", SchemaShape::Text, MUST, "path of the interception CA's certificate, PEM"),
+            ("ca_key", SchemaShape::Text, MUST, "path of its private key, PEM"),
         ],
     ),
     (
         "listener_tls",
         &[
-            ("cert", Shape::Text, MUST, "path of the certificate and its chain, PEM"),
-            ("client_auth", Shape::Choice(&["optional", "required"]), MAY, "whether a client must show a certificate"),
-            ("client_ca", Shape::Text, MAY, "path of the CAs of client certificates, PEM"),
-            ("key", Shape::Text, MUST, "path of its private key, PEM"),
+            ("cert", SchemaShape::Text, MUST, "path of the certificate and its chain, PEM"),
+            (
+                "client_auth",
+                SchemaShape::Choice(&["optional", "required"]),
+                MAY,
+                "whether a client must show a certificate",
+            ),
+            ("client_ca", SchemaShape::Text, MAY, "path of the CAs of client certificates, PEM"),
+            ("key", SchemaShape::Text, MUST, "path of its private key, PEM"),
             ("min_version", TLS_VERSIONS, MAY, "1.2"),
         ],
     ),
     (
         "log",
         &[
-            ("access", Shape::Text, MAY, "where access lines go: stderr, off, or a path"),
-            ("format", Shape::Choice(&["json", "text"]), MAY, "default: text on a terminal, else JSON"),
-            ("level", Shape::Text, MAY, "info, or a filter"),
+            ("access", SchemaShape::Text, MAY, "where access lines go: stderr, off, or a path"),
+            ("format", SchemaShape::Choice(&["json", "text"]), MAY, "default: text on a terminal, else JSON"),
+            ("level", SchemaShape::Text, MAY, "info, or a filter"),
         ],
     ),
     (
         "provider",
         &[
-            ("base_url", Shape::Url, MAY, "where its API lives"),
-            ("clients", Shape::Who, MAY, "bounds every route that uses this provider"),
-            ("consent", Shape::Table("consent"), MAY, "how its users consent"),
+            ("base_url", SchemaShape::Url, MAY, "where its API lives"),
+            ("clients", SchemaShape::Who, MAY, "bounds every route that uses this provider"),
+            ("consent", SchemaShape::Table("consent"), MAY, "how its users consent"),
             ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
-            ("environment", Shape::Text, MAY, "a base URL that the profile knows"),
+            ("environment", SchemaShape::Text, MAY, "a base URL that the profile knows"),
             (
                 "header_case",
-                Shape::Choice(&["lower", "preserve"]),
+                SchemaShape::Choice(&["lower", "preserve"]),
                 MAY,
                 "how names of fields are written over HTTP/1.1; preserve: as the client and the profile wrote them; lower",
             ),
-            ("http", Shape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
+            ("http", SchemaShape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
             (
                 "http_proxy",
-                Shape::Source,
+                SchemaShape::Source,
                 MAY,
                 "the corporate proxy that leads there, as in http://user:password@host:3128",
             ),
             (
                 "invalid_header_lines",
-                Shape::Choice(&["drop", "refuse"]),
+                SchemaShape::Choice(&["drop", "refuse"]),
                 MAY,
                 "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
             ),
-            ("profile", Shape::Text, MUST, "a built-in profile, or the path of one of your own"),
+            ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
             ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
-            ("source_address", Shape::Text, MAY, "the address that connections come from"),
-            ("timeouts", Shape::Table("timeouts"), MAY, "how long to wait"),
-            ("tls", Shape::Table("provider_tls"), MAY, "for token and resource calls alike"),
-            ("token_url", Shape::Url, MAY, "where the token comes from"),
-            ("trace_context", Shape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
+            ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
+            ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
+            ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
+            ("token_url", SchemaShape::Url, MAY, "where the token comes from"),
+            ("trace_context", SchemaShape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
             (
                 "user_agent",
-                Shape::Text,
+                SchemaShape::Text,
                 MAY,
                 "of our own calls: token, authorize, refresh; countersign and its version",
             ),
@@ -270,113 +300,123 @@ const SECTIONS: [(&str, &[Key]); 24] = [
     (
         "provider_tls",
         &[
-            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
-            ("client_cert", Shape::Text, MAY, "path of our certificate and its chain, PEM"),
-            ("client_key", Shape::Text, MAY, "path of its private key, PEM"),
-            ("client_key_password", Shape::Source, MAY, "what opens that key, if it is encrypted"),
+            ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
+            ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
+            ("client_key_password", SchemaShape::Source, MAY, "what opens that key, if it is encrypted"),
             (
                 "key_exchange",
-                Shape::Choices(&crate::tls::KEY_EXCHANGES),
+                SchemaShape::Choices(&crate::tls::KEY_EXCHANGES),
                 MAY,
                 "the groups to offer, as in x25519; default: all but the last",
             ),
             ("min_version", TLS_VERSIONS, MAY, "1.2"),
-            ("server_name", Shape::Text, MAY, "the name to ask for and to verify"),
+            ("server_name", SchemaShape::Text, MAY, "the name to ask for and to verify"),
         ],
     ),
     (
         "route",
         &[
-            ("allow", Shape::Texts, MAY, "the provider's paths that may be reached, as in GET /v1/*"),
-            ("as", Shape::Choice(&["application", "user"]), MAY, "whose token is used"),
-            ("clients", Shape::Who, MAY, "who may use it; required as soon as there are two clients"),
+            ("allow", SchemaShape::Texts, MAY, "the provider's paths that may be reached, as in GET /v1/*"),
+            ("as", SchemaShape::Choice(&["application", "user"]), MAY, "whose token is used"),
+            ("clients", SchemaShape::Who, MAY, "who may use it; required as soon as there are two clients"),
             (
                 "enforce",
-                Shape::Flag,
+                SchemaShape::Flag,
                 MAY,
                 "false: what its allow, rate_limit and bounds would refuse passes and is logged",
             ),
-            ("headers", Shape::Headers, MAY, "always set on the request"),
-            ("host", Shape::Text, MAY, "a host name without port"),
-            ("listeners", Shape::Texts, MAY, "the listeners that serve it; default: all"),
-            ("methods", Shape::Texts, MAY, "such as GET and POST; default: any"),
-            ("name", Shape::Text, MAY, "for logs and metrics"),
-            ("path", Shape::Text, MAY, "whole leading segments, as in /scb"),
+            ("headers", SchemaShape::Headers, MAY, "always set on the request"),
+            ("host", SchemaShape::Text, MAY, "a host name without port"),
+            ("listeners", SchemaShape::Texts, MAY, "the listeners that serve it; default: all"),
+            ("methods", SchemaShape::Texts, MAY, "such as GET and POST; default: any"),
+            ("name", SchemaShape::Text, MAY, "for logs and metrics"),
+            ("path", SchemaShape::Text, MAY, "whole leading segments, as in /scb"),
             (
                 "path_rules",
-                Shape::ChoiceOrList(
+                SchemaShape::ChoiceOrList(
                     &["lenient", "strict"],
                     &["double-encoding", "encoded-slashes", "parameters", "slashes"],
                 ),
                 MAY,
                 "what passes that a bank may read in two ways; lenient: // and %2f; strict: nothing",
             ),
-            ("provider", Shape::Text, MUST, "whom it calls"),
-            ("rate_limit", Shape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
+            ("provider", SchemaShape::Text, MUST, "whom it calls"),
+            ("rate_limit", SchemaShape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
             (
                 "reflection",
-                Shape::Choice(&["block", "mask", "off"]),
+                SchemaShape::Choice(&["block", "mask", "off"]),
                 MAY,
                 "a credential that the provider echoes; mask",
             ),
-            ("replay_limit", Shape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
+            ("replay_limit", SchemaShape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
             (
                 "request_buffering",
-                Shape::Flag,
+                SchemaShape::Flag,
                 MAY,
                 "true: bodies are gathered first, within replay_limit, and go out with a length",
             ),
-            ("settings", Shape::Settings, MAY, "overrides settings of the profile"),
-            ("strip", Shape::Flag, MAY, "removes `path` before forwarding; true"),
-            ("timeouts", Shape::Table("timeouts"), MAY, "default: the provider's"),
+            ("settings", SchemaShape::Settings, MAY, "overrides settings of the profile"),
+            ("strip", SchemaShape::Flag, MAY, "removes `path` before forwarding; true"),
+            ("timeouts", SchemaShape::Table("timeouts"), MAY, "default: the provider's"),
             (
                 "token_endpoint",
-                Shape::Choice(&["stub"]),
+                SchemaShape::Choice(&["stub"]),
                 MAY,
                 "stub: answers the provider's token endpoint itself, with a worthless token",
             ),
-            ("upgrade", Shape::Choices(&["websocket"]), MAY, "what a request may switch to; default: nothing"),
-            ("upstream", Shape::Url, MAY, "where requests go; default: the provider's base URL"),
-            ("user", Shape::Table("user"), MAY, "how a request names its user"),
-            ("vars", Shape::Named("var"), MAY, "values that are taken from the request"),
+            ("upgrade", SchemaShape::Choices(&["websocket"]), MAY, "what a request may switch to; default: nothing"),
+            ("upstream", SchemaShape::Url, MAY, "where requests go; default: the provider's base URL"),
+            ("user", SchemaShape::Table("user"), MAY, "how a request names its user"),
+            ("vars", SchemaShape::Named("var"), MAY, "values that are taken from the request"),
         ],
     ),
     (
         "rate_limit",
         &[
             ("per", DURATION, MUST, "in this long"),
-            ("requests", Shape::Count(1), MUST, "so many requests"),
+            ("requests", SchemaShape::Count(1), MUST, "so many requests"),
             ("wait", DURATION, MAY, "a request may wait this long for its turn"),
         ],
     ),
     (
         "reload",
-        &[("watch", Shape::Choice(&["all", "secrets"]), MAY, "the files whose change is a reload; default: secrets")],
+        &[(
+            "watch",
+            SchemaShape::Choice(&["all", "secrets"]),
+            MAY,
+            "the files whose change is a reload; default: secrets",
+        )],
     ),
-    ("runtime", &[("workers", Shape::Count(1), MAY, "threads that serve requests; default: one per core")]),
+    ("runtime", &[("workers", SchemaShape::Count(1), MAY, "threads that serve requests; default: one per core")]),
     (
         "store",
         &[
-            ("ephemeral", Shape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
+            (
+                "ephemeral",
+                SchemaShape::Flag,
+                MAY,
+                "true: a store in memory may hold users' tokens, and forget them; false",
+            ),
             (
                 "keys",
-                Shape::Sources,
+                SchemaShape::Sources,
                 MAY,
                 "what records are sealed under: 32 bytes, base64; the first writes, all read",
             ),
-            ("namespace", Shape::Text, MAY, "what every key in Redis begins with; countersign"),
-            ("password", Shape::Source, MAY, "for Redis"),
-            ("tls", Shape::Table("store_tls"), MAY, "for rediss://"),
-            ("url", Shape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
-            ("username", Shape::Text, MAY, "the ACL user of Redis"),
+            ("namespace", SchemaShape::Text, MAY, "what every key in Redis begins with; countersign"),
+            ("password", SchemaShape::Source, MAY, "for Redis"),
+            ("tls", SchemaShape::Table("store_tls"), MAY, "for rediss://"),
+            ("url", SchemaShape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
+            ("username", SchemaShape::Text, MAY, "the ACL user of Redis"),
         ],
     ),
     (
         "store_tls",
         &[
-            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
-            ("client_cert", Shape::Text, MAY, "path of our certificate and its chain, PEM"),
-            ("client_key", Shape::Text, MAY, "path of its private key, PEM"),
+            ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
+            ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
         ],
     ),
     (
@@ -392,24 +432,24 @@ const SECTIONS: [(&str, &[Key]); 24] = [
     (
         "tracing",
         &[
-            ("ca", Shape::Text, MAY, "path of the only CAs to trust, PEM"),
-            ("headers", Shape::Headers, MAY, "what every export carries, such as an API key"),
-            ("otlp", Shape::Text, MUST, "the collector, as in http://127.0.0.1:4318; OTLP over HTTP"),
-            ("sample", Shape::Share, MAY, "the share of new traces that is recorded; 1"),
-            ("service_name", Shape::Text, MAY, "what we are called there; countersign"),
+            ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+            ("headers", SchemaShape::Headers, MAY, "what every export carries, such as an API key"),
+            ("otlp", SchemaShape::Text, MUST, "the collector, as in http://127.0.0.1:4318; OTLP over HTTP"),
+            ("sample", SchemaShape::Share, MAY, "the share of new traces that is recorded; 1"),
+            ("service_name", SchemaShape::Text, MAY, "what we are called there; countersign"),
         ],
     ),
-    ("user", &[("header", Shape::Text, MUST, "the header that names the user; default: countersign-user")]),
+    ("user", &[("header", SchemaShape::Text, MUST, "the header that names the user; default: countersign-user")]),
     (
         "var",
         &[
-            ("forward", Shape::Flag, MAY, "forwards the header all the same"),
-            ("header", Shape::Text, MAY, "the one header field of this name"),
-            ("json", Shape::Text, MAY, "the value at this JSON pointer of the body"),
-            ("path", Shape::Text, MAY, "the segment in braces of a template over the provider's path"),
-            ("pattern", Shape::Text, MAY, "a regular expression that the whole value must match"),
-            ("query", Shape::Text, MAY, "the one query parameter of this name"),
-            ("value", Shape::Text, MAY, "this constant"),
+            ("forward", SchemaShape::Flag, MAY, "forwards the header all the same"),
+            ("header", SchemaShape::Text, MAY, "the one header field of this name"),
+            ("json", SchemaShape::Text, MAY, "the value at this JSON pointer of the body"),
+            ("path", SchemaShape::Text, MAY, "the segment in braces of a template over the provider's path"),
+            ("pattern", SchemaShape::Text, MAY, "a regular expression that the whole value must match"),
+            ("query", SchemaShape::Text, MAY, "the one query parameter of this name"),
+            ("value", SchemaShape::Text, MAY, "this constant"),
         ],
     ),
 ];
@@ -438,8 +478,8 @@ pub fn document() -> Value {
     whole
 }
 
-fn table(keys: &[Key]) -> Value {
-    let described = |(name, shape, _, about): &Key| {
+fn table(keys: &[SchemaKey]) -> Value {
+    let described = |(name, shape, _, about): &SchemaKey| {
         let mut value = shape.schema();
         if let Some(value) = value.as_object_mut() {
             value.insert("description".to_owned(), (*about).into());
@@ -482,7 +522,7 @@ fn bring_settings(provider: &mut Value) {
 }
 
 fn setting(declared: &DeclaredSetting) -> Value {
-    let mut value = if declared.table { Shape::Settings.schema() } else { text_or_source() };
+    let mut value = if declared.table { SchemaShape::Settings.schema() } else { text_or_source() };
     if let (Some(value), false) = (value.as_object_mut(), declared.description.is_empty()) {
         value.insert("description".to_owned(), declared.description.clone().into());
     }
@@ -498,42 +538,42 @@ fn text_or_source() -> Value {
     json!({ "anyOf": [{ "type": "string" }, from("env"), from("file")] })
 }
 
-impl Shape {
+impl SchemaShape {
     fn schema(self) -> Value {
         let named = |section: &str| json!({ "$ref": format!("#/$defs/{section}") });
         let duration = json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$" });
         match self {
-            Shape::Address => json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" }),
-            Shape::Bind => json!({ "type": "string", "pattern": "^(unix:.+|.+:[0-9]{1,5})$" }),
-            Shape::Bounds => {
+            SchemaShape::Address => json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" }),
+            SchemaShape::Bind => json!({ "type": "string", "pattern": "^(unix:.+|.+:[0-9]{1,5})$" }),
+            SchemaShape::Bounds => {
                 json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } })
             }
-            Shape::Choice(words) => json!({ "enum": words }),
-            Shape::ChoiceOrList(words, list) => {
+            SchemaShape::Choice(words) => json!({ "enum": words }),
+            SchemaShape::ChoiceOrList(words, list) => {
                 json!({ "anyOf": [{ "enum": words }, { "type": "array", "items": { "enum": list } }] })
             }
-            Shape::Choices(words) => json!({ "type": "array", "items": { "enum": words } }),
-            Shape::Counts => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
-            Shape::Count(least) => json!({ "type": "integer", "minimum": least }),
-            Shape::Duration { off: false } => duration,
-            Shape::Duration { off: true } => json!({ "anyOf": [duration, { "const": 0 }] }),
-            Shape::Flag => json!({ "type": "boolean" }),
-            Shape::Headers => json!({ "type": "object", "additionalProperties": text_or_source() }),
-            Shape::InternalOr(section) => json!({ "anyOf": [{ "const": "internal" }, named(section)] }),
-            Shape::List(section) => json!({ "type": "array", "items": named(section) }),
-            Shape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
-            Shape::Settings => json!({ "type": "object" }),
-            Shape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
-            Shape::Size => {
+            SchemaShape::Choices(words) => json!({ "type": "array", "items": { "enum": words } }),
+            SchemaShape::Counts => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
+            SchemaShape::Count(least) => json!({ "type": "integer", "minimum": least }),
+            SchemaShape::Duration { off: false } => duration,
+            SchemaShape::Duration { off: true } => json!({ "anyOf": [duration, { "const": 0 }] }),
+            SchemaShape::Flag => json!({ "type": "boolean" }),
+            SchemaShape::Headers => json!({ "type": "object", "additionalProperties": text_or_source() }),
+            SchemaShape::InternalOr(section) => json!({ "anyOf": [{ "const": "internal" }, named(section)] }),
+            SchemaShape::List(section) => json!({ "type": "array", "items": named(section) }),
+            SchemaShape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
+            SchemaShape::Settings => json!({ "type": "object" }),
+            SchemaShape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+            SchemaShape::Size => {
                 json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
             }
-            Shape::Source => text_or_source(),
-            Shape::Sources => json!({ "type": "array", "items": text_or_source() }),
-            Shape::Table(section) => named(section),
-            Shape::Text => json!({ "type": "string" }),
-            Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-            Shape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
-            Shape::Who => {
+            SchemaShape::Source => text_or_source(),
+            SchemaShape::Sources => json!({ "type": "array", "items": text_or_source() }),
+            SchemaShape::Table(section) => named(section),
+            SchemaShape::Text => json!({ "type": "string" }),
+            SchemaShape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+            SchemaShape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
+            SchemaShape::Who => {
                 json!({ "anyOf": [{ "const": "anyone" }, { "type": "array", "items": { "type": "string" } }] })
             }
         }

@@ -14,14 +14,14 @@ use ipnet::IpNet;
 
 use super::sources::Sources;
 use crate::base::origin::BaseUrl;
-pub use crate::observe::audit::Wish as Audit;
+pub use crate::observe::audit::AuditSettings as Audit;
 use crate::observe::once::Once;
 use crate::provider::Module;
-use crate::route::{ClientId, ForwardTable, Opens, Rate, Table};
-use crate::store::StoreWish;
+use crate::route::{ClientId, ForwardTable, Opens, Rate, RouteTable};
+use crate::store::StoreSettings;
 use crate::tls::{CertName, Interception, Internal};
-use crate::token::consent::{Owner, ReturnRule, Upkeep, UserName};
-use crate::upstream::Way;
+use crate::token::consent::{ConsentOwner, ReturnRule, Upkeep, UserName};
+use crate::upstream::EgressPath;
 
 /// A whole, right configuration.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ pub struct Snapshot {
     /// Hexadecimal digest of what it was read from (no secrets), for logs and audit.
     pub digest: String,
     /// Where we listen.
-    pub listeners: Vec<Arc<Listener>>,
+    pub listeners: Vec<Arc<ListenerConfig>>,
     /// Whom we call.
-    pub providers: Vec<Arc<Provider>>,
+    pub providers: Vec<Arc<ProviderConfig>>,
     /// What leads from one to the other; `route::Permit::route` is an index into it.
     pub routes: Vec<Arc<Route>>,
     /// Who may call.
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// What we refuse to spend on anybody.
     pub limits: Limits,
     /// Where and how we log.
-    pub log: Log,
+    pub log: LogConfig,
     /// Where and how calls and actions are recorded; absent: nowhere.
     pub audit: Option<Audit>,
     /// The operator's door; absent: none.
@@ -55,12 +55,12 @@ pub struct Snapshot {
     /// What it was read from.
     pub sources: Sources,
     /// Which files are watched.
-    pub watch: Watch,
+    pub watch: WatchConfig,
 }
 
 /// `[reload]`: the files whose change is a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Watch {
+pub enum WatchConfig {
     /// Those, and the config, what it includes, and profiles.
     All,
     /// Certificates, keys and secrets. The config's own text stays as it was read last.
@@ -71,7 +71,7 @@ pub enum Watch {
 #[derive(Clone, Debug, Default)]
 pub struct Storage {
     /// Where it is, and how it is reached.
-    pub wish: StoreWish,
+    pub wish: StoreSettings,
     /// Digest of all that goes into `wish` but the keys, secrets included: equal ones are one store, which a reload keeps
     /// open.
     pub id: [u8; 32],
@@ -115,14 +115,14 @@ pub struct AdminDoor {
     /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
     pub internal: Option<Arc<Internal>>,
     /// What needs no token.
-    pub open: Vec<Opened>,
+    pub open: Vec<PublicEndpoints>,
     /// Who may come in; none, on loopback alone: anybody.
     pub tokens: Vec<AdminToken>,
 }
 
 /// What may be seen of the operator's door without a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Opened {
+pub enum PublicEndpoints {
     /// `GET /livez`.
     Livez,
     /// `GET /metrics`.
@@ -178,7 +178,7 @@ pub struct CertificateEnd {
 
 /// One `[[listener]]`.
 #[derive(Debug)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
     /// Where it binds.
@@ -190,7 +190,7 @@ pub struct Listener {
     /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
     pub proxies: Vec<IpNet>,
     /// Who is let in.
-    pub access: Access,
+    pub access: ListenerAccess,
     /// What it does with requests.
     pub serves: Serves,
     /// Digest of what a connection to it is believed from its first byte: how it is spoken to, whose certificates count,
@@ -202,16 +202,16 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Serves {
     /// Browsers come back to it from a consent; nothing else does. The hosts it answers to.
-    Callback(Names),
+    Callback(ServerNames),
     /// It is the proxy that a client is told of: requests name the provider itself.
-    Forward(Box<Forward>),
+    Forward(Box<ForwardListener>),
     /// It stands in the provider's place: requests are routed by host and path.
-    Reverse(Reverse),
+    Reverse(ReverseListener),
 }
 
 /// A listener with `mode = "forward"`.
 #[derive(Debug)]
-pub struct Forward {
+pub struct ForwardListener {
     /// The routes that it serves, by their upstreams.
     pub table: ForwardTable,
     /// How it speaks inside the tunnels that it intercepts.
@@ -222,18 +222,18 @@ pub struct Forward {
 
 /// A listener with `mode = "reverse"`.
 #[derive(Debug)]
-pub struct Reverse {
+pub struct ReverseListener {
     /// The hosts it answers to.
-    pub names: Names,
+    pub names: ServerNames,
     /// The routes that it serves.
-    pub table: Table,
+    pub table: RouteTable,
 }
 
 /// The only hosts that a listener answers to, in lower case, without ports; none: any.
 #[derive(Debug, Default)]
-pub struct Names(pub Vec<String>);
+pub struct ServerNames(pub Vec<String>);
 
-impl Names {
+impl ServerNames {
     /// Whether requests for this host belong here. A port is ignored; a request without a host belongs only where any
     /// host does.
     pub fn include(&self, host: Option<&str>) -> bool {
@@ -250,9 +250,9 @@ impl Names {
     }
 }
 
-impl Listener {
+impl ListenerConfig {
     /// What it forwards with, if it is a forward listener.
-    pub fn forward(&self) -> Option<&Forward> {
+    pub fn forward(&self) -> Option<&ForwardListener> {
         match &self.serves {
             Serves::Forward(forward) => Some(forward),
             Serves::Callback(_) | Serves::Reverse(_) => None,
@@ -295,7 +295,7 @@ impl fmt::Display for Bind {
 
 /// Who a listener lets in.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Access {
+pub enum ListenerAccess {
     /// `clients = "anyone"`: nobody is asked who they are.
     Anyone,
     /// Any client that identifies itself.
@@ -306,7 +306,7 @@ pub enum Access {
 
 /// One `[provider.NAME]`: how to reach it. How to speak to it is the route's [`Module`].
 #[derive(Debug)]
-pub struct Provider {
+pub struct ProviderConfig {
     /// Its name.
     pub name: Arc<str>,
     /// Its position in [`Snapshot::providers`].
@@ -320,7 +320,7 @@ pub struct Provider {
     /// The name to verify its certificate against; absent: the host dialled.
     pub server_name: Option<rustls::pki_types::ServerName<'static>>,
     /// The proxy and the source address that lead to it.
-    pub way: Way,
+    pub way: EgressPath,
     /// How long to wait for it.
     pub timeouts: Timeouts,
     /// Renew this long before expiry, never more than a fifth of the life.
@@ -334,7 +334,7 @@ pub struct Provider {
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
     /// How its users consent, where they may.
-    pub consents: Option<Consents>,
+    pub consents: Option<ConsentSettings>,
     /// How an application speaks to it, without any route's own settings; absent where it takes those.
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
@@ -343,7 +343,7 @@ pub struct Provider {
 
 /// `[provider.NAME.consent]`.
 #[derive(Debug)]
-pub struct Consents {
+pub struct ConsentSettings {
     /// How users consent, and what their calls look like.
     pub module: Arc<Module>,
     /// Where a browser may be sent in the end.
@@ -387,7 +387,7 @@ pub struct Route {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
     /// Whom it calls.
-    pub provider: Arc<Provider>,
+    pub provider: Arc<ProviderConfig>,
     /// How to speak to it, with the route's own settings.
     pub module: Arc<Module>,
     /// Where requests go: the provider's base URL, or the route's `upstream`. The permit's path includes its path.
@@ -430,7 +430,7 @@ pub enum Reflection {
 #[derive(Debug, Default)]
 pub struct Clients {
     /// All clients; a [`ClientId`] is an index.
-    pub all: Vec<Client>,
+    pub all: Vec<ClientConfig>,
     /// By the SHA-256 of a key.
     pub by_key: HashMap<[u8; 32], ClientId>,
     /// By a name in a verified certificate.
@@ -480,7 +480,7 @@ pub enum IssuerKeys {
 
 /// One `[client.NAME]`.
 #[derive(Debug)]
-pub struct Client {
+pub struct ClientConfig {
     /// Its name: the user name of Basic credentials, and what logs call it.
     pub name: Arc<str>,
     /// Where it may call from; empty: anywhere.
@@ -495,12 +495,12 @@ pub struct Client {
     pub consent_group: Option<Arc<str>>,
 }
 
-impl Client {
+impl ClientConfig {
     /// To whom a user consents who consents to this client.
-    pub fn owner(&self) -> Owner {
+    pub fn owner(&self) -> ConsentOwner {
         match &self.consent_group {
-            Some(group) => Owner::Group(group.clone()),
-            None => Owner::Client(self.name.clone()),
+            Some(group) => ConsentOwner::Group(group.clone()),
+            None => ConsentOwner::Client(self.name.clone()),
         }
     }
 }
@@ -586,13 +586,13 @@ impl Default for Limits {
 
 /// `[log]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Log {
+pub struct LogConfig {
     /// JSON or text; absent: text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,
     /// A `tracing` filter: `info`, `debug`, …
     pub level: String,
     /// Where access lines go.
-    pub access: AccessLog,
+    pub access: AccessLogTarget,
 }
 
 /// How log lines look.
@@ -606,7 +606,7 @@ pub enum LogFormat {
 
 /// Where access lines go.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum AccessLog {
+pub enum AccessLogTarget {
     /// Appended to this file.
     File(PathBuf),
     /// Nowhere.

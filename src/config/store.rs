@@ -6,14 +6,14 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
-use crate::store::{KeyRing, Place as StorePlace, RedisWish, SealingKey, StoreWish};
+use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl as StorePlace};
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::Reader;
 use super::snapshot::Storage;
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 
 /// What only a Redis has a use for.
 const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
@@ -60,45 +60,49 @@ fn place(word: &Word, reader: &Reader<'_>) -> Option<StorePlace> {
 }
 
 /// What the keys are.
-enum Keys {
+enum KeySource {
     Absent,
     Mistaken,
     Read(KeyRing),
 }
 
-fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> Keys {
-    let Some(node) = fields.take("keys") else { return Keys::Absent };
+fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
+    let Some(node) = fields.take("keys") else { return KeySource::Absent };
     let Kind::Array(items) = &node.kind else {
         let help = "write `keys = [{ file = \"store.key\" }]`; the first writes, all read";
-        Place::of(node).blotted().error(reader.report, format!("expected an array, found {}", node.kind_name()), help);
-        return Keys::Mistaken;
+        Position::of(node).blotted().error(
+            reader.report,
+            format!("expected an array, found {}", node.kind_name()),
+            help,
+        );
+        return KeySource::Mistaken;
     };
     let (mut ring, mut seen) = (Vec::new(), HashSet::new());
     for item in items {
         let Some(key) = key(item, reader) else { continue };
         if !seen.insert(key.id()) {
-            Place::of(item).blotted().error(reader.report, "this key is in the list already", "remove one of them");
+            Position::of(item).blotted().error(reader.report, "this key is in the list already", "remove one of them");
         }
         ring.push(key);
     }
     if items.is_empty() {
-        Place::of(node).error(
+        Position::of(node).error(
             reader.report,
             "an empty list of keys seals nothing",
             "make a key: `openssl rand -base64 32`",
         );
     }
     if ring.len() < items.len() {
-        return Keys::Mistaken;
+        return KeySource::Mistaken;
     }
     let mut ring = ring.into_iter();
-    ring.next().map_or(Keys::Mistaken, |first| Keys::Read(KeyRing::new(first, ring.collect())))
+    ring.next().map_or(KeySource::Mistaken, |first| KeySource::Read(KeyRing::new(first, ring.collect())))
 }
 
 fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
     let (text, literal) = reader.value(item, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Place::of(item).blotted() } else { Place::of(item) };
+    let shown = if literal { Position::of(item).blotted() } else { Position::of(item) };
     if literal {
         let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "a key of the store stands in the config file", help);
@@ -118,20 +122,20 @@ struct ReadRedis {
     username: Option<String>,
     password: Option<SecretString>,
     namespace: String,
-    tls: Option<Transport>,
+    tls: Option<StoreTransport>,
 }
 
 /// TLS settings, with a digest of all that went into them.
-type Transport = (Arc<rustls::ClientConfig>, [u8; 32]);
+type StoreTransport = (Arc<rustls::ClientConfig>, [u8; 32]);
 
-fn read_redis(fields: &Fields<'_>, tls: Option<Transport>, reader: &Reader<'_>) -> ReadRedis {
+fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<'_>) -> ReadRedis {
     let username = fields.opt::<String>("username");
     let password = fields.take("password").and_then(|node| {
         let (password, literal) = reader.value(node, reader.report)?;
         if literal {
             let help = "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`";
             let title = "the store's password stands in the config file";
-            Place::of(node).blotted().warning(reader.report, title, help);
+            Position::of(node).blotted().warning(reader.report, title, help);
         }
         Some(password)
     });
@@ -149,7 +153,7 @@ fn read_redis(fields: &Fields<'_>, tls: Option<Transport>, reader: &Reader<'_>) 
 }
 
 /// TLS as for any other server, but that Redis has no ALPN.
-fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
+fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport> {
     let (mut wish, mut inputs) = (ClientTls::default(), Vec::new());
     let ca;
     if let Some(node) = node {
@@ -184,7 +188,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
     match (made, node) {
         (Ok(config), _) => Some((config, digest)),
         (Err(error), Some(node)) => {
-            Place::of(node).error(reader.report, error, "check the files that are named here");
+            Position::of(node).error(reader.report, error, "check the files that are named here");
             None
         }
         (Err(_), None) => None,
@@ -193,30 +197,30 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<Transport> {
 
 fn wish(
     place: StorePlace,
-    keys: Keys,
+    keys: KeySource,
     redis: ReadRedis,
     fields: &Fields<'_>,
     reader: &Reader<'_>,
-) -> Option<StoreWish> {
+) -> Option<StoreSettings> {
     let ring = match (&place, keys) {
-        (_, Keys::Mistaken) => return None,
-        (StorePlace::Memory, Keys::Absent) => return Some(StoreWish::Memory),
-        (StorePlace::Memory, Keys::Read(_)) => {
+        (_, KeySource::Mistaken) => return None,
+        (StorePlace::Memory, KeySource::Absent) => return Some(StoreSettings::Memory),
+        (StorePlace::Memory, KeySource::Read(_)) => {
             if let Some(node) = fields.take("keys") {
                 let title = "a store in memory has no use for `keys`";
-                Place::of(node).warning(reader.report, title, "remove them, or name a file or a Redis as `url`");
+                Position::of(node).warning(reader.report, title, "remove them, or name a file or a Redis as `url`");
             }
-            return Some(StoreWish::Memory);
+            return Some(StoreSettings::Memory);
         }
-        (StorePlace::File(_) | StorePlace::Redis { .. }, Keys::Absent) => {
+        (StorePlace::File(_) | StorePlace::Redis { .. }, KeySource::Absent) => {
             fields.missing("keys", "[{ file = \"store.key\" }]");
             return None;
         }
-        (StorePlace::File(_) | StorePlace::Redis { .. }, Keys::Read(ring)) => Arc::new(ring),
+        (StorePlace::File(_) | StorePlace::Redis { .. }, KeySource::Read(ring)) => Arc::new(ring),
     };
     match place {
-        StorePlace::Memory => Some(StoreWish::Memory),
-        StorePlace::File(path) => Some(StoreWish::File { path: reader.resolve(&path), ring }),
+        StorePlace::Memory => Some(StoreSettings::Memory),
+        StorePlace::File(path) => Some(StoreSettings::File { path: reader.resolve(&path), ring }),
         StorePlace::Redis { tls, host, port, database } => {
             if !tls {
                 refuse(fields, &["tls"], "write `rediss://` for TLS");
@@ -226,19 +230,19 @@ fn wish(
                 (false, _) => None,
                 (true, Ok(name)) => Some((redis.tls?.0, name)),
                 (true, Err(_)) => {
-                    let place = fields.take("url").map(Place::of)?;
+                    let place = fields.take("url").map(Position::of)?;
                     place.error(reader.report, "no certificate can be for this host", "write its name or address");
                     return None;
                 }
             };
             let ReadRedis { username, password, namespace, .. } = redis;
-            Some(StoreWish::Redis(RedisWish { host, port, database, tls, username, password, namespace, ring }))
+            Some(StoreSettings::Redis(RedisSettings { host, port, database, tls, username, password, namespace, ring }))
         }
     }
 }
 
 /// Digest of all that makes a store another one. Each part stands behind its length.
-fn digest(wish: &StoreWish, tls: Option<[u8; 32]>) -> [u8; 32] {
+fn digest(wish: &StoreSettings, tls: Option<[u8; 32]>) -> [u8; 32] {
     let mut inputs = Vec::new();
     let mut part = |bytes: &[u8]| {
         inputs.extend((bytes.len() as u64).to_be_bytes());
@@ -246,12 +250,12 @@ fn digest(wish: &StoreWish, tls: Option<[u8; 32]>) -> [u8; 32] {
     };
     match wish {
         // As without the section.
-        StoreWish::Memory => return Storage::default().id,
-        StoreWish::File { path, .. } => {
+        StoreSettings::Memory => return Storage::default().id,
+        StoreSettings::File { path, .. } => {
             part(b"file");
             part(path.as_os_str().as_encoded_bytes());
         }
-        StoreWish::Redis(redis) => {
+        StoreSettings::Redis(redis) => {
             part(b"redis");
             part(redis.host.as_bytes());
             part(&redis.port.to_be_bytes());

@@ -6,10 +6,10 @@ use http::{HeaderName, HeaderValue};
 
 use super::reader::Reader;
 use super::snapshot::{Collector, Tracing};
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
-use crate::syntax::{Fields, FromNode, Kind, Node, Report};
+use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 use crate::tls::{self, ClientTls};
 
 /// What a collector's URL ends with (OTLP/HTTP).
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 struct Share(f64);
 
 impl FromNode for Share {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let share = match &node.kind {
             Kind::Float(share) => Some(*share),
             Kind::Integer(0) => Some(0.0),
@@ -33,7 +33,7 @@ impl FromNode for Share {
         let share = share.filter(|share| (0.0..=1.0).contains(share));
         if share.is_none() {
             let help = "write a number from 0 to 1, as in `0.1`: one trace in ten";
-            Place::of(node).error(report, "this is not a share of all traces", help);
+            Position::of(node).error(report, "this is not a share of all traces", help);
         }
         share.map(Share)
     }
@@ -48,7 +48,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
 fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tracing> {
     let entry = root.take_entry("tracing")?;
     let fields = Fields::new(&entry.value, "[tracing]", reader.report);
-    let place = Place::new(&entry.value.source, entry.key_span.clone());
+    let place = Position::new(&entry.value.source, entry.key_span.clone());
     let otlp = fields.req::<Word>("otlp", "\"http://127.0.0.1:4318\"");
     let ca = fields.opt::<Word>("ca");
     let headers = headers(&fields, reader);
@@ -137,7 +137,7 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [tracing]", report);
     for entry in table.rest() {
-        let place = Place::new(&node.source, entry.key_span.clone());
+        let place = Position::new(&node.source, entry.key_span.clone());
         let name = match HeaderName::from_bytes(entry.key.as_bytes()) {
             Ok(name) => name,
             Err(_) => {
@@ -151,7 +151,7 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
             place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
-        let shown = if literal { Place::of(&entry.value).blotted() } else { Place::of(&entry.value) };
+        let shown = if literal { Position::of(&entry.value).blotted() } else { Position::of(&entry.value) };
         if literal {
             let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{{ file = \"path\" }}`");
             shown.warning(report, "a header for the collector stands in the config file", help);
@@ -180,14 +180,14 @@ mod tests {
 
     use super::*;
     use crate::config::InMemory;
-    use crate::syntax::Source;
+    use crate::syntax::SourceText;
 
     #[test]
     fn a_build_that_cannot_export_refuses_the_section_and_says_why() {
         let text = "[tracing]\notlp = \"http://collector/\"\nsample = 0.5\n";
         let read = |exports| {
-            let (report, files) = (Report::new(), InMemory::new());
-            let root = Node::parse(&Source::new("proxy.toml", text), &report);
+            let (report, files) = (Diagnostics::new(), InMemory::new());
+            let root = Node::parse(&SourceText::new("proxy.toml", text), &report);
             let fields = Fields::new(&root, "the file", &report);
             let read = read_for(&fields, &Reader::new(&files, Path::new("proxy.toml"), &report), exports);
             let told: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();

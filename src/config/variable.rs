@@ -7,7 +7,7 @@ use http::HeaderName;
 use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
-use super::words::{Place, Word};
+use super::words::{Position, Word};
 
 /// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
 pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
@@ -17,7 +17,7 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
     let table = Fields::new(node, "vars of [[route]]", report);
     for entry in table.rest() {
         let name: Arc<str> = entry.key.as_str().into();
-        let place = Place::new(&node.source, entry.key_span.clone());
+        let place = Position::new(&node.source, entry.key_span.clone());
         Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
         let own = Fields::new(&entry.value, format!("variable `{name}`"), report);
         let errors = report.errors();
@@ -37,7 +37,7 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
                     word.place.error(report, format!("`{}` is not a header name", word.text), help);
                 }
             }
-        } else if let (Some(_), Some(place)) = (forward, own.take("forward").map(Place::of)) {
+        } else if let (Some(_), Some(place)) = (forward, own.take("forward").map(Position::of)) {
             place.error(report, "`forward` is about headers", "leave it out: nothing else is taken away");
         }
         if let Some(word) = own.opt::<String>("query") {

@@ -3,17 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source, suggest};
+use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 
 /// Where something stands.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    source: Arc<Source>,
+pub(super) struct Position {
+    source: Arc<SourceText>,
     span: Range<usize>,
 }
 
-impl Place {
-    pub(super) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
+impl Position {
+    pub(super) fn new(source: &Arc<SourceText>, span: Range<usize>) -> Self {
         Self { source: source.clone(), span }
     }
 
@@ -37,11 +37,11 @@ impl Place {
         Self { source: super::blot::blotted(&self.source, Some(self.span.clone())), span: self.span.clone() }
     }
 
-    pub(super) fn error(&self, report: &Report, title: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn error(&self, report: &Diagnostics, title: impl Into<String>, help: impl Into<String>) {
         report.error(&self.source, self.span.clone(), title, "", Some(help.into()));
     }
 
-    pub(super) fn warning(&self, report: &Report, title: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn warning(&self, report: &Diagnostics, title: impl Into<String>, help: impl Into<String>) {
         report.warning(&self.source, self.span.clone(), title, "", Some(help.into()));
     }
 }
@@ -50,12 +50,12 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(super) struct Word {
     pub(super) text: String,
-    pub(super) place: Place,
+    pub(super) place: Position,
 }
 
 impl FromNode for Word {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
-        Some(Self { text: String::from_node(node, report)?, place: Place::of(node) })
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
+        Some(Self { text: String::from_node(node, report)?, place: Position::of(node) })
     }
 }
 
@@ -65,7 +65,7 @@ impl Word {
         &self,
         what: &str,
         names: impl Iterator<Item = &'a str> + Clone,
-        report: &Report,
+        report: &Diagnostics,
     ) -> Option<usize> {
         let found = names.clone().position(|name| name == self.text);
         if found.is_none() {
@@ -82,7 +82,7 @@ impl Word {
     }
 
     /// Reports a name that logs, metrics or Basic credentials could not carry.
-    pub(super) fn judge_name(&self, report: &Report) {
+    pub(super) fn judge_name(&self, report: &Diagnostics) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if self.text.is_empty() || self.text.len() > 64 || !self.text.bytes().all(plain) {
             let help = "names are 1 to 64 letters, digits, `-`, `_` and `.`";
@@ -94,13 +94,13 @@ impl Word {
 /// Who may: `"anyone"`, or a list of clients.
 #[derive(Clone, Debug)]
 pub(super) enum Who {
-    Anyone(Place),
+    Anyone(Position),
     Listed(Vec<Word>),
 }
 
 impl FromNode for Who {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
-        let place = Place::of(node);
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
+        let place = Position::of(node);
         match &node.kind {
             Kind::String(text) if text == "anyone" => Some(Who::Anyone(place)),
             Kind::String(text) => {

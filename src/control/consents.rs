@@ -28,17 +28,18 @@ use self::upkeep::{Upkeeper, forgive, keep_alive};
 use super::journal;
 use super::tracker::{Tracker, Work};
 use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
-use super::{Consenter, Events, Leases, Reloads, What};
+use super::{Consenter, EventKind, Events, Reloads, TokenHandle};
 use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now, Within};
-use crate::config::{Consents as Settings, Provider};
+use crate::config::{ConsentSettings as Settings, ProviderConfig};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
-use crate::provider::{Authorize, Consent};
+use crate::provider::{Authorize, CompiledConsent};
 use crate::store::{Error, Kind, Store};
 use crate::token::consent::{
-    Asked, Callback, Entry, PendingConsent, Refusal, ReturnTo, State, UserKey, UserTokens, Verifier, Why,
+    CallbackAnswer, CodeVerifier, ConsentOrigin, NotExchanged, PendingConsent, PendingEntry, ReturnTo, RotationRefusal,
+    State, UserKey, UserTokens,
 };
 use crate::token::failure::{Class, Failure};
 
@@ -47,7 +48,7 @@ const MOST_LISTED: usize = 10_000;
 
 /// A consent that was started.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedConsent {
     /// What the user opens.
     pub consent_url: String,
     /// What comes back with the code. The application binds it to its user's session.
@@ -64,7 +65,7 @@ pub enum Finished {
     /// The provider failed; the user may try again.
     Failed(Failure),
     /// It is not exchanged. Where the browser goes now.
-    Rejected(Why, Option<String>),
+    Rejected(NotExchanged, Option<String>),
 }
 
 /// Who brings a code back.
@@ -77,7 +78,7 @@ pub enum Bringer {
 
 /// One user's consent, without anything secret.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct ConsentSummary {
     /// Whose.
     pub key: UserKey,
     /// Whether calls can be made: until then the user must consent again.
@@ -90,17 +91,31 @@ pub struct Line {
     pub consented: u64,
 }
 
-enum Message {
-    Finish { provider: Arc<Provider>, bringer: Bringer, callback: Callback, answer: oneshot::Sender<Finished> },
-    List { answer: oneshot::Sender<Vec<Line>> },
-    Revoke { key: UserKey, by: Arc<str>, answer: oneshot::Sender<Result<bool, Failure>> },
-    Start { ask: Box<Beginning>, answer: oneshot::Sender<Result<Started, Failure>> },
+enum ConsentMessage {
+    Finish {
+        provider: Arc<ProviderConfig>,
+        bringer: Bringer,
+        callback: CallbackAnswer,
+        answer: oneshot::Sender<Finished>,
+    },
+    List {
+        answer: oneshot::Sender<Vec<ConsentSummary>>,
+    },
+    Revoke {
+        key: UserKey,
+        by: Arc<str>,
+        answer: oneshot::Sender<Result<bool, Failure>>,
+    },
+    Start {
+        ask: Box<StartConsent>,
+        answer: oneshot::Sender<Result<StartedConsent, Failure>>,
+    },
 }
 
 /// What a consent is started with.
-pub struct Beginning {
+pub struct StartConsent {
     /// Where.
-    pub provider: Arc<Provider>,
+    pub provider: Arc<ProviderConfig>,
     /// For whom.
     pub key: UserKey,
     /// By which client.
@@ -113,22 +128,22 @@ pub struct Beginning {
 
 /// The workers' end. Cheap to clone.
 #[derive(Clone)]
-pub struct Consents(mpsc::UnboundedSender<Message>);
+pub struct ConsentHandle(mpsc::UnboundedSender<ConsentMessage>);
 
 /// The control thread's end.
 pub struct Registry {
-    inbox: mpsc::UnboundedReceiver<Message>,
+    inbox: mpsc::UnboundedReceiver<ConsentMessage>,
 }
 
 /// What every task needs.
 #[derive(Clone)]
-pub struct Desk {
+pub struct ConsentService {
     /// Where consents are kept.
     pub store: Store,
     /// The clocks.
     pub clock: Clock,
     /// The way to the keeper.
-    pub leases: Leases,
+    pub leases: TokenHandle,
     /// Who hears of what happens.
     pub events: Events,
     /// The way to the audit log.
@@ -139,13 +154,13 @@ pub struct Desk {
     pub rests: Rests,
 }
 
-impl fmt::Debug for Consents {
+impl fmt::Debug for ConsentHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Consents")
     }
 }
 
-impl Consents {
+impl ConsentHandle {
     /// Both ends.
     pub fn open() -> (Self, Registry) {
         let (outbox, inbox) = mpsc::unbounded_channel();
@@ -153,30 +168,30 @@ impl Consents {
     }
 
     /// Starts a consent.
-    pub async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
+    pub async fn start(&self, ask: StartConsent) -> Result<StartedConsent, Failure> {
         let ask = Box::new(ask);
-        self.ask(|answer| Message::Start { ask, answer }).await.unwrap_or_else(|| Err(gone()))
+        self.ask(|answer| ConsentMessage::Start { ask, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
     /// Takes what came back.
-    pub async fn finish(&self, provider: Arc<Provider>, bringer: Bringer, callback: Callback) -> Finished {
-        let finished = self.ask(|answer| Message::Finish { provider, bringer, callback, answer }).await;
+    pub async fn finish(&self, provider: Arc<ProviderConfig>, bringer: Bringer, callback: CallbackAnswer) -> Finished {
+        let finished = self.ask(|answer| ConsentMessage::Finish { provider, bringer, callback, answer }).await;
         finished.unwrap_or_else(|| Finished::Failed(gone()))
     }
 
     /// Every consent in the store, 10,000 at most.
-    pub async fn list(&self) -> Vec<Line> {
-        self.ask(|answer| Message::List { answer }).await.unwrap_or_default()
+    pub async fn list(&self) -> Vec<ConsentSummary> {
+        self.ask(|answer| ConsentMessage::List { answer }).await.unwrap_or_default()
     }
 
     /// Forgets a user's tokens, as `by` wishes: `admin`, and the name of the token that was shown. Says whether there
     /// were any.
     pub async fn revoke(&self, key: UserKey, by: &str) -> Result<bool, Failure> {
         let by = by.into();
-        self.ask(|answer| Message::Revoke { key, by, answer }).await.unwrap_or_else(|| Err(gone()))
+        self.ask(|answer| ConsentMessage::Revoke { key, by, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> ConsentMessage) -> Option<T> {
         let (answer, waiting) = oneshot::channel();
         self.0.send(message(answer)).ok()?;
         waiting.await.ok()
@@ -185,7 +200,7 @@ impl Consents {
 
 impl Registry {
     /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
-    pub async fn run(mut self, desk: Desk, metrics: Arc<Metrics>, reloads: Reloads) {
+    pub async fn run(mut self, desk: ConsentService, metrics: Arc<Metrics>, reloads: Reloads) {
         let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
         let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
         tokio::task::spawn_local(forgive(reloads.clone(), desk.rests.clone()));
@@ -196,21 +211,21 @@ impl Registry {
             let (desk, tasks) = (desk.clone(), desk.tasks.clone());
             // Whoever asked may have hung up. What is not begun, since the process ends, is answered by its end.
             match message {
-                Message::Finish { provider, bringer, callback, answer } => {
+                ConsentMessage::Finish { provider, bringer, callback, answer } => {
                     let work = Work { what: "consent.finish", provider: provider.name.clone() };
                     tasks.spawn(work, async move {
                         let finished = desk.finish(&provider, &bringer, callback).await;
                         drop(answer.send(finished));
                     });
                 }
-                Message::List { answer } => {
+                ConsentMessage::List { answer } => {
                     tokio::task::spawn_local(async move { drop(answer.send(desk.list().await)) });
                 }
-                Message::Revoke { key, by, answer } => {
+                ConsentMessage::Revoke { key, by, answer } => {
                     let work = Work { what: "consent.revoke", provider: key.provider.clone() };
                     tasks.spawn(work, async move { drop(answer.send(desk.revoke(&key, &by).await)) });
                 }
-                Message::Start { ask, answer } => {
+                ConsentMessage::Start { ask, answer } => {
                     tokio::task::spawn_local(async move { drop(answer.send(desk.start(*ask).await)) });
                 }
             }
@@ -218,8 +233,8 @@ impl Registry {
     }
 }
 
-impl Desk {
-    async fn start(&self, ask: Beginning) -> Result<Started, Failure> {
+impl ConsentService {
+    async fn start(&self, ask: StartConsent) -> Result<StartedConsent, Failure> {
         let (by, key, provider) = (ask.by.clone(), ask.key.clone(), ask.provider.name.clone());
         let started = self.begin(ask).await;
         let outcome = started.as_ref().map_or_else(journal::failure, |_| "ok");
@@ -227,15 +242,15 @@ impl Desk {
         started
     }
 
-    async fn begin(&self, ask: Beginning) -> Result<Started, Failure> {
-        let Beginning { provider, key, client, return_to, .. } = ask;
+    async fn begin(&self, ask: StartConsent) -> Result<StartedConsent, Failure> {
+        let StartConsent { provider, key, client, return_to, .. } = ask;
         let (_, consent) = settings(&provider)?;
         let consenter = consenter(&key);
         let now = self.clock.now();
-        let (verifier, state) = (Verifier::from_random(draw()), State::from_random(draw()));
+        let (verifier, state) = (CodeVerifier::from_random(draw()), State::from_random(draw()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
-        let entry = write(&Entry::Pending(pending.clone()).seal());
+        let entry = write(&PendingEntry::Pending(pending.clone()).seal());
         // Nobody else has drawn this state, so there is nothing to overwrite.
         let key = pending_key(&state);
         let filed = patiently(async || self.store.put(Kind::Pending, &key, &entry, Some(expires_at)).await).await;
@@ -249,11 +264,11 @@ impl Desk {
             }
         };
         tracing::info!(provider = %provider.name, client = %pending.client, "consent started");
-        self.events.tell(What::ConsentStarted(consenter));
-        Ok(Started { consent_url, state: state.as_str().to_owned(), expires_at })
+        self.events.tell(EventKind::ConsentStarted(consenter));
+        Ok(StartedConsent { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
-    async fn finish(&self, provider: &Provider, bringer: &Bringer, callback: Callback) -> Finished {
+    async fn finish(&self, provider: &ProviderConfig, bringer: &Bringer, callback: CallbackAnswer) -> Finished {
         let (actor, mut whose) = match bringer {
             Bringer::Application(key) => (format!("{}:{}", key.owner.kind(), key.owner.name()), Some(key.clone())),
             Bringer::Browser => ("browser".to_owned(), None),
@@ -271,9 +286,9 @@ impl Desk {
     /// `whose` is told as soon as it is known.
     async fn exchange(
         &self,
-        provider: &Provider,
+        provider: &ProviderConfig,
         bringer: &Bringer,
-        callback: Callback,
+        callback: CallbackAnswer,
         whose: &mut Option<UserKey>,
     ) -> Finished {
         let (_, consent) = match settings(provider) {
@@ -293,8 +308,8 @@ impl Desk {
             None => None,
         };
         let asked = match bringer {
-            Bringer::Application(key) => Asked::Application(key),
-            Bringer::Browser => Asked::Browser,
+            Bringer::Application(key) => ConsentOrigin::Application(key),
+            Bringer::Browser => ConsentOrigin::Browser,
         };
         let consenting = match consent.judge(found, asked, callback, self.clock.now()) {
             Ok(consenting) => consenting,
@@ -305,7 +320,7 @@ impl Desk {
         };
         let sent = self.clock.now();
         let Ok((request, pending)) = consent.exchange(consenting, &mut RandomIds, sent) else {
-            return Finished::Rejected(Why::Expired, None);
+            return Finished::Rejected(NotExchanged::Expired, None);
         };
         *whose = Some(pending.key.clone());
         let answered = match exchange(provider, request, MOST_GRANT, within, sent).await {
@@ -314,28 +329,28 @@ impl Desk {
                 let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
                 answered.inspect(|fresh| note_type(provider, &fresh.grant))
             }
-            Err(failure) => Err(Refusal::Failed(failure)),
+            Err(failure) => Err(RotationRefusal::Failed(failure)),
         };
         let name = user_key(&pending.key);
         let before = match &answered {
-            Ok(_) | Err(Refusal::Unusable(..)) => {
+            Ok(_) | Err(RotationRefusal::Unusable(..)) => {
                 patiently(async || read_tokens(&self.store, &name).await).await.ok().flatten()
             }
-            Err(Refusal::Dead(_) | Refusal::Failed(_)) => None,
+            Err(RotationRefusal::Dead(_) | RotationRefusal::Failed(_)) => None,
         };
         let before = before.as_ref().map(|(tokens, _)| &**tokens);
         let tokens = match answered {
             Ok(fresh) => UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before),
-            Err(Refusal::Unusable(failure, refresh)) => {
+            Err(RotationRefusal::Unusable(failure, refresh)) => {
                 let inside = &failure.inside;
                 tracing::warn!(provider = %provider.name, %inside, "the code brought a refresh token alone");
                 UserTokens::consented_without_access(pending.key.clone(), pending.realm, refresh, sent, before)
             }
-            Err(Refusal::Dead(inside)) => {
+            Err(RotationRefusal::Dead(inside)) => {
                 tracing::warn!(provider = %provider.name, %inside, "the provider does not take the code");
-                return Finished::Rejected(Why::Refused(None), pending.return_to);
+                return Finished::Rejected(NotExchanged::Refused(None), pending.return_to);
             }
-            Err(Refusal::Failed(failure)) => {
+            Err(RotationRefusal::Failed(failure)) => {
                 tracing::warn!(provider = %provider.name, inside = %failure.inside, "the code exchange failed");
                 return Finished::Failed(failure);
             }
@@ -351,21 +366,21 @@ impl Desk {
         let _hint = announce(&self.store, Kind::User, &name).await;
         self.leases.moved(pending.key.record_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
-        self.events.tell(What::ConsentGiven(consenter(&pending.key)));
+        self.events.tell(EventKind::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
     }
 
     /// Swaps the entry of a state for a spent one. What it held.
-    async fn spend(&self, state: &State) -> Result<Option<Entry>, Error> {
+    async fn spend(&self, state: &State) -> Result<Option<PendingEntry>, Error> {
         let key = pending_key(state);
         loop {
             let found = patiently(async || self.store.load(Kind::Pending, &key).await).await?;
             let Some(record) = found else { return Ok(None) };
             let Some(entry) = read_entry(&record) else { return Ok(None) };
-            if matches!(entry, Entry::Spent { .. }) {
+            if matches!(entry, PendingEntry::Spent { .. }) {
                 return Ok(Some(entry));
             }
-            let spent = write(&Entry::Spent { at: self.clock.now().wall }.seal());
+            let spent = write(&PendingEntry::Spent { at: self.clock.now().wall }.seal());
             match self.store.swap(Kind::Pending, &key, Some(record.version), &spent, record.expiry).await {
                 Ok(_) => return Ok(Some(entry)),
                 Err(Error::Conflict) => {}
@@ -374,7 +389,7 @@ impl Desk {
         }
     }
 
-    async fn list(&self) -> Vec<Line> {
+    async fn list(&self) -> Vec<ConsentSummary> {
         let now = self.clock.now();
         // By key: a record may come twice.
         let mut lines = BTreeMap::new();
@@ -418,7 +433,7 @@ impl Desk {
         let removed = removed.map_err(|error| unkept(&error))? || matches!(found, Ok(Some(_)));
         if removed {
             tracing::info!(provider = %key.provider, "a consent was revoked");
-            self.events.tell(What::ConsentRevoked(consenter(key)));
+            self.events.tell(EventKind::ConsentRevoked(consenter(key)));
         }
         // Other replicas may go on with it: whoever asks again has it told again.
         told.map_err(|error| unkept(&error))?;
@@ -430,8 +445,8 @@ fn consenter(key: &UserKey) -> Consenter {
     Consenter { provider: key.provider.clone(), owner: key.owner.name().into() }
 }
 
-fn line(tokens: &UserTokens, now: Now) -> Line {
-    Line {
+fn line(tokens: &UserTokens, now: Now) -> ConsentSummary {
+    ConsentSummary {
         key: tokens.key.clone(),
         alive: !tokens.spent(now),
         access_expires: tokens.access.expires,
@@ -441,7 +456,7 @@ fn line(tokens: &UserTokens, now: Now) -> Line {
 }
 
 /// How a provider's users consent.
-fn settings(provider: &Provider) -> Result<(&Settings, &Consent), Failure> {
+fn settings(provider: &ProviderConfig) -> Result<(&Settings, &CompiledConsent), Failure> {
     let settings = provider.consents.as_ref();
     let found = settings.and_then(|settings| Some((settings, settings.module.consent()?)));
     found.ok_or_else(|| Failure::new(Class::Transient, "this provider has no consent any more"))

@@ -21,16 +21,16 @@ const MOST_WAITING: usize = 256;
 
 /// One event.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct ControlEvent {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum EventKind {
     /// A user has consented.
     ConsentGiven(Consenter),
     /// A user's tokens were forgotten.
@@ -103,10 +103,10 @@ pub struct Consenter {
 
 /// Where events are told, and heard. Clones are the same place.
 #[derive(Clone)]
-pub struct Events(Arc<Inner>);
+pub struct Events(Arc<EventBuffer>);
 
-struct Inner {
-    out: broadcast::Sender<Arc<Event>>,
+struct EventBuffer {
+    out: broadcast::Sender<Arc<ControlEvent>>,
     clock: Clock,
     /// Providers that are closed, as far as their tokens tell.
     closed: Mutex<BTreeSet<Arc<str>>>,
@@ -116,42 +116,42 @@ impl Events {
     /// A place that nobody listens to yet.
     pub fn open(clock: Clock) -> Self {
         let (out, _) = broadcast::channel(MOST_WAITING);
-        Self(Arc::new(Inner { out, clock, closed: Mutex::default() }))
+        Self(Arc::new(EventBuffer { out, clock, closed: Mutex::default() }))
     }
 
     /// Tells what happened. Costs next to nothing when nobody listens.
-    pub fn tell(&self, what: What) {
+    pub fn tell(&self, what: EventKind) {
         let follows = self.follows(&what);
         for what in std::iter::once(what).chain(follows) {
             // Nobody listens: that is no news.
-            let _ = self.0.out.send(Arc::new(Event { at: self.0.clock.now().wall, what }));
+            let _ = self.0.out.send(Arc::new(ControlEvent { at: self.0.clock.now().wall, what }));
         }
     }
 
     /// Hears everything from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub fn listen(&self) -> broadcast::Receiver<Arc<ControlEvent>> {
         self.0.out.subscribe()
     }
 
     /// What a token's fortune says of its provider's hours.
-    fn follows(&self, what: &What) -> Option<What> {
+    fn follows(&self, what: &EventKind) -> Option<EventKind> {
         let mut closed = self.0.closed.lock().unwrap_or_else(PoisonError::into_inner);
         match what {
-            What::TokenFailed { provider, class: Class::Closed, rest, .. } => closed
+            EventKind::TokenFailed { provider, class: Class::Closed, rest, .. } => closed
                 .insert(provider.clone())
-                .then(|| What::ProviderClosed { provider: provider.clone(), rest: *rest }),
-            What::TokenFetched { token: Generation { provider, .. }, .. } => {
-                closed.remove(provider).then(|| What::ProviderOpen { provider: provider.clone() })
+                .then(|| EventKind::ProviderClosed { provider: provider.clone(), rest: *rest }),
+            EventKind::TokenFetched { token: Generation { provider, .. }, .. } => {
+                closed.remove(provider).then(|| EventKind::ProviderOpen { provider: provider.clone() })
             }
-            What::ConsentGiven(_)
-            | What::ConsentRevoked(_)
-            | What::ConsentStarted(_)
-            | What::ProviderClosed { .. }
-            | What::ProviderOpen { .. }
-            | What::Reload(_)
-            | What::Replay(_)
-            | What::TokenFailed { .. }
-            | What::TokenRefused(_) => None,
+            EventKind::ConsentGiven(_)
+            | EventKind::ConsentRevoked(_)
+            | EventKind::ConsentStarted(_)
+            | EventKind::ProviderClosed { .. }
+            | EventKind::ProviderOpen { .. }
+            | EventKind::Reload(_)
+            | EventKind::Replay(_)
+            | EventKind::TokenFailed { .. }
+            | EventKind::TokenRefused(_) => None,
         }
     }
 }
@@ -167,15 +167,15 @@ mod tests {
     use super::*;
     use crate::token::key::KeyBuilder;
 
-    fn failed(class: Class) -> What {
+    fn failed(class: Class) -> EventKind {
         let (key, rest) = (KeyBuilder::new("bank").finish(), Duration::from_secs(60));
-        What::TokenFailed { provider: "bank".into(), key, class, inside: "shut".into(), rest }
+        EventKind::TokenFailed { provider: "bank".into(), key, class, inside: "shut".into(), rest }
     }
 
-    fn fetched() -> What {
+    fn fetched() -> EventKind {
         let token = Generation { provider: "bank".into(), key: KeyBuilder::new("bank").finish(), number: 1 };
         let (fingerprint, life) = (Fingerprint::of(b"token"), Duration::from_secs(60));
-        What::TokenFetched { token, fingerprint, life, renewed: false }
+        EventKind::TokenFetched { token, fingerprint, life, renewed: false }
     }
 
     #[test]
@@ -188,10 +188,10 @@ mod tests {
         let mut told = Vec::new();
         while let Ok(event) = heard.try_recv() {
             told.push(match &event.what {
-                What::ProviderClosed { .. } => "closed",
-                What::ProviderOpen { .. } => "open",
-                What::TokenFailed { .. } => "failed",
-                What::TokenFetched { .. } => "fetched",
+                EventKind::ProviderClosed { .. } => "closed",
+                EventKind::ProviderOpen { .. } => "open",
+                EventKind::TokenFailed { .. } => "failed",
+                EventKind::TokenFetched { .. } => "fetched",
                 _ => "another",
             });
         }

@@ -19,9 +19,9 @@ use super::wire::AGENT;
 use crate::base::time::{Clock, Now, Within};
 use crate::config::Tracing;
 use crate::observe::metrics::Metrics;
-use crate::observe::trace::otlp::{MEDIA_TYPE, Resource, encode, rejected};
+use crate::observe::trace::otlp::{MEDIA_TYPE, OtlpResource, encode, rejected};
 use crate::observe::trace::{Span, Spans};
-use crate::upstream::{AskError, Clear, Destination, Way};
+use crate::upstream::{AskError, Clear, Destination, EgressPath};
 
 /// Finished spans are looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
@@ -142,7 +142,7 @@ impl Exporter {
 
     async fn offer(&self, tracing: &Tracing, batch: &[Span]) -> Offered {
         let now = self.clock.now();
-        let resource = Resource { service: &tracing.service, instance: &self.instance };
+        let resource = OtlpResource { service: &tracing.service, instance: &self.instance };
         let request = match request(tracing, encode(resource, batch)) {
             Ok(request) => request,
             Err(error) => return Offered::Never(error.to_string()),
@@ -161,7 +161,7 @@ impl Exporter {
                     port: url.port(),
                     tls: tls.clone(),
                     server_name: url.server_name().clone(),
-                    way: Way::default(),
+                    way: EgressPath::default(),
                     connect_timeout,
                 };
                 place.ask(request, MOST_ANSWER, within, now).await

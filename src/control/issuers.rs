@@ -39,15 +39,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keys, and when they were fetched.
 #[derive(Debug)]
-pub struct Held {
+pub struct CachedKeys {
     /// The keys.
     pub keys: KeySet,
     at: Now,
 }
 
 /// The place of one issuer's keys.
-struct Slot {
-    held: ArcSwapOption<Held>,
+struct KeySlot {
+    held: ArcSwapOption<CachedKeys>,
     /// No fetch begins before this reading of the boot clock, in milliseconds.
     rest_until: AtomicU64,
     /// Whether a fetch is under way.
@@ -56,7 +56,7 @@ struct Slot {
 
 /// A fetch under way. Its end, a panic included, lets the next one begin after a rest.
 struct Attempt<'a> {
-    slot: &'a Slot,
+    slot: &'a KeySlot,
     clock: &'a Clock,
     rest: Duration,
 }
@@ -72,15 +72,15 @@ impl Drop for Attempt<'_> {
 /// A worker's word to the control thread: fetch this.
 struct Wanted {
     issuer: Arc<Issuer>,
-    slot: Arc<Slot>,
+    slot: Arc<KeySlot>,
 }
 
 /// The workers' end. Cheap to clone.
 #[derive(Clone)]
-pub struct Issuers(Arc<Desk>);
+pub struct Issuers(Arc<IssuerCache>);
 
-struct Desk {
-    slots: ArcSwap<HashMap<[u8; 32], Arc<Slot>>>,
+struct IssuerCache {
+    slots: ArcSwap<HashMap<[u8; 32], Arc<KeySlot>>>,
     wanted: mpsc::UnboundedSender<Wanted>,
 }
 
@@ -95,11 +95,11 @@ impl Issuers {
     pub fn open(clock: Clock) -> (Self, Fetcher) {
         // No bound is needed: an issuer has at most one message under way.
         let (outbox, wanted) = mpsc::unbounded_channel();
-        (Self(Arc::new(Desk { slots: ArcSwap::default(), wanted: outbox })), Fetcher { wanted, clock })
+        (Self(Arc::new(IssuerCache { slots: ArcSwap::default(), wanted: outbox })), Fetcher { wanted, clock })
     }
 
     /// The keys of an issuer, if they are young enough; asks for newer ones in time. No lock, no waiting.
-    pub fn keys(&self, issuer: &Arc<Issuer>, now: Now) -> Option<Arc<Held>> {
+    pub fn keys(&self, issuer: &Arc<Issuer>, now: Now) -> Option<Arc<CachedKeys>> {
         let slot = self.slot(issuer);
         let held = slot.held.load_full()?;
         let age = now.since(held.at);
@@ -111,7 +111,12 @@ impl Issuers {
 
     /// Newer keys than `than`, if they can be had now: waits for a fetch that is under way, or that may begin. Falls
     /// back on old keys where the issuer cannot be reached.
-    pub async fn newer(&self, issuer: &Arc<Issuer>, than: Option<&Arc<Held>>, now: Now) -> Option<Arc<Held>> {
+    pub async fn newer(
+        &self,
+        issuer: &Arc<Issuer>,
+        than: Option<&Arc<CachedKeys>>,
+        now: Now,
+    ) -> Option<Arc<CachedKeys>> {
         let slot = self.slot(issuer);
         let mut busy = slot.busy.subscribe();
         if *busy.borrow() || self.start(issuer, &slot, now) {
@@ -131,11 +136,11 @@ impl Issuers {
         }
     }
 
-    fn slot(&self, issuer: &Arc<Issuer>) -> Arc<Slot> {
+    fn slot(&self, issuer: &Arc<Issuer>) -> Arc<KeySlot> {
         if let Some(slot) = self.0.slots.load().get(&issuer.id) {
             return slot.clone();
         }
-        let new = Arc::new(Slot {
+        let new = Arc::new(KeySlot {
             held: ArcSwapOption::empty(),
             rest_until: AtomicU64::new(0),
             busy: watch::Sender::new(false),
@@ -149,7 +154,7 @@ impl Issuers {
     }
 
     /// Begins a fetch, unless one is under way or the issuer is being left alone. Says whether it did.
-    fn start(&self, issuer: &Arc<Issuer>, slot: &Arc<Slot>, now: Now) -> bool {
+    fn start(&self, issuer: &Arc<Issuer>, slot: &Arc<KeySlot>, now: Now) -> bool {
         if now.boot < slot.rest_until.load(Ordering::Relaxed) {
             return false;
         }
@@ -181,7 +186,7 @@ impl Fetcher {
                 match outcome {
                     Ok(keys) => {
                         tracing::info!(issuer = %issuer.name, keys = keys.len(), "the issuer's keys were fetched");
-                        slot.held.store(Some(Arc::new(Held { keys, at })));
+                        slot.held.store(Some(Arc::new(CachedKeys { keys, at })));
                     }
                     Err(error) => {
                         tracing::warn!(issuer = %issuer.name, %error, "the issuer's keys cannot be had; its clients may be refused");
@@ -210,7 +215,8 @@ mod tests {
     fn a_fetch_that_panics_lets_the_next_one_begin() {
         let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
         let clock = Clock::Hand(hand.clone());
-        let slot = Slot { held: ArcSwapOption::empty(), rest_until: AtomicU64::new(0), busy: watch::Sender::new(true) };
+        let slot =
+            KeySlot { held: ArcSwapOption::empty(), rest_until: AtomicU64::new(0), busy: watch::Sender::new(true) };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _attempt = Attempt { slot: &slot, clock: &clock, rest: SHORT_REST };
             panic!("a bug of ours");

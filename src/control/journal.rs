@@ -1,19 +1,19 @@
 //! What the control thread tells the audit log: reloads, and what becomes of users' consents.
 
-use super::reload::{Outcome, Reloaded};
+use super::reload::{ReloadOutcome, Reloaded};
 use crate::config::Snapshot;
-use crate::observe::audit::{Action, Auditor};
-use crate::token::consent::{UserKey, Why};
+use crate::observe::audit::{AuditAction, Auditor};
+use crate::token::consent::{NotExchanged, UserKey};
 use crate::token::failure::{Class, Failure};
 
 /// Records a reload, and has the audit log itself follow: another path, another key, a file that was moved away.
 pub fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
     let outcome = match &reloaded.outcome {
-        Outcome::Applied(_) => "ok",
-        Outcome::Refused(why) => why,
+        ReloadOutcome::Applied(_) => "ok",
+        ReloadOutcome::Refused(why) => why,
     };
     let target = [("config", &*reloaded.digest)];
-    audit.note(&Action { actor: &reloaded.by, what: "reload", target: &target, outcome });
+    audit.note(&AuditAction { actor: &reloaded.by, what: "reload", target: &target, outcome });
     match &current.audit {
         Some(wish) if reloaded.outcome.is_applied() => audit.apply(wish.clone()),
         Some(_) | None => {}
@@ -34,7 +34,7 @@ pub(super) fn record_consent(
     if let Some(key) = user {
         target.extend([(key.owner.kind(), key.owner.name()), ("user", key.user.as_str())]);
     }
-    audit.note(&Action { actor, what, target: &target, outcome });
+    audit.note(&AuditAction { actor, what, target: &target, outcome });
 }
 
 /// A failure in a word.
@@ -49,17 +49,17 @@ pub(super) const fn failure(failure: &Failure) -> &'static str {
 }
 
 /// Why nothing came of a consent, in a word.
-pub(super) const fn rejection(why: &Why) -> &'static str {
+pub(super) const fn rejection(why: &NotExchanged) -> &'static str {
     match why {
-        Why::Changed => "rejected: settings changed",
-        Why::Expired => "rejected: expired",
-        Why::NoCode => "rejected: no code",
-        Why::OtherOwner => "rejected: other client",
-        Why::OtherProvider => "rejected: other provider",
-        Why::OtherUser => "rejected: other user",
-        Why::Refused(_) => "rejected: refused by the provider or its user",
-        Why::Reused => "rejected: used before",
-        Why::Unknown => "rejected: unknown",
+        NotExchanged::Changed => "rejected: settings changed",
+        NotExchanged::Expired => "rejected: expired",
+        NotExchanged::NoCode => "rejected: no code",
+        NotExchanged::OtherOwner => "rejected: other client",
+        NotExchanged::OtherProvider => "rejected: other provider",
+        NotExchanged::OtherUser => "rejected: other user",
+        NotExchanged::Refused(_) => "rejected: refused by the provider or its user",
+        NotExchanged::Reused => "rejected: used before",
+        NotExchanged::Unknown => "rejected: unknown",
     }
 }
 
@@ -93,8 +93,8 @@ mod tests {
         let wish = before.audit.clone().unwrap();
         let (audit, thread) = Auditor::start(wish, &before.digest, Clock::System, AuditMeters::default()).unwrap();
         let told = |by: &str, outcome| Reloaded { at: 1, by: by.into(), digest: "d1".into(), outcome };
-        record_reload(&audit, &told("signal", Outcome::Refused("proxy.toml has 1 mistake".into())), &before);
-        record_reload(&audit, &told("admin:ops", Outcome::Applied(Arc::default())), &snapshot(&second));
+        record_reload(&audit, &told("signal", ReloadOutcome::Refused("proxy.toml has 1 mistake".into())), &before);
+        record_reload(&audit, &told("admin:ops", ReloadOutcome::Applied(Arc::default())), &snapshot(&second));
         audit.stop();
         thread.join().unwrap();
         let told = fs::read_to_string(&first).unwrap();

@@ -17,17 +17,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::consents::patiently;
-use super::leases::{Answer, Inbox, Message, Standing};
+use super::leases::{Freshness, Inbox, KeeperMessage, TokenReply};
 use super::{
-    Aid, Fetched, Generation, Leases, Ledger, LedgerLine, Observer, Rests, TokenSpec, Tracker, Unavailable, What,
+    EventKind, FetchContext, Fetched, Generation, LedgerLine, Observer, Rests, TokenHandle, TokenSpec, TokenTable,
+    Tracker, Unavailable,
 };
 use crate::base::dice::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
-use crate::store::{Key, Kind, Store};
+use crate::store::{Kind, RecordKey, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
-use crate::token::state::{Action, Arrived, Event, Waiting};
+use crate::token::state::{Action, Arrived, Event, PhaseKind};
 
 mod invalidation;
 mod keep;
@@ -35,7 +36,7 @@ mod slots;
 mod trace;
 
 use invalidation::Invalidations;
-use keep::{Brought, Cargo, Fetch, Keep, Lifetime};
+use keep::{Cargo, Fetch, FetchedToken, Lifetime, TokenEntry};
 use slots::FetchSlots;
 use trace::FetchTrace;
 
@@ -75,17 +76,17 @@ pub struct Keeper {
     dice: fn() -> u8,
     limits: Limits,
     observer: Box<dyn Observer>,
-    inbox: mpsc::UnboundedReceiver<Message>,
+    inbox: mpsc::UnboundedReceiver<KeeperMessage>,
     store: Option<Store>,
     /// The owner of what must not be abandoned.
     tasks: Tracker,
     /// Users and providers that are not asked for a while.
     rests: Rests,
-    keys: KeyMap<Keep>,
+    keys: KeyMap<TokenEntry>,
     /// The keys of users' tokens, by the record that they come from.
     users: KeyMap<Vec<TokenKey>>,
     fetches: JoinSet<Result<Fetched, Failure>>,
-    flights: HashMap<Id, Flight>,
+    flights: HashMap<Id, FetchTask>,
     slots: FetchSlots,
     invalidations: Invalidations,
     /// The boot-clock millisecond at which the timers want to be looked at.
@@ -110,15 +111,15 @@ struct With {
 }
 
 /// A fetch under way, seen from its task.
-struct Flight {
+struct FetchTask {
     key: TokenKey,
     number: u64,
 }
 
 impl Keeper {
     /// A keeper, and the way to talk to it. Nothing happens until it is [run](Keeper::run).
-    pub fn new(clock: Clock, limits: Limits, observer: Box<dyn Observer>) -> (Leases, Self) {
-        let (leases, inbox) = Leases::open();
+    pub fn new(clock: Clock, limits: Limits, observer: Box<dyn Observer>) -> (TokenHandle, Self) {
+        let (leases, inbox) = TokenHandle::open();
         (leases, Self::behind(inbox, clock, limits, observer, None))
     }
 
@@ -172,7 +173,7 @@ impl Keeper {
     /// # Panics
     ///
     /// Outside a [`tokio::task::LocalSet`].
-    pub fn start(limits: Limits, observer: Box<dyn Observer>) -> Leases {
+    pub fn start(limits: Limits, observer: Box<dyn Observer>) -> TokenHandle {
         let (leases, keeper) = Self::new(Clock::System, limits, observer);
         tokio::task::spawn_local(keeper.run());
         leases
@@ -233,7 +234,7 @@ impl Keeper {
             .map(|(key, _)| *key)
             .collect();
         for key in ready {
-            let used = self.keys.get(&key).is_some_and(Keep::used);
+            let used = self.keys.get(&key).is_some_and(TokenEntry::used);
             self.advance(key, Event::Tick { used }, With::default());
         }
         self.forget_idle(now);
@@ -241,65 +242,67 @@ impl Keeper {
         self.due = now.boot.saturating_add(millis(next.min(LOOK)).max(STRIDE));
     }
 
-    fn receive(&mut self, message: Message) -> ControlFlow<()> {
+    fn receive(&mut self, message: KeeperMessage) -> ControlFlow<()> {
         match message {
-            Message::AtHand { key, answer } => {
+            KeeperMessage::AtHand { key, answer } => {
                 let now = self.clock.now();
                 drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
             }
-            Message::CatchUp { key, generation } => {
+            KeeperMessage::CatchUp { key, generation } => {
                 // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
-                let still = |keep: &Keep| keep.slot.generation() == generation && keep.slot.flight().is_none();
+                let still = |keep: &TokenEntry| keep.slot.generation() == generation && keep.slot.flight().is_none();
                 if self.keys.get(&key).is_some_and(still) {
                     self.advance(key, Event::Forced, With::default());
                 }
             }
-            Message::Contested { answer } => {
+            KeeperMessage::Contested { answer } => {
                 let contested = self.keys.iter().filter(|(_, keep)| keep.spec.order.is_contested());
                 drop(answer.send(contested.map(|(key, _)| *key).collect()));
             }
-            Message::Forgive => {
+            KeeperMessage::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
                     self.advance(key, Event::Forgiven, With::default());
                 }
             }
-            Message::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
+            KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
             // Whoever asked may have hung up.
-            Message::Ledger { answer } => drop(answer.send(self.ledger())),
-            Message::Moved { record, generation, answer } => {
+            KeeperMessage::Ledger { answer } => drop(answer.send(self.ledger())),
+            KeeperMessage::Moved { record, generation, answer } => {
                 for key in self.users.get(&record).cloned().unwrap_or_default() {
                     self.moved(key, generation);
                 }
                 let _hung_up = answer.send(());
             }
-            Message::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
-            Message::Purge { key, answer } => {
+            KeeperMessage::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
+            KeeperMessage::Purge { key, answer } => {
                 self.strike(key);
                 let _hung_up = answer.send(self.advance(key, Event::Purged, With::default()));
             }
-            Message::Refresh { key, answer } => drop(answer.send(self.advance(key, Event::Forced, With::default()))),
-            Message::Refused { spec, generation, replaced, cause, answer } => {
+            KeeperMessage::Refresh { key, answer } => {
+                drop(answer.send(self.advance(key, Event::Forced, With::default())))
+            }
+            KeeperMessage::Refused { spec, generation, replaced, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
                 self.refused(spec.key, generation);
-                self.observer.told(What::Replay(refused));
+                self.observer.told(EventKind::Replay(refused));
                 self.queue(spec, (answer, cause), Event::Refused { generation, replaced });
             }
-            Message::RefusedAtBirth { key, generation } => {
+            KeeperMessage::RefusedAtBirth { key, generation } => {
                 self.refused(key, generation);
                 self.advance(key, Event::RefusedAtBirth { generation }, With::default());
             }
-            Message::Shutdown => return ControlFlow::Break(()),
-            Message::Standing { key, answer } => self.stand(&key, answer),
-            Message::Suspect { key, generation } => {
+            KeeperMessage::Shutdown => return ControlFlow::Break(()),
+            KeeperMessage::Standing { key, answer } => self.stand(&key, answer),
+            KeeperMessage::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, With::default());
             }
-            Message::Tick { answer } => {
+            KeeperMessage::Tick { answer } => {
                 self.look();
                 let _hung_up = answer.send(());
             }
-            Message::Users { answer } => drop(answer.send(self.users.keys().copied().collect())),
-            Message::Withdrawn { key, generation, replaced } => {
+            KeeperMessage::Users { answer } => drop(answer.send(self.users.keys().copied().collect())),
+            KeeperMessage::Withdrawn { key, generation, replaced } => {
                 self.refused(key, generation);
                 self.advance(key, Event::Withdrawn { generation, replaced }, With::default());
             }
@@ -312,7 +315,7 @@ impl Keeper {
         let Some(keep) = self.keys.get(&key) else { return };
         if keep.shelf.load().as_ref().is_some_and(|lease| lease.generation == number) {
             let provider = Arc::clone(&keep.spec.provider);
-            self.observer.told(What::TokenRefused(Generation { provider, key, number }));
+            self.observer.told(EventKind::TokenRefused(Generation { provider, key, number }));
         }
     }
 
@@ -334,9 +337,9 @@ impl Keeper {
     }
 
     /// Says how a token stands, where another replica may have replaced it.
-    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Standing>) {
+    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Freshness>) {
         let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
-            let _hung_up = answer.send(Standing::UNCONTESTED);
+            let _hung_up = answer.send(Freshness::UNCONTESTED);
             return;
         };
         let (spec, aid) =
@@ -344,7 +347,7 @@ impl Keeper {
         let generation = keep.slot.generation();
         tokio::task::spawn_local(async move {
             let outdated = spec.order.is_replaced(aid).await;
-            let _hung_up = answer.send(Standing { generation, outdated });
+            let _hung_up = answer.send(Freshness { generation, outdated });
         });
     }
 
@@ -352,7 +355,7 @@ impl Keeper {
     fn strike(&self, key: TokenKey) {
         let Some(store) = self.store.clone() else { return };
         tokio::task::spawn_local(async move {
-            let name = Key::from(&key);
+            let name = RecordKey::from(&key);
             if let Err(error) = patiently(async || store.remove(Kind::Application, &name).await).await {
                 tracing::warn!(%key, %error, "a purged token is still in the store");
             }
@@ -360,7 +363,7 @@ impl Keeper {
     }
 
     /// Queues a request that waits, in the span `cause`, and lets the event decide for how long.
-    fn queue(&mut self, spec: Arc<TokenSpec>, (answer, cause): (Answer, Option<Context>), event: Event) {
+    fn queue(&mut self, spec: Arc<TokenSpec>, (answer, cause): (TokenReply, Option<Context>), event: Event) {
         let (key, now) = (spec.key, self.clock.now());
         if !self.keys.contains_key(&key) && self.keys.len() >= self.limits.keys && !self.evict() {
             return drop(answer.send(Err(crowded("every token that may be held is being fetched"))));
@@ -371,7 +374,7 @@ impl Keeper {
                 if let Some(record) = spec.order.record() {
                     self.users.entry(record).or_default().push(key);
                 }
-                entry.insert(Keep::new(Arc::clone(&spec), self.floor))
+                entry.insert(TokenEntry::new(Arc::clone(&spec), self.floor))
             }
         };
         // The spec of the latest config fetches: it may know a newer certificate than the first one did. A request that
@@ -397,14 +400,14 @@ impl Keeper {
             Err(error) => (error.id(), Err(Failure::new(Class::Transient, "the fetch ended by a bug of ours"))),
         };
         // An abandoned flight has been struck off already.
-        let Some(Flight { key, number }) = self.flights.remove(&id) else { return };
+        let Some(FetchTask { key, number }) = self.flights.remove(&id) else { return };
         match result {
             Ok(fetched) => {
                 let now = self.clock.now();
                 let Some(origin) = self.keys.get_mut(&key).map(|keep| keep.origin(&fetched, now)) else { return };
                 let Fetched { issued, expires, headers, fingerprint, adopted, record, .. } = fetched;
                 let arrived = Arrived { issued, expires, origin };
-                let cargo = Some(Brought { headers, fingerprint, adopted, record });
+                let cargo = Some(FetchedToken { headers, fingerprint, adopted, record });
                 self.advance(key, Event::Fetched { flight: number, arrived }, With { cargo, cause: None })
             }
             Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, With::default()),
@@ -439,13 +442,14 @@ impl Keeper {
                     keep.moved = None;
                     let spec = Arc::clone(&keep.spec);
                     let (tasks, rests) = (self.tasks.clone(), self.rests.clone());
-                    let aid = Aid { tasks, rests, ..keep.aid(self.store.clone(), self.invalidations.of(&key), now) };
+                    let aid =
+                        FetchContext { tasks, rests, ..keep.aid(self.store.clone(), self.invalidations.of(&key), now) };
                     let queued = self.slots.queue(&spec.provider);
                     let task = self.fetches.spawn_local(async move {
                         let _slot = queued.slot().await;
                         spec.order.fetch(aid).await
                     });
-                    self.flights.insert(task.id(), Flight { key, number: flight });
+                    self.flights.insert(task.id(), FetchTask { key, number: flight });
                     let trace = FetchTrace::begin(self.tracer.as_ref(), cause.take());
                     keep.fetch = Some(Fetch { task, started: now, trace });
                 }
@@ -505,7 +509,7 @@ impl Keeper {
             }
             while let Some((last_used, key)) = self.leavers.pop() {
                 // Whoever was used since is no longer the oldest: those who were not found are older still.
-                let stays = |keep: &Keep| !keep.idle() || keep.shelf.last_used() != last_used;
+                let stays = |keep: &TokenEntry| !keep.idle() || keep.shelf.last_used() != last_used;
                 if self.keys.get(&key).is_none_or(stays) {
                     continue;
                 }
@@ -535,7 +539,7 @@ impl Keeper {
         let old: Vec<TokenKey> = self
             .keys
             .iter()
-            .filter(|(_, keep)| keep.slot.waiting() == Waiting::Empty && keep.idle())
+            .filter(|(_, keep)| keep.slot.waiting() == PhaseKind::Empty && keep.idle())
             .filter(|(_, keep)| keep.shelf.last_used() < horizon)
             .map(|(key, _)| *key)
             .collect();
@@ -569,11 +573,11 @@ impl Keeper {
         used.map(|(record, at)| (record, Duration::from_secs((now.boot / 1000).saturating_sub(at)))).collect()
     }
 
-    fn ledger(&self) -> Ledger {
+    fn ledger(&self) -> TokenTable {
         let now = self.clock.now();
         let mut lines: Vec<LedgerLine> = self.keys.iter().map(|(key, keep)| keep.line(*key, now)).collect();
         lines.sort_by(|a, b| (&a.provider, a.key).cmp(&(&b.provider, b.key)));
-        Ledger { lines }
+        TokenTable { lines }
     }
 }
 

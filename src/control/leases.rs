@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Issued, Ledger, TokenSpec, Unavailable};
+use super::{Issued, TokenSpec, TokenTable, Unavailable};
 use crate::observe::trace::Context;
 use crate::token::failure::Class;
 use crate::token::key::{KeyMap, TokenKey};
 
 /// Where the answer to a request for a token goes. Whoever hangs up just drops the other end.
-pub(super) type Answer = oneshot::Sender<Result<Issued, Unavailable>>;
+pub(super) type TokenReply = oneshot::Sender<Result<Issued, Unavailable>>;
 
 /// What the keeper is told.
-pub(super) enum Message {
+pub(super) enum KeeperMessage {
     AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
     CatchUp { key: TokenKey, generation: u64 },
     Contested { answer: oneshot::Sender<Vec<TokenKey>> },
     Forgive,
     IdleUsers { answer: oneshot::Sender<KeyMap<Duration>> },
-    Ledger { answer: oneshot::Sender<Ledger> },
+    Ledger { answer: oneshot::Sender<TokenTable> },
     Moved { record: TokenKey, generation: Option<u64>, answer: oneshot::Sender<()> },
-    Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: Answer },
+    Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: TokenReply },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
-    Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: Answer },
+    Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: TokenReply },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
-    Standing { key: TokenKey, answer: oneshot::Sender<Standing> },
+    Standing { key: TokenKey, answer: oneshot::Sender<Freshness> },
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
     Users { answer: oneshot::Sender<Vec<TokenKey>> },
@@ -39,20 +39,20 @@ pub(super) enum Message {
 
 /// How a contested token stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub(super) struct Freshness {
     /// The generation that was published last.
     pub(super) generation: u64,
     /// Whether the store has a newer token; absent: the store does not say.
     pub(super) outdated: Option<bool>,
 }
 
-impl Standing {
+impl Freshness {
     /// That of any other key: none replaces it.
     pub(super) const UNCONTESTED: Self = Self { generation: 0, outdated: Some(false) };
 }
 
 /// The keeper's end.
-pub struct Inbox(pub(super) mpsc::UnboundedReceiver<Message>);
+pub struct Inbox(pub(super) mpsc::UnboundedReceiver<KeeperMessage>);
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,9 +69,9 @@ impl fmt::Debug for Inbox {
 ///
 /// Hanging up at any point cancels nothing for anybody else: the fetch belongs to the keeper.
 #[derive(Clone)]
-pub struct Leases(mpsc::UnboundedSender<Message>);
+pub struct TokenHandle(mpsc::UnboundedSender<KeeperMessage>);
 
-impl Leases {
+impl TokenHandle {
     /// A way to a keeper that is yet to be made, on whichever thread: see [`Keeper::behind`](super::Keeper::behind).
     pub fn open() -> (Self, Inbox) {
         let (outbox, inbox) = mpsc::unbounded_channel();
@@ -86,12 +86,12 @@ impl Leases {
 
     /// The same for a request whose wait is this span: a fetch that it starts is told as its child.
     pub async fn need_for(&self, spec: Arc<TokenSpec>, cause: Option<Context>) -> Result<Issued, Unavailable> {
-        self.ask(|answer| Message::Need { spec, cause, answer }).await.unwrap_or_else(|| Err(gone()))
+        self.ask(|answer| KeeperMessage::Need { spec, cause, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
     /// The valid lease of this key, if there is one: nothing is fetched for it, now or later.
     pub async fn at_hand(&self, key: TokenKey) -> Option<Issued> {
-        self.ask(|answer| Message::AtHand { key, answer }).await.flatten()
+        self.ask(|answer| KeeperMessage::AtHand { key, answer }).await.flatten()
     }
 
     /// The provider refused this generation, and the request can be replayed: a newer lease, or why there is none. It is of
@@ -115,14 +115,14 @@ impl Leases {
         cause: Option<Context>,
     ) -> impl Future<Output = Result<Issued, Unavailable>> + use<> {
         let (answer, waiting) = oneshot::channel();
-        self.tell(Message::Refused { spec, generation, replaced, cause, answer });
+        self.tell(KeeperMessage::Refused { spec, generation, replaced, cause, answer });
         async { waiting.await.unwrap_or_else(|_| Err(gone())) }
     }
 
     /// The provider refused this generation although it was fetched for this very request or for its replay: fetching
     /// again cannot help, so the key rests.
     pub fn refused_at_birth(&self, spec: Arc<TokenSpec>, generation: u64) {
-        self.tell(Message::RefusedAtBirth { key: spec.key, generation });
+        self.tell(KeeperMessage::RefusedAtBirth { key: spec.key, generation });
     }
 
     /// Whether this generation is no longer the newest, here or, by the word of the store, at another replica, whose
@@ -137,94 +137,94 @@ impl Leases {
     pub(super) async fn heard(&self, key: TokenKey) -> bool {
         let standing = self.standing(key).await;
         if standing.outdated == Some(true) {
-            self.tell(Message::CatchUp { key, generation: standing.generation });
+            self.tell(KeeperMessage::CatchUp { key, generation: standing.generation });
         }
         standing.outdated.is_some()
     }
 
     /// The keys of tokens that another replica may have replaced.
     pub(super) async fn contested(&self) -> Vec<TokenKey> {
-        self.ask(|answer| Message::Contested { answer }).await.unwrap_or_default()
+        self.ask(|answer| KeeperMessage::Contested { answer }).await.unwrap_or_default()
     }
 
-    async fn standing(&self, key: TokenKey) -> Standing {
-        self.ask(|answer| Message::Standing { key, answer }).await.unwrap_or(Standing::UNCONTESTED)
+    async fn standing(&self, key: TokenKey) -> Freshness {
+        self.ask(|answer| KeeperMessage::Standing { key, answer }).await.unwrap_or(Freshness::UNCONTESTED)
     }
 
     /// The provider refused this generation, but the request cannot be replayed: renew it for the next one. `replaced`:
     /// another replica's fetch has killed it.
     pub fn withdrawn(&self, spec: Arc<TokenSpec>, generation: u64, replaced: bool) {
-        self.tell(Message::Withdrawn { key: spec.key, generation, replaced });
+        self.tell(KeeperMessage::Withdrawn { key: spec.key, generation, replaced });
     }
 
     /// An answer to this generation smelled of a refusal (a 401 that the profile does not know): at most once per
     /// rest period renew it in the background, and keep serving it meanwhile.
     pub fn suspect(&self, spec: Arc<TokenSpec>, generation: u64) {
-        self.tell(Message::Suspect { key: spec.key, generation });
+        self.tell(KeeperMessage::Suspect { key: spec.key, generation });
     }
 
     /// Fetch a new token for this key now, resting or not, in the background; the old one serves meanwhile. Says
     /// whether the key is known.
     pub async fn refresh(&self, key: TokenKey) -> bool {
-        self.ask(|answer| Message::Refresh { key, answer }).await.unwrap_or(false)
+        self.ask(|answer| KeeperMessage::Refresh { key, answer }).await.unwrap_or(false)
     }
 
     /// Forget the token of this key and its failures. Says whether the key is known.
     pub async fn purge(&self, key: TokenKey) -> bool {
-        self.ask(|answer| Message::Purge { key, answer }).await.unwrap_or(false)
+        self.ask(|answer| KeeperMessage::Purge { key, answer }).await.unwrap_or(false)
     }
 
     /// The store holds this generation of a user's record now, or none. A token of an older one is taken out of use if
     /// there is none, else renewed; when this returns, no shelf holds what was revoked.
     pub(super) async fn moved(&self, record: TokenKey, generation: Option<u64>) {
-        self.ask(|answer| Message::Moved { record, generation, answer }).await.unwrap_or(());
+        self.ask(|answer| KeeperMessage::Moved { record, generation, answer }).await.unwrap_or(());
     }
 
     /// For how long a token of each user was not taken, by the key of the user's record.
     pub(super) async fn idle_users(&self) -> KeyMap<Duration> {
-        self.ask(|answer| Message::IdleUsers { answer }).await.unwrap_or_default()
+        self.ask(|answer| KeeperMessage::IdleUsers { answer }).await.unwrap_or_default()
     }
 
     /// The keys of the records of all users whose tokens are known or wanted.
     pub(super) async fn users(&self) -> Vec<TokenKey> {
-        self.ask(|answer| Message::Users { answer }).await.unwrap_or_default()
+        self.ask(|answer| KeeperMessage::Users { answer }).await.unwrap_or_default()
     }
 
     /// The world has changed in a way that may have cured failures (a reload): all rests end.
     pub fn forgive(&self) {
-        self.tell(Message::Forgive);
+        self.tell(KeeperMessage::Forgive);
     }
 
     /// All keys as they are now; empty once the keeper has stopped.
-    pub async fn ledger(&self) -> Ledger {
-        self.ask(|answer| Message::Ledger { answer }).await.unwrap_or_default()
+    pub async fn ledger(&self) -> TokenTable {
+        self.ask(|answer| KeeperMessage::Ledger { answer }).await.unwrap_or_default()
     }
 
     /// Look at all timers now; returns when that is done. The keeper does so by itself, except under a clock that is
     /// moved by hand.
     pub async fn tick(&self) {
-        self.ask(|answer| Message::Tick { answer }).await.unwrap_or(());
+        self.ask(|answer| KeeperMessage::Tick { answer }).await.unwrap_or(());
     }
 
     /// Stop the keeper. Who waits, and who asks from now on, is told that there is no token; shelves keep what lies
     /// on them, so that requests may drain.
     pub fn shutdown(&self) {
-        self.tell(Message::Shutdown);
+        self.tell(KeeperMessage::Shutdown);
     }
 
-    fn tell(&self, message: Message) {
+    fn tell(&self, message: KeeperMessage) {
         // A keeper that has stopped needs no news.
         let _gone = self.0.send(message);
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> KeeperMessage) -> Option<T> {
         let (answer, waiting) = oneshot::channel();
         self.0.send(message(answer)).ok()?;
         waiting.await.ok()
     }
 }
 
-impl fmt::Debug for Leases {
+impl fmt::Debug for TokenHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Leases")
     }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::What;
+use super::EventKind;
 use crate::base::secret::Fingerprint;
 use crate::token::failure::Class;
 use crate::token::key::TokenKey;
-use crate::token::state::Waiting;
+use crate::token::state::PhaseKind;
 
 /// All keys that the keeper knows, by provider and key, at one moment. Moments are wall-clock milliseconds since 1970.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Ledger {
+pub struct TokenTable {
     /// One line per key.
     pub lines: Vec<LedgerLine>,
 }
 
-impl Ledger {
+impl TokenTable {
     /// The line of a key.
     pub fn line(&self, key: &TokenKey) -> Option<&LedgerLine> {
         self.lines.iter().find(|line| line.key == *key)
@@ -36,7 +36,7 @@ pub struct LedgerLine {
     /// Whose it is.
     pub provider: Arc<str>,
     /// What it waits for.
-    pub phase: Waiting,
+    pub phase: PhaseKind,
     /// The token that is being served.
     pub token: Option<LedgerToken>,
     /// Why it rests, and for how long.
@@ -48,7 +48,7 @@ pub struct LedgerLine {
     /// Requests that wait for it.
     pub waiters: usize,
     /// How its fetches ended.
-    pub fetches: Tally,
+    pub fetches: FetchCounts,
 }
 
 /// A valid token.
@@ -88,7 +88,7 @@ pub struct LedgerFailure {
 
 /// Fetches by outcome.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally {
+pub struct FetchCounts {
     /// Brought a token.
     pub ok: u64,
     /// Failed with [`Class::Closed`].
@@ -103,7 +103,7 @@ pub struct Tally {
     pub transient: u64,
 }
 
-impl Tally {
+impl FetchCounts {
     /// Counts one more.
     pub fn count(&mut self, outcome: Result<(), Class>) {
         let counter = match outcome {
@@ -126,7 +126,7 @@ impl Tally {
 /// Is told how every fetch ended, on the control thread: for metrics. And what happened, for who watches. Must not block.
 pub trait Observer: Send {
     /// Something happened to a token.
-    fn told(&self, _what: What) {}
+    fn told(&self, _what: EventKind) {}
 
     /// A fetch for this provider ended after `took`, with a token or with a failure of this class.
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration);

@@ -43,21 +43,24 @@ mod tracker;
 mod vault;
 mod wire;
 
-pub use consents::{Beginning, Bringer, Consents, Desk, Finished, Line, Registry, Rests, Started, user_spec};
-pub use events::{Consenter, Event, Events, Generation, What};
+pub use consents::{
+    Bringer, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
+    user_spec,
+};
+pub use events::{Consenter, ControlEvent, EventKind, Events, Generation};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
-pub use issuers::{Fetcher, Held, Issuers, KeySet, Signature, issuer_place, try_keys};
+pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::record_reload;
 pub use keeper::{Keeper, Limits};
-pub use leases::{Inbox, Leases};
-pub use ledger::{Ledger, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Tally};
-pub use reload::{Ask, Outcome, Reloaded, Reloading, Reloads, Scope};
-pub use shelf::Shelf;
+pub use leases::{Inbox, TokenHandle};
+pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
+pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
+pub use shelf::TokenSlot;
 pub use sights::{Gazing, Sights};
 pub use tracker::{Tracker, Work};
-pub use vault::Aid;
-pub use wire::{AGENT, Told, Untold, destination, token_spec, try_token};
+pub use vault::FetchContext;
+pub use wire::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ pub struct Known {
 /// How to fetch one token: made by whoever knows the provider, run by the keeper in a task of its own.
 pub trait Order: Send + Sync {
     /// One call of the token endpoint. The keeper bounds its time; it need not.
-    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
 
     /// Whether this provider's tokens do not bear each other, so that another replica may have replaced ours.
     fn is_contested(&self) -> bool {
@@ -103,7 +106,7 @@ pub trait Order: Send + Sync {
 
     /// Whether the store has a newer token than the one that is known; absent: the store does not say. Asked of contested
     /// ones alone.
-    fn is_replaced(&self, _aid: Aid) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
+    fn is_replaced(&self, _aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
         Box::pin(std::future::ready(Some(false)))
     }
 
@@ -141,7 +144,7 @@ pub struct Issued {
     /// The lease.
     pub lease: Arc<Lease>,
     /// Where its successors will lie.
-    pub shelf: Arc<Shelf>,
+    pub shelf: Arc<TokenSlot>,
     /// Whether its token was fetched while the caller waited: a refusal of it says that fetching cannot help.
     pub fresh: bool,
 }

@@ -21,28 +21,28 @@ pub struct Reloaded {
     /// The digest of the config that holds since then.
     pub digest: Arc<str>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
 }
 
 /// What came of a reload.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum ReloadOutcome {
     /// The new config holds. What differs from the one before, one change a line, without secrets; none: nothing does.
     Applied(Arc<[String]>),
     /// The old config goes on. What is wrong with the new one, for a person to read; no secrets.
     Refused(Arc<str>),
 }
 
-impl Outcome {
+impl ReloadOutcome {
     /// Whether the config on the disk is the one that holds.
     pub const fn is_applied(&self) -> bool {
-        matches!(self, Outcome::Applied(_))
+        matches!(self, ReloadOutcome::Applied(_))
     }
 }
 
 /// What is read anew.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Scope {
+pub enum ReloadScope {
     /// Everything.
     Everything,
     /// Certificates, keys and secrets; the config's own text counts as it was read last.
@@ -50,9 +50,9 @@ pub enum Scope {
 }
 
 /// What is asked of the one who reloads.
-pub struct Ask {
+pub struct ReloadRequest {
     /// What is read anew.
-    pub scope: Scope,
+    pub scope: ReloadScope,
     /// Who asks.
     pub by: Arc<str>,
     /// Where the answer goes; whoever hangs up is not waited for.
@@ -62,7 +62,7 @@ pub struct Ask {
 /// The config in force, and reloads. Cheap to clone.
 #[derive(Clone)]
 pub struct Reloads {
-    asks: mpsc::UnboundedSender<Ask>,
+    asks: mpsc::UnboundedSender<ReloadRequest>,
     current: watch::Receiver<Arc<Snapshot>>,
     last: watch::Receiver<Arc<Reloaded>>,
 }
@@ -70,7 +70,7 @@ pub struct Reloads {
 /// The end that reloads are done at.
 pub struct Reloading {
     /// Wishes, in order.
-    pub asks: mpsc::UnboundedReceiver<Ask>,
+    pub asks: mpsc::UnboundedReceiver<ReloadRequest>,
     /// Where a new config is told.
     pub current: watch::Sender<Arc<Snapshot>>,
     /// Where an outcome is told.
@@ -84,7 +84,7 @@ impl Reloads {
             at,
             by: "start".into(),
             digest: snapshot.digest.as_str().into(),
-            outcome: Outcome::Applied(Arc::default()),
+            outcome: ReloadOutcome::Applied(Arc::default()),
         };
         let (ask, asks) = mpsc::unbounded_channel();
         let (told, current) = watch::channel(snapshot);
@@ -114,13 +114,13 @@ impl Reloads {
 
     /// Reads the config anew and waits for what comes of it. `None`: the process is ending.
     pub async fn reload(&self, by: &str) -> Option<Reloaded> {
-        self.read(Scope::Everything, by).await
+        self.read(ReloadScope::Everything, by).await
     }
 
     /// Reads this much anew and waits for what comes of it. `None`: the process is ending.
-    pub async fn read(&self, scope: Scope, by: &str) -> Option<Reloaded> {
+    pub async fn read(&self, scope: ReloadScope, by: &str) -> Option<Reloaded> {
         let (answer, waiting) = oneshot::channel();
-        self.asks.send(Ask { scope, by: by.into(), answer }).ok()?;
+        self.asks.send(ReloadRequest { scope, by: by.into(), answer }).ok()?;
         waiting.await.ok()
     }
 }

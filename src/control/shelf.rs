@@ -14,7 +14,7 @@ use crate::token::lease::Lease;
 /// Once the keeper forgets the key the shelf is *retired*: it stays empty for ever, and whoever holds it should ask
 /// the keeper again and take the new one.
 #[derive(Default)]
-pub struct Shelf {
+pub struct TokenSlot {
     lease: ArcSwapOption<Lease>,
     /// Boot-clock second of the last use. A stamp, not a synchronisation: relaxed, and only written when it changes,
     /// so that a busy key does not bounce a cache line between workers more than once a second.
@@ -24,7 +24,7 @@ pub struct Shelf {
     refused: AtomicU64,
 }
 
-impl Shelf {
+impl TokenSlot {
     /// The lease that may be sent at `now`: one atomic load, one comparison, one clone. `None`: ask the keeper.
     #[inline]
     pub fn take(&self, now: Now) -> Option<Arc<Lease>> {
@@ -97,7 +97,7 @@ impl Shelf {
     }
 }
 
-impl fmt::Debug for Shelf {
+impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shelf")
             .field("lease", &*self.lease.load())
@@ -117,7 +117,7 @@ mod tests {
     use crate::base::secret::Fingerprint;
     use crate::base::time::Deadline;
     use crate::token::key::KeyBuilder;
-    use crate::token::lease::Trial;
+    use crate::token::lease::LeaseTrial;
 
     #[test]
     fn a_refused_generation_is_not_taken_again_and_its_successor_is() {
@@ -130,10 +130,10 @@ mod tests {
                 issued: now,
                 expires: Deadline::after(now, Duration::from_secs(10)),
                 fingerprint: Fingerprint::of(b"token"),
-                trial: Trial::default(),
+                trial: LeaseTrial::default(),
             }))
         };
-        let shelf = Shelf::default();
+        let shelf = TokenSlot::default();
         shelf.put(lease(2));
         shelf.distrust(1);
         assert!(shelf.take(now).is_some(), "late news");
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_shelf_gives_only_what_may_be_sent_and_notes_the_use() {
         let start = Now::at(5_000, 1_000_000);
-        let shelf = Shelf::default();
+        let shelf = TokenSlot::default();
         assert!(shelf.take(start).is_none());
         shelf.put(Some(Arc::new(Lease {
             key: KeyBuilder::new("bank").finish(),
@@ -159,7 +159,7 @@ mod tests {
             issued: start,
             expires: Deadline::after(start, Duration::from_secs(10)),
             fingerprint: Fingerprint::of(b"token"),
-            trial: Trial::default(),
+            trial: LeaseTrial::default(),
         })));
         let later = start.plus(Duration::from_secs(3));
         assert_eq!(shelf.take(later).map(|lease| lease.generation), Some(1));

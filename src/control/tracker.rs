@@ -17,17 +17,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 
 /// The owner of work that must not be abandoned.
 #[derive(Clone, Default)]
-pub struct Tracker(Rc<Inner>);
+pub struct Tracker(Rc<TrackerState>);
 
 #[derive(Default)]
-struct Inner {
+struct TrackerState {
     running: RefCell<BTreeMap<u64, Work>>,
     last: Cell<u64>,
-    end: Cell<End>,
+    end: Cell<TrackerDeadline>,
     idle: Notify,
     /// For what a test does to it.
     #[cfg(test)]
@@ -36,7 +36,7 @@ struct Inner {
 
 /// Until when calls may take.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum End {
+enum TrackerDeadline {
     /// The process ends at this moment.
     At(Instant),
     /// Nothing begins any more.
@@ -58,13 +58,13 @@ pub struct Work {
 impl Tracker {
     /// Runs this to its end in a local task. Once the tracker is closed it is dropped instead: says whether it was begun.
     pub fn spawn(&self, work: Work, task: impl Future<Output = ()> + 'static) -> bool {
-        if self.0.end.get() == End::Closed {
+        if self.0.end.get() == TrackerDeadline::Closed {
             return false;
         }
         let number = self.0.last.get() + 1;
         self.0.last.set(number);
         self.0.running.borrow_mut().insert(number, work);
-        let entry = Entry { tracker: self.clone(), number };
+        let entry = TaskEntry { tracker: self.clone(), number };
         let handle = tokio::task::spawn_local(async move {
             let _entry = entry;
             task.await;
@@ -78,35 +78,35 @@ impl Tracker {
     /// Whether a call may begin that takes this long at most: in a process that ends, only one that ends before it.
     pub fn allows(&self, longest: Duration) -> bool {
         match self.0.end.get() {
-            End::Open => true,
-            End::At(end) => Instant::now().checked_add(longest).is_some_and(|done| done <= end),
-            End::Closed => false,
+            TrackerDeadline::Open => true,
+            TrackerDeadline::At(end) => Instant::now().checked_add(longest).is_some_and(|done| done <= end),
+            TrackerDeadline::Closed => false,
         }
     }
 
     /// Whether the process goes on: else nothing begins that no request waits for.
     pub fn is_open(&self) -> bool {
-        self.0.end.get() == End::Open
+        self.0.end.get() == TrackerDeadline::Open
     }
 
     /// The process ends at this moment.
     pub fn close_at(&self, end: Instant) {
-        if self.0.end.get() != End::Closed {
-            self.0.end.set(End::At(end));
+        if self.0.end.get() != TrackerDeadline::Closed {
+            self.0.end.set(TrackerDeadline::At(end));
         }
     }
 
     /// Begins nothing any more, and waits for what runs, until `end` at most. What still runs then is lost with the
     /// process.
     pub async fn finish(&self, end: Instant) -> Vec<Work> {
-        self.0.end.set(End::Closed);
+        self.0.end.set(TrackerDeadline::Closed);
         let idle = async {
             // One waiter at a time: `notify_one` leaves a permit for whoever comes too late to hear it.
             while !self.0.running.borrow().is_empty() {
                 self.0.idle.notified().await;
             }
         };
-        if !planted(Fault::EndsAtOnce) {
+        if !planted(PlantedFault::EndsAtOnce) {
             let _late = timeout_at(end, idle).await;
         }
         self.0.running.borrow().values().cloned().collect()
@@ -127,12 +127,12 @@ impl Tracker {
 }
 
 /// A running task's entry. Dropped with the task, however that ends.
-struct Entry {
+struct TaskEntry {
     tracker: Tracker,
     number: u64,
 }
 
-impl Drop for Entry {
+impl Drop for TaskEntry {
     fn drop(&mut self) {
         let inner = &self.tracker.0;
         inner.running.borrow_mut().remove(&self.number);

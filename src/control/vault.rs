@@ -24,10 +24,10 @@ use super::consents::{lease, patiently};
 use super::{Fetched, Known, Rests, Tracker};
 use crate::base::backoff::Backoff;
 use crate::base::dice::draw;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
 use crate::base::time::{Deadline, Now, Within, millis};
-use crate::store::{Change, Changes, Error, Key, Kind, Lock, Record, Store};
+use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, StoredRecord};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
@@ -51,7 +51,7 @@ const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duratio
 
 /// What a fetch may use besides the wire.
 #[derive(Clone, Debug, Default)]
-pub struct Aid {
+pub struct FetchContext {
     /// Where tokens are kept; absent: nowhere.
     pub(super) store: Option<Store>,
     /// The token of which a successor is wanted.
@@ -71,7 +71,7 @@ pub struct Aid {
 }
 
 /// Where a token comes from that nobody has stored: a call of the provider.
-pub(super) trait Source {
+pub(super) trait TokenSource {
     /// Asks the provider. Says when the request was sent, too.
     async fn ask(&self) -> Result<(Grant, Now), Failure>;
 
@@ -108,14 +108,14 @@ struct Written<'a> {
     captured: Vec<(String, String)>,
 }
 
-impl Aid {
+impl FetchContext {
     /// A token: a newer one that somebody else has fetched, or one of our own.
-    pub(super) async fn bring(self, source: &impl Source) -> Result<Fetched, Failure> {
+    pub(super) async fn bring(self, source: &impl TokenSource) -> Result<Fetched, Failure> {
         // A store that ends with the process keeps no more than the keeper does.
         let Some(store) = self.store.clone().filter(Store::outlives) else {
             return Ok(issued(source, &self.ask(source).await?));
         };
-        let key = Key::from(&source.key());
+        let key = RecordKey::from(&source.key());
         if let Some(found) = self.look(&store, &key, source).await? {
             return Ok(found);
         }
@@ -125,8 +125,8 @@ impl Aid {
         let lock = match if contested { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => match self.wait(&store, &key, claim, source).await {
-                Some(Turn::Found(found)) => return Ok(*found),
-                Some(Turn::Lock(lock)) => Some(lock),
+                Some(PeerWait::Found(found)) => return Ok(*found),
+                Some(PeerWait::Lock(lock)) => Some(lock),
                 None if contested => return Err(unstored("another replica asks for this token")),
                 None => None,
             },
@@ -156,7 +156,7 @@ impl Aid {
     /// Asks the provider. Near the end of the known token it may give that one once more, with nothing left of its life;
     /// then it is asked again as soon as that has ended, and whoever waits is kept waiting for no longer than a fetch may
     /// take.
-    async fn ask(&self, source: &impl Source) -> Result<(Grant, Now), Failure> {
+    async fn ask(&self, source: &impl TokenSource) -> Result<(Grant, Now), Failure> {
         let mut endings = 0;
         loop {
             let failure = match source.ask().await {
@@ -183,16 +183,21 @@ impl Aid {
 
     /// Whether another replica has put a newer token into the store than the one that is known; absent: the store does
     /// not say.
-    pub(super) async fn has_newer(self, source: &impl Source) -> Option<bool> {
+    pub(super) async fn has_newer(self, source: &impl TokenSource) -> Option<bool> {
         let Some(store) = self.store.clone().filter(|store| store.is_shared() && self.known.is_some()) else {
             return Some(false);
         };
-        self.adopt(&store, &Key::from(&source.key()), source).await.ok().map(|found| found.is_some())
+        self.adopt(&store, &RecordKey::from(&source.key()), source).await.ok().map(|found| found.is_some())
     }
 
     /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching
     /// without it could kill another replica's token.
-    async fn look(&self, store: &Store, key: &Key, source: &impl Source) -> Result<Option<Fetched>, Failure> {
+    async fn look(
+        &self,
+        store: &Store,
+        key: &RecordKey,
+        source: &impl TokenSource,
+    ) -> Result<Option<Fetched>, Failure> {
         let adopt = async || self.adopt(store, key, source).await;
         match if is_contested(store, source) { patiently(adopt).await } else { adopt().await } {
             Ok(found) => Ok(found),
@@ -204,7 +209,7 @@ impl Aid {
     }
 
     /// Whether a token may be fetched although the store cannot be asked what other replicas have.
-    fn may_go_alone(&self, store: &Store, source: &impl Source, error: &Error) -> Result<(), Failure> {
+    fn may_go_alone(&self, store: &Store, source: &impl TokenSource, error: &Error) -> Result<(), Failure> {
         if !is_contested(store, source) {
             return Ok(());
         }
@@ -216,7 +221,7 @@ impl Aid {
         Ok(())
     }
 
-    async fn fetch(&self, store: &Store, key: &Key, source: &impl Source) -> Result<Fetched, Failure> {
+    async fn fetch(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Fetched, Failure> {
         let told = self.ask(source).await?;
         let (grant, sent) = &told;
         let expiry = sent.wall.saturating_add(millis(grant.life));
@@ -234,12 +239,12 @@ impl Aid {
     }
 
     /// Waits for what the holder of the lock brings, or for the lock if it brings nothing. Nothing: both take too long.
-    async fn wait(&self, store: &Store, key: &Key, claim: u64, source: &impl Source) -> Option<Turn> {
+    async fn wait(&self, store: &Store, key: &RecordKey, claim: u64, source: &impl TokenSource) -> Option<PeerWait> {
         let mut changes = store.changes();
         let looking = async {
             loop {
                 if let Ok(Some(found)) = self.adopt(store, key, source).await {
-                    return Turn::Found(Box::new(found));
+                    return PeerWait::Found(Box::new(found));
                 }
                 tokio::select! {
                     biased;
@@ -248,7 +253,7 @@ impl Aid {
                 }
                 // Who failed has given it back.
                 if let Ok(Some(lock)) = store.claim(key, self.patience, claim).await {
-                    return Turn::Lock(lock);
+                    return PeerWait::Lock(lock);
                 }
             }
         };
@@ -256,7 +261,7 @@ impl Aid {
     }
 
     /// The token in the store, if it is newer than the known one and worth having.
-    async fn adopt(&self, store: &Store, key: &Key, source: &impl Source) -> Result<Option<Fetched>, Error> {
+    async fn adopt(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Option<Fetched>, Error> {
         let record = match store.load(Kind::Application, key).await {
             // Whoever writes next writes over it.
             Err(Error::Damaged(damaged)) => {
@@ -268,13 +273,13 @@ impl Aid {
         Ok(record.and_then(|record| self.worth(store, &record, source)))
     }
 
-    fn worth(&self, store: &Store, record: &Record, source: &impl Source) -> Option<Fetched> {
+    fn worth(&self, store: &Store, record: &StoredRecord, source: &impl TokenSource) -> Option<Fetched> {
         let now = source.now();
         let Stored { grant, issued, expires } = open(record.value.expose_secret(), now)?;
         let fingerprint = grant.fingerprint();
         let newer = self.known.is_none_or(|known| known.fingerprint != fingerprint && known.issued <= issued.wall);
         let mut left = expires.remaining(now);
-        if planted(Fault::AdoptedTwice) {
+        if planted(PlantedFault::AdoptedTwice) {
             // By the boot clock alone.
             left = grant.life.saturating_sub(now.since(issued));
         }
@@ -292,7 +297,7 @@ impl Aid {
 }
 
 /// What came of waiting for another replica.
-enum Turn {
+enum PeerWait {
     /// It has brought a token.
     Found(Box<Fetched>),
     /// It has brought none; it is our turn.
@@ -300,7 +305,7 @@ enum Turn {
 }
 
 /// Waits until something is said about this token's record.
-async fn heard(changes: &mut Changes, key: &Key) {
+async fn heard(changes: &mut Changes, key: &RecordKey) {
     loop {
         match changes.next().await {
             Change::Everything => return,
@@ -311,7 +316,7 @@ async fn heard(changes: &mut Changes, key: &Key) {
 }
 
 /// A token that the provider gave us now.
-fn issued(source: &impl Source, (grant, sent): &(Grant, Now)) -> Fetched {
+fn issued(source: &impl TokenSource, (grant, sent): &(Grant, Now)) -> Fetched {
     Fetched {
         issued: *sent,
         expires: Deadline::after(*sent, grant.life),
@@ -328,7 +333,7 @@ pub(super) async fn invalidate(store: &Store, key: &TokenKey, token: Fingerprint
     if !store.outlives() {
         return Ok(());
     }
-    let key = Key::from(key);
+    let key = RecordKey::from(key);
     match store.load(Kind::Application, &key).await {
         // Nobody adopts it.
         Ok(None) | Err(Error::Damaged(_)) => Ok(()),
@@ -341,12 +346,12 @@ pub(super) async fn invalidate(store: &Store, key: &TokenKey, token: Fingerprint
 }
 
 /// The token of a record, whenever it was issued.
-fn fingerprint(record: &Record) -> Option<Fingerprint> {
+fn fingerprint(record: &StoredRecord) -> Option<Fingerprint> {
     read(record.value.expose_secret()).map(|written| Fingerprint::of(written.token.as_bytes()))
 }
 
 /// Whether a token that this replica fetches may kill another's.
-fn is_contested(store: &Store, source: &impl Source) -> bool {
+fn is_contested(store: &Store, source: &impl TokenSource) -> bool {
     store.is_shared() && source.is_contested()
 }
 
@@ -403,7 +408,7 @@ fn open(bytes: &[u8], now: Now) -> Option<Stored> {
         written.captured.iter().map(|(name, text)| Some((name.as_str().into(), value(text)?))).collect();
     let access_token = SecretString::from(written.token.into_owned());
     let life = Duration::from_millis(written.life);
-    if planted(Fault::AdoptedTwice) {
+    if planted(PlantedFault::AdoptedTwice) {
         let elapsed = now.wall.saturating_sub(written.issued);
         let life = Duration::from_millis(written.life.checked_sub(elapsed.saturating_sub(now.boot))?);
         let issued = Now { boot: now.boot.saturating_sub(elapsed), wall: written.issued };

@@ -13,16 +13,16 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
-use super::vault::{self, Source};
-use super::{Aid, Fetched, Order, TokenSpec};
+use super::vault::{self, TokenSource};
+use super::{FetchContext, Fetched, Order, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
 #[cfg(test)]
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
-use crate::config::{Provider, Route};
+use crate::config::{ProviderConfig, Route};
 use crate::provider::{Module, TokenRequest, date, is_whole};
 use crate::store::{Error, Store};
 use crate::token::failure::{Class, Failure};
@@ -47,7 +47,7 @@ pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) ->
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,
         fetch_timeout: provider.timeouts.token,
-        order: Box::new(Call {
+        order: Box::new(TokenCall {
             key: route.module.key_for(&vars),
             module: route.module.clone(),
             provider,
@@ -59,16 +59,16 @@ pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) ->
 
 /// One token's call.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(super) struct TokenCall {
     key: TokenKey,
     module: Arc<Module>,
-    provider: Arc<Provider>,
+    provider: Arc<ProviderConfig>,
     vars: Vars,
     clock: Clock,
 }
 
-impl Order for Call {
-    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+impl Order for TokenCall {
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.clone();
         Box::pin(async move { aid.bring(&call).await })
     }
@@ -77,7 +77,7 @@ impl Order for Call {
         self.module.coexistence().is_contested()
     }
 
-    fn is_replaced(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
+    fn is_replaced(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
         let call = self.clone();
         Box::pin(async move { aid.has_newer(&call).await })
     }
@@ -88,7 +88,7 @@ impl Order for Call {
     }
 }
 
-impl Source for Call {
+impl TokenSource for TokenCall {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let sent = self.clock.now();
         let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
@@ -126,7 +126,7 @@ impl Source for Call {
 
 /// One call of a provider's own endpoints: token, authorize, refresh. At most `most` bytes of its answer are read.
 pub(super) async fn exchange(
-    provider: &Provider,
+    provider: &ProviderConfig,
     request: TokenRequest,
     most: usize,
     within: Within,
@@ -148,7 +148,7 @@ pub(super) fn told_whole(error: AskError) -> Result<Response<Bytes>, AskError> {
 }
 
 /// Logs the type of a token that is none we know, once for each word. What goes on a call is the profile's matter.
-pub(super) fn note_type(provider: &Provider, grant: &Grant) {
+pub(super) fn note_type(provider: &ProviderConfig, grant: &Grant) {
     if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
         tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
     }
@@ -164,7 +164,7 @@ async fn ask(
 ) -> Result<Response<Bytes>, AskError> {
     #[cfg(test)]
     if let Some(network) = super::simulation::network() {
-        if planted(Fault::NoDeadline) {
+        if planted(PlantedFault::NoDeadline) {
             return network.ask(destination, request).await;
         }
         return tokio::time::timeout(within.0, network.ask(destination, request))
@@ -175,7 +175,7 @@ async fn ask(
 }
 
 /// Where to connect. The provider's own `server_name` counts for its own origin only.
-pub fn destination(provider: &Provider, url: &BaseUrl) -> Destination {
+pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
     let at_home = url.same_origin(&provider.base_url);
     let own = provider.server_name.as_ref().filter(|_| at_home);
     Destination {
@@ -190,7 +190,7 @@ pub fn destination(provider: &Provider, url: &BaseUrl) -> Destination {
 
 /// One token call, told in full: for a trial, on which no request waits.
 #[derive(Debug)]
-pub struct Told {
+pub struct TokenCallReport {
     /// When it was sent.
     pub sent: Now,
     /// When its answer was there.
@@ -205,7 +205,7 @@ pub struct Told {
 
 /// Why a token call has no answer.
 #[derive(Debug)]
-pub enum Untold {
+pub enum TokenTrialError {
     /// The exchange failed on the way.
     Ask(AskError),
     /// Nothing was sent: there is no such request. The text says why.
@@ -215,25 +215,30 @@ pub enum Untold {
 }
 
 /// Calls the token endpoint once, and drops the token.
-pub async fn try_token(provider: &Provider, module: &Module, vars: &Vars, clock: &Clock) -> Result<Told, Untold> {
+pub async fn try_token(
+    provider: &ProviderConfig,
+    module: &Module,
+    vars: &Vars,
+    clock: &Clock,
+) -> Result<TokenCallReport, TokenTrialError> {
     let sent = clock.now();
     let request = module.token_request(vars, &mut RandomIds, sent);
     let destination = destination(provider, &request.url);
-    let request = assemble(provider, request).map_err(|failure| Untold::Malformed(failure.inside))?;
+    let request = assemble(provider, request).map_err(|failure| TokenTrialError::Malformed(failure.inside))?;
     let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
     let answer = asked.or_else(told_whole).map_err(|error| match error {
-        AskError::Timeout(_) => Untold::Timeout,
-        other => Untold::Ask(other),
+        AskError::Timeout(_) => TokenTrialError::Timeout,
+        other => TokenTrialError::Ask(other),
     })?;
     let (head, body) = answer.into_parts();
     let received = clock.now();
     let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
     let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
-    Ok(Told { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
+    Ok(TokenCallReport { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
 }
 
 /// The module's request as a message for the wire.
-fn assemble(provider: &Provider, request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
+fn assemble(provider: &ProviderConfig, request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
     let mut target = request.url.path().to_owned();
     if target.is_empty() {
         target.push('/');

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::gather::{Gather, Outlet};
-use super::record::Record;
+use super::record::AccessRecord;
 use crate::base::time::{Clock, Now};
 
 const QUEUED_BATCHES: usize = 64;
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Where access lines finally go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shape {
+pub enum AccessSink {
     /// One JSON object a line.
     Json,
     /// Not at all.
@@ -35,15 +35,15 @@ pub enum Shape {
     Text,
 }
 
-impl Shape {
-    const ALL: [Shape; 3] = [Shape::Json, Shape::Off, Shape::Text];
+impl AccessSink {
+    const ALL: [AccessSink; 3] = [AccessSink::Json, AccessSink::Off, AccessSink::Text];
 }
 
 /// Where lines go.
 pub type Sink = Box<dyn Write + Send>;
 
 /// What the writer is sent.
-enum Job {
+enum AccessJob {
     Lines(Vec<u8>),
     Turn(Sink),
 }
@@ -51,14 +51,14 @@ enum Job {
 /// The writer's thread and the way to it. Cheap to clone; the thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct AccessLog {
-    sender: SyncSender<Job>,
+    sender: SyncSender<AccessJob>,
     shape: Arc<AtomicU8>,
     dropped: Arc<AtomicU64>,
 }
 
 impl AccessLog {
     /// Starts the writer.
-    pub fn start(sink: Sink, shape: Shape) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(sink: Sink, shape: AccessSink) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUED_BATCHES);
         let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || drain(&receiver, sink))?;
         let shape = Arc::new(AtomicU8::new(shape as u8));
@@ -67,15 +67,15 @@ impl AccessLog {
 
     /// From now on lines look so and go there. What is under way goes where it would have gone. An error: the writer has
     /// too much to do, or has ended.
-    pub fn turn(&self, sink: Sink, shape: Shape) -> Result<(), &'static str> {
-        self.sender.try_send(Job::Turn(sink)).map_err(|_| "the access log is too busy to be turned elsewhere")?;
+    pub fn turn(&self, sink: Sink, shape: AccessSink) -> Result<(), &'static str> {
+        self.sender.try_send(AccessJob::Turn(sink)).map_err(|_| "the access log is too busy to be turned elsewhere")?;
         self.shape.store(shape as u8, Ordering::Relaxed);
         Ok(())
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> AccessSink {
         let shape = self.shape.load(Ordering::Relaxed);
-        Shape::ALL.into_iter().find(|known| *known as u8 == shape).unwrap_or(Shape::Off)
+        AccessSink::ALL.into_iter().find(|known| *known as u8 == shape).unwrap_or(AccessSink::Off)
     }
 
     /// A worker's own end. Its flushing runs in a local task for as long as the worker lives.
@@ -91,7 +91,7 @@ impl AccessLog {
 
 impl Outlet for AccessLog {
     fn take(&self, batch: Vec<u8>, lines: u64) {
-        if self.sender.try_send(Job::Lines(batch)).is_err() {
+        if self.sender.try_send(AccessJob::Lines(batch)).is_err() {
             self.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -103,11 +103,11 @@ pub struct Lines(Gather<AccessLog>);
 
 impl Lines {
     /// Adds a finished request.
-    pub fn push(&self, record: &Record) {
+    pub fn push(&self, record: &AccessRecord) {
         match self.0.outlet().shape() {
-            Shape::Json => self.0.push(|now, buffer| record.write_json(now, buffer)),
-            Shape::Off => {}
-            Shape::Text => self.0.push(|now, buffer| record.write_text(now, buffer)),
+            AccessSink::Json => self.0.push(|now, buffer| record.write_json(now, buffer)),
+            AccessSink::Off => {}
+            AccessSink::Text => self.0.push(|now, buffer| record.write_text(now, buffer)),
         }
     }
 
@@ -117,12 +117,12 @@ impl Lines {
     }
 }
 
-fn drain(receiver: &Receiver<Job>, mut sink: Sink) {
+fn drain(receiver: &Receiver<AccessJob>, mut sink: Sink) {
     while let Ok(job) = receiver.recv() {
         match job {
             // A full disk must not end the process; the next batch tries again.
-            Job::Lines(batch) => drop(sink.write_all(&batch).and_then(|()| sink.flush())),
-            Job::Turn(other) => sink = other,
+            AccessJob::Lines(batch) => drop(sink.write_all(&batch).and_then(|()| sink.flush())),
+            AccessJob::Turn(other) => sink = other,
         }
     }
 }

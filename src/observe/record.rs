@@ -18,7 +18,7 @@ use crate::observe::trace::{Context, SpanId, TraceId};
 
 /// Everything that is told about one request. Filled in while it runs; written once, at its end.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct AccessRecord {
     /// When its head was complete.
     pub start: Now,
     /// Our name for it: the `instance` of error documents.
@@ -85,15 +85,15 @@ pub enum Replay {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AccessLine<'a> {
     time: &'a str,
     level: &'static str,
     message: &'static str,
     request_id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<Shown<TraceId>>,
+    trace_id: Option<DisplayId<TraceId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    span_id: Option<Shown<SpanId>>,
+    span_id: Option<DisplayId<SpanId>>,
     #[serde(rename = "countersign.listener")]
     listener: &'a str,
     #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ struct Line<'a> {
     #[serde(rename = "countersign.provider_request_id", skip_serializing_if = "Option::is_none")]
     provider_id: Option<&'a str>,
     #[serde(rename = "countersign.token", skip_serializing_if = "Option::is_none")]
-    token: Option<Shown<Fingerprint>>,
+    token: Option<DisplayId<Fingerprint>>,
     #[serde(rename = "countersign.token_generation", skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
@@ -133,9 +133,9 @@ struct Line<'a> {
 }
 
 /// A fingerprint or an identifier, written without an allocation.
-struct Shown<T>(T);
+struct DisplayId<T>(T);
 
-impl<T: Display> Serialize for Shown<T> {
+impl<T: Display> Serialize for DisplayId<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -152,17 +152,17 @@ impl Replay {
     }
 }
 
-impl Record {
+impl AccessRecord {
     /// Appends the record as one line of JSON.
     pub fn write_json(&self, end: Now, out: &mut Vec<u8>) {
         let time = Rfc3339::of(self.start.wall);
-        let line = Line {
+        let line = AccessLine {
             time: time.as_str(),
             level: "INFO",
             message: "request",
             request_id: self.id,
-            trace_id: self.trace.map(|context| Shown(context.trace)),
-            span_id: self.trace.map(|context| Shown(context.span)),
+            trace_id: self.trace.map(|context| DisplayId(context.trace)),
+            span_id: self.trace.map(|context| DisplayId(context.span)),
             listener: &self.listener,
             peer: self.peer,
             client: self.client.as_deref(),
@@ -171,7 +171,7 @@ impl Record {
             route: self.route.as_deref(),
             provider: self.provider.as_deref(),
             provider_id: self.provider_id.as_ref().and_then(|id| id.to_str().ok()),
-            token: self.token.map(|(fingerprint, _)| Shown(fingerprint)),
+            token: self.token.map(|(fingerprint, _)| DisplayId(fingerprint)),
             generation: self.token.map(|(_, generation)| generation),
             status: self.status,
             error: self.error,

@@ -11,13 +11,13 @@ use crate::base::backoff::Backoff;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
-use crate::provider::document::{self, Format};
-use crate::provider::json::{self, Unreadable};
-use crate::provider::life::{Claims, Unit, date};
+use crate::provider::document::{self, DocumentFormat};
+use crate::provider::json::{self, JsonError};
+use crate::provider::life::{LifeClaims, Unit, date};
 use crate::provider::refusal::tables;
 use crate::provider::template::is_name;
 use crate::provider::values::{FieldName, OneOrMany, Pointer, choice};
-use crate::syntax::{Entry, Fields, FromNode, Node, Report};
+use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
 
@@ -32,9 +32,9 @@ const PAGE_REST: Backoff = Backoff { first: Duration::from_secs(30), ceiling: Du
 
 /// `[token.success]`, `[token.response]` and `[[token.failure]]` of a profile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct TokenResponseRules {
     pub(super) success: Vec<JsonTest>,
-    pub(super) format: Format,
+    pub(super) format: DocumentFormat,
     pub(super) access_token: Vec<String>,
     pub(super) token_type: Vec<String>,
     pub(super) expires_in: Vec<String>,
@@ -45,12 +45,12 @@ pub(super) struct Answer {
     pub default_ttl: Option<Duration>,
     /// Where the provider's own error codes are found, for our logs.
     codes: Vec<String>,
-    pub failures: Vec<Rule>,
+    pub failures: Vec<FailureRule>,
 }
 
 /// One `[[token.failure]]`.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct FailureRule {
     pub when: Matcher,
     class: Class,
     backoff: Option<Backoff>,
@@ -61,7 +61,7 @@ pub(super) type Capture = (Arc<str>, HeaderName);
 
 /// What the answer is read against, besides the profile.
 #[derive(Clone, Copy)]
-pub(super) struct Moment<'a> {
+pub(super) struct ResponseContext<'a> {
     /// How messages call who answered.
     pub endpoint: &'static str,
     /// When the request went out.
@@ -74,7 +74,7 @@ pub(super) struct Moment<'a> {
     pub secrets: &'a [SecretString],
 }
 
-impl Answer {
+impl TokenResponseRules {
     /// Takes `success`, `response`, `failure` and `codes` from the fields of `[token]`.
     pub(super) fn read(token: &Fields<'_>) -> Self {
         let report = token.report();
@@ -82,7 +82,7 @@ impl Answer {
             success: token.or("success", OneOrMany(Vec::new())).0,
             codes: pointers(token, "codes"),
             failures: tables(token.take("failure"), "[[token.failure]]", report)
-                .filter_map(|node| Rule::read(node, report))
+                .filter_map(|node| FailureRule::read(node, report))
                 .collect(),
             ..Self::default()
         };
@@ -98,7 +98,8 @@ impl Answer {
         answer.token_type = pointers(&fields, "token_type");
         answer.expires_in = pointers(&fields, "expires_in");
         answer.expires_at = pointers(&fields, "expires_at");
-        answer.format = fields.take("format").and_then(|node| choice(node, report, &Format::WORDS)).unwrap_or_default();
+        answer.format =
+            fields.take("format").and_then(|node| choice(node, report, &DocumentFormat::WORDS)).unwrap_or_default();
         answer.expires_in_unit =
             fields.take("expires_in_unit").and_then(|node| choice(node, report, &Unit::WORDS)).unwrap_or_default();
         answer.fits_format(&fields);
@@ -116,13 +117,13 @@ impl Answer {
     /// Reports pointers that lead nowhere in an answer of this format.
     fn fits_format(&self, fields: &Fields<'_>) {
         let (fits, title, label): (fn(&str) -> bool, _, _) = match self.format {
-            Format::Form => (
+            DocumentFormat::Form => (
                 |pointer| pointer.rfind('/') == Some(0),
                 "a form has flat fields",
                 "write `/` and the name of one, as in `\"/access_token\"`",
             ),
-            Format::Json => return,
-            Format::Text => (str::is_empty, "a bare text has no fields", "`access_token = \"\"` is all of it"),
+            DocumentFormat::Json => return,
+            DocumentFormat::Text => (str::is_empty, "a bare text has no fields", "`access_token = \"\"` is all of it"),
         };
         for (key, pointers) in [
             ("access_token", &self.access_token),
@@ -148,7 +149,7 @@ impl Answer {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        moment: Moment<'_>,
+        moment: ResponseContext<'_>,
     ) -> Result<Grant, Failure> {
         self.grant_with(status, headers, body, moment, &[], true).map(|(grant, _)| grant)
     }
@@ -156,11 +157,11 @@ impl Answer {
     /// The body of an answer in this format that is a success.
     pub(super) fn success(
         &self,
-        format: Format,
+        format: DocumentFormat,
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        moment: Moment<'_>,
+        moment: ResponseContext<'_>,
     ) -> Result<Value, Failure> {
         let parsed = document::read(format, headers, body);
         if !status.is_success() {
@@ -184,12 +185,12 @@ impl Answer {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        moment: Moment<'_>,
+        moment: ResponseContext<'_>,
         more: &[Capture],
         required: bool,
     ) -> Result<(Grant, Value), Failure> {
         let mut value = self.success(self.format, status, headers, body, moment)?;
-        if self.format == Format::Text && !value.is_string() {
+        if self.format == DocumentFormat::Text && !value.is_string() {
             // JSON in the place of the token: most likely it says why there is none.
             return Err(self.failure(status, headers, &Body::Json(value), moment));
         }
@@ -222,7 +223,7 @@ impl Answer {
             one.set_sensitive(true);
             captured.push((name.clone(), one));
         }
-        let claims = Claims {
+        let claims = LifeClaims {
             expires_in: json::first(&value, &self.expires_in),
             expires_at: json::first(&value, &self.expires_at),
             unit: self.expires_in_unit,
@@ -240,7 +241,7 @@ impl Answer {
     }
 
     /// The first rule that fits says what kind of failure it is; otherwise the status does.
-    fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: Moment<'_>) -> Failure {
+    fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: ResponseContext<'_>) -> Failure {
         let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, body) == Fit::Yes);
         let page = rule.is_none() && is_page(status, headers, body);
         let class = if page { Class::Transient } else { rule.map_or(usual_class(status), |rule| rule.class) };
@@ -266,8 +267,8 @@ impl Answer {
     }
 }
 
-impl Rule {
-    fn read(node: &Node, report: &Report) -> Option<Self> {
+impl FailureRule {
+    fn read(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "[[token.failure]]", report);
         let when = Matcher::read(&fields, Statuses::Any);
         let words = [Class::Closed, Class::Fatal, Class::RateLimited, Class::Transient].map(|c| (c.as_str(), c));
@@ -303,7 +304,7 @@ pub(super) fn captures(fields: &Fields<'_>) -> Vec<Capture> {
     let Some(node) = fields.take("captures") else { return Vec::new() };
     let report = fields.report();
     let inner = Fields::new(node, format!("{} captures", fields.what()), report);
-    let read = |entry: &&Entry| {
+    let read = |entry: &&TableEntry| {
         let header = FieldName::from_node(&entry.value, report);
         if !is_name(&entry.key) {
             let title = format!("{:?} cannot be the name of a capture", entry.key);
@@ -323,16 +324,16 @@ pub(super) fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
 }
 
 /// What an error answer's body is, for the failure rules.
-pub(super) fn known(parsed: Result<Value, Unreadable>) -> Body {
+pub(super) fn known(parsed: Result<Value, JsonError>) -> Body {
     match parsed {
         Ok(value) => Body::Json(value),
-        Err(Unreadable::Empty) => Body::Empty,
+        Err(JsonError::Empty) => Body::Empty,
         Err(
-            Unreadable::Coded(_)
-            | Unreadable::NotJson { .. }
-            | Unreadable::NotUtf8
-            | Unreadable::TooDeep
-            | Unreadable::TooLong,
+            JsonError::Coded(_)
+            | JsonError::NotJson { .. }
+            | JsonError::NotUtf8
+            | JsonError::TooDeep
+            | JsonError::TooLong,
         ) => Body::Unread,
     }
 }
@@ -371,7 +372,7 @@ fn odd_type(kind: &Value, token: &str, secrets: &[SecretString]) -> Option<Box<s
     Some(if shows { word.into() } else { "(not shown)".into() })
 }
 
-pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> Failure {
+pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: ResponseContext<'_>) -> Failure {
     Failure {
         retry_after: retry_after(headers, moment.now),
         ..Failure::new(Class::Transient, shape(status, headers, what, moment))
@@ -379,7 +380,7 @@ pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, mom
 }
 
 /// The shape of an answer: status, content type, what was odd. Never its text.
-fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: Moment<'_>) -> String {
+fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: ResponseContext<'_>) -> String {
     let mut out = format!("the {} answered {}", moment.endpoint, status.as_u16());
     for (name, said) in [(CONTENT_TYPE, " "), (CONTENT_ENCODING, ", encoded as ")] {
         let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };

@@ -22,7 +22,7 @@ pub(super) fn errors<S: AsRef<str>>(headers: &HeaderMap, schemes: &[S]) -> Vec<S
 /// so a word is a parameter's name when `=` and a value follow, and a scheme otherwise. What fits neither (a
 /// `token68`, a mistake) is skipped up to the next comma.
 fn scan<S: AsRef<str>>(bytes: &[u8], schemes: &[S], found: &mut Vec<String>) {
-    let mut cursor = Cursor { bytes, at: 0 };
+    let mut cursor = ChallengeScanner { bytes, at: 0 };
     let mut wanted = false;
     while !cursor.done() {
         cursor.skip(|b| matches!(b, b' ' | b'\t' | b','));
@@ -48,12 +48,12 @@ fn scan<S: AsRef<str>>(bytes: &[u8], schemes: &[S], found: &mut Vec<String>) {
     }
 }
 
-struct Cursor<'a> {
+struct ChallengeScanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> ChallengeScanner<'a> {
     /// A token or a quoted string, unescaped.
     fn value(&mut self) -> Option<String> {
         if self.peek() != Some(b'"') {

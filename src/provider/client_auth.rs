@@ -8,9 +8,9 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::provider::setting::Settings;
-use crate::provider::template::{Place, Scope, Template};
+use crate::provider::template::{Template, TemplateContext, TemplateScope};
 use crate::provider::values::choice;
-use crate::syntax::{Fields, Node, Report, suggest};
+use crate::syntax::{Diagnostics, Fields, Node, suggest};
 
 /// The ways.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,8 +44,8 @@ pub(super) struct ClientAuth {
 
 impl ClientAuth {
     /// Reads `client_auth = { mechanism = …, id = …, secret = … }`.
-    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
-        let scope = Scope { place: Place::Build, ..scope };
+    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
+        let scope = TemplateScope { place: TemplateContext::Build, ..scope };
         let fields = Fields::new(node, "`client_auth`", report);
         let choice = match fields.take("mechanism") {
             None => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::provider::values::choice;
-use crate::syntax::{Node, Report};
+use crate::syntax::{Diagnostics, Node};
 
 /// `[token] coexistence` of a profile.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Coexistence {
 }
 
 impl Coexistence {
-    pub(super) fn read(node: &Node, report: &Report) -> Option<Self> {
+    pub(super) fn read(node: &Node, report: &Diagnostics) -> Option<Self> {
         choice(node, report, &[Self::Many, Self::Overlap, Self::Single].map(|one| (one.as_str(), one)))
     }
 
@@ -53,7 +53,7 @@ impl Coexistence {
 mod tests {
     use super::*;
     use crate::provider::Profile;
-    use crate::syntax::{Diagnostic, Source};
+    use crate::syntax::{Diagnostic, SourceText};
 
     const fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -62,9 +62,9 @@ mod tests {
     #[test]
     fn a_profile_says_it_in_one_of_three_words() {
         let read = |line: &str| {
-            let report = Report::new();
+            let report = Diagnostics::new();
             let text = format!("name = \"mine\"\nextends = \"oauth2\"\n[token]\n{line}\n");
-            let profile = Profile::parse(&Source::new("mine.toml", text), &report);
+            let profile = Profile::parse(&SourceText::new("mine.toml", text), &report);
             let told: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
             profile.map(|profile| profile.coexistence()).ok_or(told.join("\n"))
         };

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::provider::challenge::{BEARER, KIN, errors};
 use crate::provider::document::{is_doubtful, read_json};
-use crate::provider::json::Unreadable;
+use crate::provider::json::JsonError;
 use crate::provider::values::{Anywhere, FieldName, OneOrMany, Pointer, StatusNumber};
-use crate::syntax::{Fields, FromNode, Kind, Node, Report};
+use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 
 /// How far an answer fits a matcher. Of several conditions the one that fits least counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -53,9 +53,9 @@ impl Body {
             Ok(value) if may_be_json(headers) || value.is_object() || value.is_array() => Body::Json(value),
             Ok(_) => Body::Other,
             // The answer to a HEAD announces a body that it does not have: who knows what it would say.
-            Err(Unreadable::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
-            Err(Unreadable::Coded(_) | Unreadable::Empty | Unreadable::TooLong) => Body::Unread,
-            Err(Unreadable::NotJson { .. } | Unreadable::NotUtf8 | Unreadable::TooDeep) => {
+            Err(JsonError::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
+            Err(JsonError::Coded(_) | JsonError::Empty | JsonError::TooLong) => Body::Unread,
+            Err(JsonError::NotJson { .. } | JsonError::NotUtf8 | JsonError::TooDeep) => {
                 if says_json(headers) || opens_json(bytes) { Body::Unread } else { Body::Other }
             }
         }
@@ -132,7 +132,7 @@ impl Expected {
 }
 
 impl FromNode for Expected {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let text = match &node.kind {
             Kind::String(text) => text.clone(),
             Kind::Integer(number) => number.to_string(),
@@ -217,7 +217,7 @@ impl JsonTest {
 }
 
 impl FromNode for JsonTest {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "the JSON condition", report);
         let pointers = fields.req::<OneOrMany<Pointer>>("pointer", "\"/error\"");
         let test = Test::read(&fields);
@@ -245,7 +245,7 @@ impl HeaderTest {
 }
 
 impl FromNode for HeaderTest {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "the header condition", report);
         let name = fields.req::<FieldName>("name", "\"x-error\"");
         let test = Test::read(&fields);

@@ -19,17 +19,17 @@ use std::time::Duration;
 use crate::base::secret::SecretString;
 use crate::provider::answer::{Capture, captures, pointers};
 use crate::provider::condition::{Matcher, Statuses};
-use crate::provider::exchange::{Plan, Spot, names_secret};
+use crate::provider::exchange::{RequestTemplate, Spot, names_secret};
 use crate::provider::injection::Orders;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, header_safe};
-use crate::provider::template::{Place, Scope, is_name};
-use crate::syntax::{Entry, Fields, FromNode, Node, Report, suggest};
+use crate::provider::template::{TemplateContext, TemplateScope, is_name};
+use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry, suggest};
 
 pub use self::callback::BadCallback;
-use self::callback::Keys;
-pub(super) use self::flow::Parts;
-pub use self::flow::{Authorize, Consent, ConsentWiring, Stale};
+use self::callback::CallbackKeys;
+pub(super) use self::flow::ConsentParts;
+pub use self::flow::{Authorize, CompiledConsent, ConsentWiring, Stale};
 
 /// How long a code lives that nobody says anything about: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB
 /// says one.
@@ -37,18 +37,18 @@ const CODE_LIFE: Duration = Duration::from_secs(60);
 
 /// `[consent]` of a profile.
 #[derive(Clone, Debug)]
-pub(super) struct Ceremony {
+pub(super) struct ConsentProfile {
     /// What a config may set, under the names that templates use: `param.NAME`.
     params: Vec<Setting>,
     /// Whether parameters that the profile does not know go into the query of the authorize request.
     other_params: bool,
-    authorize: Plan,
+    authorize: RequestTemplate,
     /// Where the answer to the authorize call holds the URL that the user opens; empty: the request is that URL.
     opens: Vec<String>,
-    keys: Keys,
+    keys: CallbackKeys,
     code_life: Duration,
-    exchange: Plan,
-    refresh: Option<Plan>,
+    exchange: RequestTemplate,
+    refresh: Option<RequestTemplate>,
     refresh_token: Vec<String>,
     refresh_expires_in: Vec<String>,
     refresh_expires_at: Vec<String>,
@@ -66,14 +66,14 @@ pub struct ConsentParams {
     others: Vec<(String, String)>,
 }
 
-impl Ceremony {
+impl ConsentProfile {
     /// Reads the table. `token_captures` and `orders` are those of the application's own calls.
     pub(super) fn read(
         node: &Node,
         settings: &[Setting],
         token_captures: &[Arc<str>],
         orders: &Orders,
-        report: &Report,
+        report: &Diagnostics,
     ) -> Option<Self> {
         let fields = Fields::new(node, "[consent]", report);
         let params: Vec<Setting> = fields.take("params").map_or_else(Vec::new, |node| {
@@ -86,14 +86,14 @@ impl Ceremony {
         let code_life = fields.or("code_life", CODE_LIFE);
         // Settings and parameters alike can be named in the consent's own requests.
         let named: Vec<Setting> = settings.iter().chain(&params).cloned().collect();
-        let scope = Scope { settings: &named, captures: &[], place: Place::Authorize };
+        let scope = TemplateScope { settings: &named, captures: &[], place: TemplateContext::Authorize };
 
         let mut opens = Vec::new();
         let authorize = match fields.take("authorize") {
             Some(node) => {
                 let inner = Fields::new(node, Spot::AUTHORIZE.table, report);
                 opens = pointers(&inner, "opens");
-                let plan = Plan::take(&inner, Spot::AUTHORIZE, scope);
+                let plan = RequestTemplate::take(&inner, Spot::AUTHORIZE, scope);
                 inner.finish();
                 if let (Some(plan), true) = (&plan, opens.is_empty()) {
                     link(plan, node, &named, report);
@@ -105,16 +105,16 @@ impl Ceremony {
                 None
             }
         };
-        let keys = Keys::read(fields.take("callback"), report);
+        let keys = CallbackKeys::read(fields.take("callback"), report);
         let exchange = match fields.take("exchange") {
-            Some(node) => Plan::read(node, Spot::EXCHANGE, scope, report),
+            Some(node) => RequestTemplate::read(node, Spot::EXCHANGE, scope, report),
             None => {
                 fields.missing("exchange", "{ encoding = \"form\", body = { code = \"{consent.code}\" } }");
                 None
             }
         };
         let refresh_node = fields.take("refresh");
-        let refresh = refresh_node.and_then(|node| Plan::read(node, Spot::REFRESH, scope, report));
+        let refresh = refresh_node.and_then(|node| RequestTemplate::read(node, Spot::REFRESH, scope, report));
         let dead_node = fields.take("dead");
         let dead: Vec<Matcher> = tables(dead_node, "[[consent.dead]]", report)
             .map(|node| {
@@ -151,7 +151,7 @@ impl Ceremony {
             token_captures.iter().chain(captures.iter().map(|(name, _)| name)).cloned().collect();
         let orders = match fields.take("request") {
             Some(node) => {
-                let scope = Scope { settings, captures: &all_captures, place: Place::Inject };
+                let scope = TemplateScope { settings, captures: &all_captures, place: TemplateContext::Inject };
                 orders.overridden(node, scope, report)
             }
             None => orders.clone(),
@@ -177,7 +177,7 @@ impl Ceremony {
     }
 
     /// Its requests.
-    pub(super) fn plans(&self) -> impl Iterator<Item = &Plan> {
+    pub(super) fn plans(&self) -> impl Iterator<Item = &RequestTemplate> {
         [&self.authorize, &self.exchange].into_iter().chain(&self.refresh)
     }
 
@@ -199,7 +199,7 @@ impl Ceremony {
     }
 
     /// Reads `params` of a `[provider.NAME.consent]`. `None` when something was wrong, all of which was reported.
-    pub(super) fn read_params(&self, node: Option<&Node>, report: &Report) -> Option<ConsentParams> {
+    pub(super) fn read_params(&self, node: Option<&Node>, report: &Diagnostics) -> Option<ConsentParams> {
         let before = report.errors();
         let mut read = ConsentParams::default();
         let fields = node.map(|node| Fields::new(node, "`params` of a consent", report));
@@ -222,7 +222,7 @@ impl Ceremony {
     }
 
     /// A parameter that only the provider knows: it goes into the query of the authorize request.
-    fn other(&self, entry: &Entry, report: &Report) -> Option<(String, String)> {
+    fn other(&self, entry: &TableEntry, report: &Diagnostics) -> Option<(String, String)> {
         let text = String::from_node(&entry.value, report)?;
         if self.authorize.field_names().any(|name| name.eq_ignore_ascii_case(&entry.key)) {
             let title = format!("`{}` is part of the authorize request already", entry.key);
@@ -241,7 +241,7 @@ impl Ceremony {
 }
 
 /// Whether a value is what the profile says a parameter may be.
-fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Report) -> bool {
+fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Diagnostics) -> bool {
     let (title, label) = if text.is_empty() {
         (format!("`{key}` is empty"), "leave it out, or write a value".to_owned())
     } else if param.in_header && !header_safe(text) {
@@ -257,7 +257,7 @@ fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Report) ->
 }
 
 /// Reports what a browser could not be sent with.
-fn link(plan: &Plan, node: &Node, settings: &[Setting], report: &Report) {
+fn link(plan: &RequestTemplate, node: &Node, settings: &[Setting], report: &Diagnostics) {
     if !plan.is_link() {
         let help = "say `method = \"GET\"`, `encoding = \"query\"` and no headers, or where the answer holds the URL that \
                     the user opens: `opens = \"/data/url\"`";

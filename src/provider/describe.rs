@@ -12,14 +12,14 @@ use uuid::Uuid;
 use crate::base::id::Ids;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
-use crate::provider::consent::Ceremony;
+use crate::provider::consent::ConsentProfile;
 use crate::provider::module::Module;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, SettingKind, Settings};
-use crate::provider::template::{Segment, Template};
+use crate::provider::template::{Template, TemplateSegment};
 use crate::token::grant::Grant;
 use crate::token::key::TokenKey;
-use crate::token::lease::{Lease, Trial};
+use crate::token::lease::{Lease, LeaseTrial};
 
 /// A setting, as a profile declares it, for schemas and lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,22 +59,22 @@ impl Profile {
 impl Template {
     /// The template with plain settings put in and secret ones by name.
     pub(super) fn described(&self, declared: &[Setting], settings: &Settings) -> String {
-        let piece = |segment: &Segment| match segment {
-            Segment::Captured(name) => format!("‹captured: {name}›"),
+        let piece = |segment: &TemplateSegment| match segment {
+            TemplateSegment::Captured(name) => format!("‹captured: {name}›"),
             // Known in no header of a call.
-            Segment::Consent(_) => "‹consent›".to_owned(),
-            Segment::Literal(text) => text.clone(),
-            Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => "‹now›".to_owned(),
-            Segment::Setting(name) => {
+            TemplateSegment::Consent(_) => "‹consent›".to_owned(),
+            TemplateSegment::Literal(text) => text.clone(),
+            TemplateSegment::NowEpoch | TemplateSegment::NowEpochMs | TemplateSegment::NowRfc3339 => "‹now›".to_owned(),
+            TemplateSegment::Setting(name) => {
                 let secret = declared.iter().any(|setting| setting.name == *name && setting.secret);
                 match settings.text(name) {
                     Some(text) if !secret => text.to_owned(),
                     Some(_) | None => format!("‹secret: {name}›"),
                 }
             }
-            Segment::Token => "‹token›".to_owned(),
-            Segment::Uuid | Segment::UuidHex => "‹fresh uuid›".to_owned(),
-            Segment::Var(name) => format!("‹variable: {name}›"),
+            TemplateSegment::Token => "‹token›".to_owned(),
+            TemplateSegment::Uuid | TemplateSegment::UuidHex => "‹fresh uuid›".to_owned(),
+            TemplateSegment::Var(name) => format!("‹variable: {name}›"),
         };
         self.segments.iter().map(piece).collect()
     }
@@ -94,7 +94,7 @@ impl StandIn {
         // Random, so that nothing else in a header can be taken for one of them.
         let mark = || Uuid::new_v4().simple().to_string();
         let mut names = module.profile.answer.capture_names();
-        names.extend(module.profile.consent.iter().flat_map(Ceremony::capture_names).cloned());
+        names.extend(module.profile.consent.iter().flat_map(ConsentProfile::capture_names).cloned());
         let captured: Vec<(Arc<str>, String)> = names.into_iter().map(|name| (name, mark())).collect();
         let made = Self { token: mark(), captured, ids: Vec::new() };
         let headers = made.captured.iter().filter_map(|(name, text)| {
@@ -115,7 +115,7 @@ impl StandIn {
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
-            trial: Trial::default(),
+            trial: LeaseTrial::default(),
         };
         (made, lease)
     }
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
     use crate::base::origin::BaseUrl;
     use crate::base::vars::Vars;
-    use crate::provider::{Caller, Wiring};
-    use crate::syntax::{Fields, FromNode, Node, Report, Source};
+    use crate::provider::{CallAs, Wiring};
+    use crate::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
     use http::HeaderMap;
 
     const PROFILE: &str = r#"
@@ -180,11 +180,11 @@ inject = [
 "#;
 
     fn module() -> Module {
-        let report = Report::new();
-        let profile = Profile::parse(&Source::new("profile", PROFILE), &report).expect("a good profile");
-        let node = Node::parse(&Source::new("p", "id = \"me\"\nhidden = \"me\""), &report);
+        let report = Diagnostics::new();
+        let profile = Profile::parse(&SourceText::new("profile", PROFILE), &report).expect("a good profile");
+        let node = Node::parse(&SourceText::new("p", "id = \"me\"\nhidden = \"me\""), &report);
         let fields = Fields::new(&node, "settings", &report);
-        let read = |node: &Node, report: &Report| {
+        let read = |node: &Node, report: &Diagnostics| {
             String::from_node(node, report).map(|text| (SecretString::from(text), false))
         };
         let settings = profile.read_settings(&fields, &read).expect("good settings");
@@ -199,7 +199,7 @@ inject = [
                 token_url: None,
                 default_ttl: None,
                 consent: None,
-                caller: Caller::Application,
+                caller: CallAs::Application,
             },
         )
         .expect("a good module")

@@ -11,11 +11,11 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use crate::base::coding::{Undecodable, decoded};
-use crate::provider::json::{self, SIZE_CAP, Unreadable};
+use crate::provider::json::{self, JsonError, SIZE_CAP};
 
 /// How a token endpoint writes its answers: `format` of `[token.response]`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Format {
+pub(super) enum DocumentFormat {
     /// `application/x-www-form-urlencoded`; what begins with `{` is JSON all the same.
     Form,
     /// JSON.
@@ -25,38 +25,38 @@ pub(super) enum Format {
     Text,
 }
 
-impl Format {
+impl DocumentFormat {
     /// The words for it in a profile.
     pub(super) const WORDS: [(&'static str, Self); 3] =
-        [("form", Format::Form), ("json", Format::Json), ("text", Format::Text)];
+        [("form", DocumentFormat::Form), ("json", DocumentFormat::Json), ("text", DocumentFormat::Text)];
 
     /// What we say that we accept. A server that has no JSON may answer 406 to those who want nothing else.
     pub(super) const fn accept(self) -> &'static str {
         match self {
-            Format::Form | Format::Text => "*/*",
-            Format::Json => "application/json",
+            DocumentFormat::Form | DocumentFormat::Text => "*/*",
+            DocumentFormat::Json => "application/json",
         }
     }
 }
 
 /// Reads a body as it came.
-pub(super) fn read(format: Format, headers: &HeaderMap, body: &[u8]) -> Result<Value, Unreadable> {
+pub(super) fn read(format: DocumentFormat, headers: &HeaderMap, body: &[u8]) -> Result<Value, JsonError> {
     let plain = decoded(headers, body, SIZE_CAP).map_err(|why| match why {
-        Undecodable::TooLong => Unreadable::TooLong,
-        Undecodable::Broken | Undecodable::Unknown => Unreadable::Coded(why),
+        Undecodable::TooLong => JsonError::TooLong,
+        Undecodable::Broken | Undecodable::Unknown => JsonError::Coded(why),
     })?;
     let text = text(headers, &plain)?;
     match format {
-        Format::Form => form(&text),
-        Format::Json => json::parse(&text),
-        Format::Text => bare(&text),
+        DocumentFormat::Form => form(&text),
+        DocumentFormat::Json => json::parse(&text),
+        DocumentFormat::Text => bare(&text),
     }
 }
 
 /// Reads a body without its content coding as JSON.
-pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, Unreadable> {
+pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, JsonError> {
     if plain.len() > SIZE_CAP {
-        return Err(Unreadable::TooLong);
+        return Err(JsonError::TooLong);
     }
     json::parse(&text(headers, plain)?)
 }
@@ -64,7 +64,7 @@ pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, Unre
 /// Whether a body is one whole JSON object, list or text: nothing can be missing at the end of it. For answers whose end
 /// is not vouched for by their framing.
 pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
-    read(Format::Json, headers, body).is_ok_and(|value| match value {
+    read(DocumentFormat::Json, headers, body).is_ok_and(|value| match value {
         Value::Array(_) | Value::Object(_) | Value::String(_) => true,
         Value::Bool(_) | Value::Null | Value::Number(_) => false,
     })
@@ -77,7 +77,7 @@ pub(super) fn is_doubtful(value: &Value) -> bool {
 
 /// The text of a body. The charset counts where it is ISO-8859-1 or windows-1252; otherwise the text is UTF-8
 /// (RFC 8259 section 8.1), and what is not becomes U+FFFD.
-fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, Unreadable> {
+fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, JsonError> {
     if is_western(headers) && !plain.starts_with(b"\xef\xbb\xbf") {
         return Ok(Cow::Owned(plain.iter().map(|byte| western(*byte)).collect()));
     }
@@ -88,7 +88,7 @@ fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, Unread
     let mut half = false;
     for chunk in plain.utf8_chunks() {
         if half && chunk.valid().starts_with('\\') {
-            return Err(Unreadable::NotUtf8);
+            return Err(JsonError::NotUtf8);
         }
         half = !chunk.invalid().is_empty();
     }
@@ -118,10 +118,10 @@ fn western(byte: u8) -> char {
 }
 
 /// The fields of a form. One that stands there twice becomes a list, which is no value for anything.
-fn form(text: &str) -> Result<Value, Unreadable> {
+fn form(text: &str) -> Result<Value, JsonError> {
     let text = without_mark(text);
     if text.is_empty() {
-        return Err(Unreadable::Empty);
+        return Err(JsonError::Empty);
     }
     if text.starts_with('{') {
         return json::parse(text);
@@ -141,12 +141,12 @@ fn form(text: &str) -> Result<Value, Unreadable> {
 }
 
 /// A text that is one value. A page is none.
-fn bare(text: &str) -> Result<Value, Unreadable> {
+fn bare(text: &str) -> Result<Value, JsonError> {
     let text = without_mark(text);
     match text.as_bytes().first() {
-        None => Err(Unreadable::Empty),
+        None => Err(JsonError::Empty),
         Some(b'"' | b'[' | b'{') => json::parse(text),
-        Some(b'<') => Err(Unreadable::NotJson { line: 1, column: 1 }),
+        Some(b'<') => Err(JsonError::NotJson { line: 1, column: 1 }),
         Some(_) => Ok(Value::String(text.to_owned())),
     }
 }
@@ -199,29 +199,29 @@ mod tests {
             assert!(!is_doubtful(&value["token"]) && is_doubtful(&value["name"]), "{kind}: {value}");
         }
         // Shift_JIS: the second byte of 0x95 0x5C is no backslash.
-        assert_eq!(read_json(&typed("application/json"), b"{\"a\":\"\x95\\\",\"b\":\"c\"}"), Err(Unreadable::NotUtf8));
+        assert_eq!(read_json(&typed("application/json"), b"{\"a\":\"\x95\\\",\"b\":\"c\"}"), Err(JsonError::NotUtf8));
     }
 
     #[test]
     fn a_form_is_a_flat_object_and_a_field_that_comes_twice_is_no_value() {
-        let form = |text: &str| read(Format::Form, &HeaderMap::new(), text.as_bytes());
+        let form = |text: &str| read(DocumentFormat::Form, &HeaderMap::new(), text.as_bytes());
         assert_eq!(
             form("access_token=a%2Bb&expires_in=3600&x=1+2\r\n"),
             Ok(json!({ "access_token": "a+b", "expires_in": "3600", "x": "1 2" }))
         );
         assert_eq!(form("a=1&a=2"), Ok(json!({ "a": ["1", "2"] })));
         assert_eq!(form("{\"error\":\"x\"}"), Ok(json!({ "error": "x" })), "an error may be JSON");
-        assert_eq!(form(" \r\n"), Err(Unreadable::Empty));
+        assert_eq!(form(" \r\n"), Err(JsonError::Empty));
     }
 
     #[test]
     fn a_bare_text_is_the_value_and_a_page_is_none() {
-        let text = |text: &str| read(Format::Text, &HeaderMap::new(), text.as_bytes());
+        let text = |text: &str| read(DocumentFormat::Text, &HeaderMap::new(), text.as_bytes());
         assert_eq!(text("eyJ.x.y\n"), Ok(json!("eyJ.x.y")));
         assert_eq!(text("\"quoted\""), Ok(json!("quoted")));
         assert_eq!(text("{\"error\":\"invalid_client\"}"), Ok(json!({ "error": "invalid_client" })));
-        assert!(matches!(text("<html>"), Err(Unreadable::NotJson { .. })));
-        assert_eq!(text(""), Err(Unreadable::Empty));
+        assert!(matches!(text("<html>"), Err(JsonError::NotJson { .. })));
+        assert_eq!(text(""), Err(JsonError::Empty));
     }
 
     #[test]
@@ -231,11 +231,11 @@ mod tests {
             gzip.write_all(text).and_then(|()| gzip.finish()).unwrap()
         };
         let coded = headers(&[("content-encoding", "gzip")]);
-        assert_eq!(read(Format::Json, &coded, &gzip(b"{\"a\":1}")), Ok(json!({ "a": 1 })));
-        assert_eq!(read(Format::Json, &coded, &gzip(&vec![b' '; 10 << 20])), Err(Unreadable::TooLong));
-        assert_eq!(read(Format::Json, &coded, b"{}"), Err(Unreadable::Coded(Undecodable::Broken)));
+        assert_eq!(read(DocumentFormat::Json, &coded, &gzip(b"{\"a\":1}")), Ok(json!({ "a": 1 })));
+        assert_eq!(read(DocumentFormat::Json, &coded, &gzip(&vec![b' '; 10 << 20])), Err(JsonError::TooLong));
+        assert_eq!(read(DocumentFormat::Json, &coded, b"{}"), Err(JsonError::Coded(Undecodable::Broken)));
         let unknown = headers(&[("content-encoding", "br")]);
-        assert_eq!(read(Format::Json, &unknown, b"{}"), Err(Unreadable::Coded(Undecodable::Unknown)));
+        assert_eq!(read(DocumentFormat::Json, &unknown, b"{}"), Err(JsonError::Coded(Undecodable::Unknown)));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "application/json(;charset=(iso-8859-1|utf-8|x))?", coding in "(gzip|deflate|)") {
             let headers = headers(&[("content-type", &kind), ("content-encoding", &coding)]);
-            for format in [Format::Form, Format::Json, Format::Text] {
+            for format in [DocumentFormat::Form, DocumentFormat::Json, DocumentFormat::Text] {
                 let _ = read(format, &headers, &bytes);
             }
         }

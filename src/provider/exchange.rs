@@ -14,11 +14,13 @@ use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, Mechanism};
-use crate::provider::document::Format;
-use crate::provider::setting::{Member, Setting, Settings, Value};
-use crate::provider::template::{Fill, Pieces, Place, Scope, Segment, Template, Text};
+use crate::provider::document::DocumentFormat;
+use crate::provider::setting::{Setting, SettingMember, SettingValue, Settings};
+use crate::provider::template::{
+    ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
+};
 use crate::provider::values::{FieldName, choice, method};
-use crate::syntax::{Entry, Fields, Kind, Node, Report};
+use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry};
 
 /// A request to a token endpoint, ready to be sent. Header values and body may hold secrets.
 pub struct TokenRequest {
@@ -75,28 +77,29 @@ pub(super) struct Spot {
     /// `[token.request]`
     pub table: &'static str,
     /// Of its headers.
-    pub headers: Place,
+    pub headers: TemplateContext,
     /// Of its fields.
-    pub body: Place,
+    pub body: TemplateContext,
 }
 
 impl Spot {
     /// The application's own token.
     pub(super) const TOKEN: Self =
-        Self { table: "[token.request]", headers: Place::TokenHeader, body: Place::TokenBody };
+        Self { table: "[token.request]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
     /// The beginning of a consent.
     pub(super) const AUTHORIZE: Self =
-        Self { table: "[consent.authorize]", headers: Place::Authorize, body: Place::Authorize };
+        Self { table: "[consent.authorize]", headers: TemplateContext::Authorize, body: TemplateContext::Authorize };
     /// A code for tokens.
     pub(super) const EXCHANGE: Self =
-        Self { table: "[consent.exchange]", headers: Place::Exchange, body: Place::Exchange };
+        Self { table: "[consent.exchange]", headers: TemplateContext::Exchange, body: TemplateContext::Exchange };
     /// A refresh token for tokens.
-    pub(super) const REFRESH: Self = Self { table: "[consent.refresh]", headers: Place::Refresh, body: Place::Refresh };
+    pub(super) const REFRESH: Self =
+        Self { table: "[consent.refresh]", headers: TemplateContext::Refresh, body: TemplateContext::Refresh };
 }
 
 /// `[token.request]` of a profile, or a request of its `[consent]`.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct RequestTemplate {
     method: Method,
     /// Under the provider's base URL; absent: the config must say `token_url`.
     path: Option<Template>,
@@ -106,9 +109,9 @@ pub(super) struct Plan {
     client_auth: Option<ClientAuth>,
 }
 
-impl Plan {
+impl RequestTemplate {
     /// Reads the table.
-    pub(super) fn read(node: &Node, spot: Spot, scope: Scope<'_>, report: &Report) -> Option<Self> {
+    pub(super) fn read(node: &Node, spot: Spot, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, spot.table, report);
         let plan = Self::take(&fields, spot, scope);
         fields.finish();
@@ -116,11 +119,11 @@ impl Plan {
     }
 
     /// Takes the table's keys from `fields`; whoever calls finishes them.
-    pub(super) fn take(fields: &Fields<'_>, spot: Spot, scope: Scope<'_>) -> Option<Self> {
+    pub(super) fn take(fields: &Fields<'_>, spot: Spot, scope: TemplateScope<'_>) -> Option<Self> {
         let report = fields.report();
         let method = fields.take("method").map_or(Some(Method::POST), |node| method(node, report));
         let path = fields.take("path").map(|node| {
-            let template = Template::read(node, Scope { place: Place::Build, ..scope }, report);
+            let template = Template::read(node, TemplateScope { place: TemplateContext::Build, ..scope }, report);
             if node.as_str().is_some_and(|text| !text.starts_with('/')) {
                 let help = "it is put behind the provider's `base_url`; leave it out if a `token_url` must be given";
                 node.error(report, "a path starts with `/`", "", Some(help.to_owned()));
@@ -142,8 +145,8 @@ impl Plan {
         };
         let headers = fields.take("headers").map_or(Vec::new(), |node| {
             let inner = Fields::new(node, format!("{} headers", spot.table), report);
-            let read = |entry: &&Entry| {
-                let template = Template::read(&entry.value, Scope { place: spot.headers, ..scope }, report);
+            let read = |entry: &&TableEntry| {
+                let template = Template::read(&entry.value, TemplateScope { place: spot.headers, ..scope }, report);
                 Some((FieldName::of_key(entry, report)?.0, template?))
             };
             let headers = inner.rest().iter().filter_map(read).collect();
@@ -151,7 +154,7 @@ impl Plan {
             headers
         });
         let body_node = fields.take("body");
-        let body_scope = Scope { place: spot.body, ..scope };
+        let body_scope = TemplateScope { place: spot.body, ..scope };
         let body = body_node.map_or(Vec::new(), |node| object(node, body_scope, report));
         let client_auth = fields.take("client_auth");
         let auth = client_auth.and_then(|node| ClientAuth::read(node, scope, report));
@@ -229,7 +232,7 @@ impl Plan {
         settings: &Settings,
         base_url: &BaseUrl,
         token_url: Option<BaseUrl>,
-    ) -> Result<Exchange, String> {
+    ) -> Result<CompiledTokenRequest, String> {
         let url = match (token_url, &self.path) {
             (Some(url), _) => url,
             (None, None) => {
@@ -270,21 +273,21 @@ impl Plan {
                 }
             }
         }
-        let (method, accept) = (self.method.clone(), Format::Json.accept());
-        Ok(Exchange { method, url, accept, encoding: self.encoding, headers, authorization, body })
+        let (method, accept) = (self.method.clone(), DocumentFormat::Json.accept());
+        Ok(CompiledTokenRequest { method, url, accept, encoding: self.encoding, headers, authorization, body })
     }
 }
 
 /// Reads a table of body fields.
-fn object(node: &Node, scope: Scope<'_>, report: &Report) -> Vec<(String, Field)> {
+fn object(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Vec<(String, Field)> {
     let fields = Fields::new(node, "the body", report);
-    let read = |entry: &&Entry| Some((entry.key.clone(), field(&entry.value, scope, report)?));
+    let read = |entry: &&TableEntry| Some((entry.key.clone(), field(&entry.value, scope, report)?));
     let members = fields.rest().iter().filter_map(read).collect();
     fields.finish();
     members
 }
 
-fn field(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Field> {
+fn field(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Field> {
     Some(match &node.kind {
         Kind::Array(items) => Field::Array(items.iter().filter_map(|item| field(item, scope, report)).collect()),
         Kind::Boolean(yes) => Field::Literal(Json::Bool(*yes)),
@@ -308,7 +311,7 @@ fn field(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Field> {
 }
 
 /// Reports what cannot be said as `name=value`.
-fn flat(node: &Node, settings: &[Setting], report: &Report) {
+fn flat(node: &Node, settings: &[Setting], report: &Diagnostics) {
     for entry in node.as_table().into_iter().flat_map(|table| &table.entries) {
         let is_table = |kind: &Kind| match kind {
             Kind::Table(_) => true,
@@ -338,17 +341,17 @@ impl Field {
                 Filled::Object(members.iter().filter_map(resolve).collect())
             }
             Field::Table(name) => match settings.find(name)? {
-                Value::Table(members) => {
-                    let fill = |(name, member): &(String, Member)| {
+                SettingValue::Table(members) => {
+                    let fill = |(name, member): &(String, SettingMember)| {
                         let text = match member {
-                            Member::Text(text) => Text::fixed(text.clone()),
-                            Member::Var { name, .. } => Text::var(name.clone()),
+                            SettingMember::Text(text) => FilledText::fixed(text.clone()),
+                            SettingMember::Var { name, .. } => FilledText::var(name.clone()),
                         };
                         (name.clone(), Filled::Text(text))
                     };
                     Filled::Object(members.iter().map(fill).collect())
                 }
-                Value::Text(text) => Filled::Text(Text::fixed(text.clone())),
+                SettingValue::Text(text) => Filled::Text(FilledText::fixed(text.clone())),
             },
             Field::Text(template) => Filled::Text(template.resolve(settings)?),
         })
@@ -361,7 +364,7 @@ enum Filled {
     Array(Vec<Filled>),
     Literal(Json),
     Object(Vec<(String, Filled)>),
-    Text(Text),
+    Text(FilledText),
 }
 
 impl Filled {
@@ -421,18 +424,18 @@ fn quote<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 
 /// `[token.request]` with the settings of one provider put in.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct CompiledTokenRequest {
     method: Method,
     pub url: BaseUrl,
     /// The answer that is asked for.
     pub accept: &'static str,
     encoding: Encoding,
-    headers: Vec<(HeaderName, Text)>,
+    headers: Vec<(HeaderName, FilledText)>,
     authorization: Option<HeaderValue>,
     body: Vec<(String, Filled)>,
 }
 
-impl Exchange {
+impl CompiledTokenRequest {
     /// The route variables that go into it, sorted, each once.
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
         let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, text)| text.vars().cloned()).collect();
@@ -443,7 +446,13 @@ impl Exchange {
     }
 
     /// The request for a token, fresh identifiers and all. First fetch and renewal are the same request.
-    pub(super) fn request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now, consent: Pieces<'_>) -> TokenRequest {
+    pub(super) fn request(
+        &self,
+        vars: &Vars,
+        ids: &mut dyn Ids,
+        now: Now,
+        consent: ConsentVariables<'_>,
+    ) -> TokenRequest {
         let mut fill = Fill { vars, ids, now: Some(now), grant: None, consent };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
@@ -514,16 +523,16 @@ impl Exchange {
 /// Whether a template names a secret setting.
 pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
     template.segments.iter().any(|segment| match segment {
-        Segment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),
-        Segment::Captured(_)
-        | Segment::Consent(_)
-        | Segment::Literal(_)
-        | Segment::NowEpoch
-        | Segment::NowEpochMs
-        | Segment::NowRfc3339
-        | Segment::Token
-        | Segment::Uuid
-        | Segment::UuidHex
-        | Segment::Var(_) => false,
+        TemplateSegment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),
+        TemplateSegment::Captured(_)
+        | TemplateSegment::Consent(_)
+        | TemplateSegment::Literal(_)
+        | TemplateSegment::NowEpoch
+        | TemplateSegment::NowEpochMs
+        | TemplateSegment::NowRfc3339
+        | TemplateSegment::Token
+        | TemplateSegment::Uuid
+        | TemplateSegment::UuidHex
+        | TemplateSegment::Var(_) => false,
     })
 }

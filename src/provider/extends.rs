@@ -1,11 +1,11 @@
 //! A profile that changes a built-in one: `extends = "oauth2"`.
 
 use crate::provider::profile::Profile;
-use crate::syntax::{Entry, Kind, Node, Report, Source, Table, suggest};
+use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry, suggest};
 
 /// The built-in profile that `extends` names; when it names none, the one that was probably meant, so that the rest of
 /// the file can be read against it.
-pub(super) fn parent(node: &Node, report: &Report) -> Option<Node> {
+pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
     let wanted = node.as_str().unwrap_or_default();
     let names = Profile::builtin_names();
     let name = match names.iter().find(|name| **name == wanted) {
@@ -20,7 +20,7 @@ pub(super) fn parent(node: &Node, report: &Report) -> Option<Node> {
             near
         }
     }?;
-    let mut parent = Node::parse(&Source::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
+    let mut parent = Node::parse(&SourceText::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
     if let Kind::Table(table) = &mut parent.kind {
         // A profile's name and title are its own.
         table.entries.retain(|entry| entry.key != "name" && entry.key != "title");
@@ -38,7 +38,7 @@ pub(super) fn merge(parent: Node, child: Node) -> Node {
                 match entries.iter_mut().find(|known| known.key == entry.key) {
                     Some(known) => {
                         let old = known.value.clone();
-                        *known = Entry { value: merge(old, entry.value), ..entry };
+                        *known = TableEntry { value: merge(old, entry.value), ..entry };
                     }
                     None => entries.push(entry),
                 }

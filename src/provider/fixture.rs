@@ -15,7 +15,8 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use self::conversation::{
-    Answer, Call, Conversation, Failed, Request, Resource, body, duration, headers, maybe_duration, status,
+    ClientCall, Conversation, ExpectedRequest, FailedAnswer, ResourceAnswer, TokenAnswer, body, duration, headers,
+    maybe_duration, status,
 };
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
@@ -24,31 +25,31 @@ use crate::base::time::{Deadline, Now};
 use crate::base::vars::Vars;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
-use crate::provider::module::{Caller, Module, Wiring};
+use crate::provider::module::{CallAs, Module, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::Settings;
-use crate::syntax::{Fields, FromNode, Kind, Node, Report, Source};
+use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText};
 use crate::token::failure::Failure;
 use crate::token::grant::Grant;
-use crate::token::lease::{Lease, Trial};
+use crate::token::lease::{Lease, LeaseTrial};
 
 /// Plays a conversation against `profile`, unless it brings one of its own. `name` is for messages.
 ///
 /// Answers everything that did not go as written; nothing, if all did.
 pub fn play(name: &str, text: &str, profile: Option<&Arc<Profile>>) -> Vec<String> {
-    let mut stage = Stage { wrong: Vec::new() };
+    let mut stage = FixtureRun { wrong: Vec::new() };
     if let Err(why) = stage.play(name, text, profile) {
         stage.wrong.push(why);
     }
     stage.wrong
 }
 
-struct Stage {
+struct FixtureRun {
     wrong: Vec<String>,
 }
 
-impl Stage {
+impl FixtureRun {
     fn same<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
         if found != expected {
             self.wrong.push(format!("{what}\n  found    {found:?}\n  expected {expected:?}"));
@@ -64,7 +65,7 @@ impl Stage {
 
     fn play(&mut self, name: &str, text: &str, profile: Option<&Arc<Profile>>) -> Result<(), String> {
         let play: Conversation = toml::from_str(text).map_err(|error| error.to_string())?;
-        let module = module(&play, &Source::new(name, text), profile, Caller::Application)?;
+        let module = module(&play, &SourceText::new(name, text), profile, CallAs::Application)?;
         let mut vars = Vars::none();
         for (name, value) in &play.vars {
             vars.push(name.as_str().into(), value.clone());
@@ -90,7 +91,7 @@ impl Stage {
             self.step(&what, taken);
         }
         if let Some(consent) = &play.consent {
-            let taken = ceremony::play(self, &play, consent, &Source::new(name, text), profile, sent);
+            let taken = ceremony::play(self, &play, consent, &SourceText::new(name, text), profile, sent);
             self.step("the consent", taken);
         }
         for (paths, guarded) in [(&play.guarded, true), (&play.open, false)] {
@@ -101,11 +102,11 @@ impl Stage {
         Ok(())
     }
 
-    fn request(&mut self, module: &Module, vars: &Vars, sent: Now, expected: &Request) -> Result<(), String> {
+    fn request(&mut self, module: &Module, vars: &Vars, sent: Now, expected: &ExpectedRequest) -> Result<(), String> {
         self.same_request(&module.token_request(vars, &mut CountingIds::default(), sent), expected)
     }
 
-    fn same_request(&mut self, made: &TokenRequest, expected: &Request) -> Result<(), String> {
+    fn same_request(&mut self, made: &TokenRequest, expected: &ExpectedRequest) -> Result<(), String> {
         self.same("method", made.method.as_str(), &expected.method);
         self.same("URL", made.url.to_string(), expected.url.clone());
         self.same("query", made.query.as_ref().map(|query| query.expose_secret().to_owned()), expected.query.clone());
@@ -123,7 +124,7 @@ impl Stage {
         Ok(())
     }
 
-    fn token_answer(&mut self, what: &str, module: &Module, sent: Now, answer: &Answer) -> Result<(), String> {
+    fn token_answer(&mut self, what: &str, module: &Module, sent: Now, answer: &TokenAnswer) -> Result<(), String> {
         let about = |part: &str| format!("{what}: {part}");
         let took = maybe_duration(answer.took.as_ref())?.unwrap_or(Duration::from_millis(20));
         let body = body(answer.body.as_ref(), answer.json.as_ref())?;
@@ -148,7 +149,13 @@ impl Stage {
         Ok(())
     }
 
-    fn failed(&mut self, what: &str, module: &Module, expected: &Failed, failure: &Failure) -> Result<(), String> {
+    fn failed(
+        &mut self,
+        what: &str,
+        module: &Module,
+        expected: &FailedAnswer,
+        failure: &Failure,
+    ) -> Result<(), String> {
         let about = |part: &str| format!("{what}: {part}");
         self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
         self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
@@ -166,7 +173,7 @@ impl Stage {
         Ok(())
     }
 
-    fn dress(&mut self, what: &str, module: &Module, vars: &Vars, sent: Now, call: &Call) -> Result<(), String> {
+    fn dress(&mut self, what: &str, module: &Module, vars: &Vars, sent: Now, call: &ClientCall) -> Result<(), String> {
         let mut ids = CountingIds::default();
         let mut made = HeaderMap::new();
         for (name, value) in &headers(&call.client, false)? {
@@ -189,7 +196,7 @@ impl Stage {
         Ok(())
     }
 
-    fn judge(&mut self, what: &str, module: &Module, resource: &Resource) -> Result<(), String> {
+    fn judge(&mut self, what: &str, module: &Module, resource: &ResourceAnswer) -> Result<(), String> {
         let status = status(resource.status)?;
         let headers = headers(&resource.headers, resource.json.is_some())?;
         let body = body(resource.body.as_ref(), resource.json.as_ref())?;
@@ -212,13 +219,13 @@ impl Stage {
 /// The module that a conversation is about.
 fn module(
     play: &Conversation,
-    source: &Arc<Source>,
+    source: &Arc<SourceText>,
     profile: Option<&Arc<Profile>>,
-    caller: Caller,
+    caller: CallAs,
 ) -> Result<Module, String> {
-    let report = Report::new();
+    let report = Diagnostics::new();
     let profile = match &play.profile {
-        Some(text) => Profile::parse(&Source::new("profile", text.clone()), &report),
+        Some(text) => Profile::parse(&SourceText::new("profile", text.clone()), &report),
         None => profile.cloned(),
     };
     let settings = profile.as_ref().and_then(|profile| settings(profile, source, &report));
@@ -248,12 +255,12 @@ fn module(
     Module::build(&profile, settings, wiring)
 }
 
-fn settings(profile: &Profile, source: &Arc<Source>, report: &Report) -> Option<Settings> {
+fn settings(profile: &Profile, source: &Arc<SourceText>, report: &Diagnostics) -> Option<Settings> {
     let node = Node::parse(source, report);
     let empty = Node { kind: Kind::Table(Default::default()), ..node.clone() };
     let table = node.as_table().and_then(|table| table.find("settings")).map_or(&empty, |entry| &entry.value);
     let fields = Fields::new(table, "[settings]", report);
-    let literal = |node: &Node, report: &Report| {
+    let literal = |node: &Node, report: &Diagnostics| {
         // Its secrets are made up; a literal is no cause for a warning here.
         String::from_node(node, report).map(|text| (SecretString::from(text), false))
     };
@@ -273,7 +280,7 @@ fn lease(module: &Module, token: &str, sent: Now) -> Lease {
         issued: sent,
         expires: Deadline::after(sent, life),
         fingerprint: grant.fingerprint(),
-        trial: Trial::default(),
+        trial: LeaseTrial::default(),
     }
 }
 

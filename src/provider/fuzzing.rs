@@ -9,17 +9,17 @@ use serde_json::Value;
 
 use super::challenge::{self, BEARER, KIN};
 use super::condition::may_hold_json;
-use super::consent::{Consent, ConsentWiring};
-use super::document::{self, Format};
+use super::consent::{CompiledConsent, ConsentWiring};
+use super::document::{self, DocumentFormat};
 use super::json;
-use super::{Caller, Module, Profile, StandIn, Verdict, Wiring};
+use super::{CallAs, Module, Profile, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
-use crate::syntax::{Diagnostic, Fields, FromNode, Node, Report, Source};
-use crate::token::consent::Refusal;
+use crate::syntax::{Diagnostic, Diagnostics, Fields, FromNode, Node, SourceText};
+use crate::token::consent::RotationRefusal;
 use crate::token::failure::Failure;
 use crate::token::grant::{Grant, LIFE_CAP, UserGrant};
 
@@ -58,11 +58,12 @@ fn url(text: &str) -> BaseUrl {
 
 /// A profile with settings; `None` where they are not what it declares.
 fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, String>> {
-    let report = Report::new();
-    let node = Node::parse(&Source::new("settings", settings), &report);
+    let report = Diagnostics::new();
+    let node = Node::parse(&SourceText::new("settings", settings), &report);
     let fields = Fields::new(&node, "settings", &report);
-    let literal =
-        |node: &Node, report: &Report| String::from_node(node, report).map(|text| (SecretString::from(text), false));
+    let literal = |node: &Node, report: &Diagnostics| {
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    };
     let settings = profile.read_settings(&fields, &literal);
     fields.finish();
     let params = profile.read_consent_params(None, &report);
@@ -84,7 +85,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
             .then(|| url("https://login.bank.example/token")),
         default_ttl: None,
         consent,
-        caller: Caller::Application,
+        caller: CallAs::Application,
     };
     Some(Module::build(profile, settings?, wiring))
 }
@@ -92,9 +93,9 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
 /// A profile's text.
 pub(crate) fn profile(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let source = Source::new("bank.toml", text);
+    let source = SourceText::new("bank.toml", text);
     let read = || {
-        let report = Report::new();
+        let report = Diagnostics::new();
         let profile = Profile::parse(&source, &report);
         let errors = report.errors();
         let told = report.into_diagnostics().iter().map(told).collect::<String>();
@@ -145,14 +146,14 @@ fn told(found: &Diagnostic) -> String {
 }
 
 /// An answer as text: the profile and the status, header fields, an empty line, the body.
-struct Answer<'a> {
+struct RawResponse<'a> {
     module: &'static Module,
     status: StatusCode,
     headers: HeaderMap,
     body: &'a [u8],
 }
 
-impl<'a> Answer<'a> {
+impl<'a> RawResponse<'a> {
     fn read(data: &'a [u8]) -> Option<Self> {
         let (head, body) = match data.windows(2).position(|pair| pair == b"\n\n") {
             Some(at) => (&data[..at], &data[at + 2..]),
@@ -172,14 +173,14 @@ impl<'a> Answer<'a> {
 
     /// Its body as JSON, content coding and charset undone.
     fn read_json(&self) -> Option<Value> {
-        document::read(Format::Json, &self.headers, self.body).ok()
+        document::read(DocumentFormat::Json, &self.headers, self.body).ok()
     }
 }
 
 /// The answer of a token endpoint: to the application's request, and to those that a user's consent makes.
 pub(crate) fn token_answer(data: &[u8]) {
-    let Some(answer) = Answer::read(data) else { return };
-    let Answer { module, status, ref headers, body } = answer;
+    let Some(answer) = RawResponse::read(data) else { return };
+    let RawResponse { module, status, ref headers, body } = answer;
     let read = || module.token_answer(status, headers, body, SENT, HERE);
     match (read(), read()) {
         (Ok(grant), Ok(again)) => {
@@ -204,7 +205,7 @@ pub(crate) fn token_answer(data: &[u8]) {
         }
         Err(failure) => is_told_well(&answer, &failure),
     }
-    for read in [Consent::exchange_answer, Consent::refresh_answer] {
+    for read in [CompiledConsent::exchange_answer, CompiledConsent::refresh_answer] {
         match read(consent, status, headers, body, SENT, HERE) {
             Ok(UserGrant { grant, refresh }) => {
                 is_granted(&answer, &grant);
@@ -212,9 +213,9 @@ pub(crate) fn token_answer(data: &[u8]) {
                     assert!(!token.is_empty() && says(&answer, token), "nobody said this refresh token");
                 }
             }
-            Err(Refusal::Dead(told)) => is_harmless(&answer, &told),
-            Err(Refusal::Failed(failure)) => is_told_well(&answer, &failure),
-            Err(Refusal::Unusable(failure, refresh)) => {
+            Err(RotationRefusal::Dead(told)) => is_harmless(&answer, &told),
+            Err(RotationRefusal::Failed(failure)) => is_told_well(&answer, &failure),
+            Err(RotationRefusal::Unusable(failure, refresh)) => {
                 let token = refresh.token.expose_secret();
                 assert!(status.is_success() && !token.is_empty(), "a refresh token of a failure");
                 assert!(says(&answer, token), "nobody said this refresh token");
@@ -225,7 +226,7 @@ pub(crate) fn token_answer(data: &[u8]) {
     is_called_back(consent, body);
 }
 
-fn is_granted(answer: &Answer<'_>, grant: &Grant) {
+fn is_granted(answer: &RawResponse<'_>, grant: &Grant) {
     assert!(answer.status.is_success(), "a token with {}", answer.status);
     let token = grant.access_token.expose_secret();
     assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()), "no header carries {token:?}");
@@ -245,13 +246,13 @@ fn carries(module: &Module, grant: &Grant) {
     assert!(credentials.iter().any(|(_, value)| held(value)), "no header holds the token");
 }
 
-fn is_told_well(answer: &Answer<'_>, failure: &Failure) {
+fn is_told_well(answer: &RawResponse<'_>, failure: &Failure) {
     assert!(failure.retry_after.is_none_or(|after| after <= Duration::from_secs(3600)));
     is_harmless(answer, &failure.inside);
 }
 
 /// A message holds no secret, and no text of a stranger but words.
-fn is_harmless(answer: &Answer<'_>, told: &str) {
+fn is_harmless(answer: &RawResponse<'_>, told: &str) {
     assert!(!told.contains(SECRET), "a secret is told: {told}");
     assert!(!told.chars().any(char::is_control) && told.len() < 1024, "{told:?}");
     let body = answer.read_json();
@@ -273,12 +274,12 @@ fn strings(value: &Value) -> Vec<&str> {
 }
 
 /// Whether an answer has this text in its JSON.
-fn says(answer: &Answer<'_>, wanted: &str) -> bool {
+fn says(answer: &RawResponse<'_>, wanted: &str) -> bool {
     answer.read_json().is_some_and(|value| strings(&value).contains(&wanted))
 }
 
 /// A body, taken for what a browser brings back: its order does not count, and nothing of it is shown but words.
-fn is_called_back(consent: &Consent, query: &[u8]) {
+fn is_called_back(consent: &CompiledConsent, query: &[u8]) {
     let Ok(query) = std::str::from_utf8(query) else { return };
     let turned = query.split('&').rev().collect::<Vec<_>>().join("&");
     match (consent.callback(query, HERE), consent.callback(&turned, HERE)) {
@@ -294,7 +295,7 @@ fn is_called_back(consent: &Consent, query: &[u8]) {
 
 /// A bank's answer to a call, and what it means for the token.
 pub(crate) fn refusal(data: &[u8]) {
-    let Some(Answer { module, status, headers, body }) = Answer::read(data) else { return };
+    let Some(RawResponse { module, status, headers, body }) = RawResponse::read(data) else { return };
     let wanted = module.wants_body(status, &headers);
     let verdict = is_judged(module, status, &headers, wanted.then_some(body));
     if !wanted || headers.contains_key(CONTENT_LENGTH) {
@@ -325,7 +326,7 @@ fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Opt
             let by_head = !challenge::errors(headers, &KIN).is_empty();
             let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
             let by_body = match body {
-                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(json::Unreadable::Empty)),
+                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(json::JsonError::Empty)),
                 None => length() == Some(0) || !may_hold_json(headers),
             };
             // A profile of one's own may look at any header field.

@@ -10,48 +10,48 @@ use crate::base::id::Ids;
 use crate::base::vars::Vars;
 use crate::provider::exchange::names_secret;
 use crate::provider::setting::{Setting, Settings};
-use crate::provider::template::{Fill, Pieces, Place, Scope, Template, Text};
-use crate::provider::values::{FieldName, OneOrMany, Whole, choice};
-use crate::syntax::{Fields, Node, Report};
+use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
+use crate::provider::values::{FieldName, OneOrMany, WholeMatch, choice};
+use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::grant::{CredentialHeaders, Grant};
 
 /// What happens to a client's own value of an injected header.
 #[derive(Clone, Debug)]
-enum Client {
+enum ClientValue {
     /// It is kept when it is the only one and all of it matches.
-    Keep(Whole),
+    Keep(WholeMatch),
     /// It is replaced.
     Replace,
 }
 
 /// One member of `request.inject`.
 #[derive(Clone, Debug)]
-struct Rule {
+struct InjectionRule {
     name: HeaderName,
     value: Template,
-    client: Client,
+    client: ClientValue,
 }
 
 /// `[request]` of a profile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
-    rules: Vec<Rule>,
+    rules: Vec<InjectionRule>,
     strip: Vec<HeaderName>,
     renew: bool,
 }
 
 impl Orders {
     /// Reads the table.
-    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Self {
-        let scope = Scope { place: Place::Inject, ..scope };
+    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
+        let scope = TemplateScope { place: TemplateContext::Inject, ..scope };
         let fields = Fields::new(node, "[request]", report);
         let before = report.errors();
-        let mut rules: Vec<Rule> = Vec::new();
+        let mut rules: Vec<InjectionRule> = Vec::new();
         if fields.take("inject").is_none() {
             fields.missing("inject", "[{ header = \"authorization\", value = \"Bearer {token}\" }]");
         }
         for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
-            let Some(rule) = Rule::read(node, scope, report) else { continue };
+            let Some(rule) = InjectionRule::read(node, scope, report) else { continue };
             if rules.iter().any(|known| known.name == rule.name) {
                 node.error(report, format!("`{}` is injected twice", rule.name), "", None);
             }
@@ -69,15 +69,15 @@ impl Orders {
     }
 
     /// `[consent.request]`: these orders, with what `node` says of a header in place of what they say of it.
-    pub(super) fn overridden(&self, node: &Node, scope: Scope<'_>, report: &Report) -> Self {
-        let scope = Scope { place: Place::Inject, ..scope };
+    pub(super) fn overridden(&self, node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
+        let scope = TemplateScope { place: TemplateContext::Inject, ..scope };
         let fields = Fields::new(node, "[consent.request]", report);
         let mut merged = self.clone();
         if fields.take("inject").is_none() {
             fields.missing("inject", "[{ header = \"x-user\", value = \"{captured.user}\" }]");
         }
         for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
-            let Some(rule) = Rule::read(node, scope, report) else { continue };
+            let Some(rule) = InjectionRule::read(node, scope, report) else { continue };
             match merged.rules.iter_mut().find(|known| known.name == rule.name) {
                 Some(known) => *known = rule,
                 None => merged.rules.push(rule),
@@ -107,10 +107,10 @@ impl Orders {
         let mut injection = Injection { renew: self.renew, ..Injection::default() };
         injection.replaced.push(AUTHORIZATION);
         injection.replaced.extend(self.strip.iter().cloned().chain(also_stripped));
-        for Rule { name, value, client } in &self.rules {
+        for InjectionRule { name, value, client } in &self.rules {
             match client {
-                Client::Keep(_) => injection.kept.push(name.clone()),
-                Client::Replace => injection.replaced.push(name.clone()),
+                ClientValue::Keep(_) => injection.kept.push(name.clone()),
+                ClientValue::Replace => injection.replaced.push(name.clone()),
             }
             let Some(text) = value.resolve(settings) else { continue };
             if names_secret(value, declared) {
@@ -125,20 +125,20 @@ impl Orders {
                     let mut fixed = HeaderValue::from_str(fixed)
                         .map_err(|_| format!("the value for `{name}` holds what no header can carry"))?;
                     fixed.set_sensitive(names_secret(value, declared));
-                    Made::Fixed(fixed)
+                    ValueSource::Fixed(fixed)
                 }
-                None if value.is_fresh() => Made::Fresh(text),
-                None => Made::Varying(text),
+                None if value.is_fresh() => ValueSource::Fresh(text),
+                None => ValueSource::Varying(text),
             };
-            injection.headers.push(Header { name: name.clone(), made, client: client.clone() });
+            injection.headers.push(InjectedHeader { name: name.clone(), made, client: client.clone() });
         }
         injection.replaced.retain(|name| !injection.kept.contains(name));
         Ok(injection)
     }
 }
 
-impl Rule {
-    fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
+impl InjectionRule {
+    fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "an `inject` entry", report);
         let name = fields.req::<FieldName>("header", "\"authorization\"");
         let value = match fields.take("value") {
@@ -150,21 +150,21 @@ impl Rule {
         };
         let keep = fields.take("client").and_then(|node| choice(node, report, &[("keep", true), ("replace", false)]));
         let pattern_node = fields.take("pattern");
-        let pattern = fields.opt::<Whole>("pattern");
+        let pattern = fields.opt::<WholeMatch>("pattern");
         let client = match (keep == Some(true), pattern) {
-            (true, Some(pattern)) => Client::Keep(pattern),
+            (true, Some(pattern)) => ClientValue::Keep(pattern),
             (true, None) => {
                 if pattern_node.is_none() {
                     fields.missing("pattern", "\"[0-9a-f-]{36}\"");
                 }
-                Client::Replace
+                ClientValue::Replace
             }
             (false, _) => {
                 if let Some(node) = pattern_node {
                     let help = "add `client = \"keep\"`, or leave the pattern out".to_owned();
                     node.error(report, "a pattern says which value of a client is kept", "", Some(help));
                 }
-                Client::Replace
+                ClientValue::Replace
             }
         };
         fields.finish();
@@ -184,29 +184,29 @@ impl Rule {
 
 /// How a header's value comes about.
 #[derive(Clone, Debug)]
-enum Made {
+enum ValueSource {
     /// Once.
     Fixed(HeaderValue),
     /// With a fresh identifier for every request.
-    Fresh(Text),
+    Fresh(FilledText),
     /// From route variables.
-    Varying(Text),
+    Varying(FilledText),
 }
 
 #[derive(Clone, Debug)]
-struct Header {
+struct InjectedHeader {
     name: HeaderName,
-    made: Made,
-    client: Client,
+    made: ValueSource,
+    client: ClientValue,
 }
 
 /// `[request]` with the settings of one provider put in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Injection {
     /// Made once per grant.
-    credentials: Vec<(HeaderName, Text)>,
+    credentials: Vec<(HeaderName, FilledText)>,
     /// Made here.
-    headers: Vec<Header>,
+    headers: Vec<InjectedHeader>,
     /// What a client may not say, in any spelling.
     replaced: Vec<HeaderName>,
     /// What a client may say, in exactly this spelling.
@@ -219,7 +219,8 @@ pub(super) struct Injection {
 impl Injection {
     /// The headers that carry this grant.
     pub(super) fn credentials(&self, grant: &Grant, ids: &mut dyn Ids) -> CredentialHeaders {
-        let mut fill = Fill { vars: &Vars::none(), ids, now: None, grant: Some(grant), consent: Pieces::default() };
+        let mut fill =
+            Fill { vars: &Vars::none(), ids, now: None, grant: Some(grant), consent: ConsentVariables::default() };
         let mut made = Vec::with_capacity(self.credentials.len());
         for (name, text) in &self.credentials {
             let value = text.render(&mut fill).and_then(|text| HeaderValue::from_str(&text).ok());
@@ -246,7 +247,7 @@ impl Injection {
     pub(super) fn dress(&self, headers: &mut HeaderMap, vars: &Vars, ids: &mut dyn Ids) -> SentIds {
         let mut sent = SentIds::default();
         for (index, header) in self.headers.iter().enumerate() {
-            let is_id = matches!(header.made, Made::Fresh(_));
+            let is_id = matches!(header.made, ValueSource::Fresh(_));
             if let Some(own) = header.own(headers) {
                 if is_id {
                     sent.push(SentId { index, name: header.name.clone(), value: own.clone(), own: true });
@@ -284,10 +285,10 @@ impl Injection {
     }
 }
 
-impl Header {
+impl InjectedHeader {
     /// The client's own value, if it is kept.
     fn own<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
-        let Client::Keep(pattern) = &self.client else { return None };
+        let ClientValue::Keep(pattern) = &self.client else { return None };
         let mut found = headers.get_all(&self.name).iter();
         let (Some(one), None) = (found.next(), found.next()) else { return None };
         one.to_str().is_ok_and(|text| pattern.fits(text)).then_some(one)
@@ -295,8 +296,8 @@ impl Header {
 
     fn value(&self, vars: &Vars, ids: &mut dyn Ids) -> Option<HeaderValue> {
         let text = match &self.made {
-            Made::Fixed(value) => return Some(value.clone()),
-            Made::Fresh(text) | Made::Varying(text) => text,
+            ValueSource::Fixed(value) => return Some(value.clone()),
+            ValueSource::Fresh(text) | ValueSource::Varying(text) => text,
         };
         // The common case is written on the stack: one identifier and nothing else.
         if let Some(dashes) = text.as_uuid() {
@@ -307,7 +308,7 @@ impl Header {
             return HeaderValue::from_str(id).ok();
         }
         let text: Zeroizing<String> =
-            text.render(&mut Fill { vars, ids, now: None, grant: None, consent: Pieces::default() })?;
+            text.render(&mut Fill { vars, ids, now: None, grant: None, consent: ConsentVariables::default() })?;
         HeaderValue::from_str(&text).ok()
     }
 }

@@ -14,7 +14,7 @@ const DEPTH_CAP: usize = 32;
 
 /// Why a body is not JSON that we read. Says where, never what was there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Unreadable {
+pub(super) enum JsonError {
     /// Its content coding cannot be undone.
     Coded(Undecodable),
     /// Nothing but white space.
@@ -34,39 +34,39 @@ pub(super) enum Unreadable {
     TooLong,
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unreadable::Coded(why) => why.fmt(f),
-            Unreadable::Empty => f.write_str("an empty body"),
-            Unreadable::NotJson { line, column } => {
+            JsonError::Coded(why) => why.fmt(f),
+            JsonError::Empty => f.write_str("an empty body"),
+            JsonError::NotJson { line, column } => {
                 write!(f, "a body that is not JSON (from line {line}, column {column})")
             }
-            Unreadable::NotUtf8 => f.write_str("a body that is not UTF-8"),
-            Unreadable::TooDeep => write!(f, "JSON nested deeper than {DEPTH_CAP}"),
-            Unreadable::TooLong => write!(f, "a body of more than {} KiB", SIZE_CAP / 1024),
+            JsonError::NotUtf8 => f.write_str("a body that is not UTF-8"),
+            JsonError::TooDeep => write!(f, "JSON nested deeper than {DEPTH_CAP}"),
+            JsonError::TooLong => write!(f, "a body of more than {} KiB", SIZE_CAP / 1024),
         }
     }
 }
 
 /// Parses one JSON text in UTF-8.
-pub(super) fn read(bytes: &[u8]) -> Result<Value, Unreadable> {
+pub(super) fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     if bytes.len() > SIZE_CAP {
-        return Err(Unreadable::TooLong);
+        return Err(JsonError::TooLong);
     }
-    parse(std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?)
+    parse(std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?)
 }
 
 /// Parses one JSON text. A byte order mark in front of it is ignored, as RFC 8259 section 8.1 permits.
-pub(super) fn parse(text: &str) -> Result<Value, Unreadable> {
+pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_ascii().is_empty() {
-        return Err(Unreadable::Empty);
+        return Err(JsonError::Empty);
     }
     if depth(text.as_bytes()) > DEPTH_CAP {
-        return Err(Unreadable::TooDeep);
+        return Err(JsonError::TooDeep);
     }
-    serde_json::from_str(text).map_err(|error| Unreadable::NotJson { line: error.line(), column: error.column() })
+    serde_json::from_str(text).map_err(|error| JsonError::NotJson { line: error.line(), column: error.column() })
 }
 
 /// The first of `pointers` (RFC 6901) that leads to something other than `null`.
@@ -106,17 +106,17 @@ mod tests {
         assert_eq!(depth(br#"{"a":[[]],"b":"[[[[\"[[["}"#), 3);
         let (fits, beyond) = ("[".repeat(32) + &"]".repeat(32), "[".repeat(33) + &"]".repeat(33));
         assert!(read(fits.as_bytes()).is_ok());
-        assert_eq!(read(beyond.as_bytes()), Err(Unreadable::TooDeep));
-        assert_eq!(read("[".repeat(60_000).as_bytes()), Err(Unreadable::TooDeep));
+        assert_eq!(read(beyond.as_bytes()), Err(JsonError::TooDeep));
+        assert_eq!(read("[".repeat(60_000).as_bytes()), Err(JsonError::TooDeep));
     }
 
     #[test]
     fn what_is_not_json_is_told_apart() {
-        assert_eq!(read(b" \r\n"), Err(Unreadable::Empty));
-        assert_eq!(read(b"<html>"), Err(Unreadable::NotJson { line: 1, column: 1 }));
-        assert_eq!(read(b"{\"a\":\n1"), Err(Unreadable::NotJson { line: 2, column: 1 }));
-        assert_eq!(read(b"\"\xff\""), Err(Unreadable::NotUtf8));
-        assert_eq!(read(&vec![b' '; SIZE_CAP + 1]), Err(Unreadable::TooLong));
+        assert_eq!(read(b" \r\n"), Err(JsonError::Empty));
+        assert_eq!(read(b"<html>"), Err(JsonError::NotJson { line: 1, column: 1 }));
+        assert_eq!(read(b"{\"a\":\n1"), Err(JsonError::NotJson { line: 2, column: 1 }));
+        assert_eq!(read(b"\"\xff\""), Err(JsonError::NotUtf8));
+        assert_eq!(read(&vec![b' '; SIZE_CAP + 1]), Err(JsonError::TooLong));
         assert!(read(b"\xef\xbb\xbf{}").is_ok());
     }
 

@@ -54,7 +54,7 @@ impl Unit {
 }
 
 /// Everything that says something about a token's life. A value of -1 says nothing.
-pub(super) struct Claims<'a> {
+pub(super) struct LifeClaims<'a> {
     /// A time from the answer on; or, beyond ten years, a date. A date in RFC 3339, too.
     pub expires_in: Option<&'a Value>,
     /// A date: seconds or milliseconds since 1970, or RFC 3339.
@@ -95,7 +95,7 @@ pub fn date(headers: &HeaderMap) -> Option<u64> {
     u64::try_from(told.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-impl Claims<'_> {
+impl LifeClaims<'_> {
     /// The life, counted from `sent`, at most [`LIFE_CAP`].
     pub(super) fn life(&self, sent: Now, now: Now) -> Result<Duration, Lifeless> {
         self.life_within(LIFE_CAP, sent, now)
@@ -220,7 +220,7 @@ mod tests {
     const SENT: Now = Now::at(50_000, 1_550_131_385_000);
 
     fn life(expires_in: Option<Value>, expires_at: Option<Value>, token: &str) -> Result<u64, Lifeless> {
-        let claims = Claims {
+        let claims = LifeClaims {
             expires_in: expires_in.as_ref(),
             expires_at: expires_at.as_ref(),
             unit: Unit::Seconds,
@@ -304,7 +304,8 @@ mod tests {
         }
         let value = json!(-1);
         let (unit, default_ttl) = (Unit::Seconds, Some(Duration::from_secs(7)));
-        let claims = Claims { expires_in: Some(&value), expires_at: None, unit, token: "", default_ttl, date: None };
+        let claims =
+            LifeClaims { expires_in: Some(&value), expires_at: None, unit, token: "", default_ttl, date: None };
         assert_eq!(claims.refresh_life(SENT, SENT), default_ttl);
     }
 
@@ -317,8 +318,14 @@ mod tests {
             (json!("2019-02-14T08:33:05Z"), 1800),
         ] {
             let unit = Unit::Milliseconds;
-            let claims =
-                Claims { expires_in: Some(&value), expires_at: None, unit, token: "t", default_ttl: None, date: None };
+            let claims = LifeClaims {
+                expires_in: Some(&value),
+                expires_at: None,
+                unit,
+                token: "t",
+                default_ttl: None,
+                date: None,
+            };
             assert_eq!(claims.life(SENT, SENT).map(|life| life.as_secs()), Ok(seconds), "{value}");
         }
     }
@@ -326,7 +333,7 @@ mod tests {
     #[test]
     fn a_token_that_died_on_its_way_is_refused() {
         let value = json!(5);
-        let claims = Claims {
+        let claims = LifeClaims {
             expires_in: Some(&value),
             expires_at: None,
             unit: Unit::Seconds,
@@ -360,7 +367,7 @@ mod tests {
             let at = |seconds: i64| SENT.wall.saturating_add_signed(seconds * 1000);
             let token = format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end}}}"#)));
             let date = date.map(|date| at(off + date));
-            let named = Claims {
+            let named = LifeClaims {
                 expires_in: None,
                 expires_at: Some(end),
                 unit: Unit::Seconds,
@@ -368,7 +375,7 @@ mod tests {
                 default_ttl: None,
                 date,
             };
-            let jwt = Claims { expires_at: None, token: &token, ..named };
+            let jwt = LifeClaims { expires_at: None, token: &token, ..named };
             let life = jwt.life(SENT, received).map(|life| life.as_secs());
             assert_eq!(named.life(SENT, received).map(|life| life.as_secs()), life, "both are read alike");
             life.map_err(|lifeless| lifeless.ended)
@@ -384,7 +391,7 @@ mod tests {
         assert_eq!(life(0, &end(0, 60), Some(2)), Ok(58));
         assert_eq!(life(200_000, &end(0, 60), Some(0)), Ok(60), "a Date that is days off is no clock");
         let relative = json!(60);
-        let claims = Claims {
+        let claims = LifeClaims {
             expires_in: Some(&relative),
             expires_at: None,
             unit: Unit::Seconds,
@@ -402,7 +409,7 @@ mod tests {
                 for (relative, absolute) in [(Some(&value), None), (None, Some(&value))] {
                     let (unit, token) = (Unit::Seconds, token.as_str());
                     let claims =
-                        Claims { expires_in: relative, expires_at: absolute, unit, token, default_ttl: None, date };
+                        LifeClaims { expires_in: relative, expires_at: absolute, unit, token, default_ttl: None, date };
                     if let Ok(life) = claims.life(SENT, SENT) {
                         prop_assert!(!life.is_zero() && life <= LIFE_CAP);
                     }

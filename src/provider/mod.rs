@@ -34,13 +34,13 @@ mod template;
 mod values;
 
 pub use coexistence::Coexistence;
-pub use consent::{Authorize, BadCallback, Consent, ConsentParams, ConsentWiring, Stale};
+pub use consent::{Authorize, BadCallback, CompiledConsent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, StandIn};
 pub use document::is_whole;
 pub use exchange::TokenRequest;
 pub use injection::SentIds;
 pub use life::date;
-pub use module::{Caller, Module, Wiring};
+pub use module::{CallAs, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;
 pub use setting::{ReadValue, Settings};

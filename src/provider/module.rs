@@ -11,16 +11,16 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
-use crate::provider::answer::Moment;
+use crate::provider::answer::ResponseContext;
 use crate::provider::coexistence::Coexistence;
-use crate::provider::consent::{Ceremony, Consent, ConsentWiring, Parts};
-use crate::provider::exchange::{Exchange, Plan, TokenRequest, names_secret};
+use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
+use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, TokenRequest, names_secret};
 use crate::provider::guard::Guard;
 use crate::provider::injection::{Injection, SentIds};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
-use crate::provider::setting::{Member, Settings, Value};
-use crate::provider::template::Pieces;
+use crate::provider::setting::{SettingMember, SettingValue, Settings};
+use crate::provider::template::ConsentVariables;
 use crate::token::failure::Failure;
 use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
@@ -40,12 +40,12 @@ pub struct Wiring<'a> {
     /// `[provider.NAME.consent]` of `proxy.toml`, if there is one.
     pub consent: Option<ConsentWiring>,
     /// In whose name the calls are made.
-    pub caller: Caller,
+    pub caller: CallAs,
 }
 
 /// In whose name a route's calls are made: `as` of `proxy.toml`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Caller {
+pub enum CallAs {
     /// The application's own token.
     #[default]
     Application,
@@ -59,12 +59,12 @@ pub struct Module {
     key: TokenKey,
     /// The same but for the values of secrets.
     identity: TokenKey,
-    exchange: Exchange,
+    exchange: CompiledTokenRequest,
     /// The route variables that go into the token request, sorted.
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
-    consent: Option<Consent>,
-    caller: Caller,
+    consent: Option<CompiledConsent>,
+    caller: CallAs,
     guard: Guard,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,
@@ -85,15 +85,15 @@ impl Module {
         let mut exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
         exchange.accept = profile.answer.format.accept();
         let declared = &profile.settings;
-        let plans = profile.consent.iter().flat_map(Ceremony::plans);
-        let plans: Vec<&Plan> = std::iter::once(&profile.plan).chain(plans).collect();
+        let plans = profile.consent.iter().flat_map(ConsentProfile::plans);
+        let plans: Vec<&RequestTemplate> = std::iter::once(&profile.plan).chain(plans).collect();
         let secret_headers = plans.iter().flat_map(|plan| plan.header_templates());
         let secret_headers = secret_headers.filter(|(_, value)| names_secret(value, declared));
         let secret_headers = secret_headers.map(|(name, _)| name.clone());
         let orders = match (wiring.caller, &profile.consent) {
-            (Caller::Application, _) => &profile.orders,
-            (Caller::User, Some(ceremony)) => &ceremony.orders,
-            (Caller::User, None) => {
+            (CallAs::Application, _) => &profile.orders,
+            (CallAs::User, Some(ceremony)) => &ceremony.orders,
+            (CallAs::User, None) => {
                 return Err(format!("the profile `{}` knows no users: `as = \"user\"` cannot work", profile.name));
             }
         };
@@ -108,14 +108,14 @@ impl Module {
         both("base_url", wiring.base_url.to_string().as_bytes());
         both("token_url", exchange.url.to_string().as_bytes());
         both("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
-        if wiring.caller == Caller::User {
+        if wiring.caller == CallAs::User {
             both("as", b"user");
         }
         let (mut secrets, mut padded) = (Vec::new(), Vec::new());
         for setting in declared {
             match settings.find(&setting.name) {
                 None => both("unset", setting.name.as_bytes()),
-                Some(Value::Text(text)) => {
+                Some(SettingValue::Text(text)) => {
                     both("setting", setting.name.as_bytes());
                     if text.expose_secret().trim() != text.expose_secret() {
                         padded.push(setting.name.to_string());
@@ -126,13 +126,13 @@ impl Module {
                         both("text", text.expose_secret().as_bytes());
                     }
                 }
-                Some(Value::Table(members)) => {
+                Some(SettingValue::Table(members)) => {
                     both("table", setting.name.as_bytes());
                     for (name, member) in members {
                         both("member", name.as_bytes());
                         match member {
-                            Member::Text(text) => both("text", text.expose_secret().as_bytes()),
-                            Member::Var { name, .. } => both("var", name.as_bytes()),
+                            SettingMember::Text(text) => both("text", text.expose_secret().as_bytes()),
+                            SettingMember::Var { name, .. } => both("var", name.as_bytes()),
                         }
                     }
                     both("end", b"");
@@ -147,7 +147,7 @@ impl Module {
         }
         let secrets: Vec<SecretString> = secrets.into_iter().map(|(_, text)| text).collect();
         let consent = wiring.consent.as_ref().map(|consent| {
-            let parts = Parts {
+            let parts = ConsentParts {
                 name: wiring.name,
                 settings: &settings,
                 base_url: &wiring.base_url,
@@ -156,16 +156,16 @@ impl Module {
                 default_ttl: wiring.default_ttl,
                 secrets: &secrets,
             };
-            Consent::compile(profile, &parts)
+            CompiledConsent::compile(profile, &parts)
         });
         let consent = consent.transpose()?;
-        if wiring.caller == Caller::User && consent.is_none() {
+        if wiring.caller == CallAs::User && consent.is_none() {
             return Err("`as = \"user\"` needs [provider.NAME.consent]: without it no user can consent".to_owned());
         }
         // A consent's endpoints are out of reach whether or not anybody consents.
         let mut own = vec![exchange.url.clone()];
         own.extend(plans.iter().filter_map(|plan| plan.own_url(&settings, &wiring.base_url)));
-        own.extend(consent.iter().flat_map(Consent::endpoints).cloned());
+        own.extend(consent.iter().flat_map(CompiledConsent::endpoints).cloned());
         let guard = Guard::new(wiring.base_url.clone(), &own, &profile.guarded);
         Ok(Module {
             profile: profile.clone(),
@@ -222,7 +222,7 @@ impl Module {
     /// The request for a token; first fetch and renewal alike. Headers and fields that need a variable which `vars`
     /// lacks are left out.
     pub fn token_request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
-        self.exchange.request(vars, ids, now, Pieces::default())
+        self.exchange.request(vars, ids, now, ConsentVariables::default())
     }
 
     /// Reads the answer to a request that went out at `sent`. The failure's text names shapes, never what was said.
@@ -235,12 +235,12 @@ impl Module {
         now: Now,
     ) -> Result<Grant, Failure> {
         let endpoint = "token endpoint";
-        let moment = Moment { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
+        let moment = ResponseContext { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
         self.profile.answer.grant(status, headers, body, moment)
     }
 
     /// How its users consent, where the config says that they may.
-    pub fn consent(&self) -> Option<&Consent> {
+    pub fn consent(&self) -> Option<&CompiledConsent> {
         self.consent.as_ref()
     }
 
@@ -250,7 +250,7 @@ impl Module {
     }
 
     /// In whose name its calls are made.
-    pub fn caller(&self) -> Caller {
+    pub fn caller(&self) -> CallAs {
         self.caller
     }
 
@@ -336,7 +336,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::CountingIds;
-    use crate::syntax::{Fields, FromNode, Node, Report, Source};
+    use crate::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
 
     const SENT: Now = Now::at(1_000, 1_550_131_385_000);
 
@@ -359,14 +359,14 @@ mod tests {
     };
 
     fn build(given: &Given<'_>) -> Result<Module, String> {
-        let report = Report::new();
+        let report = Diagnostics::new();
         let profile = match Profile::builtin(given.profile) {
             Some(profile) => profile,
-            None => Profile::parse(&Source::new("profile", given.profile), &report).expect("a good profile"),
+            None => Profile::parse(&SourceText::new("profile", given.profile), &report).expect("a good profile"),
         };
-        let node = Node::parse(&Source::new("proxy.toml", given.settings), &report);
+        let node = Node::parse(&SourceText::new("proxy.toml", given.settings), &report);
         let fields = Fields::new(&node, "settings", &report);
-        let read = |node: &Node, report: &Report| {
+        let read = |node: &Node, report: &Diagnostics| {
             String::from_node(node, report).map(|text| (SecretString::from(text), false))
         };
         let settings = profile.read_settings(&fields, &read).expect("good settings");
@@ -379,7 +379,7 @@ mod tests {
             token_url: given.token_url.map(url),
             default_ttl: given.default_ttl,
             consent: None,
-            caller: Caller::Application,
+            caller: CallAs::Application,
         };
         Module::build(&profile, settings, wiring)
     }

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
-use crate::provider::answer::Answer;
+use crate::provider::answer::TokenResponseRules;
 use crate::provider::coexistence::Coexistence;
-use crate::provider::consent::{Ceremony, ConsentParams};
-use crate::provider::exchange::{Plan, Spot};
+use crate::provider::consent::{ConsentParams, ConsentProfile};
+use crate::provider::exchange::{RequestTemplate, Spot};
 use crate::provider::extends::{merge, parent};
 use crate::provider::injection::Orders;
-use crate::provider::refusal::Refusal;
+use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
-use crate::provider::template::{Place, Scope, is_name};
+use crate::provider::template::{TemplateContext, TemplateScope, is_name};
 use crate::provider::values::OneOrMany;
-use crate::syntax::{Entry, Fields, Kind, Node, Report, Source};
+use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
 const BUILTIN: [(&str, &str); 5] = [
@@ -35,13 +35,13 @@ pub struct Profile {
     pub(super) digest: [u8; 32],
     pub(super) settings: Vec<Setting>,
     environments: Vec<Environment>,
-    pub(super) plan: Plan,
-    pub(super) answer: Answer,
+    pub(super) plan: RequestTemplate,
+    pub(super) answer: TokenResponseRules,
     coexistence: Coexistence,
     pub(super) orders: Orders,
-    pub(super) refusal: Refusal,
+    pub(super) refusal: RefusalRules,
     /// How users consent, where they do.
-    pub(super) consent: Option<Ceremony>,
+    pub(super) consent: Option<ConsentProfile>,
     /// Paths under the base URL that no route may reach, besides the token endpoint.
     pub(super) guarded: Vec<String>,
     /// The names of header fields, as its text spells them.
@@ -53,7 +53,7 @@ fn header_names(node: &Node, into: &mut Vec<String>) {
     match &node.kind {
         Kind::Array(items) => items.iter().for_each(|item| header_names(item, into)),
         Kind::Table(table) => {
-            for Entry { key, value, .. } in &table.entries {
+            for TableEntry { key, value, .. } in &table.entries {
                 match (key.as_str(), &value.kind) {
                     ("headers", Kind::Table(headers)) => {
                         into.extend(headers.entries.iter().map(|header| header.key.clone()));
@@ -77,7 +77,7 @@ struct Environment {
 
 impl Profile {
     /// Reads a profile's text. Every mistake goes to `report`; `None` when there was one.
-    pub fn parse(source: &Arc<Source>, report: &Report) -> Option<Arc<Profile>> {
+    pub fn parse(source: &Arc<SourceText>, report: &Diagnostics) -> Option<Arc<Profile>> {
         let before = report.errors();
         let own = Node::parse(source, report);
         let mut digested = Vec::from(sha256(source.text.as_bytes()));
@@ -99,7 +99,7 @@ impl Profile {
     /// The profile of this name that comes with countersign.
     pub fn builtin(name: &str) -> Option<Arc<Profile>> {
         let text = Self::builtin_text(name)?;
-        Self::parse(&Source::new(format!("profile {name}"), text), &Report::new())
+        Self::parse(&SourceText::new(format!("profile {name}"), text), &Diagnostics::new())
     }
 
     /// Its text: a starting point for one's own.
@@ -112,7 +112,7 @@ impl Profile {
         BUILTIN.iter().map(|(name, _)| *name).collect()
     }
 
-    fn read(node: &Node, digest: [u8; 32], report: &Report) -> Option<Self> {
+    fn read(node: &Node, digest: [u8; 32], report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "the profile", report);
         let _ = fields.take("extends");
         let name = fields.req::<String>("name", "\"my-bank\"");
@@ -136,7 +136,7 @@ impl Profile {
         {
             node.error(report, "a guarded path starts with `/`", "it lies under `base_url`", None);
         }
-        let refusal = Refusal::read(fields.take("refusal"), report);
+        let refusal = RefusalRules::read(fields.take("refusal"), report);
         let Some(token_node) = fields.take("token") else {
             fields.missing("token", "{ request = { … }, response = { … } }");
             // They are keys all the same.
@@ -147,11 +147,11 @@ impl Profile {
             return None;
         };
         let token = Fields::new(token_node, "[token]", report);
-        let answer = Answer::read(&token);
+        let answer = TokenResponseRules::read(&token);
         let captures = answer.capture_names();
-        let scope = Scope { settings: &settings, captures: &captures, place: Place::TokenBody };
+        let scope = TemplateScope { settings: &settings, captures: &captures, place: TemplateContext::TokenBody };
         let plan = match token.take("request") {
-            Some(node) => Plan::read(node, Spot::TOKEN, scope, report),
+            Some(node) => RequestTemplate::read(node, Spot::TOKEN, scope, report),
             None => {
                 token.missing("request", "{ encoding = \"json\", body = { … } }");
                 None
@@ -168,13 +168,14 @@ impl Profile {
             }
         };
         let mut consent =
-            fields.take("consent").and_then(|node| Ceremony::read(node, &settings, &captures, &orders, report));
+            fields.take("consent").and_then(|node| ConsentProfile::read(node, &settings, &captures, &orders, report));
         fields.finish();
         let plan = plan?;
         let orders_of = |orders: &Orders| orders.templates().map(|(_, t)| t.clone()).collect::<Vec<_>>();
         let mut in_header = orders_of(&orders);
         in_header.extend(consent.iter().flat_map(|consent| orders_of(&consent.orders)));
-        let plans: Vec<&Plan> = std::iter::once(&plan).chain(consent.iter().flat_map(Ceremony::plans)).collect();
+        let plans: Vec<&RequestTemplate> =
+            std::iter::once(&plan).chain(consent.iter().flat_map(ConsentProfile::plans)).collect();
         in_header.extend(plans.iter().flat_map(|plan| plan.header_templates()).map(|(_, template)| template.clone()));
         let in_header: Vec<Arc<str>> = in_header
             .iter()
@@ -277,12 +278,12 @@ impl Profile {
 
     /// Whether `[provider.NAME.consent]` must say `authorize_url`.
     pub fn wants_authorize_url(&self) -> bool {
-        self.consent.as_ref().is_some_and(Ceremony::wants_authorize_url)
+        self.consent.as_ref().is_some_and(ConsentProfile::wants_authorize_url)
     }
 
     /// Reads `params` of a `[provider.NAME.consent]`; `node` is their table, if there is one. `None` when something
     /// was wrong, all of which was reported, or when the profile knows no users.
-    pub fn read_consent_params(&self, node: Option<&Node>, report: &Report) -> Option<ConsentParams> {
+    pub fn read_consent_params(&self, node: Option<&Node>, report: &Diagnostics) -> Option<ConsentParams> {
         self.consent.as_ref()?.read_params(node, report)
     }
 
@@ -293,7 +294,7 @@ impl Profile {
 }
 
 impl Environment {
-    fn read(entry: &Entry, report: &Report) -> Option<Self> {
+    fn read(entry: &TableEntry, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(&entry.value, format!("environment `{}`", entry.key), report);
         let url = fields.req::<String>("base_url", "\"https://api.bank.example\"");
         let note = fields.or("note", String::new());
@@ -311,7 +312,7 @@ impl Environment {
 }
 
 /// The entries of a table of freely named tables.
-fn each<'a>(node: Option<&'a Node>, what: &str, report: &'a Report) -> Vec<&'a Entry> {
+fn each<'a>(node: Option<&'a Node>, what: &str, report: &'a Diagnostics) -> Vec<&'a TableEntry> {
     let Some(node) = node else { return Vec::new() };
     let fields = Fields::new(node, what, report);
     let entries = fields.rest();
@@ -327,8 +328,8 @@ mod tests {
     use crate::syntax::Diagnostic;
 
     fn mistakes(text: &str) -> Vec<String> {
-        let report = Report::new();
-        let profile = Profile::parse(&Source::new("bank.toml", text), &report);
+        let report = Diagnostics::new();
+        let profile = Profile::parse(&SourceText::new("bank.toml", text), &report);
         let found: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
         assert_eq!(profile.is_none(), !found.is_empty(), "{found:?}");
         found
@@ -526,8 +527,8 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
     #[test]
     fn parameters_of_a_consent_are_checked_against_the_profile() {
         let read = |profile: &str, text: &str| {
-            let report = Report::new();
-            let node = Node::parse(&Source::new("p", text), &report);
+            let report = Diagnostics::new();
+            let node = Node::parse(&SourceText::new("p", text), &report);
             let params = Profile::builtin(profile).expect(profile).read_consent_params(Some(&node), &report);
             let found: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
             assert_eq!(params.is_none(), !found.is_empty(), "{found:?}");
@@ -628,14 +629,14 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = Profile::parse(&Source::new("any", text), &Report::new());
+            let _ = Profile::parse(&SourceText::new("any", text), &Diagnostics::new());
         }
 
         #[test]
         fn a_profile_cut_off_anywhere_never_panics(at in 0_usize..4000) {
             let text = Profile::builtin_text("scb").expect("scb");
             let text: String = text.chars().take(at).collect();
-            let _ = Profile::parse(&Source::new("any", text), &Report::new());
+            let _ = Profile::parse(&SourceText::new("any", text), &Diagnostics::new());
         }
     }
 }

@@ -6,7 +6,7 @@
 use http::{HeaderMap, StatusCode};
 
 use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_hold_json};
-use crate::syntax::{Fields, Kind, Node, Report};
+use crate::syntax::{Diagnostics, Fields, Kind, Node};
 
 /// What an answer of the provider means for the token that was sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,14 +21,14 @@ pub enum Verdict {
 
 /// The `[refusal]` of a profile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Refusal {
+pub(super) struct RefusalRules {
     pub exclude: Vec<Matcher>,
     pub matches: Vec<Matcher>,
 }
 
-impl Refusal {
+impl RefusalRules {
     /// Reads the table; absent, no answer proves anything.
-    pub(super) fn read(node: Option<&Node>, report: &Report) -> Self {
+    pub(super) fn read(node: Option<&Node>, report: &Diagnostics) -> Self {
         let Some(node) = node else { return Self::default() };
         let fields = Fields::new(node, "[refusal]", report);
         let refusal = Self {
@@ -87,7 +87,7 @@ impl Refusal {
     }
 }
 
-fn matchers(node: Option<&Node>, what: &str, statuses: Statuses, report: &Report) -> Vec<Matcher> {
+fn matchers(node: Option<&Node>, what: &str, statuses: Statuses, report: &Diagnostics) -> Vec<Matcher> {
     tables(node, what, report)
         .map(|node| {
             let fields = Fields::new(node, what, report);
@@ -99,7 +99,7 @@ fn matchers(node: Option<&Node>, what: &str, statuses: Statuses, report: &Report
 }
 
 /// The tables of an array of tables; reports when it is something else.
-pub(super) fn tables<'a>(node: Option<&'a Node>, what: &str, report: &Report) -> impl Iterator<Item = &'a Node> {
+pub(super) fn tables<'a>(node: Option<&'a Node>, what: &str, report: &Diagnostics) -> impl Iterator<Item = &'a Node> {
     let items: &[Node] = match node.map(|node| (node, &node.kind)) {
         None => &[],
         Some((_, Kind::Array(items))) => items,

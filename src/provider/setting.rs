@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::provider::template::{is_name, is_taken};
-use crate::provider::values::{Whole, choice};
-use crate::syntax::{Diagnostic, Entry, Fields, Node, Report, Severity, Source};
+use crate::provider::values::{WholeMatch, choice};
+use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry};
 
 /// Reads a secret or plain value that may be a literal, `{ env = "…" }` or `{ file = "…" }`; reports what is wrong.
 /// The flag says whether it was a literal in the file.
-pub type ReadValue<'a> = dyn Fn(&Node, &Report) -> Option<(SecretString, bool)> + 'a;
+pub type ReadValue<'a> = dyn Fn(&Node, &Diagnostics) -> Option<(SecretString, bool)> + 'a;
 
 /// What a setting's value looks like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,7 +27,7 @@ pub(super) struct Setting {
     pub name: Arc<str>,
     pub kind: SettingKind,
     pub secret: bool,
-    pub pattern: Option<Whole>,
+    pub pattern: Option<WholeMatch>,
     pub default: Option<String>,
     pub optional: bool,
     pub description: String,
@@ -58,7 +58,7 @@ const PROVIDER_KEYS: [&str; 17] = [
 
 impl Setting {
     /// Reads one entry of a profile's `[settings]`.
-    pub(super) fn read(entry: &Entry, report: &Report) -> Option<Self> {
+    pub(super) fn read(entry: &TableEntry, report: &Diagnostics) -> Option<Self> {
         let name = entry.key.as_str();
         let lower = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         let reason = if !is_name(name) || !lower {
@@ -113,7 +113,7 @@ impl Setting {
     }
 
     /// Reads one entry of `[consent.params]`. Templates call it `{param.NAME}`.
-    pub(super) fn read_param(entry: &Entry, report: &Report) -> Option<Self> {
+    pub(super) fn read_param(entry: &TableEntry, report: &Diagnostics) -> Option<Self> {
         if !is_name(&entry.key) {
             let title = format!("{:?} is no name for a parameter", entry.key);
             report.error(&entry.value.source, entry.key_span.clone(), title, "letters, digits, `_` and `-`", None);
@@ -143,14 +143,14 @@ impl Setting {
     }
 
     /// Reads its value from a provider's table.
-    fn value(&self, node: &Node, read: &ReadValue<'_>, report: &Report) -> Option<Value> {
+    fn value(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SettingValue> {
         match self.kind {
             SettingKind::Table => self.table(node, read, report),
-            SettingKind::Text => self.text(node, read, report).map(Value::Text),
+            SettingKind::Text => self.text(node, read, report).map(SettingValue::Text),
         }
     }
 
-    fn table(&self, node: &Node, read: &ReadValue<'_>, report: &Report) -> Option<Value> {
+    fn table(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SettingValue> {
         let fields = Fields::new(node, format!("`{}`", self.name), report);
         let mut members = Vec::new();
         let mut whole = node.as_table().is_some();
@@ -161,9 +161,9 @@ impl Setting {
                 let name = inner.opt::<String>("var");
                 let span = entry.value.span.clone();
                 inner.finish();
-                name.map(|name| Member::Var { name: name.into(), span })
+                name.map(|name| SettingMember::Var { name: name.into(), span })
             } else {
-                read(&entry.value, report).map(|(text, _)| Member::Text(text))
+                read(&entry.value, report).map(|(text, _)| SettingMember::Text(text))
             };
             match member {
                 Some(member) => members.push((entry.key.clone(), member)),
@@ -171,10 +171,10 @@ impl Setting {
             }
         }
         fields.finish();
-        whole.then_some(Value::Table(members))
+        whole.then_some(SettingValue::Table(members))
     }
 
-    fn text(&self, node: &Node, read: &ReadValue<'_>, report: &Report) -> Option<SecretString> {
+    fn text(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SecretString> {
         let (value, literal) = read(node, report)?;
         let name = &self.name;
         if self.secret && literal {
@@ -208,7 +208,7 @@ impl Setting {
         title: String,
         label: &str,
         help: Option<String>,
-        report: &Report,
+        report: &Diagnostics,
     ) {
         let source = if self.secret { blotted(&node.source, &node.span) } else { node.source.clone() };
         report.push(Diagnostic { severity, source, span: node.span.clone(), title, label: label.to_owned(), help });
@@ -229,14 +229,14 @@ impl Setting {
 }
 
 /// The same text with asterisks in `span`, byte for byte, so that lines and columns stay.
-fn blotted(source: &Arc<Source>, span: &Range<usize>) -> Arc<Source> {
+fn blotted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
     let (Some(before), Some(secret), Some(after)) =
         (source.text.get(..span.start), source.text.get(span.clone()), source.text.get(span.end..))
     else {
-        return Source::new(source.name.clone(), "");
+        return SourceText::new(source.name.clone(), "");
     };
     let stars: String = secret.bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
-    Source::new(source.name.clone(), format!("{before}{stars}{after}"))
+    SourceText::new(source.name.clone(), format!("{before}{stars}{after}"))
 }
 
 /// Whether a header can carry it as it is: RFC 9110 section 5.5, without obs-text.
@@ -247,21 +247,21 @@ pub(super) fn header_safe(text: &str) -> bool {
 /// The values that one `[provider.NAME]` gives to its profile's settings.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    values: Vec<(Arc<str>, Value)>,
+    values: Vec<(Arc<str>, SettingValue)>,
 }
 
 /// A setting's value. All texts are kept as secrets, whether they are or not.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum SettingValue {
     /// Names with their values.
-    Table(Vec<(String, Member)>),
+    Table(Vec<(String, SettingMember)>),
     /// One text.
     Text(SecretString),
 }
 
 /// A value in a table.
 #[derive(Clone, Debug)]
-pub(super) enum Member {
+pub(super) enum SettingMember {
     /// A text.
     Text(SecretString),
     /// What a route variable says.
@@ -282,7 +282,7 @@ impl Settings {
             let value = match fields.take(&setting.name) {
                 Some(node) => setting.value(node, read, fields.report()),
                 None => match &setting.default {
-                    Some(default) => Some(Value::Text(SecretString::from(default.as_str()))),
+                    Some(default) => Some(SettingValue::Text(SecretString::from(default.as_str()))),
                     None if setting.optional => continue,
                     None => {
                         fields.missing(&setting.name, &setting.example());
@@ -318,13 +318,13 @@ impl Settings {
     /// The route variables that these values refer to, with the place in the config where each is named.
     pub fn vars(&self) -> Vec<(Arc<str>, Range<usize>)> {
         let members = self.values.iter().flat_map(|(_, value)| match value {
-            Value::Table(members) => members.as_slice(),
-            Value::Text(_) => &[],
+            SettingValue::Table(members) => members.as_slice(),
+            SettingValue::Text(_) => &[],
         });
         members
             .filter_map(|(_, member)| match member {
-                Member::Text(_) => None,
-                Member::Var { name, span } => Some((name.clone(), span.clone())),
+                SettingMember::Text(_) => None,
+                SettingMember::Var { name, span } => Some((name.clone(), span.clone())),
             })
             .collect()
     }
@@ -332,20 +332,20 @@ impl Settings {
     /// These values and more.
     pub(super) fn and(&self, more: impl IntoIterator<Item = (Arc<str>, SecretString)>) -> Self {
         let mut all = self.clone();
-        all.values.extend(more.into_iter().map(|(name, text)| (name, Value::Text(text))));
+        all.values.extend(more.into_iter().map(|(name, text)| (name, SettingValue::Text(text))));
         all
     }
 
     /// A setting's value.
-    pub(super) fn find(&self, name: &str) -> Option<&Value> {
+    pub(super) fn find(&self, name: &str) -> Option<&SettingValue> {
         self.values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
     }
 
     /// A text setting's value.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.find(name)? {
-            Value::Table(_) => None,
-            Value::Text(text) => Some(text.expose_secret()),
+            SettingValue::Table(_) => None,
+            SettingValue::Text(text) => Some(text.expose_secret()),
         }
     }
 }
@@ -356,11 +356,11 @@ mod tests {
 
     use super::*;
     use crate::base::origin::BaseUrl;
-    use crate::provider::{Caller, Module, Profile, Wiring};
+    use crate::provider::{CallAs, Module, Profile, Wiring};
     use crate::syntax::FromNode;
 
     /// Texts as they stand; `{ env = "X" }` is what the environment would say.
-    fn read(node: &Node, report: &Report) -> Option<(SecretString, bool)> {
+    fn read(node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
         match node.as_table().and_then(|table| table.find("env")) {
             Some(entry) => String::from_node(&entry.value, report).map(|text| (SecretString::from(text), false)),
             None => String::from_node(node, report).map(|text| (SecretString::from(text), true)),
@@ -369,8 +369,8 @@ mod tests {
 
     fn settings(profile: &str, text: &str) -> (Option<Settings>, Vec<Diagnostic>) {
         let profile = Profile::builtin(profile).expect("a built-in profile");
-        let report = Report::new();
-        let node = Node::parse(&Source::new("proxy.toml", text), &report);
+        let report = Diagnostics::new();
+        let node = Node::parse(&SourceText::new("proxy.toml", text), &report);
         let fields = Fields::new(&node, "[provider.bank]", &report);
         let settings = profile.read_settings(&fields, &read);
         fields.finish();
@@ -439,8 +439,8 @@ mod tests {
         );
         let base = base.expect("good settings");
         assert_eq!(base.vars().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["v"]);
-        let report = Report::new();
-        let node = Node::parse(&Source::new("proxy.toml", "scope = \"b\"\noauth_metadata = {}\n"), &report);
+        let report = Diagnostics::new();
+        let node = Node::parse(&SourceText::new("proxy.toml", "scope = \"b\"\noauth_metadata = {}\n"), &report);
         let fields = Fields::new(&node, "`settings`", &report);
         let merged = profile.override_settings(&base, &fields, &read).expect("good settings");
         fields.finish();
@@ -467,15 +467,15 @@ mod tests {
             let last: Vec<Option<String>> = over.iter().zip(&all).map(|(over, base)| over.clone().or(base.clone())).collect();
             let first = settings("oauth2", &text(&all)).0.expect("good settings");
             let direct = settings("oauth2", &text(&last)).0.expect("good settings");
-            let report = Report::new();
-            let node = Node::parse(&Source::new("proxy.toml", text(&over)), &report);
+            let report = Diagnostics::new();
+            let node = Node::parse(&SourceText::new("proxy.toml", text(&over)), &report);
             let fields = Fields::new(&node, "`settings`", &report);
             let merged = profile.override_settings(&first, &fields, &read).expect("good settings");
             fields.finish();
             prop_assert_eq!(report.errors(), 0);
             let key = |settings: Settings| {
                 let url = BaseUrl::parse("https://bank.example").expect("a good URL");
-                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url), default_ttl: None, consent: None, caller: Caller::Application };
+                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url), default_ttl: None, consent: None, caller: CallAs::Application };
                 Module::build(&profile, settings, wiring).expect("a good module").key()
             };
             for (name, value) in names.iter().zip(&last) {

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::Answer;
+use super::answer::TokenResponseRules;
 use super::condition::JsonTest;
-use super::document::Format;
+use super::document::DocumentFormat;
 use crate::base::time::Now;
 
 /// Whoever shows it to anybody has shown nothing.
@@ -15,20 +15,20 @@ pub const STUB_TOKEN: &str = "countersign-stub-token-of-no-worth";
 /// How long an application may believe in it, in seconds.
 const LIFE: u64 = 3600;
 
-impl Answer {
+impl TokenResponseRules {
     /// A successful answer at this moment: its content type and its body.
     pub(super) fn stub(&self, now: Now) -> (&'static str, String) {
         let values = self.values(now);
         match self.format {
-            Format::Form => {
+            DocumentFormat::Form => {
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 for (name, value) in values.as_object().into_iter().flatten() {
                     form.append_pair(name, value.as_str().unwrap_or(&value.to_string()));
                 }
                 ("application/x-www-form-urlencoded", form.finish())
             }
-            Format::Json => ("application/json", values.to_string()),
-            Format::Text => ("text/plain", STUB_TOKEN.to_owned()),
+            DocumentFormat::Json => ("application/json", values.to_string()),
+            DocumentFormat::Text => ("text/plain", STUB_TOKEN.to_owned()),
         }
     }
 

@@ -12,16 +12,16 @@ use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Now, rfc3339};
 use crate::base::vars::Vars;
 use crate::provider::setting::{Setting, SettingKind, Settings};
-use crate::syntax::{FromNode, Node, Report, suggest};
+use crate::syntax::{Diagnostics, FromNode, Node, suggest};
 use crate::token::grant::Grant;
 
 /// A piece of a template.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Segment {
+pub(super) enum TemplateSegment {
     /// A captured response header.
     Captured(Arc<str>),
     /// A piece of a consent.
-    Consent(Piece),
+    Consent(ConsentVariable),
     /// Plain text.
     Literal(String),
     /// Seconds since 1970.
@@ -44,7 +44,7 @@ pub(super) enum Segment {
 
 /// What a consent brings along.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Piece {
+pub(super) enum ConsentVariable {
     /// The `code_challenge` of RFC 7636.
     Challenge,
     /// The authorization code.
@@ -59,18 +59,18 @@ pub(super) enum Piece {
     Verifier,
 }
 
-const PIECES: [(&str, Piece); 6] = [
-    ("challenge", Piece::Challenge),
-    ("code", Piece::Code),
-    ("redirect_uri", Piece::RedirectUri),
-    ("refresh_token", Piece::RefreshToken),
-    ("state", Piece::State),
-    ("verifier", Piece::Verifier),
+const PIECES: [(&str, ConsentVariable); 6] = [
+    ("challenge", ConsentVariable::Challenge),
+    ("code", ConsentVariable::Code),
+    ("redirect_uri", ConsentVariable::RedirectUri),
+    ("refresh_token", ConsentVariable::RefreshToken),
+    ("state", ConsentVariable::State),
+    ("verifier", ConsentVariable::Verifier),
 ];
 
 /// Where a template stands, which decides what it may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum TemplateContext {
     /// `[consent.authorize]`
     Authorize,
     /// `client_auth`'s `id` and `secret`, and an endpoint's `path`: settings only.
@@ -89,16 +89,16 @@ pub(super) enum Place {
 
 /// What a template may name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'a> {
+pub(super) struct TemplateScope<'a> {
     pub settings: &'a [Setting],
     pub captures: &'a [Arc<str>],
-    pub place: Place,
+    pub place: TemplateContext,
 }
 
 /// A text with holes, as a profile has it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Template {
-    pub segments: Vec<Segment>,
+    pub segments: Vec<TemplateSegment>,
 }
 
 /// A mistake in a template: the part that is wrong, what is wrong, what to do.
@@ -109,13 +109,13 @@ pub(super) struct Mistake {
     help: Option<String>,
 }
 
-const FIXED_HOLES: [(&str, Segment); 6] = [
-    ("now_epoch", Segment::NowEpoch),
-    ("now_epoch_ms", Segment::NowEpochMs),
-    ("now_rfc3339", Segment::NowRfc3339),
-    ("token", Segment::Token),
-    ("uuid", Segment::Uuid),
-    ("uuid_hex", Segment::UuidHex),
+const FIXED_HOLES: [(&str, TemplateSegment); 6] = [
+    ("now_epoch", TemplateSegment::NowEpoch),
+    ("now_epoch_ms", TemplateSegment::NowEpochMs),
+    ("now_rfc3339", TemplateSegment::NowRfc3339),
+    ("token", TemplateSegment::Token),
+    ("uuid", TemplateSegment::Uuid),
+    ("uuid_hex", TemplateSegment::UuidHex),
 ];
 
 /// Whether `{name}` means something already, so that no setting can be called so.
@@ -125,7 +125,7 @@ pub(super) fn is_taken(name: &str) -> bool {
 
 impl Template {
     /// Reads a template; every mistake is shown where it stands in the file.
-    pub(super) fn read(node: &Node, scope: Scope<'_>, report: &Report) -> Option<Self> {
+    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let text = String::from_node(node, report)?;
         match Self::parse(&text, scope) {
             Ok(template) => Some(template),
@@ -144,7 +144,7 @@ impl Template {
     }
 
     /// Takes a text apart: `{name}` is a hole, `{{` and `}}` stand for braces.
-    pub(super) fn parse(text: &str, scope: Scope<'_>) -> Result<Self, Vec<Mistake>> {
+    pub(super) fn parse(text: &str, scope: TemplateScope<'_>) -> Result<Self, Vec<Mistake>> {
         let (mut segments, mut mistakes) = (Vec::new(), Vec::new());
         let mut literal = String::new();
         let mut rest = text;
@@ -161,7 +161,7 @@ impl Template {
                 match scope.hole(name) {
                     Ok(segment) => {
                         if !literal.is_empty() {
-                            segments.push(Segment::Literal(std::mem::take(&mut literal)));
+                            segments.push(TemplateSegment::Literal(std::mem::take(&mut literal)));
                         }
                         segments.push(segment);
                     }
@@ -178,7 +178,7 @@ impl Template {
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            segments.push(Segment::Literal(literal));
+            segments.push(TemplateSegment::Literal(literal));
         }
         if mistakes.is_empty() { Ok(Self { segments }) } else { Err(mistakes) }
     }
@@ -186,96 +186,100 @@ impl Template {
     /// The setting that makes up the whole of it, if one does.
     pub(super) fn sole_setting(&self) -> Option<&Arc<str>> {
         match self.segments.as_slice() {
-            [Segment::Setting(name)] => Some(name),
+            [TemplateSegment::Setting(name)] => Some(name),
             _ => None,
         }
     }
 
     /// The settings that it names.
     pub(super) fn settings(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.segments.iter().filter_map(|segment| if let Segment::Setting(name) = segment { Some(name) } else { None })
+        self.segments
+            .iter()
+            .filter_map(|segment| if let TemplateSegment::Setting(name) = segment { Some(name) } else { None })
     }
 
     /// The route variables that it names.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.segments.iter().filter_map(|segment| if let Segment::Var(name) = segment { Some(name) } else { None })
+        self.segments
+            .iter()
+            .filter_map(|segment| if let TemplateSegment::Var(name) = segment { Some(name) } else { None })
     }
 
     /// Whether it carries the token or what came with it.
     pub(super) fn is_credential(&self) -> bool {
-        self.segments.iter().any(|segment| matches!(segment, Segment::Captured(_) | Segment::Token))
+        self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Captured(_) | TemplateSegment::Token))
     }
 
     /// Whether it makes a fresh identifier.
     pub(super) fn is_fresh(&self) -> bool {
-        self.segments.iter().any(|segment| matches!(segment, Segment::Uuid | Segment::UuidHex))
+        self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Uuid | TemplateSegment::UuidHex))
     }
 
     /// With the settings put in; `None` when it names an optional setting that is not set.
-    pub(super) fn resolve(&self, settings: &Settings) -> Option<Text> {
+    pub(super) fn resolve(&self, settings: &Settings) -> Option<FilledText> {
         let mut parts = Vec::new();
         let mut fixed = Zeroizing::new(String::new());
         for segment in &self.segments {
             let part = match segment {
-                Segment::Literal(text) => {
+                TemplateSegment::Literal(text) => {
                     fixed.push_str(text);
                     continue;
                 }
-                Segment::Setting(name) => {
+                TemplateSegment::Setting(name) => {
                     fixed.push_str(settings.text(name)?);
                     continue;
                 }
-                Segment::Captured(name) => Part::Captured(name.clone()),
-                Segment::Consent(piece) => Part::Consent(*piece),
-                Segment::NowEpoch => Part::NowEpoch,
-                Segment::NowEpochMs => Part::NowEpochMs,
-                Segment::NowRfc3339 => Part::NowRfc3339,
-                Segment::Token => Part::Token,
-                Segment::Uuid => Part::Uuid,
-                Segment::UuidHex => Part::UuidHex,
-                Segment::Var(name) => Part::Var(name.clone()),
+                TemplateSegment::Captured(name) => TextPart::Captured(name.clone()),
+                TemplateSegment::Consent(piece) => TextPart::Consent(*piece),
+                TemplateSegment::NowEpoch => TextPart::NowEpoch,
+                TemplateSegment::NowEpochMs => TextPart::NowEpochMs,
+                TemplateSegment::NowRfc3339 => TextPart::NowRfc3339,
+                TemplateSegment::Token => TextPart::Token,
+                TemplateSegment::Uuid => TextPart::Uuid,
+                TemplateSegment::UuidHex => TextPart::UuidHex,
+                TemplateSegment::Var(name) => TextPart::Var(name.clone()),
             };
             if !fixed.is_empty() {
-                parts.push(Part::Fixed(SecretString::from(fixed.as_str())));
+                parts.push(TextPart::Fixed(SecretString::from(fixed.as_str())));
                 fixed = Zeroizing::new(String::new());
             }
             parts.push(part);
         }
         if !fixed.is_empty() {
-            parts.push(Part::Fixed(SecretString::from(fixed.as_str())));
+            parts.push(TextPart::Fixed(SecretString::from(fixed.as_str())));
         }
-        Some(Text { parts })
+        Some(FilledText { parts })
     }
 }
 
-impl Scope<'_> {
-    fn hole(&self, name: &str) -> Result<Segment, Mistake> {
+impl TemplateScope<'_> {
+    fn hole(&self, name: &str) -> Result<TemplateSegment, Mistake> {
         let mistake = |title: String, help: Option<String>| Mistake { part: format!("{{{name}}}"), title, help };
         let segment = if let Some(var) = name.strip_prefix("var.") {
             if !is_name(var) {
                 return Err(mistake(format!("{var:?} cannot be the name of a route variable"), None));
             }
-            Segment::Var(var.into())
+            TemplateSegment::Var(var.into())
         } else if let Some(wanted) = name.strip_prefix("captured.") {
             let Some(known) = self.captures.iter().find(|known| ***known == *wanted) else {
                 let help = format!("name it under `[token.response] captures`: `{wanted} = \"Response-Header\"`");
                 return Err(mistake(format!("nothing is captured as `{wanted}`"), Some(help)));
             };
-            Segment::Captured(known.clone())
+            TemplateSegment::Captured(known.clone())
         } else if let Some(wanted) = name.strip_prefix("consent.") {
             let Some((_, piece)) = PIECES.iter().find(|(known, _)| *known == wanted) else {
                 let known: Vec<String> = PIECES.iter().map(|(name, _)| format!("consent.{name}")).collect();
                 let help = format!("known here: {}", known.join(", "));
                 return Err(mistake(format!("unknown placeholder `{{{name}}}`"), Some(help)));
             };
-            Segment::Consent(*piece)
+            TemplateSegment::Consent(*piece)
         } else if let Some((_, segment)) = FIXED_HOLES.iter().find(|(known, _)| *known == name) {
             segment.clone()
         } else if let Some(setting) = self.settings.iter().find(|setting| *setting.name == *name) {
-            if setting.kind == SettingKind::Table && self.place != Place::TokenBody {
+            if setting.kind == SettingKind::Table && self.place != TemplateContext::TokenBody {
                 return Err(mistake(format!("`{name}` is a table; only a body's field can be one"), None));
             }
-            Segment::Setting(setting.name.clone())
+            TemplateSegment::Setting(setting.name.clone())
         } else {
             let names = self.settings.iter().map(|setting| &*setting.name).chain(FIXED_HOLES.iter().map(|(n, _)| *n));
             let names: Vec<&str> = names.collect();
@@ -291,45 +295,53 @@ impl Scope<'_> {
         }
     }
 
-    fn forbids(&self, segment: &Segment) -> Option<&'static str> {
+    fn forbids(&self, segment: &TemplateSegment) -> Option<&'static str> {
         let place = self.place;
         match segment {
-            Segment::Literal(_) | Segment::Setting(_) => None,
-            Segment::Consent(piece) => (!piece.known_in(place)).then_some(piece.home()),
-            Segment::Captured(_) | Segment::Token => {
-                (place != Place::Inject).then_some("there is a token only on a call, in `request.inject`")
+            TemplateSegment::Literal(_) | TemplateSegment::Setting(_) => None,
+            TemplateSegment::Consent(piece) => (!piece.known_in(place)).then_some(piece.home()),
+            TemplateSegment::Captured(_) | TemplateSegment::Token => {
+                (place != TemplateContext::Inject).then_some("there is a token only on a call, in `request.inject`")
             }
-            Segment::NowEpoch | Segment::NowEpochMs | Segment::NowRfc3339 => {
-                (matches!(place, Place::Build | Place::Inject))
+            TemplateSegment::NowEpoch | TemplateSegment::NowEpochMs | TemplateSegment::NowRfc3339 => {
+                (matches!(place, TemplateContext::Build | TemplateContext::Inject))
                     .then_some("the time is known only in `token.request`'s headers and body")
             }
-            Segment::Uuid | Segment::UuidHex => (place == Place::Build).then_some("only settings may be named here"),
-            Segment::Var(_) => match place {
-                Place::Build => Some("only settings may be named here"),
-                Place::Authorize | Place::Exchange | Place::Refresh => Some("a consent belongs to no route"),
-                Place::Inject | Place::TokenBody | Place::TokenHeader => None,
+            TemplateSegment::Uuid | TemplateSegment::UuidHex => {
+                (place == TemplateContext::Build).then_some("only settings may be named here")
+            }
+            TemplateSegment::Var(_) => match place {
+                TemplateContext::Build => Some("only settings may be named here"),
+                TemplateContext::Authorize | TemplateContext::Exchange | TemplateContext::Refresh => {
+                    Some("a consent belongs to no route")
+                }
+                TemplateContext::Inject | TemplateContext::TokenBody | TemplateContext::TokenHeader => None,
             },
         }
     }
 }
 
-impl Piece {
-    const fn known_in(self, place: Place) -> bool {
+impl ConsentVariable {
+    const fn known_in(self, place: TemplateContext) -> bool {
         match self {
-            Piece::Challenge => matches!(place, Place::Authorize),
-            Piece::Code | Piece::Verifier => matches!(place, Place::Exchange),
-            Piece::RedirectUri | Piece::State => matches!(place, Place::Authorize | Place::Exchange),
-            Piece::RefreshToken => matches!(place, Place::Refresh),
+            ConsentVariable::Challenge => matches!(place, TemplateContext::Authorize),
+            ConsentVariable::Code | ConsentVariable::Verifier => matches!(place, TemplateContext::Exchange),
+            ConsentVariable::RedirectUri | ConsentVariable::State => {
+                matches!(place, TemplateContext::Authorize | TemplateContext::Exchange)
+            }
+            ConsentVariable::RefreshToken => matches!(place, TemplateContext::Refresh),
         }
     }
 
     /// Where it may be named.
     const fn home(self) -> &'static str {
         match self {
-            Piece::Challenge => "it is known in `[consent.authorize]` only",
-            Piece::Code | Piece::Verifier => "it is known in `[consent.exchange]` only",
-            Piece::RedirectUri | Piece::State => "it is known in `[consent.authorize]` and `[consent.exchange]` only",
-            Piece::RefreshToken => "it is known in `[consent.refresh]` only",
+            ConsentVariable::Challenge => "it is known in `[consent.authorize]` only",
+            ConsentVariable::Code | ConsentVariable::Verifier => "it is known in `[consent.exchange]` only",
+            ConsentVariable::RedirectUri | ConsentVariable::State => {
+                "it is known in `[consent.authorize]` and `[consent.exchange]` only"
+            }
+            ConsentVariable::RefreshToken => "it is known in `[consent.refresh]` only",
         }
     }
 }
@@ -341,9 +353,9 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// A piece of a text. What is fixed may hold a secret.
 #[derive(Clone, Debug)]
-enum Part {
+enum TextPart {
     Captured(Arc<str>),
-    Consent(Piece),
+    Consent(ConsentVariable),
     Fixed(SecretString),
     NowEpoch,
     NowEpochMs,
@@ -356,8 +368,8 @@ enum Part {
 
 /// A template with the settings put in.
 #[derive(Clone, Debug)]
-pub(super) struct Text {
-    parts: Vec<Part>,
+pub(super) struct FilledText {
+    parts: Vec<TextPart>,
 }
 
 /// What the last holes are filled from.
@@ -366,12 +378,12 @@ pub(super) struct Fill<'a> {
     pub ids: &'a mut dyn Ids,
     pub now: Option<Now>,
     pub grant: Option<&'a Grant>,
-    pub consent: Pieces<'a>,
+    pub consent: ConsentVariables<'a>,
 }
 
 /// The pieces of a consent, as far as they are known.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Pieces<'a> {
+pub(super) struct ConsentVariables<'a> {
     pub challenge: Option<&'a str>,
     pub code: Option<&'a str>,
     pub redirect_uri: Option<&'a str>,
@@ -380,35 +392,35 @@ pub(super) struct Pieces<'a> {
     pub verifier: Option<&'a str>,
 }
 
-impl<'a> Pieces<'a> {
-    const fn find(&self, piece: Piece) -> Option<&'a str> {
+impl<'a> ConsentVariables<'a> {
+    const fn find(&self, piece: ConsentVariable) -> Option<&'a str> {
         match piece {
-            Piece::Challenge => self.challenge,
-            Piece::Code => self.code,
-            Piece::RedirectUri => self.redirect_uri,
-            Piece::RefreshToken => self.refresh_token,
-            Piece::State => self.state,
-            Piece::Verifier => self.verifier,
+            ConsentVariable::Challenge => self.challenge,
+            ConsentVariable::Code => self.code,
+            ConsentVariable::RedirectUri => self.redirect_uri,
+            ConsentVariable::RefreshToken => self.refresh_token,
+            ConsentVariable::State => self.state,
+            ConsentVariable::Verifier => self.verifier,
         }
     }
 }
 
-impl Text {
+impl FilledText {
     /// A text without holes.
     pub(super) fn fixed(value: SecretString) -> Self {
-        Self { parts: vec![Part::Fixed(value)] }
+        Self { parts: vec![TextPart::Fixed(value)] }
     }
 
     /// A route variable's value.
     pub(super) fn var(name: Arc<str>) -> Self {
-        Self { parts: vec![Part::Var(name)] }
+        Self { parts: vec![TextPart::Var(name)] }
     }
 
     /// All of it, if no hole is left.
     pub(super) fn as_fixed(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
-            [Part::Fixed(text)] => Some(text.expose_secret()),
+            [TextPart::Fixed(text)] => Some(text.expose_secret()),
             _ => None,
         }
     }
@@ -416,15 +428,15 @@ impl Text {
     /// Whether it is one identifier and nothing else; then whether with dashes.
     pub(super) fn as_uuid(&self) -> Option<bool> {
         match self.parts.as_slice() {
-            [Part::Uuid] => Some(true),
-            [Part::UuidHex] => Some(false),
+            [TextPart::Uuid] => Some(true),
+            [TextPart::UuidHex] => Some(false),
             _ => None,
         }
     }
 
     /// The route variables that it needs.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.parts.iter().filter_map(|part| if let Part::Var(name) = part { Some(name) } else { None })
+        self.parts.iter().filter_map(|part| if let TextPart::Var(name) = part { Some(name) } else { None })
     }
 
     /// The whole text; `None` when a variable, a capture or the time is not there.
@@ -434,20 +446,20 @@ impl Text {
         for part in &self.parts {
             // Writing to a string cannot fail.
             let _ = match part {
-                Part::Captured(name) => {
+                TextPart::Captured(name) => {
                     let captured = &fill.grant?.captured;
                     let (_, value) = captured.iter().find(|(known, _)| known == name)?;
                     out.write_str(value.to_str().ok()?)
                 }
-                Part::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
-                Part::Fixed(text) => out.write_str(text.expose_secret()),
-                Part::NowEpoch => write!(out, "{}", fill.now?.unix_seconds()),
-                Part::NowEpochMs => write!(out, "{}", fill.now?.wall),
-                Part::NowRfc3339 => out.write_str(&rfc3339(fill.now?.wall)),
-                Part::Token => out.write_str(fill.grant?.access_token.expose_secret()),
-                Part::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
-                Part::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
-                Part::Var(name) => out.write_str(fill.vars.find(name)?),
+                TextPart::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
+                TextPart::Fixed(text) => out.write_str(text.expose_secret()),
+                TextPart::NowEpoch => write!(out, "{}", fill.now?.unix_seconds()),
+                TextPart::NowEpochMs => write!(out, "{}", fill.now?.wall),
+                TextPart::NowRfc3339 => out.write_str(&rfc3339(fill.now?.wall)),
+                TextPart::Token => out.write_str(fill.grant?.access_token.expose_secret()),
+                TextPart::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
+                TextPart::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
+                TextPart::Var(name) => out.write_str(fill.vars.find(name)?),
             };
         }
         Some(out)
@@ -460,28 +472,29 @@ mod tests {
 
     use super::*;
 
-    fn scope(place: Place) -> Scope<'static> {
-        Scope { settings: &[], captures: &[], place }
+    fn scope(place: TemplateContext) -> TemplateScope<'static> {
+        TemplateScope { settings: &[], captures: &[], place }
     }
 
     #[test]
     fn holes_and_braces_are_told_apart() {
-        let template = Template::parse("a{{b}}{uuid}c{var.account}", scope(Place::TokenBody)).expect("a good template");
+        let template =
+            Template::parse("a{{b}}{uuid}c{var.account}", scope(TemplateContext::TokenBody)).expect("a good template");
         assert_eq!(
             template.segments,
             [
-                Segment::Literal("a{b}".into()),
-                Segment::Uuid,
-                Segment::Literal("c".into()),
-                Segment::Var("account".into())
+                TemplateSegment::Literal("a{b}".into()),
+                TemplateSegment::Uuid,
+                TemplateSegment::Literal("c".into()),
+                TemplateSegment::Var("account".into())
             ]
         );
     }
 
     #[test]
     fn every_mistake_is_named() {
-        let mistakes =
-            Template::parse("{uid}{token}{captured.x}}{", scope(Place::TokenBody)).expect_err("four mistakes");
+        let mistakes = Template::parse("{uid}{token}{captured.x}}{", scope(TemplateContext::TokenBody))
+            .expect_err("four mistakes");
         let titles: Vec<&str> = mistakes.iter().map(|mistake| mistake.title.as_str()).collect();
         assert_eq!(
             titles,
@@ -499,18 +512,18 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = Template::parse(&text, scope(Place::Inject));
+            let _ = Template::parse(&text, scope(TemplateContext::Inject));
         }
 
         #[test]
         fn arbitrary_braces_never_panic(text in r"[{}a.é]{0,40}") {
-            let _ = Template::parse(&text, scope(Place::TokenHeader));
+            let _ = Template::parse(&text, scope(TemplateContext::TokenHeader));
         }
 
         #[test]
         fn escaped_text_comes_back(text in any::<String>()) {
             let escaped = text.replace('{', "{{").replace('}', "}}");
-            let template = Template::parse(&escaped, scope(Place::Build)).expect("no holes");
+            let template = Template::parse(&escaped, scope(TemplateContext::Build)).expect("no holes");
             let resolved = template.resolve(&Settings::default()).expect("no settings");
             prop_assert_eq!(resolved.as_fixed(), Some(text.as_str()));
         }

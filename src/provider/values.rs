@@ -3,14 +3,14 @@
 use http::{HeaderName, Method};
 use regex::Regex;
 
-use crate::syntax::{Entry, FromNode, Kind, Node, Report, suggest};
+use crate::syntax::{Diagnostics, FromNode, Kind, Node, TableEntry, suggest};
 
 /// One value where a list may stand: `"/a"` is `["/a"]`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OneOrMany<T>(pub Vec<T>);
 
 impl<T: FromNode> FromNode for OneOrMany<T> {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Array(_) => Vec::from_node(node, report).map(Self),
             Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => {
@@ -25,7 +25,7 @@ impl<T: FromNode> FromNode for OneOrMany<T> {
 pub(super) struct Pointer(pub String);
 
 impl FromNode for Pointer {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let text = String::from_node(node, report)?;
         if text.is_empty() || text.starts_with('/') {
             return Some(Self(text));
@@ -41,7 +41,7 @@ impl FromNode for Pointer {
 pub(super) struct StatusNumber(pub u16);
 
 impl FromNode for StatusNumber {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let read = match &node.kind {
             Kind::Integer(number) => u16::try_from(*number).ok().filter(|number| (200..=599).contains(number)),
             Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::String(_) | Kind::Table(_) => None,
@@ -63,7 +63,7 @@ const FRAMING: [&str; 9] =
 
 impl FieldName {
     /// Reads the key of an entry as a header name.
-    pub(super) fn of_key(entry: &Entry, report: &Report) -> Option<Self> {
+    pub(super) fn of_key(entry: &TableEntry, report: &Diagnostics) -> Option<Self> {
         Self::check(&entry.key)
             .map_err(|title| report.error(&entry.value.source, entry.key_span.clone(), title, "", None))
             .ok()
@@ -79,7 +79,7 @@ impl FieldName {
 }
 
 impl FromNode for FieldName {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let text = String::from_node(node, report)?;
         Self::check(&text).map_err(|title| node.error(report, title, "", None)).ok()
     }
@@ -87,21 +87,21 @@ impl FromNode for FieldName {
 
 /// A regular expression that the whole value must match.
 #[derive(Clone, Debug)]
-pub(super) struct Whole {
+pub(super) struct WholeMatch {
     /// As it was written, for messages.
     pub(super) text: String,
     regex: Regex,
 }
 
-impl Whole {
+impl WholeMatch {
     /// Whether all of `value` matches.
     pub(super) fn fits(&self, value: &str) -> bool {
         self.regex.is_match(value)
     }
 }
 
-impl FromNode for Whole {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+impl FromNode for WholeMatch {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let text = String::from_node(node, report)?;
         let regex = compile(node, &text, &format!(r"\A(?:{text})\z"), report)?;
         Some(Self { text, regex })
@@ -113,14 +113,14 @@ impl FromNode for Whole {
 pub(super) struct Anywhere(pub Regex);
 
 impl FromNode for Anywhere {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let text = String::from_node(node, report)?;
         compile(node, &text, &text, report).map(Self)
     }
 }
 
 /// `bare` is compiled first, so that a stray parenthesis cannot escape from the group around it.
-fn compile(node: &Node, bare: &str, wrapped: &str, report: &Report) -> Option<Regex> {
+fn compile(node: &Node, bare: &str, wrapped: &str, report: &Diagnostics) -> Option<Regex> {
     match Regex::new(bare).and_then(|_| Regex::new(wrapped)) {
         Ok(regex) => Some(regex),
         Err(error) => {
@@ -133,7 +133,7 @@ fn compile(node: &Node, bare: &str, wrapped: &str, report: &Report) -> Option<Re
 }
 
 /// A request method.
-pub(super) fn method(node: &Node, report: &Report) -> Option<Method> {
+pub(super) fn method(node: &Node, report: &Diagnostics) -> Option<Method> {
     choice(
         node,
         report,
@@ -142,7 +142,7 @@ pub(super) fn method(node: &Node, report: &Report) -> Option<Method> {
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Clone>(node: &Node, report: &Report, words: &[(&str, T)]) -> Option<T> {
+pub(super) fn choice<T: Clone>(node: &Node, report: &Diagnostics, words: &[(&str, T)]) -> Option<T> {
     let text = String::from_node(node, report)?;
     let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
     if found.is_none() {

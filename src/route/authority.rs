@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 
-use super::permit::Refusal;
+use super::permit::Denied;
 
 /// The longest name, without a dot at its end (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;
@@ -41,17 +41,17 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-impl From<Malformed> for Refusal {
+impl From<Malformed> for Denied {
     fn from(malformed: Malformed) -> Self {
-        Refusal::Malformed(malformed.0)
+        Denied::Malformed(malformed.0)
     }
 }
 
 /// A DNS name in lower-case ASCII without a dot at its end, which is no address in any notation.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Name(Arc<str>);
+pub struct DnsName(Arc<str>);
 
-impl Name {
+impl DnsName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -62,7 +62,7 @@ impl Name {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Host {
     /// A name, which a resolver turns into addresses.
-    Name(Name),
+    Name(DnsName),
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// An IPv6 address.
@@ -263,7 +263,7 @@ fn name_or_v4(text: &str) -> Result<Host, Malformed> {
     if name.strip_suffix(WINDOWS_LITERAL).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')) {
         return Err(Malformed("the host is an IPv6 address in Windows' notation"));
     }
-    Ok(Host::Name(Name(name.into())))
+    Ok(Host::Name(DnsName(name.into())))
 }
 
 /// Whether some reader takes a label for a number: digits, or digits of a radix behind its prefix (even none of them).

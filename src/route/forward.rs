@@ -12,19 +12,19 @@ use std::sync::Arc;
 use crate::base::origin::BaseUrl;
 
 use super::authority::{Authority, Malformed};
-use super::permit::{Admission, Caller, Refusal, Target};
-use super::rule::Rule;
-use super::table::{Clash, Table};
+use super::permit::{Admission, Caller, Denied, RequestTarget};
+use super::rule::RouteRule;
+use super::table::{Clash, RouteTable};
 
 /// All routes of one forward listener, ready for matching.
 #[derive(Debug, Default)]
 pub struct ForwardTable {
-    origins: HashMap<Authority, Table>,
+    origins: HashMap<Authority, RouteTable>,
 }
 
 /// How a client names the place that it wants to reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked<'a> {
+pub enum ForwardTarget<'a> {
     /// In absolute form: `GET http://bank/x`. It is sent on over `https` all the same.
     Absolute(&'a Authority),
     /// Inside the tunnel that a CONNECT to this authority opened.
@@ -33,7 +33,7 @@ pub enum Asked<'a> {
 
 /// Why routes cannot be served together. Indices are into the config's routes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Flaw {
+pub enum RouteConflict {
     /// Two that one request of one client could mean alike.
     Clash(Clash),
     /// One whose upstream has a host that no client can name, with the reason.
@@ -42,25 +42,25 @@ pub enum Flaw {
 
 impl ForwardTable {
     /// Hangs up all rules of a listener, each under its route's upstream. All flaws are named.
-    pub fn build(rules: impl IntoIterator<Item = (BaseUrl, Arc<Rule>)>) -> Result<Self, Vec<Flaw>> {
-        let mut grouped: HashMap<Authority, Vec<Arc<Rule>>> = HashMap::new();
+    pub fn build(rules: impl IntoIterator<Item = (BaseUrl, Arc<RouteRule>)>) -> Result<Self, Vec<RouteConflict>> {
+        let mut grouped: HashMap<Authority, Vec<Arc<RouteRule>>> = HashMap::new();
         let mut flaws = Vec::new();
         for (upstream, rule) in rules {
             match Authority::of(&upstream) {
                 Ok(authority) => grouped.entry(authority).or_default().push(Arc::new(under(&upstream, &rule))),
-                Err(reason) => flaws.push(Flaw::Unnameable(rule.route, reason)),
+                Err(reason) => flaws.push(RouteConflict::Unnameable(rule.route, reason)),
             }
         }
         let mut origins = HashMap::with_capacity(grouped.len());
         for (authority, rules) in grouped {
-            match Table::build(rules) {
+            match RouteTable::build(rules) {
                 Ok(table) => drop(origins.insert(authority, table)),
-                Err(clashes) => flaws.extend(clashes.into_iter().map(Flaw::Clash)),
+                Err(clashes) => flaws.extend(clashes.into_iter().map(RouteConflict::Clash)),
             }
         }
         flaws.sort_by_key(|flaw| match flaw {
-            Flaw::Clash(clash) => clash.second,
-            Flaw::Unnameable(route, _) => *route,
+            RouteConflict::Clash(clash) => clash.second,
+            RouteConflict::Unnameable(route, _) => *route,
         });
         if flaws.is_empty() { Ok(Self { origins }) } else { Err(flaws) }
     }
@@ -71,8 +71,8 @@ impl ForwardTable {
     }
 
     /// All rules, in no order. Their prefixes are the base paths of their upstreams.
-    pub fn rules(&self) -> Vec<&Rule> {
-        self.origins.values().flat_map(Table::rules).collect()
+    pub fn rules(&self) -> Vec<&RouteRule> {
+        self.origins.values().flat_map(RouteTable::rules).collect()
     }
 
     /// Whether a CONNECT to this place is intercepted: some route of some client leads there. A client without one is
@@ -85,41 +85,46 @@ impl ForwardTable {
     ///
     /// Where the target names a host (its `Host` or `:authority`), it must be the place that was asked for, port
     /// included; who wants to answer 421 for that asks [`Asked::agrees`] first.
-    pub fn admit(&self, caller: Caller, asked: Asked<'_>, target: Target<'_>) -> Result<Admission, Refusal> {
+    pub fn admit(
+        &self,
+        caller: Caller,
+        asked: ForwardTarget<'_>,
+        target: RequestTarget<'_>,
+    ) -> Result<Admission, Denied> {
         if target.host.is_some_and(|host| !asked.agrees(host)) {
-            return Err(Refusal::Malformed("the host is not the one that the target names"));
+            return Err(Denied::Malformed("the host is not the one that the target names"));
         }
-        self.find(asked).ok_or(Refusal::NotFound)?.admit(caller, target)
+        self.find(asked).ok_or(Denied::NotFound)?.admit(caller, target)
     }
 
     /// The routes of the place that was asked for.
     ///
     /// `http://bank/` and `http://bank:80/` mean the bank's own port, 443: no provider is called in the clear, and what
     /// the application has configured is only the wrong scheme. Any other port is meant as it stands.
-    fn find(&self, asked: Asked<'_>) -> Option<&Table> {
+    fn find(&self, asked: ForwardTarget<'_>) -> Option<&RouteTable> {
         match asked {
-            Asked::Absolute(authority) if authority.is_http() => {
+            ForwardTarget::Absolute(authority) if authority.is_http() => {
                 self.origins.get(&authority.on_https()).or_else(|| self.origins.get(authority))
             }
-            Asked::Absolute(authority) | Asked::Tunnel(authority) => self.origins.get(authority),
+            ForwardTarget::Absolute(authority) | ForwardTarget::Tunnel(authority) => self.origins.get(authority),
         }
     }
 }
 
-impl Asked<'_> {
+impl ForwardTarget<'_> {
     /// Whether a `Host` field (or `:authority`) names this place, port included (RFC 9112 section 3.2.2). A field that
     /// could be read in two ways names no place.
     pub fn agrees(self, host: &str) -> bool {
         match self {
-            Asked::Absolute(authority) => authority.is_host_of_http(host),
-            Asked::Tunnel(authority) => authority.is_host_of_https(host),
+            ForwardTarget::Absolute(authority) => authority.is_host_of_http(host),
+            ForwardTarget::Tunnel(authority) => authority.is_host_of_https(host),
         }
     }
 }
 
 /// The rule as it hangs in the table of its upstream's origin.
-fn under(upstream: &BaseUrl, rule: &Rule) -> Rule {
-    Rule { host: None, prefix: upstream.path().into(), base: upstream.path().into(), strip: true, ..rule.clone() }
+fn under(upstream: &BaseUrl, rule: &RouteRule) -> RouteRule {
+    RouteRule { host: None, prefix: upstream.path().into(), base: upstream.path().into(), strip: true, ..rule.clone() }
 }
 
 #[cfg(test)]
@@ -136,8 +141,8 @@ mod tests {
     const TREASURY: Caller = Caller::Client(ClientId(1));
 
     /// A route as it may stand in a file that serves reverse listeners too.
-    fn rule(route: usize) -> Rule {
-        Rule {
+    fn rule(route: usize) -> RouteRule {
+        RouteRule {
             route,
             host: Some("gateway.corp".into()),
             prefix: "/reverse".into(),
@@ -154,38 +159,43 @@ mod tests {
         }
     }
 
-    fn only(rule: Rule, clients: &[u16]) -> Rule {
-        Rule { opens: Opens::Only(clients.iter().copied().map(ClientId).collect()), ..rule }
+    fn only(rule: RouteRule, clients: &[u16]) -> RouteRule {
+        RouteRule { opens: Opens::Only(clients.iter().copied().map(ClientId).collect()), ..rule }
     }
 
-    fn build(rules: impl IntoIterator<Item = (&'static str, Rule)>) -> Result<ForwardTable, Vec<Flaw>> {
+    fn build(rules: impl IntoIterator<Item = (&'static str, RouteRule)>) -> Result<ForwardTable, Vec<RouteConflict>> {
         let read = |(url, rule)| (BaseUrl::parse(url).expect("a good URL"), Arc::new(rule));
         ForwardTable::build(rules.into_iter().map(read))
     }
 
-    fn table(rules: impl IntoIterator<Item = (&'static str, Rule)>) -> ForwardTable {
+    fn table(rules: impl IntoIterator<Item = (&'static str, RouteRule)>) -> ForwardTable {
         build(rules).expect("no flaw")
     }
 
-    fn admit(table: &ForwardTable, caller: Caller, asked: Asked<'_>, path: &str) -> Result<(usize, String), Refusal> {
+    fn admit(
+        table: &ForwardTable,
+        caller: Caller,
+        asked: ForwardTarget<'_>,
+        path: &str,
+    ) -> Result<(usize, String), Denied> {
         let headers = HeaderMap::new();
-        let target = Target { method: &Method::GET, host: None, path_and_query: path, headers: &headers };
+        let target = RequestTarget { method: &Method::GET, host: None, path_and_query: path, headers: &headers };
         table.admit(caller, asked, target).map(|permit| (permit.route(), permit.path_and_query().to_owned()))
     }
 
     /// A request through a tunnel.
-    fn inside(table: &ForwardTable, caller: Caller, to: &str, path: &str) -> Result<(usize, String), Refusal> {
+    fn inside(table: &ForwardTable, caller: Caller, to: &str, path: &str) -> Result<(usize, String), Denied> {
         let authority = Authority::connect(to.as_bytes()).expect("well-formed");
-        admit(table, caller, Asked::Tunnel(&authority), path)
+        admit(table, caller, ForwardTarget::Tunnel(&authority), path)
     }
 
     /// A request in absolute form.
-    fn absolute(table: &ForwardTable, to: &str, path: &str) -> Result<(usize, String), Refusal> {
+    fn absolute(table: &ForwardTable, to: &str, path: &str) -> Result<(usize, String), Denied> {
         let authority = Authority::absolute(to.as_bytes()).expect("well-formed");
-        admit(table, ERP, Asked::Absolute(&authority), path)
+        admit(table, ERP, ForwardTarget::Absolute(&authority), path)
     }
 
-    fn to(route: usize, path: &str) -> Result<(usize, String), Refusal> {
+    fn to(route: usize, path: &str) -> Result<(usize, String), Denied> {
         Ok((route, path.to_owned()))
     }
 
@@ -220,7 +230,7 @@ mod tests {
             ("sub.bank.example:443", "/partners"),
             ("example:443", "/partners"),
         ] {
-            assert_eq!(ask(place, path), Err(Refusal::NotFound), "{place}{path}");
+            assert_eq!(ask(place, path), Err(Denied::NotFound), "{place}{path}");
         }
     }
 
@@ -249,7 +259,7 @@ mod tests {
         let mut origins: Vec<String> = table.origins().map(Authority::to_string).collect();
         origins.sort();
         assert_eq!(origins, ["[::1]:8443", "bank.example:443"]);
-        assert_eq!(inside(&table, ERP, "bank.example:443", "/base/x"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(inside(&table, ERP, "bank.example:443", "/base/x"), Err(Denied::NotAllowed(Some(0))));
         assert!(!ForwardTable::default().intercepts(&Authority::connect(b"bank.example:443").expect("well-formed")));
     }
 
@@ -265,9 +275,9 @@ mod tests {
         assert_eq!(ask(ERP, "/base/deep/x"), to(0, "/base/deep/x"));
         assert_eq!(ask(TREASURY, "/base/deep/x"), to(2, "/base/deep/x"));
         assert_eq!(ask(TREASURY, "/base/x"), to(1, "/base/x"));
-        assert_eq!(ask(Caller::Client(ClientId(2)), "/base/x"), Err(Refusal::NotAllowed(None)), "two were meant");
-        assert_eq!(ask(Caller::Anyone, "/base/deep"), Err(Refusal::NotAllowed(Some(2))));
-        assert_eq!(ask(ERP, "/elsewhere"), Err(Refusal::NotFound));
+        assert_eq!(ask(Caller::Client(ClientId(2)), "/base/x"), Err(Denied::NotAllowed(None)), "two were meant");
+        assert_eq!(ask(Caller::Anyone, "/base/deep"), Err(Denied::NotAllowed(Some(2))));
+        assert_eq!(ask(ERP, "/elsewhere"), Err(Denied::NotFound));
     }
 
     // T10
@@ -279,13 +289,9 @@ mod tests {
         }
         assert_eq!(absolute(&table, "odd.example:8443", "/x"), to(1, "/x"));
         for place in ["odd.example", "odd.example:80", "odd.example:443", "bank.example:8080", "bank.example:8443"] {
-            assert_eq!(absolute(&table, place, "/base/x"), Err(Refusal::NotFound), "{place}");
+            assert_eq!(absolute(&table, place, "/base/x"), Err(Denied::NotFound), "{place}");
         }
-        assert_eq!(
-            inside(&table, ERP, "bank.example:80", "/base/x"),
-            Err(Refusal::NotFound),
-            "a tunnel means its port"
-        );
+        assert_eq!(inside(&table, ERP, "bank.example:80", "/base/x"), Err(Denied::NotFound), "a tunnel means its port");
         let both = super::tests::table([("https://bank.example:80", rule(0)), ("https://bank.example", rule(1))]);
         assert_eq!(absolute(&both, "bank.example", "/x"), to(1, "/x"));
         let odd = super::tests::table([("https://bank.example:80", rule(0))]);
@@ -299,35 +305,36 @@ mod tests {
         let authority = |text: &str| Authority::connect(text.as_bytes()).expect("well-formed");
         let (bank, http, odd) = (authority("bank.example:443"), authority("bank.example:80"), authority("[::1]:8443"));
         for (asked, host, agrees) in [
-            (Asked::Tunnel(&bank), "bank.example", true),
-            (Asked::Tunnel(&bank), "BANK.example:443", true),
-            (Asked::Tunnel(&bank), "bank.example:80", false),
-            (Asked::Tunnel(&bank), "bank.example:", false),
-            (Asked::Tunnel(&bank), "bank.example:0443", false),
-            (Asked::Tunnel(&bank), "bank.example:+443", false),
-            (Asked::Tunnel(&bank), "bank.example.", false),
-            (Asked::Tunnel(&bank), "evil.example", false),
-            (Asked::Tunnel(&bank), "bank.example@evil.example", false),
-            (Asked::Tunnel(&bank), "bank.example:443:443", false),
-            (Asked::Tunnel(&bank), "bank.example,bank.example", false),
-            (Asked::Tunnel(&bank), "", false),
-            (Asked::Tunnel(&bank), "[::1]", false),
-            (Asked::Tunnel(&odd), "[::1]:8443", true),
-            (Asked::Tunnel(&odd), "[0:0::1]:8443", true),
-            (Asked::Tunnel(&odd), "[::1]", false),
-            (Asked::Tunnel(&odd), "::1", false),
-            (Asked::Absolute(&http), "bank.example", true),
-            (Asked::Absolute(&http), "bank.example:80", true),
-            (Asked::Absolute(&http), "bank.example:443", false),
-            (Asked::Absolute(&bank), "bank.example", false),
-            (Asked::Absolute(&bank), "bank.example:443", true),
+            (ForwardTarget::Tunnel(&bank), "bank.example", true),
+            (ForwardTarget::Tunnel(&bank), "BANK.example:443", true),
+            (ForwardTarget::Tunnel(&bank), "bank.example:80", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example:", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example:0443", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example:+443", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example.", false),
+            (ForwardTarget::Tunnel(&bank), "evil.example", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example@evil.example", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example:443:443", false),
+            (ForwardTarget::Tunnel(&bank), "bank.example,bank.example", false),
+            (ForwardTarget::Tunnel(&bank), "", false),
+            (ForwardTarget::Tunnel(&bank), "[::1]", false),
+            (ForwardTarget::Tunnel(&odd), "[::1]:8443", true),
+            (ForwardTarget::Tunnel(&odd), "[0:0::1]:8443", true),
+            (ForwardTarget::Tunnel(&odd), "[::1]", false),
+            (ForwardTarget::Tunnel(&odd), "::1", false),
+            (ForwardTarget::Absolute(&http), "bank.example", true),
+            (ForwardTarget::Absolute(&http), "bank.example:80", true),
+            (ForwardTarget::Absolute(&http), "bank.example:443", false),
+            (ForwardTarget::Absolute(&bank), "bank.example", false),
+            (ForwardTarget::Absolute(&bank), "bank.example:443", true),
         ] {
             assert_eq!(asked.agrees(host), agrees, "{asked:?} {host:?}");
             let headers = HeaderMap::new();
-            let target = Target { method: &Method::GET, host: Some(host), path_and_query: "/x", headers: &headers };
+            let target =
+                RequestTarget { method: &Method::GET, host: Some(host), path_and_query: "/x", headers: &headers };
             match table.admit(ERP, asked, target) {
                 Ok(permit) => assert!(agrees, "{asked:?} {host:?} was admitted to {}", permit.route()),
-                Err(refusal) => assert!(!agrees && matches!(refusal, Refusal::Malformed(_)), "{host:?}: {refusal:?}"),
+                Err(refusal) => assert!(!agrees && matches!(refusal, Denied::Malformed(_)), "{host:?}: {refusal:?}"),
             }
         }
     }
@@ -339,42 +346,43 @@ mod tests {
         let pattern = Pattern::parse("/v1/accounts/{account}/*", Some("account")).expect("a good pattern");
         let vars = vec![Var::new("account".into(), VarSource::Path(pattern), Some("[0-9]+")).expect("a good variable")];
         let table = table([
-            ("https://scb.example/partners/sandbox", Rule { allow, ..rule(0) }),
-            ("https://rak.example/sb/api", Rule { vars, ..rule(1) }),
-            ("https://meed.example/api", Rule { reserved: Arc::new(|path| path == "/oauth/token"), ..rule(2) }),
-            ("https://soft.example/api", Rule { path_rules: PathRules::LENIENT, ..rule(3) }),
-            ("https://root.example", Rule { reserved: Arc::new(|path| path == "/oauth/token"), ..rule(4) }),
+            ("https://scb.example/partners/sandbox", RouteRule { allow, ..rule(0) }),
+            ("https://rak.example/sb/api", RouteRule { vars, ..rule(1) }),
+            ("https://meed.example/api", RouteRule { reserved: Arc::new(|path| path == "/oauth/token"), ..rule(2) }),
+            ("https://soft.example/api", RouteRule { path_rules: PathRules::LENIENT, ..rule(3) }),
+            ("https://root.example", RouteRule { reserved: Arc::new(|path| path == "/oauth/token"), ..rule(4) }),
         ]);
         let ask = |to, path| inside(&table, ERP, to, path);
         assert_eq!(ask("scb.example:443", "/partners/sandbox/v1/x"), to(0, "/partners/sandbox/v1/x"));
-        assert_eq!(ask("scb.example:443", "/partners/sandbox/v2/x"), Err(Refusal::NotAllowed(Some(0))));
-        assert_eq!(ask("scb.example:443", "/partners/sandbox"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(ask("scb.example:443", "/partners/sandbox/v2/x"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(ask("scb.example:443", "/partners/sandbox"), Err(Denied::NotAllowed(Some(0))));
         assert_eq!(ask("soft.example:443", "/api/a//b%2Fc"), to(3, "/api/a//b%2Fc"));
         for path in ["/api/oauth/token", "/api/oauth/%74oken?x", "/api/oauth/token/", "/api/oauth/token;a=b"] {
-            assert_eq!(ask("meed.example:443", path), Err(Refusal::Reserved(2)), "{path}");
+            assert_eq!(ask("meed.example:443", path), Err(Denied::Reserved(2)), "{path}");
         }
-        assert_eq!(ask("root.example:443", "/oauth/%74oken"), Err(Refusal::Reserved(4)));
+        assert_eq!(ask("root.example:443", "/oauth/%74oken"), Err(Denied::Reserved(4)));
         for path in ["/api/../x", "/api/%2e%2e/x", "/api//x", "//api/x", "/api/%2fx", "/api\\x", "/api/x#y", "x", ""] {
-            assert!(matches!(ask("meed.example:443", path), Err(Refusal::Malformed(_))), "{path}");
+            assert!(matches!(ask("meed.example:443", path), Err(Denied::Malformed(_))), "{path}");
         }
-        assert_eq!(ask("meed.example:443", "*"), Err(Refusal::NotFound));
+        assert_eq!(ask("meed.example:443", "*"), Err(Denied::NotFound));
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-y"), HeaderValue::from_static("z"))]);
         let rak = Authority::connect(b"rak.example:443").expect("well-formed");
         let path_and_query = "/sb/api/v1/accounts/0188/balance?x";
-        let target = Target { method: &Method::GET, host: Some("rak.example"), path_and_query, headers: &headers };
-        let Ok(Admission::Granted(permit)) = table.admit(ERP, Asked::Tunnel(&rak), target) else {
+        let target =
+            RequestTarget { method: &Method::GET, host: Some("rak.example"), path_and_query, headers: &headers };
+        let Ok(Admission::Granted(permit)) = table.admit(ERP, ForwardTarget::Tunnel(&rak), target) else {
             panic!("it was to be granted");
         };
         assert_eq!(permit.path_and_query(), path_and_query);
         assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188")]);
-        let trace = Target { method: &Method::TRACE, ..target };
-        assert_eq!(table.admit(ERP, Asked::Tunnel(&rak), trace).map(|_| ()), Err(Refusal::MethodRefused));
+        let trace = RequestTarget { method: &Method::TRACE, ..target };
+        assert_eq!(table.admit(ERP, ForwardTarget::Tunnel(&rak), trace).map(|_| ()), Err(Denied::MethodRefused));
     }
 
     #[test]
     fn equal_upstreams_for_one_client_and_hosts_that_nobody_can_name_are_flaws() {
-        let flaws = |rules: [(&'static str, Rule); 2]| build(rules).map(|_| ());
-        let clash = Err(vec![Flaw::Clash(Clash { first: 0, second: 1 })]);
+        let flaws = |rules: [(&'static str, RouteRule); 2]| build(rules).map(|_| ());
+        let clash = Err(vec![RouteConflict::Clash(Clash { first: 0, second: 1 })]);
         assert_eq!(flaws([("https://a.example/x", rule(0)), ("https://A.example:443/x/", rule(1))]), clash);
         assert_eq!(flaws([("https://a.example/x", rule(0)), ("https://a.example/x", only(rule(1), &[1]))]), clash);
         assert_eq!(flaws([("https://a.example/x", rule(0)), ("https://a.example/y", rule(1))]), Ok(()));
@@ -383,8 +391,8 @@ mod tests {
             flaws([("https://a.example", only(rule(0), &[0])), ("https://a.example", only(rule(1), &[1]))]),
             Ok(())
         );
-        let get = |rule| Rule { methods: vec![Method::GET], ..rule };
-        let post = |rule| Rule { methods: vec![Method::POST], ..rule };
+        let get = |rule| RouteRule { methods: vec![Method::GET], ..rule };
+        let post = |rule| RouteRule { methods: vec![Method::POST], ..rule };
         assert_eq!(flaws([("https://a.example", get(rule(0))), ("https://a.example", post(rule(1)))]), Ok(()));
         let found = build([
             ("https://b.example", rule(0)),
@@ -395,8 +403,8 @@ mod tests {
         ]);
         let found = found.expect_err("three flaws");
         let reason = Malformed("the host ends in a dot");
-        let clash = |first, second| Flaw::Clash(Clash { first, second });
-        assert_eq!(found, [Flaw::Unnameable(1, reason), clash(2, 3), clash(0, 4)], "by the later route");
+        let clash = |first, second| RouteConflict::Clash(Clash { first, second });
+        assert_eq!(found, [RouteConflict::Unnameable(1, reason), clash(2, 3), clash(0, 4)], "by the later route");
     }
 
     proptest! {
@@ -409,7 +417,7 @@ mod tests {
                 ("https://bank.example/bank", only(rule(0), &[0])),
                 ("https://bank.example/bank", only(rule(1), &[1])),
                 ("https://bank.example/bank/deep", only(rule(2), &[0])),
-                ("https://bank.example/a", Rule { path_rules: PathRules::LENIENT, ..rule(3) }),
+                ("https://bank.example/a", RouteRule { path_rules: PathRules::LENIENT, ..rule(3) }),
                 ("https://bank.example", only(rule(4), &[1])),
             ]);
             let bases = ["/bank", "/bank", "/bank/deep", "/a", ""];

@@ -10,7 +10,8 @@ use http::{HeaderMap, Method};
 use super::host::{Buffer, host_name};
 use super::path::{behind, configured_prefix, generous, judge, plain};
 use super::{
-    Admission, Authority, Barred, Caller, ClientId, Guard, Host, Opens, PathRules, Permit, Refusal, Rule, Table, Target,
+    Admission, Authority, Barred, Caller, ClientId, Denied, Guard, Host, Opens, PathRules, Permit, RequestTarget,
+    RouteRule, RouteTable,
 };
 
 /// An endpoint of the provider that no route may reach.
@@ -66,14 +67,14 @@ fn has_one_meaning(path: &str, strict: bool) {
 
 /// A path that is let through leaves neither its route nor its upstream, and reaches nothing reserved.
 pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>) {
-    static TABLE: LazyLock<(Vec<Rule>, Table)> = LazyLock::new(|| {
+    static TABLE: LazyLock<(Vec<RouteRule>, RouteTable)> = LazyLock::new(|| {
         let rules = rules();
-        let table = Table::build(rules.iter().cloned().map(Arc::new)).expect("no two are equal");
+        let table = RouteTable::build(rules.iter().cloned().map(Arc::new)).expect("no two are equal");
         (rules, table)
     });
     let (rules, table) = &*TABLE;
     let headers = HeaderMap::new();
-    let target = Target { method: &Method::GET, host, path_and_query: path, headers: &headers };
+    let target = RequestTarget { method: &Method::GET, host, path_and_query: path, headers: &headers };
     let asked = path.split('?').next().unwrap_or_default();
     let known = host.map(|host| host.split(':').next().unwrap_or_default().to_ascii_lowercase());
     let expected = reference(rules, caller, known.as_deref(), &plain(asked));
@@ -87,18 +88,18 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
             }
         }
         Ok(Admission::AwaitsBody(_)) => panic!("no rule has variables"),
-        Err(Refusal::Malformed(_)) => {}
-        Err(Refusal::NotAllowed(_)) => assert_eq!(expected, Err(true), "{path:?}"),
-        Err(Refusal::NotFound) => assert!(path == "*" || expected == Err(false), "{path:?}"),
-        Err(Refusal::Reserved(route)) => {
+        Err(Denied::Malformed(_)) => {}
+        Err(Denied::NotAllowed(_)) => assert_eq!(expected, Err(true), "{path:?}"),
+        Err(Denied::NotFound) => assert!(path == "*" || expected == Err(false), "{path:?}"),
+        Err(Denied::Reserved(route)) => {
             assert_eq!(expected, Ok(route), "{path:?}");
             assert!(is_reserved(rules[route].below(asked)), "{path:?} is not reserved");
         }
-        Err(refusal @ (Refusal::MethodRefused | Refusal::Stub(_))) => panic!("{path:?}: {refusal:?}"),
+        Err(refusal @ (Denied::MethodRefused | Denied::Stub(_))) => panic!("{path:?}: {refusal:?}"),
     }
 }
 
-fn is_what_was_asked(rule: &Rule, permit: &Permit, path: &str) {
+fn is_what_was_asked(rule: &RouteRule, permit: &Permit, path: &str) {
     let apart = |text: &str| match text.split_once('?') {
         Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
         None => (text.to_owned(), None),
@@ -112,7 +113,7 @@ fn is_what_was_asked(rule: &Rule, permit: &Permit, path: &str) {
     assert!(!is_reserved(below), "{path:?} reaches what is reserved");
 }
 
-impl Rule {
+impl RouteRule {
     /// What is sent of a path that this rule matched, behind the base.
     fn below<'a>(&self, path: &'a str) -> &'a str {
         behind(path, if self.strip { self.prefix.split('/').count() - 1 } else { 0 })
@@ -132,8 +133,8 @@ fn is_reserved(path: &str) -> bool {
 }
 
 /// Seven routes that differ in host, prefix, clients and strictness.
-pub(super) fn rules() -> Vec<Rule> {
-    let rule = |route, host: Option<&str>, prefix: &str, base: &str, clients: &[u16]| Rule {
+pub(super) fn rules() -> Vec<RouteRule> {
+    let rule = |route, host: Option<&str>, prefix: &str, base: &str, clients: &[u16]| RouteRule {
         route,
         host: host.map(Arc::from),
         prefix: prefix.into(),
@@ -168,12 +169,12 @@ pub(super) fn rules() -> Vec<Rule> {
 }
 
 /// The route that a path belongs to; the error says whether there is one for other clients.
-pub(super) fn reference(rules: &[Rule], caller: Caller, host: Option<&str>, path: &str) -> Result<usize, bool> {
-    let matches = |rule: &&Rule| {
+pub(super) fn reference(rules: &[RouteRule], caller: Caller, host: Option<&str>, path: &str) -> Result<usize, bool> {
+    let matches = |rule: &&RouteRule| {
         (rule.host.is_none() || rule.host.as_deref() == host)
             && (path == &*rule.prefix || path.starts_with(&format!("{}/", rule.prefix)))
     };
-    let matching: Vec<&Rule> = rules.iter().filter(matches).collect();
+    let matching: Vec<&RouteRule> = rules.iter().filter(matches).collect();
     matching
         .iter()
         .filter(|rule| rule.opens.admits(caller))

@@ -27,17 +27,17 @@ mod vars;
 
 use http::Method;
 
-pub use authority::{Authority, Host, Malformed, Name};
+pub use authority::{Authority, DnsName, Host, Malformed};
 pub use egress::{Barred, Destinations, Guard};
-pub use forward::{Asked, Flaw, ForwardTable};
+pub use forward::{ForwardTable, ForwardTarget, RouteConflict};
 pub use host::host_name;
 pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};
-pub use permit::{Admission, Caller, ClientId, Draft, Permit, Refusal, Target};
+pub use permit::{Admission, Caller, ClientId, Denied, Permit, PermitDraft, RequestTarget};
 pub use rate::Rate;
-pub use rule::{Opens, Reserved, Rule};
-pub use table::{Clash, Table};
+pub use rule::{Opens, Reserved, RouteRule};
+pub use table::{Clash, RouteTable};
 pub use vars::{Var, VarSource};
 
 /// Whether no route may ever carry this method: `TRACE` and `TRACK` echo credentials (RFC 9110 section 9.3.8), and a

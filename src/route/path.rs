@@ -64,7 +64,7 @@ impl PathRules {
 
 /// A request target that passed, taken apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Judged<'a> {
+pub(super) struct ParsedTarget<'a> {
     /// The path as it came, from its first `/`.
     pub path: &'a str,
     /// The same as a server reads it: for everything that is compared. It has the same segments.
@@ -76,7 +76,7 @@ pub(super) struct Judged<'a> {
 }
 
 /// Judges the path and query of a request. The error is the reason to refuse it whatever the route says.
-pub(super) fn judge(target: &str) -> Result<Judged<'_>, &'static str> {
+pub(super) fn judge(target: &str) -> Result<ParsedTarget<'_>, &'static str> {
     if !target.starts_with('/') {
         return Err("the request target is not a path");
     }
@@ -88,7 +88,7 @@ pub(super) fn judge(target: &str) -> Result<Judged<'_>, &'static str> {
             _ => {}
         }
     }
-    Ok(Judged { path, plain: plain(path), query, doubts: walk(path)? })
+    Ok(ParsedTarget { path, plain: plain(path), query, doubts: walk(path)? })
 }
 
 /// A path as a server reads it that decodes once: with every encoded character of printable ASCII in its place. What
@@ -129,13 +129,13 @@ pub(super) fn behind(path: &str, segments: usize) -> &str {
 
 /// The segment that is being walked through: how long it is, and how much of it is dots.
 #[derive(Default)]
-struct Segment {
+struct SegmentScan {
     length: usize,
     dots: usize,
     parameter: bool,
 }
 
-impl Segment {
+impl SegmentScan {
     /// `.` and `..` (RFC 3986 section 5.2.4), up to where a reader may stop: a slash, a parameter, the end.
     const fn is_dots(&self) -> bool {
         self.length == self.dots && (self.length == 1 || self.length == 2)
@@ -146,7 +146,7 @@ impl Segment {
 fn walk(path: &str) -> Result<PathRules, &'static str> {
     let mut doubts = PathRules::STRICT;
     let mut layered = false;
-    let mut segment = Segment::default();
+    let mut segment = SegmentScan::default();
     // The leading slash was seen by the caller.
     let mut rest = path.as_bytes().split_first().map_or(&[][..], |(_, rest)| rest);
     while let Some((&first, after)) = rest.split_first() {
@@ -177,7 +177,7 @@ fn walk(path: &str) -> Result<PathRules, &'static str> {
                 } else if segment.length == 0 {
                     doubts = doubts.with(PathRules::SLASHES);
                 }
-                segment = Segment::default();
+                segment = SegmentScan::default();
                 continue;
             }
             b';' => {

@@ -10,12 +10,12 @@ use super::path::plain;
 /// and captures it. Everything else is compared as a server reads it: `%7e` is `~`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pattern {
-    segments: Vec<Segment>,
+    segments: Vec<PatternSegment>,
     tail: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Segment {
+enum PatternSegment {
     Any,
     Capture,
     Literal(Box<str>),
@@ -34,17 +34,17 @@ impl Pattern {
         for part in rest.into_iter().flat_map(|rest| rest.split('/')) {
             let braced = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
             segments.push(match (part, braced) {
-                ("*", _) => Segment::Any,
-                (_, Some(name)) if Some(name) == capture => Segment::Capture,
+                ("*", _) => PatternSegment::Any,
+                (_, Some(name)) if Some(name) == capture => PatternSegment::Capture,
                 (_, Some(name)) => return Err(format!("nothing here is called `{name}`")),
                 (_, None) if part.contains(['*', '{', '}', '?', '#', '\\']) || !part.is_ascii() => {
                     return Err(format!("`{part}` is not a plain segment; `*` and `{{name}}` stand for whole ones"));
                 }
                 ("." | "..", None) => return Err("dot segments never match".to_owned()),
-                (_, None) => Segment::Literal(plain(part).into()),
+                (_, None) => PatternSegment::Literal(plain(part).into()),
             });
         }
-        let captures = segments.iter().filter(|segment| matches!(segment, Segment::Capture)).count();
+        let captures = segments.iter().filter(|segment| matches!(segment, PatternSegment::Capture)).count();
         match (capture, captures) {
             (Some(name), 0) => Err(format!("`{{{name}}}` stands nowhere in it")),
             (Some(name), 2..) => Err(format!("`{{{name}}}` stands in it more than once")),
@@ -71,12 +71,12 @@ impl Pattern {
                 None => (rest?, None),
             };
             let fits = match segment {
-                Segment::Any => !part.is_empty(),
-                Segment::Capture => {
+                PatternSegment::Any => !part.is_empty(),
+                PatternSegment::Capture => {
                     captured = Some(part);
                     !part.is_empty()
                 }
-                Segment::Literal(literal) => **literal == *part,
+                PatternSegment::Literal(literal) => **literal == *part,
             };
             if !fits {
                 return None;

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 
 use crate::base::vars::Vars;
 
-use super::rule::Rule;
+use super::rule::RouteRule;
 
 /// A client's position in the config.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -23,7 +23,7 @@ pub enum Caller {
 
 /// What a request asks for, before anything was decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct RequestTarget<'a> {
     /// Its method.
     pub method: &'a Method,
     /// The host it names, lower-case or not; a port is ignored. Absent where HTTP/1.0 names none.
@@ -80,7 +80,7 @@ impl Permit {
 #[derive(Debug)]
 pub enum Admission {
     /// A variable of the route stands in the body: no permit before that was read.
-    AwaitsBody(Draft),
+    AwaitsBody(PermitDraft),
     /// It may pass.
     Granted(Permit),
 }
@@ -105,28 +105,28 @@ impl Admission {
 
 /// Leave that still wants a value from the body.
 #[derive(Debug)]
-pub struct Draft {
-    pub(super) rule: Arc<Rule>,
+pub struct PermitDraft {
+    pub(super) rule: Arc<RouteRule>,
     pub(super) path_and_query: String,
     /// The values of the route's other variables, in their order.
     pub(super) read: Vec<Option<String>>,
     pub(super) tolerated: bool,
 }
 
-impl Draft {
+impl PermitDraft {
     /// The route, as an index into the config's routes.
     pub fn route(&self) -> usize {
         self.rule.route
     }
 
     /// The permit, once the whole body has been gathered.
-    pub fn complete(self, body: &[u8]) -> Result<Permit, Refusal> {
+    pub fn complete(self, body: &[u8]) -> Result<Permit, Denied> {
         let mut vars = Vars::none();
         let nothing = HeaderMap::new();
         for (var, read) in self.rule.vars.iter().zip(self.read) {
             let value = match read {
                 Some(value) => value,
-                None => var.read("", "", &nothing, Some(body)).map_err(Refusal::Malformed)?,
+                None => var.read("", "", &nothing, Some(body)).map_err(Denied::Malformed)?,
             };
             vars.push(var.name().clone(), value);
         }
@@ -136,7 +136,7 @@ impl Draft {
 
 /// Why a request was not admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum Denied {
     /// The path can be read in two ways, or a variable's value does not fit.
     Malformed(&'static str),
     /// `TRACE` and its kin.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::fuzzing::{reference, rules, stays_in_its_route};
-use super::{Caller, ClientId, Refusal, Table, Target};
+use super::{Caller, ClientId, Denied, RequestTarget, RouteTable};
 
 const PIECES: &[&str] = &[
     "/",
@@ -103,17 +103,17 @@ proptest! {
     #[test]
     fn plain_paths_always_find_what_the_reference_finds(segments in vec(select(vec!["bank", "deep", "v1", "a", "bankrupt", "x"]), 0..5), client in 0_u16..2) {
         let rules = rules();
-        let table = Table::build(rules.iter().cloned().map(Arc::new)).expect("no two are equal");
+        let table = RouteTable::build(rules.iter().cloned().map(Arc::new)).expect("no two are equal");
         let path = format!("/{}", segments.join("/"));
         let caller = Caller::Client(ClientId(client));
         let headers = HeaderMap::new();
         for host in [None, Some("h.example")] {
-            let target = Target { method: &Method::POST, host, path_and_query: &path, headers: &headers };
+            let target = RequestTarget { method: &Method::POST, host, path_and_query: &path, headers: &headers };
             let expected = reference(&rules, caller, host, &path);
             match table.admit(caller, target) {
                 Ok(permit) => prop_assert_eq!(expected, Ok(permit.route())),
-                Err(Refusal::NotAllowed(_)) => prop_assert_eq!(expected, Err(true)),
-                Err(refusal) => prop_assert_eq!((expected, refusal), (Err(false), Refusal::NotFound)),
+                Err(Denied::NotAllowed(_)) => prop_assert_eq!(expected, Err(true)),
+                Err(refusal) => prop_assert_eq!((expected, refusal), (Err(false), Denied::NotFound)),
             }
         }
     }

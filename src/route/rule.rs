@@ -56,7 +56,7 @@ pub type Reserved = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What a route matches and what it makes of a path.
 #[derive(Clone)]
-pub struct Rule {
+pub struct RouteRule {
     /// The route, as an index into the config's routes.
     pub route: usize,
     /// The host that it is for, in lower case and without port; absent: any.
@@ -85,7 +85,7 @@ pub struct Rule {
     pub enforce: bool,
 }
 
-impl Rule {
+impl RouteRule {
     /// Whether it is for this method.
     pub(super) fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
@@ -99,7 +99,7 @@ impl Rule {
     }
 }
 
-impl fmt::Debug for Rule {
+impl fmt::Debug for RouteRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rule")
             .field("route", &self.route)

@@ -14,16 +14,16 @@ use crate::base::vars::Vars;
 
 use super::host::Buffer;
 use super::path::{PathRules, behind, generous, judge, plain, shallower};
-use super::permit::{Admission, Caller, Draft, Permit, Refusal, Target};
+use super::permit::{Admission, Caller, Denied, Permit, PermitDraft, RequestTarget};
 use super::refused_method;
-use super::rule::Rule;
+use super::rule::RouteRule;
 use super::vars::Var;
 
 const TWO_ROUTES: &str = "the path leads to one route or to another, by how it is read";
 
 /// All routes of one listener, ready for matching.
 #[derive(Debug, Default)]
-pub struct Table {
+pub struct RouteTable {
     hosts: HashMap<Box<str>, Tree>,
     anywhere: Tree,
 }
@@ -39,21 +39,21 @@ pub struct Clash {
 
 #[derive(Debug, Default)]
 struct Tree {
-    here: Vec<Arc<Rule>>,
+    here: Vec<Arc<RouteRule>>,
     below: HashMap<Box<str>, Tree>,
 }
 
 /// What a search came upon.
-struct Found<'t> {
+struct RouteMatch<'t> {
     /// The deepest rule that is open.
-    open: Option<&'t Arc<Rule>>,
+    open: Option<&'t Arc<RouteRule>>,
     /// The deepest place with rules that match but are closed.
     closed: Option<&'t Tree>,
 }
 
-impl Table {
+impl RouteTable {
     /// Hangs up all rules of a listener. Two that could be meant by one request are an error, all of which are named.
-    pub fn build(rules: impl IntoIterator<Item = Arc<Rule>>) -> Result<Self, Vec<Clash>> {
+    pub fn build(rules: impl IntoIterator<Item = Arc<RouteRule>>) -> Result<Self, Vec<Clash>> {
         let mut table = Self::default();
         let mut clashes = Vec::new();
         for rule in rules {
@@ -72,24 +72,24 @@ impl Table {
     }
 
     /// Decides about one request. The only maker of [`Permit`]s and of [`Draft`]s.
-    pub fn admit(&self, caller: Caller, target: Target<'_>) -> Result<Admission, Refusal> {
-        let Target { method, host, path_and_query, headers } = target;
+    pub fn admit(&self, caller: Caller, target: RequestTarget<'_>) -> Result<Admission, Denied> {
+        let RequestTarget { method, host, path_and_query, headers } = target;
         if refused_method(method) {
-            return Err(Refusal::MethodRefused);
+            return Err(Denied::MethodRefused);
         }
         if path_and_query == "*" {
-            return Err(Refusal::NotFound);
+            return Err(Denied::NotFound);
         }
-        let judged = judge(path_and_query).map_err(Refusal::Malformed)?;
+        let judged = judge(path_and_query).map_err(Denied::Malformed)?;
         let mut buffer = Buffer::new();
-        let host = host.map(|host| buffer.read(host)).transpose().map_err(Refusal::Malformed)?;
+        let host = host.map(|host| buffer.read(host)).transpose().map_err(Denied::Malformed)?;
         let rule = match self.find(caller, method, host, &judged.plain) {
             Ok(rule) => {
-                rule.path_rules.refuse(judged.doubts).map_err(Refusal::Malformed)?;
+                rule.path_rules.refuse(judged.doubts).map_err(Denied::Malformed)?;
                 rule
             }
             Err(refusal) => {
-                PathRules::STRICT.refuse(judged.doubts).map_err(Refusal::Malformed)?;
+                PathRules::STRICT.refuse(judged.doubts).map_err(Denied::Malformed)?;
                 return Err(refusal);
             }
         };
@@ -98,7 +98,7 @@ impl Table {
         if let Cow::Owned(read) = generous(judged.path)
             && (elsewhere(&read) || shallower(judged.path).iter().any(|read| elsewhere(read)))
         {
-            return Err(Refusal::Malformed(TWO_ROUTES));
+            return Err(Denied::Malformed(TWO_ROUTES));
         }
         // What is forwarded is cut off as it came; what is compared, as it is read.
         let (rest, read) = if rule.strip {
@@ -111,14 +111,14 @@ impl Table {
         let (path, read) = (whole(rest), whole(read));
         let plain = generous(path);
         if rule.stub.as_ref().is_some_and(|stub| stub(&plain)) {
-            return Err(Refusal::Stub(rule.route));
+            return Err(Denied::Stub(rule.route));
         }
         if (rule.reserved)(&plain) || shallower(path).iter().any(|read| (rule.reserved)(read)) {
-            return Err(Refusal::Reserved(rule.route));
+            return Err(Denied::Reserved(rule.route));
         }
         let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, read));
         if tolerated && rule.enforce {
-            return Err(Refusal::NotAllowed(Some(rule.route)));
+            return Err(Denied::NotAllowed(Some(rule.route)));
         }
         let path_and_query = if rule.strip && rule.base == rule.prefix {
             // What would be put back is what was cut off, as it came.
@@ -127,11 +127,16 @@ impl Table {
             let start = if rule.base.is_empty() { path } else { rest };
             [&*rule.base, start, judged.query].concat()
         };
-        let value = |var: &Var| var.read(read, judged.query, headers, None).map_err(Refusal::Malformed);
+        let value = |var: &Var| var.read(read, judged.query, headers, None).map_err(Denied::Malformed);
         if rule.vars.iter().any(Var::in_body) {
             let early = |var: &Var| if var.in_body() { Ok(None) } else { value(var).map(Some) };
-            let read: Result<Vec<Option<String>>, Refusal> = rule.vars.iter().map(early).collect();
-            return Ok(Admission::AwaitsBody(Draft { rule: rule.clone(), path_and_query, read: read?, tolerated }));
+            let read: Result<Vec<Option<String>>, Denied> = rule.vars.iter().map(early).collect();
+            return Ok(Admission::AwaitsBody(PermitDraft {
+                rule: rule.clone(),
+                path_and_query,
+                read: read?,
+                tolerated,
+            }));
         }
         let mut vars = Vars::none();
         for var in &rule.vars {
@@ -141,7 +146,7 @@ impl Table {
     }
 
     /// All rules, in no order.
-    pub fn rules(&self) -> Vec<&Rule> {
+    pub fn rules(&self) -> Vec<&RouteRule> {
         let mut rules = Vec::new();
         for tree in self.hosts.values().chain([&self.anywhere]) {
             tree.gather(&mut rules);
@@ -150,9 +155,9 @@ impl Table {
     }
 
     /// The rule that a request takes: of its host before of none, the longest prefix among those open to the caller.
-    fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Arc<Rule>, Refusal> {
+    fn find(&self, caller: Caller, method: &Method, host: Option<&str>, path: &str) -> Result<&Arc<RouteRule>, Denied> {
         let named = host.and_then(|host| self.hosts.get(host)).map(|tree| tree.search(caller, method, path));
-        if let Some(Found { open: Some(rule), .. }) = named {
+        if let Some(RouteMatch { open: Some(rule), .. }) = named {
             return Ok(rule);
         }
         let anywhere = self.anywhere.search(caller, method, path);
@@ -162,21 +167,21 @@ impl Table {
         match named.and_then(|found| found.closed).or(anywhere.closed) {
             Some(Tree { here, .. }) => {
                 let only = if let [only] = here.as_slice() { Some(only.route) } else { None };
-                Err(Refusal::NotAllowed(only))
+                Err(Denied::NotAllowed(only))
             }
-            None => Err(Refusal::NotFound),
+            None => Err(Denied::NotFound),
         }
     }
 }
 
 impl Tree {
-    fn gather<'t>(&'t self, rules: &mut Vec<&'t Rule>) {
+    fn gather<'t>(&'t self, rules: &mut Vec<&'t RouteRule>) {
         rules.extend(self.here.iter().map(|rule| &**rule));
         self.below.values().for_each(|tree| tree.gather(rules));
     }
 
-    fn search(&self, caller: Caller, method: &Method, path: &str) -> Found<'_> {
-        let mut found = Found { open: None, closed: None };
+    fn search(&self, caller: Caller, method: &Method, path: &str) -> RouteMatch<'_> {
+        let mut found = RouteMatch { open: None, closed: None };
         let mut tree = self;
         let mut segments = path.split('/').skip(1);
         loop {
@@ -203,8 +208,8 @@ mod tests {
     const ERP: Caller = Caller::Client(ClientId(0));
     const TREASURY: Caller = Caller::Client(ClientId(1));
 
-    fn rule(route: usize, prefix: &str, base: &str) -> Rule {
-        Rule {
+    fn rule(route: usize, prefix: &str, base: &str) -> RouteRule {
+        RouteRule {
             route,
             host: None,
             prefix: prefix.into(),
@@ -221,20 +226,20 @@ mod tests {
         }
     }
 
-    fn table(rules: impl IntoIterator<Item = Rule>) -> Table {
-        Table::build(rules.into_iter().map(Arc::new)).expect("no two are equal")
+    fn table(rules: impl IntoIterator<Item = RouteRule>) -> RouteTable {
+        RouteTable::build(rules.into_iter().map(Arc::new)).expect("no two are equal")
     }
 
     fn ask(
-        table: &Table,
+        table: &RouteTable,
         caller: Caller,
         method: &Method,
         host: Option<&str>,
         path: &str,
-    ) -> Result<(usize, String), Refusal> {
+    ) -> Result<(usize, String), Denied> {
         let headers = HeaderMap::new();
         table
-            .admit(caller, Target { method, host, path_and_query: path, headers: &headers })
+            .admit(caller, RequestTarget { method, host, path_and_query: path, headers: &headers })
             .map(granted)
             .map(|permit| (permit.route(), permit.path_and_query().to_owned()))
     }
@@ -246,11 +251,11 @@ mod tests {
         }
     }
 
-    fn get(table: &Table, path: &str) -> Result<(usize, String), Refusal> {
+    fn get(table: &RouteTable, path: &str) -> Result<(usize, String), Denied> {
         ask(table, ERP, &Method::GET, Some("proxy"), path)
     }
 
-    fn to(route: usize, path: &str) -> Result<(usize, String), Refusal> {
+    fn to(route: usize, path: &str) -> Result<(usize, String), Denied> {
         Ok((route, path.to_owned()))
     }
 
@@ -268,13 +273,13 @@ mod tests {
         assert_eq!(get(&table, "/%73cb/x%74"), to(0, "/base/x%74"), "an encoded letter is that letter");
         assert_eq!(get(&table, "/sc%62/%76%32/x"), to(1, "/x"), "also in a longer route");
         for path in ["/", "/scbx", "/SCB/v1", "/%73cbx/x", "/other"] {
-            assert_eq!(get(&table, path), Err(Refusal::NotFound), "{path}");
+            assert_eq!(get(&table, path), Err(Denied::NotFound), "{path}");
         }
     }
 
     #[test]
     fn the_prefix_stays_when_asked_to() {
-        let table = table([Rule { strip: false, ..rule(0, "/v1", "/base") }, rule(1, "", "")]);
+        let table = table([RouteRule { strip: false, ..rule(0, "/v1", "/base") }, rule(1, "", "")]);
         assert_eq!(get(&table, "/v1/x"), to(0, "/base/v1/x"));
         assert_eq!(get(&table, "/v2/x"), to(1, "/v2/x"));
         assert_eq!(get(&table, "/"), to(1, "/"));
@@ -285,52 +290,52 @@ mod tests {
     fn only_routes_open_to_the_caller_compete() {
         let only = |id| Opens::Only(vec![ClientId(id)]);
         let table = table([
-            Rule { opens: only(0), ..rule(0, "/bank", "/erp") },
-            Rule { opens: only(1), ..rule(1, "/bank", "/treasury") },
-            Rule { opens: only(1), ..rule(2, "/bank/deep", "/deep") },
-            Rule { opens: only(1), ..rule(3, "/vault", "") },
+            RouteRule { opens: only(0), ..rule(0, "/bank", "/erp") },
+            RouteRule { opens: only(1), ..rule(1, "/bank", "/treasury") },
+            RouteRule { opens: only(1), ..rule(2, "/bank/deep", "/deep") },
+            RouteRule { opens: only(1), ..rule(3, "/vault", "") },
         ]);
         let ask = |caller, path| ask(&table, caller, &Method::GET, None, path);
         assert_eq!(ask(ERP, "/bank/deep/x"), to(0, "/erp/deep/x"));
         assert_eq!(ask(TREASURY, "/bank/deep/x"), to(2, "/deep/x"));
         assert_eq!(ask(TREASURY, "/bank/x"), to(1, "/treasury/x"));
-        assert_eq!(ask(ERP, "/vault"), Err(Refusal::NotAllowed(Some(3))));
-        assert_eq!(ask(Caller::Anyone, "/bank/x"), Err(Refusal::NotAllowed(None)), "two were meant");
-        assert_eq!(ask(ERP, "/nothing"), Err(Refusal::NotFound));
+        assert_eq!(ask(ERP, "/vault"), Err(Denied::NotAllowed(Some(3))));
+        assert_eq!(ask(Caller::Anyone, "/bank/x"), Err(Denied::NotAllowed(None)), "two were meant");
+        assert_eq!(ask(ERP, "/nothing"), Err(Denied::NotFound));
     }
 
     #[test]
     fn a_host_beats_none_and_is_compared_without_case_and_port() {
         let table = table([
-            Rule { host: Some("bank.example".into()), ..rule(0, "/a", "/host") },
+            RouteRule { host: Some("bank.example".into()), ..rule(0, "/a", "/host") },
             rule(1, "/a/deeper", "/any"),
-            Rule { host: Some("closed.example".into()), opens: Opens::Only(vec![]), ..rule(2, "", "") },
+            RouteRule { host: Some("closed.example".into()), opens: Opens::Only(vec![]), ..rule(2, "", "") },
         ]);
         let ask = |host, path| ask(&table, ERP, &Method::GET, host, path);
         assert_eq!(ask(Some("BANK.example:8443"), "/a/deeper"), to(0, "/host/deeper"));
         assert_eq!(ask(Some("other.example"), "/a/deeper"), to(1, "/any"));
         assert_eq!(ask(None, "/a/deeper"), to(1, "/any"));
         assert_eq!(ask(Some("closed.example"), "/a/deeper"), to(1, "/any"), "the closed one does not compete");
-        assert_eq!(ask(Some("closed.example"), "/b"), Err(Refusal::NotAllowed(Some(2))));
-        assert_eq!(ask(Some("bank.example"), "/b"), Err(Refusal::NotFound));
-        assert!(matches!(ask(Some("bank.example."), "/a"), Err(Refusal::Malformed(_))));
-        assert!(matches!(ask(Some(""), "/a"), Err(Refusal::Malformed(_))));
+        assert_eq!(ask(Some("closed.example"), "/b"), Err(Denied::NotAllowed(Some(2))));
+        assert_eq!(ask(Some("bank.example"), "/b"), Err(Denied::NotFound));
+        assert!(matches!(ask(Some("bank.example."), "/a"), Err(Denied::Malformed(_))));
+        assert!(matches!(ask(Some(""), "/a"), Err(Denied::Malformed(_))));
     }
 
     // T5, T16
     #[test]
     fn methods_are_part_of_the_match_and_some_never_pass() {
         let table = table([
-            Rule { methods: vec![Method::GET], ..rule(0, "/a", "/read") },
-            Rule { methods: vec![Method::POST], ..rule(1, "/a", "/write") },
-            Rule { methods: vec![Method::GET], ..rule(2, "/b", "") },
+            RouteRule { methods: vec![Method::GET], ..rule(0, "/a", "/read") },
+            RouteRule { methods: vec![Method::POST], ..rule(1, "/a", "/write") },
+            RouteRule { methods: vec![Method::GET], ..rule(2, "/b", "") },
         ]);
         let ask = |method: &Method, path| ask(&table, ERP, method, None, path);
         assert_eq!(ask(&Method::GET, "/a"), to(0, "/read"));
         assert_eq!(ask(&Method::POST, "/a"), to(1, "/write"));
-        assert_eq!(ask(&Method::POST, "/b"), Err(Refusal::NotAllowed(Some(2))));
+        assert_eq!(ask(&Method::POST, "/b"), Err(Denied::NotAllowed(Some(2))));
         for method in ["TRACE", "TRACK", "trace", "CONNECT"] {
-            assert_eq!(ask(&Method::from_bytes(method.as_bytes()).unwrap(), "/a"), Err(Refusal::MethodRefused));
+            assert_eq!(ask(&Method::from_bytes(method.as_bytes()).unwrap(), "/a"), Err(Denied::MethodRefused));
         }
     }
 
@@ -338,17 +343,19 @@ mod tests {
     #[test]
     fn targets_without_a_path_never_match() {
         let table = table([rule(0, "", "")]);
-        assert_eq!(ask(&table, ERP, &Method::OPTIONS, None, "*"), Err(Refusal::NotFound));
+        assert_eq!(ask(&table, ERP, &Method::OPTIONS, None, "*"), Err(Denied::NotFound));
         for target in ["", "bank:443", "http://bank/x", "?x", "**"] {
-            assert!(matches!(get(&table, target), Err(Refusal::Malformed(_))), "{target}");
+            assert!(matches!(get(&table, target), Err(Denied::Malformed(_))), "{target}");
         }
-        assert_eq!(ask(&table, ERP, &Method::CONNECT, None, "bank:443"), Err(Refusal::MethodRefused));
+        assert_eq!(ask(&table, ERP, &Method::CONNECT, None, "bank:443"), Err(Denied::MethodRefused));
     }
 
     #[test]
     fn a_lenient_route_permits_two_doubts_and_no_more() {
-        let table =
-            table([Rule { path_rules: PathRules::LENIENT, ..rule(0, "/soft", "/base") }, rule(1, "/hard", "/base")]);
+        let table = table([
+            RouteRule { path_rules: PathRules::LENIENT, ..rule(0, "/soft", "/base") },
+            rule(1, "/hard", "/base"),
+        ]);
         assert_eq!(get(&table, "/soft/a//b%2Fc"), to(0, "/base/a//b%2Fc"));
         for path in [
             "/hard/a//b",
@@ -360,7 +367,7 @@ mod tests {
             "/soft%2f..%2fx",
             "/soft/%252f",
         ] {
-            assert!(matches!(get(&table, path), Err(Refusal::Malformed(_))), "{path}");
+            assert!(matches!(get(&table, path), Err(Denied::Malformed(_))), "{path}");
         }
     }
 
@@ -372,7 +379,7 @@ mod tests {
         for path in ["/rak/%74ransfer/do", "/%72ak/transfe%72/do", "/rak/transfer/do"] {
             assert_eq!(get(&strict, path), to(1, "/deep/do"), "{path}");
         }
-        let soft = table([Rule { path_rules: all, ..rule(0, "/rak", "/all") }, deep()]);
+        let soft = table([RouteRule { path_rules: all, ..rule(0, "/rak", "/all") }, deep()]);
         for path in [
             "/rak//transfer/do",
             "/rak%2ftransfer/do",
@@ -389,7 +396,7 @@ mod tests {
             "/rak/transfer%20/do",
         ] {
             for table in [&soft, &strict] {
-                assert!(matches!(get(table, path), Err(Refusal::Malformed(_) | Refusal::NotFound)), "{path}");
+                assert!(matches!(get(table, path), Err(Denied::Malformed(_) | Denied::NotFound)), "{path}");
             }
         }
         assert_eq!(get(&soft, "/rak/a;x=1/b%252Fc%2F/d//e"), to(0, "/all/a;x=1/b%252Fc%2F/d//e"));
@@ -398,32 +405,32 @@ mod tests {
     #[test]
     fn patterns_are_compared_with_what_a_server_reads() {
         let allow = ["GET /v1/a:b", "GET /v1/x%7ey/*"].map(|line| Allow::parse(line).unwrap()).to_vec();
-        let table = table([Rule { allow, ..rule(0, "/scb", "") }]);
+        let table = table([RouteRule { allow, ..rule(0, "/scb", "") }]);
         for path in ["/scb/v1/a:b", "/scb/v1/a%3Ab", "/scb/%761/%61:b", "/scb/v1/x~y/z", "/scb/v1/x%7Ey/z"] {
             let sent = path.strip_prefix("/scb").expect("the prefix");
             assert_eq!(get(&table, path), to(0, sent), "{path}");
         }
-        assert_eq!(get(&table, "/scb/v1/a%2541"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb/v1/a%2541"), Err(Denied::NotAllowed(Some(0))));
     }
 
     // T5
     #[test]
     fn an_allow_list_is_judged_on_the_providers_path() {
         let allow = ["GET /v1/*", "POST /v1/payment/qrcode/create"].map(|line| Allow::parse(line).unwrap()).to_vec();
-        let table = table([Rule { allow, ..rule(0, "/scb", "/partners/sandbox") }]);
+        let table = table([RouteRule { allow, ..rule(0, "/scb", "/partners/sandbox") }]);
         assert_eq!(get(&table, "/scb/v1/x/y"), to(0, "/partners/sandbox/v1/x/y"));
-        assert_eq!(get(&table, "/scb/v2/x"), Err(Refusal::NotAllowed(Some(0))));
-        assert_eq!(get(&table, "/scb"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb/v2/x"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb"), Err(Denied::NotAllowed(Some(0))));
         let post = |path| ask(&table, ERP, &Method::POST, None, path);
         assert!(post("/scb/v1/payment/qrcode/create?x=1").is_ok());
-        assert_eq!(post("/scb/v1/x"), Err(Refusal::NotAllowed(Some(0))));
+        assert_eq!(post("/scb/v1/x"), Err(Denied::NotAllowed(Some(0))));
     }
 
     #[test]
     fn the_providers_token_endpoint_is_out_of_reach_in_any_spelling() {
         let reserved: super::super::Reserved = Arc::new(|path| path == "/v1/oauth/token");
         let path_rules = PathRules::LENIENT.with(PathRules::DOUBLE_ENCODING);
-        let table = table([Rule { reserved, path_rules, ..rule(0, "/scb", "/base") }]);
+        let table = table([RouteRule { reserved, path_rules, ..rule(0, "/scb", "/base") }]);
         for path in [
             "/scb/v1/oauth/token",
             "/scb/v1/oauth/token/",
@@ -436,7 +443,7 @@ mod tests {
             "/scb/v1/oauth/token;a%252fb",
             "/scb/v1/oauth/token%3ba%252fb",
         ] {
-            assert_eq!(get(&table, path), Err(Refusal::Reserved(0)), "{path}");
+            assert_eq!(get(&table, path), Err(Denied::Reserved(0)), "{path}");
         }
         assert!(get(&table, "/scb/v1/oauth/tokens").is_ok());
     }
@@ -448,14 +455,15 @@ mod tests {
             Var::new("account".into(), VarSource::Path(pattern), Some("[0-9]+")).unwrap(),
             Var::new("user".into(), VarSource::Header(HeaderName::from_static("x-user")), None).unwrap(),
         ];
-        let table = table([Rule { vars, ..rule(0, "/rak", "/sb/api") }]);
+        let table = table([RouteRule { vars, ..rule(0, "/rak", "/sb/api") }]);
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))]);
-        let target = |path_and_query| Target { method: &Method::GET, host: None, path_and_query, headers: &headers };
+        let target =
+            |path_and_query| RequestTarget { method: &Method::GET, host: None, path_and_query, headers: &headers };
         let permit = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).map(granted).unwrap();
         assert_eq!(permit.path_and_query(), "/sb/api/v1/accounts/0188/balance?x");
         assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
-        assert!(matches!(table.admit(ERP, target("/rak/v1/other")), Err(Refusal::Malformed(_))));
-        assert!(matches!(get(&table, "/rak/v1/accounts/1/x"), Err(Refusal::Malformed(_))), "no header");
+        assert!(matches!(table.admit(ERP, target("/rak/v1/other")), Err(Denied::Malformed(_))));
+        assert!(matches!(get(&table, "/rak/v1/accounts/1/x"), Err(Denied::Malformed(_))), "no header");
     }
 
     #[test]
@@ -464,10 +472,10 @@ mod tests {
             Var::new("account".into(), VarSource::Json(vec!["debit".into()]), Some("[0-9]+")).unwrap(),
             Var::new("user".into(), VarSource::Query("user".into()), None).unwrap(),
         ];
-        let table = table([Rule { vars, ..rule(7, "/rak", "/api") }]);
+        let table = table([RouteRule { vars, ..rule(7, "/rak", "/api") }]);
         let headers = HeaderMap::new();
         let ask = |path_and_query| {
-            let target = Target { method: &Method::POST, host: None, path_and_query, headers: &headers };
+            let target = RequestTarget { method: &Method::POST, host: None, path_and_query, headers: &headers };
             table.admit(ERP, target)
         };
         let draft = || match ask("/rak/pay?user=alice") {
@@ -479,22 +487,24 @@ mod tests {
         assert_eq!(permit.path_and_query(), "/api/pay?user=alice");
         assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
         for body in ["{\"debit\":\"x\"}", "{}", "", "debit=1"] {
-            assert!(matches!(draft().complete(body.as_bytes()), Err(Refusal::Malformed(_))), "{body}");
+            assert!(matches!(draft().complete(body.as_bytes()), Err(Denied::Malformed(_))), "{body}");
         }
-        assert!(matches!(ask("/rak/pay"), Err(Refusal::Malformed(_))), "the rest is judged at once");
+        assert!(matches!(ask("/rak/pay"), Err(Denied::Malformed(_))), "the rest is judged at once");
     }
 
     #[test]
     fn equal_routes_for_one_client_are_named() {
         let only = |ids: &[u16]| Opens::Only(ids.iter().copied().map(ClientId).collect());
-        let build = |a: Rule, b: Rule| Table::build([Arc::new(a), Arc::new(b)]).map(|_| ());
+        let build = |a: RouteRule, b: RouteRule| RouteTable::build([Arc::new(a), Arc::new(b)]).map(|_| ());
         let clash = Err(vec![Clash { first: 0, second: 1 }]);
         assert_eq!(build(rule(0, "/a", ""), rule(1, "/a", "/other")), clash);
-        let (left, right) =
-            (Rule { opens: only(&[0, 1]), ..rule(0, "/a", "") }, Rule { opens: only(&[1]), ..rule(1, "/a", "") });
+        let (left, right) = (
+            RouteRule { opens: only(&[0, 1]), ..rule(0, "/a", "") },
+            RouteRule { opens: only(&[1]), ..rule(1, "/a", "") },
+        );
         assert_eq!(build(left.clone(), right), clash);
-        assert_eq!(build(left.clone(), Rule { opens: only(&[2]), ..rule(1, "/a", "") }), Ok(()));
-        assert_eq!(build(left.clone(), Rule { host: Some("h".into()), ..rule(1, "/a", "") }), Ok(()));
+        assert_eq!(build(left.clone(), RouteRule { opens: only(&[2]), ..rule(1, "/a", "") }), Ok(()));
+        assert_eq!(build(left.clone(), RouteRule { host: Some("h".into()), ..rule(1, "/a", "") }), Ok(()));
         assert_eq!(build(left, rule(1, "/a", "")), clash);
     }
 
@@ -504,6 +514,6 @@ mod tests {
         for n in 0..1000 {
             assert_eq!(get(&table, &format!("/bank-{n}/v1/x")), to(n, &format!("/base-{n}/x")));
         }
-        assert_eq!(get(&table, "/bank-1000/v1/x"), Err(Refusal::NotFound));
+        assert_eq!(get(&table, "/bank-1000/v1/x"), Err(Denied::NotFound));
     }
 }

@@ -9,20 +9,20 @@ use http::{HeaderValue, Method, Version};
 
 use super::fault::Fault;
 use super::headers;
-use crate::config::{Limits, Names, Reverse};
-use crate::route::{self, Admission, Authority, Caller, ForwardTable, Refusal, Target};
+use crate::config::{Limits, ReverseListener, ServerNames};
+use crate::route::{self, Admission, Authority, Caller, Denied, ForwardTable, RequestTarget};
 
 /// What a request's target is judged against.
 #[derive(Clone, Copy)]
-pub enum Ground<'a> {
+pub enum RoutingTarget<'a> {
     /// The routes of a forward listener, which the target names in absolute form.
     Absolute(&'a ForwardTable),
     /// A callback listener with these names, and the name that TLS asked for.
-    Callback(&'a Names, Option<&'a str>),
+    Callback(&'a ServerNames, Option<&'a str>),
     /// A forward listener's own page.
     Page,
     /// The routes of a reverse listener, and the name that TLS asked for.
-    Reverse(&'a Reverse, Option<&'a str>),
+    Reverse(&'a ReverseListener, Option<&'a str>),
     /// The routes of a forward listener, in a tunnel to this place.
     Tunnel(&'a ForwardTable, &'a Authority),
 }
@@ -42,48 +42,48 @@ impl From<Fault> for Declined {
     }
 }
 
-impl From<Refusal> for Declined {
-    fn from(refusal: Refusal) -> Self {
+impl From<Denied> for Declined {
+    fn from(refusal: Denied) -> Self {
         match refusal {
-            Refusal::Malformed(why) => Declined::Fault(Fault::Malformed(why)),
-            Refusal::MethodRefused => Declined::Fault(Fault::MethodRefused),
-            Refusal::NotAllowed(_) => Declined::Fault(Fault::ClientNotAllowed),
-            Refusal::NotFound => Declined::Fault(Fault::RouteNotFound),
-            Refusal::Reserved(_) => Declined::Fault(Fault::ReservedEndpoint),
-            Refusal::Stub(route) => Declined::Stub(route),
+            Denied::Malformed(why) => Declined::Fault(Fault::Malformed(why)),
+            Denied::MethodRefused => Declined::Fault(Fault::MethodRefused),
+            Denied::NotAllowed(_) => Declined::Fault(Fault::ClientNotAllowed),
+            Denied::NotFound => Declined::Fault(Fault::RouteNotFound),
+            Denied::Reserved(_) => Declined::Fault(Fault::ReservedEndpoint),
+            Denied::Stub(route) => Declined::Stub(route),
         }
     }
 }
 
 /// A request whose form was checked and whose host belongs where it came. Only [`clear`] makes it: whatever answers a
 /// request, a route or a door of our own, has one first.
-pub struct Cleared<'a> {
+pub struct AdmittedForm<'a> {
     host: Option<&'a str>,
-    place: Option<Place>,
+    place: Option<AbsoluteTarget>,
     path_and_query: &'a str,
 }
 
 /// Checks the form of a request, and that the one host that it names belongs on this ground.
-pub fn clear<'a>(ground: Ground<'_>, limits: &Limits, head: &'a Parts) -> Result<Cleared<'a>, Fault> {
-    let host = host(head, matches!(ground, Ground::Absolute(_)))?;
+pub fn clear<'a>(ground: RoutingTarget<'_>, limits: &Limits, head: &'a Parts) -> Result<AdmittedForm<'a>, Fault> {
+    let host = host(head, matches!(ground, RoutingTarget::Absolute(_)))?;
     let place = match ground {
-        Ground::Absolute(_) => Some(named(head, host)?),
-        Ground::Callback(names, sni) => {
+        RoutingTarget::Absolute(_) => Some(named(head, host)?),
+        RoutingTarget::Callback(names, sni) => {
             belongs(names, sni, host)?;
             None
         }
-        Ground::Page => {
+        RoutingTarget::Page => {
             // Whatever name the proxy has: but one, and a host.
             host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
             None
         }
-        Ground::Reverse(reverse, sni) => {
+        RoutingTarget::Reverse(reverse, sni) => {
             belongs(&reverse.names, sni, host)?;
             None
         }
-        Ground::Tunnel(_, to) => {
+        RoutingTarget::Tunnel(_, to) => {
             // CONNECT, TLS and Host speak of one place; the first two were compared before TLS was spoken.
-            if host.is_some_and(|host| !route::Asked::Tunnel(to).agrees(host)) {
+            if host.is_some_and(|host| !route::ForwardTarget::Tunnel(to).agrees(host)) {
                 return Err(Fault::Misdirected);
             }
             None
@@ -103,36 +103,36 @@ pub fn clear<'a>(ground: Ground<'_>, limits: &Limits, head: &'a Parts) -> Result
     if !expected.all(|member| member.eq_ignore_ascii_case(b"100-continue")) {
         return Err(Fault::Expectation);
     }
-    Ok(Cleared { host, place, path_and_query })
+    Ok(AdmittedForm { host, place, path_and_query })
 }
 
 /// Checks the request's form and finds its route.
-pub fn admit(ground: Ground<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Declined> {
-    let Cleared { host, place, path_and_query } = clear(ground, limits, head)?;
+pub fn admit(ground: RoutingTarget<'_>, limits: &Limits, caller: Caller, head: &Parts) -> Result<Admission, Declined> {
+    let AdmittedForm { host, place, path_and_query } = clear(ground, limits, head)?;
     if head.method == Method::CONNECT {
         return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request.").into());
     }
-    let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
-    let forward = |refusal: Refusal| match refusal {
-        Refusal::NotFound => Declined::Fault(Fault::DestinationUnrouted),
+    let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
+    let forward = |refusal: Denied| match refusal {
+        Denied::NotFound => Declined::Fault(Fault::DestinationUnrouted),
         other => Declined::from(other),
     };
     match ground {
-        Ground::Absolute(table) => {
+        RoutingTarget::Absolute(table) => {
             let place = place.as_ref().ok_or(Fault::Internal)?;
-            table.admit(caller, place.asked(), Target { host: None, ..target }).map_err(forward)
+            table.admit(caller, place.asked(), RequestTarget { host: None, ..target }).map_err(forward)
         }
         // Neither has routes.
-        Ground::Callback(..) | Ground::Page => Err(Fault::RouteNotFound.into()),
-        Ground::Reverse(reverse, _) => Ok(reverse.table.admit(caller, target)?),
-        Ground::Tunnel(table, to) => {
-            table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target }).map_err(forward)
-        }
+        RoutingTarget::Callback(..) | RoutingTarget::Page => Err(Fault::RouteNotFound.into()),
+        RoutingTarget::Reverse(reverse, _) => Ok(reverse.table.admit(caller, target)?),
+        RoutingTarget::Tunnel(table, to) => table
+            .admit(caller, route::ForwardTarget::Tunnel(to), RequestTarget { host: None, ..target })
+            .map_err(forward),
     }
 }
 
 /// Whether a request to this host, over TLS that asked for this name, belongs on a listener with these names.
-fn belongs(names: &Names, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
+fn belongs(names: &ServerNames, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
     let named = host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
     if !names.include(host) {
         return Err(Fault::Misdirected);
@@ -147,27 +147,27 @@ fn belongs(names: &Names, sni: Option<&str>, host: Option<&str>) -> Result<(), F
 }
 
 /// The place that a target in absolute form names, by its scheme.
-enum Place {
+enum AbsoluteTarget {
     Http(Authority),
     /// Some clients write it to a proxy, instead of opening a tunnel.
     Https(Authority),
 }
 
-impl Place {
-    const fn asked(&self) -> route::Asked<'_> {
+impl AbsoluteTarget {
+    const fn asked(&self) -> route::ForwardTarget<'_> {
         match self {
-            Place::Http(authority) => route::Asked::Absolute(authority),
-            Place::Https(authority) => route::Asked::Tunnel(authority),
+            AbsoluteTarget::Http(authority) => route::ForwardTarget::Absolute(authority),
+            AbsoluteTarget::Https(authority) => route::ForwardTarget::Tunnel(authority),
         }
     }
 }
 
-fn named(head: &Parts, host: Option<&str>) -> Result<Place, Fault> {
+fn named(head: &Parts, host: Option<&str>) -> Result<AbsoluteTarget, Fault> {
     let authority = head.uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let malformed = |route::Malformed(why)| Fault::Malformed(why);
     let place = match head.uri.scheme_str() {
-        Some("http") => Place::Http(Authority::absolute(authority).map_err(malformed)?),
-        Some("https") => Place::Https(Authority::inner(authority).map_err(malformed)?),
+        Some("http") => AbsoluteTarget::Http(Authority::absolute(authority).map_err(malformed)?),
+        Some("https") => AbsoluteTarget::Https(Authority::inner(authority).map_err(malformed)?),
         Some(_) | None => return Err(Fault::Malformed("The request target is neither http nor https.")),
     };
     if host.is_some_and(|host| !place.asked().agrees(host)) {

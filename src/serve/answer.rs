@@ -17,14 +17,14 @@ use tokio::time::Sleep;
 
 use super::door::Tunnel;
 use super::headers::Trailers;
-use super::reflection::{Needles, Sieve};
-use super::replay::{Outgoing, Recorder};
-use super::site::RouteSite;
-use super::tale::Tale;
+use super::reflection::{CredentialPatterns, CredentialScanner};
+use super::replay::{ReplayBody, RequestBody};
+use super::site::RouteState;
+use super::tale::RequestLog;
 use super::upgrade::Splice;
 use super::watchdog::Busy;
 use crate::base::time::Clock;
-use crate::upstream::{BodyError, Connection, Endpoint, Received};
+use crate::upstream::{BodyError, Connection, ConnectionPool, ReceivedBody};
 
 /// How long bytes that may be the beginning of a credential wait for those that follow.
 const HOLD: Duration = Duration::from_millis(10);
@@ -32,10 +32,10 @@ const HOLD: Duration = Duration::from_millis(10);
 const JOINED: usize = 4 * 1024;
 
 /// A response body.
-pub struct Answer {
+pub struct ResponseBody {
     kind: Kind,
     /// Absent once something else tells it.
-    tale: Option<Tale>,
+    tale: Option<RequestLog>,
     busy: Option<Busy>,
     /// How it broke off, until what went before has left.
     cut: Option<Cut>,
@@ -43,7 +43,7 @@ pub struct Answer {
 
 enum Kind {
     Own(Option<Bytes>),
-    Stream(Box<Stream>),
+    Stream(Box<StreamedBody>),
     Switch(Option<Switch>),
 }
 
@@ -56,11 +56,11 @@ pub enum Switch {
 }
 
 /// A provider's body on its way through.
-pub struct Stream {
+pub struct StreamedBody {
     /// Pieces that were peeked at, to be given back first.
     pub pieces: VecDeque<Bytes>,
     /// The rest.
-    pub rest: Received,
+    pub rest: ReceivedBody,
     /// The connection it comes over.
     pub lent: Option<Lent>,
     /// Longest silence between two pieces.
@@ -74,7 +74,7 @@ pub struct Stream {
     /// The trailer fields that pass.
     pub trailers: Trailers,
     /// Looks for credentials.
-    pub screen: Option<Screen>,
+    pub screen: Option<ResponseScreen>,
     /// Runs while bytes are held back.
     pub holding: Option<Pin<Box<Sleep>>>,
     /// A small piece, searched, whose last bytes are held back.
@@ -88,18 +88,18 @@ pub struct Stream {
 }
 
 /// A search for credentials, and whose they are.
-pub struct Screen {
+pub struct ResponseScreen {
     /// What is looked for.
-    pub needles: Rc<Needles>,
+    pub needles: Rc<CredentialPatterns>,
     /// The search in the body; absent where it cannot be searched, or was.
-    pub sieve: Option<Sieve>,
+    pub sieve: Option<CredentialScanner>,
     /// Whether what holds one is not passed on at all.
     pub blocks: bool,
     /// The route to report.
-    pub route: Rc<RouteSite>,
+    pub route: Rc<RouteState>,
 }
 
-impl Screen {
+impl ResponseScreen {
     /// Looks through trailers, wherever they were read. An error: they must not pass.
     pub fn trailers(&self, trailers: &mut HeaderMap) -> Result<(), Reflected> {
         if !self.needles.mask_fields(trailers) {
@@ -110,7 +110,7 @@ impl Screen {
     }
 
     fn held(&self) -> usize {
-        self.sieve.as_ref().map_or(0, Sieve::held)
+        self.sieve.as_ref().map_or(0, CredentialScanner::held)
     }
 }
 
@@ -121,11 +121,11 @@ pub struct Reflected;
 /// A provider's connection, and where it belongs.
 pub struct Lent {
     /// Its pool.
-    pub endpoint: Rc<Endpoint<Outgoing>>,
+    pub endpoint: Rc<ConnectionPool<RequestBody>>,
     /// The connection.
-    pub connection: Connection<Outgoing>,
+    pub connection: Connection<RequestBody>,
     /// The request body, if there was one: it must have ended, too.
-    pub request: Option<Rc<Recorder>>,
+    pub request: Option<Rc<ReplayBody>>,
     /// For its age in the pool.
     pub clock: Clock,
 }
@@ -171,14 +171,14 @@ impl Lent {
     }
 }
 
-impl Answer {
+impl ResponseBody {
     /// A body of our own.
-    pub const fn own(bytes: Bytes, tale: Tale) -> Self {
+    pub const fn own(bytes: Bytes, tale: RequestLog) -> Self {
         Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None, cut: None }
     }
 
     /// A provider's body.
-    pub fn stream(stream: Stream, tale: Tale) -> Self {
+    pub fn stream(stream: StreamedBody, tale: RequestLog) -> Self {
         Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None, cut: None }
     }
 
@@ -225,13 +225,13 @@ impl Answer {
     }
 }
 
-impl Stream {
+impl StreamedBody {
     fn ended(&self) -> bool {
         self.exhausted() && self.held() == 0 && self.cut.is_none() && !self.broken && self.peeked_trailers.is_none()
     }
 
     fn held(&self) -> usize {
-        self.screen.as_ref().map_or(0, Screen::held) + self.waiting.len()
+        self.screen.as_ref().map_or(0, ResponseScreen::held) + self.waiting.len()
     }
 
     /// Whether no more bytes will come.
@@ -361,7 +361,7 @@ fn joined(one: Bytes, other: Bytes) -> Bytes {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Cut;
 
@@ -436,7 +436,7 @@ impl Body for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     /// hyper does not ask again after the last piece, so the end is seen here as well.
     fn drop(&mut self) {
         let ended = match &self.kind {
@@ -444,7 +444,7 @@ impl Drop for Answer {
             Kind::Own(_) | Kind::Switch(_) => self.is_end_stream(),
         };
         if self.busy.as_ref().is_some_and(Busy::given_up) {
-            self.tale.iter_mut().for_each(Tale::stalled);
+            self.tale.iter_mut().for_each(RequestLog::stalled);
         } else if ended {
             self.complete();
         }

@@ -10,29 +10,29 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
-use super::replay::Outgoing;
-use super::site::Site;
+use super::replay::RequestBody;
+use super::site::WorkerState;
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, Sent};
 
 /// A request whose token may be sent now.
-pub struct Cleared(Request<Outgoing>);
+pub struct ClearedRequest(Request<RequestBody>);
 
-impl Cleared {
+impl ClearedRequest {
     /// Looks at the lease that the request was dressed with. `None`: it must not go out with that.
-    pub fn check(site: &Site, lease: &Lease, request: Request<Outgoing>) -> Option<Self> {
+    pub fn check(site: &WorkerState, lease: &Lease, request: Request<RequestBody>) -> Option<Self> {
         site.may_send(lease, site.now()).then_some(Self(request))
     }
 
     /// Sends it on a connection of a pool.
-    pub fn send(self, connection: &mut Connection<Outgoing>) -> impl Future<Output = Sent<Outgoing>> {
+    pub fn send(self, connection: &mut Connection<RequestBody>) -> impl Future<Output = Sent<RequestBody>> {
         connection.send(self.0)
     }
 
     /// Sends it on a connection of its own.
     pub fn send_alone(
         self,
-        sender: &mut http1::SendRequest<Outgoing>,
+        sender: &mut http1::SendRequest<RequestBody>,
     ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
         sender.send_request(self.0)
     }

@@ -12,34 +12,38 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSF
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::admission::{Ground, clear};
-use super::answer::{Answer, Switch};
-use super::door::{Door, Tunnel};
+use super::admission::{RoutingTarget, clear};
+use super::answer::{ResponseBody, Switch};
+use super::door::{ConnectionContext, Tunnel};
 use super::fault::Fault;
 use super::flow::{caller, opening, own_answer};
-use super::site::Site;
-use super::tale::Tale;
-use super::upgrade::{Line, Open, Splice};
+use super::site::WorkerState;
+use super::tale::RequestLog;
+use super::upgrade::{Splice, UpgradeCount, UpgradedConnection};
 use crate::observe::metrics::{Limit, TunnelKind};
-use crate::route::{Asked, Authority, Caller, Malformed};
-use crate::upstream::{Received, TunnelError, tunnel};
+use crate::route::{Authority, Caller, ForwardTarget, Malformed};
+use crate::upstream::{ReceivedBody, TunnelError, tunnel};
 
 /// Answers a CONNECT. After a 200, the connection is what [`Answer::take_switch`] says.
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
+pub async fn answer(
+    site: Rc<WorkerState>,
+    door: Rc<ConnectionContext>,
+    request: Request<ReceivedBody>,
+) -> Response<ResponseBody> {
     let mut record = opening(&site, &door, &request);
     // What cannot be read as a place is not told: it may hold a password.
     record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
-    let mut tale = Tale::begin(&site, door.listener, record);
+    let mut tale = RequestLog::begin(&site, door.listener, record);
     match open(&site, &door, &request, &mut tale).await {
-        Ok(Granted::Blind(line, listener)) => {
+        Ok(ConnectGrant::Blind(line, listener)) => {
             site.shared.metrics.tunnelled(listener, TunnelKind::Blind);
             tale.record().status = Some(200);
             let limits = &site.shared.snapshot.limits;
-            let open = Open::new(site.shared.metrics.tunnels(listener));
+            let open = UpgradeCount::new(site.shared.metrics.tunnels(listener));
             let (idle, lifetime, clock) = (limits.tunnel_idle, limits.tunnel_lifetime, tale.clock());
             accept(Switch::Splice(Box::new(Splice { provider: line, tale, idle, lifetime, clock, open })))
         }
-        Ok(Granted::Intercepted(tunnel, listener)) => {
+        Ok(ConnectGrant::Intercepted(tunnel, listener)) => {
             site.shared.metrics.tunnelled(listener, TunnelKind::Intercepted);
             tale.record().status = Some(200);
             tale.record().complete = true;
@@ -54,39 +58,43 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) 
 }
 
 /// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
-pub fn page(site: &Rc<Site>, door: &Door, request: Request<Received>) -> Response<Answer> {
-    let mut tale = Tale::begin(site, door.listener, opening(site, door, &request));
+pub fn page(
+    site: &Rc<WorkerState>,
+    door: &ConnectionContext,
+    request: Request<ReceivedBody>,
+) -> Response<ResponseBody> {
+    let mut tale = RequestLog::begin(site, door.listener, opening(site, door, &request));
     let (asked, _) = request.into_parts();
-    if let Err(fault) = clear(Ground::Page, &site.shared.snapshot.limits, &asked) {
+    if let Err(fault) = clear(RoutingTarget::Page, &site.shared.snapshot.limits, &asked) {
         return own_answer(fault, tale);
     }
     let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
     let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
     tale.record().status = Some(head.status.as_u16());
-    Response::from_parts(head, Answer::own(body, tale))
+    Response::from_parts(head, ResponseBody::own(body, tale))
 }
 
 /// What a client got.
-enum Granted<'a> {
+enum ConnectGrant<'a> {
     /// A line to the place that it named, by the listener of this name.
-    Blind(Line, &'a str),
+    Blind(UpgradedConnection, &'a str),
     /// A tunnel to us in that place's stead, by the listener of this name.
     Intercepted(Tunnel, &'a str),
 }
 
 async fn open<'a>(
-    site: &'a Site,
-    door: &Door,
-    request: &Request<Received>,
-    tale: &mut Tale,
-) -> Result<Granted<'a>, Fault> {
+    site: &'a WorkerState,
+    door: &ConnectionContext,
+    request: &Request<ReceivedBody>,
+    tale: &mut RequestLog,
+) -> Result<ConnectGrant<'a>, Fault> {
     let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     let forward = listener.forward().ok_or(Fault::Internal)?;
     let opener = caller(site, door, request.headers(), tale).await?;
     let to = named(request)?;
     if forward.table.intercepts(&to) {
         let claim = claim(request.headers());
-        return Ok(Granted::Intercepted(
+        return Ok(ConnectGrant::Intercepted(
             Tunnel { opener: Cell::new((site.shared.serial, opener)), claim, to },
             &listener.name,
         ));
@@ -101,7 +109,7 @@ async fn open<'a>(
         return Err(Fault::Overloaded);
     };
     let line = blind(site, opener.caller, &to).await?;
-    Ok(Granted::Blind(line, &listener.name))
+    Ok(ConnectGrant::Blind(line, &listener.name))
 }
 
 /// What the caller said of itself to us.
@@ -115,7 +123,7 @@ fn claim(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The one place that a CONNECT names. It has no body (RFC 9110 section 9.3.6), and a `Host` that agrees.
-fn named(request: &Request<Received>) -> Result<Authority, Fault> {
+fn named(request: &Request<ReceivedBody>) -> Result<Authority, Fault> {
     let to = target(request)?;
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
@@ -125,8 +133,9 @@ fn named(request: &Request<Received>) -> Result<Authority, Fault> {
     }
     // Clients write the host with its port, or alone.
     let agrees = |host: &HeaderValue| {
-        host.to_str()
-            .is_ok_and(|host| Asked::Tunnel(&to).agrees(host) || host.eq_ignore_ascii_case(&to.host().to_string()))
+        host.to_str().is_ok_and(|host| {
+            ForwardTarget::Tunnel(&to).agrees(host) || host.eq_ignore_ascii_case(&to.host().to_string())
+        })
     };
     if host.is_some_and(|host| !agrees(host)) {
         return Err(Fault::Malformed("The Host field and the request target name different hosts."));
@@ -140,7 +149,7 @@ fn named(request: &Request<Received>) -> Result<Authority, Fault> {
 }
 
 /// The target of a CONNECT (RFC 9112 section 3.2.3).
-fn target(request: &Request<Received>) -> Result<Authority, Fault> {
+fn target(request: &Request<ReceivedBody>) -> Result<Authority, Fault> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.path_and_query().is_some() {
         return Err(Fault::Malformed("The target of a CONNECT is a host and a port, and nothing else."));
@@ -150,7 +159,7 @@ fn target(request: &Request<Received>) -> Result<Authority, Fault> {
 }
 
 /// A line to a place without a route, if the guard lets it.
-async fn blind(site: &Site, caller: Caller, to: &Authority) -> Result<Line, Fault> {
+async fn blind(site: &WorkerState, caller: Caller, to: &Authority) -> Result<UpgradedConnection, Fault> {
     let connected = tunnel(to, &site.shared.guard, site.now()).await;
     let stream = connected.map_err(|error| {
         tracing::warn!(%to, client = site.name_of(caller).as_deref(), %error, "no tunnel");
@@ -159,14 +168,14 @@ async fn blind(site: &Site, caller: Caller, to: &Authority) -> Result<Line, Faul
             TunnelError::Dial(error) => Fault::from(&error),
         }
     })?;
-    Ok(Line::new(stream))
+    Ok(UpgradedConnection::new(stream))
 }
 
-fn accept(switch: Switch) -> Response<Answer> {
-    Response::new(Answer::switch(switch))
+fn accept(switch: Switch) -> Response<ResponseBody> {
+    Response::new(ResponseBody::switch(switch))
 }
 
-fn refuse(fault: Fault, mut tale: Tale) -> Response<Answer> {
+fn refuse(fault: Fault, mut tale: RequestLog) -> Response<ResponseBody> {
     let row = fault.row();
     let id = tale.record().id;
     let canonical = row.status.canonical_reason().unwrap_or_default();

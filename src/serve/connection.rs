@@ -34,19 +34,19 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, Switch};
-use super::door::{Door, Entry};
+use super::answer::{ResponseBody, Switch};
+use super::door::{ConnectionContext, Ingress};
 use super::fault::Fault;
 use super::flow;
-use super::gate::{Handshake, Place};
+use super::gate::{Handshake, PeerConnection};
 use super::identity::Peer;
-use super::outbox::Outbox;
-use super::preface::{self, Origin};
-use super::site::Site;
+use super::outbox::CoalescedStream;
+use super::preface::{self, ProxiedFor};
+use super::site::WorkerState;
 use super::tunnel::{self, Rewound};
-use super::watchdog::{Activity, Busy, End, FAREWELL, LocalTasks, Watchdog, Watched};
-use super::world::World;
-use crate::config::{Limits, Listener, Serves};
+use super::watchdog::{Activity, Busy, ConnectionEnd, FAREWELL, LocalTasks, Watchdog, Watched};
+use super::world::CurrentState;
+use crate::config::{Limits, ListenerConfig, Serves};
 use crate::observe::metrics::Limit;
 use crate::tls::leaf;
 
@@ -65,7 +65,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const BREAK: Duration = Duration::from_millis(50);
 
 /// A connection that was just accepted.
-pub enum Arrival {
+pub enum Accepted {
     /// From this address.
     Tcp(TcpStream, IpAddr),
     /// From this machine.
@@ -73,18 +73,18 @@ pub enum Arrival {
 }
 
 /// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
-pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: CancellationToken) {
+pub async fn serve(world: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
     let site = world.site();
     match arrival {
-        Arrival::Tcp(mut stream, peer) => {
+        Accepted::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
             let Some(address) = whom(&site, listener, &mut stream, peer).await else { return };
             let Ok(_place) = place(&site, listener, address) else { return };
             let peer = Peer { address, ..Peer::default() };
             let sent = Rc::default();
-            greet(world, site, listener, Outbox::new(stream, Rc::clone(&sent)), peer, sent, drain).await;
+            greet(world, site, listener, CoalescedStream::new(stream, Rc::clone(&sent)), peer, sent, drain).await;
         }
-        Arrival::Unix(stream) => {
+        Accepted::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
             let peer = Peer { uid, ..Peer::default() };
             Box::pin(greet(world, site, listener, stream, peer, Rc::default(), drain)).await;
@@ -93,16 +93,16 @@ pub async fn serve(world: Rc<World>, listener: usize, arrival: Arrival, drain: C
 }
 
 /// Whose connection it is: the peer's, or that of the client for whom a balancer speaks. `None`: it is to be closed.
-async fn whom(site: &Site, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
+async fn whom(site: &WorkerState, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
     let config = site.listener(listener)?;
     if !config.is_proxy(peer) {
         return Some(Some(peer));
     }
     let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
     match timeout(patience, preface::read(stream)).await {
-        Ok(Ok(Origin::At(address))) => Some(Some(address)),
-        Ok(Ok(Origin::Itself)) => Some(Some(peer)),
-        Ok(Ok(Origin::Unknown)) => Some(None),
+        Ok(Ok(ProxiedFor::At(address))) => Some(Some(address)),
+        Ok(Ok(ProxiedFor::Itself)) => Some(Some(peer)),
+        Ok(Ok(ProxiedFor::Unknown)) => Some(None),
         Ok(Err(error)) => {
             tracing::debug!(listener = %config.name, %peer, %error, "refused: the PROXY protocol is required");
             None
@@ -115,7 +115,7 @@ async fn whom(site: &Site, listener: usize, stream: &mut TcpStream, peer: IpAddr
 }
 
 /// Counts a connection of this address. An error: it has too many, and this one is to be closed.
-fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option<Place>, ()> {
+fn place(site: &WorkerState, listener: usize, address: Option<IpAddr>) -> Result<Option<PeerConnection>, ()> {
     let limit = site.shared.snapshot.limits.connections_per_peer;
     let (Some(limit), Some(address)) = (limit, address) else { return Ok(None) };
     let place = site.shared.gate.enter(address, limit);
@@ -137,8 +137,8 @@ fn place(site: &Site, listener: usize, address: Option<IpAddr>) -> Result<Option
 /// Shakes hands, where the listener has TLS, and serves. What a connection needs only for a while lives in boxes of its
 /// own, so that an idle one is small.
 async fn greet<S>(
-    world: Rc<World>,
-    site: Rc<Site>,
+    world: Rc<CurrentState>,
+    site: Rc<WorkerState>,
     listener: usize,
     stream: S,
     peer: Peer,
@@ -150,9 +150,9 @@ async fn greet<S>(
     let Some(config) = site.listener(listener).cloned() else { return };
     let footing = config.footing;
     let Some(tls) = &config.tls else {
-        let door = Door { listener, footing, peer: Rc::new(peer), entry: entry(&config, None), sent };
+        let door = ConnectionContext { listener, footing, peer: Rc::new(peer), entry: entry(&config, None), sent };
         drop(site);
-        return serve_http(world, stream, door, Wire::Plain, drain).await;
+        return serve_http(world, stream, door, AcceptedProtocol::Plain, drain).await;
     };
     let shaken = Box::pin(shake(&site, &config, tls, stream, peer.address)).await;
     drop(site);
@@ -160,26 +160,26 @@ async fn greet<S>(
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
-    let wire = if session.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
+    let wire = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let peer = Rc::new(Peer { certificate, ..peer });
-    let door = Door { listener, footing, peer, entry: entry(&config, sni), sent };
+    let door = ConnectionContext { listener, footing, peer, entry: entry(&config, sni), sent };
     drop(config);
     serve_http(world, stream, door, wire, drain).await;
 }
 
 /// What a connection to this listener speaks to.
-fn entry(config: &Listener, sni: Option<String>) -> Entry {
+fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
     match config.serves {
-        Serves::Callback(_) => Entry::Callback(sni),
-        Serves::Forward(_) => Entry::Proxy,
-        Serves::Reverse(_) => Entry::Reverse(sni),
+        Serves::Callback(_) => Ingress::Callback(sni),
+        Serves::Forward(_) => Ingress::Proxy,
+        Serves::Reverse(_) => Ingress::Reverse(sni),
     }
 }
 
 /// The TLS handshake. `None`: there is no connection any more.
 async fn shake<S>(
-    site: &Site,
-    config: &Listener,
+    site: &WorkerState,
+    config: &ListenerConfig,
     tls: &Arc<ServerConfig>,
     stream: S,
     peer: Option<IpAddr>,
@@ -209,7 +209,7 @@ where
 }
 
 /// Counts a handshake. `None`: there are too many, and its connection is to be closed.
-pub(super) fn begin_handshake(site: &Site, listener: &str, peer: Option<IpAddr>) -> Option<Handshake> {
+pub(super) fn begin_handshake(site: &WorkerState, listener: &str, peer: Option<IpAddr>) -> Option<Handshake> {
     let limit = site.shared.snapshot.limits.handshakes;
     let now = site.now();
     let under_way = site.shared.gate.shake(peer, limit, now);
@@ -231,19 +231,24 @@ pub(super) fn begin_handshake(site: &Site, listener: &str, peer: Option<IpAddr>)
 
 /// What lies under HTTP, and which HTTP it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wire {
+pub enum AcceptedProtocol {
     Plain,
     Tls,
     TlsH2,
 }
 
 /// Serves HTTP until the connection closes, or stops speaking it and then closes.
-pub async fn serve_http<S>(world: Rc<World>, stream: S, door: Door, wire: Wire, drain: CancellationToken)
-where
+pub async fn serve_http<S>(
+    world: Rc<CurrentState>,
+    stream: S,
+    door: ConnectionContext,
+    wire: AcceptedProtocol,
+    drain: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let door = Rc::new(door);
-    if wire == Wire::TlsH2 {
+    if wire == AcceptedProtocol::TlsH2 {
         return serve_http2(world, stream, door, drain).await;
     }
     let site = world.site();
@@ -280,12 +285,12 @@ where
     }
     // Over plain TCP a client may close its half when it has said all, and still gets its answer; one that is gone is
     // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.
-    builder.half_close(wire == Wire::Plain);
+    builder.half_close(wire == AcceptedProtocol::Plain);
     let mut connection = builder.serve_connection(io, service);
     let ended = |served: hyper::Result<()>| match served {
-        Err(error) if error.is_parse_version_h2() => End::Preface,
-        Err(error) if error.is_user() => End::BrokenOff,
-        Err(_) | Ok(()) => End::Closed,
+        Err(error) if error.is_parse_version_h2() => ConnectionEnd::Preface,
+        Err(error) if error.is_user() => ConnectionEnd::BrokenOff,
+        Err(_) | Ok(()) => ConnectionEnd::Closed,
     };
     let served = watch(
         &mut connection,
@@ -313,26 +318,27 @@ where
     }
     match end {
         // The parser waits for the rest of a head that will not come: say so in its stead.
-        End::HeadTooSlow => Box::pin(dismiss(connection.into_parts().io.into_inner())).await,
-        End::Preface => {
+        ConnectionEnd::HeadTooSlow => Box::pin(dismiss(connection.into_parts().io.into_inner())).await,
+        ConnectionEnd::Preface => {
             let parts = connection.into_parts();
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
-            let speaks = wire == Wire::Plain && matches!(door.entry, Entry::Callback(_) | Entry::Reverse(_));
+            let speaks =
+                wire == AcceptedProtocol::Plain && matches!(door.entry, Ingress::Callback(_) | Ingress::Reverse(_));
             if speaks {
                 Box::pin(serve_http2(world, stream, door, drain)).await;
             } else {
                 Box::pin(turn_away_http2(stream)).await;
             }
         }
-        End::BrokenOff => Box::pin(linger(connection.into_parts().io.into_inner(), BREAK)).await,
-        End::Closed => Box::pin(linger(connection.into_parts().io.into_inner(), FAREWELL)).await,
-        End::Idle | End::Stalled => {}
+        ConnectionEnd::BrokenOff => Box::pin(linger(connection.into_parts().io.into_inner(), BREAK)).await,
+        ConnectionEnd::Closed => Box::pin(linger(connection.into_parts().io.into_inner(), FAREWELL)).await,
+        ConnectionEnd::Idle | ConnectionEnd::Stalled => {}
     }
 }
 
 /// Serves HTTP/2 until the connection closes.
-async fn serve_http2<S>(world: Rc<World>, stream: S, door: Rc<Door>, drain: CancellationToken)
+async fn serve_http2<S>(world: Rc<CurrentState>, stream: S, door: Rc<ConnectionContext>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -366,7 +372,7 @@ where
     builder.max_send_buf_size(STREAM_BUFFER);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let mut connection = Box::pin(builder.serve_connection(io, service));
-    let ended = |_: hyper::Result<()>| End::Closed;
+    let ended = |_: hyper::Result<()>| ConnectionEnd::Closed;
     let served = watch(
         &mut connection,
         ended,
@@ -381,11 +387,15 @@ where
 }
 
 /// Counts a connection that ended at a limit, where no request's own record does.
-fn note(site: &Site, door: &Door, activity: &Activity, end: End) {
+fn note(site: &WorkerState, door: &ConnectionContext, activity: &Activity, end: ConnectionEnd) {
     let limit = match end {
-        End::HeadTooSlow => Limit::HeaderTimeout,
-        End::Stalled if !activity.is_busy() => Limit::ClientStalled,
-        End::BrokenOff | End::Closed | End::Idle | End::Preface | End::Stalled => return,
+        ConnectionEnd::HeadTooSlow => Limit::HeaderTimeout,
+        ConnectionEnd::Stalled if !activity.is_busy() => Limit::ClientStalled,
+        ConnectionEnd::BrokenOff
+        | ConnectionEnd::Closed
+        | ConnectionEnd::Idle
+        | ConnectionEnd::Preface
+        | ConnectionEnd::Stalled => return,
     };
     site.shared.metrics.limited(limit);
     let listener = site.listener(door.listener).map(|config| config.name.clone());
@@ -395,7 +405,7 @@ fn note(site: &Site, door: &Door, activity: &Activity, end: End) {
 
 /// Takes the body off an answer of our own to a HEAD (RFC 9110 section 9.3.2). hyper does that over HTTP/1.1 alone, and a
 /// client of HTTP/2 takes an answer for a broken one that has a body all the same.
-fn withhold_body(response: &mut Response<Answer>) {
+fn withhold_body(response: &mut Response<ResponseBody>) {
     if let Some(length) = response.body_mut().withhold() {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
@@ -463,13 +473,13 @@ enum Manner {
 /// the client keeps us waiting.
 async fn watch<C, O>(
     mut connection: &mut C,
-    ended: impl Fn(O) -> End,
+    ended: impl Fn(O) -> ConnectionEnd,
     finish: impl Fn(Pin<&mut C>),
     activity: &Activity,
     limits: &Limits,
     drain: &CancellationToken,
     manner: Manner,
-) -> End
+) -> ConnectionEnd
 where
     C: Future<Output = O> + Unpin,
 {
@@ -478,7 +488,7 @@ where
         biased;
         output = &mut connection => return ended(output),
         end = &mut watchdog => match end {
-            End::Idle => false,
+            ConnectionEnd::Idle => false,
             end => return end,
         },
         () = drain.cancelled() => true,
@@ -502,9 +512,9 @@ where
 /// connection ended meanwhile.
 async fn next_request<C: Future + Unpin>(
     connection: &mut C,
-    ended: &impl Fn(C::Output) -> End,
+    ended: &impl Fn(C::Output) -> ConnectionEnd,
     watchdog: &mut Watchdog<'_>,
-) -> Option<End> {
+) -> Option<ConnectionEnd> {
     let mut patience = std::pin::pin!(tokio::time::sleep(watchdog.patience()));
     let mut busy = false;
     poll_fn(|cx| {
@@ -516,7 +526,7 @@ async fn next_request<C: Future + Unpin>(
             return Poll::Ready(None);
         }
         if let Poll::Ready(end) = Pin::new(&mut *watchdog).poll(cx) {
-            return Poll::Ready(Some(end).filter(|end| *end != End::Idle));
+            return Poll::Ready(Some(end).filter(|end| *end != ConnectionEnd::Idle));
         }
         if activity.is_busy() {
             // The head of its answer is on its way already, without the word.

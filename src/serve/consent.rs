@@ -20,20 +20,20 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::admission::clear;
-use super::answer::Answer;
-use super::door::Door;
+use super::answer::ResponseBody;
+use super::door::ConnectionContext;
 use super::fault::Fault;
 use super::flow::{caller, opening, own_answer};
-use super::site::Site;
-use super::tale::Tale;
+use super::site::WorkerState;
+use super::tale::RequestLog;
 use crate::base::time::rfc3339;
-use crate::config::{Client, Consents, Provider};
-use crate::control::{Beginning, Bringer, Finished, Unavailable};
-use crate::provider::Consent;
+use crate::config::{ClientConfig, ConsentSettings, ProviderConfig};
+use crate::control::{Bringer, Finished, StartConsent, Unavailable};
+use crate::provider::CompiledConsent;
 use crate::route::Caller;
-use crate::token::consent::{ReturnRule, UserKey, UserName, Why};
+use crate::token::consent::{NotExchanged, ReturnRule, UserKey, UserName};
 use crate::token::failure::Failure;
-use crate::upstream::Received;
+use crate::upstream::ReceivedBody;
 
 /// Where all of it lives.
 pub const PLACE: &str = "/.countersign/";
@@ -45,7 +45,7 @@ const MOST_BODY: usize = 16 * 1024;
 
 /// What an application may ask for.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Wish {
+enum ConsentAction {
     Code,
     Start,
 }
@@ -53,7 +53,7 @@ enum Wish {
 /// The body of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked<'a> {
+struct ConsentRequestBody<'a> {
     user: String,
     #[serde(default)]
     return_to: Option<String>,
@@ -65,12 +65,16 @@ struct Asked<'a> {
 }
 
 /// Answers a request to a reverse listener for [`PLACE`].
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
-    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+pub async fn answer(
+    site: Rc<WorkerState>,
+    door: Rc<ConnectionContext>,
+    request: Request<ReceivedBody>,
+) -> Response<ResponseBody> {
+    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
     match serve(&site, &door, request, &mut tale).await {
         Ok(body) => {
             tale.record().status = Some(200);
-            let mut response = Response::new(Answer::own(Bytes::from(body.to_string()), tale));
+            let mut response = Response::new(ResponseBody::own(Bytes::from(body.to_string()), tale));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -89,10 +93,10 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) 
 }
 
 async fn serve(
-    site: &Rc<Site>,
-    door: &Door,
-    request: Request<Received>,
-    tale: &mut Tale,
+    site: &Rc<WorkerState>,
+    door: &ConnectionContext,
+    request: Request<ReceivedBody>,
+    tale: &mut RequestLog,
 ) -> Result<serde_json::Value, Fault> {
     let (head, body) = request.into_parts();
     let caller = caller(site, door, &head.headers, tale).await?.caller;
@@ -100,8 +104,8 @@ async fn serve(
     clear(door.ground(listener)?, &site.shared.snapshot.limits, &head)?;
     let path = head.uri.path();
     let (name, wish) = match path.strip_prefix(CONSENT).and_then(|rest| rest.split_once('/')) {
-        Some((name, "start")) => (name, Wish::Start),
-        Some((name, "code")) => (name, Wish::Code),
+        Some((name, "start")) => (name, ConsentAction::Start),
+        Some((name, "code")) => (name, ConsentAction::Code),
         Some((_, _)) | None => return Err(Fault::RouteNotFound),
     };
     if head.method != Method::POST {
@@ -117,7 +121,7 @@ async fn serve(
     let body = Zeroizing::new(
         body.map_err(|_| Fault::Malformed("The body is too large, or ended early."))?.to_bytes().to_vec(),
     );
-    let asked: Asked<'_> = serde_json::from_slice(&body)
+    let asked: ConsentRequestBody<'_> = serde_json::from_slice(&body)
         .map_err(|_| Fault::Malformed("The body is not the JSON object that is wanted; see docs/consent.md."))?;
     let key = user_key(client, provider, &asked.user)?;
     // Both ask the provider something with our credentials.
@@ -125,7 +129,7 @@ async fn serve(
         return Err(Fault::Unaudited);
     }
     match wish {
-        Wish::Start => {
+        ConsentAction::Start => {
             let return_to = match &asked.return_to {
                 None => None,
                 Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(|_| {
@@ -133,7 +137,7 @@ async fn serve(
                 })?),
             };
             let (client, by) = (client.name.clone(), format!("client:{}", client.name).into());
-            let ask = Beginning { provider: provider.clone(), key, client, by, return_to };
+            let ask = StartConsent { provider: provider.clone(), key, client, by, return_to };
             tale.wait_for("consent start", &provider.name);
             let started = site.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
             tale.waited();
@@ -143,7 +147,7 @@ async fn serve(
                 "expires_at": rfc3339(started.expires_at),
             }))
         }
-        Wish::Code => {
+        ConsentAction::Code => {
             let (Some(state), Some(code)) = (&asked.state, &asked.code) else {
                 return Err(Fault::Malformed("The body needs `user`, `state` and `code`."));
             };
@@ -163,7 +167,7 @@ async fn serve(
 }
 
 /// Whose tokens a call of this client for this user spends, if it may.
-pub fn user_key(client: &Client, provider: &Provider, user: &str) -> Result<UserKey, Fault> {
+pub fn user_key(client: &ClientConfig, provider: &ProviderConfig, user: &str) -> Result<UserKey, Fault> {
     let user = UserName::parse(user).map_err(|_| {
         Fault::Malformed("A user name has 1 to 256 bytes, no control characters and no white space around it.")
     })?;
@@ -184,7 +188,10 @@ pub fn named_user<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Result<&'a
     }
 }
 
-fn known<'a>(site: &'a Site, name: &str) -> Option<(&'a Arc<Provider>, &'a Consents, &'a Consent)> {
+fn known<'a>(
+    site: &'a WorkerState,
+    name: &str,
+) -> Option<(&'a Arc<ProviderConfig>, &'a ConsentSettings, &'a CompiledConsent)> {
     let provider = site.shared.snapshot.providers.iter().find(|provider| *provider.name == *name)?;
     let consents = provider.consents.as_ref()?;
     Some((provider, consents, consents.module.consent()?))
@@ -196,23 +203,29 @@ fn unavailable(failure: &Failure) -> Fault {
     Fault::from(&Unavailable { class, retry_after: failure.rest(1), inside })
 }
 
-const fn rejected(why: &Why) -> Fault {
+const fn rejected(why: &NotExchanged) -> Fault {
     match why {
-        Why::Changed => Fault::Malformed("The provider's settings have changed since; start again."),
-        Why::Expired => Fault::Malformed("The consent was started too long ago, or its code is too old; start again."),
-        Why::NoCode => Fault::Malformed("There is no code."),
-        Why::OtherOwner | Why::OtherProvider | Why::OtherUser => {
+        NotExchanged::Changed => Fault::Malformed("The provider's settings have changed since; start again."),
+        NotExchanged::Expired => {
+            Fault::Malformed("The consent was started too long ago, or its code is too old; start again.")
+        }
+        NotExchanged::NoCode => Fault::Malformed("There is no code."),
+        NotExchanged::OtherOwner | NotExchanged::OtherProvider | NotExchanged::OtherUser => {
             Fault::Malformed("This state belongs to another consent.")
         }
-        Why::Refused(_) => Fault::ConsentRequired,
-        Why::Reused => Fault::Malformed("This state was used before; start again."),
-        Why::Unknown => Fault::Malformed("No consent with this state was started, or long ago."),
+        NotExchanged::Refused(_) => Fault::ConsentRequired,
+        NotExchanged::Reused => Fault::Malformed("This state was used before; start again."),
+        NotExchanged::Unknown => Fault::Malformed("No consent with this state was started, or long ago."),
     }
 }
 
 /// Answers a request to a callback listener.
-pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>) -> Response<Answer> {
-    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+pub async fn callback(
+    site: Rc<WorkerState>,
+    door: Rc<ConnectionContext>,
+    request: Request<ReceivedBody>,
+) -> Response<ResponseBody> {
+    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
     let (head, _) = request.into_parts();
     let listener = site.listener(door.listener).ok_or(Fault::Internal);
     let ground = listener.and_then(|listener| door.ground(listener));
@@ -226,7 +239,7 @@ pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>
          content=\"width=device-width\"><title>countersign</title></head><body><main><h1>{}</h1><p>{text}</p></main></body></html>\n",
         if status.is_client_error() || status.is_server_error() { "That did not work" } else { "Done" },
     );
-    let mut response = Response::new(Answer::own(body.into(), tale));
+    let mut response = Response::new(ResponseBody::own(body.into(), tale));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [
@@ -249,7 +262,11 @@ pub async fn callback(site: Rc<Site>, door: Rc<Door>, request: Request<Received>
 }
 
 /// What a browser brought: a status, where it goes, and what it shows.
-async fn come_back(site: &Rc<Site>, head: &Parts, tale: &mut Tale) -> (StatusCode, Option<String>, &'static str) {
+async fn come_back(
+    site: &Rc<WorkerState>,
+    head: &Parts,
+    tale: &mut RequestLog,
+) -> (StatusCode, Option<String>, &'static str) {
     let bad = |status, text| (status, None, text);
     let uri = &head.uri;
     let name = uri.path().strip_prefix(CONSENT).and_then(|rest| rest.strip_suffix("/callback"));
@@ -282,7 +299,7 @@ async fn come_back(site: &Rc<Site>, head: &Parts, tale: &mut Tale) -> (StatusCod
             bad(StatusCode::SERVICE_UNAVAILABLE, "The bank cannot be reached right now. Please start again later.")
         }
         // SCB sends a user who declines back without a code.
-        Finished::Rejected(Why::NoCode | Why::Refused(_), _) => {
+        Finished::Rejected(NotExchanged::NoCode | NotExchanged::Refused(_), _) => {
             bad(StatusCode::FORBIDDEN, "The bank says that no consent was given. You may start again.")
         }
         Finished::Rejected(..) => bad(

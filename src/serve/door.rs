@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 
-use super::admission::Ground;
+use super::admission::RoutingTarget;
 use super::fault::Fault;
 use super::identity::{Peer, Proven};
-use crate::config::{Listener, Serves};
+use crate::config::{ListenerConfig, Serves};
 use crate::route::Authority;
 
 /// The connection that a request came in on.
-pub struct Door {
+pub struct ConnectionContext {
     /// The listener, by position.
     pub listener: usize,
     /// What the connection was believed from its start.
@@ -20,13 +20,13 @@ pub struct Door {
     /// Who is at the other end.
     pub peer: Rc<Peer>,
     /// What it speaks to.
-    pub entry: Entry,
+    pub entry: Ingress,
     /// Bytes that its socket has taken.
     pub sent: Rc<Cell<u64>>,
 }
 
 /// What a connection speaks to.
-pub enum Entry {
+pub enum Ingress {
     /// A callback listener; the name that TLS asked for.
     Callback(Option<String>),
     /// A forward listener itself.
@@ -47,18 +47,20 @@ pub struct Tunnel {
     pub to: Authority,
 }
 
-impl Door {
+impl ConnectionContext {
     /// What a request through this door is judged against.
-    pub fn ground<'a>(&'a self, listener: &'a Listener) -> Result<Ground<'a>, Fault> {
+    pub fn ground<'a>(&'a self, listener: &'a ListenerConfig) -> Result<RoutingTarget<'a>, Fault> {
         match (&self.entry, &listener.serves) {
-            (Entry::Callback(sni), Serves::Callback(names)) => Ok(Ground::Callback(names, sni.as_deref())),
-            (Entry::Proxy, Serves::Forward(forward)) => Ok(Ground::Absolute(&forward.table)),
-            (Entry::Reverse(sni), Serves::Reverse(reverse)) => Ok(Ground::Reverse(reverse, sni.as_deref())),
-            (Entry::Tunnel(tunnel), Serves::Forward(forward)) => Ok(Ground::Tunnel(&forward.table, &tunnel.to)),
-            (Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_), Serves::Callback(_))
-            | (Entry::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
-            | (Entry::Proxy | Entry::Tunnel(_), Serves::Reverse(_))
-            | (Entry::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
+            (Ingress::Callback(sni), Serves::Callback(names)) => Ok(RoutingTarget::Callback(names, sni.as_deref())),
+            (Ingress::Proxy, Serves::Forward(forward)) => Ok(RoutingTarget::Absolute(&forward.table)),
+            (Ingress::Reverse(sni), Serves::Reverse(reverse)) => Ok(RoutingTarget::Reverse(reverse, sni.as_deref())),
+            (Ingress::Tunnel(tunnel), Serves::Forward(forward)) => {
+                Ok(RoutingTarget::Tunnel(&forward.table, &tunnel.to))
+            }
+            (Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_), Serves::Callback(_))
+            | (Ingress::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
+            | (Ingress::Proxy | Ingress::Tunnel(_), Serves::Reverse(_))
+            | (Ingress::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
         }
     }
 }

@@ -12,15 +12,15 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use tokio::time::timeout;
 
 use super::answer::Lent;
-use super::clearance::Cleared;
+use super::clearance::ClearedRequest;
 use super::fault::Fault;
 use super::headers;
-use super::passage::Passage;
-use super::passing::Passing;
+use super::passage::HopOptions;
+use super::passing::UpstreamResponse;
 use super::peek::{decode, peek};
-use super::replay::{Outgoing, Recorder, Ungathered};
-use super::site::{RouteSite, Site};
-use super::tale::Tale;
+use super::replay::{ReplayBody, RequestBody, Ungathered};
+use super::site::{RouteState, WorkerState};
+use super::tale::RequestLog;
 use super::upgrade::{self, Turning};
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy;
@@ -30,7 +30,7 @@ use crate::control::TokenSpec;
 use crate::observe::record::Replay;
 use crate::provider::{SentIds, Verdict};
 use crate::token::lease::Lease;
-use crate::upstream::{Connection, NoConnection, Received, Risk, Sent, Unsent};
+use crate::upstream::{Connection, NoConnection, ReceivedBody, Resend, Sent, Unsent};
 
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
@@ -39,11 +39,11 @@ const MOST_TRIES: u32 = 3;
 pub const TOKEN_WAIT: &str = "token wait";
 
 /// A request on its way to the provider.
-pub struct Errand<'a> {
+pub struct UpstreamCall<'a> {
     /// This worker's world.
-    pub site: &'a Rc<Site>,
+    pub site: &'a Rc<WorkerState>,
     /// Its route; one from before a change of a secret, as long as a token of that stands in.
-    pub route: Rc<RouteSite>,
+    pub route: Rc<RouteState>,
     /// Its method.
     pub method: Method,
     /// What to ask for.
@@ -53,13 +53,13 @@ pub struct Errand<'a> {
     /// How names of fields are spelled, where that passes.
     pub spelling: Extensions,
     /// Its body, if it has one.
-    pub recorder: Option<Rc<Recorder>>,
+    pub recorder: Option<Rc<ReplayBody>>,
     /// What it asks of the way.
-    pub passage: Passage,
+    pub passage: HopOptions,
 }
 
 /// The token that is being spent on it.
-pub struct Spending {
+pub struct TokenInUse {
     /// Which token.
     pub spec: Arc<TokenSpec>,
     /// The generation that is spent.
@@ -69,26 +69,26 @@ pub struct Spending {
     /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
     pub born_for_this: bool,
     /// It is a token of an old secret: this is the route that `spec` belongs to.
-    pub successor: Option<Box<Successor>>,
+    pub successor: Option<Box<CurrentRoute>>,
 }
 
 /// The route of a request that goes out as it would have before a secret was changed.
-pub struct Successor {
+pub struct CurrentRoute {
     /// As it is now.
-    pub route: Rc<RouteSite>,
+    pub route: Rc<RouteState>,
     /// The request's variables.
     pub vars: Vars,
 }
 
 /// An answer's head, judged.
-struct Judged {
-    passing: Passing,
+struct JudgedResponse {
+    passing: UpstreamResponse,
     verdict: Verdict,
 }
 
-impl Errand<'_> {
+impl UpstreamCall<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
-    pub async fn run(mut self, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+    pub async fn run(mut self, mut spending: TokenInUse, tale: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
         let first = self.attempt(&mut spending, tale).await?;
         let leases = &self.site.shared.leases;
         let meters = self.route.meters_of(tale);
@@ -142,7 +142,12 @@ impl Errand<'_> {
     }
 
     /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
-    async fn again(mut self, refusal: Passing, mut spending: Spending, tale: &mut Tale) -> Result<Passing, Fault> {
+    async fn again(
+        mut self,
+        refusal: UpstreamResponse,
+        mut spending: TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<UpstreamResponse, Fault> {
         let refused_with = refusal.response.status();
         let generation = spending.lease.generation;
         let newborn = spending.lease.newborn(self.site.now());
@@ -193,7 +198,7 @@ impl Errand<'_> {
     }
 
     /// Puts another token on the request.
-    fn redress(&mut self, spending: &mut Spending, lease: Arc<Lease>) {
+    fn redress(&mut self, spending: &mut TokenInUse, lease: Arc<Lease>) {
         spending.lease = lease;
         let (lease, headers) = (&spending.lease, &mut self.headers);
         match spending.successor.take() {
@@ -202,7 +207,7 @@ impl Errand<'_> {
                 spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
             }
             Some(successor) => {
-                let Successor { route, vars } = *successor;
+                let CurrentRoute { route, vars } = *successor;
                 route.was_issued();
                 // All that the old one put on has the same names, and the request's own identifiers stay.
                 spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
@@ -215,10 +220,10 @@ impl Errand<'_> {
     /// What comes back may be sent at once, on the connection at hand; nothing does where there was another wait.
     async fn redress_late(
         &mut self,
-        spending: &mut Spending,
-        tale: &mut Tale,
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
         late: &mut u32,
-    ) -> Result<Option<Cleared>, Fault> {
+    ) -> Result<Option<ClearedRequest>, Fault> {
         *late += 1;
         if *late > MOST_TRIES {
             tracing::warn!(provider = %self.route.route.provider.name, "tokens end before there is a connection");
@@ -245,18 +250,18 @@ impl Errand<'_> {
         self.redress(spending, lease);
         let id = spending.ids.iter().next().map(|(_, id)| id.clone());
         tale.spend_instead((spending.lease.fingerprint, spending.lease.generation), id);
-        Ok(if waited { None } else { Cleared::check(self.site, &spending.lease, self.message()) })
+        Ok(if waited { None } else { ClearedRequest::check(self.site, &spending.lease, self.message()) })
     }
 
     /// Whether a token was refused because another replica has fetched one since, at a provider where that kills ours.
     /// Then the refusal says nothing of what fetching can do.
-    async fn lost_to_another(&self, spending: &Spending) -> bool {
-        let Spending { spec, lease, .. } = spending;
+    async fn lost_to_another(&self, spending: &TokenInUse) -> bool {
+        let TokenInUse { spec, lease, .. } = spending;
         spec.order.is_contested() && Box::pin(self.site.shared.leases.is_replaced(spec.key, lease.generation)).await
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.
-    async fn attempt(&mut self, spending: &mut Spending, tale: &mut Tale) -> Result<Judged, Fault> {
+    async fn attempt(&mut self, spending: &mut TokenInUse, tale: &mut RequestLog) -> Result<JudgedResponse, Fault> {
         let id = spending.ids.iter().next().map(|(_, id)| id.clone());
         tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
         tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
@@ -293,7 +298,7 @@ impl Errand<'_> {
             (module.judge(response.status(), response.headers(), None), None)
         };
         tale.came_back(response.status(), verdict);
-        let passing = Passing {
+        let passing = UpstreamResponse {
             response,
             peeked,
             lent,
@@ -305,7 +310,7 @@ impl Errand<'_> {
             needles: self.route.needles(&spending.lease),
             screen: None,
         };
-        Ok(Judged { passing, verdict })
+        Ok(JudgedResponse { passing, verdict })
     }
 
     /// Gets the request onto a connection and its answer's head back.
@@ -315,16 +320,16 @@ impl Errand<'_> {
     /// may have closed it while it lay idle. Nothing else is sent twice.
     async fn send(
         &mut self,
-        spending: &mut Spending,
-        tale: &mut Tale,
-    ) -> Result<(Response<Received>, Connection<Outgoing>), Fault> {
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<(Response<ReceivedBody>, Connection<RequestBody>), Fault> {
         let provider = self.route.route.provider.name.clone();
         let mut message = self.message();
         let mut late = 0;
         let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
-            let risk = if may_resend { Risk::Bearable } else { Risk::Unbearable };
+            let risk = if may_resend { Resend::Bearable } else { Resend::Unbearable };
             let acquired = self.route.endpoint.acquire(self.site.now(), risk).await;
             let mut connection = acquired.map_err(|refusal| match refusal {
                 NoConnection::Dial(error) => {
@@ -334,7 +339,7 @@ impl Errand<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            let cleared = match Cleared::check(self.site, &spending.lease, message) {
+            let cleared = match ClearedRequest::check(self.site, &spending.lease, message) {
                 Some(cleared) => cleared,
                 None => match Box::pin(self.redress_late(spending, tale, &mut late)).await? {
                     Some(cleared) => cleared,
@@ -357,7 +362,7 @@ impl Errand<'_> {
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
-                Sent::Answered(response) => return Ok((Received::response(response), connection)),
+                Sent::Answered(response) => return Ok((ReceivedBody::response(response), connection)),
                 Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);
                     message = unsent;
@@ -391,15 +396,15 @@ impl Errand<'_> {
     /// The same over a connection of its own, which may become a WebSocket. Nothing is sent twice.
     async fn send_alone(
         &mut self,
-        spending: &mut Spending,
-        tale: &mut Tale,
-    ) -> Result<(Response<Received>, Turning), Fault> {
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
         let mut late = 0;
         loop {
             let route = self.route.clone();
             let place = route.websocket.as_ref().ok_or(Fault::Internal)?;
             let alone = upgrade::connect(place, route.gauge.clone(), self.site.now()).await?;
-            let cleared = match Cleared::check(self.site, &spending.lease, self.message()) {
+            let cleared = match ClearedRequest::check(self.site, &spending.lease, self.message()) {
                 Some(cleared) => Some(cleared),
                 None => self.redress_late(spending, tale, &mut late).await?,
             };
@@ -411,7 +416,10 @@ impl Errand<'_> {
 
     /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
     /// provider's fault. Interim answers (1xx) do not move it: however many there are, they end with it.
-    async fn wait(&self, mut sending: Pin<&mut impl Future<Output = Sent<Outgoing>>>) -> Result<Sent<Outgoing>, Fault> {
+    async fn wait(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = Sent<RequestBody>>>,
+    ) -> Result<Sent<RequestBody>, Fault> {
         let patience = self.route.route.timeouts.response;
         let mut left = patience;
         loop {
@@ -429,10 +437,10 @@ impl Errand<'_> {
         }
     }
 
-    fn message(&self) -> Request<Outgoing> {
+    fn message(&self) -> Request<RequestBody> {
         let body = match &self.recorder {
-            Some(recorder) => Outgoing::View(recorder.tell()),
-            None => Outgoing::Empty,
+            Some(recorder) => RequestBody::View(recorder.tell()),
+            None => RequestBody::Empty,
         };
         let mut message = Request::new(body);
         *message.method_mut() = self.method.clone();
@@ -446,7 +454,7 @@ impl Errand<'_> {
 
     /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,
     /// since a provider may repeat a token even there.
-    fn log_unknown(&self, passing: &Passing) {
+    fn log_unknown(&self, passing: &UpstreamResponse) {
         let headers = passing.response.headers();
         let shown = |name: &str| if is_wordy(name) { name.to_owned() } else { "…".to_owned() };
         let names: Vec<String> = headers.keys().map(|name| shown(name.as_str())).collect();
@@ -467,8 +475,8 @@ impl Errand<'_> {
     }
 }
 
-impl RouteSite {
-    fn meters_of(&self, tale: &Tale) -> Option<&crate::observe::metrics::RouteMeters> {
+impl RouteState {
+    fn meters_of(&self, tale: &RequestLog) -> Option<&crate::observe::metrics::RouteMeters> {
         self.meters(tale.listener())
     }
 }

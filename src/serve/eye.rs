@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::control::Sights;
-use crate::observe::record::Record;
+use crate::observe::record::AccessRecord;
 use crate::observe::sight::{Blame, Glance};
 
 /// How long a worker counts before it hands over.
@@ -43,7 +43,7 @@ impl Eye {
 
     /// Counts a finished request of the route at this position; none: it found none.
     #[inline]
-    pub fn see(&self, route: Option<usize>, record: &Record, blame: Blame, took: Duration) {
+    pub fn see(&self, route: Option<usize>, record: &AccessRecord, blame: Blame, took: Duration) {
         if self.0.glance.borrow_mut().see(route, record, blame, took) {
             self.0.woken.notify_one();
         }

@@ -20,29 +20,29 @@ use hyper::upgrade::OnUpgrade;
 use uuid::Uuid;
 
 use super::admission::{Declined, admit};
-use super::answer::Answer;
+use super::answer::ResponseBody;
 use super::connect;
 use super::consent;
-use super::door::{Door, Entry, Tunnel};
-use super::errand::{Errand, Spending, Successor, TOKEN_WAIT};
+use super::door::{ConnectionContext, Ingress, Tunnel};
+use super::errand::{CurrentRoute, TOKEN_WAIT, TokenInUse, UpstreamCall};
 use super::fault::Fault;
 use super::headers;
-use super::identity::{Book, Peer, Proven, Stranger, prove};
-use super::passage::{Passage, take_in, turn, within_bounds};
-use super::passing::Passing;
-use super::replay::{Recorder, Ungathered};
-use super::site::{RouteSite, Site};
-use super::tale::Tale;
+use super::identity::{IdentifyContext, IdentifyError, Peer, Proven, prove};
+use super::passage::{HopOptions, take_in, turn, within_bounds};
+use super::passing::UpstreamResponse;
+use super::replay::{ReplayBody, Ungathered};
+use super::site::{RouteState, WorkerState};
+use super::tale::RequestLog;
 use crate::base::id::{Ids, RandomIds};
 use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::control::{TokenSpec, user_spec};
-use crate::observe::record::{Record, Replay};
+use crate::observe::record::{AccessRecord, Replay};
 use crate::observe::trace::{Context, TRACEPARENT, TRACESTATE, parent};
 use crate::provider::SentIds;
 use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
-use crate::upstream::Received;
+use crate::upstream::ReceivedBody;
 
 /// So much of a body that nobody wants is read, so that the connection can go on.
 const MOST_UNWANTED: usize = 64 * 1024;
@@ -50,28 +50,32 @@ const MOST_UNWANTED: usize = 64 * 1024;
 const UNWANTED: Duration = Duration::from_millis(20);
 
 /// Answers one request. Never fails: a fault is an answer, too.
-pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) -> Response<Answer> {
-    let request = Received::request(request);
+pub async fn answer(
+    site: Rc<WorkerState>,
+    door: Rc<ConnectionContext>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let request = ReceivedBody::request(request);
     let http1 = request.version() != Version::HTTP_2;
     let has_body = http1 && !request.body().is_end_stream();
     // What is rare lives apart, so that every other request need not carry room for it.
     match &door.entry {
-        Entry::Proxy if request.method() == Method::CONNECT => {
+        Ingress::Proxy if request.method() == Method::CONNECT => {
             return Box::pin(connect::answer(site, door, request)).await;
         }
-        Entry::Proxy if request.uri().authority().is_none() => {
+        Ingress::Proxy if request.uri().authority().is_none() => {
             return closing(connect::page(&site, &door, request), has_body);
         }
-        Entry::Callback(_) => return closing(Box::pin(consent::callback(site, door, request)).await, has_body),
-        Entry::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
+        Ingress::Callback(_) => return closing(Box::pin(consent::callback(site, door, request)).await, has_body),
+        Ingress::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
             return Box::pin(consent::answer(site, door, request)).await;
         }
-        Entry::Proxy | Entry::Reverse(_) | Entry::Tunnel(_) => {}
+        Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_) => {}
     }
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
     let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
-    let mut tale = Tale::begin(&site, door.listener, opening(&site, &door, &request));
+    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
     let (head, body) = request.into_parts();
     let (mut body, may_read) = (Some(body), !head.headers.contains_key(EXPECT));
     let outcome = forward(&site, &door, head, &mut body, &mut tale).await;
@@ -98,7 +102,7 @@ pub async fn answer(site: Rc<Site>, door: Rc<Door>, request: Request<Incoming>) 
 }
 
 /// Says that the connection closes after this answer, if it does.
-fn closing(mut response: Response<Answer>, closes: bool) -> Response<Answer> {
+fn closing(mut response: Response<ResponseBody>, closes: bool) -> Response<ResponseBody> {
     if closes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -106,7 +110,7 @@ fn closing(mut response: Response<Answer>, closes: bool) -> Response<Answer> {
 }
 
 /// Reads a body that nobody wants any more, if it is short and most likely there. Says whether it came to its end.
-async fn read_on(body: Option<Received>, tale: &Tale) -> bool {
+async fn read_on(body: Option<ReceivedBody>, tale: &RequestLog) -> bool {
     let reading = async {
         match (body, tale.body()) {
             (Some(body), _) => Limited::new(body, MOST_UNWANTED).collect().await.is_ok(),
@@ -118,12 +122,12 @@ async fn read_on(body: Option<Received>, tale: &Tale) -> bool {
 }
 
 async fn forward(
-    site: &Rc<Site>,
-    door: &Door,
+    site: &Rc<WorkerState>,
+    door: &ConnectionContext,
     mut head: Parts,
-    body: &mut Option<Received>,
-    tale: &mut Tale,
-) -> Result<Passing, Declined> {
+    body: &mut Option<ReceivedBody>,
+    tale: &mut RequestLog,
+) -> Result<UpstreamResponse, Declined> {
     let caller = caller(site, door, &head.headers, tale).await?.caller;
     let snapshot = &site.shared.snapshot;
     let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
@@ -137,7 +141,7 @@ async fn forward(
         }
     }
     let client_sent_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-    let passage = Passage::of(&head, route.route.websocket);
+    let passage = HopOptions::of(&head, route.route.websocket);
     let mut recorder = None;
     let permit = match admission {
         Admission::Granted(permit) => permit,
@@ -185,13 +189,13 @@ async fn forward(
             tale.waited();
             let successor = stand_in.map(|before| {
                 let route = std::mem::replace(&mut route, before);
-                Box::new(Successor { route, vars: permit.vars().clone() })
+                Box::new(CurrentRoute { route, vars: permit.vars().clone() })
             });
             (lease, fresh, successor)
         }
     };
 
-    let with = Clothes { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
+    let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
     let target = target(permit)?;
 
@@ -204,27 +208,27 @@ async fn forward(
     }
     let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let errand = Errand { site, route, method, target, headers, spelling, recorder, passage };
-    let mut passing = errand.run(Spending { spec, lease, ids, born_for_this, successor }, tale).await?;
+    let errand = UpstreamCall { site, route, method, target, headers, spelling, recorder, passage };
+    let mut passing = errand.run(TokenInUse { spec, lease, ids, born_for_this, successor }, tale).await?;
     passing.screen().await?;
     Ok(passing)
 }
 
 /// Takes in the whole body of a request before anything else is done with it.
 async fn gather(
-    site: &Site,
-    route: &RouteSite,
-    body: &mut Option<Received>,
+    site: &WorkerState,
+    route: &RouteState,
+    body: &mut Option<ReceivedBody>,
     headers: &HeaderMap,
-    tale: &mut Tale,
-) -> Result<Rc<Recorder>, Ungathered> {
+    tale: &mut RequestLog,
+) -> Result<Rc<ReplayBody>, Ungathered> {
     let recorder = take_in(site, route, body, headers, tale).ok_or(Ungathered::Broken)?;
     recorder.gather().await?;
     Ok(recorder)
 }
 
 /// How the client spelled the names of its fields, as hyper keeps it, where the provider is to see that.
-fn spelling(route: &RouteSite, mut extensions: Extensions) -> Extensions {
+fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
     if !route.route.provider.way.http1.preserves_case() {
         return Extensions::new();
     }
@@ -233,7 +237,12 @@ fn spelling(route: &RouteSite, mut extensions: Extensions) -> Extensions {
 }
 
 /// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
-pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: &mut Tale) -> Result<Proven, Fault> {
+pub(super) async fn caller(
+    site: &WorkerState,
+    door: &ConnectionContext,
+    headers: &HeaderMap,
+    tale: &mut RequestLog,
+) -> Result<Proven, Fault> {
     let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     if listener.footing != door.footing {
         // What this connection proved may prove nothing any more: on a new one it can be asked again.
@@ -241,11 +250,11 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
     }
     let clients = &site.shared.snapshot.clients;
     let now = tale.record().start;
-    let as_proxy = matches!(door.entry, Entry::Proxy);
-    let book = Book { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
+    let as_proxy = matches!(door.entry, Ingress::Proxy);
+    let book = IdentifyContext { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
     let known = match &door.entry {
-        Entry::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
-        Entry::Callback(_) | Entry::Proxy | Entry::Reverse(_) => prove(book, &door.peer, headers).await,
+        Ingress::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
+        Ingress::Callback(_) | Ingress::Proxy | Ingress::Reverse(_) => prove(book, &door.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {
@@ -255,13 +264,13 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
         }
         Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
         Ok(anyone @ Proven { caller: Caller::Anyone, .. }) => Ok(anyone),
-        Err(Stranger::NotLetIn(id)) => {
+        Err(IdentifyError::NotLetIn(id)) => {
             tale.record().client = site.name_of(Caller::Client(id));
             Err(Fault::ClientNotAllowed)
         }
-        Err(Stranger::Unknown) => Err(unidentified),
+        Err(IdentifyError::Unknown) => Err(unidentified),
         // Who guesses is slowed; who is right was let in above, so nobody is locked out by a neighbour's guesses.
-        Err(Stranger::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
+        Err(IdentifyError::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
             Ok(()) => Err(unidentified),
             Err(after) => Err(Fault::RateLimited(after)),
         },
@@ -270,12 +279,17 @@ pub(super) async fn caller(site: &Site, door: &Door, headers: &HeaderMap, tale: 
 
 /// Who opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to identify the caller
 /// again.
-async fn opener(site: &Site, tunnel: &Tunnel, book: Book<'_>, peer: &Peer) -> Result<Proven, Stranger> {
+async fn opener(
+    site: &WorkerState,
+    tunnel: &Tunnel,
+    book: IdentifyContext<'_>,
+    peer: &Peer,
+) -> Result<Proven, IdentifyError> {
     let (serial, opener) = tunnel.opener.get();
     if serial == site.shared.serial && opener.until.is_none_or(|until| !until.passed(book.now)) {
         return Ok(opener);
     }
-    let opener = Box::pin(prove(Book { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
+    let opener = Box::pin(prove(IdentifyContext { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
     tunnel.opener.set((site.shared.serial, opener));
     Ok(opener)
 }
@@ -286,7 +300,7 @@ pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
 }
 
 /// What a request is dressed with, besides its route.
-pub(super) struct Clothes<'a> {
+pub(super) struct RequestDress<'a> {
     /// The `Host` field at the provider.
     pub host: &'a HeaderValue,
     /// The token.
@@ -296,11 +310,16 @@ pub(super) struct Clothes<'a> {
     /// Whether a body follows the head.
     pub body: bool,
     /// What it asks of the way.
-    pub passage: Passage,
+    pub passage: HopOptions,
 }
 
 /// Strips what a client must not say, then puts on what the provider wants.
-pub(super) fn dress(head: &mut Parts, route: &Route, with: Clothes<'_>, ids: &mut dyn Ids) -> Result<SentIds, Fault> {
+pub(super) fn dress(
+    head: &mut Parts,
+    route: &Route,
+    with: RequestDress<'_>,
+    ids: &mut dyn Ids,
+) -> Result<SentIds, Fault> {
     headers::join_cookies(&mut head.headers);
     headers::strip_request(&mut head.headers, &route.module, &route.consumed)
         .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
@@ -331,7 +350,7 @@ fn target(permit: Permit) -> Result<Uri, Fault> {
 }
 
 /// The token of a user in whose name the caller may call.
-fn users_token(site: &Site, route: &RouteSite, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
+fn users_token(site: &WorkerState, route: &RouteState, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
     let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
     let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
@@ -345,14 +364,14 @@ struct Obtained {
     /// Whether it was fetched for this request, rather than for another worker's before.
     fresh: bool,
     /// It is one of this route, as it was before a secret was changed.
-    stand_in: Option<Rc<RouteSite>>,
+    stand_in: Option<Rc<RouteState>>,
 }
 
 /// Asks the keeper for a token. Where a secret was changed and there is no token of the new one yet, one of the old
 /// serves meanwhile.
 async fn obtain(
-    site: &Rc<Site>,
-    route: &Rc<RouteSite>,
+    site: &Rc<WorkerState>,
+    route: &Rc<RouteState>,
     spec: &Arc<TokenSpec>,
     vars: &Vars,
     cause: Option<Context>,
@@ -401,12 +420,12 @@ fn limit_codings(headers: &mut HeaderMap) {
 }
 
 /// The answer of a token endpoint that we play ourselves.
-fn stub(site: &Site, route: usize, mut tale: Tale) -> Response<Answer> {
+fn stub(site: &WorkerState, route: usize, mut tale: RequestLog) -> Response<ResponseBody> {
     let Some(route) = site.route(route) else { return own_answer(Fault::Internal, tale) };
     tale.follow(route);
     tale.record().status = Some(200);
     let (kind, body) = route.route.module.stub(site.now());
-    let mut response = Response::new(Answer::own(body.into(), tale));
+    let mut response = Response::new(ResponseBody::own(body.into(), tale));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // As RFC 6749 section 5.1 wants it of every answer with a token.
@@ -415,23 +434,28 @@ fn stub(site: &Site, route: usize, mut tale: Tale) -> Response<Answer> {
 }
 
 /// Our own answer to a request.
-pub(super) fn own_answer(fault: Fault, mut tale: Tale) -> Response<Answer> {
+pub(super) fn own_answer(fault: Fault, mut tale: RequestLog) -> Response<ResponseBody> {
     let id = tale.record().id;
     let (head, body) = fault.answer(id).into_parts();
     tale.record().status = Some(head.status.as_u16());
     tale.fail(fault);
     debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
-    Response::from_parts(head, Answer::own(body, tale))
+    Response::from_parts(head, ResponseBody::own(body, tale))
 }
 
 /// Answers a request with this fault before anything else is done with it.
-pub(super) fn refuse<B>(site: &Rc<Site>, door: &Door, request: &Request<B>, fault: Fault) -> Response<Answer> {
-    own_answer(fault, Tale::begin(site, door.listener, opening(site, door, request)))
+pub(super) fn refuse<B>(
+    site: &Rc<WorkerState>,
+    door: &ConnectionContext,
+    request: &Request<B>,
+    fault: Fault,
+) -> Response<ResponseBody> {
+    own_answer(fault, RequestLog::begin(site, door.listener, opening(site, door, request)))
 }
 
 /// What is known of a request when its head has arrived.
-pub(super) fn opening<B>(site: &Site, door: &Door, request: &Request<B>) -> Record {
-    Record {
+pub(super) fn opening<B>(site: &WorkerState, door: &ConnectionContext, request: &Request<B>) -> AccessRecord {
+    AccessRecord {
         start: site.now(),
         id: Uuid::new_v4(),
         trace: parent(request.headers()),

@@ -11,23 +11,23 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
-use super::admission::{Declined, Ground, admit};
+use super::admission::{Declined, RoutingTarget, admit};
 use super::fault::Fault;
-use super::flow::{Clothes, dress, from_a_web_page};
-use super::identity::{Book, Peer, Stranger, identify, let_in};
-use super::passage::{Passage, within_bounds};
+use super::flow::{RequestDress, dress, from_a_web_page};
+use super::identity::{IdentifyContext, IdentifyError, Peer, identify, let_in};
+use super::passage::{HopOptions, within_bounds};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
-use crate::config::{Listener, Route, Serves, Snapshot};
+use crate::config::{ListenerConfig, Route, Serves, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
-use crate::route::{self, Admission, Authority, Caller, ClientId, Refusal, Target};
+use crate::route::{self, Admission, Authority, Caller, ClientId, Denied, RequestTarget};
 use crate::token::key::TokenKey;
 
 /// A request that nobody sends.
-pub struct Asked<'a> {
+pub struct SampleRequest<'a> {
     /// The listener it would come to.
-    pub listener: &'a Listener,
+    pub listener: &'a ListenerConfig,
     /// Who is calling, taken at its word; absent: the headers must prove it.
     pub client: Option<ClientId>,
     /// Where it would come from.
@@ -67,7 +67,7 @@ pub struct Foreseen<'a> {
 
 /// Why it would not be forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Refused {
+pub struct Rejected {
     /// What the client would be told.
     pub fault: Fault,
     /// Who was calling, if that is known.
@@ -79,20 +79,20 @@ pub struct Refused {
 }
 
 /// Follows a request through the data plane.
-pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen<'a>, Refused> {
+pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<Foreseen<'a>, Rejected> {
     let caller = caller(snapshot, asked)?;
-    let known = |fault, route| Refused { fault, caller: Some(caller), route, stub: false };
+    let known = |fault, route| Rejected { fault, caller: Some(caller), route, stub: false };
     let ground = match &asked.listener.serves {
         Serves::Callback(_) => return Err(known(Fault::RouteNotFound, None)),
         Serves::Forward(forward) => match asked.to {
-            Some(to) => Ground::Tunnel(&forward.table, to),
-            None => Ground::Absolute(&forward.table),
+            Some(to) => RoutingTarget::Tunnel(&forward.table, to),
+            None => RoutingTarget::Absolute(&forward.table),
         },
-        Serves::Reverse(reverse) => Ground::Reverse(reverse, asked.sni),
+        Serves::Reverse(reverse) => RoutingTarget::Reverse(reverse, asked.sni),
     };
     let admission = admit(ground, &snapshot.limits, caller, asked.head).map_err(|declined| match declined {
         Declined::Fault(fault) => known(fault, meant(asked, caller)),
-        Declined::Stub(route) => Refused { stub: true, ..known(Fault::ReservedEndpoint, Some(route)) },
+        Declined::Stub(route) => Rejected { stub: true, ..known(Fault::ReservedEndpoint, Some(route)) },
     })?;
     let index = admission.route();
     let permit = match admission {
@@ -114,8 +114,8 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
     let mut head = asked.head.clone();
-    let passage = Passage::of(&head, route.websocket);
-    let with = Clothes { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, passage };
+    let passage = HopOptions::of(&head, route.websocket);
+    let with = RequestDress { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, passage };
     dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
     Ok(Foreseen {
         caller,
@@ -129,56 +129,61 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &Asked<'_>) -> Result<Foreseen
     })
 }
 
-fn caller(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, Refused> {
-    let Asked { listener, head, .. } = asked;
+fn caller(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, Rejected> {
+    let SampleRequest { listener, head, .. } = asked;
     let found = match asked.client {
         Some(id) => let_in(&listener.access, id),
         None => identify_at_once(snapshot, asked),
     };
-    let refused = |fault, caller| Refused { fault, caller, route: None, stub: false };
+    let refused = |fault, caller| Rejected { fault, caller, route: None, stub: false };
     match found {
         Ok(Caller::Anyone) if from_a_web_page(&head.headers) => {
             Err(refused(Fault::ClientNotAllowed, Some(Caller::Anyone)))
         }
         Ok(Caller::Anyone) => Ok(Caller::Anyone),
         Ok(Caller::Client(id)) => Ok(Caller::Client(id)),
-        Err(Stranger::NotLetIn(id)) => Err(refused(Fault::ClientNotAllowed, Some(Caller::Client(id)))),
-        Err(Stranger::Unknown | Stranger::Wrong) => Err(refused(Fault::ClientUnidentified, None)),
+        Err(IdentifyError::NotLetIn(id)) => Err(refused(Fault::ClientNotAllowed, Some(Caller::Client(id)))),
+        Err(IdentifyError::Unknown | IdentifyError::Wrong) => Err(refused(Fault::ClientUnidentified, None)),
     }
 }
 
 /// Identifies by what is at hand. Nothing is fetched here, so a signed token identifies nobody.
-fn identify_at_once(snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Caller, Stranger> {
+fn identify_at_once(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, IdentifyError> {
     let clock = Clock::System;
     // Without its fetcher this asks no issuer.
     let (issuers, _) = Issuers::open(clock.clone());
     let (access, clients) = (&asked.listener.access, &snapshot.clients);
-    let book =
-        Book { access, clients, issuers: &issuers, now: clock.now(), as_proxy: asked.listener.forward().is_some() };
+    let book = IdentifyContext {
+        access,
+        clients,
+        issuers: &issuers,
+        now: clock.now(),
+        as_proxy: asked.listener.forward().is_some(),
+    };
     let peer = Peer { address: Some(asked.peer), ..Peer::default() };
     let identifying = pin!(identify(book, &peer, &asked.head.headers));
     match identifying.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(found) => found,
-        Poll::Pending => Err(Stranger::Unknown),
+        Poll::Pending => Err(IdentifyError::Unknown),
     }
 }
 
 /// The one route that a refused request meant, where its refusal names one.
-fn meant(asked: &Asked<'_>, caller: Caller) -> Option<usize> {
+fn meant(asked: &SampleRequest<'_>, caller: Caller) -> Option<usize> {
     let head = asked.head;
     let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let path_and_query = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let target = Target { method: &head.method, host, path_and_query, headers: &head.headers };
+    let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
     let admitted = match (&asked.listener.serves, asked.to) {
         (Serves::Forward(forward), Some(to)) => {
-            forward.table.admit(caller, route::Asked::Tunnel(to), Target { host: None, ..target })
+            forward.table.admit(caller, route::ForwardTarget::Tunnel(to), RequestTarget { host: None, ..target })
         }
         (Serves::Callback(_), _) | (Serves::Forward(_), None) => return None,
         (Serves::Reverse(reverse), _) => reverse.table.admit(caller, target),
     };
     match admitted {
-        Err(Refusal::NotAllowed(route)) => route,
-        Err(Refusal::Reserved(route) | Refusal::Stub(route)) => Some(route),
-        Ok(_) | Err(Refusal::Malformed(_) | Refusal::MethodRefused | Refusal::NotFound) => None,
+        Err(Denied::NotAllowed(route)) => route,
+        Err(Denied::Reserved(route) | Denied::Stub(route)) => Some(route),
+        Ok(_) | Err(Denied::Malformed(_) | Denied::MethodRefused | Denied::NotFound) => None,
     }
 }

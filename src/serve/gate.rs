@@ -32,7 +32,7 @@ const MOST_OPENINGS_OF_PEER: usize = 32;
 
 /// The gate of a process.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct ConnectionLimits {
     failures: Failures,
     open: Mutex<HashMap<IpAddr, u32>>,
     handshakes: Mutex<Shares<CancellationToken>>,
@@ -51,8 +51,8 @@ pub struct Gate {
 
 /// One connection of a peer; gives its place back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    gate: Arc<Gate>,
+pub struct PeerConnection {
+    gate: Arc<ConnectionLimits>,
     peer: IpAddr,
 }
 
@@ -60,7 +60,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Handshake {
     /// Absent where nothing is counted.
-    place: Option<(Arc<Gate>, Option<IpAddr>, u64)>,
+    place: Option<(Arc<ConnectionLimits>, Option<IpAddr>, u64)>,
     ends: CancellationToken,
     /// Whether it took the place of an older one.
     pub instead: bool,
@@ -75,11 +75,11 @@ impl Handshake {
 
 /// One tunnel that is being opened; gives its place back when dropped.
 #[derive(Debug)]
-pub struct Opening(Arc<Gate>, Option<IpAddr>, u64);
+pub struct Opening(Arc<ConnectionLimits>, Option<IpAddr>, u64);
 
-impl Gate {
+impl ConnectionLimits {
     /// Counts a connection of this peer. `None`: it has `limit` already.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr, limit: usize) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, limit: usize) -> Option<PeerConnection> {
         let peer = network(peer);
         let mut open = self.open();
         let count = open.entry(peer).or_default();
@@ -87,7 +87,7 @@ impl Gate {
             return None;
         }
         *count += 1;
-        Some(Place { gate: self.clone(), peer })
+        Some(PeerConnection { gate: self.clone(), peer })
     }
 
     /// Counts a handshake of this peer. `None`: `limit` are under way, and none of them has to make room.
@@ -135,7 +135,7 @@ fn locked<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Place {
+impl Drop for PeerConnection {
     fn drop(&mut self) {
         let mut open = self.gate.open();
         if let Some(count) = open.get_mut(&self.peer) {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn five_failures_a_second_pass_and_the_sixth_waits() {
-        let gate = Gate::default();
+        let gate = ConnectionLimits::default();
         let peer = Some(ip("192.0.2.7"));
         for _ in 0..5 {
             assert_eq!(gate.failed(peer, START), Ok(()));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_of_64_bits_is_one_peer() {
-        let gate = Gate::default();
+        let gate = ConnectionLimits::default();
         for host in 0..5 {
             assert_eq!(gate.failed(Some(ip(&format!("2001:db8:1:2::{host}"))), START), Ok(()));
         }
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn connections_of_a_peer_are_counted_until_they_close() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(ConnectionLimits::default());
         let first = gate.enter(ip("192.0.2.7"), 2).unwrap();
         let _second = gate.enter(ip("192.0.2.7"), 2).unwrap();
         assert!(gate.enter(ip("192.0.2.7"), 2).is_none());
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_silent_peers_oldest_handshake_makes_room_for_another_peer() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(ConnectionLimits::default());
         let (silent, other) = (Some(ip("192.0.2.9")), Some(ip("192.0.2.1")));
         let mut held: Vec<_> = (0..4).map(|_| gate.shake(silent, Some(4), START).unwrap()).collect();
         assert!(gate.shake(silent, Some(4), START).is_none(), "it has them all");
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn tunnels_that_are_being_opened_have_a_share_per_peer() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(ConnectionLimits::default());
         let greedy = Some(ip("192.0.2.9"));
         let held: Vec<_> = std::iter::from_fn(|| gate.open_tunnel(greedy, START)).collect();
         assert_eq!(held.len(), MOST_OPENINGS_OF_PEER);

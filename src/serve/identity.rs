@@ -17,10 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::jwt::{self, Recent};
 use crate::base::secret::sha256;
 use crate::base::time::{Deadline, Now};
-use crate::config::{Access, Clients};
+use crate::config::{Clients, ListenerAccess};
 use crate::control::Issuers;
 use crate::route::{Caller, ClientId};
-use crate::tls::Leaf;
+use crate::tls::LeafIdentity;
 
 /// The other end of a connection, as far as the connection tells.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Peer {
     /// Its address, or the one that a trusted balancer tells; absent: it has none, or nobody knows it.
     pub address: Option<IpAddr>,
     /// The certificate that TLS verified.
-    pub certificate: Option<Leaf>,
+    pub certificate: Option<LeafIdentity>,
     /// The user at the other end of a Unix socket.
     pub uid: Option<u32>,
     /// The last signed token that came over it.
@@ -37,7 +37,7 @@ pub struct Peer {
 
 /// The caller could not be identified, or is not let in by this listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stranger {
+pub enum IdentifyError {
     /// Identified, but this listener is for others.
     NotLetIn(ClientId),
     /// No credentials.
@@ -48,9 +48,9 @@ pub enum Stranger {
 
 /// Against what a request is held.
 #[derive(Clone, Copy)]
-pub struct Book<'a> {
+pub struct IdentifyContext<'a> {
     /// Who is let in.
-    pub access: &'a Access,
+    pub access: &'a ListenerAccess,
     /// Who there is.
     pub clients: &'a Clients,
     /// Who signs tokens.
@@ -71,24 +71,25 @@ pub struct Proven {
 }
 
 /// A client, and how long its proof holds.
-type Named = (ClientId, Option<Deadline>);
+type IdentifiedClient = (ClientId, Option<Deadline>);
 
 /// Identifies the caller of one request. Waits only for the keys of a token's issuer, and only where there are none yet.
-pub async fn identify(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Stranger> {
+pub async fn identify(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, IdentifyError> {
     prove(book, peer, headers).await.map(|proven| proven.caller)
 }
 
 /// The same, with the end of the proof.
-pub async fn prove(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, Stranger> {
-    let Book { access, clients, .. } = book;
+pub async fn prove(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, IdentifyError> {
+    let IdentifyContext { access, clients, .. } = book;
     let shown = by_certificate(book, peer).or_else(|| by_uid(clients, peer).map(|client| (client, None)));
     // Proxy-Authorization is meant for us and nobody else: wrong is wrong, whatever else speaks for the caller.
     if headers.contains_key(PROXY_AUTHORIZATION) {
-        let (named, claim_ends) = by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(Stranger::Wrong)?;
+        let (named, claim_ends) =
+            by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(IdentifyError::Wrong)?;
         let (client, ends) = shown.unwrap_or((named, None));
         return accept(access, (client, earlier(ends, claim_ends)));
     }
-    if *access == Access::Anyone {
+    if *access == ListenerAccess::Anyone {
         return Ok(Proven { caller: Caller::Anyone, until: None });
     }
     if let Some(client) = shown {
@@ -98,12 +99,12 @@ pub async fn prove(book: Book<'_>, peer: &Peer, headers: &HeaderMap) -> Result<P
     let named = if claimed { by_claim(book, peer, headers, &AUTHORIZATION).await } else { None };
     match named.or_else(|| by_network(clients, peer).map(|client| (client, None))) {
         Some(client) => accept(access, client),
-        None if claimed => Err(Stranger::Wrong),
-        None => Err(Stranger::Unknown),
+        None if claimed => Err(IdentifyError::Wrong),
+        None => Err(IdentifyError::Unknown),
     }
 }
 
-fn accept(access: &Access, (client, until): Named) -> Result<Proven, Stranger> {
+fn accept(access: &ListenerAccess, (client, until): IdentifiedClient) -> Result<Proven, IdentifyError> {
     let_in(access, client).map(|caller| Proven { caller, until })
 }
 
@@ -115,16 +116,16 @@ fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
 }
 
 /// Whether this listener is open to an identified client.
-pub(super) fn let_in(access: &Access, client: ClientId) -> Result<Caller, Stranger> {
+pub(super) fn let_in(access: &ListenerAccess, client: ClientId) -> Result<Caller, IdentifyError> {
     match access {
-        Access::Anyone | Access::Identified => Ok(Caller::Client(client)),
-        Access::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),
-        Access::Listed(_) => Err(Stranger::NotLetIn(client)),
+        ListenerAccess::Anyone | ListenerAccess::Identified => Ok(Caller::Client(client)),
+        ListenerAccess::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),
+        ListenerAccess::Listed(_) => Err(IdentifyError::NotLetIn(client)),
     }
 }
 
 /// The client that the verified certificate names: by URI, then DNS name, then common name.
-fn by_certificate(book: Book<'_>, peer: &Peer) -> Option<Named> {
+fn by_certificate(book: IdentifyContext<'_>, peer: &Peer) -> Option<IdentifiedClient> {
     let leaf = peer.certificate.as_ref()?;
     if book.now.unix_seconds() > leaf.until {
         return None;
@@ -141,7 +142,12 @@ fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
 }
 
 /// Reads the one field of this name, `Bearer KEY`, `Bearer TOKEN` or `Basic base64(name:KEY)`, and finds whose it is.
-async fn by_claim(book: Book<'_>, peer: &Peer, headers: &HeaderMap, field: &HeaderName) -> Option<Named> {
+async fn by_claim(
+    book: IdentifyContext<'_>,
+    peer: &Peer,
+    headers: &HeaderMap,
+    field: &HeaderName,
+) -> Option<IdentifiedClient> {
     let mut fields = headers.get_all(field).iter();
     let (claim, None) = (fields.next()?, fields.next()) else { return None };
     let (scheme, rest) = scheme(claim)?;
@@ -207,11 +213,11 @@ mod tests {
 
     use super::*;
     use crate::base::time::Clock;
-    use crate::config::Client;
+    use crate::config::ClientConfig;
     use crate::tls::CertName;
 
     fn clients() -> Clients {
-        let client = |name: &str, networks: &[&str], networks_only| Client {
+        let client = |name: &str, networks: &[&str], networks_only| ClientConfig {
             name: name.into(),
             networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
             networks_only,
@@ -237,17 +243,21 @@ mod tests {
         made
     }
 
-    fn call(access: &Access, peer: &str, fields: &[(http::HeaderName, &str)]) -> Result<Caller, Stranger> {
+    fn call(access: &ListenerAccess, peer: &str, fields: &[(http::HeaderName, &str)]) -> Result<Caller, IdentifyError> {
         from(access, &Peer { address: peer.parse().ok(), ..Peer::default() }, fields)
     }
 
-    fn from(access: &Access, peer: &Peer, fields: &[(http::HeaderName, &str)]) -> Result<Caller, Stranger> {
+    fn from(
+        access: &ListenerAccess,
+        peer: &Peer,
+        fields: &[(http::HeaderName, &str)],
+    ) -> Result<Caller, IdentifyError> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name, value.parse().unwrap());
         }
         let (issuers, _fetcher) = Issuers::open(Clock::System);
-        let book = Book {
+        let book = IdentifyContext {
             access,
             clients: &clients(),
             issuers: &issuers,
@@ -264,24 +274,24 @@ mod tests {
     #[test]
     fn a_key_identifies_as_bearer_or_basic_under_its_own_name_only() {
         let erp = Ok(Caller::Client(ClientId(0)));
-        let strict = Access::Identified;
+        let strict = ListenerAccess::Identified;
         assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, "Bearer erp-key")]), erp);
         assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, "bearer  erp-key")]), erp);
         assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, &basic("erp:erp-key"))]), erp);
         assert_eq!(call(&strict, "127.0.0.1", &[(PROXY_AUTHORIZATION, &basic("erp:erp-key"))]), erp);
         for wrong in ["Bearer nope", "Bearer ", "erp-key", "Basic !!!", &basic("treasury:erp-key"), &basic("erp")] {
-            assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, wrong)]), Err(Stranger::Wrong), "{wrong}");
+            assert_eq!(call(&strict, "127.0.0.1", &[(AUTHORIZATION, wrong)]), Err(IdentifyError::Wrong), "{wrong}");
         }
-        assert_eq!(call(&strict, "127.0.0.1", &[]), Err(Stranger::Unknown));
+        assert_eq!(call(&strict, "127.0.0.1", &[]), Err(IdentifyError::Unknown));
     }
 
     #[test]
     fn a_network_restricts_a_key_and_identifies_alone_only_when_told_to() {
-        let strict = Access::Identified;
+        let strict = ListenerAccess::Identified;
         let key = [(AUTHORIZATION, "Bearer treasury-key")];
         assert_eq!(call(&strict, "10.1.2.3", &key), Ok(Caller::Client(ClientId(1))));
-        assert_eq!(call(&strict, "10.2.2.3", &key), Err(Stranger::Wrong));
-        assert_eq!(call(&strict, "10.1.2.3", &[]), Err(Stranger::Unknown));
+        assert_eq!(call(&strict, "10.2.2.3", &key), Err(IdentifyError::Wrong));
+        assert_eq!(call(&strict, "10.1.2.3", &[]), Err(IdentifyError::Unknown));
         assert_eq!(call(&strict, "192.168.7.9", &[]), Ok(Caller::Client(ClientId(2))));
         let foreign = [(AUTHORIZATION, "Bearer somebody-elses-token")];
         assert_eq!(call(&strict, "192.168.7.9", &foreign), Ok(Caller::Client(ClientId(2))), "not ours: ignored");
@@ -290,23 +300,23 @@ mod tests {
     #[test]
     fn proxy_authorization_must_be_right_even_where_anyone_may_call() {
         let wrong = [(PROXY_AUTHORIZATION, "Bearer nope")];
-        assert_eq!(call(&Access::Anyone, "127.0.0.1", &wrong), Err(Stranger::Wrong));
-        assert_eq!(call(&Access::Anyone, "127.0.0.1", &[(AUTHORIZATION, "Bearer nope")]), Ok(Caller::Anyone));
-        assert_eq!(call(&Access::Identified, "192.168.7.9", &wrong), Err(Stranger::Wrong));
+        assert_eq!(call(&ListenerAccess::Anyone, "127.0.0.1", &wrong), Err(IdentifyError::Wrong));
+        assert_eq!(call(&ListenerAccess::Anyone, "127.0.0.1", &[(AUTHORIZATION, "Bearer nope")]), Ok(Caller::Anyone));
+        assert_eq!(call(&ListenerAccess::Identified, "192.168.7.9", &wrong), Err(IdentifyError::Wrong));
     }
 
     #[test]
     fn a_listener_for_others_does_not_let_in() {
-        let others = Access::Listed(vec![ClientId(1)]);
+        let others = ListenerAccess::Listed(vec![ClientId(1)]);
         let erp = [(AUTHORIZATION, "Bearer erp-key")];
-        assert_eq!(call(&others, "127.0.0.1", &erp), Err(Stranger::NotLetIn(ClientId(0))));
+        assert_eq!(call(&others, "127.0.0.1", &erp), Err(IdentifyError::NotLetIn(ClientId(0))));
     }
 
     #[test]
     fn both_keys_count_while_one_replaces_the_other() {
         for key in ["Bearer erp-key", "Bearer erp-key-2"] {
             assert_eq!(
-                call(&Access::Identified, "127.0.0.1", &[(AUTHORIZATION, key)]),
+                call(&ListenerAccess::Identified, "127.0.0.1", &[(AUTHORIZATION, key)]),
                 Ok(Caller::Client(ClientId(0)))
             );
         }
@@ -315,20 +325,20 @@ mod tests {
     #[test]
     fn two_credentials_in_one_request_are_none() {
         let twice = |name: HeaderName| [(name.clone(), "Bearer erp-key"), (name, "Bearer erp-key")];
-        let strict = Access::Identified;
-        assert_eq!(call(&strict, "127.0.0.1", &twice(AUTHORIZATION)), Err(Stranger::Wrong));
-        assert_eq!(call(&strict, "127.0.0.1", &twice(PROXY_AUTHORIZATION)), Err(Stranger::Wrong));
+        let strict = ListenerAccess::Identified;
+        assert_eq!(call(&strict, "127.0.0.1", &twice(AUTHORIZATION)), Err(IdentifyError::Wrong));
+        assert_eq!(call(&strict, "127.0.0.1", &twice(PROXY_AUTHORIZATION)), Err(IdentifyError::Wrong));
     }
 
     fn shown(names: &[CertName], until: u64, address: &str) -> Peer {
-        let certificate = Some(Leaf { names: names.to_vec(), until });
+        let certificate = Some(LeafIdentity { names: names.to_vec(), until });
         Peer { address: address.parse().ok(), certificate, ..Peer::default() }
     }
 
     #[test]
     fn a_certificate_beats_a_key_and_must_still_be_valid() {
         let erp = CertName::Uri("spiffe://corp/erp".to_owned());
-        let strict = Access::Identified;
+        let strict = ListenerAccess::Identified;
         let treasury = [(AUTHORIZATION, "Bearer treasury-key")];
         let good = shown(std::slice::from_ref(&erp), 1_795_000_000, "10.1.2.3");
         assert_eq!(from(&strict, &good, &[]), Ok(Caller::Client(ClientId(0))));
@@ -337,12 +347,12 @@ mod tests {
             from(&strict, &good, &[(AUTHORIZATION, "Bearer of-somebody-else")]),
             Ok(Caller::Client(ClientId(0)))
         );
-        assert_eq!(from(&strict, &good, &[(PROXY_AUTHORIZATION, "Bearer nope")]), Err(Stranger::Wrong));
+        assert_eq!(from(&strict, &good, &[(PROXY_AUTHORIZATION, "Bearer nope")]), Err(IdentifyError::Wrong));
         let expired = shown(&[erp], 1_794_999_999, "10.1.2.3");
-        assert_eq!(from(&strict, &expired, &[]), Err(Stranger::Unknown));
+        assert_eq!(from(&strict, &expired, &[]), Err(IdentifyError::Unknown));
         assert_eq!(from(&strict, &expired, &treasury), Ok(Caller::Client(ClientId(1))));
         for other in [CertName::Dns("spiffe://corp/erp".to_owned()), CertName::Uri("spiffe://corp/erp/x".to_owned())] {
-            assert_eq!(from(&strict, &shown(&[other], u64::MAX, "10.1.2.3"), &[]), Err(Stranger::Unknown));
+            assert_eq!(from(&strict, &shown(&[other], u64::MAX, "10.1.2.3"), &[]), Err(IdentifyError::Unknown));
         }
     }
 
@@ -353,8 +363,8 @@ mod tests {
             let headers: HeaderMap =
                 fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
             let (issuers, _fetcher) = Issuers::open(Clock::System);
-            let (access, clients) = (&Access::Identified, &clients());
-            let book = Book { access, clients, issuers: &issuers, now, as_proxy: false };
+            let (access, clients) = (&ListenerAccess::Identified, &clients());
+            let book = IdentifyContext { access, clients, issuers: &issuers, now, as_proxy: false };
             prove(book, peer, &headers).now_or_never().unwrap().unwrap().until
         };
         let erp = [CertName::Uri("spiffe://corp/erp".to_owned())];
@@ -370,20 +380,20 @@ mod tests {
     #[test]
     fn a_network_restricts_a_certificate_and_who_has_no_address_is_in_none() {
         let audit = [CertName::CommonName("audit".to_owned())];
-        let strict = Access::Identified;
+        let strict = ListenerAccess::Identified;
         assert_eq!(from(&strict, &shown(&audit, u64::MAX, "10.1.2.3"), &[]), Ok(Caller::Client(ClientId(3))));
-        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "10.2.2.3"), &[]), Err(Stranger::Unknown));
-        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "-"), &[]), Err(Stranger::Unknown));
+        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "10.2.2.3"), &[]), Err(IdentifyError::Unknown));
+        assert_eq!(from(&strict, &shown(&audit, u64::MAX, "-"), &[]), Err(IdentifyError::Unknown));
         let treasury = [(AUTHORIZATION, "Bearer treasury-key")];
-        assert_eq!(from(&strict, &Peer::default(), &treasury), Err(Stranger::Wrong));
+        assert_eq!(from(&strict, &Peer::default(), &treasury), Err(IdentifyError::Wrong));
     }
 
     #[test]
     fn a_local_user_is_a_client() {
-        let strict = Access::Identified;
+        let strict = ListenerAccess::Identified;
         let user = |uid| Peer { uid: Some(uid), ..Peer::default() };
         assert_eq!(from(&strict, &user(1001), &[]), Ok(Caller::Client(ClientId(0))));
-        assert_eq!(from(&strict, &user(1002), &[]), Err(Stranger::Unknown));
-        assert_eq!(from(&strict, &user(0), &[]), Err(Stranger::Unknown), "root is nobody special");
+        assert_eq!(from(&strict, &user(1002), &[]), Err(IdentifyError::Unknown));
+        assert_eq!(from(&strict, &user(0), &[]), Err(IdentifyError::Unknown), "root is nobody special");
     }
 }

@@ -34,19 +34,19 @@ pub struct Recent(RefCell<Option<Good>>);
 struct Good {
     digest: [u8; 32],
     issuer: [u8; 32],
-    claims: Claims,
+    claims: JwtClaims,
     at: Now,
 }
 
 #[derive(Deserialize)]
-struct Header {
+struct JwtHeader {
     alg: Algorithm,
     kid: Option<String>,
     crit: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Claims {
+struct JwtClaims {
     iss: String,
     sub: String,
     aud: Audience,
@@ -84,13 +84,13 @@ pub async fn owner(
     }
     let (message, signature) = token.rsplit_once('.')?;
     let (header, payload) = message.split_once('.')?;
-    let header: Header = part(header)?;
+    let header: JwtHeader = part(header)?;
     let listed = matches!(header.alg, Algorithm::RS256 | Algorithm::PS256 | Algorithm::ES256 | Algorithm::EdDSA);
     // A critical extension is one that we do not know (RFC 7515 section 4.1.11).
     if !listed || header.crit.is_some() {
         return None;
     }
-    let claims: Claims = part(payload)?;
+    let claims: JwtClaims = part(payload)?;
     if !claims.hold(now) {
         return None;
     }
@@ -112,7 +112,7 @@ pub async fn owner(
 }
 
 /// The client with these claims.
-fn named(clients: &Clients, issuer: &[u8; 32], claims: &Claims) -> Option<ClientId> {
+fn named(clients: &Clients, issuer: &[u8; 32], claims: &JwtClaims) -> Option<ClientId> {
     let rule = clients
         .jwt
         .iter()
@@ -124,7 +124,7 @@ fn part<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
-impl Claims {
+impl JwtClaims {
     /// When they end, seen from `now`, or [`REMEMBER`] later if that is earlier.
     fn ends(&self, now: Now) -> Deadline {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this era are exact in a float")]
@@ -155,8 +155,8 @@ impl Audience {
 mod tests {
     use super::*;
 
-    fn claims(exp: f64, nbf: Option<f64>) -> Claims {
-        Claims { iss: String::new(), sub: String::new(), aud: Audience::One(String::new()), exp, nbf }
+    fn claims(exp: f64, nbf: Option<f64>) -> JwtClaims {
+        JwtClaims { iss: String::new(), sub: String::new(), aud: Audience::One(String::new()), exp, nbf }
     }
 
     #[test]
@@ -182,13 +182,13 @@ mod tests {
     #[test]
     fn parts_that_are_not_to_the_letter_are_nothing() {
         let encode = |json: &str| URL_SAFE_NO_PAD.encode(json);
-        assert!(part::<Header>(&encode(r#"{"alg":"ES256","kid":"a"}"#)).is_some());
+        assert!(part::<JwtHeader>(&encode(r#"{"alg":"ES256","kid":"a"}"#)).is_some());
         for wrong in [r#"{"alg":"none"}"#, r#"{"kid":"a"}"#, r#"{"alg":"ES256","alg":"HS256"}"#, "", "[]", "\u{0}"] {
-            assert!(part::<Header>(&encode(wrong)).is_none(), "{wrong}");
+            assert!(part::<JwtHeader>(&encode(wrong)).is_none(), "{wrong}");
         }
-        assert!(part::<Header>("e30=").is_none() && part::<Header>("???").is_none());
+        assert!(part::<JwtHeader>("e30=").is_none() && part::<JwtHeader>("???").is_none());
         for wrong in [r#"{"iss":"a","sub":"b","aud":"c"}"#, r#"{"iss":"a","sub":"b","aud":"c","exp":"9"}"#] {
-            assert!(part::<Claims>(&encode(wrong)).is_none(), "{wrong}");
+            assert!(part::<JwtClaims>(&encode(wrong)).is_none(), "{wrong}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Kept {
 
 /// A place in what was kept.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Cursor {
+pub struct ReplayCursor {
     chunk: usize,
     at: usize,
 }
@@ -105,10 +105,10 @@ impl Kept {
     }
 
     /// The piece at this place, which moves behind it. None: it is the end.
-    pub fn next(&self, cursor: &mut Cursor) -> Option<Bytes> {
+    pub fn next(&self, cursor: &mut ReplayCursor) -> Option<Bytes> {
         while let Some(chunk) = self.chunks.get(cursor.chunk) {
             let at = cursor.at;
-            *cursor = Cursor { chunk: cursor.chunk + 1, at: 0 };
+            *cursor = ReplayCursor { chunk: cursor.chunk + 1, at: 0 };
             if at < chunk.len() {
                 return Some(chunk.slice(at..));
             }
@@ -119,15 +119,15 @@ impl Kept {
     }
 
     /// The place behind all of it.
-    pub const fn end(&self) -> Cursor {
-        Cursor { chunk: self.chunks.len(), at: self.tail.len() }
+    pub const fn end(&self) -> ReplayCursor {
+        ReplayCursor { chunk: self.chunks.len(), at: self.tail.len() }
     }
 
     /// Whether nothing is behind this place.
-    pub fn ends_at(&self, cursor: Cursor) -> bool {
+    pub fn ends_at(&self, cursor: ReplayCursor) -> bool {
         let mut cursor = cursor;
         while self.chunks.get(cursor.chunk).is_some_and(|chunk| cursor.at >= chunk.len()) {
-            cursor = Cursor { chunk: cursor.chunk + 1, at: 0 };
+            cursor = ReplayCursor { chunk: cursor.chunk + 1, at: 0 };
         }
         cursor.chunk >= self.chunks.len() && cursor.at >= self.tail.len()
     }
@@ -203,7 +203,7 @@ mod tests {
         ) {
             let (mut kept, level) = kept(u64::MAX);
             let mut whole: Vec<u8> = Vec::new();
-            let (mut early, mut told) = (Cursor::default(), Vec::new());
+            let (mut early, mut told) = (ReplayCursor::default(), Vec::new());
             for (n, size) in sizes.iter().enumerate() {
                 let piece = Bytes::from(vec![u8::try_from(n % 251).unwrap(); *size]);
                 whole.extend_from_slice(&piece);

@@ -42,7 +42,7 @@ mod watchdog;
 mod worker;
 mod world;
 
-pub use foresee::{Asked, Foreseen, Refused, foresee};
-pub use gate::Gate;
-pub use site::Shared;
-pub use worker::{Drain, Listening, News, Socket, Worker};
+pub use foresee::{Foreseen, Rejected, SampleRequest, foresee};
+pub use gate::ConnectionLimits;
+pub use site::ProcessState;
+pub use worker::{Drain, Listening, ListeningSocket, News, Worker};

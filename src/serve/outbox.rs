@@ -26,15 +26,15 @@ const LARGE: usize = 16 * 1024;
 const SPARES: usize = 64;
 
 thread_local! {
-    static TURN: Turn = const { Turn::new() };
+    static TURN: FlushQueue = const { FlushQueue::new() };
 }
 
 /// A TCP stream whose writes wait for the end of the turn. Must be used on a thread with a local runtime.
-pub struct Outbox(Rc<Inner>);
+pub struct CoalescedStream(Rc<CoalescedState>);
 
-struct Inner {
+struct CoalescedState {
     stream: RefCell<TcpStream>,
-    waiting: RefCell<Waiting>,
+    waiting: RefCell<WriteBuffer>,
     /// On the thread's list, or in the hands of a task of its own.
     queued: Cell<bool>,
     /// Bytes that the socket has taken.
@@ -42,7 +42,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WriteBuffer {
     bytes: Vec<u8>,
     sent: usize,
     /// Who waits for it to be empty.
@@ -53,18 +53,18 @@ struct Waiting {
 }
 
 /// One thread's list.
-struct Turn {
-    dirty: RefCell<Vec<Rc<Inner>>>,
+struct FlushQueue {
+    dirty: RefCell<Vec<Rc<CoalescedState>>>,
     spares: RefCell<Vec<Vec<u8>>>,
     sender: RefCell<Option<Waker>>,
     alive: RefCell<Weak<()>>,
 }
 
-impl Outbox {
+impl CoalescedStream {
     /// A stream whose writes are gathered. `sent` counts what the socket takes of them.
     pub fn new(stream: TcpStream, sent: Rc<Cell<u64>>) -> Self {
         let (stream, waiting, queued) = (RefCell::new(stream), RefCell::default(), Cell::new(false));
-        Self(Rc::new(Inner { stream, waiting, queued, sent }))
+        Self(Rc::new(CoalescedState { stream, waiting, queued, sent }))
     }
 
     /// Takes `length` bytes by `put`, or says why not.
@@ -78,7 +78,7 @@ impl Outbox {
             return Poll::Pending;
         }
         if waiting.bytes.capacity() == 0 {
-            waiting.bytes = TURN.with(Turn::spare);
+            waiting.bytes = TURN.with(FlushQueue::spare);
         }
         put(&mut waiting.bytes);
         drop(waiting);
@@ -95,7 +95,7 @@ impl Outbox {
     }
 }
 
-impl Inner {
+impl CoalescedState {
     fn count(&self, bytes: usize) {
         self.sent.set(self.sent.get().wrapping_add(bytes as u64));
     }
@@ -161,7 +161,7 @@ impl Inner {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for CoalescedStream {
     /// What waits for the end of the turn still leaves; what waits for a slow reader does not.
     fn drop(&mut self) {
         if let Some(slow) = self.0.waiting.borrow_mut().slow.take() {
@@ -170,7 +170,7 @@ impl Drop for Outbox {
     }
 }
 
-impl Turn {
+impl FlushQueue {
     const fn new() -> Self {
         Self {
             dirty: RefCell::new(Vec::new()),
@@ -191,7 +191,7 @@ impl Turn {
         }
     }
 
-    fn queue(&self, outbox: Rc<Inner>) {
+    fn queue(&self, outbox: Rc<CoalescedState>) {
         let first = {
             let mut dirty = self.dirty.borrow_mut();
             dirty.push(outbox);
@@ -234,13 +234,13 @@ async fn send_all(token: Rc<()>) {
     drop(token);
 }
 
-impl AsyncRead for Outbox {
+impl AsyncRead for CoalescedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Outbox {
+impl AsyncWrite for CoalescedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.passes(buf.len()) {
             let wrote = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, buf);
@@ -299,18 +299,18 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn with_pair<F: Future<Output = ()>>(test: impl FnOnce(Outbox, TcpStream) -> F) {
+    fn with_pair<F: Future<Output = ()>>(test: impl FnOnce(CoalescedStream, TcpStream) -> F) {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let far = TcpStream::connect(listener.local_addr().unwrap());
             let (near, far) = tokio::join!(listener.accept(), far);
-            timeout(PATIENCE, test(Outbox::new(near.unwrap().0, Rc::default()), far.unwrap())).await.unwrap();
+            timeout(PATIENCE, test(CoalescedStream::new(near.unwrap().0, Rc::default()), far.unwrap())).await.unwrap();
         });
     }
 
     /// Writes until the outbox takes no more. How much it took.
-    async fn fill(near: &mut Outbox) -> usize {
+    async fn fill(near: &mut CoalescedStream) -> usize {
         let piece = [7_u8; 4096];
         let mut taken = 0;
         poll_fn(|cx| {

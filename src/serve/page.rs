@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use crate::base::time::rfc3339;
 use crate::tls::bundle::{Wrapping, pem, trust_store};
 use crate::tls::mint::Facts;
-use crate::tls::trust::{Names, steps};
+use crate::tls::trust::{TrustWords, steps};
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -21,18 +21,18 @@ const PEM: &str = "application/x-pem-file";
 
 /// The page of one forward listener, with its downloads.
 #[derive(Debug)]
-pub struct Page {
-    parts: Vec<Part>,
+pub struct ForwardPage {
+    parts: Vec<PagePart>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct PagePart {
     path: &'static str,
     kind: &'static str,
     body: Bytes,
 }
 
-impl Page {
+impl ForwardPage {
     /// The page of the listener at `proxy` (`http://host:port`), whose CA's chain is `ca`. `roots` are the public roots
     /// for the combined files; where there are none, those files are left out. The error is for a person.
     pub fn new(ca: &[CertificateDer<'static>], roots: &[CertificateDer<'static>], proxy: &str) -> Result<Self, String> {
@@ -40,16 +40,16 @@ impl Page {
         let alone = pem(ca);
         let facts = Facts::read(alone.as_bytes())?;
         let mut parts = vec![
-            Part { path: "/ca.crt", kind: PEM, body: alone.into() },
-            Part { path: "/ca.der", kind: "application/x-x509-ca-cert", body: own.to_vec().into() },
+            PagePart { path: "/ca.crt", kind: PEM, body: alone.into() },
+            PagePart { path: "/ca.der", kind: "application/x-x509-ca-cert", body: own.to_vec().into() },
         ];
         if !roots.is_empty() {
             let store = trust_store(own, roots, Wrapping::TripleDes)?;
-            parts.push(Part { path: "/bundle.pem", kind: PEM, body: pem(ca.iter().chain(roots)).into() });
-            parts.push(Part { path: "/truststore.p12", kind: "application/x-pkcs12", body: store.into() });
+            parts.push(PagePart { path: "/bundle.pem", kind: PEM, body: pem(ca.iter().chain(roots)).into() });
+            parts.push(PagePart { path: "/truststore.p12", kind: "application/x-pkcs12", body: store.into() });
         }
         let html = html(&facts, &parts, proxy);
-        parts.push(Part { path: "/", kind: HTML, body: html.into() });
+        parts.push(PagePart { path: "/", kind: HTML, body: html.into() });
         Ok(Self { parts })
     }
 
@@ -89,10 +89,10 @@ fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Byt
     response
 }
 
-fn html(facts: &Facts, parts: &[Part], proxy: &str) -> String {
+fn html(facts: &Facts, parts: &[PagePart], proxy: &str) -> String {
     let until = rfc3339(facts.until.saturating_mul(1000));
     let until = until.split('T').next().unwrap_or_default();
-    let names = Names { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy };
+    let names = TrustWords { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy };
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>countersign</title><style>\
@@ -145,13 +145,13 @@ mod tests {
     use super::*;
     use crate::base::time::Now;
     use crate::tls::certificates;
-    use crate::tls::mint::{Authority, Constraints, KeyKind, Permit};
+    use crate::tls::mint::{Constraints, KeyKind, MintAuthority, NameConstraint};
 
-    fn authority() -> Authority {
-        let permits = [Permit::parse("bank.example").expect("a domain")];
+    fn authority() -> MintAuthority {
+        let permits = [NameConstraint::parse("bank.example").expect("a domain")];
         let constraints = Constraints::only(&permits).expect("something");
         let now = Now::at(0, 1_790_000_000_000);
-        Authority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA").0
+        MintAuthority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA").0
     }
 
     fn kind(response: &Response<Bytes>) -> &str {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn it_tells_who_the_ca_is_and_gives_it() {
         let (own, root) = (authority(), authority());
-        let page = Page::new(own.chain(), root.chain(), "http://<proxy>:3128").expect("a page");
+        let page = ForwardPage::new(own.chain(), root.chain(), "http://<proxy>:3128").expect("a page");
         let front = page.answer(&Method::GET, "/");
         assert_eq!((front.status(), kind(&front)), (StatusCode::OK, HTML));
         let html = String::from_utf8(front.body().to_vec()).expect("text");
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn it_offers_no_bundle_without_public_roots_and_nothing_else_at_all() {
-        let page = Page::new(authority().chain(), &[], "http://127.0.0.1:3128").expect("a page");
+        let page = ForwardPage::new(authority().chain(), &[], "http://127.0.0.1:3128").expect("a page");
         for path in ["/bundle.pem", "/truststore.p12", "/ca.key", "//", ""] {
             assert_eq!(page.answer(&Method::GET, path).status(), StatusCode::NOT_FOUND, "{path}");
         }
         let refused = page.answer(&Method::POST, "/");
         assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert!(refused.headers().contains_key(ALLOW));
-        assert!(Page::new(&[], &[], "x").is_err());
+        assert!(ForwardPage::new(&[], &[], "x").is_err());
     }
 }

@@ -9,17 +9,17 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use super::fault::Fault;
 use super::headers::{self, Trailers};
-use super::replay::{Intake, Recorder};
-use super::site::{RouteSite, Site};
-use super::tale::Tale;
+use super::replay::{Intake, ReplayBody};
+use super::site::{RouteState, WorkerState};
+use super::tale::RequestLog;
 use super::upgrade;
 use crate::config::Clients;
 use crate::route::{Caller, Permit, Rate};
-use crate::upstream::Received;
+use crate::upstream::ReceivedBody;
 
 /// What a request asks of the way, to be looked at before the fields of this hop are taken off.
 #[derive(Clone, Copy)]
-pub struct Passage {
+pub struct HopOptions {
     /// The client reads trailers (and may be sent some).
     pub te_trailers: bool,
     /// Which trailers can be sent to the client.
@@ -41,7 +41,7 @@ pub enum ReadsTrailers {
     No,
 }
 
-impl Passage {
+impl HopOptions {
     /// Reads it from a head. `websocket` says whether the route permits one.
     pub fn of(head: &http::request::Parts, websocket: bool) -> Self {
         let te_trailers = headers::reads_trailers(&head.headers);
@@ -68,16 +68,16 @@ impl Passage {
 
 /// Takes in a request's body, if nobody did before.
 pub fn take_in(
-    site: &Site,
-    route: &RouteSite,
-    body: &mut Option<Received>,
+    site: &WorkerState,
+    route: &RouteState,
+    body: &mut Option<ReceivedBody>,
     headers: &HeaderMap,
-    tale: &mut Tale,
-) -> Option<Rc<Recorder>> {
+    tale: &mut RequestLog,
+) -> Option<Rc<ReplayBody>> {
     let source = body.take()?;
     let mut trailers = headers::announced(headers);
     trailers.retain(|name| !route.route.module.strips(name));
-    let recorder = Rc::new(Recorder::new(Intake {
+    let recorder = Rc::new(ReplayBody::new(Intake {
         source,
         limit: route.route.replay_limit,
         budget: site.budget(),

@@ -7,23 +7,23 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Body;
 
-use super::answer::{Answer, Lent, Reflected, Screen, Stream, Switch};
+use super::answer::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
 use super::fault::{Fault, PROXY_STATUS};
 use super::flow::own_answer;
 use super::headers::{self, Trailers};
-use super::passage::{Passage, ReadsTrailers};
+use super::passage::{HopOptions, ReadsTrailers};
 use super::peek::{Peeked, decode, peek};
-use super::reflection::{self, Needles, Sieve};
-use super::site::RouteSite;
-use super::tale::Tale;
+use super::reflection::{self, CredentialPatterns, CredentialScanner};
+use super::site::RouteState;
+use super::tale::RequestLog;
 use super::upgrade::{self, Splice, Turning};
 use crate::config::Reflection;
-use crate::upstream::Received;
+use crate::upstream::ReceivedBody;
 
 /// An answer that goes to the client.
-pub struct Passing {
+pub struct UpstreamResponse {
     /// Its head, and what was not read of its body.
-    pub response: Response<Received>,
+    pub response: Response<ReceivedBody>,
     /// What was read of its body.
     pub peeked: Option<Peeked>,
     /// Absent where the connection is not a pool's.
@@ -35,18 +35,18 @@ pub struct Passing {
     /// Longest silence in its body.
     pub patience: Duration,
     /// What the request wants of the way.
-    pub passage: Passage,
+    pub passage: HopOptions,
     /// Its route.
-    pub route: Rc<RouteSite>,
+    pub route: Rc<RouteState>,
     /// Credentials that must not be in it.
-    pub needles: Option<Rc<Needles>>,
+    pub needles: Option<Rc<CredentialPatterns>>,
     /// What is left to be searched as it streams.
-    pub screen: Option<Screen>,
+    pub screen: Option<ResponseScreen>,
 }
 
-impl Passing {
+impl UpstreamResponse {
     /// The answer as the client gets it.
-    pub fn into_response(self, mut tale: Tale) -> Response<Answer> {
+    pub fn into_response(self, mut tale: RequestLog) -> Response<ResponseBody> {
         let (mut head, rest) = self.response.into_parts();
         headers::strip_response(&mut head.headers);
         head.extensions.clear();
@@ -66,7 +66,7 @@ impl Passing {
         }
         tale.record().status = Some(head.status.as_u16());
         let peeked = self.peeked.unwrap_or_default();
-        let stream = Stream {
+        let stream = StreamedBody {
             pieces: peeked.pieces.into(),
             rest,
             lent: self.lent,
@@ -82,11 +82,11 @@ impl Passing {
             finished: false,
             lengthy,
         };
-        Response::from_parts(head, Answer::stream(stream, tale))
+        Response::from_parts(head, ResponseBody::stream(stream, tale))
     }
 
     /// The answer after which the connection is a WebSocket.
-    pub async fn switch(mut self, mut tale: Tale) -> Response<Answer> {
+    pub async fn switch(mut self, mut tale: RequestLog) -> Response<ResponseBody> {
         let provider = match upgrade::grant(&self.response, self.turning.take()).await {
             Ok(provider) => provider,
             Err(fault) => return own_answer(fault, tale),
@@ -96,10 +96,10 @@ impl Passing {
         upgrade::put_on(&mut head.headers);
         head.extensions.clear();
         tale.record().status = Some(head.status.as_u16());
-        let open = upgrade::Open::new(self.route.gauge.clone());
+        let open = upgrade::UpgradeCount::new(self.route.gauge.clone());
         let clock = tale.clock();
         let splice = Splice { provider, tale, idle: Some(self.patience), lifetime: None, clock, open };
-        Response::from_parts(head, Answer::switch(Switch::Splice(Box::new(splice))))
+        Response::from_parts(head, ResponseBody::switch(Switch::Splice(Box::new(splice))))
     }
 
     /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
@@ -134,8 +134,8 @@ impl Passing {
         }
         // Where the end of the first part was not waited for, what is left of it can only be masked.
         let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
-        let sieve = (plain && (!blocks || unfinished)).then(|| Sieve::new(needles.clone()));
-        let screen = Screen { needles, sieve, blocks, route: self.route.clone() };
+        let sieve = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
+        let screen = ResponseScreen { needles, sieve, blocks, route: self.route.clone() };
         // Those that were read already can still be refused as a whole.
         if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
             screen.trailers(trailers).map_err(|Reflected| Fault::UpstreamReflection)?;

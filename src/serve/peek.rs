@@ -12,8 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 
 use crate::base::coding::decoded;
-use crate::base::planted::{Fault, planted};
-use crate::upstream::Received;
+use crate::base::planted::{PlantedFault, planted};
+use crate::upstream::ReceivedBody;
 
 /// How much of a body is looked at, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
@@ -39,14 +39,14 @@ impl Peeked {
 }
 
 /// Reads up to [`PEEK_BYTES`] of a body, for at most `patience` in all: a body that drips is passed on unjudged.
-pub async fn peek(response: &mut Response<Received>, patience: Duration) -> Peeked {
+pub async fn peek(response: &mut Response<ReceivedBody>, patience: Duration) -> Peeked {
     let body = response.body_mut();
     let mut peeked = Peeked { pieces: Vec::new(), whole: body.is_end_stream(), broken: false, trailers: None };
     let _ = tokio::time::timeout(patience, fill(body, &mut peeked)).await;
     peeked
 }
 
-async fn fill(body: &mut Received, peeked: &mut Peeked) {
+async fn fill(body: &mut ReceivedBody, peeked: &mut Peeked) {
     let mut read = 0;
     while !peeked.whole && read < PEEK_BYTES {
         match body.frame().await {
@@ -72,7 +72,7 @@ async fn fill(body: &mut Received, peeked: &mut Peeked) {
 
 /// The peeked bytes as the provider's software wrote them, or nothing if they cannot be told.
 pub fn decode(headers: &HeaderMap, peeked: &Peeked) -> Option<Vec<u8>> {
-    if !peeked.whole && !planted(Fault::HalfProof) {
+    if !peeked.whole && !planted(PlantedFault::HalfProof) {
         return None;
     }
     let raw: Vec<u8> = peeked.pieces.concat();

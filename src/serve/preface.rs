@@ -21,7 +21,7 @@ const GLANCE: usize = 512;
 
 /// For whom the peer speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum ProxiedFor {
     /// For a client at this address.
     At(IpAddr),
     /// For itself, such as for a health check.
@@ -34,7 +34,7 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Parsed {
     /// A whole preface of this length.
-    Done(usize, Origin),
+    Done(usize, ProxiedFor),
     /// The beginning of one: all of them belong to it.
     Part,
     /// None.
@@ -42,7 +42,7 @@ enum Parsed {
 }
 
 /// Reads the preface, and not a byte more.
-pub async fn read(stream: &mut TcpStream) -> io::Result<Origin> {
+pub async fn read(stream: &mut TcpStream) -> io::Result<ProxiedFor> {
     let mut seen = Vec::new();
     let mut glance = [0; GLANCE];
     loop {
@@ -87,13 +87,13 @@ fn line(bytes: &[u8]) -> Parsed {
     let mut words = text.split(' ');
     let origin = match (words.next(), words.next()) {
         // Whatever follows is to be ignored.
-        (Some("PROXY"), Some("UNKNOWN")) => return Parsed::Done(end + 1, Origin::Unknown),
+        (Some("PROXY"), Some("UNKNOWN")) => return Parsed::Done(end + 1, ProxiedFor::Unknown),
         (Some("PROXY"), Some("TCP4")) => addresses::<Ipv4Addr>(&mut words).map(IpAddr::V4),
         (Some("PROXY"), Some("TCP6")) => addresses::<Ipv6Addr>(&mut words).map(IpAddr::V6),
         (Some(_) | None, Some(_) | None) => None,
     };
     match (origin, words.next()) {
-        (Some(source), None) => Parsed::Done(end + 1, Origin::At(source.to_canonical())),
+        (Some(source), None) => Parsed::Done(end + 1, ProxiedFor::At(source.to_canonical())),
         (Some(_) | None, Some(_) | None) => Parsed::Wrong,
     }
 }
@@ -142,10 +142,10 @@ fn binary(bytes: &[u8]) -> Parsed {
     }
     let Some(addresses) = addresses else { return Parsed::Part };
     let origin = match family {
-        Family::Nameless => Some(Origin::Unknown),
-        Family::Own => Some(Origin::Itself),
-        Family::V4 => first::<4>(addresses).map(|source| Origin::At(IpAddr::from(source))),
-        Family::V6 => first::<16>(addresses).map(|source| Origin::At(IpAddr::from(source).to_canonical())),
+        Family::Nameless => Some(ProxiedFor::Unknown),
+        Family::Own => Some(ProxiedFor::Itself),
+        Family::V4 => first::<4>(addresses).map(|source| ProxiedFor::At(IpAddr::from(source))),
+        Family::V6 => first::<16>(addresses).map(|source| ProxiedFor::At(IpAddr::from(source).to_canonical())),
     };
     origin.map_or(Parsed::Wrong, |origin| Parsed::Done(whole, origin))
 }
@@ -167,8 +167,8 @@ mod tests {
 
     use super::*;
 
-    fn at(text: &str) -> Origin {
-        Origin::At(text.parse().unwrap())
+    fn at(text: &str) -> ProxiedFor {
+        ProxiedFor::At(text.parse().unwrap())
     }
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -182,8 +182,8 @@ mod tests {
             ("PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", at("192.0.2.1")),
             ("PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", at("2001:db8::1")),
             ("PROXY TCP6 ::ffff:192.0.2.1 ::1 1 1\r\n", at("192.0.2.1")),
-            ("PROXY UNKNOWN\r\n", Origin::Unknown),
-            ("PROXY UNKNOWN ffff::1 whatever this is 1\r\n", Origin::Unknown),
+            ("PROXY UNKNOWN\r\n", ProxiedFor::Unknown),
+            ("PROXY UNKNOWN ffff::1 whatever this is 1\r\n", ProxiedFor::Unknown),
         ] {
             let with_more = format!("{text}GET / HTTP/1.1\r\n");
             assert_eq!(parse(with_more.as_bytes()), Parsed::Done(text.len(), origin), "{text:?}");
@@ -222,10 +222,10 @@ mod tests {
             (v2(0x21, 0x11, &four), at("192.0.2.1")),
             (v2(0x21, 0x11, &extended), at("192.0.2.1")),
             (v2(0x21, 0x21, &six), at("2001:db8::1")),
-            (v2(0x21, 0x31, &[7; 216]), Origin::Unknown),
-            (v2(0x21, 0x00, &[]), Origin::Unknown),
-            (v2(0x20, 0x00, &[]), Origin::Itself),
-            (v2(0x20, 0x11, &four), Origin::Itself),
+            (v2(0x21, 0x31, &[7; 216]), ProxiedFor::Unknown),
+            (v2(0x21, 0x00, &[]), ProxiedFor::Unknown),
+            (v2(0x20, 0x00, &[]), ProxiedFor::Itself),
+            (v2(0x20, 0x11, &four), ProxiedFor::Itself),
         ] {
             let with_more = [bytes.as_slice(), b"GET /"].concat();
             assert_eq!(parse(&with_more), Parsed::Done(bytes.len(), origin), "{bytes:?}");

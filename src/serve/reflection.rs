@@ -31,7 +31,7 @@ pub const SEARCHED: usize = 64 * 1024;
 const SHORTEST: usize = 8;
 
 /// What is looked for. Has no `Debug`: it holds what it hides.
-pub struct Needles {
+pub struct CredentialPatterns {
     /// Sorted.
     finders: Vec<Finder<'static>>,
     groups: Vec<Group>,
@@ -47,8 +47,8 @@ struct Group {
 }
 
 /// Searches a body as it passes.
-pub struct Sieve {
-    needles: Rc<Needles>,
+pub struct CredentialScanner {
+    needles: Rc<CredentialPatterns>,
     /// Bytes that are still to be searched.
     left: usize,
     /// Held back: perhaps the beginning of something.
@@ -57,7 +57,7 @@ pub struct Sieve {
     shown: Bytes,
 }
 
-impl Needles {
+impl CredentialPatterns {
     /// The credentials of one call.
     pub fn of(module: &Module, lease: &Lease) -> Self {
         let tokens = lease.headers.iter().map(|(_, value)| {
@@ -159,9 +159,9 @@ impl Needles {
     }
 }
 
-impl Sieve {
+impl CredentialScanner {
     /// Searches a body from its first byte.
-    pub const fn new(needles: Rc<Needles>) -> Self {
+    pub const fn new(needles: Rc<CredentialPatterns>) -> Self {
         Self { needles, left: SEARCHED, held: Bytes::new(), shown: Bytes::new() }
     }
 
@@ -225,13 +225,13 @@ mod tests {
 
     const SECRET: &str = "s3cr3t+/token.with=signs";
 
-    fn needles() -> Rc<Needles> {
-        Rc::new(Needles::new([SECRET.as_bytes(), b"another-secret-0188", b"short"].into_iter()))
+    fn needles() -> Rc<CredentialPatterns> {
+        Rc::new(CredentialPatterns::new([SECRET.as_bytes(), b"another-secret-0188", b"short"].into_iter()))
     }
 
     /// What comes out when a body comes in pieces of these lengths.
     fn sieved(body: &[u8], cuts: &[usize]) -> (Vec<u8>, bool) {
-        let mut sieve = Sieve::new(needles());
+        let mut sieve = CredentialScanner::new(needles());
         let (mut out, mut found, mut at) = (Vec::new(), false, 0_usize);
         for cut in cuts.iter().chain([&usize::MAX]) {
             let end = at.saturating_add(*cut).min(body.len());
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_held_back_only_where_something_may_begin() {
-        let mut sieve = Sieve::new(needles());
+        let mut sieve = CredentialScanner::new(needles());
         assert_eq!(sieve.pass(Bytes::from_static(b"data: hello\n\n"), false).0, "data: hello\n\n");
         assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
         assert_eq!(sieve.held(), 5);
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_was_let_go_of_is_remembered_and_the_rest_of_a_secret_is_masked() {
-        let mut sieve = Sieve::new(needles());
+        let mut sieve = CredentialScanner::new(needles());
         assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
         assert_eq!(sieve.release(), "s3cr3");
         assert_eq!((sieve.held(), sieve.release()), (0, Bytes::new()));

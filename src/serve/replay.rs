@@ -18,14 +18,14 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::headers::Trailers;
-use super::kept::{Cursor, Kept};
+use super::kept::{Kept, ReplayCursor};
 use super::pace::Pace;
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
-use crate::upstream::{BodyError, Received};
+use crate::upstream::{BodyError, ReceivedBody};
 
 /// What goes out to the provider.
-pub enum Outgoing {
+pub enum RequestBody {
     /// No body.
     Empty,
     /// The client's body, kept or not.
@@ -44,7 +44,7 @@ pub struct Budget {
 /// A body that comes in, and how it is to be taken.
 pub struct Intake {
     /// The body.
-    pub source: Received,
+    pub source: ReceivedBody,
     /// The most bytes that are kept; 0 keeps nothing.
     pub limit: u64,
     /// The process's allowance.
@@ -58,7 +58,7 @@ pub struct Intake {
 }
 
 /// A client's request body, and what of it was kept. Shared by the views of one request, on one worker.
-pub struct Recorder(Rc<RefCell<Tape>>);
+pub struct ReplayBody(Rc<RefCell<Tape>>);
 
 /// One telling of the body. A newer view silences the older ones.
 pub struct View {
@@ -66,19 +66,19 @@ pub struct View {
     /// Which telling this is.
     telling: u32,
     /// The next kept piece to tell.
-    next: Cursor,
+    next: ReplayCursor,
     /// Whether its trailers were told.
     ended: bool,
 }
 
 /// A piece of a body on its way to the provider. It exists until the connection has written it.
-pub struct Piece {
+pub struct ReplayPiece {
     bytes: Bytes,
     _under_way: Arc<()>,
 }
 
 struct Tape {
-    source: Received,
+    source: ReceivedBody,
     kept: Kept,
     trailers: Option<HeaderMap>,
     passing: Trailers,
@@ -119,7 +119,7 @@ enum State {
 
 /// Why a body broke off, for the provider's connection. Never shown.
 #[derive(Debug)]
-pub enum Broken {
+pub enum BodyBroken {
     /// The client's side failed.
     Client(BodyError),
     /// It came too slowly.
@@ -128,21 +128,21 @@ pub enum Broken {
     Superseded(h2::Error),
 }
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for BodyBroken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Broken::Client(error) => write!(f, "client body: {error}"),
-            Broken::Slow => f.write_str("the client body came too slowly"),
-            Broken::Superseded(_) => f.write_str("the exchange is over, or another attempt has begun"),
+            BodyBroken::Client(error) => write!(f, "client body: {error}"),
+            BodyBroken::Slow => f.write_str("the client body came too slowly"),
+            BodyBroken::Superseded(_) => f.write_str("the exchange is over, or another attempt has begun"),
         }
     }
 }
 
-impl std::error::Error for Broken {
+impl std::error::Error for BodyBroken {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Broken::Client(_) | Broken::Slow => None,
-            Broken::Superseded(reset) => Some(reset),
+            BodyBroken::Client(_) | BodyBroken::Slow => None,
+            BodyBroken::Superseded(reset) => Some(reset),
         }
     }
 }
@@ -160,7 +160,7 @@ pub enum Ungathered {
     TooSlow,
 }
 
-impl Recorder {
+impl ReplayBody {
     /// Starts with nothing told.
     pub fn new(intake: Intake) -> Self {
         let Intake { source, limit, budget, min_rate, trailers, clock } = intake;
@@ -246,8 +246,8 @@ impl Recorder {
         let mut tape = self.0.borrow_mut();
         tape.forwarded = 0;
         tape.moved = tape.clock.now();
-        tape.told = tape.is_complete() && tape.kept.ends_at(Cursor::default()) && tape.trailers.is_none();
-        View { tape: self.0.clone(), telling: tape.telling, next: Cursor::default(), ended: false }
+        tape.told = tape.is_complete() && tape.kept.ends_at(ReplayCursor::default()) && tape.trailers.is_none();
+        View { tape: self.0.clone(), telling: tape.telling, next: ReplayCursor::default(), ended: false }
     }
 
     /// Silences the latest telling. Says whether that ends its stream for certain: it does if the telling was waiting
@@ -339,10 +339,10 @@ impl Tape {
     }
 
     /// A piece for the connection, which counts as under way until it is written.
-    fn send(&mut self, bytes: Bytes) -> Frame<Piece> {
+    fn send(&mut self, bytes: Bytes) -> Frame<ReplayPiece> {
         self.forwarded += bytes.len() as u64;
         self.moved = self.clock.now();
-        Frame::data(Piece { bytes, _under_way: self.under_way.clone() })
+        Frame::data(ReplayPiece { bytes, _under_way: self.under_way.clone() })
     }
 
     fn finish(&mut self) {
@@ -356,11 +356,11 @@ impl Tape {
     }
 
     /// The next of what the client sends: kept if it may be. Trailers are kept, not answered.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyBroken>> {
         let Poll::Ready(next) = Pin::new(&mut self.source).poll_frame(cx) else {
             ready!(self.pace.poll_too_slow(cx));
             self.state = State::TooSlow;
-            return Poll::Ready(Err(Broken::Slow));
+            return Poll::Ready(Err(BodyBroken::Slow));
         };
         Poll::Ready(match next {
             None => {
@@ -369,7 +369,7 @@ impl Tape {
             }
             Some(Err(error)) => {
                 self.state = State::Broken;
-                Err(Broken::Client(error))
+                Err(BodyBroken::Client(error))
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(piece) => {
@@ -393,10 +393,10 @@ impl Tape {
 }
 
 impl View {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Broken>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<ReplayPiece>, BodyBroken>>> {
         let tape = &mut *self.tape.borrow_mut();
         if tape.telling != self.telling {
-            return Poll::Ready(Some(Err(Broken::Superseded(h2::Reason::CANCEL.into()))));
+            return Poll::Ready(Some(Err(BodyBroken::Superseded(h2::Reason::CANCEL.into()))));
         }
         tape.waiting = None;
         if let Some(piece) = tape.kept.next(&mut self.next) {
@@ -404,7 +404,7 @@ impl View {
             return Poll::Ready(Some(Ok(tape.send(piece))));
         }
         let piece = match tape.state {
-            State::Broken => return Poll::Ready(Some(Err(Broken::Client(BodyError::Cut)))),
+            State::Broken => return Poll::Ready(Some(Err(BodyBroken::Client(BodyError::Cut)))),
             State::Complete | State::CompleteUnkept => None,
             State::Keeping | State::Unkept => match tape.poll_source(cx) {
                 Poll::Pending => {
@@ -414,7 +414,7 @@ impl View {
                 Poll::Ready(Ok(piece)) => piece,
                 Poll::Ready(Err(broken)) => return Poll::Ready(Some(Err(broken))),
             },
-            State::TooSlow => return Poll::Ready(Some(Err(Broken::Slow))),
+            State::TooSlow => return Poll::Ready(Some(Err(BodyBroken::Slow))),
         };
         if let Some(piece) = piece {
             // Kept or not, this view has told it.
@@ -428,7 +428,7 @@ impl View {
     }
 }
 
-impl Buf for Piece {
+impl Buf for ReplayPiece {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -446,28 +446,28 @@ impl Buf for Piece {
     }
 }
 
-impl Drop for Recorder {
+impl Drop for ReplayBody {
     /// The request is over: what the client still sends, nobody waits for.
     fn drop(&mut self) {
         self.supersede();
     }
 }
 
-impl Body for Outgoing {
-    type Data = Piece;
-    type Error = Broken;
+impl Body for RequestBody {
+    type Data = ReplayPiece;
+    type Error = BodyBroken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<ReplayPiece>, BodyBroken>>> {
         match self.get_mut() {
-            Outgoing::Empty => Poll::Ready(None),
-            Outgoing::View(view) => view.poll_piece(cx),
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::View(view) => view.poll_piece(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Outgoing::Empty => true,
-            Outgoing::View(view) => {
+            RequestBody::Empty => true,
+            RequestBody::View(view) => {
                 let tape = view.tape.borrow();
                 tape.telling == view.telling
                     && tape.kept.ends_at(view.next)
@@ -479,9 +479,9 @@ impl Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Outgoing::Empty => SizeHint::with_exact(0),
+            RequestBody::Empty => SizeHint::with_exact(0),
             // The length travels in the client's own Content-Length field, which hyper has checked.
-            Outgoing::View(_) => SizeHint::default(),
+            RequestBody::View(_) => SizeHint::default(),
         }
     }
 }

@@ -9,25 +9,27 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::eye::Eye;
-use super::gate::Gate;
-use super::page::Page;
-use super::reflection::Needles;
-use super::replay::{Budget, Outgoing};
-use crate::base::planted::{Fault, planted};
+use super::gate::ConnectionLimits;
+use super::page::ForwardPage;
+use super::reflection::CredentialPatterns;
+use super::replay::{Budget, RequestBody};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
-use crate::config::{Listener, Reflection, Route, Snapshot, Timeouts};
-use crate::control::{Consents as Arrangements, Issued, Issuers, Leases, Shelf, Sights, TokenSpec, token_spec};
+use crate::config::{ListenerConfig, Reflection, Route, Snapshot, Timeouts};
+use crate::control::{
+    ConsentHandle as Arrangements, Issued, Issuers, Sights, TokenHandle, TokenSlot, TokenSpec, token_spec,
+};
 use crate::observe::access::Lines;
 use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
-use crate::observe::record::Record;
+use crate::observe::record::AccessRecord;
 use crate::observe::sight::Blame;
 use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
-use crate::upstream::{Destination, Endpoint};
+use crate::upstream::{ConnectionPool, Destination};
 
 /// More shelves than this and the worker's own map of them starts anew: the keeper has them all.
 const MOST_SHELVES: usize = 20_000;
@@ -36,11 +38,11 @@ const MOST_NEEDLES: usize = 256;
 
 /// What all workers share.
 #[derive(Clone)]
-pub struct Shared {
+pub struct ProcessState {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// The way to the keeper.
-    pub leases: Leases,
+    pub leases: TokenHandle,
     /// The clocks.
     pub clock: Clock,
     /// Every metric.
@@ -52,7 +54,7 @@ pub struct Shared {
     /// Client connections.
     pub connections: Arc<Level>,
     /// What peers may take of us before we know them.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<ConnectionLimits>,
     /// The keys of those who sign clients' tokens.
     pub issuers: Issuers,
     /// The way to users' consents.
@@ -61,9 +63,9 @@ pub struct Shared {
     pub guard: Arc<Guard>,
     /// The listeners, by the position of their sockets: that does not change as long as we run. None: the config has
     /// none of that name any more.
-    pub listeners: Arc<[Option<Arc<Listener>>]>,
+    pub listeners: Arc<[Option<Arc<ListenerConfig>>]>,
     /// The forward listeners' own pages, by position.
-    pub pages: Arc<[Option<Page>]>,
+    pub pages: Arc<[Option<ForwardPage>]>,
     /// Where the dashboard's statistics go; absent: there is none.
     pub sights: Option<Sights>,
     /// The way to the audit log.
@@ -73,16 +75,16 @@ pub struct Shared {
 }
 
 /// One worker's world.
-pub struct Site {
+pub struct WorkerState {
     /// What all workers share.
-    pub shared: Shared,
+    pub shared: ProcessState,
     /// What the routes need, by position.
-    routes: Vec<Rc<RouteSite>>,
+    routes: Vec<Rc<RouteState>>,
     unrouted: Vec<RouteMeters>,
     endpoints: Vec<Pool>,
-    shelves: RefCell<KeyMap<Arc<Shelf>>>,
+    shelves: RefCell<KeyMap<Arc<TokenSlot>>>,
     /// Where the leases of routes' predecessors lie.
-    heirlooms: RefCell<KeyMap<Arc<Shelf>>>,
+    heirlooms: RefCell<KeyMap<Arc<TokenSlot>>>,
     lines: Lines,
     eye: Option<Eye>,
     /// This worker's end of the audit log.
@@ -91,12 +93,12 @@ pub struct Site {
 
 /// The connections to one place, and all that decides whether they can be used for another route.
 struct Pool {
-    place: Place,
-    endpoint: Rc<Endpoint<Outgoing>>,
+    place: PoolKey,
+    endpoint: Rc<ConnectionPool<RequestBody>>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Place {
+struct PoolKey {
     /// Connections are counted by it.
     provider: Arc<str>,
     transport: u64,
@@ -105,7 +107,7 @@ struct Place {
     idle: Duration,
 }
 
-impl Place {
+impl PoolKey {
     fn of(route: &Route) -> Self {
         let Timeouts { connect, idle, .. } = route.timeouts;
         let (provider, transport) = (route.provider.name.clone(), route.provider.transport_id);
@@ -114,13 +116,13 @@ impl Place {
 }
 
 /// One route on one worker.
-pub struct RouteSite {
+pub struct RouteState {
     /// The route.
     pub route: Arc<Route>,
     /// Its position in the configuration.
     pub index: usize,
     /// Where its connections are.
-    pub endpoint: Rc<Endpoint<Outgoing>>,
+    pub endpoint: Rc<ConnectionPool<RequestBody>>,
     /// The `Host` field of its requests.
     pub host: http::HeaderValue,
     /// Where its WebSockets go, if it takes any: HTTP/1.1 alone.
@@ -132,21 +134,21 @@ pub struct RouteSite {
     meters: Vec<RouteMeters>,
     reflections: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
-    predecessor: RefCell<Option<Rc<RouteSite>>>,
+    predecessor: RefCell<Option<Rc<RouteState>>>,
     /// Whether there ever was a token of this one.
     issued: Cell<bool>,
     /// What to look for in answers, by the token that was spent.
-    needles: RefCell<KeyMap<(u64, Rc<Needles>)>>,
+    needles: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
 }
 
-impl Site {
+impl WorkerState {
     /// A worker's view of a snapshot.
-    pub fn new(shared: Shared, lines: Lines) -> Rc<Self> {
+    pub fn new(shared: ProcessState, lines: Lines) -> Rc<Self> {
         Self::build(shared, lines, None)
     }
 
     /// The view of the snapshot after this one. Connections to unchanged places go on; others are let go.
-    pub fn succeed(before: &Self, shared: Shared) -> Rc<Self> {
+    pub fn succeed(before: &Self, shared: ProcessState) -> Rc<Self> {
         let after = Self::build(shared, before.lines.clone(), Some(before));
         for pool in &before.endpoints {
             if after.endpoints.iter().all(|kept| !Rc::ptr_eq(&kept.endpoint, &pool.endpoint)) {
@@ -156,20 +158,21 @@ impl Site {
         after
     }
 
-    fn build(shared: Shared, lines: Lines, before: Option<&Self>) -> Rc<Self> {
-        let name = |listener: &Option<Arc<Listener>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
+    fn build(shared: ProcessState, lines: Lines, before: Option<&Self>) -> Rc<Self> {
+        let name =
+            |listener: &Option<Arc<ListenerConfig>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
         let mut routes = Vec::new();
         for route in &shared.snapshot.routes {
-            let place = Place::of(route);
+            let place = PoolKey::of(route);
             let older = before.iter().flat_map(|before| &before.endpoints);
             let known = pools.iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
             let endpoint = known.unwrap_or_else(|| {
                 let kept = older.into_iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
                 let gauge = || shared.metrics.upstream_connections(&route.provider.name);
-                let endpoint =
-                    kept.unwrap_or_else(|| Rc::new(Endpoint::new(destination(route), route.timeouts.idle, gauge())));
+                let endpoint = kept
+                    .unwrap_or_else(|| Rc::new(ConnectionPool::new(destination(route), route.timeouts.idle, gauge())));
                 pools.push(Pool { place: place.clone(), endpoint: endpoint.clone() });
                 endpoint
             });
@@ -178,7 +181,7 @@ impl Site {
             let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
             let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
             let predecessor = before.and_then(|before| before.predecessor(route));
-            routes.push(Rc::new(RouteSite {
+            routes.push(Rc::new(RouteState {
                 predecessor: RefCell::new(predecessor),
                 issued: Cell::new(false),
                 route: route.clone(),
@@ -207,7 +210,7 @@ impl Site {
 
     /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
     /// differ.
-    fn predecessor(&self, next: &Route) -> Option<Rc<RouteSite>> {
+    fn predecessor(&self, next: &Route) -> Option<Rc<RouteState>> {
         let known = self.routes.iter().find(|known| known.route.name == next.name)?;
         let alike = known.route.module.identity() == next.module.identity()
             && known.route.upstream.to_string() == next.upstream.to_string()
@@ -229,7 +232,7 @@ impl Site {
 
     /// The listener whose socket has this position.
     #[inline]
-    pub fn listener(&self, at: usize) -> Option<&Arc<Listener>> {
+    pub fn listener(&self, at: usize) -> Option<&Arc<ListenerConfig>> {
         self.shared.listeners.get(at)?.as_ref()
     }
 
@@ -242,10 +245,10 @@ impl Site {
     /// it was, and a valid lease.
     pub async fn inherited(
         &self,
-        route: &RouteSite,
+        route: &RouteState,
         vars: &Vars,
         key: &TokenKey,
-    ) -> Option<(Rc<RouteSite>, Arc<Lease>)> {
+    ) -> Option<(Rc<RouteState>, Arc<Lease>)> {
         let before = route.predecessor.borrow().clone()?;
         if self.shelves.borrow().contains_key(key) {
             return None;
@@ -288,7 +291,7 @@ impl Site {
     }
 
     /// A route by its permit.
-    pub fn route(&self, index: usize) -> Option<&Rc<RouteSite>> {
+    pub fn route(&self, index: usize) -> Option<&Rc<RouteState>> {
         self.routes.get(index)
     }
 
@@ -302,11 +305,11 @@ impl Site {
     /// has to be asked.
     #[inline]
     pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
-        let bears = |shelves: &RefCell<KeyMap<Arc<Shelf>>>| {
+        let bears = |shelves: &RefCell<KeyMap<Arc<TokenSlot>>>| {
             shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
         };
-        (lease.valid(now) || planted(Fault::ExpiresUnseen))
-            && (bears(&self.shelves) || bears(&self.heirlooms) || planted(Fault::RefusedUnseen))
+        (lease.valid(now) || planted(PlantedFault::ExpiresUnseen))
+            && (bears(&self.shelves) || bears(&self.heirlooms) || planted(PlantedFault::RefusedUnseen))
     }
 
     /// Remembers where a key's leases will lie.
@@ -343,13 +346,13 @@ impl Site {
     }
 
     /// Writes an access line.
-    pub fn write(&self, record: &Record) {
+    pub fn write(&self, record: &AccessRecord) {
         self.lines.push(record);
     }
 
     /// Counts a finished request for the dashboard, if there is one.
     #[inline]
-    pub fn see(&self, route: Option<&RouteSite>, record: &Record, blame: Blame, took: Duration) {
+    pub fn see(&self, route: Option<&RouteState>, record: &AccessRecord, blame: Blame, took: Duration) {
         if let Some(eye) = &self.eye {
             eye.see(route.map(|route| route.index), record, blame, took);
         }
@@ -375,7 +378,7 @@ impl Site {
     }
 }
 
-impl RouteSite {
+impl RouteState {
     /// The token that a request with these variables needs.
     pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
         if vars.is_empty() {
@@ -390,7 +393,7 @@ impl RouteSite {
     }
 
     /// What to look for in the answer to a call with this token; nothing where nobody shall look.
-    pub fn needles(&self, lease: &Lease) -> Option<Rc<Needles>> {
+    pub fn needles(&self, lease: &Lease) -> Option<Rc<CredentialPatterns>> {
         if self.route.reflection == Reflection::Off {
             return None;
         }
@@ -403,7 +406,7 @@ impl RouteSite {
         if known.len() >= MOST_NEEDLES {
             known.clear();
         }
-        let needles = Rc::new(Needles::of(&self.route.module, lease));
+        let needles = Rc::new(CredentialPatterns::of(&self.route.module, lease));
         known.insert(lease.key, (lease.generation, needles.clone()));
         Some(needles)
     }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::fault::Fault;
-use super::replay::Recorder;
-use super::site::{RouteSite, Site};
-use super::trail::Trail;
+use super::replay::ReplayBody;
+use super::site::{RouteState, WorkerState};
+use super::trail::RequestSpans;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
-use crate::observe::audit::Story;
+use crate::observe::audit::AuditContext;
 use crate::observe::metrics::Limit;
-use crate::observe::record::{Record, Spent};
+use crate::observe::record::{AccessRecord, Spent};
 use crate::observe::sight::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
@@ -26,39 +26,39 @@ const HUNG_UP: u16 = 499;
 
 /// A request being told. Dropping it writes the access line and bumps the counters: exactly once, also when the client
 /// hangs up and hyper drops the whole request.
-pub struct Tale {
-    record: Box<Record>,
-    site: Rc<Site>,
-    route: Option<Rc<RouteSite>>,
+pub struct RequestLog {
+    record: Box<AccessRecord>,
+    site: Rc<WorkerState>,
+    route: Option<Rc<RouteState>>,
     listener: usize,
-    request: Option<Rc<Recorder>>,
+    request: Option<Rc<ReplayBody>>,
     /// What only the audit log tells; absent where there is none, or nothing of the kind.
-    subject: Option<Box<Subject>>,
+    subject: Option<Box<CallSubject>>,
     watch: Stopwatch,
     blame: Option<Blame>,
     /// Its spans, where traces are on.
-    trail: Option<Box<Trail>>,
+    trail: Option<Box<RequestSpans>>,
 }
 
 /// Whom and what a call is about.
-struct Subject {
+struct CallSubject {
     user: Option<String>,
     /// Variables, their values hidden.
     vars: Vec<(Arc<str>, String)>,
 }
 
-impl Tale {
+impl RequestLog {
     /// Begins to tell a request that came in on the listener at this position.
-    pub fn begin(site: &Rc<Site>, listener: usize, record: Record) -> Self {
+    pub fn begin(site: &Rc<WorkerState>, listener: usize, record: AccessRecord) -> Self {
         let mut record = Box::new(record);
         let watch = Stopwatch::start();
-        let trail = Trail::begin(&site.shared.tracer, &mut record, watch);
+        let trail = RequestSpans::begin(&site.shared.tracer, &mut record, watch);
         let (site, blame) = (site.clone(), None);
         Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
     }
 
     /// What is told.
-    pub fn record(&mut self) -> &mut Record {
+    pub fn record(&mut self) -> &mut AccessRecord {
         &mut self.record
     }
 
@@ -73,7 +73,7 @@ impl Tale {
     }
 
     /// From here on it is told under this route.
-    pub fn follow(&mut self, route: &Rc<RouteSite>) {
+    pub fn follow(&mut self, route: &Rc<RouteState>) {
         self.record.route = Some(route.route.name.clone());
         self.record.provider = Some(route.route.provider.name.clone());
         self.route = Some(route.clone());
@@ -92,7 +92,7 @@ impl Tale {
 
     /// It goes out to the provider: a traced one says so in its head.
     #[inline]
-    pub fn set_out(&mut self, route: &RouteSite, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+    pub fn set_out(&mut self, route: &RouteState, method: &Method, target: &Uri, headers: &mut HeaderMap) {
         if let Some(trail) = &mut self.trail {
             trail.set_out(route, method, target, headers);
         }
@@ -149,7 +149,7 @@ impl Tale {
         {
             let seal = audit.seal();
             let vars = vars.iter().map(|(name, value)| (name.into(), seal.hide(name, value))).collect();
-            self.subject = Some(Box::new(Subject { user: user.map(str::to_owned), vars }));
+            self.subject = Some(Box::new(CallSubject { user: user.map(str::to_owned), vars }));
         }
     }
 
@@ -166,17 +166,17 @@ impl Tale {
     }
 
     /// Its request body; absent: nobody has asked for it.
-    pub const fn body(&self) -> Option<&Rc<Recorder>> {
+    pub const fn body(&self) -> Option<&Rc<ReplayBody>> {
         self.request.as_ref()
     }
 
     /// Its request body is counted at the end.
-    pub fn watch_body(&mut self, request: &Rc<Recorder>) {
+    pub fn watch_body(&mut self, request: &Rc<ReplayBody>) {
         self.request = Some(request.clone());
     }
 }
 
-impl Drop for Tale {
+impl Drop for RequestLog {
     fn drop(&mut self) {
         if let Some(request) = &self.request {
             self.record.request_bytes = request.forwarded();
@@ -200,7 +200,7 @@ impl Drop for Tale {
             let subject = self.subject.as_deref();
             let user = subject.and_then(|subject| subject.user.as_deref());
             let vars = subject.map_or(&[][..], |subject| &subject.vars);
-            audit.push(&self.record, Story { user, vars, config: &self.site.shared.snapshot.digest });
+            audit.push(&self.record, AuditContext { user, vars, config: &self.site.shared.snapshot.digest });
         }
     }
 }

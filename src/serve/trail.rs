@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
 
-use super::site::RouteSite;
+use super::site::RouteState;
 use crate::base::time::Stopwatch;
-use crate::observe::record::Record;
-use crate::observe::trace::{Context, Kind, Span, TRACEPARENT, TRACESTATE, Tracer, Value};
+use crate::observe::record::AccessRecord;
+use crate::observe::trace::{AttributeValue, Context, Kind, Span, TRACEPARENT, TRACESTATE, Tracer};
 use crate::provider::Verdict;
 
 /// `error.type` where the client hung up first.
 const CANCELLED: &str = "cancelled";
 
 /// What a traced request leaves behind.
-pub struct Trail {
+pub struct RequestSpans {
     tracer: Tracer,
     own: Context,
     parent: Option<Context>,
@@ -28,9 +28,9 @@ pub struct Trail {
     tries: u64,
 }
 
-impl Trail {
+impl RequestSpans {
     /// Begins the span of a request, where traces are on. The record then speaks of ours.
-    pub fn begin(tracer: &Tracer, record: &mut Record, watch: Stopwatch) -> Option<Box<Self>> {
+    pub fn begin(tracer: &Tracer, record: &mut AccessRecord, watch: Stopwatch) -> Option<Box<Self>> {
         let own = tracer.begin(record.trace)?;
         let parent = record.trace.replace(own);
         let start = record.start.wall.saturating_mul(1_000_000);
@@ -38,7 +38,7 @@ impl Trail {
     }
 
     /// The request goes out to a provider: its head says on whose behalf, unless the provider is not to hear of it.
-    pub fn set_out(&mut self, route: &RouteSite, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+    pub fn set_out(&mut self, route: &RouteState, method: &Method, target: &Uri, headers: &mut HeaderMap) {
         let context = self.own.sibling();
         let provider = &route.route.provider;
         if provider.trace_context {
@@ -98,7 +98,7 @@ impl Trail {
     }
 
     /// The request is over.
-    pub fn end(mut self, record: &Record) {
+    pub fn end(mut self, record: &AccessRecord) {
         if !self.own.sampled() {
             return;
         }
@@ -157,7 +157,7 @@ impl Trail {
 }
 
 /// What the access line tells.
-fn describe(record: &Record, span: &mut Span) {
+fn describe(record: &AccessRecord, span: &mut Span) {
     span.tell("http.request.method", record.method.as_str().to_owned());
     span.tell("url.path", record.path.clone());
     let names = [
@@ -172,19 +172,19 @@ fn describe(record: &Record, span: &mut Span) {
     }
     span.tell("countersign.listener", &record.listener);
     span.tell("countersign.request_id", record.id.to_string());
-    let mut maybe = |key, value: Option<Value>| {
+    let mut maybe = |key, value: Option<AttributeValue>| {
         if let Some(value) = value {
             span.tell(key, value);
         }
     };
     maybe("client.address", record.peer.map(|peer| peer.to_string().into()));
-    maybe("http.response.status_code", record.status.map(Value::from));
+    maybe("http.response.status_code", record.status.map(AttributeValue::from));
     let provider_id = record.provider_id.as_ref().and_then(|id| id.to_str().ok());
     maybe("countersign.provider_request_id", provider_id.map(|id| id.to_owned().into()));
     maybe("countersign.token", record.token.map(|(fingerprint, _)| fingerprint.to_string().into()));
     maybe("countersign.token_generation", record.token.map(|(_, generation)| generation.into()));
-    maybe("countersign.tolerated", record.tolerated.map(Value::from));
-    maybe("countersign.replay", record.replay.as_str().map(Value::from));
+    maybe("countersign.tolerated", record.tolerated.map(AttributeValue::from));
+    maybe("countersign.replay", record.replay.as_str().map(AttributeValue::from));
     span.tell("http.request.body.size", record.request_bytes);
     span.tell("http.response.body.size", record.response_bytes);
     span.tell("countersign.complete", record.complete);

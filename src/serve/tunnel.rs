@@ -19,13 +19,13 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Wire, begin_handshake, serve_http};
-use super::door::{Door, Entry, Tunnel};
+use super::connection::{AcceptedProtocol, begin_handshake, serve_http};
+use super::door::{ConnectionContext, Ingress, Tunnel};
 use super::identity::Peer;
-use super::site::Site;
+use super::site::WorkerState;
 use super::upgrade::Duplex;
-use super::world::World;
-use crate::config::Forward;
+use super::world::CurrentState;
+use crate::config::ForwardListener;
 use crate::route::Authority;
 
 /// A client's connection, and what it said before we listened.
@@ -35,25 +35,32 @@ pub struct Rewound {
 }
 
 /// Serves a tunnel until it closes.
-pub async fn serve(world: Rc<World>, outer: Rc<Door>, tunnel: Tunnel, stream: Rewound, drain: CancellationToken) {
+pub async fn serve(
+    world: Rc<CurrentState>,
+    outer: Rc<ConnectionContext>,
+    tunnel: Tunnel,
+    stream: Rewound,
+    drain: CancellationToken,
+) {
     let site = world.site();
     let Some(config) = site.listener(outer.listener) else { return };
     let Some(forward) = config.forward() else { return };
     let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream)).await;
     drop(site);
     let Some(stream) = shaken else { return };
-    let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::TlsH2 } else { Wire::Tls };
-    let Door { listener, footing, .. } = *outer;
+    let wire =
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
+    let ConnectionContext { listener, footing, .. } = *outer;
     let (peer, sent) = (outer.peer.clone(), outer.sent.clone());
-    let door = Door { listener, footing, peer, entry: Entry::Tunnel(tunnel), sent };
+    let door = ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent };
     serve_http(world, stream, door, wire, drain).await;
 }
 
 /// The handshake inside. `None`: there is no connection any more, and the log says why.
 async fn shake(
-    site: &Site,
+    site: &WorkerState,
     listener: &str,
-    forward: &Forward,
+    forward: &ForwardListener,
     tunnel: &Tunnel,
     peer: &Peer,
     stream: Rewound,
@@ -69,12 +76,12 @@ async fn shake(
     let why = match shaken {
         Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(why)) => why,
-        Err(_) => Failure::Silent,
+        Err(_) => TunnelFailure::Silent,
     };
     let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.opener.get().1.caller));
     let client = client.as_deref();
     match why {
-        Failure::Distrust(said) => {
+        TunnelFailure::Distrust(said) => {
             if let Some(count) = site.shared.gate.distrusts.note(site.now()) {
                 tracing::warn!(
                     listener, %host, ?peer, client, said, count,
@@ -83,19 +90,23 @@ async fn shake(
                 );
             }
         }
-        Failure::Mint(error) => tracing::error!(listener, %host, %error, "no certificate for a tunnel"),
-        Failure::NoTls => tracing::info!(listener, %host, ?peer, client, "a tunnel did not speak TLS, and is closed"),
-        Failure::OtherName => {
+        TunnelFailure::Mint(error) => tracing::error!(listener, %host, %error, "no certificate for a tunnel"),
+        TunnelFailure::NoTls => {
+            tracing::info!(listener, %host, ?peer, client, "a tunnel did not speak TLS, and is closed")
+        }
+        TunnelFailure::OtherName => {
             tracing::info!(listener, %host, ?peer, client, "a tunnel asked for another name than its CONNECT");
         }
-        Failure::Silent => tracing::info!(listener, %host, ?peer, client, "a tunnel's handshake took too long"),
-        Failure::Tls(error) => tracing::info!(listener, %host, ?peer, client, %error, "a tunnel's handshake failed"),
+        TunnelFailure::Silent => tracing::info!(listener, %host, ?peer, client, "a tunnel's handshake took too long"),
+        TunnelFailure::Tls(error) => {
+            tracing::info!(listener, %host, ?peer, client, %error, "a tunnel's handshake failed")
+        }
     }
     None
 }
 
 /// Why a tunnel came to nothing.
-enum Failure {
+enum TunnelFailure {
     /// The client refuses our certificate; so its alert says, or its silence.
     Distrust(&'static str),
     /// There is no certificate.
@@ -111,15 +122,15 @@ enum Failure {
 }
 
 async fn handshake(
-    site: &Site,
-    forward: &Forward,
+    site: &WorkerState,
+    forward: &ForwardListener,
     to: &Authority,
     stream: Rewound,
-) -> Result<TlsStream<Rewound>, Failure> {
+) -> Result<TlsStream<Rewound>, TunnelFailure> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
     let hello = hello.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Failure::NoTls,
-        _ => Failure::Tls(error),
+        io::ErrorKind::InvalidData => TunnelFailure::NoTls,
+        _ => TunnelFailure::Tls(error),
     })?;
     let asked = hello.client_hello().server_name().map(str::to_owned);
     let agrees = asked.is_none_or(|asked| to.host().name().is_some_and(|name| name.eq_ignore_ascii_case(&asked)));
@@ -127,25 +138,27 @@ async fn handshake(
         // Ends in an alert: these settings have no certificate.
         let refusal: Arc<ServerConfig> = forward.interception.refusal();
         let _ = hello.into_stream(refusal).await;
-        return Err(Failure::OtherName);
+        return Err(TunnelFailure::OtherName);
     }
-    let settings = forward.interception.settings(&to.host().to_string(), site.now()).map_err(Failure::Mint)?;
+    let settings = forward.interception.settings(&to.host().to_string(), site.now()).map_err(TunnelFailure::Mint)?;
     hello.into_stream(settings).await.map_err(failure)
 }
 
 /// What a client means that ends the handshake after it has seen our certificate.
-fn failure(error: io::Error) -> Failure {
+fn failure(error: io::Error) -> TunnelFailure {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Failure::Distrust("nothing, it hung up");
+        return TunnelFailure::Distrust("nothing, it hung up");
     }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)) => Failure::Distrust("unknown CA"),
-        Some(rustls::Error::AlertReceived(AlertDescription::BadCertificate)) => Failure::Distrust("bad certificate"),
-        Some(rustls::Error::AlertReceived(AlertDescription::CertificateUnknown)) => {
-            Failure::Distrust("certificate unknown")
+        Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)) => TunnelFailure::Distrust("unknown CA"),
+        Some(rustls::Error::AlertReceived(AlertDescription::BadCertificate)) => {
+            TunnelFailure::Distrust("bad certificate")
         }
-        Some(_) | None => Failure::Tls(error),
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateUnknown)) => {
+            TunnelFailure::Distrust("certificate unknown")
+        }
+        Some(_) | None => TunnelFailure::Tls(error),
     }
 }
 

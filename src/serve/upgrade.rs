@@ -18,13 +18,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::clearance::Cleared;
+use super::clearance::ClearedRequest;
 use super::fault::Fault;
 use super::headers::listed;
-use super::replay::Outgoing;
-use super::tale::Tale;
+use super::replay::RequestBody;
+use super::tale::RequestLog;
 use crate::base::time::{Clock, Now};
-use crate::upstream::{Destination, ExchangeError, Received};
+use crate::upstream::{Destination, ExchangeError, ReceivedBody};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
@@ -54,13 +54,13 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 
 /// A provider's connection that stopped speaking HTTP.
-pub struct Line {
+pub struct UpgradedConnection {
     stream: Box<dyn Duplex>,
     /// What the provider said behind its answer.
     early: Bytes,
 }
 
-impl Line {
+impl UpgradedConnection {
     /// A connection that never spoke HTTP.
     pub fn new(stream: impl Duplex + 'static) -> Self {
         Self { stream: Box::new(stream), early: Bytes::new() }
@@ -68,11 +68,11 @@ impl Line {
 }
 
 /// Where a line will come from, once HTTP has ended on it.
-pub type Turning = oneshot::Receiver<Line>;
+pub type Turning = oneshot::Receiver<UpgradedConnection>;
 
 /// A connection for one call alone, which has yet to be made.
 pub struct Alone<'a> {
-    sender: http1::SendRequest<Outgoing>,
+    sender: http1::SendRequest<RequestBody>,
     turning: Turning,
     host: &'a str,
 }
@@ -87,13 +87,13 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
     let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
     let handshake = destination.way.http1.builder().handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
-    let open = Open::new(gauge);
+    let open = UpgradeCount::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
         // Errors reach the exchange. Where HTTP ended well, somebody may wait for the rest.
         if (&mut connection).await.is_ok() {
             let parts = connection.into_parts();
-            let _ = turn.send(Line { stream: parts.io.into_inner(), early: parts.read_buf });
+            let _ = turn.send(UpgradedConnection { stream: parts.io.into_inner(), early: parts.read_buf });
         }
         drop(open);
     });
@@ -102,9 +102,13 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
 
 impl Alone<'_> {
     /// Sends the call and waits for the head of its answer.
-    pub async fn send(mut self, message: Cleared, patience: Duration) -> Result<(Response<Received>, Turning), Fault> {
+    pub async fn send(
+        mut self,
+        message: ClearedRequest,
+        patience: Duration,
+    ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
         match tokio::time::timeout(patience, message.send_alone(&mut self.sender)).await {
-            Ok(Ok(response)) => Ok((Received::response(response), self.turning)),
+            Ok(Ok(response)) => Ok((ReceivedBody::response(response), self.turning)),
             Ok(Err(error)) => Err(broken_off(self.host, error)),
             Err(_) => Err(Fault::UpstreamResponseTimeout),
         }
@@ -118,7 +122,7 @@ fn broken_off(host: &str, error: hyper::Error) -> Fault {
 }
 
 /// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
-pub async fn grant(response: &Response<Received>, turning: Option<Turning>) -> Result<Line, Fault> {
+pub async fn grant(response: &Response<ReceivedBody>, turning: Option<Turning>) -> Result<UpgradedConnection, Fault> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match turning {
         Some(turning) if switches && listed(response.headers(), &UPGRADE, b"websocket") => {
@@ -131,9 +135,9 @@ pub async fn grant(response: &Response<Received>, turning: Option<Turning>) -> R
 /// A WebSocket or a tunnel whose client has yet to hear of it.
 pub struct Splice {
     /// The other end.
-    pub provider: Line,
+    pub provider: UpgradedConnection,
     /// What is told at its end.
-    pub tale: Tale,
+    pub tale: RequestLog,
     /// The longest time without a byte either way.
     pub idle: Option<Duration>,
     /// The longest time in all.
@@ -141,11 +145,11 @@ pub struct Splice {
     /// For that time.
     pub clock: Clock,
     /// Counts the connection.
-    pub open: Open,
+    pub open: UpgradeCount,
 }
 
 /// What has moved.
-struct Traffic {
+struct UpgradeTraffic {
     to_provider: Direction,
     to_client: Direction,
     clock: Clock,
@@ -165,7 +169,7 @@ impl Direction {
     }
 }
 
-impl Traffic {
+impl UpgradeTraffic {
     /// For how long nothing has moved either way, or one side has taken nothing of what waits for it.
     fn quiet(&self) -> Duration {
         let now = self.clock.now();
@@ -181,11 +185,11 @@ impl Splice {
     pub async fn run(mut self, client: impl AsyncRead + AsyncWrite, early: Bytes) {
         let now = self.clock.now();
         let (to_provider, to_client) = (Direction::new(now), Direction::new(now));
-        let traffic = Traffic { to_provider, to_client, clock: self.clock.clone() };
+        let traffic = UpgradeTraffic { to_provider, to_client, clock: self.clock.clone() };
         // If the worker gives up on us, the numbers so far are told all the same.
-        let mut told = Told { tale: &mut self.tale, traffic: &traffic };
+        let mut told = TrafficReport { tale: &mut self.tale, traffic: &traffic };
         let (client_reads, client_writes) = tokio::io::split(client);
-        let Line { stream, early: greeting } = self.provider;
+        let UpgradedConnection { stream, early: greeting } = self.provider;
         let (provider_reads, provider_writes) = tokio::io::split(stream);
         let both = async {
             let there = pump(client_reads, provider_writes, early, &traffic.to_provider, &traffic.clock);
@@ -204,12 +208,12 @@ impl Splice {
 }
 
 /// Writes the numbers into the record, also when the copying is dropped.
-struct Told<'a> {
-    tale: &'a mut Tale,
-    traffic: &'a Traffic,
+struct TrafficReport<'a> {
+    tale: &'a mut RequestLog,
+    traffic: &'a UpgradeTraffic,
 }
 
-impl Told<'_> {
+impl TrafficReport<'_> {
     fn tell(&mut self) {
         let record = self.tale.record();
         record.request_bytes = self.traffic.to_provider.bytes.get();
@@ -217,7 +221,7 @@ impl Told<'_> {
     }
 }
 
-impl Drop for Told<'_> {
+impl Drop for TrafficReport<'_> {
     fn drop(&mut self) {
         self.tell();
     }
@@ -256,7 +260,7 @@ async fn pass(to: &mut (impl AsyncWrite + Unpin), piece: &[u8], way: &Direction,
 }
 
 /// Ends when nothing has moved, or one side has taken nothing, for so long.
-async fn silence(traffic: &Traffic, longest: Option<Duration>) {
+async fn silence(traffic: &UpgradeTraffic, longest: Option<Duration>) {
     let Some(longest) = longest else { return std::future::pending().await };
     let mut left = longest;
     loop {
@@ -277,9 +281,9 @@ async fn end(lifetime: Option<Duration>) {
 }
 
 /// Counts a provider's connection for as long as it lives.
-pub struct Open(Gauge);
+pub struct UpgradeCount(Gauge);
 
-impl Open {
+impl UpgradeCount {
     /// One more.
     pub fn new(gauge: Gauge) -> Self {
         gauge.inc();
@@ -287,7 +291,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for UpgradeCount {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::opening::Opening;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
 
@@ -37,7 +37,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// An answer broke off, and with it the connection.
     BrokenOff,
     /// It closed by itself.
@@ -80,7 +80,7 @@ pub struct Activity {
     seen: Cell<u64>,
     /// The client took nothing for too long: whatever is under way ends with the connection.
     stalled: Cell<bool>,
-    exchanges: RefCell<Vec<Exchange>>,
+    exchanges: RefCell<Vec<ExchangeGuard>>,
     /// Where there is room among them.
     free: Cell<usize>,
     /// The one that began last, until its task is known.
@@ -88,7 +88,7 @@ pub struct Activity {
 }
 
 /// A request under way.
-struct Exchange {
+struct ExchangeGuard {
     /// The next that is free, while this is.
     free: usize,
     /// A piece of its answer waits for the client.
@@ -177,7 +177,7 @@ impl Activity {
     }
 
     /// When to look again, or why it is over.
-    fn due(&self, limits: &Limits) -> Result<Duration, End> {
+    fn due(&self, limits: &Limits) -> Result<Duration, ConnectionEnd> {
         let now = self.clock.now();
         if self.blocked.get() {
             if self.seen.replace(self.sent.get()) != self.sent.get() {
@@ -187,7 +187,7 @@ impl Activity {
                 patience if self.closing.get() && !self.is_busy() => Some(patience.unwrap_or(FAREWELL).min(FAREWELL)),
                 patience => patience,
             };
-            let left = left(now, self.stuck_since.get(), patience, End::Stalled);
+            let left = left(now, self.stuck_since.get(), patience, ConnectionEnd::Stalled);
             self.stalled.set(left.is_err());
             return left;
         }
@@ -195,12 +195,12 @@ impl Activity {
             return Ok(self.reset_stuck(now));
         }
         match self.head_since.get() {
-            Some(since) => left(now, since, limits.header_timeout, End::HeadTooSlow),
+            Some(since) => left(now, since, limits.header_timeout, ConnectionEnd::HeadTooSlow),
             None if self.closing.get() => {
                 let patience = limits.idle_timeout.unwrap_or(FAREWELL).min(FAREWELL);
-                left(now, self.idle_since.get(), Some(patience), End::Idle)
+                left(now, self.idle_since.get(), Some(patience), ConnectionEnd::Idle)
             }
-            None => left(now, self.idle_since.get(), limits.idle_timeout, End::Idle),
+            None => left(now, self.idle_since.get(), limits.idle_timeout, ConnectionEnd::Idle),
         }
     }
 
@@ -222,7 +222,7 @@ impl Activity {
                 exchange.seen = exchange.turns;
                 exchange.since = now;
             }
-            match left(now, exchange.since, Some(patience), End::Stalled) {
+            match left(now, exchange.since, Some(patience), ConnectionEnd::Stalled) {
                 Ok(left) => soonest = soonest.min(left),
                 Err(_) => {
                     exchange.given_up = true;
@@ -251,7 +251,7 @@ impl Activity {
     fn enter(&self) -> usize {
         let mut exchanges = self.exchanges.borrow_mut();
         let at = self.free.get();
-        let fresh = Exchange {
+        let fresh = ExchangeGuard {
             free: at + 1,
             waits: false,
             turns: 0,
@@ -280,10 +280,10 @@ impl Activity {
 }
 
 /// What is left of this patience. An error: nothing.
-fn left(now: Now, since: Now, patience: Option<Duration>, end: End) -> Result<Duration, End> {
+fn left(now: Now, since: Now, patience: Option<Duration>, end: ConnectionEnd) -> Result<Duration, ConnectionEnd> {
     match patience {
         None => Ok(NEVER),
-        Some(_) if end == End::Stalled && planted(Fault::EndlessPatience) => Ok(NEVER),
+        Some(_) if end == ConnectionEnd::Stalled && planted(PlantedFault::EndlessPatience) => Ok(NEVER),
         Some(patience) => match patience.checked_sub(now.since(since)) {
             Some(left) if !left.is_zero() => Ok(left),
             Some(_) | None => Err(end),
@@ -333,7 +333,7 @@ impl Busy {
     }
 
     #[inline]
-    fn with(&self, change: impl FnOnce(&mut Exchange)) {
+    fn with(&self, change: impl FnOnce(&mut ExchangeGuard)) {
         if let Some(exchange) = self.activity.exchanges.borrow_mut().get_mut(self.at) {
             change(exchange);
         }
@@ -378,9 +378,9 @@ impl<'a> Watchdog<'a> {
 }
 
 impl Future for Watchdog<'_> {
-    type Output = End;
+    type Output = ConnectionEnd;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         let activity = self.activity;
         let earlier = activity.earlier.replace(false);
         if let Some(sleep) = self.sleep.as_mut().filter(|_| earlier) {

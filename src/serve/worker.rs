@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Arrival};
-use super::site::{Shared, Site};
-use super::world::World;
+use super::connection::{self, Accepted};
+use super::site::{ProcessState, WorkerState};
+use super::world::CurrentState;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Limit;
 
@@ -41,7 +41,7 @@ const MOST_QUEUED: usize = 8192;
 
 /// A listening socket of one worker.
 #[derive(Debug)]
-pub struct Socket {
+pub struct ListeningSocket {
     /// The listener that it belongs to, by position.
     pub listener: usize,
     /// Bound and listening; non-blocking.
@@ -71,13 +71,13 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<Arrival> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Acceptor::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                Ok(Arrival::Tcp(stream, peer.ip().to_canonical()))
+                Ok(Accepted::Tcp(stream, peer.ip().to_canonical()))
             }
-            Acceptor::Unix(socket) => Ok(Arrival::Unix(socket.accept().await?.0)),
+            Acceptor::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
         }
     }
 
@@ -92,17 +92,17 @@ impl Acceptor {
 
 impl Listening {
     /// The next connection in the queue; `WouldBlock` when there is none.
-    fn queued(&self) -> io::Result<Arrival> {
+    fn queued(&self) -> io::Result<Accepted> {
         match self {
             Listening::Tcp(socket) => {
                 let (stream, peer) = socket.accept()?;
                 stream.set_nonblocking(true)?;
-                Ok(Arrival::Tcp(TcpStream::from_std(stream)?, peer.ip().to_canonical()))
+                Ok(Accepted::Tcp(TcpStream::from_std(stream)?, peer.ip().to_canonical()))
             }
             Listening::Unix(socket) => {
                 let (stream, _) = socket.accept()?;
                 stream.set_nonblocking(true)?;
-                Ok(Arrival::Unix(UnixStream::from_std(stream)?))
+                Ok(Accepted::Unix(UnixStream::from_std(stream)?))
             }
         }
     }
@@ -120,9 +120,9 @@ pub struct Drain {
 /// All that a worker needs; moved to its thread.
 pub struct Worker {
     /// What all workers share.
-    pub shared: Shared,
+    pub shared: ProcessState,
     /// Its sockets.
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<ListeningSocket>,
     /// Where access lines go.
     pub access: AccessLog,
     /// When to stop.
@@ -134,7 +134,7 @@ pub struct Worker {
 /// A new config on its way to a worker.
 pub struct News {
     /// What is shared from now on.
-    pub shared: Shared,
+    pub shared: ProcessState,
     /// Dropped when the worker serves by it.
     pub done: mpsc::Sender<Infallible>,
 }
@@ -148,10 +148,10 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let lines = self.access.lines(self.shared.clock.clone());
-        let world = World::begin(Site::new(self.shared, lines), self.drain.begin.clone());
+        let world = CurrentState::begin(WorkerState::new(self.shared, lines), self.drain.begin.clone());
         let mut accepting = JoinSet::new();
         let connections = TaskTracker::new();
-        for Socket { listener, socket } in self.sockets {
+        for ListeningSocket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
             accepting.spawn_local(accept(world.clone(), listener, socket, connections.clone(), self.drain.clone()));
         }
@@ -194,8 +194,8 @@ impl Worker {
     }
 }
 
-async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
-    let reception = Reception::new(world, listener, connections);
+async fn accept(world: Rc<CurrentState>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
+    let reception = ListenerLoop::new(world, listener, connections);
     let mut end = pin!(async {
         drain.begin.cancelled().await;
         tokio::select! {
@@ -238,23 +238,23 @@ async fn accept(world: Rc<World>, listener: usize, socket: Acceptor, connections
 }
 
 /// Where the connections of one listener are let in.
-struct Reception {
-    world: Rc<World>,
+struct ListenerLoop {
+    world: Rc<CurrentState>,
     listener: usize,
     name: Option<std::sync::Arc<str>>,
     open: prometheus_client::metrics::gauge::Gauge,
     connections: TaskTracker,
 }
 
-impl Reception {
-    fn new(world: Rc<World>, listener: usize, connections: TaskTracker) -> Self {
+impl ListenerLoop {
+    fn new(world: Rc<CurrentState>, listener: usize, connections: TaskTracker) -> Self {
         let name = world.site().listener(listener).map(|config| config.name.clone());
         let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
         Self { world, listener, name, open, connections }
     }
 
     /// Serves a connection, or closes it where there are too many.
-    fn receive(&self, arrival: Arrival) {
+    fn receive(&self, arrival: Accepted) {
         let (site, listener) = (self.world.site(), self.listener);
         if site.listener(listener).is_none() {
             // The config has no such listener any more. Its address stays ours, in case it comes back.

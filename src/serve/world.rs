@@ -10,27 +10,27 @@ use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::site::{Shared, Site};
+use super::site::{ProcessState, WorkerState};
 
 /// One worker's present. Lives on the worker's thread.
-pub struct World {
-    site: RefCell<Rc<Site>>,
+pub struct CurrentState {
+    site: RefCell<Rc<WorkerState>>,
     /// Cancelled when the connections of the listener at this position are to finish.
     doors: RefCell<Vec<CancellationToken>>,
     /// Cancelled when all are.
     drain: CancellationToken,
 }
 
-impl World {
+impl CurrentState {
     /// The first one.
-    pub fn begin(site: Rc<Site>, drain: CancellationToken) -> Rc<Self> {
+    pub fn begin(site: Rc<WorkerState>, drain: CancellationToken) -> Rc<Self> {
         let doors = site.shared.listeners.iter().map(|_| drain.child_token()).collect();
         Rc::new(Self { site: RefCell::new(site), doors: RefCell::new(doors), drain })
     }
 
     /// What holds now.
     #[inline]
-    pub fn site(&self) -> Rc<Site> {
+    pub fn site(&self) -> Rc<WorkerState> {
         self.site.borrow().clone()
     }
 
@@ -40,9 +40,9 @@ impl World {
     }
 
     /// From now on this holds.
-    pub fn turn(&self, shared: Shared) {
+    pub fn turn(&self, shared: ProcessState) {
         let before = self.site();
-        let after = Site::succeed(&before, shared);
+        let after = WorkerState::succeed(&before, shared);
         for (at, door) in self.doors.borrow_mut().iter_mut().enumerate() {
             if before.footing(at) != after.footing(at) {
                 std::mem::replace(door, self.drain.child_token()).cancel();

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::base::time::{Now, rfc3339};
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{Desk, Presented};
+use crate::sim::desk::{PresentedToken, SimState};
 use crate::sim::ledger::Binding;
-use crate::sim::member::{Member, nothing_open};
+use crate::sim::member::{BankSpec, nothing_open};
 
-pub(super) const MEMBER: Member = Member {
+pub(super) const MEMBER: BankSpec = BankSpec {
     name: "abbeycross",
     base_path: "",
     token_path: "/v1/oauth/token",
@@ -102,15 +102,15 @@ fn credentials() -> Credentials {
 }
 
 /// The one error body. The value of a secret parameter is never repeated.
-fn error(status: StatusCode, code: &str, text: &str, parameter: Option<&str>) -> Answer {
+fn error(status: StatusCode, code: &str, text: &str, parameter: Option<&str>) -> SimResponse {
     let body = json!({
         "errorId": Uuid::new_v4().to_string(), "code": code, "text": text,
         "parameter_name": parameter, "parameter_value": Value::Null,
     });
-    Answer::json(status, body)
+    SimResponse::json(status, body)
 }
 
-fn closed(call: &Call) -> Option<Answer> {
+fn closed(call: &SimCall) -> Option<SimResponse> {
     let manner = &call.faults.abbeycross;
     if manner.hours.open(call.now) {
         return None;
@@ -123,7 +123,7 @@ fn closed(call: &Call) -> Option<Answer> {
     })
 }
 
-fn token(desk: &Desk, call: &Call) -> Answer {
+fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if let Some(answer) = closed(call) {
         return answer;
     }
@@ -166,11 +166,11 @@ fn token(desk: &Desk, call: &Call) -> Answer {
         SuccessBody::NoExpiry => snake.finish(),
         SuccessBody::Snake => snake.maybe("expires_in", life).text("scope", "api").finish(),
     };
-    Answer::json(StatusCode::OK, body)
+    SimResponse::json(StatusCode::OK, body)
 }
 
 /// Inferred: the documents are silent on a refused token. A challenge by the book, and the usual error body.
-fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     if call.faults.abbeycross.resources_close
         && let Some(answer) = closed(call)
     {
@@ -178,8 +178,8 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
     }
     let presented = desk.standing(call);
     let challenge = match presented {
-        Presented::Nothing => r#"Bearer realm="abbeycross""#,
-        Presented::Malformed | Presented::Token(_) => r#"Bearer realm="abbeycross", error="invalid_token""#,
+        PresentedToken::Nothing => r#"Bearer realm="abbeycross""#,
+        PresentedToken::Malformed | PresentedToken::Token(_) => r#"Bearer realm="abbeycross", error="invalid_token""#,
     };
     presented.alive().ok_or_else(|| {
         let answer = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Access token is missing or not valid.", None);
@@ -187,13 +187,13 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
     })
 }
 
-fn resource(_: &Desk, call: &Call, _: &Binding) -> Option<Answer> {
+fn resource(_: &SimState, call: &SimCall, _: &Binding) -> Option<SimResponse> {
     match (call.method.as_str(), call.below.as_str()) {
-        ("GET", "/v1/quotes") => Some(Answer::json(StatusCode::OK, json!([quote(call, "EUR", "USD")]))),
+        ("GET", "/v1/quotes") => Some(SimResponse::json(StatusCode::OK, json!([quote(call, "EUR", "USD")]))),
         ("POST", "/v1/quotes") => Some(match call.object() {
             Some(asked) => {
                 let text = |name: &str| asked.get(name).and_then(Value::as_str).unwrap_or("EUR").to_owned();
-                Answer::json(StatusCode::CREATED, quote(call, &text("sell_currency"), &text("buy_currency")))
+                SimResponse::json(StatusCode::CREATED, quote(call, &text("sell_currency"), &text("buy_currency")))
             }
             None => error(StatusCode::CONFLICT, "VALIDATION", "A JSON object is required.", None),
         }),
@@ -201,13 +201,13 @@ fn resource(_: &Desk, call: &Call, _: &Binding) -> Option<Answer> {
     }
 }
 
-fn quote(call: &Call, sell: &str, buy: &str) -> Value {
+fn quote(call: &SimCall, sell: &str, buy: &str) -> Value {
     json!({
         "quote_id": Uuid::new_v4().to_string(), "sell_currency": sell, "buy_currency": buy, "rate": "1.0842",
         "expires_at": rfc3339(call.now.plus(Duration::from_secs(30)).wall),
     })
 }
 
-fn missing(_: &Call) -> Answer {
+fn missing(_: &SimCall) -> SimResponse {
     error(StatusCode::NOT_FOUND, "NOT_FOUND", "No such resource.", None)
 }

@@ -28,13 +28,13 @@ impl Content {
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct SimResponse {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub content: Content,
 }
 
-impl Answer {
+impl SimResponse {
     /// A bare status.
     pub(super) fn bare(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), content: Content::Bytes(Bytes::new()) }

@@ -22,9 +22,9 @@ const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A CA with an ECDSA P-256 key that never leaves memory. Cheap to clone.
 #[derive(Clone)]
-pub struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
+pub struct SimAuthority(Arc<CertifiedIssuer<'static, KeyPair>>);
 
-impl std::fmt::Debug for Authority {
+impl std::fmt::Debug for SimAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Authority")
     }
@@ -73,27 +73,27 @@ impl LeafSpec {
 }
 
 /// A leaf certificate with its key, in PEM.
-pub struct Leaf {
+pub struct SimLeaf {
     /// The certificate alone; the CA signs it directly.
     pub cert_pem: String,
     /// Its private key, PKCS#8.
     pub key_pem: String,
 }
 
-impl std::fmt::Debug for Leaf {
+impl std::fmt::Debug for SimLeaf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Leaf").finish_non_exhaustive()
     }
 }
 
-impl Leaf {
+impl SimLeaf {
     /// The pair as `rustls` wants it.
     pub fn identity(&self) -> Result<Identity, String> {
         Identity::from_pem(self.cert_pem.as_bytes(), self.key_pem.as_bytes())
     }
 }
 
-impl Authority {
+impl SimAuthority {
     /// A new CA of this name, valid from an hour ago for 30 days. Fails only where the machine has no randomness.
     pub fn new(name: &str, now: Now) -> Result<Self, String> {
         let mut params = CertificateParams::default();
@@ -112,7 +112,7 @@ impl Authority {
     }
 
     /// Issues a leaf certificate with a fresh key. Fails on a name that no certificate can carry.
-    pub fn issue(&self, spec: &LeafSpec) -> Result<Leaf, String> {
+    pub fn issue(&self, spec: &LeafSpec) -> Result<SimLeaf, String> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&spec.common_name);
         params.subject_alt_names = spec.names.iter().map(|name| alternative(name)).collect::<Result<_, _>>()?;
@@ -127,7 +127,7 @@ impl Authority {
         set_validity(&mut params, spec.valid_from, spec.valid_until);
         let key = new_key()?;
         let certificate = params.signed_by(&key, &self.0).map_err(|error| error.to_string())?;
-        Ok(Leaf { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(SimLeaf { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_leaf_carries_what_strict_verifiers_ask_for() {
         let now = Now::at(0, 1_764_000_000_000);
-        let authority = Authority::new("test CA", now).expect("a CA");
+        let authority = SimAuthority::new("test CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let (_, ca) = parse_x509_pem(authority.pem().as_bytes()).expect("PEM");
         let (_, leaf) = parse_x509_pem(leaf.cert_pem.as_bytes()).expect("PEM");

@@ -10,7 +10,7 @@ use crate::sim::faults::Spell;
 
 /// Which half of a bank a request is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Endpoint {
+pub enum SimEndpoint {
     /// Anything that a token is spent on.
     Resource,
     /// Where tokens are issued.
@@ -18,7 +18,7 @@ pub enum Endpoint {
 }
 
 /// A whole request.
-pub(super) struct Call {
+pub(super) struct SimCall {
     pub method: Method,
     /// The path as received.
     pub path: String,
@@ -46,7 +46,7 @@ pub(super) enum Bearer<'a> {
     Token(&'a str),
 }
 
-impl Call {
+impl SimCall {
     /// A header's value, if it is there once or more and the first one is text that is not empty.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|value| !value.is_empty())

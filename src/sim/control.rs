@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use crate::base::secret::{Fingerprint, hex};
 use crate::base::time::rfc3339;
 use crate::sim::abbeycross::Hours;
-use crate::sim::answer::Answer;
-use crate::sim::call::Endpoint;
-use crate::sim::desk::Desk;
-use crate::sim::faults::{Close, Expiry, Fault, Faults, Trouble, Verbatim};
-use crate::sim::received::Received;
+use crate::sim::answer::SimResponse;
+use crate::sim::call::SimEndpoint;
+use crate::sim::desk::SimState;
+use crate::sim::faults::{Close, Expiry, Faults, ResponseFault, SimFault, Verbatim};
+use crate::sim::received::ReceivedRequest;
 use crate::sim::scb;
 
 const HELP: &str = "\
@@ -46,41 +46,45 @@ These want none:
 ";
 
 /// Answers a control request.
-pub(super) fn answer(desk: &Desk, method: &Method, path: &str, body: &Bytes) -> Answer {
+pub(super) fn answer(desk: &SimState, method: &Method, path: &str, body: &Bytes) -> SimResponse {
     match (method.as_str(), path) {
-        ("GET" | "HEAD", "/_sim/") => Answer::typed(StatusCode::OK, "text/plain; charset=utf-8", HELP),
+        ("GET" | "HEAD", "/_sim/") => SimResponse::typed(StatusCode::OK, "text/plain; charset=utf-8", HELP),
         ("GET" | "HEAD", "/_sim/received") => received(desk),
-        ("POST", "/_sim/revoke") => Answer::json(StatusCode::OK, json!({ "revoked": desk.revoke_all() })),
-        ("POST", "/_sim/faults") => match serde_json::from_slice::<Wish>(body) {
+        ("POST", "/_sim/revoke") => SimResponse::json(StatusCode::OK, json!({ "revoked": desk.revoke_all() })),
+        ("POST", "/_sim/faults") => match serde_json::from_slice::<FaultRequest>(body) {
             Ok(wish) => match wish.faults() {
                 Ok(faults) => {
                     desk.set(faults);
-                    Answer::json(StatusCode::OK, json!({ "set": true }))
+                    SimResponse::json(StatusCode::OK, json!({ "set": true }))
                 }
                 Err(mistake) => wrong(&mistake),
             },
             Err(mistake) => wrong(&mistake.to_string()),
         },
-        ("POST", "/_sim/consent") => match serde_json::from_slice::<Consent>(body) {
-            Ok(Consent { login, user }) => match scb::consent(desk, &login, Some(&user), desk.clock.now()) {
+        ("POST", "/_sim/consent") => match serde_json::from_slice::<ConsentControl>(body) {
+            Ok(ConsentControl { login, user }) => match scb::consent(desk, &login, Some(&user), desk.clock.now()) {
                 Some(agreed) => {
-                    Answer::json(StatusCode::OK, json!({ "code": agreed.code, "callback": agreed.callback }))
+                    SimResponse::json(StatusCode::OK, json!({ "code": agreed.code, "callback": agreed.callback }))
                 }
                 None => wrong("no such consent is pending: ask the authorize endpoint for one"),
             },
             Err(mistake) => wrong(&mistake.to_string()),
         },
-        _ => Answer::typed(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "GET /_sim/ says what there is\n"),
+        _ => SimResponse::typed(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "GET /_sim/ says what there is\n"),
     }
 }
 
-fn wrong(mistake: &str) -> Answer {
-    Answer::typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{mistake}; GET /_sim/ explains\n"))
+fn wrong(mistake: &str) -> SimResponse {
+    SimResponse::typed(
+        StatusCode::BAD_REQUEST,
+        "text/plain; charset=utf-8",
+        format!("{mistake}; GET /_sim/ explains\n"),
+    )
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Consent {
+struct ConsentControl {
     login: String,
     user: String,
 }
@@ -88,7 +92,7 @@ struct Consent {
 /// The part of [`Faults`] that can be asked for from outside.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wish {
+struct FaultRequest {
     token: FaultWish,
     resource: FaultWish,
     life_seconds: Option<u64>,
@@ -118,7 +122,7 @@ struct FaultWish {
     compress: bool,
 }
 
-impl Wish {
+impl FaultRequest {
     fn faults(self) -> Result<Faults, String> {
         let mut faults = Faults { token: self.token.fault()?, resource: self.resource.fault()?, ..Faults::default() };
         faults.issue.life = self.life_seconds.map(Duration::from_secs);
@@ -133,27 +137,27 @@ impl Wish {
 }
 
 impl FaultWish {
-    fn fault(self) -> Result<Fault, String> {
+    fn fault(self) -> Result<SimFault, String> {
         let trouble = match self.trouble.as_deref() {
             None => None,
-            Some("cut") => Some(Trouble::CutBody),
-            Some("garbage") => Some(Trouble::Garbage(Bytes::from_static(b"\x00\x01 this is not HTTP\r\n\r\n"))),
-            Some("html") => Some(Trouble::HtmlError(self.status.unwrap_or(502))),
-            Some("huge") => Some(Trouble::HugeBody(64 << 20)),
-            Some("reset") => Some(Trouble::ResetBeforeAnswer),
-            Some("reset-after-head") => Some(Trouble::ResetAfterHead),
-            Some("slow") => Some(Trouble::SlowBody { chunk: 1, pause: Duration::from_millis(100) }),
+            Some("cut") => Some(ResponseFault::CutBody),
+            Some("garbage") => Some(ResponseFault::Garbage(Bytes::from_static(b"\x00\x01 this is not HTTP\r\n\r\n"))),
+            Some("html") => Some(ResponseFault::HtmlError(self.status.unwrap_or(502))),
+            Some("huge") => Some(ResponseFault::HugeBody(64 << 20)),
+            Some("reset") => Some(ResponseFault::ResetBeforeAnswer),
+            Some("reset-after-head") => Some(ResponseFault::ResetAfterHead),
+            Some("slow") => Some(ResponseFault::SlowBody { chunk: 1, pause: Duration::from_millis(100) }),
             Some("status") => {
                 let status = self.status.ok_or("`trouble: status` wants a `status`")?;
                 if !(200..600).contains(&status) {
                     return Err(format!("{status} is not a final HTTP status: write 200 to 599"));
                 }
                 let headers = self.headers.into_iter().collect();
-                Some(Trouble::Verbatim(Verbatim { status, headers, body: self.body.into() }))
+                Some(ResponseFault::Verbatim(Verbatim { status, headers, body: self.body.into() }))
             }
             Some(other) => return Err(format!("there is no trouble `{other}`")),
         };
-        Ok(Fault {
+        Ok(SimFault {
             delay: (self.delay_ms > 0).then(|| Duration::from_millis(self.delay_ms)),
             trouble,
             close: if self.close { Close::Announced } else { Close::Never },
@@ -164,13 +168,13 @@ impl FaultWish {
     }
 }
 
-fn received(desk: &Desk) -> Answer {
+fn received(desk: &SimState) -> SimResponse {
     let entries: Vec<Value> = desk.received().iter().map(|one| shown(desk, one)).collect();
-    Answer::json(StatusCode::OK, json!({ "received": entries, "payments": desk.payments() }))
+    SimResponse::json(StatusCode::OK, json!({ "received": entries, "payments": desk.payments() }))
 }
 
 /// A request without its secrets and without its body.
-fn shown(desk: &Desk, one: &Received) -> Value {
+fn shown(desk: &SimState, one: &ReceivedRequest) -> Value {
     let headers: Vec<Value> = one
         .headers
         .iter()
@@ -180,7 +184,7 @@ fn shown(desk: &Desk, one: &Received) -> Value {
         .collect();
     json!({
         "number": one.number, "connection": one.connection, "at": rfc3339(one.at.wall),
-        "endpoint": match one.endpoint { Endpoint::Resource => "resource", Endpoint::Token => "token" },
+        "endpoint": match one.endpoint { SimEndpoint::Resource => "resource", SimEndpoint::Token => "token" },
         "version": format!("{:?}", one.version), "method": one.method.as_str(),
         "authority": one.authority, "path": desk.mask(&one.path), "query": one.query.as_deref().map(|query| desk.mask(query)),
         "headers": headers, "aborted": one.aborted,
@@ -189,7 +193,7 @@ fn shown(desk: &Desk, one: &Received) -> Value {
 }
 
 /// Headers that carry credentials show scheme and fingerprint; others show their text, unless a secret stands in it.
-fn masked(desk: &Desk, name: &str, value: &str) -> String {
+fn masked(desk: &SimState, name: &str, value: &str) -> String {
     let fingerprint = |secret: &str| Fingerprint::of(secret.as_bytes());
     match name {
         "authorization" | "proxy-authorization" => match value.split_once(' ') {
@@ -213,7 +217,9 @@ mod tests {
             (r#"{"token":{"trouble":"status"}}"#, "wants a `status`"),
             (r#"{"token":{"trouble":"status","status":101}}"#, "not a final"),
         ] {
-            let outcome = serde_json::from_str::<Wish>(text).map_err(|error| error.to_string()).and_then(Wish::faults);
+            let outcome = serde_json::from_str::<FaultRequest>(text)
+                .map_err(|error| error.to_string())
+                .and_then(FaultRequest::faults);
             let mistake = outcome.expect_err(text);
             assert!(mistake.contains(reason), "{text}: {mistake}");
         }
@@ -222,11 +228,11 @@ mod tests {
             (r#"{"expires_in":null}"#, Expiry::Raw("null".to_owned())),
             ("{}", Expiry::Truth),
         ] {
-            let wish: Wish = serde_json::from_str(text).expect(text);
+            let wish: FaultRequest = serde_json::from_str(text).expect(text);
             assert_eq!(wish.faults().expect(text).issue.expires_in, expires_in, "{text}");
         }
-        let wish: Wish = serde_json::from_str(r#"{"resource":{"trouble":"cut"}}"#).expect("a wish");
+        let wish: FaultRequest = serde_json::from_str(r#"{"resource":{"trouble":"cut"}}"#).expect("a wish");
         let faults = wish.faults().expect("faults");
-        assert_eq!(faults.resource.trouble, Some(Trouble::CutBody));
+        assert_eq!(faults.resource.trouble, Some(ResponseFault::CutBody));
     }
 }

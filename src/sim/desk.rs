@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Clock, Now};
-use crate::sim::call::{Bearer, Call, Endpoint};
+use crate::sim::call::{Bearer, SimCall, SimEndpoint};
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::{Faults, Spell};
-use crate::sim::ledger::{Binding, Ledger, Standing};
-use crate::sim::member::Member;
-use crate::sim::received::{Log, Received};
+use crate::sim::ledger::{Binding, IssuedTokens, TokenStanding};
+use crate::sim::member::BankSpec;
+use crate::sim::received::{ReceivedLog, ReceivedRequest};
 
 /// The most connections whose bytes are kept, and the most bytes of each.
 const WIRES: usize = 256;
@@ -31,19 +31,19 @@ pub(super) struct Counters {
 }
 
 /// A bank's shared memory.
-pub(super) struct Desk {
-    pub member: &'static Member,
+pub(super) struct SimState {
+    pub member: &'static BankSpec,
     pub credentials: Credentials,
     pub clock: Clock,
     pub counters: Counters,
     /// Signs tokens, where they are signed.
     pub signing_key: aws_lc_rs::hmac::Key,
     faults: Mutex<Arc<Spell>>,
-    ledger: Mutex<Ledger>,
-    log: Mutex<Log>,
+    ledger: Mutex<IssuedTokens>,
+    log: Mutex<ReceivedLog>,
     payments: Mutex<BTreeMap<String, u64>>,
     violations: Mutex<Vec<String>>,
-    records: Mutex<HashMap<String, Record>>,
+    records: Mutex<HashMap<String, BankRecord>>,
     rates: Mutex<HashMap<String, (u64, u32)>>,
     visits: Mutex<HashMap<String, u64>>,
     wires: Option<Mutex<BTreeMap<u64, Vec<u8>>>>,
@@ -59,7 +59,7 @@ pub(super) struct Issued {
 
 /// Something a bank remembers by an identifier of its own making.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Record {
+pub(super) enum BankRecord {
     /// An authorization code, with whose it is, when it was given and on which terms.
     Code { user: String, given: Now, terms: Terms },
     /// A consent that was asked for and not yet given, with the query that was asked with.
@@ -85,9 +85,9 @@ pub(super) struct Terms {
     pub came_for: String,
 }
 
-impl Desk {
+impl SimState {
     pub(super) fn new(
-        member: &'static Member,
+        member: &'static BankSpec,
         credentials: Credentials,
         clock: Clock,
         faults: Faults,
@@ -102,7 +102,7 @@ impl Desk {
             signing_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()),
             faults: Mutex::new(Arc::new(Spell::new(faults))),
             ledger: Mutex::default(),
-            log: Mutex::new(Log::new(received_limit)),
+            log: Mutex::new(ReceivedLog::new(received_limit)),
             payments: Mutex::default(),
             violations: Mutex::default(),
             records: Mutex::default(),
@@ -121,16 +121,16 @@ impl Desk {
         *held(&self.faults) = Arc::new(Spell::new(faults));
     }
 
-    pub(super) fn count(&self, endpoint: Endpoint) {
+    pub(super) fn count(&self, endpoint: SimEndpoint) {
         let count = match endpoint {
-            Endpoint::Resource => &self.counters.resource_calls,
-            Endpoint::Token => &self.counters.token_calls,
+            SimEndpoint::Resource => &self.counters.resource_calls,
+            SimEndpoint::Token => &self.counters.token_calls,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Files a new token; `fresh` makes its text from the moment and its life in seconds.
-    pub(super) fn issue(&self, call: &Call, binding: Binding, fresh: impl FnOnce(u64) -> String) -> Issued {
+    pub(super) fn issue(&self, call: &SimCall, binding: Binding, fresh: impl FnOnce(u64) -> String) -> Issued {
         let issue = &call.faults.issue;
         let life = issue.life.unwrap_or(self.member.life);
         let token =
@@ -140,11 +140,11 @@ impl Desk {
     }
 
     /// What the token on a call is worth.
-    pub(super) fn standing(&self, call: &Call) -> Presented {
+    pub(super) fn standing(&self, call: &SimCall) -> PresentedToken {
         match call.bearer() {
-            Bearer::Absent => Presented::Nothing,
-            Bearer::Malformed => Presented::Malformed,
-            Bearer::Token(token) => Presented::Token(held(&self.ledger).standing(token, call.now)),
+            Bearer::Absent => PresentedToken::Nothing,
+            Bearer::Malformed => PresentedToken::Malformed,
+            Bearer::Token(token) => PresentedToken::Token(held(&self.ledger).standing(token, call.now)),
         }
     }
 
@@ -155,10 +155,10 @@ impl Desk {
     /// A user's tokens, codes and refresh tokens die at once. Answers how many access tokens did.
     pub(super) fn withdraw(&self, user: &str) -> usize {
         held(&self.records).retain(|_, record| match record {
-            Record::Code { user: whose, .. } | Record::Refresh { user: whose, .. } | Record::Used { user: whose } => {
-                whose != user
-            }
-            Record::Consent { .. } | Record::Transaction => true,
+            BankRecord::Code { user: whose, .. }
+            | BankRecord::Refresh { user: whose, .. }
+            | BankRecord::Used { user: whose } => whose != user,
+            BankRecord::Consent { .. } | BankRecord::Transaction => true,
         });
         held(&self.ledger).revoke_user(user, self.clock.now())
     }
@@ -171,11 +171,11 @@ impl Desk {
         held(&self.ledger).count()
     }
 
-    pub(super) fn record(&self, received: Received) {
+    pub(super) fn record(&self, received: ReceivedRequest) {
         held(&self.log).push(received);
     }
 
-    pub(super) fn received(&self) -> Vec<Arc<Received>> {
+    pub(super) fn received(&self) -> Vec<Arc<ReceivedRequest>> {
         held(&self.log).all()
     }
 
@@ -210,7 +210,7 @@ impl Desk {
         held(&self.violations).clone()
     }
 
-    pub(super) fn remember(&self, id: String, record: Record) {
+    pub(super) fn remember(&self, id: String, record: BankRecord) {
         let mut records = held(&self.records);
         if records.len() >= NAMES {
             records.clear();
@@ -218,11 +218,11 @@ impl Desk {
         records.insert(id, record);
     }
 
-    pub(super) fn recall(&self, id: &str) -> Option<Record> {
+    pub(super) fn recall(&self, id: &str) -> Option<BankRecord> {
         held(&self.records).get(id).cloned()
     }
 
-    pub(super) fn forget(&self, id: &str) -> Option<Record> {
+    pub(super) fn forget(&self, id: &str) -> Option<BankRecord> {
         held(&self.records).remove(id)
     }
 
@@ -274,23 +274,23 @@ impl Desk {
 }
 
 /// What a call presents as its token.
-pub(super) enum Presented {
+pub(super) enum PresentedToken {
     /// Something that is not a bearer token.
     Malformed,
     /// Nothing.
     Nothing,
     /// A token, and what it is worth.
-    Token(Standing),
+    Token(TokenStanding),
 }
 
-impl Presented {
+impl PresentedToken {
     /// What the token may be spent on, if it lives.
     pub(super) fn alive(self) -> Option<Binding> {
         match self {
-            Presented::Token(Standing::Alive(binding)) => Some(binding),
-            Presented::Token(Standing::Expired | Standing::Revoked | Standing::Unknown)
-            | Presented::Malformed
-            | Presented::Nothing => None,
+            PresentedToken::Token(TokenStanding::Alive(binding)) => Some(binding),
+            PresentedToken::Token(TokenStanding::Expired | TokenStanding::Revoked | TokenStanding::Unknown)
+            | PresentedToken::Malformed
+            | PresentedToken::Nothing => None,
         }
     }
 }

@@ -19,41 +19,41 @@ use hyper::body::Incoming;
 
 use crate::base::secret::sha256;
 use crate::base::time::Clock;
-use crate::sim::answer::{Answer, Content};
-use crate::sim::call::{Call, Endpoint};
-use crate::sim::desk::Desk;
-use crate::sim::faults::{Close, Spell, Trouble, Verbatim};
-use crate::sim::outgoing::{Ending, Outgoing};
-use crate::sim::received::{BODY_KEPT, Received};
-use crate::sim::wire::Link;
+use crate::sim::answer::{Content, SimResponse};
+use crate::sim::call::{SimCall, SimEndpoint};
+use crate::sim::desk::SimState;
+use crate::sim::faults::{Close, ResponseFault, Spell, Verbatim};
+use crate::sim::outgoing::{BodyEnding, SimBody};
+use crate::sim::received::{BODY_KEPT, ReceivedRequest};
+use crate::sim::wire::ConnectionControl;
 use crate::sim::{control, resource};
 
 /// Serves one request. An error breaks the connection.
 pub(super) async fn serve(
-    desk: Arc<Desk>,
-    link: Rc<Link>,
+    desk: Arc<SimState>,
+    link: Rc<ConnectionControl>,
     connection: u64,
     request: Request<Incoming>,
-) -> io::Result<Response<Outgoing>> {
+) -> io::Result<Response<SimBody>> {
     let (head, mut body) = request.into_parts();
     let version = head.version;
     if head.uri.path().starts_with("/_sim/") {
         let body = collect(&mut body).await?;
         let answer = control::answer(&desk, &head.method, head.uri.path(), &body);
-        return Ok(response(answer.status, answer.headers, Outgoing::new(answer.content, link)));
+        return Ok(response(answer.status, answer.headers, SimBody::new(answer.content, link)));
     }
     // A refresh endpoint behind the token endpoint has its weather.
     let endpoint = match head.uri.path().strip_prefix(desk.member.token_path) {
-        Some("" | "/refresh") => Endpoint::Token,
-        Some(_) | None => Endpoint::Resource,
+        Some("" | "/refresh") => SimEndpoint::Token,
+        Some(_) | None => SimEndpoint::Resource,
     };
     let faults = desk.faults();
     let (fault, hit) = faults.meet(endpoint);
     desk.count(endpoint);
     let trouble = fault.trouble.as_ref().filter(|_| hit);
     let delay = fault.delay.filter(|_| hit);
-    let mut recorder = Recorder::new(desk.clone(), connection, endpoint, head);
-    if let Some(Trouble::AnswerEarly(verbatim)) = trouble {
+    let mut recorder = RequestRecorder::new(desk.clone(), connection, endpoint, head);
+    if let Some(ResponseFault::AnswerEarly(verbatim)) = trouble {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
@@ -64,13 +64,13 @@ pub(super) async fn serve(
             }
         });
         let answer = verbatim_answer(verbatim);
-        return Ok(response(answer.status, answer.headers, Outgoing::new(answer.content, link)));
+        return Ok(response(answer.status, answer.headers, SimBody::new(answer.content, link)));
     }
     recorder.fill(&mut body).await?;
     let call = recorder.call(&faults);
     recorder.finish();
     let answer = match trouble {
-        Some(trouble) if !trouble.processed() => Answer::bare(StatusCode::OK),
+        Some(trouble) if !trouble.processed() => SimResponse::bare(StatusCode::OK),
         Some(_) | None => work(&desk, &call, endpoint),
     };
     if let Some(delay) = delay {
@@ -94,22 +94,22 @@ pub(super) async fn serve(
     } else {
         answer.content
     };
-    let mut body = Outgoing::new(content, link.clone());
+    let mut body = SimBody::new(content, link.clone());
     match trouble {
-        Some(Trouble::CutBody) => body.ending(|total| Ending::Cut(total / 2)),
-        Some(Trouble::Garbage(bytes)) => link.garbage(bytes.clone()),
-        Some(Trouble::ResetAfterHead) => body.ending(|_| Ending::Reset),
-        Some(Trouble::ResetBeforeAnswer) => {
+        Some(ResponseFault::CutBody) => body.ending(|total| BodyEnding::Cut(total / 2)),
+        Some(ResponseFault::Garbage(bytes)) => link.garbage(bytes.clone()),
+        Some(ResponseFault::ResetAfterHead) => body.ending(|_| BodyEnding::Reset),
+        Some(ResponseFault::ResetBeforeAnswer) => {
             link.reset();
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        Some(Trouble::SlowBody { chunk, pause }) => body.drip(*chunk, *pause),
+        Some(ResponseFault::SlowBody { chunk, pause }) => body.drip(*chunk, *pause),
         Some(
-            Trouble::AnswerEarly(_)
-            | Trouble::DeepJson(_)
-            | Trouble::HtmlError(_)
-            | Trouble::HugeBody(_)
-            | Trouble::Verbatim(_),
+            ResponseFault::AnswerEarly(_)
+            | ResponseFault::DeepJson(_)
+            | ResponseFault::HtmlError(_)
+            | ResponseFault::HugeBody(_)
+            | ResponseFault::Verbatim(_),
         )
         | None => {}
     }
@@ -125,46 +125,47 @@ pub(super) async fn serve(
 }
 
 /// The bank's own work on a whole call.
-fn work(desk: &Desk, call: &Call, endpoint: Endpoint) -> Answer {
+fn work(desk: &SimState, call: &SimCall, endpoint: SimEndpoint) -> SimResponse {
     let below_base = call.path.strip_prefix(desk.member.base_path).is_some_and(|below| below.starts_with('/'));
     match endpoint {
-        Endpoint::Token if call.path == desk.member.token_path => (desk.member.token)(desk, call),
-        Endpoint::Resource | Endpoint::Token if below_base => resource::answer(desk, call),
-        Endpoint::Resource | Endpoint::Token => (desk.member.missing)(call),
+        SimEndpoint::Token if call.path == desk.member.token_path => (desk.member.token)(desk, call),
+        SimEndpoint::Resource | SimEndpoint::Token if below_base => resource::answer(desk, call),
+        SimEndpoint::Resource | SimEndpoint::Token => (desk.member.missing)(call),
     }
 }
 
 /// The answer that stands in the place of the bank's, for troubles that put one there.
-fn replaced(answer: Answer, trouble: Option<&Trouble>) -> Answer {
+fn replaced(answer: SimResponse, trouble: Option<&ResponseFault>) -> SimResponse {
     match trouble {
-        Some(Trouble::AnswerEarly(verbatim) | Trouble::Verbatim(verbatim)) => verbatim_answer(verbatim),
-        Some(Trouble::DeepJson(depth)) => {
-            Answer::json(StatusCode::OK, format!("{}{}", "[".repeat(*depth), "]".repeat(*depth)))
+        Some(ResponseFault::AnswerEarly(verbatim) | ResponseFault::Verbatim(verbatim)) => verbatim_answer(verbatim),
+        Some(ResponseFault::DeepJson(depth)) => {
+            SimResponse::json(StatusCode::OK, format!("{}{}", "[".repeat(*depth), "]".repeat(*depth)))
         }
-        Some(Trouble::HtmlError(status)) => {
+        Some(ResponseFault::HtmlError(status)) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
             let reason = status.canonical_reason().unwrap_or("Error");
             let page = format!("<html><head><title>{reason}</title></head><body><h1>{reason}</h1></body></html>\n");
-            Answer::typed(status, "text/html", page)
+            SimResponse::typed(status, "text/html", page)
         }
-        Some(Trouble::HugeBody(length)) => {
-            let mut answer = Answer::json(StatusCode::OK, "");
+        Some(ResponseFault::HugeBody(length)) => {
+            let mut answer = SimResponse::json(StatusCode::OK, "");
             answer.content = Content::Filler { length: *length, announced: true };
             answer
         }
         Some(
-            Trouble::CutBody
-            | Trouble::Garbage(_)
-            | Trouble::ResetAfterHead
-            | Trouble::ResetBeforeAnswer
-            | Trouble::SlowBody { .. },
+            ResponseFault::CutBody
+            | ResponseFault::Garbage(_)
+            | ResponseFault::ResetAfterHead
+            | ResponseFault::ResetBeforeAnswer
+            | ResponseFault::SlowBody { .. },
         )
         | None => answer,
     }
 }
 
-fn verbatim_answer(verbatim: &Verbatim) -> Answer {
-    let mut answer = Answer::bare(StatusCode::from_u16(verbatim.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+fn verbatim_answer(verbatim: &Verbatim) -> SimResponse {
+    let mut answer =
+        SimResponse::bare(StatusCode::from_u16(verbatim.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     for (name, value) in &verbatim.headers {
         if let Ok(name) = name.parse::<HeaderName>() {
             answer = answer.with(name, value);
@@ -175,7 +176,7 @@ fn verbatim_answer(verbatim: &Verbatim) -> Answer {
 }
 
 /// The answer in the first coding of ours that the client accepts.
-fn compressed(mut answer: Answer, asked: &HeaderMap) -> Answer {
+fn compressed(mut answer: SimResponse, asked: &HeaderMap) -> SimResponse {
     let Content::Bytes(bytes) = &answer.content else { return answer };
     let accepts = |coding: &str| {
         let fields = asked.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
@@ -200,7 +201,7 @@ fn compressed(mut answer: Answer, asked: &HeaderMap) -> Answer {
     answer
 }
 
-fn response(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: Outgoing) -> Response<Outgoing> {
+fn response(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: SimBody) -> Response<SimBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in headers {
@@ -224,10 +225,10 @@ async fn collect(body: &mut Incoming) -> io::Result<Bytes> {
 
 /// Gathers a request. What was gathered is recorded when it is whole, or, when the connection breaks and all this is
 /// dropped, as aborted.
-struct Recorder {
-    desk: Arc<Desk>,
+struct RequestRecorder {
+    desk: Arc<SimState>,
     connection: u64,
-    endpoint: Endpoint,
+    endpoint: SimEndpoint,
     head: Parts,
     trailers: HeaderMap,
     body: BytesMut,
@@ -236,8 +237,8 @@ struct Recorder {
     whole: bool,
 }
 
-impl Recorder {
-    fn new(desk: Arc<Desk>, connection: u64, endpoint: Endpoint, head: Parts) -> Self {
+impl RequestRecorder {
+    fn new(desk: Arc<SimState>, connection: u64, endpoint: SimEndpoint, head: Parts) -> Self {
         Self {
             desk,
             connection,
@@ -287,10 +288,10 @@ impl Recorder {
     }
 
     /// The whole request, for the bank.
-    fn call(&mut self, faults: &Arc<Spell>) -> Call {
+    fn call(&mut self, faults: &Arc<Spell>) -> SimCall {
         let path = self.head.uri.path().to_owned();
         let below = path.strip_prefix(self.desk.member.base_path).unwrap_or(&path).to_owned();
-        Call {
+        SimCall {
             method: self.head.method.clone(),
             below,
             path,
@@ -311,10 +312,10 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
+impl Drop for RequestRecorder {
     fn drop(&mut self) {
         let pairs = |map: &HeaderMap| map.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        self.desk.record(Received {
+        self.desk.record(ReceivedRequest {
             number: 0,
             connection: self.connection,
             at: self.desk.clock.now(),

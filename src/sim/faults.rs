@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::base::secret::SecretString;
 use crate::sim::abbeycross::AbbeyCrossManner;
-use crate::sim::call::Endpoint;
+use crate::sim::call::SimEndpoint;
 use crate::sim::meed::MeedManner;
 use crate::sim::oauth2::OAuth2Manner;
 use crate::sim::rakbank::RakbankManner;
@@ -22,9 +22,9 @@ use crate::sim::scb::ScbManner;
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// What goes wrong at the token endpoint.
-    pub token: Fault,
+    pub token: SimFault,
     /// What goes wrong elsewhere.
-    pub resource: Fault,
+    pub resource: SimFault,
     /// What tokens are like.
     pub issue: Issue,
     /// AbbeyCross's own switches.
@@ -41,10 +41,10 @@ pub struct Faults {
 
 impl Faults {
     /// The fault of one half.
-    pub const fn of(&self, endpoint: Endpoint) -> &Fault {
+    pub const fn of(&self, endpoint: SimEndpoint) -> &SimFault {
         match endpoint {
-            Endpoint::Resource => &self.resource,
-            Endpoint::Token => &self.token,
+            SimEndpoint::Resource => &self.resource,
+            SimEndpoint::Token => &self.token,
         }
     }
 }
@@ -61,11 +61,11 @@ impl Spell {
     }
 
     /// Counts a request in. Answers the fault of its half and whether it hits.
-    pub(super) fn meet(&self, endpoint: Endpoint) -> (&Fault, bool) {
+    pub(super) fn meet(&self, endpoint: SimEndpoint) -> (&SimFault, bool) {
         let fault = self.faults.of(endpoint);
         let arrivals = match endpoint {
-            Endpoint::Resource => &self.arrivals[0],
-            Endpoint::Token => &self.arrivals[1],
+            SimEndpoint::Resource => &self.arrivals[0],
+            SimEndpoint::Token => &self.arrivals[1],
         };
         (fault, fault.hits(arrivals.fetch_add(1, Ordering::Relaxed)))
     }
@@ -81,11 +81,11 @@ impl Deref for Spell {
 
 /// What goes wrong with the requests of one half of a bank.
 #[derive(Clone, Debug, Default)]
-pub struct Fault {
+pub struct SimFault {
     /// Wait so long before the answer, after the work is done.
     pub delay: Option<Duration>,
     /// What happens to the answer.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<ResponseFault>,
     /// What happens to the connection afterwards.
     pub close: Close,
     /// Compress answers (gzip, else deflate) for clients that accept it.
@@ -96,14 +96,14 @@ pub struct Fault {
     pub every: Option<u64>,
 }
 
-impl Fault {
+impl SimFault {
     /// This trouble, every time.
-    pub fn new(trouble: Trouble) -> Self {
+    pub fn new(trouble: ResponseFault) -> Self {
         Self { trouble: Some(trouble), ..Self::default() }
     }
 
     /// This trouble, once.
-    pub fn once(trouble: Trouble) -> Self {
+    pub fn once(trouble: ResponseFault) -> Self {
         Self { trouble: Some(trouble), times: Some(1), ..Self::default() }
     }
 
@@ -116,7 +116,7 @@ impl Fault {
 
 /// What may happen to an answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Trouble {
+pub enum ResponseFault {
     /// Answer with this before the request's body was read.
     AnswerEarly(Verbatim),
     /// Announce the whole answer, send half of it, and close.
@@ -168,20 +168,20 @@ impl Verbatim {
     }
 }
 
-impl Trouble {
+impl ResponseFault {
     /// Whether the bank did its work all the same. A 4xx that stands in its place says that it did not.
     pub fn processed(&self) -> bool {
         match self {
-            Trouble::AnswerEarly(_) => false,
-            Trouble::Verbatim(verbatim) => !(400..500).contains(&verbatim.status),
-            Trouble::CutBody
-            | Trouble::DeepJson(_)
-            | Trouble::Garbage(_)
-            | Trouble::HtmlError(_)
-            | Trouble::HugeBody(_)
-            | Trouble::ResetAfterHead
-            | Trouble::ResetBeforeAnswer
-            | Trouble::SlowBody { .. } => true,
+            ResponseFault::AnswerEarly(_) => false,
+            ResponseFault::Verbatim(verbatim) => !(400..500).contains(&verbatim.status),
+            ResponseFault::CutBody
+            | ResponseFault::DeepJson(_)
+            | ResponseFault::Garbage(_)
+            | ResponseFault::HtmlError(_)
+            | ResponseFault::HugeBody(_)
+            | ResponseFault::ResetAfterHead
+            | ResponseFault::ResetBeforeAnswer
+            | ResponseFault::SlowBody { .. } => true,
         }
     }
 }
@@ -242,11 +242,11 @@ mod tests {
 
     #[test]
     fn a_fault_hits_as_often_as_it_says() {
-        let hits = |fault: Fault| (0..6).filter(|arrival| fault.hits(*arrival)).collect::<Vec<u64>>();
-        assert_eq!(hits(Fault::default()), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(hits(Fault { times: Some(2), ..Fault::default() }), [0, 1]);
-        assert_eq!(hits(Fault { every: Some(3), ..Fault::default() }), [0, 3]);
-        assert_eq!(hits(Fault { every: Some(2), times: Some(2), ..Fault::default() }), [0, 2]);
-        assert_eq!(hits(Fault { every: Some(0), ..Fault::default() }).len(), 6, "zero is taken for one");
+        let hits = |fault: SimFault| (0..6).filter(|arrival| fault.hits(*arrival)).collect::<Vec<u64>>();
+        assert_eq!(hits(SimFault::default()), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(hits(SimFault { times: Some(2), ..SimFault::default() }), [0, 1]);
+        assert_eq!(hits(SimFault { every: Some(3), ..SimFault::default() }), [0, 3]);
+        assert_eq!(hits(SimFault { every: Some(2), times: Some(2), ..SimFault::default() }), [0, 2]);
+        assert_eq!(hits(SimFault { every: Some(0), ..SimFault::default() }).len(), 6, "zero is taken for one");
     }
 }

@@ -12,25 +12,25 @@ use tokio::sync::oneshot;
 
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
-use crate::sim::ca::{Authority, Leaf, LeafSpec};
+use crate::sim::ca::{LeafSpec, SimAuthority, SimLeaf};
 use crate::sim::credentials::Credentials;
-use crate::sim::desk::Desk;
+use crate::sim::desk::SimState;
 use crate::sim::faults::Faults;
 use crate::sim::member::Bank;
-use crate::sim::received::Received;
+use crate::sim::received::ReceivedRequest;
 use crate::sim::{scb, server};
 
 /// How a simulator starts. The default is a bank on a free port of 127.0.0.1, with a CA of its own.
 #[derive(Debug)]
-pub struct Options {
+pub struct SimOptions {
     /// Where it listens.
     pub bind: SocketAddr,
     /// The clock by which its tokens live. Certificates go by the machine's, as their verifiers do.
     pub clock: Clock,
     /// The CA that issues its certificate; absent: a new one.
-    pub authority: Option<Authority>,
+    pub authority: Option<SimAuthority>,
     /// Its certificate, instead of a good one for `localhost`, `127.0.0.1` and `::1`.
-    pub leaf: Option<Leaf>,
+    pub leaf: Option<SimLeaf>,
     /// Only who shows a certificate of this CA (PEM) gets in.
     pub client_ca: Option<String>,
     /// What the application was given; absent: fresh ones of the bank's shape.
@@ -45,7 +45,7 @@ pub struct Options {
     pub only_http1: bool,
 }
 
-impl Default for Options {
+impl Default for SimOptions {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -70,12 +70,12 @@ impl Sim {
     /// Starts a simulator on a thread of its own. It is ready for connections when this returns.
     ///
     /// Fails if the address cannot be bound, the certificate cannot be used, or the machine has no thread left.
-    pub fn start(bank: Bank, options: Options) -> io::Result<SimHandle> {
+    pub fn start(bank: Bank, options: SimOptions) -> io::Result<SimHandle> {
         let now = Clock::System.now();
         let member = bank.member();
         let authority = match options.authority {
             Some(authority) => authority,
-            None => Authority::new("countersign simulator CA", now).map_err(io::Error::other)?,
+            None => SimAuthority::new("countersign simulator CA", now).map_err(io::Error::other)?,
         };
         let leaf = match options.leaf {
             Some(leaf) => leaf,
@@ -85,7 +85,7 @@ impl Sim {
         let tls = server::tls(identity, options.client_ca.as_deref(), options.only_http1).map_err(io::Error::other)?;
         let listener = server::listen(options.bind)?;
         let address = listener.local_addr()?;
-        let desk = Arc::new(Desk::new(
+        let desk = Arc::new(SimState::new(
             member,
             options.credentials.unwrap_or_else(member.credentials),
             options.clock,
@@ -109,8 +109,8 @@ impl Sim {
 pub struct SimHandle {
     bank: Bank,
     address: SocketAddr,
-    authority: Authority,
-    desk: Arc<Desk>,
+    authority: SimAuthority,
+    desk: Arc<SimState>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -206,7 +206,7 @@ impl SimHandle {
     }
 
     /// The CA, to issue further certificates.
-    pub const fn authority(&self) -> &Authority {
+    pub const fn authority(&self) -> &SimAuthority {
         &self.authority
     }
 
@@ -274,7 +274,7 @@ impl SimHandle {
     }
 
     /// What arrived, oldest first: whole requests, and those whose body broke off.
-    pub fn received(&self) -> Vec<Arc<Received>> {
+    pub fn received(&self) -> Vec<Arc<ReceivedRequest>> {
         self.desk.received()
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Binding {
 
 /// What a presented token is worth.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum TokenStanding {
     /// It may be spent on this.
     Alive(Binding),
     /// Its time is up.
@@ -38,7 +38,7 @@ pub(super) enum Standing {
     Unknown,
 }
 
-struct Entry {
+struct IssuedToken {
     binding: Binding,
     expires: Deadline,
     revoked: bool,
@@ -46,13 +46,13 @@ struct Entry {
 
 /// All tokens of one simulator.
 #[derive(Default)]
-pub(super) struct Ledger {
-    entries: HashMap<[u8; 32], Entry>,
+pub(super) struct IssuedTokens {
+    entries: HashMap<[u8; 32], IssuedToken>,
     issued: VecDeque<SecretString>,
     count: u64,
 }
 
-impl Ledger {
+impl IssuedTokens {
     /// Files a new token. With `single`, older ones of the same binding die.
     pub(super) fn issue(&mut self, token: &str, binding: Binding, now: Now, life: Duration, single: bool) {
         if self.entries.len() >= KEPT {
@@ -64,7 +64,7 @@ impl Ledger {
             }
         }
         let expires = Deadline::after(now, life);
-        self.entries.insert(sha256(token.as_bytes()), Entry { binding, expires, revoked: false });
+        self.entries.insert(sha256(token.as_bytes()), IssuedToken { binding, expires, revoked: false });
         self.count += 1;
         if self.issued.len() >= SHOWN {
             self.issued.pop_front();
@@ -85,12 +85,12 @@ impl Ledger {
         own.map(|entry| entry.revoked = true).count()
     }
 
-    pub(super) fn standing(&self, token: &str, now: Now) -> Standing {
+    pub(super) fn standing(&self, token: &str, now: Now) -> TokenStanding {
         match self.entries.get(&sha256(token.as_bytes())) {
-            None => Standing::Unknown,
-            Some(entry) if entry.revoked => Standing::Revoked,
-            Some(entry) if entry.expires.passed(now) => Standing::Expired,
-            Some(entry) => Standing::Alive(entry.binding.clone()),
+            None => TokenStanding::Unknown,
+            Some(entry) if entry.revoked => TokenStanding::Revoked,
+            Some(entry) if entry.expires.passed(now) => TokenStanding::Expired,
+            Some(entry) => TokenStanding::Alive(entry.binding.clone()),
         }
     }
 
@@ -121,15 +121,19 @@ mod tests {
     #[test]
     fn a_token_lives_until_its_time_or_its_revocation() {
         let (start, life) = (Now::at(0, 0), Duration::from_secs(10));
-        let mut ledger = Ledger::default();
+        let mut ledger = IssuedTokens::default();
         ledger.issue("a", Binding::default(), start, life, false);
-        assert_eq!(ledger.standing("a", start), Standing::Alive(Binding::default()));
-        assert_eq!(ledger.standing("b", start), Standing::Unknown);
-        assert_eq!(ledger.standing("a", start.plus(life)), Standing::Expired);
+        assert_eq!(ledger.standing("a", start), TokenStanding::Alive(Binding::default()));
+        assert_eq!(ledger.standing("b", start), TokenStanding::Unknown);
+        assert_eq!(ledger.standing("a", start.plus(life)), TokenStanding::Expired);
         ledger.issue("b", Binding::default(), start, life, true);
-        assert_eq!(ledger.standing("a", start), Standing::Revoked, "a single token coexists with none of its binding");
+        assert_eq!(
+            ledger.standing("a", start),
+            TokenStanding::Revoked,
+            "a single token coexists with none of its binding"
+        );
         assert_eq!(ledger.revoke_all(start), 1);
-        assert_eq!(ledger.standing("b", start), Standing::Revoked);
+        assert_eq!(ledger.standing("b", start), TokenStanding::Revoked);
         assert_eq!(ledger.mask("see b: x").find("b:"), None);
     }
 }

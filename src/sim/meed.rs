@@ -9,14 +9,14 @@ use http::header::WWW_AUTHENTICATE;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{Desk, Presented};
+use crate::sim::desk::{PresentedToken, SimState};
 use crate::sim::ledger::Binding;
-use crate::sim::member::{Member, nothing_open};
+use crate::sim::member::{BankSpec, nothing_open};
 
-pub(super) const MEMBER: Member = Member {
+pub(super) const MEMBER: BankSpec = BankSpec {
     name: "meed",
     base_path: "/api/partner",
     token_path: "/api/partner/v1/oauth/token",
@@ -58,11 +58,11 @@ fn credentials() -> Credentials {
     Credentials::new(format!("meed_{}", hex32()), format!("{}{}", hex32(), hex32()))
 }
 
-fn error(status: StatusCode, error: &str, message: &str) -> Answer {
-    Answer::json(status, json!({ "error": error, "message": message }))
+fn error(status: StatusCode, error: &str, message: &str) -> SimResponse {
+    SimResponse::json(status, json!({ "error": error, "message": message }))
 }
 
-fn token(desk: &Desk, call: &Call) -> Answer {
+fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if call.method != Method::POST {
         return error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "Method Not Allowed");
     }
@@ -92,10 +92,10 @@ fn token(desk: &Desk, call: &Call) -> Answer {
         .text("access_token", &issued.token)
         .text("token_type", "Bearer")
         .maybe("expires_in", call.faults.issue.expires_in.text(issued.life));
-    Answer::json(StatusCode::OK, body.finish()).unstored()
+    SimResponse::json(StatusCode::OK, body.finish()).unstored()
 }
 
-fn incomplete() -> Answer {
+fn incomplete() -> SimResponse {
     error(
         StatusCode::BAD_REQUEST,
         "invalid_request",
@@ -104,7 +104,7 @@ fn incomplete() -> Answer {
 }
 
 /// A JSON Web Token signed with HS256 (RFC 7519, RFC 7518 section 3.2). `jti` makes each one its own.
-fn signed(desk: &Desk, now: u64, life: u64) -> String {
+fn signed(desk: &SimState, now: u64, life: u64) -> String {
     let claims = json!({
         "sub": desk.credentials.id(), "iat": now, "exp": now.saturating_add(life), "jti": hex32(),
     });
@@ -114,11 +114,11 @@ fn signed(desk: &Desk, now: u64, life: u64) -> String {
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
 }
 
-fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     let presented = desk.standing(call);
-    let none = matches!(presented, Presented::Nothing);
+    let none = matches!(presented, PresentedToken::Nothing);
     presented.alive().ok_or_else(|| match call.faults.meed.refusal {
-        RefusalShape::Bare => Answer::bare(StatusCode::UNAUTHORIZED),
+        RefusalShape::Bare => SimResponse::bare(StatusCode::UNAUTHORIZED),
         // Without credentials there is no token to call invalid (RFC 6750 section 3.1).
         RefusalShape::Body if none => {
             error(StatusCode::UNAUTHORIZED, "unauthorized", "Authorization header is required")
@@ -127,25 +127,25 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
             error(StatusCode::UNAUTHORIZED, "invalid_token", "Access token is invalid or has expired")
         }
         RefusalShape::Challenge if none => {
-            Answer::bare(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, r#"Bearer realm="partner""#)
+            SimResponse::bare(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, r#"Bearer realm="partner""#)
         }
-        RefusalShape::Challenge => Answer::bare(StatusCode::UNAUTHORIZED).with(
+        RefusalShape::Challenge => SimResponse::bare(StatusCode::UNAUTHORIZED).with(
             WWW_AUTHENTICATE,
             r#"Bearer realm="partner", error="invalid_token", error_description="The access token is invalid or has expired""#,
         ),
     })
 }
 
-fn resource(_: &Desk, call: &Call, _: &Binding) -> Option<Answer> {
+fn resource(_: &SimState, call: &SimCall, _: &Binding) -> Option<SimResponse> {
     match (call.method.as_str(), call.below.as_str()) {
-        ("GET", "/v1/sales") => Some(Answer::json(
+        ("GET", "/v1/sales") => Some(SimResponse::json(
             StatusCode::OK,
             json!({ "data": [{ "id": "S-1001", "total": "120.00", "currency": "THB" }], "next": null }),
         )),
         ("POST", "/v1/sales") => Some(match call.object() {
             Some(sale) => {
                 let id = sale.get("id").cloned().unwrap_or_else(|| json!(format!("S-{}", hex32())));
-                Answer::json(StatusCode::CREATED, json!({ "data": { "id": id, "status": "recorded" } }))
+                SimResponse::json(StatusCode::CREATED, json!({ "data": { "id": id, "status": "recorded" } }))
             }
             None => error(StatusCode::BAD_REQUEST, "invalid_request", "The body must be a JSON object"),
         }),
@@ -153,6 +153,6 @@ fn resource(_: &Desk, call: &Call, _: &Binding) -> Option<Answer> {
     }
 }
 
-fn missing(_: &Call) -> Answer {
+fn missing(_: &SimCall) -> SimResponse {
     error(StatusCode::NOT_FOUND, "not_found", "No such resource")
 }

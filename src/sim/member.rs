@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::sim::answer::Answer;
-use crate::sim::call::Call;
+use crate::sim::answer::SimResponse;
+use crate::sim::call::SimCall;
 use crate::sim::credentials::Credentials;
-use crate::sim::desk::Desk;
+use crate::sim::desk::SimState;
 use crate::sim::ledger::Binding;
 use crate::sim::{abbeycross, meed, oauth2, rakbank, scb};
 
@@ -38,7 +38,7 @@ impl Bank {
         Self::ALL.into_iter().find(|bank| bank.name() == name)
     }
 
-    pub(super) const fn member(self) -> &'static Member {
+    pub(super) const fn member(self) -> &'static BankSpec {
         match self {
             Bank::AbbeyCross => &abbeycross::MEMBER,
             Bank::Meed => &meed::MEMBER,
@@ -50,7 +50,7 @@ impl Bank {
 }
 
 /// What makes a bank this bank.
-pub(super) struct Member {
+pub(super) struct BankSpec {
     pub name: &'static str,
     /// The path below which its API lies: empty, or `/like/this`.
     pub base_path: &'static str,
@@ -65,18 +65,18 @@ pub(super) struct Member {
     /// Draws credentials of its shape.
     pub credentials: fn() -> Credentials,
     /// Answers a call of its token endpoint.
-    pub token: fn(&Desk, &Call) -> Answer,
+    pub token: fn(&SimState, &SimCall) -> SimResponse,
     /// Paths that ask for credentials of their own instead of a token.
-    pub open: fn(&Desk, &Call) -> Option<Answer>,
+    pub open: fn(&SimState, &SimCall) -> Option<SimResponse>,
     /// Checks what it checks on every other call, the token before all.
-    pub admit: fn(&Desk, &Call) -> Result<Binding, Answer>,
+    pub admit: fn(&SimState, &SimCall) -> Result<Binding, SimResponse>,
     /// Answers an admitted call; `None` where it knows nothing of the kind.
-    pub resource: fn(&Desk, &Call, &Binding) -> Option<Answer>,
+    pub resource: fn(&SimState, &SimCall, &Binding) -> Option<SimResponse>,
     /// Says that there is nothing here.
-    pub missing: fn(&Call) -> Answer,
+    pub missing: fn(&SimCall) -> SimResponse,
 }
 
 /// For banks where every path wants a token.
-pub(super) const fn nothing_open(_: &Desk, _: &Call) -> Option<Answer> {
+pub(super) const fn nothing_open(_: &SimState, _: &SimCall) -> Option<SimResponse> {
     None
 }

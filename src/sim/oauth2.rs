@@ -15,14 +15,14 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{Desk, Presented};
-use crate::sim::ledger::{Binding, Standing};
-use crate::sim::member::Member;
+use crate::sim::desk::{PresentedToken, SimState};
+use crate::sim::ledger::{Binding, TokenStanding};
+use crate::sim::member::BankSpec;
 
-pub(super) const MEMBER: Member = Member {
+pub(super) const MEMBER: BankSpec = BankSpec {
     name: "oauth2",
     base_path: "/api",
     token_path: "/token",
@@ -65,15 +65,15 @@ fn credentials() -> Credentials {
     Credentials::new(format!("app:{}", hex32()), format!("{}+/=&%:é", hex32()))
 }
 
-fn error(status: StatusCode, error: &str, description: &str) -> Answer {
-    Answer::json(status, json!({ "error": error, "error_description": description })).unstored()
+fn error(status: StatusCode, error: &str, description: &str) -> SimResponse {
+    SimResponse::json(status, json!({ "error": error, "error_description": description })).unstored()
 }
 
-fn invalid(description: &str) -> Answer {
+fn invalid(description: &str) -> SimResponse {
     error(StatusCode::BAD_REQUEST, "invalid_request", description)
 }
 
-fn token(desk: &Desk, call: &Call) -> Answer {
+fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if call.method != Method::POST {
         return error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "the method must be POST");
     }
@@ -119,11 +119,11 @@ fn token(desk: &Desk, call: &Call) -> Answer {
         .text("token_type", "Bearer")
         .maybe("expires_in", call.faults.issue.expires_in.text(issued.life))
         .maybe("scope", scope.map(|scope| json!(scope).to_string()));
-    Answer::json(StatusCode::OK, body.finish()).unstored()
+    SimResponse::json(StatusCode::OK, body.finish()).unstored()
 }
 
 /// RFC 6749 section 2.3.1: either Basic, both halves form-encoded before base64, or both in the body; never both ways.
-fn authenticated(desk: &Desk, call: &Call, id: Option<&str>, secret: Option<&str>) -> Result<(), Answer> {
+fn authenticated(desk: &SimState, call: &SimCall, id: Option<&str>, secret: Option<&str>) -> Result<(), SimResponse> {
     let basic = call.headers.contains_key(AUTHORIZATION);
     let refused = || {
         let answer = error(StatusCode::UNAUTHORIZED, "invalid_client", "client authentication failed");
@@ -149,7 +149,7 @@ fn authenticated(desk: &Desk, call: &Call, id: Option<&str>, secret: Option<&str
     if right { Ok(()) } else { Err(refused()) }
 }
 
-fn is_client(desk: &Desk, id: &str, secret: &str) -> bool {
+fn is_client(desk: &SimState, id: &str, secret: &str) -> bool {
     id == desk.credentials.id() && desk.credentials.secret_is(secret)
 }
 
@@ -159,11 +159,11 @@ fn form_decoded(text: &str) -> String {
 }
 
 /// RFC 6750 section 3: a challenge on every refusal, an error code only where a token was presented.
-fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     let challenge = |status, text: &str| {
         let value =
             if text.is_empty() { r#"Bearer realm="api""#.to_owned() } else { format!(r#"Bearer realm="api", {text}"#) };
-        Err(Answer::bare(status).with(WWW_AUTHENTICATE, &value))
+        Err(SimResponse::bare(status).with(WWW_AUTHENTICATE, &value))
     };
     let invalid_token = |why: &str| {
         challenge(
@@ -172,32 +172,32 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
         )
     };
     match desk.standing(call) {
-        Presented::Malformed => challenge(StatusCode::BAD_REQUEST, r#"error="invalid_request""#),
-        Presented::Nothing => challenge(StatusCode::UNAUTHORIZED, ""),
-        Presented::Token(Standing::Alive(binding)) => Ok(binding),
-        Presented::Token(Standing::Expired) => invalid_token("expired"),
-        Presented::Token(Standing::Revoked) => invalid_token("was revoked"),
-        Presented::Token(Standing::Unknown) => invalid_token("is unknown"),
+        PresentedToken::Malformed => challenge(StatusCode::BAD_REQUEST, r#"error="invalid_request""#),
+        PresentedToken::Nothing => challenge(StatusCode::UNAUTHORIZED, ""),
+        PresentedToken::Token(TokenStanding::Alive(binding)) => Ok(binding),
+        PresentedToken::Token(TokenStanding::Expired) => invalid_token("expired"),
+        PresentedToken::Token(TokenStanding::Revoked) => invalid_token("was revoked"),
+        PresentedToken::Token(TokenStanding::Unknown) => invalid_token("is unknown"),
     }
 }
 
 /// `GET /scoped/{scope}` wants a token of that scope; `/v1/accounts` wants any; `/v1/me` says whose it is.
-fn resource(_: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
+fn resource(_: &SimState, call: &SimCall, binding: &Binding) -> Option<SimResponse> {
     if call.below == "/v1/me" && call.method == Method::GET {
-        return Some(Answer::json(StatusCode::OK, json!({ "user": binding.user })));
+        return Some(SimResponse::json(StatusCode::OK, json!({ "user": binding.user })));
     }
     if call.below == "/v1/accounts" && call.method == Method::GET {
-        return Some(Answer::json(StatusCode::OK, json!({ "accounts": [{ "id": "1", "balance": "100.00" }] })));
+        return Some(SimResponse::json(StatusCode::OK, json!({ "accounts": [{ "id": "1", "balance": "100.00" }] })));
     }
     let wanted = call.below.strip_prefix("/scoped/")?;
     let held = binding.scope.as_deref().unwrap_or_default();
     if held.split(' ').any(|scope| scope == wanted) {
-        return Some(Answer::json(StatusCode::OK, json!({ "scope": held })));
+        return Some(SimResponse::json(StatusCode::OK, json!({ "scope": held })));
     }
     let value = format!(r#"Bearer realm="api", error="insufficient_scope", scope="{wanted}""#);
-    Some(Answer::bare(StatusCode::FORBIDDEN).with(WWW_AUTHENTICATE, &value))
+    Some(SimResponse::bare(StatusCode::FORBIDDEN).with(WWW_AUTHENTICATE, &value))
 }
 
-fn missing(_: &Call) -> Answer {
-    Answer::json(StatusCode::NOT_FOUND, json!({ "error": "not_found" }))
+fn missing(_: &SimCall) -> SimResponse {
+    SimResponse::json(StatusCode::NOT_FOUND, json!({ "error": "not_found" }))
 }

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::sim::answer::Content;
-use crate::sim::wire::Link;
+use crate::sim::wire::ConnectionControl;
 
 /// How many bytes at a time, unless told otherwise.
 const CHUNK: usize = 64 << 10;
@@ -22,7 +22,7 @@ const FLUSH: Duration = Duration::from_millis(5);
 
 /// How a body ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ending {
+pub(super) enum BodyEnding {
     /// After so many bytes, without the rest.
     Cut(u64),
     /// With RST, before its first byte.
@@ -32,32 +32,32 @@ pub(super) enum Ending {
 }
 
 /// A response's body.
-pub(super) struct Outgoing {
+pub(super) struct SimBody {
     content: Content,
     total: u64,
     sent: u64,
     chunk: usize,
-    ending: Ending,
+    ending: BodyEnding,
     pause: Option<Duration>,
     asleep: Option<Pin<Box<Sleep>>>,
     /// The pause, or the flush, before the next step was slept through.
     rested: bool,
-    link: Rc<Link>,
+    link: Rc<ConnectionControl>,
     closes: bool,
 }
 
-impl Outgoing {
-    pub(super) fn new(content: Content, link: Rc<Link>) -> Self {
+impl SimBody {
+    pub(super) fn new(content: Content, link: Rc<ConnectionControl>) -> Self {
         let total = match &content {
             Content::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             Content::Filler { length, .. } => *length,
         };
-        let (chunk, ending) = (CHUNK, Ending::Whole);
+        let (chunk, ending) = (CHUNK, BodyEnding::Whole);
         Self { content, total, sent: 0, chunk, ending, pause: None, asleep: None, rested: false, link, closes: false }
     }
 
     /// Ends like this.
-    pub(super) fn ending(&mut self, cut: impl FnOnce(u64) -> Ending) {
+    pub(super) fn ending(&mut self, cut: impl FnOnce(u64) -> BodyEnding) {
         self.ending = cut(self.total);
     }
 
@@ -74,8 +74,8 @@ impl Outgoing {
     fn next_chunk(&mut self) -> Bytes {
         let left = usize::try_from(self.total - self.sent).unwrap_or(usize::MAX);
         let room = match self.ending {
-            Ending::Cut(at) => usize::try_from(at.saturating_sub(self.sent)).unwrap_or(usize::MAX),
-            Ending::Reset | Ending::Whole => usize::MAX,
+            BodyEnding::Cut(at) => usize::try_from(at.saturating_sub(self.sent)).unwrap_or(usize::MAX),
+            BodyEnding::Reset | BodyEnding::Whole => usize::MAX,
         };
         let size = left.min(room);
         let chunk = match &mut self.content {
@@ -90,14 +90,14 @@ impl Outgoing {
 
     fn breaks_now(&self) -> bool {
         match self.ending {
-            Ending::Cut(at) => self.sent >= at,
-            Ending::Reset => true,
-            Ending::Whole => false,
+            BodyEnding::Cut(at) => self.sent >= at,
+            BodyEnding::Reset => true,
+            BodyEnding::Whole => false,
         }
     }
 }
 
-impl Body for Outgoing {
+impl Body for SimBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -119,7 +119,7 @@ impl Body for Outgoing {
             }
             this.rested = false;
             if breaks {
-                if this.ending == Ending::Reset {
+                if this.ending == BodyEnding::Reset {
                     this.link.reset();
                 }
                 return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
@@ -129,7 +129,7 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sent >= self.total && self.ending == Ending::Whole
+        self.sent >= self.total && self.ending == BodyEnding::Whole
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -138,7 +138,7 @@ impl Body for Outgoing {
             Content::Filler { announced, .. } => announced,
         };
         // An empty body cannot be cut once its length was announced.
-        if announced && (self.total > 0 || self.ending == Ending::Whole) {
+        if announced && (self.total > 0 || self.ending == BodyEnding::Whole) {
             SizeHint::with_exact(self.total - self.sent)
         } else {
             SizeHint::default()
@@ -146,7 +146,7 @@ impl Body for Outgoing {
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for SimBody {
     fn drop(&mut self) {
         if self.closes {
             self.link.closing.notify_one();

@@ -11,14 +11,14 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::Desk;
+use crate::sim::desk::SimState;
 use crate::sim::ledger::Binding;
-use crate::sim::member::{Member, nothing_open};
+use crate::sim::member::{BankSpec, nothing_open};
 
-pub(super) const MEMBER: Member = Member {
+pub(super) const MEMBER: BankSpec = BankSpec {
     name: "rakbank",
     base_path: "/sb/api",
     token_path: "/sb/api/v1/partner_auth/token",
@@ -77,7 +77,7 @@ fn credentials() -> Credentials {
 }
 
 /// The bank's error object: all strings, `property` only where one is at fault.
-fn error(status: u16, code: &str, description: &str, property: Option<&str>) -> Answer {
+fn error(status: u16, code: &str, description: &str, property: Option<&str>) -> SimResponse {
     let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let message = match code {
         "401001" => "Invalid OAuth metadata",
@@ -91,11 +91,11 @@ fn error(status: u16, code: &str, description: &str, property: Option<&str>) -> 
     if let Some(property) = property {
         body.insert("property".to_owned(), json!(property));
     }
-    Answer::json(status_code, Value::Object(body))
+    SimResponse::json(status_code, Value::Object(body))
 }
 
 /// What the gateway itself says, in the dialect that is switched on. `httpCode` is a string.
-fn gateway(call: &Call, status: u16, description: &str) -> Answer {
+fn gateway(call: &SimCall, status: u16, description: &str) -> SimResponse {
     match call.faults.rakbank.dialect {
         Dialect::Bank => error(status, &status.to_string(), description, None),
         Dialect::Ibm => {
@@ -104,13 +104,13 @@ fn gateway(call: &Call, status: u16, description: &str) -> Answer {
             let body = json!({
                 "httpCode": status.to_string(), "httpMessage": message, "moreInformation": description,
             });
-            Answer::json(status_code, body).with(HeaderName::from_static("x-global-transaction-id"), &hex32())
+            SimResponse::json(status_code, body).with(HeaderName::from_static("x-global-transaction-id"), &hex32())
         }
     }
 }
 
 /// What the gateway checks on every call: limits, the client, its plan, the message id.
-fn pass_gateway(desk: &Desk, call: &Call, with_secret: bool) -> Result<(), Answer> {
+fn pass_gateway(desk: &SimState, call: &SimCall, with_secret: bool) -> Result<(), SimResponse> {
     if let Some(every) = call.faults.rakbank.spurious_429_every
         && desk.nth(&call.path).is_multiple_of(every.max(1))
     {
@@ -125,7 +125,7 @@ fn pass_gateway(desk: &Desk, call: &Call, with_secret: bool) -> Result<(), Answe
     if call.faults.rakbank.not_subscribed {
         return Err(match (call.faults.rakbank.dialect, with_secret) {
             // IBM's native OAuth provider speaks a third dialect.
-            (Dialect::Ibm, true) => Answer::json(
+            (Dialect::Ibm, true) => SimResponse::json(
                 StatusCode::UNAUTHORIZED,
                 json!({ "error": "invalid_client", "error_description": "client_id unauthorized" }),
             ),
@@ -139,7 +139,7 @@ fn pass_gateway(desk: &Desk, call: &Call, with_secret: bool) -> Result<(), Answe
     }
 }
 
-fn token(desk: &Desk, call: &Call) -> Answer {
+fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if call.method != Method::POST {
         return error(405, "405", "The method is not allowed", None);
     }
@@ -172,11 +172,11 @@ fn token(desk: &Desk, call: &Call) -> Answer {
         .text("access_token", &issued.token)
         .maybe("expires_in", call.faults.issue.expires_in.text(issued.life))
         .text("scope", &scope);
-    Answer::json(StatusCode::OK, body.finish())
+    SimResponse::json(StatusCode::OK, body.finish())
 }
 
 /// What the token will be bound to. The request's schema allows no other members (`additionalProperties: false`).
-fn binding(call: &Call, body: &Map<String, Value>) -> Result<Binding, Answer> {
+fn binding(call: &SimCall, body: &Map<String, Value>) -> Result<Binding, SimResponse> {
     let property = |text: &str, name: &str| error(422, "422001", text, Some(name));
     if let Some(extra) = body.keys().find(|name| !["grant_type", "scope", "oauth_metadata"].contains(&name.as_str())) {
         return Err(property("Property is not allowed", extra));
@@ -200,7 +200,7 @@ fn binding(call: &Call, body: &Map<String, Value>) -> Result<Binding, Answer> {
     Ok(Binding { scope: Some(scope.to_owned()), metadata, user: None })
 }
 
-fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     if call.headers.contains_key("x-ibm-client-secret") {
         desk.violation("the client secret was sent on a resource call");
     }
@@ -209,9 +209,9 @@ fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
     desk.standing(call).alive().ok_or_else(|| error(401, "401", text, None))
 }
 
-fn resource(desk: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
+fn resource(desk: &SimState, call: &SimCall, binding: &Binding) -> Option<SimResponse> {
     match (call.method.as_str(), call.segments().as_slice()) {
-        ("POST", ["v2", "fx_rates", "query"]) => Some(Answer::json(
+        ("POST", ["v2", "fx_rates", "query"]) => Some(SimResponse::json(
             StatusCode::OK,
             json!({ "rates": [{ "from": "AED", "to": "USD", "buy": "3.6725", "sell": "3.6735" }] }),
         )),
@@ -221,7 +221,7 @@ fn resource(desk: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
 }
 
 /// A transfer wants a token whose `oauth_metadata.account_id` is the account that it touches.
-fn transfer(desk: &Desk, call: &Call, binding: &Binding, account: &str) -> Answer {
+fn transfer(desk: &SimState, call: &SimCall, binding: &Binding, account: &str) -> SimResponse {
     let metadata = binding.metadata.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
     let allowed = metadata.as_ref().and_then(|metadata| metadata.get("account_id")).and_then(Value::as_str);
     if allowed != Some(account) {
@@ -233,9 +233,9 @@ fn transfer(desk: &Desk, call: &Call, binding: &Binding, account: &str) -> Answe
     let id =
         body.get("transaction_id").and_then(Value::as_str).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
     desk.pay(&id);
-    Answer::json(StatusCode::OK, json!({ "status": "200", "response_code": "000", "transaction_id": id }))
+    SimResponse::json(StatusCode::OK, json!({ "status": "200", "response_code": "000", "transaction_id": id }))
 }
 
-fn missing(_: &Call) -> Answer {
+fn missing(_: &SimCall) -> SimResponse {
     error(404, "404", "No such resource", None)
 }

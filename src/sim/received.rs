@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::base::time::Now;
-use crate::sim::call::Endpoint;
+use crate::sim::call::SimEndpoint;
 
 /// The most bytes of one body that are kept; length and hash are always of the whole.
 pub(super) const BODY_KEPT: usize = 2 << 20;
@@ -16,7 +16,7 @@ pub(super) const BODY_KEPT: usize = 2 << 20;
 const BODIES_KEPT: usize = 64 << 20;
 
 /// One request as it arrived. Its `Debug` shows no header value and no body.
-pub struct Received {
+pub struct ReceivedRequest {
     /// Counts up from 0, in the order in which bodies were complete (or broke off).
     pub number: u64,
     /// Which accepted connection it came on, from 1.
@@ -24,7 +24,7 @@ pub struct Received {
     /// When it was complete, by the simulator's clock.
     pub at: Now,
     /// Whether it asked for a token.
-    pub endpoint: Endpoint,
+    pub endpoint: SimEndpoint,
     /// HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub version: Version,
     /// Its method.
@@ -50,7 +50,7 @@ pub struct Received {
     pub aborted: bool,
 }
 
-impl Received {
+impl ReceivedRequest {
     /// The first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str().ok())
@@ -67,7 +67,7 @@ impl Received {
     }
 }
 
-impl fmt::Debug for Received {
+impl fmt::Debug for ReceivedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Received")
             .field("number", &self.number)
@@ -82,19 +82,19 @@ impl fmt::Debug for Received {
 }
 
 /// The last requests, bounded in number and in bytes.
-pub(super) struct Log {
-    entries: VecDeque<Arc<Received>>,
+pub(super) struct ReceivedLog {
+    entries: VecDeque<Arc<ReceivedRequest>>,
     limit: usize,
     bytes: usize,
     next: u64,
 }
 
-impl Log {
+impl ReceivedLog {
     pub(super) const fn new(limit: usize) -> Self {
         Self { entries: VecDeque::new(), limit, bytes: 0, next: 0 }
     }
 
-    pub(super) fn push(&mut self, mut received: Received) {
+    pub(super) fn push(&mut self, mut received: ReceivedRequest) {
         received.number = self.next;
         self.next += 1;
         self.bytes += received.body.len();
@@ -105,7 +105,7 @@ impl Log {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Received>> {
+    pub(super) fn all(&self) -> Vec<Arc<ReceivedRequest>> {
         self.entries.iter().cloned().collect()
     }
 

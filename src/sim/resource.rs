@@ -7,12 +7,12 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::base::secret::hex;
-use crate::sim::answer::{Answer, Content};
-use crate::sim::call::Call;
-use crate::sim::desk::Desk;
+use crate::sim::answer::{Content, SimResponse};
+use crate::sim::call::SimCall;
+use crate::sim::desk::SimState;
 
 /// The answer to any call that is not for the token endpoint.
-pub(super) fn answer(desk: &Desk, call: &Call) -> Answer {
+pub(super) fn answer(desk: &SimState, call: &SimCall) -> SimResponse {
     let member = desk.member;
     if let Some(answer) = (member.open)(desk, call) {
         return answer;
@@ -26,28 +26,28 @@ pub(super) fn answer(desk: &Desk, call: &Call) -> Answer {
         ["download"] => download(call),
         ["payments", id] if call.method == http::Method::POST => {
             let processed = desk.pay(id);
-            Answer::json(StatusCode::OK, json!({ "id": id, "processed": processed }))
+            SimResponse::json(StatusCode::OK, json!({ "id": id, "processed": processed }))
         }
         _ => (member.resource)(desk, call, &binding).unwrap_or_else(|| (member.missing)(call)),
     }
 }
 
 /// Names of headers only: an echo must not repeat a credential.
-fn echo(call: &Call) -> Answer {
+fn echo(call: &SimCall) -> SimResponse {
     let names: Vec<&str> = call.headers.keys().map(http::HeaderName::as_str).collect();
     let body = json!({
         "method": call.method.as_str(), "path": call.path, "query": call.query, "headers": names,
         "body": { "length": call.body_length, "sha256": hex(&call.body_sha256) },
     });
-    Answer::json(StatusCode::OK, body)
+    SimResponse::json(StatusCode::OK, body)
 }
 
-fn download(call: &Call) -> Answer {
+fn download(call: &SimCall) -> SimResponse {
     let Some(length) = call.parameter("bytes").and_then(|bytes| bytes.parse().ok()) else {
-        return Answer::typed(StatusCode::BAD_REQUEST, "text/plain", "say how many: ?bytes=N\n");
+        return SimResponse::typed(StatusCode::BAD_REQUEST, "text/plain", "say how many: ?bytes=N\n");
     };
     let announced = call.parameter("length").is_none_or(|length| length != "unknown");
-    let mut answer = Answer::typed(StatusCode::OK, "application/octet-stream", "");
+    let mut answer = SimResponse::typed(StatusCode::OK, "application/octet-stream", "");
     answer.content = Content::Filler { length, announced };
     answer
 }

@@ -20,9 +20,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use crate::sim::desk::Desk;
+use crate::sim::desk::SimState;
 use crate::sim::exchange;
-use crate::sim::wire::{Link, Wire};
+use crate::sim::wire::{ConnectionControl, SimStream};
 use crate::tls::{Identity, certificates, provider};
 
 /// Connections that may wait to be accepted: a test may bring a thousand at once.
@@ -65,7 +65,7 @@ pub(super) fn tls(identity: Identity, client_ca: Option<&str>, only_http1: bool)
 pub(super) fn run(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    desk: Arc<Desk>,
+    desk: Arc<SimState>,
     ready: &std::sync::mpsc::Sender<io::Result<()>>,
     stop: oneshot::Receiver<()>,
 ) {
@@ -94,7 +94,7 @@ pub(super) fn run(
     });
 }
 
-async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, desk: Arc<Desk>) {
+async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, desk: Arc<SimState>) {
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             // Out of descriptors, most likely: some will come free.
@@ -112,7 +112,7 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, desk: 
     }
 }
 
-async fn connected(tcp: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, connection: u64) -> hyper::Result<()> {
+async fn connected(tcp: TcpStream, acceptor: TlsAcceptor, desk: Arc<SimState>, connection: u64) -> hyper::Result<()> {
     // Without it, small answers would wait for an acknowledgement; with an error, they do.
     let _ = tcp.set_nodelay(true);
     let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await else {
@@ -120,14 +120,14 @@ async fn connected(tcp: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, conne
         return Ok(());
     };
     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let link = Rc::new(Link::default());
-    let io = TokioIo::new(Wire::new(tls, link.clone(), desk.clone(), connection));
+    let link = Rc::new(ConnectionControl::default());
+    let io = TokioIo::new(SimStream::new(tls, link.clone(), desk.clone(), connection));
     let service = {
         let link = link.clone();
         service_fn(move |request| exchange::serve(desk.clone(), link.clone(), connection, request))
     };
     if is_h2 {
-        let mut builder = http2::Builder::new(OnThisThread);
+        let mut builder = http2::Builder::new(SimExecutor);
         builder.timer(TokioTimer::new()).max_concurrent_streams(10_000);
         let mut served = pin!(builder.serve_connection(io, service));
         tokio::select! {
@@ -149,9 +149,9 @@ async fn connected(tcp: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, conne
 
 /// Runs hyper's tasks on the thread of their connection.
 #[derive(Clone, Copy, Debug)]
-struct OnThisThread;
+struct SimExecutor;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread
+impl<F: Future + 'static> hyper::rt::Executor<F> for SimExecutor
 where
     F::Output: 'static,
 {

@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
-use crate::sim::desk::Desk;
+use crate::sim::desk::SimState;
 
 /// Between those who answer a request and the connection it came on. One thread; never locked.
 #[derive(Default)]
-pub(super) struct Link {
+pub(super) struct ConnectionControl {
     order: RefCell<Order>,
     /// Told when the connection shall close without a word.
     pub closing: Notify,
@@ -35,7 +35,7 @@ enum Order {
     Reset,
 }
 
-impl Link {
+impl ConnectionControl {
     /// From now on, every read and write fails, and the connection ends with RST.
     pub(super) fn reset(&self) {
         self.order.replace(Order::Reset);
@@ -48,15 +48,20 @@ impl Link {
 }
 
 /// A TLS connection under the orders of its [`Link`].
-pub(super) struct Wire {
+pub(super) struct SimStream {
     tls: TlsStream<TcpStream>,
-    link: Rc<Link>,
-    desk: Arc<Desk>,
+    link: Rc<ConnectionControl>,
+    desk: Arc<SimState>,
     connection: u64,
 }
 
-impl Wire {
-    pub(super) const fn new(tls: TlsStream<TcpStream>, link: Rc<Link>, desk: Arc<Desk>, connection: u64) -> Self {
+impl SimStream {
+    pub(super) const fn new(
+        tls: TlsStream<TcpStream>,
+        link: Rc<ConnectionControl>,
+        desk: Arc<SimState>,
+        connection: u64,
+    ) -> Self {
         Self { tls, link, desk, connection }
     }
 
@@ -77,7 +82,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for SimStream {
     fn drop(&mut self) {
         if matches!(*self.link.order.borrow(), Order::Reset) {
             // Without lingering, closing a socket sends RST. A socket that is gone already needs none.
@@ -86,7 +91,7 @@ impl Drop for Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for SimStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if matches!(*this.link.order.borrow(), Order::Reset) {
@@ -99,7 +104,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for SimStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.spoil(cx))?;

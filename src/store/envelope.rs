@@ -20,7 +20,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use super::error::{Damage, Error};
-use super::record::{Name, Record, Version};
+use super::record::{RecordName, StoredRecord, Version};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString, hex, sha256};
 use crate::base::time::Now;
 
@@ -123,7 +123,7 @@ impl KeyRing {
     pub(super) fn seal(
         &self,
         namespace: &str,
-        name: &Name,
+        name: &RecordName,
         value: &SecretBox<[u8]>,
         version: Version,
         expiry: Option<u64>,
@@ -147,7 +147,7 @@ impl KeyRing {
     }
 
     /// Opens what lies at this place.
-    pub(super) fn open(&self, namespace: &str, name: &Name, sealed: &[u8]) -> Result<Record, Damage> {
+    pub(super) fn open(&self, namespace: &str, name: &RecordName, sealed: &[u8]) -> Result<StoredRecord, Damage> {
         match sealed.first() {
             Some(&FORMAT) => {}
             Some(later) if *later > FORMAT => return Err(Damage::NewerFormat),
@@ -162,7 +162,7 @@ impl KeyRing {
         let value = key.key.open_in_place(nonce, bound, &mut body).map_err(|_| Damage::Altered)?;
         let value = SecretBox::from(value.to_vec());
         let expiry = Some(number(header, EXPIRY)).filter(|expiry| *expiry != 0);
-        Ok(Record { value, expiry, version: Version(number(header, VERSION)) })
+        Ok(StoredRecord { value, expiry, version: Version(number(header, VERSION)) })
     }
 }
 
@@ -199,7 +199,7 @@ fn number(header: &[u8], at: Range<usize>) -> u64 {
 }
 
 /// What an envelope is bound to. Each part stands behind its length, so no two places read the same.
-fn bound_to(namespace: &str, name: &Name, header: &[u8]) -> Vec<u8> {
+fn bound_to(namespace: &str, name: &RecordName, header: &[u8]) -> Vec<u8> {
     let schema = SCHEMA.to_be_bytes();
     let parts = [
         b"countersign store".as_slice(),
@@ -222,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::record::{Key, Kind};
+    use crate::store::record::{Kind, RecordKey};
 
     fn key(byte: u8) -> SealingKey {
         SealingKey::new(&[byte; 32]).expect("a key")
@@ -232,15 +232,15 @@ mod tests {
         KeyRing::new(key(bytes[0]), bytes[1..].iter().map(|byte| key(*byte)).collect())
     }
 
-    fn name(kind: Kind, text: &str) -> Name {
-        Name { kind, key: Key::from(text) }
+    fn name(kind: Kind, text: &str) -> RecordName {
+        RecordName { kind, key: RecordKey::from(text) }
     }
 
     fn secret(bytes: &[u8]) -> SecretBox<[u8]> {
         SecretBox::from(bytes.to_vec())
     }
 
-    fn sealed(ring: &KeyRing, name: &Name, value: &[u8]) -> Vec<u8> {
+    fn sealed(ring: &KeyRing, name: &RecordName, value: &[u8]) -> Vec<u8> {
         ring.seal("ns", name, &secret(value), Version(7), Some(9)).expect("sealed")
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::record::Name;
+use super::record::RecordName;
 
 /// Why an operation failed. Texts are for the operator; they hold no value of a record and no secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,7 +43,7 @@ impl std::error::Error for Error {}
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Damaged {
     /// Which one.
-    pub name: Name,
+    pub name: RecordName,
     /// What is wrong with it.
     pub why: Damage,
 }

@@ -17,54 +17,54 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::cabinet::Cabinet;
+use self::cabinet::ReopeningDb;
 pub use self::holder::{Holder, holders};
 pub(super) use self::opening::IN_USE;
 use super::error::Error;
-use super::record::{Key, Kind, Name, Version};
+use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::{Now, Within};
 
 /// For one operation.
 const PATIENCE: Within = Within(Duration::from_secs(10));
 
-type Job = Box<dyn FnOnce(&mut Cabinet) + Send>;
+type StoreJob = Box<dyn FnOnce(&mut ReopeningDb) + Send>;
 
 /// An open file. Dropping it waits for the job under way and lets the file go.
 pub(super) struct FileStore {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<StoreJob>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FileStore {
     /// Opens the file at this path, or makes it.
     pub(super) async fn open(path: PathBuf) -> Result<Self, Error> {
-        Self::with(Cabinet::new(Box::new(move || opening::open(&path)))).await
+        Self::with(ReopeningDb::new(Box::new(move || opening::open(&path)))).await
     }
 
-    async fn with(mut cabinet: Cabinet) -> Result<Self, Error> {
-        let (jobs, inbox) = mpsc::channel::<Job>();
+    async fn with(mut cabinet: ReopeningDb) -> Result<Self, Error> {
+        let (jobs, inbox) = mpsc::channel::<StoreJob>();
         let work = move || inbox.into_iter().for_each(|job| job(&mut cabinet));
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))?;
         let store = Self { jobs: Some(jobs), thread: Some(thread) };
         // Opening may take as long as it takes: a big file is repaired after a crash.
-        store.hand_over(Cabinet::ready).await?;
+        store.hand_over(ReopeningDb::ready).await?;
         Ok(store)
     }
 
-    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn get(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         let name = name.clone();
         self.ask(move |cabinet| cabinet.get(&name)).await
     }
 
-    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>) -> Result<(), Error> {
+    pub(super) async fn set(&self, name: &RecordName, sealed: Vec<u8>) -> Result<(), Error> {
         let name = name.clone();
         self.ask(move |cabinet| cabinet.set(&name, &sealed)).await
     }
 
     pub(super) async fn replace(
         &self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: Vec<u8>,
         now: Now,
@@ -73,13 +73,13 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.replace(&name, expected, &sealed, now)).await
     }
 
-    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn take(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         let name = name.clone();
         self.ask(move |cabinet| cabinet.take(&name)).await
     }
 
     /// Removes those that are still this writing of the record, in one transaction.
-    pub(super) async fn withdraw(&self, kind: Kind, those: Vec<(Key, Version)>) -> Result<(), Error> {
+    pub(super) async fn withdraw(&self, kind: Kind, those: Vec<(RecordKey, Version)>) -> Result<(), Error> {
         self.ask(move |cabinet| cabinet.withdraw(kind, &those)).await
     }
 
@@ -87,25 +87,25 @@ impl FileStore {
     pub(super) async fn scan(
         &self,
         kind: Kind,
-        after: Option<&Key>,
+        after: Option<&RecordKey>,
         most: usize,
-    ) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, Error> {
         let after = after.cloned();
         self.ask(move |cabinet| cabinet.scan(kind, after.as_ref(), most)).await
     }
 
     /// What was set aside.
-    pub(super) async fn aside(&self) -> Result<Vec<(Name, Vec<u8>)>, Error> {
-        self.ask(Cabinet::aside).await
+    pub(super) async fn aside(&self) -> Result<Vec<(RecordName, Vec<u8>)>, Error> {
+        self.ask(ReopeningDb::aside).await
     }
 
-    pub(super) async fn set_aside(&self, name: &Name, sealed: Vec<u8>) -> Result<(), Error> {
+    pub(super) async fn set_aside(&self, name: &RecordName, sealed: Vec<u8>) -> Result<(), Error> {
         let name = name.clone();
         self.ask(move |cabinet| cabinet.set_aside(&name, &sealed)).await
     }
 
     /// Puts a record back that was set aside, unless another has taken its place. Says whether it did.
-    pub(super) async fn bring_back(&self, name: &Name) -> Result<bool, Error> {
+    pub(super) async fn bring_back(&self, name: &RecordName) -> Result<bool, Error> {
         let name = name.clone();
         self.ask(move |cabinet| cabinet.bring_back(&name)).await
     }
@@ -113,7 +113,7 @@ impl FileStore {
     /// Hands a job over and waits for its answer, but not for ever: a disk may hang. The job is done when the disk is back.
     async fn ask<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(&mut ReopeningDb) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let silent = |_| Err(Error::Unavailable("the disk of the store does not answer".to_owned()));
         timeout(PATIENCE.0, self.hand_over(job)).await.unwrap_or_else(silent)
@@ -121,10 +121,10 @@ impl FileStore {
 
     async fn hand_over<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(&mut ReopeningDb) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, asked) = oneshot::channel();
-        let answered = move |cabinet: &mut Cabinet| {
+        let answered = move |cabinet: &mut ReopeningDb| {
             // That nobody waits any more is no error.
             let _ = answer.send(job(cabinet));
         };

@@ -11,32 +11,32 @@ use std::time::Duration;
 use super::envelope::{KeyRing, claims_end, draw_version};
 use super::error::{Damaged, Error};
 use super::file::FileStore;
-use super::local::{Bell, Change, Changes, Lock, Locks};
-use super::memory::Memory;
-use super::record::{Key, Kind, Name, Record, Version};
+use super::local::{Change, ChangeNotifier, Changes, Lock, Locks};
+use super::memory::MemoryStore;
+use super::record::{Kind, RecordKey, RecordName, StoredRecord, Version};
 use super::redis::{Patience, RedisStore};
 #[cfg(test)]
-use super::simulated::{Link, Place, Simulated};
-use super::wish::{NAMESPACE, StoreWish};
-use crate::base::planted::{Fault, planted};
+use super::simulated::{SharedStore, SimulatedLink, SimulatedStore};
+use super::wish::{NAMESPACE, StoreSettings};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
 
-pub use self::walk::{Cursor, Page, Rekeyed};
+pub use self::walk::{RecordPage, Rekeyed, WalkCursor};
 /// More damaged records than this are not told one by one.
 const MOST_TOLD: usize = 1000;
 
 /// Records that are sealed where they lie. Clones are the same store.
 #[derive(Clone, Debug)]
-pub struct Store(Rc<Inner>);
+pub struct Store(Rc<StoreState>);
 
 #[derive(Debug)]
-struct Inner {
+struct StoreState {
     backend: Backend,
     ring: RefCell<Arc<KeyRing>>,
     namespace: String,
     clock: Clock,
-    bell: Bell,
+    bell: ChangeNotifier,
     locks: RefCell<Locks>,
     /// Damaged records that were told of.
     told: RefCell<BTreeSet<Damaged>>,
@@ -45,10 +45,10 @@ struct Inner {
 #[derive(Debug)]
 enum Backend {
     File(FileStore),
-    Memory(RefCell<Memory>),
+    Memory(RefCell<MemoryStore>),
     Redis(Box<RedisStore>),
     #[cfg(test)]
-    Simulated(Simulated),
+    Simulated(SimulatedStore),
 }
 
 impl Store {
@@ -56,23 +56,23 @@ impl Store {
     /// connected to in the background, so that a start does not depend on it: see [`reach`](Self::reach).
     ///
     /// Must be called inside a `LocalSet`.
-    pub async fn open(wish: &StoreWish, patience: Patience, clock: Clock) -> Result<Self, Error> {
-        let bell = Bell::default();
+    pub async fn open(wish: &StoreSettings, patience: Patience, clock: Clock) -> Result<Self, Error> {
+        let bell = ChangeNotifier::default();
         let (backend, ring, namespace) = match wish {
-            StoreWish::File { path, ring } => {
+            StoreSettings::File { path, ring } => {
                 (Backend::File(FileStore::open(path.clone()).await?), ring.clone(), NAMESPACE.to_owned())
             }
-            StoreWish::Memory => {
+            StoreSettings::Memory => {
                 (Backend::Memory(RefCell::default()), Arc::new(KeyRing::random()?), NAMESPACE.to_owned())
             }
-            StoreWish::Redis(redis) => {
+            StoreSettings::Redis(redis) => {
                 let backend = RedisStore::open(redis.clone(), patience, bell.clone());
                 (Backend::Redis(Box::new(backend)), redis.ring.clone(), redis.namespace.clone())
             }
         };
         let (locks, told) = (RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(StoreState { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -93,9 +93,9 @@ impl Store {
     #[cfg(test)]
     pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
         let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
-        let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
+        let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(Inner { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(StoreState { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -104,10 +104,15 @@ impl Store {
 
     /// A store in a simulated place, behind a simulated link.
     #[cfg(test)]
-    pub(crate) fn simulated(place: Rc<Place>, link: Rc<dyn Link>, ring: Arc<KeyRing>, clock: Clock) -> Self {
-        let (backend, namespace) = (Backend::Simulated(Simulated::new(place, link)), NAMESPACE.to_owned());
-        let (bell, locks, told) = (Bell::default(), RefCell::default(), RefCell::default());
-        Self(Rc::new(Inner { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
+    pub(crate) fn simulated(
+        place: Rc<SharedStore>,
+        link: Rc<dyn SimulatedLink>,
+        ring: Arc<KeyRing>,
+        clock: Clock,
+    ) -> Self {
+        let (backend, namespace) = (Backend::Simulated(SimulatedStore::new(place, link)), NAMESPACE.to_owned());
+        let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
+        Self(Rc::new(StoreState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
     }
 
     /// Tells news to whoever listens on this instance, as a connection for news would.
@@ -153,8 +158,8 @@ impl Store {
     }
 
     /// A record; absent where there is none, or where it has ended.
-    pub async fn load(&self, kind: Kind, key: &Key) -> Result<Option<Record>, Error> {
-        let name = Name { kind, key: key.clone() };
+    pub async fn load(&self, kind: Kind, key: &RecordKey) -> Result<Option<StoredRecord>, Error> {
+        let name = RecordName { kind, key: key.clone() };
         let sealed = match &self.0.backend {
             Backend::File(file) => file.get(&name).await?,
             Backend::Memory(memory) => memory.borrow().get(&name),
@@ -170,7 +175,7 @@ impl Store {
                 return Err(Error::Damaged(damaged));
             }
         };
-        if planted(Fault::ClockRemoves) && self.has_ended(&record) {
+        if planted(PlantedFault::ClockRemoves) && self.has_ended(&record) {
             self.withdraw_any(&name).await?;
         }
         // It stays where it is: our clock may be wrong, and Redis and `sweep` see to it.
@@ -182,11 +187,11 @@ impl Store {
     pub async fn put(
         &self,
         kind: Kind,
-        key: &Key,
+        key: &RecordKey,
         value: &SecretBox<[u8]>,
         expiry: Option<u64>,
     ) -> Result<Version, Error> {
-        let name = Name { kind, key: key.clone() };
+        let name = RecordName { kind, key: key.clone() };
         let version = draw_version()?;
         let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
         match &self.0.backend {
@@ -203,20 +208,20 @@ impl Store {
     pub async fn swap(
         &self,
         kind: Kind,
-        key: &Key,
+        key: &RecordKey,
         expected: Option<Version>,
         value: &SecretBox<[u8]>,
         expiry: Option<u64>,
     ) -> Result<Version, Error> {
-        let name = Name { kind, key: key.clone() };
+        let name = RecordName { kind, key: key.clone() };
         let version = draw_version()?;
         let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
         if self.replace(&name, expected, sealed, expiry).await? { Ok(version) } else { Err(Error::Conflict) }
     }
 
     /// Reads a record and removes it, in one step: of two who take, one gets it.
-    pub async fn take(&self, kind: Kind, key: &Key) -> Result<Option<Record>, Error> {
-        let name = Name { kind, key: key.clone() };
+    pub async fn take(&self, kind: Kind, key: &RecordKey) -> Result<Option<StoredRecord>, Error> {
+        let name = RecordName { kind, key: key.clone() };
         let Some(sealed) = self.withdraw_any(&name).await? else { return Ok(None) };
         match self.unseal(&name, &sealed) {
             Ok(record) => Ok(Some(record).filter(|record| !self.has_ended(record))),
@@ -228,20 +233,20 @@ impl Store {
     }
 
     /// Removes a record, read or not. Says whether there was one that had not ended.
-    pub async fn remove(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
-        let removed = self.withdraw_any(&Name { kind, key: key.clone() }).await?;
+    pub async fn remove(&self, kind: Kind, key: &RecordKey) -> Result<bool, Error> {
+        let removed = self.withdraw_any(&RecordName { kind, key: key.clone() }).await?;
         Ok(removed.is_some_and(|sealed| !claims_end(&sealed, self.0.clock.now())))
     }
 
     /// Removes a record if it is still this writing of it.
-    pub async fn remove_if(&self, kind: Kind, key: &Key, version: Version) -> Result<(), Error> {
+    pub async fn remove_if(&self, kind: Kind, key: &RecordKey, version: Version) -> Result<(), Error> {
         match &self.0.backend {
             Backend::File(file) => file.withdraw(kind, vec![(key.clone(), version)]).await,
             Backend::Memory(memory) => {
                 memory.borrow_mut().withdraw(kind, &[(key.clone(), version)]);
                 Ok(())
             }
-            Backend::Redis(redis) => redis.withdraw(&Name { kind, key: key.clone() }, version).await,
+            Backend::Redis(redis) => redis.withdraw(&RecordName { kind, key: key.clone() }, version).await,
             #[cfg(test)]
             Backend::Simulated(place) => place.withdraw(kind, &[(key.clone(), version)]).await,
         }
@@ -251,13 +256,13 @@ impl Store {
     ///
     /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with
     /// [`swap`](Self::swap), which then conflicts.
-    pub async fn lock(&self, key: &Key, lease: Duration) -> Result<Option<Lock>, Error> {
+    pub async fn lock(&self, key: &RecordKey, lease: Duration) -> Result<Option<Lock>, Error> {
         self.claim(key, lease, rand::random()).await
     }
 
     /// The same for whoever asks again after an error: a lock that was granted to this claim, a number drawn at random,
     /// is granted again. Else one whose answer got lost would be nobody's until its lease is over.
-    pub async fn claim(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
+    pub async fn claim(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
             Backend::Redis(redis) => redis.lock(key, lease, claim).await,
@@ -282,8 +287,8 @@ impl Store {
 
     /// Tells all instances on this store, this one included, to look at a record. A hint: it may get lost, and then
     /// [`Change::Everything`] follows.
-    pub async fn announce(&self, kind: Kind, key: &Key) -> Result<(), Error> {
-        let name = Name { kind, key: key.clone() };
+    pub async fn announce(&self, kind: Kind, key: &RecordKey) -> Result<(), Error> {
+        let name = RecordName { kind, key: key.clone() };
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => {
                 self.0.bell.ring(Change::Record(name));
@@ -309,12 +314,12 @@ impl Store {
         changes
     }
 
-    fn unseal(&self, name: &Name, sealed: &[u8]) -> Result<Record, Damaged> {
+    fn unseal(&self, name: &RecordName, sealed: &[u8]) -> Result<StoredRecord, Damaged> {
         let opened = self.ring().open(&self.0.namespace, name, sealed);
         opened.map_err(|why| Damaged { name: name.clone(), why })
     }
 
-    fn has_ended(&self, record: &Record) -> bool {
+    fn has_ended(&self, record: &StoredRecord) -> bool {
         record.expiry.is_some_and(|expiry| expiry <= self.0.clock.now().wall)
     }
 
@@ -339,7 +344,7 @@ impl Store {
 
     async fn replace(
         &self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: Vec<u8>,
         expiry: Option<u64>,
@@ -353,7 +358,7 @@ impl Store {
         }
     }
 
-    async fn withdraw_any(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    async fn withdraw_any(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         match &self.0.backend {
             Backend::File(file) => file.take(name).await,
             Backend::Memory(memory) => Ok(memory.borrow_mut().take(name)),

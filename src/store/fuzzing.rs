@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
-use crate::token::consent::{Entry, UserTokens};
+use crate::token::consent::{PendingEntry, UserTokens};
 
 use super::envelope::{claimed_expiry, claimed_version};
-use super::{Key, KeyRing, Kind, Name, SealingKey, Version};
+use super::{KeyRing, Kind, RecordKey, RecordName, SealingKey, Version};
 
 const NAMESPACE: &str = "ns";
 
@@ -22,7 +22,7 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
 
 /// Bytes: as a whole record that somebody put into the store, as the end of one, as a value, as a key.
 pub(crate) fn sealed_record(data: &[u8]) {
-    let name = Name { kind: Kind::User, key: Key::from("alice") };
+    let name = RecordName { kind: Kind::User, key: RecordKey::from("alice") };
     // Records of the kept corpus were sealed under these keys. Whatever else opens was forged.
     if let Ok(record) = RING.open(NAMESPACE, &name, data) {
         bears_no_change(&name, data, data);
@@ -45,7 +45,7 @@ fn is_kept(data: &[u8]) {
     let (number, value) = data.split_at_checked(8).unwrap_or((&[], data));
     let number = number.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let key: Box<[u8]> = value.iter().copied().take_while(|byte| *byte != b'\n').take(64).collect();
-    let name = Name { kind: Kind::ALL[value.len() % Kind::ALL.len()], key: Key::new(key) };
+    let name = RecordName { kind: Kind::ALL[value.len() % Kind::ALL.len()], key: RecordKey::new(key) };
     let (version, expiry) = (Version(number), Some(number.rotate_left(32)).filter(|expiry| *expiry != 0));
     let secret = SecretBox::from(value.to_vec());
     let sealed = RING.seal(NAMESPACE, &name, &secret, version, expiry).expect("it fits");
@@ -56,7 +56,7 @@ fn is_kept(data: &[u8]) {
     assert_eq!(record.value.expose_secret(), value);
     assert_eq!((record.version, record.expiry), (version, expiry));
     bears_no_change(&name, &sealed, data);
-    let other = Name { kind: name.kind, key: Key::new([name.key.as_bytes(), b"x"].concat()) };
+    let other = RecordName { kind: name.kind, key: RecordKey::new([name.key.as_bytes(), b"x"].concat()) };
     assert!(RING.open(NAMESPACE, &other, &sealed).is_err(), "it opens under another key");
     assert!(RING.open("n", &name, &sealed).is_err(), "it opens in another namespace");
     let forged = [&sealed[..HEADER], data].concat();
@@ -64,7 +64,7 @@ fn is_kept(data: &[u8]) {
 }
 
 /// One bit more or less, one byte more or less, another kind: it does not open.
-fn bears_no_change(name: &Name, sealed: &[u8], dice: &[u8]) {
+fn bears_no_change(name: &RecordName, sealed: &[u8], dice: &[u8]) {
     let mut bit = dice.iter().fold(dice.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     for _ in 0..8 {
         let mut flipped = sealed.to_vec();
@@ -76,16 +76,16 @@ fn bears_no_change(name: &Name, sealed: &[u8], dice: &[u8]) {
     }
     assert!(RING.open(NAMESPACE, name, &[sealed, b"x"].concat()).is_err(), "a byte behind it");
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != name.kind) {
-        let other = Name { kind, key: name.key.clone() };
+        let other = RecordName { kind, key: name.key.clone() };
         assert!(RING.open(NAMESPACE, &other, sealed).is_err(), "it opens as a record of another kind");
     }
 }
 
 /// What a record says, once opened, is written as it was read.
 fn is_read_as_it_is_written(value: &[u8]) {
-    if let Ok(entry) = Entry::open(value) {
+    if let Ok(entry) = PendingEntry::open(value) {
         let written = entry.seal();
-        let again = Entry::open(written.expose_secret()).expect("just written").seal();
+        let again = PendingEntry::open(written.expose_secret()).expect("just written").seal();
         assert_eq!(again.expose_secret(), written.expose_secret());
     }
     if let Ok(tokens) = UserTokens::open(value) {
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_corpus_has_records_that_open() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/sealed_record");
-        let name = Name { kind: Kind::User, key: Key::from("alice") };
+        let name = RecordName { kind: Kind::User, key: RecordKey::from("alice") };
         for (file, value, expiry) in [("sealed-short", "v", None), ("sealed-long", "{\"v\":1,\"spent\":0}", Some(9))] {
             let path = folder.join(file);
             if std::env::var_os("COUNTERSIGN_BLESS").is_some() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::record::{Key, Name};
+use super::record::{RecordKey, RecordName};
 use crate::base::time::{Deadline, Now};
 
 /// So many wake-ups may wait for a slow listener; then it is told to look at everything.
@@ -16,7 +16,7 @@ const WAITING: usize = 1024;
 #[derive(Clone, Debug)]
 #[must_use = "give it back with `unlock`, or others wait until its time is over"]
 pub struct Lock {
-    pub(super) key: Key,
+    pub(super) key: RecordKey,
     /// The fencing number: each lock that is granted, of whatever key, has a larger one than all before.
     pub fence: u64,
 }
@@ -28,7 +28,7 @@ pub enum Change {
     /// records.
     Everything,
     /// This record was announced, perhaps by ourselves.
-    Record(Name),
+    Record(RecordName),
 }
 
 /// News of announced records.
@@ -48,15 +48,15 @@ impl Changes {
 
 /// Who hears news in this process.
 #[derive(Clone, Debug)]
-pub(super) struct Bell(broadcast::Sender<Change>);
+pub(super) struct ChangeNotifier(broadcast::Sender<Change>);
 
-impl Default for Bell {
+impl Default for ChangeNotifier {
     fn default() -> Self {
         Self(broadcast::Sender::new(WAITING))
     }
 }
 
-impl Bell {
+impl ChangeNotifier {
     pub(super) fn ring(&self, change: Change) {
         // That nobody listens is no error.
         let _ = self.0.send(change);
@@ -70,12 +70,12 @@ impl Bell {
 /// Locks among the tasks of one process.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    held: HashMap<Key, (u64, Deadline)>,
+    held: HashMap<RecordKey, (u64, Deadline)>,
     last: u64,
 }
 
 impl Locks {
-    pub(super) fn lock(&mut self, key: &Key, lease: Duration, now: Now) -> Option<Lock> {
+    pub(super) fn lock(&mut self, key: &RecordKey, lease: Duration, now: Now) -> Option<Lock> {
         self.held.retain(|_, (_, until)| !until.passed(now));
         if self.held.contains_key(key) {
             return None;

@@ -5,23 +5,23 @@ use std::ops::Bound;
 
 use super::envelope::{claimed_version, claims_end};
 use super::error::Error;
-use super::record::{Key, Kind, Name, Version};
+use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::Now;
 
 /// More records than this are a flood, not a load.
 const MOST: usize = 100_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    records: BTreeMap<Name, Vec<u8>>,
+pub(super) struct MemoryStore {
+    records: BTreeMap<RecordName, Vec<u8>>,
 }
 
-impl Memory {
-    pub(super) fn get(&self, name: &Name) -> Option<Vec<u8>> {
+impl MemoryStore {
+    pub(super) fn get(&self, name: &RecordName) -> Option<Vec<u8>> {
         self.records.get(name).cloned()
     }
 
-    pub(super) fn set(&mut self, name: &Name, sealed: Vec<u8>, now: Now) -> Result<(), Error> {
+    pub(super) fn set(&mut self, name: &RecordName, sealed: Vec<u8>, now: Now) -> Result<(), Error> {
         if self.records.len() >= MOST && !self.records.contains_key(name) {
             self.records.retain(|_, sealed| !claims_end(sealed, now));
             if self.records.len() >= MOST {
@@ -34,7 +34,7 @@ impl Memory {
 
     pub(super) fn replace(
         &mut self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: Vec<u8>,
         now: Now,
@@ -47,14 +47,14 @@ impl Memory {
         self.set(name, sealed, now).map(|()| true)
     }
 
-    pub(super) fn take(&mut self, name: &Name) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self, name: &RecordName) -> Option<Vec<u8>> {
         self.records.remove(name)
     }
 
     /// Removes those that are still this writing of the record.
-    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(Key, Version)]) {
+    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(RecordKey, Version)]) {
         for (key, version) in those {
-            let name = Name { kind, key: key.clone() };
+            let name = RecordName { kind, key: key.clone() };
             if self.records.get(&name).and_then(|found| claimed_version(found)) == Some(*version) {
                 self.records.remove(&name);
             }
@@ -62,10 +62,10 @@ impl Memory {
     }
 
     /// The first so many of a kind, by key, behind this one.
-    pub(super) fn scan(&self, kind: Kind, after: Option<&Key>, most: usize) -> Vec<(Key, Vec<u8>)> {
+    pub(super) fn scan(&self, kind: Kind, after: Option<&RecordKey>, most: usize) -> Vec<(RecordKey, Vec<u8>)> {
         let start = match after {
-            Some(key) => Bound::Excluded(Name { kind, key: key.clone() }),
-            None => Bound::Included(Name { kind, key: Key::new([].as_slice()) }),
+            Some(key) => Bound::Excluded(RecordName { kind, key: key.clone() }),
+            None => Bound::Included(RecordName { kind, key: RecordKey::new([].as_slice()) }),
         };
         let following = self.records.range((start, Bound::Unbounded));
         following

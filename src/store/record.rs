@@ -37,9 +37,9 @@ impl Kind {
 
 /// A record's key within its kind: a digest, or a text. It is not sealed: whoever reads the file or Redis sees it.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Key(Box<[u8]>);
+pub struct RecordKey(Box<[u8]>);
 
-impl Key {
+impl RecordKey {
     /// A key of these bytes.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(bytes.into())
@@ -51,20 +51,20 @@ impl Key {
     }
 }
 
-impl From<&TokenKey> for Key {
+impl From<&TokenKey> for RecordKey {
     fn from(key: &TokenKey) -> Self {
         Self::new(key.as_bytes().as_slice())
     }
 }
 
-impl From<&str> for Key {
+impl From<&str> for RecordKey {
     fn from(text: &str) -> Self {
         Self::new(text.as_bytes())
     }
 }
 
 /// A plain text as it is; else the first 16 hexadecimal digits, as a [`TokenKey`] shows itself.
-impl fmt::Display for Key {
+impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match std::str::from_utf8(&self.0) {
             Ok(text) if (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -75,7 +75,7 @@ impl fmt::Display for Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({self})")
     }
@@ -83,14 +83,14 @@ impl fmt::Debug for Key {
 
 /// A record's kind and key. `Display` is `user/alice`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Name {
+pub struct RecordName {
     /// Its kind.
     pub kind: Kind,
     /// Its key.
-    pub key: Key,
+    pub key: RecordKey,
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for RecordName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind.name(), self.key)
     }
@@ -103,7 +103,7 @@ pub struct Version(pub(super) u64);
 
 /// A record as it was read.
 #[derive(Debug)]
-pub struct Record {
+pub struct StoredRecord {
     /// What was put in.
     pub value: SecretBox<[u8]>,
     /// When it ends, in milliseconds since 1970; absent: never.
@@ -114,9 +114,9 @@ pub struct Record {
 
 /// What a list says of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct RecordEntry {
     /// Its key.
-    pub key: Key,
+    pub key: RecordKey,
     /// When it ends, in milliseconds since 1970; absent: never.
     pub expiry: Option<u64>,
     /// Which writing of it is there.
@@ -127,7 +127,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Listing {
     /// Those that can be read and have not ended.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<RecordEntry>,
     /// Those that cannot be read, set aside or left where they are.
     pub damaged: Vec<super::Damaged>,
 }

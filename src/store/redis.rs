@@ -16,13 +16,13 @@ use std::time::Duration;
 use ::redis::{FromRedisValue, RedisResult, cmd};
 use tokio::task::JoinSet;
 
-use self::link::{Link, Target};
+use self::link::{RedisLink, RedisTarget};
 use self::script::Scripts;
-use self::verdict::Verdict;
+use self::verdict::RedisVerdict;
 use super::error::{Damage, Damaged, Error};
-use super::local::{Bell, Lock};
-use super::record::{Key, Kind, Name, Version};
-use super::wish::RedisWish;
+use super::local::{ChangeNotifier, Lock};
+use super::record::{Kind, RecordKey, RecordName, Version};
+use super::wish::RedisSettings;
 use crate::base::backoff::Backoff;
 use crate::base::time::millis;
 
@@ -55,18 +55,18 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct RedisStore {
     namespace: String,
-    link: Link,
+    link: RedisLink,
     scripts: Scripts,
-    bell: Bell,
-    target: Arc<Target>,
+    bell: ChangeNotifier,
+    target: Arc<RedisTarget>,
     listener: std::cell::RefCell<JoinSet<()>>,
 }
 
 impl RedisStore {
-    pub(super) fn open(wish: RedisWish, patience: Patience, bell: Bell) -> Self {
+    pub(super) fn open(wish: RedisSettings, patience: Patience, bell: ChangeNotifier) -> Self {
         let namespace = wish.namespace.clone();
-        let target = Arc::new(Target { wish, patience });
-        let link = Link::open(target.clone(), bell.clone());
+        let target = Arc::new(RedisTarget { wish, patience });
+        let link = RedisLink::open(target.clone(), bell.clone());
         Self { namespace, link, scripts: Scripts::new(), bell, target, listener: Default::default() }
     }
 
@@ -74,11 +74,11 @@ impl RedisStore {
         self.link.reach(within).await
     }
 
-    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn get(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         self.query(cmd("GET").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
     }
 
-    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>, expiry: Option<u64>) -> Result<(), Error> {
+    pub(super) async fn set(&self, name: &RecordName, sealed: Vec<u8>, expiry: Option<u64>) -> Result<(), Error> {
         let mut set = cmd("SET");
         set.arg(self.place(name)).arg(sealed);
         if let Some(expiry) = expiry {
@@ -89,7 +89,7 @@ impl RedisStore {
 
     pub(super) async fn replace(
         &self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: Vec<u8>,
         expiry: Option<u64>,
@@ -101,12 +101,12 @@ impl RedisStore {
         replaced.map_err(|verdict| of(name, verdict))
     }
 
-    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn take(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         self.query(cmd("GETDEL").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
     }
 
     /// Removes a record if it is still this writing of it.
-    pub(super) async fn withdraw(&self, name: &Name, version: Version) -> Result<(), Error> {
+    pub(super) async fn withdraw(&self, name: &RecordName, version: Version) -> Result<(), Error> {
         let mut call = self.scripts.withdraw.key(self.place(name));
         call.arg(version.0.to_be_bytes().as_slice());
         let withdrawn = self.link.ask(async |redis| call.invoke_async::<i64>(redis).await).await;
@@ -119,44 +119,45 @@ impl RedisStore {
         kind: Kind,
         cursor: u64,
         about: usize,
-    ) -> Result<(Vec<(Key, Vec<u8>)>, u64), Error> {
+    ) -> Result<(Vec<(RecordKey, Vec<u8>)>, u64), Error> {
         let prefix = format!("{}:{}:", self.namespace, kind.name());
         let mut scan = cmd("SCAN");
         // No character of a namespace means anything in a pattern.
         scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(about);
-        let (next, places): (u64, BTreeSet<Vec<u8>>) = self.query(&scan).await.map_err(Verdict::into_error)?;
+        let (next, places): (u64, BTreeSet<Vec<u8>>) = self.query(&scan).await.map_err(RedisVerdict::into_error)?;
         let places: Vec<Vec<u8>> = places.into_iter().collect();
         let mut found = Vec::new();
         // A scan that meets a long chain brings more than it was asked for.
         for part in places.chunks(about) {
-            let sealed: Vec<Option<Vec<u8>>> = self.query(cmd("MGET").arg(part)).await.map_err(Verdict::into_error)?;
+            let sealed: Vec<Option<Vec<u8>>> =
+                self.query(cmd("MGET").arg(part)).await.map_err(RedisVerdict::into_error)?;
             for (place, sealed) in part.iter().zip(sealed) {
                 if let (Some(key), Some(sealed)) = (place.strip_prefix(prefix.as_bytes()), sealed) {
-                    found.push((Key::new(key), sealed));
+                    found.push((RecordKey::new(key), sealed));
                 }
             }
         }
         Ok((found, next))
     }
 
-    pub(super) async fn lock(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
+    pub(super) async fn lock(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
         let mut call = self.scripts.lock.key(self.lock_place(key));
         call.key(format!("{}:fence", self.namespace)).arg(millis(lease).max(1)).arg(format!("{claim:016x}"));
         let fence: u64 =
-            self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(Verdict::into_error)?;
+            self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)?;
         Ok((fence != 0).then(|| Lock { key: key.clone(), fence }))
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
         let mut call = self.scripts.unlock.key(self.lock_place(&lock.key));
         call.arg(lock.fence);
-        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(Verdict::into_error)
+        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)
     }
 
-    pub(super) async fn announce(&self, name: &Name) -> Result<(), Error> {
+    pub(super) async fn announce(&self, name: &RecordName) -> Result<(), Error> {
         let mut publish = cmd("PUBLISH");
         publish.arg(listening::channel(&self.namespace)).arg(listening::news(name));
-        self.query::<i64>(&publish).await.map(drop).map_err(Verdict::into_error)
+        self.query::<i64>(&publish).await.map(drop).map_err(RedisVerdict::into_error)
     }
 
     /// Begins to listen for news, once.
@@ -167,25 +168,25 @@ impl RedisStore {
         }
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &::redis::Cmd) -> Result<T, Verdict> {
+    async fn query<T: FromRedisValue>(&self, command: &::redis::Cmd) -> Result<T, RedisVerdict> {
         self.link.ask(async |redis| -> RedisResult<T> { command.query_async(redis).await }).await
     }
 
-    fn place(&self, name: &Name) -> Vec<u8> {
+    fn place(&self, name: &RecordName) -> Vec<u8> {
         let prefix = format!("{}:{}:", self.namespace, name.kind.name());
         [prefix.as_bytes(), name.key.as_bytes()].concat()
     }
 
-    fn lock_place(&self, key: &Key) -> Vec<u8> {
+    fn lock_place(&self, key: &RecordKey) -> Vec<u8> {
         let prefix = format!("{}:lock:", self.namespace);
         [prefix.as_bytes(), key.as_bytes()].concat()
     }
 }
 
 /// What went wrong with one record.
-fn of(name: &Name, verdict: Verdict) -> Error {
+fn of(name: &RecordName, verdict: RedisVerdict) -> Error {
     match verdict {
-        Verdict::WrongType => Error::Damaged(Damaged { name: name.clone(), why: Damage::WrongType }),
-        Verdict::Broken(_) | Verdict::Full(_) | Verdict::Refused(_) => verdict.into_error(),
+        RedisVerdict::WrongType => Error::Damaged(Damaged { name: name.clone(), why: Damage::WrongType }),
+        RedisVerdict::Broken(_) | RedisVerdict::Full(_) | RedisVerdict::Refused(_) => verdict.into_error(),
     }
 }

@@ -13,28 +13,28 @@ use std::time::Duration;
 use super::envelope::claimed_expiry;
 use super::error::Error;
 use super::local::Lock;
-use super::memory::Memory;
-use super::record::{Key, Kind, Name, Version};
+use super::memory::MemoryStore;
+use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::{Clock, Now, millis};
 
 /// A leg of an operation's way.
 pub(crate) type Leg<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
 
 /// The way from one replica to the place.
-pub(crate) trait Link: fmt::Debug {
+pub(crate) trait SimulatedLink: fmt::Debug {
     /// An operation goes to the place. An error: it never arrives.
-    fn there<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a>;
+    fn there<'a>(&'a self, what: &'static str, key: Option<&'a RecordKey>) -> Leg<'a>;
 
     /// Its answer comes back. An error: it was done, and the caller does not know.
-    fn back<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a>;
+    fn back<'a>(&'a self, what: &'static str, key: Option<&'a RecordKey>) -> Leg<'a>;
 
     /// News that the place passes on to every replica.
-    fn announce(&self, name: &Name);
+    fn announce(&self, name: &RecordName);
 }
 
 /// A lock as Redis holds it.
 #[derive(Debug)]
-struct Held {
+struct SimulatedLock {
     fence: u64,
     claim: u64,
     until: u64,
@@ -42,15 +42,15 @@ struct Held {
 
 /// The records and locks that all replicas see.
 #[derive(Debug)]
-pub(crate) struct Place {
-    records: RefCell<Memory>,
-    locks: RefCell<BTreeMap<Key, Held>>,
+pub(crate) struct SharedStore {
+    records: RefCell<MemoryStore>,
+    locks: RefCell<BTreeMap<RecordKey, SimulatedLock>>,
     fence: Cell<u64>,
     clock: Clock,
     shared: bool,
 }
 
-impl Place {
+impl SharedStore {
     /// Like a Redis with this clock, or like a file, which one process at a time has.
     pub(crate) fn new(clock: Clock, shared: bool) -> Rc<Self> {
         Rc::new(Self { records: RefCell::default(), locks: RefCell::default(), fence: Cell::new(0), clock, shared })
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// Redis removes what has ended, by its own clock; a file keeps it.
-    fn expire(&self, name: &Name) {
+    fn expire(&self, name: &RecordName) {
         let mut records = self.records.borrow_mut();
         let ended = |sealed: Vec<u8>| claimed_expiry(&sealed).is_some_and(|expiry| expiry <= self.now().wall);
         if self.shared && records.get(name).is_some_and(ended) {
@@ -78,13 +78,13 @@ impl Place {
 
 /// One replica's end of it.
 #[derive(Debug)]
-pub(super) struct Simulated {
-    place: Rc<Place>,
-    link: Rc<dyn Link>,
+pub(super) struct SimulatedStore {
+    place: Rc<SharedStore>,
+    link: Rc<dyn SimulatedLink>,
 }
 
-impl Simulated {
-    pub(super) fn new(place: Rc<Place>, link: Rc<dyn Link>) -> Self {
+impl SimulatedStore {
+    pub(super) fn new(place: Rc<SharedStore>, link: Rc<dyn SimulatedLink>) -> Self {
         Self { place, link }
     }
 
@@ -99,8 +99,8 @@ impl Simulated {
     async fn ask<T>(
         &self,
         what: &'static str,
-        key: Option<&Key>,
-        done: impl FnOnce(&Place) -> Result<T, Error>,
+        key: Option<&RecordKey>,
+        done: impl FnOnce(&SharedStore) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.link.there(what, key).await?;
         let answer = done(&self.place)?;
@@ -108,44 +108,44 @@ impl Simulated {
         Ok(answer)
     }
 
-    pub(super) async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
-        let get = |place: &Place| {
+    pub(super) async fn get(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
+        let get = |place: &SharedStore| {
             place.expire(name);
             Ok(place.records.borrow().get(name))
         };
         self.ask("get", Some(&name.key), get).await
     }
 
-    pub(super) async fn set(&self, name: &Name, sealed: Vec<u8>, _: Option<u64>) -> Result<(), Error> {
-        let set = |place: &Place| place.records.borrow_mut().set(name, sealed, place.now());
+    pub(super) async fn set(&self, name: &RecordName, sealed: Vec<u8>, _: Option<u64>) -> Result<(), Error> {
+        let set = |place: &SharedStore| place.records.borrow_mut().set(name, sealed, place.now());
         self.ask("set", Some(&name.key), set).await
     }
 
     /// An answer that got lost leaves the version that was written to be seen: so who asks again learns that it was done.
     pub(super) async fn replace(
         &self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: Vec<u8>,
         _: Option<u64>,
     ) -> Result<bool, Error> {
-        let replace = |place: &Place| {
+        let replace = |place: &SharedStore| {
             place.expire(name);
             place.records.borrow_mut().replace(name, expected, sealed, place.now())
         };
         self.ask("replace", Some(&name.key), replace).await
     }
 
-    pub(super) async fn take(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
-        let take = |place: &Place| {
+    pub(super) async fn take(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
+        let take = |place: &SharedStore| {
             place.expire(name);
             Ok(place.records.borrow_mut().take(name))
         };
         self.ask("take", Some(&name.key), take).await
     }
 
-    pub(super) async fn withdraw(&self, kind: Kind, those: &[(Key, Version)]) -> Result<(), Error> {
-        let withdraw = |place: &Place| {
+    pub(super) async fn withdraw(&self, kind: Kind, those: &[(RecordKey, Version)]) -> Result<(), Error> {
+        let withdraw = |place: &SharedStore| {
             place.records.borrow_mut().withdraw(kind, those);
             Ok(())
         };
@@ -155,15 +155,15 @@ impl Simulated {
     pub(super) async fn scan(
         &self,
         kind: Kind,
-        after: Option<&Key>,
+        after: Option<&RecordKey>,
         most: usize,
-    ) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, Error> {
         self.ask("scan", None, |place| Ok(place.records.borrow().scan(kind, after, most))).await
     }
 
     /// A claim that was granted is granted again, as Redis's script does.
-    pub(super) async fn lock(&self, key: &Key, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
-        let lock = |place: &Place| {
+    pub(super) async fn lock(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
+        let lock = |place: &SharedStore| {
             let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
             let until = now + millis(lease).max(1);
             match locks.get(key).filter(|held| held.until > now) {
@@ -172,7 +172,7 @@ impl Simulated {
                 None => {
                     place.fence.set(place.fence.get() + 1);
                     let fence = place.fence.get();
-                    locks.insert(key.clone(), Held { fence, claim, until });
+                    locks.insert(key.clone(), SimulatedLock { fence, claim, until });
                     Ok(Some(Lock { key: key.clone(), fence }))
                 }
             }
@@ -181,7 +181,7 @@ impl Simulated {
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
-        let unlock = |place: &Place| {
+        let unlock = |place: &SharedStore| {
             let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
             let ours = locks.get(&lock.key).is_some_and(|held| held.fence == lock.fence && held.until > now);
             if ours {
@@ -192,8 +192,8 @@ impl Simulated {
         self.ask("unlock", Some(&lock.key), unlock).await
     }
 
-    pub(super) async fn announce(&self, name: &Name) -> Result<(), Error> {
-        let announce = |_: &Place| {
+    pub(super) async fn announce(&self, name: &RecordName) -> Result<(), Error> {
+        let announce = |_: &SharedStore| {
             self.link.announce(name);
             Ok(())
         };

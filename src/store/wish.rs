@@ -13,7 +13,7 @@ pub const NAMESPACE: &str = "countersign";
 
 /// What a store is to be.
 #[derive(Clone, Debug, Default)]
-pub enum StoreWish {
+pub enum StoreSettings {
     /// A file on this machine.
     File {
         /// Its path.
@@ -25,23 +25,23 @@ pub enum StoreWish {
     #[default]
     Memory,
     /// A Redis that several instances share.
-    Redis(RedisWish),
+    Redis(RedisSettings),
 }
 
-impl StoreWish {
+impl StoreSettings {
     /// What records are sealed with; absent: with a key that lives as long as the process.
     pub fn ring(&self) -> Option<&Arc<KeyRing>> {
         match self {
-            StoreWish::File { ring, .. } => Some(ring),
-            StoreWish::Memory => None,
-            StoreWish::Redis(redis) => Some(&redis.ring),
+            StoreSettings::File { ring, .. } => Some(ring),
+            StoreSettings::Memory => None,
+            StoreSettings::Redis(redis) => Some(&redis.ring),
         }
     }
 }
 
 /// A Redis, and what it wants to see of us.
 #[derive(Clone, Debug)]
-pub struct RedisWish {
+pub struct RedisSettings {
     /// Host name or address, without brackets.
     pub host: String,
     /// TCP port.
@@ -62,7 +62,7 @@ pub struct RedisWish {
 
 /// What the `url` of a store says.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum StoreUrl {
     /// `file:PATH`, as it is written.
     File(String),
     /// `memory:`
@@ -80,7 +80,7 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl StoreUrl {
     /// Reads a `url`. The error says what to write instead, and quotes nothing.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         const FORMS: &str = "write `memory:`, `file:PATH`, `redis://HOST:PORT/0` or `rediss://HOST:PORT/0`";
@@ -144,17 +144,17 @@ mod tests {
 
     #[test]
     fn a_url_says_where() {
-        let redis = |tls, host: &str, port, database| Place::Redis { tls, host: host.to_owned(), port, database };
+        let redis = |tls, host: &str, port, database| StoreUrl::Redis { tls, host: host.to_owned(), port, database };
         for (url, place) in [
-            ("memory:", Place::Memory),
-            ("file:var/a.redb", Place::File("var/a.redb".to_owned())),
-            ("file:/var/a.redb", Place::File("/var/a.redb".to_owned())),
+            ("memory:", StoreUrl::Memory),
+            ("file:var/a.redb", StoreUrl::File("var/a.redb".to_owned())),
+            ("file:/var/a.redb", StoreUrl::File("/var/a.redb".to_owned())),
             ("redis://h", redis(false, "h", 6379, 0)),
             ("redis://h/", redis(false, "h", 6379, 0)),
             ("rediss://r.corp:7000/3", redis(true, "r.corp", 7000, 3)),
             ("redis://[::1]:7000/3", redis(false, "::1", 7000, 3)),
         ] {
-            assert_eq!(Place::parse(url), Ok(place), "{url}");
+            assert_eq!(StoreUrl::parse(url), Ok(place), "{url}");
         }
         for url in [
             "",
@@ -177,7 +177,7 @@ mod tests {
             "redis://[h]",
             "http://h",
         ] {
-            assert!(Place::parse(url).is_err(), "{url}");
+            assert!(StoreUrl::parse(url).is_err(), "{url}");
         }
     }
 }

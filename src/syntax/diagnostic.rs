@@ -8,14 +8,14 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 /// A text with the name under which messages speak of it.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceText {
     /// The path as the user wrote it, or `profile scb`.
     pub name: String,
     /// The whole text.
     pub text: String,
 }
 
-impl Source {
+impl SourceText {
     /// A named text.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { name: name.into(), text: text.into() })
@@ -45,7 +45,7 @@ pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// The text that it is in.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// The bytes that it is about.
     pub span: Range<usize>,
     /// What is wrong, as a sentence without a full stop.
@@ -91,11 +91,11 @@ impl Diagnostic {
 
 /// Collects every mistake of one reading.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct Diagnostics {
     found: RefCell<Vec<Diagnostic>>,
 }
 
-impl Report {
+impl Diagnostics {
     /// An empty report.
     pub fn new() -> Self {
         Self::default()
@@ -109,7 +109,7 @@ impl Report {
     /// Adds an error about `span`.
     pub fn error(
         &self,
-        source: &Arc<Source>,
+        source: &Arc<SourceText>,
         span: Range<usize>,
         title: impl Into<String>,
         label: impl Into<String>,
@@ -122,7 +122,7 @@ impl Report {
     /// Adds a warning about `span`.
     pub fn warning(
         &self,
-        source: &Arc<Source>,
+        source: &Arc<SourceText>,
         span: Range<usize>,
         title: impl Into<String>,
         label: impl Into<String>,

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::diagnostic::{Report, Source};
-use super::node::{Entry, Kind, Node, Table};
+use super::diagnostic::{Diagnostics, SourceText};
+use super::node::{Kind, Node, Table, TableEntry};
 use super::suggest;
 
 /// What can be read from one value. A failed reading reports why and answers `None`.
 pub trait FromNode: Sized {
     /// Reads the value.
-    fn from_node(node: &Node, report: &Report) -> Option<Self>;
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self>;
 }
 
 /// A table being read. Each `take`n key is known; [`Fields::finish`] reports all others as mistakes.
@@ -24,14 +24,14 @@ pub struct Fields<'a> {
     /// How messages call this table: `[[route]]`, `[provider.scb]`.
     what: String,
     known: RefCell<Vec<String>>,
-    report: &'a Report,
+    report: &'a Diagnostics,
 }
 
 static EMPTY: Table = Table { entries: Vec::new() };
 
 impl<'a> Fields<'a> {
     /// Starts reading `node` as a table; reports when it is none (and then reads an empty one).
-    pub fn new(node: &'a Node, what: impl Into<String>, report: &'a Report) -> Self {
+    pub fn new(node: &'a Node, what: impl Into<String>, report: &'a Diagnostics) -> Self {
         let what = what.into();
         let table = node.as_table().unwrap_or_else(|| {
             node.error(report, format!("{what} must be a table, not {}", node.kind_name()), "", None);
@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The entry of `key`, if it is there. Counts as known from now on.
-    pub fn take_entry(&self, key: &str) -> Option<&'a Entry> {
+    pub fn take_entry(&self, key: &str) -> Option<&'a TableEntry> {
         self.known.borrow_mut().push(key.to_owned());
         self.table.find(key)
     }
@@ -84,7 +84,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The report that mistakes go to.
-    pub const fn report(&self) -> &'a Report {
+    pub const fn report(&self) -> &'a Diagnostics {
         self.report
     }
 
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text this table stands in.
-    pub const fn source(&self) -> &'a Arc<Source> {
+    pub const fn source(&self) -> &'a Arc<SourceText> {
         &self.node.source
     }
 
@@ -104,9 +104,9 @@ impl<'a> Fields<'a> {
     }
 
     /// All entries that no key was taken for, in the order of the file. They count as known from now on.
-    pub fn rest(&self) -> Vec<&'a Entry> {
+    pub fn rest(&self) -> Vec<&'a TableEntry> {
         let mut known = self.known.borrow_mut();
-        let rest: Vec<&Entry> = self.table.entries.iter().filter(|entry| !known.contains(&entry.key)).collect();
+        let rest: Vec<&TableEntry> = self.table.entries.iter().filter(|entry| !known.contains(&entry.key)).collect();
         known.extend(rest.iter().map(|entry| entry.key.clone()));
         rest
     }
@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn mismatch<T>(node: &Node, report: &Report, expected: &str) -> Option<T> {
+fn mismatch<T>(node: &Node, report: &Diagnostics, expected: &str) -> Option<T> {
     node.error(
         report,
         format!("expected {expected}, found {}", node.kind_name()),
@@ -151,7 +151,7 @@ fn mismatch<T>(node: &Node, report: &Report, expected: &str) -> Option<T> {
 }
 
 impl FromNode for String {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::String(text) => Some(text.clone()),
             Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => {
@@ -162,7 +162,7 @@ impl FromNode for String {
 }
 
 impl FromNode for bool {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Boolean(yes) => Some(*yes),
             Kind::Array(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => {
@@ -173,7 +173,7 @@ impl FromNode for bool {
 }
 
 impl FromNode for u64 {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Integer(number) if *number >= 0 => Some(number.unsigned_abs()),
             Kind::Array(_)
@@ -187,13 +187,13 @@ impl FromNode for u64 {
 }
 
 impl FromNode for usize {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         u64::from_node(node, report).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
     }
 }
 
 impl<T: FromNode> FromNode for Vec<T> {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Array(items) => {
                 let read: Vec<Option<T>> = items.iter().map(|item| T::from_node(item, report)).collect();
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_found_in_one_reading() {
-        let source = Source::new("proxy.toml", "bind = 7\ntimout = \"1s\"\nname = \"a\"\n");
-        let report = Report::new();
+        let source = SourceText::new("proxy.toml", "bind = 7\ntimout = \"1s\"\nname = \"a\"\n");
+        let report = Diagnostics::new();
         let node = Node::parse(&source, &report);
         let fields = Fields::new(&node, "[[listener]]", &report);
         assert_eq!(fields.opt::<String>("bind"), None);
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn a_rendered_mistake_shows_file_line_and_caret() {
-        let source = Source::new("proxy.toml", "# comment\ntimout = \"1s\"\n");
-        let report = Report::new();
+        let source = SourceText::new("proxy.toml", "# comment\ntimout = \"1s\"\n");
+        let report = Diagnostics::new();
         let node = Node::parse(&source, &report);
         let fields = Fields::new(&node, "the file", &report);
         let _ = fields.opt::<String>("timeout");
@@ -248,8 +248,8 @@ mod tests {
 
     #[test]
     fn syntax_errors_are_all_reported() {
-        let source = Source::new("proxy.toml", "a = = 1\nb = \"ok\"\nc = [1,\n");
-        let report = Report::new();
+        let source = SourceText::new("proxy.toml", "a = = 1\nb = \"ok\"\nc = [1,\n");
+        let report = Diagnostics::new();
         let _ = Node::parse(&source, &report);
         assert!(report.errors() >= 2);
     }

@@ -9,9 +9,9 @@ mod fields;
 mod node;
 pub mod units;
 
-pub use diagnostic::{Diagnostic, Report, Severity, Source};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
 pub use fields::{Fields, FromNode};
-pub use node::{Entry, Kind, Node, Table};
+pub use node::{Kind, Node, Table, TableEntry};
 
 /// The candidate that `word` was probably meant to be, if one is near enough.
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Report, Source};
+use super::diagnostic::{Diagnostics, SourceText};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The text it was read from.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// The bytes it takes there.
     pub span: Range<usize>,
     /// What it is.
@@ -39,12 +39,12 @@ pub enum Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// The entries.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<TableEntry>,
 }
 
 /// A key with its value.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct TableEntry {
     /// The key, unquoted.
     pub key: String,
     /// Where the key stands.
@@ -55,14 +55,14 @@ pub struct Entry {
 
 impl Table {
     /// The entry of `key`.
-    pub fn find(&self, key: &str) -> Option<&Entry> {
+    pub fn find(&self, key: &str) -> Option<&TableEntry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 }
 
 impl Node {
     /// Parses a whole file. All syntax errors go to `report`; what could be read comes back.
-    pub fn parse(source: &Arc<Source>, report: &Report) -> Node {
+    pub fn parse(source: &Arc<SourceText>, report: &Diagnostics) -> Node {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
@@ -101,20 +101,32 @@ impl Node {
     }
 
     /// Reports an error about this value.
-    pub fn error(&self, report: &Report, title: impl Into<String>, label: impl Into<String>, help: Option<String>) {
+    pub fn error(
+        &self,
+        report: &Diagnostics,
+        title: impl Into<String>,
+        label: impl Into<String>,
+        help: Option<String>,
+    ) {
         report.error(&self.source, self.span.clone(), title, label, help);
     }
 
     /// Reports a warning about this value.
-    pub fn warning(&self, report: &Report, title: impl Into<String>, label: impl Into<String>, help: Option<String>) {
+    pub fn warning(
+        &self,
+        report: &Diagnostics,
+        title: impl Into<String>,
+        label: impl Into<String>,
+        help: Option<String>,
+    ) {
         report.warning(&self.source, self.span.clone(), title, label, help);
     }
 }
 
-fn own_table(source: &Arc<Source>, table: DeTable<'_>) -> Table {
-    let mut entries: Vec<Entry> = table
+fn own_table(source: &Arc<SourceText>, table: DeTable<'_>) -> Table {
+    let mut entries: Vec<TableEntry> = table
         .into_iter()
-        .map(|(key, value)| Entry {
+        .map(|(key, value)| TableEntry {
             key_span: key.span(),
             key: key.into_inner().into_owned(),
             value: own(source, value.span(), value.into_inner()),
@@ -124,7 +136,7 @@ fn own_table(source: &Arc<Source>, table: DeTable<'_>) -> Table {
     Table { entries }
 }
 
-fn own(source: &Arc<Source>, span: Range<usize>, value: DeValue<'_>) -> Node {
+fn own(source: &Arc<SourceText>, span: Range<usize>, value: DeValue<'_>) -> Node {
     let kind = match value {
         DeValue::String(text) => Kind::String(text.into_owned()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {

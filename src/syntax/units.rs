@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::diagnostic::Report;
+use super::diagnostic::Diagnostics;
 use super::fields::FromNode;
 use super::node::Node;
 
@@ -47,7 +47,7 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 impl FromNode for Duration {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let read = node.as_str().and_then(duration);
         if read.is_none() {
             let help = "a number with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h30m\"`";
@@ -59,17 +59,17 @@ impl FromNode for Duration {
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Size(pub u64);
+pub struct ByteSize(pub u64);
 
-impl FromNode for Size {
-    fn from_node(node: &Node, report: &Report) -> Option<Self> {
+impl FromNode for ByteSize {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let zero = matches!(node.kind, super::node::Kind::Integer(0));
         let read = if zero { Some(0) } else { node.as_str().and_then(size) };
         if read.is_none() {
             let help = "a number with a unit: `\"512B\"`, `\"64KiB\"`, `\"10MiB\"`";
             node.error(report, "not a size", "expected a size", Some(help.to_owned()));
         }
-        read.map(Size)
+        read.map(ByteSize)
     }
 }
 

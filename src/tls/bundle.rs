@@ -79,11 +79,11 @@ mod tests {
     use super::*;
     use crate::base::time::Now;
     use crate::tls::certificates;
-    use crate::tls::mint::{Authority, Constraints, KeyKind};
+    use crate::tls::mint::{Constraints, KeyKind, MintAuthority};
 
     fn ca() -> CertificateDer<'static> {
         let now = Now::at(0, 1_790_000_000_000);
-        let (authority, ..) = Authority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 1).expect("a CA");
+        let (authority, ..) = MintAuthority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 1).expect("a CA");
         authority.chain()[0].clone()
     }
 

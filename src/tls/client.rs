@@ -63,7 +63,7 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
         Some(pem) => {
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
             let inner = inner.map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
-            let verifier = Named { named: certificates(pem)?, inner };
+            let verifier = NamedCertificate { named: certificates(pem)?, inner };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
@@ -82,12 +82,12 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
 /// as `openssl req -x509` makes it, may not stand at the end of a path (RFC 5280 section 6.1), yet whoever names that
 /// very file means it. Its names and dates count all the same.
 #[derive(Debug)]
-struct Named {
+struct NamedCertificate {
     named: Vec<CertificateDer<'static>>,
     inner: Arc<WebPkiServerVerifier>,
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for NamedCertificate {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -173,10 +173,10 @@ mod tests {
         (certificate.pem(), certificate.der().clone())
     }
 
-    fn verifier(pem: &str) -> Named {
+    fn verifier(pem: &str) -> NamedCertificate {
         let inner =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots(Some(pem.as_bytes())).unwrap()), provider());
-        Named { named: certificates(pem.as_bytes()).unwrap(), inner: inner.build().unwrap() }
+        NamedCertificate { named: certificates(pem.as_bytes()).unwrap(), inner: inner.build().unwrap() }
     }
 
     #[test]

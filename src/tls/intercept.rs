@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use super::mint::{Authority, Mint, MintError};
+use super::mint::{Mint, MintAuthority, MintError};
 use super::provider;
 use crate::base::time::Now;
 
@@ -23,9 +23,9 @@ pub struct Interception {
 
 /// One certificate, whoever asks.
 #[derive(Debug)]
-struct Shown(Option<Arc<CertifiedKey>>);
+struct FixedCertificate(Option<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for FixedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.clone()
     }
@@ -33,11 +33,11 @@ impl ResolvesServerCert for Shown {
 
 impl Interception {
     /// TLS 1.2 and 1.3, h2 and HTTP/1.1 by ALPN, session tickets. Fails only where the machine has no randomness.
-    pub fn new(authority: Authority) -> Result<Self, String> {
+    pub fn new(authority: MintAuthority) -> Result<Self, String> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|_| "no common TLS version".to_owned())?;
-        let mut base = builder.with_no_client_auth().with_cert_resolver(Arc::new(Shown(None)));
+        let mut base = builder.with_no_client_auth().with_cert_resolver(Arc::new(FixedCertificate(None)));
         base.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         base.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
         Ok(Self { mint: Mint::new(authority).map_err(|error| error.to_string())?, base })
@@ -47,7 +47,7 @@ impl Interception {
     pub fn settings(&self, host: &str, now: Now) -> Result<Arc<ServerConfig>, MintError> {
         let certified = self.mint.certified(host, now)?;
         let mut settings = self.base.clone();
-        settings.cert_resolver = Arc::new(Shown(Some(certified)));
+        settings.cert_resolver = Arc::new(FixedCertificate(Some(certified)));
         Ok(Arc::new(settings))
     }
 
@@ -57,7 +57,7 @@ impl Interception {
     }
 
     /// The CA behind it.
-    pub const fn authority(&self) -> &Authority {
+    pub const fn authority(&self) -> &MintAuthority {
         self.mint.authority()
     }
 }

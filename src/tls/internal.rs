@@ -31,10 +31,10 @@ const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A listener's place for a certificate of our own CA. Empty, and so refusing every handshake, until the first is made.
 pub struct Internal {
     names: Vec<String>,
-    made: ArcSwapOption<Made>,
+    made: ArcSwapOption<InternalCertificate>,
 }
 
-struct Made {
+struct InternalCertificate {
     certified: Arc<CertifiedKey>,
     renew: Deadline,
 }
@@ -96,7 +96,9 @@ impl InternalCa {
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = provider().key_provider.load_private_key(private).map_err(|error| error.to_string())?;
         let certified = Arc::new(CertifiedKey::new(vec![leaf.der().clone()], signer));
-        internal.made.store(Some(Arc::new(Made { certified, renew: Deadline::after(now, LEAF_LIFE / 2) })));
+        internal
+            .made
+            .store(Some(Arc::new(InternalCertificate { certified, renew: Deadline::after(now, LEAF_LIFE / 2) })));
         Ok(true)
     }
 

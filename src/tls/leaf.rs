@@ -17,7 +17,7 @@ pub enum CertName {
 
 /// What a verified certificate says of its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Leaf {
+pub struct LeafIdentity {
     /// URIs, then DNS names, then the common name.
     pub names: Vec<CertName>,
     /// The last second at which it is valid, since 1970.
@@ -25,7 +25,7 @@ pub struct Leaf {
 }
 
 /// Reads a certificate that was verified before. `None`: it cannot be read.
-pub fn leaf(der: &CertificateDer<'_>) -> Option<Leaf> {
+pub fn leaf(der: &CertificateDer<'_>) -> Option<LeafIdentity> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let mut names = Vec::new();
     let mut hosts = Vec::new();
@@ -46,7 +46,7 @@ pub fn leaf(der: &CertificateDer<'_>) -> Option<Leaf> {
         names.push(CertName::CommonName(name.to_owned()));
     }
     let until = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-    Some(Leaf { names, until })
+    Some(LeafIdentity { names, until })
 }
 
 #[cfg(test)]

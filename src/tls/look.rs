@@ -16,9 +16,9 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 
 /// What was presented in a handshake, leaf first; empty before, and where none came so far.
 #[derive(Clone, Debug, Default)]
-pub struct Presented(Arc<OnceLock<Vec<CertificateDer<'static>>>>);
+pub struct PresentedChain(Arc<OnceLock<Vec<CertificateDer<'static>>>>);
 
-impl Presented {
+impl PresentedChain {
     /// The certificates as they were sent. Nobody has verified them.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         self.0.get().map_or(&[], Vec::as_slice)
@@ -38,8 +38,8 @@ impl Demand {
 
 /// The same settings for a look at what is presented. No handshake succeeds with them, and our own certificate is shown
 /// to nobody.
-pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, Presented) {
-    let presented = Presented::default();
+pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, PresentedChain) {
+    let presented = PresentedChain::default();
     let schemes = schemes(config);
     let mut config = config.clone();
     config.resumption = Resumption::disabled();
@@ -61,14 +61,14 @@ pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
 
 /// A look without the key shares that make the first message long (hybrids with ML-KEM); nothing where these settings
 /// offer none. No handshake succeeds with it, and nothing of ours is shown.
-pub fn short_onlooker(config: &ClientConfig) -> Option<(Arc<ClientConfig>, Presented)> {
+pub fn short_onlooker(config: &ClientConfig) -> Option<(Arc<ClientConfig>, PresentedChain)> {
     let provider = config.crypto_provider();
     let is_short = |group: &&'static dyn SupportedKxGroup| !format!("{:?}", group.name()).contains("MLKEM");
     let kx_groups: Vec<_> = provider.kx_groups.iter().copied().filter(is_short).collect();
     if kx_groups.is_empty() || kx_groups.len() == provider.kx_groups.len() {
         return None;
     }
-    let presented = Presented::default();
+    let presented = PresentedChain::default();
     let onlooker = Onlooker { presented: presented.clone(), schemes: schemes(config) };
     let provider = CryptoProvider { kx_groups, ..CryptoProvider::clone(provider) };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().ok()?;
@@ -94,7 +94,7 @@ fn schemes(config: &ClientConfig) -> Vec<SignatureScheme> {
 /// Keeps what is presented, and refuses it.
 #[derive(Debug)]
 struct Onlooker {
-    presented: Presented,
+    presented: PresentedChain,
     schemes: Vec<SignatureScheme>,
 }
 

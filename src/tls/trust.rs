@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 /// Files and the address that the steps speak of, as their reader should write them.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
+pub struct TrustWords<'a> {
     /// The CA's certificate, PEM.
     pub ca: &'a str,
     /// The CA and the public roots, PEM.
@@ -27,8 +27,8 @@ pub struct Steps {
 }
 
 /// The steps for each language and tool, then for each system. Shorter is better: `countersign exec` does most of them.
-pub fn steps(names: Names<'_>) -> Vec<Steps> {
-    let Names { ca, bundle, store, proxy } = names;
+pub fn steps(names: TrustWords<'_>) -> Vec<Steps> {
+    let TrustWords { ca, bundle, store, proxy } = names;
     let (host, port) = address(proxy);
     let mut all = Vec::new();
     let mut about = |title, lines: &[String]| all.push(Steps { title, lines: lines.to_vec() });

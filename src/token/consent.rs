@@ -17,13 +17,13 @@ mod seal;
 mod tokens;
 mod user;
 
-pub use judgement::{Asked, Callback, Code, Consenting, Rejection, Why, judge};
-pub use pending::{Challenge, Entry, PENDING_LIFE, PendingConsent, State, StateId, Verifier};
+pub use judgement::{AuthorizationCode, CallbackAnswer, ConsentOrigin, Consenting, NotExchanged, Rejection, judge};
+pub use pending::{Challenge, CodeVerifier, PENDING_LIFE, PendingConsent, PendingEntry, State, StateId};
 pub use return_to::{ReturnRule, ReturnTo};
-pub use rotation::{Asking, Ending, Goal, Locked, Locking, Looked, Looking, Refusal, Saving};
-pub use seal::{Sealed, Unreadable};
-pub use tokens::{Access, Refresh, Upkeep, UserTokens};
-pub use user::{BadUserName, Owner, UserKey, UserName};
+pub use rotation::{Asking, Goal, Locked, Locking, LookResult, Looking, RotationEnding, RotationRefusal, Saving};
+pub use seal::{PlainRecord, SealError};
+pub use tokens::{Upkeep, UserAccess, UserRefresh, UserTokens};
+pub use user::{BadUserName, ConsentOwner, UserKey, UserName};
 
 /// A digest of what a user consented to: provider, endpoints, what the authorize request says. A record of another
 /// realm is worth nothing: a token for the sandbox never reaches production because a config changed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::backoff::Backoff;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 
 /// What kind of failure a token call met.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -71,7 +71,7 @@ impl Failure {
     /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3).
     pub fn rest(&self, failures: u32) -> Duration {
         let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);
-        if planted(Fault::ShortRest) {
+        if planted(PlantedFault::ShortRest) {
             return self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)));
         }
         own.max(self.retry_after.unwrap_or_default())

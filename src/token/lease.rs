@@ -23,19 +23,19 @@ pub struct Lease {
     /// For logs.
     pub fingerprint: Fingerprint,
     /// Whether it has proved itself.
-    pub trial: Trial,
+    pub trial: LeaseTrial,
 }
 
 /// Whether a token has proved itself: an API that does not know a new token yet refuses it for a moment.
 #[derive(Debug, Default)]
-pub struct Trial {
+pub struct LeaseTrial {
     /// A refusal before this moment need not be final; absent: any refusal is.
     until: Option<Deadline>,
     /// A call with it was answered, and not by a refusal.
     passed: AtomicBool,
 }
 
-impl Trial {
+impl LeaseTrial {
     /// A trial that lasts until then, or until the token is accepted.
     pub const fn until(end: Deadline) -> Self {
         Self { until: Some(end), passed: AtomicBool::new(false) }

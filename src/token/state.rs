@@ -41,13 +41,13 @@ mod action;
 mod event;
 mod table;
 
-pub use action::{Action, Denial, Report};
-pub use event::{Arrived, Event, Origin};
-use table::Turn;
+pub use action::{Action, Denial, FailureReport};
+pub use event::{Arrived, Event, TokenOrigin};
+use table::TableStep;
 
 /// The last failure, for the operator. Success does not erase it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Trouble {
+pub struct LastFailure {
     /// What kind of failure.
     pub class: Class,
     /// What happened.
@@ -58,7 +58,7 @@ pub struct Trouble {
 
 /// What a slot waits for: the name of its phase, for the operator. In the order of a token's life.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Waiting {
+pub enum PhaseKind {
     /// No token, and nobody asked for one.
     Empty,
     /// No token; a fetch is under way.
@@ -75,42 +75,42 @@ pub enum Waiting {
     Settling,
 }
 
-impl Waiting {
+impl PhaseKind {
     /// The word for it in logs and the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Waiting::Empty => "empty",
-            Waiting::Fetching => "fetching",
-            Waiting::Live => "live",
-            Waiting::Renewing => "renewing",
-            Waiting::Holding => "holding",
-            Waiting::Resting => "resting",
-            Waiting::Settling => "settling",
+            PhaseKind::Empty => "empty",
+            PhaseKind::Fetching => "fetching",
+            PhaseKind::Live => "live",
+            PhaseKind::Renewing => "renewing",
+            PhaseKind::Holding => "holding",
+            PhaseKind::Resting => "resting",
+            PhaseKind::Settling => "settling",
         }
     }
 }
 
 /// One token's state: what it waits for, and what it remembers.
 #[derive(Clone, Debug)]
-pub struct Slot {
-    phase: Phase,
-    past: Past,
+pub struct TokenState {
+    phase: StatePhase,
+    past: History,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum StatePhase {
     Empty,
     Fetching { flight: Flight },
-    Live { token: Token, renew: Deadline, reserve: Option<Token> },
-    Renewing { token: Token, flight: Flight },
-    Holding { token: Token, rest: Rest },
-    Resting { rest: Rest },
-    Settling { newborn: Token, rest: Rest, serving: Option<Token> },
+    Live { token: SlotToken, renew: Deadline, reserve: Option<SlotToken> },
+    Renewing { token: SlotToken, flight: Flight },
+    Holding { token: SlotToken, rest: TokenRest },
+    Resting { rest: TokenRest },
+    Settling { newborn: SlotToken, rest: TokenRest, serving: Option<SlotToken> },
 }
 
 /// A token as its last generation was published.
 #[derive(Clone, Copy, Debug)]
-struct Token {
+struct SlotToken {
     generation: u64,
     /// The generation that it arrived as; the same for each time that the provider or the machine brought it back.
     arrival: u64,
@@ -121,12 +121,12 @@ struct Token {
     issued: Now,
     published: Now,
     expires: Deadline,
-    trial: Trial,
+    trial: TokenTrial,
 }
 
 /// What is known of a token's being good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Trial {
+enum TokenTrial {
     /// It was accepted, or is so old that it should be: a refusal is final.
     Over,
     /// It was refused before, or handed out again: a refusal is final, and says that fetching does not help.
@@ -135,7 +135,7 @@ enum Trial {
     Young(Deadline),
 }
 
-impl Token {
+impl SlotToken {
     /// Whether news about this generation is news about this token.
     const fn is(&self, generation: u64) -> bool {
         generation == self.generation || (self.first <= generation && generation <= self.last)
@@ -150,8 +150,8 @@ impl Token {
     /// Whether it was never accepted and is in its first moments.
     const fn newborn(&self, now: Now) -> bool {
         match self.trial {
-            Trial::Young(until) => !until.passed(now),
-            Trial::Over | Trial::Second => false,
+            TokenTrial::Young(until) => !until.passed(now),
+            TokenTrial::Over | TokenTrial::Second => false,
         }
     }
 }
@@ -165,7 +165,7 @@ struct Flight {
 
 /// A pause after a failure, up to a boot-clock millisecond.
 #[derive(Clone, Debug)]
-struct Rest {
+struct TokenRest {
     class: Class,
     inside: Arc<str>,
     /// Whether the pause is our own courtesy: the provider neither named it nor told us to stay away.
@@ -173,7 +173,7 @@ struct Rest {
     until: u64,
 }
 
-impl Rest {
+impl TokenRest {
     const fn over(&self, now: Now) -> bool {
         now.boot >= self.until
     }
@@ -185,7 +185,7 @@ impl Rest {
 
 /// What outlives a phase.
 #[derive(Clone, Debug, Default)]
-struct Past {
+struct History {
     /// The [arrival](Token::arrival) of the last token that arrived; none while the last one was over.
     arrival: Option<u64>,
     /// Refusals of fresh tokens, without one in between that proved good.
@@ -206,10 +206,10 @@ struct Past {
     suspicions: u32,
     /// Suspicion is ignored until this boot-clock millisecond.
     trusted_until: u64,
-    trouble: Option<Trouble>,
+    trouble: Option<LastFailure>,
 }
 
-impl Past {
+impl History {
     /// Forgets failures, so that the next one rests as if it were the first.
     fn pardon(&mut self) {
         self.births = 0;
@@ -235,32 +235,32 @@ impl Past {
     }
 }
 
-impl Default for Slot {
+impl Default for TokenState {
     fn default() -> Self {
         Self::starting_after(0)
     }
 }
 
-impl Slot {
+impl TokenState {
     /// An empty slot whose first token will be generation `generation + 1`. When a key was forgotten and comes back,
     /// late news about its former life must not meet an equal number.
     pub fn starting_after(generation: u64) -> Self {
-        Self { phase: Phase::Empty, past: Past { generations: generation, ..Past::default() } }
+        Self { phase: StatePhase::Empty, past: History { generations: generation, ..History::default() } }
     }
 
     /// Takes one event at the moment `now`, appends what is to be done to `actions`, and becomes what it is then.
     /// `dice` (0 to 255, drawn by the caller) spreads renewals and rests.
     #[must_use]
     pub fn step(self, event: Event, now: Now, policy: &Policy, dice: u8, actions: &mut Vec<Action>) -> Self {
-        let mut turn = Turn { past: self.past, now, policy, dice, actions };
+        let mut turn = TableStep { past: self.past, now, policy, dice, actions };
         let phase = match turn.age(self.phase) {
-            Phase::Empty => turn.empty(event),
-            Phase::Fetching { flight } => turn.fetching(flight, event),
-            Phase::Live { token, renew, reserve } => turn.live(token, renew, reserve, event),
-            Phase::Renewing { token, flight } => turn.renewing(token, flight, event),
-            Phase::Holding { token, rest } => turn.holding(token, rest, event),
-            Phase::Resting { rest } => turn.resting(rest, event),
-            Phase::Settling { newborn, rest, serving } => turn.settling(newborn, rest, serving, event),
+            StatePhase::Empty => turn.empty(event),
+            StatePhase::Fetching { flight } => turn.fetching(flight, event),
+            StatePhase::Live { token, renew, reserve } => turn.live(token, renew, reserve, event),
+            StatePhase::Renewing { token, flight } => turn.renewing(token, flight, event),
+            StatePhase::Holding { token, rest } => turn.holding(token, rest, event),
+            StatePhase::Resting { rest } => turn.resting(rest, event),
+            StatePhase::Settling { newborn, rest, serving } => turn.settling(newborn, rest, serving, event),
         };
         Self { phase, past: turn.past }
     }
@@ -268,16 +268,18 @@ impl Slot {
     /// How long until a [`Event::Tick`] has something to do; none while only a request can move it.
     pub fn wait(&self, now: Now) -> Option<Duration> {
         match &self.phase {
-            Phase::Empty => None,
-            Phase::Fetching { flight } => Some(left(flight.deadline, now)),
-            Phase::Live { token, renew, reserve } => {
+            StatePhase::Empty => None,
+            StatePhase::Fetching { flight } => Some(left(flight.deadline, now)),
+            StatePhase::Live { token, renew, reserve } => {
                 let ends = reserve.map_or(token.expires, |reserve| reserve.expires.min(token.expires));
                 Some(renew.min(ends).remaining(now))
             }
-            Phase::Renewing { token, flight } => Some(token.expires.remaining(now).min(left(flight.deadline, now))),
-            Phase::Holding { token, rest } => Some(token.expires.remaining(now).min(left(rest.until, now))),
-            Phase::Resting { rest } => Some(left(rest.until, now)),
-            Phase::Settling { newborn, rest, serving } => {
+            StatePhase::Renewing { token, flight } => {
+                Some(token.expires.remaining(now).min(left(flight.deadline, now)))
+            }
+            StatePhase::Holding { token, rest } => Some(token.expires.remaining(now).min(left(rest.until, now))),
+            StatePhase::Resting { rest } => Some(left(rest.until, now)),
+            StatePhase::Settling { newborn, rest, serving } => {
                 let ends = serving.map_or(newborn.expires, |serving| serving.expires.min(newborn.expires));
                 Some(ends.remaining(now).min(left(rest.until, now)))
             }
@@ -287,61 +289,63 @@ impl Slot {
     /// Whether this generation is kept although it is not on the shelf.
     pub fn keeps(&self, generation: u64) -> bool {
         match &self.phase {
-            Phase::Live { reserve, .. } => reserve.is_some_and(|reserve| reserve.generation == generation),
-            Phase::Settling { newborn, .. } => newborn.generation == generation,
-            Phase::Empty
-            | Phase::Fetching { .. }
-            | Phase::Renewing { .. }
-            | Phase::Holding { .. }
-            | Phase::Resting { .. } => false,
+            StatePhase::Live { reserve, .. } => reserve.is_some_and(|reserve| reserve.generation == generation),
+            StatePhase::Settling { newborn, .. } => newborn.generation == generation,
+            StatePhase::Empty
+            | StatePhase::Fetching { .. }
+            | StatePhase::Renewing { .. }
+            | StatePhase::Holding { .. }
+            | StatePhase::Resting { .. } => false,
         }
     }
 
     /// What it waits for.
-    pub const fn waiting(&self) -> Waiting {
+    pub const fn waiting(&self) -> PhaseKind {
         match self.phase {
-            Phase::Empty => Waiting::Empty,
-            Phase::Fetching { .. } => Waiting::Fetching,
-            Phase::Live { .. } => Waiting::Live,
-            Phase::Renewing { .. } => Waiting::Renewing,
-            Phase::Holding { .. } => Waiting::Holding,
-            Phase::Resting { .. } => Waiting::Resting,
-            Phase::Settling { .. } => Waiting::Settling,
+            StatePhase::Empty => PhaseKind::Empty,
+            StatePhase::Fetching { .. } => PhaseKind::Fetching,
+            StatePhase::Live { .. } => PhaseKind::Live,
+            StatePhase::Renewing { .. } => PhaseKind::Renewing,
+            StatePhase::Holding { .. } => PhaseKind::Holding,
+            StatePhase::Resting { .. } => PhaseKind::Resting,
+            StatePhase::Settling { .. } => PhaseKind::Settling,
         }
     }
 
     /// The number of the fetch under way.
     pub const fn flight(&self) -> Option<u64> {
         match self.phase {
-            Phase::Fetching { flight } | Phase::Renewing { flight, .. } => Some(flight.number),
-            Phase::Empty
-            | Phase::Live { .. }
-            | Phase::Holding { .. }
-            | Phase::Resting { .. }
-            | Phase::Settling { .. } => None,
+            StatePhase::Fetching { flight } | StatePhase::Renewing { flight, .. } => Some(flight.number),
+            StatePhase::Empty
+            | StatePhase::Live { .. }
+            | StatePhase::Holding { .. }
+            | StatePhase::Resting { .. }
+            | StatePhase::Settling { .. } => None,
         }
     }
 
     /// When the renewal of a live token is due.
     pub const fn renews(&self) -> Option<Deadline> {
         match self.phase {
-            Phase::Live { renew, .. } => Some(renew),
-            Phase::Empty
-            | Phase::Fetching { .. }
-            | Phase::Renewing { .. }
-            | Phase::Holding { .. }
-            | Phase::Resting { .. }
-            | Phase::Settling { .. } => None,
+            StatePhase::Live { renew, .. } => Some(renew),
+            StatePhase::Empty
+            | StatePhase::Fetching { .. }
+            | StatePhase::Renewing { .. }
+            | StatePhase::Holding { .. }
+            | StatePhase::Resting { .. }
+            | StatePhase::Settling { .. } => None,
         }
     }
 
     /// Why it rests and how much of the rest is left.
     pub fn rest(&self, now: Now) -> Option<Denial> {
         match &self.phase {
-            Phase::Holding { rest, .. } | Phase::Resting { rest } | Phase::Settling { rest, .. } => {
+            StatePhase::Holding { rest, .. } | StatePhase::Resting { rest } | StatePhase::Settling { rest, .. } => {
                 Some(rest.denial(now))
             }
-            Phase::Empty | Phase::Fetching { .. } | Phase::Live { .. } | Phase::Renewing { .. } => None,
+            StatePhase::Empty | StatePhase::Fetching { .. } | StatePhase::Live { .. } | StatePhase::Renewing { .. } => {
+                None
+            }
         }
     }
 
@@ -356,7 +360,7 @@ impl Slot {
     }
 
     /// The last failure, if there ever was one.
-    pub const fn trouble(&self) -> Option<&Trouble> {
+    pub const fn trouble(&self) -> Option<&LastFailure> {
         self.past.trouble.as_ref()
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
 use super::failure::ExchangeError;
-use super::received::{BodyError, Received};
+use super::received::{BodyError, ReceivedBody};
 use crate::base::time::{Now, Within};
 
 /// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
@@ -124,7 +124,7 @@ pub(super) async fn bounded<T>(
 
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, mut body) = Received::response(response).into_parts();
+    let (head, mut body) = ReceivedBody::response(response).into_parts();
     let status = head.status.as_u16();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use super::dial::{Destination, DialError, authority};
 use super::failure::ExchangeError;
 use super::http1::Http1Io;
-use super::lane::{Lane, Stream};
+use super::lane::{H2Connection, H2Stream};
 use super::origin::Origin;
-use super::socket::{Aside, Counted, Heard, Look, Open};
+use super::socket::{ByteCounter, ConnectionCount, Counted, Look, SocketLook};
 use crate::base::time::Now;
 
 /// A connection lent for one exchange.
@@ -31,29 +31,29 @@ pub struct Connection<B> {
 }
 
 pub(super) enum Kind<B> {
-    Own(Own<B>),
-    Shared(Stream<B>),
+    Own(H1Connection<B>),
+    Shared(H2Stream<B>),
 }
 
 /// An HTTP/1.1 connection.
-pub(super) struct Own<B> {
+pub(super) struct H1Connection<B> {
     sender: http1::SendRequest<B>,
-    aside: Aside,
-    heard: Rc<Heard>,
+    aside: SocketLook,
+    heard: Rc<ByteCounter>,
     authority: Authority,
     /// Its exchange is over, or it has none.
     at_rest: bool,
 }
 
 /// What dialling yields.
-pub(super) enum Opened<B> {
-    Own(Own<B>),
-    Shared(Rc<Lane<B>>),
+pub(super) enum DialedConnection<B> {
+    Own(H1Connection<B>),
+    Shared(Rc<H2Connection<B>>),
 }
 
 /// What it would mean if a connection at hand turned out to have been closed by the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Risk {
+pub enum Resend {
     /// The request can be sent again: what the connection's own task knows is enough.
     Bearable,
     /// It cannot: the kernel is asked first.
@@ -90,14 +90,18 @@ impl Destination {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let kind = match self.open_counted(now, None).await? {
-            Opened::Own(own) => Kind::Own(own),
-            Opened::Shared(lane) => Kind::Shared(Stream::of(&lane, now)),
+            DialedConnection::Own(own) => Kind::Own(own),
+            DialedConnection::Shared(lane) => Kind::Shared(H2Stream::of(&lane, now)),
         };
         Ok(Connection { kind, reused: false })
     }
 
     /// The same; `open` is held for as long as the connection lives.
-    pub(super) async fn open_counted<B>(&self, now: Now, open: Option<Open>) -> Result<Opened<B>, DialError>
+    pub(super) async fn open_counted<B>(
+        &self,
+        now: Now,
+        open: Option<ConnectionCount>,
+    ) -> Result<DialedConnection<B>, DialError>
     where
         B: Body + Unpin + 'static,
         B::Data: Send,
@@ -109,7 +113,7 @@ impl Destination {
         }
     }
 
-    async fn begin<B>(&self, now: Now, open: Option<Open>) -> Result<Opened<B>, DialError>
+    async fn begin<B>(&self, now: Now, open: Option<ConnectionCount>) -> Result<DialedConnection<B>, DialError>
     where
         B: Body + Unpin + 'static,
         B::Data: Send,
@@ -125,11 +129,11 @@ impl Destination {
         if session.protocol_version() != Some(ProtocolVersion::TLSv1_2) {
             socket.look_away();
         }
-        let heard = Rc::new(Heard::default());
+        let heard = Rc::new(ByteCounter::default());
         let stream = Counted::new(stream, heard.clone(), open);
         if h2 {
-            let begun = Lane::begin(TokioIo::new(stream), Below { aside, heard, authority, origin }, now).await;
-            return begun.map(Opened::Shared).map_err(|error| DialError::Http(error.into()));
+            let begun = H2Connection::begin(TokioIo::new(stream), Below { aside, heard, authority, origin }, now).await;
+            return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(error.into()));
         }
         let http1 = &self.way.http1;
         let io = TokioIo::new(Http1Io::new(stream, heard.clone(), http1, &self.host));
@@ -139,14 +143,14 @@ impl Destination {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;
         });
-        Ok(Opened::Own(Own { sender, aside, heard, authority, at_rest: true }))
+        Ok(DialedConnection::Own(H1Connection { sender, aside, heard, authority, at_rest: true }))
     }
 }
 
 /// What an HTTP/2 connection knows of what is below it.
 pub(super) struct Below {
-    pub(super) aside: Aside,
-    pub(super) heard: Rc<Heard>,
+    pub(super) aside: SocketLook,
+    pub(super) heard: Rc<ByteCounter>,
     pub(super) authority: Authority,
     pub(super) origin: Rc<Origin>,
 }
@@ -180,7 +184,7 @@ impl<B> Connection<B> {
     }
 }
 
-impl<B: Body + 'static> Own<B> {
+impl<B: Body + 'static> H1Connection<B> {
     async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http1(&mut request, &self.authority);
         let before = self.heard.bytes();
@@ -211,10 +215,10 @@ impl<B: Body + 'static> Own<B> {
 
     /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
     /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets.
-    pub(super) fn is_usable(&self, served: bool, risk: Risk) -> bool {
+    pub(super) fn is_usable(&self, served: bool, risk: Resend) -> bool {
         let look = match risk {
-            Risk::Bearable => Look::Quiet,
-            Risk::Unbearable => self.aside.look(),
+            Resend::Bearable => Look::Quiet,
+            Resend::Unbearable => self.aside.look(),
         };
         self.sender.is_ready()
             && match look {
@@ -225,7 +229,7 @@ impl<B: Body + 'static> Own<B> {
     }
 }
 
-impl<B> Drop for Own<B> {
+impl<B> Drop for H1Connection<B> {
     /// An exchange that did not come to its end takes its connection with it at once: its task would wait for an upload
     /// that nothing may follow, and must not end it as if it were whole.
     fn drop(&mut self) {

@@ -15,14 +15,14 @@ use tokio_rustls::TlsConnector;
 
 use super::failure::ExchangeError;
 use super::http1::{Http1, Http1Io};
-use super::names::Names;
+use super::names::NameCache;
 use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
-use super::socket::{Heard, Socket, tend};
+use super::socket::{ByteCounter, ProbedStream, tend};
 use crate::base::time::Now;
 
 /// An established, verified stream.
-pub(super) type TlsStream = tokio_rustls::client::TlsStream<Socket>;
+pub(super) type TlsStream = tokio_rustls::client::TlsStream<ProbedStream>;
 
 /// Where to connect, which way, and whom to expect there.
 #[derive(Clone, Debug)]
@@ -36,14 +36,14 @@ pub struct Destination {
     /// The name that its certificate must carry.
     pub server_name: ServerName<'static>,
     /// How to get there.
-    pub way: Way,
+    pub way: EgressPath,
     /// For DNS, TCP, the proxy and TLS together, and the settings of HTTP/2.
     pub connect_timeout: Duration,
 }
 
 /// How a provider is reached. The default is directly, from any address.
 #[derive(Clone, Debug, Default)]
-pub struct Way {
+pub struct EgressPath {
     /// The corporate proxy that leads there.
     pub proxy: Option<Arc<ForwardProxy>>,
     /// The address that connections come from.
@@ -118,7 +118,7 @@ impl Destination {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let heard = Rc::new(Heard::default());
+        let heard = Rc::new(ByteCounter::default());
         heard.begin_exchange();
         Http1Io::new(stream, heard, &self.way.http1, &self.host)
     }
@@ -128,10 +128,10 @@ impl Destination {
         #[cfg(test)]
         if let Some(network) = super::simulated::network() {
             let end = network.connect(&self.host).await.map_err(DialError::Tcp)?;
-            return self.shake(Socket::simulated(end), http2).await;
+            return self.shake(ProbedStream::simulated(end), http2).await;
         }
         let stream = self.connect(now).await?;
-        self.shake(Socket::new(stream), http2).await
+        self.shake(ProbedStream::new(stream), http2).await
     }
 
     /// A TCP connection, through the proxy if there is one.
@@ -173,7 +173,7 @@ pub(super) fn authority(host: &str, port: u16, default: Option<u16>) -> String {
 
 /// A TCP connection to whichever address of `host` answers first.
 pub(super) async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: Now) -> Result<TcpStream, DialError> {
-    let found = Names::configured().resolve(host, now).await.map_err(DialError::Dns)?;
+    let found = NameCache::configured().resolve(host, now).await.map_err(DialError::Dns)?;
     let addresses = from_source(interleave(&found), source)?;
     let reached = race(addresses, STAGGER, |address| connect(SocketAddr::new(address, port), source)).await;
     let stream = reached.map_err(|error| match error {

@@ -16,22 +16,22 @@ use hyper::body::Body;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
-use super::connection::{Connection, Kind, Opened, Own, Risk};
+use super::connection::{Connection, DialedConnection, H1Connection, Kind, Resend};
 use super::dial::{Destination, DialError};
-use super::lane::{Lane, Stream};
-use super::socket::{Look, Open};
+use super::lane::{H2Connection, H2Stream};
+use super::socket::{ConnectionCount, Look};
 use crate::base::time::Now;
 
 /// More connections than this to one place, per worker, and new requests are refused.
 const MOST: usize = 1024;
 
 /// A place with its connections. `B` is the request body.
-pub struct Endpoint<B> {
+pub struct ConnectionPool<B> {
     destination: Destination,
     idle_timeout: Duration,
     idle: RefCell<Vec<Idle<B>>>,
-    lanes: RefCell<Vec<Rc<Lane<B>>>>,
-    flight: RefCell<Option<Rc<Flight>>>,
+    lanes: RefCell<Vec<Rc<H2Connection<B>>>>,
+    flight: RefCell<Option<Rc<SharedDial>>>,
     speaks: Cell<Option<Protocol>>,
     retired: Cell<bool>,
     open: Rc<Cell<usize>>,
@@ -39,20 +39,20 @@ pub struct Endpoint<B> {
 }
 
 struct Idle<B> {
-    own: Own<B>,
+    own: H1Connection<B>,
     served: bool,
     since: Now,
 }
 
 /// A connection that is being opened for everybody who waits. They are woken in the order in which they came.
 #[derive(Default)]
-struct Flight {
+struct SharedDial {
     failed: OnceCell<Rc<DialError>>,
     over: Cell<bool>,
     landed: Notify,
 }
 
-impl Flight {
+impl SharedDial {
     /// Waits for its end, and says how that went. One that was cut short did not fail.
     async fn end(&self) -> Result<(), Rc<DialError>> {
         let landed = self.landed.notified();
@@ -65,8 +65,8 @@ impl Flight {
 
 /// Ends a flight when it is dropped, also by a panic.
 struct Pilot<B> {
-    endpoint: Rc<Endpoint<B>>,
-    flight: Rc<Flight>,
+    endpoint: Rc<ConnectionPool<B>>,
+    flight: Rc<SharedDial>,
 }
 
 impl<B> Drop for Pilot<B> {
@@ -92,7 +92,7 @@ pub enum NoConnection {
     Full,
 }
 
-impl<B> Endpoint<B>
+impl<B> ConnectionPool<B>
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
@@ -119,7 +119,7 @@ where
     }
 
     /// A connection for one exchange: one at hand, or a new one.
-    pub async fn acquire(self: &Rc<Self>, now: Now, risk: Risk) -> Result<Connection<B>, NoConnection> {
+    pub async fn acquire(self: &Rc<Self>, now: Now, risk: Resend) -> Result<Connection<B>, NoConnection> {
         loop {
             if let Some(connection) = self.at_hand(now, risk).await {
                 return Ok(connection);
@@ -167,7 +167,7 @@ where
 
     /// A connection that is there already. What the other side closed is dropped on the way, even if no task of ours
     /// has noticed yet.
-    async fn at_hand(&self, now: Now, risk: Risk) -> Option<Connection<B>> {
+    async fn at_hand(&self, now: Now, risk: Resend) -> Option<Connection<B>> {
         loop {
             self.tidy(now);
             let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room(now)).cloned() else { break };
@@ -194,8 +194,8 @@ where
     }
 
     /// Opens a connection for all who wait, in a task of its own: nobody's hanging up stops it.
-    fn fly(self: &Rc<Self>, now: Now) -> Rc<Flight> {
-        let flight = Rc::new(Flight::default());
+    fn fly(self: &Rc<Self>, now: Now) -> Rc<SharedDial> {
+        let flight = Rc::new(SharedDial::default());
         *self.flight.borrow_mut() = Some(flight.clone());
         let pilot = Pilot { endpoint: self.clone(), flight: flight.clone() };
         tokio::task::spawn_local(async move {
@@ -212,13 +212,13 @@ where
 
     /// A new connection.
     async fn connect(&self, now: Now) -> Result<Connection<B>, DialError> {
-        let open = Open::new(&self.open, &self.gauge);
+        let open = ConnectionCount::new(&self.open, &self.gauge);
         Ok(match self.destination.open_counted(now, Some(open)).await? {
-            Opened::Own(own) => {
+            DialedConnection::Own(own) => {
                 self.speaks.set(Some(Protocol::Http1));
                 Connection { kind: Kind::Own(own), reused: false }
             }
-            Opened::Shared(lane) => {
+            DialedConnection::Shared(lane) => {
                 self.speaks.set(Some(Protocol::Http2));
                 if !self.retired.get() {
                     self.lanes.borrow_mut().push(lane.clone());
@@ -228,7 +228,7 @@ where
         })
     }
 
-    fn keep(&self, own: Own<B>, served: bool, now: Now) {
+    fn keep(&self, own: H1Connection<B>, served: bool, now: Now) {
         if own.is_open() && !self.retired.get() {
             self.idle.borrow_mut().push(Idle { own, served, since: now });
         }
@@ -248,6 +248,6 @@ where
 }
 
 /// A stream of a lane.
-fn shared<B>(lane: &Rc<Lane<B>>, now: Now) -> Connection<B> {
-    Connection { reused: lane.has_served(), kind: Kind::Shared(Stream::of(lane, now)) }
+fn shared<B>(lane: &Rc<H2Connection<B>>, now: Now) -> Connection<B> {
+    Connection { reused: lane.has_served(), kind: Kind::Shared(H2Stream::of(lane, now)) }
 }

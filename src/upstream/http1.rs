@@ -23,7 +23,7 @@ use std::task::{Context, Poll, ready};
 use hyper::client::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::socket::Heard;
+use super::socket::ByteCounter;
 use crate::base::secret::is_wordy;
 
 /// Fields of an answer's head; over HTTP/2 its size alone is limited.
@@ -89,14 +89,14 @@ impl Spellings {
 /// A stream below hyper's HTTP/1.1 client.
 pub(super) struct Http1Io<S> {
     inner: S,
-    heard: Rc<Heard>,
+    heard: Rc<ByteCounter>,
     /// Why nothing can be written any more.
-    broken: Option<Broken>,
+    broken: Option<WriteFailed>,
     heads: Option<Box<Heads>>,
 }
 
 /// A failed write.
-struct Broken {
+struct WriteFailed {
     error: io::Error,
     /// Everything that had arrived was read.
     read_out: bool,
@@ -123,7 +123,7 @@ struct Heads {
 }
 
 impl<S> Http1Io<S> {
-    pub(super) fn new(inner: S, heard: Rc<Heard>, http1: &Http1, host: &Arc<str>) -> Self {
+    pub(super) fn new(inner: S, heard: Rc<ByteCounter>, http1: &Http1, host: &Arc<str>) -> Self {
         let needed = http1.preserves_case() || http1.drop_invalid;
         let heads = needed.then(|| {
             Box::new(Heads {
@@ -147,7 +147,7 @@ impl<S> Http1Io<S> {
         match written {
             Poll::Ready(Err(error)) if is_hang_up(&error) && !self.heard.is_abandoned() => {
                 self.heard.refuse_writes();
-                self.broken = Some(Broken { error, read_out: false });
+                self.broken = Some(WriteFailed { error, read_out: false });
                 // What has arrived is to be read now.
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -158,7 +158,7 @@ impl<S> Http1Io<S> {
 
     /// The failure, once everything that had arrived was read, or nobody will read it.
     fn failure(&self) -> Option<Poll<io::Error>> {
-        let Broken { error, read_out } = self.broken.as_ref()?;
+        let WriteFailed { error, read_out } = self.broken.as_ref()?;
         Some(if *read_out || self.heard.is_abandoned() {
             Poll::Ready(io::Error::new(error.kind(), error.to_string()))
         } else {
@@ -542,8 +542,8 @@ mod tests {
         }
     }
 
-    fn odd(takes: usize, answer: &str, most: usize, http1: &Http1) -> (Http1Io<Odd>, Rc<Heard>) {
-        let heard = Rc::new(Heard::default());
+    fn odd(takes: usize, answer: &str, most: usize, http1: &Http1) -> (Http1Io<Odd>, Rc<ByteCounter>) {
+        let heard = Rc::new(ByteCounter::default());
         let odd = Odd { takes, wrote: Vec::new(), answer: answer.bytes().collect(), most };
         (Http1Io::new(odd, heard.clone(), http1, &"bank.example".into()), heard)
     }

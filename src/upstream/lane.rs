@@ -28,8 +28,8 @@ use super::connection::{Below, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
 use super::failure::ExchangeError;
 use super::origin::Origin;
-use super::socket::{Aside, Counted, Heard, Look};
-use crate::base::planted::{Fault, planted};
+use super::socket::{ByteCounter, Counted, Look, SocketLook};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::Now;
 
 /// What one stream may have on its way to us, in bytes: what a client does not take stays with the provider.
@@ -48,15 +48,15 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
-type Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, OnThisThread>>>>;
+type H2Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, LocalExecutor>>>>;
 
 /// A shared connection.
-pub(super) struct Lane<B> {
+pub(super) struct H2Connection<B> {
     sender: RefCell<http2::SendRequest<Upload<B>>>,
     /// How many streams the provider allows at once; nothing once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
-    aside: Aside,
-    heard: Rc<Heard>,
+    aside: SocketLook,
+    heard: Rc<ByteCounter>,
     authority: Authority,
     origin: Rc<Origin>,
     streams: Cell<usize>,
@@ -71,8 +71,8 @@ pub(super) struct Lane<B> {
 }
 
 /// One exchange on a lane.
-pub(super) struct Stream<B> {
-    lane: Rc<Lane<B>>,
+pub(super) struct H2Stream<B> {
+    lane: Rc<H2Connection<B>>,
     /// Whether a request body is under way on it: as long as hyper holds it.
     uploading: Option<Rc<Cell<bool>>>,
 }
@@ -81,12 +81,12 @@ pub(super) struct Stream<B> {
 /// the provider takes no more of it and never will.
 struct Upload<B> {
     body: B,
-    _held: Option<Held>,
+    _held: Option<UploadGuard>,
 }
 
-struct Held(Rc<Cell<bool>>);
+struct UploadGuard(Rc<Cell<bool>>);
 
-impl Drop for Held {
+impl Drop for UploadGuard {
     fn drop(&mut self) {
         self.0.set(false);
     }
@@ -109,7 +109,7 @@ impl<B: Body + Unpin> Body for Upload<B> {
     }
 }
 
-impl<B> Lane<B>
+impl<B> H2Connection<B>
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
@@ -118,13 +118,13 @@ where
     /// Shakes hands and waits for the provider's settings.
     pub(super) async fn begin(io: Io, below: Below, now: Now) -> hyper::Result<Rc<Self>> {
         let Below { aside, heard, authority, origin } = below;
-        let mut builder = http2::Builder::new(OnThisThread);
+        let mut builder = http2::Builder::new(LocalExecutor);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
         builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
         builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
-        let driver: Driver<B> = Rc::new(RefCell::new(Some(connection)));
+        let driver: H2Driver<B> = Rc::new(RefCell::new(Some(connection)));
         tokio::task::spawn_local(drive(driver.clone(), heard.clone(), origin.clone(), now));
         let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
         poll_fn(|cx| {
@@ -155,7 +155,7 @@ where
 }
 
 /// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
-async fn drive<B>(driver: Driver<B>, heard: Rc<Heard>, origin: Rc<Origin>, now: Now)
+async fn drive<B>(driver: H2Driver<B>, heard: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
@@ -177,7 +177,7 @@ where
     heard.wake();
 }
 
-impl<B> Lane<B> {
+impl<B> H2Connection<B> {
     /// No new streams from now on.
     pub(super) fn close(&self) {
         self.closing.set(true);
@@ -223,9 +223,9 @@ impl<B> Lane<B> {
     }
 }
 
-impl<B> Stream<B> {
+impl<B> H2Stream<B> {
     /// One more stream, which counts from now on.
-    pub(super) fn of(lane: &Rc<Lane<B>>, now: Now) -> Self {
+    pub(super) fn of(lane: &Rc<H2Connection<B>>, now: Now) -> Self {
         if lane.streams.get() == 0 {
             lane.quiet.set((lane.heard.bytes(), now));
         }
@@ -250,16 +250,16 @@ impl<B> Stream<B> {
     }
 
     fn is_uploading(&self) -> bool {
-        self.uploading.as_ref().is_some_and(|held| held.get()) && !planted(Fault::UploadLeft)
+        self.uploading.as_ref().is_some_and(|held| held.get()) && !planted(PlantedFault::UploadLeft)
     }
 }
 
-impl<B: Body + Unpin + 'static> Stream<B> {
+impl<B: Body + Unpin + 'static> H2Stream<B> {
     pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http2(&mut request, &self.lane.authority);
         // Without a body there is nothing to be held.
         self.uploading = (!request.body().is_end_stream()).then(|| Rc::new(Cell::new(true)));
-        let held = self.uploading.clone().map(Held);
+        let held = self.uploading.clone().map(UploadGuard);
         let request = request.map(|body| Upload { body, _held: held });
         let sending = self.lane.sender.borrow_mut().try_send_request(request);
         let mut failed = match sending.await {
@@ -274,24 +274,24 @@ impl<B: Body + Unpin + 'static> Stream<B> {
         let verdict = verdict(h2_error(&error));
         let error = ExchangeError::new(error, self.lane.aside.is_renegotiated());
         match verdict {
-            Verdict::ConnectionLost => Sent::Broken { error, closed: true },
-            Verdict::NotProcessed => {
+            StreamVerdict::ConnectionLost => Sent::Broken { error, closed: true },
+            StreamVerdict::NotProcessed => {
                 self.uploading = None;
                 self.lane.close();
                 Sent::Refused(error)
             }
-            Verdict::NotOverHttp2 => {
+            StreamVerdict::NotOverHttp2 => {
                 self.uploading = None;
                 let (_, now) = self.lane.quiet.get();
                 self.lane.origin.wants_http1(now);
                 Sent::Refused(error)
             }
-            Verdict::StreamLost => Sent::Broken { error, closed: false },
+            StreamVerdict::StreamLost => Sent::Broken { error, closed: false },
         }
     }
 }
 
-impl<B> Drop for Stream<B> {
+impl<B> Drop for H2Stream<B> {
     fn drop(&mut self) {
         let lane = &self.lane;
         lane.streams.set(lane.streams.get() - 1);
@@ -307,7 +307,7 @@ impl<B> Drop for Stream<B> {
 
 /// What an error says of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
+enum StreamVerdict {
     ConnectionLost,
     /// It is to be sent over HTTP/1.1.
     NotOverHttp2,
@@ -321,24 +321,26 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 }
 
 /// h2 puts `GOAWAY` only on streams above the last one that it names, and on those not yet opened.
-fn verdict(error: Option<&h2::Error>) -> Verdict {
+fn verdict(error: Option<&h2::Error>) -> StreamVerdict {
     match error {
-        None => Verdict::ConnectionLost,
+        None => StreamVerdict::ConnectionLost,
         Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) => {
-            Verdict::NotOverHttp2
+            StreamVerdict::NotOverHttp2
         }
-        Some(error) if error.is_remote() && error.is_go_away() => Verdict::NotProcessed,
-        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => Verdict::NotProcessed,
-        Some(error) if error.is_io() => Verdict::ConnectionLost,
-        Some(_) => Verdict::StreamLost,
+        Some(error) if error.is_remote() && error.is_go_away() => StreamVerdict::NotProcessed,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            StreamVerdict::NotProcessed
+        }
+        Some(error) if error.is_io() => StreamVerdict::ConnectionLost,
+        Some(_) => StreamVerdict::StreamLost,
     }
 }
 
 /// Runs the tasks of h2 on the thread of their connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OnThisThread;
+pub(super) struct LocalExecutor;
 
-impl<F: Future + 'static> Executor<F> for OnThisThread {
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(async move {
             let _ = future.await;

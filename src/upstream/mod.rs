@@ -31,12 +31,12 @@ mod tunnel;
 
 pub use ask::{AskError, Unclosed};
 pub use clear::Clear;
-pub use connection::{Connection, Risk, Sent, Unsent};
-pub use dial::{Destination, DialError, Way};
-pub use endpoint::{Endpoint, NoConnection};
+pub use connection::{Connection, Resend, Sent, Unsent};
+pub use dial::{Destination, DialError, EgressPath};
+pub use endpoint::{ConnectionPool, NoConnection};
 pub use failure::ExchangeError;
 pub use http1::{Http1, Spellings};
 pub use proxy::{ForwardProxy, ProxyError};
-pub use received::{BodyError, Received};
-pub use trial::{Session, Step, Trial};
+pub use received::{BodyError, ReceivedBody};
+pub use trial::{ConnectTrial, Step, TlsSession};
 pub use tunnel::{TunnelError, tunnel};

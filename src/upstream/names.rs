@@ -39,27 +39,27 @@ const NEWS: Duration = Duration::from_millis(300);
 const SLOTS: usize = 64;
 
 /// The addresses of a name in the resolver's order, or why there are none.
-pub(super) type Answer = Result<Rc<[IpAddr]>, Rc<str>>;
+pub(super) type Resolution = Result<Rc<[IpAddr]>, Rc<str>>;
 
-type Lookup = dyn Fn(Rc<str>) -> Pin<Box<dyn Future<Output = Looked>>>;
+type Lookup = dyn Fn(Rc<str>) -> Pin<Box<dyn Future<Output = LookupResult>>>;
 
 /// What came of a question, and after what time.
-struct Looked {
+struct LookupResult {
     found: io::Result<Vec<IpAddr>>,
     took: Duration,
 }
 
 /// What is known of names.
-pub(super) struct Names {
+pub(super) struct NameCache {
     lookup: Box<Lookup>,
-    known: RefCell<HashMap<Rc<str>, Known>>,
+    known: RefCell<HashMap<Rc<str>, KnownName>>,
     /// Questions that may be asked at a time; absent: one for each name.
     slots: Option<Semaphore>,
     patience: Duration,
 }
 
 /// What is known of one name.
-struct Known {
+struct KnownName {
     /// The last addresses that it had.
     last: Option<Rc<[IpAddr]>>,
     state: State,
@@ -67,26 +67,26 @@ struct Known {
 
 enum State {
     /// The question was asked then; the answer comes here.
-    Asked(watch::Receiver<Option<Answer>>, Now),
+    Asked(watch::Receiver<Option<Resolution>>, Now),
     /// Answered, and when to ask again.
-    Told(Answer, Deadline),
+    Told(Resolution, Deadline),
 }
 
 thread_local! {
-    static CONFIGURED: Rc<Names> = Names::new(system, None, NEWS);
-    static OF_CLIENTS: Rc<Names> = Names::new(system, Some(SLOTS), NEWS);
+    static CONFIGURED: Rc<NameCache> = NameCache::new(system, None, NEWS);
+    static OF_CLIENTS: Rc<NameCache> = NameCache::new(system, Some(SLOTS), NEWS);
 }
 
 /// Asks the system.
-async fn system(host: Rc<str>) -> Looked {
+async fn system(host: Rc<str>) -> LookupResult {
     let watch = Stopwatch::start();
     // The port is of no meaning here, yet the call wants one.
     let found = tokio::net::lookup_host((&*host, 0)).await;
     let found = found.map(|addresses| addresses.map(|address| address.ip()).collect());
-    Looked { found, took: watch.elapsed() }
+    LookupResult { found, took: watch.elapsed() }
 }
 
-impl Names {
+impl NameCache {
     /// This thread's names of the config: providers, their proxies, and the like.
     pub(super) fn configured() -> Rc<Self> {
         CONFIGURED.with(Rc::clone)
@@ -99,24 +99,24 @@ impl Names {
 
     fn new<F>(lookup: impl Fn(Rc<str>) -> F + 'static, slots: Option<usize>, patience: Duration) -> Rc<Self>
     where
-        F: Future<Output = Looked> + 'static,
+        F: Future<Output = LookupResult> + 'static,
     {
-        let lookup = Box::new(move |host| Box::pin(lookup(host)) as Pin<Box<dyn Future<Output = Looked>>>);
+        let lookup = Box::new(move |host| Box::pin(lookup(host)) as Pin<Box<dyn Future<Output = LookupResult>>>);
         Rc::new(Self { lookup, known: RefCell::default(), slots: slots.map(Semaphore::new), patience })
     }
 
     /// The addresses of `host`, which may be an address itself. Never empty.
-    pub(super) async fn resolve(self: &Rc<Self>, host: &str, now: Now) -> Answer {
+    pub(super) async fn resolve(self: &Rc<Self>, host: &str, now: Now) -> Resolution {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Rc::new([address]));
         }
         let (mut asked, since, last) = match self.known.borrow().get(host) {
-            Some(Known { state: State::Told(answer, until), .. }) if !until.passed(now) => return answer.clone(),
+            Some(KnownName { state: State::Told(answer, until), .. }) if !until.passed(now) => return answer.clone(),
             // A question whose task is gone, as its runtime is, will never be answered.
-            Some(Known { state: State::Asked(asked, since), last }) if asked.has_changed().is_ok() => {
+            Some(KnownName { state: State::Asked(asked, since), last }) if asked.has_changed().is_ok() => {
                 (Some(asked.clone()), *since, last.clone())
             }
-            Some(Known { last, .. }) => (None, now, last.clone()),
+            Some(KnownName { last, .. }) => (None, now, last.clone()),
             None => (None, now, None),
         };
         let asked = match &mut asked {
@@ -143,7 +143,7 @@ impl Names {
         host: &str,
         last: Option<Rc<[IpAddr]>>,
         now: Now,
-    ) -> Result<watch::Receiver<Option<Answer>>, Rc<str>> {
+    ) -> Result<watch::Receiver<Option<Resolution>>, Rc<str>> {
         let (tell, asked) = watch::channel(None);
         let host: Rc<str> = host.into();
         {
@@ -154,7 +154,7 @@ impl Names {
             if known.len() >= MOST {
                 return Err("too many names are being asked for".into());
             }
-            known.insert(host.clone(), Known { last: last.clone(), state: State::Asked(asked.clone(), now) });
+            known.insert(host.clone(), KnownName { last: last.clone(), state: State::Asked(asked.clone(), now) });
         }
         let names = self.clone();
         tokio::task::spawn_local(async move {
@@ -167,8 +167,8 @@ impl Names {
                 names.known.borrow_mut().remove(&host);
                 return;
             }
-            let Looked { found, took } = (names.lookup)(host.clone()).await;
-            let looked: Answer = match found {
+            let LookupResult { found, took } = (names.lookup)(host.clone()).await;
+            let looked: Resolution = match found {
                 Ok(addresses) if addresses.is_empty() => Err("the name has no address".into()),
                 Ok(addresses) => Ok(addresses.into()),
                 Err(error) => Err(error.to_string().into()),
@@ -178,7 +178,7 @@ impl Names {
                 Err(_) => Deadline::after(now.plus(took), FAILED),
             };
             let answer = looked.or_else(|failure| last.ok_or(failure));
-            let told = Known { last: answer.clone().ok(), state: State::Told(answer.clone(), until) };
+            let told = KnownName { last: answer.clone().ok(), state: State::Told(answer.clone(), until) };
             names.known.borrow_mut().insert(host, told);
             let _ = tell.send(Some(answer));
         });
@@ -199,7 +199,7 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     /// Names that answer as `good` says, and how often they were asked.
-    fn names() -> (Rc<Names>, Rc<Cell<bool>>, Rc<Cell<u32>>) {
+    fn names() -> (Rc<NameCache>, Rc<Cell<bool>>, Rc<Cell<u32>>) {
         let (names, good, asked, _) = slow_names(Duration::ZERO);
         (names, good, asked)
     }
@@ -208,7 +208,7 @@ mod tests {
     type Switch = Rc<Cell<bool>>;
 
     /// The same, with a failure that comes after this time; and a switch that makes the resolver silent.
-    fn slow_names(took: Duration) -> (Rc<Names>, Switch, Rc<Cell<u32>>, Switch) {
+    fn slow_names(took: Duration) -> (Rc<NameCache>, Switch, Rc<Cell<u32>>, Switch) {
         let (good, asked, silent) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let (answers, counter, quiet) = (good.clone(), asked.clone(), silent.clone());
         let lookup = move |_| {
@@ -220,13 +220,13 @@ mod tests {
                     std::future::pending::<()>().await;
                 }
                 if good {
-                    Looked { found: Ok(vec![THERE]), took: Duration::ZERO }
+                    LookupResult { found: Ok(vec![THERE]), took: Duration::ZERO }
                 } else {
-                    Looked { found: Err(io::Error::other("no such host")), took }
+                    LookupResult { found: Err(io::Error::other("no such host")), took }
                 }
             }
         };
-        (Names::new(lookup, None, NEWS), good, asked, silent)
+        (NameCache::new(lookup, None, NEWS), good, asked, silent)
     }
 
     fn at(seconds: u64) -> Now {
@@ -313,10 +313,10 @@ mod tests {
                 let mut gate = gate.clone();
                 async move {
                     let _ = gate.wait_for(|open| *open).await;
-                    Looked { found: Ok(vec![THERE]), took: Duration::ZERO }
+                    LookupResult { found: Ok(vec![THERE]), took: Duration::ZERO }
                 }
             };
-            let names = Names::new(lookup, Some(2), NEWS);
+            let names = NameCache::new(lookup, Some(2), NEWS);
             let ask = |host: &'static str| {
                 let names = names.clone();
                 tokio::task::spawn_local(async move { names.resolve(host, at(0)).await })

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::{Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 
 /// A body that ends only when its sender ended it.
-pub struct Received {
+pub struct ReceivedBody {
     body: Incoming,
     /// Over HTTP/2 only `END_STREAM` ends it. Over HTTP/1.1 hyper reports a connection that closes early as an error,
     /// and a body that is dropped with its connection, too.
@@ -65,7 +65,7 @@ impl std::error::Error for BodyError {
     }
 }
 
-impl Received {
+impl ReceivedBody {
     /// Wraps the body of a request.
     pub fn request(request: Request<Incoming>) -> Request<Self> {
         let http2 = request.version() == Version::HTTP_2;
@@ -86,12 +86,12 @@ impl Received {
 
     /// Whether the end that hyper reports is the end of the message.
     fn is_whole(&self) -> bool {
-        let on_trust = if self.of_request { Fault::UploadOnTrust } else { Fault::AnswerOnTrust };
+        let on_trust = if self.of_request { PlantedFault::UploadOnTrust } else { PlantedFault::AnswerOnTrust };
         self.body.is_end_stream() || (!self.http2 && self.body.size_hint().exact().is_none()) || planted(on_trust)
     }
 }
 
-impl Body for Received {
+impl Body for ReceivedBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -45,7 +45,7 @@ pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// The TCP stream below TLS.
-pub(super) struct Socket(Rc<RefCell<Wire>>);
+pub(super) struct ProbedStream(Rc<RefCell<SocketProbe>>);
 
 /// What bytes go over: TCP, but for simulations.
 enum Raw {
@@ -66,15 +66,15 @@ macro_rules! poll_raw {
 }
 
 /// A stream, and the framing of TLS on it as long as it is looked at.
-struct Wire {
+struct SocketProbe {
     stream: Raw,
     records: Option<Records>,
     renegotiated: Rc<Cell<bool>>,
 }
 
 /// A look at a socket that somebody else owns.
-pub(super) struct Aside {
-    wire: Weak<RefCell<Wire>>,
+pub(super) struct SocketLook {
+    wire: Weak<RefCell<SocketProbe>>,
     renegotiated: Rc<Cell<bool>>,
 }
 
@@ -89,7 +89,7 @@ pub(super) enum Look {
     Speaking,
 }
 
-impl Socket {
+impl ProbedStream {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self::over(Raw::Tcp(stream))
     }
@@ -100,12 +100,12 @@ impl Socket {
     }
 
     fn over(stream: Raw) -> Self {
-        let wire = Wire { stream, records: Some(Records::default()), renegotiated: Rc::default() };
+        let wire = SocketProbe { stream, records: Some(Records::default()), renegotiated: Rc::default() };
         Self(Rc::new(RefCell::new(wire)))
     }
 
-    pub(super) fn aside(&self) -> Aside {
-        Aside { wire: Rc::downgrade(&self.0), renegotiated: self.0.borrow().renegotiated.clone() }
+    pub(super) fn aside(&self) -> SocketLook {
+        SocketLook { wire: Rc::downgrade(&self.0), renegotiated: self.0.borrow().renegotiated.clone() }
     }
 
     /// The framing of TLS tells nothing any more: there is no second handshake in this version of TLS.
@@ -114,7 +114,7 @@ impl Socket {
     }
 }
 
-impl Aside {
+impl SocketLook {
     /// Asks the kernel; never waits.
     pub(super) fn look(&self) -> Look {
         let Some(wire) = self.wire.upgrade() else { return Look::Closed };
@@ -156,7 +156,7 @@ fn peek(stream: &TcpStream) -> Look {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for ProbedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
         let before = buf.filled().len();
@@ -171,7 +171,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for ProbedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         poll_raw!(&mut self.0.borrow_mut().stream, poll_write(cx, buf))
     }
@@ -203,7 +203,7 @@ impl AsyncWrite for Socket {
 
 /// How much of HTTP has arrived over a connection, and what else those above it need to know of it.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct ByteCounter {
     bytes: Cell<u64>,
     listener: Cell<Option<Waker>>,
     exchanges: Cell<u32>,
@@ -211,7 +211,7 @@ pub(super) struct Heard {
     abandoned: Cell<bool>,
 }
 
-impl Heard {
+impl ByteCounter {
     /// Bytes so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
@@ -263,12 +263,12 @@ impl Heard {
 /// A stream whose incoming bytes are counted, and which is counted itself for as long as it lives.
 pub(super) struct Counted<S> {
     inner: S,
-    heard: Rc<Heard>,
-    _open: Option<Open>,
+    heard: Rc<ByteCounter>,
+    _open: Option<ConnectionCount>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(inner: S, heard: Rc<Heard>, open: Option<Open>) -> Self {
+    pub(super) fn new(inner: S, heard: Rc<ByteCounter>, open: Option<ConnectionCount>) -> Self {
         Self { inner, heard, _open: open }
     }
 }
@@ -313,9 +313,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 }
 
 /// Counts a connection for as long as it is held.
-pub(super) struct Open(Rc<Cell<usize>>, Gauge);
+pub(super) struct ConnectionCount(Rc<Cell<usize>>, Gauge);
 
-impl Open {
+impl ConnectionCount {
     /// Counted by us, and for the operator.
     pub(super) fn new(count: &Rc<Cell<usize>>, gauge: &Gauge) -> Self {
         count.set(count.get() + 1);
@@ -324,7 +324,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
         self.1.dec();

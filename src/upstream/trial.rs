@@ -9,7 +9,7 @@ use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 
 use super::dial::{Destination, DialError, authority, reach};
-use super::names::Names;
+use super::names::NameCache;
 use crate::base::time::Now;
 
 /// A step of a connection, in their order.
@@ -27,7 +27,7 @@ pub enum Step {
 
 /// How far a connection came.
 #[derive(Debug)]
-pub struct Trial {
+pub struct ConnectTrial {
     /// The step that it came to.
     pub step: Step,
     /// What the name of whom we connect to stands for; absent: not even that is known.
@@ -35,12 +35,12 @@ pub struct Trial {
     /// Who answered.
     pub peer: Option<SocketAddr>,
     /// What came of it. The error is that of `step`.
-    pub ended: Result<Session, DialError>,
+    pub ended: Result<TlsSession, DialError>,
 }
 
 /// A handshake that succeeded.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Session {
+pub struct TlsSession {
     /// The TLS version.
     pub version: Option<ProtocolVersion>,
     /// Whether HTTP/2 would be spoken.
@@ -58,20 +58,20 @@ struct Walk {
 
 impl Destination {
     /// Connects, tells how far that came, and hangs up.
-    pub async fn attempt(&self, now: Now) -> Trial {
+    pub async fn attempt(&self, now: Now) -> ConnectTrial {
         let mut walk = Walk { step: Step::Dns, addresses: None, peer: None };
         let ended = match tokio::time::timeout(self.connect_timeout, self.walk(&mut walk, now)).await {
             Ok(ended) => ended,
             Err(_) => Err(DialError::Timeout),
         };
         let Walk { step, addresses, peer } = walk;
-        Trial { step, addresses, peer, ended }
+        ConnectTrial { step, addresses, peer, ended }
     }
 
-    async fn walk(&self, walk: &mut Walk, now: Now) -> Result<Session, DialError> {
+    async fn walk(&self, walk: &mut Walk, now: Now) -> Result<TlsSession, DialError> {
         let proxy = self.way.proxy.as_ref();
         let (host, port) = proxy.map_or((&*self.host, self.port), |proxy| (proxy.host(), proxy.port()));
-        let found = Names::configured().resolve(host, now).await.map_err(DialError::Dns)?;
+        let found = NameCache::configured().resolve(host, now).await.map_err(DialError::Dns)?;
         walk.addresses = Some(found.to_vec());
         walk.step = Step::Tcp;
         let mut stream = reach(host, port, self.way.source, now).await?;
@@ -84,7 +84,7 @@ impl Destination {
         walk.step = Step::Tls;
         let stream = self.shake(stream, true).await?;
         let (_, session) = stream.get_ref();
-        Ok(Session {
+        Ok(TlsSession {
             version: session.protocol_version(),
             h2: session.alpn_protocol() == Some(b"h2"),
             chain: session.peer_certificates().unwrap_or_default().to_vec(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::dial::DialError;
-use super::names::Names;
+use super::names::NameCache;
 use super::race::{STAGGER, interleave, race};
 use super::socket::tend_tunnel;
 use crate::base::time::Now;
@@ -51,7 +51,7 @@ pub async fn tunnel(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream
 async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, TunnelError> {
     let resolved = match to.host() {
         Host::Name(name) => {
-            let found = Names::of_clients().resolve(name.as_str(), now).await;
+            let found = NameCache::of_clients().resolve(name.as_str(), now).await;
             found.map_err(|why| TunnelError::Dial(DialError::Dns(why)))?.to_vec()
         }
         Host::V4(address) => vec![IpAddr::V4(*address)],

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::admin::TABLE;
 use countersign::config::Role;
-use countersign::sim::{Bank, Fault, Faults, Trouble};
+use countersign::sim::{Bank, Faults, ResponseFault, SimFault};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -278,7 +278,7 @@ fn what_is_told_of_routes_and_providers_is_so() {
         let provider = way.json("/api/v1/providers", "").await["providers"][0].clone();
         assert_eq!((&provider["state"], &provider["live_tokens"]), (&"live".into(), &1.into()));
         // What fails is told with its reason and its rest.
-        sim.set(Faults { token: Fault::new(Trouble::HtmlError(500)), ..Faults::default() });
+        sim.set(Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() });
         let key = key(&way, "").await;
         way.ask("DELETE", &format!("/api/v1/tokens/{key}"), &[]).await;
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 503);
@@ -393,7 +393,7 @@ fn events_are_told_as_they_happen() {
         way.ask("POST", &format!("/api/v1/tokens/{key}/refresh"), &[]).await;
         assert_eq!(heard(&mut stream, &["token-renewed"]).await["token-renewed"]["generation"], 3);
         // Failures with their class.
-        sim.set(Faults { token: Fault::new(Trouble::HtmlError(500)), ..Faults::default() });
+        sim.set(Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() });
         way.ask("POST", &format!("/api/v1/tokens/{key}/refresh"), &[]).await;
         assert_eq!(heard(&mut stream, &["token-failed"]).await["token-failed"]["outcome"], "transient");
         stage.papers.edit(|config| format!("{config}\n# changed\n"));
@@ -517,7 +517,7 @@ fn the_document_says_what_is_answered() {
         };
         let mut stream = way.begin("GET", "/api/v1/events", &[], "").await;
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
-        sim.set(Faults { token: Fault::new(Trouble::HtmlError(500)), ..Faults::default() });
+        sim.set(Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() });
         assert_eq!(stage.client.send(get("/other/echo/x", KEY)).await.status, 400);
         let call = crate::client::request("GET", "/other/echo/x", KEY, &[("x-who", "me")], Bytes::new());
         assert_eq!(stage.client.send(call).await.status, 503);
@@ -602,7 +602,7 @@ fn commands_speak_to_a_door_over_tls_with_a_token() {
     let (code, told) = door(&["token", "purge", "nothing"], HANDS);
     assert!(code == Some(1) && told.contains("`nothing`"), "{code:?} {told}");
     assert_eq!(door(&["token", "purge", "scb"], HANDS).0, Some(0));
-    sim.set(Faults { token: Fault::new(Trouble::HtmlError(500)), ..Faults::default() });
+    sim.set(Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() });
     let (code, told) = door(&["token", "refresh", "scb"], HANDS);
     assert!(code == Some(1) && told.contains("no newer token"), "{code:?} {told}");
     stage.papers.edit(|config| format!("{config}\n# changed\n"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::secret::ExposeSecret;
-use countersign::sim::{Bank, Fault, SimHandle, Trouble};
+use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -87,7 +87,7 @@ fn every_call_that_used_a_credential_has_one_record() {
         assert_eq!(client.send(get("/nowhere", KEY)).await.status, 404);
         assert_eq!(client.send(get("/scb/v1/oauth/token", KEY)).await.status, 403);
         // The bank breaks off: the token was out all the same.
-        sim.change(|faults| faults.resource = Fault::once(Trouble::ResetBeforeAnswer));
+        sim.change(|faults| faults.resource = SimFault::once(ResponseFault::ResetBeforeAnswer));
         assert_eq!(client.send(post("/scb/echo/v1/z", KEY, "{}")).await.error(), "upstream-protocol");
         // The client hangs up while the bank thinks.
         sim.change(|faults| faults.resource.delay = Some(Duration::from_secs(20)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use countersign::base::time::{Clock, Hand};
 use countersign::config::{InMemory, build};
 use countersign::sim::{self, Bank, Sim, SimHandle};
-use countersign::upstream::{Destination, DialError, Way};
+use countersign::upstream::{Destination, DialError, EgressPath};
 use pkcs8::EncryptedPrivateKeyInfo;
 use pkcs8::der::Encode as _;
 use pkcs8::der::asn1::OctetStringRef;
@@ -22,7 +22,7 @@ use crate::stage::{KEY, Plan, Stage, now};
 use crate::teller::Teller;
 
 fn bank(only_http1: bool) -> SimHandle {
-    Sim::start(Bank::OAuth2, sim::Options { only_http1, ..sim::Options::default() }).expect("a simulator")
+    Sim::start(Bank::OAuth2, sim::SimOptions { only_http1, ..sim::SimOptions::default() }).expect("a simulator")
 }
 
 /// A proxy of one worker whose route leads to `upstream`, with its token at hand; the provider gets `more`.
@@ -250,7 +250,7 @@ fn a_handshake_that_fails_for_want_of_a_cipher_says_so() {
             port,
             tls: countersign::tls::client(wish).expect("TLS"),
             server_name: "localhost".try_into().expect("a name"),
-            way: Way::default(),
+            way: EgressPath::default(),
             connect_timeout: Duration::from_secs(5),
         };
         let error = destination.attempt(now()).await.ended.expect_err("no handshake");

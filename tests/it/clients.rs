@@ -14,9 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::cli::boot::{BootError, Options, Running};
+use countersign::cli::boot::{BootError, BootOptions, Running};
 use countersign::config::{InMemory, build};
-use countersign::sim::{Authority, Bank, Leaf, LeafSpec, SimHandle};
+use countersign::sim::{Bank, LeafSpec, SimAuthority, SimHandle, SimLeaf};
 use countersign::tls::{ClientTls, Identity, client as client_tls};
 use http::Request;
 use http_body_util::Full;
@@ -38,7 +38,7 @@ struct Scene {
     running: Running,
     log: SharedLog,
     /// Signs the listener's certificate.
-    authority: Authority,
+    authority: SimAuthority,
     sim: SimHandle,
 }
 
@@ -110,7 +110,7 @@ impl Script {
 
     fn try_play(self) -> Result<Scene, BootError> {
         let now = Clock::System.now();
-        let authority = Authority::new("stage CA", now).expect("a CA");
+        let authority = SimAuthority::new("stage CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let sim = bank(Bank::Scb);
         let files = self
@@ -129,7 +129,8 @@ impl Script {
         let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
         let snapshot = snapshot.unwrap_or_else(|| panic!("{told:#?}\n{config}"));
         let log = SharedLog::default();
-        let options = Options { clock: self.clock, access_sink: Some(Box::new(log.clone())), ..Options::default() };
+        let options =
+            BootOptions { clock: self.clock, access_sink: Some(Box::new(log.clone())), ..BootOptions::default() };
         let running = Running::start(snapshot, options)?;
         Ok(Scene { running, log, authority, sim })
     }
@@ -138,7 +139,7 @@ impl Script {
 /// A client's wishes for TLS.
 #[derive(Default)]
 struct Wish<'a> {
-    identity: Option<&'a Leaf>,
+    identity: Option<&'a SimLeaf>,
     ca: Option<String>,
     only_tls12: bool,
 }
@@ -229,11 +230,11 @@ const PATH: &str = "/scb/echo/x";
 
 // ---- certificates ----
 
-fn leaf(authority: &Authority, name: &str) -> Leaf {
+fn leaf(authority: &SimAuthority, name: &str) -> SimLeaf {
     authority.issue(&LeafSpec::client(name, Clock::System.now())).expect("a leaf")
 }
 
-fn common(authority: &Authority, name: &str) -> Leaf {
+fn common(authority: &SimAuthority, name: &str) -> SimLeaf {
     let mut spec = LeafSpec::client("unused.corp", Clock::System.now());
     spec.common_name = name.to_owned();
     authority.issue(&spec).expect("a leaf")
@@ -242,7 +243,7 @@ fn common(authority: &Authority, name: &str) -> Leaf {
 const MTLS_CLIENTS: &str = "[client.erp]\ncertificate = \"spiffe://corp/erp\"\n[client.treasury]\ncertificate = \
                             \"Treasury.corp\"\n[client.audit]\ncertificate = \"CN=audit\"\n";
 
-fn mtls(authority: &Authority, auth: &str) -> Scene {
+fn mtls(authority: &SimAuthority, auth: &str) -> Scene {
     let listener = format!(
         "bind = \"127.0.0.1:0\"\ntls = {{ cert = \"server.crt\", key = \"server.key\", client_ca = \"clients.crt\"{auth} }}"
     );
@@ -253,11 +254,12 @@ fn mtls(authority: &Authority, auth: &str) -> Scene {
 
 #[test]
 fn a_certificate_identifies_by_uri_dns_name_or_common_name() {
-    let authority = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+    let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, "");
     converse(async {
-        let call =
-            async |leaf: &Leaf| seen(scene.call(Wish { identity: Some(leaf), ..Wish::default() }, get(PATH, "")).await);
+        let call = async |leaf: &SimLeaf| {
+            seen(scene.call(Wish { identity: Some(leaf), ..Wish::default() }, get(PATH, "")).await)
+        };
         assert_eq!(call(&leaf(&authority, "spiffe://corp/erp")).await, fine());
         assert_eq!(call(&leaf(&authority, "treasury.CORP")).await, fine());
         assert_eq!(call(&common(&authority, "audit")).await, own(403, "client-not-allowed"));
@@ -277,12 +279,12 @@ fn a_certificate_identifies_by_uri_dns_name_or_common_name() {
 
 #[test]
 fn a_required_certificate_is_asked_for_in_the_handshake() {
-    let authority = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+    let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, ", client_auth = \"required\"");
     converse(async {
         let none = scene.call(Wish::default(), get(PATH, KEY)).await;
         assert!(none.is_err(), "{none:?}");
-        let stranger = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+        let stranger = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
         let forged = leaf(&stranger, "spiffe://corp/erp");
         let refused = scene.call(Wish { identity: Some(&forged), ..Wish::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "{refused:?}");
@@ -302,7 +304,7 @@ fn a_required_certificate_is_asked_for_in_the_handshake() {
 
 #[test]
 fn an_optional_certificate_leaves_room_for_keys_but_not_for_forgeries() {
-    let authority = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+    let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, ", client_auth = \"optional\"");
     converse(async {
         assert_eq!(seen(scene.call(Wish::default(), get(PATH, KEY)).await), fine());
@@ -310,7 +312,7 @@ fn an_optional_certificate_leaves_room_for_keys_but_not_for_forgeries() {
         let erp = leaf(&authority, "spiffe://corp/erp");
         assert_eq!(seen(scene.call(Wish { identity: Some(&erp), ..Wish::default() }, get(PATH, "")).await), fine());
         // Of the same name as the real one, or the client would find nothing to send.
-        let stranger = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+        let stranger = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
         let forged = leaf(&stranger, "spiffe://corp/erp");
         let refused = scene.call(Wish { identity: Some(&forged), ..Wish::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "{refused:?}");
@@ -320,7 +322,7 @@ fn an_optional_certificate_leaves_room_for_keys_but_not_for_forgeries() {
 
 #[test]
 fn a_resumed_session_keeps_its_certificate() {
-    let authority = Authority::new("clients' CA", Clock::System.now()).expect("a CA");
+    let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, "");
     let erp = leaf(&authority, "spiffe://corp/erp").identity().expect("an identity");
     let ca = scene.authority.pem();
@@ -524,7 +526,7 @@ fn nobody_else_may_choose_an_address() {
 /// An issuer of tokens over real TLS, in the test's own runtime.
 pub(crate) struct Issuer {
     address: SocketAddr,
-    pub(crate) authority: Authority,
+    pub(crate) authority: SimAuthority,
     keys: RefCell<Vec<Value>>,
     asked: Cell<usize>,
     /// What its discovery document calls it.
@@ -581,7 +583,7 @@ impl Issuer {
         let socket = StdTcpListener::bind("127.0.0.1:0").expect("bound");
         socket.set_nonblocking(true).expect("set");
         let address = socket.local_addr().expect("an address");
-        let authority = Authority::new("issuer's CA", Clock::System.now()).expect("a CA");
+        let authority = SimAuthority::new("issuer's CA", Clock::System.now()).expect("a CA");
         let keys = RefCell::new(keys.iter().map(|key| key.public.clone()).collect());
         let name = RefCell::new(format!("https://localhost:{}", address.port()));
         (Rc::new(Self { address, authority, keys, asked: Cell::new(0), name }), socket)

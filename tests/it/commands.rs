@@ -12,7 +12,7 @@ use std::thread;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Stopwatch;
 use countersign::config::{InMemory, build, schema};
-use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, Options, Sim};
+use countersign::sim::{Bank, LeafSpec, Sim, SimAuthority, SimEndpoint, SimOptions};
 use countersign::syntax::Diagnostic;
 use serde_json::{Value, json};
 
@@ -442,7 +442,7 @@ fn explain_says_what_the_bank_then_receives() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("certs")).expect("a folder");
     let now = countersign::base::time::Clock::System.now();
-    let authority = Authority::new("test CA", now).expect("a CA");
+    let authority = SimAuthority::new("test CA", now).expect("a CA");
     let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
     fs::write(folder.path().join("certs/server.crt"), leaf.cert_pem).expect("written");
     fs::write(folder.path().join("certs/server.key"), leaf.key_pem).expect("written");
@@ -457,7 +457,7 @@ fn explain_says_what_the_bank_then_receives() {
     let mut sims = Vec::new();
     for (kind, base_url, id, secret) in banks {
         // Over HTTP/2 the host is no header field.
-        let options = Options { only_http1: true, ..Options::default() };
+        let options = SimOptions { only_http1: true, ..SimOptions::default() };
         let sim = Sim::start(kind, options).expect("a simulator");
         fs::write(folder.path().join(format!("{}.crt", kind.name())), sim.ca_pem()).expect("written");
         let tls = format!("\"{}\"\ntls = {{ ca = \"{}.crt\" }}", sim.base_url(), kind.name());
@@ -523,7 +523,7 @@ fn explain_says_what_the_bank_then_receives() {
         crate::client::converse(async { client.send(request).await });
 
         let received = sim.received();
-        let arrival = received.iter().find(|arrival| arrival.endpoint == Endpoint::Resource).expect("it arrived");
+        let arrival = received.iter().find(|arrival| arrival.endpoint == SimEndpoint::Resource).expect("it arrived");
         let query = arrival.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let arrived = format!("https://{}{}{query}", sim.address(), arrival.path);
         assert_eq!((&foreseen["upstream"]["url"], &foreseen["upstream"]["method"]), (&json!(arrived), &json!(method)));
@@ -540,7 +540,13 @@ fn explain_says_what_the_bank_then_receives() {
 }
 
 /// Every header that arrived was foreseen, every one foreseen arrived, and nothing that was said to be removed did.
-fn compare(foreseen: &Value, own: &[(&str, &str)], host: &str, arrival: &countersign::sim::Received, path: &str) {
+fn compare(
+    foreseen: &Value,
+    own: &[(&str, &str)],
+    host: &str,
+    arrival: &countersign::sim::ReceivedRequest,
+    path: &str,
+) {
     let mut expected: BTreeMap<String, String> = BTreeMap::new();
     let pairs = |list: &str| foreseen[list].as_array().expect("a list").clone();
     for one in pairs("added").into_iter().chain(pairs("replaced")) {

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign::config::{self, Access, AccessLog, InMemory, Loaded, Serves, Snapshot};
-use countersign::route::{Caller, ClientId, Refusal, Target};
+use countersign::config::{self, AccessLogTarget, InMemory, ListenerAccess, Loaded, Serves, Snapshot};
+use countersign::route::{Caller, ClientId, Denied, RequestTarget};
 use countersign::syntax::{Diagnostic, Severity};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
@@ -128,11 +128,11 @@ fn the_defaults_are_those_of_the_manual() {
         (Some(Duration::from_secs(10)), Some(Duration::from_secs(75)))
     );
     assert_eq!((limits.drain_delay, limits.drain), (Duration::ZERO, Duration::from_secs(30)));
-    assert_eq!((snapshot.log.level.as_str(), &snapshot.log.access), ("info", &AccessLog::Stderr));
+    assert_eq!((snapshot.log.level.as_str(), &snapshot.log.access), ("info", &AccessLogTarget::Stderr));
     assert!(snapshot.admin.is_none() && snapshot.log.format.is_none());
     assert!(snapshot.workers >= 1);
     let (listener, provider, route) = (&snapshot.listeners[0], &snapshot.providers[0], &snapshot.routes[0]);
-    assert_eq!(listener.access, Access::Identified);
+    assert_eq!(listener.access, ListenerAccess::Identified);
     assert_eq!(provider.refresh_before, Duration::from_secs(60));
     assert_eq!((provider.timeouts.connect, provider.timeouts.token), (Duration::from_secs(5), Duration::from_secs(10)));
     assert_eq!((&*route.name, route.replay_limit, route.timeouts), ("other", 1 << 20, provider.timeouts));
@@ -159,10 +159,10 @@ fn ask(
     method: &Method,
     path: &str,
     headers: &[(&'static str, &'static str)],
-) -> Result<(String, String), Refusal> {
+) -> Result<(String, String), Denied> {
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
-    let target = Target { method, host: Some("localhost"), path_and_query: path, headers: &headers };
+    let target = RequestTarget { method, host: Some("localhost"), path_and_query: path, headers: &headers };
     let Serves::Reverse(reverse) = &snapshot.listeners[0].serves else { panic!("a reverse listener") };
     let permit = reverse.table.admit(client, target)?;
     let route = &snapshot.routes[permit.route()];
@@ -176,26 +176,26 @@ fn the_sample_leads_requests_where_it_says() {
     let to = |route: &str, path: &str| Ok((route.to_owned(), path.to_owned()));
     let get = |client, path| ask(&snapshot, client, &Method::GET, path, &[]);
     assert_eq!(get(erp, "/scb/v1/x?y=1"), to("scb", "/partners/sandbox/v1/x?y=1"));
-    assert_eq!(get(treasury, "/scb/v1/x"), Err(Refusal::NotAllowed(Some(0))));
-    assert_eq!(get(erp, "/scb/v3/x"), Err(Refusal::NotAllowed(Some(0))), "not on the allow list");
-    assert_eq!(ask(&snapshot, erp, &Method::POST, "/scb/v1/oauth/token", &[]), Err(Refusal::Reserved(0)));
-    assert_eq!(get(erp, "/meed/v1/oauth/%74oken"), Err(Refusal::Reserved(1)));
-    assert_eq!(get(treasury, "/rak/v1/partner_auth/token"), Err(Refusal::Reserved(3)));
+    assert_eq!(get(treasury, "/scb/v1/x"), Err(Denied::NotAllowed(Some(0))));
+    assert_eq!(get(erp, "/scb/v3/x"), Err(Denied::NotAllowed(Some(0))), "not on the allow list");
+    assert_eq!(ask(&snapshot, erp, &Method::POST, "/scb/v1/oauth/token", &[]), Err(Denied::Reserved(0)));
+    assert_eq!(get(erp, "/meed/v1/oauth/%74oken"), Err(Denied::Reserved(1)));
+    assert_eq!(get(treasury, "/rak/v1/partner_auth/token"), Err(Denied::Reserved(3)));
     assert_eq!(get(erp, "/other/token"), to("other", "/token"), "the token comes from another host");
-    assert!(matches!(get(erp, "/rak/v1/x"), Err(Refusal::Malformed(_))), "the account is missing");
+    assert!(matches!(get(erp, "/rak/v1/x"), Err(Denied::Malformed(_))), "the account is missing");
     let account = |value| ask(&snapshot, erp, &Method::GET, "/rak/v1/x", &[("x-account-id", value)]);
     assert_eq!(account("0188000049916"), to("rak-accounts", "/sb/api/v1/x"));
-    assert!(matches!(account("0188000049916x"), Err(Refusal::Malformed(_))));
+    assert!(matches!(account("0188000049916x"), Err(Denied::Malformed(_))));
     assert_eq!(snapshot.routes[3].consumed, ["x-account-id"]);
     assert_eq!(snapshot.routes[0].headers[0].0, "channel");
-    assert_eq!(get(Caller::Anyone, "/scb/v1/x"), Err(Refusal::NotAllowed(Some(0))));
+    assert_eq!(get(Caller::Anyone, "/scb/v1/x"), Err(Denied::NotAllowed(Some(0))));
 }
 
 #[test]
 fn a_token_endpoint_is_out_of_reach_behind_another_upstream_too() {
     let text = format!("{SMALL}upstream = \"https://api.other.example\"\n");
     let get = |path| ask(&good(&text), Caller::Client(ClientId(0)), &Method::GET, path, &[]);
-    assert_eq!(get("/other/base/token"), Err(Refusal::Reserved(0)));
+    assert_eq!(get("/other/base/token"), Err(Denied::Reserved(0)));
     assert!(get("/other/token").is_ok());
 }
 
@@ -276,7 +276,7 @@ fn one_client_needs_no_lists_and_a_lone_listener_may_serve_anyone() {
     let end = SMALL.find("[[route]]").expect("there is one");
     let open =
         [&SMALL[..start], &SMALL[end..]].concat().replace("127.0.0.1:0\"", "127.0.0.1:0\"\nclients = \"anyone\"");
-    assert_eq!(good(&open).listeners[0].access, Access::Anyone);
+    assert_eq!(good(&open).listeners[0].access, ListenerAccess::Anyone);
 }
 
 #[test]
@@ -286,13 +286,13 @@ fn a_file_is_fine_mistaken_or_unreadable() {
     fs::write(dir.path().join("secret"), "s\n").expect("a file can be written");
     let status = |text: &[u8]| {
         fs::write(&path, text).expect("a file can be written");
-        config::load(&path, &config::Disk).exit_status()
+        config::load(&path, &config::MachineFiles).exit_status()
     };
     let fine = SMALL.replace("{ env = \"SECRET\" }", "{ file = \"secret\" }");
     assert_eq!(status(fine.as_bytes()), 0, "relative paths start at the file");
     assert_eq!(status(b"x = 1"), 1);
     assert_eq!(status(b"\xff"), 2);
-    match config::load(&dir.path().join("missing.toml"), &config::Disk) {
+    match config::load(&dir.path().join("missing.toml"), &config::MachineFiles) {
         Loaded::Unreadable(why) => assert!(why.contains("missing.toml"), "{why}"),
         Loaded::Fine(..) | Loaded::Mistaken(_) => panic!("there is no such file"),
     }

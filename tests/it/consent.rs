@@ -11,14 +11,15 @@ use countersign::base::origin::BaseUrl;
 use countersign::base::secret::{ExposeSecret, SecretString};
 use countersign::base::time::{Deadline, Hand};
 use countersign::base::vars::Vars;
-use countersign::provider::{Authorize, Caller, Consent, ConsentWiring, Module, Profile, TokenRequest, Wiring};
+use countersign::provider::{Authorize, CallAs, CompiledConsent, ConsentWiring, Module, Profile, TokenRequest, Wiring};
 use countersign::sim::{Bank, SimHandle};
-use countersign::syntax::{Fields, FromNode, Node, Report, Source};
+use countersign::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
 use countersign::token::consent::{
-    Asked, Consenting, Entry, Owner, PendingConsent, Refusal, State, UserKey, UserName, UserTokens, Verifier, Why,
+    CodeVerifier, ConsentOrigin, ConsentOwner, Consenting, NotExchanged, PendingConsent, PendingEntry, RotationRefusal,
+    State, UserKey, UserName, UserTokens,
 };
 use countersign::token::grant::UserGrant;
-use countersign::token::lease::{Lease, Trial};
+use countersign::token::lease::{Lease, LeaseTrial};
 use http::{HeaderMap, StatusCode};
 
 use super::sim::{Ask, Reply, run, send, start};
@@ -33,19 +34,19 @@ struct Stage {
 
 fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Stage {
     let (sim, clock) = start(bank);
-    let report = Report::new();
+    let report = Diagnostics::new();
     let profile = Profile::builtin(bank.name()).expect("a profile");
     let text = format!("{id} = {:?}\n{secret} = 'secret'\n", sim.credentials().id());
-    let node = Node::parse(&Source::new("settings", text), &report);
+    let node = Node::parse(&SourceText::new("settings", text), &report);
     let fields = Fields::new(&node, "settings", &report);
     let own = sim.credentials().secret().expose_secret().to_owned();
-    let read = |node: &Node, report: &Report| {
+    let read = |node: &Node, report: &Diagnostics| {
         let text = String::from_node(node, report)?;
         Some((SecretString::from(if text == "secret" { own.clone() } else { text }), false))
     };
     let settings = profile.read_settings(&fields, &read).expect("good settings");
     fields.finish();
-    let params = Node::parse(&Source::new("params", params), &report);
+    let params = Node::parse(&SourceText::new("params", params), &report);
     let params = profile.read_consent_params(Some(&params), &report).expect("good parameters");
     let url = |text: &str| BaseUrl::parse(text).expect("a URL");
     let wiring = Wiring {
@@ -58,7 +59,7 @@ fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Stage {
             authorize_url: profile.wants_authorize_url().then(|| url(&sim.authorize_url())),
             params,
         }),
-        caller: Caller::User,
+        caller: CallAs::User,
     };
     let module = Module::build(&profile, settings, wiring).expect("a good module");
     let callback_url = module.consent().expect("a consent").redirect_uri().to_owned();
@@ -78,14 +79,14 @@ fn below(url: &str) -> String {
 
 fn key(provider: &str, user: &str) -> UserKey {
     UserKey {
-        owner: Owner::Client("erp".into()),
+        owner: ConsentOwner::Client("erp".into()),
         provider: provider.into(),
         user: UserName::parse(user).expect("a name"),
     }
 }
 
 impl Stage {
-    fn consent(&self) -> &Consent {
+    fn consent(&self) -> &CompiledConsent {
         self.module.consent().expect("a consent")
     }
 
@@ -102,7 +103,8 @@ impl Stage {
     /// From the start to the moment at which a browser comes back: the pending consent, the query of the callback.
     async fn go(&mut self, user: &str, how: &str) -> (PendingConsent, String) {
         self.drawn += 1;
-        let (state, verifier) = (State::from_random([self.drawn; 32]), Verifier::from_random([self.drawn + 100; 32]));
+        let (state, verifier) =
+            (State::from_random([self.drawn; 32]), CodeVerifier::from_random([self.drawn + 100; 32]));
         let now = self.clock.now();
         let key = key(self.sim.bank().name(), user);
         let pending = PendingConsent::start(key, "erp".into(), self.consent().realm(), None, verifier, now);
@@ -123,14 +125,19 @@ impl Stage {
         (pending, query.to_owned())
     }
 
-    fn judge(&self, pending: PendingConsent, query: &str) -> Result<Consenting, Why> {
+    fn judge(&self, pending: PendingConsent, query: &str) -> Result<Consenting, NotExchanged> {
         let callback = self.consent().callback(query, self.clock.now()).expect("a good callback");
         assert_eq!(callback.state, Some(State::from_random([self.drawn; 32])), "our state comes back untouched");
-        let judged = self.consent().judge(Some(Entry::Pending(pending)), Asked::Browser, callback, self.clock.now());
+        let judged = self.consent().judge(
+            Some(PendingEntry::Pending(pending)),
+            ConsentOrigin::Browser,
+            callback,
+            self.clock.now(),
+        );
         judged.map_err(|rejection| rejection.why)
     }
 
-    async fn exchange(&self, consenting: Consenting) -> Result<UserTokens, Refusal> {
+    async fn exchange(&self, consenting: Consenting) -> Result<UserTokens, RotationRefusal> {
         let now = self.clock.now();
         let (request, pending) = self.consent().exchange(consenting, &mut RandomIds, now).expect("a fresh code");
         let reply = self.ask(request).await;
@@ -145,7 +152,7 @@ impl Stage {
         self.exchange(consenting).await.expect("tokens")
     }
 
-    async fn refresh(&self, tokens: &UserTokens) -> Result<UserGrant, Refusal> {
+    async fn refresh(&self, tokens: &UserTokens) -> Result<UserGrant, RotationRefusal> {
         let now = self.clock.now();
         let reply = self.ask(self.consent().refresh(tokens, &mut RandomIds, now).expect("something to ask with")).await;
         let status = StatusCode::from_u16(reply.status).expect("a status");
@@ -163,7 +170,7 @@ impl Stage {
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
-            trial: Trial::default(),
+            trial: LeaseTrial::default(),
         };
         let mut headers = HeaderMap::new();
         self.module.dress(&mut headers, &lease, &Vars::none(), &mut RandomIds);
@@ -176,8 +183,8 @@ impl Stage {
     }
 }
 
-fn dead<T: std::fmt::Debug>(answer: Result<T, Refusal>) {
-    assert!(matches!(answer, Err(Refusal::Dead(_))), "{answer:?}");
+fn dead<T: std::fmt::Debug>(answer: Result<T, RotationRefusal>) {
+    assert!(matches!(answer, Err(RotationRefusal::Dead(_))), "{answer:?}");
 }
 
 #[test]
@@ -217,7 +224,7 @@ fn an_scb_users_no_is_heard_and_a_late_code_is_never_sent() {
     run(async {
         let mut stage = stage(Bank::Scb, "application_key", "application_secret", "");
         let (pending, query) = stage.go("alice", "deny=1").await;
-        assert_eq!(stage.judge(pending, &query).err(), Some(Why::NoCode));
+        assert_eq!(stage.judge(pending, &query).err(), Some(NotExchanged::NoCode));
 
         let (pending, query) = stage.go("alice", "user=alice").await;
         let consenting = stage.judge(pending, &query).expect("the user agreed");
@@ -265,7 +272,7 @@ fn a_user_consents_by_the_book() {
 
         stage.sim.change(|faults| faults.oauth2.deny = true);
         let (pending, query) = stage.go("alice", "").await;
-        assert_eq!(stage.judge(pending, &query).err(), Some(Why::Refused(Some("access_denied".to_owned()))));
+        assert_eq!(stage.judge(pending, &query).err(), Some(NotExchanged::Refused(Some("access_denied".to_owned()))));
     });
 }
 
@@ -275,7 +282,7 @@ fn a_code_is_worth_nothing_without_its_verifier() {
         let mut stage = stage(Bank::OAuth2, "client_id", "client_secret", "");
         let (mut pending, query) = stage.go("alice", "").await;
         // Somebody slips a code of another session under ours.
-        pending.verifier = Verifier::from_random([7; 32]);
+        pending.verifier = CodeVerifier::from_random([7; 32]);
         dead(stage.exchange(stage.judge(pending, &query).expect("agreed")).await);
         assert_eq!(stage.sim.tokens_issued(), 0);
         let (pending, query) = stage.go("alice", "").await;
@@ -297,19 +304,20 @@ fn built(
     profile: &str,
     settings: &str,
     consent: Option<(&str, Option<&str>)>,
-    caller: Caller,
+    caller: CallAs,
 ) -> Result<Module, String> {
-    let report = Report::new();
+    let report = Diagnostics::new();
     let profile = Profile::builtin(profile).expect("a profile");
-    let node = Node::parse(&Source::new("settings", settings), &report);
+    let node = Node::parse(&SourceText::new("settings", settings), &report);
     let fields = Fields::new(&node, "settings", &report);
-    let read =
-        |node: &Node, report: &Report| String::from_node(node, report).map(|text| (SecretString::from(text), false));
+    let read = |node: &Node, report: &Diagnostics| {
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    };
     let settings = profile.read_settings(&fields, &read).expect("good settings");
     fields.finish();
     let url = |text: &str| BaseUrl::parse(text).expect("a URL");
     let consent = consent.map(|(params, authorize_url)| {
-        let node = Node::parse(&Source::new("params", params), &report);
+        let node = Node::parse(&SourceText::new("params", params), &report);
         ConsentWiring {
             public_url: url("https://gateway.example"),
             authorize_url: authorize_url.map(url),
@@ -333,17 +341,17 @@ fn what_could_never_work_for_users_is_said() {
     let other = "client_id = 'a'\nclient_secret = 's'";
     let scb = "application_key = 'k'\napplication_secret = 's'";
     for (profile, settings, consent, caller, reason) in [
-        ("meed", meed, None, Caller::User, "knows no users"),
-        ("meed", meed, Some(("", None)), Caller::Application, "[provider.bank.consent] out"),
-        ("scb", scb, None, Caller::User, "needs [provider.NAME.consent]"),
-        ("oauth2", other, Some(("", None)), Caller::User, "authorize_url"),
+        ("meed", meed, None, CallAs::User, "knows no users"),
+        ("meed", meed, Some(("", None)), CallAs::Application, "[provider.bank.consent] out"),
+        ("scb", scb, None, CallAs::User, "needs [provider.NAME.consent]"),
+        ("oauth2", other, Some(("", None)), CallAs::User, "authorize_url"),
     ] {
         let error = built(profile, settings, consent, caller).expect_err(reason);
         assert!(error.contains(reason), "{error}");
     }
     let (application, user) = (
-        built("scb", scb, Some(("", None)), Caller::Application).expect("a module"),
-        built("scb", scb, Some(("", None)), Caller::User).expect("a module"),
+        built("scb", scb, Some(("", None)), CallAs::Application).expect("a module"),
+        built("scb", scb, Some(("", None)), CallAs::User).expect("a module"),
     );
     assert_ne!(application.key(), user.key(), "an application's token is never a user's");
     assert_ne!(application.key(), key("bank", "alice").record_key());
@@ -353,7 +361,7 @@ fn what_could_never_work_for_users_is_said() {
 #[test]
 fn a_consent_outlives_a_new_secret_and_no_new_application() {
     let realm = |settings: &str, params: &str| {
-        let module = built("scb", settings, Some((params, None)), Caller::User).expect("a module");
+        let module = built("scb", settings, Some((params, None)), CallAs::User).expect("a module");
         module.consent().expect("a consent").realm()
     };
     let base = realm("application_key = 'k'\napplication_secret = 's'", "");
@@ -362,7 +370,7 @@ fn a_consent_outlives_a_new_secret_and_no_new_application() {
     assert_ne!(base, realm("application_key = 'another'\napplication_secret = 's'", ""));
     let realm = |scope: &str, authorize: &str| {
         let settings = format!("client_id = 'a'\nclient_secret = 's'\nscope = '{scope}'");
-        let module = built("oauth2", &settings, Some(("", Some(authorize))), Caller::User).expect("a module");
+        let module = built("oauth2", &settings, Some(("", Some(authorize))), CallAs::User).expect("a module");
         module.consent().expect("a consent").realm()
     };
     let base = realm("payments", "https://login.example/authorize");

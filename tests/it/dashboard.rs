@@ -13,8 +13,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::sim::{Bank, Fault, SimHandle, Trouble};
-use countersign::tls::mint::{Authority, Constraints, KeyKind, Permit};
+use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
+use countersign::tls::mint::{Constraints, KeyKind, MintAuthority, NameConstraint};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -49,9 +49,9 @@ impl House {
     fn open(&mut self, admin: &str) {
         let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\n\
                        params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
-        let permits = [Permit::parse("127.0.0.1").expect("a domain")];
+        let permits = [NameConstraint::parse("127.0.0.1").expect("a domain")];
         let constraints = Constraints::only(&permits).expect("something");
-        let (_, ca, key) = Authority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
+        let (_, ca, key) = MintAuthority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
         let [scb, meed, abx] = &self.banks[..] else { panic!("three banks") };
         let mut plan = Plan::default()
             .with_two_clients()
@@ -148,9 +148,9 @@ impl House {
             }
             assert_eq!(client.send(get("/nowhere/'\"{&lt;script&gt;}/\u{202e}gnp.exe", KEY)).await.status, 400);
             assert_eq!(client.send(get("/abbeycross/echo/x", KEY)).await.status, 403);
-            banks[1].change(|faults| faults.resource = Fault::new(Trouble::HtmlError(503)));
+            banks[1].change(|faults| faults.resource = SimFault::new(ResponseFault::HtmlError(503)));
             assert_eq!(client.send(get("/meed/echo/orders", KEY)).await.status, 503);
-            banks[2].change(|faults| faults.token = Fault::new(Trouble::HtmlError(500)));
+            banks[2].change(|faults| faults.token = SimFault::new(ResponseFault::HtmlError(500)));
             let refused = client.send(get("/abbeycross/echo/x", crate::stage::OTHER_KEY)).await;
             assert!(refused.status >= 500, "{refused:?}");
             let started =

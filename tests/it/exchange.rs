@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::time::{Clock, Hand};
-use countersign::sim::{Bank, Fault, SimHandle, Trouble};
+use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -238,7 +238,7 @@ fn a_token_that_expires_while_a_request_connects_is_not_sent() {
         let asking = stage.client.send(post("/bank/echo/slow", KEY, "{}"));
         let meanwhile = async {
             until(|| barrier.arrived.get() == 1).await;
-            sim.change(|faults| faults.token = Fault::new(Trouble::HtmlError(503)));
+            sim.change(|faults| faults.token = SimFault::new(ResponseFault::HtmlError(503)));
             hand.advance(Duration::from_secs(365 * 24 * 3600));
             barrier.opens.notify_one();
         };

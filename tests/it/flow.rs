@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::sim::{self, Bank, Endpoint, Fault, Faults, Sim, Trouble, Verbatim};
+use countersign::sim::{self, Bank, Faults, ResponseFault, Sim, SimEndpoint, SimFault, Verbatim};
 
 use crate::client::{converse, get, post, request};
 use crate::newborn::{by_hand, settle};
@@ -66,7 +66,7 @@ fn each_bank_receives_its_own_dress_and_nothing_of_the_clients_credentials() {
             assert_eq!(answer.status, 200, "{kind:?}: {answer:?}");
         });
         let received = sim.received();
-        let arrival = received.iter().find(|arrival| arrival.endpoint == Endpoint::Resource).expect("it arrived");
+        let arrival = received.iter().find(|arrival| arrival.endpoint == SimEndpoint::Resource).expect("it arrived");
         let token = sim.issued().pop().expect("a token");
         assert_eq!(arrival.bearer(), Some(token.expose_secret()), "{kind:?}");
         assert_eq!(arrival.count("authorization"), 1);
@@ -126,7 +126,7 @@ fn a_refusal_before_the_body_was_read_is_replayed_with_the_whole_body() {
         assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
         let refusal =
             Verbatim::json(401, r#"{"status":{"code":9300,"description":"Invalid/expired temporary token"}}"#);
-        sim.change(|faults| faults.resource = Fault::once(Trouble::AnswerEarly(refusal)));
+        sim.change(|faults| faults.resource = SimFault::once(ResponseFault::AnswerEarly(refusal)));
         let answer = stage.client.send(post("/scb/echo/upload", KEY, body.clone())).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["body"]["sha256"], hex(&sha256(&body)));
@@ -234,7 +234,7 @@ fn two_clients_on_one_path_with_different_credentials_are_never_mixed() {
     for (sim, tag) in [(&erp_bank, "erp"), (&treasury_bank, "treasury")] {
         let tokens: Vec<String> = sim.issued().iter().map(|token| token.expose_secret().to_owned()).collect();
         let arrivals: Vec<_> =
-            sim.received().into_iter().filter(|arrival| arrival.endpoint == Endpoint::Resource).collect();
+            sim.received().into_iter().filter(|arrival| arrival.endpoint == SimEndpoint::Resource).collect();
         assert_eq!(arrivals.len(), 100);
         for arrival in arrivals {
             assert!(arrival.path.ends_with(tag), "a call reached the other client's bank");
@@ -325,7 +325,7 @@ fn a_second_refusal_passes_to_the_client_and_the_key_rests() {
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
-        sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(refusal)));
+        sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(refusal)));
         let refused = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
         assert_eq!(refused.status, 401);
         assert_eq!((sim.token_calls(), sim.resource_calls()), (2, 3));
@@ -344,7 +344,7 @@ fn a_second_refusal_passes_to_the_client_and_the_key_rests() {
 fn a_token_fetched_for_this_very_request_is_tried_again_when_it_is_old_enough_and_then_not_fetched_anew() {
     let sim = bank(Bank::Scb);
     let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
-    sim.set(Faults { resource: Fault::new(Trouble::Verbatim(refusal)), ..Faults::default() });
+    sim.set(Faults { resource: SimFault::new(ResponseFault::Verbatim(refusal)), ..Faults::default() });
     let (plan, hand) = by_hand();
     let stage = plan.with(&sim, "scb", "", "").start();
     converse(async {
@@ -362,7 +362,7 @@ fn an_unknown_401_passes_through_once_and_renews_in_the_background() {
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         let strange = Verbatim::json(401, r#"{"oops":"who are you"}"#);
-        sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(strange)));
+        sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(strange)));
         for _ in 0..3 {
             let answer = stage.client.send(post("/scb/echo/x", KEY, "{}")).await;
             assert_eq!((answer.status, &answer.body[..]), (401, &br#"{"oops":"who are you"}"#[..]));
@@ -383,22 +383,22 @@ fn an_unknown_401_passes_through_once_and_renews_in_the_background() {
 
 #[test]
 fn nothing_but_a_proven_refusal_is_ever_sent_twice() {
-    let troubles: [(&str, Trouble, u16); 8] = [
-        ("500", Trouble::Verbatim(Verbatim::json(500, "{}")), 500),
-        ("503", Trouble::Verbatim(Verbatim::json(503, "{}")), 503),
-        ("409", Trouble::Verbatim(Verbatim::json(409, r#"{"status":{"code":8101}}"#)), 409),
-        ("429", Trouble::Verbatim(Verbatim::bare(429, &[("retry-after", "1")])), 429),
-        ("403", Trouble::Verbatim(Verbatim::json(403, r#"{"status":{"code":9300}}"#)), 403),
-        ("reset before the answer", Trouble::ResetBeforeAnswer, 502),
-        ("garbage", Trouble::Garbage(Bytes::from_static(b"\x16\x03nonsense")), 502),
-        ("401/9500", Trouble::Verbatim(Verbatim::json(401, r#"{"status":{"code":9500}}"#)), 401),
+    let troubles: [(&str, ResponseFault, u16); 8] = [
+        ("500", ResponseFault::Verbatim(Verbatim::json(500, "{}")), 500),
+        ("503", ResponseFault::Verbatim(Verbatim::json(503, "{}")), 503),
+        ("409", ResponseFault::Verbatim(Verbatim::json(409, r#"{"status":{"code":8101}}"#)), 409),
+        ("429", ResponseFault::Verbatim(Verbatim::bare(429, &[("retry-after", "1")])), 429),
+        ("403", ResponseFault::Verbatim(Verbatim::json(403, r#"{"status":{"code":9300}}"#)), 403),
+        ("reset before the answer", ResponseFault::ResetBeforeAnswer, 502),
+        ("garbage", ResponseFault::Garbage(Bytes::from_static(b"\x16\x03nonsense")), 502),
+        ("401/9500", ResponseFault::Verbatim(Verbatim::json(401, r#"{"status":{"code":9500}}"#)), 401),
     ];
     let sim = bank(Bank::Scb);
     let stage = Plan::default().with(&sim, "scb", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
         for (n, (name, trouble, expected)) in troubles.into_iter().enumerate() {
-            sim.set(Faults { resource: Fault::new(trouble), ..Faults::default() });
+            sim.set(Faults { resource: SimFault::new(trouble), ..Faults::default() });
             let before = sim.resource_calls();
             let answer = stage.client.send(post(&format!("/scb/payments/P{n}"), KEY, "{}")).await;
             assert_eq!(answer.status, expected, "{name}: {answer:?}");
@@ -461,7 +461,7 @@ fn a_cut_answer_is_cut_for_the_client_too() {
     let stage = Plan::default().with(&sim, "scb", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
-        sim.change(|faults| faults.resource = Fault::new(Trouble::CutBody));
+        sim.change(|faults| faults.resource = SimFault::new(ResponseFault::CutBody));
         let mut sender = stage.client.http1().await;
         let response = sender.send_request(get("/scb/echo/x", KEY)).await.expect("a head");
         assert_eq!(response.status(), 200);
@@ -492,7 +492,7 @@ fn a_refusal_in_a_compressed_body_is_recognised_and_an_unreadable_one_proves_not
             ],
             body: Bytes::from_static(b"{\"status\":{\"code\":9300}}"),
         };
-        sim.set(Faults { resource: Fault::new(Trouble::Verbatim(broken)), ..Faults::default() });
+        sim.set(Faults { resource: SimFault::new(ResponseFault::Verbatim(broken)), ..Faults::default() });
         let before = sim.resource_calls();
         let answer = stage.client.send(get("/scb/echo/x", KEY)).await;
         assert_eq!((answer.status, &answer.body[..]), (401, &b"{\"status\":{\"code\":9300}}"[..]));
@@ -505,7 +505,7 @@ fn a_refusal_in_a_compressed_body_is_recognised_and_an_unreadable_one_proves_not
 
 #[test]
 fn h2_clients_are_served_over_http_1_1_upstream() {
-    let options = sim::Options { only_http1: true, ..sim::Options::default() };
+    let options = sim::SimOptions { only_http1: true, ..sim::SimOptions::default() };
     let sim = Sim::start(Bank::Meed, options).expect("a simulator");
     let stage = Plan::default().with(&sim, "meed", "", "").start();
     converse(async {

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::sim::{Bank, Endpoint, SimHandle};
-use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
+use countersign::sim::{Bank, SimEndpoint, SimHandle};
+use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 use countersign::tls::{ClientTls, client};
 use http::Request;
 use http_body_util::Full;
@@ -50,9 +50,9 @@ fn scene(listener: &str, route: &str) -> Scene {
 
 fn staged(plan: Plan, listener: &str, route: &str) -> Scene {
     let sim = bank(Bank::Scb);
-    let permits = [Permit::parse("bank.example").expect("a domain")];
+    let permits = [NameConstraint::parse("bank.example").expect("a domain")];
     let constraints = Constraints::only(&permits).expect("something");
-    let (_, ca, key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
+    let (_, ca, key) = mint::MintAuthority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
     let switch = Switch::start(PLACE, sim.address(), ("countersign", "corporate"));
     let way = format!("http_proxy = \"http://countersign:corporate@{}\"\n", switch.address);
     let mut plan = plan.with(&sim, "scb", &way, route);
@@ -169,7 +169,7 @@ fn what_an_application_calls_by_the_banks_own_name_arrives_signed() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!((scene.sim.token_calls(), scene.sim.resource_calls()), (1, 1));
         let received = scene.sim.received();
-        let call = received.iter().find(|call| call.endpoint == Endpoint::Resource).expect("the call");
+        let call = received.iter().find(|call| call.endpoint == SimEndpoint::Resource).expect("the call");
         assert_eq!((call.path.as_str(), call.query.as_deref()), ("/partners/sandbox/echo/x", Some("y=1")));
         assert_eq!((call.count("authorization"), call.count("proxy-authorization"), call.count("x-own")), (1, 0, 1));
         assert_eq!(scene.sim.violations(), Vec::<String>::new());
@@ -308,7 +308,7 @@ fn each_client_of_one_bank_has_its_own_route_and_a_stranger_is_refused_inside() 
             let answer = through(&scene, &credentials, get(&format!("/partners/sandbox/echo/{who}"), &[])).await;
             assert_eq!(answer.status, 200);
         }
-        for call in scene.sim.received().iter().filter(|call| call.endpoint == Endpoint::Resource) {
+        for call in scene.sim.received().iter().filter(|call| call.endpoint == SimEndpoint::Resource) {
             let who = call.path.rsplit('/').next().expect("a segment");
             assert_eq!(call.header("x-route"), Some(who));
         }
@@ -420,9 +420,9 @@ fn whoever_speaks_no_tls_inside_or_distrusts_us_is_let_go() {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         assert!(!String::from_utf8_lossy(&answer).contains("HTTP/"), "nothing is said in the clear");
-        let permits = [Permit::parse("bank.example").expect("a domain")];
+        let permits = [NameConstraint::parse("bank.example").expect("a domain")];
         let constraints = Constraints::only(&permits).expect("something");
-        let (_, foreign, _) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
+        let (_, foreign, _) = mint::MintAuthority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
         let stream = tunnel(scene.proxy, PLACE, &erp()).await;
         assert!(tls(stream, &foreign, BANK, b"http/1.1").await.is_err());
         assert_eq!(scene.sim.connections(), 0);

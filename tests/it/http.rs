@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::sim::{Bank, Fault, Faults, Options, Sim, SimHandle, Trouble, Verbatim};
+use countersign::sim::{Bank, Faults, ResponseFault, Sim, SimFault, SimHandle, SimOptions, Verbatim};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -145,7 +145,7 @@ fn an_expectation_is_met_only_once_all_is_in_order() {
             let answer = raw_text(&stage, &bytes).await;
             assert_eq!(status(&answer), expected, "{name}: {answer}");
         }
-        let refusing = Faults { token: Fault::new(Trouble::HtmlError(500)), ..Faults::default() };
+        let refusing = Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() };
         sim.set(refusing);
         let answer = raw_text(&stage, &ask("POST", fields)).await;
         assert_eq!(status(&answer), 503, "no token, no 100: {answer}");
@@ -537,7 +537,7 @@ const TRICKS: &[(&str, &str, &str, Fate)] = &[
 #[test]
 fn framing_tricks_are_refused_or_become_one_message() {
     assert!(TRICKS.len() >= 60);
-    let sim = Sim::start(Bank::OAuth2, Options { record_wire: true, only_http1: true, ..Options::default() })
+    let sim = Sim::start(Bank::OAuth2, SimOptions { record_wire: true, only_http1: true, ..SimOptions::default() })
         .expect("a simulator");
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "bank", "", "").start();
     let smuggled = format!(
@@ -762,7 +762,7 @@ fn a_redirect_and_the_providers_own_fields_pass_untouched() {
             ("x-hop", "1"),
             ("keep-alive", "timeout=5"),
         ];
-        sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(Verbatim::bare(302, &headers))));
+        sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(Verbatim::bare(302, &headers))));
         let answer = stage.client.send(get("/bank/x", KEY)).await;
         assert_eq!(answer.status, 302);
         for (name, value) in &headers[..5] {
@@ -888,7 +888,7 @@ fn a_routes_limit_holds_requests_and_then_refuses_them() {
 #[test]
 fn heads_and_targets_are_bounded() {
     // Over h2, the bank's own limits are lower.
-    let sim = Sim::start(Bank::OAuth2, Options { only_http1: true, ..Options::default() }).expect("a simulator");
+    let sim = Sim::start(Bank::OAuth2, SimOptions { only_http1: true, ..SimOptions::default() }).expect("a simulator");
     let stage = Plan::default().with(&sim, "bank", "", "").start();
     converse(async {
         let many: String = (0..120).map(|n| format!("x-{n}: 1\n")).collect();
@@ -1017,7 +1017,7 @@ fn an_echoed_credential_is_masked_blocked_or_left_as_the_route_says() {
             assert_eq!(stage.client.send(get("/bank/echo/warm", KEY)).await.status, 200);
             let token = sim.issued()[0].expose_secret().to_owned();
             let stars = "*".repeat(token.len());
-            sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(echo_of(&token, ""))));
+            sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(echo_of(&token, ""))));
             let answer = stage.client.send(get("/bank/x", KEY)).await;
             assert_eq!(answer.status, expected, "{reflection}: {answer:?}");
             let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -1027,7 +1027,8 @@ fn an_echoed_credential_is_masked_blocked_or_left_as_the_route_says() {
                     assert_eq!(answer.header("x-debug"), format!("tok={stars}"));
                     // In drops, so that it never comes in one piece.
                     sim.change(|faults| {
-                        faults.resource = Fault::new(Trouble::SlowBody { chunk: 7, pause: Duration::from_millis(1) });
+                        faults.resource =
+                            SimFault::new(ResponseFault::SlowBody { chunk: 7, pause: Duration::from_millis(1) });
                     });
                     let whole = stage.client.send(get("/bank/download?bytes=200", KEY)).await;
                     assert_eq!(whole.body.len(), 200);
@@ -1037,12 +1038,12 @@ fn an_echoed_credential_is_masked_blocked_or_left_as_the_route_says() {
                         headers: Vec::new(),
                         body: STANDARD.encode(format!("id:{secret}")).into(),
                     };
-                    sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(verbatim)));
+                    sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(verbatim)));
                     let coded = stage.client.send(get("/bank/x", KEY)).await;
                     assert!(String::from_utf8_lossy(&coded.body).contains("********"), "{coded:?}");
                     // What cannot be read is passed as it came.
                     sim.change(|faults| {
-                        faults.resource = Fault::new(Trouble::Verbatim(Verbatim {
+                        faults.resource = SimFault::new(ResponseFault::Verbatim(Verbatim {
                             headers: vec![("content-encoding".into(), "br".into())],
                             ..echo_of(&token, "")
                         }))
@@ -1057,7 +1058,7 @@ fn an_echoed_credential_is_masked_blocked_or_left_as_the_route_says() {
                     assert_eq!(answer.error(), "upstream-protocol");
                     assert!(!body.contains(&token));
                     let only_body = Verbatim { headers: Vec::new(), ..echo_of(&token, "") };
-                    sim.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(only_body)));
+                    sim.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(only_body)));
                     assert_eq!(stage.client.send(get("/bank/x", KEY)).await.error(), "upstream-protocol");
                     sim.set(Faults::default());
                     let fine = stage.client.send(get("/bank/download?bytes=300000", KEY)).await;

@@ -14,7 +14,7 @@ mod windows;
 
 use std::sync::Arc;
 
-use countersign::sim::{Bank, Received};
+use countersign::sim::{Bank, ReceivedRequest};
 
 use self::case::{Case, FINE, NEVER};
 use crate::client::{converse, get};
@@ -22,7 +22,7 @@ use crate::stage::{KEY, Plan, bank};
 
 /// Plays all cases before one proxy, whose only worker must serve as ever after them. No request that breaks a rule may
 /// have reached the bank, or, where it broke it only after its head, not as a whole one.
-fn play(cases: impl IntoIterator<Item = Case>) -> Vec<Arc<Received>> {
+fn play(cases: impl IntoIterator<Item = Case>) -> Vec<Arc<ReceivedRequest>> {
     let sim = bank(Bank::OAuth2);
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "bank", "", "").start();
     let broken = converse(async {

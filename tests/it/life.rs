@@ -26,7 +26,7 @@ use bytes::Bytes;
 use command_fds::{CommandFdExt, FdMapping};
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::Clock;
-use countersign::sim::{Authority, Bank, LeafSpec, Options, Sim, SimHandle};
+use countersign::sim::{Bank, LeafSpec, Sim, SimAuthority, SimHandle, SimOptions};
 use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
@@ -54,10 +54,10 @@ impl Home {
 
     fn binding(gateway: &str, plain: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let options = Options { received_limit: 1 << 20, ..Options::default() };
+        let options = SimOptions { received_limit: 1 << 20, ..SimOptions::default() };
         let bank = Sim::start(Bank::Meed, options).expect("a simulator");
         let now = Clock::System.now();
-        let authority = Authority::new("life CA", now).expect("a CA");
+        let authority = SimAuthority::new("life CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         put("server.crt", &leaf.cert_pem);

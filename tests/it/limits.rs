@@ -53,7 +53,7 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
 
 #[test]
 fn an_answer_that_its_client_does_not_take_is_given_up_with_the_banks_connection() {
-    let options = sim::Options { only_http1: true, ..sim::Options::default() };
+    let options = sim::SimOptions { only_http1: true, ..sim::SimOptions::default() };
     let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
     let plan = Plan { limits: "header_timeout = \"300ms\"".to_owned(), workers: 1, ..Plan::default() };
     let stage = plan.with(&sim, "bank", "timeouts = { body_idle = \"300ms\" }", "").start();

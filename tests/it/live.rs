@@ -11,10 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::cli::live::{Finding, Mark, Options, Report, Subject, run};
+use countersign::cli::live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run};
 use countersign::config::{InMemory, build};
-use countersign::sim::{self, Authority, Bank, Endpoint, Fault, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
-use countersign::store::{Patience, Store, StoreWish};
+use countersign::sim::{
+    self, Bank, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle, Verbatim,
+};
+use countersign::store::{Patience, Store, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::client::converse;
@@ -29,7 +31,7 @@ const DAY: u64 = 24 * 3600 * 1000;
 struct Site {
     config: String,
     files: InMemory,
-    options: Options,
+    options: TrialOptions,
 }
 
 impl Site {
@@ -39,7 +41,7 @@ impl Site {
             hex(&sha256(KEY.as_bytes()))
         );
         let options =
-            Options { clock: Clock::System, vars: Vec::new(), shell_proxy: false, total: Duration::from_secs(30) };
+            TrialOptions { clock: Clock::System, vars: Vec::new(), shell_proxy: false, total: Duration::from_secs(30) };
         Self { config, files: InMemory::new(), options }
     }
 
@@ -77,7 +79,7 @@ impl Site {
         self
     }
 
-    fn try_it(self) -> Report {
+    fn try_it(self) -> TrialReport {
         let (snapshot, found) = build(Path::new("site/proxy.toml"), self.config.clone(), &self.files);
         let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
         let snapshot = snapshot.unwrap_or_else(|| panic!("{}\n{}", told.join("\n"), self.config));
@@ -86,14 +88,14 @@ impl Site {
 }
 
 /// What was found of a provider.
-fn findings<'a>(report: &'a Report, name: &str) -> &'a [Finding] {
-    let group = report.groups.iter().find(|(subject, _)| *subject == Subject::Provider(name.into()));
+fn findings<'a>(report: &'a TrialReport, name: &str) -> &'a [Finding] {
+    let group = report.groups.iter().find(|(subject, _)| *subject == TrialSubject::Provider(name.into()));
     &group.expect("a provider").1
 }
 
 /// The only finding of a step.
 #[track_caller]
-fn the<'a>(report: &'a Report, step: &str) -> &'a Finding {
+fn the<'a>(report: &'a TrialReport, step: &str) -> &'a Finding {
     let mut all = report.groups.iter().flat_map(|(_, findings)| findings).filter(|finding| finding.step == step);
     match (all.next(), all.next()) {
         (Some(one), None) => one,
@@ -103,13 +105,13 @@ fn the<'a>(report: &'a Report, step: &str) -> &'a Finding {
 
 /// A step failed, and said this; what to do, that.
 #[track_caller]
-fn fails(report: &Report, step: &str, detail: &[&str], help: &str) {
+fn fails(report: &TrialReport, step: &str, detail: &[&str], help: &str) {
     judged(report, step, Mark::Failed, detail, help);
     assert!(!report.holds());
 }
 
 #[track_caller]
-fn judged(report: &Report, step: &str, mark: Mark, detail: &[&str], help: &str) {
+fn judged(report: &TrialReport, step: &str, mark: Mark, detail: &[&str], help: &str) {
     let found = the(report, step);
     assert_eq!(found.mark, mark, "{}", report.text());
     for piece in detail {
@@ -121,19 +123,19 @@ fn judged(report: &Report, step: &str, mark: Mark, detail: &[&str], help: &str) 
 
 /// Nothing was asked of the bank, and that is said.
 #[track_caller]
-fn nothing_was_sent(sim: &SimHandle, report: &Report) {
+fn nothing_was_sent(sim: &SimHandle, report: &TrialReport) {
     judged(report, "token", Mark::Skipped, &["no secret is sent"], "");
     assert_eq!((sim.token_calls(), sim.resource_calls(), sim.received().len()), (0, 0, 0));
 }
 
 /// A bank with a certificate of these days, for these names.
 fn bank_with(change: impl FnOnce(&mut LeafSpec)) -> SimHandle {
-    let authority = Authority::new("the bank's CA", now()).expect("a CA");
+    let authority = SimAuthority::new("the bank's CA", now()).expect("a CA");
     let mut spec = LeafSpec::server(now());
     spec.valid_until = now().wall + 90 * DAY;
     change(&mut spec);
     let leaf = authority.issue(&spec).expect("a leaf");
-    let options = sim::Options { authority: Some(authority), leaf: Some(leaf), ..sim::Options::default() };
+    let options = sim::SimOptions { authority: Some(authority), leaf: Some(leaf), ..sim::SimOptions::default() };
     Sim::start(Bank::OAuth2, options).expect("a simulator")
 }
 
@@ -175,9 +177,9 @@ fn every_bank_is_tried_with_one_token_call_and_all_is_well() {
     assert!(issued.iter().all(|token| !text.contains(token.as_str())));
     assert!(text.contains("One token call was made to each of: abbeycross, meed, oauth2, rakbank, scb"), "{text}");
     // The order is that of the config, whoever answers first.
-    let order: Vec<&Subject> = report.groups.iter().map(|(subject, _)| subject).collect();
-    assert_eq!(order[0], &Subject::Provider("abbeycross".into()));
-    assert_eq!(order[5], &Subject::Store);
+    let order: Vec<&TrialSubject> = report.groups.iter().map(|(subject, _)| subject).collect();
+    assert_eq!(order[0], &TrialSubject::Provider("abbeycross".into()));
+    assert_eq!(order[5], &TrialSubject::Store);
 }
 
 // Names and addresses.
@@ -240,7 +242,7 @@ fn everything_ends_in_time() {
 #[test]
 fn a_certificate_of_another_ca_is_shown_and_nothing_is_sent() {
     let sim = good_bank();
-    let other = Authority::new("another CA", now()).expect("a CA");
+    let other = SimAuthority::new("another CA", now()).expect("a CA");
     let report = Site::of(&sim, "").file("bank-ca.crt", other.pem()).try_it();
     fails(&report, "tls", &["unknown issuer `the bank's CA`", "`localhost`"], "a proxy opens TLS on the way");
     assert_eq!(the(&report, "tls").figures["issuer"], "the bank's CA");
@@ -278,13 +280,13 @@ fn days_of_a_certificate_are_told() {
 }
 
 /// A bank that wants certificates of this CA.
-fn strict_bank(clients: &Authority) -> SimHandle {
-    let options = sim::Options { client_ca: Some(clients.pem()), ..sim::Options::default() };
+fn strict_bank(clients: &SimAuthority) -> SimHandle {
+    let options = sim::SimOptions { client_ca: Some(clients.pem()), ..sim::SimOptions::default() };
     Sim::start(Bank::OAuth2, options).expect("a simulator")
 }
 
 /// A site that shows a client certificate of these days.
-fn showing(sim: &SimHandle, clients: &Authority, until: u64) -> Report {
+fn showing(sim: &SimHandle, clients: &SimAuthority, until: u64) -> TrialReport {
     let mut spec = LeafSpec::client("countersign", now());
     spec.valid_until = until;
     let leaf = clients.issue(&spec).expect("a leaf");
@@ -297,7 +299,7 @@ fn showing(sim: &SimHandle, clients: &Authority, until: u64) -> Report {
 
 #[test]
 fn a_client_certificate_is_missed_rejected_counted_and_accepted() {
-    let clients = Authority::new("client CA", now()).expect("a CA");
+    let clients = SimAuthority::new("client CA", now()).expect("a CA");
     let sim = strict_bank(&clients);
     let report = Site::of(&sim, "").try_it();
     judged(&report, "tls", Mark::Warned, &["asks for a client certificate, and none"], "client_cert");
@@ -312,7 +314,7 @@ fn a_client_certificate_is_missed_rejected_counted_and_accepted() {
     let report = showing(&sim, &clients, now().wall - 10 * DAY);
     fails(&report, "client cert", &["ended 10 days ago"], "a new one");
     fails(&report, "token", &["client certificate"], "has not ended");
-    let strangers = Authority::new("stranger", now()).expect("a CA");
+    let strangers = SimAuthority::new("stranger", now()).expect("a CA");
     let report = showing(&sim, &strangers, now().wall + 90 * DAY);
     fails(&report, "token", &["our client certificate"], "registered");
     // Two were let in.
@@ -373,7 +375,7 @@ fn a_clock_that_is_off_is_told_with_its_side() {
     ] {
         let mut there = now();
         there.wall = there.wall.checked_add_signed(off * 1000).expect("a time");
-        let options = sim::Options { clock: Clock::Hand(Hand::at(there)), ..sim::Options::default() };
+        let options = sim::SimOptions { clock: Clock::Hand(Hand::at(there)), ..sim::SimOptions::default() };
         let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
         let report = Site::of(&sim, "").try_it();
         judged(&report, "clock", mark, &side, if mark == Mark::Fine { "" } else { "NTP" });
@@ -403,35 +405,35 @@ fn a_secret_with_a_space_at_its_end_is_named() {
 #[test]
 fn an_answer_without_a_token_is_told_by_its_shape_and_never_its_words() {
     let sim = good_bank();
-    let says = |status, body: &str| Trouble::Verbatim(Verbatim::json(status, body.to_owned()));
+    let says = |status, body: &str| ResponseFault::Verbatim(Verbatim::json(status, body.to_owned()));
     let html = Verbatim {
         status: 200,
         headers: vec![("content-type".to_owned(), "text/html".to_owned())],
         body: "<p>canary-page-of-a-portal</p>".into(),
     };
     for (trouble, detail, help) in [
-        (Trouble::Verbatim(html), "text/html", "a page for people"),
-        (Trouble::HtmlError(404), "404", "no token endpoint at that path"),
+        (ResponseFault::Verbatim(html), "text/html", "a page for people"),
+        (ResponseFault::HtmlError(404), "404", "no token endpoint at that path"),
         (says(503, "{}"), "503", "a fault of its own"),
         (says(429, "{}"), "429", "alone"),
         (says(200, "{\"canary-key-of-a-body\": \"canary-page-of-a-portal\"}"), "without a token", "profile"),
         (
-            Trouble::Verbatim(Verbatim::bare(302, &[("location", "https://canary.page.example/")])),
+            ResponseFault::Verbatim(Verbatim::bare(302, &[("location", "https://canary.page.example/")])),
             "302",
             "points elsewhere",
         ),
-        (Trouble::CutBody, "broke off", "run it again"),
-        (Trouble::ResetBeforeAnswer, "no answer", "firewall"),
-        (Trouble::HugeBody(1 << 20), "longer", "a page or a file"),
+        (ResponseFault::CutBody, "broke off", "run it again"),
+        (ResponseFault::ResetBeforeAnswer, "no answer", "firewall"),
+        (ResponseFault::HugeBody(1 << 20), "longer", "a page or a file"),
     ] {
         let before = sim.token_calls();
-        sim.change(|faults| faults.token = Fault::new(trouble));
+        sim.change(|faults| faults.token = SimFault::new(trouble));
         let report = Site::of(&sim, "").try_it();
         fails(&report, "token", &[detail], help);
         assert!(!format!("{}{}", report.text(), report.json()).contains("canary"), "{}", report.text());
         assert_eq!(sim.token_calls(), before + 1, "{detail}");
     }
-    let slow = Fault { delay: Some(Duration::from_secs(20)), ..Fault::default() };
+    let slow = SimFault { delay: Some(Duration::from_secs(20)), ..SimFault::default() };
     sim.change(|faults| faults.token = slow);
     let report = Site::of(&sim, "timeouts = { token = \"300ms\" }").try_it();
     fails(&report, "token", &["no answer within 0.3 s"], "timeouts.token");
@@ -455,14 +457,14 @@ fn a_token_that_depends_on_a_variable_is_tried_with_its_value_only() {
     assert!(report.holds() && sim.token_calls() == 0, "{}", report.text());
     let report = site().vars(&[("account", "4711")]).try_it();
     assert!(report.holds() && sim.tokens_issued() == 1, "{}", report.text());
-    let asked = sim.received().into_iter().rfind(|received| received.endpoint == Endpoint::Token).expect("a call");
+    let asked = sim.received().into_iter().rfind(|received| received.endpoint == SimEndpoint::Token).expect("a call");
     assert!(format!("{asked:?}").contains("4711") || String::from_utf8_lossy(&asked.body).contains("4711"));
 }
 
 #[test]
 fn a_route_elsewhere_is_visited_without_credentials() {
     let (sim, other) = (good_bank(), good_bank());
-    let stranger = Authority::new("two CAs", now()).expect("a CA");
+    let stranger = SimAuthority::new("two CAs", now()).expect("a CA");
     let mut site = Site::of(&sim, "");
     let _ = writeln!(site.config, "upstream = \"https://{}/x\"", other.address());
     let both = format!("{}{}", sim.ca_pem(), other.ca_pem());
@@ -497,13 +499,13 @@ fn an_issuers_keys_are_fetched() {
     let key = json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "a",
         "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" });
     let set = json!({ "keys": [key] }).to_string();
-    issuer.change(|faults| faults.resource = Fault::new(Trouble::Verbatim(Verbatim::json(200, set))));
+    issuer.change(|faults| faults.resource = SimFault::new(ResponseFault::Verbatim(Verbatim::json(200, set))));
     let report = site("keys").try_it();
     assert!(report.holds(), "{}", report.text());
     assert_eq!(the(&report, "keys").detail, "1 key");
-    issuer.change(|faults| faults.resource = Fault::new(Trouble::HtmlError(404)));
+    issuer.change(|faults| faults.resource = SimFault::new(ResponseFault::HtmlError(404)));
     fails(&site("keys").try_it(), "keys", &["HTTP 404"], "jwks_url");
-    let stranger = Authority::new("stranger", now()).expect("a CA");
+    let stranger = SimAuthority::new("stranger", now()).expect("a CA");
     let report = site("keys").file("issuer.crt", stranger.pem()).try_it();
     assert!(!report.holds() && report.text().contains("unknown issuer `the bank's CA`"), "{}", report.text());
 }
@@ -530,7 +532,7 @@ fn a_store_is_reached_or_it_is_said_why_not() {
         let site = with_store(&sim, &url);
         build(Path::new("site/proxy.toml"), site.config, &site.files)
     };
-    let wish: StoreWish = snapshot.expect("a snapshot").store.wish;
+    let wish: StoreSettings = snapshot.expect("a snapshot").store.wish;
     let wish = &wish;
     let open = async move || Store::open(wish, Patience::default(), Clock::System).await.expect("opened");
     converse(async { drop(open().await) });
@@ -611,7 +613,7 @@ fn the_command_answers_in_text_and_in_json_and_opens_no_listener() {
     assert_eq!(told(folder.path(), &["check", "--live", "--var", "account"]).0, 2);
     assert_eq!(told(folder.path(), &["check", "--var", "account=1"]).0, 2);
     // A bank that fails.
-    sim.change(|faults| faults.token = Fault::new(Trouble::HtmlError(500)));
+    sim.change(|faults| faults.token = SimFault::new(ResponseFault::HtmlError(500)));
     let (code, out, _) = told(folder.path(), &["check", "--live"]);
     assert!(code == 1 && out.ends_with("1 step failed\n"), "{out}");
     let (code, out, _) = told(folder.path(), &["check", "--live", "--json"]);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::base::secret::ExposeSecret;
-use countersign::sim::{Bank, Endpoint, Options, Sim, SimHandle};
+use countersign::sim::{Bank, Sim, SimEndpoint, SimHandle, SimOptions};
 
 use crate::client::{Client, converse, get};
 use crate::stage::{KEY, Plan};
@@ -133,7 +133,7 @@ fn judged(sim: &SimHandle) -> String {
     let token = sim.issued().pop().expect("a token");
     let mut wrong = String::new();
     for arrival in sim.received() {
-        if arrival.endpoint == Endpoint::Token {
+        if arrival.endpoint == SimEndpoint::Token {
             continue;
         }
         // As a generous server would read it.
@@ -165,7 +165,7 @@ fn judged(sim: &SimHandle) -> String {
 #[test]
 fn a_broken_request_never_breaks_the_proxy_nor_reaches_the_bank_unclean() {
     let panics = watch_for_panics();
-    let options = Options { only_http1: true, ..Options::default() };
+    let options = SimOptions { only_http1: true, ..SimOptions::default() };
     let sim: SimHandle = Sim::start(Bank::Scb, options).expect("a simulator");
     let stage = Plan::default().with(&sim, "scb", "", "").start();
     converse(async {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Hand};
-use countersign::sim::{Bank, Fault, Trouble, Verbatim};
-use countersign::token::state::Waiting;
+use countersign::sim::{Bank, ResponseFault, SimFault, Verbatim};
+use countersign::token::state::PhaseKind;
 
 use crate::client::{converse, get, post};
 use crate::stage::{KEY, Plan, Stage, bank};
@@ -20,7 +20,7 @@ pub fn by_hand() -> (Plan, Arc<Hand>) {
 /// Waits until a token settles, and lets that time pass.
 pub async fn settle(stage: &Stage, hand: &Hand) {
     let leases = &stage.running.leases;
-    while !leases.ledger().await.lines.iter().any(|line| line.phase == Waiting::Settling) {
+    while !leases.ledger().await.lines.iter().any(|line| line.phase == PhaseKind::Settling) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     hand.advance(Duration::from_secs(3));
@@ -28,9 +28,9 @@ pub async fn settle(stage: &Stage, hand: &Hand) {
 }
 
 /// SCB's refusal, for the next so many calls.
-fn refusals(times: u64) -> Fault {
+fn refusals(times: u64) -> SimFault {
     let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
-    Fault { times: Some(times), ..Fault::new(Trouble::Verbatim(refusal)) }
+    SimFault { times: Some(times), ..SimFault::new(ResponseFault::Verbatim(refusal)) }
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_storm_of_calls_with_a_token_that_is_not_known_yet_is_replayed_once_each() {
     let stage = plan.with(&sim, "scb", "", "").start();
     converse(async {
         // All of them have the token before the first refusal is back.
-        let slow = Fault { delay: Some(Duration::from_millis(300)), ..refusals(20) };
+        let slow = SimFault { delay: Some(Duration::from_millis(300)), ..refusals(20) };
         sim.change(|faults| faults.resource = slow);
         let calls: Vec<_> = (0..20)
             .map(|_| {
@@ -94,7 +94,7 @@ fn the_old_token_serves_while_its_renewed_one_is_not_known_yet() {
         let leases = &stage.running.leases;
         let key = leases.ledger().await.lines.first().expect("a key").key;
         assert!(leases.refresh(key).await);
-        while sim.token_calls() < 2 || leases.ledger().await.lines.iter().any(|line| line.phase != Waiting::Live) {
+        while sim.token_calls() < 2 || leases.ledger().await.lines.iter().any(|line| line.phase != PhaseKind::Live) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         sim.change(|faults| faults.resource = refusals(1));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use countersign::base::secret::SecretString;
 use countersign::provider::{Profile, fixture};
-use countersign::syntax::{Fields, Node, Report, Source};
+use countersign::syntax::{Diagnostics, Fields, Node, SourceText};
 
 fn play(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).expect("a readable fixture");
@@ -61,11 +61,11 @@ fn block<'a>(docs: &'a str, marker: &str) -> &'a str {
 fn the_example_in_the_docs_works() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adding-a-provider.md");
     let docs = fs::read_to_string(path).expect("the docs");
-    let report = Report::new();
-    let profile = Profile::parse(&Source::new("docs", block(&docs, "<!-- test: profile -->")), &report);
+    let report = Diagnostics::new();
+    let profile = Profile::parse(&SourceText::new("docs", block(&docs, "<!-- test: profile -->")), &report);
     let wrong = fixture::play("docs", block(&docs, "<!-- test: conversation -->"), profile.as_ref());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let extended = Profile::parse(&Source::new("docs", block(&docs, "## Extending a profile")), &report);
+    let extended = Profile::parse(&SourceText::new("docs", block(&docs, "## Extending a profile")), &report);
     assert!(extended.is_some(), "{:?}", report.into_diagnostics());
 }
 
@@ -74,15 +74,15 @@ fn every_profile_in_the_docs_shows_settings_that_it_takes() {
     let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md")).expect("the docs");
     for name in Profile::builtin_names() {
         let profile = Profile::builtin(name).expect("a profile");
-        let report = Report::new();
-        let node = Node::parse(&Source::new("docs", block(&docs, &format!("\n## `{name}`"))), &report);
+        let report = Diagnostics::new();
+        let node = Node::parse(&SourceText::new("docs", block(&docs, &format!("\n## `{name}`"))), &report);
         let tables = node.as_table().and_then(|table| table.find("provider")).expect("[provider.…]");
         let entry = tables.value.as_table().and_then(|table| table.entries.first()).expect("a name");
         let fields = Fields::new(&entry.value, "the example", &report);
         for common in ["profile", "environment", "base_url", "token_url"] {
             let _ = fields.take(common);
         }
-        let read = |node: &Node, _: &Report| {
+        let read = |node: &Node, _: &Diagnostics| {
             Some((SecretString::from(node.as_str().filter(|text| text.is_ascii()).unwrap_or("a-value")), false))
         };
         let settings = profile.read_settings(&fields, &read);

@@ -8,7 +8,7 @@ mod manual;
 mod place;
 
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::sim::{Authority, Bank, Endpoint, LeafSpec, SimHandle};
+use countersign::sim::{Bank, LeafSpec, SimAuthority, SimEndpoint, SimHandle};
 use serde_json::{Value, json};
 
 use self::manual::Section;
@@ -122,7 +122,7 @@ fn pays(client: &Client, mode: Mode, adapt: impl Fn(String) -> String) {
     assert_eq!(sim.violations(), Vec::<String>::new(), "{name}");
     let issued: Vec<String> = sim.issued().iter().map(|token| token.expose_secret().to_owned()).collect();
     let received = sim.received();
-    let calls: Vec<_> = received.iter().filter(|call| call.endpoint == Endpoint::Resource).collect();
+    let calls: Vec<_> = received.iter().filter(|call| call.endpoint == SimEndpoint::Resource).collect();
     let bearers: Vec<&str> = calls.iter().filter_map(|call| call.bearer()).collect();
     assert!(bearers == [&issued[0], &issued[0], &issued[1]], "{name}: the token, the same one refused, its successor");
     for call in &calls {
@@ -147,7 +147,7 @@ fn is_key(window: &[u8]) -> bool {
 /// A gateway for applications that call it instead of the bank, with a certificate of the company's own CA.
 fn reverse(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
     let sim = bank(Bank::Scb);
-    let company = Authority::new("company CA", now()).expect("a CA");
+    let company = SimAuthority::new("company CA", now()).expect("a CA");
     let leaf = company.issue(&LeafSpec::server(now())).expect("a leaf");
     place.trust(&company.pem());
     let mut plan = Plan::default().with(&sim, "scb", "", "");
@@ -306,7 +306,7 @@ fn the_manual_shows_every_client_and_the_lines_that_its_program_has() {
 #[test]
 fn the_manual_makes_the_files_that_its_commands_name() {
     let place = Place::new(None);
-    let company = Authority::new("company CA", now()).expect("a CA");
+    let company = SimAuthority::new("company CA", now()).expect("a CA");
     place.trust(&company.pem());
     for name in ["bundle.pem", "trust.p12"] {
         assert!(place.has(name), "{name}");

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::time::Clock;
-use countersign::sim::{Authority, Bank, Fault, Hours, SimHandle, Trouble, Verbatim};
+use countersign::sim::{Bank, Hours, ResponseFault, SimAuthority, SimFault, SimHandle, Verbatim};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -679,7 +679,7 @@ fn with_base_url(sim: &SimHandle, base_url: &str, more: &str) -> Plan {
 // T20
 #[test]
 fn a_bank_that_cannot_prove_who_it_is_never_sees_a_token() {
-    let home = Authority::new("home CA", Clock::System.now()).expect("a CA");
+    let home = SimAuthority::new("home CA", Clock::System.now()).expect("a CA");
     for (what, leaf) in bad_leaves(&home) {
         let (sim, impostor) = bank_and_impostor(&home, leaf);
         let stage = with_base_url(&sim, &impostor.base_url(), "").start();
@@ -745,15 +745,21 @@ fn an_answer_that_is_no_answer_is_told_as_such_and_never_asked_for_twice() {
     ];
     converse(async {
         assert_eq!(stage.client.send(get("/bank/echo/warm", KEY)).await.status, 200);
-        let mut troubles: Vec<(&str, Fault, u16, &str, &str)> = garbage
+        let mut troubles: Vec<(&str, SimFault, u16, &str, &str)> = garbage
             .into_iter()
             .map(|(what, text)| {
-                (what, Fault::new(Trouble::Garbage(text.into())), 502, "upstream-protocol", "http_protocol_error")
+                (
+                    what,
+                    SimFault::new(ResponseFault::Garbage(text.into())),
+                    502,
+                    "upstream-protocol",
+                    "http_protocol_error",
+                )
             })
             .collect();
-        let reset = Fault::new(Trouble::ResetBeforeAnswer);
+        let reset = SimFault::new(ResponseFault::ResetBeforeAnswer);
         troubles.push(("a reset", reset, 502, "upstream-protocol", "http_protocol_error"));
-        let slow = Fault { delay: Some(Duration::from_secs(20)), ..Fault::default() };
+        let slow = SimFault { delay: Some(Duration::from_secs(20)), ..SimFault::default() };
         troubles.push(("too slow", slow, 504, "upstream-timeout", "http_response_timeout"));
         for (what, fault, status, name, error) in troubles {
             sim.change(|faults| faults.resource = fault);
@@ -768,12 +774,12 @@ fn an_answer_that_is_no_answer_is_told_as_such_and_never_asked_for_twice() {
 
 #[test]
 fn the_errors_of_the_token_endpoint_are_documents_of_the_same_kind() {
-    let html = Fault::new(Trouble::HtmlError(500));
-    let refused = Fault::new(Trouble::Verbatim(Verbatim::json(401, format!(r#"{{"error":"{MARK}"}}"#))));
+    let html = SimFault::new(ResponseFault::HtmlError(500));
+    let refused = SimFault::new(ResponseFault::Verbatim(Verbatim::json(401, format!(r#"{{"error":"{MARK}"}}"#))));
     for (kind, fault, hours, status, name) in [
         (Bank::OAuth2, html, Hours::Always, 503, "token-unavailable"),
         (Bank::OAuth2, refused, Hours::Always, 502, "provider-credentials-rejected"),
-        (Bank::AbbeyCross, Fault::default(), Hours::Closed, 503, "provider-closed"),
+        (Bank::AbbeyCross, SimFault::default(), Hours::Closed, 503, "provider-closed"),
     ] {
         let sim = bank(kind);
         sim.change(|faults| {

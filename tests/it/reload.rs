@@ -12,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::control::Outcome;
-use countersign::sim::{Authority, Bank, Endpoint, Fault, LeafSpec, SimHandle, Trouble};
+use countersign::control::ReloadOutcome;
+use countersign::sim::{Bank, LeafSpec, ResponseFault, SimAuthority, SimEndpoint, SimFault, SimHandle};
 use http_body_util::Full;
 use rustix::process::{Signal, kill_process};
 use rustls::pki_types::CertificateDer;
@@ -25,8 +25,8 @@ use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank, now};
 /// Reloads; what changed, or what is wrong.
 async fn reload(stage: &Stage) -> Result<Vec<String>, String> {
     match stage.running.reloads.reload("test").await.expect("an answer").outcome {
-        Outcome::Applied(changes) => Ok(changes.to_vec()),
-        Outcome::Refused(why) => Err(why.to_string()),
+        ReloadOutcome::Applied(changes) => Ok(changes.to_vec()),
+        ReloadOutcome::Refused(why) => Err(why.to_string()),
     }
 }
 
@@ -114,7 +114,7 @@ fn a_changed_secret_fetches_first_and_the_old_token_serves_until_then() {
             assert_eq!(stage.client.send(get(&path, KEY)).await.status, 200, "{name}");
             let first = sim.issued().pop().expect("a token");
             // The new secret's fetch hangs for a while.
-            sim.change(|faults| faults.token = Fault { delay: Some(Duration::from_secs(1)), ..Fault::default() });
+            sim.change(|faults| faults.token = SimFault { delay: Some(Duration::from_secs(1)), ..SimFault::default() });
             let second = sim.second_secret().expose_secret().to_owned();
             stage.papers.edit(with_secret(&sim, &second));
             let changes = reload(&stage).await.expect("a good config");
@@ -125,7 +125,7 @@ fn a_changed_secret_fetches_first_and_the_old_token_serves_until_then() {
             }
             let spent = |sim: &SimHandle| {
                 let received = sim.received();
-                let last = received.iter().rfind(|arrival| arrival.endpoint == Endpoint::Resource).expect("a call");
+                let last = received.iter().rfind(|arrival| arrival.endpoint == SimEndpoint::Resource).expect("a call");
                 last.bearer().expect("a token").to_owned()
             };
             assert_eq!(spent(&sim), first.expose_secret(), "{name}: the old token serves");
@@ -181,7 +181,7 @@ fn a_refused_old_token_is_replayed_once_with_one_of_the_new_secret() {
         converse(async {
             assert_eq!(stage.client.send(get(&path, KEY)).await.status, 200);
             // The fetch ahead fails, so the old token stands in.
-            sim.change(|faults| faults.token = Fault::once(Trouble::ResetBeforeAnswer));
+            sim.change(|faults| faults.token = SimFault::once(ResponseFault::ResetBeforeAnswer));
             stage.papers.edit(with_secret(&sim, sim.second_secret().expose_secret()));
             reload(&stage).await.expect("a good config");
             until("it fetches without being asked", async || sim.token_calls() == 2).await;
@@ -226,7 +226,9 @@ fn a_request_under_way_ends_in_the_world_that_it_began_in() {
     let stage = Plan::default().with(&sim, "meed", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
-        sim.change(|faults| faults.resource = Fault { delay: Some(Duration::from_millis(600)), ..Fault::default() });
+        sim.change(|faults| {
+            faults.resource = SimFault { delay: Some(Duration::from_millis(600)), ..SimFault::default() }
+        });
         let calls = sim.resource_calls();
         let slow = stage.client.send(post("/meed/echo/slow", KEY, "{}"));
         let meanwhile = async {
@@ -352,7 +354,7 @@ fn two_hundred_reloads_under_load_lose_nothing_and_mix_nothing() {
     for sim in [&meed, &abx] {
         let own: HashSet<String> = sim.issued().iter().map(|token| token.expose_secret().to_owned()).collect();
         let received = sim.received();
-        let resources = received.iter().filter(|arrival| arrival.endpoint == Endpoint::Resource);
+        let resources = received.iter().filter(|arrival| arrival.endpoint == SimEndpoint::Resource);
         for arrival in resources {
             assert!(arrival.bearer().is_some_and(|token| own.contains(token)), "a token of another bank");
         }
@@ -371,7 +373,7 @@ struct Pod {
 impl Pod {
     async fn start(sim: &SimHandle, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let authority = Authority::new("pod CA", now()).expect("a CA");
+        let authority = SimAuthority::new("pod CA", now()).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now())).expect("a leaf");
         let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         put("server.crt", &leaf.cert_pem);

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::time::{Clock, Hand, Stopwatch};
 use countersign::sim::{Bank, Expiry, SimHandle};
-use countersign::token::consent::{Owner, UserKey, UserName};
+use countersign::token::consent::{ConsentOwner, UserKey, UserName};
 use serde_json::json;
 
 use crate::client::{Client, converse};
@@ -205,7 +205,7 @@ fn a_revocation_is_heard_by_a_replica_that_the_store_was_out_of_reach_for() {
             // The link for records finds that out by itself, and rests.
             tokio::time::sleep(Duration::from_millis(700)).await;
             let key = UserKey {
-                owner: Owner::Client("erp".into()),
+                owner: ConsentOwner::Client("erp".into()),
                 provider: "scb".into(),
                 user: UserName::parse(user).expect("a name"),
             };

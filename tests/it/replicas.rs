@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Clock;
-use countersign::sim::{Authority, Bank, Endpoint, Fault, LeafSpec, SimHandle};
-use countersign::token::consent::{Owner, UserKey, UserName};
+use countersign::sim::{Bank, LeafSpec, SimAuthority, SimEndpoint, SimFault, SimHandle};
+use countersign::token::consent::{ConsentOwner, UserKey, UserName};
 use futures_util::future::join_all;
 use http::{Request, Version};
 use http_body_util::Full;
@@ -56,7 +56,7 @@ impl Fleet {
     pub fn new(banks: &[&SimHandle], more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let now = Clock::System.now();
-        let authority = Authority::new("fleet CA", now).expect("a CA");
+        let authority = SimAuthority::new("fleet CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         put("server.crt", &leaf.cert_pem);
@@ -267,7 +267,9 @@ fn three_replicas_fetch_once_and_rotate_once() {
         let replicas = fleet.three(&redis).await;
         let lines = lines(&replicas).await;
         // Long enough for all of them to want it at once.
-        meed.change(|faults| faults.token = Fault { delay: Some(Duration::from_millis(200)), ..Fault::default() });
+        meed.change(|faults| {
+            faults.token = SimFault { delay: Some(Duration::from_millis(200)), ..SimFault::default() }
+        });
         storm(&lines, 300, "/meed/echo/x").await;
         assert_eq!(meed.token_calls(), 1, "a cold herd");
         meed.revoke_all();
@@ -376,7 +378,7 @@ fn what_one_replica_revokes_or_is_given_the_others_know_within_a_second() {
     let stages = [stage(&scb, &redis), stage(&scb, &redis)];
     let [here, there] = [&stages[0].client, &stages[1].client];
     let key = |user: &str| UserKey {
-        owner: Owner::Client("erp".into()),
+        owner: ConsentOwner::Client("erp".into()),
         provider: "scb".into(),
         user: UserName::parse(user).expect("a name"),
     };
@@ -510,7 +512,7 @@ fn canaries(banks: &[&SimHandle], states: &[String]) -> Vec<Canary> {
         for token in sim.issued() {
             all.push(Canary::new(format!("an access token of {name}"), token.expose_secret()));
         }
-        for call in sim.received().iter().filter(|call| call.endpoint == Endpoint::Token) {
+        for call in sim.received().iter().filter(|call| call.endpoint == SimEndpoint::Token) {
             let mut fields: Vec<(String, String)> = form_urlencoded::parse(&call.body).into_owned().collect();
             if let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(&call.body) {
                 fields = object.into_iter().filter_map(|(n, value)| Some((n, value.as_str()?.to_owned()))).collect();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Stopwatch};
-use countersign::sim::{self, Authority, Bank, Close, Fault, Faults, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
+use countersign::sim::{
+    self, Bank, Close, Faults, LeafSpec, ResponseFault, Sim, SimAuthority, SimFault, SimHandle, Verbatim,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt;
@@ -90,7 +92,7 @@ fn a_fetch_that_everybody_left_still_ends_and_serves_the_next() {
 
 #[test]
 fn who_hangs_up_in_the_middle_of_an_answer_ends_the_banks_work_too() {
-    let options = sim::Options { only_http1: true, ..sim::Options::default() };
+    let options = sim::SimOptions { only_http1: true, ..sim::SimOptions::default() };
     let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "oauth2", "", "").start();
     converse(async {
@@ -138,7 +140,7 @@ async fn read_some(body: &mut Incoming) {
 /// The real binary before one bank, for its memory is its own.
 async fn process(sim: &SimHandle, folder: &tempfile::TempDir) -> (Process, Client) {
     let now = Clock::System.now();
-    let authority = Authority::new("test CA", now).expect("a CA");
+    let authority = SimAuthority::new("test CA", now).expect("a CA");
     let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
     let config = format!(
         "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\ntls = {{ cert = \"s.crt\", key = \"s.key\" }}\n\
@@ -199,36 +201,40 @@ fn clients_that_read_slowly_cost_no_memory() {
 /// What goes wrong, one after the other, on either leg.
 fn weather() -> Vec<(&'static str, Faults)> {
     let refusal = Verbatim::json(401, r#"{"status":{"code":9300,"description":"x"}}"#);
-    let on_resource =
-        |trouble: Trouble| Faults { resource: Fault { every: Some(2), ..Fault::new(trouble) }, ..Faults::default() };
-    let on_token =
-        |trouble: Trouble| Faults { token: Fault { times: Some(1), ..Fault::new(trouble) }, ..Faults::default() };
-    let closing = |close| Faults { resource: Fault { close, ..Fault::default() }, ..Faults::default() };
+    let on_resource = |trouble: ResponseFault| Faults {
+        resource: SimFault { every: Some(2), ..SimFault::new(trouble) },
+        ..Faults::default()
+    };
+    let on_token = |trouble: ResponseFault| Faults {
+        token: SimFault { times: Some(1), ..SimFault::new(trouble) },
+        ..Faults::default()
+    };
+    let closing = |close| Faults { resource: SimFault { close, ..SimFault::default() }, ..Faults::default() };
     vec![
         ("a good day", Faults::default()),
-        ("resets before the answer", on_resource(Trouble::ResetBeforeAnswer)),
-        ("resets after the head", on_resource(Trouble::ResetAfterHead)),
-        ("cut bodies", on_resource(Trouble::CutBody)),
-        ("garbage", on_resource(Trouble::Garbage(Bytes::from_static(b"\x15\x03\x03\x00\x02\x02\x28")))),
-        ("nothing at all", on_resource(Trouble::Garbage(Bytes::new()))),
-        ("pages of a gateway", on_resource(Trouble::HtmlError(502))),
-        ("busy", on_resource(Trouble::Verbatim(Verbatim::bare(503, &[("retry-after", "1")])))),
-        ("too many", on_resource(Trouble::Verbatim(Verbatim::bare(429, &[("retry-after", "1")])))),
-        ("refusals before the body was read", on_resource(Trouble::AnswerEarly(refusal.clone()))),
-        ("refusals", on_resource(Trouble::Verbatim(refusal))),
+        ("resets before the answer", on_resource(ResponseFault::ResetBeforeAnswer)),
+        ("resets after the head", on_resource(ResponseFault::ResetAfterHead)),
+        ("cut bodies", on_resource(ResponseFault::CutBody)),
+        ("garbage", on_resource(ResponseFault::Garbage(Bytes::from_static(b"\x15\x03\x03\x00\x02\x02\x28")))),
+        ("nothing at all", on_resource(ResponseFault::Garbage(Bytes::new()))),
+        ("pages of a gateway", on_resource(ResponseFault::HtmlError(502))),
+        ("busy", on_resource(ResponseFault::Verbatim(Verbatim::bare(503, &[("retry-after", "1")])))),
+        ("too many", on_resource(ResponseFault::Verbatim(Verbatim::bare(429, &[("retry-after", "1")])))),
+        ("refusals before the body was read", on_resource(ResponseFault::AnswerEarly(refusal.clone()))),
+        ("refusals", on_resource(ResponseFault::Verbatim(refusal))),
         ("connections closed silently", closing(Close::Silent)),
         ("connections closed aloud", closing(Close::Announced)),
         (
             "answers that come too late",
             Faults {
-                resource: Fault { delay: Some(Duration::from_secs(3)), every: Some(4), ..Fault::default() },
+                resource: SimFault { delay: Some(Duration::from_secs(3)), every: Some(4), ..SimFault::default() },
                 ..Faults::default()
             },
         ),
-        ("a token endpoint that resets", on_token(Trouble::ResetBeforeAnswer)),
-        ("a token endpoint that talks garbage", on_token(Trouble::Garbage(Bytes::from_static(b"no HTTP")))),
-        ("a token endpoint that breaks off", on_token(Trouble::CutBody)),
-        ("a token endpoint that is down", on_token(Trouble::HtmlError(503))),
+        ("a token endpoint that resets", on_token(ResponseFault::ResetBeforeAnswer)),
+        ("a token endpoint that talks garbage", on_token(ResponseFault::Garbage(Bytes::from_static(b"no HTTP")))),
+        ("a token endpoint that breaks off", on_token(ResponseFault::CutBody)),
+        ("a token endpoint that is down", on_token(ResponseFault::HtmlError(503))),
     ]
 }
 
@@ -388,13 +394,13 @@ fn a_bank_that_falls_silent_is_cut_and_one_that_is_merely_slow_is_not() {
     let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "oauth2", more, "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/oauth2/echo/warm", KEY)).await.status, 200);
-        let slow = Fault::new(Trouble::SlowBody { chunk: 40, pause: Duration::from_millis(150) });
+        let slow = SimFault::new(ResponseFault::SlowBody { chunk: 40, pause: Duration::from_millis(150) });
         sim.change(|faults| faults.resource = slow);
         // About two seconds for the whole of it: there is no limit on that.
         let whole =
             stage.client.send(get("/oauth2/echo/slow?pad=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", KEY)).await;
         assert_eq!(whole.status, 200);
-        let silent = Fault::new(Trouble::SlowBody { chunk: 40, pause: Duration::from_secs(20) });
+        let silent = SimFault::new(ResponseFault::SlowBody { chunk: 40, pause: Duration::from_secs(20) });
         sim.change(|faults| faults.resource = silent);
         let watch = Stopwatch::start();
         let mut sender = stage.client.http1::<Full<Bytes>>().await;
@@ -431,7 +437,7 @@ fn connections_beyond_the_limit_are_closed_and_those_within_are_served() {
 }
 
 /// A bank by hand: says `early` when a connection is made, `first` to the first request of all, then `HONEST`.
-async fn scripted(authority: &Authority, early: &'static str, first: &'static str) -> std::net::SocketAddr {
+async fn scripted(authority: &SimAuthority, early: &'static str, first: &'static str) -> std::net::SocketAddr {
     let leaf = authority.issue(&LeafSpec::server(Clock::System.now())).expect("a leaf");
     let identity = leaf.identity().expect("an identity");
     let config = rustls::ServerConfig::builder_with_provider(countersign::tls::provider())
@@ -475,7 +481,7 @@ fn an_answer_that_nobody_asked_for_is_given_to_nobody() {
     let behind = |first: &str| -> &'static str { Box::leak(format!("{first}{poison}").into_boxed_str()) };
     let plain = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let now = Clock::System.now();
-    let authority = Authority::new("bank CA", now).expect("a CA");
+    let authority = SimAuthority::new("bank CA", now).expect("a CA");
     for (what, method, early, first) in [
         ("before any request", "GET", behind(""), plain),
         ("behind a whole answer", "GET", "", behind(plain)),
@@ -496,7 +502,7 @@ fn an_answer_that_nobody_asked_for_is_given_to_nobody() {
             behind("HTTP/1.1 200 OK\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
         ),
     ] {
-        let options = countersign::sim::Options { authority: Some(authority.clone()), ..Default::default() };
+        let options = countersign::sim::SimOptions { authority: Some(authority.clone()), ..Default::default() };
         let sim = countersign::sim::Sim::start(Bank::OAuth2, options).expect("a simulator");
         converse(async {
             let address = scripted(&authority, early, first).await;

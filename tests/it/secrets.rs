@@ -19,9 +19,11 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Clock;
-use countersign::config::{Disk, InMemory, Loaded, build, load};
-use countersign::sim::{Authority, Bank, Credentials, Fault, Faults, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
-use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
+use countersign::config::{InMemory, Loaded, MachineFiles, build, load};
+use countersign::sim::{
+    Bank, Credentials, Faults, LeafSpec, ResponseFault, Sim, SimAuthority, SimFault, SimHandle, Verbatim,
+};
+use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 use countersign::tls::{ClientTls, client};
 use http::{Request, Version};
 use http_body_util::Full;
@@ -255,7 +257,7 @@ fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> J
 }
 
 /// The ways in which a token endpoint may throw our secrets back at us.
-fn token_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
+fn token_troubles(id: &str, secret: &str, live: &str) -> Vec<ResponseFault> {
     let basic = STANDARD.encode(format!("{id}:{secret}"));
     let mut troubles = Vec::new();
     for (shown, whole) in [
@@ -280,11 +282,15 @@ fn token_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
             headers.into_iter().chain([("content-type".to_owned(), "application/json".to_owned())]).collect();
         for status in if whole { &[200, 400, 401, 409, 500, 503][..] } else { &[400, 503][..] } {
             let (headers, body) = (headers.clone(), Bytes::from(body.clone()));
-            troubles.push(Trouble::Verbatim(Verbatim { status: *status, headers, body }));
+            troubles.push(ResponseFault::Verbatim(Verbatim { status: *status, headers, body }));
         }
     }
     let headed = |status, name: &str, value: &str, body: String| {
-        Trouble::Verbatim(Verbatim { status, headers: vec![(name.to_owned(), value.to_owned())], body: body.into() })
+        ResponseFault::Verbatim(Verbatim {
+            status,
+            headers: vec![(name.to_owned(), value.to_owned())],
+            body: body.into(),
+        })
     };
     troubles.extend([
         headed(503, "content-type", secret, String::new()),
@@ -309,15 +315,15 @@ fn token_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
         ),
         headed(200, "content-type", "application/json", format!("{{\"access_token\":\"{live}\", {secret}")),
         headed(200, "content-type", "application/json", format!("{{\"data\":{{\"accessToken\":[\"{live}\"]}}}}")),
-        Trouble::Garbage(format!("{secret} {live}\r\n\r\n").into()),
-        Trouble::Garbage(format!("HTTP/1.1 200 {secret}\r\n{live} : {secret}\r\n\r\n").into()),
-        Trouble::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{secret}\r\n").into()),
+        ResponseFault::Garbage(format!("{secret} {live}\r\n\r\n").into()),
+        ResponseFault::Garbage(format!("HTTP/1.1 200 {secret}\r\n{live} : {secret}\r\n\r\n").into()),
+        ResponseFault::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{secret}\r\n").into()),
     ]);
     troubles
 }
 
 /// The ways in which a resource may do so. All of them leave the token as it is, or renew it.
-fn resource_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
+fn resource_troubles(id: &str, secret: &str, live: &str) -> Vec<ResponseFault> {
     let mut troubles = Vec::new();
     for shown in
         [live.to_owned(), secret.to_owned(), format!("Bearer {live}"), STANDARD.encode(format!("{id}:{secret}"))]
@@ -337,18 +343,22 @@ fn resource_troubles(id: &str, secret: &str, live: &str) -> Vec<Trouble> {
                 (format!("x-{shown}"), shown.clone()),
                 (format!("x-{}", hex(shown.as_bytes())), shown.clone()),
             ];
-            troubles.push(Trouble::Verbatim(Verbatim { status, headers: headers.clone(), body: body.clone().into() }));
+            troubles.push(ResponseFault::Verbatim(Verbatim {
+                status,
+                headers: headers.clone(),
+                body: body.clone().into(),
+            }));
             headers[0].1 = shown.clone();
-            troubles.push(Trouble::Verbatim(Verbatim { status, headers, body: shown.clone().into() }));
+            troubles.push(ResponseFault::Verbatim(Verbatim { status, headers, body: shown.clone().into() }));
         }
     }
     troubles.extend([
-        Trouble::Garbage(format!("{live}\r\n\r\n").into()),
-        Trouble::Garbage(format!("HTTP/1.1 200 {live}\r\n{live} : {secret}\r\n\r\n").into()),
-        Trouble::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{live}\r\n").into()),
-        Trouble::CutBody,
-        Trouble::ResetBeforeAnswer,
-        Trouble::ResetAfterHead,
+        ResponseFault::Garbage(format!("{live}\r\n\r\n").into()),
+        ResponseFault::Garbage(format!("HTTP/1.1 200 {live}\r\n{live} : {secret}\r\n\r\n").into()),
+        ResponseFault::Garbage(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{live}\r\n").into()),
+        ResponseFault::CutBody,
+        ResponseFault::ResetBeforeAnswer,
+        ResponseFault::ResetAfterHead,
     ]);
     troubles
 }
@@ -377,14 +387,14 @@ impl World {
         fs::create_dir_all(&etc).expect("made");
         fs::create_dir_all(&work).expect("made");
         let now = Clock::System.now();
-        let authority = Authority::new("canary CA", now).expect("a CA");
+        let authority = SimAuthority::new("canary CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let put = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
         put("server.crt", &leaf.cert_pem);
         put("server.key", &leaf.key_pem);
-        let permits = ["localhost", "127.0.0.1"].map(|host| Permit::parse(host).expect("a host"));
+        let permits = ["localhost", "127.0.0.1"].map(|host| NameConstraint::parse(host).expect("a host"));
         let constraints = Constraints::only(&permits).expect("something");
-        let (_, ca, ca_key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
+        let (_, ca, ca_key) = mint::MintAuthority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
         put("ca.crt", &ca);
         put("audit.key", AUDIT_KEY);
         put("ca.key", ca_key.expose_secret());
@@ -622,13 +632,13 @@ async fn live(world: &World, outputs: &mut Outputs) {
         let troubles = token_troubles(&id, &secret, &live(sim));
         assert!(troubles.len() <= SPARE, "{}", troubles.len());
         for (n, trouble) in troubles.into_iter().enumerate() {
-            sim.set(Faults { token: Fault::new(trouble), ..Faults::default() });
+            sim.set(Faults { token: SimFault::new(trouble), ..Faults::default() });
             world.call(outputs, get(&format!("/{name}-{n}/echo/x?key={QUERY}"), CLIENT_KEY)).await;
         }
         sim.set(Faults::default());
         // The resources in theirs.
         for trouble in resource_troubles(&id, &secret, &live(sim)) {
-            sim.set(Faults { resource: Fault::new(trouble), ..Faults::default() });
+            sim.set(Faults { resource: SimFault::new(trouble), ..Faults::default() });
             world.call(outputs, with_all()).await;
         }
         sim.set(Faults::default());
@@ -912,7 +922,7 @@ fn nothing_that_is_loaded_shows_its_secrets_when_printed() {
         canaries.push(Canary::new(&secret, &secret));
         let credentials = Some(Credentials::new("the-id", secret));
         let sim =
-            Sim::start(kind, countersign::sim::Options { credentials, ..Default::default() }).expect("a simulator");
+            Sim::start(kind, countersign::sim::SimOptions { credentials, ..Default::default() }).expect("a simulator");
         files = files.with_file(format!("etc/{n}.crt"), sim.ca_pem().into_bytes());
         config += &sim.settings_toml_as(kind.name(), &format!("{n}.crt"));
         let _ = write!(config, "[[route]]\nname = \"{0}\"\npath = \"/{0}\"\nprovider = \"{0}\"\n", kind.name());
@@ -935,7 +945,7 @@ fn nothing_that_is_loaded_shows_its_secrets_when_printed() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("proxy.toml"), "[provider.x]\nclient_secret = { file = \"s\" }").expect("written");
     fs::write(folder.path().join("s"), "canary-scb-Vb47-secret").expect("written");
-    let loaded: Loaded = load(&folder.path().join("proxy.toml"), &Disk);
+    let loaded: Loaded = load(&folder.path().join("proxy.toml"), &MachineFiles);
     outputs.add("Loaded", format!("{loaded:?}"));
     assert_eq!(outputs.search(&canaries), Vec::<String>::new());
 }

@@ -2,7 +2,7 @@
 
 use countersign::base::secret::ExposeSecret;
 use countersign::sim::{Bank, LeafSpec};
-use countersign::tls::mint::{self, Constraints, KeyKind, Permit};
+use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 
 use crate::client::{converse, get, post};
 use crate::collector::Collector;
@@ -194,8 +194,8 @@ fn every_promised_metric_is_there_with_its_labels_and_in_the_manual() {
 #[test]
 fn the_ends_of_all_certificates_are_told_and_move_with_a_reload() {
     let sim = bank(Bank::Scb);
-    let constraints = Constraints::only(&[Permit::parse("127.0.0.1").expect("a host")]).expect("something");
-    let (_, ca, key) = mint::Authority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
+    let constraints = Constraints::only(&[NameConstraint::parse("127.0.0.1").expect("a host")]).expect("something");
+    let (_, ca, key) = mint::MintAuthority::new(KeyKind::EcdsaP256, &constraints, now(), 1).expect("a CA");
     let ours = sim.authority().issue(&LeafSpec::client("erp", now())).expect("a leaf");
     let mut plan = Plan::default().with(&sim, "scb", "", "");
     plan.config =

@@ -21,8 +21,8 @@ use tokio_rustls::client::TlsStream;
 use countersign::base::secret::{ExposeSecret as _, Fingerprint, hex, sha256};
 use countersign::base::time::{Clock, Hand, Now};
 use countersign::sim::{
-    Authority, Bank, Close, Dialect, Expiry, Fault, Faults, Hours, LeafSpec, Options, RefusalShape, Sim, SimHandle,
-    SuccessBody, Trouble, Verbatim,
+    Bank, Close, Dialect, Expiry, Faults, Hours, LeafSpec, RefusalShape, ResponseFault, Sim, SimAuthority, SimFault,
+    SimHandle, SimOptions, SuccessBody, Verbatim,
 };
 use countersign::tls::{ClientTls, client};
 
@@ -178,12 +178,12 @@ async fn until(so: impl Fn() -> bool) {
 // The banks' side: how a well-behaved partner speaks to each.
 
 pub(super) fn start(bank: Bank) -> (SimHandle, Arc<Hand>) {
-    start_with(bank, Options::default())
+    start_with(bank, SimOptions::default())
 }
 
-fn start_with(bank: Bank, options: Options) -> (SimHandle, Arc<Hand>) {
+fn start_with(bank: Bank, options: SimOptions) -> (SimHandle, Arc<Hand>) {
     let hand = Hand::at(START);
-    let options = Options { clock: Clock::Hand(hand.clone()), ..options };
+    let options = SimOptions { clock: Clock::Hand(hand.clone()), ..options };
     (Sim::start(bank, options).expect("a simulator"), hand)
 }
 
@@ -341,11 +341,11 @@ fn payments_count_what_was_processed() {
             let pay = |id: &str, token: &str| dressed(&sim, "POST", &format!("/payments/{id}"), token);
             assert_eq!(send(&sim, pay("a", &live)).await.json()["processed"], 1);
             assert_eq!(send(&sim, pay("b", "dead")).await.status, 401);
-            sim.change(|faults| faults.resource = Fault::once(Trouble::ResetBeforeAnswer));
+            sim.change(|faults| faults.resource = SimFault::once(ResponseFault::ResetBeforeAnswer));
             attempt(&sim, pay("c", &live)).await.expect_err("nobody is told");
-            sim.change(|faults| faults.resource = Fault::once(Trouble::Verbatim(Verbatim::bare(401, &[]))));
+            sim.change(|faults| faults.resource = SimFault::once(ResponseFault::Verbatim(Verbatim::bare(401, &[]))));
             assert_eq!(send(&sim, pay("d", &live)).await.status, 401);
-            sim.change(|faults| faults.resource = Fault::once(Trouble::HtmlError(502)));
+            sim.change(|faults| faults.resource = SimFault::once(ResponseFault::HtmlError(502)));
             assert_eq!(send(&sim, pay("a", &live)).await.status, 502);
             let booked: Vec<(String, u64)> = sim.payments().into_iter().collect();
             assert_eq!(booked, [("a".to_owned(), 2), ("c".to_owned(), 1)]);
@@ -875,36 +875,36 @@ fn every_trouble_shows_at_either_half() {
     run(async {
         let early = Verbatim::bare(401, &[("www-authenticate", "Bearer")]);
         let teapot = Verbatim { status: 418, headers: vec![("x-a".into(), "1".into())], body: "short".into() };
-        let slow = Trouble::SlowBody { chunk: 1, pause: Duration::from_micros(1) };
+        let slow = ResponseFault::SlowBody { chunk: 1, pause: Duration::from_micros(1) };
         for of_token in [true, false] {
             let (sim, _) = start(Bank::Meed);
             let live = token(&sim).await;
             let ask = || if of_token { right(&sim) } else { dressed(&sim, "GET", "/echo", &live) };
-            let trouble = async |trouble: Trouble| {
-                let fault = Fault::once(trouble);
+            let trouble = async |trouble: ResponseFault| {
+                let fault = SimFault::once(trouble);
                 sim.change(|faults| if of_token { faults.token = fault } else { faults.resource = fault });
                 let hit = attempt(&sim, ask()).await;
                 assert_eq!(send(&sim, ask()).await.status, 200, "once was asked for");
                 hit
             };
-            for broken in [Trouble::ResetBeforeAnswer, Trouble::Garbage("\0 not HTTP\r\n\r\n".into())] {
+            for broken in [ResponseFault::ResetBeforeAnswer, ResponseFault::Garbage("\0 not HTTP\r\n\r\n".into())] {
                 let error = trouble(broken.clone()).await.expect_err("no answer");
                 assert!(!error.starts_with("after the head"), "{broken:?}: {error}");
             }
-            for broken in [Trouble::ResetAfterHead, Trouble::CutBody] {
+            for broken in [ResponseFault::ResetAfterHead, ResponseFault::CutBody] {
                 let error = trouble(broken.clone()).await.expect_err("half an answer");
                 assert!(error.starts_with("after the head"), "{broken:?}: {error}");
             }
-            let reply = trouble(Trouble::HtmlError(503)).await.expect("a page");
+            let reply = trouble(ResponseFault::HtmlError(503)).await.expect("a page");
             assert_eq!((reply.status, reply.header("content-type")), (503, "text/html"));
-            let reply = trouble(Trouble::HugeBody(3 << 20)).await.expect("much");
+            let reply = trouble(ResponseFault::HugeBody(3 << 20)).await.expect("much");
             assert_eq!((reply.status, reply.body.len()), (200, 3 << 20));
-            let reply = trouble(Trouble::DeepJson(10_000)).await.expect("depth");
+            let reply = trouble(ResponseFault::DeepJson(10_000)).await.expect("depth");
             assert!(reply.body.len() == 20_000 && reply.body.starts_with(b"[[[["));
-            let reply = trouble(Trouble::Verbatim(teapot.clone())).await.expect("a teapot");
+            let reply = trouble(ResponseFault::Verbatim(teapot.clone())).await.expect("a teapot");
             assert_eq!((reply.status, reply.header("x-a"), &reply.body[..]), (418, "1", &b"short"[..]));
             assert_eq!(trouble(slow.clone()).await.expect("in the end").status, 200);
-            assert_eq!(trouble(Trouble::AnswerEarly(early.clone())).await.expect("early").status, 401);
+            assert_eq!(trouble(ResponseFault::AnswerEarly(early.clone())).await.expect("early").status, 401);
         }
     });
 }
@@ -913,7 +913,7 @@ fn every_trouble_shows_at_either_half() {
 fn a_reset_is_a_reset_on_both_versions() {
     run(async {
         let (sim, _) = start(Bank::Meed);
-        sim.change(|faults| faults.token = Fault::new(Trouble::ResetBeforeAnswer));
+        sim.change(|faults| faults.token = SimFault::new(ResponseFault::ResetBeforeAnswer));
         let mut tls = dial_h1(&sim).await;
         tls.write_all(b"POST /api/partner/v1/oauth/token HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
             .await
@@ -924,13 +924,13 @@ fn a_reset_is_a_reset_on_both_versions() {
         read(h2.send_request(right(&sim).request(&sim, true)).await).await.expect_err("no answer");
         until(|| sim.open_connections() == 0).await;
 
-        sim.change(|faults| faults.token = Fault::once(Trouble::CutBody));
+        sim.change(|faults| faults.token = SimFault::once(ResponseFault::CutBody));
         let mut h2 = http2(&sim).await;
         let error = read(h2.send_request(right(&sim).request(&sim, true)).await).await.expect_err("half an answer");
         assert!(error.starts_with("after the head"), "{error}");
         let reply = read(h2.send_request(right(&sim).request(&sim, true)).await).await;
         assert_eq!(reply.expect("a stream broke, not the connection").status, 200);
-        sim.change(|faults| faults.token = Fault { close: Close::Announced, ..Fault::default() });
+        sim.change(|faults| faults.token = SimFault { close: Close::Announced, ..SimFault::default() });
         let reply = read(h2.send_request(right(&sim).request(&sim, true)).await).await;
         assert_eq!(reply.expect("the last answer").status, 200);
         until(|| h2.is_closed()).await;
@@ -942,8 +942,11 @@ fn a_fault_may_come_now_and_then_and_late() {
     run(async {
         let (sim, _) = start(Bank::Scb);
         let live = token(&sim).await;
-        let fault =
-            Fault { every: Some(3), delay: Some(Duration::from_millis(1)), ..Fault::new(Trouble::HtmlError(502)) };
+        let fault = SimFault {
+            every: Some(3),
+            delay: Some(Duration::from_millis(1)),
+            ..SimFault::new(ResponseFault::HtmlError(502))
+        };
         sim.change(|faults| faults.resource = fault);
         let mut statuses = Vec::new();
         for _ in 0..7 {
@@ -957,7 +960,7 @@ fn a_fault_may_come_now_and_then_and_late() {
 fn an_early_answer_does_not_wait_for_the_body() {
     run(async {
         let (sim, _) = start(Bank::Meed);
-        sim.change(|faults| faults.resource = Fault::new(Trouble::AnswerEarly(Verbatim::bare(401, &[]))));
+        sim.change(|faults| faults.resource = SimFault::new(ResponseFault::AnswerEarly(Verbatim::bare(401, &[]))));
         let mut tls = dial_h1(&sim).await;
         let head = "POST /api/partner/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345";
         tls.write_all(head.as_bytes()).await.expect("sent");
@@ -975,7 +978,7 @@ fn an_early_answer_does_not_wait_for_the_body() {
 #[test]
 fn a_body_that_breaks_off_is_recorded_as_such() {
     run(async {
-        let (sim, _) = start_with(Bank::Scb, Options { record_wire: true, ..Options::default() });
+        let (sim, _) = start_with(Bank::Scb, SimOptions { record_wire: true, ..SimOptions::default() });
         let mut tls = dial_h1(&sim).await;
         let head = "POST /partners/sandbox/echo HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nContent-Length: 10\r\n\r\n";
         tls.write_all(head.as_bytes()).await.expect("sent");
@@ -1084,7 +1087,7 @@ fn a_thousand_calls_at_once_are_served() {
 fn certificates_are_good_unless_asked_otherwise() {
     run(async {
         let now = Clock::System.now();
-        let authority = Authority::new("test CA", now).expect("a CA");
+        let authority = SimAuthority::new("test CA", now).expect("a CA");
         let day = 24 * 3600 * 1000;
         let good = LeafSpec::server(now);
         let elsewhere = LeafSpec { names: vec!["bank.example".to_owned()], ..good.clone() };
@@ -1099,7 +1102,7 @@ fn certificates_are_good_unless_asked_otherwise() {
             ("for clients", &for_clients, false),
         ] {
             let leaf = Some(authority.issue(leaf).expect("a leaf"));
-            let options = Options { authority: Some(authority.clone()), leaf, ..Options::default() };
+            let options = SimOptions { authority: Some(authority.clone()), leaf, ..SimOptions::default() };
             let (sim, _) = start_with(Bank::Meed, options);
             for name in ["localhost", "127.0.0.1", "::1"] {
                 let outcome = dial(&sim, tls(&sim, &[]), name).await;
@@ -1117,8 +1120,8 @@ fn certificates_are_good_unless_asked_otherwise() {
 fn a_client_certificate_can_be_required() {
     run(async {
         let now = Clock::System.now();
-        let authority = Authority::new("client CA", now).expect("a CA");
-        let options = Options { client_ca: Some(authority.pem()), only_http1: true, ..Options::default() };
+        let authority = SimAuthority::new("client CA", now).expect("a CA");
+        let options = SimOptions { client_ca: Some(authority.pem()), only_http1: true, ..SimOptions::default() };
         let (sim, _) = start_with(Bank::Rakbank, options);
         let ca = sim.ca_pem();
         let first_byte = async |identity| {
@@ -1128,8 +1131,9 @@ fn a_client_certificate_can_be_required() {
             tls.read_u8().await
         };
         first_byte(None).await.expect_err("nobody without a certificate");
-        let leaf = |authority: &Authority| authority.issue(&LeafSpec::client("erp", now)).expect("a leaf").identity();
-        let stranger = Authority::new("client CA", now).expect("a CA");
+        let leaf =
+            |authority: &SimAuthority| authority.issue(&LeafSpec::client("erp", now)).expect("a leaf").identity();
+        let stranger = SimAuthority::new("client CA", now).expect("a CA");
         first_byte(leaf(&stranger).ok()).await.expect_err("nobody with a stranger's");
         assert_eq!(first_byte(leaf(&authority).ok()).await.expect("served"), b'H');
     });

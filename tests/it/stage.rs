@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Now};
-use countersign::cli::boot::{Options, Running};
+use countersign::cli::boot::{BootOptions, Running};
 use countersign::config::{InMemory, Snapshot, build};
-use countersign::sim::{self, Authority, Bank, LeafSpec, Sim, SimHandle};
+use countersign::sim::{self, Bank, LeafSpec, Sim, SimAuthority, SimHandle};
 
 use crate::client::Client;
 
@@ -71,7 +71,7 @@ impl Plan {
     /// Starts the proxy.
     pub fn start(self) -> Stage {
         let now = Clock::System.now();
-        let authority = Authority::new("stage CA", now).expect("a CA");
+        let authority = SimAuthority::new("stage CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         let files = self
             .files
@@ -87,11 +87,11 @@ impl Plan {
         let snapshot = papers.read().unwrap_or_else(|told| panic!("{told}\n{config}"));
         let source = papers.clone();
         let log = SharedLog::default();
-        let options = Options {
+        let options = BootOptions {
             clock: self.clock,
             access_sink: Some(Box::new(log.clone())),
             source: Some(Arc::new(move |_| source.read())),
-            ..Options::default()
+            ..BootOptions::default()
         };
         let running = Running::start(*snapshot, options).expect("started");
         let address = running.address("gateway").expect("a listener");
@@ -108,7 +108,7 @@ pub struct Stage {
     /// What a reload reads.
     pub papers: Papers,
     /// Who vouches for the listeners' certificates.
-    pub authority: Authority,
+    pub authority: SimAuthority,
 }
 
 /// A config and its files, which a test may change.
@@ -212,5 +212,5 @@ pub fn now() -> Now {
 
 /// A simulator with default options.
 pub fn bank(bank: Bank) -> SimHandle {
-    Sim::start(bank, sim::Options::default()).expect("a simulator")
+    Sim::start(bank, sim::SimOptions::default()).expect("a simulator")
 }

@@ -11,10 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, SecretBox, SecretString};
 use countersign::base::time::{Clock, Hand, Now, Stopwatch};
-use countersign::config::{Disk, InMemory, Storage, build};
-use countersign::sim::{Authority, LeafSpec};
+use countersign::config::{InMemory, MachineFiles, Storage, build};
+use countersign::sim::{LeafSpec, SimAuthority};
 use countersign::store::{
-    Change, Damage, Error, Key, KeyRing, Kind, Patience, RedisWish, SealingKey, Store, StoreWish,
+    Change, Damage, Error, KeyRing, Kind, Patience, RecordKey, RedisSettings, SealingKey, Store, StoreSettings,
 };
 use tokio::task::LocalSet;
 
@@ -43,12 +43,12 @@ fn ring(bytes: &[u8]) -> Arc<KeyRing> {
     Arc::new(KeyRing::new(key(&bytes[0]), bytes[1..].iter().map(key).collect()))
 }
 
-fn in_file(path: &Path, keys: &[u8]) -> StoreWish {
-    StoreWish::File { path: path.to_owned(), ring: ring(keys) }
+fn in_file(path: &Path, keys: &[u8]) -> StoreSettings {
+    StoreSettings::File { path: path.to_owned(), ring: ring(keys) }
 }
 
-fn redis(port: u16) -> RedisWish {
-    RedisWish {
+fn redis(port: u16) -> RedisSettings {
+    RedisSettings {
         host: "127.0.0.1".to_owned(),
         port,
         database: 0,
@@ -68,13 +68,13 @@ fn patient() -> Patience {
     patience
 }
 
-async fn open(wish: &StoreWish) -> Store {
+async fn open(wish: &StoreSettings) -> Store {
     let store = Store::open(wish, patient(), Clock::System).await.unwrap_or_else(|error| panic!("{error}"));
     store.reach(PATIENCE).await.unwrap_or_else(|error| panic!("{error}"));
     store
 }
 
-async fn refused(wish: &StoreWish) -> String {
+async fn refused(wish: &StoreSettings) -> String {
     match Store::open(wish, patient(), Clock::System).await {
         Ok(_) => panic!("it opens"),
         Err(Error::Unavailable(why)) => why,
@@ -83,13 +83,13 @@ async fn refused(wish: &StoreWish) -> String {
 }
 
 async fn value(store: &Store, kind: Kind, key: &str) -> Option<Vec<u8>> {
-    let record = store.load(kind, &Key::from(key)).await.unwrap_or_else(|error| panic!("{error}"))?;
+    let record = store.load(kind, &RecordKey::from(key)).await.unwrap_or_else(|error| panic!("{error}"))?;
     Some(record.value.expose_secret().to_vec())
 }
 
 /// What every place promises.
 async fn contract(store: &Store) {
-    let (key, new) = (Key::from("acme/scb/alice:x"), secret(b"new"));
+    let (key, new) = (RecordKey::from("acme/scb/alice:x"), secret(b"new"));
     let later = Clock::System.now().wall + 3_600_000;
     assert!(store.load(Kind::User, &key).await.expect("asked").is_none());
     // Put, and read in every detail.
@@ -105,7 +105,7 @@ async fn contract(store: &Store) {
     assert_eq!(lost.expect_err("it was written meanwhile"), Error::Conflict);
     assert_eq!(store.swap(Kind::User, &key, None, &new, None).await.expect_err("there is one"), Error::Conflict);
     assert_eq!(value(store, Kind::User, "acme/scb/alice:x").await.as_deref(), Some(b"new".as_slice()));
-    let bob = Key::from("bob");
+    let bob = RecordKey::from("bob");
     assert_eq!(store.swap(Kind::User, &bob, Some(first), &new, None).await.expect_err("none"), Error::Conflict);
     let version = store.swap(Kind::User, &bob, None, &secret(b""), None).await.expect("the first");
     assert_eq!(value(store, Kind::User, "bob").await.as_deref(), Some(b"".as_slice()), "an empty value is one");
@@ -115,7 +115,7 @@ async fn contract(store: &Store) {
     store.put(Kind::User, &bob, &new, None).await.expect("put");
     assert_eq!(store.swap(Kind::User, &bob, Some(version), &new, None).await.expect_err("other"), Error::Conflict);
     // Any bytes make a key.
-    let bytes = Key::new([0_u8, 255, b':', b'*', b'\n'].as_slice());
+    let bytes = RecordKey::new([0_u8, 255, b':', b'*', b'\n'].as_slice());
     store.put(Kind::Application, &bytes, &new, None).await.expect("put");
     assert_eq!(store.list(Kind::Application).await.expect("listed").entries[0].key, bytes);
     let users = store.list(Kind::User).await.expect("listed");
@@ -124,7 +124,7 @@ async fn contract(store: &Store) {
     assert_eq!((users.entries[0].expiry, users.entries[1].expiry), (Some(later), None));
     assert_eq!((users.entries[0].version, users.damaged.len()), (second, 0));
     // Taken once.
-    let state = Key::from("state");
+    let state = RecordKey::from("state");
     store.put(Kind::Pending, &state, &secret(VALUE), Some(later)).await.expect("put");
     let taken = store.take(Kind::Pending, &state).await.expect("taken").expect("there");
     assert_eq!(taken.value.expose_secret(), VALUE);
@@ -155,7 +155,7 @@ async fn contract(store: &Store) {
 
 /// Walks through a thousand records while others write.
 async fn walked(store: &Store) {
-    let name = |number: u32| Key::from(format!("user-{number:04}").as_str());
+    let name = |number: u32| RecordKey::from(format!("user-{number:04}").as_str());
     for number in 0..1000 {
         store.put(Kind::User, &name(number), &secret(&number.to_be_bytes()), None).await.expect("put");
     }
@@ -175,7 +175,10 @@ async fn walked(store: &Store) {
         }
         // One goes that may or may not be told, and one comes; nobody else is missed for it.
         store.remove(Kind::User, &name(3 * pages)).await.expect("removed");
-        store.put(Kind::User, &Key::from(format!("later-{pages}").as_str()), &secret(b""), None).await.expect("put");
+        store
+            .put(Kind::User, &RecordKey::from(format!("later-{pages}").as_str()), &secret(b""), None)
+            .await
+            .expect("put");
         pages += 1;
         from = page.next;
         if from.is_none() {
@@ -195,22 +198,22 @@ async fn walked(store: &Store) {
 fn a_store_is_looked_through_a_page_at_a_time() {
     let (folder, server) = (tempfile::tempdir().expect("a folder"), RedisServer::start());
     local(async {
-        walked(&open(&StoreWish::Memory).await).await;
+        walked(&open(&StoreSettings::Memory).await).await;
         walked(&open(&in_file(&folder.path().join("a.redb"), &[1])).await).await;
-        walked(&open(&StoreWish::Redis(redis(server.port))).await).await;
+        walked(&open(&StoreSettings::Redis(redis(server.port))).await).await;
     });
 }
 
 #[test]
 fn memory_keeps_the_contract() {
     local(async {
-        let store = open(&StoreWish::Memory).await;
+        let store = open(&StoreSettings::Memory).await;
         contract(&store).await;
         assert!(!store.is_shared());
         let mut changes = store.changes();
-        store.announce(Kind::User, &Key::from("alice")).await.expect("announced");
+        store.announce(Kind::User, &RecordKey::from("alice")).await.expect("announced");
         assert!(matches!(changes.next().await, Change::Record(name) if name.to_string() == "user/alice"));
-        let again = open(&StoreWish::Memory).await;
+        let again = open(&StoreSettings::Memory).await;
         assert_eq!(value(&again, Kind::User, "bob").await, None, "another store in memory is another");
     });
 }
@@ -223,7 +226,7 @@ fn what_has_ended_lies_there_unread_until_it_is_swept() {
     let folder = tempfile::tempdir().expect("a folder");
     local(async {
         let now = Clock::System.now().wall;
-        for wish in [StoreWish::Memory, in_file(&folder.path().join("a.redb"), &[1])] {
+        for wish in [StoreSettings::Memory, in_file(&folder.path().join("a.redb"), &[1])] {
             let store = open(&wish).await;
             for (kind, name, ends) in [
                 (Kind::Application, "long ago", Some(now - 3 * DAY)),
@@ -232,11 +235,11 @@ fn what_has_ended_lies_there_unread_until_it_is_swept() {
                 (Kind::User, "alive", Some(now + DAY)),
                 (Kind::User, "for ever", None),
             ] {
-                store.put(kind, &Key::from(name), &secret(VALUE), ends).await.expect("put");
+                store.put(kind, &RecordKey::from(name), &secret(VALUE), ends).await.expect("put");
             }
             let store = match wish {
-                StoreWish::Memory => store,
-                StoreWish::File { .. } | StoreWish::Redis(_) => {
+                StoreSettings::Memory => store,
+                StoreSettings::File { .. } | StoreSettings::Redis(_) => {
                     // A start removes nothing.
                     drop(store);
                     open(&wish).await
@@ -253,7 +256,10 @@ fn what_has_ended_lies_there_unread_until_it_is_swept() {
             assert_eq!(store.sweep(now - DAY).await, Ok(0));
             assert_eq!(value(&store, Kind::User, "alive").await.as_deref(), Some(VALUE));
             assert_eq!(value(&store, Kind::User, "for ever").await.as_deref(), Some(VALUE));
-            assert!(!store.remove(Kind::User, &Key::from("a moment ago")).await.expect("removed"), "it had ended");
+            assert!(
+                !store.remove(Kind::User, &RecordKey::from("a moment ago")).await.expect("removed"),
+                "it had ended"
+            );
             assert_eq!(store.sweep(u64::MAX).await, Ok(1));
         }
     });
@@ -263,11 +269,11 @@ fn what_has_ended_lies_there_unread_until_it_is_swept() {
 fn a_replica_whose_clock_is_ahead_takes_nothing_from_the_others() {
     let server = RedisServer::start();
     local(async {
-        let wish = StoreWish::Redis(redis(server.port));
+        let wish = StoreSettings::Redis(redis(server.port));
         let now = Clock::System.now();
         let ahead = Clock::Hand(Hand::at(Now::at(now.boot, now.wall + 26 * 3_600_000)));
         let (right, wrong) = (open(&wish).await, Store::open(&wish, patient(), ahead).await.expect("opens"));
-        right.put(Kind::User, &Key::from("alice"), &secret(VALUE), Some(now.wall + DAY)).await.expect("put");
+        right.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), Some(now.wall + DAY)).await.expect("put");
         assert_eq!(value(&wrong, Kind::User, "alice").await, None, "over, by its clock");
         assert_eq!(wrong.list(Kind::User).await.expect("listed").entries, []);
         assert_eq!(wrong.sweep(u64::MAX).await, Ok(0));
@@ -279,8 +285,8 @@ fn a_replica_whose_clock_is_ahead_takes_nothing_from_the_others() {
 fn a_lease_that_is_over_frees_its_lock_and_is_no_longer_ours() {
     local(async {
         let hand = Hand::at(Now::at(0, 1_790_000_000_000));
-        let store = Store::open(&StoreWish::Memory, patient(), Clock::Hand(hand.clone())).await.expect("opens");
-        let key = Key::from("a");
+        let store = Store::open(&StoreSettings::Memory, patient(), Clock::Hand(hand.clone())).await.expect("opens");
+        let key = RecordKey::from("a");
         let slept = store.lock(&key, LEASE).await.expect("asked").expect("free");
         hand.advance(LEASE);
         let next = store.lock(&key, LEASE).await.expect("asked").expect("free again");
@@ -301,7 +307,7 @@ fn a_file_keeps_the_contract_and_outlives_its_process() {
         drop(store);
         let store = open(&wish).await;
         assert_eq!(value(&store, Kind::User, "bob").await.as_deref(), Some(b"new".as_slice()));
-        store.put(Kind::User, &Key::from("carol"), &secret(VALUE), None).await.expect("put");
+        store.put(Kind::User, &RecordKey::from("carol"), &secret(VALUE), None).await.expect("put");
     });
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -390,7 +396,7 @@ fn a_damaged_record_is_told_by_name_and_set_aside_and_the_others_serve() {
     local(async {
         let store = open(&in_file(&path, &[1])).await;
         for user in ["alice", "bob", "carol", "dave", "erin"] {
-            store.put(Kind::User, &Key::from(user), &secret(user.as_bytes()), None).await.expect("put");
+            store.put(Kind::User, &RecordKey::from(user), &secret(user.as_bytes()), None).await.expect("put");
         }
         drop(store);
         meddle(&path, |records| {
@@ -413,7 +419,7 @@ fn a_damaged_record_is_told_by_name_and_set_aside_and_the_others_serve() {
         assert_eq!(damaged, ["alice", "bob", "carol", "dave"].map(told));
         assert_eq!(value(&store, Kind::User, "erin").await.as_deref(), Some(b"erin".as_slice()));
         assert_eq!(value(&store, Kind::User, "alice").await, None, "it stands in nobody's way");
-        store.put(Kind::User, &Key::from("alice"), &secret(b"new"), None).await.expect("put");
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(b"new"), None).await.expect("put");
         drop(store);
         let store = open(&in_file(&path, &[1])).await;
         assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(b"new".as_slice()));
@@ -429,7 +435,7 @@ fn a_file_that_was_cut_or_altered_is_refused_or_reads_as_it_was_written() {
     let path = folder.path().join("a.redb");
     local(async {
         let store = open(&in_file(&path, &[1])).await;
-        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
     });
     let whole = fs::read(&path).expect("readable");
     let (mut refused, mut read) = (0, 0);
@@ -466,7 +472,7 @@ fn records_of_another_key_are_set_aside_and_return_with_it() {
     let path = folder.path().join("a.redb");
     local(async {
         let store = open(&in_file(&path, &[1])).await;
-        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
         drop(store);
         let store = open(&in_file(&path, &[2])).await;
         let listing = store.list(Kind::User).await.expect("listed");
@@ -489,12 +495,12 @@ fn records_of_another_key_are_set_aside_and_return_with_it() {
 fn redis_keeps_the_contract_and_shares_it() {
     let server = RedisServer::start();
     local(async {
-        let wish = StoreWish::Redis(redis(server.port));
+        let wish = StoreSettings::Redis(redis(server.port));
         let (one, two) = (open(&wish).await, open(&wish).await);
         contract(&one).await;
         assert!(one.is_shared());
         // Both see the same.
-        let alice = Key::from("alice");
+        let alice = RecordKey::from("alice");
         let version = one.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
         assert_eq!(value(&two, Kind::User, "alice").await.as_deref(), Some(VALUE));
         two.swap(Kind::User, &alice, Some(version), &secret(b"rotated"), None).await.expect("swapped");
@@ -530,17 +536,18 @@ fn namespaces_on_one_redis_are_apart_even_for_whoever_copies() {
     local(async {
         let mut other = redis(server.port);
         other.namespace = "other".to_owned();
-        let (one, two) = (open(&StoreWish::Redis(redis(server.port))).await, open(&StoreWish::Redis(other)).await);
-        one.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        let (one, two) =
+            (open(&StoreSettings::Redis(redis(server.port))).await, open(&StoreSettings::Redis(other)).await);
+        one.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
         assert_eq!(value(&two, Kind::User, "alice").await, None);
         assert_eq!(two.list(Kind::User).await.expect("listed").entries, []);
         assert_eq!(server.cli(&["COPY", "countersign:user:alice", "other:user:alice"]), "1");
-        let copied = two.load(Kind::User, &Key::from("alice")).await.expect_err("it belongs elsewhere");
+        let copied = two.load(Kind::User, &RecordKey::from("alice")).await.expect_err("it belongs elsewhere");
         assert!(matches!(&copied, Error::Damaged(damaged) if damaged.why == Damage::Altered), "{copied}");
         assert!(copied.to_string().contains("user/alice"), "{copied}");
         // It is left there, told, and may be written over.
         assert_eq!(two.list(Kind::User).await.expect("listed").damaged.len(), 1);
-        two.put(Kind::User, &Key::from("alice"), &secret(b"own"), None).await.expect("put");
+        two.put(Kind::User, &RecordKey::from("alice"), &secret(b"own"), None).await.expect("put");
         assert_eq!(value(&two, Kind::User, "alice").await.as_deref(), Some(b"own".as_slice()));
     });
 }
@@ -550,8 +557,8 @@ fn news_arrive_and_a_broken_connection_tells_to_look_at_everything() {
     let server = RedisServer::start();
     local(async {
         let relay = Relay::before(server.port, Mood::Pass).await;
-        let one = open(&StoreWish::Redis(redis(server.port))).await;
-        let two = open(&StoreWish::Redis(redis(relay.address.port()))).await;
+        let one = open(&StoreSettings::Redis(redis(server.port))).await;
+        let two = open(&StoreSettings::Redis(redis(relay.address.port()))).await;
         let mut changes = two.changes();
         let listeners = async |count: char| {
             while !server.cli(&["PUBSUB", "NUMSUB", "countersign:changes"]).ends_with(count) {
@@ -570,7 +577,7 @@ fn news_arrive_and_a_broken_connection_tells_to_look_at_everything() {
         };
         listeners('1').await;
         two.reach(Duration::from_secs(5)).await.expect("up");
-        one.announce(Kind::User, &Key::from("alice")).await.expect("announced");
+        one.announce(Kind::User, &RecordKey::from("alice")).await.expect("announced");
         // The first of them may have come before anything was listened to.
         let (everything, name) = record(&mut changes).await;
         assert!((1..=2).contains(&everything) && name == "user/alice", "{everything} {name}");
@@ -582,7 +589,7 @@ fn news_arrive_and_a_broken_connection_tells_to_look_at_everything() {
         listeners('1').await;
         // The one for records comes back by itself, too.
         two.reach(Duration::from_secs(5)).await.expect("up again");
-        one.announce(Kind::Pending, &Key::from("s")).await.expect("announced");
+        one.announce(Kind::Pending, &RecordKey::from("s")).await.expect("announced");
         let (everything, name) = record(&mut changes).await;
         assert_eq!((everything, name.as_str()), (2, "pending/s"));
     });
@@ -596,10 +603,10 @@ fn a_redis_in_trouble_costs_one_short_wait_and_comes_back() {
         let relay = Relay::before(server.port, Mood::Pass).await;
         let mut patience = patient();
         (patience.operation, patience.connect) = (Duration::from_millis(200), Duration::from_millis(500));
-        let wish = StoreWish::Redis(redis(relay.address.port()));
+        let wish = StoreSettings::Redis(redis(relay.address.port()));
         let store = Store::open(&wish, patience, Clock::System).await.expect("opens");
         store.reach(PATIENCE).await.expect("reached");
-        let alice = Key::from("alice");
+        let alice = RecordKey::from("alice");
         store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
         for (mood, word) in [
             (Mood::Silent, "does not answer within 200 ms"),
@@ -628,11 +635,11 @@ fn a_redis_in_trouble_costs_one_short_wait_and_comes_back() {
 fn a_redis_that_was_never_there_does_not_hold_up_a_start() {
     local(async {
         let relay = Relay::before(1, Mood::Silent).await;
-        let wish = StoreWish::Redis(redis(relay.address.port()));
+        let wish = StoreSettings::Redis(redis(relay.address.port()));
         let watch = Stopwatch::start();
         let store = Store::open(&wish, Patience::default(), Clock::System).await.expect("opens");
         for _ in 0..100 {
-            let why = store.load(Kind::User, &Key::from("a")).await.expect_err("nobody is there");
+            let why = store.load(Kind::User, &RecordKey::from("a")).await.expect_err("nobody is there");
             assert!(why.to_string().contains("does not answer within 30 ms"), "{why}");
         }
         // Each alone would have waited 30 ms.
@@ -645,20 +652,20 @@ fn a_redis_that_was_never_there_does_not_hold_up_a_start() {
 fn a_redis_that_restarts_is_found_again() {
     let server = RedisServer::start();
     local(async {
-        let store = open(&StoreWish::Redis(redis(server.port))).await;
-        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+        let store = open(&StoreSettings::Redis(redis(server.port))).await;
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
         assert_eq!(server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]), "1");
         store.reach(PATIENCE).await.expect("there again");
         // The question may meet the end of the old connection.
         let mut found = None;
         while found.is_none() {
-            found = store.load(Kind::User, &Key::from("alice")).await.ok().flatten();
+            found = store.load(Kind::User, &RecordKey::from("alice")).await.ok().flatten();
             tokio::task::yield_now().await;
         }
         // Scripts are loaded again where they were lost.
         assert_eq!(server.cli(&["SCRIPT", "FLUSH"]), "OK");
         let version = found.map(|record| record.version);
-        store.swap(Kind::User, &Key::from("alice"), version, &secret(b"new"), None).await.expect("swapped");
+        store.swap(Kind::User, &RecordKey::from("alice"), version, &secret(b"new"), None).await.expect("swapped");
     });
 }
 
@@ -667,9 +674,9 @@ fn a_redis_that_restarts_is_found_again() {
 fn what_a_redis_refuses_is_told_in_words_that_help() {
     let server = RedisServer::start();
     local(async {
-        let wish = StoreWish::Redis(redis(server.port));
+        let wish = StoreSettings::Redis(redis(server.port));
         let store = open(&wish).await;
-        let alice = Key::from("alice");
+        let alice = RecordKey::from("alice");
         let version = store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
         // Evicted.
         assert_eq!(server.cli(&["DEL", "countersign:user:alice"]), "1");
@@ -689,7 +696,7 @@ fn what_a_redis_refuses_is_told_in_words_that_help() {
         assert_eq!(server.cli(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
         for error in [
             store.put(Kind::User, &alice, &secret(b"x"), None).await.expect_err("full"),
-            store.swap(Kind::User, &Key::from("new"), None, &secret(b"x"), None).await.expect_err("full"),
+            store.swap(Kind::User, &RecordKey::from("new"), None, &secret(b"x"), None).await.expect_err("full"),
         ] {
             assert!(matches!(&error, Error::Full(why) if why.contains("maxmemory")), "{error:?}");
         }
@@ -711,11 +718,11 @@ fn what_a_redis_refuses_is_told_in_words_that_help() {
         let mut wrong = redis(server.port);
         wrong.password = Some(SecretString::from("canary-wrong-password".to_owned()));
         assert!(!format!("{wrong:?}").contains("canary"));
-        let other = Store::open(&StoreWish::Redis(wrong.clone()), patient(), Clock::System).await.expect("opens");
+        let other = Store::open(&StoreSettings::Redis(wrong.clone()), patient(), Clock::System).await.expect("opens");
         let why = other.reach(Duration::from_millis(300)).await.expect_err("nobody knows us");
         assert!(why.to_string().contains("refuses our credentials") && !why.to_string().contains("canary"), "{why}");
         wrong.password = Some(SecretString::from("canary-redis-password".to_owned()));
-        let right = open(&StoreWish::Redis(wrong)).await;
+        let right = open(&StoreSettings::Redis(wrong)).await;
         assert_eq!(value(&right, Kind::User, "alice").await.as_deref(), Some(b"x".as_slice()));
     });
 }
@@ -736,15 +743,15 @@ fn an_acl_user_needs_no_more_than_the_manual_says() {
         let mut wish = redis(server.port);
         wish.username = Some("countersign".to_owned());
         wish.password = Some(SecretString::from("canary-acl-password".to_owned()));
-        let store = open(&StoreWish::Redis(wish.clone())).await;
+        let store = open(&StoreSettings::Redis(wish.clone())).await;
         contract(&store).await;
         let mut changes = store.changes();
         assert_eq!(changes.next().await, Change::Everything);
-        store.announce(Kind::User, &Key::from("a")).await.expect("announced");
+        store.announce(Kind::User, &RecordKey::from("a")).await.expect("announced");
         assert!(matches!(changes.next().await, Change::Record(_)));
         wish.namespace = "elsewhere".to_owned();
-        let outside = open(&StoreWish::Redis(wish)).await;
-        let why = outside.put(Kind::User, &Key::from("a"), &secret(b"x"), None).await.expect_err("not its place");
+        let outside = open(&StoreSettings::Redis(wish)).await;
+        let why = outside.put(Kind::User, &RecordKey::from("a"), &secret(b"x"), None).await.expect_err("not its place");
         assert!(why.to_string().contains("does not permit"), "{why}");
     });
 }
@@ -760,7 +767,7 @@ fn config(store: &str) -> String {
     )
 }
 
-fn wished(store: &str, folder: &Path) -> StoreWish {
+fn wished(store: &str, folder: &Path) -> StoreSettings {
     storage(store, folder).wish
 }
 
@@ -776,7 +783,7 @@ struct Redirected(std::path::PathBuf);
 
 impl countersign::config::Files for Redirected {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        Disk.read(path)
+        MachineFiles.read(path)
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -788,12 +795,12 @@ impl countersign::config::Files for Redirected {
 fn a_redis_behind_tls_is_verified_and_sees_our_certificate() {
     let folder = tempfile::tempdir().expect("a folder");
     let now = Clock::System.now();
-    let authority = Authority::new("redis CA", now).expect("a CA");
+    let authority = SimAuthority::new("redis CA", now).expect("a CA");
     let (server, client) = (
         authority.issue(&LeafSpec::server(now)).expect("a leaf"),
         authority.issue(&LeafSpec::client("countersign", now)).expect("a leaf"),
     );
-    let stranger = Authority::new("another CA", now).expect("a CA");
+    let stranger = SimAuthority::new("another CA", now).expect("a CA");
     for (name, text) in [
         ("ca.crt", authority.pem()),
         ("other.crt", stranger.pem()),
@@ -820,7 +827,7 @@ fn a_redis_behind_tls_is_verified_and_sees_our_certificate() {
     local(async {
         for host in ["localhost", "127.0.0.1"] {
             let store = open(&store(host, &format!("tls = {{ ca = \"ca.crt\", {identity} }}"))).await;
-            store.put(Kind::User, &Key::from("alice"), &secret(VALUE), None).await.expect("put");
+            store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
             let mut changes = store.changes();
             assert_eq!(changes.next().await, Change::Everything);
         }
@@ -841,10 +848,10 @@ fn the_config_says_what_the_store_is() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.key"), base64(1) + "\n").expect("written");
     fs::write(folder.path().join("b.key"), base64(2)).expect("written");
-    assert!(matches!(wished("", folder.path()), StoreWish::Memory));
-    assert!(matches!(wished("[store]\nephemeral = true", folder.path()), StoreWish::Memory));
+    assert!(matches!(wished("", folder.path()), StoreSettings::Memory));
+    assert!(matches!(wished("[store]\nephemeral = true", folder.path()), StoreSettings::Memory));
     let keys = "keys = [{ file = \"b.key\" }, { file = \"a.key\" }]";
-    let StoreWish::File { path, ring: read } =
+    let StoreSettings::File { path, ring: read } =
         wished(&format!("[store]\nurl = \"file:var/a.redb\"\n{keys}"), folder.path())
     else {
         panic!("it is no file")
@@ -854,7 +861,7 @@ fn the_config_says_what_the_store_is() {
     let text = format!(
         "[store]\nurl = \"redis://cache.corp:7000/3\"\n{keys}\nusername = \"cs\"\npassword = {{ env = \"SECRET\" }}\nnamespace = \"pay\""
     );
-    let StoreWish::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
+    let StoreSettings::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
     assert_eq!((redis.host.as_str(), redis.port, redis.database), ("cache.corp", 7000, 3));
     assert_eq!((redis.username.as_deref(), redis.namespace.as_str()), (Some("cs"), "pay"));
     assert!(redis.password.is_some() && redis.tls.is_none());
@@ -914,7 +921,7 @@ fn rekey_seals_what_is_there_under_the_first_key() {
     local(async {
         let store = open(&in_file(&file("a.redb"), &[1])).await;
         for user in ["alice", "bob"] {
-            store.put(Kind::User, &Key::from(user), &secret(VALUE), None).await.expect("put");
+            store.put(Kind::User, &RecordKey::from(user), &secret(VALUE), None).await.expect("put");
         }
         let (code, _, err) = rekey(&both, &[]);
         assert!(code == Some(1) && err.contains("in use by another process"), "{err}");
@@ -935,9 +942,9 @@ fn rekey_seals_what_is_there_under_the_first_key() {
     let server = RedisServer::start();
     let url = format!("redis://127.0.0.1:{}", server.port);
     local(async {
-        let store = open(&StoreWish::Redis(redis(server.port))).await;
+        let store = open(&StoreSettings::Redis(redis(server.port))).await;
         let later = Clock::System.now().wall + 3_600_000;
-        store.put(Kind::User, &Key::from("alice"), &secret(VALUE), Some(later)).await.expect("put");
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), Some(later)).await.expect("put");
     });
     let (code, out, err) = rekey(&of(&url, &format!("{new}, {old}")), &[]);
     assert!(code == Some(0) && out.starts_with("1 record sealed"), "{out}{err}");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign::sim::{Bank, Fault, SimHandle, Trouble};
+use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 
 use crate::client::{converse, get};
 use crate::stage::{KEY, Plan, Stage, bank};
@@ -67,14 +67,14 @@ fn a_token_that_was_refused_is_not_found_by_the_next_life() {
     let stage = start(&sim, folder.path(), 7);
     assert_eq!(call(&stage), 200);
     sim.revoke_all();
-    sim.change(|faults| faults.token = Fault::new(Trouble::HtmlError(503)));
+    sim.change(|faults| faults.token = SimFault::new(ResponseFault::HtmlError(503)));
     assert_eq!(call(&stage), 503, "no replay without a token");
     let calls = sim.resource_calls();
     stage.stop();
     let stage = start(&sim, folder.path(), 7);
     assert_eq!(call(&stage), 503);
     assert_eq!(sim.resource_calls(), calls, "what was refused is not sent again");
-    sim.change(|faults| faults.token = Fault::default());
+    sim.change(|faults| faults.token = SimFault::default());
     let leases = stage.running.leases.clone();
     converse(async { leases.forgive() });
     assert_eq!(call(&stage), 200);

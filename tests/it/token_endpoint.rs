@@ -10,8 +10,8 @@ use bytes::Bytes;
 use countersign::base::secret::SecretString;
 use countersign::base::time::{Clock, Hand, Stopwatch};
 use countersign::sim::{
-    self, Authority, Bank, Endpoint, Expiry, Fault, Faults, Hours, Leaf, LeafSpec, Sim, SimHandle, Trouble, Usage,
-    Verbatim,
+    self, Bank, Expiry, Faults, Hours, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle,
+    SimLeaf, Usage, Verbatim,
 };
 
 use crate::client::{Whole, converse, get};
@@ -34,7 +34,7 @@ impl Rig {
     fn new(kind: Bank, more: &str) -> Self {
         let hand = Hand::at(Clock::System.now());
         let clock = Clock::Hand(hand.clone());
-        let options = sim::Options { clock: clock.clone(), ..sim::Options::default() };
+        let options = sim::SimOptions { clock: clock.clone(), ..sim::SimOptions::default() };
         let sim = Sim::start(kind, options).expect("a simulator");
         let stage = Plan { clock, workers: 1, ..Plan::default() }.with(&sim, "bank", more, "").start();
         Self { hand, sim, stage }
@@ -47,7 +47,7 @@ impl Rig {
     /// The token that the bank's API was shown last.
     fn spent(&self) -> String {
         let received = self.sim.received();
-        let last = received.iter().rev().find(|arrival| arrival.endpoint == Endpoint::Resource);
+        let last = received.iter().rev().find(|arrival| arrival.endpoint == SimEndpoint::Resource);
         last.and_then(|arrival| arrival.bearer()).expect("a token").to_owned()
     }
 
@@ -113,12 +113,12 @@ fn retry_after(what: &str, answer: &Whole) -> u64 {
     seconds
 }
 
-fn token(fault: Fault) -> Faults {
+fn token(fault: SimFault) -> Faults {
     Faults { token: fault, ..Faults::default() }
 }
 
 fn says(body: impl Into<Bytes>) -> Faults {
-    token(Fault::new(Trouble::Verbatim(Verbatim::json(200, body))))
+    token(SimFault::new(ResponseFault::Verbatim(Verbatim::json(200, body))))
 }
 
 // T21
@@ -135,20 +135,24 @@ fn an_answer_that_is_no_grant_is_a_failure_that_rests_and_heals() {
     };
     let answer = |status, kind: &str, body: &'static str| {
         let headers = vec![("content-type".to_owned(), kind.to_owned())];
-        token(Fault::new(Trouble::Verbatim(Verbatim { status, headers, body: Bytes::from_static(body.as_bytes()) })))
+        token(SimFault::new(ResponseFault::Verbatim(Verbatim {
+            status,
+            headers,
+            body: Bytes::from_static(body.as_bytes()),
+        })))
     };
     let rows: Vec<(&str, Faults)> = vec![
         ("an empty 200", says("")),
-        ("a 204", token(Fault::new(Trouble::Verbatim(Verbatim::bare(204, &[]))))),
+        ("a 204", token(SimFault::new(ResponseFault::Verbatim(Verbatim::bare(204, &[]))))),
         ("white space", says(" \r\n\t ")),
-        ("a page with status 200", token(Fault::new(Trouble::HtmlError(200)))),
-        ("a page with status 500", token(Fault::new(Trouble::HtmlError(500)))),
-        ("a page with status 502", token(Fault::new(Trouble::HtmlError(502)))),
+        ("a page with status 200", token(SimFault::new(ResponseFault::HtmlError(200)))),
+        ("a page with status 500", token(SimFault::new(ResponseFault::HtmlError(500)))),
+        ("a page with status 502", token(SimFault::new(ResponseFault::HtmlError(502)))),
         ("a form", answer(200, "application/x-www-form-urlencoded", "access_token=abc&token_type=Bearer")),
         ("one byte more than 64 KiB", says(padded(64 * 1024 + 1))),
-        ("10 MB", token(Fault::new(Trouble::HugeBody(10_000_000)))),
-        ("nested beyond 32", token(Fault::new(Trouble::DeepJson(33)))),
-        ("nested very deep", token(Fault::new(Trouble::DeepJson(20_000)))),
+        ("10 MB", token(SimFault::new(ResponseFault::HugeBody(10_000_000)))),
+        ("nested beyond 32", token(SimFault::new(ResponseFault::DeepJson(33)))),
+        ("nested very deep", token(SimFault::new(ResponseFault::DeepJson(20_000)))),
         ("nested beside a token", says(format!(r#"{{"access_token":"abc","expires_in":60,"x":{nested}}}"#))),
         ("truncated JSON", says(r#"{"access_token":"abc","expires_in":3"#)),
         ("two documents", says(r#"{"access_token":"abc"}{"access_token":"abd"}"#)),
@@ -167,11 +171,17 @@ fn an_answer_that_is_no_grant_is_a_failure_that_rests_and_heals() {
         ("a token with a space", says(r#"{"access_token":"a b","token_type":"Bearer","expires_in":60}"#)),
         ("a token outside ASCII", says(r#"{"access_token":"töken","token_type":"Bearer","expires_in":60}"#)),
         ("a token of 20 KiB", says(format!(r#"{{"access_token":"{}","expires_in":60}}"#, "a".repeat(20 * 1024)))),
-        ("an answer that breaks off", token(Fault::new(Trouble::CutBody))),
-        ("a reset after the head", token(Fault::new(Trouble::ResetAfterHead))),
-        ("a reset without an answer", token(Fault::new(Trouble::ResetBeforeAnswer))),
-        ("no HTTP at all", token(Fault::new(Trouble::Garbage(Bytes::from_static(b"SSH-2.0-OpenSSH_9.9\r\n"))))),
-        ("a head that breaks off", token(Fault::new(Trouble::Garbage(Bytes::from_static(b"HTTP/1.1 200 OK\r\nCont"))))),
+        ("an answer that breaks off", token(SimFault::new(ResponseFault::CutBody))),
+        ("a reset after the head", token(SimFault::new(ResponseFault::ResetAfterHead))),
+        ("a reset without an answer", token(SimFault::new(ResponseFault::ResetBeforeAnswer))),
+        (
+            "no HTTP at all",
+            token(SimFault::new(ResponseFault::Garbage(Bytes::from_static(b"SSH-2.0-OpenSSH_9.9\r\n")))),
+        ),
+        (
+            "a head that breaks off",
+            token(SimFault::new(ResponseFault::Garbage(Bytes::from_static(b"HTTP/1.1 200 OK\r\nCont")))),
+        ),
     ];
     let rig = Rig::new(Bank::OAuth2, "");
     converse(async {
@@ -300,14 +310,14 @@ fn each_banks_errors_have_the_right_name_and_the_right_rest() {
                 };
                 let what = format!("{kind:?} {status}");
                 for body in ["", "{}", "<html><h1>Error</h1></html>"] {
-                    let faults = token(Fault::new(Trouble::Verbatim(Verbatim::json(status, body))));
+                    let faults = token(SimFault::new(ResponseFault::Verbatim(Verbatim::json(status, body))));
                     let wait = rig.suffers(&what, faults, expected.0, expected.1).await;
                     // Jitter lengthens by a fifth at most, and whole seconds are rounded up.
                     assert!((rest..=rest * 6 / 5 + 1).contains(&wait), "{what}: rests {wait} s instead of {rest}");
                 }
                 let asked =
                     Verbatim { headers: vec![("retry-after".into(), "120".into())], ..Verbatim::json(status, "{}") };
-                let faults = token(Fault::new(Trouble::Verbatim(asked)));
+                let faults = token(SimFault::new(ResponseFault::Verbatim(asked)));
                 let wait = rig.suffers(&what, faults, expected.0, expected.1).await;
                 let floor = rest.max(120);
                 assert!((floor..=floor * 6 / 5 + 1).contains(&wait), "{what} with Retry-After: 120 rests {wait} s");
@@ -321,7 +331,7 @@ fn each_banks_own_refusal_of_our_credentials_is_fatal_and_grows_to_an_hour() {
     for kind in [Bank::Meed, Bank::OAuth2, Bank::Rakbank, Bank::Scb] {
         let hand = Hand::at(Clock::System.now());
         let clock = Clock::Hand(hand.clone());
-        let options = sim::Options { clock: clock.clone(), ..sim::Options::default() };
+        let options = sim::SimOptions { clock: clock.clone(), ..sim::SimOptions::default() };
         let sim = Sim::start(kind, options).expect("a simulator");
         let mut plan = Plan { clock, workers: 1, ..Plan::default() }.with(&sim, "bank", "", "");
         let line = plan.config.lines().find(|line| line.contains("secret")).expect("a secret").to_owned();
@@ -360,7 +370,8 @@ fn a_retry_after_is_believed_up_to_an_hour_in_either_form() {
             ("", 1),
         ] {
             let busy = Verbatim { headers: vec![("retry-after".into(), said.into())], ..Verbatim::json(503, "{}") };
-            let wait = rig.suffers(said, token(Fault::new(Trouble::Verbatim(busy))), 503, "token-unavailable").await;
+            let wait =
+                rig.suffers(said, token(SimFault::new(ResponseFault::Verbatim(busy))), 503, "token-unavailable").await;
             assert!((floor..=floor * 6 / 5 + 1).contains(&wait), "{said:?}: rests {wait} s");
         }
     });
@@ -390,7 +401,7 @@ fn a_redirect_is_never_followed() {
             for target in [other.token_url(), format!("http://{}/token", other.address()), "/elsewhere".to_owned()] {
                 let away = Verbatim::bare(status, &[("location", &target)]);
                 let what = format!("{status} to {target}");
-                rig.suffers(&what, token(Fault::new(Trouble::Verbatim(away))), 503, "token-unavailable").await;
+                rig.suffers(&what, token(SimFault::new(ResponseFault::Verbatim(away))), 503, "token-unavailable").await;
             }
         }
     });
@@ -406,15 +417,15 @@ fn with_token_url(sim: &SimHandle, token_url: &str, more: &str) -> Plan {
 }
 
 /// Certificates that nobody should accept for `127.0.0.1` who trusts this CA alone, each with what is wrong with it.
-pub fn bad_leaves(home: &Authority) -> Vec<(&'static str, Leaf)> {
+pub fn bad_leaves(home: &SimAuthority) -> Vec<(&'static str, SimLeaf)> {
     let now = Clock::System.now();
     let hour = 3_600_000;
-    let foreign = Authority::new("foreign CA", now).expect("a CA");
+    let foreign = SimAuthority::new("foreign CA", now).expect("a CA");
     let good = LeafSpec::server(now);
     let past = LeafSpec { valid_from: now.wall - 3 * hour, valid_until: now.wall - hour, ..good.clone() };
     let future = LeafSpec { valid_from: now.wall + hour, valid_until: now.wall + 3 * hour, ..good.clone() };
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a leaf");
-    let issued = |issuer: &Authority, spec: LeafSpec| issuer.issue(&spec).expect("a leaf");
+    let issued = |issuer: &SimAuthority, spec: LeafSpec| issuer.issue(&spec).expect("a leaf");
     vec![
         ("another name", issued(home, LeafSpec { names: vec!["bank.example".to_owned()], ..good.clone() })),
         ("no name but the common one", issued(home, LeafSpec { names: Vec::new(), ..good.clone() })),
@@ -422,14 +433,14 @@ pub fn bad_leaves(home: &Authority) -> Vec<(&'static str, Leaf)> {
         ("not yet valid", issued(home, future)),
         ("for clients only", issued(home, LeafSpec { usage: Usage::Client, ..good.clone() })),
         ("of an unknown CA", issued(&foreign, good)),
-        ("self-signed", Leaf { cert_pem: own.cert.pem(), key_pem: own.signing_key.serialize_pem() }),
+        ("self-signed", SimLeaf { cert_pem: own.cert.pem(), key_pem: own.signing_key.serialize_pem() }),
     ]
 }
 
 /// A good bank and one with this certificate, under one CA.
-pub fn bank_and_impostor(home: &Authority, leaf: Leaf) -> (SimHandle, SimHandle) {
+pub fn bank_and_impostor(home: &SimAuthority, leaf: SimLeaf) -> (SimHandle, SimHandle) {
     let start = |leaf| {
-        let options = sim::Options { authority: Some(home.clone()), leaf, ..sim::Options::default() };
+        let options = sim::SimOptions { authority: Some(home.clone()), leaf, ..sim::SimOptions::default() };
         Sim::start(Bank::OAuth2, options).expect("a simulator")
     };
     (start(None), start(Some(leaf)))
@@ -438,7 +449,7 @@ pub fn bank_and_impostor(home: &Authority, leaf: Leaf) -> (SimHandle, SimHandle)
 // T20
 #[test]
 fn a_token_endpoint_that_cannot_prove_who_it_is_never_sees_the_secret() {
-    let home = Authority::new("home CA", Clock::System.now()).expect("a CA");
+    let home = SimAuthority::new("home CA", Clock::System.now()).expect("a CA");
     for (what, leaf) in bad_leaves(&home) {
         let (sim, impostor) = bank_and_impostor(&home, leaf);
         let stage = with_token_url(&sim, &impostor.token_url(), "").start();
@@ -479,7 +490,7 @@ fn a_token_endpoint_that_is_not_there_costs_one_attempt_per_rest() {
 #[test]
 fn a_token_call_that_hangs_ends_by_its_deadline_for_all_who_wait() {
     let sim = bank(Bank::Scb);
-    sim.set(token(Fault { delay: Some(Duration::from_secs(20)), ..Fault::default() }));
+    sim.set(token(SimFault { delay: Some(Duration::from_secs(20)), ..SimFault::default() }));
     let plan = Plan { workers: 1, ..Plan::default() };
     let stage = plan.with(&sim, "bank", "timeouts = { token = \"400ms\" }", "").start();
     converse(async {
@@ -496,7 +507,7 @@ fn a_token_call_that_hangs_ends_by_its_deadline_for_all_who_wait() {
         assert!(watch.elapsed() < Duration::from_secs(5), "{:?}", watch.elapsed());
         assert_eq!(sim.token_calls(), 1);
         // A body that drips is bounded by the same deadline. (This answer is about 100 bytes long.)
-        sim.set(token(Fault::new(Trouble::SlowBody { chunk: 1, pause: Duration::from_millis(100) })));
+        sim.set(token(SimFault::new(ResponseFault::SlowBody { chunk: 1, pause: Duration::from_millis(100) })));
         let mut slow = stage.client.send(get("/bank/echo/x", KEY)).await;
         for _ in 0..100 {
             if sim.token_calls() == 2 {
@@ -602,7 +613,7 @@ fn a_valid_token_keeps_serving_while_its_renewal_fails_and_not_a_moment_longer()
     converse(async {
         rig.sim.change(|faults| faults.issue.life = Some(Duration::from_secs(1000)));
         assert_eq!(rig.call().await.status, 200);
-        let broken = Fault::new(Trouble::Verbatim(Verbatim::json(500, "{}")));
+        let broken = SimFault::new(ResponseFault::Verbatim(Verbatim::json(500, "{}")));
         rig.sim.change(|faults| faults.token = broken);
         rig.advance(Duration::from_secs(941)).await;
         rig.until_token_calls(2).await;
@@ -637,7 +648,7 @@ fn a_token_is_asked_for_with_the_same_credentials_every_time() {
             }
         });
         let mut seen = String::new();
-        for arrival in rig.sim.received().iter().filter(|arrival| arrival.endpoint == Endpoint::Token) {
+        for arrival in rig.sim.received().iter().filter(|arrival| arrival.endpoint == SimEndpoint::Token) {
             let names: Vec<_> = arrival.headers.iter().map(|(name, _)| name.as_str()).collect();
             let _ = writeln!(seen, "{} {} {names:?} {}", arrival.method, arrival.path, arrival.body_length);
         }

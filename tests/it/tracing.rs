@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::base::time::Stopwatch;
 use countersign::config::{InMemory, build};
-use countersign::sim::{Bank, Endpoint, Fault, Received, SimHandle, Trouble};
+use countersign::sim::{Bank, ReceivedRequest, ResponseFault, SimEndpoint, SimFault, SimHandle};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
@@ -31,8 +31,8 @@ fn start(sim: &SimHandle, provider: &str, tracing: &str) -> Stage {
 }
 
 /// What arrived at the bank's own paths.
-fn resources(sim: &SimHandle) -> Vec<std::sync::Arc<Received>> {
-    sim.received().into_iter().filter(|call| call.endpoint == Endpoint::Resource).collect()
+fn resources(sim: &SimHandle) -> Vec<std::sync::Arc<ReceivedRequest>> {
+    sim.received().into_iter().filter(|call| call.endpoint == SimEndpoint::Resource).collect()
 }
 
 fn only<'a>(spans: &'a [Seen], what: &str, fits: impl Fn(&Seen) -> bool) -> &'a Seen {
@@ -115,7 +115,10 @@ fn a_trace_shows_the_request_its_token_and_each_call_of_the_bank() {
     assert!(heard.iter().all(|call| call.count("traceparent") == 1));
     let token_calls = sim.received();
     assert!(
-        token_calls.iter().filter(|call| call.endpoint == Endpoint::Token).all(|call| call.count("traceparent") == 0)
+        token_calls
+            .iter()
+            .filter(|call| call.endpoint == SimEndpoint::Token)
+            .all(|call| call.count("traceparent") == 0)
     );
     assert_eq!((&lines[0]["trace_id"], &lines[1]["trace_id"]), (&TRACE.into(), &server.trace.as_str().into()));
     assert_eq!(lines[1]["span_id"], server.id.as_str());
@@ -251,7 +254,7 @@ fn whoever_joins_a_fetch_is_linked_to_it() {
 #[test]
 fn failures_and_clients_that_hang_up_are_told() {
     let (sim, collector) = (bank(Bank::Scb), Collector::start());
-    sim.change(|faults| faults.token = Fault::once(Trouble::HtmlError(503)));
+    sim.change(|faults| faults.token = SimFault::once(ResponseFault::HtmlError(503)));
     let stage = start(&sim, "", &collector.config(""));
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.error(), "token-unavailable");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use countersign::base::time::{Clock, Now};
 use countersign::tls::bundle::{Wrapping, pem, trust_store};
-use countersign::tls::mint::{Authority, Constraints, Facts, KeyKind, Mint, Permit};
+use countersign::tls::mint::{Constraints, Facts, KeyKind, Mint, MintAuthority, NameConstraint};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -122,9 +122,9 @@ fn has(tool: &str) -> bool {
 /// A CA and a leaf of it, as PEM files; ours are `kind`, permitted for `bank.example` and 127.0.0.1.
 fn minted(kind: KeyKind, host: &str, folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
     let now = Clock::System.now();
-    let permits = ["bank.example", "127.0.0.1"].map(|text| Permit::parse(text).expect(text));
+    let permits = ["bank.example", "127.0.0.1"].map(|text| NameConstraint::parse(text).expect(text));
     let constraints = Constraints::only(&permits).expect("something");
-    let (authority, ca, _) = Authority::new(kind, &constraints, now, 1).expect("a CA");
+    let (authority, ca, _) = MintAuthority::new(kind, &constraints, now, 1).expect("a CA");
     let mint = Mint::new(authority).expect("a mint");
     let leaf = mint.certified(host, now).expect("a leaf");
     let files = (folder.join("ca.pem"), folder.join("leaf.pem"), folder.join("chain.pem"));
@@ -204,9 +204,9 @@ fn python_accepts_a_minted_leaf_with_strict_flags() {
     let pythons = pythons();
     for kind in [KeyKind::EcdsaP256, KeyKind::Rsa2048] {
         let folder = TempDir::new().expect("a folder");
-        let permits = [Permit::parse("bank.example").expect("a domain")];
+        let permits = [NameConstraint::parse("bank.example").expect("a domain")];
         let constraints = Constraints::only(&permits).expect("something");
-        let (authority, ca, _) = Authority::new(kind, &constraints, now, 1).expect("a CA");
+        let (authority, ca, _) = MintAuthority::new(kind, &constraints, now, 1).expect("a CA");
         let file = folder.path().join("ca.pem");
         fs::write(&file, ca).expect("written");
         let port = serve(&Mint::new(authority).expect("a mint"), "api.bank.example", now, pythons.len());
@@ -247,9 +247,9 @@ fn curl_node_and_java_accept_a_minted_leaf() {
     for kind in [KeyKind::EcdsaP256, KeyKind::Rsa2048] {
         let folder = TempDir::new().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        let permits = [Permit::parse("bank.example").expect("a domain")];
+        let permits = [NameConstraint::parse("bank.example").expect("a domain")];
         let constraints = Constraints::only(&permits).expect("something");
-        let (authority, ca, _) = Authority::new(kind, &constraints, now, 1).expect("a CA");
+        let (authority, ca, _) = MintAuthority::new(kind, &constraints, now, 1).expect("a CA");
         fs::write(path("ca.pem"), ca).expect("written");
         fs::write(path("Client.java"), JAVA).expect("written");
         let store = trust_store(&authority.chain()[0], &[], Wrapping::TripleDes).expect("a store");
@@ -286,10 +286,10 @@ fn openssl_refuses_what_a_constrained_ca_may_not_vouch_for() {
     // The mint refuses by itself, so a thief's tool signs here: openssl, with the stolen key.
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let permits = [Permit::parse("bank.example").expect("a domain")];
+    let permits = [NameConstraint::parse("bank.example").expect("a domain")];
     let constraints = Constraints::only(&permits).expect("something");
     let now = Clock::System.now();
-    let (_, ca, key) = Authority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
+    let (_, ca, key) = MintAuthority::new(KeyKind::EcdsaP256, &constraints, now, 1).expect("a CA");
     fs::write(path("ca.pem"), ca).expect("written");
     fs::write(path("ca.key"), key.expose_secret()).expect("written");
     for (name, accepted) in [("DNS:x.bank.example", true), ("DNS:evil.example", false), ("IP:127.0.0.1", false)] {
@@ -308,10 +308,10 @@ fn openssl_refuses_what_a_constrained_ca_may_not_vouch_for() {
 #[test]
 fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
     let now = Now::at(0, 1_790_000_000_000);
-    let permits = [Permit::parse("bank.example").expect("a domain")];
+    let permits = [NameConstraint::parse("bank.example").expect("a domain")];
     let constraints = Constraints::only(&permits).expect("something");
-    let (made, cert, key) = Authority::new(KeyKind::EcdsaP256, &constraints, now, 2).expect("a CA");
-    let loaded = Authority::from_pem(cert.as_bytes(), key.expose_secret().as_bytes()).expect("the same CA");
+    let (made, cert, key) = MintAuthority::new(KeyKind::EcdsaP256, &constraints, now, 2).expect("a CA");
+    let loaded = MintAuthority::from_pem(cert.as_bytes(), key.expose_secret().as_bytes()).expect("the same CA");
     assert_eq!(loaded.constraints(), &constraints);
     assert_eq!(loaded.validity(), made.validity());
     assert!(loaded.permits("API.bank.example.") && !loaded.permits("10.0.0.1"));
@@ -323,7 +323,7 @@ fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
         facts.subject
     );
 
-    let (_, _, other) = Authority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 2).expect("a CA");
+    let (_, _, other) = MintAuthority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 2).expect("a CA");
     let leaf = Mint::new(made).expect("a mint").certified("bank.example", now).expect("a leaf");
     let leaf = pem(&leaf.cert[..1]);
     for (cert, key, why) in [
@@ -332,7 +332,7 @@ fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
         ("", key.expose_secret(), "no certificate"),
         (cert.as_str(), "", "no private key"),
     ] {
-        let error = Authority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why);
+        let error = MintAuthority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why);
         assert!(error.contains(why), "{error}");
     }
 }
@@ -388,7 +388,7 @@ fn the_ca_is_exported_in_each_form() {
     let file = |name: &str| fs::read(place.path(name)).expect(name);
     // Two certificates stand for the system's public roots.
     let now = Clock::System.now();
-    let root = || Authority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 1).expect("a CA").1;
+    let root = || MintAuthority::new(KeyKind::EcdsaP256, &Constraints::NONE, now, 1).expect("a CA").1;
     fs::write(place.path("roots.pem"), root() + &root()).expect("written");
     let export = |form: &[&str]| {
         let mut command = place.command(&[&["ca", "export", "--format"], form].concat());

@@ -9,9 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::base::time::{Clock, Now};
 use countersign::config::{Snapshot, build};
-use countersign::sim::{self, Authority, Bank, Close, Fault, Leaf, LeafSpec, Sim, SimHandle, Trouble, Verbatim};
+use countersign::sim::{
+    self, Bank, Close, LeafSpec, ResponseFault, Sim, SimAuthority, SimFault, SimHandle, SimLeaf, Verbatim,
+};
 use countersign::tls::{ClientTls, client};
-use countersign::upstream::{Connection, Destination, Endpoint, Risk, Sent, Way};
+use countersign::upstream::{Connection, ConnectionPool, Destination, EgressPath, Resend, Sent};
 use http::{Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,7 +27,7 @@ use crate::tinyproxy::TinyProxy;
 
 /// A simulator that speaks HTTP/1.1 alone, or HTTP/2 as well.
 fn bank_over(version: Version) -> SimHandle {
-    let options = sim::Options { only_http1: version == Version::HTTP_11, ..sim::Options::default() };
+    let options = sim::SimOptions { only_http1: version == Version::HTTP_11, ..sim::SimOptions::default() };
     Sim::start(Bank::OAuth2, options).expect("a simulator")
 }
 
@@ -166,11 +168,11 @@ fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
             }
         })
         .await;
-        let to = Destination { port: odd.address.port(), ..place(&sim, Way::default()) };
-        let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+        let to = Destination { port: odd.address.port(), ..place(&sim, EgressPath::default()) };
+        let endpoint = Rc::new(ConnectionPool::new(to, Duration::from_secs(20), Gauge::default()));
         let mut unread = Vec::new();
         for path in std::iter::repeat_n("/big", 99).chain(["/small"]) {
-            let mut connection = endpoint.acquire(Now::at(0, 0), Risk::Unbearable).await.expect("a connection");
+            let mut connection = endpoint.acquire(Now::at(0, 0), Resend::Unbearable).await.expect("a connection");
             let request = Request::get(path).body(Full::<Bytes>::default()).expect("a request");
             let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
             if path == "/small" {
@@ -330,7 +332,7 @@ fn a_get_is_sent_again_where_a_reused_connection_broke_and_a_post_never() {
                 [(get("/oauth2/echo/x", KEY), 200, 2), (post("/oauth2/echo/x", KEY, "{}"), 502, 1)]
             {
                 assert_eq!(stage.client.send(get("/oauth2/echo/warm", KEY)).await.status, 200);
-                sim.change(|faults| faults.resource = Fault::once(Trouble::ResetBeforeAnswer));
+                sim.change(|faults| faults.resource = SimFault::once(ResponseFault::ResetBeforeAnswer));
                 let earlier = sim.resource_calls();
                 assert_eq!(stage.client.send(request).await.status, answered, "{version:?}");
                 assert_eq!(sim.resource_calls() - earlier, arrivals, "{version:?}");
@@ -362,15 +364,15 @@ fn posts_never_fail_on_connections_that_the_bank_closed_while_they_lay_idle() {
 #[test]
 fn whatever_goes_wrong_a_payment_is_made_at_most_once() {
     let troubles = [
-        Trouble::ResetBeforeAnswer,
-        Trouble::ResetAfterHead,
-        Trouble::CutBody,
-        Trouble::Garbage(Bytes::from_static(b"\x16\x03nonsense")),
-        Trouble::Verbatim(Verbatim::json(500, "{}")),
-        Trouble::HtmlError(503),
+        ResponseFault::ResetBeforeAnswer,
+        ResponseFault::ResetAfterHead,
+        ResponseFault::CutBody,
+        ResponseFault::Garbage(Bytes::from_static(b"\x16\x03nonsense")),
+        ResponseFault::Verbatim(Verbatim::json(500, "{}")),
+        ResponseFault::HtmlError(503),
     ];
     for version in BOTH {
-        let options = sim::Options { only_http1: version == Version::HTTP_11, ..sim::Options::default() };
+        let options = sim::SimOptions { only_http1: version == Version::HTTP_11, ..sim::SimOptions::default() };
         let sim = Sim::start(Bank::Scb, options).expect("a simulator");
         let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "scb", "", "").start();
         converse(async {
@@ -378,14 +380,14 @@ fn whatever_goes_wrong_a_payment_is_made_at_most_once() {
                 for close in [Close::Never, Close::Silent, Close::Announced] {
                     assert_eq!(stage.client.send(get("/scb/echo/warm", KEY)).await.status, 200);
                     let trouble = Some(trouble.clone());
-                    sim.change(|faults| faults.resource = Fault { trouble, close, ..Fault::default() });
+                    sim.change(|faults| faults.resource = SimFault { trouble, close, ..SimFault::default() });
                     let mut sender = stage.client.http1().await;
                     let path = format!("/scb/payments/{n}{close:?}");
                     // The answer may be an error or break off; what counts is what the bank did.
                     if let Ok(response) = sender.send_request(post(&path, KEY, "{}")).await {
                         let _ = response.into_body().collect().await;
                     }
-                    sim.change(|faults| faults.resource = Fault::default());
+                    sim.change(|faults| faults.resource = SimFault::default());
                 }
             }
         });
@@ -398,7 +400,7 @@ fn whatever_goes_wrong_a_payment_is_made_at_most_once() {
 
 // A pool alone, on this thread.
 
-fn place(sim: &SimHandle, way: Way) -> Destination {
+fn place(sim: &SimHandle, way: EgressPath) -> Destination {
     let ca = sim.ca_pem();
     Destination {
         host: sim.address().ip().to_string().into(),
@@ -410,9 +412,9 @@ fn place(sim: &SimHandle, way: Way) -> Destination {
     }
 }
 
-fn pool(sim: &SimHandle) -> (Rc<Endpoint<Full<Bytes>>>, Gauge) {
+fn pool(sim: &SimHandle) -> (Rc<ConnectionPool<Full<Bytes>>>, Gauge) {
     let gauge = Gauge::default();
-    (Rc::new(Endpoint::new(place(sim, Way::default()), Duration::from_secs(20), gauge.clone())), gauge)
+    (Rc::new(ConnectionPool::new(place(sim, EgressPath::default()), Duration::from_secs(20), gauge.clone())), gauge)
 }
 
 /// One whole exchange; the simulator refuses it for want of a token, which is an answer, too.
@@ -426,9 +428,13 @@ async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
 
 /// Lends a connection once, waits until the bank has closed it, and asks for one again. The wait blocks the runtime:
 /// nothing but the kernel learns of the close.
-async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, is_closed: impl Fn() -> bool) -> bool {
+async fn lend_across_a_close(
+    endpoint: &Rc<ConnectionPool<Full<Bytes>>>,
+    path: &str,
+    is_closed: impl Fn() -> bool,
+) -> bool {
     let now = Clock::System.now();
-    let mut first = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
+    let mut first = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
     let request = Request::get(path).body(Full::default()).expect("a request");
     let Sent::Answered(response) = first.send(request).await else { panic!("no answer") };
     response.into_body().collect().await.expect("a body");
@@ -436,7 +442,7 @@ async fn lend_across_a_close(endpoint: &Rc<Endpoint<Full<Bytes>>>, path: &str, i
     while !is_closed() {
         std::thread::yield_now();
     }
-    endpoint.acquire(now, Risk::Unbearable).await.expect("a connection").reused
+    endpoint.acquire(now, Resend::Unbearable).await.expect("a connection").reused
 }
 
 #[test]
@@ -488,8 +494,8 @@ fn a_closed_http_2_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
         });
         let address = address.recv().expect("an address");
         converse(async {
-            let to = Destination { port: address.port(), ..place(sim, Way::default()) };
-            let endpoint = Rc::new(Endpoint::new(to, Duration::from_secs(20), Gauge::default()));
+            let to = Destination { port: address.port(), ..place(sim, EgressPath::default()) };
+            let endpoint = Rc::new(ConnectionPool::new(to, Duration::from_secs(20), Gauge::default()));
             let stop = Cell::new(Some(stop));
             let is_closed = || {
                 stop.take().map(|stop| stop.send(()));
@@ -510,7 +516,7 @@ fn a_pool_lends_again_what_came_back_and_drops_what_lay_too_long() {
             let (endpoint, gauge) = pool(&sim);
             for (later, connections) in [(0, 1), (19, 1), (38, 1), (58, 2)] {
                 let now = now.plus(Duration::from_secs(later));
-                let mut connection = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
+                let mut connection = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
                 exchange(&sim, &mut connection).await;
                 endpoint.give_back(connection, now);
                 assert_eq!(sim.connections(), connections, "{version:?} after {later} s");
@@ -529,8 +535,8 @@ fn a_retired_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back() 
         converse(async {
             let now = Clock::System.now();
             let (endpoint, _) = pool(&sim);
-            let mut lent = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
-            let mut idle = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
+            let mut lent = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
+            let mut idle = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
             exchange(&sim, &mut idle).await;
             endpoint.give_back(idle, now);
             endpoint.retire();
@@ -539,7 +545,7 @@ fn a_retired_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back() 
             exchange(&sim, &mut lent).await;
             endpoint.give_back(lent, now);
             until(|| sim.open_connections() == 0).await;
-            let mut late = endpoint.acquire(now, Risk::Unbearable).await.expect("a connection");
+            let mut late = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
             exchange(&sim, &mut late).await;
             endpoint.give_back(late, now);
             until(|| endpoint.open() == 0 && sim.open_connections() == 0).await;
@@ -557,7 +563,7 @@ fn a_cold_herd_waits_for_one_connection_and_then_each_has_what_it_needs() {
             let mut herd = tokio::task::JoinSet::new();
             for _ in 0..12 {
                 let endpoint = endpoint.clone();
-                herd.spawn_local(async move { endpoint.acquire(now, Risk::Unbearable).await.expect("a connection") });
+                herd.spawn_local(async move { endpoint.acquire(now, Resend::Unbearable).await.expect("a connection") });
             }
             let mut lent = Vec::new();
             while let Some(connection) = herd.join_next().await {
@@ -580,7 +586,7 @@ fn a_herd_before_a_closed_port_is_told_of_one_failure() {
     converse(async {
         let now = Clock::System.now();
         let (first, second) =
-            tokio::join!(endpoint.acquire(now, Risk::Unbearable), endpoint.acquire(now, Risk::Unbearable));
+            tokio::join!(endpoint.acquire(now, Resend::Unbearable), endpoint.acquire(now, Resend::Unbearable));
         assert!(first.is_err() && second.is_err());
         assert_eq!(endpoint.open(), 0);
     });
@@ -596,10 +602,10 @@ fn with_tls(mut plan: Plan, more: &str) -> Plan {
 
 #[test]
 fn server_name_is_asked_for_and_verified_on_both_legs() {
-    let authority = Authority::new("a CA", now()).expect("a CA");
+    let authority = SimAuthority::new("a CA", now()).expect("a CA");
     let leaf = LeafSpec { names: vec!["api.bank.test".to_owned()], ..LeafSpec::server(now()) };
     let leaf = authority.issue(&leaf).expect("a leaf");
-    let options = sim::Options { authority: Some(authority), leaf: Some(leaf), ..sim::Options::default() };
+    let options = sim::SimOptions { authority: Some(authority), leaf: Some(leaf), ..sim::SimOptions::default() };
     let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
     for (tls, status) in
         [("ca = \"oauth2-ca.crt\", server_name = \"api.bank.test\"", 200), ("ca = \"oauth2-ca.crt\"", 503)]
@@ -649,7 +655,7 @@ fn a_provider_of_another_ca_is_told_nothing() {
 
 #[test]
 fn a_provider_on_ipv6_is_reached_directly_and_through_a_proxy() {
-    let options = sim::Options { bind: "[::1]:0".parse().expect("an address"), ..sim::Options::default() };
+    let options = sim::SimOptions { bind: "[::1]:0".parse().expect("an address"), ..sim::SimOptions::default() };
     let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
     let proxy = TinyProxy::start(None, &[]);
     for more in [String::new(), format!("http_proxy = \"http://127.0.0.1:{}\"", proxy.port)] {
@@ -683,14 +689,14 @@ fn both_legs_come_from_the_source_address() {
 // Corporate proxies.
 
 /// A simulator that wants a client certificate or none, and the file names and contents for the client's side.
-fn strict_bank(mtls: bool) -> (SimHandle, Option<Leaf>) {
-    let clients = Authority::new("client CA", now()).expect("a CA");
+fn strict_bank(mtls: bool) -> (SimHandle, Option<SimLeaf>) {
+    let clients = SimAuthority::new("client CA", now()).expect("a CA");
     let leaf = clients.issue(&LeafSpec::client("countersign", now())).expect("a leaf");
-    let options = sim::Options { client_ca: mtls.then(|| clients.pem()), ..sim::Options::default() };
+    let options = sim::SimOptions { client_ca: mtls.then(|| clients.pem()), ..sim::SimOptions::default() };
     (Sim::start(Bank::OAuth2, options).expect("a simulator"), mtls.then_some(leaf))
 }
 
-fn plan_through(sim: &SimHandle, leaf: Option<&Leaf>, way: &str) -> Plan {
+fn plan_through(sim: &SimHandle, leaf: Option<&SimLeaf>, way: &str) -> Plan {
     let mut plan = Plan { workers: 1, ..Plan::default() }.with(sim, "oauth2", way, "");
     if let Some(leaf) = leaf {
         plan.files = plan.files.with_file("stage/app.crt", leaf.cert_pem.clone().into_bytes());

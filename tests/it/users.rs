@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::config::InMemory;
-use countersign::sim::{Bank, Endpoint, SimHandle};
+use countersign::sim::{Bank, SimEndpoint, SimHandle};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
@@ -93,8 +93,10 @@ fn a_user_consents_is_called_for_and_survives_a_restart() {
         assert_eq!((nobody.status, nobody.error().as_str()), (400, "malformed-request"));
     });
     let received = sim.received();
-    let mine: Vec<_> =
-        received.iter().filter(|call| call.endpoint == Endpoint::Resource && call.path.ends_with("/echo/x")).collect();
+    let mine: Vec<_> = received
+        .iter()
+        .filter(|call| call.endpoint == SimEndpoint::Resource && call.path.ends_with("/echo/x"))
+        .collect();
     assert_eq!(mine.len(), 1, "an application's token never went out in a user's stead");
     assert_eq!(mine[0].header("resourceownerid"), Some(sim.known_as("alice").as_str()));
     assert_eq!(mine[0].count("countersign-user"), 0);

@@ -8,21 +8,27 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 
-use super::super::api::{self, Errand};
+use super::super::api::{self, AdminRequest};
 use super::super::auth::find;
 use super::super::consent;
 use super::super::gather;
-use super::super::table::Ask;
+use super::super::table::AdminCall;
 use super::page::Query;
 use super::session::Guest;
 use super::words::millis_of;
-use super::{Admin, Way};
-use super::{Begun, LOGIN, MOST_BEGUN, login, notice, see_other, see_other_with};
-use crate::admin::answer::{Answer, problem};
-use crate::observe::audit::Action;
+use super::{Admin, AdminConnection};
+use super::{LOGIN, MOST_BEGUN, StartedHere, login, notice, see_other, see_other_with};
+use crate::admin::answer::{AdminResponse, problem};
+use crate::observe::audit::AuditAction;
 
 /// Does what a form asks.
-pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, head: &Parts, body: Incoming) -> Answer {
+pub(super) async fn answer(
+    admin: &Rc<Admin>,
+    way: AdminConnection,
+    guest: Option<Guest>,
+    head: &Parts,
+    body: Incoming,
+) -> AdminResponse {
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().is_none_or(|kind| kind.trim() != "application/x-www-form-urlencoded") {
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is for the dashboard's forms; programs use /api/v1/");
@@ -48,13 +54,13 @@ pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, he
         let text = "Your token may only look. This takes one with role = \"operate\".";
         return notice(admin, &guest, StatusCode::FORBIDDEN, "You may not do this", text);
     }
-    let errand = Errand { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
+    let errand = AdminRequest { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
     match path {
-        "/ui/tokens/refresh" => token(admin, &guest, errand, &form, Ask::Refresh).await,
-        "/ui/tokens/purge" => token(admin, &guest, errand, &form, Ask::Purge).await,
+        "/ui/tokens/refresh" => token(admin, &guest, errand, &form, AdminCall::Refresh).await,
+        "/ui/tokens/purge" => token(admin, &guest, errand, &form, AdminCall::Purge).await,
         "/ui/reload" => {
             // The page shows what came of it.
-            let reloaded = api::answer(admin, Ask::Reload, errand).await;
+            let reloaded = api::answer(admin, AdminCall::Reload, errand).await;
             see_other(if reloaded.status() == StatusCode::SERVICE_UNAVAILABLE {
                 "/?done=ending"
             } else {
@@ -67,7 +73,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, way: Way, guest: Option<Guest>, he
     }
 }
 
-fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
+fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
     let snapshot = admin.reloads.current();
     let Some(door) = snapshot.admin.as_ref() else { return see_other(LOGIN) };
     if door.tokens.is_empty() {
@@ -79,7 +85,7 @@ fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
             let actor = format!("admin:{}", token.name);
             let target = [("peer", way.peer.to_string())];
             let target = target.each_ref().map(|(name, value)| (*name, value.as_str()));
-            admin.audit.note(&Action { actor: &actor, what: "login", target: &target, outcome: "ok" });
+            admin.audit.note(&AuditAction { actor: &actor, what: "login", target: &target, outcome: "ok" });
             tracing::info!(by = %token.name, peer = %way.peer, action = "login", "an operator looks at the dashboard");
             see_other_with("/", admin.dashboard.guests.admit(token, way.tls, now))
         }
@@ -98,22 +104,28 @@ fn let_in(admin: &Admin, way: Way, form: &Query) -> Answer {
     }
 }
 
-async fn token(admin: &Rc<Admin>, guest: &Guest, errand: Errand<'_>, form: &Query, ask: Ask) -> Answer {
+async fn token(
+    admin: &Rc<Admin>,
+    guest: &Guest,
+    errand: AdminRequest<'_>,
+    form: &Query,
+    ask: AdminCall,
+) -> AdminResponse {
     let key = form.word("key");
-    let done = api::answer(admin, ask, Errand { key: Some(key), ..errand }).await;
+    let done = api::answer(admin, ask, AdminRequest { key: Some(key), ..errand }).await;
     if !done.status().is_success() {
         let text = "It may have been forgotten meanwhile.";
         return notice(admin, guest, StatusCode::NOT_FOUND, "There is no such token", text);
     }
     // A known key is hexadecimal.
-    let word = if ask == Ask::Refresh { "refresh" } else { "purge" };
+    let word = if ask == AdminCall::Refresh { "refresh" } else { "purge" };
     see_other(&format!("/ui/tokens?done={word}#t-{key}"))
 }
 
-async fn start(admin: &Rc<Admin>, guest: &Guest, errand: Errand<'_>, form: &Query) -> Answer {
+async fn start(admin: &Rc<Admin>, guest: &Guest, errand: AdminRequest<'_>, form: &Query) -> AdminResponse {
     let [provider, client, user] = ["provider", "client", "user"].map(|name| form.word(name).to_owned());
     let asked = serde_json::json!({ "provider": provider, "client": client, "user": user });
-    let errand = Errand { body: asked.to_string().into(), ..errand };
+    let errand = AdminRequest { body: asked.to_string().into(), ..errand };
     match consent::begin(admin, &errand).await {
         Ok(started) => {
             let at = admin.clock.now().wall;
@@ -123,14 +135,14 @@ async fn start(admin: &Rc<Admin>, guest: &Guest, errand: Errand<'_>, form: &Quer
                 begun.pop_front();
             }
             let expires = millis_of(&started.expires_at).unwrap_or(at);
-            begun.push_back(Begun { number, provider, client, user, url: started.consent_url, at, expires });
+            begun.push_back(StartedHere { number, provider, client, user, url: started.consent_url, at, expires });
             see_other(&format!("/ui/consents?done=start#c-{number}"))
         }
         Err((status, why)) => notice(admin, guest, status, "The consent was not started", &why),
     }
 }
 
-async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &Errand<'_>, form: &Query) -> Answer {
+async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &AdminRequest<'_>, form: &Query) -> AdminResponse {
     let lines = admin.consents.list().await;
     let meant = lines.into_iter().find(|line| {
         let key = &line.key;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::super::answer::{Answer, typed};
+use super::super::answer::{AdminResponse, typed};
 use crate::base::secret::{hex, sha256};
 
 /// Where they are.
@@ -50,7 +50,7 @@ pub(super) fn icon() -> &'static str {
 }
 
 /// The asset at this path, if there is one.
-pub(super) fn answer(path: &str, headers: &HeaderMap) -> Option<Answer> {
+pub(super) fn answer(path: &str, headers: &HeaderMap) -> Option<AdminResponse> {
     let at = NAMES.iter().position(|name| name == path)?;
     let (asset, tag) = (ALL.get(at)?, format!("\"{}\"", path.trim_start_matches(PLACE)));
     let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());

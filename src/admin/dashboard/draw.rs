@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use qrcode::{EcLevel, QrCode};
 
 use super::words::{count, took};
-use crate::observe::sight::Tally;
+use crate::observe::sight::RequestCounts;
 
 /// Requests over time: one bar per tally, errors at its foot, by whose fault they are. `height` in pixels.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn bars(series: &[Tally], height: u32, class: &str) -> String {
+pub(super) fn bars(series: &[RequestCounts], height: u32, class: &str) -> String {
     let most = series.iter().map(|tally| tally.requests).max().unwrap_or(0).max(1);
     let mut svg = format!(
         "<svg class=\"bars {class}\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"
@@ -43,7 +43,7 @@ pub(super) fn bars(series: &[Tally], height: u32, class: &str) -> String {
 
 /// How long requests took: one bar per bucket, and marks at the quantiles.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn histogram(tally: &Tally, height: u32) -> String {
+pub(super) fn histogram(tally: &RequestCounts, height: u32) -> String {
     let buckets = tally.histogram();
     let most = f64::from(buckets.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1));
     // So that a single bucket is no wall.
@@ -70,7 +70,7 @@ pub(super) fn histogram(tally: &Tally, height: u32) -> String {
 
 /// A token's life. All in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Life {
+pub(super) struct LifeBar {
     pub(super) issued: u64,
     /// When it is due for renewal, where that is neither under way nor resting.
     pub(super) renews: Option<u64>,
@@ -80,7 +80,7 @@ pub(super) struct Life {
 
 /// The bar from a token's issue to its expiry, with the renew point and a mark at now.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn timeline(life: Life) -> String {
+pub(super) fn timeline(life: LifeBar) -> String {
     let span = life.expires.saturating_sub(life.issued).max(1) as f64;
     let place = |moment: u64| (moment.saturating_sub(life.issued) as f64 / span * 100.0).clamp(0.0, 100.0);
     let (now, renews) = (place(life.now), life.renews.map(place));
@@ -148,22 +148,22 @@ mod tests {
 
     #[test]
     fn bars_show_a_single_error_among_thousands() {
-        let mut tally = Tally::default();
+        let mut tally = RequestCounts::default();
         (0..5000).for_each(|_| tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(3))));
         tally.count(Blame::Ours, Replay::None, Some(Duration::from_millis(3)));
-        let svg = bars(&[Tally::default(), tally.clone()], 100, "tall");
+        let svg = bars(&[RequestCounts::default(), tally.clone()], 100, "tall");
         assert!(svg.contains("class=\"ours\" x=\"50.00%\" y=\"98.0\"") && svg.contains("height=\"2.0\""), "{svg}");
         assert!(!svg.contains("style"), "no inline style");
         assert_eq!(histogram(&tally, 80).matches("<rect").count(), 1);
-        assert!(bars(&[], 10, "").ends_with("</svg>") && histogram(&Tally::default(), 10).ends_with("</svg>"));
+        assert!(bars(&[], 10, "").ends_with("</svg>") && histogram(&RequestCounts::default(), 10).ends_with("</svg>"));
     }
 
     #[test]
     fn a_life_is_drawn_to_scale() {
-        let svg = timeline(Life { issued: 1000, renews: Some(1800), expires: 2000, now: 1500 });
+        let svg = timeline(LifeBar { issued: 1000, renews: Some(1800), expires: 2000, now: 1500 });
         assert!(svg.contains("class=\"lived\" x=\"0\" y=\"15\" width=\"50.00%\""), "{svg}");
         assert!(svg.contains("class=\"renew\" x1=\"80.00%\"") && svg.contains("text-anchor=\"middle\""), "{svg}");
-        let over = timeline(Life { issued: 1000, renews: None, expires: 1000, now: 9000 });
+        let over = timeline(LifeBar { issued: 1000, renews: None, expires: 1000, now: 9000 });
         assert!(over.contains("x1=\"100.00%\"") && over.contains("text-anchor=\"end\""), "{over}");
     }
 

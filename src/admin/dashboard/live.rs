@@ -14,12 +14,12 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use super::super::answer::{Answer, event_stream, problem};
-use super::super::auth::{Stream, Visitor};
-use super::page::{Page, Query};
+use super::super::answer::{AdminResponse, event_stream, problem};
+use super::super::auth::{StreamSlot, Visitor};
+use super::page::{DashboardPage, Query};
 use super::{Admin, recognise};
 use crate::base::secret::sha256;
-use crate::control::Event;
+use crate::control::ControlEvent;
 
 pub(super) const PLACE: &str = "/ui/live";
 /// Between two pages, where nothing special happens.
@@ -33,16 +33,16 @@ struct Viewer {
     admin: Rc<Admin>,
     visitor: Visitor,
     headers: HeaderMap,
-    page: Page,
+    page: DashboardPage,
     query: Query,
-    events: Receiver<Arc<Event>>,
+    events: Receiver<Arc<ControlEvent>>,
     last: Option<[u8; 32]>,
-    _place: Stream,
+    _place: StreamSlot,
 }
 
 /// Begins a stream of a page.
-pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Query) -> Answer {
-    let Some(page) = Page::at(query.word("page")) else {
+pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Query) -> AdminResponse {
+    let Some(page) = DashboardPage::at(query.word("page")) else {
         return problem(StatusCode::NOT_FOUND, "there is no such page");
     };
     let Some(place) = admin.doorkeeper.listen() else {

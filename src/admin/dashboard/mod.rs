@@ -27,11 +27,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 
-use self::page::{Page, Query};
+use self::page::{DashboardPage, Query};
 use self::session::{Guest, Guests};
-use super::answer::{Answer, other_method, problem, typed};
+use super::answer::{AdminResponse, other_method, problem, typed};
 use super::auth::Visitor;
-use super::{Admin, Way, origin};
+use super::{Admin, AdminConnection, origin};
 use crate::observe::sight::Sight;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -45,12 +45,12 @@ const MOST_BEGUN: usize = 20;
 pub struct Dashboard {
     sight: Rc<RefCell<Sight>>,
     guests: Guests,
-    begun: RefCell<VecDeque<Begun>>,
+    begun: RefCell<VecDeque<StartedHere>>,
 }
 
 /// A consent that somebody started here.
 #[derive(Clone, Debug)]
-struct Begun {
+struct StartedHere {
     number: u64,
     provider: String,
     client: String,
@@ -77,9 +77,9 @@ impl fmt::Debug for Dashboard {
 /// What is around the middle of every page.
 #[derive(Template)]
 #[template(path = "shell.html")]
-struct Shell<'a> {
+struct PageFrame<'a> {
     title: &'a str,
-    here: Option<Page>,
+    here: Option<DashboardPage>,
     live: &'a str,
     instance: &'a str,
     guest: Option<&'a Guest>,
@@ -106,7 +106,13 @@ pub(super) fn is_ours(path: &str) -> bool {
 }
 
 /// Answers one request. `visitor` is what the `Authorization` field says.
-pub(super) async fn answer(admin: &Rc<Admin>, way: Way, visitor: &Visitor, head: &Parts, body: Incoming) -> Answer {
+pub(super) async fn answer(
+    admin: &Rc<Admin>,
+    way: AdminConnection,
+    visitor: &Visitor,
+    head: &Parts,
+    body: Incoming,
+) -> AdminResponse {
     let path = head.uri.path();
     if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign(&head.headers, way.tls) {
         return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
@@ -122,7 +128,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, way: Way, visitor: &Visitor, head:
         return asset;
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    match (Page::at(path), guest) {
+    match (DashboardPage::at(path), guest) {
         (_, _) if path == "/favicon.ico" => see_other(assets::icon()),
         (_, None) if path == LOGIN => login(admin, StatusCode::OK, ""),
         (_, Some(_)) if path == LOGIN => see_other("/"),
@@ -140,18 +146,18 @@ fn recognise(admin: &Admin, visitor: &Visitor, headers: &HeaderMap) -> Option<Gu
 }
 
 /// A whole page.
-async fn show(admin: &Admin, page: Page, guest: &Guest, query: &Query) -> Answer {
+async fn show(admin: &Admin, page: DashboardPage, guest: &Guest, query: &Query) -> AdminResponse {
     let main = page.middle(admin, guest, query).await;
     let live = query.live(page);
     shell(admin, StatusCode::OK, page.title(), Some(page), &live, Some(guest), &main)
 }
 
 /// A page that says one thing.
-fn notice(admin: &Admin, guest: &Guest, status: StatusCode, title: &str, text: &str) -> Answer {
+fn notice(admin: &Admin, guest: &Guest, status: StatusCode, title: &str, text: &str) -> AdminResponse {
     shell(admin, status, title, None, "", Some(guest), &rendered(&Notice { title, text }))
 }
 
-fn login(admin: &Admin, status: StatusCode, why: &str) -> Answer {
+fn login(admin: &Admin, status: StatusCode, why: &str) -> AdminResponse {
     shell(admin, status, "Log in", None, "", None, &rendered(&Login { why }))
 }
 
@@ -159,16 +165,16 @@ fn shell(
     admin: &Admin,
     status: StatusCode,
     title: &str,
-    here: Option<Page>,
+    here: Option<DashboardPage>,
     live: &str,
     guest: Option<&Guest>,
     main: &str,
-) -> Answer {
+) -> AdminResponse {
     let named = match guest.map(|guest| &guest.visitor) {
         Some(Visitor::Known { name, .. }) => &**name,
         Some(Visitor::Anybody | Visitor::Stranger) | None => "",
     };
-    let page = rendered(&Shell { title, here, live, instance: &admin.instance, guest, named, main });
+    let page = rendered(&PageFrame { title, here, live, instance: &admin.instance, guest, named, main });
     let mut answer = typed(status, HTML, page);
     let headers = answer.headers_mut();
     for (name, value) in [
@@ -185,7 +191,7 @@ fn shell(
 }
 
 /// Where the browser goes now.
-fn see_other(place: &str) -> Answer {
+fn see_other(place: &str) -> AdminResponse {
     let mut answer = typed(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
     if let Ok(place) = HeaderValue::from_str(place) {
         answer.headers_mut().insert(LOCATION, place);
@@ -194,7 +200,7 @@ fn see_other(place: &str) -> Answer {
 }
 
 /// The same, with a cookie.
-fn see_other_with(place: &str, cookie: Option<HeaderValue>) -> Answer {
+fn see_other_with(place: &str, cookie: Option<HeaderValue>) -> AdminResponse {
     let mut answer = see_other(place);
     if let Some(cookie) = cookie {
         answer.headers_mut().insert(SET_COOKIE, cookie);

@@ -46,10 +46,10 @@ impl Guest {
 /// All sessions.
 pub(super) struct Guests {
     csrf: String,
-    sessions: RefCell<VecDeque<Session>>,
+    sessions: RefCell<VecDeque<DashboardSession>>,
 }
 
-struct Session {
+struct DashboardSession {
     /// Of the cookie; the cookie itself is not kept.
     id: [u8; 32],
     /// Of the token that was shown.
@@ -97,7 +97,7 @@ impl Guests {
             sessions.pop_front();
         }
         let ends = Deadline::after(now, LIFE);
-        sessions.push_back(Session { id: sha256(id.as_bytes()), token: token.sha256, csrf: word(), ends });
+        sessions.push_back(DashboardSession { id: sha256(id.as_bytes()), token: token.sha256, csrf: word(), ends });
         cookie(&id, LIFE.as_secs(), tls)
     }
 

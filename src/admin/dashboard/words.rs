@@ -6,7 +6,7 @@ use crate::base::time::{Now, rfc3339};
 
 /// A moment, to be shown three ways.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Moment {
+pub(super) struct ShownMoment {
     /// RFC 3339.
     pub(super) iso: String,
     /// `12:03:05`, with the date where that is not today's. UTC.
@@ -17,7 +17,7 @@ pub(super) struct Moment {
     pub(super) past: bool,
 }
 
-impl Moment {
+impl ShownMoment {
     /// Of milliseconds since 1970.
     pub(super) fn at(wall: u64, now: Now) -> Self {
         let (iso, today) = (rfc3339(wall), rfc3339(now.wall));
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn moments_are_told_from_now() {
         let now = Now::at(0, millis_of("2026-11-21T12:00:00.000Z").unwrap());
-        let told = |text: &str| Moment::of(text, now);
+        let told = |text: &str| ShownMoment::of(text, now);
         assert_eq!(told("2026-11-21T11:59:48.500Z").relative, "11 s ago");
         assert_eq!(
             (told("2026-11-21T12:03:05.000Z").relative, told("2026-11-21T12:03:05.000Z").past),

@@ -3,16 +3,16 @@
 use serde::Serialize;
 
 use crate::base::time::rfc3339;
-use crate::control::Line;
+use crate::control::ConsentSummary;
 
 /// `GET /api/v1/consents`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Consents {
+pub(crate) struct ConsentsView {
     pub consents: Vec<ConsentView>,
 }
 
-impl Consents {
-    pub(crate) fn of(lines: &[Line]) -> Self {
+impl ConsentsView {
+    pub(crate) fn of(lines: &[ConsentSummary]) -> Self {
         Self { consents: lines.iter().map(ConsentView::of).collect() }
     }
 }
@@ -36,7 +36,7 @@ pub(crate) struct ConsentView {
 }
 
 impl ConsentView {
-    fn of(line: &Line) -> Self {
+    fn of(line: &ConsentSummary) -> Self {
         Self {
             provider: line.key.provider.to_string(),
             owner_kind: line.key.owner.kind(),
@@ -52,7 +52,7 @@ impl ConsentView {
 
 /// `POST /api/v1/consents/start`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Started {
+pub(crate) struct StartedView {
     pub consent_url: String,
     pub state: String,
     pub expires_at: String,

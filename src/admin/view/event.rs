@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::base::time::rfc3339;
-use crate::control::{Consenter, Event, Generation, Outcome, What};
+use crate::control::{Consenter, ControlEvent, EventKind, Generation, ReloadOutcome};
 
 /// One event. Which members it has depends on what happened.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -34,52 +34,52 @@ pub(crate) struct EventView {
 }
 
 impl EventView {
-    pub(crate) fn of(event: &Event) -> Self {
+    pub(crate) fn of(event: &ControlEvent) -> Self {
         let mut view = Self { at: rfc3339(event.at), ..Self::default() };
         match &event.what {
-            What::ConsentGiven(consenter) => view.consent("consent-given", consenter, "a user has consented"),
-            What::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "a consent was revoked"),
-            What::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
-            What::ProviderClosed { provider, rest } => {
+            EventKind::ConsentGiven(consenter) => view.consent("consent-given", consenter, "a user has consented"),
+            EventKind::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "a consent was revoked"),
+            EventKind::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
+            EventKind::ProviderClosed { provider, rest } => {
                 view.kind = "provider-closed";
                 view.text = format!("{provider} is outside its working hours; asked again in {} s", rest.as_secs());
                 view.provider = Some(provider.to_string());
             }
-            What::ProviderOpen { provider } => {
+            EventKind::ProviderOpen { provider } => {
                 view.kind = "provider-open";
                 view.text = format!("{provider} is open again");
                 view.provider = Some(provider.to_string());
             }
-            What::Reload(reloaded) => {
+            EventKind::Reload(reloaded) => {
                 view.kind = "reload";
                 view.by = Some(reloaded.by.to_string());
                 let (outcome, text) = match &reloaded.outcome {
-                    Outcome::Applied(changes) => {
+                    ReloadOutcome::Applied(changes) => {
                         ("applied", format!("the config was read anew; changes: {}", changes.len()))
                     }
-                    Outcome::Refused(why) => ("refused", format!("the config was not taken: {why}")),
+                    ReloadOutcome::Refused(why) => ("refused", format!("the config was not taken: {why}")),
                 };
                 (view.outcome, view.text) = (Some(outcome.to_owned()), text);
             }
-            What::Replay(token) => {
+            EventKind::Replay(token) => {
                 view.token("replay", token);
                 view.text = format!(
                     "{} refused generation {} of a token; the request is sent again",
                     token.provider, token.number
                 );
             }
-            What::TokenFailed { provider, key, class, inside, rest } => {
+            EventKind::TokenFailed { provider, key, class, inside, rest } => {
                 view.kind = "token-failed";
                 view.text = format!("{provider} gives no token: {inside}; asked again in {} s", rest.as_secs());
                 view.outcome = Some(class.as_str().to_owned());
                 (view.provider, view.key) = (Some(provider.to_string()), Some(key.to_string()));
             }
-            What::TokenFetched { token, fingerprint, life, renewed } => {
+            EventKind::TokenFetched { token, fingerprint, life, renewed } => {
                 view.token(if *renewed { "token-renewed" } else { "token-fetched" }, token);
                 view.fingerprint = Some(fingerprint.to_string());
                 view.text = format!("{} gave a token for {} s", token.provider, life.as_secs());
             }
-            What::TokenRefused(token) => {
+            EventKind::TokenRefused(token) => {
                 view.token("token-refused", token);
                 view.text = format!("{} refused generation {} of a token", token.provider, token.number);
             }

@@ -8,7 +8,7 @@ use crate::control::LedgerFailure;
 
 /// `GET /api/v1/providers`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Providers {
+pub(crate) struct ProvidersView {
     pub providers: Vec<ProviderView>,
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// `GET /api/v1/routes`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Routes {
+pub(crate) struct RoutesView {
     pub routes: Vec<RouteView>,
 }
 

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
-use crate::control::{Outcome, Reloaded};
+use crate::control::{ReloadOutcome, Reloaded};
 
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Status {
+pub(crate) struct StatusView {
     /// The running version.
     pub version: &'static str,
     /// This process among its replicas: drawn at each start.
@@ -49,8 +49,8 @@ pub(crate) struct ReloadView {
 impl ReloadView {
     pub(crate) fn of(reloaded: &Reloaded) -> Self {
         let (changes, error) = match &reloaded.outcome {
-            Outcome::Applied(changes) => (changes.to_vec(), None),
-            Outcome::Refused(error) => (Vec::new(), Some(error.to_string())),
+            ReloadOutcome::Applied(changes) => (changes.to_vec(), None),
+            ReloadOutcome::Refused(error) => (Vec::new(), Some(error.to_string())),
         };
         Self {
             outcome: if reloaded.outcome.is_applied() { "applied" } else { "refused" },

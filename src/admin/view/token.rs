@@ -4,16 +4,16 @@ use serde::Serialize;
 
 use super::provider::FailureView;
 use crate::base::time::{Now, rfc3339};
-use crate::control::{Ledger, LedgerLine, Tally};
+use crate::control::{FetchCounts, LedgerLine, TokenTable};
 
 /// `GET /api/v1/tokens`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Tokens {
+pub(crate) struct TokensView {
     pub tokens: Vec<TokenView>,
 }
 
-impl Tokens {
-    pub(crate) fn of(ledger: &Ledger, now: Now) -> Self {
+impl TokensView {
+    pub(crate) fn of(ledger: &TokenTable, now: Now) -> Self {
         Self { tokens: ledger.lines.iter().map(|line| TokenView::of(line, now)).collect() }
     }
 }
@@ -86,8 +86,8 @@ pub(crate) struct Fetches {
 }
 
 impl Fetches {
-    pub(crate) const fn of(tally: &Tally) -> Self {
-        let Tally { ok, closed, consent, fatal, rate_limited, transient } = *tally;
+    pub(crate) const fn of(tally: &FetchCounts) -> Self {
+        let FetchCounts { ok, closed, consent, fatal, rate_limited, transient } = *tally;
         Self { ok, closed, consent_required: consent, fatal, rate_limited, transient }
     }
 

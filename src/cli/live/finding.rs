@@ -9,7 +9,7 @@ use crate::cli::counted;
 
 /// What was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Subject {
+pub enum TrialSubject {
     /// Who signs clients' tokens.
     Issuer(Arc<str>),
     /// A provider, by its name.
@@ -93,12 +93,12 @@ impl Finding {
 
 /// Everything that was found, in the order of the config.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct TrialReport {
     /// What was tried, and what came of each step.
-    pub groups: Vec<(Subject, Vec<Finding>)>,
+    pub groups: Vec<(TrialSubject, Vec<Finding>)>,
 }
 
-impl Report {
+impl TrialReport {
     /// Whether nothing failed.
     pub fn holds(&self) -> bool {
         self.count(Mark::Failed) == 0
@@ -115,9 +115,9 @@ impl Report {
         let mut text = String::new();
         for (subject, findings) in &self.groups {
             let _ = match subject {
-                Subject::Issuer(name) => writeln!(text, "\nissuer {name}"),
-                Subject::Provider(name) => writeln!(text, "\nprovider {name}"),
-                Subject::Store => writeln!(text, "\nstore"),
+                TrialSubject::Issuer(name) => writeln!(text, "\nissuer {name}"),
+                TrialSubject::Provider(name) => writeln!(text, "\nprovider {name}"),
+                TrialSubject::Store => writeln!(text, "\nstore"),
             };
             let mut here = &None;
             for Finding { place, step, mark, detail, help, .. } in findings {
@@ -153,10 +153,10 @@ impl Report {
     /// The providers whose token endpoint was called.
     fn called(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().filter_map(|(subject, findings)| match subject {
-            Subject::Provider(name) if findings.iter().any(|finding| finding.figures.contains_key("calls")) => {
+            TrialSubject::Provider(name) if findings.iter().any(|finding| finding.figures.contains_key("calls")) => {
                 Some(&**name)
             }
-            Subject::Issuer(_) | Subject::Provider(_) | Subject::Store => None,
+            TrialSubject::Issuer(_) | TrialSubject::Provider(_) | TrialSubject::Store => None,
         })
     }
 
@@ -165,9 +165,9 @@ impl Report {
         let steps = self.groups.iter().flat_map(|(subject, findings)| {
             findings.iter().map(move |finding| {
                 let (of, name) = match subject {
-                    Subject::Issuer(name) => ("issuer", Value::from(&**name)),
-                    Subject::Provider(name) => ("provider", Value::from(&**name)),
-                    Subject::Store => ("store", Value::Null),
+                    TrialSubject::Issuer(name) => ("issuer", Value::from(&**name)),
+                    TrialSubject::Provider(name) => ("provider", Value::from(&**name)),
+                    TrialSubject::Store => ("store", Value::Null),
                 };
                 let ok = match finding.mark {
                     Mark::Failed => Value::Bool(false),

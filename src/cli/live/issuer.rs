@@ -4,22 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::finding::Finding;
-use super::provider::Visit;
+use super::provider::PlaceVisit;
 use super::way::plain;
-use super::{Notes, Options};
+use super::{Notes, TrialOptions};
 use crate::cli::counted;
 use crate::config::{Issuer, IssuerKeys};
 use crate::control::{issuer_place, try_keys};
 
 /// Tries it.
-pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<Options>, notes: Notes) {
+pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<TrialOptions>, notes: Notes) {
     let (url, what, key) = match &issuer.keys {
         IssuerKeys::At(url) => (url, "keys", "jwks_url"),
         IssuerKeys::Discovered(url) => (url, "discovery document", "issuer"),
     };
     notes.at(format!("{} ({what})", url.authority()));
     let to = issuer_place(&issuer, url);
-    let visit = Visit { to: &to, own: false, key, options: &options, notes: &notes };
+    let visit = PlaceVisit { to: &to, own: false, key, options: &options, notes: &notes };
     if visit.connect().await.is_none() {
         return;
     }

@@ -12,40 +12,40 @@ use http_body_util::Full;
 use rustls::Error as TlsError;
 
 use super::finding::Finding;
-use super::{Notes, Options, clock, paper, token, values, way};
+use super::{Notes, TrialOptions, clock, paper, token, values, way};
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
-use crate::config::{Provider, Route};
+use crate::config::{ProviderConfig, Route};
 use crate::control::{AGENT, destination, try_token};
-use crate::provider::{Caller, Module, date};
+use crate::provider::{CallAs, Module, date};
 use crate::tls::{Demand, attentive, onlooker, own_chain, short_onlooker};
-use crate::upstream::{AskError, Destination, DialError, Sent, Step, Trial};
+use crate::upstream::{AskError, ConnectTrial, Destination, DialError, Sent, Step};
 
 /// What is to be tried of a provider.
 #[derive(Clone)]
-pub(super) struct Plan {
-    provider: Arc<Provider>,
+pub(super) struct ProviderTrial {
+    provider: Arc<ProviderConfig>,
     /// How to ask for the token that is tried; absent: why not.
     token: Result<Arc<Module>, &'static str>,
     /// Whose token it is, where routes differ.
     stands_for: Option<Arc<str>>,
-    places: Vec<Place>,
+    places: Vec<ProbeTarget>,
 }
 
 /// A host and port, and what goes there.
 #[derive(Clone)]
-struct Place {
+struct ProbeTarget {
     url: BaseUrl,
     server_name: rustls::pki_types::ServerName<'static>,
     what: String,
     key: &'static str,
 }
 
-impl Plan {
+impl ProviderTrial {
     /// Its first route's token, and the places of all of them.
-    pub(super) fn of(provider: &Arc<Provider>, routes: &[Arc<Route>]) -> Self {
+    pub(super) fn of(provider: &Arc<ProviderConfig>, routes: &[Arc<Route>]) -> Self {
         let own: Vec<&Arc<Route>> = routes.iter().filter(|route| route.provider.index == provider.index).collect();
-        let mut calling = own.iter().filter(|route| route.module.caller() == Caller::Application);
+        let mut calling = own.iter().filter(|route| route.module.caller() == CallAs::Application);
         let first = calling.next();
         let differs = first.is_some_and(|first| calling.any(|other| other.module.key() != first.module.key()));
         let token = match (first, own.is_empty()) {
@@ -57,9 +57,9 @@ impl Plan {
         };
         let mut places = Vec::new();
         let mut add = |url: &BaseUrl, what: String, key, server_name: &rustls::pki_types::ServerName<'static>| {
-            let same = |known: &Place| known.url.same_origin(url) && known.server_name == *server_name;
+            let same = |known: &ProbeTarget| known.url.same_origin(url) && known.server_name == *server_name;
             if !places.iter().any(same) {
-                places.push(Place { url: url.clone(), server_name: server_name.clone(), what, key });
+                places.push(ProbeTarget { url: url.clone(), server_name: server_name.clone(), what, key });
             }
         };
         if let Ok(module) = &token {
@@ -78,7 +78,7 @@ impl Plan {
 }
 
 /// Tries it.
-pub(super) async fn attempt(plan: Plan, options: Rc<Options>, notes: Notes) {
+pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, notes: Notes) {
     let provider = &plan.provider;
     let own = paper::read(&own_chain(&provider.tls));
     if let Some(found) = paper::own(&own, options.clock.now()) {
@@ -98,7 +98,7 @@ pub(super) async fn attempt(plan: Plan, options: Rc<Options>, notes: Notes) {
     for (number, place) in plan.places.iter().enumerate() {
         notes.at(format!("{} ({})", place.url.authority(), place.what));
         let to = Destination { server_name: place.server_name.clone(), ..destination(provider, &place.url) };
-        let visit = Visit { to: &to, own: !own.is_empty(), key: place.key, options: &options, notes: &notes };
+        let visit = PlaceVisit { to: &to, own: !own.is_empty(), key: place.key, options: &options, notes: &notes };
         let is_token = number == 0 && plan.token.is_ok();
         let Some(demand) = visit.connect().await else {
             if is_token {
@@ -115,7 +115,7 @@ pub(super) async fn attempt(plan: Plan, options: Rc<Options>, notes: Notes) {
                         notes.add(Finding::fine("which", what));
                     }
                     let outcome = try_token(provider, module, &vars, &options.clock).await;
-                    let around = token::Around {
+                    let around = token::TokenTrialContext {
                         padded: module.padded(),
                         asked: demand.made(),
                         own: !own.is_empty(),
@@ -143,16 +143,16 @@ pub(super) async fn attempt(plan: Plan, options: Rc<Options>, notes: Notes) {
 }
 
 /// One place, visited.
-pub(super) struct Visit<'a> {
+pub(super) struct PlaceVisit<'a> {
     pub to: &'a Destination,
     /// Whether we have a client certificate.
     pub own: bool,
     pub key: &'static str,
-    pub options: &'a Options,
+    pub options: &'a TrialOptions,
     pub notes: &'a Notes,
 }
 
-impl Visit<'_> {
+impl PlaceVisit<'_> {
     /// Connects, and tells of each step. Answers whether a certificate was asked for; `None`: there is no connection.
     pub(super) async fn connect(&self) -> Option<Demand> {
         let now = self.options.clock.now();
@@ -162,7 +162,7 @@ impl Visit<'_> {
             Err(DialError::Tls(error)) if is_certificates(error) => self.look().await,
             Ok(_) | Err(_) => Vec::new(),
         };
-        let around = way::Around {
+        let around = way::ConnectTrialContext {
             to: self.to,
             presented: &presented,
             asked: demand.made(),
@@ -177,7 +177,7 @@ impl Visit<'_> {
     }
 
     /// Whether a handshake that is cut off comes through with a shorter first message: without a key share of ML-KEM.
-    async fn small_hello(&self, trial: &Trial) -> bool {
+    async fn small_hello(&self, trial: &ConnectTrial) -> bool {
         let cut = matches!(trial.ended, Err(DialError::Tcp(_) | DialError::Timeout)) && trial.step == Step::Tls;
         let Some((tls, presented)) = short_onlooker(&self.to.tls).filter(|_| cut) else { return false };
         // It always fails, but not before the other side has answered.

@@ -9,26 +9,26 @@ use super::finding::Finding;
 use super::way::plain;
 use crate::base::time::Clock;
 use crate::cli::counted;
-use crate::store::{Error, Key, Kind, Patience, Store, StoreWish, holders};
+use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holders};
 
 /// A record of this name is never written.
 const NOBODY: &str = "check --live";
 
 /// Tries it.
-pub(super) async fn attempt(wish: StoreWish, clock: Clock, notes: Notes) {
+pub(super) async fn attempt(wish: StoreSettings, clock: Clock, notes: Notes) {
     match &wish {
-        StoreWish::Memory => {
+        StoreSettings::Memory => {
             let detail = "in memory: tokens are fetched anew after each start";
             notes.add(Finding::fine("store", detail).with("kind", "memory"));
         }
-        StoreWish::File { path, .. } => {
+        StoreSettings::File { path, .. } => {
             let found = match fs::metadata(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => unmade(path),
                 Ok(_) | Err(_) => opened(&wish, Some(path), clock).await,
             };
             notes.add(found.with("kind", "file"));
         }
-        StoreWish::Redis(redis) => {
+        StoreSettings::Redis(redis) => {
             notes.at(format!("{}:{}", redis.host, redis.port));
             notes.add(opened(&wish, None, clock).await.with("kind", "redis"));
         }
@@ -54,13 +54,13 @@ fn unmade(path: &Path) -> Finding {
     }
 }
 
-async fn opened(wish: &StoreWish, path: Option<&Path>, clock: Clock) -> Finding {
+async fn opened(wish: &StoreSettings, path: Option<&Path>, clock: Clock) -> Finding {
     let patience = Patience::of_a_person();
     let asked = async {
         let store = Store::open(wish, patience, clock).await?;
         store.reach(patience.connect).await?;
         // The one question that tells nothing, and is answered from where records lie.
-        store.load(Kind::Application, &Key::from(NOBODY)).await?;
+        store.load(Kind::Application, &RecordKey::from(NOBODY)).await?;
         let (mut records, mut damaged) = (0, 0);
         // A shared Redis may hold very many: what a file holds is counted.
         if path.is_some() {

@@ -4,12 +4,12 @@ use super::clock;
 use super::finding::{Finding, span};
 use super::paper;
 use super::way::plain;
-use crate::control::{Told, Untold};
+use crate::control::{TokenCallReport, TokenTrialError};
 use crate::token::failure::{Class, Failure};
 use crate::upstream::AskError;
 
 /// What is known besides the call.
-pub(super) struct Around<'a> {
+pub(super) struct TokenTrialContext<'a> {
     /// The settings that begin or end with white space.
     pub padded: &'a [String],
     /// Whether a client certificate was asked for.
@@ -21,7 +21,10 @@ pub(super) struct Around<'a> {
 }
 
 /// What came of the call, and of the clock that its answer shows.
-pub(super) fn judge(outcome: &Result<Told, Untold>, around: &Around<'_>) -> Vec<Finding> {
+pub(super) fn judge(
+    outcome: &Result<TokenCallReport, TokenTrialError>,
+    around: &TokenTrialContext<'_>,
+) -> Vec<Finding> {
     match outcome {
         Ok(told) => {
             let found = match &told.outcome {
@@ -35,7 +38,7 @@ pub(super) fn judge(outcome: &Result<Told, Untold>, around: &Around<'_>) -> Vec<
             };
             vec![found.with("status", told.status).with("calls", 1), clock::judge(told.date, told.sent, told.received)]
         }
-        Err(Untold::Timeout) => vec![
+        Err(TokenTrialError::Timeout) => vec![
             Finding::failed(
                 "token",
                 format!("no answer within {} s", around.patience),
@@ -43,14 +46,14 @@ pub(super) fn judge(outcome: &Result<Told, Untold>, around: &Around<'_>) -> Vec<
             )
             .with("calls", 1),
         ],
-        Err(Untold::Malformed(why)) => {
+        Err(TokenTrialError::Malformed(why)) => {
             vec![Finding::failed("token", plain(why), "correct `token_url` and the settings that go into it")]
         }
-        Err(Untold::Ask(error)) => vec![unanswered("token", error, around.asked, around.own).with("calls", 1)],
+        Err(TokenTrialError::Ask(error)) => vec![unanswered("token", error, around.asked, around.own).with("calls", 1)],
     }
 }
 
-fn refused(failure: &Failure, status: u16, around: &Around<'_>) -> Finding {
+fn refused(failure: &Failure, status: u16, around: &TokenTrialContext<'_>) -> Finding {
     let Failure { class, inside, .. } = failure;
     let detail = format!("{}: {}", class.as_str(), plain(inside));
     let page = inside.contains("text/html");

@@ -10,13 +10,13 @@ use super::finding::Finding;
 use super::paper;
 use crate::base::time::Now;
 use crate::tls::Paper;
-use crate::upstream::{Destination, DialError, ProxyError, Session, Step, Trial};
+use crate::upstream::{ConnectTrial, Destination, DialError, ProxyError, Step, TlsSession};
 
 /// More addresses than this are only counted.
 const MOST_SHOWN: usize = 3;
 
 /// What is known besides the trial itself.
-pub(super) struct Around<'a> {
+pub(super) struct ConnectTrialContext<'a> {
     /// Where it went.
     pub to: &'a Destination,
     /// What a second look saw where the certificate did not hold.
@@ -36,7 +36,7 @@ pub(super) struct Around<'a> {
 }
 
 /// The steps of a trial, each with what came of it.
-pub(super) fn steps(trial: &Trial, around: &Around<'_>) -> Vec<Finding> {
+pub(super) fn steps(trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> Vec<Finding> {
     let to = around.to;
     let mut found = Vec::new();
     if trial.step > Step::Dns {
@@ -62,14 +62,14 @@ pub(super) fn steps(trial: &Trial, around: &Around<'_>) -> Vec<Finding> {
 }
 
 /// Whom we connect to, and the key that names it.
-fn target<'a>(around: &'a Around<'_>) -> (&'a str, u16, &'static str) {
+fn target<'a>(around: &'a ConnectTrialContext<'_>) -> (&'a str, u16, &'static str) {
     match &around.to.way.proxy {
         Some(proxy) => (proxy.host(), proxy.port(), "http_proxy"),
         None => (&around.to.host, around.to.port, around.key),
     }
 }
 
-fn names(addresses: &[IpAddr], around: &Around<'_>) -> Finding {
+fn names(addresses: &[IpAddr], around: &ConnectTrialContext<'_>) -> Finding {
     let (host, _, _) = target(around);
     let shown: Vec<String> = addresses.iter().take(MOST_SHOWN).map(IpAddr::to_string).collect();
     let more = if addresses.len() > MOST_SHOWN {
@@ -93,7 +93,7 @@ fn names(addresses: &[IpAddr], around: &Around<'_>) -> Finding {
     found.with("addresses", all)
 }
 
-fn secured(session: &Session, around: &Around<'_>) -> Finding {
+fn secured(session: &TlsSession, around: &ConnectTrialContext<'_>) -> Finding {
     let version = match session.version {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "TLS 1.3",
@@ -113,7 +113,7 @@ fn secured(session: &Session, around: &Around<'_>) -> Finding {
     found.with("version", version).with("http", speaks).with("asks_client_certificate", around.asked)
 }
 
-fn stopped(error: &DialError, trial: &Trial, around: &Around<'_>) -> Finding {
+fn stopped(error: &DialError, trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> Finding {
     let (host, port, key) = target(around);
     let own_proxy = around.to.way.proxy.is_none() && around.shell_proxy;
     let hint = if own_proxy {
@@ -207,7 +207,13 @@ fn stopped(error: &DialError, trial: &Trial, around: &Around<'_>) -> Finding {
     }
 }
 
-fn unreached(kind: ErrorKind, text: &str, trial: &Trial, around: &Around<'_>, hint: &str) -> Finding {
+fn unreached(
+    kind: ErrorKind,
+    text: &str,
+    trial: &ConnectTrial,
+    around: &ConnectTrialContext<'_>,
+    hint: &str,
+) -> Finding {
     let (host, port, key) = target(around);
     let count = trial.addresses.as_ref().map_or(0, Vec::len);
     let none = if count > 1 { format!(", at none of its {count} addresses") } else { String::new() };
@@ -239,7 +245,7 @@ fn unreached(kind: ErrorKind, text: &str, trial: &Trial, around: &Around<'_>, hi
     }
 }
 
-fn proxied(error: &ProxyError, host: &str, port: u16, around: &Around<'_>) -> Finding {
+fn proxied(error: &ProxyError, host: &str, port: u16, around: &ConnectTrialContext<'_>) -> Finding {
     let place = format!("{}:{}", around.to.host, around.to.port);
     let detail = |what: &str| format!("the proxy {host}:{port} {what}");
     match error {

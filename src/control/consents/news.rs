@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::records::tokens_of;
 use crate::base::backoff::Backoff;
-use crate::base::planted::{Fault, planted};
-use crate::control::Leases;
-use crate::store::{Change, Changes, Error, Key, Kind, Name, Store};
+use crate::base::planted::{PlantedFault, planted};
+use crate::control::TokenHandle;
+use crate::store::{Change, Changes, Error, Kind, RecordKey, RecordName, Store};
 use crate::token::key::TokenKey;
 
 /// The pauses between looks at a store that does not answer.
@@ -27,7 +27,7 @@ enum Item {
 }
 
 /// Listens and looks. Never ends, unless nobody else writes to the store.
-pub(super) async fn follow(store: Store, leases: Leases) {
+pub(super) async fn follow(store: Store, leases: TokenHandle) {
     if !store.is_shared() {
         return;
     }
@@ -50,14 +50,14 @@ async fn next(changes: &mut Changes, failures: u32, nothing_open: bool) -> Optio
     tokio::time::timeout(AGAIN.pause(failures), changes.next()).await.ok()
 }
 
-async fn note(change: Change, leases: &Leases, open: &mut BTreeSet<Item>) {
+async fn note(change: Change, leases: &TokenHandle, open: &mut BTreeSet<Item>) {
     match change {
         // A connection was made: what was said before may have been missed.
         Change::Everything => {
             open.extend(leases.users().await.into_iter().map(Item::User));
             open.extend(leases.contested().await.into_iter().map(Item::Application));
         }
-        Change::Record(Name { kind, key }) => {
+        Change::Record(RecordName { kind, key }) => {
             if let Some(key) = TokenKey::from_bytes(key.as_bytes()) {
                 match kind {
                     Kind::User => drop(open.insert(Item::User(key))),
@@ -70,7 +70,7 @@ async fn note(change: Change, leases: &Leases, open: &mut BTreeSet<Item>) {
 }
 
 /// Says whether nothing is left.
-async fn look_at_all(store: &Store, leases: &Leases, open: &mut BTreeSet<Item>) -> bool {
+async fn look_at_all(store: &Store, leases: &TokenHandle, open: &mut BTreeSet<Item>) -> bool {
     let items: Vec<Item> = open.iter().copied().collect();
     for item in items {
         let looked = match item {
@@ -78,7 +78,7 @@ async fn look_at_all(store: &Store, leases: &Leases, open: &mut BTreeSet<Item>) 
             Item::Application(key) => leases.heard(key).await,
             Item::User(key) => look(store, leases, key).await,
         };
-        if !looked && !planted(Fault::OneLook) {
+        if !looked && !planted(PlantedFault::OneLook) {
             return false;
         }
         open.remove(&item);
@@ -86,8 +86,8 @@ async fn look_at_all(store: &Store, leases: &Leases, open: &mut BTreeSet<Item>) 
     true
 }
 
-async fn look(store: &Store, leases: &Leases, key: TokenKey) -> bool {
-    let name = Key::from(&key);
+async fn look(store: &Store, leases: &TokenHandle, key: TokenKey) -> bool {
+    let name = RecordKey::from(&key);
     let generation = match store.load(Kind::User, &name).await {
         Ok(None) => None,
         Ok(Some(record)) => match tokens_of(&name, &record) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox};
 use crate::base::time::Within;
-use crate::store::{Error, Key, Kind, Record, Store, Version};
-use crate::token::consent::{Entry, Sealed, State, UserKey, UserTokens};
+use crate::store::{Error, Kind, RecordKey, Store, StoredRecord, Version};
+use crate::token::consent::{PendingEntry, PlainRecord, State, UserKey, UserTokens};
 
 /// A record is kept for so long after its last token has died, in milliseconds: a day.
 const AFTERLIFE: u64 = 24 * 3600 * 1000;
@@ -26,13 +26,13 @@ pub(in crate::control) const fn lease(call: Within) -> Duration {
 }
 
 /// Where a started consent is filed.
-pub(super) fn pending_key(state: &State) -> Key {
-    Key::from(state.id().to_string().as_str())
+pub(super) fn pending_key(state: &State) -> RecordKey {
+    RecordKey::from(state.id().to_string().as_str())
 }
 
 /// Where a user's tokens are.
-pub(super) fn user_key(key: &UserKey) -> Key {
-    Key::from(&key.record_key())
+pub(super) fn user_key(key: &UserKey) -> RecordKey {
+    RecordKey::from(&key.record_key())
 }
 
 /// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
@@ -49,7 +49,7 @@ pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T,
 
 /// Tells all replicas that a record has changed, and asks the store again when it failed: one that does not hear of it
 /// goes on with what it has.
-pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &Key) -> Result<(), Error> {
+pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &RecordKey) -> Result<(), Error> {
     patiently(async || store.announce(kind, key).await).await
 }
 
@@ -64,12 +64,12 @@ pub(super) fn forget(tokens: &UserTokens) -> Option<u64> {
 }
 
 /// For the store to seal.
-pub(super) fn write(sealed: &Sealed) -> SecretBox<[u8]> {
+pub(super) fn write(sealed: &PlainRecord) -> SecretBox<[u8]> {
     SecretBox::new(sealed.expose_secret().clone().into_boxed_slice())
 }
 
-pub(super) fn read_entry(record: &Record) -> Option<Entry> {
-    match Entry::open(record.value.expose_secret()) {
+pub(super) fn read_entry(record: &StoredRecord) -> Option<PendingEntry> {
+    match PendingEntry::open(record.value.expose_secret()) {
         Ok(entry) => Some(entry),
         Err(error) => {
             tracing::error!(?error, "a started consent cannot be read");
@@ -79,14 +79,14 @@ pub(super) fn read_entry(record: &Record) -> Option<Entry> {
 }
 
 /// A user's tokens, and which writing of them this is.
-pub(super) async fn read_tokens(store: &Store, name: &Key) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
+pub(super) async fn read_tokens(store: &Store, name: &RecordKey) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
     let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
     let Some(record) = record else { return Ok(None) };
     Ok(Some((Arc::new(tokens_of(name, &record)?), record.version)))
 }
 
 /// Notes that an access token was refused, if the record still holds it: it is spent then, and what renews it stays.
-pub(super) async fn spend_access(store: &Store, name: &Key, token: Fingerprint) -> Result<(), Error> {
+pub(super) async fn spend_access(store: &Store, name: &RecordKey, token: Fingerprint) -> Result<(), Error> {
     let record = match store.load(Kind::User, name).await {
         Err(Error::Damaged(_)) | Ok(None) => return Ok(()),
         Ok(Some(record)) => record,
@@ -101,7 +101,7 @@ pub(super) async fn spend_access(store: &Store, name: &Key, token: Fingerprint) 
 }
 
 /// The tokens that a record of this name holds.
-pub(super) fn tokens_of(name: &Key, record: &Record) -> Result<UserTokens, String> {
+pub(super) fn tokens_of(name: &RecordKey, record: &StoredRecord) -> Result<UserTokens, String> {
     let opened = UserTokens::open(record.value.expose_secret());
     opened.map_err(|error| format!("the record user/{name} cannot be read: {error:?}"))
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::backoff::Backoff;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Now, millis};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
@@ -30,17 +30,17 @@ const NOT_AGAIN: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Dur
 
 /// Rests of renewals. Clones are the same; they live on the control thread.
 #[derive(Clone, Default)]
-pub struct Rests(Rc<RefCell<Inner>>);
+pub struct Rests(Rc<RefCell<RestState>>);
 
 #[derive(Default)]
-struct Inner {
+struct RestState {
     /// By the key of the record.
-    users: KeyMap<Rest>,
-    providers: HashMap<Arc<str>, Provider>,
+    users: KeyMap<ConsentRest>,
+    providers: HashMap<Arc<str>, ProviderRests>,
 }
 
 #[derive(Clone, Default)]
-struct Rest {
+struct ConsentRest {
     failures: u32,
     /// Reading of the boot clock, in milliseconds.
     until: u64,
@@ -49,13 +49,13 @@ struct Rest {
 }
 
 #[derive(Default)]
-struct Provider {
-    rest: Rest,
+struct ProviderRests {
+    rest: ConsentRest,
     /// The user who was rejected last, with no success since.
     rejected: Option<TokenKey>,
 }
 
-impl Rest {
+impl ConsentRest {
     fn extend(&mut self, failure: &Failure, now: Now, dice: u8) {
         self.failures = self.failures.saturating_add(1);
         let until = now.boot.saturating_add(millis(rest_after(failure, self.failures, dice)));
@@ -71,7 +71,7 @@ impl Rest {
 impl Rests {
     /// A provider was asked for this user's tokens, and failed.
     pub(super) fn failed(&self, provider: &Arc<str>, user: TokenKey, failure: &Failure, now: Now, dice: u8) {
-        let Inner { users, providers } = &mut *self.0.borrow_mut();
+        let RestState { users, providers } = &mut *self.0.borrow_mut();
         users.entry(user).or_default().extend(failure, now, dice);
         let known = providers.entry(provider.clone()).or_default();
         let whole = match failure.class {
@@ -94,11 +94,11 @@ impl Rests {
 
     /// Whether this user's tokens are not to be renewed for their own sake now.
     pub(super) fn rests(&self, provider: &str, user: TokenKey, now: Now) -> bool {
-        if planted(Fault::NoRests) {
+        if planted(PlantedFault::NoRests) {
             return false;
         }
         let inner = self.0.borrow();
-        let over = |rest: &Rest| rest.until <= now.boot;
+        let over = |rest: &ConsentRest| rest.until <= now.boot;
         !inner.users.get(&user).is_none_or(over) || !inner.providers.get(provider).is_none_or(|known| over(&known.rest))
     }
 
@@ -117,7 +117,7 @@ impl Rests {
 
     /// The world has changed in a way that may have cured failures (a reload): all rests end.
     pub(in crate::control) fn forgive(&self) {
-        *self.0.borrow_mut() = Inner::default();
+        *self.0.borrow_mut() = RestState::default();
     }
 
     /// Forgets rests that have long been over.

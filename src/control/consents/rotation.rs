@@ -14,14 +14,16 @@ use crate::base::dice::draw;
 use crate::base::id::RandomIds;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline, Within};
-use crate::config::Provider;
+use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::tracker::{Tracker, Work};
 use crate::control::wire::{MOST_GRANT, exchange, note_type};
-use crate::control::{Aid, Fetched, Order, TokenSpec};
+use crate::control::{FetchContext, Fetched, Order, TokenSpec};
 use crate::observe::audit::Auditor;
-use crate::store::{Change, Changes, Error, Key, Kind, Lock, Store, Version};
-use crate::token::consent::{Asking, Ending, Goal, Locked, Looked, Looking, Refusal, Saving, UserKey, UserTokens};
+use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, Version};
+use crate::token::consent::{
+    Asking, Goal, Locked, LookResult, Looking, RotationEnding, RotationRefusal, Saving, UserKey, UserTokens,
+};
 use crate::token::failure::{Class, Failure};
 use crate::token::key::TokenKey;
 
@@ -36,7 +38,7 @@ const SAVED: Duration = Duration::from_secs(2);
 
 /// The token of a user, by the config with this number; `None` where the provider has no consents.
 pub fn user_spec(
-    provider: &Arc<Provider>,
+    provider: &Arc<ProviderConfig>,
     user: UserKey,
     serial: u64,
     clock: &Clock,
@@ -56,7 +58,7 @@ pub fn user_spec(
 /// One user's tokens, to be looked for and renewed.
 #[derive(Clone)]
 pub(super) struct Renewal {
-    pub(super) provider: Arc<Provider>,
+    pub(super) provider: Arc<ProviderConfig>,
     pub(super) user: UserKey,
     pub(super) clock: Clock,
     pub(super) audit: Auditor,
@@ -71,7 +73,7 @@ pub(super) struct Means {
 }
 
 impl Order for Renewal {
-    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let renewal = self.clone();
         Box::pin(async move {
             let Some(store) = aid.store else {
@@ -110,20 +112,20 @@ fn ending() -> Failure {
 
 /// How a renewal ended, and whether the provider was asked.
 pub(super) struct Ended {
-    pub(super) ending: Ending,
+    pub(super) ending: RotationEnding,
     asked: bool,
 }
 
-const fn unasked(ending: Ending) -> Ended {
+const fn unasked(ending: RotationEnding) -> Ended {
     Ended { ending, asked: false }
 }
 
 impl Renewal {
     fn fetched(&self, Ended { ending, asked }: Ended) -> Result<Fetched, Failure> {
         let tokens = match ending {
-            Ending::ConsentRequired(why) => return Err(Failure::new(Class::Consent, &*why)),
-            Ending::Failed(failure) => return Err(failure),
-            Ending::Ready(tokens) => tokens,
+            RotationEnding::ConsentRequired(why) => return Err(Failure::new(Class::Consent, &*why)),
+            RotationEnding::Failed(failure) => return Err(failure),
+            RotationEnding::Ready(tokens) => tokens,
         };
         let now = self.clock.now();
         let module = self.provider.consents.as_ref().map(|consents| &consents.module);
@@ -152,7 +154,7 @@ impl Renewal {
         let store = &means.store;
         let (consents, consent) = match settings(&self.provider) {
             Ok(settings) => settings,
-            Err(failure) => return unasked(Ending::Failed(failure)),
+            Err(failure) => return unasked(RotationEnding::Failed(failure)),
         };
         let name = user_key(&self.user);
         let looking = || Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
@@ -162,10 +164,10 @@ impl Renewal {
         };
         self.note_call(store, &name, record.as_deref(), goal).await;
         let mut locking = match looking().found(record, self.clock.now()) {
-            Looked::Done(ending) => return unasked(ending),
-            Looked::Lock(locking) => locking,
+            LookResult::Done(ending) => return unasked(ending),
+            LookResult::Lock(locking) => locking,
         };
-        let mut turn = Turn::new(store, &name, lease(self.within()));
+        let mut turn = LockWait::new(store, &name, lease(self.within()));
         let lock = loop {
             match turn.take().await {
                 Ok(Some(lock)) => break lock,
@@ -173,8 +175,8 @@ impl Renewal {
                 Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
                     Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
                     Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
-                        Looked::Done(ending) => return unasked(ending),
-                        Looked::Lock(again) => locking = again,
+                        LookResult::Done(ending) => return unasked(ending),
+                        LookResult::Lock(again) => locking = again,
                     },
                 },
                 Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
@@ -187,7 +189,7 @@ impl Renewal {
                 match (locking.found(tokens, self.clock.now()), version) {
                     (Locked::Done(ending), _) => unasked(ending),
                     (Locked::Ask(_), Some(_)) if !means.tasks.allows(self.within().0.saturating_add(SAVED)) => {
-                        unasked(Ending::Failed(ending()))
+                        unasked(RotationEnding::Failed(ending()))
                     }
                     (Locked::Ask(asking), Some(version)) => {
                         let now = self.clock.now();
@@ -197,7 +199,7 @@ impl Renewal {
                         }
                     }
                     (Locked::Ask(_), None) => {
-                        unasked(Ending::Failed(Failure::new(Class::Transient, "the record is gone")))
+                        unasked(RotationEnding::Failed(Failure::new(Class::Transient, "the record is gone")))
                     }
                 }
             }
@@ -206,14 +208,14 @@ impl Renewal {
         ended
     }
 
-    async fn ask(&self, means: &Means, name: &Key, asking: Asking, version: Version) -> Ended {
+    async fn ask(&self, means: &Means, name: &RecordKey, asking: Asking, version: Version) -> Ended {
         let (store, sent) = (&means.store, self.clock.now());
         let answer = match settings(&self.provider) {
-            Err(failure) => Err(Refusal::Failed(failure)),
+            Err(failure) => Err(RotationRefusal::Failed(failure)),
             Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
-                None => Err(Refusal::Dead("this provider renews no tokens".to_owned())),
+                None => Err(RotationRefusal::Dead("this provider renews no tokens".to_owned())),
                 Some(request) => match exchange(&self.provider, request, MOST_GRANT, self.within(), sent).await {
-                    Err(failure) => Err(Refusal::Failed(failure)),
+                    Err(failure) => Err(RotationRefusal::Failed(failure)),
                     Ok(response) => {
                         let (head, body) = response.into_parts();
                         let now = self.clock.now();
@@ -226,21 +228,21 @@ impl Renewal {
         let (provider, whose, record) = (&self.provider.name, Some(&self.user), self.user.record_key());
         let outcome = match &answer {
             Ok(_) => "ok",
-            Err(Refusal::Dead(_)) => "the consent is dead",
-            Err(Refusal::Failed(failure) | Refusal::Unusable(failure, _)) => journal::failure(failure),
+            Err(RotationRefusal::Dead(_)) => "the consent is dead",
+            Err(RotationRefusal::Failed(failure) | RotationRefusal::Unusable(failure, _)) => journal::failure(failure),
         };
         match &answer {
-            Ok(_) | Err(Refusal::Dead(_)) => means.rests.answered(provider, record),
-            Err(Refusal::Failed(failure) | Refusal::Unusable(failure, _)) => {
+            Ok(_) | Err(RotationRefusal::Dead(_)) => means.rests.answered(provider, record),
+            Err(RotationRefusal::Failed(failure) | RotationRefusal::Unusable(failure, _)) => {
                 means.rests.failed(provider, record, failure, self.clock.now(), draw());
             }
         }
         journal::record_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
-        if let Err(Refusal::Dead(inside)) = &answer {
+        if let Err(RotationRefusal::Dead(inside)) = &answer {
             let key = self.user.lease_key(asking.tokens().realm);
             tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
         }
-        if let Err(Refusal::Unusable(failure, _)) = &answer {
+        if let Err(RotationRefusal::Unusable(failure, _)) = &answer {
             let inside = &failure.inside;
             tracing::warn!(%provider, %inside, "a user's new refresh token is kept, its access token is of no use");
         }
@@ -251,7 +253,7 @@ impl Renewal {
     }
 
     /// Until the store has it, nobody relies on it.
-    async fn save(&self, store: &Store, name: &Key, mut saving: Saving, mut version: Version) -> Ending {
+    async fn save(&self, store: &Store, name: &RecordKey, mut saving: Saving, mut version: Version) -> RotationEnding {
         loop {
             let next = saving.tokens();
             let error = match store.swap(Kind::User, name, Some(version), &write(&next.seal()), forget(next)).await {
@@ -287,7 +289,7 @@ impl Renewal {
     }
 
     /// Notes that somebody calls for the user, where that is worth a write. Losing it costs a little of `keep_alive`.
-    async fn note_call(&self, store: &Store, name: &Key, tokens: Option<&UserTokens>, goal: Goal) {
+    async fn note_call(&self, store: &Store, name: &RecordKey, tokens: Option<&UserTokens>, goal: Goal) {
         let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
             return;
         };
@@ -302,17 +304,17 @@ impl Renewal {
 }
 
 /// Waiting for a lock that another may hold.
-struct Turn<'a> {
+struct LockWait<'a> {
     store: &'a Store,
-    name: &'a Key,
+    name: &'a RecordKey,
     lease: Duration,
     claim: u64,
     changes: Option<Changes>,
     looks: u32,
 }
 
-impl<'a> Turn<'a> {
-    fn new(store: &'a Store, name: &'a Key, lease: Duration) -> Self {
+impl<'a> LockWait<'a> {
+    fn new(store: &'a Store, name: &'a RecordKey, lease: Duration) -> Self {
         Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
     }
 
@@ -339,7 +341,7 @@ impl<'a> Turn<'a> {
 }
 
 /// Waits until something is said about this user's record.
-async fn heard(changes: &mut Changes, name: &Key) {
+async fn heard(changes: &mut Changes, name: &RecordKey) {
     loop {
         match changes.next().await {
             Change::Everything => return,

@@ -15,14 +15,14 @@ use super::rotation::{Means, Renewal};
 use super::sweep::Sweeper;
 use crate::base::dice::draw;
 #[cfg(test)]
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now, millis};
-use crate::config::Provider;
-use crate::control::{Leases, Reloads};
+use crate::config::ProviderConfig;
+use crate::control::{Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::{Kind, Version};
-use crate::token::consent::{Ending, Goal, Upkeep, UserKey, UserTokens};
+use crate::token::consent::{Goal, RotationEnding, Upkeep, UserKey, UserTokens};
 use crate::token::key::KeyMap;
 
 /// So many refresh tokens of one provider are kept alive at one moment: a slow bank must not be what lets them die.
@@ -38,7 +38,7 @@ pub(super) struct Upkeeper {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reloads: Reloads,
-    pub(super) leases: Leases,
+    pub(super) leases: TokenHandle,
     pub(super) audit: Auditor,
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn forgive(reloads: Reloads, rests: Rests) {
 }
 
 impl Upkeeper {
-    async fn round(&self, providers: &[Arc<Provider>], queues: &Queues) {
+    async fn round(&self, providers: &[Arc<ProviderConfig>], queues: &Queues) {
         for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
             // It may have had some before a reload.
             self.metrics.consents_expire(&provider.name, None);
@@ -82,7 +82,7 @@ impl Upkeeper {
                 Err(error) => {
                     tracing::warn!(%error, "consents cannot be looked through");
                     #[cfg(test)]
-                    if planted(Fault::BrokenRound) {
+                    if planted(PlantedFault::BrokenRound) {
                         self.means.tasks.abort();
                     }
                     return;
@@ -108,7 +108,7 @@ impl Upkeeper {
     /// Notes when a user's consent dies, and queues its renewal if that is due.
     async fn see_to(
         &self,
-        providers: &[Arc<Provider>],
+        providers: &[Arc<ProviderConfig>],
         tokens: UserTokens,
         version: Version,
         idle: &KeyMap<Duration>,
@@ -194,10 +194,10 @@ impl Queues {
         while let Some(renewal) = self.next(name) {
             let (queues, work) = (self.clone(), renewal.work());
             // Whatever becomes of it, its place is free then.
-            let place = Place { queues: self.clone(), user: renewal.user.clone() };
+            let place = RefreshSlot { queues: self.clone(), user: renewal.user.clone() };
             let kept_alive = async move {
                 let place = place;
-                if let Ending::Failed(failure) = renewal.run(&queues.means, Goal::KeepAlive).await.ending {
+                if let RotationEnding::Failed(failure) = renewal.run(&queues.means, Goal::KeepAlive).await.ending {
                     let provider = &renewal.provider.name;
                     tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
                 }
@@ -231,12 +231,12 @@ impl Queues {
 }
 
 /// The place of a renewal under way.
-struct Place {
+struct RefreshSlot {
     queues: Queues,
     user: UserKey,
 }
 
-impl Drop for Place {
+impl Drop for RefreshSlot {
     fn drop(&mut self) {
         if let Some(queue) = self.queues.all.borrow_mut().get_mut(&self.user.provider) {
             queue.running = queue.running.saturating_sub(1);

@@ -14,7 +14,7 @@ use crate::base::coding::decoded;
 use crate::base::origin::BaseUrl;
 use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
-use crate::upstream::{AskError, Destination, Way};
+use crate::upstream::{AskError, Destination, EgressPath};
 
 /// More of an answer than this is not read.
 const MOST_ANSWER: usize = 256 * 1024;
@@ -65,7 +65,7 @@ pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
         port: url.port(),
         tls: issuer.tls.clone(),
         server_name: url.server_name().clone(),
-        way: Way::default(),
+        way: EgressPath::default(),
         connect_timeout: CONNECT,
     }
 }

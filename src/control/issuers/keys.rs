@@ -10,9 +10,9 @@ use serde::Deserialize;
 const MOST_KEYS: usize = 64;
 
 /// The public keys of an issuer. Symmetric keys are never among them.
-pub struct KeySet(Vec<Key>);
+pub struct KeySet(Vec<VerifyKey>);
 
-struct Key {
+struct VerifyKey {
     id: Option<String>,
     algorithms: &'static [Algorithm],
     key: DecodingKey,
@@ -40,7 +40,7 @@ impl KeySet {
     /// Reads a key set. Keys that are of no use here are left out; without any that is, it is an error.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(json).map_err(|_| "this is no JSON Web Key Set".to_owned())?;
-        let keys: Vec<Key> = document.keys.into_iter().take(MOST_KEYS).filter_map(Key::read).collect();
+        let keys: Vec<VerifyKey> = document.keys.into_iter().take(MOST_KEYS).filter_map(VerifyKey::read).collect();
         if keys.is_empty() {
             return Err("there is no key in it that signs with RS256, PS256, ES256 or EdDSA".to_owned());
         }
@@ -71,7 +71,7 @@ impl KeySet {
     }
 }
 
-impl Key {
+impl VerifyKey {
     fn read(value: serde_json::Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(value).ok()?;
         if jwk.common.public_key_use.as_ref().is_some_and(|named| *named != PublicKeyUse::Signature) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::base::backoff::Backoff;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline};
 use crate::control::TokenSpec;
@@ -44,7 +44,7 @@ impl Invalidations {
         spec: Arc<TokenSpec>,
         (token, expires): (Fingerprint, Deadline),
     ) {
-        let Some(store) = store.cloned().filter(|_| !planted(Fault::RefusedStays)) else { return };
+        let Some(store) = store.cloned().filter(|_| !planted(PlantedFault::RefusedStays)) else { return };
         while self.tasks.try_join_next().is_some() {}
         if self.tasks.len() >= MOST {
             tracing::warn!(provider = %spec.provider, key = %spec.key, %token, "a refused token may be in the store still");

@@ -7,25 +7,25 @@ use tokio::task::{AbortHandle, Id};
 use super::trace::FetchTrace;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
-use crate::control::leases::Answer;
+use crate::control::leases::TokenReply;
 use crate::control::{
-    Aid, Fetched, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, Shelf,
-    Tally, TokenSpec, Unavailable, What,
+    EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest,
+    LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
 };
 use crate::store::Store;
 use crate::token::failure::Class;
 use crate::token::grant::CredentialHeaders;
 use crate::token::key::TokenKey;
-use crate::token::lease::{Lease, Trial};
+use crate::token::lease::{Lease, LeaseTrial};
 use crate::token::policy::Policy;
-use crate::token::state::{Denial, Origin, Report, Slot, Waiting};
+use crate::token::state::{Denial, FailureReport, PhaseKind, TokenOrigin, TokenState};
 
 /// One key: its machine, and what the machine must not hold.
-pub(super) struct Keep {
-    pub(super) slot: Slot,
+pub(super) struct TokenEntry {
+    pub(super) slot: TokenState,
     pub(super) spec: Arc<TokenSpec>,
-    pub(super) shelf: Arc<Shelf>,
-    pub(super) waiters: Vec<Answer>,
+    pub(super) shelf: Arc<TokenSlot>,
+    pub(super) waiters: Vec<TokenReply>,
     /// Leases that are not on the shelf, and may come back to it.
     aside: Vec<Arc<Lease>>,
     /// The last generation of which the machine knows that it was accepted.
@@ -37,7 +37,7 @@ pub(super) struct Keep {
     published: u64,
     /// The token of the last publication.
     known: Option<Known>,
-    tally: Tally,
+    tally: FetchCounts,
 }
 
 /// A fetch under way, seen from its key.
@@ -48,14 +48,14 @@ pub(super) struct Fetch {
 }
 
 /// The part of a fetched token that the machine must not hold, on its way from a fetch to a lease.
-pub(super) struct Brought {
+pub(super) struct FetchedToken {
     pub(super) headers: CredentialHeaders,
     pub(super) fingerprint: Fingerprint,
     pub(super) adopted: bool,
     pub(super) record: u64,
 }
 
-pub(super) type Cargo = Option<Brought>;
+pub(super) type Cargo = Option<FetchedToken>;
 
 /// From when to when a token lives.
 pub(super) struct Lifetime {
@@ -65,10 +65,10 @@ pub(super) struct Lifetime {
     pub(super) young_until: Option<Deadline>,
 }
 
-impl Keep {
+impl TokenEntry {
     pub(super) fn new(spec: Arc<TokenSpec>, floor: u64) -> Self {
         Self {
-            slot: Slot::starting_after(floor),
+            slot: TokenState::starting_after(floor),
             spec,
             shelf: Arc::default(),
             waiters: Vec::new(),
@@ -78,7 +78,7 @@ impl Keep {
             moved: None,
             published: 0,
             known: None,
-            tally: Tally::default(),
+            tally: FetchCounts::default(),
         }
     }
 
@@ -91,25 +91,25 @@ impl Keep {
     }
 
     /// What the next fetch may use. `refused`: tokens of this key that are no longer to be taken from the store.
-    pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> Aid {
+    pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> FetchContext {
         let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
-        Aid { store, known: self.known, live, patience, refresh_before, refused, ..Aid::default() }
+        FetchContext { store, known: self.known, live, patience, refresh_before, refused, ..FetchContext::default() }
     }
 
     /// A fetch brought this: says where it comes from. What came from a store and is over already is known from now on,
     /// so that it is not taken again.
-    pub(super) fn origin(&mut self, fetched: &Fetched, now: Now) -> Origin {
+    pub(super) fn origin(&mut self, fetched: &Fetched, now: Now) -> TokenOrigin {
         let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
         if adopted {
             if expires.passed(now) {
                 self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
             }
-            return Origin::Adopted { young };
+            return TokenOrigin::Adopted { young };
         }
         match self.known {
-            Some(known) if known.fingerprint == fingerprint => Origin::Repeated,
-            Some(_) | None => Origin::Issued,
+            Some(known) if known.fingerprint == fingerprint => TokenOrigin::Repeated,
+            Some(_) | None => TokenOrigin::Issued,
         }
     }
 
@@ -140,20 +140,20 @@ impl Keep {
         generation: u64,
         Lifetime { issued, expires, young_until }: Lifetime,
         cargo: Cargo,
-    ) -> Option<What> {
+    ) -> Option<EventKind> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let Brought { headers, fingerprint, record, .. } = cargo?;
+        let FetchedToken { headers, fingerprint, record, .. } = cargo?;
         let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
-        let trial = young_until.map_or_else(Trial::default, Trial::until);
+        let trial = young_until.map_or_else(LeaseTrial::default, LeaseTrial::until);
         self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
         let life = expires.life_since(issued).as_secs();
         tracing::info!(
             provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
         );
         let token = Generation { provider: Arc::clone(&self.spec.provider), key, number: generation };
-        Some(What::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
+        Some(EventKind::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
     }
 
     /// Puts a lease on the shelf in place of what is there, which may come back.
@@ -173,7 +173,7 @@ impl Keep {
     pub(super) fn republish(&mut self, key: TokenKey, now: Now, generation: u64, of: u64) {
         // The machine brings back only what it [keeps](Slot::keeps).
         let Some(lease) = self.aside.iter().find(|lease| lease.generation == of).cloned() else { return };
-        let (headers, trial) = (lease.headers.clone(), Trial::default());
+        let (headers, trial) = (lease.headers.clone(), LeaseTrial::default());
         let Lease { issued, expires, fingerprint, .. } = *lease;
         self.published = now.boot / 1000;
         self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
@@ -235,7 +235,7 @@ impl Keep {
         }
     }
 
-    pub(super) fn report(&self, key: TokenKey, report: &Report) {
+    pub(super) fn report(&self, key: TokenKey, report: &FailureReport) {
         let (provider, class, rest) = (&self.spec.provider, report.class.as_str(), report.rest.as_secs());
         let inside = &report.inside;
         match report.class {
@@ -247,9 +247,9 @@ impl Keep {
     }
 
     /// A report as those hear it who watch.
-    pub(super) fn failed(&self, key: TokenKey, report: &Report) -> What {
+    pub(super) fn failed(&self, key: TokenKey, report: &FailureReport) -> EventKind {
         let (provider, inside) = (Arc::clone(&self.spec.provider), Arc::clone(&report.inside));
-        What::TokenFailed { provider, key, class: report.class, inside, rest: report.rest }
+        EventKind::TokenFailed { provider, key, class: report.class, inside, rest: report.rest }
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -264,7 +264,7 @@ impl Keep {
 
     /// Whether nobody would notice if it were forgotten, but for the time of a fetch.
     pub(super) fn idle(&self) -> bool {
-        self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != Waiting::Settling
+        self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != PhaseKind::Settling
     }
 
     pub(super) fn line(&self, key: TokenKey, now: Now) -> LedgerLine {

@@ -13,7 +13,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use super::*;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Hand};
-use crate::control::{Aid, Issued, LedgerFailure, LedgerRest, LedgerToken, Order, Tally};
+use crate::control::{FetchContext, FetchCounts, Issued, LedgerFailure, LedgerRest, LedgerToken, Order};
 use crate::token::key::KeyBuilder;
 
 const LIFE: Duration = Duration::from_secs(1800);
@@ -64,7 +64,7 @@ impl Order for Teller {
         Some(record(self.account))
     }
 
-    fn fetch(&self, _: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+    fn fetch(&self, _: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.bank.script.lock().expect("one thread").pop_front();
         let number = self.bank.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let (bank, account, alive) = (Arc::clone(&self.bank), self.account, Arc::clone(&self.bank.alive));
@@ -108,7 +108,7 @@ impl Observer for Notes {
 struct Office {
     bank: Arc<Bank>,
     hand: Arc<Hand>,
-    leases: Leases,
+    leases: TokenHandle,
     notes: Notes,
 }
 
@@ -183,7 +183,7 @@ fn failure(class: Class) -> Call {
 #[test]
 fn the_way_to_a_keeper_is_there_before_it_and_on_every_thread() {
     fn assert_send<T: Send>(_: &T) {}
-    let (leases, inbox) = Leases::open();
+    let (leases, inbox) = TokenHandle::open();
     assert_send(&inbox);
     assert_send(&leases);
 }
@@ -198,7 +198,7 @@ fn it_works_by_the_clock_of_the_machine_too() {
         let office = Office { bank, hand, leases, notes: Notes::default() };
         let issued = office.need("a").await.expect("a token");
         assert!(issued.shelf.take(Clock::System.now()).is_some());
-        assert_eq!(office.line("a").await.phase, Waiting::Live);
+        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
     });
 }
 
@@ -308,7 +308,7 @@ fn a_fetch_that_everybody_left_still_completes() {
         leader.abort();
         gate.notify_one();
         settle().await;
-        assert_eq!(office.line("a").await.phase, Waiting::Live);
+        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
         office.need("a").await.expect("the token of the one who left");
         assert_eq!(office.bank.calls(), 1);
     });
@@ -362,7 +362,7 @@ fn a_failed_renewal_keeps_the_old_token_until_it_expires() {
         }
         office.pass(1740).await;
         let line = office.line("a").await;
-        assert_eq!((line.phase, line.failures), (Waiting::Holding, 1));
+        assert_eq!((line.phase, line.failures), (PhaseKind::Holding, 1));
         for _ in 0..59 {
             office.pass(1).await;
             assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(1));
@@ -492,8 +492,8 @@ fn two_keys_never_mix() {
             answers.into_inner(),
             [("b", "Bearer b-2".to_owned(), key_b), ("a", "Bearer a-1".to_owned(), key_a)]
         );
-        assert_eq!(office.line("a").await.phase, Waiting::Live);
-        assert_eq!(office.line("b").await.phase, Waiting::Resting);
+        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
+        assert_eq!(office.line("b").await.phase, PhaseKind::Resting);
     });
 }
 
@@ -623,10 +623,10 @@ fn a_purge_during_a_renewal_drops_the_fetch() {
         office.bank.next(Call::Hang);
         assert!(office.leases.refresh(office.spec("a").key).await);
         settle().await;
-        assert_eq!((office.line("a").await.phase, office.bank.alive()), (Waiting::Renewing, 1));
+        assert_eq!((office.line("a").await.phase, office.bank.alive()), (PhaseKind::Renewing, 1));
         assert!(office.leases.purge(office.spec("a").key).await);
         settle().await;
-        assert_eq!((office.line("a").await.phase, office.bank.alive()), (Waiting::Empty, 0));
+        assert_eq!((office.line("a").await.phase, office.bank.alive()), (PhaseKind::Empty, 0));
         assert_eq!(office.need("a").await.expect("a token").lease.generation, 2);
     });
 }
@@ -644,7 +644,7 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
             expires: wall + 1_800_000,
             renews: Some(wall + 1_740_000),
         };
-        assert_eq!((line.phase, line.token, line.rest.clone()), (Waiting::Live, Some(token), None));
+        assert_eq!((line.phase, line.token, line.rest.clone()), (PhaseKind::Live, Some(token), None));
         office.bank.next(failure(Class::Closed));
         office.pass(1740).await;
         let line = office.line("a").await;
@@ -652,7 +652,7 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
         assert_eq!(line.phase.as_str(), "holding");
         assert_eq!(line.rest, Some(LedgerRest { class: Class::Closed, until: at + 300_000 }));
         assert_eq!(line.last_failure, Some(LedgerFailure { class: Class::Closed, inside: "because".into(), at }));
-        assert_eq!((line.failures, line.fetches), (0, Tally { ok: 1, closed: 1, ..Tally::default() }));
+        assert_eq!((line.failures, line.fetches), (0, FetchCounts { ok: 1, closed: 1, ..FetchCounts::default() }));
         let ledger = office.leases.ledger().await;
         assert_eq!(ledger.key(&issued.lease.key.to_string()), Some(issued.lease.key));
         let shown = format!("{ledger:?} {issued:?}");
@@ -675,7 +675,7 @@ fn who_asks_a_keeper_that_has_stopped_is_told_so() {
         settle().await;
         assert_eq!(office.bank.alive(), 0);
         assert!(issued.shelf.take(office.hand.now()).is_some(), "what lies on the shelves may drain");
-        assert_eq!(office.leases.ledger().await, Ledger::default());
+        assert_eq!(office.leases.ledger().await, TokenTable::default());
     });
 }
 
@@ -723,7 +723,7 @@ fn a_token_that_is_refused_when_new_comes_back_after_a_moment_for_all_who_wait()
         let replays: Vec<_> = (0..100).map(|_| refuse()).collect();
         settle().await;
         assert!(first.shelf.take(office.hand.now()).is_none(), "not sent meanwhile");
-        assert_eq!(office.line("a").await.phase, Waiting::Settling);
+        assert_eq!(office.line("a").await.phase, PhaseKind::Settling);
         office.pass(2).await;
         assert!(replays.iter().all(|replay| !replay.is_finished()));
         office.pass(1).await;
@@ -838,7 +838,7 @@ fn a_fetch_is_told_as_the_child_of_no_stranger() {
     tracer.set(Some(1.0));
     let stranger = tracer.begin(None).expect("traced");
     let limits = Limits { waiters: 0, ..Limits::default() };
-    let (leases, inbox) = Leases::open();
+    let (leases, inbox) = TokenHandle::open();
     let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
     let mut keeper =
         Keeper::behind(inbox, Clock::Hand(Arc::clone(&hand)), limits, Box::new(()), None).traced(tracer.clone());
@@ -865,7 +865,7 @@ struct UserTeller {
 }
 
 impl Order for UserTeller {
-    fn fetch(&self, aid: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let fetch = self.bank.fetch(aid);
         Box::pin(async move { Ok(Fetched { record: 7, ..fetch.await? }) })
     }

@@ -17,9 +17,9 @@ const MOST_LINKS: usize = 16;
 
 /// The span of a fetch under way, where traces are on.
 #[derive(Default)]
-pub(super) struct FetchTrace(Option<Box<Begun>>);
+pub(super) struct FetchTrace(Option<Box<FetchSpan>>);
 
-struct Begun {
+struct FetchSpan {
     tracer: Tracer,
     context: Context,
     parent: Option<Context>,
@@ -31,7 +31,7 @@ impl FetchTrace {
     pub(super) fn begin(tracer: Option<&Tracer>, cause: Option<Context>) -> Self {
         let begun = tracer.and_then(|tracer| {
             let context = tracer.begin(cause).filter(|context| context.sampled())?;
-            Some(Box::new(Begun { tracer: tracer.clone(), context, parent: cause, links: Vec::new() }))
+            Some(Box::new(FetchSpan { tracer: tracer.clone(), context, parent: cause, links: Vec::new() }))
         });
         Self(begun)
     }
@@ -52,7 +52,7 @@ impl FetchTrace {
         (started, ended): (Now, Now),
     ) {
         let Some(begun) = self.0 else { return };
-        let Begun { tracer, context, parent, links } = *begun;
+        let FetchSpan { tracer, context, parent, links } = *begun;
         let start = started.wall.saturating_mul(1_000_000);
         let took = u64::try_from(ended.since(started).as_nanos()).unwrap_or(u64::MAX);
         let mut span = Span {

@@ -29,7 +29,7 @@ use shuttle::thread;
 use crate::base::time::{Deadline, Now};
 use crate::token::failure::{Class, Failure};
 use crate::token::policy::Policy;
-use crate::token::state::{Action, Arrived, Event, Origin, Slot, Waiting};
+use crate::token::state::{Action, Arrived, Event, PhaseKind, TokenOrigin, TokenState};
 
 const NOW: Now = Now::at(1_000_000, 2_000_000);
 const LIFE: Duration = Duration::from_secs(1800);
@@ -38,12 +38,12 @@ const POLICY: Policy =
 
 /// The shelf, with a generation for a lease; 0 is none.
 #[derive(Default)]
-struct Shelf {
+struct ModelShelf {
     generation: AtomicU64,
     retired: AtomicBool,
 }
 
-impl Shelf {
+impl ModelShelf {
     fn take(&self) -> Option<u64> {
         Some(self.generation.load(Ordering::SeqCst)).filter(|generation| *generation != 0)
     }
@@ -62,9 +62,9 @@ impl Shelf {
 }
 
 /// A generation, and the shelf on which its successors will lie; or none.
-type Answer = Option<(u64, Arc<Shelf>)>;
+type Answer = Option<(u64, Arc<ModelShelf>)>;
 
-enum Message {
+enum ModelMessage {
     /// Nobody has used the key for long, or room is needed.
     Forget,
     Landed {
@@ -87,7 +87,7 @@ enum Message {
 
 /// What all threads see of the bank.
 #[derive(Default)]
-struct Bank {
+struct ModelBank {
     under_way: AtomicUsize,
     fetches: AtomicUsize,
     forgotten: AtomicUsize,
@@ -96,12 +96,12 @@ struct Bank {
     refused: Mutex<HashSet<u64>>,
 }
 
-struct Keeper {
-    slot: Slot,
-    shelf: Arc<Shelf>,
+struct ModelKeeper {
+    slot: TokenState,
+    shelf: Arc<ModelShelf>,
     waiters: Vec<Sender<Answer>>,
-    bank: Arc<Bank>,
-    outbox: Sender<Message>,
+    bank: Arc<ModelBank>,
+    outbox: Sender<ModelMessage>,
     fails: bool,
     /// Whether tokens are young when they come, so that a refusal sets them aside.
     young: bool,
@@ -109,9 +109,9 @@ struct Keeper {
     timer: bool,
 }
 
-impl Keeper {
+impl ModelKeeper {
     /// Until nobody can talk to it any more: then nobody may be waiting either.
-    fn run(mut self, inbox: &Receiver<Message>, ends: &AtomicUsize) {
+    fn run(mut self, inbox: &Receiver<ModelMessage>, ends: &AtomicUsize) {
         loop {
             // The fetches hold a way to us, too, so the channel alone does not tell the end.
             let idle = self.slot.flight().is_none() && !self.timer && ends.load(Ordering::SeqCst) == 0;
@@ -128,34 +128,34 @@ impl Keeper {
         assert!(self.waiters.is_empty(), "somebody was forgotten");
     }
 
-    fn receive(&mut self, message: Message) {
+    fn receive(&mut self, message: ModelMessage) {
         match message {
-            Message::Forget => self.forget(),
-            Message::Landed { flight, good: true } => {
+            ModelMessage::Forget => self.forget(),
+            ModelMessage::Landed { flight, good: true } => {
                 // One that is not young has been on its way for long.
                 let age = if self.young { 0 } else { 5_000 };
                 let issued = Now::at(self.now.boot - age, self.now.wall - age);
-                let arrived = Arrived { issued, expires: Deadline::after(issued, LIFE), origin: Origin::Issued };
+                let arrived = Arrived { issued, expires: Deadline::after(issued, LIFE), origin: TokenOrigin::Issued };
                 self.step(Event::Fetched { flight, arrived });
             }
-            Message::Landed { flight, good: false } => {
+            ModelMessage::Landed { flight, good: false } => {
                 self.step(Event::Failed { flight, failure: Failure::new(Class::Transient, "weather") });
             }
-            Message::Need { answer } => {
+            ModelMessage::Need { answer } => {
                 self.waiters.push(answer);
                 self.step(Event::Needed);
             }
-            Message::Passed => {
+            ModelMessage::Passed => {
                 self.timer = false;
                 self.now = self.now.plus(Duration::from_secs(100));
                 self.step(Event::Tick { used: false });
             }
-            Message::Refused { generation, answer } => {
+            ModelMessage::Refused { generation, answer } => {
                 self.waiters.push(answer);
                 self.step(Event::Refused { generation, replaced: false });
                 self.never_lies(generation);
             }
-            Message::Withdrawn { generation } => {
+            ModelMessage::Withdrawn { generation } => {
                 self.step(Event::Withdrawn { generation, replaced: false });
                 self.never_lies(generation);
             }
@@ -182,7 +182,7 @@ impl Keeper {
                     let outbox = self.outbox.clone();
                     thread::spawn(move || {
                         thread::yield_now();
-                        let _ended = outbox.send(Message::Passed);
+                        let _ended = outbox.send(ModelMessage::Passed);
                     });
                 }
                 Action::Serve => {
@@ -209,16 +209,16 @@ impl Keeper {
         thread::spawn(move || {
             thread::yield_now();
             bank.under_way.fetch_sub(1, Ordering::SeqCst);
-            let _ended = outbox.send(Message::Landed { flight, good });
+            let _ended = outbox.send(ModelMessage::Landed { flight, good });
         });
     }
 
     /// As the real one: a key that is being fetched or waited for stays; who comes back starts above the old numbers.
     fn forget(&mut self) {
         let idle = self.waiters.is_empty() && self.slot.flight().is_none();
-        if idle && matches!(self.slot.waiting(), Waiting::Empty | Waiting::Live) {
+        if idle && matches!(self.slot.waiting(), PhaseKind::Empty | PhaseKind::Live) {
             self.shelf.retire();
-            self.slot = Slot::starting_after(self.slot.generation());
+            self.slot = TokenState::starting_after(self.slot.generation());
             self.shelf = Arc::default();
             self.bank.forgotten.fetch_add(1, Ordering::SeqCst);
         }
@@ -226,19 +226,19 @@ impl Keeper {
 }
 
 /// A worker's end: the shelf that it remembers, and the highest generation that it may not meet again.
-struct Worker {
-    keeper: Sender<Message>,
-    bank: Arc<Bank>,
-    shelf: Option<Arc<Shelf>>,
+struct ModelWorker {
+    keeper: Sender<ModelMessage>,
+    bank: Arc<ModelBank>,
+    shelf: Option<Arc<ModelShelf>>,
     refused: u64,
 }
 
-impl Worker {
+impl ModelWorker {
     /// One request: look, ask, send, be refused, ask again. `None` where there was no token, or it hung up.
     fn request(&mut self, hangs_up: bool) -> Option<()> {
         let (generation, shelf) = match self.look() {
             Some(found) => found,
-            None => self.ask(hangs_up, |answer| Message::Need { answer })?,
+            None => self.ask(hangs_up, |answer| ModelMessage::Need { answer })?,
         };
         self.meet(generation, shelf);
         if generation > self.bank.dead.load(Ordering::SeqCst) {
@@ -247,22 +247,22 @@ impl Worker {
         self.bank.refused.lock().expect("not poisoned").insert(generation);
         if hangs_up && thread_rng().gen_bool(0.3) {
             // Its request cannot be replayed: it only brings the news.
-            self.keeper.send(Message::Withdrawn { generation }).expect("the keeper outlives us");
+            self.keeper.send(ModelMessage::Withdrawn { generation }).expect("the keeper outlives us");
             return None;
         }
-        let (newer, shelf) = self.ask(hangs_up, |answer| Message::Refused { generation, answer })?;
+        let (newer, shelf) = self.ask(hangs_up, |answer| ModelMessage::Refused { generation, answer })?;
         self.refused = self.refused.max(generation);
         self.meet(newer, shelf);
         Some(())
     }
 
-    fn meet(&mut self, generation: u64, shelf: Arc<Shelf>) {
+    fn meet(&mut self, generation: u64, shelf: Arc<ModelShelf>) {
         assert!(generation > self.refused, "{generation} came back after {} was refused", self.refused);
         self.shelf = Some(shelf);
     }
 
     /// The shelf at hand, if something lies there.
-    fn look(&self) -> Option<(u64, Arc<Shelf>)> {
+    fn look(&self) -> Option<(u64, Arc<ModelShelf>)> {
         let shelf = self.shelf.as_ref()?;
         let retired = shelf.retired.load(Ordering::SeqCst);
         let found = shelf.take();
@@ -272,7 +272,7 @@ impl Worker {
         found.map(|generation| (generation, shelf.clone()))
     }
 
-    fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<Answer>) -> Message) -> Answer {
+    fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<Answer>) -> ModelMessage) -> Answer {
         let (answer, waiting) = channel();
         self.keeper.send(message(answer)).expect("the keeper outlives us");
         if hangs_up && thread_rng().gen_bool(0.5) {
@@ -284,7 +284,7 @@ impl Worker {
 
 /// How much happens.
 #[derive(Clone, Copy)]
-struct Size {
+struct ModelSize {
     workers: usize,
     requests: usize,
     revocations: usize,
@@ -292,17 +292,17 @@ struct Size {
     hang_ups: bool,
 }
 
-const LARGE: Size = Size { workers: 3, requests: 2, revocations: 2, forgets: 2, hang_ups: true };
-const SMALL: Size = Size { workers: 2, requests: 1, revocations: 1, forgets: 0, hang_ups: false };
+const LARGE: ModelSize = ModelSize { workers: 3, requests: 2, revocations: 2, forgets: 2, hang_ups: true };
+const SMALL: ModelSize = ModelSize { workers: 2, requests: 1, revocations: 1, forgets: 0, hang_ups: false };
 
 /// So many workers, some of whom hang up, a bank that revokes its tokens, and a key that is forgotten now and then.
-fn world(size: Size, fails: bool, young: bool) {
-    let Size { workers, requests, revocations, forgets, hang_ups } = size;
-    let bank: Arc<Bank> = Arc::default();
+fn world(size: ModelSize, fails: bool, young: bool) {
+    let ModelSize { workers, requests, revocations, forgets, hang_ups } = size;
+    let bank: Arc<ModelBank> = Arc::default();
     let (outbox, inbox) = channel();
     let ends = Arc::new(AtomicUsize::new(workers + 1));
-    let keeper = Keeper {
-        slot: Slot::default(),
+    let keeper = ModelKeeper {
+        slot: TokenState::default(),
         shelf: Arc::default(),
         waiters: Vec::new(),
         bank: bank.clone(),
@@ -318,7 +318,7 @@ fn world(size: Size, fails: bool, young: bool) {
     };
     let mut threads = Vec::new();
     for number in 0..workers {
-        let mut worker = Worker { keeper: outbox.clone(), bank: bank.clone(), shelf: None, refused: 0 };
+        let mut worker = ModelWorker { keeper: outbox.clone(), bank: bank.clone(), shelf: None, refused: 0 };
         let ends = ends.clone();
         threads.push(thread::spawn(move || {
             for _ in 0..requests {
@@ -333,7 +333,7 @@ fn world(size: Size, fails: bool, young: bool) {
         bank.dead.fetch_add(1, Ordering::SeqCst);
     }
     for _ in 0..forgets {
-        operator.send(Message::Forget).expect("the keeper outlives us");
+        operator.send(ModelMessage::Forget).expect("the keeper outlives us");
     }
     last_word(&ends, &operator);
     for thread in threads {
@@ -349,10 +349,10 @@ fn world(size: Size, fails: bool, young: bool) {
 }
 
 /// Says that we are done, and wakes the keeper to see it.
-fn last_word(ends: &AtomicUsize, keeper: &Sender<Message>) {
+fn last_word(ends: &AtomicUsize, keeper: &Sender<ModelMessage>) {
     ends.fetch_sub(1, Ordering::SeqCst);
     // News about a generation that never was: the keeper need not be there to hear it.
-    let _ended = keeper.send(Message::Withdrawn { generation: u64::MAX });
+    let _ended = keeper.send(ModelMessage::Withdrawn { generation: u64::MAX });
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Fate {
 
 /// To whom an access token was issued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Owner {
+pub(super) enum TokenOwner {
     /// The application.
     Application,
     /// A user, by a consent.
@@ -71,9 +71,9 @@ pub(super) enum Owner {
 
 /// An access token.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(super) struct BankToken {
     pub(super) host: String,
-    pub(super) owner: Owner,
+    pub(super) owner: TokenOwner,
     /// The process that asked for it.
     pub(super) process: u32,
     /// When all of the bank's servers know it, and when it dies, in milliseconds of the run.
@@ -88,7 +88,7 @@ pub(super) struct Token {
 
 /// What became of the answer that told a refresh token's successor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum RefreshDelivery {
     /// It is on its way.
     Awaited,
     /// This process had it, at this moment.
@@ -99,13 +99,13 @@ pub(super) enum Answer {
 
 /// A refresh token.
 #[derive(Debug)]
-pub(super) struct Refresh {
+pub(super) struct BankRefreshToken {
     pub(super) consent: usize,
     pub(super) expires: u64,
     /// Calls with it that are on the wire.
     pub(super) flying: u32,
     /// Once it is spent: what became of the answer.
-    pub(super) spent: Option<Answer>,
+    pub(super) spent: Option<RefreshDelivery>,
     /// The last refresh that was made with it, answered and good.
     pub(super) renewed: Option<Renewed>,
 }
@@ -124,7 +124,7 @@ pub(super) struct Renewed {
 
 /// A user's consent, as the bank sees it.
 #[derive(Debug)]
-pub(super) struct Consent {
+pub(super) struct BankConsent {
     pub(super) user: usize,
     pub(super) host: String,
     pub(super) alive: bool,
@@ -136,7 +136,7 @@ pub(super) struct Consent {
 
 /// An authorization code.
 #[derive(Debug)]
-pub(super) struct Code {
+pub(super) struct BankCode {
     pub(super) user: usize,
     pub(super) host: String,
     pub(super) spent: bool,
@@ -151,11 +151,11 @@ pub(super) struct Floor {
 
 /// All banks' books.
 #[derive(Debug, Default)]
-pub(super) struct Bank {
-    pub(super) tokens: Vec<Token>,
-    pub(super) refreshes: Vec<Refresh>,
-    pub(super) consents: Vec<Consent>,
-    pub(super) codes: Vec<Code>,
+pub(super) struct SimulatedBanks {
+    pub(super) tokens: Vec<BankToken>,
+    pub(super) refreshes: Vec<BankRefreshToken>,
+    pub(super) consents: Vec<BankConsent>,
+    pub(super) codes: Vec<BankCode>,
     /// Fetches of applications' tokens on the wire, by process and what they ask for.
     pub(super) fetching: BTreeMap<(u32, String), u32>,
     /// Rests that were asked for, likewise.
@@ -166,16 +166,16 @@ pub(super) struct Bank {
     pub(super) calls: u32,
 }
 
-impl Bank {
+impl SimulatedBanks {
     /// Issues an access token.
-    pub(super) fn issue(&mut self, token: Token) -> String {
+    pub(super) fn issue(&mut self, token: BankToken) -> String {
         self.tokens.push(token);
         format!("access-{}", self.tokens.len() - 1)
     }
 
     /// Issues a refresh token.
     pub(super) fn issue_refresh(&mut self, consent: usize, expires: u64) -> String {
-        self.refreshes.push(Refresh { consent, expires, flying: 0, spent: None, renewed: None });
+        self.refreshes.push(BankRefreshToken { consent, expires, flying: 0, spent: None, renewed: None });
         let number = self.refreshes.len() - 1;
         self.consents[consent].refresh = Some(number);
         format!("refresh-{number}")
@@ -183,7 +183,7 @@ impl Bank {
 
     /// Gives a code to a user who agreed.
     pub(super) fn agree(&mut self, user: usize, host: &str) -> String {
-        self.codes.push(Code { user, host: host.to_owned(), spent: false });
+        self.codes.push(BankCode { user, host: host.to_owned(), spent: false });
         format!("code-{}", self.codes.len() - 1)
     }
 
@@ -191,14 +191,15 @@ impl Bank {
     pub(super) fn kill(&mut self, consent: usize) {
         self.consents[consent].alive = false;
         for token in &mut self.tokens {
-            let of = matches!(token.owner, Owner::User { consent: other, .. } if other == consent);
+            let of = matches!(token.owner, TokenOwner::User { consent: other, .. } if other == consent);
             token.revoked = token.revoked || of;
         }
     }
 
     /// Takes the tokens of the application away.
     pub(super) fn revoke_applications(&mut self, host: &str) {
-        for token in self.tokens.iter_mut().filter(|token| token.host == host && token.owner == Owner::Application) {
+        for token in self.tokens.iter_mut().filter(|token| token.host == host && token.owner == TokenOwner::Application)
+        {
             token.revoked = true;
         }
     }
@@ -213,7 +214,7 @@ impl Bank {
 
     /// A process sends this token: if it was given to another, that ends a rest as well.
     pub(super) fn held(&mut self, token: usize, process: u32) {
-        let Token { process: given, asked_with, .. } = &self.tokens[token];
+        let BankToken { process: given, asked_with, .. } = &self.tokens[token];
         if *given != process {
             self.floors.remove(&(process, asked_with.clone()));
         }

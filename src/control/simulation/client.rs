@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bank::{Answer, Owner, number};
+use super::bank::{RefreshDelivery, TokenOwner, number};
 use super::process::Process;
 use super::settings::provider;
-use super::user::Standing;
-use super::world::World;
+use super::user::ConsentKnowledge;
+use super::world::Simulation;
 use crate::control::{Issued, TokenSpec, Unavailable};
 use crate::token::failure::Class;
 use crate::token::lease::Lease;
@@ -33,7 +33,7 @@ pub(super) enum Need {
 
 /// What came of a request.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// The bank took the token.
     Accepted,
     /// The process ended meanwhile.
@@ -45,7 +45,12 @@ pub(super) enum Outcome {
 }
 
 /// Waits for an answer that must come within so many milliseconds.
-pub(super) async fn within<T>(world: &World, bound: u64, what: &str, answer: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(
+    world: &Simulation,
+    bound: u64,
+    what: &str,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
     match tokio::time::timeout(Duration::from_millis(bound), answer).await {
         Ok(answer) => Some(answer),
         Err(_) => {
@@ -56,15 +61,16 @@ pub(super) async fn within<T>(world: &World, bound: u64, what: &str, answer: imp
 }
 
 /// One request.
-pub(super) async fn request(world: Rc<World>, process: Rc<Process>, need: Need) -> Outcome {
+pub(super) async fn request(world: Rc<Simulation>, process: Rc<Process>, need: Need) -> RequestOutcome {
     process.requests.set(process.requests.get() + 1);
-    let outcome = Request { world: world.clone(), process: process.clone(), need, host: host(&world, &process, need) };
+    let outcome =
+        SimulatedRequest { world: world.clone(), process: process.clone(), need, host: host(&world, &process, need) };
     let outcome = outcome.run().await;
     process.requests.set(process.requests.get() - 1);
     outcome
 }
 
-fn host(world: &World, process: &Process, need: Need) -> String {
+fn host(world: &Simulation, process: &Process, need: Need) -> String {
     let config = process.config();
     let name: &str = match need {
         Need::Application(name) => name,
@@ -73,16 +79,16 @@ fn host(world: &World, process: &Process, need: Need) -> String {
     provider(&config, name).base_url.bare_host().to_owned()
 }
 
-struct Request {
-    world: Rc<World>,
+struct SimulatedRequest {
+    world: Rc<Simulation>,
     process: Rc<Process>,
     need: Need,
     /// The bank that it goes to.
     host: String,
 }
 
-impl Request {
-    async fn run(&self) -> Outcome {
+impl SimulatedRequest {
+    async fn run(&self) -> RequestOutcome {
         let (process, world) = (&self.process, &self.world);
         let spec = match self.need {
             Need::Application(name) => process.application(name),
@@ -98,12 +104,12 @@ impl Request {
                     (lease, fresh)
                 }
                 Some(Err(unavailable)) => return self.none(unavailable),
-                None => return Outcome::Gone,
+                None => return RequestOutcome::Gone,
             },
         };
         // What is sent so young may be refused because the bank does not know it yet: that proves nothing.
         let settled = !lease.newborn(process.clock().now());
-        let Some(token) = self.send(&lease) else { return Outcome::Gone };
+        let Some(token) = self.send(&lease) else { return RequestOutcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
             lease.prove();
@@ -112,21 +118,21 @@ impl Request {
                 world.suspect();
                 process.leases.suspect(spec, lease.generation);
             }
-            return Outcome::Accepted;
+            return RequestOutcome::Accepted;
         }
         if !process.is_running() {
-            return Outcome::Gone;
+            return RequestOutcome::Gone;
         }
         let newborn = lease.newborn(process.clock().now());
         if fresh && !newborn && !self.lost_to_another(&spec, &lease).await {
             process.leases.refused_at_birth(spec.clone(), lease.generation);
             self.report(&spec, &lease, token, settled);
-            return Outcome::Refused;
+            return RequestOutcome::Refused;
         }
         if world.chance(10) {
             process.leases.withdrawn(spec.clone(), lease.generation, false);
             self.report(&spec, &lease, token, settled);
-            return Outcome::Refused;
+            return RequestOutcome::Refused;
         }
         let replaced = newborn && self.lost_to_another(&spec, &lease).await;
         let newer = process.leases.refused_for(spec.clone(), lease.generation, replaced, None);
@@ -134,14 +140,14 @@ impl Request {
         let lease = match self.wait("a newer token", &spec, newer).await {
             Some(Ok(issued)) => issued.lease,
             Some(Err(unavailable)) => return self.none(unavailable),
-            None => return Outcome::Gone,
+            None => return RequestOutcome::Gone,
         };
         let settled = !lease.newborn(process.clock().now());
-        let Some(token) = self.send(&lease) else { return Outcome::Gone };
+        let Some(token) = self.send(&lease) else { return RequestOutcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
             lease.prove();
-            return Outcome::Accepted;
+            return RequestOutcome::Accepted;
         }
         if process.is_running() {
             if self.lost_to_another(&spec, &lease).await {
@@ -151,12 +157,12 @@ impl Request {
             }
             self.report(&spec, &lease, token, settled);
         }
-        Outcome::Refused
+        RequestOutcome::Refused
     }
 
-    fn none(&self, unavailable: Unavailable) -> Outcome {
+    fn none(&self, unavailable: Unavailable) -> RequestOutcome {
         if !self.process.is_running() {
-            return Outcome::Gone;
+            return RequestOutcome::Gone;
         }
         let Unavailable { class, retry_after, inside } = &unavailable;
         self.world.note(|| {
@@ -168,14 +174,14 @@ impl Request {
         {
             self.world.broken(|| format!("{} says that user {user} must consent, who has: {inside}", self.process));
         }
-        Outcome::None(unavailable)
+        RequestOutcome::None(unavailable)
     }
 
     /// Whether a user's consent lives, and everybody has had the time to know.
     fn needs_no_consent(&self, user: usize) -> bool {
         let (world, process) = (&self.world, &self.process);
         let bank = world.bank.borrow();
-        let Standing::Consented(number) = world.users[user].standing.get() else { return false };
+        let ConsentKnowledge::Consented(number) = world.users[user].standing.get() else { return false };
         let consent = &bank.consents[number];
         let lives = consent.alive && consent.excuse.is_none() && consent.host == self.host;
         let renewable = consent.refresh.is_some_and(|refresh| bank.refreshes[refresh].expires > world.now() + 1_000);
@@ -184,12 +190,12 @@ impl Request {
         let told = bank.refreshes.iter().filter(|refresh| refresh.consent == number).filter_map(|one| one.spent).last();
         let saved = match told {
             None => true,
-            Some(Answer::Delivered { process, at }) => {
+            Some(RefreshDelivery::Delivered { process, at }) => {
                 let processes = world.processes.borrow();
                 let holder = processes.iter().find(|known| known.number == process);
                 at + 15_000 < world.now() && holder.is_some_and(|holder| holder.is_running() && whole(holder))
             }
-            Some(Answer::Awaited | Answer::Lost) => false,
+            Some(RefreshDelivery::Awaited | RefreshDelivery::Lost) => false,
         };
         let calm = world.spread() == 0 && !world.users[user].is_busy();
         lives && renewable && saved && calm && whole(process)
@@ -261,7 +267,7 @@ impl Request {
         let token = &bank.tokens[sent];
         let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));
         // What the process fetched itself dies by its own boot clock; what others wrote, by two wall clocks.
-        let own = token.process == process.number && token.owner == Owner::Application;
+        let own = token.process == process.number && token.owner == TokenOwner::Application;
         let tolerance = if own { 0 } else { world.spread() };
         if now >= token.expires + tolerance {
             broken(format!("it expired {} ms ago", now - token.expires));
@@ -275,10 +281,10 @@ impl Request {
             broken(format!("it was issued by {}, and goes to {}", token.host, self.host));
         }
         match (token.owner, need) {
-            (Owner::Application, Need::Application(_)) => {}
-            (Owner::User { user, consent }, Need::User(wanted)) if user == wanted => {
+            (TokenOwner::Application, Need::Application(_)) => {}
+            (TokenOwner::User { user, consent }, Need::User(wanted)) if user == wanted => {
                 let user = &world.users[user];
-                if let Standing::Revoked { at, process: by } = user.standing.get()
+                if let ConsentKnowledge::Revoked { at, process: by } = user.standing.get()
                     && consent < user.counts_from.get()
                 {
                     let whole = process.lane.whole_since();

@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-use super::world::World;
-use crate::base::planted::{Fault, planted};
-use crate::store::simulated::{Leg, Link};
-use crate::store::{Change, Error, Key, Name, Store};
+use super::world::Simulation;
+use crate::base::planted::{PlantedFault, planted};
+use crate::store::simulated::{Leg, SimulatedLink};
+use crate::store::{Change, Error, RecordKey, RecordName, Store};
 
 /// An operation may take so long, in milliseconds.
 const OPERATION: u64 = 30;
@@ -15,8 +15,8 @@ const OPERATION: u64 = 30;
 const REST: (u64, u64) = (250, 4_000);
 
 /// The way of one process.
-pub(super) struct Lane {
-    world: Rc<World>,
+pub(super) struct NewsLane {
+    world: Rc<Simulation>,
     process: u32,
     store: RefCell<Option<Store>>,
     /// Operations fail until then.
@@ -27,8 +27,8 @@ pub(super) struct Lane {
     whole: Cell<u64>,
 }
 
-impl Lane {
-    pub(super) fn new(world: Rc<World>, process: u32) -> Rc<Self> {
+impl NewsLane {
+    pub(super) fn new(world: Rc<Simulation>, process: u32) -> Rc<Self> {
         let now = world.now();
         let (down, deaf, whole) = (Cell::new(0), Cell::new(0), Cell::new(now));
         Rc::new(Self { world, process, store: RefCell::default(), down, deaf, whole })
@@ -56,7 +56,7 @@ impl Lane {
         self.world.spawn(async move {
             tokio::time::sleep(std::time::Duration::from_millis(back.saturating_sub(now))).await;
             // A connection that is made anew says so, and all is looked at.
-            if lane.down.get() <= lane.world.now() && !planted(Fault::OneLook) {
+            if lane.down.get() <= lane.world.now() && !planted(PlantedFault::OneLook) {
                 lane.tell(Change::Everything);
             }
         });
@@ -109,14 +109,14 @@ impl Lane {
     }
 }
 
-impl fmt::Debug for Lane {
+impl fmt::Debug for NewsLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lane")
     }
 }
 
-impl Link for Lane {
-    fn there<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a> {
+impl SimulatedLink for NewsLane {
+    fn there<'a>(&'a self, what: &'static str, key: Option<&'a RecordKey>) -> Leg<'a> {
         Box::pin(async move {
             let world = &self.world;
             if self.is_down() {
@@ -140,7 +140,7 @@ impl Link for Lane {
         })
     }
 
-    fn back<'a>(&'a self, what: &'static str, key: Option<&'a Key>) -> Leg<'a> {
+    fn back<'a>(&'a self, what: &'static str, key: Option<&'a RecordKey>) -> Leg<'a> {
         Box::pin(async move {
             let world = &self.world;
             if let Some(process) = super::process::current() {
@@ -160,7 +160,7 @@ impl Link for Lane {
         })
     }
 
-    fn announce(&self, name: &Name) {
+    fn announce(&self, name: &RecordName) {
         let world = &self.world;
         for process in world.processes.borrow().iter() {
             let times = 1 + u64::from(world.strikes(world.plan.sluggish));

@@ -7,10 +7,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
-use super::bank::{Answer, Bank, Consent, Fate, Floor, Owner, Renewed, Token, number};
+use super::bank::{BankConsent, BankToken, Fate, Floor, RefreshDelivery, Renewed, SimulatedBanks, TokenOwner, number};
 use super::process::{Process, current};
 use super::settings::TOKEN_TIMEOUT;
-use super::world::World;
+use super::world::Simulation;
 use super::{is_upkeep, run};
 use crate::upstream::{AskError, Destination};
 
@@ -25,12 +25,12 @@ const SLACK: u64 = 5;
 
 /// The simulated network of this thread.
 pub(in crate::control) struct Network {
-    world: Rc<World>,
+    world: Rc<Simulation>,
 }
 
 /// What a call asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Wish {
+enum CallKind {
     Application { secret: String },
     Authorize,
     Exchange { code: usize },
@@ -39,11 +39,11 @@ enum Wish {
 }
 
 /// A call on the wire. Dropped before its answer is delivered, it is lost.
-struct Call {
-    world: Rc<World>,
+struct SimulatedCall {
+    world: Rc<Simulation>,
     process: Rc<Process>,
     host: String,
-    wish: Wish,
+    wish: CallKind,
     /// Whether no call waits for it.
     upkeep: bool,
     begun: u64,
@@ -57,7 +57,7 @@ struct Call {
 }
 
 impl Network {
-    pub(super) fn new(world: Rc<World>) -> Self {
+    pub(super) fn new(world: Rc<Simulation>) -> Self {
         Self { world }
     }
 
@@ -70,7 +70,7 @@ impl Network {
         let (world, process) = (self.world.clone(), current().expect("asked by a process"));
         let host = destination.host.to_string();
         let wish = read(&host, request).await;
-        let mut call = Call::begin(world.clone(), process.clone(), host, wish);
+        let mut call = SimulatedCall::begin(world.clone(), process.clone(), host, wish);
         let plan = &world.plan;
         let fate = match world.strikes(plan.fate) {
             true => plan.fates[world.below(plan.fates.len() as u64) as usize],
@@ -135,8 +135,8 @@ impl Network {
     }
 }
 
-impl Call {
-    fn begin(world: Rc<World>, process: Rc<Process>, host: String, wish: Wish) -> Self {
+impl SimulatedCall {
+    fn begin(world: Rc<Simulation>, process: Rc<Process>, host: String, wish: CallKind) -> Self {
         let (begun, upkeep) = (world.now(), is_upkeep());
         let key = rest_key(&host, &wish, upkeep);
         world.note(|| format!("{process} asks {host} for {wish:?}{}", if upkeep { ", for its own sake" } else { "" }));
@@ -144,7 +144,7 @@ impl Call {
             let mut bank = world.bank.borrow_mut();
             bank.flying += 1;
             bank.calls += 1;
-            if let Wish::Application { .. } = &wish {
+            if let CallKind::Application { .. } = &wish {
                 let flying = bank.fetching.entry((process.number, key.clone())).or_default();
                 *flying += 1;
                 if *flying > 1 {
@@ -153,12 +153,12 @@ impl Call {
             }
             if let Some(floor) = bank.floors.get(&(process.number, key))
                 && begun + SLACK < floor.until
-                && (world.spread() == 0 || matches!(wish, Wish::Application { .. }))
+                && (world.spread() == 0 || matches!(wish, CallKind::Application { .. }))
             {
                 let early = floor.until - begun;
                 world.broken(|| format!("{process} asks {host} again {early} ms too early after {}", floor.why));
             }
-            if let Wish::Refresh { refresh } = wish {
+            if let CallKind::Refresh { refresh } = wish {
                 check_refresh(&world, &bank, &process, refresh);
                 bank.refreshes[refresh].flying += 1;
             }
@@ -168,7 +168,7 @@ impl Call {
 
     /// Whether what it brings cannot be asked for again.
     const fn brings_once(&self) -> bool {
-        matches!(self.wish, Wish::Exchange { .. } | Wish::Refresh { .. })
+        matches!(self.wish, CallKind::Exchange { .. } | CallKind::Refresh { .. })
     }
 
     /// An answer that says no. Nothing was done.
@@ -185,8 +185,8 @@ impl Call {
         // Rests are stretched by a fifth at most, and double.
         world.hinder(now + 2 * rest + rest / 2);
         let rested = match &self.wish {
-            Wish::Application { .. } | Wish::Refresh { .. } => rest > 0,
-            Wish::Authorize | Wish::Exchange { .. } | Wish::Senseless => false,
+            CallKind::Application { .. } | CallKind::Refresh { .. } => rest > 0,
+            CallKind::Authorize | CallKind::Exchange { .. } | CallKind::Senseless => false,
         };
         if rested {
             let why = format!("{status} with Retry-After {after:?}");
@@ -196,7 +196,7 @@ impl Call {
                 bank.rest(process.number, rest_key(&self.host, &self.wish, false), floor.clone());
             }
             // What keeps consents alive hears of calls that failed. Calls have rests of their own.
-            if matches!(self.wish, Wish::Refresh { .. }) {
+            if matches!(self.wish, CallKind::Refresh { .. }) {
                 bank.rest(process.number, rest_key(&self.host, &self.wish, true), floor);
             }
         }
@@ -220,7 +220,7 @@ impl Call {
         let late = if world.strikes(plan.late) { world.between(300, 2_500) } else { 0 };
         let refresh_life = if plan.rotates { REFRESH_LIFE } else { LASTING };
         let mut bank = world.bank.borrow_mut();
-        let token = |owner| Token {
+        let token = |owner| BankToken {
             host: self.host.clone(),
             owner,
             process: self.process.number,
@@ -231,30 +231,30 @@ impl Call {
             asked_with: rest_key(&self.host, &self.wish, false),
         };
         let (access, refresh) = match &self.wish {
-            Wish::Application { .. } => {
+            CallKind::Application { .. } => {
                 if self.host.starts_with("single") {
                     bank.revoke_applications(&self.host);
                 }
-                (bank.issue(token(Owner::Application)), None)
+                (bank.issue(token(TokenOwner::Application)), None)
             }
-            Wish::Authorize => {
+            CallKind::Authorize => {
                 let url = json!({ "callbackUrl": "scbeasysim://login/1" });
                 return (200, json!({ "status": { "code": 1000 }, "data": url }));
             }
-            Wish::Exchange { code } => {
+            CallKind::Exchange { code } => {
                 let Some(user) = bank.codes.get(*code).filter(|code| code.host == self.host && !code.spent) else {
                     return self.dead();
                 };
                 let user = user.user;
                 bank.codes[*code].spent = true;
                 let host = self.host.clone();
-                bank.consents.push(Consent { user, host, alive: true, refresh: None, excuse: None });
+                bank.consents.push(BankConsent { user, host, alive: true, refresh: None, excuse: None });
                 let consent = bank.consents.len() - 1;
                 self.made = Some(consent);
-                let access = bank.issue(token(Owner::User { user, consent }));
+                let access = bank.issue(token(TokenOwner::User { user, consent }));
                 (access, Some(bank.issue_refresh(consent, now + refresh_life)))
             }
-            Wish::Refresh { refresh } => {
+            CallKind::Refresh { refresh } => {
                 let refresh = *refresh;
                 let consent = bank.refreshes[refresh].consent;
                 let user = bank.consents[consent].user;
@@ -270,7 +270,7 @@ impl Call {
                 if !good {
                     return self.dead();
                 }
-                let access = bank.issue(token(Owner::User { user, consent }));
+                let access = bank.issue(token(TokenOwner::User { user, consent }));
                 let process = self.process.number;
                 self.renewed = (life > 0 && kind == "Bearer").then(|| Renewed {
                     at: now,
@@ -279,12 +279,12 @@ impl Call {
                     told: now,
                 });
                 let next = plan.rotates.then(|| {
-                    bank.refreshes[refresh].spent = Some(Answer::Awaited);
+                    bank.refreshes[refresh].spent = Some(RefreshDelivery::Awaited);
                     bank.issue_refresh(consent, now + refresh_life)
                 });
                 (access, next)
             }
-            Wish::Senseless => return (400, json!({ "error": "invalid_request" })),
+            CallKind::Senseless => return (400, json!({ "error": "invalid_request" })),
         };
         world.note(|| format!("{} gives {access} for {life} s, {refresh:?}", self.host));
         if self.host.starts_with("scb") {
@@ -319,32 +319,32 @@ impl Call {
         self.world.note(|| format!("{} has the answer of {}: {status}", self.process, self.host));
         let error = self.process.watch.error();
         let consent = match &self.wish {
-            Wish::Exchange { .. } => self.made,
-            Wish::Refresh { refresh } => Some(self.world.bank.borrow().refreshes[*refresh].consent),
-            Wish::Application { .. } | Wish::Authorize | Wish::Senseless => None,
+            CallKind::Exchange { .. } => self.made,
+            CallKind::Refresh { refresh } => Some(self.world.bank.borrow().refreshes[*refresh].consent),
+            CallKind::Application { .. } | CallKind::Authorize | CallKind::Senseless => None,
         };
         if let Some(consent) = consent.filter(|_| error.unsigned_abs() > 30_000) {
             self.world.excuse(consent, "its record was written under a wrong clock");
         }
-        if let Wish::Refresh { refresh } = self.wish {
+        if let CallKind::Refresh { refresh } = self.wish {
             let mut bank = self.world.bank.borrow_mut();
             for upkeep in [self.upkeep, true] {
                 bank.floors.remove(&(process, rest_key(&self.host, &self.wish, upkeep)));
             }
             let renewed = self.renewed.map(|renewed| Renewed { told: at, ..renewed });
             bank.refreshes[refresh].renewed = renewed.or(bank.refreshes[refresh].renewed);
-            if bank.refreshes[refresh].spent == Some(Answer::Awaited) {
-                bank.refreshes[refresh].spent = Some(Answer::Delivered { process, at });
+            if bank.refreshes[refresh].spent == Some(RefreshDelivery::Awaited) {
+                bank.refreshes[refresh].spent = Some(RefreshDelivery::Delivered { process, at });
             }
         }
     }
 }
 
-impl Drop for Call {
+impl Drop for SimulatedCall {
     fn drop(&mut self) {
         let mut bank = self.world.bank.borrow_mut();
         bank.flying -= 1;
-        if let Wish::Application { .. } = &self.wish
+        if let CallKind::Application { .. } = &self.wish
             && let Some(flying) =
                 bank.fetching.get_mut(&(self.process.number, rest_key(&self.host, &self.wish, self.upkeep)))
         {
@@ -356,12 +356,12 @@ impl Drop for Call {
         if self.brings_once() && !self.delivered && !self.spoiled && !self.process.is_dying() && in_time {
             self.world.broken(|| format!("{} gives up {:?}, whose answer is to come", self.process, self.wish));
         }
-        let Wish::Refresh { refresh } = self.wish else { return };
+        let CallKind::Refresh { refresh } = self.wish else { return };
         bank.refreshes[refresh].flying -= 1;
-        if self.delivered || bank.refreshes[refresh].spent != Some(Answer::Awaited) {
+        if self.delivered || bank.refreshes[refresh].spent != Some(RefreshDelivery::Awaited) {
             return;
         }
-        bank.refreshes[refresh].spent = Some(Answer::Lost);
+        bank.refreshes[refresh].spent = Some(RefreshDelivery::Lost);
         let consent = bank.refreshes[refresh].consent;
         drop(bank);
         self.world.note(|| format!("{} never learns what became of refresh-{refresh}", self.process));
@@ -370,17 +370,17 @@ impl Drop for Call {
 }
 
 /// What a rest is kept for, and by whom.
-fn rest_key(host: &str, wish: &Wish, upkeep: bool) -> String {
+fn rest_key(host: &str, wish: &CallKind, upkeep: bool) -> String {
     match wish {
-        Wish::Application { secret } => format!("{host} {secret}"),
-        Wish::Refresh { refresh } if upkeep => format!("{host} refresh-{refresh}, for its own sake"),
-        Wish::Refresh { refresh } => format!("{host} refresh-{refresh}"),
-        Wish::Authorize | Wish::Exchange { .. } | Wish::Senseless => host.to_owned(),
+        CallKind::Application { secret } => format!("{host} {secret}"),
+        CallKind::Refresh { refresh } if upkeep => format!("{host} refresh-{refresh}, for its own sake"),
+        CallKind::Refresh { refresh } => format!("{host} refresh-{refresh}"),
+        CallKind::Authorize | CallKind::Exchange { .. } | CallKind::Senseless => host.to_owned(),
     }
 }
 
 /// A refresh token is sent: it must be neither on the wire nor known to be spent.
-fn check_refresh(world: &World, bank: &Bank, process: &Process, refresh: usize) {
+fn check_refresh(world: &Simulation, bank: &SimulatedBanks, process: &Process, refresh: usize) {
     let found = &bank.refreshes[refresh];
     if found.flying > 0 {
         world.broken(|| format!("{process} sends refresh-{refresh} while it is on the wire already"));
@@ -388,19 +388,19 @@ fn check_refresh(world: &World, bank: &Bank, process: &Process, refresh: usize) 
     if let Some(why) = needless(world, bank, refresh) {
         world.broken(|| format!("{process} sends refresh-{refresh} without need: {why}"));
     }
-    let Some(Answer::Delivered { process: before, at }) = found.spent else { return };
+    let Some(RefreshDelivery::Delivered { process: before, at }) = found.spent else { return };
     if could_tell(world, before, at) {
         world.broken(|| format!("{process} sends refresh-{refresh} again, whose successor was delivered at {at} ms"));
     }
 }
 
 /// Whether this process could save what it was told at this moment: one that lost the store, or its life, could not.
-fn could_tell(world: &World, process: u32, at: u64) -> bool {
+fn could_tell(world: &Simulation, process: u32, at: u64) -> bool {
     world.processes.borrow().iter().any(|known| known.number == process && known.could_save_since(at))
 }
 
 /// Whether a refresh was made a while ago, and what it brought is good for a while.
-fn needless(world: &World, bank: &Bank, refresh: usize) -> Option<String> {
+fn needless(world: &Simulation, bank: &SimulatedBanks, refresh: usize) -> Option<String> {
     let now = world.now();
     let Renewed { at, access, process, told } = bank.refreshes[refresh].renewed?;
     let access = bank.tokens.get(access?)?;
@@ -411,7 +411,7 @@ fn needless(world: &World, bank: &Bank, refresh: usize) -> Option<String> {
 }
 
 /// Reads a request as the bank does.
-async fn read(host: &str, request: Request<Full<Bytes>>) -> Wish {
+async fn read(host: &str, request: Request<Full<Bytes>>) -> CallKind {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let text = std::str::from_utf8(&body).unwrap_or_default();
@@ -428,16 +428,16 @@ async fn read(host: &str, request: Request<Full<Bytes>>) -> Wish {
         false => ["code", "refresh_token", "client_secret"],
     };
     if path.ends_with("/authorize") {
-        return Wish::Authorize;
+        return CallKind::Authorize;
     }
     let [code, refresh, secret] = names.map(field);
     if let Some(code) = code {
-        return number(&code, "code").map_or(Wish::Senseless, |code| Wish::Exchange { code });
+        return number(&code, "code").map_or(CallKind::Senseless, |code| CallKind::Exchange { code });
     }
     if let Some(refresh) = refresh {
-        return number(&refresh, "refresh").map_or(Wish::Senseless, |refresh| Wish::Refresh { refresh });
+        return number(&refresh, "refresh").map_or(CallKind::Senseless, |refresh| CallKind::Refresh { refresh });
     }
-    secret.map_or(Wish::Senseless, |secret| Wish::Application { secret })
+    secret.map_or(CallKind::Senseless, |secret| CallKind::Application { secret })
 }
 
 fn respond(status: u16, media: &'static str, body: String, after: Option<u64>) -> Response<Bytes> {

@@ -45,7 +45,7 @@ mod tests {
     use tokio::runtime::Builder;
     use tokio::task::LocalSet;
 
-    use super::super::world::World;
+    use super::super::world::Simulation;
     use super::listen;
 
     #[test]
@@ -53,7 +53,7 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let _listening = listen();
-            let world = World::new(0, false);
+            let world = Simulation::new(0, false);
             assert!(!world.is_broken());
             let process = LocalSet::new();
             process.spawn_local(async { panic!("a fault of the process") });

@@ -8,7 +8,7 @@ use super::bank::Fate;
 use crate::base::dice::seeded::Generator;
 
 /// Where a search looks closely.
-pub(super) type Focus = fn(&mut Plan);
+pub(super) type Focus = fn(&mut SimulationPlan);
 
 thread_local! {
     static FOCUS: Cell<Option<Focus>> = const { Cell::new(None) };
@@ -34,7 +34,7 @@ pub(super) enum Clocks {
 
 /// The faults of one run. Rates count in 10,000 times.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct SimulationPlan {
     /// Replicas on one store.
     pub(super) replicas: usize,
     /// Whether the store is like Redis; else like a file, of one replica.
@@ -73,7 +73,7 @@ pub(super) struct Plan {
     pub(super) clocks: Clocks,
 }
 
-impl Plan {
+impl SimulationPlan {
     /// Draws one.
     pub(super) fn draw(dice: &mut Generator) -> Self {
         let mut below = |end: u64| dice.next() % end;

@@ -13,15 +13,15 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::link::Lane;
+use super::link::NewsLane;
 use super::settings::snapshot;
-use super::world::{Watch, World};
+use super::world::{ProcessClocks, Simulation};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::Snapshot;
 use crate::control::{
-    Consents, Desk, Events, Keeper, Leases, Limits, Registry, Reloading, Reloads, Rests, Shelf, TokenSpec, Tracker,
-    token_spec, user_spec,
+    ConsentHandle, ConsentService, Events, Keeper, Limits, Registry, Reloading, Reloads, Rests, TokenHandle, TokenSlot,
+    TokenSpec, Tracker, token_spec, user_spec,
 };
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -63,15 +63,15 @@ pub(super) struct Process {
     pub(super) number: u32,
     /// The replica that it is one of.
     pub(super) replica: usize,
-    pub(super) watch: Arc<Watch>,
-    pub(super) lane: Rc<Lane>,
-    pub(super) leases: Leases,
-    pub(super) consents: Consents,
+    pub(super) watch: Arc<ProcessClocks>,
+    pub(super) lane: Rc<NewsLane>,
+    pub(super) leases: TokenHandle,
+    pub(super) consents: ConsentHandle,
     pub(super) audit: Auditor,
     /// Tokens that its clients reported as refused.
     pub(super) refused: RefCell<BTreeSet<usize>>,
     /// What its workers remember.
-    pub(super) shelves: RefCell<BTreeMap<TokenKey, Arc<Shelf>>>,
+    pub(super) shelves: RefCell<BTreeMap<TokenKey, Arc<TokenSlot>>>,
     /// Requests of clients under way.
     pub(super) requests: Cell<u32>,
     /// Since when it runs.
@@ -88,21 +88,21 @@ pub(super) struct Process {
     serial: Cell<u64>,
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
-    world: Rc<World>,
+    world: Rc<Simulation>,
 }
 
 impl Process {
     /// Starts one.
-    pub(super) fn start(world: &Rc<World>, replica: usize, config: usize, uptime: u64, error: i64) -> Rc<Self> {
+    pub(super) fn start(world: &Rc<Simulation>, replica: usize, config: usize, uptime: u64, error: i64) -> Rc<Self> {
         let number = world.started.get();
         world.started.set(number + 1);
         let watch = world.watch(uptime, error);
         let clock = Clock::Simulated(watch.clone());
-        let lane = Lane::new(world.clone(), number);
+        let lane = NewsLane::new(world.clone(), number);
         let store = Store::simulated(world.place.clone(), lane.clone(), RING.with(Arc::clone), clock.clone());
         lane.attach(store.clone());
-        let (leases, inbox) = Leases::open();
-        let (consents, registry) = Consents::open();
+        let (leases, inbox) = TokenHandle::open();
+        let (consents, registry) = ConsentHandle::open();
         let (reloads, reloading) = Reloads::open(snapshot(config), clock.now().wall);
         let audit = Auditor::off();
         let (tasks, rests) = (Tracker::default(), Rests::default());
@@ -133,7 +133,7 @@ impl Process {
             format!("{process} starts with config {config}, uptime {uptime} ms, wall clock wrong by {error} ms")
         });
         let set = LocalSet::new();
-        let desk = Desk {
+        let desk = ConsentService {
             store: store.clone(),
             clock: clock.clone(),
             leases,
@@ -248,7 +248,7 @@ impl Process {
         let lately = self.lane.whole_since().max(now.saturating_sub(7_000));
         let mut lost = Vec::new();
         for refresh in &self.world.bank.borrow().refreshes {
-            if let Some(super::bank::Answer::Delivered { process, at }) = refresh.spent
+            if let Some(super::bank::RefreshDelivery::Delivered { process, at }) = refresh.spent
                 && process == self.number
                 && (at >= lately || !self.could_save_since(at))
             {

@@ -8,14 +8,14 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use super::NETWORK;
-use super::client::{Need, Outcome, request};
+use super::client::{Need, RequestOutcome, request};
 use super::network::{Network, REFRESH_LIFE};
 use super::panics;
 use super::plan::Clocks;
 use super::process::Process;
 use super::settings::{PROVIDERS, WITH_USERS};
-use super::user::{Standing, all_idle, consent, revoke};
-use super::world::World;
+use super::user::{ConsentKnowledge, all_idle, consent, revoke};
+use super::world::Simulation;
 use crate::base::dice::seeded;
 use crate::token::failure::Class;
 
@@ -28,7 +28,7 @@ const LONGEST_REST: u64 = 4_400_000;
 const MOST_HANDLES: usize = 60;
 
 /// What became of a run.
-pub(super) struct Verdict {
+pub(super) struct RunVerdict {
     /// The promise that was broken, if one was.
     pub(super) broken: Option<String>,
     /// What happened, line by line.
@@ -38,12 +38,12 @@ pub(super) struct Verdict {
 }
 
 /// Plays a seed.
-pub(super) fn play(seed: u64, traced: bool) -> Verdict {
+pub(super) fn play(seed: u64, traced: bool) -> RunVerdict {
     let _listening = panics::listen();
     seeded::set(Some(seed));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let verdict = LocalSet::new().block_on(&runtime, async {
-        let world = World::new(seed, traced);
+        let world = Simulation::new(seed, traced);
         world.note(|| format!("seed {seed}: {:?}", world.plan));
         NETWORK.set(Some(Rc::new(Network::new(world.clone()))));
         rage(&world).await;
@@ -56,7 +56,7 @@ pub(super) fn play(seed: u64, traced: bool) -> Verdict {
         tokio::task::yield_now().await;
         NETWORK.set(None);
         let (broken, trace) = world.outcome();
-        Verdict { broken, trace, calls: world.bank.borrow().calls }
+        RunVerdict { broken, trace, calls: world.bank.borrow().calls }
     });
     drop(runtime);
     seeded::set(None);
@@ -64,17 +64,17 @@ pub(super) fn play(seed: u64, traced: bool) -> Verdict {
 }
 
 /// The processes that serve, one for each replica that has one.
-fn serving(world: &World) -> Vec<Rc<Process>> {
+fn serving(world: &Simulation) -> Vec<Rc<Process>> {
     world.processes.borrow().iter().filter(|process| process.is_running()).cloned().collect()
 }
 
-fn some_process(world: &World) -> Option<Rc<Process>> {
+fn some_process(world: &Simulation) -> Option<Rc<Process>> {
     let mut serving = serving(world);
     if serving.is_empty() { None } else { Some(serving.swap_remove(world.below(serving.len() as u64) as usize)) }
 }
 
 /// Starts a process, on a machine that has just booted or has been up for days.
-fn start(world: &Rc<World>, replica: usize, config: usize) {
+fn start(world: &Rc<Simulation>, replica: usize, config: usize) {
     let uptime = match world.plan.fresh_boots && world.chance(60) {
         true => world.between(500, 40_000),
         false => 300_000_000 + world.now(),
@@ -84,7 +84,7 @@ fn start(world: &Rc<World>, replica: usize, config: usize) {
 }
 
 /// How wrong a replica's wall clock is now, in milliseconds.
-fn clock_error(world: &World, replica: usize) -> i64 {
+fn clock_error(world: &Simulation, replica: usize) -> i64 {
     let most = match world.plan.clocks {
         _ if !world.storm.get() => return 0,
         Clocks::Right => return 0,
@@ -97,7 +97,7 @@ fn clock_error(world: &World, replica: usize) -> i64 {
 }
 
 /// The time of faults.
-async fn rage(world: &Rc<World>) {
+async fn rage(world: &Rc<Simulation>) {
     let plan = &world.plan;
     for replica in 0..plan.replicas {
         start(world, replica, 0);
@@ -114,7 +114,7 @@ async fn rage(world: &Rc<World>) {
 }
 
 /// Something happens.
-fn step(world: &Rc<World>) {
+fn step(world: &Rc<Simulation>) {
     let plan = &world.plan;
     let Some(process) = some_process(world) else { return };
     match world.below(100) {
@@ -156,7 +156,7 @@ fn step(world: &Rc<World>) {
 }
 
 /// A replica whose process was killed in the middle of something gets another.
-fn replace_killed(world: &Rc<World>) {
+fn replace_killed(world: &Rc<Simulation>) {
     let killed: Vec<_> =
         world.processes.borrow().iter().filter(|process| process.is_killed_by_itself()).cloned().collect();
     for process in killed {
@@ -164,19 +164,19 @@ fn replace_killed(world: &Rc<World>) {
     }
 }
 
-fn call(world: &Rc<World>, process: Rc<Process>, need: Need) {
+fn call(world: &Rc<Simulation>, process: Rc<Process>, need: Need) {
     let own = world.clone();
     world.spawn(async move { drop(request(own, process, need).await) });
 }
 
-fn act_consent(world: &Rc<World>, user: usize) {
+fn act_consent(world: &Rc<Simulation>, user: usize) {
     if let (Some(first), Some(second)) = (some_process(world), some_process(world)) {
         world.spawn(consent(world.clone(), user, first, second));
     }
 }
 
 /// A bank takes a consent, or all tokens of the application, back.
-fn bank_revokes(world: &World) {
+fn bank_revokes(world: &Simulation) {
     let mut bank = world.bank.borrow_mut();
     if world.chance(50) && !bank.consents.is_empty() {
         let consent = world.below(bank.consents.len() as u64) as usize;
@@ -191,7 +191,7 @@ fn bank_revokes(world: &World) {
 }
 
 /// Another process takes the place of one that is gone.
-fn restart(world: &Rc<World>, before: &Rc<Process>) {
+fn restart(world: &Rc<Simulation>, before: &Rc<Process>) {
     if before.replaced.replace(true) {
         return;
     }
@@ -203,7 +203,7 @@ fn restart(world: &Rc<World>, before: &Rc<Process>) {
 }
 
 /// A process is told to end, and another takes its place.
-pub(super) fn end_politely(world: &Rc<World>, process: &Rc<Process>) {
+pub(super) fn end_politely(world: &Rc<Simulation>, process: &Rc<Process>) {
     if process.replaced.replace(true) {
         return;
     }
@@ -224,7 +224,7 @@ pub(super) fn end_politely(world: &Rc<World>, process: &Rc<Process>) {
 }
 
 /// The time after the faults: all comes to rest, and whoever should be served is.
-async fn recover(world: &Rc<World>) {
+async fn recover(world: &Rc<Simulation>) {
     world.storm.set(false);
     world.note(|| "the faults are over".to_owned());
     for process in world.processes.borrow().iter() {
@@ -268,14 +268,14 @@ async fn recover(world: &Rc<World>) {
 }
 
 /// Whether a user's consent may die before a request could have been served.
-fn runs_out_soon(world: &World, user: usize) -> bool {
-    let Standing::Consented(consent) = world.users[user].standing.get() else { return false };
+fn runs_out_soon(world: &Simulation, user: usize) -> bool {
+    let ConsentKnowledge::Consented(consent) = world.users[user].standing.get() else { return false };
     let bank = world.bank.borrow();
     bank.consents[consent].refresh.is_none_or(|refresh| bank.refreshes[refresh].expires < world.now() + 60_000)
 }
 
 /// A token that is stored outlives its process: also on a machine that has just booted, nobody has to ask for another one.
-async fn boots(world: &Rc<World>) {
+async fn boots(world: &Rc<Simulation>) {
     let (Some(process), name) = (some_process(world), WITH_USERS[world.below(2) as usize]) else { return };
     let need = Need::Application(name);
     let newest = || {
@@ -308,21 +308,21 @@ async fn boots(world: &Rc<World>) {
     let worth = newest().is_some_and(|(issued, expires, _)| expires > world.now() + (expires - issued) * 3 / 10);
     let outcome = request(world.clone(), fresh.clone(), need).await;
     let own = newest().is_some_and(|(.., process)| process == fresh.number);
-    if worth && (own || !matches!(outcome, Outcome::Accepted)) {
+    if worth && (own || !matches!(outcome, RequestOutcome::Accepted)) {
         world.broken(|| format!("{fresh} has just booted and does not use the token in the store: {outcome:?}"));
     }
 }
 
 /// A request is served, after the rest that it is told of.
-async fn served(world: &Rc<World>, process: &Rc<Process>, need: Need) {
+async fn served(world: &Rc<Simulation>, process: &Rc<Process>, need: Need) {
     for _ in 0..4 {
         if world.is_broken() {
             return;
         }
         match request(world.clone(), process.clone(), need).await {
-            Outcome::Accepted => return,
-            Outcome::Gone | Outcome::Refused => {}
-            Outcome::None(unavailable) => {
+            RequestOutcome::Accepted => return,
+            RequestOutcome::Gone | RequestOutcome::Refused => {}
+            RequestOutcome::None(unavailable) => {
                 let rest = unavailable.retry_after.min(Duration::from_millis(LONGEST_REST));
                 tokio::time::sleep(rest + Duration::from_millis(100)).await;
             }
@@ -332,13 +332,13 @@ async fn served(world: &Rc<World>, process: &Rc<Process>, need: Need) {
 }
 
 /// A user who should be served is, and one who should not be is not.
-async fn user_is_served(world: &Rc<World>, process: &Rc<Process>, user: usize, calm: u64) {
+async fn user_is_served(world: &Rc<Simulation>, process: &Rc<Process>, user: usize, calm: u64) {
     if world.is_broken() {
         return;
     }
     let me = &world.users[user];
     match me.standing.get() {
-        Standing::Consented(consent) => {
+        ConsentKnowledge::Consented(consent) => {
             let host = super::settings::provider(&process.config(), &me.key.provider).base_url.bare_host().to_owned();
             let excused = {
                 let bank = world.bank.borrow();
@@ -351,16 +351,16 @@ async fn user_is_served(world: &Rc<World>, process: &Rc<Process>, user: usize, c
                 served(world, process, Need::User(user)).await;
             }
         }
-        Standing::Revoked { .. } => match request(world.clone(), process.clone(), Need::User(user)).await {
-            Outcome::None(unavailable) if unavailable.class == Class::Consent => {}
+        ConsentKnowledge::Revoked { .. } => match request(world.clone(), process.clone(), Need::User(user)).await {
+            RequestOutcome::None(unavailable) if unavailable.class == Class::Consent => {}
             outcome => world.broken(|| format!("{process} has revoked {} and answers {outcome:?}", me.key.user)),
         },
-        Standing::None | Standing::Unknown => world.note(|| format!("{}: {}", me.key.user, me.why())),
+        ConsentKnowledge::None | ConsentKnowledge::Unknown => world.note(|| format!("{}: {}", me.key.user, me.why())),
     }
 }
 
 /// Nothing is left over.
-async fn rests(world: &World) {
+async fn rests(world: &Simulation) {
     if world.is_broken() {
         return;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use crate::config::{InMemory, Provider, Route, Snapshot, build};
+use crate::config::{InMemory, ProviderConfig, Route, Snapshot, build};
 
 /// The providers, each by the name of its route as well. All of them have applications' tokens.
 pub(super) const PROVIDERS: [&str; 3] = ["many", "scb", "single"];
@@ -31,7 +31,7 @@ pub(super) fn secret(number: usize) -> u64 {
     EACH[number % EACH.len()].1
 }
 
-pub(super) fn provider<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Arc<Provider> {
+pub(super) fn provider<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Arc<ProviderConfig> {
     snapshot.providers.iter().find(|provider| *provider.name == *name).expect("a provider of ours")
 }
 

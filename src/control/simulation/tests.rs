@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::bank::Fate;
 use super::panics::heard;
-use super::plan::{Clocks, Focus, Plan, focus};
+use super::plan::{Clocks, Focus, SimulationPlan, focus};
 use super::run::play;
-use crate::base::planted::{Fault, bed};
+use crate::base::planted::{PlantedFault, bed};
 
 /// Runs of an ordinary test run.
 const RUNS: Range<u64> = 0..800;
@@ -38,7 +38,7 @@ fn is_survey() -> bool {
 }
 
 /// The broken promises of these seeds, up to `most`.
-fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>, on: Option<Focus>) -> BTreeMap<u64, String> {
+fn search(seeds: Range<u64>, most: usize, fault: Option<PlantedFault>, on: Option<Focus>) -> BTreeMap<u64, String> {
     let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -67,7 +67,7 @@ fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>, on: Option<Focus
 }
 
 /// Whether nothing is broken where the fault is not put back.
-fn is_clean(seed: u64, fault: Option<Fault>) -> bool {
+fn is_clean(seed: u64, fault: Option<PlantedFault>) -> bool {
     bed::plant(None);
     let clean = play(seed, false).broken.is_none();
     bed::plant(fault);
@@ -109,7 +109,7 @@ fn a_seed_takes_the_same_course_again() {
 
 /// Each fault that was mended, put back, is found within so many runs. A survey says which of them find it. Some faults
 /// need much bad luck at once, so their search looks where that is likely.
-fn finds(fault: Fault, runs: u64, on: Focus) {
+fn finds(fault: PlantedFault, runs: u64, on: Focus) {
     if is_survey() {
         let range = seeds();
         let found = search(range.clone(), usize::MAX, Some(fault), Some(on));
@@ -122,28 +122,30 @@ fn finds(fault: Fault, runs: u64, on: Focus) {
 }
 
 /// Replicas that lose the store when it hurts most, and nothing else.
-fn outages(plan: &mut Plan) {
+fn outages(plan: &mut SimulationPlan) {
     let (crashes, drains, reloads, revocations) = (false, false, false, false);
     let clocks = Clocks::Right;
-    *plan = Plan { shared: true, replicas: 3, storm: 200_000, outages: true, cuts: 3_000, ..plan.clone() };
-    *plan = Plan { punishes: false, rotates: true, stillborn: 0, fate: 0, losses: 0, ..plan.clone() };
-    *plan = Plan { crashes, drains, reloads, revocations, clocks, ..plan.clone() };
+    *plan = SimulationPlan { shared: true, replicas: 3, storm: 200_000, outages: true, cuts: 3_000, ..plan.clone() };
+    *plan = SimulationPlan { punishes: false, rotates: true, stillborn: 0, fate: 0, losses: 0, ..plan.clone() };
+    *plan = SimulationPlan { crashes, drains, reloads, revocations, clocks, ..plan.clone() };
 }
 
 /// Banks that ask to be left alone, and few calls that renew what would be renewed for its own sake.
-fn refusals(plan: &mut Plan) {
+fn refusals(plan: &mut SimulationPlan) {
     let (crashes, drains, reloads, revocations) = (false, false, false, false);
     let (fates, clocks) = (vec![Fate::TooMany, Fate::Rejected], Clocks::Right);
     // One replica: others have rests of their own. Refresh tokens that live for some rounds after they are due.
-    *plan = Plan { shared: false, replicas: 1, storm: 1_500_000, pace: 300_000, rotates: false, ..plan.clone() };
-    *plan = Plan { fates, fate: 3_000, clocks, refusals: 0, stillborn: 0, late: 0, sluggish: 0, ..plan.clone() };
-    *plan = Plan { crashes, drains, reloads, revocations, outages: false, losses: 0, ..plan.clone() };
+    *plan =
+        SimulationPlan { shared: false, replicas: 1, storm: 1_500_000, pace: 300_000, rotates: false, ..plan.clone() };
+    *plan =
+        SimulationPlan { fates, fate: 3_000, clocks, refusals: 0, stillborn: 0, late: 0, sluggish: 0, ..plan.clone() };
+    *plan = SimulationPlan { crashes, drains, reloads, revocations, outages: false, losses: 0, ..plan.clone() };
 }
 
 /// Users who take their consent back, while replicas lose the store.
-fn revocations(plan: &mut Plan) {
-    *plan = Plan { shared: true, replicas: 3, storm: 200_000, pace: 1_000, outages: true, ..plan.clone() };
-    *plan = Plan { revocations: true, ..plan.clone() };
+fn revocations(plan: &mut SimulationPlan) {
+    *plan = SimulationPlan { shared: true, replicas: 3, storm: 200_000, pace: 1_000, outages: true, ..plan.clone() };
+    *plan = SimulationPlan { revocations: true, ..plan.clone() };
 }
 
 macro_rules! finds {
@@ -152,7 +154,7 @@ macro_rules! finds {
         fn $name() {
             let focus: Option<Focus> = None;
             $(let focus = focus.or(Some($focus));)?
-            finds(Fault::$fault, $runs, focus.unwrap_or(|_| {}));
+            finds(PlantedFault::$fault, $runs, focus.unwrap_or(|_| {}));
         })*
     };
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::client::within;
 use super::process::Process;
 use super::settings::{WITH_USERS, provider};
-use super::world::World;
-use crate::control::{Beginning, Bringer, Finished};
-use crate::token::consent::{Owner, UserKey, UserName};
+use super::world::Simulation;
+use crate::control::{Bringer, Finished, StartConsent};
+use crate::token::consent::{ConsentOwner, UserKey, UserName};
 
 /// Users at each provider.
 const EACH: usize = 2;
@@ -19,7 +19,7 @@ const BOUND: u64 = 40_000;
 
 /// What is known of a user's consent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum ConsentKnowledge {
     /// They never consented.
     None,
     /// They were told that they have, by this consent.
@@ -33,7 +33,7 @@ pub(super) enum Standing {
 /// One user at one provider.
 pub(super) struct User {
     pub(super) key: UserKey,
-    pub(super) standing: Cell<Standing>,
+    pub(super) standing: Cell<ConsentKnowledge>,
     /// Consents of this number and later count, after a revocation.
     pub(super) counts_from: Cell<usize>,
     busy: Cell<bool>,
@@ -46,11 +46,11 @@ impl User {
         let names = (0..EACH * WITH_USERS.len()).map(|number| (number, WITH_USERS[number % WITH_USERS.len()]));
         let user = |(number, provider): (usize, &str)| Self {
             key: UserKey {
-                owner: Owner::Client("app".into()),
+                owner: ConsentOwner::Client("app".into()),
                 provider: provider.into(),
                 user: UserName::parse(&format!("user-{number}")).expect("a name"),
             },
-            standing: Cell::new(Standing::None),
+            standing: Cell::new(ConsentKnowledge::None),
             counts_from: Cell::new(0),
             busy: Cell::new(false),
             why: RefCell::default(),
@@ -69,13 +69,13 @@ impl User {
     }
 
     fn unknown(&self, why: String) {
-        self.standing.set(Standing::Unknown);
+        self.standing.set(ConsentKnowledge::Unknown);
         *self.why.borrow_mut() = why;
     }
 }
 
 /// A user consents: begun at one process, brought back to another.
-pub(super) async fn consent(world: Rc<World>, user: usize, first: Rc<Process>, second: Rc<Process>) {
+pub(super) async fn consent(world: Rc<Simulation>, user: usize, first: Rc<Process>, second: Rc<Process>) {
     let me = &world.users[user];
     if me.busy.replace(true) {
         return;
@@ -84,7 +84,7 @@ pub(super) async fn consent(world: Rc<World>, user: usize, first: Rc<Process>, s
     let told = give(&world, user, &first, &second).await;
     world.note(|| format!("{} consents at {first} and {second}: {told:?}", me.key.user));
     match told {
-        Ok(Some(consent)) => me.standing.set(Standing::Consented(consent)),
+        Ok(Some(consent)) => me.standing.set(ConsentKnowledge::Consented(consent)),
         // Nothing was done, so what was before holds.
         Ok(None) => me.standing.set(before),
         Err(why) => me.unknown(why),
@@ -93,10 +93,10 @@ pub(super) async fn consent(world: Rc<World>, user: usize, first: Rc<Process>, s
 }
 
 /// The consent that came of it; nothing, if it came to nothing before the code was exchanged.
-async fn give(world: &Rc<World>, user: usize, first: &Process, second: &Process) -> Result<Option<usize>, String> {
+async fn give(world: &Rc<Simulation>, user: usize, first: &Process, second: &Process) -> Result<Option<usize>, String> {
     let key = &world.users[user].key;
     let at = provider(&first.config(), &key.provider).clone();
-    let beginning = Beginning {
+    let beginning = StartConsent {
         provider: at.clone(),
         key: key.clone(),
         client: "app".into(),
@@ -127,7 +127,7 @@ async fn give(world: &Rc<World>, user: usize, first: &Process, second: &Process)
 }
 
 /// A user's consent is taken back, at this process.
-pub(super) async fn revoke(world: Rc<World>, user: usize, process: Rc<Process>) {
+pub(super) async fn revoke(world: Rc<Simulation>, user: usize, process: Rc<Process>) {
     let me = &world.users[user];
     if me.busy.replace(true) {
         return;
@@ -145,7 +145,7 @@ pub(super) async fn revoke(world: Rc<World>, user: usize, process: Rc<Process>) 
     match told {
         Some(Ok(_)) => {
             me.counts_from.set(world.bank.borrow().consents.len());
-            me.standing.set(Standing::Revoked { at: world.now(), process: process.number });
+            me.standing.set(ConsentKnowledge::Revoked { at: world.now(), process: process.number });
         }
         Some(Err(failure)) => me.unknown(failure.inside),
         None => me.unknown("nothing was told".to_owned()),
@@ -154,7 +154,7 @@ pub(super) async fn revoke(world: Rc<World>, user: usize, process: Rc<Process>) 
 }
 
 /// Waits until nobody is busy.
-pub(super) async fn all_idle(world: &World) {
+pub(super) async fn all_idle(world: &Simulation) {
     while world.users.iter().any(|user| user.busy.get()) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::bank::Bank;
+use super::bank::SimulatedBanks;
 use super::panics;
-use super::plan::Plan;
+use super::plan::SimulationPlan;
 use super::process::Process;
 use super::user::User;
 use crate::base::dice::seeded::Generator;
-use crate::base::time::{Clock, Now, Simulated};
-use crate::store::simulated::Place;
+use crate::base::time::{Clock, Now, SimulatedClock};
+use crate::store::simulated::SharedStore;
 
 /// The wall clock's reading when a run begins.
 const WALL: u64 = 1_800_000_000_000;
@@ -27,10 +27,10 @@ const WALL: u64 = 1_800_000_000_000;
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// One run.
-pub(super) struct World {
-    pub(super) plan: Plan,
-    pub(super) bank: RefCell<Bank>,
-    pub(super) place: Rc<Place>,
+pub(super) struct Simulation {
+    pub(super) plan: SimulationPlan,
+    pub(super) bank: RefCell<SimulatedBanks>,
+    pub(super) place: Rc<SharedStore>,
     pub(super) processes: RefCell<Vec<Rc<Process>>>,
     pub(super) users: Vec<User>,
     /// Whether faults happen now.
@@ -52,11 +52,11 @@ pub(super) struct World {
     violation: RefCell<Option<String>>,
 }
 
-impl World {
+impl Simulation {
     /// A world before anything happens. To be made inside the paused runtime.
     pub(super) fn new(seed: u64, traced: bool) -> Rc<Self> {
         let mut dice = Generator::new(seed ^ 0x5eed);
-        let plan = Plan::draw(&mut dice);
+        let plan = SimulationPlan::draw(&mut dice);
         let start = Instant::now();
         let (tasks, mut begun) = mpsc::unbounded_channel::<Task>();
         tokio::task::spawn_local(async move {
@@ -64,7 +64,7 @@ impl World {
                 tokio::task::spawn_local(task);
             }
         });
-        let place = Place::new(Clock::Simulated(Arc::new(Watch::new(start, 0))), plan.shared);
+        let place = SharedStore::new(Clock::Simulated(Arc::new(ProcessClocks::new(start, 0))), plan.shared);
         Rc::new(Self {
             users: User::all(),
             plan,
@@ -121,14 +121,14 @@ impl World {
     }
 
     /// A watch for one process.
-    pub(super) fn watch(&self, uptime: u64, error: i64) -> Arc<Watch> {
-        let watch = Arc::new(Watch::new(self.start, signed(uptime) - signed(self.now())));
+    pub(super) fn watch(&self, uptime: u64, error: i64) -> Arc<ProcessClocks> {
+        let watch = Arc::new(ProcessClocks::new(self.start, signed(uptime) - signed(self.now())));
         self.set_wall(&watch, error);
         watch
     }
 
     /// Sets a wall clock wrong by this much.
-    pub(super) fn set_wall(&self, watch: &Watch, error: i64) {
+    pub(super) fn set_wall(&self, watch: &ProcessClocks, error: i64) {
         watch.error.store(error, Ordering::SeqCst);
         let (most, least) = self.errors.get();
         self.errors.set((most.max(error), least.min(error)));
@@ -215,14 +215,14 @@ impl World {
 }
 
 /// The clocks of one process: its machine's uptime, and a wall clock that may be wrong.
-pub(super) struct Watch {
+pub(super) struct ProcessClocks {
     start: Instant,
     /// What the boot clock is ahead of the run, in milliseconds.
     ahead: i64,
     error: AtomicI64,
 }
 
-impl Watch {
+impl ProcessClocks {
     fn new(start: Instant, ahead: i64) -> Self {
         Self { start, ahead, error: AtomicI64::new(0) }
     }
@@ -233,13 +233,13 @@ impl Watch {
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for ProcessClocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Watch")
     }
 }
 
-impl Simulated for Watch {
+impl SimulatedClock for ProcessClocks {
     fn now(&self) -> Now {
         let run = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { boot: run.saturating_add_signed(self.ahead), wall: (WALL + run).saturating_add_signed(self.error()) }

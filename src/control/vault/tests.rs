@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::base::time::{Clock, Hand};
-use crate::store::{KeyRing, Patience, SealingKey, StoreWish};
+use crate::store::{KeyRing, Patience, SealingKey, StoreSettings};
 use crate::token::key::KeyBuilder;
 
 const START: Now = Now::at(1_000_000_000, 1_700_000_000_000);
@@ -48,7 +48,7 @@ impl Bank {
     }
 }
 
-impl Source for Bank {
+impl TokenSource for Bank {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
         self.asked.set(self.asked.get() + 1);
         let answer = self.script.borrow_mut().pop_front().expect("an answer");
@@ -86,8 +86,8 @@ impl Source for Bank {
     }
 }
 
-fn aid(known: Option<Known>) -> Aid {
-    Aid { known, patience: seconds(10), refresh_before: seconds(5), ..Aid::default() }
+fn aid(known: Option<Known>) -> FetchContext {
+    FetchContext { known, patience: seconds(10), refresh_before: seconds(5), ..FetchContext::default() }
 }
 
 /// A token that ends so long from `START` on.
@@ -102,7 +102,7 @@ fn run<F: Future>(test: F) -> F::Output {
 }
 
 async fn memory(hand: &Arc<Hand>) -> Store {
-    Store::open(&StoreWish::Memory, Patience::default(), Clock::Hand(Arc::clone(hand))).await.expect("a store")
+    Store::open(&StoreSettings::Memory, Patience::default(), Clock::Hand(Arc::clone(hand))).await.expect("a store")
 }
 
 fn ring() -> KeyRing {
@@ -175,21 +175,21 @@ fn a_machine_that_has_just_booted_serves_what_is_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let ring = Arc::new(ring());
     let open = async |now: Now| {
-        let wish = StoreWish::File { path: folder.path().join("tokens.redb"), ring: Arc::clone(&ring) };
+        let wish = StoreSettings::File { path: folder.path().join("tokens.redb"), ring: Arc::clone(&ring) };
         let clock = Clock::Hand(Hand::at(now));
         Store::open(&wish, Patience::default(), clock).await.expect("a store")
     };
     LocalSet::new().block_on(&runtime, async {
         let store = open(START).await;
         let bank = Bank::new(START, [Ok(grant("t", LIFE))]);
-        let fetched = Aid { store: Some(store), ..aid(None) }.bring(&bank).await.expect("a token");
+        let fetched = FetchContext { store: Some(store), ..aid(None) }.bring(&bank).await.expect("a token");
         assert!(!fetched.adopted);
 
         let now = Now::at(1_000, START.wall + 35_000);
         let store = open(now).await;
         let bank = Bank::new(now, []);
         let adopt = async |refused: Vec<Fingerprint>| {
-            Aid { store: Some(store.clone()), refused, ..aid(None) }.bring(&bank).await
+            FetchContext { store: Some(store.clone()), refused, ..aid(None) }.bring(&bank).await
         };
         let found = adopt(Vec::new()).await.expect("the stored one");
         assert!(found.adopted && !found.young && !found.expires.passed(now));
@@ -245,7 +245,7 @@ fn whoever_waits_for_another_replica_takes_over_when_that_one_gives_up() {
     run(async {
         let bank = Bank::new(START, []);
         let store = memory(&bank.hand).await;
-        let key = Key::from(&bank.key());
+        let key = RecordKey::from(&bank.key());
         let lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
         let aid = aid(None);
         let (turn, ()) = tokio::join!(aid.wait(&store, &key, 2, &bank), async {
@@ -254,7 +254,7 @@ fn whoever_waits_for_another_replica_takes_over_when_that_one_gives_up() {
             }
             store.unlock(lock).await.expect("given back");
         });
-        assert!(matches!(turn, Some(Turn::Lock(_))), "nothing was brought");
+        assert!(matches!(turn, Some(PeerWait::Lock(_))), "nothing was brought");
         assert!(bank.slept.get() <= seconds(1) + LOOK, "{:?}", bank.slept.get());
     });
 }
@@ -264,7 +264,7 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
     run(async {
         let bank = Bank::new(START, []);
         let store = memory(&bank.hand).await;
-        let key = Key::from(&bank.key());
+        let key = RecordKey::from(&bank.key());
         let _lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
         let put = async |token: &str| {
             let sealed = seal(&grant(token, LIFE), START);
@@ -276,7 +276,7 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
         let (turn, ()) = tokio::join!(aid.wait(&store, &key, 2, &bank), async {
             tokio::task::yield_now().await;
             for number in 0..30 {
-                let other = Key::from(format!("other-{number}").as_str());
+                let other = RecordKey::from(format!("other-{number}").as_str());
                 store.announce(Kind::Application, &other).await.expect("told");
                 store.announce(Kind::User, &key).await.expect("told");
                 tokio::task::yield_now().await;
@@ -285,7 +285,7 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
             put("new").await;
             store.announce(Kind::Application, &key).await.expect("told");
         });
-        let Some(Turn::Found(found)) = turn else { panic!("it was brought") };
+        let Some(PeerWait::Found(found)) = turn else { panic!("it was brought") };
         assert_eq!((found.fingerprint, bank.looked.get()), (of("new"), 2));
     });
 }

@@ -182,7 +182,7 @@ impl Chain {
 
 /// A line that has the shape of a record, true or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Parts<'a> {
+pub struct RecordParts<'a> {
     /// Its number.
     pub seq: u64,
     /// What its head is made of, besides the head before.
@@ -191,7 +191,7 @@ pub struct Parts<'a> {
     pub head: Head,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> RecordParts<'a> {
     /// Takes a line apart, without its newline.
     pub fn of(line: &'a [u8]) -> Option<Self> {
         let rest = line.strip_suffix(LAST)?;
@@ -230,7 +230,7 @@ mod tests {
         let mut out = Vec::new();
         chain.seal(b"{\"kind\":\"call\",\"n\":1}", &mut out);
         let line = out.strip_suffix(b"\n").unwrap();
-        let parts = Parts::of(line).unwrap();
+        let parts = RecordParts::of(line).unwrap();
         assert_eq!((parts.seq, parts.kind(), parts.head), (7, Some("call"), chain.head()));
         assert_eq!(parts.body, b"{\"seq\":7,\"kind\":\"call\",\"n\":1");
         assert_eq!(parts.object(), b"{\"kind\":\"call\",\"n\":1}");

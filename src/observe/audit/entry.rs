@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::chain::{Head, Seal};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Now, Rfc3339};
-use crate::observe::record::{Record, Replay};
+use crate::observe::record::{AccessRecord, Replay};
 
 /// The format of these records. Members may be added without a new number.
 pub const FORMAT: u32 = 1;
@@ -28,7 +28,7 @@ pub const RECOVERED: &str = "recovered";
 /// Why a file was begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Why {
+pub enum OpenReason {
     /// The file before it does not end with a record of ours: a chain of its own begins.
     Broken,
     /// Another key is in force.
@@ -52,7 +52,7 @@ pub struct Torn {
 
 /// An action of an operator, an application or the process itself, besides calls.
 #[derive(Clone, Copy, Debug)]
-pub struct Action<'a> {
+pub struct AuditAction<'a> {
     /// Who did it: `client:NAME`, `admin`, `admin:NAME`, `browser`, `signal`, …
     pub actor: &'a str,
     /// What: `consent.start`, `reload`, …
@@ -65,7 +65,7 @@ pub struct Action<'a> {
 
 /// What a record of a call says besides what the access log does.
 #[derive(Clone, Copy, Debug)]
-pub struct Story<'a> {
+pub struct AuditContext<'a> {
     /// In whose name it was made.
     pub user: Option<&'a str>,
     /// Variables, their values hidden.
@@ -83,14 +83,14 @@ struct Common<'a> {
 }
 
 #[derive(Serialize)]
-struct Open<'a> {
+struct OpenEntry<'a> {
     #[serde(flatten)]
     common: Common<'a>,
     format: u32,
     method: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
-    why: Why,
+    why: OpenReason,
     before: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     torn: Option<&'a Torn>,
@@ -130,7 +130,7 @@ struct Done<'a> {
 }
 
 #[derive(Serialize)]
-struct Call<'a> {
+struct CallEntry<'a> {
     kind: &'static str,
     instance: Uuid,
     time: &'a str,
@@ -156,12 +156,12 @@ struct Call<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<Shown>,
+    token: Option<DisplayFingerprint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
     replayed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<Refused<'a>>,
+    refused: Option<RefusedEntry<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "members")]
     vars: &'a [(Arc<str>, String)],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,17 +176,17 @@ struct Call<'a> {
 
 /// The attempt before a replay.
 #[derive(Serialize)]
-struct Refused<'a> {
-    token: Shown,
+struct RefusedEntry<'a> {
+    token: DisplayFingerprint,
     generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_request_id: Option<&'a str>,
 }
 
 /// A fingerprint, written without an allocation.
-struct Shown(Fingerprint);
+struct DisplayFingerprint(Fingerprint);
 
-impl Serialize for Shown {
+impl Serialize for DisplayFingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -218,11 +218,11 @@ pub struct Scribe {
 
 impl Scribe {
     /// The first record of a file.
-    pub fn open(self, now: Now, seal: &Seal, why: Why, before: &Head, torn: Option<&Torn>) -> Vec<u8> {
+    pub fn open(self, now: Now, seal: &Seal, why: OpenReason, before: &Head, torn: Option<&Torn>) -> Vec<u8> {
         let time = Rfc3339::of(now.wall);
         let common = self.common(OPEN, &time);
         let (method, key, before) = (seal.method(), seal.key(), before.to_string());
-        made(&Open { common, format: FORMAT, method, key, why, before, torn })
+        made(&OpenEntry { common, format: FORMAT, method, key, why, before, torn })
     }
 
     /// A torn piece stands before this record.
@@ -247,18 +247,18 @@ impl Scribe {
     }
 
     /// Something was done.
-    pub fn action(self, now: Now, action: &Action<'_>) -> Vec<u8> {
+    pub fn action(self, now: Now, action: &AuditAction<'_>) -> Vec<u8> {
         let time = Rfc3339::of(now.wall);
-        let Action { actor, what, target, outcome } = *action;
+        let AuditAction { actor, what, target, outcome } = *action;
         let outcome = shortened(outcome, LONGEST_OUTCOME);
         made(&Done { common: self.common("action", &time), actor, action: what, target, outcome })
     }
 
     /// Appends a call, as a line.
-    pub fn call(self, end: Now, record: &Record, story: Story<'_>, out: &mut Vec<u8>) {
+    pub fn call(self, end: Now, record: &AccessRecord, story: AuditContext<'_>, out: &mut Vec<u8>) {
         let time = Rfc3339::of(record.start.wall);
         let path = shortened(&record.path, LONGEST_PATH);
-        let call = Call {
+        let call = CallEntry {
             kind: "call",
             instance: self.instance,
             time: time.as_str(),
@@ -275,11 +275,11 @@ impl Scribe {
             route: record.route.as_deref(),
             provider: record.provider.as_deref(),
             provider_request_id: record.provider_id.as_ref().and_then(|id| id.to_str().ok()),
-            token: record.token.map(|(fingerprint, _)| Shown(fingerprint)),
+            token: record.token.map(|(fingerprint, _)| DisplayFingerprint(fingerprint)),
             generation: record.token.map(|(_, generation)| generation),
             replayed: record.replay == Replay::Replayed,
-            refused: record.refused.as_ref().map(|spent| Refused {
-                token: Shown(spent.token.0),
+            refused: record.refused.as_ref().map(|spent| RefusedEntry {
+                token: DisplayFingerprint(spent.token.0),
                 generation: spent.token.1,
                 provider_request_id: spent.id.as_ref().and_then(|id| id.to_str().ok()),
             }),

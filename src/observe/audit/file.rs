@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::chain::{Head, Parts, Seal};
+use super::chain::{Head, RecordParts, Seal};
 use super::entry::{OPEN, Torn};
 use crate::base::secret::{hex, sha256};
 
@@ -16,11 +16,11 @@ const TAIL: u64 = 4 << 20;
 
 /// Where records go.
 #[derive(Debug)]
-pub enum Book {
+pub enum LogSink {
     /// A file of ours, locked.
     File(Pages),
     /// Whatever cannot be read again: a pipe, a terminal, a device.
-    Stream(Stream),
+    Stream(Pipe),
 }
 
 /// A file that grows.
@@ -35,25 +35,25 @@ pub struct Pages {
 }
 
 /// Something that only takes.
-pub enum Stream {
+pub enum Pipe {
     /// A file that is none.
     Device(File, PathBuf),
     /// Standard output.
     Stdout(io::Stdout),
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for Pipe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Stream::Device(_, path) => f.debug_tuple("Device").field(path).finish(),
-            Stream::Stdout(_) => f.write_str("Stdout"),
+            Pipe::Device(_, path) => f.debug_tuple("Device").field(path).finish(),
+            Pipe::Stdout(_) => f.write_str("Stdout"),
         }
     }
 }
 
 /// What a file holds when it is opened.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Found {
+pub enum OpenedLog {
     /// Something that does not end with a record of ours.
     Broken,
     /// Nothing.
@@ -65,7 +65,7 @@ pub enum Found {
         /// Its head.
         head: Head,
         /// What stands after it.
-        end: End,
+        end: LogEnd,
     },
     /// A chain under another key, or under none.
     OtherKey {
@@ -74,13 +74,13 @@ pub enum Found {
         /// Its head, likewise.
         head: Head,
         /// What stands after it.
-        end: End,
+        end: LogEnd,
     },
 }
 
 /// What stands after the last record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum LogEnd {
     /// Nothing: the record's newline is the last byte.
     Clean,
     /// Not even its newline.
@@ -89,14 +89,14 @@ pub enum End {
     Torn(Torn, bool),
 }
 
-impl Book {
+impl LogSink {
     /// Opens the file at `path`, which is made if absent, for its owner alone, and locked. Standard output without one.
-    pub fn open(path: Option<&Path>, seal: &Seal) -> io::Result<(Self, Found)> {
-        let Some(path) = path else { return Ok((Book::Stream(Stream::Stdout(io::stdout())), Found::Empty)) };
+    pub fn open(path: Option<&Path>, seal: &Seal) -> io::Result<(Self, OpenedLog)> {
+        let Some(path) = path else { return Ok((LogSink::Stream(Pipe::Stdout(io::stdout())), OpenedLog::Empty)) };
         let device = path.metadata().is_ok_and(|known| !known.is_file());
         if device {
             let file = OpenOptions::new().append(true).open(path)?;
-            return Ok((Book::Stream(Stream::Device(file, path.to_owned())), Found::Empty));
+            return Ok((LogSink::Stream(Pipe::Device(file, path.to_owned())), OpenedLog::Empty));
         }
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         match file.try_lock() {
@@ -109,41 +109,41 @@ impl Book {
         let size = file.metadata()?.len();
         let (found, settled) = look(&file, size, seal)?;
         sync_folder(path);
-        Ok((Book::File(Pages { file, path: path.to_owned(), size, settled }), found))
+        Ok((LogSink::File(Pages { file, path: path.to_owned(), size, settled }), found))
     }
 
     /// Writes some of the bytes. How many.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Book::File(pages) => {
+            LogSink::File(pages) => {
                 let written = pages.file.write(bytes)?;
                 pages.size += written as u64;
                 Ok(written)
             }
-            Book::Stream(Stream::Device(file, _)) => file.write(bytes),
-            Book::Stream(Stream::Stdout(out)) => out.write(bytes),
+            LogSink::Stream(Pipe::Device(file, _)) => file.write(bytes),
+            LogSink::Stream(Pipe::Stdout(out)) => out.write(bytes),
         }
     }
 
     /// Has all that was written reach the disk, if there is one.
     pub fn sync(&mut self) -> io::Result<()> {
         match self {
-            Book::File(pages) => {
+            LogSink::File(pages) => {
                 pages.file.sync_data()?;
                 pages.settled = pages.size;
                 Ok(())
             }
-            Book::Stream(Stream::Device(file, _)) => file.flush(),
-            Book::Stream(Stream::Stdout(out)) => out.flush(),
+            LogSink::Stream(Pipe::Device(file, _)) => file.flush(),
+            LogSink::Stream(Pipe::Stdout(out)) => out.flush(),
         }
     }
 
     /// Whether the path leads somewhere else by now.
     pub fn moved(&self) -> bool {
         let (file, path) = match self {
-            Book::File(pages) => (&pages.file, &pages.path),
-            Book::Stream(Stream::Device(file, path)) => (file, path),
-            Book::Stream(Stream::Stdout(_)) => return false,
+            LogSink::File(pages) => (&pages.file, &pages.path),
+            LogSink::Stream(Pipe::Device(file, path)) => (file, path),
+            LogSink::Stream(Pipe::Stdout(_)) => return false,
         };
         let (Ok(ours), Ok(there)) = (file.metadata(), path.metadata()) else { return true };
         (ours.dev(), ours.ino()) != (there.dev(), there.ino())
@@ -151,11 +151,11 @@ impl Book {
 
     /// A piece of a record at its end, that nothing tells of yet.
     pub fn torn(&self) -> Option<Torn> {
-        let Book::File(pages) = self else { return None };
+        let LogSink::File(pages) = self else { return None };
         let rest = tail(&pages.file, pages.settled, pages.size).ok()?;
         let mut end = 0;
         for (start, line) in lines(&rest) {
-            if Parts::of(line).is_some() {
+            if RecordParts::of(line).is_some() {
                 end = (start + line.len() + 1).min(rest.len());
             }
         }
@@ -166,8 +166,8 @@ impl Book {
     /// The file, if it is one that has a length.
     pub const fn pages(&self) -> Option<&Pages> {
         match self {
-            Book::File(pages) => Some(pages),
-            Book::Stream(_) => None,
+            LogSink::File(pages) => Some(pages),
+            LogSink::Stream(_) => None,
         }
     }
 }
@@ -220,7 +220,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 
 /// How a file begins.
 #[derive(serde::Deserialize)]
-struct Beginning {
+struct LogBeginning {
     #[serde(default)]
     key: Option<String>,
     before: String,
@@ -230,37 +230,37 @@ struct Beginning {
 ///
 /// Its last record must hold. What stands after that may be pieces of one, never something that looks like a whole one:
 /// who altered the last record must not find it taken for a torn one.
-fn look(file: &File, size: u64, seal: &Seal) -> io::Result<(Found, u64)> {
+fn look(file: &File, size: u64, seal: &Seal) -> io::Result<(OpenedLog, u64)> {
     if size == 0 {
-        return Ok((Found::Empty, 0));
+        return Ok((OpenedLog::Empty, 0));
     }
     let head = tail(file, 0, size.min(TAIL))?;
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let beginning = Parts::of(first)
+    let beginning = RecordParts::of(first)
         .filter(|parts| parts.kind() == Some(OPEN))
-        .and_then(|_| serde_json::from_slice::<Beginning>(first).ok());
-    let Some(beginning) = beginning else { return Ok((Found::Broken, size)) };
+        .and_then(|_| serde_json::from_slice::<LogBeginning>(first).ok());
+    let Some(beginning) = beginning else { return Ok((OpenedLog::Broken, size)) };
     let from = size.saturating_sub(TAIL);
     let text = if from == 0 { head } else { tail(file, from, size)? };
-    let mut records = lines(&text).filter_map(|(at, line)| Some((at, line.len(), Parts::of(line)?)));
+    let mut records = lines(&text).filter_map(|(at, line)| Some((at, line.len(), RecordParts::of(line)?)));
     let (mut before, mut last) = (None, records.next());
     for record in records {
         before = last.replace(record);
     }
-    let Some((at, length, parts)) = last else { return Ok((Found::Broken, size)) };
+    let Some((at, length, parts)) = last else { return Ok((OpenedLog::Broken, size)) };
     let settled = from + (at + length + 1).min(text.len()) as u64;
     let piece = text.get(at + length..).unwrap_or_default();
     let end = match piece {
-        b"" => End::NoNewline,
-        b"\n" => End::Clean,
+        b"" => LogEnd::NoNewline,
+        b"\n" => LogEnd::Clean,
         [_, piece @ ..] => match piece.strip_suffix(b"\n") {
-            Some(piece) => End::Torn(torn(piece), true),
-            None => End::Torn(torn(piece), false),
+            Some(piece) => LogEnd::Torn(torn(piece), true),
+            None => LogEnd::Torn(torn(piece), false),
         },
     };
     let (seq, head) = (parts.seq, parts.head);
     if beginning.key.as_deref() != seal.key() {
-        return Ok((Found::OtherKey { seq, head, end }, settled));
+        return Ok((OpenedLog::OtherKey { seq, head, end }, settled));
     }
     let bound_to = match before {
         Some((_, _, before)) => Some(before.head),
@@ -268,5 +268,5 @@ fn look(file: &File, size: u64, seal: &Seal) -> io::Result<(Found, u64)> {
         None => None,
     };
     let holds = bound_to.is_some_and(|bound_to| seal.head(&bound_to, parts.body) == head);
-    Ok(if holds { (Found::Ours { seq, head, end }, settled) } else { (Found::Broken, size) })
+    Ok(if holds { (OpenedLog::Ours { seq, head, end }, settled) } else { (OpenedLog::Broken, size) })
 }

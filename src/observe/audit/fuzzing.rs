@@ -4,9 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
-use super::chain::{Chain, ChainKey, Head, Parts, Seal};
-use super::entry::{Action, Scribe, Why};
-use super::verify::{Anchor, Verdict, Whole, verify};
+use super::chain::{Chain, ChainKey, Head, RecordParts, Seal};
+use super::entry::{AuditAction, OpenReason, Scribe};
+use super::verify::{Anchor, ChainVerdict, WholeChain, verify};
 use crate::base::secret::SecretString;
 use crate::base::time::Now;
 
@@ -21,7 +21,7 @@ static KEY: LazyLock<Arc<ChainKey>> = LazyLock::new(|| Arc::new(ChainKey::new(&S
 /// Bytes: as a log, and as what records say.
 pub(crate) fn audit_log(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
-        if let Some(parts) = Parts::of(line) {
+        if let Some(parts) = RecordParts::of(line) {
             let written = [parts.body, b",\"chain\":\"", parts.head.to_string().as_bytes(), b"\"}"].concat();
             assert_eq!(written, line, "a line comes apart in one way");
             assert!(parts.kind().is_none_or(|kind| !kind.contains('"')));
@@ -33,11 +33,11 @@ pub(crate) fn audit_log(data: &[u8]) {
             assert_eq!(whole.last.seq, whole.first + (whole.records - 1));
             bears_no_change(data, &[], &whole, data);
         }
-        Err(Verdict::Broken(found)) => {
+        Err(ChainVerdict::Broken(found)) => {
             let lines = data.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
             assert!((1..=lines).contains(&found.line), "line {} of {lines}", found.line);
         }
-        Err(Verdict::Unjudged(told)) => assert!(!told.chars().any(char::is_control), "{told:?}"),
+        Err(ChainVerdict::Unjudged(told)) => assert!(!told.chars().any(char::is_control), "{told:?}"),
     }
     for seal in [Seal::Plain, Seal::Keyed(KEY.clone())] {
         is_read_as_it_is_written(&seal, data);
@@ -50,10 +50,10 @@ fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
     let now = Now::at(0, 1_550_131_385_000);
     let text = String::from_utf8_lossy(data);
     let text = &text[..text.floor_char_boundary(MOST_SAID)];
-    let mut records = vec![scribe.open(now, seal, Why::New, &Head::ZERO, None), scribe.start(now, text)];
+    let mut records = vec![scribe.open(now, seal, OpenReason::New, &Head::ZERO, None), scribe.start(now, text)];
     for (at, line) in text.split('\n').take(MOST_RECORDS).enumerate() {
         let target = [("name", line), ("value", text)];
-        let action = Action { actor: line, what: "reload", target: &target[..at % 3], outcome: text };
+        let action = AuditAction { actor: line, what: "reload", target: &target[..at % 3], outcome: text };
         records.push(scribe.action(now, &action));
     }
     let mut chain = Chain::after(seal.clone(), 0, Head::ZERO);
@@ -63,7 +63,7 @@ fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
         let start = log.len();
         chain.seal(object, &mut log);
         let line = log[start..].strip_suffix(b"\n").expect("a line");
-        let parts = Parts::of(line).expect("a record");
+        let parts = RecordParts::of(line).expect("a record");
         assert_eq!((parts.object().as_slice(), parts.head), (object, chain.head()));
         assert!(serde_json::from_slice::<serde_json::Value>(line).is_ok(), "every line is JSON");
     }
@@ -79,7 +79,7 @@ fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
 }
 
 /// One bit more or less, or a record less: it does not hold.
-fn bears_no_change(log: &[u8], keys: &[Arc<ChainKey>], whole: &Whole, dice: &[u8]) {
+fn bears_no_change(log: &[u8], keys: &[Arc<ChainKey>], whole: &WholeChain, dice: &[u8]) {
     let mut bit = dice.iter().fold(dice.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     for _ in 0..4 {
         let mut flipped = log.to_vec();

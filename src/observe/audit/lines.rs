@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use super::entry::Story;
-use super::{Seal, Way};
+use super::entry::AuditContext;
+use super::{Seal, WriterHandle};
 use crate::observe::gather::Gather;
-use crate::observe::record::Record;
+use crate::observe::record::AccessRecord;
 
 /// One worker's gathering records.
 #[derive(Clone)]
-pub struct AuditLines(Gather<Arc<Way>>);
+pub struct AuditLines(Gather<Arc<WriterHandle>>);
 
 impl AuditLines {
-    pub(super) fn new(way: Arc<Way>) -> Self {
+    pub(super) fn new(way: Arc<WriterHandle>) -> Self {
         let clock = way.clock.clone();
         Self(Gather::new(way, clock))
     }
 
     /// Adds a finished call.
-    pub fn push(&self, record: &Record, story: Story<'_>) {
+    pub fn push(&self, record: &AccessRecord, story: AuditContext<'_>) {
         let scribe = self.0.outlet().scribe;
         self.0.push(|now, buffer| scribe.call(now, record, story, buffer));
     }

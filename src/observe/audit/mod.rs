@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 pub use chain::{ChainKey, Head, Seal};
-pub use entry::{Action, Story};
+pub use entry::{AuditAction, AuditContext};
 pub use lines::AuditLines;
 
 use self::entry::Scribe;
@@ -41,7 +41,7 @@ const MOST_QUEUED: u64 = 8 << 20;
 
 /// Where records go, and how.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct AuditSettings {
     /// The file; absent: standard output.
     pub path: Option<PathBuf>,
     /// How records are bound.
@@ -52,7 +52,7 @@ pub struct Wish {
     pub rotate: Option<u64>,
 }
 
-impl Wish {
+impl AuditSettings {
     /// Where records go, for people.
     fn to(&self) -> String {
         self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
@@ -73,8 +73,8 @@ struct State {
 }
 
 /// What the writer is told.
-enum Message {
-    Apply(Wish),
+enum WriterMessage {
+    Apply(AuditSettings),
     Batch(Vec<u8>),
     Look,
     Stop,
@@ -82,10 +82,10 @@ enum Message {
 
 /// The way to the audit log, if there is one. Cheap to clone; anybody on any thread may say something.
 #[derive(Clone, Default)]
-pub struct Auditor(Option<Arc<Way>>);
+pub struct Auditor(Option<Arc<WriterHandle>>);
 
-struct Way {
-    sender: Sender<Message>,
+struct WriterHandle {
+    sender: Sender<WriterMessage>,
     state: Arc<State>,
     scribe: Scribe,
     seal: ArcSwap<Seal>,
@@ -100,8 +100,13 @@ impl Auditor {
     }
 
     /// Opens the log and starts its writer. `config` is the digest of the config in force.
-    pub fn start(wish: Wish, config: &str, clock: Clock, meters: AuditMeters) -> io::Result<(Self, JoinHandle<()>)> {
-        let (sender, receiver): (Sender<Message>, Receiver<Message>) = channel();
+    pub fn start(
+        wish: AuditSettings,
+        config: &str,
+        clock: Clock,
+        meters: AuditMeters,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver): (Sender<WriterMessage>, Receiver<WriterMessage>) = channel();
         let state = Arc::new(State::default());
         state.goes_on.store(wish.goes_on, Ordering::Relaxed);
         let scribe = Scribe { instance: Uuid::now_v7() };
@@ -110,7 +115,7 @@ impl Auditor {
         // Whether records can be written is known before anybody can call.
         writer.begin_with(scribe.start(clock.now(), config));
         let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        let way = Way { sender, state, scribe, seal, clock, meters };
+        let way = WriterHandle { sender, state, scribe, seal, clock, meters };
         Ok((Self(Some(Arc::new(way))), thread))
     }
 
@@ -121,7 +126,7 @@ impl Auditor {
     }
 
     /// Records an action.
-    pub fn note(&self, action: &Action<'_>) {
+    pub fn note(&self, action: &AuditAction<'_>) {
         if let Some(way) = &self.0 {
             way.take(way.scribe.action(way.clock.now(), action), 1);
         }
@@ -139,24 +144,24 @@ impl Auditor {
 
     /// Looks whether the file was moved away, as log rotation does, and begins a new one if so.
     pub fn look(&self) {
-        self.tell(Message::Look);
+        self.tell(WriterMessage::Look);
     }
 
     /// Another `[audit]` is in force. Does nothing without a log: whether there is one is decided at the start.
-    pub fn apply(&self, wish: Wish) {
+    pub fn apply(&self, wish: AuditSettings) {
         if let Some(way) = &self.0 {
             way.state.goes_on.store(wish.goes_on, Ordering::Relaxed);
             way.seal.store(Arc::new(wish.seal.clone()));
         }
-        self.tell(Message::Apply(wish));
+        self.tell(WriterMessage::Apply(wish));
     }
 
     /// Writes what is left and ends the thread; to be called when nobody has anything to say any more.
     pub fn stop(&self) {
-        self.tell(Message::Stop);
+        self.tell(WriterMessage::Stop);
     }
 
-    fn tell(&self, message: Message) {
+    fn tell(&self, message: WriterMessage) {
         if let Some(way) = &self.0 {
             // A writer that has stopped needs no news.
             let _gone = way.sender.send(message);
@@ -170,7 +175,7 @@ impl fmt::Debug for Auditor {
     }
 }
 
-impl Way {
+impl WriterHandle {
     fn ready(&self) -> bool {
         let state = &self.state;
         let fine = !state.failing.load(Ordering::Relaxed) && state.queued.load(Ordering::Relaxed) <= MOST_QUEUED;
@@ -178,13 +183,13 @@ impl Way {
     }
 }
 
-impl Outlet for Arc<Way> {
+impl Outlet for Arc<WriterHandle> {
     fn take(&self, batch: Vec<u8>, lines: u64) {
         (**self).take(batch, lines);
     }
 }
 
-impl Way {
+impl WriterHandle {
     /// Hands records over. They are lost only where calls go on without: else nobody calls until there is room.
     fn take(&self, batch: Vec<u8>, lines: u64) {
         let (state, bytes) = (&self.state, batch.len() as u64);
@@ -195,7 +200,7 @@ impl Way {
             return;
         }
         state.queued.fetch_add(bytes, Ordering::Relaxed);
-        if self.sender.send(Message::Batch(batch)).is_err() {
+        if self.sender.send(WriterMessage::Batch(batch)).is_err() {
             // The writer has stopped: it is the end of the process, or it failed in a way that nobody foresaw.
             state.failing.store(true, Ordering::Relaxed);
             self.meters.lost.inc_by(lines);

@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use super::verify::{Anchor, Flaw, Verdict, Verifier, Whole};
+use super::verify::{Anchor, ChainFlaw, ChainVerdict, ChainVerifier, WholeChain};
 use super::*;
 use crate::base::secret::SecretString;
 
@@ -13,8 +13,8 @@ fn key(text: &str) -> Seal {
     Seal::Keyed(Arc::new(ChainKey::new(&SecretString::from(text))))
 }
 
-fn wish(path: &Path) -> Wish {
-    Wish { path: Some(path.to_owned()), seal: key("a key"), goes_on: false, rotate: None }
+fn wish(path: &Path) -> AuditSettings {
+    AuditSettings { path: Some(path.to_owned()), seal: key("a key"), goes_on: false, rotate: None }
 }
 
 /// One run of a process.
@@ -25,18 +25,18 @@ struct Run {
 }
 
 impl Run {
-    fn start(wish: Wish) -> Self {
+    fn start(wish: AuditSettings) -> Self {
         Self::try_start(wish).unwrap()
     }
 
-    fn try_start(wish: Wish) -> io::Result<Self> {
+    fn try_start(wish: AuditSettings) -> io::Result<Self> {
         let meters = AuditMeters::default();
         let (audit, thread) = Auditor::start(wish, DIGEST, Clock::System, meters.clone())?;
         Ok(Self { audit, thread: Some(thread), meters })
     }
 
     fn note(&self, outcome: &str) {
-        self.audit.note(&Action { actor: "admin", what: "reload", target: &[], outcome });
+        self.audit.note(&AuditAction { actor: "admin", what: "reload", target: &[], outcome });
     }
 
     /// Waits until something holds; the writer is a thread of its own.
@@ -60,9 +60,9 @@ impl Drop for Run {
     }
 }
 
-fn check(paths: &[&Path], keys: &[&str]) -> Result<Whole, Verdict> {
+fn check(paths: &[&Path], keys: &[&str]) -> Result<WholeChain, ChainVerdict> {
     let keys = keys.iter().map(|text| Arc::new(ChainKey::new(&SecretString::from(*text)))).collect();
-    let mut verifier = Verifier::new(keys, Vec::<Anchor>::new());
+    let mut verifier = ChainVerifier::new(keys, Vec::<Anchor>::new());
     for path in paths {
         verifier.file(&path.display().to_string(), io::Cursor::new(fs::read(path).unwrap()))?;
     }
@@ -72,7 +72,7 @@ fn check(paths: &[&Path], keys: &[&str]) -> Result<Whole, Verdict> {
 fn kinds(path: &Path) -> Vec<String> {
     let text = fs::read(path).unwrap();
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| chain::Parts::of(line).and_then(|parts| parts.kind()).unwrap_or("-").to_owned()).collect()
+    lines.map(|line| chain::RecordParts::of(line).and_then(|parts| parts.kind()).unwrap_or("-").to_owned()).collect()
 }
 
 /// Everything of the log that is beside `path`, in order.
@@ -139,7 +139,7 @@ fn an_end_that_was_altered_is_kept_and_never_taken_for_a_torn_one() {
     let found = files(&path);
     assert_eq!(found.len(), 2);
     assert!(found[0].to_string_lossy().ends_with(".broken"), "{found:?}");
-    assert!(matches!(check(&[&found[0]], &["a key"]), Err(Verdict::Broken(broken)) if broken.line == 3));
+    assert!(matches!(check(&[&found[0]], &["a key"]), Err(ChainVerdict::Broken(broken)) if broken.line == 3));
     assert!(check(&[&path], &["a key"]).is_ok());
     // So is a file that is no audit log at all.
     fs::write(&path, "some notes\n").unwrap();
@@ -152,7 +152,7 @@ fn an_end_that_was_altered_is_kept_and_never_taken_for_a_torn_one() {
 fn full_files_are_turned_and_are_one_chain() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let run = Run::start(Wish { rotate: Some(4000), ..wish(&path) });
+    let run = Run::start(AuditSettings { rotate: Some(4000), ..wish(&path) });
     for n in 0..40 {
         run.note(&format!("{n} {}", "x".repeat(300)));
         run.until(|run| run.audit.0.as_ref().unwrap().state.queued.load(Ordering::Relaxed) == 0);
@@ -165,7 +165,9 @@ fn full_files_are_turned_and_are_one_chain() {
     assert_eq!((whole.first, whole.files), (1, found.len() as u64));
     assert!(found.iter().rev().skip(1).all(|path| fs::metadata(path).unwrap().len() < 5000));
     let without = [&paths[..2], &paths[3..]].concat();
-    assert!(matches!(check(&without, &["a key"]), Err(Verdict::Broken(broken)) if broken.flaw == Flaw::Missing));
+    assert!(
+        matches!(check(&without, &["a key"]), Err(ChainVerdict::Broken(broken)) if broken.flaw == ChainFlaw::Missing)
+    );
     drop(Run::start(wish(&path)));
     assert!(check(&paths, &["a key"]).is_ok(), "and it goes on");
 }
@@ -193,9 +195,9 @@ fn another_key_or_path_begins_another_file_of_the_same_chain() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (folder.path().join("audit.log"), folder.path().join("other.log"));
     let run = Run::start(wish(&path));
-    run.audit.apply(Wish { seal: key("another key"), ..wish(&path) });
+    run.audit.apply(AuditSettings { seal: key("another key"), ..wish(&path) });
     run.note("ok");
-    run.audit.apply(Wish { seal: key("another key"), ..wish(&other) });
+    run.audit.apply(AuditSettings { seal: key("another key"), ..wish(&other) });
     run.note("ok");
     drop(run);
     let found = files(&path);
@@ -204,11 +206,11 @@ fn another_key_or_path_begins_another_file_of_the_same_chain() {
     let whole = check(&paths, &["a key", "another key"]).unwrap();
     assert_eq!((whole.files, whole.records), (3, 7));
     // The same, found at a start.
-    drop(Run::start(Wish { seal: key("a third key"), ..wish(&other) }));
+    drop(Run::start(AuditSettings { seal: key("a third key"), ..wish(&other) }));
     let found = files(&other);
     let paths: Vec<&Path> = paths[..2].iter().copied().chain(found.iter().map(PathBuf::as_path)).collect();
     assert_eq!(check(&paths, &["a key", "another key", "a third key"]).unwrap().files, 4);
-    assert!(matches!(check(&paths, &["a key"]), Err(Verdict::Unjudged(_))));
+    assert!(matches!(check(&paths, &["a key"]), Err(ChainVerdict::Unjudged(_))));
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn what_is_lost_while_calls_go_on_is_counted_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     symlink("/dev/full", &path).unwrap();
-    let run = Run::start(Wish { goes_on: true, ..wish(&path) });
+    let run = Run::start(AuditSettings { goes_on: true, ..wish(&path) });
     assert!(run.audit.ready() && run.meters.failing.get() == 1);
     let long = "x".repeat(4 << 10);
     (0..2200).for_each(|_| run.note(&long));
@@ -266,7 +268,7 @@ fn what_is_lost_while_calls_go_on_is_counted_and_told() {
 fn without_a_log_all_is_allowed_and_nothing_happens() {
     let audit = Auditor::off();
     assert!(audit.ready());
-    audit.note(&Action { actor: "admin", what: "reload", target: &[], outcome: "ok" });
+    audit.note(&AuditAction { actor: "admin", what: "reload", target: &[], outcome: "ok" });
     audit.look();
     audit.stop();
     assert!(audit.lines().is_none());

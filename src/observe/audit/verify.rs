@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde::Deserialize;
 
-use super::chain::{ChainKey, Head, Parts, Seal};
+use super::chain::{ChainKey, Head, RecordParts, Seal};
 use super::entry::{FORMAT, OPEN, RECOVERED, Torn};
 use crate::base::secret::hex;
 
@@ -41,7 +41,7 @@ impl fmt::Display for Anchor {
 
 /// What does not hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Flaw {
+pub enum ChainFlaw {
     /// It is not as it was written.
     Altered,
     /// The file does not begin as every file does: its first records are missing, or it is no audit log.
@@ -60,18 +60,18 @@ pub enum Flaw {
     Unkeyed,
 }
 
-impl Flaw {
+impl ChainFlaw {
     /// One word.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Flaw::Altered => "altered",
-            Flaw::Beginning => "beginning",
-            Flaw::End => "end",
-            Flaw::Missing => "missing",
-            Flaw::Order => "order",
-            Flaw::Other => "other",
-            Flaw::Torn => "torn",
-            Flaw::Unkeyed => "unkeyed",
+            ChainFlaw::Altered => "altered",
+            ChainFlaw::Beginning => "beginning",
+            ChainFlaw::End => "end",
+            ChainFlaw::Missing => "missing",
+            ChainFlaw::Order => "order",
+            ChainFlaw::Other => "other",
+            ChainFlaw::Torn => "torn",
+            ChainFlaw::Unkeyed => "unkeyed",
         }
     }
 }
@@ -86,14 +86,14 @@ pub struct Break {
     /// The number that the record there has, or should have.
     pub seq: u64,
     /// What is wrong.
-    pub flaw: Flaw,
+    pub flaw: ChainFlaw,
     /// The same in a sentence.
     pub told: String,
 }
 
 /// Why a chain is not whole, or cannot be judged.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum ChainVerdict {
     /// It is broken here.
     Broken(Break),
     /// It cannot be judged; the text says why, and what to do.
@@ -102,7 +102,7 @@ pub enum Verdict {
 
 /// What a whole chain holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Whole {
+pub struct WholeChain {
     /// Files.
     pub files: u64,
     /// Records.
@@ -122,17 +122,17 @@ pub struct Whole {
 }
 
 /// A chain that is being looked through.
-pub struct Verifier {
+pub struct ChainVerifier {
     keys: Vec<Arc<ChainKey>>,
     anchors: Vec<Anchor>,
-    so_far: Option<Whole>,
+    so_far: Option<WholeChain>,
     /// Pieces of records, at the end of what was read.
-    pieces: Option<Pieces>,
+    pieces: Option<ChainFiles>,
     /// Where the last record stands.
     place: (String, u64),
 }
 
-struct Pieces {
+struct ChainFiles {
     file: String,
     line: u64,
     bytes: u64,
@@ -160,7 +160,7 @@ struct ReadGap {
     lost: u64,
 }
 
-impl Pieces {
+impl ChainFiles {
     fn at(file: &str, line: u64) -> Self {
         Self { file: file.to_owned(), line, bytes: 0, digest: digest::Context::new(&digest::SHA256) }
     }
@@ -179,21 +179,21 @@ impl Pieces {
     }
 }
 
-impl Verifier {
+impl ChainVerifier {
     /// Starts with nothing read. Each keyed file names its key, so there may be several.
     pub fn new(keys: Vec<Arc<ChainKey>>, anchors: Vec<Anchor>) -> Self {
         Self { keys, anchors, so_far: None, pieces: None, place: (String::new(), 0) }
     }
 
     /// Reads the next file of the chain.
-    pub fn file(&mut self, name: &str, mut reader: impl BufRead) -> Result<(), Verdict> {
+    pub fn file(&mut self, name: &str, mut reader: impl BufRead) -> Result<(), ChainVerdict> {
         let mut line = Vec::new();
         let mut seal = None;
         let mut number = 0;
         loop {
             line.clear();
             let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
-            let read = read.map_err(|error| Verdict::Unjudged(format!("{name} cannot be read: {error}")))?;
+            let read = read.map_err(|error| ChainVerdict::Unjudged(format!("{name} cannot be read: {error}")))?;
             if read == 0 {
                 break;
             }
@@ -202,7 +202,7 @@ impl Verifier {
             if ended {
                 line.pop();
             } else if read as u64 == LONGEST_LINE {
-                return Err(self.broken(name, number, Flaw::Altered, "this line is longer than any record"));
+                return Err(self.broken(name, number, ChainFlaw::Altered, "this line is longer than any record"));
             }
             match &seal {
                 None => seal = Some(self.begin(name, &line)?),
@@ -210,38 +210,43 @@ impl Verifier {
             }
         }
         if seal.is_none() {
-            return Err(self.broken(name, 1, Flaw::Beginning, "the file is empty: not even its first record is there"));
+            return Err(self.broken(
+                name,
+                1,
+                ChainFlaw::Beginning,
+                "the file is empty: not even its first record is there",
+            ));
         }
         Ok(())
     }
 
     /// All files were read.
-    pub fn finish(mut self) -> Result<Whole, Verdict> {
+    pub fn finish(mut self) -> Result<WholeChain, ChainVerdict> {
         if let Some(pieces) = self.pieces.take() {
             let told = "it ends in a piece of a record: a crash left it, or somebody is writing just now";
-            return Err(self.broken(&pieces.file, pieces.line, Flaw::Torn, told));
+            return Err(self.broken(&pieces.file, pieces.line, ChainFlaw::Torn, told));
         }
         let Some(whole) = self.so_far.take() else {
-            return Err(Verdict::Unjudged("no file was given".to_owned()));
+            return Err(ChainVerdict::Unjudged("no file was given".to_owned()));
         };
         for anchor in &self.anchors {
             if anchor.seq < whole.first {
                 let told = format!("record {} stands in a file before those that were given", anchor.seq);
-                return Err(Verdict::Unjudged(told));
+                return Err(ChainVerdict::Unjudged(told));
             }
             if anchor.seq > whole.last.seq {
                 let (missing, (file, line)) = (whole.last.seq + 1, self.place);
                 let told = format!("records {missing} to {} are missing after it", anchor.seq);
-                return Err(Verdict::Broken(Break { file, line, seq: missing, flaw: Flaw::End, told }));
+                return Err(ChainVerdict::Broken(Break { file, line, seq: missing, flaw: ChainFlaw::End, told }));
             }
         }
         Ok(whole)
     }
 
     /// The first line of a file says how the others are bound, and to what.
-    fn begin(&mut self, name: &str, line: &[u8]) -> Result<Seal, Verdict> {
-        let bad = |told: &str| self.broken(name, 1, Flaw::Beginning, told);
-        let parts = Parts::of(line).filter(|parts| parts.kind() == Some(OPEN));
+    fn begin(&mut self, name: &str, line: &[u8]) -> Result<Seal, ChainVerdict> {
+        let bad = |told: &str| self.broken(name, 1, ChainFlaw::Beginning, told);
+        let parts = RecordParts::of(line).filter(|parts| parts.kind() == Some(OPEN));
         let parts = parts.ok_or_else(|| bad("no audit log begins so: its first records are missing or altered"))?;
         let open = serde_json::from_slice::<ReadOpen>(line).ok().filter(|open| open.format == FORMAT);
         let open = open.ok_or_else(|| bad("the first record is not of a format that this version knows"))?;
@@ -250,10 +255,10 @@ impl Verifier {
             ("sha256", None) if self.keys.is_empty() => Seal::Plain,
             ("sha256", None) => {
                 let told = "it is not sealed under a key, though one was given: anybody may have written it";
-                return Err(self.broken(name, 1, Flaw::Unkeyed, told));
+                return Err(self.broken(name, 1, ChainFlaw::Unkeyed, told));
             }
             ("hmac-sha256", Some(_)) if self.keys.is_empty() => {
-                return Err(Verdict::Unjudged(format!(
+                return Err(ChainVerdict::Unjudged(format!(
                     "{name} is sealed under a key: name it with --key-file, --key-env or -c"
                 )));
             }
@@ -261,7 +266,7 @@ impl Verifier {
                 Some(known) => Seal::Keyed(known.clone()),
                 None => {
                     let shown: String = key.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-                    return Err(Verdict::Unjudged(format!(
+                    return Err(ChainVerdict::Unjudged(format!(
                         "{name} is sealed under the key called {shown}, which is none of those given"
                     )));
                 }
@@ -269,7 +274,7 @@ impl Verifier {
             _ => return Err(bad("the first record is not as it was")),
         };
         if seal.head(&before, parts.body) != parts.head {
-            return Err(self.broken(name, 1, Flaw::Altered, "the record is not as it was written"));
+            return Err(self.broken(name, 1, ChainFlaw::Altered, "the record is not as it was written"));
         }
         if let Some(so_far) = &self.so_far {
             let last = so_far.last;
@@ -279,25 +284,25 @@ impl Verifier {
                      were given in another order",
                     self.place.0, last.seq
                 );
-                return Err(self.broken(name, 1, Flaw::Missing, &told));
+                return Err(self.broken(name, 1, ChainFlaw::Missing, &told));
             }
             match (self.pieces.take(), &open.torn) {
                 (None, None) => {}
                 (Some(pieces), Some(torn)) if pieces.are(torn) => {}
                 (Some(pieces), _) => {
                     let told = "it is a piece of a record, and the next file does not tell of it";
-                    return Err(self.broken(&pieces.file, pieces.line, Flaw::Torn, told));
+                    return Err(self.broken(&pieces.file, pieces.line, ChainFlaw::Torn, told));
                 }
                 (None, Some(_)) => {
                     let told = "it tells of a piece of a record at the end of the file before, which is not there";
-                    return Err(self.broken(name, 1, Flaw::Missing, told));
+                    return Err(self.broken(name, 1, ChainFlaw::Missing, told));
                 }
             }
         } else if parts.seq == 0 {
             return Err(bad("the first record is not as it was"));
         }
         let keyed = seal.key().is_some();
-        let so_far = self.so_far.get_or_insert(Whole {
+        let so_far = self.so_far.get_or_insert(WholeChain {
             files: 0,
             records: 0,
             calls: 0,
@@ -314,10 +319,10 @@ impl Verifier {
         Ok(seal)
     }
 
-    fn next(&mut self, seal: &Seal, name: &str, number: u64, line: &[u8]) -> Result<(), Verdict> {
-        let Some(parts) = Parts::of(line) else {
+    fn next(&mut self, seal: &Seal, name: &str, number: u64, line: &[u8]) -> Result<(), ChainVerdict> {
+        let Some(parts) = RecordParts::of(line) else {
             let more = self.pieces.is_some();
-            self.pieces.get_or_insert_with(|| Pieces::at(name, number)).add(line, more);
+            self.pieces.get_or_insert_with(|| ChainFiles::at(name, number)).add(line, more);
             return Ok(());
         };
         let before = self.last();
@@ -330,7 +335,7 @@ impl Verifier {
             let covered = true_next && kind == Some(RECOVERED) && told.is_some_and(|told| pieces.are(&told.torn));
             if !covered {
                 let told = "this is no record, and none after it tells of a torn one";
-                return Err(self.broken(&pieces.file, pieces.line, Flaw::Altered, told));
+                return Err(self.broken(&pieces.file, pieces.line, ChainFlaw::Altered, told));
             }
             if let Some(so_far) = &mut self.so_far {
                 so_far.recovered += 1;
@@ -340,22 +345,27 @@ impl Verifier {
         if !true_next {
             let seq = before.seq.saturating_add(1);
             let (flaw, told) = if parts.seq == seq {
-                (Flaw::Altered, "the record is not as it was written".to_owned())
+                (ChainFlaw::Altered, "the record is not as it was written".to_owned())
             } else if parts.seq > seq {
                 let last = parts.seq - 1;
-                (Flaw::Missing, format!("here stands record {}: {seq} to {last} are missing before it", parts.seq))
+                (ChainFlaw::Missing, format!("here stands record {}: {seq} to {last} are missing before it", parts.seq))
             } else {
-                (Flaw::Order, format!("here stands record {} once more, or out of its place", parts.seq))
+                (ChainFlaw::Order, format!("here stands record {} once more, or out of its place", parts.seq))
             };
             return Err(self.broken(name, number, flaw, &told));
         }
         match kind {
             Some(OPEN) => {
-                return Err(self.broken(name, number, Flaw::Order, "the first record of a file stands within one"));
+                return Err(self.broken(
+                    name,
+                    number,
+                    ChainFlaw::Order,
+                    "the first record of a file stands within one",
+                ));
             }
             Some(RECOVERED) => {
                 let told = "it tells of a torn record before it, which is not there";
-                return Err(self.broken(name, number, Flaw::Missing, told));
+                return Err(self.broken(name, number, ChainFlaw::Missing, told));
             }
             Some("call") => {
                 if let Some(so_far) = &mut self.so_far {
@@ -373,10 +383,10 @@ impl Verifier {
     }
 
     /// The record is the next one.
-    fn holds(&mut self, name: &str, number: u64, parts: &Parts<'_>) -> Result<(), Verdict> {
+    fn holds(&mut self, name: &str, number: u64, parts: &RecordParts<'_>) -> Result<(), ChainVerdict> {
         if self.anchors.iter().any(|anchor| anchor.seq == parts.seq && anchor.head != parts.head) {
             let told = "another record had this number when its head was told: the chain was made anew";
-            return Err(self.broken(name, number, Flaw::Other, told));
+            return Err(self.broken(name, number, ChainFlaw::Other, told));
         }
         if let Some(so_far) = &mut self.so_far {
             so_far.records += 1;
@@ -393,15 +403,15 @@ impl Verifier {
         self.so_far.as_ref().map_or(Anchor { seq: 0, head: Head::ZERO }, |so_far| so_far.last)
     }
 
-    fn broken(&self, file: &str, line: u64, flaw: Flaw, told: &str) -> Verdict {
+    fn broken(&self, file: &str, line: u64, flaw: ChainFlaw, told: &str) -> ChainVerdict {
         let seq = self.last().seq.saturating_add(1);
-        Verdict::Broken(Break { file: file.to_owned(), line, seq, flaw, told: told.to_owned() })
+        ChainVerdict::Broken(Break { file: file.to_owned(), line, seq, flaw, told: told.to_owned() })
     }
 }
 
 /// Looks through one text.
-pub fn verify(text: &[u8], keys: Vec<Arc<ChainKey>>, anchors: Vec<Anchor>) -> Result<Whole, Verdict> {
-    let mut verifier = Verifier::new(keys, anchors);
+pub fn verify(text: &[u8], keys: Vec<Arc<ChainKey>>, anchors: Vec<Anchor>) -> Result<WholeChain, ChainVerdict> {
+    let mut verifier = ChainVerifier::new(keys, anchors);
     verifier.file("the audit log", io::Cursor::new(text))?;
     verifier.finish()
 }

@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::chain::{Chain, Head, Parts};
-use super::entry::{OPEN, RECOVERED, Scribe, Torn, Why};
-use super::file::{Book, End, Found, aside};
+use super::chain::{Chain, Head, RecordParts};
+use super::entry::{OPEN, OpenReason, RECOVERED, Scribe, Torn};
+use super::file::{LogEnd, LogSink, OpenedLog, aside};
 use super::verify::Anchor;
-use super::{Message, State, Wish};
+use super::{AuditSettings, State, WriterMessage};
 use crate::base::time::{Clock, Now};
 use crate::observe::metrics::AuditMeters;
 
@@ -28,16 +28,16 @@ const TELL_RECORDS: u64 = 10_000;
 
 /// What the thread lives on.
 pub(super) struct Writer {
-    wish: Wish,
+    wish: AuditSettings,
     scribe: Scribe,
     clock: Clock,
     state: Arc<State>,
     meters: AuditMeters,
     chain: Chain,
-    book: Option<Book>,
+    book: Option<LogSink>,
     /// Records that are not sealed yet, in batches of lines.
     queue: VecDeque<Vec<u8>>,
-    draft: Draft,
+    draft: PendingBatch,
     /// What the log was told last, and when.
     told: (u64, Now),
     failing: bool,
@@ -46,7 +46,7 @@ pub(super) struct Writer {
 }
 
 /// Sealed records on their way to the file.
-struct Draft {
+struct PendingBatch {
     bytes: Vec<u8>,
     written: usize,
     /// The chain before the first of them.
@@ -56,7 +56,7 @@ struct Draft {
     weight: u64,
 }
 
-impl Draft {
+impl PendingBatch {
     fn empty(chain: &Chain) -> Self {
         Self { bytes: Vec::new(), written: 0, from: (chain.last(), chain.head()), records: 0, weight: 0 }
     }
@@ -69,7 +69,7 @@ impl Draft {
         let mut at = 0;
         for line in self.bytes.split_inclusive(|byte| *byte == b'\n') {
             at += line.len();
-            let Some(parts) = line.strip_suffix(b"\n").and_then(Parts::of) else { continue };
+            let Some(parts) = line.strip_suffix(b"\n").and_then(RecordParts::of) else { continue };
             // A record that lacks its newline alone is whole.
             if at <= self.written + 1 {
                 reached = (parts.seq, parts.head);
@@ -84,7 +84,7 @@ impl Draft {
 impl Writer {
     /// Opens the file that is wished for. Nothing is written yet.
     pub(super) fn open(
-        wish: Wish,
+        wish: AuditSettings,
         scribe: Scribe,
         clock: Clock,
         state: Arc<State>,
@@ -92,7 +92,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let chain = Chain::after(wish.seal.clone(), 0, Head::ZERO);
         let told = (0, clock.now());
-        let draft = Draft::empty(&chain);
+        let draft = PendingBatch::empty(&chain);
         let queue = VecDeque::new();
         let mut writer = Self {
             wish,
@@ -120,7 +120,7 @@ impl Writer {
     }
 
     /// Writes until told to stop, or until nobody is left to say anything.
-    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+    pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         loop {
             let patience = if self.failing { RETRY } else { TELL };
             let mut next = match receiver.recv_timeout(patience) {
@@ -131,13 +131,13 @@ impl Writer {
             let mut gathered = 0;
             while let Some(message) = next.take() {
                 match message {
-                    Message::Batch(batch) => {
+                    WriterMessage::Batch(batch) => {
                         gathered += batch.len();
                         self.queue.push_back(batch);
                     }
-                    Message::Look => self.look(),
-                    Message::Apply(wish) => self.apply(wish),
-                    Message::Stop => return self.stop(receiver),
+                    WriterMessage::Look => self.look(),
+                    WriterMessage::Apply(wish) => self.apply(wish),
+                    WriterMessage::Stop => return self.stop(receiver),
                 }
                 if gathered < DRAFT {
                     next = receiver.try_recv().ok();
@@ -149,9 +149,9 @@ impl Writer {
         self.stop(receiver);
     }
 
-    fn stop(mut self, receiver: &Receiver<Message>) {
+    fn stop(mut self, receiver: &Receiver<WriterMessage>) {
         while let Ok(message) = receiver.try_recv() {
-            if let Message::Batch(batch) = message {
+            if let WriterMessage::Batch(batch) = message {
                 self.queue.push_back(batch);
             }
         }
@@ -233,14 +233,14 @@ impl Writer {
     fn written(&mut self) {
         self.meters.records.inc_by(self.draft.records);
         self.state.queued.fetch_sub(self.draft.weight, Ordering::Relaxed);
-        self.draft = Draft::empty(&self.chain);
+        self.draft = PendingBatch::empty(&self.chain);
         if self.failing {
             self.failing = false;
             self.state.failing.store(false, Ordering::Relaxed);
             self.meters.failing.set(0);
             tracing::warn!(to = %self.wish.to(), "audit records can be written again");
         }
-        let full = self.book.as_ref().and_then(Book::pages).map(|pages| pages.size);
+        let full = self.book.as_ref().and_then(LogSink::pages).map(|pages| pages.size);
         if let (Some(size), Some(most)) = (full, self.wish.rotate)
             && size >= most.max(self.turn_at)
         {
@@ -270,7 +270,7 @@ impl Writer {
     /// Looks whether the file was moved away.
     fn look(&mut self) {
         self.settle();
-        if self.book.as_ref().is_none_or(Book::moved)
+        if self.book.as_ref().is_none_or(LogSink::moved)
             && let Err(error) = self.change()
         {
             self.failed(&error);
@@ -278,7 +278,7 @@ impl Writer {
     }
 
     /// Another `[audit]` is in force.
-    fn apply(&mut self, wish: Wish) {
+    fn apply(&mut self, wish: AuditSettings) {
         self.settle();
         let same = self.wish.path == wish.path && self.wish.seal.key() == wish.seal.key();
         self.wish = wish;
@@ -289,13 +289,13 @@ impl Writer {
 
     /// Leaves the file for whatever the path leads to.
     fn change(&mut self) -> io::Result<()> {
-        let torn = self.book.as_ref().and_then(Book::torn);
+        let torn = self.book.as_ref().and_then(LogSink::torn);
         let (reached, left) = self.draft.cut();
         let weight = self.draft.weight;
         // From here on the draft begins anew, whether or not there is a file for it.
         self.book = None;
         self.chain = Chain::after(self.wish.seal.clone(), reached.0, reached.1);
-        self.draft = Draft::empty(&self.chain);
+        self.draft = PendingBatch::empty(&self.chain);
         let opened = self.take_up(Some((reached, torn)));
         left.iter().for_each(|object| self.seal(object));
         self.draft.weight = weight;
@@ -305,36 +305,36 @@ impl Writer {
     /// Opens the file, and goes on with what is in it or beside it. `so_far`: the chain that is to go on, and what was
     /// torn at its end; absent at the start of the process, when the file says.
     fn take_up(&mut self, so_far: Option<((u64, Head), Option<Torn>)>) -> io::Result<()> {
-        let (book, found) = Book::open(self.wish.path.as_deref(), &self.wish.seal)?;
+        let (book, found) = LogSink::open(self.wish.path.as_deref(), &self.wish.seal)?;
         let (held, torn) = match so_far {
             Some(((seq, head), torn)) if seq > 0 => (Some((seq, head)), torn),
             Some(_) | None => (None, None),
         };
         let path = self.wish.path.clone().unwrap_or_default();
         match found {
-            Found::Empty => {
+            OpenedLog::Empty => {
                 self.book = Some(book);
-                self.begin(if held.is_some() { Why::Moved } else { Why::New }, torn.as_ref());
+                self.begin(if held.is_some() { OpenReason::Moved } else { OpenReason::New }, torn.as_ref());
             }
-            Found::Ours { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
+            OpenedLog::Ours { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
                 self.book = Some(book);
                 self.adopt(seq, head);
                 self.go_on(&end);
             }
-            Found::OtherKey { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
+            OpenedLog::OtherKey { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
                 drop(book);
                 let torn = match end {
-                    End::Torn(torn, _) => Some(torn),
-                    End::Clean | End::NoNewline => torn,
+                    LogEnd::Torn(torn, _) => Some(torn),
+                    LogEnd::Clean | LogEnd::NoNewline => torn,
                 };
                 aside(&path, &numbered(seq))?;
                 self.adopt(seq, head);
-                self.open_new(Why::Key, torn.as_ref())?;
+                self.open_new(OpenReason::Key, torn.as_ref())?;
             }
-            Found::Broken | Found::Ours { .. } | Found::OtherKey { .. } => {
+            OpenedLog::Broken | OpenedLog::Ours { .. } | OpenedLog::OtherKey { .. } => {
                 drop(book);
                 let kept = aside(&path, "broken")?;
-                let why = if held.is_some() { Why::Moved } else { Why::Broken };
+                let why = if held.is_some() { OpenReason::Moved } else { OpenReason::Broken };
                 tracing::error!(
                     kept = %kept.display(),
                     "the audit log did not end with a record of this chain; it was kept, and a new file begins"
@@ -346,11 +346,11 @@ impl Writer {
     }
 
     /// The file goes on where its last record ends.
-    fn go_on(&mut self, end: &End) {
+    fn go_on(&mut self, end: &LogEnd) {
         match end {
-            End::Clean => {}
-            End::NoNewline => self.draft.bytes.push(b'\n'),
-            End::Torn(torn, ended) => {
+            LogEnd::Clean => {}
+            LogEnd::NoNewline => self.draft.bytes.push(b'\n'),
+            LogEnd::Torn(torn, ended) => {
                 tracing::warn!(bytes = torn.bytes, "the audit log ends in a piece of a record; it is told of");
                 if !ended {
                     self.draft.bytes.push(b'\n');
@@ -364,12 +364,12 @@ impl Writer {
     /// A file that is there holds this chain.
     fn adopt(&mut self, seq: u64, head: Head) {
         self.chain = Chain::after(self.wish.seal.clone(), seq, head);
-        self.draft = Draft::empty(&self.chain);
+        self.draft = PendingBatch::empty(&self.chain);
     }
 
-    fn open_new(&mut self, why: Why, torn: Option<&Torn>) -> io::Result<()> {
-        let (book, found) = Book::open(self.wish.path.as_deref(), &self.wish.seal)?;
-        if found != Found::Empty {
+    fn open_new(&mut self, why: OpenReason, torn: Option<&Torn>) -> io::Result<()> {
+        let (book, found) = LogSink::open(self.wish.path.as_deref(), &self.wish.seal)?;
+        if found != OpenedLog::Empty {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.book = Some(book);
@@ -378,7 +378,7 @@ impl Writer {
     }
 
     /// The first record of a file.
-    fn begin(&mut self, why: Why, torn: Option<&Torn>) {
+    fn begin(&mut self, why: OpenReason, torn: Option<&Torn>) {
         let record = self.scribe.open(self.clock.now(), &self.wish.seal, why, &self.chain.head(), torn);
         self.seal_line(&record);
     }
@@ -396,7 +396,7 @@ impl Writer {
                 tracing::info!(kept = %kept.display(), "the audit log begins a new file");
                 self.turn_at = 0;
                 self.book = None;
-                if let Err(error) = self.open_new(Why::Size, None) {
+                if let Err(error) = self.open_new(OpenReason::Size, None) {
                     self.failed(&error);
                 }
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::tally::{Blame, Tally, Told};
-use crate::observe::record::Record;
+use super::tally::{Blame, RequestCounts, RequestSample};
+use crate::observe::record::AccessRecord;
 
 /// Of each batch, so many requests that went well are told one by one.
 const TOLD_WELL: usize = 12;
@@ -17,17 +17,17 @@ const TOLD_BADLY: usize = 12;
 #[derive(Debug, Default)]
 pub struct Batch {
     /// By route; an empty name stands for requests that found none.
-    pub tallies: Vec<(Arc<str>, Tally)>,
+    pub tallies: Vec<(Arc<str>, RequestCounts)>,
     /// Some of the requests, in the order in which they ended.
-    pub told: Vec<Told>,
+    pub told: Vec<RequestSample>,
 }
 
 /// What gathers on a worker.
 #[derive(Debug)]
 pub struct Glance {
     /// One per route, in the order of the config, and one more for requests without a route.
-    tallies: Vec<(Arc<str>, Tally)>,
-    told: Vec<Told>,
+    tallies: Vec<(Arc<str>, RequestCounts)>,
+    told: Vec<RequestSample>,
     well: usize,
     badly: usize,
     empty: bool,
@@ -36,14 +36,14 @@ pub struct Glance {
 impl Glance {
     /// Nothing seen yet of these routes.
     pub fn new(routes: impl Iterator<Item = Arc<str>>) -> Self {
-        let tallies = routes.chain([Arc::from("")]).map(|name| (name, Tally::default())).collect();
+        let tallies = routes.chain([Arc::from("")]).map(|name| (name, RequestCounts::default())).collect();
         Self { tallies, told: Vec::new(), well: 0, badly: 0, empty: true }
     }
 
     /// Counts a finished request of the route at this position; none: it found none. Says whether it is the first
     /// since the last [`Glance::take`].
     #[inline]
-    pub fn see(&mut self, route: Option<usize>, record: &Record, blame: Blame, took: Duration) -> bool {
+    pub fn see(&mut self, route: Option<usize>, record: &AccessRecord, blame: Blame, took: Duration) -> bool {
         let last = self.tallies.len() - 1;
         if let Some((_, tally)) = self.tallies.get_mut(route.unwrap_or(last)) {
             let lasting = record.method == Method::CONNECT || record.status == Some(101);
@@ -53,7 +53,7 @@ impl Glance {
             if blame == Blame::Nobody { (&mut self.well, TOLD_WELL) } else { (&mut self.badly, TOLD_BADLY) };
         if *told < most {
             *told += 1;
-            self.told.push(Told::of(record, blame, took));
+            self.told.push(RequestSample::of(record, blame, took));
         }
         std::mem::replace(&mut self.empty, false)
     }

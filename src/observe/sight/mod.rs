@@ -11,4 +11,4 @@ mod tally;
 
 pub use glance::{Batch, Glance};
 pub use rolling::Sight;
-pub use tally::{Blame, Tally, Told};
+pub use tally::{Blame, RequestCounts, RequestSample};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::glance::Batch;
-use super::tally::{Blame, Tally, Told};
+use super::tally::{Blame, RequestCounts, RequestSample};
 use crate::base::time::Now;
 
 /// How far back it is remembered, in milliseconds.
@@ -21,7 +21,7 @@ const RECENT: usize = 200;
 #[derive(Debug)]
 struct Window {
     width: u64,
-    slots: VecDeque<(u64, Tally)>,
+    slots: VecDeque<(u64, RequestCounts)>,
 }
 
 impl Window {
@@ -29,7 +29,7 @@ impl Window {
         Self { width, slots: VecDeque::new() }
     }
 
-    fn add(&mut self, now: u64, tally: &Tally) {
+    fn add(&mut self, now: u64, tally: &RequestCounts) {
         let slot = now / self.width;
         match self.slots.back_mut() {
             Some((last, sum)) if *last >= slot => sum.add(tally),
@@ -45,9 +45,9 @@ impl Window {
         }
     }
 
-    fn sum(&self, now: Now, back: u64) -> Tally {
+    fn sum(&self, now: Now, back: u64) -> RequestCounts {
         let first = now.boot.saturating_sub(back) / self.width;
-        let mut sum = Tally::default();
+        let mut sum = RequestCounts::default();
         for (_, tally) in self.slots.iter().rev().take_while(|(slot, _)| *slot > first) {
             sum.add(tally);
         }
@@ -56,8 +56,8 @@ impl Window {
 
     /// `count` sums of `each` milliseconds, a multiple of the width. The last one is under way: so what was summed once
     /// stays what it is.
-    fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
-        let mut series = vec![Tally::default(); count];
+    fn series(&self, now: Now, each: u64, count: usize) -> Vec<RequestCounts> {
+        let mut series = vec![RequestCounts::default(); count];
         let end = (now.boot / each + 1) * each;
         for (slot, tally) in &self.slots {
             let Some(age) = end.checked_sub(slot * self.width).and_then(|age| age.checked_sub(1)) else { continue };
@@ -75,7 +75,7 @@ impl Window {
 pub struct Sight {
     whole: Window,
     routes: BTreeMap<Arc<str>, Window>,
-    recent: VecDeque<Told>,
+    recent: VecDeque<RequestSample>,
     /// All requests since the start.
     total: u64,
 }
@@ -114,31 +114,31 @@ impl Sight {
     }
 
     /// The sum of the last `back` milliseconds.
-    pub fn sum(&self, now: Now, back: u64) -> Tally {
+    pub fn sum(&self, now: Now, back: u64) -> RequestCounts {
         self.whole.sum(now, back)
     }
 
     /// `count` sums of `each` milliseconds (whole seconds), the oldest first; the last one is under way.
-    pub fn series(&self, now: Now, each: u64, count: usize) -> Vec<Tally> {
+    pub fn series(&self, now: Now, each: u64, count: usize) -> Vec<RequestCounts> {
         self.whole.series(now, each, count)
     }
 
     /// The sum of a route's last `back` milliseconds (in steps of ten seconds); an empty name: of requests without a
     /// route.
-    pub fn route(&self, name: &str, now: Now, back: u64) -> Tally {
+    pub fn route(&self, name: &str, now: Now, back: u64) -> RequestCounts {
         self.routes.get(name).map(|window| window.sum(now, back)).unwrap_or_default()
     }
 
     /// The same for one route; `each` in steps of ten seconds.
-    pub fn route_series(&self, name: &str, now: Now, each: u64, count: usize) -> Vec<Tally> {
+    pub fn route_series(&self, name: &str, now: Now, each: u64, count: usize) -> Vec<RequestCounts> {
         match self.routes.get(name) {
             Some(window) => window.series(now, each, count),
-            None => vec![Tally::default(); count],
+            None => vec![RequestCounts::default(); count],
         }
     }
 
     /// Some of the last requests, the newest first.
-    pub fn recent(&self) -> impl Iterator<Item = &Told> {
+    pub fn recent(&self) -> impl Iterator<Item = &RequestSample> {
         self.recent.iter().rev()
     }
 
@@ -157,8 +157,8 @@ mod tests {
     use crate::observe::record::Replay;
 
     fn batch(route: &str, requests: usize, blame: Blame) -> Batch {
-        let mut tally = Tally::default();
-        let told = (0..requests).map(|_| Told::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
+        let mut tally = RequestCounts::default();
+        let told = (0..requests).map(|_| RequestSample::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
         for _ in 0..requests {
             tally.count(blame, Replay::None, Some(Duration::from_millis(5)));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use uuid::Uuid;
 
-use crate::observe::record::{Record, Replay};
+use crate::observe::record::{AccessRecord, Replay};
 
 /// Two buckets per doubling, from 64 µs to 67 s, and one at either end.
 const BUCKETS: usize = 42;
@@ -51,7 +51,7 @@ impl Blame {
 
 /// Counts of requests, and a histogram of their durations.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Tally {
+pub struct RequestCounts {
     /// Requests.
     pub requests: u64,
     /// Errors that are ours.
@@ -65,13 +65,13 @@ pub struct Tally {
     durations: [u32; BUCKETS],
 }
 
-impl Default for Tally {
+impl Default for RequestCounts {
     fn default() -> Self {
         Self { requests: 0, ours: 0, provider: 0, client: 0, replays: 0, durations: [0; BUCKETS] }
     }
 }
 
-impl Tally {
+impl RequestCounts {
     /// Counts one request. One without a duration (a tunnel, a WebSocket) is not among the quantiles.
     #[inline]
     pub fn count(&mut self, blame: Blame, replay: Replay, took: Option<Duration>) {
@@ -161,7 +161,7 @@ fn bounds(index: usize) -> (f64, f64) {
 
 /// What is told of one request.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct RequestSample {
     /// When its head was complete, in milliseconds since 1970.
     pub at: u64,
     /// How long it took.
@@ -186,9 +186,9 @@ pub struct Told {
     pub replay: Replay,
 }
 
-impl Told {
+impl RequestSample {
     /// Of a finished request.
-    pub fn of(record: &Record, blame: Blame, took: Duration) -> Self {
+    pub fn of(record: &AccessRecord, blame: Blame, took: Duration) -> Self {
         Self {
             at: record.start.wall,
             took,
@@ -214,9 +214,9 @@ fn cut(path: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) fn tests_record(path: &str) -> Record {
+pub(super) fn tests_record(path: &str) -> AccessRecord {
     use crate::base::time::Now;
-    Record {
+    AccessRecord {
         start: Now::at(0, 0),
         id: Uuid::nil(),
         trace: None,
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_near_the_truth() {
-        let mut tally = Tally::default();
+        let mut tally = RequestCounts::default();
         for ms in 1..=1000 {
             tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(ms)));
         }
@@ -255,7 +255,7 @@ mod tests {
             let told = tally.quantile(part).unwrap();
             assert!((told - truth).abs() < truth / 4.0, "{part}: {told}");
         }
-        assert_eq!(Tally::default().quantile(0.5), None);
+        assert_eq!(RequestCounts::default().quantile(0.5), None);
         assert_eq!(tally.histogram().iter().map(|(_, count)| *count).sum::<u32>(), 1000);
     }
 
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn blame_and_sums() {
-        let mut tally = Tally::default();
+        let mut tally = RequestCounts::default();
         for status in [200, 304, 401, 404, 422, 500, 503] {
             tally.count(Blame::of_status(status), Replay::None, None);
         }

@@ -11,5 +11,5 @@ mod span;
 mod tracer;
 
 pub use context::{Context, SpanId, TRACEPARENT, TRACESTATE, TraceId, parent};
-pub use span::{Kind, Span, Value};
+pub use span::{AttributeValue, Kind, Span};
 pub use tracer::{Spans, Tracer};

@@ -10,14 +10,14 @@ use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message;
 
 use super::context::Context;
-use super::span::{Kind, Span, Value};
+use super::span::{AttributeValue, Kind, Span};
 
 /// What the body of an export is, and what a collector answers in.
 pub const MEDIA_TYPE: &str = "application/x-protobuf";
 
 /// Who tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Resource<'a> {
+pub struct OtlpResource<'a> {
     /// `service.name`.
     pub service: &'a str,
     /// `service.instance.id`: this process among replicas.
@@ -32,11 +32,11 @@ const HAS_IS_REMOTE: u32 = trace::SpanFlags::ContextHasIsRemoteMask as u32;
 const IS_REMOTE: u32 = trace::SpanFlags::ContextIsRemoteMask as u32;
 
 /// The body of one export.
-pub fn encode(resource: Resource<'_>, spans: &[Span]) -> Vec<u8> {
+pub fn encode(resource: OtlpResource<'_>, spans: &[Span]) -> Vec<u8> {
     let about = [
-        ("service.name", Value::from(resource.service.to_owned())),
+        ("service.name", AttributeValue::from(resource.service.to_owned())),
         ("service.version", VERSION.into()),
-        ("service.instance.id", Value::from(resource.instance.to_owned())),
+        ("service.instance.id", AttributeValue::from(resource.instance.to_owned())),
     ];
     let scope = InstrumentationScope { name: SCOPE.to_owned(), version: VERSION.to_owned(), ..Default::default() };
     let scope_spans =
@@ -91,13 +91,13 @@ fn link(context: &Context) -> trace::span::Link {
     }
 }
 
-fn pairs(pairs: &[(&'static str, Value)]) -> Vec<KeyValue> {
-    let pair = |(key, value): &(&'static str, Value)| {
+fn pairs(pairs: &[(&'static str, AttributeValue)]) -> Vec<KeyValue> {
+    let pair = |(key, value): &(&'static str, AttributeValue)| {
         let value = match value {
-            Value::Flag(flag) => any_value::Value::BoolValue(*flag),
-            Value::Shared(text) => any_value::Value::StringValue((**text).to_owned()),
-            Value::Text(text) => any_value::Value::StringValue(text.clone().into_owned()),
-            Value::Whole(number) => any_value::Value::IntValue(*number),
+            AttributeValue::Flag(flag) => any_value::Value::BoolValue(*flag),
+            AttributeValue::Shared(text) => any_value::Value::StringValue((**text).to_owned()),
+            AttributeValue::Text(text) => any_value::Value::StringValue(text.clone().into_owned()),
+            AttributeValue::Whole(number) => any_value::Value::IntValue(*number),
         };
         KeyValue { key: (*key).to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
     };
@@ -146,7 +146,7 @@ mod tests {
             failed: false,
             ..span.clone()
         };
-        let written = encode(Resource { service: "gate", instance: "one" }, &[span, first]);
+        let written = encode(OtlpResource { service: "gate", instance: "one" }, &[span, first]);
         let read = ExportTraceServiceRequest::decode(&*written).unwrap();
         let [resource] = &*read.resource_spans else { panic!("{read:?}") };
         let text = |text: &str| any_value::Value::StringValue(text.to_owned());

@@ -23,7 +23,7 @@ pub struct Span {
     /// When it ended, likewise.
     pub end: u64,
     /// What is told of it.
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<(&'static str, AttributeValue)>,
     /// Other spans that waited for it.
     pub links: Vec<Context>,
     /// Whether it failed.
@@ -43,7 +43,7 @@ pub enum Kind {
 
 /// The value of an attribute.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Value {
+pub enum AttributeValue {
     /// True or false.
     Flag(bool),
     /// A text.
@@ -56,43 +56,43 @@ pub enum Value {
 
 impl Span {
     /// Tells something more of it.
-    pub fn tell(&mut self, key: &'static str, value: impl Into<Value>) {
+    pub fn tell(&mut self, key: &'static str, value: impl Into<AttributeValue>) {
         self.attributes.push((key, value.into()));
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for AttributeValue {
     fn from(flag: bool) -> Self {
-        Value::Flag(flag)
+        AttributeValue::Flag(flag)
     }
 }
 
-impl From<&'static str> for Value {
+impl From<&'static str> for AttributeValue {
     fn from(text: &'static str) -> Self {
-        Value::Text(text.into())
+        AttributeValue::Text(text.into())
     }
 }
 
-impl From<String> for Value {
+impl From<String> for AttributeValue {
     fn from(text: String) -> Self {
-        Value::Text(text.into())
+        AttributeValue::Text(text.into())
     }
 }
 
-impl From<&Arc<str>> for Value {
+impl From<&Arc<str>> for AttributeValue {
     fn from(text: &Arc<str>) -> Self {
-        Value::Shared(text.clone())
+        AttributeValue::Shared(text.clone())
     }
 }
 
-impl From<u64> for Value {
+impl From<u64> for AttributeValue {
     fn from(number: u64) -> Self {
-        Value::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+        AttributeValue::Whole(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
-impl From<u16> for Value {
+impl From<u16> for AttributeValue {
     fn from(number: u16) -> Self {
-        Value::Whole(number.into())
+        AttributeValue::Whole(number.into())
     }
 }

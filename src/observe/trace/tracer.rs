@@ -21,9 +21,9 @@ const ALL: u64 = 1 << 56;
 
 /// Decides who is traced, and takes finished spans. Cheap to clone; safe from any thread.
 #[derive(Clone)]
-pub struct Tracer(Arc<Inner>);
+pub struct Tracer(Arc<TracerState>);
 
-struct Inner {
+struct TracerState {
     /// A new trace is recorded if its chance is at least this; [`OFF`]: there is no tracing.
     threshold: AtomicU64,
     queue: Sender<Span>,
@@ -42,7 +42,7 @@ impl Tracer {
     pub fn open() -> (Self, Spans) {
         let (sender, queue) = channel();
         let (queued, dropped) = (Level::default(), AtomicU64::new(0));
-        let tracer = Self(Arc::new(Inner { threshold: AtomicU64::new(OFF), queue: sender, queued, dropped }));
+        let tracer = Self(Arc::new(TracerState { threshold: AtomicU64::new(OFF), queue: sender, queued, dropped }));
         (tracer.clone(), Spans { queue, tracer })
     }
 

@@ -5,15 +5,15 @@ use std::fmt;
 use crate::base::secret::{SecretString, is_wordy};
 use crate::base::time::Now;
 use crate::provider::values::OneOrMany;
-use crate::syntax::{Fields, Node, Report};
-use crate::token::consent::{Callback, Code, State};
+use crate::syntax::{Diagnostics, Fields, Node};
+use crate::token::consent::{AuthorizationCode, CallbackAnswer, State};
 
 /// The longest query and the longest code that are looked at, in bytes.
 const LONGEST: usize = 8 * 1024;
 
 /// Which keys of the query hold what.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct CallbackKeys {
     state: String,
     code: String,
     error: Vec<String>,
@@ -40,9 +40,9 @@ impl fmt::Display for BadCallback {
     }
 }
 
-impl Keys {
+impl CallbackKeys {
     /// Reads `[consent.callback]`; absent: the names of RFC 6749 section 4.1.2.
-    pub(super) fn read(node: Option<&Node>, report: &Report) -> Self {
+    pub(super) fn read(node: Option<&Node>, report: &Diagnostics) -> Self {
         let usual = || Self { state: "state".to_owned(), code: "code".to_owned(), error: vec!["error".to_owned()] };
         let Some(node) = node else { return usual() };
         let fields = Fields::new(node, "[consent.callback]", report);
@@ -57,7 +57,7 @@ impl Keys {
     }
 
     /// Reads a query, without its `?`.
-    pub(super) fn callback(&self, query: &str, now: Now) -> Result<Callback, BadCallback> {
+    pub(super) fn callback(&self, query: &str, now: Now) -> Result<CallbackAnswer, BadCallback> {
         if query.len() > LONGEST {
             return Err(BadCallback::TooLong);
         }
@@ -79,14 +79,14 @@ impl Keys {
                 error = Some(if is_wordy(&text) { text.into_owned() } else { String::new() });
             }
         }
-        Ok(Callback { state, code, error })
+        Ok(CallbackAnswer { state, code, error })
     }
 }
 
 /// A code that reached us at `now`. RFC 6749 appendix A.11: visible ASCII and spaces; no provider uses spaces.
-pub(super) fn code(text: &str, now: Now) -> Result<Code, BadCallback> {
+pub(super) fn code(text: &str, now: Now) -> Result<AuthorizationCode, BadCallback> {
     let plain = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if plain { Ok(Code::new(SecretString::from(text), now)) } else { Err(BadCallback::Code) }
+    if plain { Ok(AuthorizationCode::new(SecretString::from(text), now)) } else { Err(BadCallback::Code) }
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     const NOW: Now = Now::at(0, 0);
 
     fn read(query: &str) -> Result<(bool, bool, Option<String>), BadCallback> {
-        let callback = Keys::read(None, &Report::new()).callback(query, NOW)?;
+        let callback = CallbackKeys::read(None, &Diagnostics::new()).callback(query, NOW)?;
         Ok((callback.state.is_some(), callback.code.is_some(), callback.error))
     }
 

@@ -9,23 +9,24 @@ use serde_json::Value;
 
 use crate::base::id::Ids;
 use crate::base::origin::BaseUrl;
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
-use crate::provider::answer::{Moment, known, transient};
+use crate::provider::answer::{ResponseContext, known, transient};
 use crate::provider::condition::Fit;
 use crate::provider::consent::callback::{BadCallback, code};
-use crate::provider::consent::{Ceremony, ConsentParams};
-use crate::provider::document::{self, Format};
-use crate::provider::exchange::{Exchange, TokenRequest};
+use crate::provider::consent::{ConsentParams, ConsentProfile};
+use crate::provider::document::{self, DocumentFormat};
+use crate::provider::exchange::{CompiledTokenRequest, TokenRequest};
 use crate::provider::json;
-use crate::provider::life::{Claims, date};
+use crate::provider::life::{LifeClaims, date};
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, Settings};
-use crate::provider::template::Pieces;
+use crate::provider::template::ConsentVariables;
 use crate::token::consent::{
-    Asked, Callback, Consenting, Entry, PendingConsent, Realm, Refusal, Rejection, State, UserTokens, judge,
+    CallbackAnswer, ConsentOrigin, Consenting, PendingConsent, PendingEntry, Realm, Rejection, RotationRefusal, State,
+    UserTokens, judge,
 };
 use crate::token::failure::Failure;
 use crate::token::grant::{RefreshGrant, UserGrant};
@@ -60,28 +61,28 @@ pub enum Authorize {
 pub struct Stale;
 
 /// The consent of one provider, compiled. Part of a [`Module`](crate::provider::Module).
-pub struct Consent {
+pub struct CompiledConsent {
     profile: Arc<Profile>,
     provider: Arc<str>,
     realm: Realm,
-    authorize: Exchange,
+    authorize: CompiledTokenRequest,
     /// Further fields of the authorize request's query.
     others: Vec<(String, String)>,
-    exchange: Exchange,
-    refresh: Option<Exchange>,
+    exchange: CompiledTokenRequest,
+    refresh: Option<CompiledTokenRequest>,
     redirect_uri: String,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,
 }
 
-impl fmt::Debug for Consent {
+impl fmt::Debug for CompiledConsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consent").field("provider", &self.provider).field("realm", &self.realm).finish_non_exhaustive()
     }
 }
 
 /// What a consent is compiled from, besides its profile.
-pub(in crate::provider) struct Parts<'a> {
+pub(in crate::provider) struct ConsentParts<'a> {
     pub name: &'a str,
     pub settings: &'a Settings,
     pub base_url: &'a BaseUrl,
@@ -91,9 +92,9 @@ pub(in crate::provider) struct Parts<'a> {
     pub secrets: &'a [SecretString],
 }
 
-impl Consent {
-    pub(in crate::provider) fn compile(profile: &Arc<Profile>, parts: &Parts<'_>) -> Result<Self, String> {
-        let Parts { name, base_url, token_url, wiring, .. } = parts;
+impl CompiledConsent {
+    pub(in crate::provider) fn compile(profile: &Arc<Profile>, parts: &ConsentParts<'_>) -> Result<Self, String> {
+        let ConsentParts { name, base_url, token_url, wiring, .. } = parts;
         let ceremony = profile.consent.as_ref().ok_or_else(|| {
             format!("the profile `{}` knows no users: take [provider.{name}.consent] out", profile.name())
         })?;
@@ -136,12 +137,12 @@ impl Consent {
         [&self.authorize.url, &self.exchange.url].into_iter().chain(self.refresh.iter().map(|refresh| &refresh.url))
     }
 
-    fn ceremony(&self) -> &Ceremony {
+    fn ceremony(&self) -> &ConsentProfile {
         self.profile.consent.as_ref().expect("compiled from a profile with a consent")
     }
 
-    fn moment(&self, endpoint: &'static str, sent: Now, now: Now) -> Moment<'_> {
-        Moment { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets }
+    fn moment(&self, endpoint: &'static str, sent: Now, now: Now) -> ResponseContext<'_> {
+        ResponseContext { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets }
     }
 
     /// What users consent to here: for [`PendingConsent::start`] and for rotations.
@@ -162,11 +163,11 @@ impl Consent {
     /// Begins a consent that was filed under `state`.
     pub fn authorize(&self, pending: &PendingConsent, state: &State, ids: &mut dyn Ids, now: Now) -> Authorize {
         let challenge = pending.verifier.challenge();
-        let pieces = Pieces {
+        let pieces = ConsentVariables {
             challenge: Some(challenge.as_str()),
             redirect_uri: Some(&self.redirect_uri),
             state: Some(state.as_str()),
-            ..Pieces::default()
+            ..ConsentVariables::default()
         };
         let mut request = self.authorize.request(&Vars::none(), ids, now, pieces);
         if !self.others.is_empty() {
@@ -194,7 +195,7 @@ impl Consent {
         now: Now,
     ) -> Result<String, Failure> {
         let moment = self.moment("authorize endpoint", sent, now);
-        let value = self.profile.answer.success(Format::Json, status, headers, body, moment)?;
+        let value = self.profile.answer.success(DocumentFormat::Json, status, headers, body, moment)?;
         match json::first(&value, &self.ceremony().opens).and_then(Value::as_str) {
             Some(url) if opens(url) => Ok(url.to_owned()),
             Some(_) => Err(transient(status, headers, "but the URL for the user is none that can be opened", moment)),
@@ -203,21 +204,21 @@ impl Consent {
     }
 
     /// Reads what a browser brought to the callback: the query without its `?`.
-    pub fn callback(&self, query: &str, now: Now) -> Result<Callback, BadCallback> {
+    pub fn callback(&self, query: &str, now: Now) -> Result<CallbackAnswer, BadCallback> {
         self.ceremony().keys.callback(query, now)
     }
 
     /// The same for an application that received the code itself.
-    pub fn posted(&self, state: &str, text: &str, now: Now) -> Result<Callback, BadCallback> {
-        Ok(Callback { state: State::parse(state), code: Some(code(text, now)?), error: None })
+    pub fn posted(&self, state: &str, text: &str, now: Now) -> Result<CallbackAnswer, BadCallback> {
+        Ok(CallbackAnswer { state: State::parse(state), code: Some(code(text, now)?), error: None })
     }
 
     /// Judges a callback of this provider; see [`judge`]: `found` was swapped for [`Entry::Spent`] before.
     pub fn judge(
         &self,
-        found: Option<Entry>,
-        asked: Asked<'_>,
-        callback: Callback,
+        found: Option<PendingEntry>,
+        asked: ConsentOrigin<'_>,
+        callback: CallbackAnswer,
         now: Now,
     ) -> Result<Consenting, Rejection> {
         judge(found, &self.provider, &self.realm, asked, callback, now)
@@ -232,11 +233,11 @@ impl Consent {
     ) -> Result<(TokenRequest, PendingConsent), Stale> {
         let (pending, code) = consenting.into_parts();
         let code = code.spend(self.ceremony().code_life, now).ok_or(Stale)?;
-        let pieces = Pieces {
+        let pieces = ConsentVariables {
             code: Some(code.expose_secret()),
             redirect_uri: Some(&self.redirect_uri),
             verifier: Some(pending.verifier.secret().expose_secret()),
-            ..Pieces::default()
+            ..ConsentVariables::default()
         };
         Ok((self.exchange.request(&Vars::none(), ids, now, pieces), pending))
     }
@@ -249,14 +250,14 @@ impl Consent {
         body: &[u8],
         sent: Now,
         now: Now,
-    ) -> Result<UserGrant, Refusal> {
+    ) -> Result<UserGrant, RotationRefusal> {
         self.answer(status, headers, body, self.moment("token endpoint", sent, now), true)
     }
 
     /// The request for new tokens. `None`: there is no refresh token that may be tried, or this provider knows none.
     pub fn refresh(&self, tokens: &UserTokens, ids: &mut dyn Ids, now: Now) -> Option<TokenRequest> {
         let refresh_token = Some(tokens.refreshable(now)?.token.expose_secret());
-        let pieces = Pieces { refresh_token, ..Pieces::default() };
+        let pieces = ConsentVariables { refresh_token, ..ConsentVariables::default() };
         Some(self.refresh.as_ref()?.request(&Vars::none(), ids, now, pieces))
     }
 
@@ -268,7 +269,7 @@ impl Consent {
         body: &[u8],
         sent: Now,
         now: Now,
-    ) -> Result<UserGrant, Refusal> {
+    ) -> Result<UserGrant, RotationRefusal> {
         self.answer(status, headers, body, self.moment("refresh endpoint", sent, now), false)
     }
 
@@ -277,17 +278,19 @@ impl Consent {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        moment: Moment<'_>,
+        moment: ResponseContext<'_>,
         first: bool,
-    ) -> Result<UserGrant, Refusal> {
+    ) -> Result<UserGrant, RotationRefusal> {
         let captures = &self.ceremony().captures;
         match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
             Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(headers, &mut rest, moment) }),
             // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
-            Err(failure) => match self.rescued(status, headers, body, moment).filter(|_| !planted(Fault::ThrownAway)) {
-                Some(refresh) => Err(Refusal::Unusable(failure, refresh)),
-                None => Err(self.refusal(status, headers, body, failure)),
-            },
+            Err(failure) => {
+                match self.rescued(status, headers, body, moment).filter(|_| !planted(PlantedFault::ThrownAway)) {
+                    Some(refresh) => Err(RotationRefusal::Unusable(failure, refresh)),
+                    None => Err(self.refusal(status, headers, body, failure)),
+                }
+            }
         }
     }
 
@@ -297,7 +300,7 @@ impl Consent {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        moment: Moment<'_>,
+        moment: ResponseContext<'_>,
     ) -> Option<RefreshGrant> {
         let answer = &self.profile.answer;
         let mut value = match answer.success(answer.format, status, headers, body, moment) {
@@ -312,7 +315,12 @@ impl Consent {
     }
 
     /// Takes the refresh token out of an answer, if there is one and this provider has a use for it.
-    fn refresh_token(&self, headers: &HeaderMap, answer: &mut Value, moment: Moment<'_>) -> Option<RefreshGrant> {
+    fn refresh_token(
+        &self,
+        headers: &HeaderMap,
+        answer: &mut Value,
+        moment: ResponseContext<'_>,
+    ) -> Option<RefreshGrant> {
         let ceremony = self.ceremony();
         self.refresh.as_ref()?;
         let hit =
@@ -325,7 +333,7 @@ impl Consent {
                 return None;
             }
         };
-        let claims = Claims {
+        let claims = LifeClaims {
             expires_in: json::first(answer, &ceremony.refresh_expires_in),
             expires_at: json::first(answer, &ceremony.refresh_expires_at),
             unit: self.profile.answer.expires_in_unit,
@@ -337,10 +345,10 @@ impl Consent {
     }
 
     /// Whether a failure means that the code or the refresh token is dead.
-    fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> Refusal {
+    fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> RotationRefusal {
         let body = known(document::read(self.profile.answer.format, headers, body));
         let dead = self.ceremony().dead.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes);
-        if dead { Refusal::Dead(failure.inside) } else { Refusal::Failed(failure) }
+        if dead { RotationRefusal::Dead(failure.inside) } else { RotationRefusal::Failed(failure) }
     }
 }
 
@@ -359,7 +367,12 @@ fn opens(url: &str) -> bool {
 
 /// What the user is asked to consent to: the endpoints, and what the authorize request says that is neither secret nor
 /// a matter of taste.
-fn realm(profile: &Profile, ceremony: &Ceremony, parts: &Parts<'_>, authorize: &Exchange) -> Realm {
+fn realm(
+    profile: &Profile,
+    ceremony: &ConsentProfile,
+    parts: &ConsentParts<'_>,
+    authorize: &CompiledTokenRequest,
+) -> Realm {
     let mut digest = KeyBuilder::new(parts.name);
     digest.field("realm", b"1");
     for (name, url) in [("base_url", parts.base_url), ("token_url", parts.token_url), ("authorize", &authorize.url)] {

@@ -15,10 +15,10 @@ use super::http1::{Framing, Piece, Reader, chunk, content};
 use super::lines::let_pass;
 use super::plan::Manner;
 use super::world::{STALLED, World};
-use crate::serve::connection::{Wire, serve_http};
-use crate::serve::door::{Door, Entry};
+use crate::serve::connection::{AcceptedProtocol, serve_http};
+use crate::serve::door::{ConnectionContext, Ingress};
 use crate::serve::identity::Peer;
-use crate::serve::world::World as Present;
+use crate::serve::world::CurrentState as Present;
 use crate::upstream::simulated::{Cork, End, connection};
 
 /// A request has an end within this: all that its client and its bank may take, and every timeout in its way.
@@ -31,11 +31,11 @@ pub(super) struct Front {
 }
 
 impl Front {
-    fn connect(&self, wire: Wire) -> End {
+    fn connect(&self, wire: AcceptedProtocol) -> End {
         let (ours, theirs) = connection();
         let footing = self.present.site().footing(0).expect("a listener");
         let peer = Rc::new(Peer::default());
-        let door = Door { listener: 0, footing, peer, entry: Entry::Reverse(None), sent: theirs.sent() };
+        let door = ConnectionContext { listener: 0, footing, peer, entry: Ingress::Reverse(None), sent: theirs.sent() };
         let serving = serve_http(self.present.clone(), theirs, door, wire, CancellationToken::new());
         self.world.spawn(|world| &world.at_front, serving);
         ours
@@ -98,7 +98,7 @@ pub(super) async fn over_http1(front: Rc<Front>) {
     let mut left = world.plan.requests;
     while left > 0 {
         world.think().await;
-        let wire = if world.chance(50) { Wire::Plain } else { Wire::Tls };
+        let wire = if world.chance(50) { AcceptedProtocol::Plain } else { AcceptedProtocol::Tls };
         let mut reader = open.take().unwrap_or_else(|| Reader::new(front.connect(wire)));
         let manner = world.manner();
         let count = if manner == Manner::Pipeline { 2 } else { 1 };
@@ -226,7 +226,7 @@ async fn stall(world: &World, request: usize) {
 /// A client's connection of HTTP/2, with requests side by side.
 pub(super) async fn over_http2(front: Rc<Front>) {
     let world = &front.world;
-    let end = front.connect(if world.chance(50) { Wire::Plain } else { Wire::TlsH2 });
+    let end = front.connect(if world.chance(50) { AcceptedProtocol::Plain } else { AcceptedProtocol::TlsH2 });
     let cork = Rc::new(end.cork());
     let Ok((h2, connection)) = h2::client::handshake(end).await else { return };
     tokio::task::spawn_local(async move { drop(connection.await) });

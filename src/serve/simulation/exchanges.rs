@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::run::play;
-use crate::base::planted::{Fault, bed};
+use crate::base::planted::{PlantedFault, bed};
 
 /// Runs of an ordinary test run.
 const RUNS: Range<u64> = 0..300;
@@ -39,7 +39,7 @@ fn lines(found: &BTreeMap<u64, String>) -> String {
 }
 
 /// The broken promises of these seeds, up to `most`.
-fn search(seeds: Range<u64>, most: usize, fault: Option<Fault>) -> BTreeMap<u64, String> {
+fn search(seeds: Range<u64>, most: usize, fault: Option<PlantedFault>) -> BTreeMap<u64, String> {
     let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let broken = |seed, fault| {
@@ -100,7 +100,7 @@ fn an_exchange_takes_the_same_course_again() {
 }
 
 /// Each fault that was mended, put back, is found within so many runs.
-fn finds(fault: Fault, runs: u64) {
+fn finds(fault: PlantedFault, runs: u64) {
     let found = search(0..runs, most(), Some(fault));
     assert!(!found.is_empty(), "{fault:?} is not found in {runs} runs");
     assert!(most() == 1, "{fault:?} is found by {} of {runs} runs:\n{}", found.len(), lines(&found));
@@ -110,7 +110,7 @@ macro_rules! finds {
     ($(fn $name:ident() { $fault:ident in $runs:literal })*) => {
         $(#[test]
         fn $name() {
-            finds(Fault::$fault, $runs);
+            finds(PlantedFault::$fault, $runs);
         })*
     };
 }

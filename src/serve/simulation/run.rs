@@ -16,13 +16,13 @@ use super::world::World;
 use crate::base::dice::seeded;
 use crate::base::time::Clock;
 use crate::config::{InMemory, Snapshot, build};
-use crate::control::{Consents, Issuers, Keeper, Leases, Limits};
-use crate::observe::access::{AccessLog, Shape};
+use crate::control::{ConsentHandle, Issuers, Keeper, Limits, TokenHandle};
+use crate::observe::access::{AccessLog, AccessSink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Tracer;
-use crate::serve::site::{Shared, Site};
-use crate::serve::world::World as Present;
+use crate::serve::site::{ProcessState, WorkerState};
+use crate::serve::world::CurrentState as Present;
 use crate::upstream::simulated::set_network;
 
 /// Idle connections are looked through this often.
@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_secs(60);
 thread_local! {
     /// Making them takes longer than a run may.
     static METRICS: Arc<Metrics> = Arc::new(Metrics::new());
-    static ACCESS: AccessLog = AccessLog::start(Box::new(std::io::sink()), Shape::Off).expect("a thread").0;
+    static ACCESS: AccessLog = AccessLog::start(Box::new(std::io::sink()), AccessSink::Off).expect("a thread").0;
 }
 
 static SNAPSHOTS: LazyLock<[Arc<Snapshot>; 2]> = LazyLock::new(|| ["one", "two"].map(read));
@@ -98,12 +98,12 @@ pub(super) fn play(seed: u64, traced: bool) -> Verdict {
 }
 
 /// What workers share, with a keeper that runs here as well.
-fn shared(world: &World) -> Shared {
+fn shared(world: &World) -> ProcessState {
     let clock = Clock::Simulated(Arc::new(world.watch()));
     let snapshot = SNAPSHOTS[usize::from(world.plan.http2)].clone();
-    let (leases, inbox) = Leases::open();
+    let (leases, inbox) = TokenHandle::open();
     tokio::task::spawn_local(Keeper::behind(inbox, clock.clone(), Limits::default(), Box::new(()), None).run());
-    Shared {
+    ProcessState {
         listeners: snapshot.listeners.iter().cloned().map(Some).collect(),
         pages: [None].into(),
         snapshot,
@@ -115,7 +115,7 @@ fn shared(world: &World) -> Shared {
         gate: Arc::default(),
         issuers: Issuers::open(clock.clone()).0,
         clock,
-        consents: Consents::open().0,
+        consents: ConsentHandle::open().0,
         guard: Arc::new(crate::route::Guard::new(&[], &[])),
         sights: None,
         audit: Auditor::off(),
@@ -126,7 +126,7 @@ fn shared(world: &World) -> Shared {
 async fn live(world: &Rc<World>) {
     let shared = shared(world);
     let lines = ACCESS.with(|access| access.lines(shared.clock.clone()));
-    let site = Site::new(shared.clone(), lines);
+    let site = WorkerState::new(shared.clone(), lines);
     let present = Present::begin(site.clone(), CancellationToken::new());
     let swept = site.clone();
     let sweeping = tokio::task::spawn_local(async move {
@@ -156,7 +156,7 @@ async fn live(world: &Rc<World>) {
 }
 
 /// Nothing is left: promise 6.
-fn rests(world: &World, site: &Site) {
+fn rests(world: &World, site: &WorkerState) {
     let endpoint = site.route(0).map_or(0, |route| route.endpoint.open());
     let left = [
         ("connections of clients", world.at_front.get() as usize),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::plan::{Fate, Manner, Plan};
 use crate::base::dice::seeded::Generator;
-use crate::base::time::{Now, Simulated};
+use crate::base::time::{Now, SimulatedClock};
 use crate::token::policy::SETTLE;
 
 /// The wall clock's reading when a run begins.
@@ -382,7 +382,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-impl Simulated for Watch {
+impl SimulatedClock for Watch {
     fn now(&self) -> Now {
         let run = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { boot: 300_000_000 + run, wall: WALL + run }

@@ -12,10 +12,10 @@ use http::header::LOCATION;
 use http::{Method, StatusCode};
 
 use crate::base::secret::sha256;
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::hex32;
-use crate::sim::desk::{Desk, Record, Terms};
+use crate::sim::desk::{BankRecord, SimState, Terms};
 use crate::sim::ledger::Binding;
 use crate::sim::oauth2::{error, invalid};
 
@@ -30,13 +30,14 @@ pub(super) struct Grantee {
 }
 
 /// `GET /api/authorize`
-pub(super) fn open(desk: &Desk, call: &Call) -> Option<Answer> {
+pub(super) fn open(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
     (call.below == "/authorize").then(|| authorize(desk, call))
 }
 
-fn authorize(desk: &Desk, call: &Call) -> Answer {
+fn authorize(desk: &SimState, call: &SimCall) -> SimResponse {
     let manner = &call.faults.oauth2;
-    let text = |text: &str| Answer::typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{text}\n"));
+    let text =
+        |text: &str| SimResponse::typed(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{text}\n"));
     if call.method != Method::GET {
         return text("the method must be GET");
     }
@@ -55,7 +56,7 @@ fn authorize(desk: &Desk, call: &Call) -> Answer {
             query.append_pair("state", &state);
         }
         let joint = if redirect_uri.contains('?') { '&' } else { '?' };
-        Answer::bare(StatusCode::FOUND).with(LOCATION, &format!("{redirect_uri}{joint}{}", query.finish()))
+        SimResponse::bare(StatusCode::FOUND).with(LOCATION, &format!("{redirect_uri}{joint}{}", query.finish()))
     };
     if call.parameter("response_type").as_deref() != Some("code") {
         return back(&[("error", "unsupported_response_type")]);
@@ -79,30 +80,34 @@ fn authorize(desk: &Desk, call: &Call) -> Answer {
         challenge,
         came_for: String::new(),
     };
-    desk.remember(code.clone(), Record::Code { user, given: call.now, terms });
+    desk.remember(code.clone(), BankRecord::Code { user, given: call.now, terms });
     back(&[("code", &code)])
 }
 
-fn invalid_grant(why: &str) -> Answer {
+fn invalid_grant(why: &str) -> SimResponse {
     error(StatusCode::BAD_REQUEST, "invalid_grant", why)
 }
 
 /// A code for tokens.
-pub(super) fn redeem<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option<&'a str>) -> Result<Grantee, Answer> {
+pub(super) fn redeem<'a>(
+    desk: &SimState,
+    call: &SimCall,
+    field: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Grantee, SimResponse> {
     let code = field("code").ok_or_else(|| invalid("code is missing"))?;
     let (user, given, terms) = match desk.recall(code) {
-        Some(Record::Code { user, given, terms }) => (user, given, terms),
-        Some(Record::Used { user }) => {
+        Some(BankRecord::Code { user, given, terms }) => (user, given, terms),
+        Some(BankRecord::Used { user }) => {
             // Section 4.1.2: all that came of it is revoked.
             desk.withdraw(&user);
             desk.violation("an authorization code was sent twice");
             return Err(invalid_grant("the code was used before"));
         }
-        Some(Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => {
+        Some(BankRecord::Consent { .. } | BankRecord::Refresh { .. } | BankRecord::Transaction) | None => {
             return Err(invalid_grant("the code is unknown"));
         }
     };
-    desk.remember(code.to_owned(), Record::Used { user: user.clone() });
+    desk.remember(code.to_owned(), BankRecord::Used { user: user.clone() });
     if call.now.since(given) >= CODE_LIFE {
         desk.violation("an authorization code was sent too late");
         return Err(invalid_grant("the code has expired"));
@@ -118,14 +123,18 @@ pub(super) fn redeem<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Optio
 }
 
 /// A refresh token for tokens.
-pub(super) fn renew<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option<&'a str>) -> Result<Grantee, Answer> {
+pub(super) fn renew<'a>(
+    desk: &SimState,
+    call: &SimCall,
+    field: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Grantee, SimResponse> {
     let manner = &call.faults.oauth2;
     let token = field("refresh_token").ok_or_else(|| invalid("refresh_token is missing"))?;
     if manner.refuse_refresh {
         return Err(invalid_grant("the refresh token is dead"));
     }
     match desk.recall(token) {
-        Some(Record::Refresh { user, given, mut terms }) => {
+        Some(BankRecord::Refresh { user, given, mut terms }) => {
             if manner.refresh_life.is_some_and(|life| call.now.since(given) >= life) {
                 return Err(invalid_grant("the refresh token has expired"));
             }
@@ -137,23 +146,23 @@ pub(super) fn renew<'a>(desk: &Desk, call: &Call, field: impl Fn(&str) -> Option
                 (None, true) => std::mem::replace(&mut terms.came_for, token.to_owned()),
             };
             if !spent.is_empty() {
-                desk.remember(spent, Record::Used { user: user.clone() });
+                desk.remember(spent, BankRecord::Used { user: user.clone() });
             }
             Ok(Grantee { user, terms, refresh: stands })
         }
-        Some(Record::Used { user }) => {
+        Some(BankRecord::Used { user }) => {
             desk.withdraw(&user);
             desk.violation("a refresh token was used twice");
             Err(invalid_grant("the refresh token was used before"))
         }
-        Some(Record::Code { .. } | Record::Consent { .. } | Record::Transaction) | None => {
+        Some(BankRecord::Code { .. } | BankRecord::Consent { .. } | BankRecord::Transaction) | None => {
             Err(invalid_grant("the refresh token is unknown"))
         }
     }
 }
 
 /// New tokens of a user.
-pub(super) fn granted(desk: &Desk, call: &Call, who: Grantee) -> Answer {
+pub(super) fn granted(desk: &SimState, call: &SimCall, who: Grantee) -> SimResponse {
     let Grantee { user, terms, refresh } = who;
     let binding = Binding { scope: terms.scope.clone(), user: Some(user.clone()), ..Binding::default() };
     let issued = desk.issue(call, binding, |_| format!("{}.{}", hex32(), hex32()));
@@ -166,7 +175,7 @@ pub(super) fn granted(desk: &Desk, call: &Call, who: Grantee) -> Answer {
         body = body.text("refresh_token", &token);
         let life = call.faults.oauth2.refresh_life;
         body = body.maybe("refresh_expires_in", life.map(|life| life.as_secs().to_string()));
-        desk.remember(token, Record::Refresh { user, given: call.now, terms });
+        desk.remember(token, BankRecord::Refresh { user, given: call.now, terms });
     }
-    Answer::json(StatusCode::OK, body.finish()).unstored()
+    SimResponse::json(StatusCode::OK, body.finish()).unstored()
 }

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::base::secret::{hex, sha256};
 use crate::base::time::Now;
-use crate::sim::answer::Answer;
-use crate::sim::call::Call;
-use crate::sim::desk::{Desk, Record, Terms};
-use crate::sim::scb::{Status, authenticate, granted, pass_gateway, read, success};
+use crate::sim::answer::SimResponse;
+use crate::sim::call::SimCall;
+use crate::sim::desk::{BankRecord, SimState, Terms};
+use crate::sim::scb::{ScbStatus, authenticate, granted, pass_gateway, read, success};
 
 /// How long an authorization code lives.
 const CODE_LIFE: Duration = Duration::from_secs(60);
@@ -40,17 +40,20 @@ pub(in crate::sim) fn known_as(user: &str) -> String {
 
 /// The user agrees in the app (or, without a name, declines): answers what the app hands to the caller's own page.
 /// `login` is the last part of the `callbackUrl` that authorize answered; each can be answered once.
-pub(in crate::sim) fn consent(desk: &Desk, login: &str, user: Option<&str>, now: Now) -> Option<Agreed> {
+pub(in crate::sim) fn consent(desk: &SimState, login: &str, user: Option<&str>, now: Now) -> Option<Agreed> {
     let query = match desk.forget(login)? {
-        Record::Consent { query } => query,
-        other @ (Record::Code { .. } | Record::Refresh { .. } | Record::Transaction | Record::Used { .. }) => {
+        BankRecord::Consent { query } => query,
+        other @ (BankRecord::Code { .. }
+        | BankRecord::Refresh { .. }
+        | BankRecord::Transaction
+        | BankRecord::Used { .. }) => {
             desk.remember(login.to_owned(), other);
             return None;
         }
     };
     let code = user.map(|user| {
         let code = Uuid::new_v4().to_string();
-        desk.remember(code.clone(), Record::Code { user: known_as(user), given: now, terms: Terms::default() });
+        desk.remember(code.clone(), BankRecord::Code { user: known_as(user), given: now, terms: Terms::default() });
         code
     });
     let callback = desk.faults().scb.callback_url.as_ref().map(|registered| {
@@ -68,19 +71,19 @@ pub(in crate::sim) fn consent(desk: &Desk, login: &str, user: Option<&str>, now:
 }
 
 /// `GET …/login/{id}`: what a browser opens where `page` is set. It is sent on to the registered callback.
-fn page(desk: &Desk, call: &Call, login: &str) -> Answer {
+fn page(desk: &SimState, call: &SimCall, login: &str) -> SimResponse {
     let name = call.parameter("user").unwrap_or_else(|| "user".to_owned());
     let user = call.parameter("deny").is_none().then_some(name.as_str());
-    let text = |status, text: &str| Answer::typed(status, "text/plain; charset=utf-8", format!("{text}\n"));
+    let text = |status, text: &str| SimResponse::typed(status, "text/plain; charset=utf-8", format!("{text}\n"));
     match consent(desk, login, user, call.now) {
         None => text(StatusCode::NOT_FOUND, "nothing of the kind is pending"),
-        Some(Agreed { callback: Some(callback), .. }) => Answer::bare(StatusCode::FOUND).with(LOCATION, &callback),
+        Some(Agreed { callback: Some(callback), .. }) => SimResponse::bare(StatusCode::FOUND).with(LOCATION, &callback),
         Some(Agreed { callback: None, .. }) => text(StatusCode::OK, "no callback URL is registered"),
     }
 }
 
 /// Authorize and refresh, which ask for the application's credentials and not for a token, and the page.
-pub(super) fn open(desk: &Desk, call: &Call) -> Option<Answer> {
+pub(super) fn open(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
     let answer = match call.below.as_str() {
         "/v2/oauth/authorize" => authorize(desk, call),
         "/v1/oauth/token/refresh" => refresh(desk, call),
@@ -93,32 +96,32 @@ pub(super) fn open(desk: &Desk, call: &Call) -> Option<Answer> {
 }
 
 /// Credentials travel in headers here, under names of their own, on a GET.
-fn authorize(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
+fn authorize(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> {
     if call.method != Method::GET {
-        return Err(Status::Method.answer(call));
+        return Err(ScbStatus::Method.answer(call));
     }
     pass_gateway(desk, call)?;
     for name in ["apikey", "apisecret", "endState", "response-channel"] {
         if call.header(&name.to_ascii_lowercase()).is_none() {
-            return Err(Status::StandardHeaderMissing(name).answer(call));
+            return Err(ScbStatus::StandardHeaderMissing(name).answer(call));
         }
     }
     let right = call.header("apikey") == Some(desk.credentials.id())
         && call.header("apisecret").is_some_and(|secret| desk.credentials.secret_is(secret));
     if !right {
-        return Err(Status::KeyInvalid(9500).answer(call));
+        return Err(ScbStatus::KeyInvalid(9500).answer(call));
     }
     for (name, known) in [("endState", ["mobile_app", "mobile_web"]), ("response-channel", ["mobile", "mobile_mma"])] {
         if !call.header(&name.to_ascii_lowercase()).is_some_and(|value| known.contains(&value)) {
-            return Err(Status::ParameterInvalid(name).answer(call));
+            return Err(ScbStatus::ParameterInvalid(name).answer(call));
         }
     }
     let query = call.query.clone().unwrap_or_default();
     if query.len() > 255 {
-        return Err(Status::ParameterInvalid("query").answer(call));
+        return Err(ScbStatus::ParameterInvalid("query").answer(call));
     }
     let login = Uuid::new_v4().to_string();
-    desk.remember(login.clone(), Record::Consent { query });
+    desk.remember(login.clone(), BankRecord::Consent { query });
     let url = if call.faults.scb.page {
         format!("https://{}{}/login/{login}", call.authority, desk.member.base_path)
     } else {
@@ -127,55 +130,56 @@ fn authorize(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
     Ok(success(call, StatusCode::OK, &json!({ "callbackUrl": url })))
 }
 
-fn refresh(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
+fn refresh(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> {
     if call.method != Method::POST {
-        return Err(Status::Method.answer(call));
+        return Err(ScbStatus::Method.answer(call));
     }
     pass_gateway(desk, call)?;
     let body = read(call, &["applicationKey", "applicationSecret", "refreshToken"], 3)?;
     authenticate(desk, call, &body)?;
     let token = body.get("refreshToken").and_then(Value::as_str).unwrap_or_default();
     if call.faults.scb.refuse_refresh {
-        return Err(Status::TokenDead(9300).answer(call));
+        return Err(ScbStatus::TokenDead(9300).answer(call));
     }
     match desk.recall(token) {
-        Some(Record::Refresh { user, given, .. }) if call.now.since(given) < REFRESH_LIFE => {
-            desk.remember(token.to_owned(), Record::Used { user: user.clone() });
+        Some(BankRecord::Refresh { user, given, .. }) if call.now.since(given) < REFRESH_LIFE => {
+            desk.remember(token.to_owned(), BankRecord::Used { user: user.clone() });
             Ok(granted(desk, call, Some(user)))
         }
-        Some(Record::Used { .. }) => {
+        Some(BankRecord::Used { .. }) => {
             desk.violation("a refresh token was used twice");
-            Err(Status::TokenDead(9300).answer(call))
+            Err(ScbStatus::TokenDead(9300).answer(call))
         }
-        Some(Record::Code { .. } | Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => {
-            Err(Status::TokenDead(9300).answer(call))
-        }
+        Some(
+            BankRecord::Code { .. } | BankRecord::Consent { .. } | BankRecord::Refresh { .. } | BankRecord::Transaction,
+        )
+        | None => Err(ScbStatus::TokenDead(9300).answer(call)),
     }
 }
 
 /// Whose code it is, if it is a minute old at most. It works once.
-pub(super) fn redeem(desk: &Desk, call: &Call, code: &str) -> Option<String> {
+pub(super) fn redeem(desk: &SimState, call: &SimCall, code: &str) -> Option<String> {
     match desk.recall(code) {
-        Some(Record::Code { user, given, .. }) => {
-            desk.remember(code.to_owned(), Record::Used { user: user.clone() });
+        Some(BankRecord::Code { user, given, .. }) => {
+            desk.remember(code.to_owned(), BankRecord::Used { user: user.clone() });
             if call.now.since(given) < CODE_LIFE {
                 return Some(user);
             }
             desk.violation("an authorization code was sent too late");
             None
         }
-        Some(Record::Used { .. }) => {
+        Some(BankRecord::Used { .. }) => {
             desk.violation("an authorization code was sent twice");
             None
         }
-        Some(Record::Consent { .. } | Record::Refresh { .. } | Record::Transaction) | None => None,
+        Some(BankRecord::Consent { .. } | BankRecord::Refresh { .. } | BankRecord::Transaction) | None => None,
     }
 }
 
 /// A new refresh token of this user.
-pub(super) fn refresh_token(desk: &Desk, call: &Call, user: &str) -> String {
+pub(super) fn refresh_token(desk: &SimState, call: &SimCall, user: &str) -> String {
     let token = Uuid::new_v4().to_string();
-    let record = Record::Refresh { user: user.to_owned(), given: call.now, terms: Terms::default() };
+    let record = BankRecord::Refresh { user: user.to_owned(), given: call.now, terms: Terms::default() };
     desk.remember(token.clone(), record);
     token
 }

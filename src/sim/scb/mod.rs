@@ -13,17 +13,17 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::sim::answer::{Answer, Object};
-use crate::sim::call::Call;
+use crate::sim::answer::{Object, SimResponse};
+use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{Desk, Presented, Record};
+use crate::sim::desk::{BankRecord, PresentedToken, SimState};
 use crate::sim::ledger::Binding;
-use crate::sim::member::Member;
+use crate::sim::member::BankSpec;
 
 pub(super) use consent::{consent, known_as};
-use status::Status;
+use status::ScbStatus;
 
-pub(super) const MEMBER: Member = Member {
+pub(super) const MEMBER: BankSpec = BankSpec {
     name: "scb",
     base_path: "/partners/sandbox",
     token_path: "/partners/sandbox/v1/oauth/token",
@@ -81,80 +81,80 @@ fn credentials() -> Credentials {
 }
 
 /// What every call must have before anything else is looked at. The answer for too many calls is inferred.
-fn pass_gateway(desk: &Desk, call: &Call) -> Result<(), Answer> {
+fn pass_gateway(desk: &SimState, call: &SimCall) -> Result<(), SimResponse> {
     if let Some(limit) = call.faults.scb.calls_per_second
         && !desk.within_rate(&call.path, limit, call.now)
     {
-        return Err(Status::TooManyCalls.answer(call));
+        return Err(ScbStatus::TooManyCalls.answer(call));
     }
     for name in ["resourceOwnerId", "requestUId"] {
         if call.header(&name.to_ascii_lowercase()).is_none() {
-            return Err(Status::StandardHeaderMissing(name).answer(call));
+            return Err(ScbStatus::StandardHeaderMissing(name).answer(call));
         }
     }
     Ok(())
 }
 
 /// The body as an object of known members, the first `required` of which must be non-empty strings.
-fn read(call: &Call, known: &[&'static str], required: usize) -> Result<Map<String, Value>, Answer> {
+fn read(call: &SimCall, known: &[&'static str], required: usize) -> Result<Map<String, Value>, SimResponse> {
     if !call.is("application/json") {
-        return Err(Status::MediaType.answer(call));
+        return Err(ScbStatus::MediaType.answer(call));
     }
-    let Some(body) = call.object() else { return Err(Status::ParameterInvalid("body").answer(call)) };
+    let Some(body) = call.object() else { return Err(ScbStatus::ParameterInvalid("body").answer(call)) };
     if let Some(extra) = body.keys().find(|name| !known.contains(&name.as_str())) {
-        return Err(Status::FieldUnknown(extra).answer(call));
+        return Err(ScbStatus::FieldUnknown(extra).answer(call));
     }
     for name in known.iter().take(required) {
         match body.get(*name) {
-            None => return Err(Status::ParameterMissing(name).answer(call)),
-            Some(Value::String(text)) if text.is_empty() => return Err(Status::ParameterEmpty(name).answer(call)),
+            None => return Err(ScbStatus::ParameterMissing(name).answer(call)),
+            Some(Value::String(text)) if text.is_empty() => return Err(ScbStatus::ParameterEmpty(name).answer(call)),
             Some(Value::String(_)) => {}
-            Some(_) => return Err(Status::ParameterInvalid(name).answer(call)),
+            Some(_) => return Err(ScbStatus::ParameterInvalid(name).answer(call)),
         }
     }
     Ok(body)
 }
 
-fn token(desk: &Desk, call: &Call) -> Answer {
+fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if call.method != Method::POST {
-        return Status::Method.answer(call);
+        return ScbStatus::Method.answer(call);
     }
     match exchange(desk, call) {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-fn exchange(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
+fn exchange(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> {
     pass_gateway(desk, call)?;
     let known = ["applicationKey", "applicationSecret", "authCode", "state", "codeChallenge"];
     let body = read(call, &known, 2)?;
     authenticate(desk, call, &body)?;
     if call.faults.scb.ok_but_9700 {
-        return Err(Status::GenericButOk.answer(call));
+        return Err(ScbStatus::GenericButOk.answer(call));
     }
     match body.get("authCode").and_then(Value::as_str) {
         None => Ok(granted(desk, call, None)),
-        Some("") => Err(Status::ParameterEmpty("authCode").answer(call)),
+        Some("") => Err(ScbStatus::ParameterEmpty("authCode").answer(call)),
         Some(code) => {
-            let user = consent::redeem(desk, call, code).ok_or_else(|| Status::CodeInvalid.answer(call))?;
+            let user = consent::redeem(desk, call, code).ok_or_else(|| ScbStatus::CodeInvalid.answer(call))?;
             Ok(granted(desk, call, Some(user)))
         }
     }
 }
 
-fn authenticate(desk: &Desk, call: &Call, body: &Map<String, Value>) -> Result<(), Answer> {
+fn authenticate(desk: &SimState, call: &SimCall, body: &Map<String, Value>) -> Result<(), SimResponse> {
     let field = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
     if field("applicationKey") != desk.credentials.id() {
-        return Err(Status::KeyInvalid(9500).answer(call));
+        return Err(ScbStatus::KeyInvalid(9500).answer(call));
     }
     if !desk.credentials.secret_is(field("applicationSecret")) {
-        return Err(Status::KeyInvalid(call.faults.scb.wrong_secret_code).answer(call));
+        return Err(ScbStatus::KeyInvalid(call.faults.scb.wrong_secret_code).answer(call));
     }
     Ok(())
 }
 
 /// A new token; for a user also a refresh token, and the header that names the user from then on.
-fn granted(desk: &Desk, call: &Call, user: Option<String>) -> Answer {
+fn granted(desk: &SimState, call: &SimCall, user: Option<String>) -> SimResponse {
     let issue = &call.faults.issue;
     let binding = Binding { user: user.clone(), ..Binding::default() };
     let issued = desk.issue(call, binding, |_| Uuid::new_v4().to_string());
@@ -171,24 +171,24 @@ fn granted(desk: &Desk, call: &Call, user: Option<String>) -> Answer {
             .raw("refreshExpiresIn", &life.to_string())
             .raw("refreshExpiresAt", &now.saturating_add(life).to_string());
     }
-    let answer = Answer::json(StatusCode::OK, Status::Success.envelope(call, Some(&data.finish())));
+    let answer = SimResponse::json(StatusCode::OK, ScbStatus::Success.envelope(call, Some(&data.finish())));
     match user {
         Some(user) => answer.with(HeaderName::from_static("resourceownerid"), &user),
         None => answer,
     }
 }
 
-fn admit(desk: &Desk, call: &Call) -> Result<Binding, Answer> {
+fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     pass_gateway(desk, call)?;
     let presented = desk.standing(call);
     let status = match presented {
-        Presented::Malformed | Presented::Nothing => Status::AuthorizationMissing,
-        Presented::Token(_) => Status::TokenDead(call.faults.scb.dead_token_code),
+        PresentedToken::Malformed | PresentedToken::Nothing => ScbStatus::AuthorizationMissing,
+        PresentedToken::Token(_) => ScbStatus::TokenDead(call.faults.scb.dead_token_code),
     };
     presented.alive().ok_or_else(|| status.answer(call))
 }
 
-fn resource(desk: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
+fn resource(desk: &SimState, call: &SimCall, binding: &Binding) -> Option<SimResponse> {
     let found = match (call.method.as_str(), call.segments().as_slice()) {
         ("POST", ["v1", "payment", "qrcode", "create"]) => qr_code(call),
         ("POST", ["v3", "deeplink", "transactions"]) => deeplink(desk, call),
@@ -203,12 +203,12 @@ fn resource(desk: &Desk, call: &Call, binding: &Binding) -> Option<Answer> {
     })
 }
 
-fn success(call: &Call, status: StatusCode, data: &Value) -> Answer {
-    Answer::json(status, Status::Success.envelope(call, Some(&data.to_string())))
+fn success(call: &SimCall, status: StatusCode, data: &Value) -> SimResponse {
+    SimResponse::json(status, ScbStatus::Success.envelope(call, Some(&data.to_string())))
 }
 
 /// QR30: a payment code for a bill.
-fn qr_code(call: &Call) -> Result<Answer, Answer> {
+fn qr_code(call: &SimCall) -> Result<SimResponse, SimResponse> {
     let known = [
         "qrType",
         "ppType",
@@ -228,18 +228,18 @@ fn qr_code(call: &Call) -> Result<Answer, Answer> {
     let body = read(call, &known, 1)?;
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
     if !["PP", "CS", "PPCS"].contains(&text("qrType")) {
-        return Err(Status::ParameterInvalid("qrType").answer(call));
+        return Err(ScbStatus::ParameterInvalid("qrType").answer(call));
     }
     if text("amount").is_empty() {
-        return Err(Status::ParameterMissing("amount").answer(call));
+        return Err(ScbStatus::ParameterMissing("amount").answer(call));
     }
     if text("amount").len() > 13 {
-        return Err(Status::ParameterInvalid("amount").answer(call));
+        return Err(ScbStatus::ParameterInvalid("amount").answer(call));
     }
     let reference = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit();
     for name in ["ref1", "ref2", "ref3"] {
         if text(name).len() > 20 || !text(name).bytes().all(reference) {
-            return Err(Status::ParameterInvalid(name).answer(call));
+            return Err(ScbStatus::ParameterInvalid(name).answer(call));
         }
     }
     let field = |tag: &str, value: &str| format!("{tag}{:02}{value}", value.len());
@@ -253,16 +253,16 @@ fn qr_code(call: &Call) -> Result<Answer, Answer> {
 }
 
 /// A payment in the bank's app. Only the channel `scbeasy` knows it.
-fn deeplink(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
+fn deeplink(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> {
     if call.header("channel") != Some("scbeasy") {
-        return Err(Status::ChannelUnsupported.answer(call));
+        return Err(ScbStatus::ChannelUnsupported.answer(call));
     }
-    let body = call.object().ok_or_else(|| Status::ParameterInvalid("body").answer(call))?;
+    let body = call.object().ok_or_else(|| ScbStatus::ParameterInvalid("body").answer(call))?;
     if !body.contains_key("transactionType") {
-        return Err(Status::ParameterMissing("transactionType").answer(call));
+        return Err(ScbStatus::ParameterMissing("transactionType").answer(call));
     }
     let id = Uuid::new_v4().to_string();
-    desk.remember(id.clone(), Record::Transaction);
+    desk.remember(id.clone(), BankRecord::Transaction);
     let data = json!({
         "transactionId": id, "deeplinkUrl": format!("scbeasysim://purchase/{id}"),
         "userRefId": call.header("resourceownerid"),
@@ -271,40 +271,41 @@ fn deeplink(desk: &Desk, call: &Call) -> Result<Answer, Answer> {
 }
 
 /// `statusCode` 0: pending; nobody pays here.
-fn transaction(desk: &Desk, call: &Call, id: &str) -> Result<Answer, Answer> {
+fn transaction(desk: &SimState, call: &SimCall, id: &str) -> Result<SimResponse, SimResponse> {
     match desk.recall(id) {
-        Some(Record::Transaction) => {
+        Some(BankRecord::Transaction) => {
             Ok(success(call, StatusCode::OK, &json!({ "transactionId": id, "statusCode": 0 })))
         }
-        Some(Record::Code { .. } | Record::Consent { .. } | Record::Refresh { .. } | Record::Used { .. }) | None => {
-            Err(Status::NotFound.answer(call))
-        }
+        Some(
+            BankRecord::Code { .. } | BankRecord::Consent { .. } | BankRecord::Refresh { .. } | BankRecord::Used { .. },
+        )
+        | None => Err(ScbStatus::NotFound.answer(call)),
     }
 }
 
 /// Payments of a bill: there are none.
-fn inquiry(call: &Call) -> Result<Answer, Answer> {
+fn inquiry(call: &SimCall) -> Result<SimResponse, SimResponse> {
     for name in ["eventCode", "billerId", "transactionDate"] {
-        call.parameter(name).ok_or_else(|| Status::ParameterMissing(name).answer(call))?;
+        call.parameter(name).ok_or_else(|| ScbStatus::ParameterMissing(name).answer(call))?;
     }
     Ok(success(call, StatusCode::OK, &json!([])))
 }
 
 /// A slip of a payment: there is none.
-fn slip(call: &Call) -> Result<Answer, Answer> {
+fn slip(call: &SimCall) -> Result<SimResponse, SimResponse> {
     let missing = call.parameter("sendingBank").is_none();
-    Err(if missing { Status::ParameterMissing("sendingBank") } else { Status::NotFound }.answer(call))
+    Err(if missing { ScbStatus::ParameterMissing("sendingBank") } else { ScbStatus::NotFound }.answer(call))
 }
 
 /// A user's data: wants a user's token, and that user in `resourceOwnerId`.
-fn profile(call: &Call, binding: &Binding) -> Result<Answer, Answer> {
+fn profile(call: &SimCall, binding: &Binding) -> Result<SimResponse, SimResponse> {
     if binding.user.is_none() || binding.user.as_deref() != call.header("resourceownerid") {
-        return Err(Status::AccessDenied.answer(call));
+        return Err(ScbStatus::AccessDenied.answer(call));
     }
     let profile = json!({ "profile": { "engFirstName": "Somchai", "thaiFirstName": "สมชาย", "mobile": "0800000000" } });
     Ok(success(call, StatusCode::OK, &profile))
 }
 
-fn missing(call: &Call) -> Answer {
-    Status::NotFound.answer(call)
+fn missing(call: &SimCall) -> SimResponse {
+    ScbStatus::NotFound.answer(call)
 }

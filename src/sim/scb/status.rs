@@ -5,12 +5,12 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::sim::answer::Answer;
-use crate::sim::call::Call;
+use crate::sim::answer::SimResponse;
+use crate::sim::call::SimCall;
 
 /// What SCB has to say about a call.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Status<'a> {
+pub(super) enum ScbStatus<'a> {
     /// The token has not the right.
     AccessDenied,
     /// No `authorization` header.
@@ -47,7 +47,7 @@ pub(super) enum Status<'a> {
     TooManyCalls,
 }
 
-impl Status<'_> {
+impl ScbStatus<'_> {
     /// HTTP status, business code, English and Thai words.
     fn row(self) -> (u16, u32, String, String) {
         let row = |http, code, english: &str, thai: &str| (http, code, english.to_owned(), thai.to_owned());
@@ -55,32 +55,34 @@ impl Status<'_> {
             (http, code, format!("{english} ({name})"), format!("{thai} ({name})"))
         };
         match self {
-            Status::AccessDenied => row(403, 9503, "Invalid access rights", "ไม่มีสิทธิ์เข้าถึง"),
-            Status::AuthorizationMissing => row(401, 9100, "Authorization credentials missing", "ไม่พบข้อมูลยืนยันตัวตน"),
-            Status::ChannelUnsupported => row(501, 4101, "Current channel is not supported", "ไม่รองรับช่องทางนี้"),
-            Status::CodeInvalid => row(401, 9300, "Invalid authorization code", "รหัสอนุญาตไม่ถูกต้อง"),
-            Status::FieldUnknown(name) => named(400, 1105, "Unknown field name", "ไม่รู้จักชื่อฟิลด์", name),
-            Status::GenericButOk => row(200, 9700, "Generic Business Error", "เกิดข้อผิดพลาดทั่วไป"),
-            Status::KeyInvalid(code) => row(401, code, "Invalid apikey", "apikey ไม่ถูกต้อง"),
-            Status::MediaType => row(415, 9900, "Unsupported media type", "ไม่รองรับชนิดข้อมูลนี้"),
-            Status::Method => row(405, 9900, "Method not allowed", "ไม่อนุญาตให้ใช้วิธีนี้"),
-            Status::NotFound => row(404, 1104, "Requested record does not exist", "ไม่พบข้อมูลที่ร้องขอ"),
-            Status::ParameterEmpty(name) => named(400, 1103, "Empty parameter", "พารามิเตอร์ว่าง", name),
-            Status::ParameterInvalid(name) => named(400, 1102, "Invalid parameter", "พารามิเตอร์ไม่ถูกต้อง", name),
-            Status::ParameterMissing(name) => {
+            ScbStatus::AccessDenied => row(403, 9503, "Invalid access rights", "ไม่มีสิทธิ์เข้าถึง"),
+            ScbStatus::AuthorizationMissing => row(401, 9100, "Authorization credentials missing", "ไม่พบข้อมูลยืนยันตัวตน"),
+            ScbStatus::ChannelUnsupported => row(501, 4101, "Current channel is not supported", "ไม่รองรับช่องทางนี้"),
+            ScbStatus::CodeInvalid => row(401, 9300, "Invalid authorization code", "รหัสอนุญาตไม่ถูกต้อง"),
+            ScbStatus::FieldUnknown(name) => named(400, 1105, "Unknown field name", "ไม่รู้จักชื่อฟิลด์", name),
+            ScbStatus::GenericButOk => row(200, 9700, "Generic Business Error", "เกิดข้อผิดพลาดทั่วไป"),
+            ScbStatus::KeyInvalid(code) => row(401, code, "Invalid apikey", "apikey ไม่ถูกต้อง"),
+            ScbStatus::MediaType => row(415, 9900, "Unsupported media type", "ไม่รองรับชนิดข้อมูลนี้"),
+            ScbStatus::Method => row(405, 9900, "Method not allowed", "ไม่อนุญาตให้ใช้วิธีนี้"),
+            ScbStatus::NotFound => row(404, 1104, "Requested record does not exist", "ไม่พบข้อมูลที่ร้องขอ"),
+            ScbStatus::ParameterEmpty(name) => named(400, 1103, "Empty parameter", "พารามิเตอร์ว่าง", name),
+            ScbStatus::ParameterInvalid(name) => named(400, 1102, "Invalid parameter", "พารามิเตอร์ไม่ถูกต้อง", name),
+            ScbStatus::ParameterMissing(name) => {
                 named(400, 1101, "Required parameter missing", "ไม่พบพารามิเตอร์ที่จำเป็น", name)
             }
-            Status::StandardHeaderMissing(name) => {
+            ScbStatus::StandardHeaderMissing(name) => {
                 named(400, 9100, "Required standard header missing", "ไม่พบส่วนหัวมาตรฐานที่จำเป็น", name)
             }
-            Status::Success => row(200, 1000, "Success", "สำเร็จ"),
-            Status::TokenDead(code) => row(401, code, "Invalid/expired temporary token", "โทเค็นชั่วคราวไม่ถูกต้องหรือหมดอายุ"),
-            Status::TooManyCalls => row(429, 9900, "Too many requests", "มีการเรียกใช้มากเกินไป"),
+            ScbStatus::Success => row(200, 1000, "Success", "สำเร็จ"),
+            ScbStatus::TokenDead(code) => {
+                row(401, code, "Invalid/expired temporary token", "โทเค็นชั่วคราวไม่ถูกต้องหรือหมดอายุ")
+            }
+            ScbStatus::TooManyCalls => row(429, 9900, "Too many requests", "มีการเรียกใช้มากเกินไป"),
         }
     }
 
     /// The body: `{"status":{…},"data":…}`. `data` is JSON text.
-    pub(super) fn envelope(self, call: &Call, data: Option<&str>) -> String {
+    pub(super) fn envelope(self, call: &SimCall, data: Option<&str>) -> String {
         let (_, code, english, thai) = self.row();
         let thai_wanted = call
             .header("accept-language")
@@ -94,8 +96,8 @@ impl Status<'_> {
     }
 
     /// The whole answer, without data.
-    pub(super) fn answer(self, call: &Call) -> Answer {
+    pub(super) fn answer(self, call: &SimCall) -> SimResponse {
         let status = StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Answer::json(status, self.envelope(call, None))
+        SimResponse::json(status, self.envelope(call, None))
     }
 }

@@ -7,30 +7,30 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use super::super::envelope::{claimed_version, claims_end};
 use super::super::error::Error;
-use super::super::record::{Key, Kind, Name, Version};
+use super::super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::Now;
 
-type Sealed = TableDefinition<'static, (&'static str, &'static [u8]), &'static [u8]>;
+type SealedBytes = TableDefinition<'static, (&'static str, &'static [u8]), &'static [u8]>;
 
 /// What the file says of itself.
 pub(super) const ABOUT: TableDefinition<'static, &'static str, u64> = TableDefinition::new("about");
 /// Sealed records by kind and key.
-pub(super) const RECORDS: Sealed = TableDefinition::new("records");
+pub(super) const RECORDS: SealedBytes = TableDefinition::new("records");
 /// Those that could not be read, kept for whoever has the key.
-pub(super) const ASIDE: Sealed = TableDefinition::new("aside");
+pub(super) const ASIDE: SealedBytes = TableDefinition::new("aside");
 
 const DAMAGED: &str = "the file of the store is damaged: restore it, or put it aside to start anew";
 
-pub(super) type Open = Box<dyn FnMut() -> Result<Database, Error> + Send>;
+pub(super) type OpenFn = Box<dyn FnMut() -> Result<Database, Error> + Send>;
 
 /// A database that is opened again after the disk has failed.
-pub(super) struct Cabinet {
-    open: Open,
+pub(super) struct ReopeningDb {
+    open: OpenFn,
     database: Option<Database>,
 }
 
-impl Cabinet {
-    pub(super) fn new(open: Open) -> Self {
+impl ReopeningDb {
+    pub(super) fn new(open: OpenFn) -> Self {
         Self { open, database: None }
     }
 
@@ -39,14 +39,14 @@ impl Cabinet {
         self.with(|_| Ok(()))
     }
 
-    pub(super) fn get(&mut self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn get(&mut self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             Ok(records.get(at(name))?.map(|found| found.value().to_vec()))
         })
     }
 
-    pub(super) fn set(&mut self, name: &Name, sealed: &[u8]) -> Result<(), Error> {
+    pub(super) fn set(&mut self, name: &RecordName, sealed: &[u8]) -> Result<(), Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             writing.open_table(RECORDS)?.insert(at(name), sealed)?;
@@ -56,7 +56,7 @@ impl Cabinet {
 
     pub(super) fn replace(
         &mut self,
-        name: &Name,
+        name: &RecordName,
         expected: Option<Version>,
         sealed: &[u8],
         now: Now,
@@ -78,7 +78,7 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn take(&mut self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn take(&mut self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             let found = writing.open_table(RECORDS)?.remove(at(name))?.map(|found| found.value().to_vec());
@@ -87,7 +87,7 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(Key, Version)]) -> Result<(), Error> {
+    pub(super) fn withdraw(&mut self, kind: Kind, those: &[(RecordKey, Version)]) -> Result<(), Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             {
@@ -104,7 +104,12 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn scan(&mut self, kind: Kind, after: Option<&Key>, most: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    pub(super) fn scan(
+        &mut self,
+        kind: Kind,
+        after: Option<&RecordKey>,
+        most: usize,
+    ) -> Result<Vec<(RecordKey, Vec<u8>)>, Error> {
         self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             let start = match after {
@@ -118,13 +123,13 @@ impl Cabinet {
                 if name != kind.name() {
                     break;
                 }
-                found.push((Key::new(key), sealed.value().to_vec()));
+                found.push((RecordKey::new(key), sealed.value().to_vec()));
             }
             Ok(found)
         })
     }
 
-    pub(super) fn aside(&mut self) -> Result<Vec<(Name, Vec<u8>)>, Error> {
+    pub(super) fn aside(&mut self) -> Result<Vec<(RecordName, Vec<u8>)>, Error> {
         self.with(|database| {
             let aside = database.begin_read()?.open_table(ASIDE)?;
             let mut found = Vec::new();
@@ -132,14 +137,14 @@ impl Cabinet {
                 let (place, sealed) = entry?;
                 let (kind, key) = place.value();
                 if let Some(kind) = Kind::named(kind) {
-                    found.push((Name { kind, key: Key::new(key) }, sealed.value().to_vec()));
+                    found.push((RecordName { kind, key: RecordKey::new(key) }, sealed.value().to_vec()));
                 }
             }
             Ok(found)
         })
     }
 
-    pub(super) fn set_aside(&mut self, name: &Name, sealed: &[u8]) -> Result<(), Error> {
+    pub(super) fn set_aside(&mut self, name: &RecordName, sealed: &[u8]) -> Result<(), Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             writing.open_table(ASIDE)?.insert(at(name), sealed)?;
@@ -154,7 +159,7 @@ impl Cabinet {
         })
     }
 
-    pub(super) fn bring_back(&mut self, name: &Name) -> Result<bool, Error> {
+    pub(super) fn bring_back(&mut self, name: &RecordName) -> Result<bool, Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             {
@@ -192,7 +197,7 @@ impl Cabinet {
     }
 }
 
-fn at(name: &Name) -> (&'static str, &[u8]) {
+fn at(name: &RecordName) -> (&'static str, &[u8]) {
     (name.kind.name(), name.key.as_bytes())
 }
 

@@ -12,10 +12,10 @@ use redb::StorageBackend;
 use tokio::task::LocalSet;
 
 use super::FileStore;
-use super::rehearsal::Rehearsal;
+use super::rehearsal::OverlayStorage;
 use crate::base::secret::{ExposeSecret, SecretBox};
 use crate::store::envelope::KeyRing;
-use crate::store::{Error, Key, Kind, Store};
+use crate::store::{Error, Kind, RecordKey, Store};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
@@ -27,16 +27,16 @@ const CLEAR: [&str; 4] =
 const HEADER: usize = 320;
 
 /// A disk over a picture that many share.
-type Disk = Rehearsal<Arc<Vec<u8>>>;
+type Disk = OverlayStorage<Arc<Vec<u8>>>;
 
 fn flipped(picture: &Arc<Vec<u8>>, at: usize, mask: u8) -> Disk {
-    let disk = Rehearsal::of(picture.clone()).expect("in memory");
+    let disk = OverlayStorage::of(picture.clone()).expect("in memory");
     disk.write(at as u64, &[picture[at] ^ mask]).expect("in memory");
     disk
 }
 
 fn cut(picture: &Arc<Vec<u8>>, len: usize) -> Disk {
-    let disk = Rehearsal::of(picture.clone()).expect("in memory");
+    let disk = OverlayStorage::of(picture.clone()).expect("in memory");
     disk.set_len(len as u64).expect("in memory");
     disk
 }
@@ -86,7 +86,7 @@ async fn visit(disk: &Disk, ring: &Arc<KeyRing>) -> Result<Met, String> {
     };
     let mut met = if listing.damaged.is_empty() { Met::Whole } else { Met::Named };
     for user in USERS {
-        let key = Key::from(user);
+        let key = RecordKey::from(user);
         match store.load(Kind::User, &key).await {
             Ok(Some(record)) if record.value.expose_secret() == value(user) => {}
             Ok(Some(_)) => return Err(format!("another's value for {user}")),
@@ -96,7 +96,7 @@ async fn visit(disk: &Disk, ring: &Arc<KeyRing>) -> Result<Met, String> {
             Err(error) => return refused(&error),
         }
     }
-    let dave = Key::from("dave");
+    let dave = RecordKey::from("dave");
     match store.put(Kind::User, &dave, &SecretBox::from(value("dave")), None).await {
         Ok(_) => match store.load(Kind::User, &dave).await {
             Ok(Some(record)) if record.value.expose_secret() == value("dave") => Ok(met),
@@ -115,7 +115,7 @@ fn picture() -> (Arc<Vec<u8>>, Arc<KeyRing>) {
         let file = FileStore::with(super::tests::cabinet(&disk)).await.expect("opens");
         let store = Store::over(file, ring.clone()).await.expect("opens");
         for user in USERS {
-            store.put(Kind::User, &Key::from(user), &SecretBox::from(value(user)), None).await.expect("put");
+            store.put(Kind::User, &RecordKey::from(user), &SecretBox::from(value(user)), None).await.expect("put");
         }
     });
     let picture = Arc::new(disk.bytes());

@@ -37,9 +37,9 @@ impl Original for File {
 }
 
 /// A storage over an original that it never writes to. Clones are the same one.
-pub(super) struct Rehearsal<O>(Arc<Inner<O>>);
+pub(super) struct OverlayStorage<O>(Arc<OverlayState<O>>);
 
-struct Inner<O> {
+struct OverlayState<O> {
     original: O,
     state: Mutex<State>,
 }
@@ -52,12 +52,12 @@ struct State {
     pages: BTreeMap<usize, Box<[u8]>>,
 }
 
-impl<O: Original> Rehearsal<O> {
+impl<O: Original> OverlayStorage<O> {
     /// All of the original, unchanged.
     pub(super) fn of(original: O) -> io::Result<Self> {
         let len = narrowed(original.size()?)?;
         let state = Mutex::new(State { len, shown: len, pages: BTreeMap::new() });
-        Ok(Self(Arc::new(Inner { original, state })))
+        Ok(Self(Arc::new(OverlayState { original, state })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,7 +74,7 @@ impl<O: Original> Rehearsal<O> {
     }
 }
 
-impl<O: Original> StorageBackend for Rehearsal<O> {
+impl<O: Original> StorageBackend for OverlayStorage<O> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.state().len as u64)
     }
@@ -137,13 +137,13 @@ impl<O: Original> StorageBackend for Rehearsal<O> {
     }
 }
 
-impl<O> Clone for Rehearsal<O> {
+impl<O> Clone for OverlayStorage<O> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<O> fmt::Debug for Rehearsal<O> {
+impl<O> fmt::Debug for OverlayStorage<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Rehearsal")
     }
@@ -187,7 +187,7 @@ mod tests {
             steps in proptest::collection::vec((0_usize..20_000, 0_usize..9_000, any::<Option<u8>>()), 0..20),
         ) {
             let original: Arc<Vec<u8>> = Arc::new((0..10_000_u32).map(|at| at.to_le_bytes()[0] | 1).collect());
-            let (rehearsal, mut file) = (Rehearsal::of(original.clone()).expect("in memory"), original.to_vec());
+            let (rehearsal, mut file) = (OverlayStorage::of(original.clone()).expect("in memory"), original.to_vec());
             for (at, len, byte) in steps {
                 match byte {
                     Some(byte) if at + len <= file.len() => {

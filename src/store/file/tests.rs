@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use redb::StorageBackend;
 
 use super::super::envelope::KeyRing;
-use super::super::record::{Key, Kind, Name, Version};
-use super::cabinet::Cabinet;
+use super::super::record::{Kind, RecordKey, RecordName, Version};
+use super::cabinet::ReopeningDb;
 use super::opening::open_on;
 use crate::base::secret::SecretBox;
 use crate::base::time::Now;
@@ -106,13 +106,13 @@ impl StorageBackend for Disk {
     }
 }
 
-pub(super) fn cabinet(disk: &(impl StorageBackend + Clone)) -> Cabinet {
+pub(super) fn cabinet(disk: &(impl StorageBackend + Clone)) -> ReopeningDb {
     let disk = disk.clone();
-    Cabinet::new(Box::new(move || open_on(disk.clone())))
+    ReopeningDb::new(Box::new(move || open_on(disk.clone())))
 }
 
-fn name(text: &str) -> Name {
-    Name { kind: Kind::User, key: Key::from(text) }
+fn name(text: &str) -> RecordName {
+    RecordName { kind: Kind::User, key: RecordKey::from(text) }
 }
 
 /// Some bytes that look like an envelope of this version.

@@ -4,23 +4,23 @@
 use std::collections::BTreeMap;
 
 use super::{Backend, Store};
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::store::error::{Damaged, Error};
 use crate::store::file::FileStore;
-use crate::store::record::{Entry, Key, Kind, Listing, Name, Record};
+use crate::store::record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord};
 
 /// Records of one page, as many as are opened without a pause: a millisecond or two.
 const PAGE: usize = 256;
 
 /// Where a walk goes on.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Cursor(Place);
+pub struct WalkCursor(WalkPosition);
 
 /// A place in the order that a backend has.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Place {
+enum WalkPosition {
     /// Behind this key.
-    After(Key),
+    After(RecordKey),
     /// Wherever Redis is.
     Scan(u64),
 }
@@ -28,13 +28,13 @@ enum Place {
 /// Some records of one kind. A record that is there all the while comes at least once; one that is written, removed or
 /// made meanwhile may come or not. From Redis it may come twice.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct RecordPage {
     /// Those that can be read and have not ended, in no order.
-    pub records: Vec<(Key, Record)>,
+    pub records: Vec<(RecordKey, StoredRecord)>,
     /// Those that cannot be read.
     pub damaged: Vec<Damaged>,
     /// Where the next page begins; absent: this is the last one.
-    pub next: Option<Cursor>,
+    pub next: Option<WalkCursor>,
 }
 
 /// What became of a re-encryption.
@@ -51,19 +51,19 @@ pub struct Rekeyed {
 }
 
 /// What lies there, still sealed, and where it goes on.
-type Sealed = (Vec<(Key, Vec<u8>)>, Option<Cursor>);
+type SealedPage = (Vec<(RecordKey, Vec<u8>)>, Option<WalkCursor>);
 
 impl Store {
     /// The records of a kind that follow, some hundreds at a time. What has ended is left out. An error is one of this page
     /// alone: it may be asked for again.
-    pub async fn page(&self, kind: Kind, from: Option<&Cursor>) -> Result<Page, Error> {
+    pub async fn page(&self, kind: Kind, from: Option<&WalkCursor>) -> Result<RecordPage, Error> {
         let (found, next) = self.scan(kind, from).await?;
-        let mut page = Page { next, ..Page::default() };
+        let mut page = RecordPage { next, ..RecordPage::default() };
         for (key, sealed) in found {
-            let name = Name { kind, key };
+            let name = RecordName { kind, key };
             match self.unseal(&name, &sealed) {
                 Ok(record) if self.has_ended(&record) => {
-                    if planted(Fault::ClockRemoves) {
+                    if planted(PlantedFault::ClockRemoves) {
                         self.withdraw_any(&name).await?;
                     }
                 }
@@ -93,7 +93,7 @@ impl Store {
                 // What cannot be read is left to whoever reads it.
                 let read = found
                     .into_iter()
-                    .map(|(key, sealed)| (self.unseal(&Name { kind, key: key.clone() }, &sealed), key));
+                    .map(|(key, sealed)| (self.unseal(&RecordName { kind, key: key.clone() }, &sealed), key));
                 let read = read.filter_map(|(record, key)| Some((key, record.ok()?)));
                 let ended = read.filter(|(_, record)| record.expiry.is_some_and(|expiry| expiry < before));
                 let ended: Vec<_> = ended.map(|(key, record)| (key, record.version)).collect();
@@ -131,7 +131,7 @@ impl Store {
         damaged.extend(self.aside().await?.into_iter().filter(|damaged| damaged.name.kind == kind));
         damaged.sort();
         damaged.dedup();
-        let entries = entries.into_iter().map(|(key, (expiry, version))| Entry { key, expiry, version });
+        let entries = entries.into_iter().map(|(key, (expiry, version))| RecordEntry { key, expiry, version });
         Ok(Listing { entries: entries.collect(), damaged })
     }
 
@@ -143,7 +143,7 @@ impl Store {
             loop {
                 let (found, next) = self.scan(kind, from.as_ref()).await?;
                 for (key, sealed) in found {
-                    self.reseal(&Name { kind, key }, &sealed, &mut done).await?;
+                    self.reseal(&RecordName { kind, key }, &sealed, &mut done).await?;
                 }
                 from = next;
                 if from.is_none() {
@@ -157,10 +157,10 @@ impl Store {
         Ok(done)
     }
 
-    async fn reseal(&self, name: &Name, sealed: &[u8], done: &mut Rekeyed) -> Result<(), Error> {
+    async fn reseal(&self, name: &RecordName, sealed: &[u8], done: &mut Rekeyed) -> Result<(), Error> {
         match self.unseal(name, sealed) {
             Ok(_) if self.ring().is_first(sealed) => done.already += 1,
-            Ok(Record { value, expiry, version }) => {
+            Ok(StoredRecord { value, expiry, version }) => {
                 let renewed = self.ring().seal(&self.0.namespace, name, &value, version, expiry)?;
                 // The value is the same, so its version is, and nobody's swap fails for it.
                 match self.replace(name, Some(version), renewed, expiry).await? {
@@ -206,11 +206,11 @@ impl Store {
         }
     }
 
-    async fn scan(&self, kind: Kind, from: Option<&Cursor>) -> Result<Sealed, Error> {
+    async fn scan(&self, kind: Kind, from: Option<&WalkCursor>) -> Result<SealedPage, Error> {
         let (after, cursor) = match from {
             None => (None, 0),
-            Some(Cursor(Place::After(key))) => (Some(key), 0),
-            Some(Cursor(Place::Scan(cursor))) => (None, *cursor),
+            Some(WalkCursor(WalkPosition::After(key))) => (Some(key), 0),
+            Some(WalkCursor(WalkPosition::Scan(cursor))) => (None, *cursor),
         };
         let found = match &self.0.backend {
             Backend::File(file) => file.scan(kind, after, PAGE).await?,
@@ -219,11 +219,11 @@ impl Store {
             Backend::Simulated(place) => place.scan(kind, after, PAGE).await?,
             Backend::Redis(redis) => {
                 let (found, next) = redis.scan(kind, cursor, PAGE).await?;
-                return Ok((found, (next != 0).then_some(Cursor(Place::Scan(next)))));
+                return Ok((found, (next != 0).then_some(WalkCursor(WalkPosition::Scan(next)))));
             }
         };
         let last = found.last().filter(|_| found.len() == PAGE);
-        let next = last.map(|(key, _)| Cursor(Place::After(key.clone())));
+        let next = last.map(|(key, _)| WalkCursor(WalkPosition::After(key.clone())));
         Ok((found, next))
     }
 }

@@ -21,36 +21,36 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::super::error::Error;
-use super::super::local::{Bell, Change};
-use super::super::wish::RedisWish;
+use super::super::local::{Change, ChangeNotifier};
+use super::super::wish::RedisSettings;
 use super::Patience;
-use super::verdict::{Verdict, judge};
+use super::verdict::{RedisVerdict, judge};
 use crate::base::backoff::jittered;
 use crate::base::secret::ExposeSecret;
 
 /// A Redis and how long it is waited for.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) wish: RedisWish,
+pub(super) struct RedisTarget {
+    pub(super) wish: RedisSettings,
     pub(super) patience: Patience,
 }
 
 /// What a Redis is spoken to over.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for T {}
 
-impl Target {
+impl RedisTarget {
     /// Its address, for messages.
     pub(super) fn address(&self) -> String {
-        let RedisWish { host, port, .. } = &self.wish;
+        let RedisSettings { host, port, .. } = &self.wish;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// A connected stream, TLS included. Whoever calls bounds the time.
-    pub(super) async fn dial(&self) -> Result<Box<dyn Wire>, Verdict> {
+    pub(super) async fn dial(&self) -> Result<Box<dyn RedisStream>, RedisVerdict> {
         let wish = &self.wish;
-        let broken = |what: String| Verdict::Broken(format!("the store at {} {what}", self.address()));
+        let broken = |what: String| RedisVerdict::Broken(format!("the store at {} {what}", self.address()));
         let stream = TcpStream::connect((wish.host.as_str(), wish.port)).await;
         let stream = stream.map_err(|error| broken(format!("cannot be reached: {}", error.kind())))?;
         // It costs latency only.
@@ -79,12 +79,16 @@ impl Target {
         greeting
     }
 
-    pub(super) fn judge(&self, error: &RedisError) -> Verdict {
+    pub(super) fn judge(&self, error: &RedisError) -> RedisVerdict {
         judge(&self.address(), error)
     }
 
-    pub(super) fn silent(&self, waited: Duration) -> Verdict {
-        Verdict::Broken(format!("the store at {} does not answer within {} ms", self.address(), waited.as_millis()))
+    pub(super) fn silent(&self, waited: Duration) -> RedisVerdict {
+        RedisVerdict::Broken(format!(
+            "the store at {} does not answer within {} ms",
+            self.address(),
+            waited.as_millis()
+        ))
     }
 
     /// The pause after so many failures in a row.
@@ -94,33 +98,33 @@ impl Target {
 }
 
 #[derive(Clone)]
-enum Phase {
+enum LinkPhase {
     /// Why nobody is let through.
-    Down(Verdict),
+    Down(RedisVerdict),
     /// Nobody knows yet.
     Trying,
     /// Questions may be asked. The number tells connections apart.
     Up(MultiplexedConnection, u64),
 }
 
-struct Shared {
-    target: Arc<Target>,
-    bell: Bell,
-    phase: watch::Sender<Phase>,
+struct LinkState {
+    target: Arc<RedisTarget>,
+    bell: ChangeNotifier,
+    phase: watch::Sender<LinkPhase>,
     /// Whether the connection has answered a question.
     proved: Cell<bool>,
 }
 
 /// Dropping it ends the connection.
-pub(super) struct Link {
-    shared: Rc<Shared>,
+pub(super) struct RedisLink {
+    shared: Rc<LinkState>,
     _task: JoinSet<()>,
 }
 
-impl Link {
-    pub(super) fn open(target: Arc<Target>, bell: Bell) -> Self {
-        let (phase, proved) = (watch::Sender::new(Phase::Trying), Cell::new(false));
-        let shared = Rc::new(Shared { target, bell, phase, proved });
+impl RedisLink {
+    pub(super) fn open(target: Arc<RedisTarget>, bell: ChangeNotifier) -> Self {
+        let (phase, proved) = (watch::Sender::new(LinkPhase::Trying), Cell::new(false));
+        let shared = Rc::new(LinkState { target, bell, phase, proved });
         let mut task = JoinSet::new();
         task.spawn_local(keep(shared.clone()));
         Self { shared, _task: task }
@@ -129,14 +133,14 @@ impl Link {
     /// Waits until it is up, however often that is tried.
     pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
         let mut phases = self.shared.phase.subscribe();
-        if timeout(within, phases.wait_for(|phase| matches!(phase, Phase::Up(..)))).await.is_ok() {
+        if timeout(within, phases.wait_for(|phase| matches!(phase, LinkPhase::Up(..)))).await.is_ok() {
             return Ok(());
         }
         let phase = self.shared.phase.borrow().clone();
         match phase {
-            Phase::Up(..) => Ok(()),
-            Phase::Down(why) => Err(why.into_error()),
-            Phase::Trying => Err(self.shared.target.silent(within).into_error()),
+            LinkPhase::Up(..) => Ok(()),
+            LinkPhase::Down(why) => Err(why.into_error()),
+            LinkPhase::Trying => Err(self.shared.target.silent(within).into_error()),
         }
     }
 
@@ -144,7 +148,7 @@ impl Link {
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, Verdict> {
+    ) -> Result<T, RedisVerdict> {
         let shared = &self.shared;
         let patience = shared.target.patience.operation;
         let asking = Cell::new(None);
@@ -155,33 +159,35 @@ impl Link {
         };
         let answer = timeout(patience, answer).await.unwrap_or_else(|_| Err(shared.target.silent(patience)));
         match &answer {
-            Err(verdict @ Verdict::Broken(_)) => shared.take_down(asking.get(), verdict),
-            Err(Verdict::Full(_) | Verdict::Refused(_) | Verdict::WrongType) | Ok(_) => shared.proved.set(true),
+            Err(verdict @ RedisVerdict::Broken(_)) => shared.take_down(asking.get(), verdict),
+            Err(RedisVerdict::Full(_) | RedisVerdict::Refused(_) | RedisVerdict::WrongType) | Ok(_) => {
+                shared.proved.set(true)
+            }
         }
         answer
     }
 }
 
-impl Shared {
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Verdict> {
+impl LinkState {
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), RedisVerdict> {
         let mut phases = self.phase.subscribe();
-        match &*phases.wait_for(|phase| !matches!(phase, Phase::Trying)).await.map_err(|_| self.closed())? {
-            Phase::Down(why) => Err(why.clone()),
-            Phase::Trying => Err(self.closed()),
-            Phase::Up(connection, number) => Ok((connection.clone(), *number)),
+        match &*phases.wait_for(|phase| !matches!(phase, LinkPhase::Trying)).await.map_err(|_| self.closed())? {
+            LinkPhase::Down(why) => Err(why.clone()),
+            LinkPhase::Trying => Err(self.closed()),
+            LinkPhase::Up(connection, number) => Ok((connection.clone(), *number)),
         }
     }
 
     /// Lets nobody else run into it: not into this connection, nor into waiting for one.
-    fn take_down(&self, asked: Option<u64>, verdict: &Verdict) {
+    fn take_down(&self, asked: Option<u64>, verdict: &RedisVerdict) {
         let taken = self.phase.send_if_modified(|phase| {
             let same = match (&*phase, asked) {
-                (Phase::Up(_, number), Some(asked)) => *number == asked,
-                (Phase::Trying, None) => true,
-                (Phase::Down(_) | Phase::Trying | Phase::Up(..), _) => false,
+                (LinkPhase::Up(_, number), Some(asked)) => *number == asked,
+                (LinkPhase::Trying, None) => true,
+                (LinkPhase::Down(_) | LinkPhase::Trying | LinkPhase::Up(..), _) => false,
             };
             if same {
-                *phase = Phase::Down(verdict.clone());
+                *phase = LinkPhase::Down(verdict.clone());
             }
             same
         });
@@ -190,13 +196,13 @@ impl Shared {
         }
     }
 
-    fn closed(&self) -> Verdict {
-        Verdict::Broken("the store was closed".to_owned())
+    fn closed(&self) -> RedisVerdict {
+        RedisVerdict::Broken("the store was closed".to_owned())
     }
 }
 
 /// Makes the connection, carries it, and makes it again.
-async fn keep(shared: Rc<Shared>) {
+async fn keep(shared: Rc<LinkState>) {
     let (target, mut failures) = (&shared.target, 0_u32);
     for number in 0_u64.. {
         let connected = timeout(target.patience.connect, connect(target)).await;
@@ -204,15 +210,15 @@ async fn keep(shared: Rc<Shared>) {
             Ok((connection, driver)) => {
                 shared.proved.set(false);
                 let mut phases = shared.phase.subscribe();
-                let before = shared.phase.send_replace(Phase::Up(connection, number));
-                if matches!(before, Phase::Down(_)) {
+                let before = shared.phase.send_replace(LinkPhase::Up(connection, number));
+                if matches!(before, LinkPhase::Down(_)) {
                     tracing::info!(store = target.address(), "the store answers again");
                 }
                 // News that came while nothing could be read led nowhere.
                 shared.bell.ring(Change::Everything);
                 let closed = tokio::select! {
                     () = driver => true,
-                    _ = phases.wait_for(|phase| !matches!(phase, Phase::Up(..))) => false,
+                    _ = phases.wait_for(|phase| !matches!(phase, LinkPhase::Up(..))) => false,
                 };
                 if shared.proved.get() {
                     failures = 0;
@@ -220,21 +226,22 @@ async fn keep(shared: Rc<Shared>) {
                 if closed && failures == 0 {
                     // As a server does that restarts, or that tidies up. Callers wait a moment for the next one.
                     shared.phase.send_if_modified(|phase| {
-                        let up = matches!(phase, Phase::Up(..));
+                        let up = matches!(phase, LinkPhase::Up(..));
                         if up {
-                            *phase = Phase::Trying;
+                            *phase = LinkPhase::Trying;
                         }
                         up
                     });
                     failures = 1;
                     continue;
                 }
-                let closed = Verdict::Broken(format!("the store at {} has closed the connection", target.address()));
+                let closed =
+                    RedisVerdict::Broken(format!("the store at {} has closed the connection", target.address()));
                 shared.take_down(Some(number), &closed);
             }
             Err(verdict) => {
-                let told = matches!(&*shared.phase.borrow(), Phase::Down(before) if *before == verdict);
-                shared.phase.send_replace(Phase::Down(verdict.clone()));
+                let told = matches!(&*shared.phase.borrow(), LinkPhase::Down(before) if *before == verdict);
+                shared.phase.send_replace(LinkPhase::Down(verdict.clone()));
                 if !told {
                     tracing::warn!("{}", verdict.into_error());
                 }
@@ -246,27 +253,27 @@ async fn keep(shared: Rc<Shared>) {
 }
 
 /// What carries a connection; it is over with it.
-type Driver = Pin<Box<dyn Future<Output = ()>>>;
+type RedisDriver = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A connection that has answered once, and what carries it.
-async fn connect(target: &Target) -> Result<(MultiplexedConnection, Driver), Verdict> {
+async fn connect(target: &RedisTarget) -> Result<(MultiplexedConnection, RedisDriver), RedisVerdict> {
     let wire = target.dial().await?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let made = MultiplexedConnection::new_with_config(&target.greeting(), wire, config).await;
     let (mut connection, driver) = made.map_err(|error| target.judge(&error))?;
-    let mut driver: Driver = Box::pin(driver);
+    let mut driver: RedisDriver = Box::pin(driver);
     let answered = async { cmd("PING").query_async::<String>(&mut connection).await };
     let answered = tokio::select! {
         answered = answered => answered.map_err(|error| target.judge(&error)),
-        () = &mut driver => Err(Verdict::Broken(format!("the store at {} has closed the connection", target.address()))),
+        () = &mut driver => Err(RedisVerdict::Broken(format!("the store at {} has closed the connection", target.address()))),
     };
     match answered?.as_str() {
         "PONG" => Ok((connection, driver)),
-        _ => Err(Verdict::Broken(format!("the store at {} does not speak as Redis does", target.address()))),
+        _ => Err(RedisVerdict::Broken(format!("the store at {} does not speak as Redis does", target.address()))),
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for RedisLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("target", &self.shared.target).finish_non_exhaustive()
     }

@@ -10,10 +10,10 @@ use ::redis::aio::PubSub;
 use futures_util::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
-use super::super::local::{Bell, Change};
-use super::super::record::{Key, Kind, Name};
-use super::link::Target;
-use super::verdict::Verdict;
+use super::super::local::{Change, ChangeNotifier};
+use super::super::record::{Kind, RecordKey, RecordName};
+use super::link::RedisTarget;
+use super::verdict::RedisVerdict;
 
 /// In silence the connection is tried this often.
 const TRIED: Duration = Duration::from_secs(10);
@@ -24,19 +24,19 @@ pub(super) fn channel(namespace: &str) -> String {
 }
 
 /// How a record is announced: its kind, a colon, its key.
-pub(super) fn news(name: &Name) -> Vec<u8> {
+pub(super) fn news(name: &RecordName) -> Vec<u8> {
     [name.kind.name().as_bytes(), b":", name.key.as_bytes()].concat()
 }
 
 /// Which record was announced; absent where it is none that we know.
-fn heard(news: &[u8]) -> Option<Name> {
+fn heard(news: &[u8]) -> Option<RecordName> {
     let colon = news.iter().position(|byte| *byte == b':')?;
     let kind = Kind::named(std::str::from_utf8(news.get(..colon)?).ok()?)?;
-    Some(Name { kind, key: Key::new(news.get(colon + 1..)?) })
+    Some(RecordName { kind, key: RecordKey::new(news.get(colon + 1..)?) })
 }
 
 /// Listens for ever.
-pub(super) async fn listen(target: Arc<Target>, bell: Bell) {
+pub(super) async fn listen(target: Arc<RedisTarget>, bell: ChangeNotifier) {
     let mut failures = 0_u32;
     loop {
         match timeout(target.patience.connect, subscribe(&target)).await {
@@ -53,7 +53,7 @@ pub(super) async fn listen(target: Arc<Target>, bell: Bell) {
     }
 }
 
-async fn subscribe(target: &Target) -> Result<PubSub, Verdict> {
+async fn subscribe(target: &RedisTarget) -> Result<PubSub, RedisVerdict> {
     let judged = |error| target.judge(&error);
     let mut subscription = PubSub::new(&target.greeting(), target.dial().await?).await.map_err(judged)?;
     subscription.subscribe(channel(&target.wish.namespace)).await.map_err(judged)?;
@@ -61,7 +61,7 @@ async fn subscribe(target: &Target) -> Result<PubSub, Verdict> {
 }
 
 /// Until the connection ends, or is silent when it should not be.
-async fn pass_on(target: &Target, subscription: PubSub, bell: &Bell) {
+async fn pass_on(target: &RedisTarget, subscription: PubSub, bell: &ChangeNotifier) {
     let (mut sink, mut stream) = subscription.split();
     loop {
         match timeout(TRIED, stream.next()).await {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn news_read_back_and_others_are_ignored() {
-        let name = Name { kind: Kind::User, key: Key::from("a:b") };
+        let name = RecordName { kind: Kind::User, key: RecordKey::from("a:b") };
         assert_eq!(heard(&news(&name)), Some(name));
         for other in [b"".as_slice(), b"user", b"nobody:a", b"\xff:a"] {
             assert_eq!(heard(other), None);

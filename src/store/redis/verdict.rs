@@ -9,7 +9,7 @@ use crate::base::secret::is_wordy;
 
 /// What became of a question.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum RedisVerdict {
     /// The connection is of no use any more.
     Broken(String),
     /// There is no room.
@@ -20,7 +20,7 @@ pub(super) enum Verdict {
     WrongType,
 }
 
-impl Verdict {
+impl RedisVerdict {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Broken(why) | Self::Refused(why) => Error::Unavailable(why),
@@ -33,34 +33,34 @@ impl Verdict {
 }
 
 /// Judges an error of the Redis at `address`.
-pub(super) fn judge(address: &str, error: &RedisError) -> Verdict {
+pub(super) fn judge(address: &str, error: &RedisError) -> RedisVerdict {
     let says = |what: &str| format!("the store at {address} {what}");
     let cure = "see `username` and `password` in [store]";
     if error.kind() == ErrorKind::AuthenticationFailed {
-        return Verdict::Broken(says(&format!("refuses our credentials: {cure}")));
+        return RedisVerdict::Broken(says(&format!("refuses our credentials: {cure}")));
     }
     match error.code() {
-        Some("NOAUTH") => Verdict::Broken(says(&format!("asks for credentials: {cure}"))),
-        Some("WRONGPASS") => Verdict::Broken(says(&format!("refuses our credentials: {cure}"))),
-        Some("NOPERM") => Verdict::Refused(says(
+        Some("NOAUTH") => RedisVerdict::Broken(says(&format!("asks for credentials: {cure}"))),
+        Some("WRONGPASS") => RedisVerdict::Broken(says(&format!("refuses our credentials: {cure}"))),
+        Some("NOPERM") => RedisVerdict::Refused(says(
             "does not permit what we need: docs/store.md lists what the ACL user must be allowed",
         )),
-        Some("WRONGTYPE") => Verdict::WrongType,
-        Some("OOM") => Verdict::Full(says("has no memory left: raise its `maxmemory`")),
-        Some("MISCONF") => Verdict::Full(says("cannot save to its disk and takes no writes")),
+        Some("WRONGTYPE") => RedisVerdict::WrongType,
+        Some("OOM") => RedisVerdict::Full(says("has no memory left: raise its `maxmemory`")),
+        Some("MISCONF") => RedisVerdict::Full(says("cannot save to its disk and takes no writes")),
         // Another connection may lead to the new master, or find that it has loaded.
         Some(code @ ("READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS")) => {
-            Verdict::Broken(says(&format!("takes no requests now ({code})")))
+            RedisVerdict::Broken(says(&format!("takes no requests now ({code})")))
         }
         Some("MOVED" | "ASK" | "CROSSSLOT") => {
-            Verdict::Refused(says("is a cluster of shards, which [store] cannot use: name one Redis"))
+            RedisVerdict::Refused(says("is a cluster of shards, which [store] cannot use: name one Redis"))
         }
-        Some(code) if is_wordy(code) => Verdict::Refused(says(&format!("refuses ({code})"))),
-        Some(_) => Verdict::Refused(says("refuses")),
+        Some(code) if is_wordy(code) => RedisVerdict::Refused(says(&format!("refuses ({code})"))),
+        Some(_) => RedisVerdict::Refused(says("refuses")),
         None => match error.kind() {
-            ErrorKind::Io => Verdict::Broken(says("has closed the connection")),
-            ErrorKind::UnexpectedReturnType => Verdict::Refused(says("answers something unexpected")),
-            _ => Verdict::Broken(says("does not speak as Redis does: see `url` in [store]")),
+            ErrorKind::Io => RedisVerdict::Broken(says("has closed the connection")),
+            ErrorKind::UnexpectedReturnType => RedisVerdict::Refused(says("answers something unexpected")),
+            _ => RedisVerdict::Broken(says("does not speak as Redis does: see `url` in [store]")),
         },
     }
 }

@@ -37,7 +37,7 @@ pub enum KeyKind {
 }
 
 /// A CA that can sign. Its key never leaves it but through [`Authority::new`].
-pub struct Authority {
+pub struct MintAuthority {
     issuer: Issuer<'static, KeyPair>,
     /// Its own certificate first, then what it was issued by, as its file has them.
     chain: Vec<CertificateDer<'static>>,
@@ -48,13 +48,13 @@ pub struct Authority {
     validity: (u64, u64),
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for MintAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("validity", &self.validity).finish_non_exhaustive()
     }
 }
 
-impl Authority {
+impl MintAuthority {
     /// A new CA, valid from an hour before `now` for `years` years. Its subject is unique, so that two of them can be
     /// told apart in a trust store. Answers the certificate and the key too, both PEM, to be written down.
     pub fn new(

@@ -17,22 +17,22 @@ const NOWHERE: &str = "invalid";
 
 /// One thing that a CA may vouch for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Permit {
+pub enum NameConstraint {
     /// The addresses of this network.
     Addresses(IpNet),
     /// This domain and all below it: lower-case ASCII, no dot at either end.
     Domain(String),
 }
 
-impl Permit {
+impl NameConstraint {
     /// Reads `bank.example`, `.bank.example`, `*.bank.example`, `10.0.0.1` or `10.0.0.0/8`. The error is for a person.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
-            return Ok(Permit::Addresses(IpNet::from(address)));
+            return Ok(NameConstraint::Addresses(IpNet::from(address)));
         }
         if let Ok(net) = bare.parse::<IpNet>() {
-            return Ok(Permit::Addresses(net.trunc()));
+            return Ok(NameConstraint::Addresses(net.trunc()));
         }
         let domain = bare.strip_prefix("*.").or_else(|| bare.strip_prefix('.')).unwrap_or(bare);
         let domain = domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase();
@@ -43,16 +43,16 @@ impl Permit {
         if domain.len() > 253 || !domain.split('.').all(label) {
             return Err(format!("`{}` is not a domain: write it like `bank.example`", text.escape_debug()));
         }
-        Ok(Permit::Domain(domain))
+        Ok(NameConstraint::Domain(domain))
     }
 }
 
-impl fmt::Display for Permit {
+impl fmt::Display for NameConstraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Permit::Addresses(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
-            Permit::Addresses(net) => write!(f, "{net}"),
-            Permit::Domain(domain) => f.write_str(domain),
+            NameConstraint::Addresses(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            NameConstraint::Addresses(net) => write!(f, "{net}"),
+            NameConstraint::Domain(domain) => f.write_str(domain),
         }
     }
 }
@@ -60,8 +60,8 @@ impl fmt::Display for Permit {
 /// What one CA certificate says about names. No constraint at all: it may vouch for anything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Constraints {
-    permitted: Vec<Permit>,
-    excluded: Vec<Permit>,
+    permitted: Vec<NameConstraint>,
+    excluded: Vec<NameConstraint>,
     /// An excluded DNS subtree that is empty: it covers every DNS name.
     excludes_all_domains: bool,
 }
@@ -71,23 +71,23 @@ impl Constraints {
     pub const NONE: Self = Self { permitted: Vec::new(), excluded: Vec::new(), excludes_all_domains: false };
 
     /// Constraints that permit this and nothing else. The error says that the list is empty.
-    pub fn only(permits: &[Permit]) -> Result<Self, String> {
+    pub fn only(permits: &[NameConstraint]) -> Result<Self, String> {
         if permits.is_empty() {
             return Err("nothing is permitted: name a domain".to_owned());
         }
         let mut permitted = permits.to_vec();
         permitted.sort();
         permitted.dedup();
-        let any = |test: fn(&Permit) -> bool| permits.iter().any(test);
-        if !any(|permit| matches!(permit, Permit::Domain(_))) {
-            permitted.push(Permit::Domain(NOWHERE.to_owned()));
+        let any = |test: fn(&NameConstraint) -> bool| permits.iter().any(test);
+        if !any(|permit| matches!(permit, NameConstraint::Domain(_))) {
+            permitted.push(NameConstraint::Domain(NOWHERE.to_owned()));
         }
         let mut excluded = Vec::new();
-        if !any(|permit| matches!(permit, Permit::Addresses(IpNet::V4(_)))) {
-            excluded.push(Permit::Addresses(IpNet::V4(Ipv4Net::default())));
+        if !any(|permit| matches!(permit, NameConstraint::Addresses(IpNet::V4(_)))) {
+            excluded.push(NameConstraint::Addresses(IpNet::V4(Ipv4Net::default())));
         }
-        if !any(|permit| matches!(permit, Permit::Addresses(IpNet::V6(_)))) {
-            excluded.push(Permit::Addresses(IpNet::V6(Ipv6Net::default())));
+        if !any(|permit| matches!(permit, NameConstraint::Addresses(IpNet::V6(_)))) {
+            excluded.push(NameConstraint::Addresses(IpNet::V6(Ipv6Net::default())));
         }
         Ok(Self { permitted, excluded, excludes_all_domains: false })
     }
@@ -117,30 +117,30 @@ impl Constraints {
     }
 
     /// What is permitted, and what is excluded of it.
-    pub fn subtrees(&self) -> (&[Permit], &[Permit]) {
+    pub fn subtrees(&self) -> (&[NameConstraint], &[NameConstraint]) {
         (&self.permitted, &self.excluded)
     }
 
     /// Whether a host of this name may be vouched for. `domain` is lower case, without a dot at its end.
     pub fn permits_domain(&self, domain: &str) -> bool {
-        let holds = |permit: &Permit| match permit {
-            Permit::Addresses(_) => None,
-            Permit::Domain(parent) => Some(covers(parent, domain)),
+        let holds = |permit: &NameConstraint| match permit {
+            NameConstraint::Addresses(_) => None,
+            NameConstraint::Domain(parent) => Some(covers(parent, domain)),
         };
         !self.excludes_all_domains && self.judge(holds)
     }
 
     /// Whether a host at this address may be vouched for.
     pub fn permits_address(&self, address: IpAddr) -> bool {
-        let holds = |permit: &Permit| match permit {
-            Permit::Addresses(net) => Some(net.contains(&address)),
-            Permit::Domain(_) => None,
+        let holds = |permit: &NameConstraint| match permit {
+            NameConstraint::Addresses(net) => Some(net.contains(&address)),
+            NameConstraint::Domain(_) => None,
         };
         self.judge(holds)
     }
 
     /// `holds` says nothing about subtrees of another kind.
-    fn judge(&self, holds: impl Fn(&Permit) -> Option<bool>) -> bool {
+    fn judge(&self, holds: impl Fn(&NameConstraint) -> Option<bool>) -> bool {
         let mut permitted = self.permitted.iter().filter_map(&holds).peekable();
         let is_permitted = permitted.peek().is_none() || permitted.any(|held| held);
         is_permitted && !self.excluded.iter().filter_map(&holds).any(|held| held)
@@ -148,12 +148,12 @@ impl Constraints {
 
     /// As they go into a certificate; absent where there are none.
     pub(super) fn extension(&self) -> Option<NameConstraints> {
-        let subtrees = |permits: &[Permit]| {
-            let subtree = |permit: &Permit| match permit {
-                Permit::Addresses(net) => {
+        let subtrees = |permits: &[NameConstraint]| {
+            let subtree = |permit: &NameConstraint| match permit {
+                NameConstraint::Addresses(net) => {
                     GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(net.addr(), net.prefix_len()))
                 }
-                Permit::Domain(domain) => GeneralSubtree::DnsName(domain.clone()),
+                NameConstraint::Domain(domain) => GeneralSubtree::DnsName(domain.clone()),
             };
             permits.iter().map(subtree).collect()
         };
@@ -169,9 +169,14 @@ impl fmt::Display for Constraints {
         if self.is_empty() {
             return f.write_str("any host");
         }
-        let list = |permits: &[Permit]| permits.iter().map(Permit::to_string).collect::<Vec<_>>().join(", ");
-        let named: Vec<Permit> =
-            self.permitted.iter().filter(|permit| **permit != Permit::Domain(NOWHERE.to_owned())).cloned().collect();
+        let list =
+            |permits: &[NameConstraint]| permits.iter().map(NameConstraint::to_string).collect::<Vec<_>>().join(", ");
+        let named: Vec<NameConstraint> = self
+            .permitted
+            .iter()
+            .filter(|permit| **permit != NameConstraint::Domain(NOWHERE.to_owned()))
+            .cloned()
+            .collect();
         f.write_str(&if named.is_empty() { "nothing named".to_owned() } else { list(&named) })?;
         let excluded = list(&self.excluded);
         if excluded == "0.0.0.0/0, ::/0" {
@@ -188,14 +193,14 @@ fn covers(parent: &str, domain: &str) -> bool {
 }
 
 /// One subtree. Kinds of names that a server's certificate does not carry say nothing to us.
-fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<Permit>, ()> {
+fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<NameConstraint>, ()> {
     match &subtree.base {
         GeneralName::DNSName("") => {
             *all_domains = true;
             Ok(None)
         }
-        GeneralName::DNSName(domain) => Permit::parse(domain).map(Some).map_err(drop),
-        GeneralName::IPAddress(bytes) => network(bytes).map(|net| Some(Permit::Addresses(net))).ok_or(()),
+        GeneralName::DNSName(domain) => NameConstraint::parse(domain).map(Some).map_err(drop),
+        GeneralName::IPAddress(bytes) => network(bytes).map(|net| Some(NameConstraint::Addresses(net))).ok_or(()),
         // A certificate of ours names a DNS name or an address, nothing else.
         GeneralName::DirectoryName(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_) => Ok(None),
         GeneralName::EDIPartyName(_)
@@ -221,7 +226,7 @@ mod tests {
     use super::*;
 
     fn only(texts: &[&str]) -> Constraints {
-        let permits: Vec<Permit> = texts.iter().map(|text| Permit::parse(text).expect(text)).collect();
+        let permits: Vec<NameConstraint> = texts.iter().map(|text| NameConstraint::parse(text).expect(text)).collect();
         Constraints::only(&permits).expect("something is permitted")
     }
 
@@ -254,9 +259,9 @@ mod tests {
     #[test]
     fn what_is_no_domain_is_refused() {
         for text in ["", ".", "*", "a..b", "bank example", "bänk.example", "10.0.0.0/33", "https://bank.example"] {
-            assert!(Permit::parse(text).is_err(), "{text}");
+            assert!(NameConstraint::parse(text).is_err(), "{text}");
         }
-        assert_eq!(Permit::parse("[::1]").expect("an address").to_string(), "::1");
+        assert_eq!(NameConstraint::parse("[::1]").expect("an address").to_string(), "::1");
         assert_eq!(only(&["b.example", "a.example", "b.example"]).to_string(), "a.example, b.example; no IP addresses");
     }
 }

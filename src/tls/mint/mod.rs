@@ -28,8 +28,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::provider;
 use crate::base::time::{Now, rfc3339};
 
-pub use authority::{Authority, Facts, KeyKind};
-pub use constraints::{Constraints, Permit};
+pub use authority::{Facts, KeyKind, MintAuthority};
+pub use constraints::{Constraints, NameConstraint};
 
 /// A leaf starts this many seconds before it is made, against clocks that differ a little.
 const LEEWAY: u64 = 3600;
@@ -85,17 +85,17 @@ impl std::error::Error for MintError {}
 
 /// Makes and keeps leaf certificates. Shared by all workers.
 pub struct Mint {
-    authority: Authority,
+    authority: MintAuthority,
     key: KeyPair,
     signer: Arc<dyn SigningKey>,
     leaves: ArcSwap<Leaves>,
     making: Mutex<()>,
 }
 
-type Leaves = HashMap<Arc<str>, Arc<Leaf>>;
+type Leaves = HashMap<Arc<str>, Arc<MintedLeaf>>;
 
 /// One host's certificate, and when it is good: from, until (seconds since 1970) on the wall clock.
-struct Leaf {
+struct MintedLeaf {
     certified: Arc<CertifiedKey>,
     good_from: u64,
     good_until: u64,
@@ -103,7 +103,7 @@ struct Leaf {
     last_used: AtomicU64,
 }
 
-impl Leaf {
+impl MintedLeaf {
     const fn is_good(&self, now: Now) -> bool {
         let now = now.unix_seconds();
         self.good_from <= now && now < self.good_until
@@ -125,7 +125,7 @@ impl fmt::Debug for Mint {
 
 impl Mint {
     /// A mint with a fresh leaf key (ECDSA P-256 whatever the CA's is). Fails only where the machine has no randomness.
-    pub fn new(authority: Authority) -> Result<Self, MintError> {
+    pub fn new(authority: MintAuthority) -> Result<Self, MintError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signing)?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = provider().key_provider.load_private_key(der).map_err(signing)?;
@@ -142,8 +142,8 @@ impl Mint {
         let name = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
         let subject = ServerName::try_from(name.as_str()).map_err(|_| MintError::NotAName(host.to_owned()))?;
         let subject = match subject {
-            ServerName::IpAddress(address) => Subject::Address(IpAddr::from(address)),
-            ServerName::DnsName(_) | _ => Subject::Domain(&name),
+            ServerName::IpAddress(address) => LeafSubject::Address(IpAddr::from(address)),
+            ServerName::DnsName(_) | _ => LeafSubject::Domain(&name),
         };
         // Nothing inside can leave the map half-changed, so a poisoned lock is as good as any.
         let _leader = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +157,7 @@ impl Mint {
     }
 
     /// The CA behind it.
-    pub const fn authority(&self) -> &Authority {
+    pub const fn authority(&self) -> &MintAuthority {
         &self.authority
     }
 
@@ -174,7 +174,7 @@ impl Mint {
     }
 
     /// Called by the leader alone.
-    fn keep(&self, name: Arc<str>, leaf: Arc<Leaf>, now: Now) {
+    fn keep(&self, name: Arc<str>, leaf: Arc<MintedLeaf>, now: Now) {
         leaf.touch(now);
         let mut leaves = Leaves::clone(&self.leaves.load());
         if leaves.len() >= CAPACITY && !leaves.contains_key(&name) {
@@ -187,10 +187,10 @@ impl Mint {
         self.leaves.store(Arc::new(leaves));
     }
 
-    fn make(&self, name: &str, subject: Subject<'_>, now: Now) -> Result<Leaf, MintError> {
+    fn make(&self, name: &str, subject: LeafSubject<'_>, now: Now) -> Result<MintedLeaf, MintError> {
         let permitted = match subject {
-            Subject::Address(address) => self.authority.permits_address(address),
-            Subject::Domain(domain) => self.authority.permits_domain(domain),
+            LeafSubject::Address(address) => self.authority.permits_address(address),
+            LeafSubject::Domain(domain) => self.authority.permits_domain(domain),
         };
         if !permitted {
             let permitted = self.authority.constraints().to_string();
@@ -202,8 +202,8 @@ impl Mint {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common_name(name, subject));
         params.subject_alt_names = vec![match subject {
-            Subject::Address(address) => SanType::IpAddress(address),
-            Subject::Domain(domain) => SanType::DnsName(domain.try_into().map_err(signing)?),
+            LeafSubject::Address(address) => SanType::IpAddress(address),
+            LeafSubject::Domain(domain) => SanType::DnsName(domain.try_into().map_err(signing)?),
         }];
         // Explicit, because only then does the leaf carry a subject key identifier.
         params.is_ca = IsCa::ExplicitNoCa;
@@ -213,7 +213,7 @@ impl Mint {
         validity.write(&mut params);
         let mut chain: Vec<CertificateDer<'static>> = vec![self.authority.sign(&params, &self.key)?];
         chain.extend(self.authority.chain().iter().cloned());
-        Ok(Leaf {
+        Ok(MintedLeaf {
             certified: Arc::new(CertifiedKey::new(chain, Arc::clone(&self.signer))),
             good_from: validity.from,
             good_until: validity.renew,
@@ -223,7 +223,7 @@ impl Mint {
 }
 
 #[derive(Clone, Copy)]
-enum Subject<'a> {
+enum LeafSubject<'a> {
     Address(IpAddr),
     Domain(&'a str),
 }
@@ -239,7 +239,7 @@ struct Validity {
 impl Validity {
     /// Never beyond the CA's own. A leaf is renewed when less than a third of its life is left, unless the CA's end
     /// bounds it: then a new one would live no longer.
-    fn of(authority: &Authority, now: Now) -> Result<Self, MintError> {
+    fn of(authority: &MintAuthority, now: Now) -> Result<Self, MintError> {
         let (first, last) = authority.validity();
         let now = now.unix_seconds();
         if now < first {
@@ -272,10 +272,10 @@ fn serial() -> Result<SerialNumber, MintError> {
 
 /// The host itself where it fits. OpenSSL takes a dotted common name for a DNS name and holds it against the CA's
 /// constraints, so an address does not stand there.
-fn common_name<'a>(name: &'a str, subject: Subject<'_>) -> &'a str {
+fn common_name<'a>(name: &'a str, subject: LeafSubject<'_>) -> &'a str {
     match subject {
-        Subject::Domain(_) if name.len() <= LONGEST_COMMON_NAME => name,
-        Subject::Address(_) | Subject::Domain(_) => "countersign leaf",
+        LeafSubject::Domain(_) if name.len() <= LONGEST_COMMON_NAME => name,
+        LeafSubject::Address(_) | LeafSubject::Domain(_) => "countersign leaf",
     }
 }
 

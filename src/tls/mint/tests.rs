@@ -9,11 +9,11 @@ use super::*;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const START: Now = Now::at(1_000_000, 1_790_000_000_000);
 
-fn authority(kind: KeyKind, permits: &[&str], years: u32) -> Authority {
-    let permits: Vec<Permit> = permits.iter().map(|text| Permit::parse(text).expect(text)).collect();
+fn authority(kind: KeyKind, permits: &[&str], years: u32) -> MintAuthority {
+    let permits: Vec<NameConstraint> = permits.iter().map(|text| NameConstraint::parse(text).expect(text)).collect();
     let constraints =
         if permits.is_empty() { Constraints::NONE } else { Constraints::only(&permits).expect("something") };
-    Authority::new(kind, &constraints, START, years).expect("a CA").0
+    MintAuthority::new(kind, &constraints, START, years).expect("a CA").0
 }
 
 fn mint(permits: &[&str]) -> Mint {

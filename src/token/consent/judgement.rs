@@ -10,16 +10,16 @@ use std::time::Duration;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
 use crate::token::consent::Realm;
-use crate::token::consent::pending::{Entry, PendingConsent, State};
+use crate::token::consent::pending::{PendingConsent, PendingEntry, State};
 use crate::token::consent::user::UserKey;
 
 /// An authorization code that arrived. It cannot be copied: what is sent is used up.
-pub struct Code {
+pub struct AuthorizationCode {
     text: SecretString,
     arrived: Now,
 }
 
-impl Code {
+impl AuthorizationCode {
     /// A code, and when it reached us.
     pub const fn new(text: SecretString, arrived: Now) -> Self {
         Self { text, arrived }
@@ -31,7 +31,7 @@ impl Code {
     }
 }
 
-impl fmt::Debug for Code {
+impl fmt::Debug for AuthorizationCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Code(…)")
     }
@@ -39,18 +39,18 @@ impl fmt::Debug for Code {
 
 /// What a browser or an application brought.
 #[derive(Debug)]
-pub struct Callback {
+pub struct CallbackAnswer {
     /// Our state; `None` when what stood there cannot be one.
     pub state: Option<State>,
     /// The code, if there is one.
-    pub code: Option<Code>,
+    pub code: Option<AuthorizationCode>,
     /// The provider's error code, where it names one that reads like a word.
     pub error: Option<String>,
 }
 
 /// Who brought it.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
+pub enum ConsentOrigin<'a> {
     /// An application that received the code itself and identified itself to us; the user is whom it names.
     Application(&'a UserKey),
     /// A browser, which is nobody: the state is all that it has.
@@ -61,7 +61,7 @@ pub enum Asked<'a> {
 #[derive(Debug)]
 pub struct Consenting {
     pending: PendingConsent,
-    code: Code,
+    code: AuthorizationCode,
 }
 
 impl Consenting {
@@ -71,14 +71,14 @@ impl Consenting {
     }
 
     /// Uses the permission up.
-    pub fn into_parts(self) -> (PendingConsent, Code) {
+    pub fn into_parts(self) -> (PendingConsent, AuthorizationCode) {
         (self.pending, self.code)
     }
 }
 
 /// Why a consent is not exchanged.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum NotExchanged {
     /// The provider's settings changed since it was started.
     Changed,
     /// It was started too long ago.
@@ -103,7 +103,7 @@ pub enum Why {
 #[derive(Debug)]
 pub struct Rejection {
     /// Why.
-    pub why: Why,
+    pub why: NotExchanged,
     /// Where the browser may be sent on, if it is the one for which the consent was started.
     pub return_to: Option<String>,
 }
@@ -111,37 +111,39 @@ pub struct Rejection {
 /// Judges what came back. `found` is what the store held under [`State::id`] when it was swapped for
 /// [`Entry::Spent`]; `provider` and `realm` are those of the callback's path, as they are configured now.
 pub fn judge(
-    found: Option<Entry>,
+    found: Option<PendingEntry>,
     provider: &str,
     realm: &Realm,
-    asked: Asked<'_>,
-    callback: Callback,
+    asked: ConsentOrigin<'_>,
+    callback: CallbackAnswer,
     now: Now,
 ) -> Result<Consenting, Rejection> {
     let reject = |why| Err(Rejection { why, return_to: None });
     let pending = match found {
-        None => return reject(Why::Unknown),
-        Some(Entry::Spent { .. }) => return reject(Why::Reused),
-        Some(Entry::Pending(pending)) => pending,
+        None => return reject(NotExchanged::Unknown),
+        Some(PendingEntry::Spent { .. }) => return reject(NotExchanged::Reused),
+        Some(PendingEntry::Pending(pending)) => pending,
     };
     if *pending.key.provider != *provider {
-        return reject(Why::OtherProvider);
+        return reject(NotExchanged::OtherProvider);
     }
     match asked {
-        Asked::Application(key) if key.owner != pending.key.owner => return reject(Why::OtherOwner),
-        Asked::Application(key) if key.provider != pending.key.provider => return reject(Why::OtherProvider),
-        Asked::Application(key) if key.user != pending.key.user => return reject(Why::OtherUser),
-        Asked::Application(_) | Asked::Browser => {}
+        ConsentOrigin::Application(key) if key.owner != pending.key.owner => return reject(NotExchanged::OtherOwner),
+        ConsentOrigin::Application(key) if key.provider != pending.key.provider => {
+            return reject(NotExchanged::OtherProvider);
+        }
+        ConsentOrigin::Application(key) if key.user != pending.key.user => return reject(NotExchanged::OtherUser),
+        ConsentOrigin::Application(_) | ConsentOrigin::Browser => {}
     }
     let why = if pending.expired(now) {
-        Why::Expired
+        NotExchanged::Expired
     } else if pending.realm != *realm {
-        Why::Changed
+        NotExchanged::Changed
     } else {
         match (callback.code, callback.error) {
             // An error beside a code is no success.
-            (_, Some(error)) => Why::Refused(Some(error).filter(|error| !error.is_empty())),
-            (None, None) => Why::NoCode,
+            (_, Some(error)) => NotExchanged::Refused(Some(error).filter(|error| !error.is_empty())),
+            (None, None) => NotExchanged::NoCode,
             (Some(code), None) => return Ok(Consenting { pending, code }),
         }
     };

@@ -19,7 +19,7 @@ const UPKEEP: Upkeep = Upkeep { refresh_before: Duration::from_secs(60), keep_al
 
 /// A consent arrives at some replica, somehow.
 #[derive(Clone, Debug)]
-enum Visit {
+enum ModelVisit {
     /// With a wrong owner, provider or user, an error, no code, or all as it should be.
     Come {
         which: usize,
@@ -38,7 +38,7 @@ enum How {
     Empty,
 }
 
-fn visits() -> impl Strategy<Value = Visit> {
+fn visits() -> impl Strategy<Value = ModelVisit> {
     let how = prop_oneof![
         3 => Just(How::Browser),
         2 => any::<(bool, bool)>().prop_map(|(owner, user)| How::App { owner, user }),
@@ -47,8 +47,8 @@ fn visits() -> impl Strategy<Value = Visit> {
     ];
     prop_oneof![
         5 => (0_usize..4, how, prop::bool::weighted(0.9), prop::bool::weighted(0.9))
-            .prop_map(|(which, how, provider, realm)| Visit::Come { which, how, provider, realm }),
-        1 => (0_u64..400).prop_map(Visit::Pass),
+            .prop_map(|(which, how, provider, realm)| ModelVisit::Come { which, how, provider, realm }),
+        1 => (0_u64..400).prop_map(ModelVisit::Pass),
     ]
 }
 
@@ -62,43 +62,43 @@ proptest! {
         let mut now = START;
         let mut store: HashMap<StateId, Vec<u8>> = HashMap::new();
         for (state, user) in states.iter().zip(users) {
-            let pending = PendingConsent::start(key(user), "erp".into(), REALM, None, Verifier::from_random([0; 32]), now);
-            store.insert(state.id(), Entry::Pending(pending).seal().expose_secret().clone());
+            let pending = PendingConsent::start(key(user), "erp".into(), REALM, None, CodeVerifier::from_random([0; 32]), now);
+            store.insert(state.id(), PendingEntry::Pending(pending).seal().expose_secret().clone());
         }
         let mut accepted: HashSet<StateId> = HashSet::new();
         let mut visited: HashSet<StateId> = HashSet::new();
         for visit in visits {
             let (which, how, right_provider, right_realm) = match visit {
-                Visit::Pass(seconds) => {
+                ModelVisit::Pass(seconds) => {
                     now = now.plus(Duration::from_secs(seconds));
                     continue;
                 }
-                Visit::Come { which, how, provider, realm } => (which, how, provider, realm),
+                ModelVisit::Come { which, how, provider, realm } => (which, how, provider, realm),
             };
             // The fourth was never started.
             let state = states.get(which).cloned().unwrap_or_else(|| State::from_random([99; 32]));
             let id = state.id();
             let old = store.get(&id).cloned();
             if old.is_some() {
-                store.insert(id, Entry::Spent { at: now.wall }.seal().expose_secret().clone());
+                store.insert(id, PendingEntry::Spent { at: now.wall }.seal().expose_secret().clone());
             }
-            let found = old.map(|bytes| Entry::open(&bytes).expect("what we wrote"));
+            let found = old.map(|bytes| PendingEntry::open(&bytes).expect("what we wrote"));
             let mut named = key(users.get(which).copied().unwrap_or("mallory"));
             if let How::App { owner, user } = how {
                 if !owner {
-                    named.owner = Owner::Client("other".into());
+                    named.owner = ConsentOwner::Client("other".into());
                 }
                 if !user {
                     named.user = UserName::parse("eve").expect("a name");
                 }
             }
             let asked = match how {
-                How::App { .. } => Asked::Application(&named),
-                How::Browser | How::Denied | How::Empty => Asked::Browser,
+                How::App { .. } => ConsentOrigin::Application(&named),
+                How::Browser | How::Denied | How::Empty => ConsentOrigin::Browser,
             };
-            let callback = Callback {
+            let callback = CallbackAnswer {
                 state: Some(state),
-                code: (!matches!(how, How::Empty)).then(|| Code::new(SecretString::from("code"), now)),
+                code: (!matches!(how, How::Empty)).then(|| AuthorizationCode::new(SecretString::from("code"), now)),
                 error: matches!(how, How::Denied).then(|| "access_denied".to_owned()),
             };
             let realm = if right_realm { REALM } else { Realm([2; 32]) };
@@ -117,15 +117,15 @@ proptest! {
                 }
                 Err(rejection) => {
                     let why = match rejection.why {
-                        Why::Unknown => which == 3,
-                        Why::Reused => !first,
-                        Why::OtherProvider => first && !right_provider,
-                        Why::Changed => first && !right_realm,
-                        Why::OtherOwner => matches!(how, How::App { owner: false, .. }),
-                        Why::OtherUser => matches!(how, How::App { user: false, .. }),
-                        Why::Refused(_) => matches!(how, How::Denied),
-                        Why::NoCode => matches!(how, How::Empty),
-                        Why::Expired => now.since(START) >= PENDING_LIFE,
+                        NotExchanged::Unknown => which == 3,
+                        NotExchanged::Reused => !first,
+                        NotExchanged::OtherProvider => first && !right_provider,
+                        NotExchanged::Changed => first && !right_realm,
+                        NotExchanged::OtherOwner => matches!(how, How::App { owner: false, .. }),
+                        NotExchanged::OtherUser => matches!(how, How::App { user: false, .. }),
+                        NotExchanged::Refused(_) => matches!(how, How::Denied),
+                        NotExchanged::NoCode => matches!(how, How::Empty),
+                        NotExchanged::Expired => now.since(START) >= PENDING_LIFE,
                     };
                     prop_assert!(why, "{:?}", rejection);
                     prop_assert!(rejection.return_to.is_none(), "there was none");
@@ -138,7 +138,7 @@ proptest! {
 #[test]
 fn a_code_that_arrived_a_minute_ago_is_dropped() {
     let life = Duration::from_secs(60);
-    let code = || Code::new(SecretString::from("c"), START);
+    let code = || AuthorizationCode::new(SecretString::from("c"), START);
     assert!(code().spend(life, START.plus(Duration::from_millis(59_999))).is_some());
     assert!(code().spend(life, START.plus(life)).is_none());
     assert!(code().spend(life, Now::at(START.boot, START.wall + 60_000)).is_none(), "either clock");
@@ -146,14 +146,14 @@ fn a_code_that_arrived_a_minute_ago_is_dropped() {
 
 /// A provider by the strictest reading: one refresh token works once; shown twice, the whole consent is dead.
 #[derive(Default)]
-struct Bank {
+struct StrictBank {
     live: HashMap<String, String>,
     shown: HashMap<String, u32>,
     dead: HashSet<String>,
     next: u64,
 }
 
-impl Bank {
+impl StrictBank {
     fn grant(&mut self, user: &str) -> crate::token::grant::UserGrant {
         self.next += 1;
         let refresh = format!("refresh-{}", self.next);
@@ -161,21 +161,21 @@ impl Bank {
         fresh(&format!("{user}-access-{}", self.next), Some(&refresh), Some(user))
     }
 
-    fn refresh(&mut self, token: &str) -> Result<crate::token::grant::UserGrant, Refusal> {
+    fn refresh(&mut self, token: &str) -> Result<crate::token::grant::UserGrant, RotationRefusal> {
         *self.shown.entry(token.to_owned()).or_default() += 1;
         assert!(!self.dead.contains(token), "asked again with what the bank called dead");
         match self.live.remove(token) {
             Some(user) => Ok(self.grant(&user)),
             None => {
                 self.dead.insert(token.to_owned());
-                Err(Refusal::Dead("9300".to_owned()))
+                Err(RotationRefusal::Dead("9300".to_owned()))
             }
         }
     }
 }
 
 #[derive(Clone, Debug)]
-enum Life {
+enum TokenLife {
     Call {
         user: usize,
         refused: bool,
@@ -201,29 +201,29 @@ enum Weather {
     Unreachable,
 }
 
-fn lives() -> impl Strategy<Value = Life> {
+fn lives() -> impl Strategy<Value = TokenLife> {
     let weather = prop_oneof![5 => Just(Weather::Fair), 1 => Just(Weather::Lost), 2 => Just(Weather::Unreachable)];
     prop_oneof![
         6 => (0_usize..2, any::<bool>(), weather, 0_u32..4)
-            .prop_map(|(user, refused, weather, saves)| Life::Call { user, refused, weather, saves }),
-        2 => (0_usize..2).prop_map(Life::Consent),
-        2 => (0_usize..2).prop_map(|user| Life::KeepAlive { user }),
-        3 => (0_u64..2400).prop_map(Life::Pass),
-        1 => (0_usize..2).prop_map(Life::Revoke),
-        1 => Just(Life::Swap),
+            .prop_map(|(user, refused, weather, saves)| TokenLife::Call { user, refused, weather, saves }),
+        2 => (0_usize..2).prop_map(TokenLife::Consent),
+        2 => (0_usize..2).prop_map(|user| TokenLife::KeepAlive { user }),
+        3 => (0_u64..2400).prop_map(TokenLife::Pass),
+        1 => (0_usize..2).prop_map(TokenLife::Revoke),
+        1 => Just(TokenLife::Swap),
     ]
 }
 
 const USERS: [&str; 2] = ["alice", "bob"];
 
 /// One replica's way through a rotation, the store and the bank at its hands.
-struct World {
-    bank: Bank,
+struct ReplicaModel {
+    bank: StrictBank,
     store: HashMap<String, Vec<u8>>,
     now: Now,
 }
 
-impl World {
+impl ReplicaModel {
     fn read(&self, key: &UserKey) -> Option<Arc<UserTokens>> {
         let bytes = self.store.get(&key.record_key().to_string())?;
         Some(Arc::new(UserTokens::open(bytes).expect("what we wrote")))
@@ -233,17 +233,17 @@ impl World {
         self.store.insert(key.record_key().to_string(), tokens.seal().expose_secret().clone());
     }
 
-    fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> Ending {
+    fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> RotationEnding {
         let locking = match Looking::begin(key.clone(), REALM, goal, UPKEEP).found(self.read(key), self.now) {
-            Looked::Done(ending) => return ending,
-            Looked::Lock(locking) => locking,
+            LookResult::Done(ending) => return ending,
+            LookResult::Lock(locking) => locking,
         };
         let asking = match locking.found(self.read(key), self.now) {
             Locked::Done(ending) => return ending,
             Locked::Ask(asking) => asking,
         };
         let refresh = asking.tokens().refresh.as_ref().expect("there is something to ask with").token.clone();
-        let lost = || Err(Refusal::Failed(Failure::new(Class::Transient, "weather")));
+        let lost = || Err(RotationRefusal::Failed(Failure::new(Class::Transient, "weather")));
         let answer = match weather {
             Weather::Fair => self.bank.refresh(refresh.expose_secret()),
             Weather::Lost => self.bank.refresh(refresh.expose_secret()).and_then(|_| lost()),
@@ -267,12 +267,12 @@ proptest! {
     /// that the provider called dead is never shown again; and a dead consent asks nobody.
     #[test]
     fn every_life_keeps_the_promises(lives in proptest::collection::vec(lives(), 1..60)) {
-        let mut world = World { bank: Bank::default(), store: HashMap::new(), now: START };
+        let mut world = ReplicaModel { bank: StrictBank::default(), store: HashMap::new(), now: START };
         let mut delivered: HashMap<usize, u64> = HashMap::new();
         for life in lives {
             match life {
-                Life::Pass(seconds) => world.now = world.now.plus(Duration::from_secs(seconds)),
-                Life::Consent(user) => {
+                TokenLife::Pass(seconds) => world.now = world.now.plus(Duration::from_secs(seconds)),
+                TokenLife::Consent(user) => {
                     let key = key(USERS[user]);
                     let grant = world.bank.grant(USERS[user]);
                     let before = world.read(&key).filter(|before| before.key == key);
@@ -280,21 +280,21 @@ proptest! {
                     prop_assert!(before.is_none_or(|before| before.generation < tokens.generation));
                     world.write(&key, &tokens);
                 }
-                Life::Revoke(user) => world.bank.live.retain(|_, owner| owner != USERS[user]),
-                Life::Swap => {
+                TokenLife::Revoke(user) => world.bank.live.retain(|_, owner| owner != USERS[user]),
+                TokenLife::Swap => {
                     let keys = USERS.map(|user| key(user).record_key().to_string());
                     let (one, other) = (world.store.remove(&keys[0]), world.store.remove(&keys[1]));
                     world.store.extend(one.map(|bytes| (keys[1].clone(), bytes)));
                     world.store.extend(other.map(|bytes| (keys[0].clone(), bytes)));
                 }
-                Life::Call { .. } | Life::KeepAlive { .. } => {
+                TokenLife::Call { .. } | TokenLife::KeepAlive { .. } => {
                     let (user, goal, weather, saves) = match life {
-                        Life::Call { user, refused, weather, saves } => {
+                        TokenLife::Call { user, refused, weather, saves } => {
                             let newer_than = if refused { delivered.get(&user).copied().unwrap_or(0) } else { 0 };
                             (user, Goal::Serve { newer_than }, weather, saves)
                         }
-                        Life::KeepAlive { user } => (user, Goal::KeepAlive, Weather::Fair, 0),
-                        Life::Consent(_) | Life::Pass(_) | Life::Revoke(_) | Life::Swap => continue,
+                        TokenLife::KeepAlive { user } => (user, Goal::KeepAlive, Weather::Fair, 0),
+                        TokenLife::Consent(_) | TokenLife::Pass(_) | TokenLife::Revoke(_) | TokenLife::Swap => continue,
                     };
                     let key = key(USERS[user]);
                     let before: u32 = world.bank.shown.values().sum();
@@ -302,7 +302,7 @@ proptest! {
                     let shown: u32 = world.bank.shown.values().sum();
                     prop_assert!(shown - before <= 1, "one attempt, one call");
                     match ending {
-                        Ending::Ready(tokens) => {
+                        RotationEnding::Ready(tokens) => {
                             prop_assert_eq!(&tokens.key, &key);
                             prop_assert!(tokens.access.token.expose_secret().starts_with(USERS[user]), "another user's token");
                             let stored = world.read(&key).expect("it was saved first");
@@ -313,16 +313,16 @@ proptest! {
                                 delivered.insert(user, tokens.generation);
                             }
                         }
-                        Ending::ConsentRequired(_) => {
+                        RotationEnding::ConsentRequired(_) => {
                             // From here on nobody asks, until something else changes.
                             let calls: u32 = world.bank.shown.values().sum();
                             if let Goal::Serve { .. } = goal {
                                 let again = world.run(&key, goal, Weather::Fair, 0);
-                                prop_assert!(matches!(again, Ending::ConsentRequired(_)), "{:?}", again);
+                                prop_assert!(matches!(again, RotationEnding::ConsentRequired(_)), "{:?}", again);
                             }
                             prop_assert_eq!(calls, world.bank.shown.values().sum::<u32>(), "a dead consent asks nobody");
                         }
-                        Ending::Failed(_) => prop_assert!(!matches!(weather, Weather::Fair)),
+                        RotationEnding::Failed(_) => prop_assert!(!matches!(weather, Weather::Fair)),
                     }
                 }
             }
@@ -336,9 +336,11 @@ fn who_finds_that_another_replica_was_quicker_does_not_ask() {
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let late = START.plus(Duration::from_secs(1790));
     let looking = Looking::begin(key, REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
-    let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+    let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
     let renewed = Arc::new(old.rotated(fresh("a2", Some("r2"), None), late));
-    let Locked::Done(Ending::Ready(found)) = locking.found(Some(renewed.clone()), late) else { panic!("no call") };
+    let Locked::Done(RotationEnding::Ready(found)) = locking.found(Some(renewed.clone()), late) else {
+        panic!("no call")
+    };
     assert!(Arc::ptr_eq(&found, &renewed));
 }
 
@@ -350,17 +352,20 @@ fn what_lives_serves_while_its_renewal_fails() {
     let late = START.plus(Duration::from_secs(1790));
     let failing = |newer_than: u64, now: Now| {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
-        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         let failure = Failure::new(Class::Transient, "weather");
-        asking.answered(Err(Refusal::Failed(failure)), late, now).expect_err("nothing to save")
+        asking.answered(Err(RotationRefusal::Failed(failure)), late, now).expect_err("nothing to save")
     };
-    assert!(matches!(failing(0, late), Ending::Ready(_)));
-    assert!(matches!(failing(old.generation, late), Ending::Failed(_)), "refused");
-    assert!(matches!(failing(0, START.plus(Duration::from_secs(1800))), Ending::Failed(_)), "expired meanwhile");
+    assert!(matches!(failing(0, late), RotationEnding::Ready(_)));
+    assert!(matches!(failing(old.generation, late), RotationEnding::Failed(_)), "refused");
+    assert!(
+        matches!(failing(0, START.plus(Duration::from_secs(1800))), RotationEnding::Failed(_)),
+        "expired meanwhile"
+    );
     let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
-    let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
-    assert!(matches!(locking.unreadable("no lock", late), Ending::Ready(_)));
+    let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+    assert!(matches!(locking.unreadable("no lock", late), RotationEnding::Ready(_)));
 }
 
 #[test]
@@ -370,16 +375,18 @@ fn what_changed_under_a_save_is_respected() {
     let late = START.plus(Duration::from_secs(1790));
     let saving = || {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
-        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         asking.answered(Ok(fresh("a2", Some("r2"), None)), late, late).expect("something to save")
     };
     let touched = Arc::new(old.touched(&UPKEEP, late).expect("half an hour later"));
     let again = saving().outdated(Some(touched), late).expect_err("only a call was noted: save again");
     assert_eq!((again.tokens().last_call, again.tokens().generation), (late.wall, old.generation + 1));
-    let Ok(Ending::ConsentRequired(_)) = saving().outdated(None, late) else { panic!("revoked stays revoked") };
+    let Ok(RotationEnding::ConsentRequired(_)) = saving().outdated(None, late) else { panic!("revoked stays revoked") };
     let consented = UserTokens::consented(key.clone(), REALM, fresh("b1", Some("s1"), None), late, Some(&old));
-    let Ok(Ending::Ready(found)) = saving().outdated(Some(Arc::new(consented)), late) else { panic!("a new consent") };
+    let Ok(RotationEnding::Ready(found)) = saving().outdated(Some(Arc::new(consented)), late) else {
+        panic!("a new consent")
+    };
     assert_eq!(found.access.token.expose_secret(), "b1");
 }
 
@@ -389,13 +396,16 @@ fn an_access_token_that_was_refused_stays_so_whatever_its_renewal_brings() {
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let saving = |answer| {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
-        let Looked::Lock(locking) = looking.found(Some(old.clone()), START) else { panic!("it was refused") };
+        let LookResult::Lock(locking) = looking.found(Some(old.clone()), START) else { panic!("it was refused") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), START) else { panic!("nobody was quicker") };
         asking.answered(answer, START, START).expect("something to save")
     };
     let odd = Failure::new(Class::Transient, "odd");
     let alone = RefreshGrant { token: SecretString::from("r2"), life: None };
-    let answers = [(Refusal::Dead("invalid_grant".to_owned()), None), (Refusal::Unusable(odd, alone), Some("r2"))];
+    let answers = [
+        (RotationRefusal::Dead("invalid_grant".to_owned()), None),
+        (RotationRefusal::Unusable(odd, alone), Some("r2")),
+    ];
     for (answer, refresh) in answers {
         // The refusal is noted in the store while the provider is asked.
         let again = saving(Err(answer)).outdated(Some(Arc::new(old.refused())), START).expect_err("save again");
@@ -413,20 +423,20 @@ fn a_success_counts_for_more_than_dead_and_dead_for_nothing_newer() {
     let late = START.plus(Duration::from_secs(1790));
     let saving = |answer| {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
-        let Looked::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
+        let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         asking.answered(answer, late, late).expect("something to save")
     };
     let text = |tokens: &UserTokens| tokens.refresh.as_ref().map(|refresh| refresh.token.expose_secret().to_owned());
     let alone = |token: &str| RefreshGrant { token: SecretString::from(token), life: None };
     let renewed = || saving(Ok(fresh("a2", Some("r2"), None)));
-    let dead = || saving(Err(Refusal::Dead("invalid_grant".to_owned())));
-    let unusable = || saving(Err(Refusal::Unusable(Failure::new(Class::Transient, "odd"), alone("r9"))));
+    let dead = || saving(Err(RotationRefusal::Dead("invalid_grant".to_owned())));
+    let unusable = || saving(Err(RotationRefusal::Unusable(Failure::new(Class::Transient, "odd"), alone("r9"))));
 
     for found in [old.bereft(), old.refreshed_only(alone("r9"), late)] {
         let again = renewed().outdated(Some(Arc::new(found)), late).expect_err("the success is written");
         assert_eq!((text(again.tokens()).as_deref(), again.tokens().generation), (Some("r2"), old.generation + 1));
-        let Ending::Ready(tokens) = again.saved(late) else { panic!("and serves") };
+        let RotationEnding::Ready(tokens) = again.saved(late) else { panic!("and serves") };
         assert_eq!(tokens.access.token.expose_secret(), "a2");
     }
     for found in [old.rotated(fresh("a2", Some("r2"), None), late), old.refreshed_only(alone("r9"), late)] {
@@ -447,14 +457,14 @@ fn a_refresh_token_without_an_access_token_is_saved_and_asked_with_next() {
     let late = START.plus(Duration::from_secs(1790));
     let asking = |record: &Arc<UserTokens>, newer_than, now| {
         let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
-        let Looked::Lock(locking) = looking.found(Some(record.clone()), now) else { panic!("it is due") };
+        let LookResult::Lock(locking) = looking.found(Some(record.clone()), now) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(record.clone()), now) else { panic!("nobody was quicker") };
         asking
     };
-    let answer = Err(Refusal::Unusable(Failure::new(Class::Transient, "odd"), refresh));
+    let answer = Err(RotationRefusal::Unusable(Failure::new(Class::Transient, "odd"), refresh));
     let saving = asking(&old, old.generation, late).answered(answer, late, late).expect("something to save");
     let saved = saving.tokens().clone();
-    assert!(matches!(saving.saved(late), Ending::Failed(_)), "the old one was refused");
+    assert!(matches!(saving.saved(late), RotationEnding::Failed(_)), "the old one was refused");
     let next = asking(&saved, old.generation, late);
     let sent = next.tokens().refresh.as_ref().expect("a refresh token");
     assert_eq!((sent.token.expose_secret(), sent.expires), ("r2", Some(late.wall + 3_600_000)));

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex, sha256};
 use crate::base::time::{Now, millis};
 use crate::token::consent::Realm;
-use crate::token::consent::user::{Owner, UserKey, UserName};
+use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
 
 /// How long a user has to consent.
 pub const PENDING_LIFE: Duration = Duration::from_secs(600);
@@ -70,13 +70,13 @@ impl fmt::Debug for StateId {
 
 /// The `code_verifier` of RFC 7636 section 4.1: 43 characters, 256 random bits.
 #[derive(Clone)]
-pub struct Verifier(SecretString);
+pub struct CodeVerifier(SecretString);
 
 /// The `code_challenge` of a verifier by `S256` (RFC 7636 section 4.2). No secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge(String);
 
-impl Verifier {
+impl CodeVerifier {
     /// A verifier of these bytes, which must be random.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
@@ -98,7 +98,7 @@ impl Verifier {
     }
 }
 
-impl fmt::Debug for Verifier {
+impl fmt::Debug for CodeVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Verifier(…)")
     }
@@ -124,7 +124,7 @@ pub struct PendingConsent {
     /// may have changed.
     pub return_to: Option<String>,
     /// What proves that the exchange comes from whoever started (RFC 7636).
-    pub verifier: Verifier,
+    pub verifier: CodeVerifier,
     /// When it was started, in milliseconds since 1970.
     pub started: u64,
 }
@@ -136,7 +136,7 @@ impl PendingConsent {
         client: Arc<str>,
         realm: Realm,
         return_to: Option<&super::ReturnTo>,
-        verifier: Verifier,
+        verifier: CodeVerifier,
         now: Now,
     ) -> Self {
         let return_to = return_to.map(|to| to.as_str().to_owned());
@@ -160,14 +160,14 @@ impl PendingConsent {
     }
 
     /// Who may use what comes of it.
-    pub const fn owner(&self) -> &Owner {
+    pub const fn owner(&self) -> &ConsentOwner {
         &self.key.owner
     }
 }
 
 /// What the store holds for a state.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub enum PendingEntry {
     /// A consent that waits.
     Pending(PendingConsent),
     /// It was used. Kept until the consent would have expired, so that a second use is told from a guess.
@@ -188,7 +188,7 @@ mod tests {
             116, 24, 223, 180, 151, 153, 224, 37, 79, 250, 96, 125, 216, 173, 187, 186, 22, 212, 37, 77, 105, 214, 191,
             240, 91, 88, 5, 88, 83, 132, 141, 121,
         ];
-        let verifier = Verifier::from_random(bytes);
+        let verifier = CodeVerifier::from_random(bytes);
         assert_eq!(verifier.secret().expose_secret(), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
         assert_eq!(verifier.challenge().as_str(), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
         assert!(!format!("{verifier:?}").contains("dBjf"));

@@ -14,7 +14,7 @@ const LONGEST: usize = 2048;
 /// One entry of `return_to` in `proxy.toml`: an origin with a path, or with all paths below one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReturnRule {
-    site: Site,
+    site: WebOrigin,
     /// The whole path, or with `below` what it begins with; ends in `/` then.
     path: String,
     below: bool,
@@ -33,15 +33,15 @@ impl ReturnTo {
 
 /// Scheme, host and port.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Site {
+struct WebOrigin {
     tls: bool,
     host: String,
     port: u16,
 }
 
 /// A URL taken apart.
-struct Parts<'a> {
-    site: Site,
+struct UrlParts<'a> {
+    site: WebOrigin,
     path: &'a str,
     query: Option<&'a str>,
 }
@@ -92,7 +92,7 @@ impl fmt::Display for ReturnRule {
     }
 }
 
-fn take_apart(url: &str) -> Result<Parts<'_>, String> {
+fn take_apart(url: &str) -> Result<UrlParts<'_>, String> {
     if url.is_empty() || url.len() > LONGEST {
         return Err(format!("a URL has 1 to {LONGEST} characters"));
     }
@@ -126,7 +126,7 @@ fn take_apart(url: &str) -> Result<Parts<'_>, String> {
     if !tls && !matches!(base.bare_host(), "localhost" | "127.0.0.1" | "::1") {
         return Err("plain `http` is for `localhost` only: write `https://`".to_owned());
     }
-    Ok(Parts { site: Site { tls, host: host.to_owned(), port: base.port() }, path, query })
+    Ok(UrlParts { site: WebOrigin { tls, host: host.to_owned(), port: base.port() }, path, query })
 }
 
 /// The authority with the scheme's own port where it names none.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::backoff::{Backoff, jittered};
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Now;
 use crate::token::consent::tokens::{Upkeep, UserTokens};
@@ -48,7 +48,7 @@ const SAVING_TRIES: u32 = 1000;
 
 /// Why a code exchange or a refresh brought nothing.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum RotationRefusal {
     /// The provider says that the code or the refresh token is dead. For our logs: how it says that.
     Dead(String),
     /// Anything else. Asking again may help, or a person must.
@@ -72,7 +72,7 @@ pub enum Goal {
 
 /// How it ended.
 #[derive(Clone, Debug)]
-pub enum Ending {
+pub enum RotationEnding {
     /// There is no live consent: the user must be asked. For our logs: why.
     ConsentRequired(Arc<str>),
     /// No token, for another reason. What was there before stays as good as it was.
@@ -83,7 +83,7 @@ pub enum Ending {
 
 /// Whose tokens are wanted, and for what.
 #[derive(Clone, Debug)]
-struct Errand {
+struct RotationJob {
     key: UserKey,
     realm: Realm,
     goal: Goal,
@@ -97,7 +97,7 @@ enum Worth {
     Refresh,
 }
 
-impl Errand {
+impl RotationJob {
     fn worth(&self, found: Option<&UserTokens>, now: Now) -> Worth {
         let Some(found) = found else { return Worth::Nothing("nobody consented") };
         // A store that mixes records up must not hand one user's token to another.
@@ -122,11 +122,11 @@ impl Errand {
     }
 
     /// These tokens, if they are as good as was asked for although their renewal failed.
-    fn good(&self, tokens: Arc<UserTokens>, now: Now) -> Option<Ending> {
+    fn good(&self, tokens: Arc<UserTokens>, now: Now) -> Option<RotationEnding> {
         match self.goal {
             Goal::KeepAlive => None,
             Goal::Serve { newer_than } => {
-                (tokens.generation > newer_than && tokens.valid(now)).then_some(Ending::Ready(tokens))
+                (tokens.generation > newer_than && tokens.valid(now)).then_some(RotationEnding::Ready(tokens))
             }
         }
     }
@@ -134,13 +134,13 @@ impl Errand {
 
 /// Waits for the record, read without a lock.
 #[derive(Debug)]
-pub struct Looking(Box<Errand>);
+pub struct Looking(Box<RotationJob>);
 
 /// What came of looking.
 #[derive(Debug)]
-pub enum Looked {
+pub enum LookResult {
     /// It is over.
-    Done(Ending),
+    Done(RotationEnding),
     /// Take the lock that replicas share for this user, then read the record again.
     Lock(Locking),
 }
@@ -148,7 +148,7 @@ pub enum Looked {
 /// Waits for the lock, and for the record read under it.
 #[derive(Debug)]
 pub struct Locking {
-    errand: Box<Errand>,
+    errand: Box<RotationJob>,
     seen: Arc<UserTokens>,
 }
 
@@ -158,29 +158,29 @@ pub enum Locked {
     /// Make the refresh call with [`Asking::tokens`].
     Ask(Asking),
     /// It is over; release the lock.
-    Done(Ending),
+    Done(RotationEnding),
 }
 
 /// Holds the lock and the right to one refresh call, and waits for its answer.
 #[derive(Debug)]
 pub struct Asking {
-    errand: Box<Errand>,
+    errand: Box<RotationJob>,
     tokens: Arc<UserTokens>,
 }
 
 /// Holds the lock and what the provider answered, and waits until the store has it.
 #[derive(Debug)]
 pub struct Saving {
-    errand: Box<Errand>,
+    errand: Box<RotationJob>,
     before: Arc<UserTokens>,
     next: Arc<UserTokens>,
-    outcome: Outcome,
+    outcome: RotationOutcome,
     tries: u32,
 }
 
 /// What the provider answered.
 #[derive(Debug)]
-enum Outcome {
+enum RotationOutcome {
     Dead,
     Renewed,
     Unusable(Failure),
@@ -189,21 +189,23 @@ enum Outcome {
 impl Looking {
     /// Begins. Read the record of `key`, without a lock.
     pub fn begin(key: UserKey, realm: Realm, goal: Goal, upkeep: Upkeep) -> Self {
-        Self(Box::new(Errand { key, realm, goal, upkeep }))
+        Self(Box::new(RotationJob { key, realm, goal, upkeep }))
     }
 
     /// The record was read.
-    pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Looked {
+    pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> LookResult {
         match (self.0.worth(record.as_deref(), now), record) {
-            (Worth::Enough, Some(record)) => Looked::Done(Ending::Ready(record)),
-            (Worth::Refresh, Some(seen)) => Looked::Lock(Locking { errand: self.0, seen }),
-            (Worth::Nothing(why), _) => Looked::Done(Ending::ConsentRequired(why.into())),
-            (Worth::Enough | Worth::Refresh, None) => Looked::Done(Ending::ConsentRequired("nobody consented".into())),
+            (Worth::Enough, Some(record)) => LookResult::Done(RotationEnding::Ready(record)),
+            (Worth::Refresh, Some(seen)) => LookResult::Lock(Locking { errand: self.0, seen }),
+            (Worth::Nothing(why), _) => LookResult::Done(RotationEnding::ConsentRequired(why.into())),
+            (Worth::Enough | Worth::Refresh, None) => {
+                LookResult::Done(RotationEnding::ConsentRequired("nobody consented".into()))
+            }
         }
     }
 
     /// The store could not be read.
-    pub fn unreadable(self, why: &str) -> Ending {
+    pub fn unreadable(self, why: &str) -> RotationEnding {
         unreachable_store(why)
     }
 }
@@ -212,15 +214,17 @@ impl Locking {
     /// The lock is ours, and the record was read again.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Locked {
         match (self.errand.worth(record.as_deref(), now), record) {
-            (Worth::Enough, Some(record)) => Locked::Done(Ending::Ready(record)),
+            (Worth::Enough, Some(record)) => Locked::Done(RotationEnding::Ready(record)),
             (Worth::Refresh, Some(tokens)) => Locked::Ask(Asking { errand: self.errand, tokens }),
-            (Worth::Nothing(why), _) => Locked::Done(Ending::ConsentRequired(why.into())),
-            (Worth::Enough | Worth::Refresh, None) => Locked::Done(Ending::ConsentRequired("nobody consented".into())),
+            (Worth::Nothing(why), _) => Locked::Done(RotationEnding::ConsentRequired(why.into())),
+            (Worth::Enough | Worth::Refresh, None) => {
+                Locked::Done(RotationEnding::ConsentRequired("nobody consented".into()))
+            }
         }
     }
 
     /// The lock could not be had, or the store not be read. What was seen before serves while it lives.
-    pub fn unreadable(self, why: &str, now: Now) -> Ending {
+    pub fn unreadable(self, why: &str, now: Now) -> RotationEnding {
         self.errand.good(self.seen, now).unwrap_or_else(|| unreachable_store(why))
     }
 }
@@ -232,25 +236,30 @@ impl Asking {
     }
 
     /// The provider asked to be left alone: nothing is sent. What is there serves while it lives.
-    pub fn held_up(self, failure: Failure, now: Now) -> Ending {
-        self.errand.good(self.tokens, now).unwrap_or(Ending::Failed(failure))
+    pub fn held_up(self, failure: Failure, now: Now) -> RotationEnding {
+        self.errand.good(self.tokens, now).unwrap_or(RotationEnding::Failed(failure))
     }
 
     /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock), and the old
     /// access token serves while it lives; anything else must be saved first.
-    pub fn answered(self, answer: Result<UserGrant, Refusal>, sent: Now, now: Now) -> Result<Saving, Ending> {
+    pub fn answered(
+        self,
+        answer: Result<UserGrant, RotationRefusal>,
+        sent: Now,
+        now: Now,
+    ) -> Result<Saving, RotationEnding> {
         let Self { errand, tokens } = self;
         let (mut next, outcome) = match answer {
-            Ok(fresh) => (tokens.rotated(fresh, sent), Outcome::Renewed),
-            Err(Refusal::Dead(_)) => (tokens.bereft(), Outcome::Dead),
-            Err(Refusal::Unusable(failure, refresh)) => {
-                (tokens.refreshed_only(refresh, sent), Outcome::Unusable(failure))
+            Ok(fresh) => (tokens.rotated(fresh, sent), RotationOutcome::Renewed),
+            Err(RotationRefusal::Dead(_)) => (tokens.bereft(), RotationOutcome::Dead),
+            Err(RotationRefusal::Unusable(failure, refresh)) => {
+                (tokens.refreshed_only(refresh, sent), RotationOutcome::Unusable(failure))
             }
-            Err(Refusal::Failed(failure)) => {
-                return Err(errand.good(tokens, now).unwrap_or(Ending::Failed(failure)));
+            Err(RotationRefusal::Failed(failure)) => {
+                return Err(errand.good(tokens, now).unwrap_or(RotationEnding::Failed(failure)));
             }
         };
-        if let (Goal::Serve { newer_than }, Outcome::Renewed) = (errand.goal, &outcome) {
+        if let (Goal::Serve { newer_than }, RotationOutcome::Renewed) = (errand.goal, &outcome) {
             // A consent after a lost record may count from below what was delivered before.
             next.generation = next.generation.max(newer_than.saturating_add(1));
         }
@@ -270,18 +279,20 @@ impl Saving {
     }
 
     /// The store has it; release the lock.
-    pub fn saved(self, now: Now) -> Ending {
+    pub fn saved(self, now: Now) -> RotationEnding {
         let otherwise = match self.outcome {
-            Outcome::Renewed => return Ending::Ready(self.next),
-            Outcome::Dead => Ending::ConsentRequired("the provider says that the refresh token is dead".into()),
-            Outcome::Unusable(failure) => Ending::Failed(failure),
+            RotationOutcome::Renewed => return RotationEnding::Ready(self.next),
+            RotationOutcome::Dead => {
+                RotationEnding::ConsentRequired("the provider says that the refresh token is dead".into())
+            }
+            RotationOutcome::Unusable(failure) => RotationEnding::Failed(failure),
         };
         // An access token that nobody refused lives out its life.
         self.errand.good(self.next, now).unwrap_or(otherwise)
     }
 
     /// The store failed: write again after the pause. `Err`: it was tried for more than an hour; give up.
-    pub fn failed(mut self, why: &str, dice: u8) -> Result<(Self, Duration), Ending> {
+    pub fn failed(mut self, why: &str, dice: u8) -> Result<(Self, Duration), RotationEnding> {
         self.tries += 1;
         if self.tries >= SAVING_TRIES {
             return Err(unreachable_store(why));
@@ -293,9 +304,9 @@ impl Saving {
     /// Something else stands in the store: a new consent, a revocation, a note that a call was made, or what another
     /// replica was answered after we had lost the lock. `Err`: write again, over what stands there now. Otherwise it is
     /// over; release the lock.
-    pub fn outdated(self, record: Option<Arc<UserTokens>>, now: Now) -> Result<Ending, Self> {
+    pub fn outdated(self, record: Option<Arc<UserTokens>>, now: Now) -> Result<RotationEnding, Self> {
         let Some(found) = record else {
-            return Ok(Ending::ConsentRequired("the consent was revoked".into()));
+            return Ok(RotationEnding::ConsentRequired("the consent was revoked".into()));
         };
         let same = found.key == self.before.key && found.generation == self.before.generation;
         if same && self.outranks(&found) {
@@ -303,10 +314,12 @@ impl Saving {
             return Err(Self { next: Arc::new(next), before: found, ..self });
         }
         Ok(match self.errand.worth(Some(&found), now) {
-            Worth::Enough => Ending::Ready(found),
-            Worth::Nothing(why) => Ending::ConsentRequired(why.into()),
+            Worth::Enough => RotationEnding::Ready(found),
+            Worth::Nothing(why) => RotationEnding::ConsentRequired(why.into()),
             // It lives, and the next attempt will see to it.
-            Worth::Refresh => Ending::Failed(Failure::new(Class::Transient, "another replica changed the consent")),
+            Worth::Refresh => {
+                RotationEnding::Failed(Failure::new(Class::Transient, "another replica changed the consent"))
+            }
         })
     }
 }
@@ -316,15 +329,15 @@ impl Saving {
     /// else from what stands there now. So an access token that was refused meanwhile stays refused.
     fn over_again(&self, found: &UserTokens) -> UserTokens {
         match self.outcome {
-            Outcome::Dead => found.bereft(),
-            Outcome::Renewed => UserTokens { last_call: found.last_call, ..UserTokens::clone(&self.next) },
-            Outcome::Unusable(_) => UserTokens { refresh: self.next.refresh.clone(), ..found.clone() },
+            RotationOutcome::Dead => found.bereft(),
+            RotationOutcome::Renewed => UserTokens { last_call: found.last_call, ..UserTokens::clone(&self.next) },
+            RotationOutcome::Unusable(_) => UserTokens { refresh: self.next.refresh.clone(), ..found.clone() },
         }
     }
 
     /// Whether what was answered counts for more than this record of the same generation.
     fn outranks(&self, found: &UserTokens) -> bool {
-        if planted(Fault::DeadWins) {
+        if planted(PlantedFault::DeadWins) {
             return found.refresh.is_some();
         }
         let text = |tokens: &UserTokens| tokens.refresh.as_ref().map(|refresh| refresh.token.clone());
@@ -334,14 +347,14 @@ impl Saving {
             (Some(_), None) | (None, Some(_)) => false,
         };
         match self.outcome {
-            Outcome::Renewed => true,
-            Outcome::Unusable(_) => untouched || found.refresh.is_none(),
-            Outcome::Dead => untouched,
+            RotationOutcome::Renewed => true,
+            RotationOutcome::Unusable(_) => untouched || found.refresh.is_none(),
+            RotationOutcome::Dead => untouched,
         }
     }
 }
 
-fn unreachable_store(why: &str) -> Ending {
+fn unreachable_store(why: &str) -> RotationEnding {
     let failure = Failure::new(Class::Transient, format!("the store of consents: {why}"));
-    Ending::Failed(Failure { backoff: Some(STORE), ..failure })
+    RotationEnding::Failed(Failure { backoff: Some(STORE), ..failure })
 }

@@ -12,30 +12,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::token::consent::Realm;
-use crate::token::consent::pending::{Entry, PendingConsent, Verifier};
-use crate::token::consent::tokens::{Access, Refresh, UserTokens};
-use crate::token::consent::user::{Owner, UserKey, UserName};
+use crate::token::consent::pending::{CodeVerifier, PendingConsent, PendingEntry};
+use crate::token::consent::tokens::{UserAccess, UserRefresh, UserTokens};
+use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
 
 /// What this version writes.
 const VERSION: u32 = 1;
 
 /// A record as bytes, secrets in the clear.
-pub type Sealed = SecretBox<Vec<u8>>;
+pub type PlainRecord = SecretBox<Vec<u8>>;
 
 /// Why bytes are no record. Never says what stood there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unreadable {
+pub enum SealError {
     /// Not a record of this kind.
     Malformed,
     /// A record of a version that this program does not know.
     Version(u32),
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unreadable::Malformed => f.write_str("the record is damaged"),
-            Unreadable::Version(version) => {
+            SealError::Malformed => f.write_str("the record is damaged"),
+            SealError::Version(version) => {
                 write!(f, "the record has version {version}; this program reads up to {VERSION}")
             }
         }
@@ -51,9 +51,9 @@ struct Versioned {
 #[serde(deny_unknown_fields)]
 struct KeyForm<'a> {
     group: bool,
-    owner: Text<'a>,
-    provider: Text<'a>,
-    user: Text<'a>,
+    owner: RecordText<'a>,
+    provider: RecordText<'a>,
+    user: RecordText<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -71,12 +71,12 @@ struct EntryForm<'a> {
 struct PendingForm<'a> {
     #[serde(borrow)]
     key: KeyForm<'a>,
-    client: Text<'a>,
+    client: RecordText<'a>,
     realm: [u8; 32],
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    return_to: Option<Text<'a>>,
+    return_to: Option<RecordText<'a>>,
     #[serde(borrow)]
-    verifier: Text<'a>,
+    verifier: RecordText<'a>,
     started: u64,
 }
 
@@ -92,7 +92,7 @@ struct TokensForm<'a> {
     access: TokenForm<'a>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     refresh: Option<TokenForm<'a>>,
-    captured: Vec<(Text<'a>, Text<'a>)>,
+    captured: Vec<(RecordText<'a>, RecordText<'a>)>,
     consented: u64,
     last_call: u64,
 }
@@ -101,40 +101,40 @@ struct TokensForm<'a> {
 #[serde(deny_unknown_fields)]
 struct TokenForm<'a> {
     #[serde(borrow)]
-    token: Text<'a>,
+    token: RecordText<'a>,
     issued: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
 }
 
 /// Borrowed where it is a secret, so that reading leaves no copy of it behind.
-type Text<'a> = std::borrow::Cow<'a, str>;
+type RecordText<'a> = std::borrow::Cow<'a, str>;
 
 impl<'a> KeyForm<'a> {
     fn of(key: &'a UserKey) -> Self {
         Self {
-            group: matches!(key.owner, Owner::Group(_)),
+            group: matches!(key.owner, ConsentOwner::Group(_)),
             owner: key.owner.name().into(),
             provider: (&*key.provider).into(),
             user: key.user.as_str().into(),
         }
     }
 
-    fn read(&self) -> Result<UserKey, Unreadable> {
+    fn read(&self) -> Result<UserKey, SealError> {
         let name: Arc<str> = (&*self.owner).into();
         Ok(UserKey {
-            owner: if self.group { Owner::Group(name) } else { Owner::Client(name) },
+            owner: if self.group { ConsentOwner::Group(name) } else { ConsentOwner::Client(name) },
             provider: (&*self.provider).into(),
-            user: UserName::parse(&self.user).map_err(|_| Unreadable::Malformed)?,
+            user: UserName::parse(&self.user).map_err(|_| SealError::Malformed)?,
         })
     }
 }
 
-impl Entry {
+impl PendingEntry {
     /// As bytes.
-    pub fn seal(&self) -> Sealed {
+    pub fn seal(&self) -> PlainRecord {
         let (spent, pending) = match self {
-            Entry::Pending(pending) => {
+            PendingEntry::Pending(pending) => {
                 let form = PendingForm {
                     key: KeyForm::of(&pending.key),
                     client: (&*pending.client).into(),
@@ -145,35 +145,35 @@ impl Entry {
                 };
                 (None, Some(form))
             }
-            Entry::Spent { at } => (Some(*at), None),
+            PendingEntry::Spent { at } => (Some(*at), None),
         };
         write(&EntryForm { v: VERSION, spent, pending })
     }
 
     /// From bytes.
-    pub fn open(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub fn open(bytes: &[u8]) -> Result<Self, SealError> {
         let form: EntryForm<'_> = read(bytes)?;
         match (form.spent, form.pending) {
-            (Some(at), None) => Ok(Entry::Spent { at }),
-            (None, Some(form)) => Ok(Entry::Pending(PendingConsent {
+            (Some(at), None) => Ok(PendingEntry::Spent { at }),
+            (None, Some(form)) => Ok(PendingEntry::Pending(PendingConsent {
                 key: form.key.read()?,
                 client: (&*form.client).into(),
                 realm: Realm(form.realm),
-                return_to: form.return_to.map(Text::into_owned),
-                verifier: Verifier::from_text(SecretString::from(&*form.verifier)),
+                return_to: form.return_to.map(RecordText::into_owned),
+                verifier: CodeVerifier::from_text(SecretString::from(&*form.verifier)),
                 started: form.started,
             })),
-            (Some(_), Some(_)) | (None, None) => Err(Unreadable::Malformed),
+            (Some(_), Some(_)) | (None, None) => Err(SealError::Malformed),
         }
     }
 }
 
 impl UserTokens {
     /// As bytes. A captured header that is no text is left out.
-    pub fn seal(&self) -> Sealed {
+    pub fn seal(&self) -> PlainRecord {
         let captured = self.captured.iter().filter_map(|(name, value)| {
             let value = value.to_str().ok()?;
-            Some((Text::from(&**name), Text::from(value)))
+            Some((RecordText::from(&**name), RecordText::from(value)))
         });
         write(&TokensForm {
             v: VERSION,
@@ -197,28 +197,28 @@ impl UserTokens {
     }
 
     /// From bytes. Whose record it is stands in it: compare it with whose was asked for.
-    pub fn open(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub fn open(bytes: &[u8]) -> Result<Self, SealError> {
         let form: TokensForm<'_> = read(bytes)?;
         let mut captured = Vec::with_capacity(form.captured.len());
         for (name, value) in &form.captured {
-            let mut value = HeaderValue::from_str(value).map_err(|_| Unreadable::Malformed)?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| SealError::Malformed)?;
             value.set_sensitive(true);
             captured.push((Arc::from(&**name), value));
         }
         let header_safe = form.access.token.bytes().all(|b| b.is_ascii_graphic()) && !form.access.token.is_empty();
         if !header_safe {
-            return Err(Unreadable::Malformed);
+            return Err(SealError::Malformed);
         }
         Ok(Self {
             key: form.key.read()?,
             realm: Realm(form.realm),
             generation: form.generation,
-            access: Access {
+            access: UserAccess {
                 token: SecretString::from(&*form.access.token),
                 issued: form.access.issued,
-                expires: form.access.expires.ok_or(Unreadable::Malformed)?,
+                expires: form.access.expires.ok_or(SealError::Malformed)?,
             },
-            refresh: form.refresh.map(|refresh| Refresh {
+            refresh: form.refresh.map(|refresh| UserRefresh {
                 token: SecretString::from(&*refresh.token),
                 issued: refresh.issued,
                 expires: refresh.expires,
@@ -230,7 +230,7 @@ impl UserTokens {
     }
 }
 
-fn write<T: Serialize>(form: &T) -> Sealed {
+fn write<T: Serialize>(form: &T) -> PlainRecord {
     /// Counts, so that the real buffer never grows and leaves no copy behind.
     struct Count(usize);
     impl std::io::Write for Count {
@@ -249,12 +249,12 @@ fn write<T: Serialize>(form: &T) -> Sealed {
     SecretBox::new(Box::new(bytes))
 }
 
-fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
-    let version: Versioned = serde_json::from_slice(bytes).map_err(|_| Unreadable::Malformed)?;
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SealError> {
+    let version: Versioned = serde_json::from_slice(bytes).map_err(|_| SealError::Malformed)?;
     if version.v != VERSION {
-        return Err(Unreadable::Version(version.v));
+        return Err(SealError::Version(version.v));
     }
-    serde_json::from_slice(bytes).map_err(|_| Unreadable::Malformed)
+    serde_json::from_slice(bytes).map_err(|_| SealError::Malformed)
 }
 
 #[cfg(test)]
@@ -270,11 +270,11 @@ mod tests {
 
     fn pending(user: &str) -> PendingConsent {
         PendingConsent {
-            key: UserKey { owner: Owner::Group("mobile".into()), ..key(user) },
+            key: UserKey { owner: ConsentOwner::Group("mobile".into()), ..key(user) },
             client: "erp".into(),
             realm: Realm([9; 32]),
             return_to: Some("https://app.example/".to_owned()),
-            verifier: Verifier::from_random([3; 32]),
+            verifier: CodeVerifier::from_random([3; 32]),
             started: START.wall,
         }
     }
@@ -290,11 +290,11 @@ mod tests {
             assert_eq!(again.captured, one.captured);
             assert_eq!(again.access.token.expose_secret(), "acc\"ess");
         }
-        let entry = Entry::Pending(pending("alice"));
-        let again = Entry::open(entry.seal().expose_secret()).expect("an entry");
+        let entry = PendingEntry::Pending(pending("alice"));
+        let again = PendingEntry::open(entry.seal().expose_secret()).expect("an entry");
         assert_eq!(again.seal().expose_secret(), entry.seal().expose_secret());
-        let spent = Entry::open(Entry::Spent { at: 5 }.seal().expose_secret()).expect("an entry");
-        assert!(matches!(spent, Entry::Spent { at: 5 }));
+        let spent = PendingEntry::open(PendingEntry::Spent { at: 5 }.seal().expose_secret()).expect("an entry");
+        assert!(matches!(spent, PendingEntry::Spent { at: 5 }));
     }
 
     /// The first version's bytes, to the letter: they must stay readable.
@@ -308,24 +308,24 @@ mod tests {
         assert_eq!((tokens.key, tokens.generation), (key("alice"), 7));
         assert_eq!(tokens.refresh.map(|refresh| refresh.expires), Some(None));
         let newer = text.replace(r#""v":1"#, r#""v":2"#);
-        assert_eq!(UserTokens::open(newer.as_bytes()).err(), Some(Unreadable::Version(2)));
-        assert_eq!(Entry::open(text.as_bytes()).err(), Some(Unreadable::Malformed), "another kind");
+        assert_eq!(UserTokens::open(newer.as_bytes()).err(), Some(SealError::Version(2)));
+        assert_eq!(PendingEntry::open(text.as_bytes()).err(), Some(SealError::Malformed), "another kind");
         let split = text.replace(r#""token":"a""#, r#""token":"a\r\nb""#);
-        assert_eq!(UserTokens::open(split.as_bytes()).err(), Some(Unreadable::Malformed), "no header carries it");
+        assert_eq!(UserTokens::open(split.as_bytes()).err(), Some(SealError::Malformed), "no header carries it");
     }
 
     proptest! {
         /// T32: no byte that is changed, cut off or made up brings a panic, or the record of another.
         #[test]
         fn damaged_records_never_panic(at in 0_usize..600, byte in any::<u8>(), noise in proptest::collection::vec(any::<u8>(), 0..60)) {
-            for sealed in [tokens("alice", Some("r"), Some("o")).seal(), Entry::Pending(pending("alice")).seal()] {
+            for sealed in [tokens("alice", Some("r"), Some("o")).seal(), PendingEntry::Pending(pending("alice")).seal()] {
                 let mut bytes = sealed.expose_secret().clone();
                 let cut = bytes.get(..at.min(bytes.len())).unwrap_or_default().to_vec();
                 if let Some(one) = bytes.get_mut(at) {
                     *one = byte;
                 }
                 for bytes in [&bytes, &cut, &noise] {
-                    let _ = (Entry::open(bytes), UserTokens::open(bytes));
+                    let _ = (PendingEntry::open(bytes), UserTokens::open(bytes));
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretString;
 use crate::base::time::{Now, millis};
 use crate::token::consent::Realm;
@@ -18,7 +18,7 @@ const SKEW: u64 = 60_000;
 
 /// A user's access token.
 #[derive(Clone)]
-pub struct Access {
+pub struct UserAccess {
     /// The token.
     pub token: SecretString,
     /// When its request was sent, in milliseconds since 1970.
@@ -29,7 +29,7 @@ pub struct Access {
 
 /// What renews it.
 #[derive(Clone)]
-pub struct Refresh {
+pub struct UserRefresh {
     /// The token.
     pub token: SecretString,
     /// When the last request that brought it, or that the provider answered without another one, was sent, in
@@ -39,7 +39,7 @@ pub struct Refresh {
     pub expires: Option<u64>,
 }
 
-impl Refresh {
+impl UserRefresh {
     fn of(grant: RefreshGrant, sent: Now) -> Self {
         let expires = grant.life.map(|life| sent.wall.saturating_add(millis(life)));
         Self { token: grant.token, issued: sent.wall, expires }
@@ -48,7 +48,7 @@ impl Refresh {
     /// The same after a renewal that brought no other one (RFC 6749 section 6). Its end stays; the next renewal for its own
     /// sake is due at half of what is left.
     fn kept(&self, sent: Now) -> Self {
-        let issued = if planted(Fault::EverDue) { self.issued } else { sent.wall };
+        let issued = if planted(PlantedFault::EverDue) { self.issued } else { sent.wall };
         Self { issued, ..self.clone() }
     }
 
@@ -80,9 +80,9 @@ pub struct UserTokens {
     /// revocation is never taken for an older one.
     pub generation: u64,
     /// The access token.
-    pub access: Access,
+    pub access: UserAccess,
     /// What renews it; absent once the provider says that it is dead, or if it gave none.
-    pub refresh: Option<Refresh>,
+    pub refresh: Option<UserRefresh>,
     /// What the answers' headers say about the user, such as SCB's `resourceOwnerId`.
     pub captured: Vec<(Arc<str>, HeaderValue)>,
     /// When the user consented, in milliseconds since 1970.
@@ -101,7 +101,7 @@ impl UserTokens {
             realm,
             generation,
             access: access(&grant, sent),
-            refresh: refresh.map(|refresh| Refresh::of(refresh, sent)),
+            refresh: refresh.map(|refresh| UserRefresh::of(refresh, sent)),
             captured: grant.captured,
             consented: sent.wall,
             last_call: sent.wall,
@@ -125,7 +125,7 @@ impl UserTokens {
             generation: self.generation.saturating_add(1),
             access,
             refresh: match (refresh, &self.refresh) {
-                (Some(fresh), _) => Some(Refresh::of(fresh, sent)),
+                (Some(fresh), _) => Some(UserRefresh::of(fresh, sent)),
                 (None, known) => known.as_ref().map(|known| known.kept(sent)),
             },
             captured,
@@ -137,7 +137,7 @@ impl UserTokens {
     /// The record after an answer that brought a refresh token alone. The access token stays what it was, dead or alive,
     /// and so does the generation, which says which access token this is.
     pub fn refreshed_only(&self, refresh: RefreshGrant, sent: Now) -> Self {
-        Self { refresh: Some(Refresh::of(refresh, sent)), ..self.clone() }
+        Self { refresh: Some(UserRefresh::of(refresh, sent)), ..self.clone() }
     }
 
     /// The record of a code exchange that brought a refresh token alone: there is no access token yet.
@@ -165,8 +165,8 @@ impl UserTokens {
 
     /// The record once the provider has refused its access token: that is over, whatever it was to live.
     pub fn refused(&self) -> Self {
-        let Access { token, issued, .. } = &self.access;
-        Self { access: Access { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
+        let UserAccess { token, issued, .. } = &self.access;
+        Self { access: UserAccess { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
     }
 
     /// The record with a call at `now` noted, if that is worth a write: a twentieth of `keep_alive` has passed since the last
@@ -179,7 +179,7 @@ impl UserTokens {
 
     /// How long the access token lives from `now` on; zero once it is dead. A clock that was set back adds nothing.
     pub fn remaining(&self, now: Now) -> Duration {
-        let Access { issued, expires, .. } = &self.access;
+        let UserAccess { issued, expires, .. } = &self.access;
         Duration::from_millis(expires.saturating_sub(now.wall).min(expires.saturating_sub(*issued)))
     }
 
@@ -196,7 +196,7 @@ impl UserTokens {
     }
 
     /// The refresh token, while it may be tried.
-    pub fn refreshable(&self, now: Now) -> Option<&Refresh> {
+    pub fn refreshable(&self, now: Now) -> Option<&UserRefresh> {
         self.refresh.as_ref().filter(|refresh| refresh.alive(now))
     }
 
@@ -231,8 +231,8 @@ impl UserTokens {
     }
 }
 
-fn access(grant: &Grant, sent: Now) -> Access {
-    Access {
+fn access(grant: &Grant, sent: Now) -> UserAccess {
+    UserAccess {
         token: grant.access_token.clone(),
         issued: sent.wall,
         expires: sent.wall.saturating_add(millis(grant.life)),
@@ -253,7 +253,7 @@ impl fmt::Debug for UserTokens {
 pub(in crate::token::consent) mod tests {
     use super::*;
     use crate::base::secret::ExposeSecret;
-    use crate::token::consent::user::{Owner, UserName};
+    use crate::token::consent::user::{ConsentOwner, UserName};
 
     pub(in crate::token::consent) const START: Now = Now::at(5_000, 1_700_000_000_000);
     const UPKEEP: Upkeep = Upkeep { refresh_before: seconds(60), keep_alive: seconds(12 * 3600) };
@@ -264,7 +264,7 @@ pub(in crate::token::consent) mod tests {
 
     pub(in crate::token::consent) fn key(user: &str) -> UserKey {
         UserKey {
-            owner: Owner::Client("erp".into()),
+            owner: ConsentOwner::Client("erp".into()),
             provider: "scb".into(),
             user: UserName::parse(user).expect("a name"),
         }
@@ -287,7 +287,7 @@ pub(in crate::token::consent) mod tests {
         UserTokens::consented(key("alice"), Realm([1; 32]), fresh("a1", Some("r1"), Some("o1")), START, None)
     }
 
-    fn text(secret: Option<&Refresh>) -> Option<&str> {
+    fn text(secret: Option<&UserRefresh>) -> Option<&str> {
         secret.map(|refresh| refresh.token.expose_secret())
     }
 

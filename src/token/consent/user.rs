@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::planted::{Fault, planted};
+use crate::base::planted::{PlantedFault, planted};
 use crate::token::consent::Realm;
 use crate::token::key::{KeyBuilder, TokenKey};
 
@@ -75,26 +75,26 @@ impl fmt::Display for UserName {
 
 /// To whom a consent was given.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Owner {
+pub enum ConsentOwner {
     /// One client.
     Client(Arc<str>),
     /// All clients of one `consent_group`.
     Group(Arc<str>),
 }
 
-impl Owner {
+impl ConsentOwner {
     /// `"client"` or `"group"`.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Owner::Client(_) => "client",
-            Owner::Group(_) => "group",
+            ConsentOwner::Client(_) => "client",
+            ConsentOwner::Group(_) => "group",
         }
     }
 
     /// The client's or the group's name.
     pub fn name(&self) -> &str {
         match self {
-            Owner::Client(name) | Owner::Group(name) => name,
+            ConsentOwner::Client(name) | ConsentOwner::Group(name) => name,
         }
     }
 }
@@ -103,7 +103,7 @@ impl Owner {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserKey {
     /// Who may use them.
-    pub owner: Owner,
+    pub owner: ConsentOwner,
     /// The provider's name in `proxy.toml`.
     pub provider: Arc<str>,
     /// Who consented.
@@ -121,7 +121,7 @@ impl UserKey {
     /// bank is not found by a config that names another.
     pub fn lease_key(&self, realm: Realm) -> TokenKey {
         let mut key = self.fields();
-        if !planted(Fault::RealmLess) {
+        if !planted(PlantedFault::RealmLess) {
             key.field("realm", &realm.0);
         }
         key.finish()
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn key(owner: Owner, provider: &str, user: &str) -> TokenKey {
+    fn key(owner: ConsentOwner, provider: &str, user: &str) -> TokenKey {
         UserKey { owner, provider: provider.into(), user: UserName::parse(user).expect("a name") }.record_key()
     }
 
@@ -168,14 +168,14 @@ mod tests {
 
     #[test]
     fn names_that_only_look_alike_are_different_users() {
-        let client = || Owner::Client("erp".into());
+        let client = || ConsentOwner::Client("erp".into());
         assert_ne!(key(client(), "scb", "\u{e9}"), key(client(), "scb", "e\u{301}"));
         assert_ne!(key(client(), "scb", "alice"), key(client(), "scb", "Alice"));
     }
 
     #[test]
     fn a_token_of_another_bank_has_another_key() {
-        let owner = Owner::Client("erp".into());
+        let owner = ConsentOwner::Client("erp".into());
         let alice = UserKey { owner, provider: "scb".into(), user: UserName::parse("alice").expect("a name") };
         let (one, other) = (alice.lease_key(Realm([1; 32])), alice.lease_key(Realm([2; 32])));
         assert!(one != other && one != alice.record_key() && other != alice.record_key());
@@ -186,7 +186,7 @@ mod tests {
         fn every_part_of_the_key_counts(
             names in proptest::collection::vec("[ab:/]{1,3}", 6), groups in any::<(bool, bool)>(),
         ) {
-            let owner = |group: bool, name: &str| if group { Owner::Group(name.into()) } else { Owner::Client(name.into()) };
+            let owner = |group: bool, name: &str| if group { ConsentOwner::Group(name.into()) } else { ConsentOwner::Client(name.into()) };
             let one = (owner(groups.0, &names[0]), &names[1], &names[2]);
             let other = (owner(groups.1, &names[3]), &names[4], &names[5]);
             let keys = (key(one.0.clone(), one.1, one.2), key(other.0.clone(), other.1, other.2));

@@ -38,7 +38,7 @@ pub enum Action {
         young_until: Option<Deadline>,
     },
     /// Log it and count it.
-    Report(Report),
+    Report(FailureReport),
     /// Put a token on the shelf that was there before, as a new generation: a refused generation never comes back.
     Republish {
         /// As this generation.
@@ -77,7 +77,7 @@ pub struct Denial {
 
 /// Something that the operator should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Report {
+pub struct FailureReport {
     /// What kind of failure.
     pub class: Class,
     /// The fetch that it ended; none when a fresh token was refused.

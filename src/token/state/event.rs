@@ -72,12 +72,12 @@ pub struct Arrived {
     /// When it dies: computed once, and judged by nothing else.
     pub expires: Deadline,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
 }
 
 /// Where a token comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum TokenOrigin {
     /// The store had it: the provider was not asked.
     Adopted {
         /// Another replica may have got it a moment ago.

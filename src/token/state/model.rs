@@ -18,7 +18,7 @@ enum Move {
     Answer {
         back: u64,
         sent_ago: u64,
-        result: Result<(u64, Origin), (Class, Option<u64>)>,
+        result: Result<(u64, TokenOrigin), (Class, Option<u64>)>,
     },
     Force,
     Forgive,
@@ -58,9 +58,9 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => prop::bool::weighted(0.2).prop_map(|replaced| Kind::Withdrawn { replaced }),
     ];
     let origin = prop_oneof![
-        4 => Just(Origin::Issued),
-        1 => any::<bool>().prop_map(|young| Origin::Adopted { young }),
-        1 => Just(Origin::Repeated),
+        4 => Just(TokenOrigin::Issued),
+        1 => any::<bool>().prop_map(|young| TokenOrigin::Adopted { young }),
+        1 => Just(TokenOrigin::Repeated),
     ];
     let life = prop_oneof![0..5_000_u64, Just(60_000), Just(1_800_000), Just(u64::MAX)];
     let result = prop_oneof![
@@ -83,7 +83,7 @@ fn moves() -> impl Strategy<Value = Move> {
 
 /// What an onlooker knows of one token.
 #[derive(Clone, Debug)]
-struct Life {
+struct ObservedToken {
     /// Before this moment a refusal is not final.
     young_until: Option<Deadline>,
     /// It was refused in that time, at this moment of the boot clock.
@@ -94,8 +94,8 @@ struct Life {
 }
 
 /// What an onlooker knows.
-struct World {
-    slot: Slot,
+struct ModelObserver {
+    slot: TokenState,
     now: Now,
     flight: Option<(u64, u64)>,
     last_flight: u64,
@@ -106,7 +106,7 @@ struct World {
     tokens: HashMap<u64, usize>,
     /// When each token ends.
     ends: HashMap<usize, Deadline>,
-    lives: Vec<Life>,
+    lives: Vec<ObservedToken>,
     /// The token that arrived last.
     latest: usize,
     /// Generations that those who wait must not be given.
@@ -115,10 +115,10 @@ struct World {
     rest: Option<(u64, Class, bool)>,
 }
 
-impl World {
+impl ModelObserver {
     fn new() -> Self {
         Self {
-            slot: Slot::default(),
+            slot: TokenState::default(),
             now: Now::at(1_000_000_000, 1_700_000_000_000),
             flight: None,
             last_flight: 0,
@@ -143,7 +143,7 @@ impl World {
                         let issued = Now::at(self.now.boot - sent_ago, self.now.wall - sent_ago);
                         let expires = Deadline::after(issued, Duration::from_millis(*life));
                         // Nothing comes back that never was there.
-                        let origin = if self.lives.is_empty() { Origin::Issued } else { *origin };
+                        let origin = if self.lives.is_empty() { TokenOrigin::Issued } else { *origin };
                         Event::Fetched { flight, arrived: Arrived { issued, expires, origin } }
                     }
                     Err((class, retry_after)) => {
@@ -234,14 +234,14 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, action: Action, event: &Event, before: Waiting, answered: bool) {
+    fn carry_out(&mut self, action: Action, event: &Event, before: PhaseKind, answered: bool) {
         match action {
             Action::Abandon { flight } => {
                 assert_eq!(self.flight.map(|(open, _)| open), Some(flight), "only what flies is abandoned");
                 self.flight = None;
             }
             Action::Deny(denial) => {
-                if self.slot.waiting() == Waiting::Settling {
+                if self.slot.waiting() == PhaseKind::Settling {
                     assert!(denial.retry_after > POLICY.fetch_timeout, "denied what was worth the wait");
                 } else {
                     let (until, class, _) = self.rest.expect("denied only during a rest");
@@ -256,7 +256,7 @@ impl World {
             Action::Fetch { flight } => {
                 assert_eq!(self.flight, None, "one fetch at a time");
                 assert_eq!(flight, self.last_flight + 1);
-                let excused = matches!(event, Event::Refused { .. }) && before == Waiting::Holding;
+                let excused = matches!(event, Event::Refused { .. }) && before == PhaseKind::Holding;
                 if let Some((until, _, ours)) = self.rest.take() {
                     assert!(self.now.boot >= until || excused && ours, "a rest is respected");
                 }
@@ -271,16 +271,16 @@ impl World {
                 assert!(generation > self.published, "generations only rise");
                 assert!(!expires.passed(self.now));
                 let Event::Fetched { arrived, .. } = event else { panic!("published for {event:?}") };
-                if arrived.origin == Origin::Repeated {
+                if arrived.origin == TokenOrigin::Repeated {
                     // After its end, or a refusal, the provider says that it is good after all: it had its trial.
                     let serves = self.shelf.is_some_and(|(shelf, _)| self.tokens[&shelf] == self.latest);
                     let life = &mut self.lives[self.latest];
                     if !serves {
-                        *life = Life { since: generation, dead: false, excused: None, young_until: None };
+                        *life = ObservedToken { since: generation, dead: false, excused: None, young_until: None };
                     }
                 } else {
                     self.latest = self.lives.len();
-                    self.lives.push(Life { young_until, excused: None, since: 0, dead: false });
+                    self.lives.push(ObservedToken { young_until, excused: None, since: 0, dead: false });
                 }
                 self.tokens.insert(generation, self.latest);
                 self.ends.insert(self.latest, expires);
@@ -305,7 +305,7 @@ impl World {
                 if retried {
                     let refused = life.excused.take().expect("refused");
                     assert!(self.now.boot >= refused + 1000, "not at once");
-                    *life = Life { young_until: None, excused: None, since: generation, dead: false };
+                    *life = ObservedToken { young_until: None, excused: None, since: generation, dead: false };
                 }
                 self.tokens.insert(generation, token);
                 self.published = generation;
@@ -337,17 +337,17 @@ impl World {
     fn check(&self, event: &Event) {
         assert_eq!(self.slot.flight(), self.flight.map(|(flight, _)| flight), "slot and onlooker agree");
         let has_token = match self.slot.waiting() {
-            Waiting::Live | Waiting::Renewing | Waiting::Holding => true,
-            Waiting::Empty | Waiting::Fetching | Waiting::Resting => false,
+            PhaseKind::Live | PhaseKind::Renewing | PhaseKind::Holding => true,
+            PhaseKind::Empty | PhaseKind::Fetching | PhaseKind::Resting => false,
             // Its predecessor may serve.
-            Waiting::Settling => self.shelf.is_some(),
+            PhaseKind::Settling => self.shelf.is_some(),
         };
         assert_eq!(self.shelf.is_some(), has_token);
         if let Some((generation, expires)) = self.shelf {
             assert!(!expires.passed(self.now) && !self.refused.contains(&generation), "nothing dead on the shelf");
             assert!(!self.lives[self.tokens[&generation]].dead, "not under another number either");
         }
-        if !self.waiters.is_empty() && self.slot.waiting() == Waiting::Settling {
+        if !self.waiters.is_empty() && self.slot.waiting() == PhaseKind::Settling {
             let wait = self.slot.wait(self.now).expect("it ends");
             assert!(wait <= POLICY.fetch_timeout, "who waits, waits for no longer than a fetch takes");
         } else if !self.waiters.is_empty() {
@@ -366,7 +366,7 @@ proptest! {
 
     #[test]
     fn whatever_happens(moves in proptest::collection::vec((moves(), any::<u8>()), 1..200)) {
-        let mut world = World::new();
+        let mut world = ModelObserver::new();
         for (step, dice) in &moves {
             world.play(step, *dice);
         }
@@ -379,10 +379,10 @@ proptest! {
             prop_assert!(ticks < 100, "comes to rest");
         }
         prop_assert!(world.waiters.is_empty());
-        prop_assert_eq!(world.slot.waiting(), Waiting::Empty);
+        prop_assert_eq!(world.slot.waiting(), PhaseKind::Empty);
         // And it is not broken: once its rest is over, somebody who needs a token gets one.
         world.tell(Event::Needed, 0);
-        world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok((1_800_000, Origin::Issued)) }, 0);
-        prop_assert_eq!(world.slot.waiting(), Waiting::Live);
+        world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok((1_800_000, TokenOrigin::Issued)) }, 0);
+        prop_assert_eq!(world.slot.waiting(), PhaseKind::Live);
     }
 }

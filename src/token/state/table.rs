@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Arrived, Event, Flight, Origin, Past, Phase, Report, Rest, Token, Trial, Trouble, left};
+use super::{
+    Action, Arrived, Event, FailureReport, Flight, History, LastFailure, SlotToken, StatePhase, TokenOrigin, TokenRest,
+    TokenTrial, left,
+};
 use crate::base::backoff::jittered;
 use crate::base::time::{Deadline, Now, millis};
 use crate::token::failure::{Class, Failure};
@@ -11,8 +14,8 @@ use crate::token::grant::LIFE_CAP;
 use crate::token::policy::{BIRTH, Policy, SETTLE, SUSPICION, UNCHANGED, YOUNG, postponement, rest_after};
 
 /// One step under way: the memory it may change, the moment, and where its decisions go.
-pub(super) struct Turn<'a> {
-    pub(super) past: Past,
+pub(super) struct TableStep<'a> {
+    pub(super) past: History,
     pub(super) now: Now,
     pub(super) policy: &'a Policy,
     pub(super) dice: u8,
@@ -20,47 +23,47 @@ pub(super) struct Turn<'a> {
 }
 
 /// The table: one function per phase, one arm per event.
-impl Turn<'_> {
+impl TableStep<'_> {
     /// What the clock alone has changed since the last step.
-    pub(super) fn age(&mut self, phase: Phase) -> Phase {
+    pub(super) fn age(&mut self, phase: StatePhase) -> StatePhase {
         let phase = match phase {
-            Phase::Live { token, .. } if token.expires.passed(self.now) => {
+            StatePhase::Live { token, .. } if token.expires.passed(self.now) => {
                 self.withdraw(token);
                 self.proved();
-                Phase::Empty
+                StatePhase::Empty
             }
-            Phase::Live { token, renew, reserve } => {
-                Phase::Live { token, renew, reserve: reserve.filter(|reserve| !reserve.expires.passed(self.now)) }
+            StatePhase::Live { token, renew, reserve } => {
+                StatePhase::Live { token, renew, reserve: reserve.filter(|reserve| !reserve.expires.passed(self.now)) }
             }
-            Phase::Renewing { token, flight } if token.expires.passed(self.now) => {
+            StatePhase::Renewing { token, flight } if token.expires.passed(self.now) => {
                 self.withdraw(token);
-                Phase::Fetching { flight }
+                StatePhase::Fetching { flight }
             }
-            Phase::Holding { token, rest } if token.expires.passed(self.now) => {
+            StatePhase::Holding { token, rest } if token.expires.passed(self.now) => {
                 self.withdraw(token);
-                Phase::Resting { rest }
+                StatePhase::Resting { rest }
             }
-            Phase::Settling { newborn, rest, serving } => self.settle(newborn, rest, serving),
-            Phase::Empty
-            | Phase::Fetching { .. }
-            | Phase::Renewing { .. }
-            | Phase::Holding { .. }
-            | Phase::Resting { .. } => phase,
+            StatePhase::Settling { newborn, rest, serving } => self.settle(newborn, rest, serving),
+            StatePhase::Empty
+            | StatePhase::Fetching { .. }
+            | StatePhase::Renewing { .. }
+            | StatePhase::Holding { .. }
+            | StatePhase::Resting { .. } => phase,
         };
         match phase {
-            Phase::Resting { rest } if rest.over(self.now) => Phase::Empty,
-            Phase::Empty
-            | Phase::Fetching { .. }
-            | Phase::Live { .. }
-            | Phase::Renewing { .. }
-            | Phase::Holding { .. }
-            | Phase::Resting { .. }
-            | Phase::Settling { .. } => phase,
+            StatePhase::Resting { rest } if rest.over(self.now) => StatePhase::Empty,
+            StatePhase::Empty
+            | StatePhase::Fetching { .. }
+            | StatePhase::Live { .. }
+            | StatePhase::Renewing { .. }
+            | StatePhase::Holding { .. }
+            | StatePhase::Resting { .. }
+            | StatePhase::Settling { .. } => phase,
         }
     }
 
     /// What the clock has changed for a token that is set aside, and for its predecessor that serves meanwhile.
-    fn settle(&mut self, newborn: Token, rest: Rest, serving: Option<Token>) -> Phase {
+    fn settle(&mut self, newborn: SlotToken, rest: TokenRest, serving: Option<SlotToken>) -> StatePhase {
         let serving = match serving {
             Some(serving) if serving.expires.passed(self.now) => {
                 self.withdraw(serving);
@@ -70,30 +73,30 @@ impl Turn<'_> {
         };
         if newborn.expires.passed(self.now) {
             return match serving {
-                Some(token) => Phase::Live { token, renew: self.at_once(), reserve: None },
+                Some(token) => StatePhase::Live { token, renew: self.at_once(), reserve: None },
                 // Requests may be waiting for it.
-                None => Phase::Fetching { flight: self.fetch() },
+                None => StatePhase::Fetching { flight: self.fetch() },
             };
         }
         if !rest.over(self.now) {
-            return Phase::Settling { newborn, rest, serving };
+            return StatePhase::Settling { newborn, rest, serving };
         }
-        let token = self.republish(newborn, Trial::Second);
+        let token = self.republish(newborn, TokenTrial::Second);
         let left = token.expires.remaining(self.now);
         let renew_in = self.policy.renew_in(token.expires.life_since(token.issued), left, self.dice);
-        Phase::Live { token, renew: Deadline::after(self.now, renew_in), reserve: serving }
+        StatePhase::Live { token, renew: Deadline::after(self.now, renew_in), reserve: serving }
     }
 
-    pub(super) fn empty(&mut self, event: Event) -> Phase {
+    pub(super) fn empty(&mut self, event: Event) -> StatePhase {
         match event {
             Event::Forced => {
                 self.past.pardon();
-                Phase::Fetching { flight: self.fetch() }
+                StatePhase::Fetching { flight: self.fetch() }
             }
-            Event::Needed | Event::Refused { .. } => Phase::Fetching { flight: self.fetch() },
+            Event::Needed | Event::Refused { .. } => StatePhase::Fetching { flight: self.fetch() },
             Event::Forgiven | Event::Purged => {
                 self.past.pardon();
-                Phase::Empty
+                StatePhase::Empty
             }
             Event::Failed { .. }
             | Event::Fetched { .. }
@@ -101,15 +104,15 @@ impl Turn<'_> {
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
-            | Event::Withdrawn { .. } => Phase::Empty,
+            | Event::Withdrawn { .. } => StatePhase::Empty,
         }
     }
 
-    pub(super) fn fetching(&mut self, flight: Flight, event: Event) -> Phase {
+    pub(super) fn fetching(&mut self, flight: Flight, event: Event) -> StatePhase {
         match event {
             Event::Failed { flight: number, failure } if number == flight.number => self.fetch_failed(number, &failure),
             Event::Fetched { flight: number, arrived } if number == flight.number => match self.land(&arrived, None) {
-                Landing::Again => Phase::Fetching { flight: self.fetch() },
+                Landing::Again => StatePhase::Fetching { flight: self.fetch() },
                 Landing::Failed(failure) => self.fetch_failed(number, &failure),
                 Landing::Live(phase) => phase,
             },
@@ -119,7 +122,7 @@ impl Turn<'_> {
             }
             Event::Forgiven => {
                 self.past.pardon();
-                Phase::Fetching { flight }
+                StatePhase::Fetching { flight }
             }
             // A purge does not take the fetch away from those who wait for it, and brings a new token anyway.
             Event::Failed { .. }
@@ -132,17 +135,23 @@ impl Turn<'_> {
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
-            | Event::Withdrawn { .. } => Phase::Fetching { flight },
+            | Event::Withdrawn { .. } => StatePhase::Fetching { flight },
         }
     }
 
-    pub(super) fn live(&mut self, token: Token, renew: Deadline, reserve: Option<Token>, event: Event) -> Phase {
+    pub(super) fn live(
+        &mut self,
+        token: SlotToken,
+        renew: Deadline,
+        reserve: Option<SlotToken>,
+        event: Event,
+    ) -> StatePhase {
         let reserve = self.without_refused(reserve, &event);
-        let stay = Phase::Live { token, renew, reserve };
+        let stay = StatePhase::Live { token, renew, reserve };
         match event {
             Event::Forced => {
                 self.past.pardon();
-                Phase::Renewing { token, flight: self.fetch() }
+                StatePhase::Renewing { token, flight: self.fetch() }
             }
             Event::Forgiven => {
                 self.past.pardon();
@@ -153,12 +162,12 @@ impl Turn<'_> {
                 stay
             }
             Event::Proved { generation } if generation == token.generation => {
-                Phase::Live { token: Token { trial: Trial::Over, ..token }, renew, reserve: None }
+                StatePhase::Live { token: SlotToken { trial: TokenTrial::Over, ..token }, renew, reserve: None }
             }
             Event::Purged => {
                 self.past.pardon();
                 self.withdraw(token);
-                Phase::Empty
+                StatePhase::Empty
             }
             Event::Refused { generation, replaced } if token.is(generation) => {
                 match self.set_aside(token, reserve, replaced) {
@@ -168,11 +177,11 @@ impl Turn<'_> {
                 }
                 match reserve {
                     Some(reserve) => self.fall_back(token, reserve),
-                    None if token.trial == Trial::Second && !replaced => {
+                    None if token.trial == TokenTrial::Second && !replaced => {
                         let rest = self.rest_from_birth();
                         self.deny(rest)
                     }
-                    None => Phase::Fetching { flight: self.fetch() },
+                    None => StatePhase::Fetching { flight: self.fetch() },
                 }
             }
             Event::Refused { .. } => {
@@ -186,12 +195,12 @@ impl Turn<'_> {
                 self.bury(token);
                 let rest = self.rest_from_birth();
                 match reserve {
-                    Some(reserve) => Phase::Holding { token: self.republish(reserve, Trial::Over), rest },
-                    None => Phase::Resting { rest },
+                    Some(reserve) => StatePhase::Holding { token: self.republish(reserve, TokenTrial::Over), rest },
+                    None => StatePhase::Resting { rest },
                 }
             }
             Event::Suspected { generation } if generation == token.generation && self.heeds_suspicion() => {
-                Phase::Renewing { token, flight: self.fetch() }
+                StatePhase::Renewing { token, flight: self.fetch() }
             }
             Event::Tick { used } if renew.passed(self.now) => {
                 self.proved();
@@ -204,8 +213,8 @@ impl Turn<'_> {
                 self.invalidate(token);
                 match reserve {
                     Some(reserve) => self.fall_back(token, reserve),
-                    None if self.now.since(token.published) < YOUNG => Phase::Empty,
-                    None => Phase::Fetching { flight: self.fetch() },
+                    None if self.now.since(token.published) < YOUNG => StatePhase::Empty,
+                    None => StatePhase::Fetching { flight: self.fetch() },
                 }
             }
             Event::Failed { .. }
@@ -218,15 +227,15 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn renewing(&mut self, token: Token, flight: Flight, event: Event) -> Phase {
-        let stay = Phase::Renewing { token, flight };
+    pub(super) fn renewing(&mut self, token: SlotToken, flight: Flight, event: Event) -> StatePhase {
+        let stay = StatePhase::Renewing { token, flight };
         match event {
             Event::Failed { flight: number, failure } if number == flight.number => {
                 self.renewal_failed(token, number, &failure)
             }
             Event::Fetched { flight: number, arrived } if number == flight.number => {
                 match self.land(&arrived, Some(token)) {
-                    Landing::Again => Phase::Renewing { token, flight: self.fetch() },
+                    Landing::Again => StatePhase::Renewing { token, flight: self.fetch() },
                     Landing::Failed(failure) => self.renewal_failed(token, number, &failure),
                     Landing::Live(phase) => phase,
                 }
@@ -240,18 +249,18 @@ impl Turn<'_> {
                 stay
             }
             Event::Proved { generation } if generation == token.generation => {
-                Phase::Renewing { token: Token { trial: Trial::Over, ..token }, flight }
+                StatePhase::Renewing { token: SlotToken { trial: TokenTrial::Over, ..token }, flight }
             }
             Event::Purged => {
                 self.past.pardon();
                 self.withdraw(token);
                 self.actions.push(Action::Abandon { flight: flight.number });
-                Phase::Empty
+                StatePhase::Empty
             }
             // The successor is under way already: whoever waits gets that.
             Event::Refused { generation, .. } | Event::Withdrawn { generation, .. } if token.is(generation) => {
                 self.invalidate(token);
-                Phase::Fetching { flight }
+                StatePhase::Fetching { flight }
             }
             Event::Refused { .. } => {
                 self.actions.push(Action::Serve);
@@ -261,7 +270,7 @@ impl Turn<'_> {
                 self.bury(token);
                 self.past.births = self.past.births.saturating_add(1);
                 self.report_birth(Duration::ZERO);
-                Phase::Fetching { flight }
+                StatePhase::Fetching { flight }
             }
             Event::Tick { .. } if self.now.boot >= flight.deadline => {
                 let failure = self.abandon(flight);
@@ -278,51 +287,51 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn holding(&mut self, token: Token, rest: Rest, event: Event) -> Phase {
+    pub(super) fn holding(&mut self, token: SlotToken, rest: TokenRest, event: Event) -> StatePhase {
         match event {
             Event::Forced => {
                 self.past.pardon();
-                Phase::Renewing { token, flight: self.fetch() }
+                StatePhase::Renewing { token, flight: self.fetch() }
             }
             Event::Forgiven => {
                 self.past.pardon();
-                Phase::Live { token, renew: self.at_once(), reserve: None }
+                StatePhase::Live { token, renew: self.at_once(), reserve: None }
             }
             Event::Needed => {
                 self.actions.push(Action::Serve);
-                Phase::Holding { token, rest }
+                StatePhase::Holding { token, rest }
             }
             Event::Proved { generation } if generation == token.generation => {
-                Phase::Holding { token: Token { trial: Trial::Over, ..token }, rest }
+                StatePhase::Holding { token: SlotToken { trial: TokenTrial::Over, ..token }, rest }
             }
             Event::Purged => {
                 self.past.pardon();
                 self.withdraw(token);
-                Phase::Empty
+                StatePhase::Empty
             }
             // A refusal happens once per generation, so one try out of turn is no storm, and may save the request.
             // A provider that told us to stay away is not asked, though.
             Event::Refused { generation, .. } if token.is(generation) => {
                 self.invalidate(token);
                 if rest.ours || rest.over(self.now) {
-                    Phase::Fetching { flight: self.fetch() }
+                    StatePhase::Fetching { flight: self.fetch() }
                 } else {
                     self.deny(rest)
                 }
             }
             Event::Refused { .. } => {
                 self.actions.push(Action::Serve);
-                Phase::Holding { token, rest }
+                StatePhase::Holding { token, rest }
             }
             Event::RefusedAtBirth { generation } if token.is(generation) => {
                 self.bury(token);
                 let own = self.rest_from_birth();
-                Phase::Resting { rest: if own.until > rest.until { own } else { rest } }
+                StatePhase::Resting { rest: if own.until > rest.until { own } else { rest } }
             }
             Event::Tick { used } if rest.over(self.now) => self.renew(token, None, used),
             Event::Withdrawn { generation, .. } if token.is(generation) => {
                 self.invalidate(token);
-                Phase::Resting { rest }
+                StatePhase::Resting { rest }
             }
             Event::Failed { .. }
             | Event::Fetched { .. }
@@ -330,19 +339,19 @@ impl Turn<'_> {
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
-            | Event::Withdrawn { .. } => Phase::Holding { token, rest },
+            | Event::Withdrawn { .. } => StatePhase::Holding { token, rest },
         }
     }
 
-    pub(super) fn resting(&mut self, rest: Rest, event: Event) -> Phase {
+    pub(super) fn resting(&mut self, rest: TokenRest, event: Event) -> StatePhase {
         match event {
             Event::Forced => {
                 self.past.pardon();
-                Phase::Fetching { flight: self.fetch() }
+                StatePhase::Fetching { flight: self.fetch() }
             }
             Event::Forgiven | Event::Purged => {
                 self.past.pardon();
-                Phase::Empty
+                StatePhase::Empty
             }
             Event::Needed | Event::Refused { .. } => self.deny(rest),
             Event::Failed { .. }
@@ -351,47 +360,55 @@ impl Turn<'_> {
             | Event::RefusedAtBirth { .. }
             | Event::Suspected { .. }
             | Event::Tick { .. }
-            | Event::Withdrawn { .. } => Phase::Resting { rest },
+            | Event::Withdrawn { .. } => StatePhase::Resting { rest },
         }
     }
 
-    pub(super) fn settling(&mut self, newborn: Token, rest: Rest, serving: Option<Token>, event: Event) -> Phase {
+    pub(super) fn settling(
+        &mut self,
+        newborn: SlotToken,
+        rest: TokenRest,
+        serving: Option<SlotToken>,
+        event: Event,
+    ) -> StatePhase {
         match (event, serving) {
             (Event::Forced, Some(token)) => {
                 self.past.pardon();
-                Phase::Renewing { token, flight: self.fetch() }
+                StatePhase::Renewing { token, flight: self.fetch() }
             }
             (Event::Forced, None) => {
                 self.past.pardon();
-                Phase::Fetching { flight: self.fetch() }
+                StatePhase::Fetching { flight: self.fetch() }
             }
             (Event::Forgiven, _) => {
                 self.past.pardon();
-                Phase::Settling { newborn, rest, serving }
+                StatePhase::Settling { newborn, rest, serving }
             }
             // Requests may be waiting: they get a new token, as those do that wait for a fetch.
             (Event::Purged, _) => {
                 self.past.pardon();
                 if let Some(serving) = serving {
                     self.withdraw(serving);
-                    return Phase::Empty;
+                    return StatePhase::Empty;
                 }
-                Phase::Fetching { flight: self.fetch() }
+                StatePhase::Fetching { flight: self.fetch() }
             }
             (Event::Refused { generation, .. }, Some(token)) if token.is(generation) => {
                 self.invalidate(token);
-                self.wait_out(Phase::Settling { newborn, rest, serving: None })
+                self.wait_out(StatePhase::Settling { newborn, rest, serving: None })
             }
             // The refusal of the newborn again, from another request, or older news.
-            (Event::Needed | Event::Refused { .. }, _) => self.wait_out(Phase::Settling { newborn, rest, serving }),
+            (Event::Needed | Event::Refused { .. }, _) => {
+                self.wait_out(StatePhase::Settling { newborn, rest, serving })
+            }
             (Event::RefusedAtBirth { generation } | Event::Withdrawn { generation, .. }, Some(token))
                 if token.is(generation) =>
             {
                 self.invalidate(token);
-                Phase::Settling { newborn, rest, serving: None }
+                StatePhase::Settling { newborn, rest, serving: None }
             }
             (Event::Proved { generation }, Some(token)) if generation == token.generation => {
-                Phase::Settling { newborn, rest, serving: Some(Token { trial: Trial::Over, ..token }) }
+                StatePhase::Settling { newborn, rest, serving: Some(SlotToken { trial: TokenTrial::Over, ..token }) }
             }
             (
                 Event::Failed { .. }
@@ -402,7 +419,7 @@ impl Turn<'_> {
                 | Event::Tick { .. }
                 | Event::Withdrawn { .. },
                 _,
-            ) => Phase::Settling { newborn, rest, serving },
+            ) => StatePhase::Settling { newborn, rest, serving },
         }
     }
 }
@@ -414,11 +431,11 @@ enum Landing {
     /// It is of no use.
     Failed(Failure),
     /// It is published.
-    Live(Phase),
+    Live(StatePhase),
 }
 
 /// The decisions that several phases share.
-impl Turn<'_> {
+impl TableStep<'_> {
     fn fetch(&mut self) -> Flight {
         self.past.flights += 1;
         let number = self.past.flights;
@@ -427,12 +444,12 @@ impl Turn<'_> {
     }
 
     /// A token is due: fetch its successor if anybody uses it, look again later if not.
-    fn renew(&mut self, token: Token, reserve: Option<Token>, used: bool) -> Phase {
+    fn renew(&mut self, token: SlotToken, reserve: Option<SlotToken>, used: bool) -> StatePhase {
         if used {
-            Phase::Renewing { token, flight: self.fetch() }
+            StatePhase::Renewing { token, flight: self.fetch() }
         } else {
             let later = postponement(token.expires.remaining(self.now));
-            Phase::Live { token, renew: Deadline::after(self.now, later), reserve }
+            StatePhase::Live { token, renew: Deadline::after(self.now, later), reserve }
         }
     }
 
@@ -441,11 +458,11 @@ impl Turn<'_> {
     }
 
     /// Publishes a fetched token, unless it died on the way. `before`: the one that serves.
-    fn land(&mut self, arrived: &Arrived, before: Option<Token>) -> Landing {
+    fn land(&mut self, arrived: &Arrived, before: Option<SlotToken>) -> Landing {
         let Arrived { issued, origin, .. } = *arrived;
         let expires = arrived.expires.min(Deadline::after(self.now, LIFE_CAP));
         if expires.passed(self.now) {
-            let adopted = matches!(origin, Origin::Adopted { .. });
+            let adopted = matches!(origin, TokenOrigin::Adopted { .. });
             if adopted {
                 self.past.arrival = None;
             }
@@ -460,19 +477,21 @@ impl Turn<'_> {
         let known_end = self.past.expires.replace(expires);
         let generation = self.next_generation();
         // The last token that arrived is not always the one that serves: it may have been refused since.
-        let repeated = self.past.arrival.filter(|_| origin == Origin::Repeated);
+        let repeated = self.past.arrival.filter(|_| origin == TokenOrigin::Repeated);
         let arrival = repeated.unwrap_or(generation);
         self.past.arrival = Some(arrival);
         let same = before.filter(|before| repeated == Some(before.arrival));
         let trial = match (origin, same) {
-            (Origin::Adopted { young: true } | Origin::Issued, _) => Trial::Young(Deadline::after(issued, SETTLE)),
-            (Origin::Adopted { young: false }, _) => Trial::Over,
-            (Origin::Repeated, Some(same)) => same.trial,
-            (Origin::Repeated, None) => Trial::Second,
+            (TokenOrigin::Adopted { young: true } | TokenOrigin::Issued, _) => {
+                TokenTrial::Young(Deadline::after(issued, SETTLE))
+            }
+            (TokenOrigin::Adopted { young: false }, _) => TokenTrial::Over,
+            (TokenOrigin::Repeated, Some(same)) => same.trial,
+            (TokenOrigin::Repeated, None) => TokenTrial::Second,
         };
         let (first, last) = same.map_or((generation, 0), |same| same.lineage());
-        let token = Token { generation, arrival, first, last, issued, published: self.now, expires, trial };
-        let unchanged = origin == Origin::Repeated
+        let token = SlotToken { generation, arrival, first, last, issued, published: self.now, expires, trial };
+        let unchanged = origin == TokenOrigin::Repeated
             && known_end.is_some_and(|end| expires.wall() <= end.wall().saturating_add(millis(UNCHANGED)));
         let renew = if unchanged {
             // To ask sooner would bring nothing new.
@@ -482,17 +501,17 @@ impl Turn<'_> {
             Deadline::after(self.now, self.policy.renew_in(expires.life_since(issued), left, self.dice))
         };
         let young_until = match trial {
-            Trial::Young(until) => Some(until),
-            Trial::Over | Trial::Second => None,
+            TokenTrial::Young(until) => Some(until),
+            TokenTrial::Over | TokenTrial::Second => None,
         };
         self.actions.push(Action::Publish { generation, issued, expires, young_until });
         self.actions.push(Action::Serve);
         let reserve = before.filter(|_| self.policy.overlap && same.is_none());
-        Landing::Live(Phase::Live { token, renew, reserve })
+        Landing::Live(StatePhase::Live { token, renew, reserve })
     }
 
     /// The reserve, unless this is late news that it was refused.
-    fn without_refused(&mut self, reserve: Option<Token>, event: &Event) -> Option<Token> {
+    fn without_refused(&mut self, reserve: Option<SlotToken>, event: &Event) -> Option<SlotToken> {
         let (Event::Refused { generation, .. }
         | Event::RefusedAtBirth { generation }
         | Event::Withdrawn { generation, .. }) = event
@@ -514,22 +533,22 @@ impl Turn<'_> {
 
     /// Puts a token that is kept on the shelf again, as a generation of its own, and serves it. As a second trial it
     /// begins anew: refusals of what it was before are accounted for.
-    fn republish(&mut self, token: Token, trial: Trial) -> Token {
+    fn republish(&mut self, token: SlotToken, trial: TokenTrial) -> SlotToken {
         let generation = self.next_generation();
-        let retried = trial == Trial::Second;
+        let retried = trial == TokenTrial::Second;
         self.actions.push(Action::Republish { generation, of: token.generation, retried });
         self.actions.push(Action::Serve);
         let (first, last) = if retried { (generation, 0) } else { token.lineage() };
-        Token { generation, first, last, published: self.now, trial, ..token }
+        SlotToken { generation, first, last, published: self.now, trial, ..token }
     }
 
     /// Takes a token out of use that was refused in its first moments, until it is tried again; its predecessor serves
     /// meanwhile. Nothing, if the refusal is final.
-    fn set_aside(&mut self, token: Token, reserve: Option<Token>, replaced: bool) -> Option<Phase> {
+    fn set_aside(&mut self, token: SlotToken, reserve: Option<SlotToken>, replaced: bool) -> Option<StatePhase> {
         if replaced || !token.newborn(self.now) {
             return None;
         }
-        let Trial::Young(young) = token.trial else { return None };
+        let TokenTrial::Young(young) = token.trial else { return None };
         let refusals = self.past.births.saturating_add(1);
         let pause = self.policy.settle_in(young.remaining(self.now), refusals, self.dice);
         if token.expires.remaining(self.now) <= pause {
@@ -541,15 +560,15 @@ impl Turn<'_> {
         let inside =
             "the provider refused a token that it had just issued; the token is tried again in a moment".into();
         let until = self.now.boot.saturating_add(millis(pause));
-        let rest = Rest { class: Class::Transient, inside, ours: true, until };
-        let serving = reserve.map(|reserve| self.republish(reserve, Trial::Over));
-        Some(Phase::Settling { newborn: token, rest, serving })
+        let rest = TokenRest { class: Class::Transient, inside, ours: true, until };
+        let serving = reserve.map(|reserve| self.republish(reserve, TokenTrial::Over));
+        Some(StatePhase::Settling { newborn: token, rest, serving })
     }
 
     /// A request waits while a token settles: it gets the one that serves meanwhile, or that token itself. Nobody is kept
     /// waiting for longer than a fetch may take.
-    fn wait_out(&mut self, settling: Phase) -> Phase {
-        if let Phase::Settling { rest, serving, .. } = &settling {
+    fn wait_out(&mut self, settling: StatePhase) -> StatePhase {
+        if let StatePhase::Settling { rest, serving, .. } = &settling {
             if serving.is_some() {
                 self.actions.push(Action::Serve);
             } else if left(rest.until, self.now) > self.policy.fetch_timeout {
@@ -561,12 +580,12 @@ impl Turn<'_> {
 
     /// A token that was never accepted was refused for good, and its predecessor lives: that serves while another one is
     /// fetched, or for as long as a rest if this one had its second trial.
-    fn fall_back(&mut self, refused: Token, reserve: Token) -> Phase {
-        let rest = (refused.trial == Trial::Second).then(|| self.rest_from_birth());
-        let token = self.republish(reserve, Trial::Over);
+    fn fall_back(&mut self, refused: SlotToken, reserve: SlotToken) -> StatePhase {
+        let rest = (refused.trial == TokenTrial::Second).then(|| self.rest_from_birth());
+        let token = self.republish(reserve, TokenTrial::Over);
         match rest {
-            Some(rest) => Phase::Holding { token, rest },
-            None => Phase::Renewing { token, flight: self.fetch() },
+            Some(rest) => StatePhase::Holding { token, rest },
+            None => StatePhase::Renewing { token, flight: self.fetch() },
         }
     }
 
@@ -576,62 +595,67 @@ impl Turn<'_> {
         Failure::new(Class::Transient, format!("no answer from the token endpoint within {waited:?}"))
     }
 
-    fn fetch_failed(&mut self, flight: u64, failure: &Failure) -> Phase {
+    fn fetch_failed(&mut self, flight: u64, failure: &Failure) -> StatePhase {
         let rest = self.rest_from(flight, failure);
         self.deny(rest)
     }
 
-    fn renewal_failed(&mut self, token: Token, flight: u64, failure: &Failure) -> Phase {
-        Phase::Holding { token, rest: self.rest_from(flight, failure) }
+    fn renewal_failed(&mut self, token: SlotToken, flight: u64, failure: &Failure) -> StatePhase {
+        StatePhase::Holding { token, rest: self.rest_from(flight, failure) }
     }
 
-    fn deny(&mut self, rest: Rest) -> Phase {
+    fn deny(&mut self, rest: TokenRest) -> StatePhase {
         self.actions.push(Action::Deny(rest.denial(self.now)));
-        Phase::Resting { rest }
+        StatePhase::Resting { rest }
     }
 
-    fn rest_from(&mut self, flight: u64, failure: &Failure) -> Rest {
+    fn rest_from(&mut self, flight: u64, failure: &Failure) -> TokenRest {
         let count = self.past.count(failure.class);
         let pause = rest_after(failure, count, self.dice);
         let inside: Arc<str> = failure.inside.as_str().into();
-        self.report(Report { class: failure.class, flight: Some(flight), inside: Arc::clone(&inside), rest: pause });
+        self.report(FailureReport {
+            class: failure.class,
+            flight: Some(flight),
+            inside: Arc::clone(&inside),
+            rest: pause,
+        });
         let ours = match failure.class {
             Class::Transient => failure.retry_after.is_none(),
             Class::Closed | Class::Consent | Class::Fatal | Class::RateLimited => false,
         };
-        Rest { class: failure.class, inside, ours, until: self.now.boot.saturating_add(millis(pause)) }
+        TokenRest { class: failure.class, inside, ours, until: self.now.boot.saturating_add(millis(pause)) }
     }
 
-    fn rest_from_birth(&mut self) -> Rest {
+    fn rest_from_birth(&mut self) -> TokenRest {
         self.past.births = self.past.births.saturating_add(1);
         let pause = jittered(BIRTH.pause(self.past.births), self.dice);
         let inside = self.report_birth(pause);
-        Rest { class: Class::Transient, inside, ours: true, until: self.now.boot.saturating_add(millis(pause)) }
+        TokenRest { class: Class::Transient, inside, ours: true, until: self.now.boot.saturating_add(millis(pause)) }
     }
 
     fn report_birth(&mut self, rest: Duration) -> Arc<str> {
         let inside: Arc<str> = "the provider refused a token that it had just issued".into();
-        self.report(Report { class: Class::Transient, flight: None, inside: Arc::clone(&inside), rest });
+        self.report(FailureReport { class: Class::Transient, flight: None, inside: Arc::clone(&inside), rest });
         inside
     }
 
-    fn report(&mut self, report: Report) {
-        self.past.trouble = Some(Trouble { class: report.class, inside: Arc::clone(&report.inside), at: self.now });
+    fn report(&mut self, report: FailureReport) {
+        self.past.trouble = Some(LastFailure { class: report.class, inside: Arc::clone(&report.inside), at: self.now });
         self.actions.push(Action::Report(report));
     }
 
-    fn withdraw(&mut self, token: Token) {
+    fn withdraw(&mut self, token: SlotToken) {
         self.actions.push(Action::Withdraw { generation: token.generation });
     }
 
     /// Takes a token out of use that was refused for good.
-    fn bury(&mut self, token: Token) {
+    fn bury(&mut self, token: SlotToken) {
         self.withdraw(token);
         self.actions.push(Action::Invalidate { generation: token.generation });
     }
 
     /// The same for one that was not refused at birth.
-    fn invalidate(&mut self, token: Token) {
+    fn invalidate(&mut self, token: SlotToken) {
         self.bury(token);
         self.acquit(token);
     }
@@ -639,7 +663,7 @@ impl Turn<'_> {
     /// A generation was refused, but not at birth. That clears the provider of refusing whatever it issues, if the
     /// generation outlived the pause before it; else a busy key, where others meet the fresh token before the request
     /// that it was fetched for reports its refusal, would never come to longer rests.
-    fn acquit(&mut self, token: Token) {
+    fn acquit(&mut self, token: SlotToken) {
         if self.now.since(token.published) >= BIRTH.pause(self.past.births) {
             self.past.births = 0;
         }

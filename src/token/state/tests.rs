@@ -11,7 +11,7 @@ const START: Now = Now::at(1_000_000, 1_700_000_000_000);
 
 /// A token that was asked for now.
 fn issued(now: Now, life: Duration) -> Arrived {
-    Arrived { issued: now, expires: Deadline::after(now, life), origin: Origin::Issued }
+    Arrived { issued: now, expires: Deadline::after(now, life), origin: TokenOrigin::Issued }
 }
 
 const fn seconds(n: u64) -> Duration {
@@ -20,7 +20,7 @@ const fn seconds(n: u64) -> Duration {
 
 /// A slot with a clock in its hand.
 struct Desk {
-    slot: Slot,
+    slot: TokenState,
     now: Now,
     dice: u8,
     fetches: Vec<u64>,
@@ -28,7 +28,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        Self { slot: Slot::default(), now: START, dice: 0, fetches: Vec::new() }
+        Self { slot: TokenState::default(), now: START, dice: 0, fetches: Vec::new() }
     }
 
     /// A desk whose slot holds generation 1, just published.
@@ -109,7 +109,7 @@ impl Desk {
     fn holding(class: Class) -> Self {
         let mut desk = Self::renewing();
         desk.fail(class);
-        assert_eq!(desk.slot.waiting(), Waiting::Holding);
+        assert_eq!(desk.slot.waiting(), PhaseKind::Holding);
         desk
     }
 }
@@ -162,7 +162,7 @@ fn late_news_about_an_old_generation_changes_nothing() {
     for event in news {
         let answer = if matches!(event, Event::Refused { .. }) { vec![Action::Serve] } else { vec![] };
         assert_eq!(desk.tell(event), answer);
-        assert_eq!((desk.slot.waiting(), desk.slot.generation()), (Waiting::Live, 2));
+        assert_eq!((desk.slot.waiting(), desk.slot.generation()), (PhaseKind::Live, 2));
     }
 }
 
@@ -178,7 +178,7 @@ fn the_answer_of_an_abandoned_fetch_changes_nothing() {
     assert_eq!(desk.fetches, [1, 2]);
     assert_eq!(desk.tell(Event::Fetched { flight: 1, arrived: issued(desk.now, LIFE) }), []);
     assert_eq!(desk.tell(Event::Failed { flight: 1, failure: Failure::new(Class::Fatal, "late") }), []);
-    assert_eq!(desk.slot.waiting(), Waiting::Fetching);
+    assert_eq!(desk.slot.waiting(), PhaseKind::Fetching);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_failed_early_renewal_keeps_the_old_token() {
     desk.later(1);
     desk.tick();
     desk.bring(LIFE);
-    assert_eq!((desk.slot.waiting(), desk.slot.generation(), desk.slot.failures()), (Waiting::Live, 2, 0));
+    assert_eq!((desk.slot.waiting(), desk.slot.generation(), desk.slot.failures()), (PhaseKind::Live, 2, 0));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn an_expired_token_is_never_served() {
     desk.later(9);
     desk.now.wall += 60_000;
     assert_eq!(desk.tell(Event::Needed), [Action::Withdraw { generation: 1 }], "waits for the flight under way");
-    assert_eq!((desk.slot.waiting(), desk.slot.flight()), (Waiting::Fetching, Some(2)));
+    assert_eq!((desk.slot.waiting(), desk.slot.flight()), (PhaseKind::Fetching, Some(2)));
 
     let mut desk = Desk::holding(Class::Closed);
     desk.later(60);
@@ -256,7 +256,7 @@ fn one_refused_while_its_renewal_rests_is_withdrawn_and_fetched_unless_told_to_s
         let mut desk = Desk::holding(class);
         let answer = desk.refuse(1);
         assert!(matches!(answer.as_slice(), [.., Action::Deny(_)]) && answer.starts_with(&dead(1)), "{answer:?}");
-        assert_eq!(desk.slot.waiting(), Waiting::Resting);
+        assert_eq!(desk.slot.waiting(), PhaseKind::Resting);
     }
 }
 
@@ -289,7 +289,7 @@ fn a_token_that_is_refused_in_its_first_moments_is_tried_again_before_it_is_call
     let mut desk = Desk::live();
     let aside = [Action::Withdraw { generation: 1 }, Action::SetAside { generation: 1, pause: SETTLE }];
     assert_eq!(desk.refuse(1), aside);
-    assert_eq!((desk.slot.waiting(), desk.slot.wait(desk.now)), (Waiting::Settling, Some(SETTLE)));
+    assert_eq!((desk.slot.waiting(), desk.slot.wait(desk.now)), (PhaseKind::Settling, Some(SETTLE)));
     for _ in 0..100 {
         assert_eq!(desk.refuse(1), [], "a storm waits for the same moment");
         assert_eq!(desk.tell(Event::Needed), []);
@@ -300,7 +300,7 @@ fn a_token_that_is_refused_in_its_first_moments_is_tried_again_before_it_is_call
     let again = [Action::Republish { generation: 2, of: 1, retried: true }, Action::Serve];
     assert_eq!(desk.tick(), again);
     assert_eq!(desk.refuse(1), [Action::Serve], "late news of what it was before");
-    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (Waiting::Live, 1));
+    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (PhaseKind::Live, 1));
     assert_eq!(desk.slot.renews(), Some(Deadline::after(START, seconds(1740))), "by its whole life");
     desk.later(1740);
     desk.tick();
@@ -381,7 +381,7 @@ fn a_token_that_was_accepted_replaced_or_is_about_to_end_does_not_settle() {
 
     let mut desk = Desk::new();
     desk.tell(Event::Needed);
-    let adopted = Arrived { origin: Origin::Adopted { young: false }, ..issued(desk.now, LIFE) };
+    let adopted = Arrived { origin: TokenOrigin::Adopted { young: false }, ..issued(desk.now, LIFE) };
     desk.arrive(adopted);
     assert_eq!(desk.refuse(1), [dead(1), vec![Action::Fetch { flight: 2 }]].concat(), "an old one of a file");
 }
@@ -407,7 +407,7 @@ fn the_operator_and_the_clock_end_the_wait_of_a_token_that_settles() {
     }
     assert_eq!(desk.tell(Event::Failed { flight: 1, failure: Failure::new(Class::Fatal, "late") }), []);
     assert_eq!(desk.tell(Event::Fetched { flight: 1, arrived: issued(desk.now, LIFE) }), []);
-    assert_eq!(desk.slot.waiting(), Waiting::Settling);
+    assert_eq!(desk.slot.waiting(), PhaseKind::Settling);
 }
 
 /// A desk whose token was renewed a moment ago: generation 1 lives for a minute still, 2 was never accepted.
@@ -435,7 +435,11 @@ fn the_old_token_serves_while_a_renewed_one_is_refused() {
     assert!(desk.slot.keeps(3), "until the new one has proved itself");
     let answer = desk.refuse(4);
     assert!(answer.starts_with(&dead(4)) && answer.ends_with(&[Action::Serve]), "{answer:?}");
-    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (Waiting::Holding, 2), "the old one again; the rest is long");
+    assert_eq!(
+        (desk.slot.waiting(), desk.fetches.len()),
+        (PhaseKind::Holding, 2),
+        "the old one again; the rest is long"
+    );
 }
 
 #[test]
@@ -459,7 +463,7 @@ fn an_old_token_is_let_go_when_the_new_one_is_accepted_or_it_ends_or_is_refused_
     let mut desk = renewed();
     desk.refuse(2);
     assert_eq!(desk.refuse(1), dead(3), "the same token, under the number that it had; the new one settles");
-    assert_eq!(desk.slot.waiting(), Waiting::Settling);
+    assert_eq!(desk.slot.waiting(), PhaseKind::Settling);
     desk.later(3);
     assert_eq!(desk.tick(), [Action::Republish { generation: 4, of: 2, retried: true }, Action::Serve]);
 }
@@ -476,7 +480,7 @@ fn an_old_token_serves_while_its_unproved_successor_is_replaced() {
         let answer = desk.tell(event);
         assert!(answer.starts_with(&dead(2)), "{answer:?}");
         assert!(answer.contains(&Action::Republish { generation: 3, of: 1, retried: false }), "{answer:?}");
-        assert!(matches!(desk.slot.waiting(), Waiting::Renewing | Waiting::Holding));
+        assert!(matches!(desk.slot.waiting(), PhaseKind::Renewing | PhaseKind::Holding));
         assert_eq!(desk.tell(Event::Needed), [Action::Serve]);
     }
 }
@@ -494,7 +498,7 @@ fn where_a_new_token_ends_the_old_one_nothing_is_kept() {
 #[test]
 fn a_token_that_comes_back_unchanged_is_asked_for_again_only_once_it_has_ended() {
     let mut desk = Desk::renewing();
-    let same = |desk: &Desk, left: u64| Arrived { origin: Origin::Repeated, ..issued(desk.now, seconds(left)) };
+    let same = |desk: &Desk, left: u64| Arrived { origin: TokenOrigin::Repeated, ..issued(desk.now, seconds(left)) };
     let answer = desk.arrive(same(&desk, 60));
     assert!(matches!(answer.as_slice(), [Action::Publish { generation: 2, .. }, Action::Serve]), "{answer:?}");
     desk.later(59);
@@ -520,18 +524,18 @@ fn a_token_that_comes_back_unchanged_is_asked_for_again_only_once_it_has_ended()
 fn a_refused_token_that_is_handed_out_again_gets_one_more_chance_and_no_second_fetch() {
     let mut desk = Desk::settled();
     desk.refuse(1);
-    desk.arrive(Arrived { origin: Origin::Repeated, ..issued(desk.now, LIFE) });
+    desk.arrive(Arrived { origin: TokenOrigin::Repeated, ..issued(desk.now, LIFE) });
     let answer = desk.refuse(2);
     assert!(answer.starts_with(&dead(2)) && matches!(answer.last(), Some(Action::Deny(_))), "{answer:?}");
 }
 
 #[test]
 fn a_refused_token_that_is_handed_out_again_is_not_taken_for_the_one_that_serves_meanwhile() {
-    let again = |desk: &Desk| Arrived { origin: Origin::Repeated, ..issued(desk.now, LIFE) };
+    let again = |desk: &Desk| Arrived { origin: TokenOrigin::Repeated, ..issued(desk.now, LIFE) };
     let mut desk = renewed();
     desk.later(20);
     desk.refuse(2);
-    assert_eq!(desk.slot.waiting(), Waiting::Renewing, "the old one serves as generation 3");
+    assert_eq!(desk.slot.waiting(), PhaseKind::Renewing, "the old one serves as generation 3");
     desk.arrive(again(&desk));
     assert!(desk.slot.keeps(3), "it stays in reserve");
     assert_eq!(desk.refuse(1), [Action::Invalidate { generation: 3 }, Action::Serve], "late news of the old one");
@@ -542,7 +546,7 @@ fn a_refused_token_that_is_handed_out_again_is_not_taken_for_the_one_that_serves
     desk.arrive(again(&desk));
     let answer = desk.refuse(4);
     assert!(answer.contains(&Action::Republish { generation: 5, of: 3, retried: false }), "{answer:?}");
-    assert_eq!(desk.slot.waiting(), Waiting::Holding, "what came back is refused for good; the rest is long");
+    assert_eq!(desk.slot.waiting(), PhaseKind::Holding, "what came back is refused for good; the rest is long");
 }
 
 #[test]
@@ -550,18 +554,18 @@ fn a_stored_token_that_is_over_leads_to_a_fetch_at_once_and_never_to_a_loop() {
     let over = |desk: &Desk| Arrived {
         issued: START,
         expires: Deadline::after(desk.now, Duration::ZERO),
-        origin: Origin::Adopted { young: false },
+        origin: TokenOrigin::Adopted { young: false },
     };
     let mut desk = Desk::new();
     desk.tell(Event::Needed);
     desk.arrive(over(&desk));
-    assert_eq!((desk.fetches.as_slice(), desk.slot.waiting()), ([1, 2].as_slice(), Waiting::Fetching));
+    assert_eq!((desk.fetches.as_slice(), desk.slot.waiting()), ([1, 2].as_slice(), PhaseKind::Fetching));
     let answer = desk.arrive(over(&desk));
     assert!(matches!(answer.as_slice(), [Action::Report(_), Action::Deny(_)]), "{answer:?}");
 
     let mut desk = Desk::renewing();
     desk.arrive(over(&desk));
-    assert_eq!((desk.fetches.len(), desk.slot.waiting()), (3, Waiting::Renewing));
+    assert_eq!((desk.fetches.len(), desk.slot.waiting()), (3, PhaseKind::Renewing));
     assert!(desk.bring(LIFE).contains(&Action::Serve));
 }
 
@@ -604,7 +608,7 @@ fn a_hung_fetch_ends_by_its_deadline() {
     let mut desk = Desk::renewing();
     desk.later(10);
     desk.tick();
-    assert_eq!(desk.slot.waiting(), Waiting::Holding, "a hung renewal costs nobody anything");
+    assert_eq!(desk.slot.waiting(), PhaseKind::Holding, "a hung renewal costs nobody anything");
 }
 
 #[test]
@@ -636,7 +640,7 @@ fn nobody_asks_after_a_rest_until_somebody_needs_a_token() {
     desk.fail(Class::Transient);
     desk.later(3600);
     assert_eq!(desk.tick(), []);
-    assert_eq!((desk.slot.waiting(), desk.slot.wait(desk.now)), (Waiting::Empty, None));
+    assert_eq!((desk.slot.waiting(), desk.slot.wait(desk.now)), (PhaseKind::Empty, None));
     assert_eq!(desk.tell(Event::Needed), [Action::Fetch { flight: 2 }]);
 }
 
@@ -665,7 +669,7 @@ fn an_unused_token_is_not_renewed_for_ever() {
         ticks += 1;
         assert!(ticks < 30, "no busy loop");
     }
-    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (Waiting::Empty, 1));
+    assert_eq!((desk.slot.waiting(), desk.fetches.len()), (PhaseKind::Empty, 1));
 
     let mut desk = Desk::live();
     desk.later(1740);
@@ -733,7 +737,7 @@ fn the_operator_ends_a_rest_and_forgets_a_token() {
     assert_eq!(desk.tell(Event::Needed), [Action::Fetch { flight: 3 }]);
     desk.bring(LIFE);
     assert_eq!(desk.tell(Event::Purged), [Action::Withdraw { generation: 1 }]);
-    assert_eq!(desk.slot.waiting(), Waiting::Empty);
+    assert_eq!(desk.slot.waiting(), PhaseKind::Empty);
 
     let mut desk = Desk::renewing();
     assert_eq!(desk.tell(Event::Purged), [Action::Withdraw { generation: 1 }, Action::Abandon { flight: 2 }]);
@@ -753,17 +757,17 @@ fn clock_jumps_cause_no_storm() {
         for _ in 0..100 {
             desk.tick();
             desk.tell(Event::Needed);
-            if desk.slot.waiting() == Waiting::Fetching {
+            if desk.slot.waiting() == PhaseKind::Fetching {
                 desk.bring(LIFE);
             }
         }
         assert_eq!(desk.fetches.len(), if jump > 0 { 2 } else { 1 });
         desk.later(1740);
         desk.tick();
-        assert_eq!(desk.slot.waiting(), Waiting::Renewing, "and life goes on by the boot clock");
+        assert_eq!(desk.slot.waiting(), PhaseKind::Renewing, "and life goes on by the boot clock");
         desk.later(60);
         desk.tick();
-        assert!(matches!(desk.slot.waiting(), Waiting::Fetching | Waiting::Resting | Waiting::Empty));
+        assert!(matches!(desk.slot.waiting(), PhaseKind::Fetching | PhaseKind::Resting | PhaseKind::Empty));
     }
 }
 
@@ -780,7 +784,7 @@ fn setting_the_wall_clock_neither_kills_a_fetch_nor_ends_a_rest() {
 
 #[test]
 fn a_key_that_comes_back_does_not_repeat_generations() {
-    let mut slot = Slot::starting_after(7);
+    let mut slot = TokenState::starting_after(7);
     let mut actions = Vec::new();
     slot = slot.step(Event::Needed, START, &POLICY, 0, &mut actions);
     slot = slot.step(Event::Fetched { flight: 1, arrived: issued(START, LIFE) }, START, &POLICY, 0, &mut actions);

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::sha256;
 use countersign::base::time::Clock;
-use countersign::sim::{Authority, LeafSpec};
+use countersign::sim::{LeafSpec, SimAuthority};
 use tempfile::TempDir;
 
 use super::tools::told;
@@ -28,7 +28,7 @@ fn papers() -> &'static Papers {
     static MADE: OnceLock<Papers> = OnceLock::new();
     MADE.get_or_init(|| {
         let now = Clock::System.now();
-        let authority = Authority::new("stand-in", now).expect("a CA");
+        let authority = SimAuthority::new("stand-in", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
         Papers { ca: authority.pem(), cert: leaf.cert_pem.clone(), key: leaf.key_pem.clone() }
     })

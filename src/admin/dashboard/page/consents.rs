@@ -2,10 +2,10 @@
 
 use askama::Template;
 
-use super::super::super::view::{ConsentView, Consents as Views};
+use super::super::super::view::{ConsentView, ConsentsView as Views};
 use super::super::session::Guest;
-use super::super::words::Moment;
-use super::super::{Admin, Begun, draw};
+use super::super::words::ShownMoment;
+use super::super::{Admin, StartedHere, draw};
 use super::{MOST_SHOWN, Pill, Query, Top};
 use crate::base::time::Now;
 
@@ -14,12 +14,12 @@ const AFTERWARDS: u64 = 60_000;
 
 #[derive(Template)]
 #[template(path = "consents.html")]
-pub(super) struct Consents {
+pub(super) struct ConsentsPage {
     top: Top,
     providers: Vec<String>,
     clients: Vec<String>,
-    begun: Vec<Shown>,
-    lines: Vec<Line>,
+    begun: Vec<StartedConsentView>,
+    lines: Vec<ConsentRow>,
     all: usize,
     more: usize,
     q: String,
@@ -28,24 +28,24 @@ pub(super) struct Consents {
 }
 
 /// A consent that was started here.
-struct Shown {
-    begun: Begun,
+struct StartedConsentView {
+    begun: StartedHere,
     qr: String,
     state: Pill,
     open: bool,
     left: String,
-    expires: Moment,
+    expires: ShownMoment,
 }
 
-struct Line {
+struct ConsentRow {
     view: ConsentView,
     state: Pill,
-    consented: Moment,
-    access: Moment,
-    refresh: Option<Moment>,
+    consented: ShownMoment,
+    access: ShownMoment,
+    refresh: Option<ShownMoment>,
 }
 
-pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> Consents {
+pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> ConsentsPage {
     let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
     let providers = snapshot.providers.iter().filter(|provider| provider.consents.is_some());
     let providers: Vec<String> = providers.map(|provider| provider.name.to_string()).collect();
@@ -75,7 +75,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     let mut found: Vec<_> = views.into_iter().filter(fits).collect();
     let more = found.len().saturating_sub(MOST_SHOWN);
     found.truncate(MOST_SHOWN);
-    Consents {
+    ConsentsPage {
         top,
         providers,
         clients,
@@ -89,10 +89,10 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     }
 }
 
-fn shown(begun: &Begun, given: bool, now: Now) -> Shown {
+fn shown(begun: &StartedHere, given: bool, now: Now) -> StartedConsentView {
     let open = !given && begun.expires > now.wall;
     let left = begun.expires.saturating_sub(now.wall) / 1000;
-    Shown {
+    StartedConsentView {
         qr: if open { draw::qr(&begun.url, "QR code of the consent's address") } else { String::new() },
         state: match (given, open) {
             (true, _) => Pill::new("good", "Given"),
@@ -101,17 +101,17 @@ fn shown(begun: &Begun, given: bool, now: Now) -> Shown {
         },
         open,
         left: format!("{}:{:02}", left / 60, left % 60),
-        expires: Moment::at(begun.expires, now),
+        expires: ShownMoment::at(begun.expires, now),
         begun: begun.clone(),
     }
 }
 
-fn line(view: ConsentView, now: Now) -> Line {
-    Line {
+fn line(view: ConsentView, now: Now) -> ConsentRow {
+    ConsentRow {
         state: if view.state == "live" { Pill::new("good", "Live") } else { Pill::new("bad", "Consent required") },
-        consented: Moment::of(&view.consented_at, now),
-        access: Moment::of(&view.access_expires_at, now),
-        refresh: Moment::maybe(view.refresh_expires_at.as_deref(), now),
+        consented: ShownMoment::of(&view.consented_at, now),
+        access: ShownMoment::of(&view.access_expires_at, now),
+        refresh: ShownMoment::maybe(view.refresh_expires_at.as_deref(), now),
         view,
     }
 }

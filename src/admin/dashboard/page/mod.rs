@@ -12,7 +12,7 @@ use askama::Template;
 
 use super::super::view::ReloadView;
 use super::session::Guest;
-use super::words::Moment;
+use super::words::ShownMoment;
 use super::{Admin, rendered};
 use crate::base::time::Now;
 
@@ -23,7 +23,7 @@ const LATELY: u64 = 5 * 60 * 1000;
 
 /// A page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Page {
+pub(super) enum DashboardPage {
     Overview,
     Routes,
     Tokens,
@@ -33,32 +33,39 @@ pub(super) enum Page {
     Setup,
 }
 
-impl Page {
+impl DashboardPage {
     /// All, in the order of the menu.
-    pub(super) const ALL: [Page; 7] =
-        [Page::Overview, Page::Routes, Page::Tokens, Page::Providers, Page::Consents, Page::Requests, Page::Setup];
+    pub(super) const ALL: [DashboardPage; 7] = [
+        DashboardPage::Overview,
+        DashboardPage::Routes,
+        DashboardPage::Tokens,
+        DashboardPage::Providers,
+        DashboardPage::Consents,
+        DashboardPage::Requests,
+        DashboardPage::Setup,
+    ];
 
     pub(super) const fn path(self) -> &'static str {
         match self {
-            Page::Overview => "/",
-            Page::Routes => "/ui/routes",
-            Page::Tokens => "/ui/tokens",
-            Page::Providers => "/ui/providers",
-            Page::Consents => "/ui/consents",
-            Page::Requests => "/ui/requests",
-            Page::Setup => "/ui/setup",
+            DashboardPage::Overview => "/",
+            DashboardPage::Routes => "/ui/routes",
+            DashboardPage::Tokens => "/ui/tokens",
+            DashboardPage::Providers => "/ui/providers",
+            DashboardPage::Consents => "/ui/consents",
+            DashboardPage::Requests => "/ui/requests",
+            DashboardPage::Setup => "/ui/setup",
         }
     }
 
     pub(super) const fn title(self) -> &'static str {
         match self {
-            Page::Overview => "Overview",
-            Page::Routes => "Routes",
-            Page::Tokens => "Tokens",
-            Page::Providers => "Providers",
-            Page::Consents => "Consents",
-            Page::Requests => "Requests",
-            Page::Setup => "Set-up",
+            DashboardPage::Overview => "Overview",
+            DashboardPage::Routes => "Routes",
+            DashboardPage::Tokens => "Tokens",
+            DashboardPage::Providers => "Providers",
+            DashboardPage::Consents => "Consents",
+            DashboardPage::Requests => "Requests",
+            DashboardPage::Setup => "Set-up",
         }
     }
 
@@ -70,13 +77,13 @@ impl Page {
     pub(super) async fn middle(self, admin: &Admin, guest: &Guest, query: &Query) -> String {
         let top = Top::of(admin, query);
         match self {
-            Page::Overview => rendered(&overview::gather(admin, guest, top).await),
-            Page::Routes => rendered(&routes::gather(admin, top)),
-            Page::Tokens => rendered(&tokens::gather(admin, guest, top, query).await),
-            Page::Providers => rendered(&providers::gather(admin, top).await),
-            Page::Consents => rendered(&consents::gather(admin, guest, top, query).await),
-            Page::Requests => rendered(&requests::gather(admin, top, query)),
-            Page::Setup => rendered(&setup::gather(admin, guest, top)),
+            DashboardPage::Overview => rendered(&overview::gather(admin, guest, top).await),
+            DashboardPage::Routes => rendered(&routes::gather(admin, top)),
+            DashboardPage::Tokens => rendered(&tokens::gather(admin, guest, top, query).await),
+            DashboardPage::Providers => rendered(&providers::gather(admin, top).await),
+            DashboardPage::Consents => rendered(&consents::gather(admin, guest, top, query).await),
+            DashboardPage::Requests => rendered(&requests::gather(admin, top, query)),
+            DashboardPage::Setup => rendered(&setup::gather(admin, guest, top)),
         }
     }
 }
@@ -85,16 +92,16 @@ impl Page {
 #[derive(Template)]
 #[template(path = "top.html")]
 struct Top {
-    now: Moment,
+    now: ShownMoment,
     draining: bool,
     /// The config that was refused, until one is taken.
-    refused: Option<Refused>,
+    refused: Option<RefusedAction>,
     /// What a form has just done.
     done: &'static str,
 }
 
-struct Refused {
-    at: Moment,
+struct RefusedAction {
+    at: ShownMoment,
     by: String,
     error: String,
 }
@@ -103,9 +110,9 @@ impl Top {
     fn of(admin: &Admin, query: &Query) -> Self {
         let now = admin.clock.now();
         let last = ReloadView::of(&admin.reloads.last());
-        let at = Moment::of(&last.at, now);
+        let at = ShownMoment::of(&last.at, now);
         let applied = last.error.is_none();
-        let refused = last.error.map(|error| Refused { at, by: last.by, error });
+        let refused = last.error.map(|error| RefusedAction { at, by: last.by, error });
         // Words of ours for words of ours: nothing of an address ends up in a page.
         let done = match query.word("done") {
             "ending" => "This instance is ending and does not reload any more.",
@@ -116,7 +123,7 @@ impl Top {
             "start" => "The consent is started. Its code is below.",
             _ => "",
         };
-        Self { now: Moment::at(now.wall, now), draining: admin.draining.get(), refused, done }
+        Self { now: ShownMoment::at(now.wall, now), draining: admin.draining.get(), refused, done }
     }
 }
 
@@ -179,7 +186,7 @@ impl Query {
     }
 
     /// Where a page with this query is live.
-    pub(super) fn live(&self, page: Page) -> String {
+    pub(super) fn live(&self, page: DashboardPage) -> String {
         let place = format!("{}?", super::live::PLACE);
         let begins = place.len();
         let mut query = form_urlencoded::Serializer::for_suffix(place, begins);
@@ -194,13 +201,13 @@ impl Query {
 }
 
 /// Milliseconds of a quantile, for people.
-fn quantile(tally: &crate::observe::sight::Tally, part: f64) -> String {
+fn quantile(tally: &crate::observe::sight::RequestCounts, part: f64) -> String {
     tally.quantile(part).map_or_else(|| "–".to_owned(), super::words::took)
 }
 
 /// Whole days and what they mean, for a certificate that ends at this moment.
-fn ends(text: &str, now: Now, days: i64) -> (Moment, Pill) {
-    (Moment::of(text, now), validity(days))
+fn ends(text: &str, now: Now, days: i64) -> (ShownMoment, Pill) {
+    (ShownMoment::of(text, now), validity(days))
 }
 
 #[cfg(test)]
@@ -209,13 +216,13 @@ mod tests {
 
     #[test]
     fn pages_are_found_by_their_paths_and_queries_stay_what_they_are() {
-        for page in Page::ALL {
-            assert_eq!(Page::at(page.path()), Some(page));
+        for page in DashboardPage::ALL {
+            assert_eq!(DashboardPage::at(page.path()), Some(page));
         }
-        assert_eq!(Page::at("/ui/"), None);
+        assert_eq!(DashboardPage::at("/ui/"), None);
         let query = Query::parse("q=%3Cscript%3E%22&only=errors&page=other");
         assert_eq!((query.word("q"), query.word("only"), query.word("none")), ("<script>\"", "errors", ""));
-        let live = query.live(Page::Requests);
+        let live = query.live(DashboardPage::Requests);
         assert_eq!(live, "/ui/live?page=%2Fui%2Frequests&q=%3Cscript%3E%22&only=errors");
     }
 }

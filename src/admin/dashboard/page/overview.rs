@@ -2,11 +2,11 @@
 
 use askama::Template;
 
-use super::super::super::view::Status;
+use super::super::super::view::StatusView;
 use super::super::Admin;
 use super::super::draw;
 use super::super::session::Guest;
-use super::super::words::{Moment, count, rate, share, span, took};
+use super::super::words::{ShownMoment, count, rate, share, span, took};
 use super::{LATELY, Pill, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
@@ -31,12 +31,12 @@ pub(super) struct Overview {
     quickest: String,
     slowest: String,
     errors: [Blamed; 3],
-    status: Status,
+    status: StatusView,
     uptime: String,
-    reloaded: Moment,
+    reloaded: ShownMoment,
     reload: Pill,
     changes: Vec<String>,
-    certificates: Vec<(String, Moment, Pill)>,
+    certificates: Vec<(String, ShownMoment, Pill)>,
     may: bool,
     csrf: String,
 }
@@ -92,7 +92,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
             blamed("client", "Client", "what an application sent, or it hung up", lately.client),
         ],
         uptime: span(status.uptime_seconds),
-        reloaded: Moment::of(&status.last_reload.at, now),
+        reloaded: ShownMoment::of(&status.last_reload.at, now),
         reload: if status.last_reload.error.is_none() {
             Pill::new("good", "applied")
         } else {

@@ -4,40 +4,40 @@ use askama::Template;
 
 use super::super::super::view::{Fetches, ProviderView};
 use super::super::Admin;
-use super::super::words::{Moment, count};
+use super::super::words::{ShownMoment, count};
 use super::{Pill, Top, ends};
 use crate::base::time::Now;
 
 #[derive(Template)]
 #[template(path = "providers.html")]
-pub(super) struct Providers {
+pub(super) struct ProvidersPage {
     top: Top,
-    lines: Vec<Line>,
+    lines: Vec<ProviderRow>,
 }
 
-struct Line {
+struct ProviderRow {
     view: ProviderView,
     state: Pill,
     routes: String,
-    first_expiry: Option<Moment>,
-    rests: Option<Moment>,
-    closed: Option<Moment>,
-    failed: Option<(Moment, &'static str, String)>,
+    first_expiry: Option<ShownMoment>,
+    rests: Option<ShownMoment>,
+    closed: Option<ShownMoment>,
+    failed: Option<(ShownMoment, &'static str, String)>,
     fetches: Vec<(&'static str, String)>,
-    certificate: Option<(Moment, Pill)>,
+    certificate: Option<(ShownMoment, Pill)>,
     unknown_refusals: u64,
 }
 
-pub(super) async fn gather(admin: &Admin, top: Top) -> Providers {
+pub(super) async fn gather(admin: &Admin, top: Top) -> ProvidersPage {
     let now = admin.clock.now();
     let lines = admin.providers().await.providers.into_iter().map(|view| {
         let unknown_refusals = admin.metrics.unknown_refusals(&view.name);
         told(view, unknown_refusals, now)
     });
-    Providers { top, lines: lines.collect() }
+    ProvidersPage { top, lines: lines.collect() }
 }
 
-fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> Line {
+fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     let state = match view.state {
         "idle" => Pill::new("idle", "Not asked yet"),
         "live" => Pill::new("good", "Issues tokens"),
@@ -47,13 +47,13 @@ fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> Line {
         _ => Pill::new("bad", "No token"),
     };
     let certificate = view.client_certificate_expires_at.as_deref().zip(view.client_certificate_days_left);
-    Line {
+    ProviderRow {
         state,
         routes: view.routes.join(", "),
-        first_expiry: Moment::maybe(view.first_expiry.as_deref(), now),
-        rests: Moment::maybe(view.rests_until.as_deref(), now),
-        closed: Moment::maybe(view.closed_until.as_deref(), now),
-        failed: view.last_failure.as_ref().map(|f| (Moment::of(&f.at, now), f.class, f.reason.clone())),
+        first_expiry: ShownMoment::maybe(view.first_expiry.as_deref(), now),
+        rests: ShownMoment::maybe(view.rests_until.as_deref(), now),
+        closed: ShownMoment::maybe(view.closed_until.as_deref(), now),
+        failed: view.last_failure.as_ref().map(|f| (ShownMoment::of(&f.at, now), f.class, f.reason.clone())),
         fetches: outcomes(view.fetches),
         certificate: certificate.map(|(at, days)| ends(at, now, days)),
         unknown_refusals,

@@ -3,26 +3,26 @@
 use askama::Template;
 
 use super::super::Admin;
-use super::super::words::{Moment, count, lasted};
+use super::super::words::{ShownMoment, count, lasted};
 use super::{Pill, Query, Top};
 use crate::base::time::Now;
 use crate::observe::record::Replay;
-use crate::observe::sight::{Blame, Told};
+use crate::observe::sight::{Blame, RequestSample};
 
 #[derive(Template)]
 #[template(path = "requests.html")]
 pub(super) struct Requests {
     top: Top,
-    lines: Vec<Line>,
+    lines: Vec<RequestRow>,
     total: String,
     seen: usize,
     q: String,
     only: &'static str,
 }
 
-struct Line {
+struct RequestRow {
     id: String,
-    at: Moment,
+    at: ShownMoment,
     method: String,
     path: String,
     client: String,
@@ -41,7 +41,7 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
         "replays" => "replays",
         _ => "",
     };
-    let fits = |told: &&Told| {
+    let fits = |told: &&RequestSample| {
         let kind = match only {
             "errors" => told.blame != Blame::Nobody,
             "replays" => told.replay != Replay::None,
@@ -62,7 +62,7 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
     }
 }
 
-fn says(told: &Told, wanted: &str) -> bool {
+fn says(told: &RequestSample, wanted: &str) -> bool {
     let names = [told.client.as_deref(), told.route.as_deref(), told.error];
     told.path.to_lowercase().contains(wanted)
         || told.method.as_str().to_lowercase() == wanted
@@ -71,10 +71,10 @@ fn says(told: &Told, wanted: &str) -> bool {
         || names.iter().flatten().any(|name| name.to_lowercase().contains(wanted))
 }
 
-fn line(told: &Told, now: Now) -> Line {
-    Line {
+fn line(told: &RequestSample, now: Now) -> RequestRow {
+    RequestRow {
         id: told.id.to_string(),
-        at: Moment::at(told.at, now),
+        at: ShownMoment::at(told.at, now),
         method: told.method.to_string(),
         path: told.path.clone(),
         client: told.client.as_deref().unwrap_or("–").to_owned(),

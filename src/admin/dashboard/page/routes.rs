@@ -8,22 +8,22 @@ use super::super::draw;
 use super::super::words::{count, rate, share};
 use super::{LATELY, MOST_SHOWN, Pill, Top, quantile};
 use crate::base::time::Now;
-use crate::observe::sight::{Sight, Tally};
+use crate::observe::sight::{RequestCounts, Sight};
 
 const BARS: usize = 45;
 const BAR: u64 = 20_000;
 
 #[derive(Template)]
 #[template(path = "routes.html")]
-pub(super) struct Routes {
+pub(super) struct RoutesPage {
     top: Top,
-    lines: Vec<Line>,
+    lines: Vec<RouteRow>,
     more: usize,
     /// Requests that found no route.
-    lost: Option<Traffic>,
+    lost: Option<RouteTraffic>,
 }
 
-struct Line {
+struct RouteRow {
     name: String,
     matches: String,
     provider: String,
@@ -32,10 +32,10 @@ struct Line {
     on_behalf: bool,
     mode: Pill,
     listeners: String,
-    traffic: Traffic,
+    traffic: RouteTraffic,
 }
 
-struct Traffic {
+struct RouteTraffic {
     rate: String,
     requests: String,
     errors: u64,
@@ -46,9 +46,9 @@ struct Traffic {
     spark: String,
 }
 
-impl Traffic {
+impl RouteTraffic {
     fn of(sight: &Sight, name: &str, now: Now) -> Self {
-        let lately: Tally = sight.route(name, now, LATELY);
+        let lately: RequestCounts = sight.route(name, now, LATELY);
         Self {
             rate: rate(lately.requests, LATELY / 1000),
             requests: count(lately.requests),
@@ -62,10 +62,10 @@ impl Traffic {
     }
 }
 
-pub(super) fn gather(admin: &Admin, top: Top) -> Routes {
+pub(super) fn gather(admin: &Admin, top: Top) -> RoutesPage {
     let (routes, sight, now) = (admin.routes().routes, admin.dashboard.sight.borrow(), admin.clock.now());
     let more = routes.len().saturating_sub(MOST_SHOWN);
-    let line = |route: &RouteView| Line {
+    let line = |route: &RouteView| RouteRow {
         name: route.name.clone(),
         matches: matches(route),
         provider: route.provider.clone(),
@@ -74,11 +74,11 @@ pub(super) fn gather(admin: &Admin, top: Top) -> Routes {
         on_behalf: route.r#as == "user",
         mode: if route.mode == "enforce" { Pill::new("good", "enforces") } else { Pill::new("warn", "only reports") },
         listeners: route.listeners.join(", "),
-        traffic: Traffic::of(&sight, &route.name, now),
+        traffic: RouteTraffic::of(&sight, &route.name, now),
     };
     let lines = routes.iter().take(MOST_SHOWN).map(line).collect();
-    let lost = (sight.route("", now, 15 * 60 * 1000).requests > 0).then(|| Traffic::of(&sight, "", now));
-    Routes { top, lines, more, lost }
+    let lost = (sight.route("", now, 15 * 60 * 1000).requests > 0).then(|| RouteTraffic::of(&sight, "", now));
+    RoutesPage { top, lines, more, lost }
 }
 
 /// `GET, POST pay.example/scb`.

@@ -4,27 +4,27 @@ use askama::Template;
 
 use super::super::Admin;
 use super::super::session::Guest;
-use super::super::words::Moment;
+use super::super::words::ShownMoment;
 use super::{Pill, Top, validity};
 use crate::base::time::Now;
-use crate::config::{Listener, Serves};
+use crate::config::{ListenerConfig, Serves};
 use crate::tls::bundle::pem;
 use crate::tls::mint::Facts;
-use crate::tls::trust::{Names, Steps, steps};
+use crate::tls::trust::{Steps, TrustWords, steps};
 
 #[derive(Template)]
 #[template(path = "setup.html")]
 pub(super) struct Setup {
     top: Top,
-    forward: Vec<Forward>,
-    reverse: Vec<Reverse>,
+    forward: Vec<ForwardSetup>,
+    reverse: Vec<ReverseSetup>,
     digest: String,
     may: bool,
     csrf: String,
 }
 
 /// A listener that programs are told of as their proxy.
-struct Forward {
+struct ForwardSetup {
     name: String,
     proxy: String,
     ca: Option<Ca>,
@@ -34,13 +34,13 @@ struct Forward {
 struct Ca {
     subject: String,
     fingerprint: String,
-    until: Moment,
+    until: ShownMoment,
     state: Pill,
     vouches: String,
 }
 
 /// A listener that programs call instead of the bank.
-struct Reverse {
+struct ReverseSetup {
     name: String,
     base: String,
     paths: Vec<String>,
@@ -60,26 +60,26 @@ pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
             Serves::Reverse(_) => {
                 let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
                 let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
-                reverse.push(Reverse { name: listener.name.to_string(), base, paths });
+                reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
             }
         }
     }
     Setup { top, forward, reverse, digest: snapshot.digest.clone(), may: guest.may_operate(), csrf: guest.csrf.clone() }
 }
 
-fn proxy(listener: &Listener, proxy: String, now: Now) -> Forward {
+fn proxy(listener: &ListenerConfig, proxy: String, now: Now) -> ForwardSetup {
     let ca = listener.forward().and_then(|forward| {
         let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
         let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
         Some(Ca {
             subject: facts.subject,
             fingerprint: facts.fingerprint,
-            until: Moment::at(facts.until.saturating_mul(1000), now),
+            until: ShownMoment::at(facts.until.saturating_mul(1000), now),
             state: validity(days),
             vouches: facts.constraints.to_string(),
         })
     });
-    let names = Names { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy: &proxy };
+    let names = TrustWords { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy: &proxy };
     let steps = steps(names).into_iter().map(|Steps { title, lines }| (title, lines.join("\n"))).collect();
-    Forward { name: listener.name.to_string(), ca, steps, proxy }
+    ForwardSetup { name: listener.name.to_string(), ca, steps, proxy }
 }

@@ -4,19 +4,19 @@ use askama::Template;
 
 use super::super::super::view::TokenView;
 use super::super::Admin;
-use super::super::draw::{self, Life};
+use super::super::draw::{self, LifeBar};
 use super::super::session::Guest;
-use super::super::words::{Moment, count, span};
+use super::super::words::{ShownMoment, count, span};
 use super::{MOST_SHOWN, Pill, Query, Top};
 use crate::base::time::Now;
 use crate::control::LedgerLine;
-use crate::token::state::Waiting;
+use crate::token::state::PhaseKind;
 
 #[derive(Template)]
 #[template(path = "tokens.html")]
-pub(super) struct Tokens {
+pub(super) struct TokensPage {
     top: Top,
-    lines: Vec<Line>,
+    lines: Vec<TokenRow>,
     all: usize,
     more: usize,
     q: String,
@@ -24,12 +24,12 @@ pub(super) struct Tokens {
     csrf: String,
 }
 
-struct Line {
+struct TokenRow {
     view: TokenView,
     state: Pill,
     alive: Option<Alive>,
-    rests: Option<Moment>,
-    failed: Option<(Moment, &'static str, String)>,
+    rests: Option<ShownMoment>,
+    failed: Option<(ShownMoment, &'static str, String)>,
     fetched: String,
     failed_fetches: u64,
 }
@@ -39,12 +39,12 @@ struct Alive {
     generation: u64,
     fingerprint: String,
     age: String,
-    issued: Moment,
-    renews: Option<Moment>,
-    expires: Moment,
+    issued: ShownMoment,
+    renews: Option<ShownMoment>,
+    expires: ShownMoment,
 }
 
-pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> Tokens {
+pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> TokensPage {
     let (ledger, now, wanted) = (admin.leases.ledger().await, admin.clock.now(), query.wanted());
     let fits = |line: &&LedgerLine| {
         wanted.is_empty()
@@ -53,7 +53,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
             || state(line.phase).word.to_lowercase().contains(&wanted)
     };
     let found: Vec<_> = ledger.lines.iter().filter(fits).collect();
-    Tokens {
+    TokensPage {
         top,
         all: ledger.lines.len(),
         more: found.len().saturating_sub(MOST_SHOWN),
@@ -64,35 +64,40 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     }
 }
 
-const fn state(phase: Waiting) -> Pill {
+const fn state(phase: PhaseKind) -> Pill {
     match phase {
-        Waiting::Empty => Pill::new("idle", "No token"),
-        Waiting::Fetching => Pill::new("busy", "Fetching"),
-        Waiting::Live => Pill::new("good", "Live"),
-        Waiting::Renewing => Pill::new("busy", "Renewing"),
-        Waiting::Holding => Pill::new("warn", "Live, renewal failed"),
-        Waiting::Resting => Pill::new("bad", "Resting"),
-        Waiting::Settling => Pill::new("busy", "Refused when new, tried again"),
+        PhaseKind::Empty => Pill::new("idle", "No token"),
+        PhaseKind::Fetching => Pill::new("busy", "Fetching"),
+        PhaseKind::Live => Pill::new("good", "Live"),
+        PhaseKind::Renewing => Pill::new("busy", "Renewing"),
+        PhaseKind::Holding => Pill::new("warn", "Live, renewal failed"),
+        PhaseKind::Resting => Pill::new("bad", "Resting"),
+        PhaseKind::Settling => Pill::new("busy", "Refused when new, tried again"),
     }
 }
 
-fn told(line: &LedgerLine, now: Now) -> Line {
+fn told(line: &LedgerLine, now: Now) -> TokenRow {
     let view = TokenView::of(line, now);
     let alive = line.token.as_ref().map(|token| Alive {
-        bar: draw::timeline(Life { issued: token.issued, renews: token.renews, expires: token.expires, now: now.wall }),
+        bar: draw::timeline(LifeBar {
+            issued: token.issued,
+            renews: token.renews,
+            expires: token.expires,
+            now: now.wall,
+        }),
         generation: token.generation,
         fingerprint: token.fingerprint.to_string(),
         age: span(now.wall.saturating_sub(token.issued) / 1000),
-        issued: Moment::at(token.issued, now),
-        renews: token.renews.map(|at| Moment::at(at, now)),
-        expires: Moment::at(token.expires, now),
+        issued: ShownMoment::at(token.issued, now),
+        renews: token.renews.map(|at| ShownMoment::at(at, now)),
+        expires: ShownMoment::at(token.expires, now),
     });
     let failed = view.last_failure.as_ref();
-    Line {
+    TokenRow {
         state: state(line.phase),
         alive,
-        rests: line.rest.as_ref().map(|rest| Moment::at(rest.until, now)),
-        failed: failed.map(|failure| (Moment::of(&failure.at, now), failure.class, failure.reason.clone())),
+        rests: line.rest.as_ref().map(|rest| ShownMoment::at(rest.until, now)),
+        failed: failed.map(|failure| (ShownMoment::of(&failure.at, now), failure.class, failure.reason.clone())),
         fetched: count(line.fetches.ok),
         failed_fetches: line.fetches.total() - line.fetches.ok,
         view,

@@ -8,8 +8,8 @@ use super::*;
 use crate::base::secret::{Fingerprint, SecretString, sha256};
 use crate::base::time::{Clock, Now};
 use crate::observe::audit::chain::Chain;
-use crate::observe::audit::entry::{Action, Scribe, Story, Why};
-use crate::observe::record::{Record, Replay};
+use crate::observe::audit::entry::{AuditAction, AuditContext, OpenReason, Scribe};
+use crate::observe::record::{AccessRecord, Replay};
 
 const SCRIBE: Scribe = Scribe { instance: Uuid::from_u128(7) };
 const NOW: Now = Now::at(1, 1_760_000_000_000);
@@ -27,7 +27,7 @@ struct Book {
 impl Book {
     fn new(seal: Seal) -> Self {
         let mut book = Self { chain: Chain::after(seal.clone(), 0, Head::ZERO), text: Vec::new() };
-        book.add(&SCRIBE.open(NOW, &seal, Why::New, &Head::ZERO, None));
+        book.add(&SCRIBE.open(NOW, &seal, OpenReason::New, &Head::ZERO, None));
         book
     }
 
@@ -36,7 +36,7 @@ impl Book {
     }
 
     fn action(&mut self, outcome: &str) {
-        let action = Action { actor: "admin", what: "reload", target: &[("config", "x")], outcome };
+        let action = AuditAction { actor: "admin", what: "reload", target: &[("config", "x")], outcome };
         self.add(&SCRIBE.action(NOW, &action));
     }
 
@@ -55,7 +55,7 @@ impl Book {
     /// The file after this one.
     fn turned(&self, torn: Option<&Torn>) -> Self {
         let mut next = Self { chain: self.chain.clone(), text: Vec::new() };
-        next.add(&SCRIBE.open(NOW, self.chain.how(), Why::Size, &self.chain.head(), torn));
+        next.add(&SCRIBE.open(NOW, self.chain.how(), OpenReason::Size, &self.chain.head(), torn));
         next
     }
 }
@@ -71,15 +71,15 @@ fn sample(seal: Seal) -> Book {
     book
 }
 
-fn broken(result: Result<Whole, Verdict>) -> Break {
+fn broken(result: Result<WholeChain, ChainVerdict>) -> Break {
     match result {
-        Err(Verdict::Broken(broken)) => broken,
+        Err(ChainVerdict::Broken(broken)) => broken,
         other => panic!("{other:?}"),
     }
 }
 
-fn all(texts: &[&[u8]], keys: &[Arc<ChainKey>]) -> Result<Whole, Verdict> {
-    let mut verifier = Verifier::new(keys.to_vec(), Vec::new());
+fn all(texts: &[&[u8]], keys: &[Arc<ChainKey>]) -> Result<WholeChain, ChainVerdict> {
+    let mut verifier = ChainVerifier::new(keys.to_vec(), Vec::new());
     for (number, text) in texts.iter().enumerate() {
         verifier.file(&format!("file {number}"), io::Cursor::new(text))?;
     }
@@ -143,14 +143,14 @@ fn what_is_missing_at_the_end_is_found_by_a_head_that_was_told() {
     let less = lines[..lines.len() - 1].concat();
     assert!(verify(&less, vec![], vec![]).is_ok(), "the file alone does not show it");
     let found = broken(verify(&less, vec![], vec![book.anchor()]));
-    assert_eq!((found.flaw, found.seq, found.line), (Flaw::End, 7, 7));
+    assert_eq!((found.flaw, found.seq, found.line), (ChainFlaw::End, 7, 7));
     let mut other = Book::new(Seal::Plain);
     (0..9).for_each(|_| other.action("made anew"));
     let found = broken(verify(&other.text, vec![], vec![book.anchor()]));
-    assert_eq!((found.flaw, found.seq), (Flaw::Other, 7));
+    assert_eq!((found.flaw, found.seq), (ChainFlaw::Other, 7));
     let next = book.turned(None);
     let early = Anchor { seq: 2, ..book.anchor() };
-    assert!(matches!(verify(&next.text, vec![], vec![early]), Err(Verdict::Unjudged(_))));
+    assert!(matches!(verify(&next.text, vec![], vec![early]), Err(ChainVerdict::Unjudged(_))));
 }
 
 #[test]
@@ -159,16 +159,20 @@ fn the_kinds_of_damage_have_names() {
     let text = String::from_utf8(book.text.clone()).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let flaw = |text: String| broken(verify(text.as_bytes(), vec![], vec![])).flaw;
-    assert_eq!(flaw(text.replacen("\"admin\"", "\"nimda\"", 1)), Flaw::Altered);
-    assert_eq!(flaw([&lines[..2], &lines[3..]].concat().concat()), Flaw::Altered, "a torn piece now follows nothing");
-    assert_eq!(flaw([&lines[..5], &lines[6..]].concat().concat()), Flaw::Missing);
-    assert_eq!(flaw([&lines[..], &lines[1..2]].concat().concat()), Flaw::Order);
-    assert_eq!(flaw(lines[1..].concat()), Flaw::Beginning);
-    assert_eq!(flaw(String::new()), Flaw::Beginning);
-    assert_eq!(flaw("2026-01-01 some other log\n".to_owned()), Flaw::Beginning);
-    assert_eq!(flaw(text.trim_end_matches("}\n").to_owned()), Flaw::Torn);
-    assert_eq!(flaw([&lines[..3], &lines[4..]].concat().concat()), Flaw::Missing, "the piece is gone");
-    assert_eq!(flaw(format!("{text}{}", lines[0])), Flaw::Order, "a first record within a file");
+    assert_eq!(flaw(text.replacen("\"admin\"", "\"nimda\"", 1)), ChainFlaw::Altered);
+    assert_eq!(
+        flaw([&lines[..2], &lines[3..]].concat().concat()),
+        ChainFlaw::Altered,
+        "a torn piece now follows nothing"
+    );
+    assert_eq!(flaw([&lines[..5], &lines[6..]].concat().concat()), ChainFlaw::Missing);
+    assert_eq!(flaw([&lines[..], &lines[1..2]].concat().concat()), ChainFlaw::Order);
+    assert_eq!(flaw(lines[1..].concat()), ChainFlaw::Beginning);
+    assert_eq!(flaw(String::new()), ChainFlaw::Beginning);
+    assert_eq!(flaw("2026-01-01 some other log\n".to_owned()), ChainFlaw::Beginning);
+    assert_eq!(flaw(text.trim_end_matches("}\n").to_owned()), ChainFlaw::Torn);
+    assert_eq!(flaw([&lines[..3], &lines[4..]].concat().concat()), ChainFlaw::Missing, "the piece is gone");
+    assert_eq!(flaw(format!("{text}{}", lines[0])), ChainFlaw::Order, "a first record within a file");
 }
 
 #[test]
@@ -191,15 +195,15 @@ fn a_torn_piece_must_be_the_one_that_is_told_of() {
 #[test]
 fn nobody_without_the_key_passes() {
     let book = sample(Seal::Keyed(key("the key")));
-    assert!(matches!(verify(&book.text, vec![], vec![]), Err(Verdict::Unjudged(_))), "it says that it needs one");
-    assert!(matches!(verify(&book.text, vec![key("another")], vec![]), Err(Verdict::Unjudged(_))));
+    assert!(matches!(verify(&book.text, vec![], vec![]), Err(ChainVerdict::Unjudged(_))), "it says that it needs one");
+    assert!(matches!(verify(&book.text, vec![key("another")], vec![]), Err(ChainVerdict::Unjudged(_))));
     // Somebody writes the whole anew, without a key, or under the key's name with another key.
     let plain = sample(Seal::Plain);
-    assert_eq!(broken(verify(&plain.text, vec![key("the key")], vec![])).flaw, Flaw::Unkeyed);
+    assert_eq!(broken(verify(&plain.text, vec![key("the key")], vec![])).flaw, ChainFlaw::Unkeyed);
     let (ours, theirs) = (key("the key"), key("another"));
     let forged = sample(Seal::Keyed(theirs.clone()));
     let forged = String::from_utf8(forged.text).unwrap().replace(theirs.name(), ours.name());
-    assert_eq!(broken(verify(forged.as_bytes(), vec![ours], vec![])).flaw, Flaw::Altered);
+    assert_eq!(broken(verify(forged.as_bytes(), vec![ours], vec![])).flaw, ChainFlaw::Altered);
 }
 
 /// Anybody can write a file that begins so; nothing follows its first record.
@@ -207,12 +211,12 @@ fn nobody_without_the_key_passes() {
 fn a_chain_that_begins_with_the_last_of_all_numbers_ends_there() {
     let mut chain = Chain::after(Seal::Plain, u64::MAX - 1, Head::ZERO);
     let mut text = Vec::new();
-    let open = SCRIBE.open(NOW, &Seal::Plain, Why::New, &Head::ZERO, None);
+    let open = SCRIBE.open(NOW, &Seal::Plain, OpenReason::New, &Head::ZERO, None);
     chain.seal(open.strip_suffix(b"\n").unwrap(), &mut text);
     assert_eq!(verify(&text, Vec::new(), Vec::new()).unwrap().last.seq, u64::MAX);
     let twice = [&*text, &*text].concat();
-    assert_eq!(broken(verify(&twice, Vec::new(), Vec::new())).flaw, Flaw::Altered);
-    assert_eq!(broken(all(&[&text, &text], &[])).flaw, Flaw::Missing);
+    assert_eq!(broken(verify(&twice, Vec::new(), Vec::new())).flaw, ChainFlaw::Altered);
+    assert_eq!(broken(all(&[&text, &text], &[])).flaw, ChainFlaw::Missing);
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn files_are_one_chain_in_their_order() {
     assert_eq!(all(&[b, c], &keys).unwrap().first, 8, "a later file stands alone");
     for wrong in [&[a, c][..], &[b, a], &[a, a], &[c, b]] {
         let found = broken(all(wrong, &keys));
-        assert_eq!((found.file.as_str(), found.line, found.flaw), ("file 1", 1, Flaw::Missing));
+        assert_eq!((found.file.as_str(), found.line, found.flaw), ("file 1", 1, ChainFlaw::Missing));
     }
 }
 
@@ -239,10 +243,10 @@ fn a_file_that_ends_torn_needs_one_after_it_that_says_so() {
     let piece = b"{\"seq\":8,\"kind\":\"cal";
     let torn = Torn { bytes: piece.len() as u64, sha256: hex(&sha256(piece)) };
     let (silent, told) = (first.turned(None), first.turned(Some(&torn)));
-    assert!(matches!(broken(all(&[&first.text, &told.text], &[])).flaw, Flaw::Missing), "nothing is torn");
+    assert!(matches!(broken(all(&[&first.text, &told.text], &[])).flaw, ChainFlaw::Missing), "nothing is torn");
     first.text.extend_from_slice(piece);
-    assert_eq!(broken(all(&[&first.text], &[])).flaw, Flaw::Torn);
-    assert_eq!(broken(all(&[&first.text, &silent.text], &[])).flaw, Flaw::Torn);
+    assert_eq!(broken(all(&[&first.text], &[])).flaw, ChainFlaw::Torn);
+    assert_eq!(broken(all(&[&first.text, &silent.text], &[])).flaw, ChainFlaw::Torn);
     assert_eq!(all(&[&first.text, &told.text], &[]).unwrap().recovered, 2, "the sample has one of its own");
 }
 
@@ -263,7 +267,7 @@ fn a_long_file_is_looked_through() {
     let count = std::env::var("AUDIT_RECORDS").map_or(20_000, |count| count.parse().unwrap());
     let mut book = Book::new(Seal::Keyed(key("k")));
     let vars = [(Arc::from("account"), "0011223344556677".to_owned())];
-    let story = Story { user: None, vars: &vars, config: "0123456789abcdef0123456789abcdef" };
+    let story = AuditContext { user: None, vars: &vars, config: "0123456789abcdef0123456789abcdef" };
     let record = record();
     let mut line = Vec::new();
     for _ in 0..count {
@@ -281,8 +285,8 @@ fn a_long_file_is_looked_through() {
     }
 }
 
-fn record() -> Record {
-    Record {
+fn record() -> AccessRecord {
+    AccessRecord {
         start: NOW,
         id: Uuid::from_u128(9),
         trace: None,
