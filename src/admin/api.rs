@@ -8,11 +8,11 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
-use super::answer::{AdminResponse, json, later, problem, text, typed};
+use super::admin_response::{AdminResponse, json, later, problem, text, typed};
 use super::auth::Visitor;
 use super::table::AdminCall;
 use super::view::{Purged, ReloadView};
-use super::{Admin, consent, stream};
+use super::{Admin, consent, event_subscriber};
 use crate::config::Role;
 use crate::control::{ReloadOutcome, TokenTable};
 use crate::observe::audit::AuditAction;
@@ -37,7 +37,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, errand: AdminReque
         AdminCall::ConsentRevoke => consent::revoke(admin, &errand).await,
         AdminCall::ConsentStart => consent::start(admin, &errand).await,
         AdminCall::Consents => shown(&admin.consents().await),
-        AdminCall::Events => stream::begin(admin, &errand.head.headers),
+        AdminCall::Events => event_subscriber::begin(admin, &errand.head.headers),
         AdminCall::Livez => {
             text(StatusCode::OK, if is_verbose(&errand) { "[+]process alive\nlivez check passed\n" } else { "ok\n" })
         }

@@ -65,7 +65,7 @@ impl Visitor {
 }
 
 /// What the `Authorization` field says of a visitor. An error: it holds a wrong token, or none that we understand.
-pub(super) fn recognise(door: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
+pub(super) fn authenticate(door: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
     if door.tokens.is_empty() {
         return Ok(Visitor::Anybody);
     }
@@ -168,7 +168,7 @@ mod tests {
         for field in fields {
             headers.append(AUTHORIZATION, HeaderValue::from_str(field).unwrap());
         }
-        recognise(&door(), &headers)
+        authenticate(&door(), &headers)
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(shown(&[wrong]), Err(Mistaken), "{wrong}");
         }
         assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(Mistaken), "two fields are none");
-        assert_eq!(recognise(&AdminDoor { tokens: Vec::new(), ..door() }, &HeaderMap::new()), Ok(Visitor::Anybody));
+        assert_eq!(authenticate(&AdminDoor { tokens: Vec::new(), ..door() }, &HeaderMap::new()), Ok(Visitor::Anybody));
     }
 
     #[test]

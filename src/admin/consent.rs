@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::Admin;
-use super::answer::{AdminResponse, json, problem};
+use super::admin_response::{AdminResponse, json, problem};
 use super::api::AdminRequest;
 use super::view::{Revoked, StartedView};
 use crate::base::time::rfc3339;

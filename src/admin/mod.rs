@@ -8,17 +8,17 @@
 //! in is read from the config in force, request by request, so a reload holds at once. It must not know listeners'
 //! traffic: what it tells of requests are counters that somebody else counts.
 
-mod answer;
+mod admin_listener;
+mod admin_response;
 mod api;
 mod auth;
 mod consent;
 pub mod dashboard;
-mod door;
+mod event_subscriber;
 pub(crate) mod origin;
-mod stream;
-mod survey;
 mod table;
 pub(crate) mod view;
+mod views;
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -33,11 +33,11 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use self::answer::{AdminResponse, last, later, other_method, problem, unauthorized};
+pub use self::admin_listener::{AdminListener, serve};
+use self::admin_response::{AdminResponse, last, later, other_method, problem, unauthorized};
 use self::api::AdminRequest;
 pub use self::auth::Doorkeeper;
-use self::auth::{Visitor, recognise};
-pub use self::door::{AdminListener, serve};
+use self::auth::{Visitor, authenticate};
 use self::table::{AdminCall, EndpointMatch};
 pub use self::table::{ApiEndpoint, TABLE};
 use crate::base::time::{Clock, Now};
@@ -105,7 +105,7 @@ impl Admin {
             let detail = "the config has no [admin] any more that could be opened at this address; restart to move it";
             return problem(StatusCode::FORBIDDEN, detail);
         };
-        let visitor = match recognise(door, &head.headers) {
+        let visitor = match authenticate(door, &head.headers) {
             Ok(visitor) => visitor,
             Err(_) => return self.turned_away(way.peer),
         };
@@ -129,7 +129,7 @@ impl Admin {
             let detail = format!("the token of {} may only look; this takes `role = \"operate\"`", visitor.actor());
             return problem(StatusCode::FORBIDDEN, detail);
         }
-        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign(&head.headers, way.tls) {
+        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, way.tls) {
             return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
         }
         let body = match taken(line, &head, body).await {

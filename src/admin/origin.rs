@@ -27,7 +27,7 @@ pub(super) fn names_us(own: SocketAddr, headers: &HeaderMap) -> bool {
 }
 
 /// Whether a browser says that a page of another site sends this.
-pub(crate) fn is_foreign(headers: &HeaderMap, tls: bool) -> bool {
+pub(crate) fn is_foreign_origin(headers: &HeaderMap, tls: bool) -> bool {
     let scheme = if tls { "https" } else { "http" };
     let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("{scheme}://{host}"));
     let ours = |origin: &HeaderValue| {
@@ -80,7 +80,7 @@ mod tests {
         let with = |more: &[(&'static str, &str)]| {
             let mut all = vec![("host", "localhost:9901")];
             all.extend_from_slice(more);
-            is_foreign(&fields(&all), false)
+            is_foreign_origin(&fields(&all), false)
         };
         assert!(!with(&[]) && !with(&[("origin", "http://localhost:9901"), ("sec-fetch-site", "same-origin")]));
         assert!(!with(&[("sec-fetch-site", "none")]));

@@ -30,7 +30,7 @@ impl fmt::Display for Undecodable {
 }
 
 /// The body as the sender's software wrote it: `raw` without its content coding, at most `limit` bytes.
-pub fn decoded<'a>(headers: &HeaderMap, raw: &'a [u8], limit: usize) -> Result<Cow<'a, [u8]>, Undecodable> {
+pub fn without_coding<'a>(headers: &HeaderMap, raw: &'a [u8], limit: usize) -> Result<Cow<'a, [u8]>, Undecodable> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     let coding = codings.next();
     if codings.next().is_some() {
@@ -72,7 +72,7 @@ mod tests {
 
     fn coded(coding: &str, raw: &[u8]) -> Result<Vec<u8>, Undecodable> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().expect("a value"))]);
-        decoded(&headers, raw, LIMIT).map(Cow::into_owned)
+        without_coding(&headers, raw, LIMIT).map(Cow::into_owned)
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -92,7 +92,7 @@ mod tests {
         let bare = bare.write_all(text).and_then(|()| bare.finish()).expect("a Vec takes all");
         assert_eq!(coded("deflate", &bare).as_deref(), Ok(&text[..]));
         assert_eq!(coded("identity", text).as_deref(), Ok(&text[..]));
-        assert_eq!(decoded(&HeaderMap::new(), text, LIMIT).as_deref(), Ok(&text[..]));
+        assert_eq!(without_coding(&HeaderMap::new(), text, LIMIT).as_deref(), Ok(&text[..]));
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         let mut twice = HeaderMap::new();
         twice.append(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
         twice.append(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
-        assert_eq!(decoded(&twice, &whole, LIMIT), Err(Undecodable::Unknown));
+        assert_eq!(without_coding(&twice, &whole, LIMIT), Err(Undecodable::Unknown));
     }
 
     proptest! {

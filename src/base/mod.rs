@@ -5,7 +5,7 @@
 
 pub mod backoff;
 pub mod coding;
-pub mod dice;
+pub mod draw;
 pub mod id;
 pub mod origin;
 pub mod planted;

@@ -54,7 +54,7 @@ pub fn hex(bytes: &[u8]) -> String {
 ///
 /// Letters and digits mixed at length are what tokens and encoded secrets look like, and a provider may repeat one in
 /// the oddest place; so they are shown by nobody. At most 64 bytes.
-pub fn is_wordy(text: &str) -> bool {
+pub fn is_wordy_secret(text: &str) -> bool {
     let is_pure = |word: &str| {
         let pure = |longest: usize, kind: fn(&u8) -> bool| word.len() <= longest && word.as_bytes().iter().all(kind);
         pure(24, u8::is_ascii_alphabetic) || pure(16, u8::is_ascii_digit)
@@ -83,7 +83,7 @@ mod tests {
             "x-b3-traceid",
             "p0",
         ] {
-            assert!(is_wordy(word), "{word}");
+            assert!(is_wordy_secret(word), "{word}");
         }
         for token in [
             "",
@@ -97,7 +97,7 @@ mod tests {
             "averyveryverylongwordofletters",
             "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa",
         ] {
-            assert!(!is_wordy(token), "{token}");
+            assert!(!is_wordy_secret(token), "{token}");
         }
     }
 }

@@ -128,7 +128,7 @@ impl Clock {
         match self {
             Clock::System => {
                 let boot = read(rustix::time::ClockId::Boottime);
-                Now { boot, wall: wall(boot) }
+                Now { boot, wall: wall_time(boot) }
             }
             Clock::Hand(hand) => hand.now(),
             #[cfg(test)]
@@ -196,7 +196,7 @@ const BELIEVED: u64 = 20;
 /// The wall clock, given what the boot clock says now. A request asks for the time often: so the wall clock itself is
 /// read every [`BELIEVED`] milliseconds, and runs along with the boot clock in between.
 #[inline]
-fn wall(boot: u64) -> u64 {
+fn wall_time(boot: u64) -> u64 {
     thread_local! {
         /// When both were read, and by how much the wall clock is ahead.
         static AHEAD: Cell<Option<(u64, u64)>> = const { Cell::new(None) };

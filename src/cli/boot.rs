@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch as observed};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::house_ca::{self, ProcessCa};
 use super::inherited::Inherited;
+use super::process_ca::{self, ProcessCa};
 use super::reload::{ConfigSource, Reloader, slots};
 use super::sockets::{OpenError, OpenedSockets, Sockets};
 use super::{supervisor, watch};
@@ -41,7 +41,7 @@ use crate::route::Guard;
 use crate::serve::page::ForwardPage;
 use crate::serve::{Drain, ListeningSocket, ProcessState, Worker};
 use crate::store::{Patience, Store};
-use crate::tls::bundle::public_roots;
+use crate::tls::trust_store::public_roots;
 use crate::token::failure::Class;
 
 /// What a caller may choose besides the config.
@@ -566,7 +566,7 @@ fn start_control(
             alarm.spawn("the keeper of consents", consenting);
             alarm.spawn("the fetcher of issuers' keys", fetcher.run());
             let current = reloads.clone();
-            tokio::task::spawn_local(house_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
+            tokio::task::spawn_local(process_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
             alarm.spawn("the reloader", reloader.run(kept.clone()));
             if watches {
                 tokio::task::spawn_local(watch::watch(reloads.clone()));

@@ -19,9 +19,9 @@ use super::complain;
 use super::gateway::ca_file;
 use super::sketch::{ForwardSketch, Sketch};
 use crate::base::time::{Clock, Now, rfc3339};
-use crate::tls::bundle::{Wrapping, pem, public_roots, trust_store};
 use crate::tls::mint::{Constraints, Facts, KeyKind, MintAuthority, NameConstraint};
 use crate::tls::trust::{TrustWords, steps, text};
+use crate::tls::trust_store::{Wrapping, pem, public_roots, trust_store};
 
 /// What `countersign ca` can do.
 #[derive(Debug, Subcommand)]

@@ -12,7 +12,7 @@ use crate::config::{Loaded, MachineFiles, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
 
 /// Reads the config, its certificates and its secrets, and reports. Opens no listener.
-pub fn run(path: &Path, json: bool) -> ExitCode {
+pub fn run_check(path: &Path, json: bool) -> ExitCode {
     let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
     if json {
@@ -74,7 +74,7 @@ fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
         }
         given.push((name.to_owned(), value.to_owned()));
     }
-    live::run(snapshot, TrialOptions::of_this_process(given))
+    live::run_live(snapshot, TrialOptions::of_this_process(given))
         .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
-use super::columns::{moment, table};
-use super::door::{AdminCallError, AdminClient};
+use super::admin_client::{AdminCallError, AdminClient};
 use super::print;
 use super::status::{ended, list, word};
+use super::table::{moment, table};
 use crate::base::time::Clock;
 
 /// What `countersign consent` is told.

@@ -17,7 +17,7 @@ use http_body_util::Full;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::boot::{BootOptions, Running};
-use super::courier::DemoClient;
+use super::demo_client::DemoClient;
 use super::run::wait_for_the_end;
 use super::{complain, counted, print};
 use crate::base::secret::{ExposeSecret, Fingerprint, hex, sha256};

@@ -18,8 +18,8 @@ use super::bypass::Bypass;
 use super::complain;
 use super::gateway::{Gateway, Through, remark};
 use crate::config::{Files, MachineFiles};
-use crate::tls::bundle::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
 use crate::tls::certificates;
+use crate::tls::trust_store::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
 
 /// What stands in the user information of a URL as it is (RFC 3986 section 3.2.1, without the sub-delimiters).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::door::AdminAddress;
+use super::admin_client::AdminAddress;
 use super::{complain, print};
 
 /// A door on loopback that takes longer than this is not healthy.
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the admin door, at `admin` or where the config says: whether it is ready, or merely `live`. 0: it is, 1: it is
 /// not, 2: nobody knows where to ask.
-pub fn run(live: bool, admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
+pub fn check_health(live: bool, admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
     let (path, part, word) = if live { ("/livez", "livez", "live") } else { ("/readyz", "readyz", "ready") };
     let place = match AdminAddress::find(admin, config, ca) {
         Ok(place) => place,

@@ -11,7 +11,7 @@ use super::{complain, print};
 use crate::base::secret::{hex, sha256};
 
 /// Makes a key of 256 random bits and prints it with the config lines that hold its hash.
-pub fn new(name: &str, as_json: bool) -> ExitCode {
+pub fn new_key(name: &str, as_json: bool) -> ExitCode {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         complain("a client's name is 1 to 64 letters, digits, `-` and `_`");

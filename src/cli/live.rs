@@ -9,14 +9,14 @@
 //! I/O is in [`provider`], [`issuer`] and [`store`]; [`way`], [`paper`], [`clock`] and [`token`] judge what these saw, and
 //! [`finding`] shows it.
 
+mod certificates;
 mod clock;
+mod connect_trial;
 mod finding;
 mod issuer;
-mod paper;
 mod provider;
 mod store;
 mod token;
-mod way;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ impl TrialOptions {
 }
 
 /// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
-pub fn run(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
+pub fn run_live(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let report = runtime.block_on(try_all(snapshot, Rc::new(options)));
     // A resolver that hangs would keep us, too.
@@ -114,11 +114,11 @@ async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport 
     }
     for known in &snapshot.clients.issuers {
         add(TrialSubject::Issuer(known.name.as_str().into()), &|notes| {
-            Box::pin(issuer::attempt(known.clone(), options.clone(), notes))
+            Box::pin(issuer::try_issuer(known.clone(), options.clone(), notes))
         });
     }
     add(TrialSubject::Store, &|notes| {
-        Box::pin(store::attempt(snapshot.store.wish.clone(), options.clock.clone(), notes))
+        Box::pin(store::try_store(snapshot.store.wish.clone(), options.clock.clone(), notes))
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let running: Vec<_> = trials

@@ -4,27 +4,26 @@
 //! 2 it could not be tried (an unreadable file, wrong arguments). Errors go to standard error in one line that says what
 //! and what to do.
 
+mod admin_client;
 mod audit;
 pub mod boot;
 mod bypass;
 mod ca;
 mod check;
-mod columns;
+mod completions;
 mod consent;
-mod courier;
 mod demo;
-mod door;
+mod demo_client;
 mod env;
 mod exec;
 mod explain;
 mod gateway;
 mod health;
-mod house_ca;
 mod inherited;
 mod key;
 pub mod live;
-mod paper;
 mod private;
+mod process_ca;
 mod profiles;
 pub mod reload;
 mod run;
@@ -34,6 +33,7 @@ mod sockets;
 mod status;
 mod store;
 mod supervisor;
+mod table;
 mod token;
 mod unix_socket;
 mod upgrade;
@@ -154,7 +154,7 @@ enum Command {
     /// Have a running instance read its config anew
     Reload {
         #[command(flatten)]
-        door: door::AdminClient,
+        door: admin_client::AdminClient,
     },
     /// Run the bank simulators alone
     Sim {
@@ -170,7 +170,7 @@ enum Command {
     /// Show a running instance: listeners, providers, certificates, the last reload
     Status {
         #[command(flatten)]
-        door: door::AdminClient,
+        door: admin_client::AdminClient,
     },
     /// The store of records: seal it anew under another key
     Store {
@@ -218,27 +218,27 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
-        Command::Check { config, json, live: false, .. } => check::run(&config, json),
+        Command::Check { config, json, live: false, .. } => check::run_check(&config, json),
         Command::Check { config, json, live: true, var } => check::run_live(&config, json, &var),
         Command::Consent { command } => consent::run(&command),
-        Command::Completions { shell } => paper::completions(command_line(), shell),
+        Command::Completions { shell } => completions::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
         Command::Env(arguments) => env::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Health { live, admin, admin_ca, config } => {
-            health::run(live, admin.as_deref(), admin_ca.as_deref(), &config)
+            health::check_health(live, admin.as_deref(), admin_ca.as_deref(), &config)
         }
-        Command::Key { command: KeyCommand::New { name, json } } => key::new(&name, json),
-        Command::Man { words } => paper::man(command_line(), &words),
+        Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
+        Command::Man { words } => completions::man(command_line(), &words),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
             profiles::test(&profile, &conversations, json)
         }
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
         Command::Reload { door } => status::reload(&door),
         Command::Run { config } => run::run(&config),
-        Command::Schema => paper::schema(),
-        Command::Sim { names, write, bind } => sim::run(&names, write.as_deref(), bind),
+        Command::Schema => completions::schema(),
+        Command::Sim { names, write, bind } => sim::run_sim(&names, write.as_deref(), bind),
         Command::Status { door } => status::run(&door),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),

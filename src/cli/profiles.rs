@@ -15,7 +15,7 @@ use crate::syntax::{Diagnostics, SourceText, suggest};
 /// Lists the built-in profiles, or prints one.
 pub fn show(name: Option<&str>, as_json: bool) -> ExitCode {
     let Some(name) = name else {
-        print(&if as_json { format!("{:#}\n", list_json()) } else { list() });
+        print(&if as_json { format!("{:#}\n", list_json()) } else { list_profiles() });
         return ExitCode::SUCCESS;
     };
     match (Profile::builtin_text(name), Profile::builtin(name)) {
@@ -42,7 +42,7 @@ fn builtin() -> Vec<Arc<Profile>> {
     Profile::builtin_names().into_iter().filter_map(Profile::builtin).collect()
 }
 
-fn list() -> String {
+fn list_profiles() -> String {
     let mut text = String::new();
     for profile in builtin() {
         let open = match profile.unconfirmed().len() {

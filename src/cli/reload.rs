@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::boot::{access_sink, pages};
-use super::house_ca::ProcessCa;
+use super::process_ca::ProcessCa;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
-use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, record_reload, token_spec};
+use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, token_spec};
 use crate::observe::access::AccessLog;
 use crate::observe::logging;
 use crate::serve::{News, ProcessState};
@@ -75,7 +75,7 @@ impl Reloader {
             };
             let digest = self.shared.snapshot.digest.as_str().into();
             let reloaded = Reloaded { at: self.shared.clock.now().wall, by, digest, outcome };
-            record_reload(&self.shared.audit, &reloaded, &self.shared.snapshot);
+            journal_reload(&self.shared.audit, &reloaded, &self.shared.snapshot);
             self.reloading.last.send_replace(Arc::new(reloaded.clone()));
             let _hung_up = answer.send(reloaded);
         }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::boot::{BootOptions, Running};
 use super::inherited::Inherited;
 use super::reload::ConfigSource;
-use super::upgrade::{self, Image, SuccessorProcess};
+use super::upgrade::{self, SuccessorProcess, UpgradeImage};
 use super::{check, complain, supervisor};
 use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, load};
 use crate::observe::logging;
@@ -34,7 +34,7 @@ enum StopReason {
 
 /// How another process may take our place.
 struct Succession {
-    image: io::Result<Image>,
+    image: io::Result<UpgradeImage>,
     /// Why none may. The text is for a person.
     obstacle: Option<&'static str>,
 }
@@ -49,13 +49,13 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let image = Image::of_this_process();
+    let image = UpgradeImage::of_this_process();
     let snapshot = match check::load_or_report(path) {
         Ok(snapshot) => snapshot,
         Err(code) => return code,
     };
     let text = logging::is_text(snapshot.log.format.map(|format| format == LogFormat::Text));
-    if let Err(error) = logging::start(&snapshot.log.level, text) {
+    if let Err(error) = logging::start_logging(&snapshot.log.level, text) {
         complain(&error);
         return ExitCode::from(1);
     }

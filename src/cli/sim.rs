@@ -13,7 +13,7 @@ use crate::base::time::Clock;
 use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
 
 /// Runs the named simulators, or all, until told to stop.
-pub fn run(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
+pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
     let mut banks = Vec::new();
     for name in names {
         match Bank::named(name) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::inherited::{Given, Inherited, ListenAddress, OWN, Predecessor, fd_name};
-use super::unix_socket::{self, SocketFile};
+use super::unix_socket::{self, UnixSocketFile};
 use crate::config::Bind;
 use crate::serve::Listening;
 
@@ -23,7 +23,7 @@ const DOOR: &str = "admin";
 pub struct Sockets {
     inherited: Inherited,
     held: Vec<SocketHandle>,
-    files: Vec<SocketFile>,
+    files: Vec<UnixSocketFile>,
     /// Files of sockets that are a predecessor's until we serve.
     heritage: Vec<PathBuf>,
 }
@@ -122,7 +122,7 @@ impl Sockets {
     /// We serve: the process before us may go, and its sockets are ours. Until then a start that fails leaves all as it was.
     pub fn take_over(&mut self) -> io::Result<()> {
         let relieved = self.inherited.predecessor().map_or(Ok(()), Predecessor::relieve);
-        let files = self.heritage.drain(..).map(|path| SocketFile::adopt(&path));
+        let files = self.heritage.drain(..).map(|path| UnixSocketFile::adopt(&path));
         self.files.extend(files.flatten());
         relieved
     }
@@ -166,7 +166,7 @@ impl Sockets {
 
     /// A successor accepts from the same sockets.
     pub fn leave(&mut self) {
-        self.files.drain(..).for_each(SocketFile::leave);
+        self.files.drain(..).for_each(UnixSocketFile::leave);
         self.held.clear();
     }
 }

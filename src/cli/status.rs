@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::columns::{length, moment, table};
-use super::door::{AdminCallError, AdminClient};
+use super::admin_client::{AdminCallError, AdminClient};
+use super::table::{length, moment, table};
 use super::{complain, counted, print};
 use crate::base::time::{Clock, Now};
 

@@ -21,14 +21,14 @@ const DIGEST: usize = 12;
 
 /// We serve so many listeners, by the config with this digest.
 pub fn ready(listeners: usize, digest: &str) {
-    tell(&[State::Ready, State::Status(&serving(listeners, digest))]);
+    tell_supervisor(&[State::Ready, State::Status(&serving(listeners, digest))]);
 }
 
 /// A reload begins. Whoever says so says [`reloaded`] next, whatever came of it.
 pub fn reloading() {
     // Without the moment systemd would not know which reload is meant.
     match State::monotonic_usec_now() {
-        Ok(moment) => tell(&[State::Reloading, moment]),
+        Ok(moment) => tell_supervisor(&[State::Reloading, moment]),
         Err(error) => tracing::warn!(%error, "no clock for the service manager"),
     }
 }
@@ -41,17 +41,17 @@ pub fn reloaded(listeners: usize, outcome: &Reloaded) {
         // The reason may have several lines, and a status has one.
         ReloadOutcome::Refused(_) => format!("{status}; the last reload was refused, see the log"),
     };
-    tell(&[State::Ready, State::Status(&status)]);
+    tell_supervisor(&[State::Ready, State::Status(&status)]);
 }
 
 /// We drain, and end.
 pub fn stopping() {
-    tell(&[State::Stopping, State::Status("draining")]);
+    tell_supervisor(&[State::Stopping, State::Status("draining")]);
 }
 
 /// This process has taken our place. It may speak for itself from then on.
 pub fn succeeded_by(process: u32) {
-    tell(&[State::MainPid(process), State::Ready]);
+    tell_supervisor(&[State::MainPid(process), State::Ready]);
 }
 
 /// Says again and again that we live, where the service manager wants to hear it (`WATCHDOG_USEC`): twice in the time
@@ -72,7 +72,7 @@ fn serving(listeners: usize, digest: &str) -> String {
     format!("serving {}, config {config}", super::counted(listeners, "listener"))
 }
 
-fn tell(state: &[State<'_>]) {
+fn tell_supervisor(state: &[State<'_>]) {
     if let Err(error) = send(state, Some(PATIENCE)) {
         tracing::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET right?");
     }

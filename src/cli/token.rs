@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::columns::{moment, table};
-use super::door::{AdminCallError, AdminClient};
+use super::admin_client::{AdminCallError, AdminClient};
 use super::print;
 use super::status::{ended, list, number, word};
+use super::table::{moment, table};
 use crate::base::time::{Clock, Now};
 
 /// A fetch is waited for so often, with so long in between.

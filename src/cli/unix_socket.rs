@@ -15,7 +15,7 @@ const MODE: u32 = 0o660;
 
 /// The file of a socket that we listen at. Removes it when dropped, if it is still ours.
 #[derive(Debug)]
-pub struct SocketFile {
+pub struct UnixSocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -23,7 +23,7 @@ pub struct SocketFile {
 
 /// Binds and listens. What a process that has died left at the path is removed; a socket that somebody listens at, or
 /// a file that is no socket, is an error.
-pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+pub fn bind(path: &Path) -> io::Result<(UnixListener, UnixSocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
     if let Err(error) = socket.bind(&address) {
@@ -33,7 +33,7 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         remove_stale(path)?;
         socket.bind(&address)?;
     }
-    let file = SocketFile::adopt(path)?;
+    let file = UnixSocketFile::adopt(path)?;
     // Before `listen` nobody can connect, so there is no moment with another mode.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
@@ -41,7 +41,7 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((socket.into(), file))
 }
 
-impl SocketFile {
+impl UnixSocketFile {
     /// The file of a socket that another process of ours made, and left to us.
     pub fn adopt(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
@@ -66,7 +66,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Drop for SocketFile {
+impl Drop for UnixSocketFile {
     fn drop(&mut self) {
         let now = fs::symlink_metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
         if now.is_ok_and(|identity| identity == self.identity) {

@@ -39,7 +39,7 @@ const FIRST: i32 = 3;
 
 /// How this process was started, and its successor will be.
 #[derive(Debug)]
-pub struct Image {
+pub struct UpgradeImage {
     path: PathBuf,
     name: OsString,
     arguments: Vec<OsString>,
@@ -53,7 +53,7 @@ pub struct SuccessorProcess {
     deadline: Instant,
 }
 
-impl Image {
+impl UpgradeImage {
     /// To be asked at the start: what lies at that path later is another version. A path by way of links is kept as it
     /// is, since links are what is changed by many.
     pub fn of_this_process() -> io::Result<Self> {
@@ -101,7 +101,7 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
 
 impl SuccessorProcess {
     /// Starts it; it has this long to say that it serves. To be called on a runtime.
-    pub fn start(image: &Image, sockets: Vec<(String, OwnedFd)>, patience: Duration) -> io::Result<Self> {
+    pub fn start(image: &UpgradeImage, sockets: Vec<(String, OwnedFd)>, patience: Duration) -> io::Result<Self> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let channel = UnixStream::from_std(ours)?;
@@ -180,12 +180,12 @@ impl SuccessorProcess {
 mod tests {
     use super::*;
 
-    fn image(path: &str, arguments: &[&str]) -> Image {
+    fn image(path: &str, arguments: &[&str]) -> UpgradeImage {
         let arguments = arguments.iter().map(OsString::from).collect();
-        Image { path: located(Path::new(path)).unwrap_or_else(|| path.into()), name: path.into(), arguments }
+        UpgradeImage { path: located(Path::new(path)).unwrap_or_else(|| path.into()), name: path.into(), arguments }
     }
 
-    fn refused(image: &Image, patience: Duration) -> String {
+    fn refused(image: &UpgradeImage, patience: Duration) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut successor = SuccessorProcess::start(image, Vec::new(), patience).unwrap();

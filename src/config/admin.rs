@@ -20,7 +20,7 @@ const PARTS: [(&str, PublicEndpoints); 3] =
     [("livez", PublicEndpoints::Livez), ("metrics", PublicEndpoints::Metrics), ("readyz", PublicEndpoints::Readyz)];
 
 /// Reads `[admin]`. What is wrong is reported; what comes back then is of no use.
-pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> {
+pub(super) fn read_admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> {
     let node = root.take("admin")?;
     let fields = Fields::new(node, "[admin]", reader.report);
     let bind = listener::bind(&fields, "\"127.0.0.1:9901\"");

@@ -20,7 +20,7 @@ const LEAST_ROTATE: u64 = 64 << 10;
 const LEAST_KEY: usize = 32;
 
 /// Reads `[audit]`. What is wrong is reported; what comes back then is of no use.
-pub(super) fn read(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
+pub(super) fn read_audit(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
     let node = root.take("audit")?;
     let fields = Fields::new(node, "[audit]", reader.report);
     let to = fields.req::<Word>("to", "\"var/audit.log\"");

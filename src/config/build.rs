@@ -18,7 +18,7 @@ use super::admin;
 use super::audit;
 use super::blot::blot_all;
 use super::client::{self, KnownClients};
-use super::evidence;
+use super::credentials;
 use super::files::Files;
 use super::include;
 use super::listener::{self, ReadForward, ReadListener, ReadServes};
@@ -44,7 +44,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     let whole = report.errors() == 0;
     let reader = Reader::new(files, path, &report);
     reader.read_text(path, source.text.as_bytes());
-    let (included, parsed) = include::gather(&mut root, files, &reader);
+    let (included, parsed) = include::gather_includes(&mut root, files, &reader);
     let whole = whole && parsed;
     let snapshot = assemble(&root, &reader, whole);
     if snapshot.is_none() && report.errors() == 0 {
@@ -66,16 +66,16 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
-    let limits = process::limits(&fields, reader);
+    let limits = process::process_limits(&fields, reader);
     let log = process::log(&fields, reader);
-    let admin = admin::read(&fields, reader);
+    let admin = admin::read_admin(&fields, reader);
     let workers = process::workers(&fields, reader);
     let store = store::read(&fields, reader);
     let watch = process::watch(&fields, reader);
-    let tracing = tracing::read(&fields, reader);
+    let tracing = tracing::read_tracing(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
-    let audit = audit::read(&fields, &log, reader);
+    let audit = audit::read_audit(&fields, &log, reader);
     fields.finish();
     if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
         && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
@@ -90,7 +90,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         let help = "add a `[[listener]]` with `bind = \"127.0.0.1:8443\"`";
         Position::head(root).error(report, "the file has no listener, so nothing could be served", help);
     }
-    evidence::judge(&known, &listeners, report);
+    credentials::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, report);
     judge_use(&known, &providers, &routes, report);
     let serving = serving(&listeners, &routes, report);

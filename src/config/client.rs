@@ -8,7 +8,7 @@ use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, FromNode};
 use crate::token::consent::UserName;
 
-use super::evidence::{self, Leans};
+use super::credentials::{self, Leans};
 use super::reader::Reader;
 use super::snapshot::{ClientConfig, Clients, Users};
 use super::words::{Position, Who, Word};
@@ -81,7 +81,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
                 }
             }
         }
-        let proven = evidence::read(&fields, ClientId(id), &mut known.clients, &mut known.leans, reader);
+        let proven = credentials::read_credentials(&fields, ClientId(id), &mut known.clients, &mut known.leans, reader);
         let networks = networks(&fields, "networks");
         let networks_only = fields.or("networks_only", false);
         if networks_only && networks.is_empty() {

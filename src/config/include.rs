@@ -24,7 +24,7 @@ const HOW: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// Adds what `include` names to the config. The texts that were read, and whether all of them could be parsed.
-pub(super) fn gather(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<SourceText>>, bool) {
+pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<SourceText>>, bool) {
     let mut texts = Vec::new();
     let mut whole = true;
     let Some(patterns) = take(root) else { return (texts, whole) };

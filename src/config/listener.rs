@@ -12,7 +12,7 @@ use crate::tls::mint::MintAuthority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
-use super::evidence::{is_host_name, unix_path};
+use super::credentials::{is_host_name, unix_path};
 use super::reader::Reader;
 use super::snapshot::{Bind, ListenerAccess};
 use super::words::{Position, Who, Word, choice};

@@ -9,7 +9,7 @@ mod audit;
 mod blot;
 mod build;
 mod client;
-mod evidence;
+mod credentials;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

@@ -15,7 +15,7 @@ use super::words::{Position, Word, choice};
 const MOST_WORKERS: u64 = 1024;
 
 /// Reads `[limits]`.
-pub(super) fn limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
+pub(super) fn process_limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     let mut limits = Limits::default();
     let Some(node) = root.take("limits") else { return limits };
     let fields = Fields::new(node, "[limits]", reader.report);

@@ -40,7 +40,7 @@ impl FromNode for Share {
 }
 
 /// Reads `[tracing]`. What is wrong is reported; what comes back then is of no use.
-pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
+pub(super) fn read_tracing(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
     read_for(root, reader, cfg!(feature = "otlp"))
 }
 

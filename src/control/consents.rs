@@ -6,8 +6,8 @@
 
 mod news;
 mod records;
+mod renewal;
 mod rests;
-mod rotation;
 mod sweep;
 mod upkeep;
 
@@ -18,18 +18,18 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::news::follow;
-use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write};
+use self::news::follow_news;
+use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record};
 pub(super) use self::records::{lease, patiently};
+use self::renewal::Means;
+pub use self::renewal::user_spec;
 pub use self::rests::Rests;
-use self::rotation::Means;
-pub use self::rotation::user_spec;
 use self::upkeep::{Upkeeper, forgive, keep_alive};
 use super::journal;
+use super::token_call::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::tracker::{Tracker, Work};
-use super::wire::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::{Consenter, EventKind, Events, Reloads, TokenHandle};
-use crate::base::dice::draw;
+use crate::base::draw::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now, Within};
 use crate::config::{ConsentSettings as Settings, ProviderConfig};
@@ -206,7 +206,7 @@ impl Registry {
         tokio::task::spawn_local(forgive(reloads.clone(), desk.rests.clone()));
         let upkeeper = Upkeeper { means, clock, metrics, reloads, leases, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
-        tokio::task::spawn_local(follow(desk.store.clone(), desk.leases.clone()));
+        tokio::task::spawn_local(follow_news(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
             let (desk, tasks) = (desk.clone(), desk.tasks.clone());
             // Whoever asked may have hung up. What is not begun, since the process ends, is answered by its end.
@@ -238,7 +238,7 @@ impl ConsentService {
         let (by, key, provider) = (ask.by.clone(), ask.key.clone(), ask.provider.name.clone());
         let started = self.begin(ask).await;
         let outcome = started.as_ref().map_or_else(journal::failure, |_| "ok");
-        journal::record_consent(&self.audit, &by, "consent.start", &provider, Some(&key), outcome);
+        journal::journal_consent(&self.audit, &by, "consent.start", &provider, Some(&key), outcome);
         started
     }
 
@@ -250,7 +250,7 @@ impl ConsentService {
         let (verifier, state) = (CodeVerifier::from_random(draw()), State::from_random(draw()));
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
-        let entry = write(&PendingEntry::Pending(pending.clone()).seal());
+        let entry = write_record(&PendingEntry::Pending(pending.clone()).seal());
         // Nobody else has drawn this state, so there is nothing to overwrite.
         let key = pending_key(&state);
         let filed = patiently(async || self.store.put(Kind::Pending, &key, &entry, Some(expires_at)).await).await;
@@ -279,7 +279,7 @@ impl ConsentService {
             Finished::Failed(failure) => journal::failure(failure),
             Finished::Rejected(why, _) => journal::rejection(why),
         };
-        journal::record_consent(&self.audit, &actor, "consent.finish", &provider.name, whose.as_ref(), outcome);
+        journal::journal_consent(&self.audit, &actor, "consent.finish", &provider.name, whose.as_ref(), outcome);
         finished
     }
 
@@ -356,7 +356,7 @@ impl ConsentService {
             }
         };
         // The code is spent, so nothing else can bring them.
-        let sealed = write(&tokens.seal());
+        let sealed = write_record(&tokens.seal());
         let put = async || self.store.put(Kind::User, &name, &sealed, forget(&tokens)).await;
         let kept = patiently(put).await;
         if let Err(error) = kept {
@@ -380,7 +380,7 @@ impl ConsentService {
             if matches!(entry, PendingEntry::Spent { .. }) {
                 return Ok(Some(entry));
             }
-            let spent = write(&PendingEntry::Spent { at: self.clock.now().wall }.seal());
+            let spent = write_record(&PendingEntry::Spent { at: self.clock.now().wall }.seal());
             match self.store.swap(Kind::Pending, &key, Some(record.version), &spent, record.expiry).await {
                 Ok(_) => return Ok(Some(entry)),
                 Err(Error::Conflict) => {}
@@ -417,7 +417,7 @@ impl ConsentService {
             Ok(false) => "nothing to revoke",
             Err(failure) => journal::failure(failure),
         };
-        journal::record_consent(&self.audit, by, "consent.revoke", &key.provider, Some(key), outcome);
+        journal::journal_consent(&self.audit, by, "consent.revoke", &key.provider, Some(key), outcome);
         revoked
     }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Reloads;
-use super::wire::AGENT;
+use super::token_call::AGENT;
 use crate::base::time::{Clock, Now, Within};
 use crate::config::Tracing;
 use crate::observe::metrics::Metrics;

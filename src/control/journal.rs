@@ -7,7 +7,7 @@ use crate::token::consent::{NotExchanged, UserKey};
 use crate::token::failure::{Class, Failure};
 
 /// Records a reload, and has the audit log itself follow: another path, another key, a file that was moved away.
-pub fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
+pub fn journal_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
     let outcome = match &reloaded.outcome {
         ReloadOutcome::Applied(_) => "ok",
         ReloadOutcome::Refused(why) => why,
@@ -22,7 +22,7 @@ pub fn record_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) {
 }
 
 /// Records what became of a consent. `user` is absent where nobody knows whose it was.
-pub(super) fn record_consent(
+pub(super) fn journal_consent(
     audit: &Auditor,
     actor: &str,
     what: &'static str,
@@ -93,8 +93,8 @@ mod tests {
         let wish = before.audit.clone().unwrap();
         let (audit, thread) = Auditor::start(wish, &before.digest, Clock::System, AuditMeters::default()).unwrap();
         let told = |by: &str, outcome| Reloaded { at: 1, by: by.into(), digest: "d1".into(), outcome };
-        record_reload(&audit, &told("signal", ReloadOutcome::Refused("proxy.toml has 1 mistake".into())), &before);
-        record_reload(&audit, &told("admin:ops", ReloadOutcome::Applied(Arc::default())), &snapshot(&second));
+        journal_reload(&audit, &told("signal", ReloadOutcome::Refused("proxy.toml has 1 mistake".into())), &before);
+        journal_reload(&audit, &told("admin:ops", ReloadOutcome::Applied(Arc::default())), &snapshot(&second));
         audit.stop();
         thread.join().unwrap();
         let told = fs::read_to_string(&first).unwrap();

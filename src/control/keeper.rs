@@ -17,12 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::consents::patiently;
-use super::leases::{Freshness, Inbox, KeeperMessage, TokenReply};
+use super::token_handle::{Freshness, Inbox, KeeperMessage, TokenReply};
 use super::{
     EventKind, FetchContext, Fetched, Generation, LedgerLine, Observer, Rests, TokenHandle, TokenSpec, TokenTable,
     Tracker, Unavailable,
 };
-use crate::base::dice::draw;
+use crate::base::draw::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, RecordKey, Store};
@@ -31,13 +31,13 @@ use crate::token::key::{KeyMap, TokenKey};
 use crate::token::state::{Action, Arrived, Event, PhaseKind};
 
 mod invalidation;
-mod keep;
 mod slots;
+mod token_entry;
 mod trace;
 
 use invalidation::Invalidations;
-use keep::{Cargo, Fetch, FetchedToken, Lifetime, TokenEntry};
 use slots::FetchSlots;
+use token_entry::{Cargo, Fetch, FetchedToken, Lifetime, TokenEntry};
 use trace::FetchTrace;
 
 /// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
@@ -280,7 +280,7 @@ impl Keeper {
                 let _hung_up = answer.send(self.advance(key, Event::Purged, With::default()));
             }
             KeeperMessage::Refresh { key, answer } => {
-                drop(answer.send(self.advance(key, Event::Forced, With::default())))
+                let _hung_up = answer.send(self.advance(key, Event::Forced, With::default()));
             }
             KeeperMessage::Refused { spec, generation, replaced, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };

@@ -32,16 +32,16 @@ mod export;
 mod issuers;
 mod journal;
 mod keeper;
-mod leases;
 mod ledger;
 mod reload;
-mod shelf;
 mod sights;
 #[cfg(test)]
 mod simulation;
+mod token_call;
+mod token_handle;
+mod token_slot;
+mod token_source;
 mod tracker;
-mod vault;
-mod wire;
 
 pub use consents::{
     Bringer, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
@@ -51,16 +51,16 @@ pub use events::{Consenter, ControlEvent, EventKind, Events, Generation};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
-pub use journal::record_reload;
+pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
-pub use leases::{Inbox, TokenHandle};
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
-pub use shelf::TokenSlot;
 pub use sights::{Gazing, Sights};
+pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
+pub use token_handle::{Inbox, TokenHandle};
+pub use token_slot::TokenSlot;
+pub use token_source::FetchContext;
 pub use tracker::{Tracker, Work};
-pub use vault::FetchContext;
-pub use wire::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
 
 /// A token that was just fetched.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ pub fn is_text(asked: Option<bool>) -> bool {
 ///
 /// The third-party crates below us log message heads at `debug` and `trace`, and those hold credentials: they are kept
 /// at `info` whatever `level` says.
-pub fn start(level: &str, text: bool) -> Result<(), String> {
+pub fn start_logging(level: &str, text: bool) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
     let started = if text {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::provider::challenge::{BEARER, KIN, errors};
 use crate::provider::document::{is_doubtful, read_json};
 use crate::provider::json::JsonError;
-use crate::provider::values::{Anywhere, FieldName, OneOrMany, Pointer, StatusNumber};
+use crate::provider::values::{Anywhere, FieldName, OneOrManyValues, Pointer, StatusNumber};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 
 /// How far an answer fits a matcher. Of several conditions the one that fits least counts.
@@ -150,16 +150,16 @@ impl FromNode for Expected {
 
 /// What a value must be. Any one of these is enough.
 #[derive(Clone, Debug)]
-struct Test {
+struct ConditionTest {
     equals: Vec<Expected>,
     matches: Option<Anywhere>,
     absent: bool,
 }
 
-impl Test {
+impl ConditionTest {
     fn read(fields: &Fields<'_>) -> Self {
         let test = Self {
-            equals: fields.or("equals", OneOrMany(Vec::new())).0,
+            equals: fields.or("equals", OneOrManyValues(Vec::new())).0,
             matches: fields.opt("matches"),
             absent: fields.or("absent", false),
         };
@@ -190,7 +190,7 @@ impl Test {
 #[derive(Clone, Debug)]
 pub(super) struct JsonTest {
     pointers: Vec<String>,
-    test: Test,
+    test: ConditionTest,
 }
 
 impl JsonTest {
@@ -219,8 +219,8 @@ impl JsonTest {
 impl FromNode for JsonTest {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "the JSON condition", report);
-        let pointers = fields.req::<OneOrMany<Pointer>>("pointer", "\"/error\"");
-        let test = Test::read(&fields);
+        let pointers = fields.req::<OneOrManyValues<Pointer>>("pointer", "\"/error\"");
+        let test = ConditionTest::read(&fields);
         fields.finish();
         let pointers = pointers?.0.into_iter().map(|pointer| pointer.0).collect();
         Some(Self { pointers, test })
@@ -231,7 +231,7 @@ impl FromNode for JsonTest {
 #[derive(Clone, Debug)]
 struct HeaderTest {
     name: HeaderName,
-    test: Test,
+    test: ConditionTest,
 }
 
 impl HeaderTest {
@@ -248,7 +248,7 @@ impl FromNode for HeaderTest {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "the header condition", report);
         let name = fields.req::<FieldName>("name", "\"x-error\"");
-        let test = Test::read(&fields);
+        let test = ConditionTest::read(&fields);
         fields.finish();
         Some(Self { name: name?.0, test })
     }
@@ -284,7 +284,7 @@ impl Matcher {
     pub(super) fn read(fields: &Fields<'_>, allowed: Statuses) -> Self {
         let report = fields.report();
         let status_node = fields.take("status");
-        let statuses = status_node.and_then(|node| OneOrMany::<StatusNumber>::from_node(node, report));
+        let statuses = status_node.and_then(|node| OneOrManyValues::<StatusNumber>::from_node(node, report));
         let statuses: Vec<u16> = statuses.map_or(Vec::new(), |many| many.0.into_iter().map(|s| s.0).collect());
         if allowed == Statuses::ClientErrors {
             match status_node {
@@ -296,13 +296,13 @@ impl Matcher {
                 Some(_) => {}
             }
         }
-        let schemes = fields.or("challenge_scheme", OneOrMany(vec![BEARER.to_owned()])).0;
+        let schemes = fields.or("challenge_scheme", OneOrManyValues(vec![BEARER.to_owned()])).0;
         let matcher = Self {
             statuses,
             challenge_error: fields.opt("challenge_error"),
             schemes,
-            headers: fields.or("header", OneOrMany(Vec::new())).0,
-            json: fields.or("json", OneOrMany(Vec::new())).0,
+            headers: fields.or("header", OneOrManyValues(Vec::new())).0,
+            json: fields.or("json", OneOrManyValues(Vec::new())).0,
             bare: fields.or("bare", false),
             note: fields.or("note", String::new()),
             confirmed: fields.or("confirmed", true),

@@ -11,25 +11,25 @@
 //! ```
 
 mod callback;
-mod flow;
+mod compiled_consent;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::secret::SecretString;
-use crate::provider::answer::{Capture, captures, pointers};
 use crate::provider::condition::{Matcher, Statuses};
 use crate::provider::exchange::{RequestTemplate, Spot, names_secret};
 use crate::provider::injection::Orders;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, header_safe};
 use crate::provider::template::{TemplateContext, TemplateScope, is_name};
+use crate::provider::token_response_rules::{Capture, captures, pointers};
 use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry, suggest};
 
 pub use self::callback::BadCallback;
 use self::callback::CallbackKeys;
-pub(super) use self::flow::ConsentParts;
-pub use self::flow::{Authorize, CompiledConsent, ConsentWiring, Stale};
+pub(super) use self::compiled_consent::ConsentParts;
+pub use self::compiled_consent::{Authorize, CompiledConsent, ConsentWiring, Stale};
 
 /// How long a code lives that nobody says anything about: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB
 /// says one.

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use crate::base::coding::{Undecodable, decoded};
+use crate::base::coding::{Undecodable, without_coding};
 use crate::provider::json::{self, JsonError, SIZE_CAP};
 
 /// How a token endpoint writes its answers: `format` of `[token.response]`.
@@ -41,7 +41,7 @@ impl DocumentFormat {
 
 /// Reads a body as it came.
 pub(super) fn read(format: DocumentFormat, headers: &HeaderMap, body: &[u8]) -> Result<Value, JsonError> {
-    let plain = decoded(headers, body, SIZE_CAP).map_err(|why| match why {
+    let plain = without_coding(headers, body, SIZE_CAP).map_err(|why| match why {
         Undecodable::TooLong => JsonError::TooLong,
         Undecodable::Broken | Undecodable::Unknown => JsonError::Coded(why),
     })?;

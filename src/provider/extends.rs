@@ -30,7 +30,7 @@ pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
 
 /// Puts a child's tables over its parent's, key by key; everything else is replaced whole. The order is the parent's,
 /// so that a body keeps its fields in place. Every value keeps the file that it stands in.
-pub(super) fn merge(parent: Node, child: Node) -> Node {
+pub(super) fn merge_extends(parent: Node, child: Node) -> Node {
     match (parent.kind, child.kind) {
         (Kind::Table(parent), Kind::Table(child_table)) => {
             let mut entries = parent.entries;
@@ -38,7 +38,7 @@ pub(super) fn merge(parent: Node, child: Node) -> Node {
                 match entries.iter_mut().find(|known| known.key == entry.key) {
                     Some(known) => {
                         let old = known.value.clone();
-                        *known = TableEntry { value: merge(old, entry.value), ..entry };
+                        *known = TableEntry { value: merge_extends(old, entry.value), ..entry };
                     }
                     None => entries.push(entry),
                 }

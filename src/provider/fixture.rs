@@ -4,7 +4,7 @@
 //! becomes, how a call is dressed and replayed, what each answer of the bank means. Identifiers count up from one in
 //! each step; the token is `first-token`, on the replay `second-token`.
 
-mod ceremony;
+mod consent;
 mod conversation;
 
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ impl FixtureRun {
             self.step(&what, taken);
         }
         if let Some(consent) = &play.consent {
-            let taken = ceremony::play(self, &play, consent, &SourceText::new(name, text), profile, sent);
+            let taken = consent::play_consent(self, &play, consent, &SourceText::new(name, text), profile, sent);
             self.step("the consent", taken);
         }
         for (paths, guarded) in [(&play.guarded, true), (&play.open, false)] {
@@ -229,7 +229,7 @@ fn module(
         None => profile.cloned(),
     };
     let settings = profile.as_ref().and_then(|profile| settings(profile, source, &report));
-    let params = profile.as_ref().and_then(|profile| ceremony::params(profile, source, &report));
+    let params = profile.as_ref().and_then(|profile| consent::params(profile, source, &report));
     if report.errors() > 0 {
         let found = report.into_diagnostics();
         let shown: Vec<String> = found.iter().map(|diagnostic| diagnostic.render(false)).collect();
@@ -272,7 +272,7 @@ fn settings(profile: &Profile, source: &Arc<SourceText>, report: &Diagnostics) -
 fn lease(module: &Module, token: &str, sent: Now) -> Lease {
     let life = Duration::from_secs(60);
     let grant =
-        Grant { access_token: SecretString::from(token), life, captured: ceremony::captured(module), odd_type: None };
+        Grant { access_token: SecretString::from(token), life, captured: consent::captured(module), odd_type: None };
     Lease {
         key: module.key(),
         generation: 1,

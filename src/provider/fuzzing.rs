@@ -15,7 +15,7 @@ use super::json;
 use super::{CallAs, Module, Profile, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
-use crate::base::secret::{ExposeSecret, SecretString, is_wordy};
+use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, FromNode, Node, SourceText};
@@ -258,7 +258,7 @@ fn is_harmless(answer: &RawResponse<'_>, told: &str) {
     let body = answer.read_json();
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     for text in body.iter().flat_map(strings).filter(|text| text.len() >= 24 && plain(text)) {
-        let known = is_wordy(text) || uuid::Uuid::try_parse(text).is_ok();
+        let known = is_wordy_secret(text) || uuid::Uuid::try_parse(text).is_ok();
         assert!(known && text.len() <= LONGEST_TOLD || !told.contains(text), "a stranger's text is told: {told}");
     }
 }
@@ -286,7 +286,7 @@ fn is_called_back(consent: &CompiledConsent, query: &[u8]) {
         (Ok(one), Ok(other)) => {
             assert!(one.state == other.state && one.error == other.error);
             assert_eq!(one.code.is_some(), other.code.is_some());
-            assert!(one.error.is_none_or(|error| error.is_empty() || is_wordy(&error)));
+            assert!(one.error.is_none_or(|error| error.is_empty() || is_wordy_secret(&error)));
         }
         (Err(_), Err(_)) => {}
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => panic!("another order, another result: {query:?}"),

@@ -11,7 +11,7 @@ use crate::base::vars::Vars;
 use crate::provider::exchange::names_secret;
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
-use crate::provider::values::{FieldName, OneOrMany, WholeMatch, choice};
+use crate::provider::values::{FieldName, OneOrManyValues, WholeMatch, choice};
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::grant::{CredentialHeaders, Grant};
 
@@ -61,7 +61,8 @@ impl Orders {
             let help = "add `{ header = \"authorization\", value = \"Bearer {token}\" }`".to_owned();
             fields.node().error(report, "the token is put nowhere", "", Some(help));
         }
-        let strip = fields.or("strip", OneOrMany::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
+        let strip =
+            fields.or("strip", OneOrManyValues::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
         let words = [("keep", false), ("renew", true)];
         let renew = fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(true);
         fields.finish();

@@ -8,7 +8,6 @@
 //!
 //! Pure, and shared by all threads: the keeper makes token requests with it, the workers dress and judge.
 
-mod answer;
 mod challenge;
 mod client_auth;
 mod coexistence;
@@ -31,6 +30,7 @@ mod refusal;
 mod setting;
 mod stub;
 mod template;
+mod token_response_rules;
 mod values;
 
 pub use coexistence::Coexistence;

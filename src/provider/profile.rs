@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
-use crate::provider::answer::TokenResponseRules;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{ConsentParams, ConsentProfile};
 use crate::provider::exchange::{RequestTemplate, Spot};
-use crate::provider::extends::{merge, parent};
+use crate::provider::extends::{merge_extends, parent};
 use crate::provider::injection::Orders;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
 use crate::provider::template::{TemplateContext, TemplateScope, is_name};
-use crate::provider::values::OneOrMany;
+use crate::provider::token_response_rules::TokenResponseRules;
+use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
@@ -86,7 +86,7 @@ impl Profile {
             Some(entry) => {
                 let parent = parent(&entry.value, report)?;
                 digested.extend(sha256(parent.source.text.as_bytes()));
-                merge(parent, own)
+                merge_extends(parent, own)
             }
         };
         let profile = Self::read(&node, sha256(&digested), report).map(|mut profile| {
@@ -130,7 +130,7 @@ impl Profile {
             .into_iter()
             .filter_map(|entry| Environment::read(entry, report))
             .collect();
-        let guarded = fields.or("guarded", OneOrMany::<String>(Vec::new())).0;
+        let guarded = fields.or("guarded", OneOrManyValues::<String>(Vec::new())).0;
         if let Some(node) = fields.take("guarded")
             && guarded.iter().any(|path| !path.starts_with('/'))
         {

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::TokenResponseRules;
 use super::condition::JsonTest;
 use super::document::DocumentFormat;
+use super::token_response_rules::TokenResponseRules;
 use crate::base::time::Now;
 
 /// Whoever shows it to anybody has shown nothing.

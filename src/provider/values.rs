@@ -7,9 +7,9 @@ use crate::syntax::{Diagnostics, FromNode, Kind, Node, TableEntry, suggest};
 
 /// One value where a list may stand: `"/a"` is `["/a"]`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OneOrMany<T>(pub Vec<T>);
+pub(super) struct OneOrManyValues<T>(pub Vec<T>);
 
-impl<T: FromNode> FromNode for OneOrMany<T> {
+impl<T: FromNode> FromNode for OneOrManyValues<T> {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Array(_) => Vec::from_node(node, report).map(Self),

@@ -284,7 +284,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    use super::super::egress::spellings::lines;
+    use super::super::egress::spellings::spelling_lines;
     use super::super::fuzzing::has_one_reading;
     use super::*;
 
@@ -314,7 +314,9 @@ mod tests {
     // T8
     #[test]
     fn what_can_be_read_in_two_ways_is_refused_in_every_form() {
-        for line in lines(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/egress/malformed.txt"))) {
+        for line in
+            spelling_lines(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/egress/malformed.txt")))
+        {
             for read in [Authority::connect, Authority::absolute, Authority::inner] {
                 assert!(read(line.as_bytes()).is_err(), "{line:?} passed as {:?}", read(line.as_bytes()));
                 let with_port = format!("{line}:443");
@@ -346,7 +348,9 @@ mod tests {
 
     #[test]
     fn plain_names_and_addresses_pass() {
-        for line in lines(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/egress/well-formed.txt"))) {
+        for line in
+            spelling_lines(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/egress/well-formed.txt")))
+        {
             let (text, canonical) = line.split_once(' ').expect("two columns");
             let authority = Authority::absolute(text.as_bytes()).unwrap_or_else(|reason| panic!("{text}: {reason}"));
             assert_eq!(authority.host().to_string(), canonical, "{text}");

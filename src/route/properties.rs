@@ -80,7 +80,7 @@ const PIECES: &[&str] = &[
     "%7E",
 ];
 
-pub(super) fn paths() -> impl Strategy<Value = String> {
+pub(super) fn path_properties() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => vec(select(PIECES), 0..9).prop_map(|pieces| format!("/{}", pieces.concat())),
         4 => vec(select(PIECES), 0..9).prop_map(|pieces| format!("/bank/{}", pieces.concat())),
@@ -95,7 +95,7 @@ proptest! {
 
     // T7, F7
     #[test]
-    fn nothing_admitted_leaves_its_route(path in paths(), client in 0_u16..3, host in select(vec![None, Some("h.example"), Some("other")])) {
+    fn nothing_admitted_leaves_its_route(path in path_properties(), client in 0_u16..3, host in select(vec![None, Some("h.example"), Some("other")])) {
         let caller = if client == 2 { Caller::Anyone } else { Caller::Client(ClientId(client)) };
         stays_in_its_route(&path, caller, host);
     }

@@ -12,14 +12,14 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSF
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::admission::{RoutingTarget, clear};
-use super::answer::{ResponseBody, Switch};
-use super::door::{ConnectionContext, Tunnel};
+use super::admit::{RoutingTarget, clear};
+use super::connection_context::{ConnectionContext, Tunnel};
 use super::fault::Fault;
-use super::flow::{caller, opening, own_answer};
-use super::site::WorkerState;
-use super::tale::RequestLog;
+use super::forward::{caller, opening, own_answer};
+use super::request_log::RequestLog;
+use super::response_body::{ResponseBody, Switch};
 use super::upgrade::{Splice, UpgradeCount, UpgradedConnection};
+use super::worker_state::WorkerState;
 use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Authority, Caller, ForwardTarget, Malformed};
 use crate::upstream::{ReceivedBody, TunnelError, tunnel};

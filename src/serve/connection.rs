@@ -34,18 +34,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{ResponseBody, Switch};
-use super::door::{ConnectionContext, Ingress};
+use super::coalesced_stream::CoalescedStream;
+use super::connection_context::{ConnectionContext, Ingress};
+use super::connection_limits::{Handshake, PeerConnection};
+use super::current_state::CurrentState;
 use super::fault::Fault;
-use super::flow;
-use super::gate::{Handshake, PeerConnection};
-use super::identity::Peer;
-use super::outbox::CoalescedStream;
-use super::preface::{self, ProxiedFor};
-use super::site::WorkerState;
+use super::forward;
+use super::identify::Peer;
+use super::proxy_protocol::{self, ProxiedFor};
+use super::response_body::{ResponseBody, Switch};
 use super::tunnel::{self, Rewound};
 use super::watchdog::{Activity, Busy, ConnectionEnd, FAREWELL, LocalTasks, Watchdog, Watched};
-use super::world::CurrentState;
+use super::worker_state::WorkerState;
 use crate::config::{Limits, ListenerConfig, Serves};
 use crate::observe::metrics::Limit;
 use crate::tls::leaf;
@@ -99,7 +99,7 @@ async fn whom(site: &WorkerState, listener: usize, stream: &mut TcpStream, peer:
         return Some(Some(peer));
     }
     let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
-    match timeout(patience, preface::read(stream)).await {
+    match timeout(patience, proxy_protocol::read_proxy_protocol(stream)).await {
         Ok(Ok(ProxiedFor::At(address))) => Some(Some(address)),
         Ok(Ok(ProxiedFor::Itself)) => Some(Some(peer)),
         Ok(Ok(ProxiedFor::Unknown)) => Some(None),
@@ -266,7 +266,7 @@ pub async fn serve_http<S>(
         let guard = Busy::begin(&busy);
         let (site, door, switch) = (present.site(), way_in.clone(), switch.clone());
         async move {
-            let mut response = flow::answer(site, door, request).await;
+            let mut response = forward::answer(site, door, request).await;
             guard.answered();
             if let Some(wanted) = response.body_mut().take_switch() {
                 switch.set(Some(wanted));
@@ -299,7 +299,7 @@ pub async fn serve_http<S>(
         &activity,
         &limits,
         &drain,
-        Manner::WithAnAnswer,
+        CloseManner::WithAnAnswer,
     );
     let end = served.await;
     note(&world.site(), &door, &activity, end);
@@ -355,9 +355,9 @@ where
         let bodiless = request.method() == Method::HEAD;
         async move {
             let mut response = if has_too_many_fields(&request, &limits) {
-                flow::refuse(&site, &door, &request, Fault::TooManyFields)
+                forward::refuse(&site, &door, &request, Fault::TooManyFields)
             } else {
-                flow::answer(site, door, request).await
+                forward::answer(site, door, request).await
             };
             if bodiless {
                 withhold_body(&mut response);
@@ -380,7 +380,7 @@ where
         &activity,
         &limits,
         &drain,
-        Manner::AtOnce,
+        CloseManner::AtOnce,
     );
     let end = served.await;
     note(&world.site(), &door, &activity, end);
@@ -462,7 +462,7 @@ fn header_list_size(limits: &Limits) -> u32 {
 
 /// How a connection is told that the process drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Manner {
+enum CloseManner {
     /// The protocol has a word for it that crosses no request (GOAWAY, RFC 9113 section 6.8).
     AtOnce,
     /// Only an answer can say it (`connection: close`, RFC 9112 section 9.6).
@@ -478,7 +478,7 @@ async fn watch<C, O>(
     activity: &Activity,
     limits: &Limits,
     drain: &CancellationToken,
-    manner: Manner,
+    manner: CloseManner,
 ) -> ConnectionEnd
 where
     C: Future<Output = O> + Unpin,
@@ -494,7 +494,7 @@ where
         () = drain.cancelled() => true,
     };
     if drains
-        && manner == Manner::WithAnAnswer
+        && manner == CloseManner::WithAnAnswer
         && let Some(end) = Box::pin(next_request(connection, &ended, &mut watchdog)).await
     {
         return end;

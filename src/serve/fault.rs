@@ -11,7 +11,7 @@ use http::header::{ALLOW, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUT
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
-use super::replay::Ungathered;
+use super::replay_body::Ungathered;
 use crate::control::Unavailable;
 use crate::observe::sight::Blame;
 use crate::token::failure::Class;

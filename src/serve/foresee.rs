@@ -11,11 +11,11 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
-use super::admission::{Declined, RoutingTarget, admit};
+use super::admit::{Declined, RoutingTarget, admit};
 use super::fault::Fault;
-use super::flow::{RequestDress, dress, from_a_web_page};
-use super::identity::{IdentifyContext, IdentifyError, Peer, identify, let_in};
-use super::passage::{HopOptions, within_bounds};
+use super::forward::{RequestDress, dress, from_a_web_page};
+use super::hop_options::{HopOptions, within_bounds};
+use super::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Route, Serves, Snapshot};

@@ -18,7 +18,7 @@ const MOST_CONNECTION_NAMES: usize = 20;
 pub struct BadConnectionField;
 
 /// Takes off everything that a client must not say to a provider.
-pub fn strip_request(
+pub fn strip_request_headers(
     headers: &mut HeaderMap,
     module: &Module,
     consumed: &[HeaderName],

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::replay::Budget;
+use super::replay_body::Budget;
 
 /// A piece of at least this size is kept as it came.
 const LARGE: usize = 4 * 1024;

@@ -4,45 +4,45 @@
 //! snapshot. [`flow`] is the life of a request, readable from top to bottom; the other files are its steps. This room
 //! never calls a token endpoint and never writes a log file itself.
 
-mod admission;
-mod answer;
-mod clearance;
+mod admit;
+mod cleared_request;
+mod coalesced_stream;
 mod connect;
 mod connection;
+mod connection_context;
+mod connection_limits;
 mod consent;
-mod door;
-mod errand;
+mod credential_scanner;
+mod current_state;
 mod eye;
 pub mod fault;
-mod flow;
 mod foresee;
-mod gate;
+mod forward;
 mod headers;
-mod identity;
+mod hop_options;
+mod identify;
 mod jwt;
 mod kept;
 mod opening;
-mod outbox;
 mod pace;
 pub mod page;
-mod passage;
-mod passing;
 mod peek;
-mod preface;
-mod reflection;
-mod replay;
+mod proxy_protocol;
+mod replay_body;
+mod request_log;
+mod request_spans;
+mod response_body;
 #[cfg(test)]
 mod simulation;
-mod site;
-mod tale;
-mod trail;
 mod tunnel;
 mod upgrade;
+mod upstream_call;
+mod upstream_response;
 mod watchdog;
 mod worker;
-mod world;
+mod worker_state;
 
+pub use connection_limits::ConnectionLimits;
 pub use foresee::{Foreseen, Rejected, SampleRequest, foresee};
-pub use gate::ConnectionLimits;
-pub use site::ProcessState;
 pub use worker::{Drain, Listening, ListeningSocket, News, Worker};
+pub use worker_state::ProcessState;

@@ -11,9 +11,9 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 
 use crate::base::time::rfc3339;
-use crate::tls::bundle::{Wrapping, pem, trust_store};
 use crate::tls::mint::Facts;
 use crate::tls::trust::{TrustWords, steps};
+use crate::tls::trust_store::{Wrapping, pem, trust_store};
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";

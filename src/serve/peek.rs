@@ -11,7 +11,7 @@ use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
-use crate::base::coding::decoded;
+use crate::base::coding::without_coding;
 use crate::base::planted::{PlantedFault, planted};
 use crate::upstream::ReceivedBody;
 
@@ -76,7 +76,7 @@ pub fn decode(headers: &HeaderMap, peeked: &Peeked) -> Option<Vec<u8>> {
         return None;
     }
     let raw: Vec<u8> = peeked.pieces.concat();
-    decoded(headers, &raw, PEEK_BYTES).ok().map(Cow::into_owned)
+    without_coding(headers, &raw, PEEK_BYTES).ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

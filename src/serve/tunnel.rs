@@ -20,11 +20,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{AcceptedProtocol, begin_handshake, serve_http};
-use super::door::{ConnectionContext, Ingress, Tunnel};
-use super::identity::Peer;
-use super::site::WorkerState;
+use super::connection_context::{ConnectionContext, Ingress, Tunnel};
+use super::current_state::CurrentState;
+use super::identify::Peer;
 use super::upgrade::Duplex;
-use super::world::CurrentState;
+use super::worker_state::WorkerState;
 use crate::config::ForwardListener;
 use crate::route::Authority;
 

@@ -18,11 +18,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::clearance::ClearedRequest;
+use super::cleared_request::ClearedRequest;
 use super::fault::Fault;
 use super::headers::listed;
-use super::replay::RequestBody;
-use super::tale::RequestLog;
+use super::replay_body::RequestBody;
+use super::request_log::RequestLog;
 use crate::base::time::{Clock, Now};
 use crate::upstream::{Destination, ExchangeError, ReceivedBody};
 

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Accepted};
-use super::site::{ProcessState, WorkerState};
-use super::world::CurrentState;
+use super::current_state::CurrentState;
+use super::worker_state::{ProcessState, WorkerState};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Limit;
 

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::base::time::{Now, rfc3339};
-use crate::sim::answer::{Object, SimResponse};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{PresentedToken, SimState};
-use crate::sim::ledger::Binding;
+use crate::sim::issued_tokens::Binding;
 use crate::sim::member::{BankSpec, nothing_open};
+use crate::sim::sim_response::{Object, SimResponse};
+use crate::sim::sim_state::{PresentedToken, SimState};
 
 pub(super) const MEMBER: BankSpec = BankSpec {
     name: "abbeycross",

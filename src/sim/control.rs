@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use crate::base::secret::{Fingerprint, hex};
 use crate::base::time::rfc3339;
 use crate::sim::abbeycross::Hours;
-use crate::sim::answer::SimResponse;
 use crate::sim::call::SimEndpoint;
-use crate::sim::desk::SimState;
 use crate::sim::faults::{Close, Expiry, Faults, ResponseFault, SimFault, Verbatim};
 use crate::sim::received::ReceivedRequest;
 use crate::sim::scb;
+use crate::sim::sim_response::SimResponse;
+use crate::sim::sim_state::SimState;
 
 const HELP: &str = "\
 This is a simulated bank. Beside its own API, and wanting a token like all of it, these answer below its base path:

@@ -19,17 +19,17 @@ use hyper::body::Incoming;
 
 use crate::base::secret::sha256;
 use crate::base::time::Clock;
-use crate::sim::answer::{Content, SimResponse};
 use crate::sim::call::{SimCall, SimEndpoint};
-use crate::sim::desk::SimState;
 use crate::sim::faults::{Close, ResponseFault, Spell, Verbatim};
-use crate::sim::outgoing::{BodyEnding, SimBody};
 use crate::sim::received::{BODY_KEPT, ReceivedRequest};
-use crate::sim::wire::ConnectionControl;
+use crate::sim::sim_body::{BodyEnding, SimBody};
+use crate::sim::sim_response::{Content, SimResponse};
+use crate::sim::sim_state::SimState;
+use crate::sim::sim_stream::ConnectionControl;
 use crate::sim::{control, resource};
 
 /// Serves one request. An error breaks the connection.
-pub(super) async fn serve(
+pub(super) async fn serve_exchange(
     desk: Arc<SimState>,
     link: Rc<ConnectionControl>,
     connection: u64,
@@ -129,7 +129,7 @@ fn work(desk: &SimState, call: &SimCall, endpoint: SimEndpoint) -> SimResponse {
     let below_base = call.path.strip_prefix(desk.member.base_path).is_some_and(|below| below.starts_with('/'));
     match endpoint {
         SimEndpoint::Token if call.path == desk.member.token_path => (desk.member.token)(desk, call),
-        SimEndpoint::Resource | SimEndpoint::Token if below_base => resource::answer(desk, call),
+        SimEndpoint::Resource | SimEndpoint::Token if below_base => resource::answer_resource(desk, call),
         SimEndpoint::Resource | SimEndpoint::Token => (desk.member.missing)(call),
     }
 }

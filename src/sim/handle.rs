@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
-use crate::sim::ca::{LeafSpec, SimAuthority, SimLeaf};
+use crate::sim::authority::{LeafSpec, SimAuthority, SimLeaf};
 use crate::sim::credentials::Credentials;
-use crate::sim::desk::SimState;
 use crate::sim::faults::Faults;
 use crate::sim::member::Bank;
 use crate::sim::received::ReceivedRequest;
+use crate::sim::sim_state::SimState;
 use crate::sim::{scb, server};
 
 /// How a simulator starts. The default is a bank on a free port of 127.0.0.1, with a CA of its own.
@@ -98,7 +98,9 @@ impl Sim {
         let thread = {
             let desk = desk.clone();
             let name = format!("sim-{}", member.name);
-            std::thread::Builder::new().name(name).spawn(move || server::run(listener, tls, desk, &ready, stopped))?
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || server::run_server(listener, tls, desk, &ready, stopped))?
         };
         begun.recv().map_err(|_| io::Error::other("the simulator's thread ended before it began"))??;
         Ok(SimHandle { bank, address, authority, desk, stop: Some(stop), thread: Some(thread) })

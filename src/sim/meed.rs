@@ -9,12 +9,12 @@ use http::header::WWW_AUTHENTICATE;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::sim::answer::{Object, SimResponse};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{PresentedToken, SimState};
-use crate::sim::ledger::Binding;
+use crate::sim::issued_tokens::Binding;
 use crate::sim::member::{BankSpec, nothing_open};
+use crate::sim::sim_response::{Object, SimResponse};
+use crate::sim::sim_state::{PresentedToken, SimState};
 
 pub(super) const MEMBER: BankSpec = BankSpec {
     name: "meed",

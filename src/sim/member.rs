@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::sim::answer::SimResponse;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::Credentials;
-use crate::sim::desk::SimState;
-use crate::sim::ledger::Binding;
+use crate::sim::issued_tokens::Binding;
+use crate::sim::sim_response::SimResponse;
+use crate::sim::sim_state::SimState;
 use crate::sim::{abbeycross, meed, oauth2, rakbank, scb};
 
 /// A bank that can be simulated.

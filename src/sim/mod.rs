@@ -12,29 +12,29 @@
 //! [`faults`] say what goes wrong on the way back, [`outgoing`] and [`wire`] let it go wrong.
 
 mod abbeycross;
-mod answer;
-mod ca;
+mod authority;
 mod call;
 mod control;
 mod credentials;
-mod desk;
 mod exchange;
 mod faults;
 mod handle;
-mod ledger;
+mod issued_tokens;
 mod meed;
 mod member;
 mod oauth2;
-mod outgoing;
 mod rakbank;
 mod received;
 mod resource;
 mod scb;
 mod server;
-mod wire;
+mod sim_body;
+mod sim_response;
+mod sim_state;
+mod sim_stream;
 
 pub use abbeycross::{AbbeyCrossManner, Hours, SuccessBody};
-pub use ca::{LeafSpec, SimAuthority, SimLeaf, Usage};
+pub use authority::{LeafSpec, SimAuthority, SimLeaf, Usage};
 pub use call::SimEndpoint;
 pub use credentials::Credentials;
 pub use faults::{Close, Expiry, Faults, Issue, ResponseFault, SimFault, Verbatim};

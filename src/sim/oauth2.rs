@@ -15,12 +15,12 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::sim::answer::{Object, SimResponse};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::{PresentedToken, SimState};
-use crate::sim::ledger::{Binding, TokenStanding};
+use crate::sim::issued_tokens::{Binding, TokenStanding};
 use crate::sim::member::BankSpec;
+use crate::sim::sim_response::{Object, SimResponse};
+use crate::sim::sim_state::{PresentedToken, SimState};
 
 pub(super) const MEMBER: BankSpec = BankSpec {
     name: "oauth2",
@@ -31,7 +31,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     life: Duration::from_secs(3600),
     credentials,
     token,
-    open: consent::open,
+    open: consent::open_consent,
     admit,
     resource,
     missing,

@@ -11,12 +11,12 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::sim::answer::{Object, SimResponse};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
-use crate::sim::desk::SimState;
-use crate::sim::ledger::Binding;
+use crate::sim::issued_tokens::Binding;
 use crate::sim::member::{BankSpec, nothing_open};
+use crate::sim::sim_response::{Object, SimResponse};
+use crate::sim::sim_state::SimState;
 
 pub(super) const MEMBER: BankSpec = BankSpec {
     name: "rakbank",

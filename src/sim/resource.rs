@@ -7,12 +7,12 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::base::secret::hex;
-use crate::sim::answer::{Content, SimResponse};
 use crate::sim::call::SimCall;
-use crate::sim::desk::SimState;
+use crate::sim::sim_response::{Content, SimResponse};
+use crate::sim::sim_state::SimState;
 
 /// The answer to any call that is not for the token endpoint.
-pub(super) fn answer(desk: &SimState, call: &SimCall) -> SimResponse {
+pub(super) fn answer_resource(desk: &SimState, call: &SimCall) -> SimResponse {
     let member = desk.member;
     if let Some(answer) = (member.open)(desk, call) {
         return answer;

@@ -20,9 +20,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use crate::sim::desk::SimState;
 use crate::sim::exchange;
-use crate::sim::wire::{ConnectionControl, SimStream};
+use crate::sim::sim_state::SimState;
+use crate::sim::sim_stream::{ConnectionControl, SimStream};
 use crate::tls::{Identity, certificates, provider};
 
 /// Connections that may wait to be accepted: a test may bring a thousand at once.
@@ -62,7 +62,7 @@ pub(super) fn tls(identity: Identity, client_ca: Option<&str>, only_http1: bool)
 }
 
 /// Serves until told to stop, on the calling thread. `ready` hears whether it could begin.
-pub(super) fn run(
+pub(super) fn run_server(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     desk: Arc<SimState>,
@@ -124,7 +124,7 @@ async fn connected(tcp: TcpStream, acceptor: TlsAcceptor, desk: Arc<SimState>, c
     let io = TokioIo::new(SimStream::new(tls, link.clone(), desk.clone(), connection));
     let service = {
         let link = link.clone();
-        service_fn(move |request| exchange::serve(desk.clone(), link.clone(), connection, request))
+        service_fn(move |request| exchange::serve_exchange(desk.clone(), link.clone(), connection, request))
     };
     if is_h2 {
         let mut builder = http2::Builder::new(SimExecutor);

@@ -174,7 +174,7 @@ pub(super) fn draw_version() -> Result<Version, Error> {
 }
 
 /// The version that an envelope claims; believed only by comparing it.
-pub(super) fn claimed_version(sealed: &[u8]) -> Option<Version> {
+pub(super) fn envelope_version(sealed: &[u8]) -> Option<Version> {
     Some(Version(u64::from_be_bytes(sealed.get(VERSION)?.try_into().ok()?)))
 }
 
@@ -254,7 +254,7 @@ mod tests {
             let record = ring.open("ns", &name, &sealed).expect("opens");
             prop_assert_eq!(record.value.expose_secret(), &value[..]);
             prop_assert_eq!((record.version, record.expiry), (Version(version), Some(expiry)));
-            prop_assert_eq!((claimed_version(&sealed), claimed_expiry(&sealed)), (Some(Version(version)), Some(expiry)));
+            prop_assert_eq!((envelope_version(&sealed), claimed_expiry(&sealed)), (Some(Version(version)), Some(expiry)));
         }
 
         #[test]

@@ -3,10 +3,10 @@
 //! A disk may be slow, and redb waits for it; so the control thread hands over one job after the other and awaits its
 //! answer. A job that was handed over is done, whether or not anybody still waits.
 
-mod cabinet;
 mod holder;
 mod opening;
-mod rehearsal;
+mod overlay;
+mod reopening_db;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::cabinet::ReopeningDb;
 pub use self::holder::{Holder, holders};
 pub(super) use self::opening::IN_USE;
+use self::reopening_db::ReopeningDb;
 use super::error::Error;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::{Now, Within};

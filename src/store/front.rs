@@ -8,16 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::changes::{Change, ChangeNotifier, Changes, Lock, Locks};
 use super::envelope::{KeyRing, claims_end, draw_version};
 use super::error::{Damaged, Error};
 use super::file::FileStore;
-use super::local::{Change, ChangeNotifier, Changes, Lock, Locks};
 use super::memory::MemoryStore;
 use super::record::{Kind, RecordKey, RecordName, StoredRecord, Version};
 use super::redis::{Patience, RedisStore};
 #[cfg(test)]
 use super::simulated::{SharedStore, SimulatedLink, SimulatedStore};
-use super::wish::{NAMESPACE, StoreSettings};
+use super::store_settings::{NAMESPACE, StoreSettings};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
@@ -28,10 +28,10 @@ const MOST_TOLD: usize = 1000;
 
 /// Records that are sealed where they lie. Clones are the same store.
 #[derive(Clone, Debug)]
-pub struct Store(Rc<StoreState>);
+pub struct Store(Rc<FrontState>);
 
 #[derive(Debug)]
-struct StoreState {
+struct FrontState {
     backend: Backend,
     ring: RefCell<Arc<KeyRing>>,
     namespace: String,
@@ -72,7 +72,7 @@ impl Store {
         };
         let (locks, told) = (RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(StoreState { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -95,7 +95,7 @@ impl Store {
         let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
         let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(StoreState { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, told }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -112,7 +112,7 @@ impl Store {
     ) -> Self {
         let (backend, namespace) = (Backend::Simulated(SimulatedStore::new(place, link)), NAMESPACE.to_owned());
         let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
-        Self(Rc::new(StoreState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
+        Self(Rc::new(FrontState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
     }
 
     /// Tells news to whoever listens on this instance, as a connection for news would.

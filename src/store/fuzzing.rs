@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::token::consent::{PendingEntry, UserTokens};
 
-use super::envelope::{claimed_expiry, claimed_version};
+use super::envelope::{claimed_expiry, envelope_version};
 use super::{KeyRing, Kind, RecordKey, RecordName, SealingKey, Version};
 
 const NAMESPACE: &str = "ns";
@@ -50,7 +50,7 @@ fn is_kept(data: &[u8]) {
     let secret = SecretBox::from(value.to_vec());
     let sealed = RING.seal(NAMESPACE, &name, &secret, version, expiry).expect("it fits");
     assert!(RING.is_first(&sealed));
-    assert_eq!((claimed_version(&sealed), claimed_expiry(&sealed)), (Some(version), expiry));
+    assert_eq!((envelope_version(&sealed), claimed_expiry(&sealed)), (Some(version), expiry));
     assert!(value.len() < 8 || !sealed[HEADER..].windows(value.len()).any(|part| part == value), "the value lies open");
     let record = RING.open(NAMESPACE, &name, &sealed).expect("just sealed");
     assert_eq!(record.value.expose_secret(), value);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::envelope::{claimed_version, claims_end};
+use super::envelope::{claims_end, envelope_version};
 use super::error::Error;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::Now;
@@ -41,7 +41,7 @@ impl MemoryStore {
     ) -> Result<bool, Error> {
         // What has ended is not there.
         let found = self.records.get(name).filter(|found| expected.is_some() || !claims_end(found, now));
-        if found.is_some() != expected.is_some() || found.and_then(|found| claimed_version(found)) != expected {
+        if found.is_some() != expected.is_some() || found.and_then(|found| envelope_version(found)) != expected {
             return Ok(false);
         }
         self.set(name, sealed, now).map(|()| true)
@@ -55,7 +55,7 @@ impl MemoryStore {
     pub(super) fn withdraw(&mut self, kind: Kind, those: &[(RecordKey, Version)]) {
         for (key, version) in those {
             let name = RecordName { kind, key: key.clone() };
-            if self.records.get(&name).and_then(|found| claimed_version(found)) == Some(*version) {
+            if self.records.get(&name).and_then(|found| envelope_version(found)) == Some(*version) {
                 self.records.remove(&name);
             }
         }

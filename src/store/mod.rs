@@ -6,25 +6,25 @@
 //! record means, who asks for it, or how a config is written. It lives on the control thread, inside a `LocalSet`: a
 //! worker never waits for a disk or for Redis. The file is touched by a thread of its own.
 
+mod changes;
 pub mod envelope;
 mod error;
 mod file;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod local;
 mod memory;
 mod record;
 mod redis;
 #[cfg(test)]
 pub(crate) mod simulated;
-mod wish;
+mod store_settings;
 
+pub use changes::{Change, Changes, Lock};
 pub use envelope::{KeyRing, SealingKey};
 pub use error::{Damage, Damaged, Error};
 pub use file::{Holder, holders};
 pub use front::{RecordPage, Rekeyed, Store, WalkCursor};
-pub use local::{Change, Changes, Lock};
 pub use record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord, Version};
 pub use redis::Patience;
-pub use wish::{RedisSettings, StoreSettings, StoreUrl};
+pub use store_settings::{RedisSettings, StoreSettings, StoreUrl};

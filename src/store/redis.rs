@@ -5,7 +5,7 @@
 //! whatever stands behind one address: not a cluster of shards.
 
 mod link;
-mod listening;
+mod listen;
 mod script;
 mod verdict;
 
@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use self::link::{RedisLink, RedisTarget};
 use self::script::Scripts;
 use self::verdict::RedisVerdict;
+use super::changes::{ChangeNotifier, Lock};
 use super::error::{Damage, Damaged, Error};
-use super::local::{ChangeNotifier, Lock};
 use super::record::{Kind, RecordKey, RecordName, Version};
-use super::wish::RedisSettings;
+use super::store_settings::RedisSettings;
 use crate::base::backoff::Backoff;
 use crate::base::time::millis;
 
@@ -156,7 +156,7 @@ impl RedisStore {
 
     pub(super) async fn announce(&self, name: &RecordName) -> Result<(), Error> {
         let mut publish = cmd("PUBLISH");
-        publish.arg(listening::channel(&self.namespace)).arg(listening::news(name));
+        publish.arg(listen::channel(&self.namespace)).arg(listen::news(name));
         self.query::<i64>(&publish).await.map(drop).map_err(RedisVerdict::into_error)
     }
 
@@ -164,7 +164,7 @@ impl RedisStore {
     pub(super) fn listen(&self) {
         let mut listener = self.listener.borrow_mut();
         if listener.is_empty() {
-            listener.spawn_local(listening::listen(self.target.clone(), self.bell.clone()));
+            listener.spawn_local(listen::listen(self.target.clone(), self.bell.clone()));
         }
     }
 

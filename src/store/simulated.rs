@@ -10,9 +10,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::changes::Lock;
 use super::envelope::claimed_expiry;
 use super::error::Error;
-use super::local::Lock;
 use super::memory::MemoryStore;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::{Clock, Now, millis};

@@ -3,18 +3,18 @@
 //! Certificates are read by `config/`; this room turns them into `rustls` values once. It does no I/O but reading the
 //! system's trust store. The cryptographic provider is always named, never taken from a process-wide default.
 
-pub mod bundle;
 mod client;
 mod intercept;
 mod internal;
 mod leaf;
-mod look;
 pub mod mint;
 mod paper;
 mod pem;
 mod pin;
+mod presented_chain;
 mod server;
 pub mod trust;
+pub mod trust_store;
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ pub use client::{ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa};
 pub use leaf::{CertName, LeafIdentity, leaf};
-pub use look::{Demand, PresentedChain, attentive, onlooker, own_chain, short_onlooker};
 pub use paper::{Paper, paper};
 pub use pem::{certificates, is_encrypted};
 pub use pin::pinned;
+pub use presented_chain::{Demand, PresentedChain, attentive, onlooker, own_chain, short_onlooker};
 pub use server::{Certificate, ClientCa, ServerTls, server};
 
 /// aws-lc-rs, with post-quantum key exchange preferred.

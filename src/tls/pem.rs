@@ -20,7 +20,7 @@ const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// All certificates of a PEM file; at least one.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked(pem)).collect();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked_pem(pem)).collect();
     match read {
         Ok(chain) if chain.is_empty() => Err("no certificate in PEM form found".to_owned()),
         Ok(chain) => Ok(chain),
@@ -31,7 +31,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 /// The first private key of a PEM file (PKCS#8, PKCS#1 or SEC1); one that is encrypted needs its password. The error is
 /// for a person and quotes no input.
 pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = Zeroizing::new(unmarked(pem).into_owned());
+    let pem = Zeroizing::new(unmarked_pem(pem).into_owned());
     if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
         return Err(
             "the private key is encrypted in an old form that is not read here; `openssl pkcs8 -topk8 -in KEY \
@@ -50,7 +50,7 @@ pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<Private
 
 /// Whether the key in a PEM file is encrypted in a form that a password opens here.
 pub fn is_encrypted(pem: &[u8]) -> bool {
-    encrypted(&unmarked(pem)).is_some()
+    encrypted(&unmarked_pem(pem)).is_some()
 }
 
 /// The bytes of an encrypted key, if the file holds one.
@@ -74,7 +74,7 @@ fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, String
 }
 
 /// The same without byte order marks.
-fn unmarked(pem: &[u8]) -> Cow<'_, [u8]> {
+fn unmarked_pem(pem: &[u8]) -> Cow<'_, [u8]> {
     if !pem.windows(MARK.len()).any(|bytes| bytes == MARK) {
         return Cow::Borrowed(pem);
     }

@@ -9,7 +9,7 @@
 //! Moments in records are wall-clock readings: another replica, or the same one after a restart, has no use for our
 //! boot clock. Whoever makes a lease from a record counts from then on by both clocks.
 
-mod judgement;
+mod judge;
 mod pending;
 mod return_to;
 mod rotation;
@@ -17,7 +17,7 @@ mod seal;
 mod tokens;
 mod user;
 
-pub use judgement::{AuthorizationCode, CallbackAnswer, ConsentOrigin, Consenting, NotExchanged, Rejection, judge};
+pub use judge::{AuthorizationCode, CallbackAnswer, ConsentOrigin, Consenting, NotExchanged, Rejection, judge};
 pub use pending::{Challenge, CodeVerifier, PENDING_LIFE, PendingConsent, PendingEntry, State, StateId};
 pub use return_to::{ReturnRule, ReturnTo};
 pub use rotation::{Asking, Goal, Locked, Locking, LookResult, Looking, RotationEnding, RotationRefusal, Saving};
@@ -28,7 +28,7 @@ pub use user::{BadUserName, ConsentOwner, UserKey, UserName};
 /// A digest of what a user consented to: provider, endpoints, what the authorize request says. A record of another
 /// realm is worth nothing: a token for the sandbox never reaches production because a config changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Realm(pub [u8; 32]);
+pub struct ConsentRealm(pub [u8; 32]);
 
 #[cfg(test)]
 mod model;

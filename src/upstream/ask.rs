@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
-use super::failure::ExchangeError;
+use super::exchange_error::ExchangeError;
 use super::received::{BodyError, ReceivedBody};
 use crate::base::time::{Now, Within};
 

@@ -16,9 +16,9 @@ use rustls::ProtocolVersion;
 use tokio::time::timeout;
 
 use super::dial::{Destination, DialError, authority};
-use super::failure::ExchangeError;
+use super::exchange_error::ExchangeError;
+use super::h2_connection::{H2Connection, H2Stream};
 use super::http1::Http1Io;
-use super::lane::{H2Connection, H2Stream};
 use super::origin::Origin;
 use super::socket::{ByteCounter, ConnectionCount, Counted, Look, SocketLook};
 use crate::base::time::Now;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::failure::ExchangeError;
+use super::exchange_error::ExchangeError;
 use super::http1::{Http1, Http1Io};
 use super::names::NameCache;
 use super::proxy::{ForwardProxy, ProxyError};

@@ -24,7 +24,7 @@ use hyper::client::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::ByteCounter;
-use crate::base::secret::is_wordy;
+use crate::base::secret::is_wordy_secret;
 
 /// Fields of an answer's head; over HTTP/2 its size alone is limited.
 pub const MOST_FIELDS: usize = 512;
@@ -438,7 +438,7 @@ fn shown(line: &[u8]) -> String {
         Some((name, _)) => name.trim(),
         None => text.split_whitespace().next().unwrap_or_default(),
     };
-    let plain = !name.is_empty() && name.split(' ').all(is_wordy);
+    let plain = !name.is_empty() && name.split(' ').all(is_wordy_secret);
     if plain { name.to_owned() } else { "…".to_owned() }
 }
 

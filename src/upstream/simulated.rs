@@ -20,21 +20,21 @@ use super::socket::Look;
 const ROOM: usize = 64 * 1024;
 
 /// Who answers connections.
-pub(crate) trait Network {
+pub(crate) trait SimulatedNetwork {
     /// Connects to a host.
     fn connect(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<End>>>>;
 }
 
 thread_local! {
-    static NETWORK: RefCell<Option<Rc<dyn Network>>> = const { RefCell::new(None) };
+    static NETWORK: RefCell<Option<Rc<dyn SimulatedNetwork>>> = const { RefCell::new(None) };
 }
 
 /// Connections of this thread lead here from now on; `None`: to the real network.
-pub(crate) fn set_network(network: Option<Rc<dyn Network>>) {
+pub(crate) fn set_network(network: Option<Rc<dyn SimulatedNetwork>>) {
     NETWORK.set(network);
 }
 
-pub(super) fn network() -> Option<Rc<dyn Network>> {
+pub(super) fn network() -> Option<Rc<dyn SimulatedNetwork>> {
     NETWORK.with_borrow(Option::clone)
 }
 

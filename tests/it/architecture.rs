@@ -19,13 +19,13 @@ const FLOORS: [&[&str]; 7] = [
 const EXPOSE: [(&str, &str); 15] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
-    ("control/wire.rs", "puts the token request on the wire"),
+    ("control/token_call.rs", "puts the token request on the wire"),
     ("observe/audit/chain.rs", "makes the audit chain's key of what was configured"),
     ("provider/", "renders secrets into token requests and tokens into headers"),
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),
     ("control/consents/", "hands users' records to the store"),
-    ("control/vault", "writes tokens into records that the store seals"),
+    ("control/token_source", "writes tokens into records that the store seals"),
     ("token/consent/", "hashes a PKCE verifier, and writes users' tokens into records that the store encrypts"),
     ("token/grant.rs", "takes a token's fingerprint"),
     ("cli/ca.rs", "writes the key of a CA that it made"),
@@ -122,9 +122,9 @@ fn secrets_are_unwrapped_in_listed_places_only() {
 /// Bodies as hyper has them end alike whether they are whole or cut off; `Received` tells the difference.
 const BARE_BODIES: [&str; 6] = [
     // Where they come in, to be wrapped at once.
-    "serve/clearance.rs",
+    "serve/cleared_request.rs",
     "serve/connection.rs",
-    "serve/flow.rs",
+    "serve/forward.rs",
     "upstream/ask.rs",
     "upstream/connection.rs",
     "upstream/received.rs",
@@ -144,7 +144,7 @@ fn bodies_are_read_by_the_type_that_proves_their_ends() {
 fn requests_are_sent_by_the_file_that_looks_at_their_tokens() {
     for (name, text) in source() {
         let sends = ["connection.send(", "sender.send_request(", "try_send_request("];
-        if name.starts_with("serve/") && name != "serve/clearance.rs" {
+        if name.starts_with("serve/") && name != "serve/cleared_request.rs" {
             for call in sends {
                 assert!(!code(&text).contains(call), "{name} calls {call}; send what is `Cleared`");
             }

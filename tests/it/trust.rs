@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use countersign::base::time::{Clock, Now};
-use countersign::tls::bundle::{Wrapping, pem, trust_store};
 use countersign::tls::mint::{Constraints, Facts, KeyKind, Mint, MintAuthority, NameConstraint};
+use countersign::tls::trust_store::{Wrapping, pem, trust_store};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::base::secret::{ExposeSecret as _, Fingerprint};
-use countersign::base::time::Clock;
-use countersign::control::{Aid, Fetched, Keeper, Leases, Limits, Order, TokenSpec};
+use countersign::base::time::{Clock, Deadline};
+use countersign::control::{FetchContext, Fetched, Keeper, TokenHandle, Limits, Order, TokenSpec};
 use countersign::token::consent::UserKey;
 use countersign::token::failure::{Class, Failure as Why};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -30,7 +30,7 @@ struct AtHand {
 }
 
 impl Order for AtHand {
-    fn fetch(&self, _: Aid) -> Pin<Box<dyn Future<Output = Result<Fetched, Why>>>> {
+    fn fetch(&self, _: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Why>>>> {
         let fetched = fetched(self.number).map_err(|error| Why::new(Class::Transient, error.to_string()));
         Box::pin(async { fetched })
     }
@@ -44,13 +44,16 @@ fn fetched(number: u64) -> Result<Fetched, Failure> {
     let owner = grant.captured.into_iter().map(|(_, value)| (HeaderName::from_static("resourceownerid"), value));
     let headers = std::iter::once((AUTHORIZATION, bearer)).chain(owner).collect();
     let fingerprint = Fingerprint::of(tokens.access.token.expose_secret().as_bytes());
-    Ok(Fetched { sent: now, life: grant.life, headers, fingerprint, adopted: true, record: tokens.generation })
+    let expires = Deadline::after(now, grant.life);
+    let record = tokens.generation;
+    Ok(Fetched { issued: now, expires, headers, fingerprint, adopted: true, young: false, record })
 }
 
 fn spec(number: u64) -> Result<Arc<TokenSpec>, Failure> {
     let user = users::user(number)?;
     Ok(Arc::new(TokenSpec {
-        key: user.token_key(),
+        key: user.record_key(),
+        serial: 0,
         provider: "scb".into(),
         refresh_before: Duration::from_secs(60),
         fetch_timeout: Duration::from_secs(10),
@@ -62,7 +65,7 @@ fn spec(number: u64) -> Result<Arc<TokenSpec>, Failure> {
 pub async fn fill(mut args: Args) -> Result<(), Failure> {
     let users: usize = args.or("users", HELD)?;
     args.end()?;
-    let (leases, inbox) = Leases::open();
+    let (leases, inbox) = TokenHandle::open();
     let limits = Limits { keys: users, ..Limits::default() };
     tokio::task::spawn_local(Keeper::behind(inbox, Clock::System, limits, Box::new(()), None).run());
     // What the first ones bring into memory is not theirs alone.
@@ -79,7 +82,7 @@ pub async fn fill(mut args: Args) -> Result<(), Failure> {
 }
 
 /// Seconds per user.
-async fn ask(leases: &Leases, users: std::ops::Range<usize>) -> Result<f64, Failure> {
+async fn ask(leases: &TokenHandle, users: std::ops::Range<usize>) -> Result<f64, Failure> {
     let (many, begun) = (users.len(), Instant::now());
     for number in users {
         let issued = leases.need(spec(number as u64)?).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign::base::secret::ExposeSecret as _;
 use countersign::base::time::Clock;
-use countersign::store::{Error, Key, Kind, Patience, Store};
+use countersign::store::{Error, RecordKey, Kind, Patience, Store};
 use countersign::token::consent::UserTokens;
 use tokio::task::JoinHandle;
 
@@ -146,7 +146,7 @@ pub async fn exercise(mut args: Args) -> Result<(), Failure> {
     walk(&store).await
 }
 
-/// What `control/consents/rotation.rs` does once a minute where nothing is due.
+/// What `control/consents/renewal.rs` does once a minute where nothing is due.
 async fn walk(store: &Store) -> Result<(), Failure> {
     forget_peak()?;
     let (before, watch, begun) = (resident()?.0, Watch::start(), Instant::now());
@@ -246,9 +246,9 @@ async fn renew(store: &Store, records: u64, at_once: u64, within: Duration) -> R
     Ok((count.get(), count.get().done as f64 / begun.elapsed().as_secs_f64()))
 }
 
-/// What `control/consents/rotation.rs` asks of the store, with a bank that answers at once. Says whether it was done:
+/// What `control/consents/renewal.rs` asks of the store, with a bank that answers at once. Says whether it was done:
 /// not where somebody else is at it.
-async fn rotate(store: &Store, name: &Key, dice: &mut Dice) -> Result<bool, Failure> {
+async fn rotate(store: &Store, name: &RecordKey, dice: &mut Dice) -> Result<bool, Failure> {
     let read = || async {
         let record = store.load(Kind::User, name).await?.ok_or("a record is not there")?;
         let tokens = UserTokens::open(record.value.expose_secret()).map_err(|error| error.to_string())?;

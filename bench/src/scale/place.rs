@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use countersign::base::secret::SecretString;
 use countersign::base::time::Clock;
-use countersign::store::{KeyRing, Patience, RedisWish, SealingKey, Store, StoreWish};
+use countersign::store::{KeyRing, Patience, RedisSettings, SealingKey, Store, StoreSettings};
 
 use crate::Failure;
 use crate::args::Args;
@@ -43,8 +43,8 @@ impl Where {
     pub async fn open(&self, patience: Patience) -> Result<Store, Failure> {
         let ring = self.ring.clone();
         let wish = match &self.place {
-            Place::File(path) => StoreWish::File { path: path.clone(), ring },
-            Place::Redis(port) => StoreWish::Redis(RedisWish {
+            Place::File(path) => StoreSettings::File { path: path.clone(), ring },
+            Place::Redis(port) => StoreSettings::Redis(RedisSettings {
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port: *port,
                 database: 0,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use countersign::base::secret::{ExposeSecret, SecretBox, SecretString};
 use countersign::base::time::Now;
-use countersign::store::Key;
-use countersign::token::consent::{Owner, Realm, UserKey, UserName, UserTokens};
+use countersign::store::RecordKey;
+use countersign::token::consent::{ConsentOwner, ConsentRealm, UserKey, UserName, UserTokens};
 use countersign::token::grant::{Grant, RefreshGrant, UserGrant};
 use hyper::header::HeaderValue;
 
@@ -45,12 +45,12 @@ impl Dice {
 pub fn user(number: u64) -> Result<UserKey, Failure> {
     let name = format!("customer-{number:08}@app.example");
     let user = UserName::parse(&name).map_err(|error| error.to_string())?;
-    Ok(UserKey { owner: Owner::Client("wallet".into()), provider: "scb".into(), user })
+    Ok(UserKey { owner: ConsentOwner::Client("wallet".into()), provider: "scb".into(), user })
 }
 
 /// Where a user's tokens are.
-pub fn place(user: &UserKey) -> Key {
-    Key::from(&user.token_key())
+pub fn place(user: &UserKey) -> RecordKey {
+    RecordKey::from(&user.record_key())
 }
 
 /// What the bank would answer.
@@ -60,6 +60,7 @@ pub fn answer(dice: &mut Dice) -> Result<UserGrant, Failure> {
         access_token: SecretString::from(dice.text(620)),
         life: Duration::from_secs(1800),
         captured: vec![("resourceOwnerId".into(), owner)],
+        odd_type: None,
     };
     let refresh = RefreshGrant { token: SecretString::from(dice.uuid()), life: Some(Duration::from_secs(3600)) };
     Ok(UserGrant { grant, refresh: Some(refresh) })
@@ -69,7 +70,7 @@ pub fn answer(dice: &mut Dice) -> Result<UserGrant, Failure> {
 pub fn tokens(number: u64, now: Now) -> Result<UserTokens, Failure> {
     let fresh = answer(&mut Dice::new(number))?;
     let mut realm = Dice::new(u64::MAX / 2);
-    let realm = Realm(std::array::from_fn(|_| (realm.roll() >> 56) as u8));
+    let realm = ConsentRealm(std::array::from_fn(|_| (realm.roll() >> 56) as u8));
     Ok(UserTokens::consented(user(number)?, realm, fresh, now, None))
 }
 

@@ -13,16 +13,16 @@ use super::super::auth::find;
 use super::super::consent;
 use super::super::gather;
 use super::super::table::AdminCall;
+use super::format::millis_of;
 use super::page::Query;
 use super::session::Guest;
-use super::words::millis_of;
 use super::{Admin, AdminConnection};
 use super::{LOGIN, MOST_BEGUN, StartedHere, login, notice, see_other, see_other_with};
-use crate::admin::answer::{AdminResponse, problem};
+use crate::admin::admin_response::{AdminResponse, problem};
 use crate::observe::audit::AuditAction;
 
 /// Does what a form asks.
-pub(super) async fn answer(
+pub(super) async fn act(
     admin: &Rc<Admin>,
     way: AdminConnection,
     guest: Option<Guest>,

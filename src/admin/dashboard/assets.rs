@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::super::answer::{AdminResponse, typed};
+use super::super::admin_response::{AdminResponse, typed};
 use crate::base::secret::{hex, sha256};
 
 /// Where they are.

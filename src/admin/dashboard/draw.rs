@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use qrcode::{EcLevel, QrCode};
 
-use super::words::{count, took};
+use super::format::{count, took};
 use crate::observe::sight::RequestCounts;
 
 /// Requests over time: one bar per tally, errors at its foot, by whose fault they are. `height` in pixels.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn bars(series: &[RequestCounts], height: u32, class: &str) -> String {
+pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str) -> String {
     let most = series.iter().map(|tally| tally.requests).max().unwrap_or(0).max(1);
     let mut svg = format!(
         "<svg class=\"bars {class}\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"
@@ -43,7 +43,7 @@ pub(super) fn bars(series: &[RequestCounts], height: u32, class: &str) -> String
 
 /// How long requests took: one bar per bucket, and marks at the quantiles.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn histogram(tally: &RequestCounts, height: u32) -> String {
+pub(super) fn draw_histogram(tally: &RequestCounts, height: u32) -> String {
     let buckets = tally.histogram();
     let most = f64::from(buckets.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1));
     // So that a single bucket is no wall.
@@ -151,11 +151,14 @@ mod tests {
         let mut tally = RequestCounts::default();
         (0..5000).for_each(|_| tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(3))));
         tally.count(Blame::Ours, Replay::None, Some(Duration::from_millis(3)));
-        let svg = bars(&[RequestCounts::default(), tally.clone()], 100, "tall");
+        let svg = draw_bars(&[RequestCounts::default(), tally.clone()], 100, "tall");
         assert!(svg.contains("class=\"ours\" x=\"50.00%\" y=\"98.0\"") && svg.contains("height=\"2.0\""), "{svg}");
         assert!(!svg.contains("style"), "no inline style");
-        assert_eq!(histogram(&tally, 80).matches("<rect").count(), 1);
-        assert!(bars(&[], 10, "").ends_with("</svg>") && histogram(&RequestCounts::default(), 10).ends_with("</svg>"));
+        assert_eq!(draw_histogram(&tally, 80).matches("<rect").count(), 1);
+        assert!(
+            draw_bars(&[], 10, "").ends_with("</svg>")
+                && draw_histogram(&RequestCounts::default(), 10).ends_with("</svg>")
+        );
     }
 
     #[test]

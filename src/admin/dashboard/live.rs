@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::sleep;
 
-use super::super::answer::{AdminResponse, event_stream, problem};
+use super::super::admin_response::{AdminResponse, event_stream, problem};
 use super::super::auth::{StreamSlot, Visitor};
 use super::page::{DashboardPage, Query};
 use super::{Admin, recognise};
@@ -29,7 +29,7 @@ const GATHER: Duration = Duration::from_millis(60);
 /// A comment is sent when nothing else was for so many turns.
 const SILENT_TURNS: u32 = 15;
 
-struct Viewer {
+struct LiveViewer {
     admin: Rc<Admin>,
     visitor: Visitor,
     headers: HeaderMap,
@@ -48,7 +48,7 @@ pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Q
     let Some(place) = admin.doorkeeper.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many watch as can; close another page first");
     };
-    let viewer = Viewer {
+    let viewer = LiveViewer {
         admin: admin.clone(),
         visitor: visitor.clone(),
         headers: head.headers.clone(),
@@ -58,10 +58,10 @@ pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Q
         last: None,
         _place: place,
     };
-    event_stream(unfold(viewer, Viewer::next))
+    event_stream(unfold(viewer, LiveViewer::next))
 }
 
-impl Viewer {
+impl LiveViewer {
     async fn next(mut self) -> Option<(Bytes, Self)> {
         if self.last.is_none() {
             // The first one tells which process this is: a page of an earlier one is loaded anew.

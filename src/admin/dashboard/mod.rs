@@ -11,10 +11,10 @@
 mod act;
 mod assets;
 mod draw;
+mod format;
 mod live;
 mod page;
 mod session;
-mod words;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 
 use self::page::{DashboardPage, Query};
 use self::session::{Guest, Guests};
-use super::answer::{AdminResponse, other_method, problem, typed};
+use super::admin_response::{AdminResponse, other_method, problem, typed};
 use super::auth::Visitor;
 use super::{Admin, AdminConnection, origin};
 use crate::observe::sight::Sight;
@@ -114,12 +114,12 @@ pub(super) async fn answer(
     body: Incoming,
 ) -> AdminResponse {
     let path = head.uri.path();
-    if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign(&head.headers, way.tls) {
+    if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, way.tls) {
         return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
     }
     let guest = recognise(admin, visitor, &head.headers);
     if head.method == Method::POST {
-        return act::answer(admin, way, guest, head, body).await;
+        return act::act(admin, way, guest, head, body).await;
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         return other_method("GET, HEAD");

@@ -9,7 +9,7 @@ const NOTABLE: u64 = 30;
 const TOO_MUCH: u64 = 300;
 
 /// Compares the clocks. `date`: milliseconds since 1970, in whole seconds, read at some moment from `sent` to `received`.
-pub(super) fn judge(date: Option<u64>, sent: Now, received: Now) -> Finding {
+pub(super) fn judge_clock(date: Option<u64>, sent: Now, received: Now) -> Finding {
     let Some(date) = date else {
         return Finding::skipped("clock", "the answer has no `Date` to compare this machine's clock with", None);
     };
@@ -49,7 +49,7 @@ mod tests {
     /// The verdict on a clock that showed these differences from the provider's when asking and when answered.
     fn found(sent: i64, received: i64) -> (Mark, i64) {
         let at = |off: i64| Now::at(0, DATE.checked_add_signed(off * 1000).unwrap());
-        let found = judge(Some(DATE), at(sent), at(received));
+        let found = judge_clock(Some(DATE), at(sent), at(received));
         (found.mark, found.figures["skew_seconds"].as_i64().unwrap())
     }
 
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(found(301, 301), (Mark::Warned, 300));
         assert_eq!(found(302, 302), (Mark::Failed, 301));
         assert_eq!(found(-301, -301), (Mark::Failed, -301));
-        let told = judge(Some(DATE), Now::at(0, DATE - 600_000), Now::at(0, DATE - 600_000)).detail;
+        let told = judge_clock(Some(DATE), Now::at(0, DATE - 600_000), Now::at(0, DATE - 600_000)).detail;
         assert!(told.contains("10 min behind"), "{told}");
     }
 
@@ -76,6 +76,6 @@ mod tests {
 
     #[test]
     fn without_a_date_nothing_is_judged() {
-        assert_eq!(judge(None, Now::at(0, 0), Now::at(0, 0)).mark, Mark::Skipped);
+        assert_eq!(judge_clock(None, Now::at(0, 0), Now::at(0, 0)).mark, Mark::Skipped);
     }
 }

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::connect_trial::plain;
 use super::finding::Finding;
 use super::provider::PlaceVisit;
-use super::way::plain;
 use super::{Notes, TrialOptions};
 use crate::cli::counted;
 use crate::config::{Issuer, IssuerKeys};
 use crate::control::{issuer_place, try_keys};
 
 /// Tries it.
-pub(super) async fn attempt(issuer: Arc<Issuer>, options: Rc<TrialOptions>, notes: Notes) {
+pub(super) async fn try_issuer(issuer: Arc<Issuer>, options: Rc<TrialOptions>, notes: Notes) {
     let (url, what, key) = match &issuer.keys {
         IssuerKeys::At(url) => (url, "keys", "jwks_url"),
         IssuerKeys::Discovered(url) => (url, "discovery document", "issuer"),

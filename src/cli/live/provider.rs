@@ -12,7 +12,7 @@ use http_body_util::Full;
 use rustls::Error as TlsError;
 
 use super::finding::Finding;
-use super::{Notes, TrialOptions, clock, paper, token, values, way};
+use super::{Notes, TrialOptions, certificates, clock, connect_trial, token, values};
 use crate::base::origin::BaseUrl;
 use crate::base::time::Now;
 use crate::config::{ProviderConfig, Route};
@@ -80,8 +80,8 @@ impl ProviderTrial {
 /// Tries it.
 pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, notes: Notes) {
     let provider = &plan.provider;
-    let own = paper::read(&own_chain(&provider.tls));
-    if let Some(found) = paper::own(&own, options.clock.now()) {
+    let own = certificates::read_certificates(&own_chain(&provider.tls));
+    if let Some(found) = certificates::own(&own, options.clock.now()) {
         notes.add(found);
     }
     if let Ok(module) = &plan.token {
@@ -162,7 +162,7 @@ impl PlaceVisit<'_> {
             Err(DialError::Tls(error)) if is_certificates(error) => self.look().await,
             Ok(_) | Err(_) => Vec::new(),
         };
-        let around = way::ConnectTrialContext {
+        let around = connect_trial::ConnectTrialContext {
             to: self.to,
             presented: &presented,
             asked: demand.made(),
@@ -172,7 +172,7 @@ impl PlaceVisit<'_> {
             now,
             small_hello: self.small_hello(&trial).await,
         };
-        way::steps(&trial, &around).into_iter().for_each(|found| self.notes.add(found));
+        connect_trial::steps(&trial, &around).into_iter().for_each(|found| self.notes.add(found));
         trial.ended.is_ok().then_some(demand)
     }
 
@@ -190,7 +190,7 @@ impl PlaceVisit<'_> {
         let (tls, presented) = onlooker(&self.to.tls);
         // It always fails.
         let _ = Destination { tls, ..self.to.clone() }.attempt(self.options.clock.now()).await;
-        paper::read(presented.chain())
+        certificates::read_certificates(presented.chain())
     }
 
     /// Asks for the head of what is there, without any credential, and compares clocks. Whatever it answers is fine.
@@ -206,7 +206,7 @@ impl PlaceVisit<'_> {
                 let status = answer.status.as_u16();
                 let detail = format!("it answers a HEAD without credentials (HTTP {status}; any answer will do)");
                 self.notes.add(Finding::fine("http", detail).with("status", status));
-                self.notes.add(clock::judge(date(&answer.headers), sent, received));
+                self.notes.add(clock::judge_clock(date(&answer.headers), sent, received));
             }
             Ok(Err(error)) => self.notes.add(token::unanswered("http", &error, demand.made(), self.own)),
             Err(_) => {

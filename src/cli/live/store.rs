@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Notes;
+use super::connect_trial::plain;
 use super::finding::Finding;
-use super::way::plain;
 use crate::base::time::Clock;
 use crate::cli::counted;
 use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holders};
@@ -15,7 +15,7 @@ use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holde
 const NOBODY: &str = "check --live";
 
 /// Tries it.
-pub(super) async fn attempt(wish: StoreSettings, clock: Clock, notes: Notes) {
+pub(super) async fn try_store(wish: StoreSettings, clock: Clock, notes: Notes) {
     match &wish {
         StoreSettings::Memory => {
             let detail = "in memory: tokens are fetched anew after each start";

@@ -1,9 +1,9 @@
 //! One token call: what its outcome means, and what to do.
 
+use super::certificates;
 use super::clock;
+use super::connect_trial::plain;
 use super::finding::{Finding, span};
-use super::paper;
-use super::way::plain;
 use crate::control::{TokenCallReport, TokenTrialError};
 use crate::token::failure::{Class, Failure};
 use crate::upstream::AskError;
@@ -36,7 +36,10 @@ pub(super) fn judge(
                 .with("fingerprint", fingerprint.to_string()),
                 Err(failure) => refused(failure, told.status, around),
             };
-            vec![found.with("status", told.status).with("calls", 1), clock::judge(told.date, told.sent, told.received)]
+            vec![
+                found.with("status", told.status).with("calls", 1),
+                clock::judge_clock(told.date, told.sent, told.received),
+            ]
         }
         Err(TokenTrialError::Timeout) => vec![
             Finding::failed(
@@ -117,8 +120,8 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
              some folders (IIS: \"Negotiate Client Certificate\" on the binding), or to offer TLS 1.3",
         );
     }
-    if let Some(alert) = inner.and_then(paper::alert_in) {
-        return paper::alerted(step, alert, own && asked);
+    if let Some(alert) = inner.and_then(certificates::alert_in) {
+        return certificates::alerted(step, alert, own && asked);
     }
     match (error, asked, own) {
         (AskError::Cut(status), _, _) => Finding::failed(
@@ -140,11 +143,15 @@ pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own:
             Finding::failed(
                 step,
                 "it hung up without an answer, after it had asked for a client certificate",
-                paper::NONE,
+                certificates::NONE,
             )
         }
         (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp | AskError::Timeout(_), true, true) => {
-            Finding::failed(step, "it hung up without an answer, after it had seen our client certificate", paper::OURS)
+            Finding::failed(
+                step,
+                "it hung up without an answer, after it had seen our client certificate",
+                certificates::OURS,
+            )
         }
         (AskError::Broken(_) | AskError::Dial(_) | AskError::HungUp | AskError::Timeout(_), false, _) => {
             Finding::failed(

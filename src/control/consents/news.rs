@@ -27,7 +27,7 @@ enum Item {
 }
 
 /// Listens and looks. Never ends, unless nobody else writes to the store.
-pub(super) async fn follow(store: Store, leases: TokenHandle) {
+pub(super) async fn follow_news(store: Store, leases: TokenHandle) {
     if !store.is_shared() {
         return;
     }

@@ -64,7 +64,7 @@ pub(super) fn forget(tokens: &UserTokens) -> Option<u64> {
 }
 
 /// For the store to seal.
-pub(super) fn write(sealed: &PlainRecord) -> SecretBox<[u8]> {
+pub(super) fn write_record(sealed: &PlainRecord) -> SecretBox<[u8]> {
     SecretBox::new(sealed.expose_secret().clone().into_boxed_slice())
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn spend_access(store: &Store, name: &RecordKey, token: Fingerp
         return Ok(());
     }
     let spent = tokens.refused();
-    store.swap(Kind::User, name, Some(record.version), &write(&spent.seal()), forget(&spent)).await.map(drop)
+    store.swap(Kind::User, name, Some(record.version), &write_record(&spent.seal()), forget(&spent)).await.map(drop)
 }
 
 /// The tokens that a record of this name holds.

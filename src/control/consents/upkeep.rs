@@ -9,11 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::records::{forget, patiently, tokens_of, user_key, write};
+use super::records::{forget, patiently, tokens_of, user_key, write_record};
+use super::renewal::{Means, Renewal};
 use super::rests::Rests;
-use super::rotation::{Means, Renewal};
 use super::sweep::Sweeper;
-use crate::base::dice::draw;
+use crate::base::draw::draw;
 #[cfg(test)]
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now, millis};
@@ -149,7 +149,7 @@ impl Upkeeper {
         let stale = now.wall.saturating_sub(tokens.last_call) >= millis(upkeep.keep_alive / 2);
         let touched = idle.filter(|_| stale).and_then(|idle| tokens.touched(upkeep, now.minus(idle)));
         let Some(touched) = touched else { return tokens };
-        let (name, sealed) = (user_key(&touched.key), write(&touched.seal()));
+        let (name, sealed) = (user_key(&touched.key), write_record(&touched.seal()));
         let written = self.means.store.swap(Kind::User, &name, Some(version), &sealed, forget(&touched)).await;
         if written.is_ok() { touched } else { tokens }
     }

@@ -8,9 +8,9 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 
-use super::super::wire::{say_who, told_whole};
+use super::super::token_call::{say_who, told_whole};
 use super::keys::KeySet;
-use crate::base::coding::decoded;
+use crate::base::coding::without_coding;
 use crate::base::origin::BaseUrl;
 use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
@@ -83,7 +83,8 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     let destination = place(issuer, url);
     match destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole) {
         Ok(answer) if answer.status() == StatusCode::OK => {
-            let plain = decoded(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
+            let plain =
+                without_coding(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
             Ok(plain.into_owned().into())
         }
         Ok(answer) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),

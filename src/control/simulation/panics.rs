@@ -10,10 +10,10 @@ thread_local! {
 }
 
 /// Listens on this thread until it is dropped.
-pub(super) struct Listening(());
+pub(super) struct PanicListener(());
 
 /// Listens for panics of this thread, whoever catches them.
-pub(super) fn listen() -> Listening {
+pub(super) fn listen() -> PanicListener {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();
@@ -26,10 +26,10 @@ pub(super) fn listen() -> Listening {
     });
     HEARD.take();
     LISTENING.set(true);
-    Listening(())
+    PanicListener(())
 }
 
-impl Drop for Listening {
+impl Drop for PanicListener {
     fn drop(&mut self) {
         LISTENING.set(false);
     }

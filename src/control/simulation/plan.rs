@@ -5,7 +5,7 @@
 use std::cell::Cell;
 
 use super::bank::Fate;
-use crate::base::dice::seeded::Generator;
+use crate::base::draw::seeded::Generator;
 
 /// Where a search looks closely.
 pub(super) type Focus = fn(&mut SimulationPlan);

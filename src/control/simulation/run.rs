@@ -16,7 +16,7 @@ use super::process::Process;
 use super::settings::{PROVIDERS, WITH_USERS};
 use super::user::{ConsentKnowledge, all_idle, consent, revoke};
 use super::world::Simulation;
-use crate::base::dice::seeded;
+use crate::base::draw::seeded;
 use crate::token::failure::Class;
 
 /// A process that is told to end has so long, in milliseconds: a call of a bank, and what saving may take.

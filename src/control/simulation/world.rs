@@ -17,7 +17,7 @@ use super::panics;
 use super::plan::SimulationPlan;
 use super::process::Process;
 use super::user::User;
-use crate::base::dice::seeded::Generator;
+use crate::base::draw::seeded::Generator;
 use crate::base::time::{Clock, Now, SimulatedClock};
 use crate::store::simulated::SharedStore;
 

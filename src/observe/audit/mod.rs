@@ -8,10 +8,10 @@
 
 pub mod chain;
 pub mod entry;
-mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod lines;
+mod log_sink;
 pub mod verify;
 mod writer;
 

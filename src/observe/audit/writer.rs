@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::chain::{Chain, Head, RecordParts};
 use super::entry::{OPEN, OpenReason, RECOVERED, Scribe, Torn};
-use super::file::{LogEnd, LogSink, OpenedLog, aside};
+use super::log_sink::{LogEnd, LogSink, OpenedLog, aside};
 use super::verify::Anchor;
 use super::{AuditSettings, State, WriterMessage};
 use crate::base::time::{Clock, Now};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::tally::{Blame, RequestCounts, RequestSample};
+use super::request_counts::{Blame, RequestCounts, RequestSample};
 use crate::observe::record::AccessRecord;
 
 /// Of each batch, so many requests that went well are told one by one.
@@ -72,7 +72,7 @@ impl Glance {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::tests_record;
+    use super::super::request_counts::tests_record;
     use super::*;
 
     #[test]

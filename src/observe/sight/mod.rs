@@ -6,9 +6,9 @@
 //! a query, a body or a header's value.
 
 mod glance;
+mod request_counts;
 mod rolling;
-mod tally;
 
 pub use glance::{Batch, Glance};
+pub use request_counts::{Blame, RequestCounts, RequestSample};
 pub use rolling::Sight;
-pub use tally::{Blame, RequestCounts, RequestSample};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::glance::Batch;
-use super::tally::{Blame, RequestCounts, RequestSample};
+use super::request_counts::{Blame, RequestCounts, RequestSample};
 use crate::base::time::Now;
 
 /// How far back it is remembered, in milliseconds.
@@ -19,12 +19,12 @@ const RECENT: usize = 200;
 
 /// Slots in the order of time; those without requests are missing.
 #[derive(Debug)]
-struct Window {
+struct RollingWindow {
     width: u64,
     slots: VecDeque<(u64, RequestCounts)>,
 }
 
-impl Window {
+impl RollingWindow {
     const fn new(width: u64) -> Self {
         Self { width, slots: VecDeque::new() }
     }
@@ -73,8 +73,8 @@ impl Window {
 /// What went through this process in the last quarter of an hour.
 #[derive(Debug)]
 pub struct Sight {
-    whole: Window,
-    routes: BTreeMap<Arc<str>, Window>,
+    whole: RollingWindow,
+    routes: BTreeMap<Arc<str>, RollingWindow>,
     recent: VecDeque<RequestSample>,
     /// All requests since the start.
     total: u64,
@@ -83,7 +83,7 @@ pub struct Sight {
 impl Default for Sight {
     fn default() -> Self {
         let recent = VecDeque::with_capacity(RECENT);
-        Self { whole: Window::new(WHOLE_SLOT), routes: BTreeMap::new(), recent, total: 0 }
+        Self { whole: RollingWindow::new(WHOLE_SLOT), routes: BTreeMap::new(), recent, total: 0 }
     }
 }
 
@@ -100,7 +100,7 @@ impl Sight {
                 });
             }
             if self.routes.len() < MOST_ROUTES || self.routes.contains_key(&name) {
-                self.routes.entry(name).or_insert_with(|| Window::new(ROUTE_SLOT)).add(now.boot, &tally);
+                self.routes.entry(name).or_insert_with(|| RollingWindow::new(ROUTE_SLOT)).add(now.boot, &tally);
             }
         }
         for told in batch.told {
@@ -152,7 +152,7 @@ impl Sight {
 mod tests {
     use std::time::Duration;
 
-    use super::super::tally::tests_record;
+    use super::super::request_counts::tests_record;
     use super::*;
     use crate::observe::record::Replay;
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::base::secret::{SecretString, is_wordy};
+use crate::base::secret::{SecretString, is_wordy_secret};
 use crate::base::time::Now;
-use crate::provider::values::OneOrMany;
+use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::consent::{AuthorizationCode, CallbackAnswer, State};
 
@@ -50,7 +50,7 @@ impl CallbackKeys {
         let keys = Self {
             state: fields.or("state", usual.state),
             code: fields.or("code", usual.code),
-            error: fields.or("error", OneOrMany(usual.error)).0,
+            error: fields.or("error", OneOrManyValues(usual.error)).0,
         };
         fields.finish();
         keys
@@ -76,7 +76,7 @@ impl CallbackKeys {
                 && error.is_none()
             {
                 // What is not a word is a stranger's text, and shown to nobody.
-                error = Some(if is_wordy(&text) { text.into_owned() } else { String::new() });
+                error = Some(if is_wordy_secret(&text) { text.into_owned() } else { String::new() });
             }
         }
         Ok(CallbackAnswer { state, code, error })

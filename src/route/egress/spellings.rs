@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::super::fuzzing::embedded;
 
 /// The lines of a fixture without comments, with `\xNN`, `\u{N}` and `\\` undone.
-pub(in super::super) fn lines(fixture: &str) -> Vec<String> {
+pub(in super::super) fn spelling_lines(fixture: &str) -> Vec<String> {
     let written = fixture.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
     written.map(unescaped).collect()
 }

@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use super::super::authority::{Authority, Malformed};
 use super::super::fuzzing::embedded;
-use super::spellings::lines;
+use super::spellings::spelling_lines;
 use super::*;
 
 const FORBIDDEN: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/egress/forbidden.txt"));
@@ -35,7 +35,7 @@ const TARGETS: [Ipv4Addr; 16] = [
 ];
 
 fn public() -> Vec<IpAddr> {
-    lines(PUBLIC).iter().map(|line| line.parse().expect("an address")).collect()
+    spelling_lines(PUBLIC).iter().map(|line| line.parse().expect("an address")).collect()
 }
 
 /// First, last, name.
@@ -45,7 +45,7 @@ fn blocks() -> Vec<(IpAddr, IpAddr, String)> {
         let mut word = || words.next().expect("three columns");
         (word().parse().expect("an address"), word().parse().expect("an address"), word().to_owned())
     };
-    lines(FORBIDDEN).iter().map(read).collect()
+    spelling_lines(FORBIDDEN).iter().map(read).collect()
 }
 
 fn bits(address: IpAddr) -> u128 {

@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::http1::{Piece, Reader, content};
-use super::lines::{Answer, Break, Line, Orders, Own, Shared, let_pass};
-use super::plan::Fate;
+use super::http1::{MessageReader, Piece, content};
+use super::lines::{Answer, Line, LineBreak, Own, Shared, WireOrders, let_pass};
+use super::plan::ExchangeFate;
 use super::world::World;
-use crate::upstream::simulated::{End, Network, connection};
+use crate::upstream::simulated::{End, SimulatedNetwork, connection};
 
 /// The bank's certificate, and its settings of TLS for HTTP/1.1 and HTTP/2.
 pub(super) static TLS: LazyLock<(String, [Arc<ServerConfig>; 2])> = LazyLock::new(|| {
@@ -45,9 +45,9 @@ pub(super) static TLS: LazyLock<(String, [Arc<ServerConfig>; 2])> = LazyLock::ne
 });
 
 /// What connections lead to.
-pub(super) struct Bank(pub(super) Rc<World>);
+pub(super) struct ExchangeBank(pub(super) Rc<World>);
 
-impl Network for Bank {
+impl SimulatedNetwork for ExchangeBank {
     fn connect(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<End>>>> {
         let (world, login) = (self.0.clone(), host.starts_with("login"));
         Box::pin(async move {
@@ -70,7 +70,7 @@ impl Network for Bank {
 
 /// The token endpoint, for one call.
 async fn serve_login(world: Rc<World>, end: End) -> Option<()> {
-    let mut reader = Reader::new(TlsAcceptor::from(TLS.1[0].clone()).accept(end).await.ok()?);
+    let mut reader = MessageReader::new(TlsAcceptor::from(TLS.1[0].clone()).accept(end).await.ok()?);
     let head = reader.head().await?;
     let mut framing = head.framing();
     while let Piece::Data(_) = reader.piece(&mut framing).await {}
@@ -96,7 +96,7 @@ async fn serve(world: Rc<World>, end: End) -> Option<()> {
 }
 
 async fn serve_http1(world: &World, io: TlsStream<End>) -> Option<()> {
-    let mut reader = Reader::new(io);
+    let mut reader = MessageReader::new(io);
     loop {
         let head = reader.head().await?;
         let (request, token) = (number(head.first.get(1)?)?, number(head.get("authorization")?)?);
@@ -115,7 +115,7 @@ async fn serve_http1(world: &World, io: TlsStream<End>) -> Option<()> {
 async fn serve_http2(world: Rc<World>, io: TlsStream<End>, cork: crate::upstream::simulated::Cork) -> Option<()> {
     let most = [1, 3, 100][world.below(3) as usize];
     let mut connection = Builder::new().max_concurrent_streams(most).handshake::<_, Bytes>(io).await.ok()?;
-    let orders = Rc::new(Orders { cork, go_away: Notify::new(), end: Notify::new() });
+    let orders = Rc::new(WireOrders { cork, go_away: Notify::new(), end: Notify::new() });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -156,7 +156,7 @@ async fn handle<L: Line>(world: &World, line: &mut L, request: usize, token: usi
         1 => drop(timeout(Duration::from_secs(5), read(world, line, at, request)).await),
         _ => {
             let_pass().await;
-            line.cut(Break::Loud, Bytes::new()).await;
+            line.cut(LineBreak::Loud, Bytes::new()).await;
         }
     }
 }
@@ -177,50 +177,50 @@ impl Drop for Open<'_> {
 #[derive(Eq, PartialEq)]
 struct Unread;
 
-async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize, fate: Fate) -> Option<Unread> {
-    if fate == Fate::RefuseStream && line.turn_away() {
+async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize, fate: ExchangeFate) -> Option<Unread> {
+    if fate == ExchangeFate::RefuseStream && line.turn_away() {
         world.turns_away(at);
         return None;
     }
     let breaks = match world.below(4) {
-        0 | 1 => Break::Quiet,
-        2 => Break::Loud,
-        _ => Break::Connection,
+        0 | 1 => LineBreak::Quiet,
+        2 => LineBreak::Loud,
+        _ => LineBreak::Connection,
     };
-    if fate == Fate::CloseBefore {
+    if fate == ExchangeFate::CloseBefore {
         line.cut(breaks, Bytes::new()).await;
         return None;
     }
-    if fate == Fate::GoAway {
+    if fate == ExchangeFate::GoAway {
         line.go_away();
     }
-    if fate == Fate::Interim {
+    if fate == ExchangeFate::Interim {
         for _ in 0..2 {
             line.interim().await;
             world.pause(500).await;
         }
     }
     let revoked = world.tokens.borrow()[token].revoked;
-    let early = fate == Fate::Early || (revoked && world.chance(30));
+    let early = fate == ExchangeFate::Early || (revoked && world.chance(30));
     if !early && !read(world, line, at, world.asked(at)).await {
         world.note(|| format!("delivery {at}: the request broke off"));
-        line.cut(Break::Loud, Bytes::new()).await;
+        line.cut(LineBreak::Loud, Bytes::new()).await;
         return None;
     }
-    if fate == Fate::CloseAfter {
+    if fate == ExchangeFate::CloseAfter {
         line.cut(breaks, Bytes::new()).await;
         return None;
     }
-    world.pause(if fate == Fate::Late { 6_000 } else { 100 }).await;
-    let refuses = revoked || matches!(fate, Fate::CutRefusal | Fate::Refuse);
-    world.tokens.borrow_mut()[token].revoked |= refuses && fate != Fate::CutRefusal;
+    world.pause(if fate == ExchangeFate::Late { 6_000 } else { 100 }).await;
+    let refuses = revoked || matches!(fate, ExchangeFate::CutRefusal | ExchangeFate::Refuse);
+    world.tokens.borrow_mut()[token].revoked |= refuses && fate != ExchangeFate::CutRefusal;
     let (status, media, mut body) = match fate {
         _ if refuses => (401, "application/json", Bytes::from_static(br#"{"error":"invalid_token"}"#)),
-        Fate::ServerError => (500, "text/plain", content(at, 0, world.wants(at))),
-        Fate::Unknown => (401, "text/plain", content(at, 0, 20)),
+        ExchangeFate::ServerError => (500, "text/plain", content(at, 0, world.wants(at))),
+        ExchangeFate::Unknown => (401, "text/plain", content(at, 0, 20)),
         _ => (200, "application/octet-stream", content(at, 0, world.wants(at))),
     };
-    let cuts = matches!(fate, Fate::Cut | Fate::CutRefusal);
+    let cuts = matches!(fate, ExchangeFate::Cut | ExchangeFate::CutRefusal);
     // A length that is said may be one byte more than there is.
     let length = world.chance(40).then_some(body.len() + usize::from(cuts));
     world.begins(at, status);
@@ -230,7 +230,7 @@ async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize,
     let told = if cuts && world.chance(50) { world.below(body.len() as u64) as usize } else { body.len() };
     body.truncate(told);
     let last = if cuts { body.split_off(told / 2) } else { Bytes::new() };
-    let piece = if fate == Fate::Dribble { 1 + body.len() / 3 } else { body.len().max(1) };
+    let piece = if fate == ExchangeFate::Dribble { 1 + body.len() / 3 } else { body.len().max(1) };
     world.tells(at, body.len() + last.len());
     while !body.is_empty() {
         let next = body.split_to(piece.min(body.len()));
@@ -241,13 +241,13 @@ async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize,
         if !line.data(next).await {
             return None;
         }
-        world.pause(if fate == Fate::Dribble && !body.is_empty() { 1_500 } else { 0 }).await;
+        world.pause(if fate == ExchangeFate::Dribble && !body.is_empty() { 1_500 } else { 0 }).await;
     }
     if cuts {
         line.cut(breaks, last).await;
         return None;
     }
-    if line.end(fate == Fate::Trailers).await && refuses {
+    if line.end(fate == ExchangeFate::Trailers).await && refuses {
         world.refuses(at);
     }
     early.then_some(Unread)

@@ -11,14 +11,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::http1::{Framing, Piece, Reader, chunk, content};
+use super::http1::{Framing, MessageReader, Piece, chunk, content};
 use super::lines::let_pass;
 use super::plan::Manner;
 use super::world::{STALLED, World};
 use crate::serve::connection::{AcceptedProtocol, serve_http};
-use crate::serve::door::{ConnectionContext, Ingress};
-use crate::serve::identity::Peer;
-use crate::serve::world::CurrentState as Present;
+use crate::serve::connection_context::{ConnectionContext, Ingress};
+use crate::serve::current_state::CurrentState as Present;
+use crate::serve::identify::Peer;
 use crate::upstream::simulated::{Cork, End, connection};
 
 /// A request has an end within this: all that its client and its bank may take, and every timeout in its way.
@@ -99,7 +99,7 @@ pub(super) async fn over_http1(front: Rc<Front>) {
     while left > 0 {
         world.think().await;
         let wire = if world.chance(50) { AcceptedProtocol::Plain } else { AcceptedProtocol::Tls };
-        let mut reader = open.take().unwrap_or_else(|| Reader::new(front.connect(wire)));
+        let mut reader = open.take().unwrap_or_else(|| MessageReader::new(front.connect(wire)));
         let manner = world.manner();
         let count = if manner == Manner::Pipeline { 2 } else { 1 };
         left = left.saturating_sub(count);
@@ -117,7 +117,7 @@ pub(super) async fn over_http1(front: Rc<Front>) {
 }
 
 /// Sends a request; `false`: its connection is not to be used any more. A client that cannot go on writing reads.
-async fn bounded_send(world: &World, reader: &mut Reader<End>, wish: Wish) -> bool {
+async fn bounded_send(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> bool {
     timeout(Duration::from_secs(10), send(world, &mut reader.io, wish)).await.unwrap_or(true)
 }
 
@@ -167,7 +167,7 @@ async fn send(world: &World, io: &mut End, wish: Wish) -> bool {
 }
 
 /// Reads an answer; `false`: there is none, or it was the last one.
-async fn receive(world: &World, reader: &mut Reader<End>, wish: Wish) -> bool {
+async fn receive(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> bool {
     let Wish { request, manner, .. } = wish;
     match manner {
         Manner::Leave if world.chance(50) => {

@@ -21,13 +21,13 @@ pub(super) enum Framing {
 }
 
 /// A message's head.
-pub(super) struct Head {
+pub(super) struct MessageHead {
     /// The words of its first line.
     pub(super) first: Vec<String>,
     fields: Vec<(String, String)>,
 }
 
-impl Head {
+impl MessageHead {
     /// A field's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -43,12 +43,12 @@ impl Head {
 }
 
 /// A stream, and what was read ahead.
-pub(super) struct Reader<S> {
+pub(super) struct MessageReader<S> {
     pub(super) io: S,
     ahead: BytesMut,
 }
 
-impl<S: AsyncRead + Unpin> Reader<S> {
+impl<S: AsyncRead + Unpin> MessageReader<S> {
     pub(super) fn new(io: S) -> Self {
         Self { io, ahead: BytesMut::new() }
     }
@@ -72,12 +72,12 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// The next message's head. `None`: there is none.
-    pub(super) async fn head(&mut self) -> Option<Head> {
+    pub(super) async fn head(&mut self) -> Option<MessageHead> {
         let first = self.line().await?.split(' ').map(str::to_owned).collect();
         let mut fields = Vec::new();
         loop {
             let line = self.line().await?;
-            let Some((name, value)) = line.split_once(':') else { return Some(Head { first, fields }) };
+            let Some((name, value)) = line.split_once(':') else { return Some(MessageHead { first, fields }) };
             fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }

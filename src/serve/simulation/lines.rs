@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
 
-use super::http1::{Framing, Piece, Reader, chunk};
+use super::http1::{Framing, MessageReader, Piece, chunk};
 use crate::upstream::simulated::{Cork, End};
 
 /// How an exchange breaks off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Break {
+pub(super) enum LineBreak {
     /// By what looks like an end: `NO_ERROR`, or close_notify.
     Quiet,
     /// By an error, or a close without close_notify.
@@ -49,7 +49,7 @@ pub(super) trait Line {
     /// Its end.
     async fn end(&mut self, trailers: bool) -> bool;
     /// Breaks off; the last piece arrives together with that.
-    async fn cut(&mut self, how: Break, last: Bytes);
+    async fn cut(&mut self, how: LineBreak, last: Bytes);
     /// Says that nothing was done with it. `false`: there is no word for that.
     fn turn_away(&mut self) -> bool;
     /// Says that the connection takes no more requests.
@@ -60,7 +60,7 @@ pub(super) trait Line {
 
 /// Over HTTP/1.1.
 pub(super) struct Own<'a> {
-    reader: &'a mut Reader<TlsStream<End>>,
+    reader: &'a mut MessageReader<TlsStream<End>>,
     framing: Framing,
     /// Absent: its answer ends with the connection.
     answers: Option<Framing>,
@@ -71,7 +71,7 @@ pub(super) struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    pub(super) const fn new(reader: &'a mut Reader<TlsStream<End>>, framing: Framing) -> Self {
+    pub(super) const fn new(reader: &'a mut MessageReader<TlsStream<End>>, framing: Framing) -> Self {
         Self { reader, framing, answers: None, over: false, broken: false }
     }
 
@@ -126,13 +126,13 @@ impl Line for Own<'_> {
         }
     }
 
-    async fn cut(&mut self, how: Break, last: Bytes) {
+    async fn cut(&mut self, how: LineBreak, last: Bytes) {
         if !last.is_empty() {
             self.data(last).await;
         }
         self.broken = true;
         // An answer that ends with the connection would be whole with that word.
-        if how == Break::Quiet && self.answers.is_some() {
+        if how == LineBreak::Quiet && self.answers.is_some() {
             let _ = self.reader.io.shutdown().await;
         }
     }
@@ -152,7 +152,7 @@ impl Line for Own<'_> {
 }
 
 /// What a bank's HTTP/2 connection is told by its exchanges.
-pub(super) struct Orders {
+pub(super) struct WireOrders {
     pub(super) cork: Cork,
     pub(super) go_away: Notify,
     pub(super) end: Notify,
@@ -163,7 +163,7 @@ pub(super) struct Shared {
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) answer: Option<SendStream<Bytes>>,
-    pub(super) orders: Rc<Orders>,
+    pub(super) orders: Rc<WireOrders>,
 }
 
 /// Lets the connection's own task write what was queued.
@@ -229,7 +229,7 @@ impl Line for Shared {
         answer.send_trailers(HeaderMap::from_iter([(X_SUM, HeaderValue::from_static("1"))])).is_ok()
     }
 
-    async fn cut(&mut self, how: Break, last: Bytes) {
+    async fn cut(&mut self, how: LineBreak, last: Bytes) {
         // As much of it as fits; that is all, mostly.
         if let Some(answer) = self.answer.as_mut().filter(|_| !last.is_empty()) {
             let_pass().await;
@@ -238,9 +238,9 @@ impl Line for Shared {
             let_pass().await;
         }
         match how {
-            Break::Connection => self.orders.end.notify_one(),
-            Break::Loud => self.respond.send_reset(Reason::INTERNAL_ERROR),
-            Break::Quiet => self.respond.send_reset(Reason::NO_ERROR),
+            LineBreak::Connection => self.orders.end.notify_one(),
+            LineBreak::Loud => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            LineBreak::Quiet => self.respond.send_reset(Reason::NO_ERROR),
         }
         let_pass().await;
         self.orders.cork.draw();

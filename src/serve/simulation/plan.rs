@@ -1,10 +1,10 @@
 //! Which faults a run has, and how often. A random few: where everything fails at once, faults hide each other.
 
-use crate::base::dice::seeded::Generator;
+use crate::base::draw::seeded::Generator;
 
 /// What a bank does with an exchange, besides answering it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Fate {
+pub(super) enum ExchangeFate {
     /// It answers as it should.
     Fine,
     /// It closes after the head, with nothing said.
@@ -38,24 +38,24 @@ pub(super) enum Fate {
 }
 
 /// All but a good one. What needs other things to come together stands here more than once.
-const FATES: [Fate; 17] = [
-    Fate::CloseBefore,
-    Fate::CloseAfter,
-    Fate::Cut,
-    Fate::Cut,
-    Fate::CutRefusal,
-    Fate::CutRefusal,
-    Fate::Dribble,
-    Fate::Early,
-    Fate::Early,
-    Fate::GoAway,
-    Fate::Interim,
-    Fate::Late,
-    Fate::Refuse,
-    Fate::RefuseStream,
-    Fate::ServerError,
-    Fate::Trailers,
-    Fate::Unknown,
+const FATES: [ExchangeFate; 17] = [
+    ExchangeFate::CloseBefore,
+    ExchangeFate::CloseAfter,
+    ExchangeFate::Cut,
+    ExchangeFate::Cut,
+    ExchangeFate::CutRefusal,
+    ExchangeFate::CutRefusal,
+    ExchangeFate::Dribble,
+    ExchangeFate::Early,
+    ExchangeFate::Early,
+    ExchangeFate::GoAway,
+    ExchangeFate::Interim,
+    ExchangeFate::Late,
+    ExchangeFate::Refuse,
+    ExchangeFate::RefuseStream,
+    ExchangeFate::ServerError,
+    ExchangeFate::Trailers,
+    ExchangeFate::Unknown,
 ];
 
 /// How a client behaves.
@@ -109,7 +109,7 @@ pub(super) struct Plan {
     /// How often the bank takes all tokens back within half a second.
     pub(super) revokes: u64,
     /// What the bank does, and how often.
-    pub(super) fates: Vec<Fate>,
+    pub(super) fates: Vec<ExchangeFate>,
     pub(super) fate: u64,
     /// What clients do, and how often.
     pub(super) manners: Vec<Manner>,

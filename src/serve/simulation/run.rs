@@ -10,10 +10,10 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::bank::{Bank, TLS};
+use super::bank::{ExchangeBank, TLS};
 use super::client::{Front, over_http1, over_http2};
 use super::world::World;
-use crate::base::dice::seeded;
+use crate::base::draw::seeded;
 use crate::base::time::Clock;
 use crate::config::{InMemory, Snapshot, build};
 use crate::control::{ConsentHandle, Issuers, Keeper, Limits, TokenHandle};
@@ -21,8 +21,8 @@ use crate::observe::access::{AccessLog, AccessSink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Tracer;
-use crate::serve::site::{ProcessState, WorkerState};
-use crate::serve::world::CurrentState as Present;
+use crate::serve::current_state::CurrentState as Present;
+use crate::serve::worker_state::{ProcessState, WorkerState};
 use crate::upstream::simulated::set_network;
 
 /// Idle connections are looked through this often.
@@ -73,7 +73,7 @@ idle_timeout = "5s"
 }
 
 /// What became of a run.
-pub(super) struct Verdict {
+pub(super) struct ExchangeVerdict {
     /// The promise that was broken, if one was.
     pub(super) broken: Option<String>,
     /// What happened, line by line.
@@ -81,20 +81,20 @@ pub(super) struct Verdict {
 }
 
 /// Plays a seed.
-pub(super) fn play(seed: u64, traced: bool) -> Verdict {
+pub(super) fn play(seed: u64, traced: bool) -> ExchangeVerdict {
     seeded::set(Some(seed));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let (broken, trace) = LocalSet::new().block_on(&runtime, async {
         let world = World::new(seed, traced);
         world.note(|| format!("seed {seed}: {:?}", world.plan));
-        set_network(Some(Rc::new(Bank(world.clone()))));
+        set_network(Some(Rc::new(ExchangeBank(world.clone()))));
         live(&world).await;
         set_network(None);
         world.outcome()
     });
     drop(runtime);
     seeded::set(None);
-    Verdict { broken, trace }
+    ExchangeVerdict { broken, trace }
 }
 
 /// What workers share, with a keeper that runs here as well.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::plan::{Fate, Manner, Plan};
-use crate::base::dice::seeded::Generator;
+use super::plan::{ExchangeFate, Manner, Plan};
+use crate::base::draw::seeded::Generator;
 use crate::base::time::{Now, SimulatedClock};
 use crate::token::policy::SETTLE;
 
@@ -110,7 +110,7 @@ impl World {
     /// Runs a task that counts for as long as it lives. Its panic is a finding like any other.
     pub(super) fn spawn(self: &Rc<Self>, count: fn(&Self) -> &Cell<u32>, task: impl Future<Output = ()> + 'static) {
         count(self).set(count(self).get() + 1);
-        let counted = Counted(self.clone(), count);
+        let counted = CountedBody(self.clone(), count);
         tokio::task::spawn_local(async move {
             let _counted = counted;
             task.await;
@@ -152,9 +152,9 @@ impl World {
     }
 
     /// What becomes of an exchange at the bank.
-    pub(super) fn fate(&self) -> Fate {
+    pub(super) fn fate(&self) -> ExchangeFate {
         let fates = &self.plan.fates;
-        if self.chance(self.plan.fate) { fates[self.below(fates.len() as u64) as usize] } else { Fate::Fine }
+        if self.chance(self.plan.fate) { fates[self.below(fates.len() as u64) as usize] } else { ExchangeFate::Fine }
     }
 
     /// How a client behaves with its next request.
@@ -361,9 +361,9 @@ impl World {
 const REFUSED: &str = "refused";
 
 /// Counts a task, and tells of its panic.
-struct Counted(Rc<World>, fn(&World) -> &Cell<u32>);
+struct CountedBody(Rc<World>, fn(&World) -> &Cell<u32>);
 
-impl Drop for Counted {
+impl Drop for CountedBody {
     fn drop(&mut self) {
         let count = (self.1)(&self.0);
         count.set(count.get() - 1);

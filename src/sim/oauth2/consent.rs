@@ -12,12 +12,12 @@ use http::header::LOCATION;
 use http::{Method, StatusCode};
 
 use crate::base::secret::sha256;
-use crate::sim::answer::{Object, SimResponse};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::hex32;
-use crate::sim::desk::{BankRecord, SimState, Terms};
-use crate::sim::ledger::Binding;
+use crate::sim::issued_tokens::Binding;
 use crate::sim::oauth2::{error, invalid};
+use crate::sim::sim_response::{Object, SimResponse};
+use crate::sim::sim_state::{BankRecord, SimState, Terms};
 
 /// How long an authorization code lives.
 const CODE_LIFE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub(super) struct Grantee {
 }
 
 /// `GET /api/authorize`
-pub(super) fn open(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
+pub(super) fn open_consent(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
     (call.below == "/authorize").then(|| authorize(desk, call))
 }
 

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::base::secret::{hex, sha256};
 use crate::base::time::Now;
-use crate::sim::answer::SimResponse;
 use crate::sim::call::SimCall;
-use crate::sim::desk::{BankRecord, SimState, Terms};
 use crate::sim::scb::{ScbStatus, authenticate, granted, pass_gateway, read, success};
+use crate::sim::sim_response::SimResponse;
+use crate::sim::sim_state::{BankRecord, SimState, Terms};
 
 /// How long an authorization code lives.
 const CODE_LIFE: Duration = Duration::from_secs(60);

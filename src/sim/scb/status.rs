@@ -5,8 +5,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::sim::answer::SimResponse;
 use crate::sim::call::SimCall;
+use crate::sim::sim_response::SimResponse;
 
 /// What SCB has to say about a call.
 #[derive(Clone, Copy, Debug)]

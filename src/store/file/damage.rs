@@ -12,7 +12,7 @@ use redb::StorageBackend;
 use tokio::task::LocalSet;
 
 use super::FileStore;
-use super::rehearsal::OverlayStorage;
+use super::overlay::OverlayStorage;
 use crate::base::secret::{ExposeSecret, SecretBox};
 use crate::store::envelope::KeyRing;
 use crate::store::{Error, Kind, RecordKey, Store};
@@ -27,21 +27,21 @@ const CLEAR: [&str; 4] =
 const HEADER: usize = 320;
 
 /// A disk over a picture that many share.
-type Disk = OverlayStorage<Arc<Vec<u8>>>;
+type DamagedDisk = OverlayStorage<Arc<Vec<u8>>>;
 
-fn flipped(picture: &Arc<Vec<u8>>, at: usize, mask: u8) -> Disk {
+fn flipped(picture: &Arc<Vec<u8>>, at: usize, mask: u8) -> DamagedDisk {
     let disk = OverlayStorage::of(picture.clone()).expect("in memory");
     disk.write(at as u64, &[picture[at] ^ mask]).expect("in memory");
     disk
 }
 
-fn cut(picture: &Arc<Vec<u8>>, len: usize) -> Disk {
+fn cut(picture: &Arc<Vec<u8>>, len: usize) -> DamagedDisk {
     let disk = OverlayStorage::of(picture.clone()).expect("in memory");
     disk.set_len(len as u64).expect("in memory");
     disk
 }
 
-fn bytes(disk: &Disk) -> Vec<u8> {
+fn bytes(disk: &DamagedDisk) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(disk.len().expect("in memory")).expect("small")];
     disk.read(0, &mut bytes).expect("in memory");
     bytes
@@ -65,7 +65,7 @@ enum Met {
 }
 
 /// Opens it, lists it, reads every record, writes one.
-async fn visit(disk: &Disk, ring: &Arc<KeyRing>) -> Result<Met, String> {
+async fn visit(disk: &DamagedDisk, ring: &Arc<KeyRing>) -> Result<Met, String> {
     let refused = |error: &Error| match error {
         Error::Unavailable(why) if CLEAR.iter().any(|clear| why.contains(clear)) => Ok(Met::Refused),
         other => Err(format!("an unclear word: {other}")),
@@ -129,7 +129,11 @@ fn local<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Visits each of them, on every core. How often what was met.
-fn visit_all(all: Range<usize>, ring: &Arc<KeyRing>, disk: impl Fn(usize) -> Disk + Sync) -> BTreeMap<Met, usize> {
+fn visit_all(
+    all: Range<usize>,
+    ring: &Arc<KeyRing>,
+    disk: impl Fn(usize) -> DamagedDisk + Sync,
+) -> BTreeMap<Met, usize> {
     let (next, met) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {

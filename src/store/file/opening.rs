@@ -10,8 +10,8 @@ use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase,
 
 use super::super::envelope::SCHEMA;
 use super::super::error::Error;
-use super::cabinet::{ABOUT, ASIDE, RECORDS};
-use super::rehearsal::{Original, OverlayStorage};
+use super::overlay::{Original, OverlayStorage};
+use super::reopening_db::{ABOUT, ASIDE, RECORDS};
 use crate::base::secret::hex;
 
 /// The only one who may read and write the file is its owner.
@@ -42,7 +42,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             make(path)?;
-            RehearsalResult::Unclean
+            OpeningResult::Unclean
         }
         Err(error) => return Err(io_error(path, &error)),
     };
@@ -52,7 +52,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
 
 /// What a rehearsal found.
 #[derive(Clone, Copy)]
-enum RehearsalResult {
+enum OpeningResult {
     /// Every page is as it was written.
     Clean,
     /// It was not closed, or has just been made: to be checked once more.
@@ -60,12 +60,12 @@ enum RehearsalResult {
 }
 
 /// Opens it and checks every page, without a byte being written to it.
-fn rehearse(path: &Path, original: impl Original) -> Result<RehearsalResult, Error> {
+fn rehearse(path: &Path, original: impl Original) -> Result<OpeningResult, Error> {
     let storage = OverlayStorage::of(original).map_err(|error| io_error(path, &error))?;
     let mut database = builder().create_with_backend(storage).map_err(|error| refused(path, error))?;
     match database.check_integrity() {
-        Ok(true) => Ok(RehearsalResult::Clean),
-        Ok(false) => Ok(RehearsalResult::Unclean),
+        Ok(true) => Ok(OpeningResult::Clean),
+        Ok(false) => Ok(OpeningResult::Unclean),
         Err(error) => Err(refused(path, error)),
     }
 }
@@ -75,7 +75,7 @@ fn rehearse(path: &Path, original: impl Original) -> Result<RehearsalResult, Err
 pub(super) fn open_on(storage: impl redb::StorageBackend + Clone) -> Result<Database, Error> {
     let path = Path::new("storage");
     let new = storage.len().is_ok_and(|len| len == 0);
-    let seen = if new { RehearsalResult::Unclean } else { rehearse(path, PictureBackend(storage.clone()))? };
+    let seen = if new { OpeningResult::Unclean } else { rehearse(path, PictureBackend(storage.clone()))? };
     let database = builder().create_with_backend(storage).map_err(|error| refused(path, error))?;
     if new {
         found(&database).map_err(|error| refused(path, StorageError::Io(io::Error::other(error)).into()))?;
@@ -116,9 +116,9 @@ fn foresee(path: &Path) -> Result<Option<ReadOnlyDatabase>, Error> {
 }
 
 /// Whose file it is; and every page is checked, unless that was done.
-fn sound(path: &Path, mut database: Database, seen: RehearsalResult) -> Result<Database, Error> {
+fn sound(path: &Path, mut database: Database, seen: OpeningResult) -> Result<Database, Error> {
     known(path, schema(&database).map_err(|error| refused(path, error.into()))?)?;
-    if matches!(seen, RehearsalResult::Clean) {
+    if matches!(seen, OpeningResult::Clean) {
         return Ok(database);
     }
     match database.check_integrity() {

@@ -7,8 +7,8 @@ use redb::StorageBackend;
 
 use super::super::envelope::KeyRing;
 use super::super::record::{Kind, RecordKey, RecordName, Version};
-use super::cabinet::ReopeningDb;
 use super::opening::open_on;
+use super::reopening_db::ReopeningDb;
 use crate::base::secret::SecretBox;
 use crate::base::time::Now;
 use crate::store::Error;

@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
+use super::super::changes::{Change, ChangeNotifier};
 use super::super::error::Error;
-use super::super::local::{Change, ChangeNotifier};
-use super::super::wish::RedisSettings;
+use super::super::store_settings::RedisSettings;
 use super::Patience;
 use super::verdict::{RedisVerdict, judge};
 use crate::base::backoff::jittered;

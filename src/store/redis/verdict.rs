@@ -5,7 +5,7 @@
 use ::redis::{ErrorKind, RedisError};
 
 use super::super::error::Error;
-use crate::base::secret::is_wordy;
+use crate::base::secret::is_wordy_secret;
 
 /// What became of a question.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ pub(super) fn judge(address: &str, error: &RedisError) -> RedisVerdict {
         Some("MOVED" | "ASK" | "CROSSSLOT") => {
             RedisVerdict::Refused(says("is a cluster of shards, which [store] cannot use: name one Redis"))
         }
-        Some(code) if is_wordy(code) => RedisVerdict::Refused(says(&format!("refuses ({code})"))),
+        Some(code) if is_wordy_secret(code) => RedisVerdict::Refused(says(&format!("refuses ({code})"))),
         Some(_) => RedisVerdict::Refused(says("refuses")),
         None => match error.kind() {
             ErrorKind::Io => RedisVerdict::Broken(says("has closed the connection")),

@@ -14,7 +14,7 @@ use crate::base::time::Now;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::RefreshGrant;
 
-const REALM: Realm = Realm([1; 32]);
+const REALM: ConsentRealm = ConsentRealm([1; 32]);
 const UPKEEP: Upkeep = Upkeep { refresh_before: Duration::from_secs(60), keep_alive: Duration::from_secs(12 * 3600) };
 
 /// A consent arrives at some replica, somehow.
@@ -101,7 +101,7 @@ proptest! {
                 code: (!matches!(how, How::Empty)).then(|| AuthorizationCode::new(SecretString::from("code"), now)),
                 error: matches!(how, How::Denied).then(|| "access_denied".to_owned()),
             };
-            let realm = if right_realm { REALM } else { Realm([2; 32]) };
+            let realm = if right_realm { REALM } else { ConsentRealm([2; 32]) };
             let first = visited.insert(id);
             match judge(found, if right_provider { "scb" } else { "oauth2" }, &realm, asked, callback, now) {
                 Ok(consenting) => {

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex, sha256};
 use crate::base::time::{Now, millis};
-use crate::token::consent::Realm;
+use crate::token::consent::ConsentRealm;
 use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
 
 /// How long a user has to consent.
@@ -119,7 +119,7 @@ pub struct PendingConsent {
     /// The client that started it.
     pub client: Arc<str>,
     /// What it was started for.
-    pub realm: Realm,
+    pub realm: ConsentRealm,
     /// Where the browser goes in the end. Ask [`ReturnRule::permit`](super::ReturnRule::permit) again then: the rules
     /// may have changed.
     pub return_to: Option<String>,
@@ -134,7 +134,7 @@ impl PendingConsent {
     pub fn start(
         key: UserKey,
         client: Arc<str>,
-        realm: Realm,
+        realm: ConsentRealm,
         return_to: Option<&super::ReturnTo>,
         verifier: CodeVerifier,
         now: Now,

@@ -33,7 +33,7 @@ use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Now;
 use crate::token::consent::tokens::{Upkeep, UserTokens};
-use crate::token::consent::{Realm, UserKey};
+use crate::token::consent::{ConsentRealm, UserKey};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{RefreshGrant, UserGrant};
 
@@ -85,7 +85,7 @@ pub enum RotationEnding {
 #[derive(Clone, Debug)]
 struct RotationJob {
     key: UserKey,
-    realm: Realm,
+    realm: ConsentRealm,
     goal: Goal,
     upkeep: Upkeep,
 }
@@ -188,7 +188,7 @@ enum RotationOutcome {
 
 impl Looking {
     /// Begins. Read the record of `key`, without a lock.
-    pub fn begin(key: UserKey, realm: Realm, goal: Goal, upkeep: Upkeep) -> Self {
+    pub fn begin(key: UserKey, realm: ConsentRealm, goal: Goal, upkeep: Upkeep) -> Self {
         Self(Box::new(RotationJob { key, realm, goal, upkeep }))
     }
 

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
-use crate::token::consent::Realm;
+use crate::token::consent::ConsentRealm;
 use crate::token::consent::pending::{CodeVerifier, PendingConsent, PendingEntry};
 use crate::token::consent::tokens::{UserAccess, UserRefresh, UserTokens};
 use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
@@ -158,7 +158,7 @@ impl PendingEntry {
             (None, Some(form)) => Ok(PendingEntry::Pending(PendingConsent {
                 key: form.key.read()?,
                 client: (&*form.client).into(),
-                realm: Realm(form.realm),
+                realm: ConsentRealm(form.realm),
                 return_to: form.return_to.map(RecordText::into_owned),
                 verifier: CodeVerifier::from_text(SecretString::from(&*form.verifier)),
                 started: form.started,
@@ -211,7 +211,7 @@ impl UserTokens {
         }
         Ok(Self {
             key: form.key.read()?,
-            realm: Realm(form.realm),
+            realm: ConsentRealm(form.realm),
             generation: form.generation,
             access: UserAccess {
                 token: SecretString::from(&*form.access.token),
@@ -265,14 +265,14 @@ mod tests {
     use crate::token::consent::tokens::tests::{START, fresh, key};
 
     fn tokens(user: &str, refresh: Option<&str>, owner: Option<&str>) -> UserTokens {
-        UserTokens::consented(key(user), Realm([7; 32]), fresh("acc\"ess", refresh, owner), START, None)
+        UserTokens::consented(key(user), ConsentRealm([7; 32]), fresh("acc\"ess", refresh, owner), START, None)
     }
 
     fn pending(user: &str) -> PendingConsent {
         PendingConsent {
             key: UserKey { owner: ConsentOwner::Group("mobile".into()), ..key(user) },
             client: "erp".into(),
-            realm: Realm([9; 32]),
+            realm: ConsentRealm([9; 32]),
             return_to: Some("https://app.example/".to_owned()),
             verifier: CodeVerifier::from_random([3; 32]),
             started: START.wall,

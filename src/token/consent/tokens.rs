@@ -9,7 +9,7 @@ use http::HeaderValue;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretString;
 use crate::base::time::{Now, millis};
-use crate::token::consent::Realm;
+use crate::token::consent::ConsentRealm;
 use crate::token::consent::user::UserKey;
 use crate::token::grant::{Grant, RefreshGrant, UserGrant};
 
@@ -75,7 +75,7 @@ pub struct UserTokens {
     /// Whose.
     pub key: UserKey,
     /// What was consented to.
-    pub realm: Realm,
+    pub realm: ConsentRealm,
     /// Counts up with every new access token. It starts at the wall clock's reading, so that a consent after a
     /// revocation is never taken for an older one.
     pub generation: u64,
@@ -93,7 +93,13 @@ pub struct UserTokens {
 
 impl UserTokens {
     /// The record of a new consent, whose exchange was sent at `sent`. `before`: what the store holds of an older one.
-    pub fn consented(key: UserKey, realm: Realm, fresh: UserGrant, sent: Now, before: Option<&UserTokens>) -> Self {
+    pub fn consented(
+        key: UserKey,
+        realm: ConsentRealm,
+        fresh: UserGrant,
+        sent: Now,
+        before: Option<&UserTokens>,
+    ) -> Self {
         let generation = before.map_or(0, |before| before.generation.saturating_add(1)).max(sent.wall);
         let UserGrant { grant, refresh } = fresh;
         Self {
@@ -143,7 +149,7 @@ impl UserTokens {
     /// The record of a code exchange that brought a refresh token alone: there is no access token yet.
     pub fn consented_without_access(
         key: UserKey,
-        realm: Realm,
+        realm: ConsentRealm,
         refresh: RefreshGrant,
         sent: Now,
         before: Option<&Self>,
@@ -284,7 +290,7 @@ pub(in crate::token::consent) mod tests {
     }
 
     fn tokens() -> UserTokens {
-        UserTokens::consented(key("alice"), Realm([1; 32]), fresh("a1", Some("r1"), Some("o1")), START, None)
+        UserTokens::consented(key("alice"), ConsentRealm([1; 32]), fresh("a1", Some("r1"), Some("o1")), START, None)
     }
 
     fn text(secret: Option<&UserRefresh>) -> Option<&str> {
@@ -370,7 +376,7 @@ pub(in crate::token::consent) mod tests {
     #[test]
     fn a_consent_without_an_access_token_has_none_to_send_and_can_be_renewed() {
         let refresh = RefreshGrant { token: SecretString::from("r1"), life: None };
-        let tokens = UserTokens::consented_without_access(key("alice"), Realm([1; 32]), refresh, START, None);
+        let tokens = UserTokens::consented_without_access(key("alice"), ConsentRealm([1; 32]), refresh, START, None);
         let read = UserTokens::open(tokens.seal().expose_secret()).expect("what we wrote");
         for tokens in [tokens, read] {
             assert!(!tokens.valid(START) && tokens.grant(START).is_none() && tokens.due(&UPKEEP, START));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::planted::{PlantedFault, planted};
-use crate::token::consent::Realm;
+use crate::token::consent::ConsentRealm;
 use crate::token::key::{KeyBuilder, TokenKey};
 
 /// The longest user name, in bytes.
@@ -119,7 +119,7 @@ impl UserKey {
 
     /// The key of the user's access token with the keeper and on the shelf. The realm is part of it, so a token of one
     /// bank is not found by a config that names another.
-    pub fn lease_key(&self, realm: Realm) -> TokenKey {
+    pub fn lease_key(&self, realm: ConsentRealm) -> TokenKey {
         let mut key = self.fields();
         if !planted(PlantedFault::RealmLess) {
             key.field("realm", &realm.0);
@@ -177,7 +177,7 @@ mod tests {
     fn a_token_of_another_bank_has_another_key() {
         let owner = ConsentOwner::Client("erp".into());
         let alice = UserKey { owner, provider: "scb".into(), user: UserName::parse("alice").expect("a name") };
-        let (one, other) = (alice.lease_key(Realm([1; 32])), alice.lease_key(Realm([2; 32])));
+        let (one, other) = (alice.lease_key(ConsentRealm([1; 32])), alice.lease_key(ConsentRealm([2; 32])));
         assert!(one != other && one != alice.record_key() && other != alice.record_key());
     }
 

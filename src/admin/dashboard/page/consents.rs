@@ -3,8 +3,8 @@
 use askama::Template;
 
 use super::super::super::view::{ConsentView, ConsentsView as Views};
+use super::super::format::ShownMoment;
 use super::super::session::Guest;
-use super::super::words::ShownMoment;
 use super::super::{Admin, StartedHere, draw};
 use super::{MOST_SHOWN, Pill, Query, Top};
 use crate::base::time::Now;

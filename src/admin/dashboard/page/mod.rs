@@ -11,8 +11,8 @@ mod tokens;
 use askama::Template;
 
 use super::super::view::ReloadView;
+use super::format::ShownMoment;
 use super::session::Guest;
-use super::words::ShownMoment;
 use super::{Admin, rendered};
 use crate::base::time::Now;
 
@@ -202,7 +202,7 @@ impl Query {
 
 /// Milliseconds of a quantile, for people.
 fn quantile(tally: &crate::observe::sight::RequestCounts, part: f64) -> String {
-    tally.quantile(part).map_or_else(|| "–".to_owned(), super::words::took)
+    tally.quantile(part).map_or_else(|| "–".to_owned(), super::format::took)
 }
 
 /// Whole days and what they mean, for a certificate that ends at this moment.

@@ -5,8 +5,8 @@ use askama::Template;
 use super::super::super::view::StatusView;
 use super::super::Admin;
 use super::super::draw;
+use super::super::format::{ShownMoment, count, format_span, rate, share, took};
 use super::super::session::Guest;
-use super::super::words::{ShownMoment, count, rate, share, span, took};
 use super::{LATELY, Pill, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
@@ -80,10 +80,10 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         quantiles: [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)].map(|(name, part)| (name, quantile(&lately, part))),
         connections: gauges(&|name| admin.metrics.connections(name).get()),
         tunnels: gauges(&|name| admin.metrics.tunnels(name).get()),
-        chart: draw::bars(&series, 120, "tall"),
+        chart: draw::draw_bars(&series, 120, "tall"),
         chart_total: count(series.iter().map(|tally| tally.requests).sum()),
         chart_peak: rate(series.iter().map(|tally| tally.requests).max().unwrap_or(0), BAR / 1000),
-        histogram: if buckets.is_empty() { String::new() } else { draw::histogram(&lately, 90) },
+        histogram: if buckets.is_empty() { String::new() } else { draw::draw_histogram(&lately, 90) },
         quickest: buckets.first().map_or_else(String::new, |(bound, _)| format!("up to {}", took(*bound))),
         slowest: buckets.last().map_or_else(String::new, |(bound, _)| took(*bound)),
         errors: [
@@ -91,7 +91,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
             blamed("provider", "Provider", "a bank failed, or refused a token", lately.provider),
             blamed("client", "Client", "what an application sent, or it hung up", lately.client),
         ],
-        uptime: span(status.uptime_seconds),
+        uptime: format_span(status.uptime_seconds),
         reloaded: ShownMoment::of(&status.last_reload.at, now),
         reload: if status.last_reload.error.is_none() {
             Pill::new("good", "applied")

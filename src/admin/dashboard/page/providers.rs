@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::super::super::view::{Fetches, ProviderView};
 use super::super::Admin;
-use super::super::words::{ShownMoment, count};
+use super::super::format::{ShownMoment, count};
 use super::{Pill, Top, ends};
 use crate::base::time::Now;
 

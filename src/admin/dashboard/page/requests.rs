@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::super::Admin;
-use super::super::words::{ShownMoment, count, lasted};
+use super::super::format::{ShownMoment, count, lasted};
 use super::{Pill, Query, Top};
 use crate::base::time::Now;
 use crate::observe::record::Replay;

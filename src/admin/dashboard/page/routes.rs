@@ -5,7 +5,7 @@ use askama::Template;
 use super::super::super::view::RouteView;
 use super::super::Admin;
 use super::super::draw;
-use super::super::words::{count, rate, share};
+use super::super::format::{count, rate, share};
 use super::{LATELY, MOST_SHOWN, Pill, Top, quantile};
 use crate::base::time::Now;
 use crate::observe::sight::{RequestCounts, Sight};
@@ -57,7 +57,7 @@ impl RouteTraffic {
             p50: quantile(&lately, 0.5),
             p95: quantile(&lately, 0.95),
             replays: count(lately.replays),
-            spark: draw::bars(&sight.route_series(name, now, BAR, BARS), 28, "spark"),
+            spark: draw::draw_bars(&sight.route_series(name, now, BAR, BARS), 28, "spark"),
         }
     }
 }

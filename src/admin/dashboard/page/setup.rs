@@ -3,14 +3,14 @@
 use askama::Template;
 
 use super::super::Admin;
+use super::super::format::ShownMoment;
 use super::super::session::Guest;
-use super::super::words::ShownMoment;
 use super::{Pill, Top, validity};
 use crate::base::time::Now;
 use crate::config::{ListenerConfig, Serves};
-use crate::tls::bundle::pem;
 use crate::tls::mint::Facts;
 use crate::tls::trust::{Steps, TrustWords, steps};
+use crate::tls::trust_store::pem;
 
 #[derive(Template)]
 #[template(path = "setup.html")]

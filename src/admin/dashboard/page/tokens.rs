@@ -5,8 +5,8 @@ use askama::Template;
 use super::super::super::view::TokenView;
 use super::super::Admin;
 use super::super::draw::{self, LifeBar};
+use super::super::format::{ShownMoment, count, format_span};
 use super::super::session::Guest;
-use super::super::words::{ShownMoment, count, span};
 use super::{MOST_SHOWN, Pill, Query, Top};
 use crate::base::time::Now;
 use crate::control::LedgerLine;
@@ -87,7 +87,7 @@ fn told(line: &LedgerLine, now: Now) -> TokenRow {
         }),
         generation: token.generation,
         fingerprint: token.fingerprint.to_string(),
-        age: span(now.wall.saturating_sub(token.issued) / 1000),
+        age: format_span(now.wall.saturating_sub(token.issued) / 1000),
         issued: ShownMoment::at(token.issued, now),
         renews: token.renews.map(|at| ShownMoment::at(at, now)),
         expires: ShownMoment::at(token.expires, now),

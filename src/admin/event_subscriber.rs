@@ -1,0 +1,100 @@
+//! `GET /api/v1/events`: what happens, as it happens (server-sent events, WHATWG HTML section 9.2).
+//!
+//! Each stream has a place in a bounded queue. Who reads too slowly is told how much he has missed, and that is the end
+//! of his stream; he may come again. A comment every 15 seconds keeps idle streams open, and finds out who has gone.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::Admin;
+use super::admin_response::{AdminResponse, event_stream, problem};
+use super::auth::{StreamSlot, Visitor, authenticate};
+use super::view::EventView;
+use crate::base::time::rfc3339;
+use crate::config::Role;
+use crate::control::{ControlEvent, EventKind};
+
+/// A comment is sent when nothing else was for so long.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// One listener.
+struct EventSubscriber {
+    admin: Rc<Admin>,
+    /// What he has shown, to be looked at again after a reload.
+    headers: HeaderMap,
+    events: Receiver<Arc<ControlEvent>>,
+    heartbeat: Interval,
+    ends: bool,
+    _place: StreamSlot,
+}
+
+/// Begins a stream.
+pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> AdminResponse {
+    let Some(place) = admin.doorkeeper.listen() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "as many listen as can; end another stream first");
+    };
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let listener = EventSubscriber {
+        admin: admin.clone(),
+        headers: headers.clone(),
+        events: admin.events.listen(),
+        heartbeat,
+        ends: false,
+        _place: place,
+    };
+    event_stream(unfold(listener, EventSubscriber::next))
+}
+
+impl EventSubscriber {
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        if self.ends {
+            return None;
+        }
+        let told = tokio::select! {
+            biased;
+            event = self.events.recv() => match event {
+                Ok(event) => {
+                    self.ends = matches!(event.what, EventKind::Reload(_)) && !self.may_stay();
+                    told(&EventView::of(&event))
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    self.ends = true;
+                    let at = rfc3339(self.admin.clock.now().wall);
+                    told(&EventView {
+                        kind: "lagged",
+                        at,
+                        text: format!("{missed} events were missed; ask again for those to come"),
+                        ..EventView::default()
+                    })
+                }
+                Err(RecvError::Closed) => return None,
+            },
+            // The first one comes at once: so a reader knows that he is heard.
+            _ = self.heartbeat.tick() => Bytes::from_static(b":\n\n"),
+        };
+        Some((told, self))
+    }
+
+    /// Whether what was shown at the beginning is good under the config of now.
+    fn may_stay(&self) -> bool {
+        let snapshot = self.admin.reloads.current();
+        let door = snapshot.admin.as_ref();
+        door.is_some_and(|door| authenticate(door, &self.headers).is_ok_and(|visitor: Visitor| visitor.may(Role::Read)))
+    }
+}
+
+/// An event on the wire.
+fn told(event: &EventView) -> Bytes {
+    // A view is texts and numbers, which can always be written; JSON has no line ends but in strings, escaped.
+    let data = serde_json::to_string(event).unwrap_or_default();
+    Bytes::from(format!("event: {}\ndata: {data}\n\n", event.kind))
+}

@@ -1,0 +1,354 @@
+//! Getting a user's token: the machine of `token::consent`, driven.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::records::{announce, forget, lease, patiently, read_tokens, spend_access, user_key, write_record};
+use super::rests::Rests;
+use super::settings;
+use crate::base::draw::draw;
+use crate::base::id::RandomIds;
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Clock, Deadline, Within};
+use crate::config::ProviderConfig;
+use crate::control::journal;
+use crate::control::token_call::{MOST_GRANT, exchange, note_type};
+use crate::control::tracker::{Tracker, Work};
+use crate::control::{FetchContext, Fetched, Order, TokenSpec};
+use crate::observe::audit::Auditor;
+use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, Version};
+use crate::token::consent::{
+    Asking, Goal, Locked, LookResult, Looking, RotationEnding, RotationRefusal, Saving, UserKey, UserTokens,
+};
+use crate::token::failure::{Class, Failure};
+use crate::token::key::TokenKey;
+
+/// Between two looks at somebody else's lock, while nobody says anything.
+const LOOK: Duration = Duration::from_millis(100);
+/// Another's rotation is waited for so long: 8 s.
+const MOST_LOOKS: u32 = 80;
+/// A request that fetches a user's token may take this much longer than the provider's own call.
+const ROOM: Duration = Duration::from_secs(10);
+/// A refresh call that begins while the process ends must leave so much of the drain for saving what it brings.
+const SAVED: Duration = Duration::from_secs(2);
+
+/// The token of a user, by the config with this number; `None` where the provider has no consents.
+pub fn user_spec(
+    provider: &Arc<ProviderConfig>,
+    user: UserKey,
+    serial: u64,
+    clock: &Clock,
+    audit: &Auditor,
+) -> Option<Arc<TokenSpec>> {
+    let consents = provider.consents.as_ref()?;
+    Some(Arc::new(TokenSpec {
+        key: user.lease_key(consents.module.consent()?.realm()),
+        serial,
+        provider: provider.name.clone(),
+        refresh_before: consents.upkeep.refresh_before,
+        fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
+        order: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone(), audit: audit.clone() }),
+    }))
+}
+
+/// One user's tokens, to be looked for and renewed.
+#[derive(Clone)]
+pub(super) struct Renewal {
+    pub(super) provider: Arc<ProviderConfig>,
+    pub(super) user: UserKey,
+    pub(super) clock: Clock,
+    pub(super) audit: Auditor,
+}
+
+/// What a renewal works with.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) store: Store,
+    pub(super) tasks: Tracker,
+    pub(super) rests: Rests,
+}
+
+impl Order for Renewal {
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let renewal = self.clone();
+        Box::pin(async move {
+            let Some(store) = aid.store else {
+                return Err(Failure::new(Class::Transient, "there is no store for consents"));
+            };
+            let means = Means { store, tasks: aid.tasks, rests: aid.rests };
+            let newer_than = aid.known.map_or(0, |known| known.record);
+            let (tell, told) = oneshot::channel();
+            // It runs on when whoever wants it gives up: what was asked must be kept.
+            let tasks = means.tasks.clone();
+            let begun = tasks.spawn(renewal.work(), async move {
+                let ended = renewal.run(&means, Goal::Serve { newer_than }).await;
+                let fetched = renewal.fetched(ended);
+                drop(tell.send(fetched));
+            });
+            if !begun {
+                return Err(ending());
+            }
+            told.await.unwrap_or_else(|_| Err(Failure::new(Class::Transient, "the renewal was abandoned")))
+        })
+    }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let name = user_key(&self.user);
+        Box::pin(async move { spend_access(&store, &name, token).await })
+    }
+
+    fn record(&self) -> Option<TokenKey> {
+        Some(self.user.record_key())
+    }
+}
+
+fn ending() -> Failure {
+    Failure::new(Class::Transient, "the process ends, and begins no renewal")
+}
+
+/// How a renewal ended, and whether the provider was asked.
+pub(super) struct Ended {
+    pub(super) ending: RotationEnding,
+    asked: bool,
+}
+
+const fn unasked(ending: RotationEnding) -> Ended {
+    Ended { ending, asked: false }
+}
+
+impl Renewal {
+    fn fetched(&self, Ended { ending, asked }: Ended) -> Result<Fetched, Failure> {
+        let tokens = match ending {
+            RotationEnding::ConsentRequired(why) => return Err(Failure::new(Class::Consent, &*why)),
+            RotationEnding::Failed(failure) => return Err(failure),
+            RotationEnding::Ready(tokens) => tokens,
+        };
+        let now = self.clock.now();
+        let module = self.provider.consents.as_ref().map(|consents| &consents.module);
+        let (Some(module), Some(grant)) = (module, tokens.grant(now)) else {
+            return Err(Failure::new(Class::Consent, "the consent has run out"));
+        };
+        let headers = module.credentials(&grant);
+        let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
+        let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
+        // What is in the record may be from another replica's renewal a moment ago, and unknown to the bank yet. But another
+        // renewal may have ended it as well, so a refusal of it is final: the record is looked at again.
+        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
+    }
+
+    /// What it is to a process that ends.
+    pub(super) fn work(&self) -> Work {
+        Work { what: "token.renew", provider: self.provider.name.clone() }
+    }
+
+    /// The deadline of its call.
+    fn within(&self) -> Within {
+        Within(self.provider.timeouts.token)
+    }
+
+    pub(super) async fn run(&self, means: &Means, goal: Goal) -> Ended {
+        let store = &means.store;
+        let (consents, consent) = match settings(&self.provider) {
+            Ok(settings) => settings,
+            Err(failure) => return unasked(RotationEnding::Failed(failure)),
+        };
+        let name = user_key(&self.user);
+        let looking = || Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
+        let record = match patiently(async || read_tokens(store, &name).await).await {
+            Ok(record) => record.map(|(tokens, _)| tokens),
+            Err(why) => return unasked(looking().unreadable(&why)),
+        };
+        self.note_call(store, &name, record.as_deref(), goal).await;
+        let mut locking = match looking().found(record, self.clock.now()) {
+            LookResult::Done(ending) => return unasked(ending),
+            LookResult::Lock(locking) => locking,
+        };
+        let mut turn = LockWait::new(store, &name, lease(self.within()));
+        let lock = loop {
+            match turn.take().await {
+                Ok(Some(lock)) => break lock,
+                // Who has the lock may have renewed them by now.
+                Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
+                    Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+                    Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
+                        LookResult::Done(ending) => return unasked(ending),
+                        LookResult::Lock(again) => locking = again,
+                    },
+                },
+                Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+            }
+        };
+        let ended = match patiently(async || read_tokens(store, &name).await).await {
+            Err(why) => unasked(locking.unreadable(&why, self.clock.now())),
+            Ok(record) => {
+                let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
+                match (locking.found(tokens, self.clock.now()), version) {
+                    (Locked::Done(ending), _) => unasked(ending),
+                    (Locked::Ask(_), Some(_)) if !means.tasks.allows(self.within().0.saturating_add(SAVED)) => {
+                        unasked(RotationEnding::Failed(ending()))
+                    }
+                    (Locked::Ask(asking), Some(version)) => {
+                        let now = self.clock.now();
+                        match means.rests.told(self.user.record_key(), now) {
+                            Some(failure) => unasked(asking.held_up(failure, now)),
+                            None => self.ask(means, &name, asking, version).await,
+                        }
+                    }
+                    (Locked::Ask(_), None) => {
+                        unasked(RotationEnding::Failed(Failure::new(Class::Transient, "the record is gone")))
+                    }
+                }
+            }
+        };
+        let _ends_by_itself = patiently(async || store.unlock(lock.clone()).await).await;
+        ended
+    }
+
+    async fn ask(&self, means: &Means, name: &RecordKey, asking: Asking, version: Version) -> Ended {
+        let (store, sent) = (&means.store, self.clock.now());
+        let answer = match settings(&self.provider) {
+            Err(failure) => Err(RotationRefusal::Failed(failure)),
+            Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
+                None => Err(RotationRefusal::Dead("this provider renews no tokens".to_owned())),
+                Some(request) => match exchange(&self.provider, request, MOST_GRANT, self.within(), sent).await {
+                    Err(failure) => Err(RotationRefusal::Failed(failure)),
+                    Ok(response) => {
+                        let (head, body) = response.into_parts();
+                        let now = self.clock.now();
+                        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, now);
+                        answered.inspect(|fresh| note_type(&self.provider, &fresh.grant))
+                    }
+                },
+            },
+        };
+        let (provider, whose, record) = (&self.provider.name, Some(&self.user), self.user.record_key());
+        let outcome = match &answer {
+            Ok(_) => "ok",
+            Err(RotationRefusal::Dead(_)) => "the consent is dead",
+            Err(RotationRefusal::Failed(failure) | RotationRefusal::Unusable(failure, _)) => journal::failure(failure),
+        };
+        match &answer {
+            Ok(_) | Err(RotationRefusal::Dead(_)) => means.rests.answered(provider, record),
+            Err(RotationRefusal::Failed(failure) | RotationRefusal::Unusable(failure, _)) => {
+                means.rests.failed(provider, record, failure, self.clock.now(), draw());
+            }
+        }
+        journal::journal_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
+        if let Err(RotationRefusal::Dead(inside)) = &answer {
+            let key = self.user.lease_key(asking.tokens().realm);
+            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
+        }
+        if let Err(RotationRefusal::Unusable(failure, _)) = &answer {
+            let inside = &failure.inside;
+            tracing::warn!(%provider, %inside, "a user's new refresh token is kept, its access token is of no use");
+        }
+        match asking.answered(answer, sent, self.clock.now()) {
+            Err(ending) => Ended { ending, asked: true },
+            Ok(saving) => Ended { ending: self.save(store, name, saving, version).await, asked: true },
+        }
+    }
+
+    /// Until the store has it, nobody relies on it.
+    async fn save(&self, store: &Store, name: &RecordKey, mut saving: Saving, mut version: Version) -> RotationEnding {
+        loop {
+            let next = saving.tokens();
+            let error =
+                match store.swap(Kind::User, name, Some(version), &write_record(&next.seal()), forget(next)).await {
+                    Ok(_) => {
+                        let _hint = announce(store, Kind::User, name).await;
+                        return saving.saved(self.clock.now());
+                    }
+                    Err(Error::Conflict) => match read_tokens(store, name).await {
+                        Ok(record) => {
+                            let (tokens, newer) = record.map_or((None, None), |(tokens, at)| (Some(tokens), Some(at)));
+                            match saving.outdated(tokens, self.clock.now()) {
+                                Ok(ending) => return ending,
+                                Err(again) => {
+                                    saving = again;
+                                    version = newer.unwrap_or(version);
+                                    continue;
+                                }
+                            }
+                        }
+                        Err(why) => why,
+                    },
+                    Err(error) => error.to_string(),
+                };
+            tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
+            match saving.failed(&error, draw()) {
+                Ok((again, pause)) => {
+                    saving = again;
+                    tokio::time::sleep(pause).await;
+                }
+                Err(ending) => return ending,
+            }
+        }
+    }
+
+    /// Notes that somebody calls for the user, where that is worth a write. Losing it costs a little of `keep_alive`.
+    async fn note_call(&self, store: &Store, name: &RecordKey, tokens: Option<&UserTokens>, goal: Goal) {
+        let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
+            return;
+        };
+        // What is written is what was read with its version: anything may have been noted since the first look.
+        if tokens.touched(&consents.upkeep, self.clock.now()).is_some()
+            && let Ok(Some((known, version))) = read_tokens(store, name).await
+            && let Some(touched) = known.touched(&consents.upkeep, self.clock.now())
+        {
+            let _lost =
+                store.swap(Kind::User, name, Some(version), &write_record(&touched.seal()), forget(&touched)).await;
+        }
+    }
+}
+
+/// Waiting for a lock that another may hold.
+struct LockWait<'a> {
+    store: &'a Store,
+    name: &'a RecordKey,
+    lease: Duration,
+    claim: u64,
+    changes: Option<Changes>,
+    looks: u32,
+}
+
+impl<'a> LockWait<'a> {
+    fn new(store: &'a Store, name: &'a RecordKey, lease: Duration) -> Self {
+        Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
+    }
+
+    /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
+    async fn take(&mut self) -> Result<Option<Lock>, String> {
+        if let Some(changes) = &mut self.changes {
+            tokio::select! {
+                biased;
+                () = heard(changes, self.name) => {}
+                () = tokio::time::sleep(LOOK) => self.looks += 1,
+            }
+        }
+        match patiently(async || self.store.claim(self.name, self.lease, self.claim).await).await {
+            Ok(None) if self.looks >= MOST_LOOKS => Err("another renewal takes too long".to_owned()),
+            Ok(None) => {
+                // From now on: what was said before is seen by who reads the record now.
+                self.changes.get_or_insert_with(|| self.store.changes());
+                Ok(None)
+            }
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Waits until something is said about this user's record.
+async fn heard(changes: &mut Changes, name: &RecordKey) {
+    loop {
+        match changes.next().await {
+            Change::Everything => return,
+            Change::Record(changed) if changed.kind == Kind::User && changed.key == *name => return,
+            Change::Record(_) => {}
+        }
+    }
+}

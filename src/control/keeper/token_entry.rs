@@ -1,0 +1,296 @@
+//! One key: its machine, and what the machine must not hold.
+
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, Id};
+
+use super::trace::FetchTrace;
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Deadline, Now, millis};
+use crate::control::token_handle::TokenReply;
+use crate::control::{
+    EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest,
+    LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
+};
+use crate::store::Store;
+use crate::token::failure::Class;
+use crate::token::grant::CredentialHeaders;
+use crate::token::key::TokenKey;
+use crate::token::lease::{Lease, LeaseTrial};
+use crate::token::policy::Policy;
+use crate::token::state::{Denial, FailureReport, PhaseKind, TokenOrigin, TokenState};
+
+/// One key: its machine, and what the machine must not hold.
+pub(super) struct TokenEntry {
+    pub(super) slot: TokenState,
+    pub(super) spec: Arc<TokenSpec>,
+    pub(super) shelf: Arc<TokenSlot>,
+    pub(super) waiters: Vec<TokenReply>,
+    /// Leases that are not on the shelf, and may come back to it.
+    aside: Vec<Arc<Lease>>,
+    /// The last generation of which the machine knows that it was accepted.
+    proved: u64,
+    pub(super) fetch: Option<Fetch>,
+    /// What the store was said to hold of a user while a fetch was under way: a generation, or nothing.
+    pub(super) moved: Option<Option<u64>>,
+    /// Boot-clock second of the last publication.
+    published: u64,
+    /// The token of the last publication.
+    known: Option<Known>,
+    tally: FetchCounts,
+}
+
+/// A fetch under way, seen from its key.
+pub(super) struct Fetch {
+    pub(super) task: AbortHandle,
+    pub(super) started: Now,
+    pub(super) trace: FetchTrace,
+}
+
+/// The part of a fetched token that the machine must not hold, on its way from a fetch to a lease.
+pub(super) struct FetchedToken {
+    pub(super) headers: CredentialHeaders,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) adopted: bool,
+    pub(super) record: u64,
+}
+
+pub(super) type Cargo = Option<FetchedToken>;
+
+/// From when to when a token lives.
+pub(super) struct Lifetime {
+    pub(super) issued: Now,
+    pub(super) expires: Deadline,
+    /// Before this moment a refusal of it need not be final.
+    pub(super) young_until: Option<Deadline>,
+}
+
+impl TokenEntry {
+    pub(super) fn new(spec: Arc<TokenSpec>, floor: u64) -> Self {
+        Self {
+            slot: TokenState::starting_after(floor),
+            spec,
+            shelf: Arc::default(),
+            waiters: Vec::new(),
+            aside: Vec::new(),
+            proved: 0,
+            fetch: None,
+            moved: None,
+            published: 0,
+            known: None,
+            tally: FetchCounts::default(),
+        }
+    }
+
+    /// Stops the fetch under way; says which task that was.
+    pub(super) fn abandon(&self) -> Option<Id> {
+        self.fetch.as_ref().map(|fetch| {
+            fetch.task.abort();
+            fetch.task.id()
+        })
+    }
+
+    /// What the next fetch may use. `refused`: tokens of this key that are no longer to be taken from the store.
+    pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> FetchContext {
+        let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
+        let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
+        FetchContext { store, known: self.known, live, patience, refresh_before, refused, ..FetchContext::default() }
+    }
+
+    /// A fetch brought this: says where it comes from. What came from a store and is over already is known from now on,
+    /// so that it is not taken again.
+    pub(super) fn origin(&mut self, fetched: &Fetched, now: Now) -> TokenOrigin {
+        let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
+        if adopted {
+            if expires.passed(now) {
+                self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+            }
+            return TokenOrigin::Adopted { young };
+        }
+        match self.known {
+            Some(known) if known.fingerprint == fingerprint => TokenOrigin::Repeated,
+            Some(_) | None => TokenOrigin::Issued,
+        }
+    }
+
+    /// The generation on the shelf, if it was accepted since this was last asked. Workers mark the lease and send no
+    /// message, since that happens on the way of a request.
+    pub(super) fn newly_proved(&mut self) -> Option<u64> {
+        let generation = self.shelf.load().as_ref().filter(|lease| lease.proved()).map(|lease| lease.generation)?;
+        (generation > self.proved).then(|| {
+            self.proved = generation;
+            generation
+        })
+    }
+
+    /// Whether this generation of a user's record is newer than what was taken from it.
+    pub(super) fn is_before(&self, generation: u64) -> bool {
+        self.known.is_none_or(|known| known.record < generation)
+    }
+
+    /// Whether anybody took the current generation.
+    pub(super) fn used(&self) -> bool {
+        self.shelf.last_used() >= self.published
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        key: TokenKey,
+        now: Now,
+        generation: u64,
+        Lifetime { issued, expires, young_until }: Lifetime,
+        cargo: Cargo,
+    ) -> Option<EventKind> {
+        // `Publish` answers `Fetched` alone, and that always comes with its cargo.
+        let FetchedToken { headers, fingerprint, record, .. } = cargo?;
+        let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
+        self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+        self.published = now.boot / 1000;
+        let trial = young_until.map_or_else(LeaseTrial::default, LeaseTrial::until);
+        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        let life = expires.life_since(issued).as_secs();
+        tracing::info!(
+            provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
+        );
+        let token = Generation { provider: Arc::clone(&self.spec.provider), key, number: generation };
+        Some(EventKind::TokenFetched { token, fingerprint, life: expires.remaining(now), renewed })
+    }
+
+    /// Puts a lease on the shelf in place of what is there, which may come back.
+    fn put(&mut self, lease: Option<Arc<Lease>>) {
+        self.aside.extend(self.shelf.load().clone());
+        self.shelf.put(lease);
+    }
+
+    pub(super) fn withdraw(&mut self, key: TokenKey, generation: u64) {
+        // A request that holds it and waits for a connection must not send it either, once another token lies here.
+        self.shelf.distrust(generation);
+        self.put(None);
+        tracing::info!(provider = %self.spec.provider, %key, generation, "token withdrawn");
+    }
+
+    /// The token of this generation, as another generation of its own.
+    pub(super) fn republish(&mut self, key: TokenKey, now: Now, generation: u64, of: u64) {
+        // The machine brings back only what it [keeps](Slot::keeps).
+        let Some(lease) = self.aside.iter().find(|lease| lease.generation == of).cloned() else { return };
+        let (headers, trial) = (lease.headers.clone(), LeaseTrial::default());
+        let Lease { issued, expires, fingerprint, .. } = *lease;
+        self.published = now.boot / 1000;
+        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        tracing::info!(provider = %self.spec.provider, %key, generation, of, token = %fingerprint, "token used again");
+    }
+
+    /// What a generation was that has left the shelf in this step.
+    pub(super) fn gone(&self, generation: u64) -> Option<(Fingerprint, Deadline)> {
+        let lease = self.aside.iter().find(|lease| lease.generation == generation)?;
+        Some((lease.fingerprint, lease.expires))
+    }
+
+    /// A step is done: drops what it left behind.
+    pub(super) fn tidy(&mut self) {
+        if !self.aside.is_empty() {
+            let Self { aside, slot, .. } = self;
+            aside.retain(|lease| slot.keeps(lease.generation));
+        }
+        if self.slot.flight().is_none() {
+            self.fetch = None;
+        }
+    }
+
+    /// A fetch ended: count it and tell the observer.
+    pub(super) fn settle(&mut self, key: TokenKey, observer: &dyn Observer, outcome: Result<(), Class>, now: Now) {
+        if let Some(fetch) = self.fetch.take() {
+            self.tally.count(outcome);
+            observer.fetched(&self.spec.provider, outcome, now.since(fetch.started));
+            let token = self.known.filter(|_| outcome.is_ok()).map(|known| known.fingerprint);
+            fetch.trace.end(key, &self.spec.provider, outcome.map(|()| token), (fetch.started, now));
+        }
+    }
+
+    pub(super) fn serve(&mut self, now: Now, fresh: bool) {
+        let lease = self.shelf.load();
+        // `Serve` follows a publication that nothing has withdrawn.
+        let Some(lease) = lease.as_ref() else { return };
+        if !self.waiters.is_empty() {
+            self.shelf.stamp(now);
+        }
+        for waiter in self.waiters.drain(..) {
+            drop(waiter.send(Ok(Issued { lease: Arc::clone(lease), shelf: Arc::clone(&self.shelf), fresh })));
+        }
+    }
+
+    /// The lease that may be sent now. Looking is no use of it.
+    pub(super) fn at_hand(&self, now: Now) -> Option<Issued> {
+        let lease = self.shelf.glance(now)?;
+        Some(Issued { lease, shelf: Arc::clone(&self.shelf), fresh: false })
+    }
+
+    pub(super) fn deny(&mut self, denial: &Denial) {
+        for waiter in self.waiters.drain(..) {
+            drop(waiter.send(Err(Unavailable {
+                class: denial.class,
+                retry_after: denial.retry_after,
+                inside: Arc::clone(&denial.inside),
+            })));
+        }
+    }
+
+    pub(super) fn report(&self, key: TokenKey, report: &FailureReport) {
+        let (provider, class, rest) = (&self.spec.provider, report.class.as_str(), report.rest.as_secs());
+        let inside = &report.inside;
+        match report.class {
+            Class::Closed => tracing::info!(%provider, %key, class, rest, %inside, "no token: provider closed"),
+            Class::Consent => tracing::info!(%provider, %key, class, rest, %inside, "no token: consent required"),
+            Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
+            Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
+        }
+    }
+
+    /// A report as those hear it who watch.
+    pub(super) fn failed(&self, key: TokenKey, report: &FailureReport) -> EventKind {
+        let (provider, inside) = (Arc::clone(&self.spec.provider), Arc::clone(&report.inside));
+        EventKind::TokenFailed { provider, key, class: report.class, inside, rest: report.rest }
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        // A user's old token may be one of a consent that was taken back.
+        let of_user = self.known.is_some_and(|known| known.record > 0);
+        Policy {
+            refresh_before: self.spec.refresh_before,
+            fetch_timeout: self.spec.fetch_timeout,
+            overlap: !of_user && !self.spec.order.is_contested(),
+        }
+    }
+
+    /// Whether nobody would notice if it were forgotten, but for the time of a fetch.
+    pub(super) fn idle(&self) -> bool {
+        self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != PhaseKind::Settling
+    }
+
+    pub(super) fn line(&self, key: TokenKey, now: Now) -> LedgerLine {
+        LedgerLine {
+            key,
+            provider: Arc::clone(&self.spec.provider),
+            phase: self.slot.waiting(),
+            token: self.shelf.load().as_ref().filter(|lease| lease.valid(now)).map(|lease| LedgerToken {
+                generation: lease.generation,
+                fingerprint: lease.fingerprint,
+                issued: lease.issued.wall,
+                expires: lease.expires.wall(),
+                renews: self.slot.renews().map(Deadline::wall),
+            }),
+            rest: self.slot.rest(now).map(|denial| LedgerRest {
+                class: denial.class,
+                until: now.wall.saturating_add(millis(denial.retry_after)),
+            }),
+            last_failure: self.slot.trouble().map(|trouble| LedgerFailure {
+                class: trouble.class,
+                inside: Arc::clone(&trouble.inside),
+                at: trouble.at.wall,
+            }),
+            failures: self.slot.failures(),
+            waiters: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
+            fetches: self.tally,
+        }
+    }
+}

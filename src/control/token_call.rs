@@ -1,0 +1,283 @@
+//! Token calls, carried out: one connection each, closed after the answer.
+//!
+//! Token calls are rare, so they need no pool, and a fresh connection can never be a stale one. Redirects are not
+//! followed. What the answer means is the module's business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::Full;
+
+use super::token_source::{self, TokenSource};
+use super::{FetchContext, Fetched, Order, TokenSpec};
+use crate::base::id::RandomIds;
+use crate::base::origin::BaseUrl;
+#[cfg(test)]
+use crate::base::planted::{PlantedFault, planted};
+use crate::base::secret::{ExposeSecret, Fingerprint};
+use crate::base::time::{Clock, Now, Within};
+use crate::base::vars::Vars;
+use crate::config::{ProviderConfig, Route};
+use crate::provider::{Module, TokenRequest, date, is_whole};
+use crate::store::{Error, Store};
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::key::TokenKey;
+use crate::upstream::{AskError, Destination};
+
+/// What our own calls say of themselves, unless a profile or the config says something else.
+pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
+
+/// More of a token answer than this is not read.
+pub(super) const MOST_ANSWER: usize = 64 * 1024;
+/// The same for an answer to a code exchange or a refresh: what it brings cannot be asked for again.
+pub(super) const MOST_GRANT: usize = 1024 * 1024;
+
+/// The token that a route of the config with this number needs for these variables.
+pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
+    let provider = route.provider.clone();
+    Arc::new(TokenSpec {
+        key: route.module.key_for(&vars),
+        serial,
+        provider: provider.name.clone(),
+        refresh_before: provider.refresh_before,
+        fetch_timeout: provider.timeouts.token,
+        order: Box::new(TokenCall {
+            key: route.module.key_for(&vars),
+            module: route.module.clone(),
+            provider,
+            vars,
+            clock: clock.clone(),
+        }),
+    })
+}
+
+/// One token's call.
+#[derive(Clone)]
+pub(super) struct TokenCall {
+    key: TokenKey,
+    module: Arc<Module>,
+    provider: Arc<ProviderConfig>,
+    vars: Vars,
+    clock: Clock,
+}
+
+impl Order for TokenCall {
+    fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
+        let call = self.clone();
+        Box::pin(async move { aid.bring(&call).await })
+    }
+
+    fn is_contested(&self) -> bool {
+        self.module.coexistence().is_contested()
+    }
+
+    fn is_replaced(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
+        let call = self.clone();
+        Box::pin(async move { aid.has_newer(&call).await })
+    }
+
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+        let key = self.key;
+        Box::pin(async move { token_source::invalidate(&store, &key, token).await })
+    }
+}
+
+impl TokenSource for TokenCall {
+    async fn ask(&self) -> Result<(Grant, Now), Failure> {
+        let sent = self.clock.now();
+        let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
+        let within = Within(self.provider.timeouts.token);
+        let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
+        let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
+        note_type(&self.provider, &grant);
+        Ok((grant, sent))
+    }
+
+    fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+        self.module.credentials(grant)
+    }
+
+    fn key(&self) -> TokenKey {
+        self.key
+    }
+
+    fn provider(&self) -> &str {
+        &self.provider.name
+    }
+
+    fn is_contested(&self) -> bool {
+        Order::is_contested(self)
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One call of a provider's own endpoints: token, authorize, refresh. At most `most` bytes of its answer are read.
+pub(super) async fn exchange(
+    provider: &ProviderConfig,
+    request: TokenRequest,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, Failure> {
+    let destination = destination(provider, &request.url);
+    let answer = ask(&destination, assemble(provider, request)?, most, within, now).await;
+    answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
+}
+
+/// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
+pub(super) fn told_whole(error: AskError) -> Result<Response<Bytes>, AskError> {
+    match error {
+        AskError::Unclosed(unclosed) if is_whole(unclosed.answer().headers(), unclosed.answer().body()) => {
+            Ok(unclosed.into_answer())
+        }
+        other => Err(other),
+    }
+}
+
+/// Logs the type of a token that is none we know, once for each word. What goes on a call is the profile's matter.
+pub(super) fn note_type(provider: &ProviderConfig, grant: &Grant) {
+    if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
+        tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
+    }
+}
+
+/// Asks over the network, or over a simulated one.
+async fn ask(
+    destination: &Destination,
+    request: Request<Full<Bytes>>,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, AskError> {
+    #[cfg(test)]
+    if let Some(network) = super::simulation::network() {
+        if planted(PlantedFault::NoDeadline) {
+            return network.ask(destination, request).await;
+        }
+        return tokio::time::timeout(within.0, network.ask(destination, request))
+            .await
+            .unwrap_or(Err(AskError::Timeout(within)));
+    }
+    destination.ask(request, most, within, now).await
+}
+
+/// Where to connect. The provider's own `server_name` counts for its own origin only.
+pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
+    let at_home = url.same_origin(&provider.base_url);
+    let own = provider.server_name.as_ref().filter(|_| at_home);
+    Destination {
+        host: url.bare_host().into(),
+        port: url.port(),
+        tls: provider.tls.clone(),
+        server_name: own.unwrap_or(url.server_name()).clone(),
+        way: provider.way.clone(),
+        connect_timeout: provider.timeouts.connect,
+    }
+}
+
+/// One token call, told in full: for a trial, on which no request waits.
+#[derive(Debug)]
+pub struct TokenCallReport {
+    /// When it was sent.
+    pub sent: Now,
+    /// When its answer was there.
+    pub received: Now,
+    /// The answer's status.
+    pub status: u16,
+    /// The `Date` of the answer, in milliseconds since 1970 (RFC 9110 section 6.6.1).
+    pub date: Option<u64>,
+    /// The life of the token and what to recognise it by; or why there is none.
+    pub outcome: Result<(Duration, Fingerprint), Failure>,
+}
+
+/// Why a token call has no answer.
+#[derive(Debug)]
+pub enum TokenTrialError {
+    /// The exchange failed on the way.
+    Ask(AskError),
+    /// Nothing was sent: there is no such request. The text says why.
+    Malformed(String),
+    /// It took longer than the provider's `timeouts.token`.
+    Timeout,
+}
+
+/// Calls the token endpoint once, and drops the token.
+pub async fn try_token(
+    provider: &ProviderConfig,
+    module: &Module,
+    vars: &Vars,
+    clock: &Clock,
+) -> Result<TokenCallReport, TokenTrialError> {
+    let sent = clock.now();
+    let request = module.token_request(vars, &mut RandomIds, sent);
+    let destination = destination(provider, &request.url);
+    let request = assemble(provider, request).map_err(|failure| TokenTrialError::Malformed(failure.inside))?;
+    let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
+    let answer = asked.or_else(told_whole).map_err(|error| match error {
+        AskError::Timeout(_) => TokenTrialError::Timeout,
+        other => TokenTrialError::Ask(other),
+    })?;
+    let (head, body) = answer.into_parts();
+    let received = clock.now();
+    let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
+    let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
+    Ok(TokenCallReport { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
+}
+
+/// The module's request as a message for the wire.
+fn assemble(provider: &ProviderConfig, request: TokenRequest) -> Result<Request<Full<Bytes>>, Failure> {
+    let mut target = request.url.path().to_owned();
+    if target.is_empty() {
+        target.push('/');
+    }
+    if let Some(query) = &request.query {
+        target.push('?');
+        target.push_str(query.expose_secret());
+    }
+    let body = Bytes::copy_from_slice(request.body.expose_secret());
+    let mut message = Request::new(Full::new(body));
+    *message.method_mut() = request.method;
+    // Not the parser's error text: the query may hold a secret.
+    *message.uri_mut() = target.parse().map_err(|_| transient("token endpoint: its URL is malformed".to_owned()))?;
+    *message.headers_mut() = request.headers;
+    say_who(message.headers_mut(), provider.user_agent.as_ref());
+    let host = HeaderValue::try_from(request.url.authority());
+    let host = host.map_err(|_| transient("token endpoint: its host is malformed".to_owned()))?;
+    message.headers_mut().insert(HOST, host);
+    let length = request.body.expose_secret().len();
+    if length > 0 || message.method() != http::Method::GET {
+        message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(message)
+}
+
+/// Puts on what every call of our own has: firewalls refuse calls without `User-Agent`, and what nobody asked for need
+/// not be decoded. A profile's own fields stay; `agent`, the operator's, wins over them.
+pub(super) fn say_who(headers: &mut HeaderMap, agent: Option<&HeaderValue>) {
+    match agent {
+        Some(agent) => {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        None => {
+            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        }
+    }
+    headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+}
+
+fn transient(inside: String) -> Failure {
+    Failure::new(Class::Transient, inside)
+}

@@ -1,0 +1,431 @@
+//! Application tokens that outlive the process and are shared by replicas: a fetch with a store before and behind it.
+//!
+//! Before a token is fetched, the store is asked for one that is newer than the one that is known: another replica may
+//! have fetched it, or this one before its restart. Who fetches holds a lock meanwhile; the others wait for what it
+//! brings, and fetch for themselves when that takes too long. Whatever is wrong with the store, a token is fetched: only
+//! the saving is lost. Nothing of it is on the way of a request.
+//!
+//! Where a new token kills the old one (`coexistence` of the profile) that would end in replicas killing each other's.
+//! There a token is fetched under the lock or not at all while the store answers; while it does not, a token that lives
+//! is kept, and one that died before its time is not replaced more often than once a minute.
+//!
+//! A stored token's end is one moment, whatever the clocks do: what is left of it when it is found, by the wall clock, is
+//! what it lives from then on, by both. Replicas' clocks differ. A token whose issue lies ahead, by a minute at most, was
+//! stored by a clock that is ahead of ours by no less; it lives no longer than its whole life from now, nor beyond the end
+//! that is written. One that is further ahead is not believed.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::consents::{lease, patiently};
+use super::{Fetched, Known, Rests, Tracker};
+use crate::base::backoff::Backoff;
+use crate::base::draw::draw;
+use crate::base::planted::{PlantedFault, planted};
+use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
+use crate::base::time::{Deadline, Now, Within, millis};
+use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, StoredRecord};
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::key::TokenKey;
+use crate::token::policy::UNCHANGED;
+
+/// How the records of this version are written.
+const VERSION: u8 = 1;
+/// Another replica's fetch is looked for this often, should its word get lost.
+const LOOK: Duration = Duration::from_millis(250);
+/// Replicas' clocks may differ by so much, in milliseconds.
+const SKEW: u64 = 60_000;
+/// Without the store, a contested token that died before its time is replaced this long after it was issued, in
+/// milliseconds.
+const ALONE: u64 = 60_000;
+/// A life of no seconds is one of less than a second.
+const A_SECOND: Duration = Duration::from_secs(1);
+/// So often a token that comes back with nothing left is waited out.
+const MOST_ENDINGS: u32 = 3;
+/// The rests of whoever may not fetch without the store: it may be back at any moment.
+const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
+
+/// What a fetch may use besides the wire.
+#[derive(Clone, Debug, Default)]
+pub struct FetchContext {
+    /// Where tokens are kept; absent: nowhere.
+    pub(super) store: Option<Store>,
+    /// The token of which a successor is wanted.
+    pub(super) known: Option<Known>,
+    /// Whether that one may still be sent.
+    pub(super) live: bool,
+    /// The fetch ends after this long.
+    pub(super) patience: Duration,
+    /// A token with less than this left is not worth adopting.
+    pub(super) refresh_before: Duration,
+    /// Tokens that were refused, and that the store may still hold.
+    pub(super) refused: Vec<Fingerprint>,
+    /// The owner of what must not be abandoned.
+    pub(super) tasks: Tracker,
+    /// Who is not asked for a while.
+    pub(super) rests: Rests,
+}
+
+/// Where a token comes from that nobody has stored: a call of the provider.
+pub(super) trait TokenSource {
+    /// Asks the provider. Says when the request was sent, too.
+    async fn ask(&self) -> Result<(Grant, Now), Failure>;
+
+    /// The headers that carry a token.
+    fn credentials(&self, grant: &Grant) -> CredentialHeaders;
+
+    /// Which token.
+    fn key(&self) -> TokenKey;
+
+    /// Whose token it is, for logs.
+    fn provider(&self) -> &str;
+
+    /// Whether a new token takes the others' away.
+    fn is_contested(&self) -> bool;
+
+    /// Both clocks.
+    fn now(&self) -> Now;
+
+    /// Lets so much time pass.
+    async fn sleep(&self, pause: Duration);
+}
+
+/// A token as it is written.
+#[derive(Deserialize, Serialize)]
+struct Written<'a> {
+    v: u8,
+    /// When its request was sent, in milliseconds since 1970.
+    issued: u64,
+    /// Its life from then, in milliseconds.
+    life: u64,
+    #[serde(borrow)]
+    token: std::borrow::Cow<'a, str>,
+    /// Captured response headers, in hexadecimal: they need not be text.
+    captured: Vec<(String, String)>,
+}
+
+impl FetchContext {
+    /// A token: a newer one that somebody else has fetched, or one of our own.
+    pub(super) async fn bring(self, source: &impl TokenSource) -> Result<Fetched, Failure> {
+        // A store that ends with the process keeps no more than the keeper does.
+        let Some(store) = self.store.clone().filter(Store::outlives) else {
+            return Ok(issued(source, &self.ask(source).await?));
+        };
+        let key = RecordKey::from(&source.key());
+        if let Some(found) = self.look(&store, &key, source).await? {
+            return Ok(found);
+        }
+        let contested = is_contested(&store, source);
+        let claim = draw();
+        let lock = async || store.claim(&key, lease(Within(self.patience)), claim).await;
+        let lock = match if contested { patiently(lock).await } else { lock().await } {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => match self.wait(&store, &key, claim, source).await {
+                Some(PeerWait::Found(found)) => return Ok(*found),
+                Some(PeerWait::Lock(lock)) => Some(lock),
+                None if contested => return Err(unstored("another replica asks for this token")),
+                None => None,
+            },
+            Err(error) => {
+                self.may_go_alone(&store, source, &error)?;
+                let provider = source.provider();
+                tracing::warn!(provider, %error, "the store gives no lock; this replica fetches alone");
+                None
+            }
+        };
+        // Who held the lock before us may have left something.
+        let adopted = if lock.is_some() { self.look(&store, &key, source).await } else { Ok(None) };
+        let brought = match adopted {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => self.fetch(&store, &key, source).await,
+            Err(failure) => Err(failure),
+        };
+        if let Some(lock) = lock {
+            let unlock = async || store.unlock(lock.clone()).await;
+            if let Err(error) = if contested { patiently(unlock).await } else { unlock().await } {
+                tracing::debug!(provider = source.provider(), %error, "a lock ends by itself");
+            }
+        }
+        brought
+    }
+
+    /// Asks the provider. Near the end of the known token it may give that one once more, with nothing left of its life;
+    /// then it is asked again as soon as that has ended, and whoever waits is kept waiting for no longer than a fetch may
+    /// take.
+    async fn ask(&self, source: &impl TokenSource) -> Result<(Grant, Now), Failure> {
+        let mut endings = 0;
+        loop {
+            let failure = match source.ask().await {
+                Err(failure) if failure.ended => failure,
+                answer => return answer,
+            };
+            let now = source.now();
+            let about_to_end = |known: &Known| {
+                let (now, expires, about) = (now.wall, known.expires, millis(UNCHANGED));
+                (expires.saturating_sub(about)..=expires.saturating_add(about + millis(A_SECOND))).contains(&now)
+            };
+            let Some(known) = self.known.filter(about_to_end).filter(|_| endings < MOST_ENDINGS) else {
+                return Err(failure);
+            };
+            endings += 1;
+            let left = Duration::from_millis(known.expires.saturating_sub(now.wall));
+            tracing::debug!(
+                provider = source.provider(),
+                "the old token came back; it is asked again once that has ended"
+            );
+            source.sleep(left.max(A_SECOND)).await;
+        }
+    }
+
+    /// Whether another replica has put a newer token into the store than the one that is known; absent: the store does
+    /// not say.
+    pub(super) async fn has_newer(self, source: &impl TokenSource) -> Option<bool> {
+        let Some(store) = self.store.clone().filter(|store| store.is_shared() && self.known.is_some()) else {
+            return Some(false);
+        };
+        self.adopt(&store, &RecordKey::from(&source.key()), source).await.ok().map(|found| found.is_some())
+    }
+
+    /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching
+    /// without it could kill another replica's token.
+    async fn look(
+        &self,
+        store: &Store,
+        key: &RecordKey,
+        source: &impl TokenSource,
+    ) -> Result<Option<Fetched>, Failure> {
+        let adopt = async || self.adopt(store, key, source).await;
+        match if is_contested(store, source) { patiently(adopt).await } else { adopt().await } {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                tracing::warn!(provider = source.provider(), %error, "the store gives no token");
+                self.may_go_alone(store, source, &error).map(|()| None)
+            }
+        }
+    }
+
+    /// Whether a token may be fetched although the store cannot be asked what other replicas have.
+    fn may_go_alone(&self, store: &Store, source: &impl TokenSource, error: &Error) -> Result<(), Failure> {
+        if !is_contested(store, source) {
+            return Ok(());
+        }
+        let now = source.now().wall;
+        let young = |known: Known| now < known.issued.saturating_add(ALONE).min(known.expires);
+        if self.live || self.known.is_some_and(young) {
+            return Err(unstored(&format!("a new token might kill another replica's: {error}")));
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Fetched, Failure> {
+        let told = self.ask(source).await?;
+        let (grant, sent) = &told;
+        let expiry = sent.wall.saturating_add(millis(grant.life));
+        let sealed = seal(grant, *sent);
+        let put = async || store.put(Kind::Application, key, &sealed, Some(expiry)).await;
+        // Where it has killed the others' token, they need it.
+        let kept = match if is_contested(store, source) { patiently(put).await } else { put().await } {
+            Ok(_) => store.announce(Kind::Application, key).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(provider = source.provider(), %error, "a token is not kept in the store");
+        }
+        Ok(issued(source, &told))
+    }
+
+    /// Waits for what the holder of the lock brings, or for the lock if it brings nothing. Nothing: both take too long.
+    async fn wait(&self, store: &Store, key: &RecordKey, claim: u64, source: &impl TokenSource) -> Option<PeerWait> {
+        let mut changes = store.changes();
+        let looking = async {
+            loop {
+                if let Ok(Some(found)) = self.adopt(store, key, source).await {
+                    return PeerWait::Found(Box::new(found));
+                }
+                tokio::select! {
+                    biased;
+                    () = heard(&mut changes, key) => {}
+                    () = source.sleep(LOOK) => {}
+                }
+                // Who failed has given it back.
+                if let Ok(Some(lock)) = store.claim(key, self.patience, claim).await {
+                    return PeerWait::Lock(lock);
+                }
+            }
+        };
+        tokio::time::timeout(self.patience / 2, looking).await.ok()
+    }
+
+    /// The token in the store, if it is newer than the known one and worth having.
+    async fn adopt(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Option<Fetched>, Error> {
+        let record = match store.load(Kind::Application, key).await {
+            // Whoever writes next writes over it.
+            Err(Error::Damaged(damaged)) => {
+                tracing::warn!(provider = source.provider(), %damaged, "the store gives no token");
+                return Ok(None);
+            }
+            loaded => loaded?,
+        };
+        Ok(record.and_then(|record| self.worth(store, &record, source)))
+    }
+
+    fn worth(&self, store: &Store, record: &StoredRecord, source: &impl TokenSource) -> Option<Fetched> {
+        let now = source.now();
+        let Stored { grant, issued, expires } = open(record.value.expose_secret(), now)?;
+        let fingerprint = grant.fingerprint();
+        let newer = self.known.is_none_or(|known| known.fingerprint != fingerprint && known.issued <= issued.wall);
+        let mut left = expires.remaining(now);
+        if planted(PlantedFault::AdoptedTwice) {
+            // By the boot clock alone.
+            left = grant.life.saturating_sub(now.since(issued));
+        }
+        let margin = self.refresh_before.min(grant.life / 5);
+        if !newer || left <= margin || self.refused.contains(&fingerprint) {
+            return None;
+        }
+        tracing::info!(
+            provider = source.provider(), token = %fingerprint, left = left.as_secs(), "token found in the store"
+        );
+        let headers = source.credentials(&grant);
+        // In a file it is from our own last life.
+        Some(Fetched { issued, expires, headers, fingerprint, adopted: true, young: store.is_shared(), record: 0 })
+    }
+}
+
+/// What came of waiting for another replica.
+enum PeerWait {
+    /// It has brought a token.
+    Found(Box<Fetched>),
+    /// It has brought none; it is our turn.
+    Lock(Lock),
+}
+
+/// Waits until something is said about this token's record.
+async fn heard(changes: &mut Changes, key: &RecordKey) {
+    loop {
+        match changes.next().await {
+            Change::Everything => return,
+            Change::Record(name) if name.kind == Kind::Application && name.key == *key => return,
+            Change::Record(_) => {}
+        }
+    }
+}
+
+/// A token that the provider gave us now.
+fn issued(source: &impl TokenSource, (grant, sent): &(Grant, Now)) -> Fetched {
+    Fetched {
+        issued: *sent,
+        expires: Deadline::after(*sent, grant.life),
+        headers: source.credentials(grant),
+        fingerprint: grant.fingerprint(),
+        adopted: false,
+        young: true,
+        record: 0,
+    }
+}
+
+/// Takes a refused token out of the store, if it is still the one that is there.
+pub(super) async fn invalidate(store: &Store, key: &TokenKey, token: Fingerprint) -> Result<(), Error> {
+    if !store.outlives() {
+        return Ok(());
+    }
+    let key = RecordKey::from(key);
+    match store.load(Kind::Application, &key).await {
+        // Nobody adopts it.
+        Ok(None) | Err(Error::Damaged(_)) => Ok(()),
+        Ok(Some(record)) if fingerprint(&record) == Some(token) => {
+            store.remove_if(Kind::Application, &key, record.version).await
+        }
+        Ok(Some(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The token of a record, whenever it was issued.
+fn fingerprint(record: &StoredRecord) -> Option<Fingerprint> {
+    read(record.value.expose_secret()).map(|written| Fingerprint::of(written.token.as_bytes()))
+}
+
+/// Whether a token that this replica fetches may kill another's.
+fn is_contested(store: &Store, source: &impl TokenSource) -> bool {
+    store.is_shared() && source.is_contested()
+}
+
+fn unstored(inside: &str) -> Failure {
+    Failure { backoff: Some(STORE), ..Failure::new(Class::Transient, inside) }
+}
+
+fn seal(grant: &Grant, sent: Now) -> SecretBox<[u8]> {
+    let hex = |value: &HeaderValue| crate::base::secret::hex(value.as_bytes());
+    let stored = Written {
+        v: VERSION,
+        issued: sent.wall,
+        life: millis(grant.life),
+        token: grant.access_token.expose_secret().into(),
+        captured: grant.captured.iter().map(|(name, value)| (name.to_string(), hex(value))).collect(),
+    };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(grant.access_token.expose_secret().len() + 256));
+    // Only a map with odd keys fails to be written.
+    let _ = serde_json::to_writer(&mut *bytes, &stored);
+    SecretBox::new(bytes.to_vec().into_boxed_slice())
+}
+
+/// A token that was found in the store, by our clocks.
+struct Stored {
+    /// With its whole life.
+    grant: Grant,
+    /// When its request was sent.
+    issued: Now,
+    /// When it dies.
+    expires: Deadline,
+}
+
+/// A record as it was written. Nothing where it is of another version.
+fn read(bytes: &[u8]) -> Option<Written<'_>> {
+    serde_json::from_slice(bytes).ok().filter(|written: &Written<'_>| written.v == VERSION)
+}
+
+/// The token of a record. Nothing where it is over, or makes no sense.
+///
+/// What is left is told by the wall clock alone: the boot clock may not have run yet when the token was issued. It is the
+/// whole life at most, so that one from the future gains nothing. From here on both clocks count.
+fn open(bytes: &[u8], now: Now) -> Option<Stored> {
+    let written = read(bytes)?;
+    if written.issued.saturating_sub(now.wall) > SKEW {
+        return None;
+    }
+    let end = written.issued.saturating_add(written.life);
+    let left = end.saturating_sub(now.wall).min(written.life);
+    if left == 0 {
+        return None;
+    }
+    let value = |text: &str| HeaderValue::from_bytes(&unhex(text)?).ok();
+    let captured: Option<Vec<_>> =
+        written.captured.iter().map(|(name, text)| Some((name.as_str().into(), value(text)?))).collect();
+    let access_token = SecretString::from(written.token.into_owned());
+    let life = Duration::from_millis(written.life);
+    if planted(PlantedFault::AdoptedTwice) {
+        let elapsed = now.wall.saturating_sub(written.issued);
+        let life = Duration::from_millis(written.life.checked_sub(elapsed.saturating_sub(now.boot))?);
+        let issued = Now { boot: now.boot.saturating_sub(elapsed), wall: written.issued };
+        let grant = Grant { access_token, life, captured: captured?, odd_type: None };
+        return Some(Stored { grant, issued, expires: Deadline::after(issued, life) });
+    }
+    Some(Stored {
+        grant: Grant { access_token, life, captured: captured?, odd_type: None },
+        issued: now.back_to(written.issued),
+        expires: Deadline::after(now, Duration::from_millis(left)),
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! The answer to a token request: a grant, or why there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use crate::base::backoff::Backoff;
+use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
+use crate::base::time::Now;
+use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
+use crate::provider::document::{self, DocumentFormat};
+use crate::provider::json::{self, JsonError};
+use crate::provider::life::{LifeClaims, Unit, date};
+use crate::provider::refusal::tables;
+use crate::provider::template::is_name;
+use crate::provider::values::{FieldName, OneOrManyValues, Pointer, choice};
+use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry};
+use crate::token::failure::{Class, Failure};
+use crate::token::grant::Grant;
+
+/// The longest access token, in bytes. RAKBANK's may have 5000 characters; a header field must still carry it.
+const TOKEN_CAP: usize = 16 * 1024;
+
+/// The longest `Retry-After` that is believed.
+const RETRY_CAP: Duration = Duration::from_secs(3600);
+
+/// The rest after a page that forbids.
+const PAGE_REST: Backoff = Backoff { first: Duration::from_secs(30), ceiling: Duration::from_secs(300) };
+
+/// `[token.success]`, `[token.response]` and `[[token.failure]]` of a profile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TokenResponseRules {
+    pub(super) success: Vec<JsonTest>,
+    pub(super) format: DocumentFormat,
+    pub(super) access_token: Vec<String>,
+    pub(super) token_type: Vec<String>,
+    pub(super) expires_in: Vec<String>,
+    pub(super) expires_at: Vec<String>,
+    pub(super) expires_in_unit: Unit,
+    captures: Vec<Capture>,
+    /// The life of a token whose answer names none.
+    pub default_ttl: Option<Duration>,
+    /// Where the provider's own error codes are found, for our logs.
+    codes: Vec<String>,
+    pub failures: Vec<FailureRule>,
+}
+
+/// One `[[token.failure]]`.
+#[derive(Clone, Debug)]
+pub(super) struct FailureRule {
+    pub when: Matcher,
+    class: Class,
+    backoff: Option<Backoff>,
+}
+
+/// A response header that is kept, under a name.
+pub(super) type Capture = (Arc<str>, HeaderName);
+
+/// What the answer is read against, besides the profile.
+#[derive(Clone, Copy)]
+pub(super) struct ResponseContext<'a> {
+    /// How messages call who answered.
+    pub endpoint: &'static str,
+    /// When the request went out.
+    pub sent: Now,
+    /// When the answer was there.
+    pub now: Now,
+    /// Instead of the profile's.
+    pub default_ttl: Option<Duration>,
+    /// What must never be repeated in a message.
+    pub secrets: &'a [SecretString],
+}
+
+impl TokenResponseRules {
+    /// Takes `success`, `response`, `failure` and `codes` from the fields of `[token]`.
+    pub(super) fn read(token: &Fields<'_>) -> Self {
+        let report = token.report();
+        let mut answer = Self {
+            success: token.or("success", OneOrManyValues(Vec::new())).0,
+            codes: pointers(token, "codes"),
+            failures: tables(token.take("failure"), "[[token.failure]]", report)
+                .filter_map(|node| FailureRule::read(node, report))
+                .collect(),
+            ..Self::default()
+        };
+        let Some(node) = token.take("response") else {
+            token.missing("response", "{ access_token = \"/access_token\" }");
+            return answer;
+        };
+        let fields = Fields::new(node, "[token.response]", report);
+        if fields.take("access_token").is_none() {
+            fields.missing("access_token", "\"/access_token\"");
+        }
+        answer.access_token = pointers(&fields, "access_token");
+        answer.token_type = pointers(&fields, "token_type");
+        answer.expires_in = pointers(&fields, "expires_in");
+        answer.expires_at = pointers(&fields, "expires_at");
+        answer.format =
+            fields.take("format").and_then(|node| choice(node, report, &DocumentFormat::WORDS)).unwrap_or_default();
+        answer.expires_in_unit =
+            fields.take("expires_in_unit").and_then(|node| choice(node, report, &Unit::WORDS)).unwrap_or_default();
+        answer.fits_format(&fields);
+        answer.default_ttl = fields.opt("default_ttl");
+        if answer.default_ttl.is_some_and(|ttl| ttl.is_zero())
+            && let Some(node) = fields.take("default_ttl")
+        {
+            node.error(report, "a token that lives no time is of no use", "", None);
+        }
+        answer.captures = captures(&fields);
+        fields.finish();
+        answer
+    }
+
+    /// Reports pointers that lead nowhere in an answer of this format.
+    fn fits_format(&self, fields: &Fields<'_>) {
+        let (fits, title, label): (fn(&str) -> bool, _, _) = match self.format {
+            DocumentFormat::Form => (
+                |pointer| pointer.rfind('/') == Some(0),
+                "a form has flat fields",
+                "write `/` and the name of one, as in `\"/access_token\"`",
+            ),
+            DocumentFormat::Json => return,
+            DocumentFormat::Text => (str::is_empty, "a bare text has no fields", "`access_token = \"\"` is all of it"),
+        };
+        for (key, pointers) in [
+            ("access_token", &self.access_token),
+            ("token_type", &self.token_type),
+            ("expires_in", &self.expires_in),
+            ("expires_at", &self.expires_at),
+        ] {
+            let wrong = !pointers.iter().all(|pointer| fits(pointer));
+            if let (true, Some(node)) = (wrong, fields.take(key)) {
+                node.error(fields.report(), title, label, None);
+            }
+        }
+    }
+
+    /// The names under which response headers are captured.
+    pub(super) fn capture_names(&self) -> Vec<Arc<str>> {
+        self.captures.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Reads an answer.
+    pub(super) fn grant(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: ResponseContext<'_>,
+    ) -> Result<Grant, Failure> {
+        self.grant_with(status, headers, body, moment, &[], true).map(|(grant, _)| grant)
+    }
+
+    /// The body of an answer in this format that is a success.
+    pub(super) fn success(
+        &self,
+        format: DocumentFormat,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: ResponseContext<'_>,
+    ) -> Result<Value, Failure> {
+        let parsed = document::read(format, headers, body);
+        if !status.is_success() {
+            let body = known(parsed);
+            return Err(self.failure(status, headers, &body, moment));
+        }
+        let value = match parsed {
+            Ok(value) => value,
+            Err(reason) => return Err(transient(status, headers, &format!("with {reason}"), moment)),
+        };
+        if !self.success.iter().all(|test| test.holds(&value)) {
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        }
+        Ok(value)
+    }
+
+    /// Reads an answer that may hold more: its body without the access token comes with the grant. `more` is captured
+    /// as well; unless it is `required`, it may be absent.
+    pub(super) fn grant_with(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        moment: ResponseContext<'_>,
+        more: &[Capture],
+        required: bool,
+    ) -> Result<(Grant, Value), Failure> {
+        let mut value = self.success(self.format, status, headers, body, moment)?;
+        if self.format == DocumentFormat::Text && !value.is_string() {
+            // JSON in the place of the token: most likely it says why there is none.
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        }
+        let Some(token) = take_token(&mut value, &self.access_token) else {
+            return Err(self.failure(status, headers, &Body::Json(value), moment));
+        };
+        let wrong = |what: &str| Err(transient(status, headers, &format!("but {what}"), moment));
+        let token = match token {
+            Value::String(text) => SecretString::from(text),
+            Value::Array(_) | Value::Bool(_) | Value::Null | Value::Number(_) | Value::Object(_) => {
+                return wrong("the access token is no string");
+            }
+        };
+        let text = token.expose_secret();
+        if text.is_empty() || text.len() > TOKEN_CAP || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return wrong("the access token is empty, too long, or holds what no header can carry");
+        }
+        let odd_type = json::first(&value, &self.token_type).and_then(|kind| odd_type(kind, text, moment.secrets));
+        let mut captured = Vec::with_capacity(self.captures.len() + more.len());
+        let own = self.captures.iter().map(|capture| (capture, true));
+        for ((name, header), required) in own.chain(more.iter().map(|capture| (capture, required))) {
+            let mut found = headers.get_all(header).iter();
+            let (Some(one), None) = (found.next(), found.next()) else {
+                if !required && !headers.contains_key(header) {
+                    continue;
+                }
+                return wrong(&format!("the header `{header}` is not there exactly once"));
+            };
+            let mut one = one.clone();
+            one.set_sensitive(true);
+            captured.push((name.clone(), one));
+        }
+        let claims = LifeClaims {
+            expires_in: json::first(&value, &self.expires_in),
+            expires_at: json::first(&value, &self.expires_at),
+            unit: self.expires_in_unit,
+            token: text,
+            default_ttl: moment.default_ttl.or(self.default_ttl),
+            date: date(headers),
+        };
+        match claims.life(moment.sent, moment.now) {
+            Ok(life) => Ok((Grant { access_token: token, life, captured, odd_type }, value)),
+            Err(lifeless) => {
+                let failure = transient(status, headers, &format!("but {}", lifeless.why), moment);
+                Err(Failure { ended: lifeless.ended, ..failure })
+            }
+        }
+    }
+
+    /// The first rule that fits says what kind of failure it is; otherwise the status does.
+    fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: ResponseContext<'_>) -> Failure {
+        let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, body) == Fit::Yes);
+        let page = rule.is_none() && is_page(status, headers, body);
+        let class = if page { Class::Transient } else { rule.map_or(usual_class(status), |rule| rule.class) };
+        let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
+        if page {
+            what.push_str("a page for people: something before the token endpoint refuses the call itself");
+        }
+        if let Body::Json(value) = body {
+            for pointer in &self.codes {
+                if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, pointer, moment.secrets)) {
+                    what.push_str(if what.is_empty() { "" } else { ", " });
+                    what.push_str(&format!("{}={code}", pointer.trim_start_matches('/')));
+                }
+            }
+        }
+        Failure {
+            class,
+            retry_after: retry_after(headers, moment.now),
+            backoff: if page { Some(PAGE_REST) } else { rule.and_then(|rule| rule.backoff) },
+            ended: false,
+            inside: shape(status, headers, &what, moment),
+        }
+    }
+}
+
+impl FailureRule {
+    fn read(node: &Node, report: &Diagnostics) -> Option<Self> {
+        let fields = Fields::new(node, "[[token.failure]]", report);
+        let when = Matcher::read(&fields, Statuses::Any);
+        let words = [Class::Closed, Class::Fatal, Class::RateLimited, Class::Transient].map(|c| (c.as_str(), c));
+        let class = match fields.take("class") {
+            Some(node) => choice(node, report, &words),
+            None => {
+                fields.missing("class", "\"fatal\"");
+                None
+            }
+        };
+        let (rest, ceiling) = (fields.opt::<Duration>("rest"), fields.opt::<Duration>("rest_ceiling"));
+        if rest.is_none()
+            && let Some(node) = fields.take("rest_ceiling")
+        {
+            node.error(report, "`rest_ceiling` needs a `rest` to grow from", "", None);
+        }
+        if let (Some(rest), Some(ceiling)) = (rest, ceiling)
+            && ceiling < rest
+            && let Some(node) = fields.take("rest_ceiling")
+        {
+            node.error(report, "the ceiling is lower than the rest", "", None);
+        }
+        fields.finish();
+        let class = class?;
+        let backoff =
+            rest.map(|first| Backoff { first, ceiling: ceiling.unwrap_or(class.backoff().ceiling).max(first) });
+        Some(Self { when, class, backoff })
+    }
+}
+
+/// `captures` of a response.
+pub(super) fn captures(fields: &Fields<'_>) -> Vec<Capture> {
+    let Some(node) = fields.take("captures") else { return Vec::new() };
+    let report = fields.report();
+    let inner = Fields::new(node, format!("{} captures", fields.what()), report);
+    let read = |entry: &&TableEntry| {
+        let header = FieldName::from_node(&entry.value, report);
+        if !is_name(&entry.key) {
+            let title = format!("{:?} cannot be the name of a capture", entry.key);
+            report.error(&entry.value.source, entry.key_span.clone(), title, "", None);
+            return None;
+        }
+        Some((entry.key.as_str().into(), header?.0))
+    };
+    let captures = inner.rest().iter().filter_map(read).collect();
+    inner.finish();
+    captures
+}
+
+/// One JSON pointer or several.
+pub(super) fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
+    fields.or(key, OneOrManyValues::<Pointer>(Vec::new())).0.into_iter().map(|pointer| pointer.0).collect()
+}
+
+/// What an error answer's body is, for the failure rules.
+pub(super) fn known(parsed: Result<Value, JsonError>) -> Body {
+    match parsed {
+        Ok(value) => Body::Json(value),
+        Err(JsonError::Empty) => Body::Empty,
+        Err(
+            JsonError::Coded(_)
+            | JsonError::NotJson { .. }
+            | JsonError::NotUtf8
+            | JsonError::TooDeep
+            | JsonError::TooLong,
+        ) => Body::Unread,
+    }
+}
+
+/// Takes the token out of the answer, so that no copy of it stays behind.
+fn take_token(value: &mut Value, pointers: &[String]) -> Option<Value> {
+    let hit = pointers.iter().find(|pointer| value.pointer(pointer).is_some_and(|found| !found.is_null()))?;
+    value.pointer_mut(hit).map(Value::take)
+}
+
+/// What a status means where no rule fits.
+fn usual_class(status: StatusCode) -> Class {
+    match status.as_u16() {
+        400 | 401 | 403 => Class::Fatal,
+        429 => Class::RateLimited,
+        _ => Class::Transient,
+    }
+}
+
+/// Whether a firewall or gateway answered 403 with a page (it wants a `User-Agent`, or another address): that is no
+/// verdict on credentials, and by [`PAGE_REST`] not a cause to show them often.
+fn is_page(status: StatusCode, headers: &HeaderMap, body: &Body) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
+    let html = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
+    status == StatusCode::FORBIDDEN && html && !matches!(body, Body::Json(_))
+}
+
+/// The type of a token where it is not `Bearer`, as far as it may be shown. What goes on a call is the profile's matter,
+/// so the token is used all the same.
+fn odd_type(kind: &Value, token: &str, secrets: &[SecretString]) -> Option<Box<str>> {
+    let Some(word) = kind.as_str() else { return Some("(no text)".into()) };
+    if word.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let shows = word.is_empty() || is_wordy_secret(word) && !tells(word, secrets) && !token.contains(word);
+    Some(if shows { word.into() } else { "(not shown)".into() })
+}
+
+pub(super) fn transient(status: StatusCode, headers: &HeaderMap, what: &str, moment: ResponseContext<'_>) -> Failure {
+    Failure {
+        retry_after: retry_after(headers, moment.now),
+        ..Failure::new(Class::Transient, shape(status, headers, what, moment))
+    }
+}
+
+/// The shape of an answer: status, content type, what was odd. Never its text.
+fn shape(status: StatusCode, headers: &HeaderMap, what: &str, moment: ResponseContext<'_>) -> String {
+    let mut out = format!("the {} answered {}", moment.endpoint, status.as_u16());
+    for (name, said) in [(CONTENT_TYPE, " "), (CONTENT_ENCODING, ", encoded as ")] {
+        let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
+        let media = text.split(';').next().unwrap_or_default().trim();
+        if is_wordy_secret(media) && !tells(media, moment.secrets) {
+            out.push_str(said);
+            out.push_str(media);
+        }
+    }
+    if !what.is_empty() {
+        out.push_str(", ");
+        out.push_str(what);
+    }
+    out
+}
+
+/// A code of the provider's, if it looks like one and is none of our secrets. Only where an id belongs may it be a UUID.
+fn printable(value: &Value, pointer: &str, secrets: &[SecretString]) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(_) | Value::Bool(_) | Value::Null | Value::Object(_) => return None,
+    };
+    let is_id = pointer.ends_with("Id") && uuid::Uuid::try_parse(&text).is_ok();
+    ((is_id || is_wordy_secret(&text)) && !tells(&text, secrets)).then_some(text)
+}
+
+/// Whether a text repeats a secret, or is a good part of one.
+fn tells(text: &str, secrets: &[SecretString]) -> bool {
+    secrets
+        .iter()
+        .map(ExposeSecret::expose_secret)
+        .any(|secret| text.contains(secret) || (text.len() >= 8 && secret.contains(text)))
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds or a date, at most an hour.
+fn retry_after(headers: &HeaderMap, now: Now) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        date.saturating_sub(Duration::from_millis(now.wall))
+    };
+    Some(asked.min(RETRY_CAP))
+}

@@ -1,0 +1,39 @@
+//! The last look at a token before it goes out.
+//!
+//! A lease is taken early, and a request may wait long for its connection: meanwhile the token can expire, be refused to
+//! another request, or be withdrawn. So requests are sent through this file alone (`tests/it/architecture.rs` sees to
+//! it), and what it sends was looked at with the connection in hand.
+
+use std::future::Future;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+
+use super::replay_body::RequestBody;
+use super::worker_state::WorkerState;
+use crate::token::lease::Lease;
+use crate::upstream::{Connection, Sent};
+
+/// A request whose token may be sent now.
+pub struct ClearedRequest(Request<RequestBody>);
+
+impl ClearedRequest {
+    /// Looks at the lease that the request was dressed with. `None`: it must not go out with that.
+    pub fn check(site: &WorkerState, lease: &Lease, request: Request<RequestBody>) -> Option<Self> {
+        site.may_send(lease, site.now()).then_some(Self(request))
+    }
+
+    /// Sends it on a connection of a pool.
+    pub fn send(self, connection: &mut Connection<RequestBody>) -> impl Future<Output = Sent<RequestBody>> {
+        connection.send(self.0)
+    }
+
+    /// Sends it on a connection of its own.
+    pub fn send_alone(
+        self,
+        sender: &mut http1::SendRequest<RequestBody>,
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+        sender.send_request(self.0)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a route wants of a request before it may go on: its turn, its body, values that the client may name. And what
+//! the request wants of the way: trailers, a WebSocket.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::TE;
+use http::{HeaderMap, HeaderValue, Version};
+
+use super::fault::Fault;
+use super::headers::{self, Trailers};
+use super::replay_body::{Intake, ReplayBody};
+use super::request_log::RequestLog;
+use super::upgrade;
+use super::worker_state::{RouteState, WorkerState};
+use crate::config::Clients;
+use crate::route::{Caller, Permit, Rate};
+use crate::upstream::ReceivedBody;
+
+/// What a request asks of the way, to be looked at before the fields of this hop are taken off.
+#[derive(Clone, Copy)]
+pub struct HopOptions {
+    /// The client reads trailers (and may be sent some).
+    pub te_trailers: bool,
+    /// Which trailers can be sent to the client.
+    pub trailers: ReadsTrailers,
+    /// It came over HTTP/2.
+    pub http2: bool,
+    /// It wants a WebSocket, and the route permits one.
+    pub websocket: bool,
+}
+
+/// Which trailers a client can be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReadsTrailers {
+    /// Those that the answer's head announces.
+    Announced,
+    /// All.
+    Any,
+    /// None.
+    No,
+}
+
+impl HopOptions {
+    /// Reads it from a head. `websocket` says whether the route permits one.
+    pub fn of(head: &http::request::Parts, websocket: bool) -> Self {
+        let te_trailers = headers::reads_trailers(&head.headers);
+        let trailers = match head.version {
+            Version::HTTP_2 => ReadsTrailers::Any,
+            Version::HTTP_11 if te_trailers => ReadsTrailers::Announced,
+            _ => ReadsTrailers::No,
+        };
+        let http2 = head.version == Version::HTTP_2;
+        let websocket = websocket && upgrade::asked_for(&head.method, head.version, &head.headers);
+        Self { te_trailers: te_trailers && trailers != ReadsTrailers::No, trailers, http2, websocket }
+    }
+
+    /// Says it again to the provider.
+    pub fn put_on(self, headers: &mut HeaderMap) {
+        if self.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if self.websocket {
+            upgrade::put_on(headers);
+        }
+    }
+}
+
+/// Takes in a request's body, if nobody did before.
+pub fn take_in(
+    site: &WorkerState,
+    route: &RouteState,
+    body: &mut Option<ReceivedBody>,
+    headers: &HeaderMap,
+    tale: &mut RequestLog,
+) -> Option<Rc<ReplayBody>> {
+    let source = body.take()?;
+    let mut trailers = headers::announced(headers);
+    trailers.retain(|name| !route.route.module.strips(name));
+    let recorder = Rc::new(ReplayBody::new(Intake {
+        source,
+        limit: route.route.replay_limit,
+        budget: site.budget(),
+        min_rate: site.shared.snapshot.limits.body_min_rate,
+        trailers: Trailers::Announced(trailers),
+        clock: site.shared.clock.clone(),
+    }));
+    tale.watch_body(&recorder);
+    Some(recorder)
+}
+
+/// Waits for the request's turn, or refuses it when that is too far away. Nobody waits where the rate is not enforced.
+pub async fn turn(rate: &Rate, enforce: bool) -> Result<(), Fault> {
+    let mut patience = if enforce { rate.wait } else { Duration::ZERO };
+    loop {
+        let Err(left) = rate.take() else { return Ok(()) };
+        patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// Whether the client may name these values.
+pub fn within_bounds(clients: &Clients, caller: Caller, permit: &Permit) -> Result<(), Fault> {
+    let Caller::Client(id) = caller else { return Ok(()) };
+    let client = clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let bounded = |name: &str| client.vars.iter().find(|(bound, _)| **bound == *name).map(|(_, values)| values);
+    let fits = |(name, value): (&str, &str)| {
+        bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
+    };
+    if client.vars.is_empty() || permit.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
+}

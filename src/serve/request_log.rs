@@ -1,0 +1,206 @@
+//! Telling a request once, however it ends.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+
+use super::fault::Fault;
+use super::replay_body::ReplayBody;
+use super::request_spans::RequestSpans;
+use super::worker_state::{RouteState, WorkerState};
+use crate::base::secret::Fingerprint;
+use crate::base::time::{Clock, Stopwatch};
+use crate::base::vars::Vars;
+use crate::observe::audit::AuditContext;
+use crate::observe::metrics::Limit;
+use crate::observe::record::{AccessRecord, Spent};
+use crate::observe::sight::Blame;
+use crate::observe::trace::Context;
+use crate::provider::Verdict;
+
+/// What the record calls an answer that its client did not take.
+const CLIENT_STALLED: &str = "client-stalled";
+/// What logs and counts call a request whose client hung up before it was answered.
+const HUNG_UP: u16 = 499;
+
+/// A request being told. Dropping it writes the access line and bumps the counters: exactly once, also when the client
+/// hangs up and hyper drops the whole request.
+pub struct RequestLog {
+    record: Box<AccessRecord>,
+    site: Rc<WorkerState>,
+    route: Option<Rc<RouteState>>,
+    listener: usize,
+    request: Option<Rc<ReplayBody>>,
+    /// What only the audit log tells; absent where there is none, or nothing of the kind.
+    subject: Option<Box<CallSubject>>,
+    watch: Stopwatch,
+    blame: Option<Blame>,
+    /// Its spans, where traces are on.
+    trail: Option<Box<RequestSpans>>,
+}
+
+/// Whom and what a call is about.
+struct CallSubject {
+    user: Option<String>,
+    /// Variables, their values hidden.
+    vars: Vec<(Arc<str>, String)>,
+}
+
+impl RequestLog {
+    /// Begins to tell a request that came in on the listener at this position.
+    pub fn begin(site: &Rc<WorkerState>, listener: usize, record: AccessRecord) -> Self {
+        let mut record = Box::new(record);
+        let watch = Stopwatch::start();
+        let trail = RequestSpans::begin(&site.shared.tracer, &mut record, watch);
+        let (site, blame) = (site.clone(), None);
+        Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
+    }
+
+    /// What is told.
+    pub fn record(&mut self) -> &mut AccessRecord {
+        &mut self.record
+    }
+
+    /// The listener, by position.
+    pub const fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// The clocks it is told by.
+    pub fn clock(&self) -> Clock {
+        self.site.shared.clock.clone()
+    }
+
+    /// From here on it is told under this route.
+    pub fn follow(&mut self, route: &Rc<RouteState>) {
+        self.record.route = Some(route.route.name.clone());
+        self.record.provider = Some(route.route.provider.name.clone());
+        self.route = Some(route.clone());
+    }
+
+    /// It passes although this would have refused it, were its route's rules enforced.
+    pub fn tolerate(&mut self, fault: Fault) {
+        let record = &mut self.record;
+        record.tolerated = Some(fault.name());
+        tracing::warn!(
+            route = record.route.as_deref(), client = record.client.as_deref(), method = %record.method,
+            path = record.path.escape_debug().to_string(), request_id = %record.id, would_be = fault.name(),
+            "passes, though the route's rules would refuse it: they are not enforced"
+        );
+    }
+
+    /// It goes out to the provider: a traced one says so in its head.
+    #[inline]
+    pub fn set_out(&mut self, route: &RouteState, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+        if let Some(trail) = &mut self.trail {
+            trail.set_out(route, method, target, headers);
+        }
+    }
+
+    /// The head of the provider's answer is there, and judged.
+    #[inline]
+    pub fn came_back(&mut self, status: StatusCode, verdict: Verdict) {
+        if let Some(trail) = &mut self.trail {
+            trail.came_back(status.as_u16(), verdict);
+        }
+    }
+
+    /// It begins to wait for something of this provider's. Where it is traced, what it causes may name this as its
+    /// parent.
+    pub fn wait_for(&mut self, what: &'static str, provider: &Arc<str>) -> Option<Context> {
+        self.trail.as_mut().and_then(|trail| trail.wait_for(what, provider))
+    }
+
+    /// What it waited for is there. One that does not come ends with the request.
+    pub fn waited(&mut self) {
+        if let Some(trail) = &mut self.trail {
+            trail.waited();
+        }
+    }
+
+    /// It is answered with this fault.
+    pub fn fail(&mut self, fault: Fault) {
+        self.record.error = Some(fault.name());
+        self.blame = Some(fault.blame());
+    }
+
+    /// Its answer is given up: the client takes nothing of it.
+    pub fn stalled(&mut self) {
+        self.record.complete = false;
+        self.record.error.get_or_insert(CLIENT_STALLED);
+        self.blame.get_or_insert(Blame::Client);
+        let shared = &self.site.shared;
+        shared.metrics.limited(Limit::ClientStalled);
+        if let Some(count) = shared.gate.stalls.note(self.site.now()) {
+            let record = &self.record;
+            let peer = record.peer.map(tracing::field::display);
+            tracing::warn!(
+                listener = %record.listener, peer, client = record.client.as_deref(), request_id = %record.id, count,
+                "an answer is given up: its client takes nothing of it"
+            );
+        }
+    }
+
+    /// It is made in the name of this user, with these variables.
+    pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
+        if let Some(audit) = &self.site.audit
+            && (user.is_some() || !vars.is_empty())
+        {
+            let seal = audit.seal();
+            let vars = vars.iter().map(|(name, value)| (name.into(), seal.hide(name, value))).collect();
+            self.subject = Some(Box::new(CallSubject { user: user.map(str::to_owned), vars }));
+        }
+    }
+
+    /// A token goes out with it, under this request id of the provider's. The one before it was refused.
+    pub fn spend(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
+        let before = std::mem::replace(&mut self.record.provider_id, id);
+        self.record.refused = self.record.token.replace(token).map(|token| Spent { token, id: before });
+    }
+
+    /// Another token goes out with it than was said: the first was not sent.
+    pub fn spend_instead(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
+        self.record.provider_id = id;
+        self.record.token = Some(token);
+    }
+
+    /// Its request body; absent: nobody has asked for it.
+    pub const fn body(&self) -> Option<&Rc<ReplayBody>> {
+        self.request.as_ref()
+    }
+
+    /// Its request body is counted at the end.
+    pub fn watch_body(&mut self, request: &Rc<ReplayBody>) {
+        self.request = Some(request.clone());
+    }
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            self.record.request_bytes = request.forwarded();
+        }
+        let status = self.record.status.unwrap_or(HUNG_UP);
+        let took = self.watch.elapsed();
+        let meters = match &self.route {
+            Some(route) => route.meters(self.listener),
+            None => self.site.unrouted(self.listener),
+        };
+        if let Some(meters) = meters {
+            meters.finished(status, took);
+        }
+        let blame = self.blame.unwrap_or(Blame::of_status(status));
+        self.site.see(self.route.as_deref(), &self.record, blame, took);
+        if let Some(trail) = self.trail.take() {
+            trail.end(&self.record);
+        }
+        self.site.write(&self.record);
+        if let Some(audit) = self.site.audit.as_ref().filter(|_| self.record.token.is_some()) {
+            let subject = self.subject.as_deref();
+            let user = subject.and_then(|subject| subject.user.as_deref());
+            let vars = subject.map_or(&[][..], |subject| &subject.vars);
+            audit.push(&self.record, AuditContext { user, vars, config: &self.site.shared.snapshot.digest });
+        }
+    }
+}

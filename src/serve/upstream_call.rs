@@ -1,0 +1,505 @@
+//! A request's way to the provider and back: send, judge, at most one replay.
+//!
+//! What may be sent twice is decided here and nowhere else. See [`Errand::send`] and [`Errand::run`].
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tokio::time::timeout;
+
+use super::cleared_request::ClearedRequest;
+use super::fault::Fault;
+use super::headers;
+use super::hop_options::HopOptions;
+use super::peek::{decode, peek};
+use super::replay_body::{ReplayBody, RequestBody, Ungathered};
+use super::request_log::RequestLog;
+use super::response_body::Lent;
+use super::upgrade::{self, Turning};
+use super::upstream_response::UpstreamResponse;
+use super::worker_state::{RouteState, WorkerState};
+use crate::base::id::RandomIds;
+use crate::base::secret::is_wordy_secret;
+use crate::base::time::Stopwatch;
+use crate::base::vars::Vars;
+use crate::control::TokenSpec;
+use crate::observe::record::Replay;
+use crate::provider::{SentIds, Verdict};
+use crate::token::lease::Lease;
+use crate::upstream::{Connection, NoConnection, ReceivedBody, Resend, Sent, Unsent};
+
+/// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
+const MOST_TRIES: u32 = 3;
+
+/// What waiting for a token is called in traces.
+pub const TOKEN_WAIT: &str = "token wait";
+
+/// A request on its way to the provider.
+pub struct UpstreamCall<'a> {
+    /// This worker's world.
+    pub site: &'a Rc<WorkerState>,
+    /// Its route; one from before a change of a secret, as long as a token of that stands in.
+    pub route: Rc<RouteState>,
+    /// Its method.
+    pub method: Method,
+    /// What to ask for.
+    pub target: Uri,
+    /// Its head, dressed.
+    pub headers: HeaderMap,
+    /// How names of fields are spelled, where that passes.
+    pub spelling: Extensions,
+    /// Its body, if it has one.
+    pub recorder: Option<Rc<ReplayBody>>,
+    /// What it asks of the way.
+    pub passage: HopOptions,
+}
+
+/// The token that is being spent on it.
+pub struct TokenInUse {
+    /// Which token.
+    pub spec: Arc<TokenSpec>,
+    /// The generation that is spent.
+    pub lease: Arc<Lease>,
+    /// The request ids that went out.
+    pub ids: SentIds,
+    /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
+    pub born_for_this: bool,
+    /// It is a token of an old secret: this is the route that `spec` belongs to.
+    pub successor: Option<Box<CurrentRoute>>,
+}
+
+/// The route of a request that goes out as it would have before a secret was changed.
+pub struct CurrentRoute {
+    /// As it is now.
+    pub route: Rc<RouteState>,
+    /// The request's variables.
+    pub vars: Vars,
+}
+
+/// An answer's head, judged.
+struct JudgedResponse {
+    passing: UpstreamResponse,
+    verdict: Verdict,
+}
+
+impl UpstreamCall<'_> {
+    /// Sends it, and once more if the provider proves that the token was refused.
+    pub async fn run(mut self, mut spending: TokenInUse, tale: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
+        let first = self.attempt(&mut spending, tale).await?;
+        let leases = &self.site.shared.leases;
+        let meters = self.route.meters_of(tale);
+        let generation = spending.lease.generation;
+        let refused_with = first.passing.response.status();
+        match first.verdict {
+            Verdict::Accepted => {
+                prove(&spending.lease, refused_with);
+                return Ok(first.passing);
+            }
+            Verdict::Unknown => {
+                self.log_unknown(&first.passing);
+                if let Some(meters) = meters {
+                    meters.unknown_refusals.inc();
+                }
+                if spending.successor.is_none() {
+                    leases.suspect(spending.spec, generation);
+                }
+                return Ok(first.passing);
+            }
+            Verdict::Refused => {}
+        }
+        // A token may be refused because the provider does not know it yet: the keeper sees to that.
+        let newborn = spending.lease.newborn(self.site.now());
+        if spending.born_for_this && !newborn && !self.lost_to_another(&spending).await {
+            leases.refused_at_birth(spending.spec.clone(), generation);
+            self.site.distrust(&spending.spec.key, generation);
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            return Ok(first.passing);
+        }
+        if let Some(why) = self.recorder.as_ref().and_then(|recorder| recorder.untellable()) {
+            match spending.successor {
+                Some(_) => self.site.renounce(&spending.lease),
+                None => {
+                    leases.withdrawn(spending.spec.clone(), generation, false);
+                    self.site.distrust(&spending.spec.key, generation);
+                }
+            }
+            tale.record().replay = Replay::Impossible;
+            if let Some(meters) = meters {
+                meters.not_replayed.inc();
+            }
+            let mut passing = first.passing;
+            passing.note = Some(note(refused_with, not_replayed(why)));
+            return Ok(passing);
+        }
+        // What is rare lives apart, so that every other request need not carry room for it.
+        Box::pin(self.again(first.passing, spending, tale)).await
+    }
+
+    /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
+    async fn again(
+        mut self,
+        refusal: UpstreamResponse,
+        mut spending: TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<UpstreamResponse, Fault> {
+        let refused_with = refusal.response.status();
+        let generation = spending.lease.generation;
+        let newborn = spending.lease.newborn(self.site.now());
+        let replaced = newborn && self.lost_to_another(&spending).await;
+        // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
+        refusal.discard();
+        let leases = &self.site.shared.leases;
+        let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
+        let issued = match spending.successor {
+            None => {
+                let newer = leases.refused_for(spending.spec.clone(), generation, replaced, cause);
+                self.site.distrust(&spending.spec.key, generation);
+                newer.await
+            }
+            Some(_) => {
+                self.site.renounce(&spending.lease);
+                leases.need_for(spending.spec.clone(), cause).await
+            }
+        };
+        let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+        tale.waited();
+        self.site.remember(&issued);
+        self.redress(&mut spending, issued.lease);
+        tale.record().replay = Replay::Replayed;
+        let mut second = self.attempt(&mut spending, tale).await?;
+        second.passing.note = Some(note(refused_with, "replayed"));
+        let refused_again = second.verdict == Verdict::Refused;
+        if second.verdict == Verdict::Accepted {
+            prove(&spending.lease, second.passing.response.status());
+        }
+        if refused_again {
+            let leases = &self.site.shared.leases;
+            if self.lost_to_another(&spending).await {
+                leases.withdrawn(spending.spec.clone(), spending.lease.generation, true);
+            } else {
+                leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
+            }
+            self.site.distrust(&spending.spec.key, spending.lease.generation);
+        }
+        if let Some(meters) = self.route.meters_of(tale) {
+            if refused_again {
+                meters.refused_again.inc()
+            } else {
+                meters.replayed.inc()
+            };
+        }
+        Ok(second.passing)
+    }
+
+    /// Puts another token on the request.
+    fn redress(&mut self, spending: &mut TokenInUse, lease: Arc<Lease>) {
+        spending.lease = lease;
+        let (lease, headers) = (&spending.lease, &mut self.headers);
+        match spending.successor.take() {
+            None => {
+                let module = &self.route.route.module;
+                spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
+            }
+            Some(successor) => {
+                let CurrentRoute { route, vars } = *successor;
+                route.was_issued();
+                // All that the old one put on has the same names, and the request's own identifiers stay.
+                spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
+                self.route = route;
+            }
+        }
+    }
+
+    /// Puts another token on a request that was not sent, because the one that it was dressed with has ended meanwhile.
+    /// What comes back may be sent at once, on the connection at hand; nothing does where there was another wait.
+    async fn redress_late(
+        &mut self,
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
+        late: &mut u32,
+    ) -> Result<Option<ClearedRequest>, Fault> {
+        *late += 1;
+        if *late > MOST_TRIES {
+            tracing::warn!(provider = %self.route.route.provider.name, "tokens end before there is a connection");
+            return Err(Fault::TokenUnavailable(Duration::from_secs(1)));
+        }
+        // Another route may have another place.
+        let mut waited = spending.successor.is_some();
+        let lease = match self.site.on_shelf(&spending.spec.key, self.site.now()) {
+            Some(lease) => {
+                spending.born_for_this = false;
+                lease
+            }
+            None => {
+                waited = true;
+                let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
+                let issued = self.site.shared.leases.need_for(spending.spec.clone(), cause).await;
+                let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+                tale.waited();
+                self.site.remember(&issued);
+                spending.born_for_this = issued.fresh;
+                issued.lease
+            }
+        };
+        self.redress(spending, lease);
+        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        tale.spend_instead((spending.lease.fingerprint, spending.lease.generation), id);
+        Ok(if waited { None } else { ClearedRequest::check(self.site, &spending.lease, self.message()) })
+    }
+
+    /// Whether a token was refused because another replica has fetched one since, at a provider where that kills ours.
+    /// Then the refusal says nothing of what fetching can do.
+    async fn lost_to_another(&self, spending: &TokenInUse) -> bool {
+        let TokenInUse { spec, lease, .. } = spending;
+        spec.order.is_contested() && Box::pin(self.site.shared.leases.is_replaced(spec.key, lease.generation)).await
+    }
+
+    /// One exchange with the provider: send, wait for the head, judge it.
+    async fn attempt(&mut self, spending: &mut TokenInUse, tale: &mut RequestLog) -> Result<JudgedResponse, Fault> {
+        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
+        tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
+        tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
+        let watch = Stopwatch::start();
+        let (mut response, connection, turning) = if self.passage.websocket && self.route.websocket.is_some() {
+            let (response, turning) = Box::pin(self.send_alone(spending, tale)).await?;
+            (response, None, Some(turning))
+        } else {
+            let (response, connection) = self.send(spending, tale).await?;
+            (response, Some(connection), None)
+        };
+        if !headers::settle_framing(response.headers_mut()) {
+            return Err(Fault::UpstreamProtocol);
+        }
+        let took = watch.elapsed();
+        tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
+        if let Some(meters) = self.route.meters_of(tale) {
+            meters.answered(took);
+        }
+        let lent = connection.map(|connection| Lent {
+            endpoint: self.route.endpoint.clone(),
+            connection,
+            request: self.recorder.clone(),
+            clock: self.site.shared.clock.clone(),
+        });
+        let module = &self.route.route.module;
+        let patience = self.route.route.timeouts.body_idle;
+        let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
+            let patience = patience.min(self.route.route.timeouts.response);
+            let peeked = Box::pin(peek(&mut response, patience)).await;
+            let body = decode(response.headers(), &peeked);
+            (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
+        } else {
+            (module.judge(response.status(), response.headers(), None), None)
+        };
+        tale.came_back(response.status(), verdict);
+        let passing = UpstreamResponse {
+            response,
+            peeked,
+            lent,
+            turning,
+            note: None,
+            patience,
+            passage: self.passage,
+            route: self.route.clone(),
+            needles: self.route.needles(&spending.lease),
+            screen: None,
+        };
+        Ok(JudgedResponse { passing, verdict })
+    }
+
+    /// Gets the request onto a connection and its answer's head back.
+    ///
+    /// A request that was certainly not sent or, as the provider says, not processed goes on another connection. GET and
+    /// HEAD without a body are sent once more if a *reused* connection broke before any byte of an answer: the provider
+    /// may have closed it while it lay idle. Nothing else is sent twice.
+    async fn send(
+        &mut self,
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<(Response<ReceivedBody>, Connection<RequestBody>), Fault> {
+        let provider = self.route.route.provider.name.clone();
+        let mut message = self.message();
+        let mut late = 0;
+        let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
+        let mut tries = 1;
+        loop {
+            let risk = if may_resend { Resend::Bearable } else { Resend::Unbearable };
+            let acquired = self.route.endpoint.acquire(self.site.now(), risk).await;
+            let mut connection = acquired.map_err(|refusal| match refusal {
+                NoConnection::Dial(error) => {
+                    tracing::warn!(%provider, %error, "cannot connect");
+                    Fault::from(&*error)
+                }
+                NoConnection::Full => Fault::Overloaded,
+            })?;
+            let reused = connection.reused;
+            let cleared = match ClearedRequest::check(self.site, &spending.lease, message) {
+                Some(cleared) => cleared,
+                None => match Box::pin(self.redress_late(spending, tale, &mut late)).await? {
+                    Some(cleared) => cleared,
+                    None => {
+                        message = self.message();
+                        continue;
+                    }
+                },
+            };
+            let waited = self.wait(pin!(cleared.send(&mut connection))).await;
+            let sent = match waited {
+                Ok(sent) => sent,
+                Err(fault) => {
+                    connection.distrust();
+                    return Err(fault);
+                }
+            };
+            match sent {
+                // Nobody asked for another protocol, and what follows would not be HTTP.
+                Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Fault::UpstreamProtocol);
+                }
+                Sent::Answered(response) => return Ok((ReceivedBody::response(response), connection)),
+                Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
+                    tries += u32::from(!reused);
+                    message = unsent;
+                }
+                Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
+                Sent::Refused(error) => {
+                    let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());
+                    if tries >= MOST_TRIES || !retellable {
+                        tracing::warn!(%provider, %error, "the request was turned away unprocessed");
+                        return Err(Fault::UpstreamUnreachable);
+                    }
+                    tries += 1;
+                    message = self.message();
+                }
+                Sent::Broken { error, closed } => {
+                    if reused && may_resend && closed {
+                        may_resend = false;
+                        message = self.message();
+                        continue;
+                    }
+                    if let Some(ungathered) = self.recorder.as_ref().and_then(|recorder| recorder.fault()) {
+                        return Err(Fault::from(ungathered));
+                    }
+                    tracing::warn!(%provider, %error, "exchange broke off");
+                    return Err(Fault::UpstreamProtocol);
+                }
+            }
+        }
+    }
+
+    /// The same over a connection of its own, which may become a WebSocket. Nothing is sent twice.
+    async fn send_alone(
+        &mut self,
+        spending: &mut TokenInUse,
+        tale: &mut RequestLog,
+    ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
+        let mut late = 0;
+        loop {
+            let route = self.route.clone();
+            let place = route.websocket.as_ref().ok_or(Fault::Internal)?;
+            let alone = upgrade::connect(place, route.gauge.clone(), self.site.now()).await?;
+            let cleared = match ClearedRequest::check(self.site, &spending.lease, self.message()) {
+                Some(cleared) => Some(cleared),
+                None => self.redress_late(spending, tale, &mut late).await?,
+            };
+            if let Some(cleared) = cleared {
+                return alone.send(cleared, route.route.timeouts.response).await;
+            }
+        }
+    }
+
+    /// Waits for an answer's head: the clock starts anew whenever the request's body moves, so a slow upload is not the
+    /// provider's fault. Interim answers (1xx) do not move it: however many there are, they end with it.
+    async fn wait(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = Sent<RequestBody>>>,
+    ) -> Result<Sent<RequestBody>, Fault> {
+        let patience = self.route.route.timeouts.response;
+        let mut left = patience;
+        loop {
+            if let Ok(sent) = timeout(left, &mut sending).await {
+                return Ok(sent);
+            }
+            // Without a body, nothing could have moved since.
+            let Some(moved) = self.recorder.as_ref().map(|recorder| recorder.moved()) else {
+                return Err(Fault::UpstreamResponseTimeout);
+            };
+            left = match patience.checked_sub(self.site.now().since(moved)) {
+                Some(left) if !left.is_zero() => left,
+                Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
+            };
+        }
+    }
+
+    fn message(&self) -> Request<RequestBody> {
+        let body = match &self.recorder {
+            Some(recorder) => RequestBody::View(recorder.tell()),
+            None => RequestBody::Empty,
+        };
+        let mut message = Request::new(body);
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = self.target.clone();
+        *message.headers_mut() = self.headers.clone();
+        if !self.spelling.is_empty() {
+            *message.extensions_mut() = self.spelling.clone();
+        }
+        message
+    }
+
+    /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,
+    /// since a provider may repeat a token even there.
+    fn log_unknown(&self, passing: &UpstreamResponse) {
+        let headers = passing.response.headers();
+        let shown = |name: &str| if is_wordy_secret(name) { name.to_owned() } else { "…".to_owned() };
+        let names: Vec<String> = headers.keys().map(|name| shown(name.as_str())).collect();
+        let body = passing.peeked.as_ref().and_then(|peeked| decode(headers, peeked));
+        let value: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let keys: Vec<String> = match &value {
+            Some(serde_json::Value::Object(object)) => object.keys().map(|key| shown(key)).collect(),
+            Some(_) | None => Vec::new(),
+        };
+        tracing::warn!(
+            provider = %self.route.route.provider.name,
+            route = %self.route.route.name,
+            status = 401,
+            headers = ?names,
+            json_keys = ?keys,
+            "a 401 that the profile does not know passes through"
+        );
+    }
+}
+
+impl RouteState {
+    fn meters_of(&self, tale: &RequestLog) -> Option<&crate::observe::metrics::RouteMeters> {
+        self.meters(tale.listener())
+    }
+}
+
+/// An answer that is no error proves its token: an error may come from before anybody looked at that.
+fn prove(lease: &Lease, status: StatusCode) {
+    if status.as_u16() < 400 {
+        lease.prove();
+    }
+}
+
+/// Why a request whose token was refused was not sent again.
+const fn not_replayed(why: Ungathered) -> &'static str {
+    match why {
+        Ungathered::Broken => "not-replayed: body-broken-off",
+        Ungathered::Crowded => "not-replayed: buffers-full",
+        Ungathered::TooLarge => "not-replayed: body-too-large",
+        Ungathered::TooSlow => "not-replayed: body-too-slow",
+    }
+}
+
+/// A `Proxy-Status` member (RFC 9209) on an answer that passes through after a refusal.
+fn note(refused_with: StatusCode, details: &'static str) -> HeaderValue {
+    let text = format!("countersign; received-status={}; details=\"{details}\"", refused_with.as_u16());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("countersign"))
+}

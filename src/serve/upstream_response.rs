@@ -1,0 +1,154 @@
+//! A provider's answer on its way to the client: searched for credentials, stripped of what ends here, streamed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{HeaderValue, Response, StatusCode, Version};
+use hyper::body::Body;
+
+use super::credential_scanner::{self, CredentialPatterns, CredentialScanner};
+use super::fault::{Fault, PROXY_STATUS};
+use super::forward::own_answer;
+use super::headers::{self, Trailers};
+use super::hop_options::{HopOptions, ReadsTrailers};
+use super::peek::{Peeked, decode, peek};
+use super::request_log::RequestLog;
+use super::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
+use super::upgrade::{self, Splice, Turning};
+use super::worker_state::RouteState;
+use crate::config::Reflection;
+use crate::upstream::ReceivedBody;
+
+/// An answer that goes to the client.
+pub struct UpstreamResponse {
+    /// Its head, and what was not read of its body.
+    pub response: Response<ReceivedBody>,
+    /// What was read of its body.
+    pub peeked: Option<Peeked>,
+    /// Absent where the connection is not a pool's.
+    pub lent: Option<Lent>,
+    /// Where its connection comes from if it becomes a WebSocket.
+    pub turning: Option<Turning>,
+    /// `Proxy-Status`, if there is something to say.
+    pub note: Option<HeaderValue>,
+    /// Longest silence in its body.
+    pub patience: Duration,
+    /// What the request wants of the way.
+    pub passage: HopOptions,
+    /// Its route.
+    pub route: Rc<RouteState>,
+    /// Credentials that must not be in it.
+    pub needles: Option<Rc<CredentialPatterns>>,
+    /// What is left to be searched as it streams.
+    pub screen: Option<ResponseScreen>,
+}
+
+impl UpstreamResponse {
+    /// The answer as the client gets it.
+    pub fn into_response(self, mut tale: RequestLog) -> Response<ResponseBody> {
+        let (mut head, rest) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        let trailers = match self.passage.trailers {
+            ReadsTrailers::Any => Trailers::Any,
+            ReadsTrailers::Announced => Trailers::Announced(headers::announced(&head.headers)),
+            ReadsTrailers::No => {
+                head.headers.remove(TRAILER);
+                Trailers::Dropped
+            }
+        };
+        let lengthy =
+            !self.passage.http2 && head.status == StatusCode::NOT_MODIFIED && head.headers.contains_key(CONTENT_LENGTH);
+        if let Some(note) = self.note {
+            head.headers.insert(PROXY_STATUS, note);
+        }
+        tale.record().status = Some(head.status.as_u16());
+        let peeked = self.peeked.unwrap_or_default();
+        let stream = StreamedBody {
+            pieces: peeked.pieces.into(),
+            rest,
+            lent: self.lent,
+            patience: self.patience,
+            silence: None,
+            broken: peeked.broken,
+            peeked_trailers: peeked.trailers,
+            trailers,
+            screen: self.screen,
+            holding: None,
+            waiting: bytes::Bytes::new(),
+            cut: None,
+            finished: false,
+            lengthy,
+        };
+        Response::from_parts(head, ResponseBody::stream(stream, tale))
+    }
+
+    /// The answer after which the connection is a WebSocket.
+    pub async fn switch(mut self, mut tale: RequestLog) -> Response<ResponseBody> {
+        let provider = match upgrade::grant(&self.response, self.turning.take()).await {
+            Ok(provider) => provider,
+            Err(fault) => return own_answer(fault, tale),
+        };
+        let (mut head, _) = self.response.into_parts();
+        headers::strip_response(&mut head.headers);
+        upgrade::put_on(&mut head.headers);
+        head.extensions.clear();
+        tale.record().status = Some(head.status.as_u16());
+        let open = upgrade::UpgradeCount::new(self.route.gauge.clone());
+        let clock = tale.clock();
+        let splice = Splice { provider, tale, idle: Some(self.patience), lifetime: None, clock, open };
+        Response::from_parts(head, ResponseBody::switch(Switch::Splice(Box::new(splice))))
+    }
+
+    /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
+    pub async fn screen(&mut self) -> Result<(), Fault> {
+        let Some(needles) = self.needles.take() else { return Ok(()) };
+        let blocks = self.route.route.reflection == Reflection::Block;
+        if needles.mask_fields(self.response.headers_mut()) {
+            self.route.report_reflection(if blocks { "blocked for its head" } else { "masked in the head" });
+            if blocks {
+                return Err(Fault::UpstreamReflection);
+            }
+        }
+        let plain = credential_scanner::is_plain(self.response.headers());
+        if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
+            self.peeked = Some(Box::pin(peek(&mut self.response, self.patience)).await);
+        }
+        let echoed = match &self.peeked {
+            Some(peeked) if !plain => {
+                decode(self.response.headers(), peeked).is_some_and(|body| needles.found_in(&body))
+            }
+            Some(peeked) if blocks => needles.found_in(&peeked.pieces.concat()),
+            Some(_) | None => false,
+        };
+        if echoed {
+            // What is compressed cannot be masked without another length.
+            self.route.report_reflection("blocked for its body");
+            return Err(Fault::UpstreamReflection);
+        }
+        let unread = self.peeked.as_ref().is_some_and(|peeked| !peeked.pieces.is_empty() || peeked.trailers.is_some());
+        if !unread && self.response.body().is_end_stream() {
+            return Ok(());
+        }
+        // Where the end of the first part was not waited for, what is left of it can only be masked.
+        let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
+        let sieve = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
+        let screen = ResponseScreen { needles, sieve, blocks, route: self.route.clone() };
+        // Those that were read already can still be refused as a whole.
+        if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
+            screen.trailers(trailers).map_err(|Reflected| Fault::UpstreamReflection)?;
+        }
+        self.screen = Some(screen);
+        Ok(())
+    }
+
+    /// Drops the answer. Its connection is reused only if the whole answer had been read.
+    pub fn discard(self) {
+        let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
+        if let Some(lent) = self.lent.filter(|_| read) {
+            lent.settle();
+        }
+    }
+}

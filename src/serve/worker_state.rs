@@ -1,0 +1,445 @@
+//! One worker's view of the world: the snapshot, with this worker's own pools, shelves and meters beside it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::connection_limits::ConnectionLimits;
+use super::credential_scanner::CredentialPatterns;
+use super::eye::Eye;
+use super::page::ForwardPage;
+use super::replay_body::{Budget, RequestBody};
+use crate::base::planted::{PlantedFault, planted};
+use crate::base::time::{Clock, Now};
+use crate::base::vars::Vars;
+use crate::config::{ListenerConfig, Reflection, Route, Snapshot, Timeouts};
+use crate::control::{
+    ConsentHandle as Arrangements, Issued, Issuers, Sights, TokenHandle, TokenSlot, TokenSpec, token_spec,
+};
+use crate::observe::access::Lines;
+use crate::observe::audit::{AuditLines, Auditor};
+use crate::observe::metrics::{Level, Metrics, RouteMeters};
+use crate::observe::record::AccessRecord;
+use crate::observe::sight::Blame;
+use crate::observe::trace::Tracer;
+use crate::route::{Caller, Guard};
+use crate::token::key::{KeyMap, TokenKey};
+use crate::token::lease::Lease;
+use crate::upstream::{ConnectionPool, Destination};
+
+/// More shelves than this and the worker's own map of them starts anew: the keeper has them all.
+const MOST_SHELVES: usize = 20_000;
+/// The same for what is looked for in answers, per route.
+const MOST_NEEDLES: usize = 256;
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct ProcessState {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// The way to the keeper.
+    pub leases: TokenHandle,
+    /// The clocks.
+    pub clock: Clock,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Who is traced, and where their spans go.
+    pub tracer: Tracer,
+    /// Bytes kept for replays.
+    pub buffered: Arc<Level>,
+    /// Client connections.
+    pub connections: Arc<Level>,
+    /// What peers may take of us before we know them.
+    pub gate: Arc<ConnectionLimits>,
+    /// The keys of those who sign clients' tokens.
+    pub issuers: Issuers,
+    /// The way to users' consents.
+    pub consents: Arrangements,
+    /// Where tunnels may lead.
+    pub guard: Arc<Guard>,
+    /// The listeners, by the position of their sockets: that does not change as long as we run. None: the config has
+    /// none of that name any more.
+    pub listeners: Arc<[Option<Arc<ListenerConfig>>]>,
+    /// The forward listeners' own pages, by position.
+    pub pages: Arc<[Option<ForwardPage>]>,
+    /// Where the dashboard's statistics go; absent: there is none.
+    pub sights: Option<Sights>,
+    /// The way to the audit log.
+    pub audit: Auditor,
+    /// Counts the configs of this process.
+    pub serial: u64,
+}
+
+/// One worker's world.
+pub struct WorkerState {
+    /// What all workers share.
+    pub shared: ProcessState,
+    /// What the routes need, by position.
+    routes: Vec<Rc<RouteState>>,
+    unrouted: Vec<RouteMeters>,
+    endpoints: Vec<Pool>,
+    shelves: RefCell<KeyMap<Arc<TokenSlot>>>,
+    /// Where the leases of routes' predecessors lie.
+    heirlooms: RefCell<KeyMap<Arc<TokenSlot>>>,
+    lines: Lines,
+    eye: Option<Eye>,
+    /// This worker's end of the audit log.
+    pub audit: Option<AuditLines>,
+}
+
+/// The connections to one place, and all that decides whether they can be used for another route.
+struct Pool {
+    place: PoolKey,
+    endpoint: Rc<ConnectionPool<RequestBody>>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct PoolKey {
+    /// Connections are counted by it.
+    provider: Arc<str>,
+    transport: u64,
+    authority: String,
+    connect: Duration,
+    idle: Duration,
+}
+
+impl PoolKey {
+    fn of(route: &Route) -> Self {
+        let Timeouts { connect, idle, .. } = route.timeouts;
+        let (provider, transport) = (route.provider.name.clone(), route.provider.transport_id);
+        Self { provider, transport, authority: route.upstream.authority(), connect, idle }
+    }
+}
+
+/// One route on one worker.
+pub struct RouteState {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Its position in the configuration.
+    pub index: usize,
+    /// Where its connections are.
+    pub endpoint: Rc<ConnectionPool<RequestBody>>,
+    /// The `Host` field of its requests.
+    pub host: http::HeaderValue,
+    /// Where its WebSockets go, if it takes any: HTTP/1.1 alone.
+    pub websocket: Option<Destination>,
+    /// Counts connections to the provider.
+    pub gauge: Gauge,
+    /// The token of a route without variables.
+    fixed: Arc<TokenSpec>,
+    meters: Vec<RouteMeters>,
+    reflections: Counter,
+    /// The same route before a secret was changed, until there is a token of the new one.
+    predecessor: RefCell<Option<Rc<RouteState>>>,
+    /// Whether there ever was a token of this one.
+    issued: Cell<bool>,
+    /// What to look for in answers, by the token that was spent.
+    needles: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
+}
+
+impl WorkerState {
+    /// A worker's view of a snapshot.
+    pub fn new(shared: ProcessState, lines: Lines) -> Rc<Self> {
+        Self::build(shared, lines, None)
+    }
+
+    /// The view of the snapshot after this one. Connections to unchanged places go on; others are let go.
+    pub fn succeed(before: &Self, shared: ProcessState) -> Rc<Self> {
+        let after = Self::build(shared, before.lines.clone(), Some(before));
+        for pool in &before.endpoints {
+            if after.endpoints.iter().all(|kept| !Rc::ptr_eq(&kept.endpoint, &pool.endpoint)) {
+                pool.endpoint.retire();
+            }
+        }
+        after
+    }
+
+    fn build(shared: ProcessState, lines: Lines, before: Option<&Self>) -> Rc<Self> {
+        let name =
+            |listener: &Option<Arc<ListenerConfig>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
+        let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
+        let mut pools: Vec<Pool> = Vec::new();
+        let mut routes = Vec::new();
+        for route in &shared.snapshot.routes {
+            let place = PoolKey::of(route);
+            let older = before.iter().flat_map(|before| &before.endpoints);
+            let known = pools.iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
+            let endpoint = known.unwrap_or_else(|| {
+                let kept = older.into_iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
+                let gauge = || shared.metrics.upstream_connections(&route.provider.name);
+                let endpoint = kept
+                    .unwrap_or_else(|| Rc::new(ConnectionPool::new(destination(route), route.timeouts.idle, gauge())));
+                pools.push(Pool { place: place.clone(), endpoint: endpoint.clone() });
+                endpoint
+            });
+            let meters =
+                listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
+            let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
+            let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
+            let predecessor = before.and_then(|before| before.predecessor(route));
+            routes.push(Rc::new(RouteState {
+                predecessor: RefCell::new(predecessor),
+                issued: Cell::new(false),
+                route: route.clone(),
+                index: routes.len(),
+                endpoint,
+                host,
+                websocket: route.websocket.then(|| over_http1(destination(route))),
+                gauge: shared.metrics.upstream_connections(&route.provider.name),
+                fixed,
+                meters,
+                reflections: shared.metrics.reflections(&route.provider.name),
+                needles: RefCell::default(),
+            }));
+        }
+        let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
+        // Leases are asked for anew, so that the keeper learns what they are fetched with now.
+        let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
+        let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
+        let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
+        let audit = match before {
+            Some(before) => before.audit.clone(),
+            None => shared.audit.lines(),
+        };
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye, audit })
+    }
+
+    /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
+    /// differ.
+    fn predecessor(&self, next: &Route) -> Option<Rc<RouteState>> {
+        let known = self.routes.iter().find(|known| known.route.name == next.name)?;
+        let alike = known.route.module.identity() == next.module.identity()
+            && known.route.upstream.to_string() == next.upstream.to_string()
+            && known.route.user.is_none()
+            && next.user.is_none();
+        let earlier = known.predecessor.borrow().clone().filter(|_| !known.issued.get());
+        let same = known.route.module.key() == next.module.key();
+        match earlier {
+            _ if !alike => None,
+            Some(earlier) => Some(earlier),
+            None if same => None,
+            None => {
+                // Nobody needs more than one.
+                known.predecessor.take();
+                Some(known.clone())
+            }
+        }
+    }
+
+    /// The listener whose socket has this position.
+    #[inline]
+    pub fn listener(&self, at: usize) -> Option<&Arc<ListenerConfig>> {
+        self.shared.listeners.get(at)?.as_ref()
+    }
+
+    /// What its connections are believed from their start.
+    pub fn footing(&self, at: usize) -> Option<[u8; 32]> {
+        self.listener(at).map(|listener| listener.footing)
+    }
+
+    /// A token of this route from before a secret was changed, as long as there was none of this key since: the route as
+    /// it was, and a valid lease.
+    pub async fn inherited(
+        &self,
+        route: &RouteState,
+        vars: &Vars,
+        key: &TokenKey,
+    ) -> Option<(Rc<RouteState>, Arc<Lease>)> {
+        let before = route.predecessor.borrow().clone()?;
+        if self.shelves.borrow().contains_key(key) {
+            return None;
+        }
+        let old = before.route.module.key_for(vars);
+        let known = self.heirlooms.borrow().get(&old).cloned();
+        let shelf = match known {
+            Some(shelf) => shelf,
+            None => {
+                let shelf = self.shared.leases.at_hand(old).await?.shelf;
+                self.heirlooms.borrow_mut().insert(old, shelf.clone());
+                shelf
+            }
+        };
+        Some((before, shelf.glance(self.now())?))
+    }
+
+    /// The lease of a predecessor was refused: it is of no use to anybody.
+    pub fn renounce(&self, lease: &Lease) {
+        if let Some(shelf) = self.heirlooms.borrow().get(&lease.key) {
+            shelf.distrust(lease.generation);
+        }
+        let (leases, key) = (self.shared.leases.clone(), lease.key);
+        tokio::task::spawn_local(async move { leases.purge(key).await });
+    }
+
+    /// Both clocks.
+    #[inline]
+    pub fn now(&self) -> Now {
+        self.shared.clock.now()
+    }
+
+    /// The allowance for kept bodies.
+    pub fn budget(&self) -> Budget {
+        let limit = match self.shared.snapshot.limits.buffered_bytes {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        Budget { level: self.shared.buffered.clone(), limit }
+    }
+
+    /// A route by its permit.
+    pub fn route(&self, index: usize) -> Option<&Rc<RouteState>> {
+        self.routes.get(index)
+    }
+
+    /// A valid lease, if one is at hand: no lock, no message.
+    #[inline]
+    pub fn on_shelf(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
+        self.shelves.borrow().get(key)?.take(now)
+    }
+
+    /// Whether a lease that was taken a while ago may still be sent. One whose shelf is not known here may not: the keeper
+    /// has to be asked.
+    #[inline]
+    pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
+        let bears = |shelves: &RefCell<KeyMap<Arc<TokenSlot>>>| {
+            shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
+        };
+        (lease.valid(now) || planted(PlantedFault::ExpiresUnseen))
+            && (bears(&self.shelves) || bears(&self.heirlooms) || planted(PlantedFault::RefusedUnseen))
+    }
+
+    /// Remembers where a key's leases will lie.
+    pub fn remember(&self, issued: &Issued) {
+        let mut shelves = self.shelves.borrow_mut();
+        if shelves.len() >= MOST_SHELVES {
+            shelves.clear();
+            self.heirlooms.borrow_mut().clear();
+        }
+        shelves.insert(issued.lease.key, issued.shelf.clone());
+    }
+
+    /// This generation was refused, and the keeper knows: no worker is to take it again.
+    pub fn distrust(&self, key: &TokenKey, generation: u64) {
+        if let Some(shelf) = self.shelves.borrow().get(key) {
+            shelf.distrust(generation);
+        }
+    }
+
+    /// The counters of requests that found no route.
+    pub fn unrouted(&self, listener: usize) -> Option<&RouteMeters> {
+        self.unrouted.get(listener)
+    }
+
+    /// The name of an identified client.
+    pub fn name_of(&self, caller: Caller) -> Option<Arc<str>> {
+        match caller {
+            Caller::Anyone => None,
+            Caller::Client(id) => {
+                let client = self.shared.snapshot.clients.all.get(usize::from(id.0));
+                client.map(|client| client.name.clone())
+            }
+        }
+    }
+
+    /// Writes an access line.
+    pub fn write(&self, record: &AccessRecord) {
+        self.lines.push(record);
+    }
+
+    /// Counts a finished request for the dashboard, if there is one.
+    #[inline]
+    pub fn see(&self, route: Option<&RouteState>, record: &AccessRecord, blame: Blame, took: Duration) {
+        if let Some(eye) = &self.eye {
+            eye.see(route.map(|route| route.index), record, blame, took);
+        }
+    }
+
+    /// Closes stale connections.
+    pub fn sweep(&self) {
+        let now = self.now();
+        for pool in &self.endpoints {
+            pool.endpoint.sweep(now);
+        }
+    }
+
+    /// Hands over what has gathered for the logs and for the dashboard.
+    pub fn flush(&self) {
+        self.lines.flush();
+        if let Some(eye) = &self.eye {
+            eye.hand_over();
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush();
+        }
+    }
+}
+
+impl RouteState {
+    /// The token that a request with these variables needs.
+    pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
+        if vars.is_empty() {
+            return self.fixed.clone();
+        }
+        token_spec(&self.route, vars.clone(), clock, self.fixed.serial)
+    }
+
+    /// There was a token of it now.
+    pub fn was_issued(&self) {
+        self.issued.set(true);
+    }
+
+    /// What to look for in the answer to a call with this token; nothing where nobody shall look.
+    pub fn needles(&self, lease: &Lease) -> Option<Rc<CredentialPatterns>> {
+        if self.route.reflection == Reflection::Off {
+            return None;
+        }
+        let mut known = self.needles.borrow_mut();
+        if let Some((generation, needles)) = known.get(&lease.key)
+            && *generation == lease.generation
+        {
+            return Some(needles.clone());
+        }
+        if known.len() >= MOST_NEEDLES {
+            known.clear();
+        }
+        let needles = Rc::new(CredentialPatterns::of(&self.route.module, lease));
+        known.insert(lease.key, (lease.generation, needles.clone()));
+        Some(needles)
+    }
+
+    /// Tells the operator that the provider echoed a credential.
+    pub fn report_reflection(&self, what: &'static str) {
+        self.reflections.inc();
+        let (provider, route) = (&self.route.provider.name, &self.route.name);
+        tracing::warn!(%provider, %route, "the provider's answer holds a live credential: {what}");
+    }
+
+    /// This route's counters on a listener.
+    pub fn meters(&self, listener: usize) -> Option<&RouteMeters> {
+        self.meters.get(listener)
+    }
+}
+
+/// The same place, where h2 is not offered: it has no WebSockets for us.
+fn over_http1(mut destination: Destination) -> Destination {
+    let mut tls = (*destination.tls).clone();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    destination.tls = Arc::new(tls);
+    destination
+}
+
+/// Where a route's requests go.
+fn destination(route: &Route) -> Destination {
+    Destination {
+        host: route.upstream.bare_host().into(),
+        port: route.upstream.port(),
+        tls: route.provider.tls.clone(),
+        server_name: route.provider.server_name.as_ref().unwrap_or(route.upstream.server_name()).clone(),
+        way: route.provider.way.clone(),
+        connect_timeout: route.timeouts.connect,
+    }
+}

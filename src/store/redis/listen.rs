@@ -1,0 +1,94 @@
+//! Hearing what other instances announce.
+//!
+//! News are hints, so they are neither sealed nor believed: whoever hears one looks into the store. What is said while
+//! the connection is broken is lost; therefore every new one tells to look at everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::PubSub;
+use futures_util::StreamExt as _;
+use tokio::time::{sleep, timeout};
+
+use super::super::changes::{Change, ChangeNotifier};
+use super::super::record::{Kind, RecordKey, RecordName};
+use super::link::RedisTarget;
+use super::verdict::RedisVerdict;
+
+/// In silence the connection is tried this often.
+const TRIED: Duration = Duration::from_secs(10);
+
+/// The channel on which an instance is heard.
+pub(super) fn channel(namespace: &str) -> String {
+    format!("{namespace}:changes")
+}
+
+/// How a record is announced: its kind, a colon, its key.
+pub(super) fn news(name: &RecordName) -> Vec<u8> {
+    [name.kind.name().as_bytes(), b":", name.key.as_bytes()].concat()
+}
+
+/// Which record was announced; absent where it is none that we know.
+fn heard(news: &[u8]) -> Option<RecordName> {
+    let colon = news.iter().position(|byte| *byte == b':')?;
+    let kind = Kind::named(std::str::from_utf8(news.get(..colon)?).ok()?)?;
+    Some(RecordName { kind, key: RecordKey::new(news.get(colon + 1..)?) })
+}
+
+/// Listens for ever.
+pub(super) async fn listen(target: Arc<RedisTarget>, bell: ChangeNotifier) {
+    let mut failures = 0_u32;
+    loop {
+        match timeout(target.patience.connect, subscribe(&target)).await {
+            Ok(Ok(subscription)) => {
+                failures = 0;
+                bell.ring(Change::Everything);
+                pass_on(&target, subscription, &bell).await;
+            }
+            Ok(Err(error)) => tracing::debug!(error = %error.into_error(), "no news from the store"),
+            Err(_) => tracing::debug!("no news from the store: it does not answer"),
+        }
+        failures = failures.saturating_add(1);
+        sleep(target.rest(failures)).await;
+    }
+}
+
+async fn subscribe(target: &RedisTarget) -> Result<PubSub, RedisVerdict> {
+    let judged = |error| target.judge(&error);
+    let mut subscription = PubSub::new(&target.greeting(), target.dial().await?).await.map_err(judged)?;
+    subscription.subscribe(channel(&target.wish.namespace)).await.map_err(judged)?;
+    Ok(subscription)
+}
+
+/// Until the connection ends, or is silent when it should not be.
+async fn pass_on(target: &RedisTarget, subscription: PubSub, bell: &ChangeNotifier) {
+    let (mut sink, mut stream) = subscription.split();
+    loop {
+        match timeout(TRIED, stream.next()).await {
+            Ok(Some(message)) => {
+                if let Some(name) = heard(message.get_payload_bytes()) {
+                    bell.ring(Change::Record(name));
+                }
+            }
+            Ok(None) => return,
+            Err(_) => match timeout(target.patience.connect, sink.ping::<::redis::Value>()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_read_back_and_others_are_ignored() {
+        let name = RecordName { kind: Kind::User, key: RecordKey::from("a:b") };
+        assert_eq!(heard(&news(&name)), Some(name));
+        for other in [b"".as_slice(), b"user", b"nobody:a", b"\xff:a"] {
+            assert_eq!(heard(other), None);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What comes back from a consent, and whether it may be exchanged.
+//!
+//! The rule that makes a state single-use lies in the order: *first* the store's entry is swapped for
+//! [`Entry::Spent`], in one step for all replicas, *then* what it held is judged. Whoever comes second finds it spent,
+//! whatever became of the first.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::secret::SecretString;
+use crate::base::time::{Deadline, Now};
+use crate::token::consent::ConsentRealm;
+use crate::token::consent::pending::{PendingConsent, PendingEntry, State};
+use crate::token::consent::user::UserKey;
+
+/// An authorization code that arrived. It cannot be copied: what is sent is used up.
+pub struct AuthorizationCode {
+    text: SecretString,
+    arrived: Now,
+}
+
+impl AuthorizationCode {
+    /// A code, and when it reached us.
+    pub const fn new(text: SecretString, arrived: Now) -> Self {
+        Self { text, arrived }
+    }
+
+    /// The code, unless `life` has passed since it arrived: then it is dropped, never to be sent.
+    pub fn spend(self, life: Duration, now: Now) -> Option<SecretString> {
+        (!Deadline::after(self.arrived, life).passed(now)).then_some(self.text)
+    }
+}
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(…)")
+    }
+}
+
+/// What a browser or an application brought.
+#[derive(Debug)]
+pub struct CallbackAnswer {
+    /// Our state; `None` when what stood there cannot be one.
+    pub state: Option<State>,
+    /// The code, if there is one.
+    pub code: Option<AuthorizationCode>,
+    /// The provider's error code, where it names one that reads like a word.
+    pub error: Option<String>,
+}
+
+/// Who brought it.
+#[derive(Clone, Copy, Debug)]
+pub enum ConsentOrigin<'a> {
+    /// An application that received the code itself and identified itself to us; the user is whom it names.
+    Application(&'a UserKey),
+    /// A browser, which is nobody: the state is all that it has.
+    Browser,
+}
+
+/// Permission to exchange a code for tokens. Only [`judge`] makes one.
+#[derive(Debug)]
+pub struct Consenting {
+    pending: PendingConsent,
+    code: AuthorizationCode,
+}
+
+impl Consenting {
+    /// The consent that it belongs to.
+    pub const fn pending(&self) -> &PendingConsent {
+        &self.pending
+    }
+
+    /// Uses the permission up.
+    pub fn into_parts(self) -> (PendingConsent, AuthorizationCode) {
+        (self.pending, self.code)
+    }
+}
+
+/// Why a consent is not exchanged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NotExchanged {
+    /// The provider's settings changed since it was started.
+    Changed,
+    /// It was started too long ago.
+    Expired,
+    /// Neither a code nor an error came back.
+    NoCode,
+    /// Another client, or another group, started it.
+    OtherOwner,
+    /// It was started for another provider.
+    OtherProvider,
+    /// It was started for another user.
+    OtherUser,
+    /// The provider says no; with its error code, where that reads like a word (RFC 6749 section 4.1.2.1).
+    Refused(Option<String>),
+    /// It was used before.
+    Reused,
+    /// Nothing of the kind was started, or long ago.
+    Unknown,
+}
+
+/// No.
+#[derive(Debug)]
+pub struct Rejection {
+    /// Why.
+    pub why: NotExchanged,
+    /// Where the browser may be sent on, if it is the one for which the consent was started.
+    pub return_to: Option<String>,
+}
+
+/// Judges what came back. `found` is what the store held under [`State::id`] when it was swapped for
+/// [`Entry::Spent`]; `provider` and `realm` are those of the callback's path, as they are configured now.
+pub fn judge(
+    found: Option<PendingEntry>,
+    provider: &str,
+    realm: &ConsentRealm,
+    asked: ConsentOrigin<'_>,
+    callback: CallbackAnswer,
+    now: Now,
+) -> Result<Consenting, Rejection> {
+    let reject = |why| Err(Rejection { why, return_to: None });
+    let pending = match found {
+        None => return reject(NotExchanged::Unknown),
+        Some(PendingEntry::Spent { .. }) => return reject(NotExchanged::Reused),
+        Some(PendingEntry::Pending(pending)) => pending,
+    };
+    if *pending.key.provider != *provider {
+        return reject(NotExchanged::OtherProvider);
+    }
+    match asked {
+        ConsentOrigin::Application(key) if key.owner != pending.key.owner => return reject(NotExchanged::OtherOwner),
+        ConsentOrigin::Application(key) if key.provider != pending.key.provider => {
+            return reject(NotExchanged::OtherProvider);
+        }
+        ConsentOrigin::Application(key) if key.user != pending.key.user => return reject(NotExchanged::OtherUser),
+        ConsentOrigin::Application(_) | ConsentOrigin::Browser => {}
+    }
+    let why = if pending.expired(now) {
+        NotExchanged::Expired
+    } else if pending.realm != *realm {
+        NotExchanged::Changed
+    } else {
+        match (callback.code, callback.error) {
+            // An error beside a code is no success.
+            (_, Some(error)) => NotExchanged::Refused(Some(error).filter(|error| !error.is_empty())),
+            (None, None) => NotExchanged::NoCode,
+            (Some(code), None) => return Ok(Consenting { pending, code }),
+        }
+    };
+    Err(Rejection { why, return_to: pending.return_to })
+}

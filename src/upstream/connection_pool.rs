@@ -1,0 +1,253 @@
+//! One worker's connections to one place: lent for an exchange, taken back if they can serve another.
+//!
+//! An HTTP/1.1 connection is lent to one exchange at a time and comes back only when both messages ended cleanly;
+//! everything else is closed by dropping it. The freshest idle connection is lent first, so that a burst's surplus ages
+//! out. An HTTP/2 connection is shared by all exchanges for which it has a stream; the next one is opened when it has
+//! none left.
+//!
+//! Until the place has shown which of the two it speaks, and as long as it speaks HTTP/2, one connection is opened at a
+//! time and everybody waits for it. Where it speaks HTTP/1.1, each exchange that finds none idle opens its own.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
+
+use super::connection::{Connection, DialedConnection, H1Connection, Kind, Resend};
+use super::dial::{Destination, DialError};
+use super::h2_connection::{H2Connection, H2Stream};
+use super::socket::{ConnectionCount, Look};
+use crate::base::time::Now;
+
+/// More connections than this to one place, per worker, and new requests are refused.
+const MOST: usize = 1024;
+
+/// A place with its connections. `B` is the request body.
+pub struct ConnectionPool<B> {
+    destination: Destination,
+    idle_timeout: Duration,
+    idle: RefCell<Vec<Idle<B>>>,
+    lanes: RefCell<Vec<Rc<H2Connection<B>>>>,
+    flight: RefCell<Option<Rc<SharedDial>>>,
+    speaks: Cell<Option<Protocol>>,
+    retired: Cell<bool>,
+    open: Rc<Cell<usize>>,
+    gauge: Gauge,
+}
+
+struct Idle<B> {
+    own: H1Connection<B>,
+    served: bool,
+    since: Now,
+}
+
+/// A connection that is being opened for everybody who waits. They are woken in the order in which they came.
+#[derive(Default)]
+struct SharedDial {
+    failed: OnceCell<Rc<DialError>>,
+    over: Cell<bool>,
+    landed: Notify,
+}
+
+impl SharedDial {
+    /// Waits for its end, and says how that went. One that was cut short did not fail.
+    async fn end(&self) -> Result<(), Rc<DialError>> {
+        let landed = self.landed.notified();
+        if !self.over.get() {
+            landed.await;
+        }
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// Ends a flight when it is dropped, also by a panic.
+struct Pilot<B> {
+    endpoint: Rc<ConnectionPool<B>>,
+    flight: Rc<SharedDial>,
+}
+
+impl<B> Drop for Pilot<B> {
+    fn drop(&mut self) {
+        self.endpoint.flight.borrow_mut().take();
+        self.flight.over.set(true);
+        self.flight.landed.notify_waiters();
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Why no connection is to be had.
+#[derive(Clone, Debug)]
+pub enum NoConnection {
+    /// It cannot be opened.
+    Dial(Rc<DialError>),
+    /// There are too many.
+    Full,
+}
+
+impl<B> ConnectionPool<B>
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// A place without connections yet. `gauge` counts them for the operator.
+    pub fn new(destination: Destination, idle_timeout: Duration, gauge: Gauge) -> Self {
+        Self {
+            destination,
+            idle_timeout,
+            idle: RefCell::default(),
+            lanes: RefCell::default(),
+            flight: RefCell::default(),
+            speaks: Cell::default(),
+            retired: Cell::default(),
+            open: Rc::default(),
+            gauge,
+        }
+    }
+
+    /// How many connections are open, lent or idle, or being opened.
+    pub fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// A connection for one exchange: one at hand, or a new one.
+    pub async fn acquire(self: &Rc<Self>, now: Now, risk: Resend) -> Result<Connection<B>, NoConnection> {
+        loop {
+            if let Some(connection) = self.at_hand(now, risk).await {
+                return Ok(connection);
+            }
+            let under_way = self.flight.borrow().clone();
+            let alone = self.retired.get() || self.speaks.get() == Some(Protocol::Http1);
+            if (alone || under_way.is_none()) && self.open.get() >= MOST {
+                return Err(NoConnection::Full);
+            }
+            // What is rare lives apart, so that every other exchange need not carry room for it.
+            if alone {
+                return Box::pin(self.connect(now)).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
+            }
+            let flight = under_way.unwrap_or_else(|| self.fly(now));
+            Box::pin(flight.end()).await.map_err(NoConnection::Dial)?;
+        }
+    }
+
+    /// Takes back a connection whose exchange ended cleanly on both sides.
+    pub fn give_back(&self, connection: Connection<B>, now: Now) {
+        match connection.kind {
+            Kind::Own(mut own) => {
+                own.rest();
+                self.keep(own, true, now);
+            }
+            Kind::Shared(stream) => stream.finish(now),
+        }
+    }
+
+    /// Closes connections that were idle for too long.
+    pub fn sweep(&self, now: Now) {
+        self.idle.borrow_mut().retain(|idle| idle.own.is_open() && self.is_fresh(idle.since, now));
+        self.tidy(now);
+    }
+
+    /// Keeps nothing from now on: idle connections close now, lent ones when their exchange ends. For a certificate or
+    /// a way to the provider that no longer holds. Exchanges that still come get connections of their own.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        for lane in self.lanes.borrow_mut().drain(..) {
+            lane.close();
+        }
+    }
+
+    /// A connection that is there already. What the other side closed is dropped on the way, even if no task of ours
+    /// has noticed yet.
+    async fn at_hand(&self, now: Now, risk: Resend) -> Option<Connection<B>> {
+        loop {
+            self.tidy(now);
+            let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room(now)).cloned() else { break };
+            match lane.look() {
+                Look::Closed => lane.close(),
+                Look::Quiet => return Some(shared(&lane, now)),
+                Look::Speaking => {
+                    // It may be GOAWAY: first let its two tasks read and heed what has arrived.
+                    tokio::task::yield_now().await;
+                    tokio::task::yield_now().await;
+                    if lane.has_room(now) {
+                        return Some(shared(&lane, now));
+                    }
+                }
+            }
+        }
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { own, served, since }) = idle.pop() {
+            if own.is_open() && self.is_fresh(since, now) && own.is_usable(served, risk) {
+                return Some(Connection { kind: Kind::Own(own), reused: true });
+            }
+        }
+        None
+    }
+
+    /// Opens a connection for all who wait, in a task of its own: nobody's hanging up stops it.
+    fn fly(self: &Rc<Self>, now: Now) -> Rc<SharedDial> {
+        let flight = Rc::new(SharedDial::default());
+        *self.flight.borrow_mut() = Some(flight.clone());
+        let pilot = Pilot { endpoint: self.clone(), flight: flight.clone() };
+        tokio::task::spawn_local(async move {
+            let Pilot { endpoint, flight } = &pilot;
+            match endpoint.connect(now).await {
+                Ok(Connection { kind: Kind::Own(own), .. }) => endpoint.keep(own, false, now),
+                // Its lane is in the pool.
+                Ok(Connection { kind: Kind::Shared(_), .. }) => {}
+                Err(error) => drop(flight.failed.set(Rc::new(error))),
+            }
+        });
+        flight
+    }
+
+    /// A new connection.
+    async fn connect(&self, now: Now) -> Result<Connection<B>, DialError> {
+        let open = ConnectionCount::new(&self.open, &self.gauge);
+        Ok(match self.destination.open_counted(now, Some(open)).await? {
+            DialedConnection::Own(own) => {
+                self.speaks.set(Some(Protocol::Http1));
+                Connection { kind: Kind::Own(own), reused: false }
+            }
+            DialedConnection::Shared(lane) => {
+                self.speaks.set(Some(Protocol::Http2));
+                if !self.retired.get() {
+                    self.lanes.borrow_mut().push(lane.clone());
+                }
+                shared(&lane, now)
+            }
+        })
+    }
+
+    fn keep(&self, own: H1Connection<B>, served: bool, now: Now) {
+        if own.is_open() && !self.retired.get() {
+            self.idle.borrow_mut().push(Idle { own, served, since: now });
+        }
+    }
+
+    /// Lets go of shared connections that are over or were idle for too long.
+    fn tidy(&self, now: Now) {
+        self.lanes.borrow_mut().retain(|lane| {
+            let stale = lane.idle_since().is_some_and(|since| !self.is_fresh(since, now));
+            lane.is_open() && !stale
+        });
+    }
+
+    fn is_fresh(&self, since: Now, now: Now) -> bool {
+        now.since(since) < self.idle_timeout
+    }
+}
+
+/// A stream of a lane.
+fn shared<B>(lane: &Rc<H2Connection<B>>, now: Now) -> Connection<B> {
+    Connection { reused: lane.has_served(), kind: Kind::Shared(H2Stream::of(lane, now)) }
+}

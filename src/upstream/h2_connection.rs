@@ -1,0 +1,349 @@
+//! A shared HTTP/2 connection, and its streams.
+//!
+//! A lane is ready once the provider's settings have arrived, so that it never opens more streams than are allowed
+//! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider said GOAWAY or
+//! refused one, or an exchange on it ended before its request body did: what is left of that body cannot be called back
+//! for sure while its stream lives, so the lane closes when its other streams are done.
+//!
+//! A path can be lost without a word. So a lane on which exchanges wait and nothing comes is asked for a sign of life
+//! (PING, RFC 9113 section 6.7), and takes no new streams while that does not come. What waits on it already goes on
+//! waiting: a provider that answers late but well is not to be cut off, and a lost path ends by the kernel's count.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use http::uri::Authority;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::client::conn::http2;
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::connection::{Below, Sent, Unsent, to_http2};
+use super::dial::TlsStream;
+use super::exchange_error::ExchangeError;
+use super::origin::Origin;
+use super::socket::{ByteCounter, Counted, Look, SocketLook};
+use crate::base::planted::{PlantedFault, planted};
+use crate::base::time::Now;
+
+/// What one stream may have on its way to us, in bytes: what a client does not take stays with the provider.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Streams of one lane at most, whatever the provider allows: that many windows fit into the connection's own, so that
+/// slow clients never use up what the others on their lane need.
+const MOST_STREAMS: u32 = 100;
+/// Bytes of a response's head.
+const MOST_HEAD: u32 = 64 << 10;
+/// A lane with streams is asked for a sign of life when nothing has come for this long. When it is busy, never.
+const ASKED_AFTER: Duration = Duration::from_secs(3);
+/// It takes no new streams when nothing has come for this long, the answer to that included.
+const SILENT_AFTER: Duration = Duration::from_secs(6);
+/// hyper ends a connection that owes an answer to a PING for so long. That is not for it to decide, so: never.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+type Io = TokioIo<Counted<TlsStream>>;
+/// A connection for as long as it lives.
+type H2Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, LocalExecutor>>>>;
+
+/// A shared connection.
+pub(super) struct H2Connection<B> {
+    sender: RefCell<http2::SendRequest<Upload<B>>>,
+    /// How many streams the provider allows at once; nothing once the connection is over.
+    most: Box<dyn Fn() -> Option<usize>>,
+    aside: SocketLook,
+    heard: Rc<ByteCounter>,
+    authority: Authority,
+    origin: Rc<Origin>,
+    streams: Cell<usize>,
+    /// Bytes that had come when we last looked, and since when there were no more of them while streams were open.
+    quiet: Cell<(u64, Now)>,
+    /// Takes no new streams.
+    closing: Cell<bool>,
+    /// Holds a stream that nobody can end but by closing the connection.
+    stuck: Cell<bool>,
+    served: Cell<bool>,
+    since: Cell<Now>,
+}
+
+/// One exchange on a lane.
+pub(super) struct H2Stream<B> {
+    lane: Rc<H2Connection<B>>,
+    /// Whether a request body is under way on it: as long as hyper holds it.
+    uploading: Option<Rc<Cell<bool>>>,
+}
+
+/// A request body that is known to be held. What its reader says of it would not do: a body may be known in full, while
+/// the provider takes no more of it and never will.
+struct Upload<B> {
+    body: B,
+    _held: Option<UploadGuard>,
+}
+
+struct UploadGuard(Rc<Cell<bool>>);
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl<B: Body + Unpin> Body for Upload<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> H2Connection<B>
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Shakes hands and waits for the provider's settings.
+    pub(super) async fn begin(io: Io, below: Below, now: Now) -> hyper::Result<Rc<Self>> {
+        let Below { aside, heard, authority, origin } = below;
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
+        // No streams until its settings allow some.
+        builder.initial_max_send_streams(0).max_header_list_size(MOST_HEAD);
+        builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
+        let (mut sender, connection) = builder.handshake(io).await?;
+        let driver: H2Driver<B> = Rc::new(RefCell::new(Some(connection)));
+        tokio::task::spawn_local(drive(driver.clone(), heard.clone(), origin.clone(), now));
+        let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
+        poll_fn(|cx| {
+            heard.wake_next(cx.waker());
+            match most() {
+                None => Poll::Ready(()),
+                Some(0) => Poll::Pending,
+                Some(_) => Poll::Ready(()),
+            }
+        })
+        .await;
+        sender.ready().await?;
+        Ok(Rc::new(Self {
+            sender: RefCell::new(sender),
+            most: Box::new(most),
+            aside,
+            quiet: Cell::new((heard.bytes(), now)),
+            heard,
+            authority,
+            origin,
+            streams: Cell::new(0),
+            closing: Cell::new(false),
+            stuck: Cell::new(false),
+            served: Cell::new(false),
+            since: Cell::new(now),
+        }))
+    }
+}
+
+/// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
+async fn drive<B>(driver: H2Driver<B>, heard: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let ended = poll_fn(|cx| match driver.borrow_mut().as_mut() {
+        Some(connection) => Pin::new(connection).poll(cx),
+        None => Poll::Ready(Ok(())),
+    })
+    .await;
+    if let Err(error) = ended
+        && let Some(error) = h2_error(&error)
+        && error.is_remote()
+        && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    {
+        origin.wants_http1(now);
+    }
+    driver.borrow_mut().take();
+    heard.wake();
+}
+
+impl<B> H2Connection<B> {
+    /// No new streams from now on.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether it may ever take another stream.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing.get() && !self.origin.is_http1() && !self.sender.borrow().is_closed()
+    }
+
+    /// Whether it takes another stream now.
+    pub(super) fn has_room(&self, now: Now) -> bool {
+        let streams = self.streams.get();
+        self.is_open()
+            && streams < MOST_STREAMS as usize
+            && (self.most)().is_some_and(|most| streams < most)
+            && !self.is_silent(now)
+    }
+
+    /// Whether exchanges wait on it and not a byte has come for long, although it was asked.
+    fn is_silent(&self, now: Now) -> bool {
+        let (bytes, since) = self.quiet.get();
+        if self.streams.get() == 0 || self.heard.bytes() != bytes {
+            self.quiet.set((self.heard.bytes(), now));
+            return false;
+        }
+        now.since(since) >= SILENT_AFTER
+    }
+
+    /// Whether no exchange is under way, since when at the latest.
+    pub(super) fn idle_since(&self) -> Option<Now> {
+        (self.streams.get() == 0).then(|| self.since.get())
+    }
+
+    /// Whether it has carried an exchange to its end.
+    pub(super) fn has_served(&self) -> bool {
+        self.served.get()
+    }
+
+    /// What is to be seen on its socket. While exchanges are under way, whatever arrives is being read anyway.
+    pub(super) fn look(&self) -> Look {
+        if self.streams.get() > 0 { Look::Quiet } else { self.aside.look() }
+    }
+}
+
+impl<B> H2Stream<B> {
+    /// One more stream, which counts from now on.
+    pub(super) fn of(lane: &Rc<H2Connection<B>>, now: Now) -> Self {
+        if lane.streams.get() == 0 {
+            lane.quiet.set((lane.heard.bytes(), now));
+        }
+        lane.streams.set(lane.streams.get() + 1);
+        Self { lane: lane.clone(), uploading: None }
+    }
+
+    /// The provider kept it waiting for too long: the whole connection may be dead, so nothing new goes over it.
+    pub(super) fn distrust(&self) {
+        self.lane.close();
+    }
+
+    /// The exchange ended cleanly on both sides. Should hyper hold its body all the same, the lane is not lent again.
+    pub(super) fn finish(self, now: Now) {
+        self.lane.served.set(true);
+        self.lane.since.set(now);
+    }
+
+    /// The exchange is over, and nothing more of its body can follow: all of it was sent, or it was called back.
+    pub(super) fn leave(mut self) {
+        self.uploading = None;
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.uploading.as_ref().is_some_and(|held| held.get()) && !planted(PlantedFault::UploadLeft)
+    }
+}
+
+impl<B: Body + Unpin + 'static> H2Stream<B> {
+    pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
+        to_http2(&mut request, &self.lane.authority);
+        // Without a body there is nothing to be held.
+        self.uploading = (!request.body().is_end_stream()).then(|| Rc::new(Cell::new(true)));
+        let held = self.uploading.clone().map(UploadGuard);
+        let request = request.map(|body| Upload { body, _held: held });
+        let sending = self.lane.sender.borrow_mut().try_send_request(request);
+        let mut failed = match sending.await {
+            Ok(response) => return Sent::Answered(response),
+            Err(failed) => failed,
+        };
+        if let Some(request) = failed.take_message() {
+            self.lane.close();
+            return Sent::Unsent(Unsent(request.map(|upload| upload.body)));
+        }
+        let error = failed.into_error();
+        let verdict = verdict(h2_error(&error));
+        let error = ExchangeError::new(error, self.lane.aside.is_renegotiated());
+        match verdict {
+            StreamVerdict::ConnectionLost => Sent::Broken { error, closed: true },
+            StreamVerdict::NotProcessed => {
+                self.uploading = None;
+                self.lane.close();
+                Sent::Refused(error)
+            }
+            StreamVerdict::NotOverHttp2 => {
+                self.uploading = None;
+                let (_, now) = self.lane.quiet.get();
+                self.lane.origin.wants_http1(now);
+                Sent::Refused(error)
+            }
+            StreamVerdict::StreamLost => Sent::Broken { error, closed: false },
+        }
+    }
+}
+
+impl<B> Drop for H2Stream<B> {
+    fn drop(&mut self) {
+        let lane = &self.lane;
+        lane.streams.set(lane.streams.get() - 1);
+        if self.is_uploading() {
+            lane.close();
+            lane.stuck.set(true);
+        }
+        if lane.stuck.get() && lane.streams.get() == 0 {
+            lane.aside.hang_up();
+        }
+    }
+}
+
+/// What an error says of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum StreamVerdict {
+    ConnectionLost,
+    /// It is to be sent over HTTP/1.1.
+    NotOverHttp2,
+    NotProcessed,
+    StreamLost,
+}
+
+/// The error of h2 below one of hyper; an error of input or output has none.
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// h2 puts `GOAWAY` only on streams above the last one that it names, and on those not yet opened.
+fn verdict(error: Option<&h2::Error>) -> StreamVerdict {
+    match error {
+        None => StreamVerdict::ConnectionLost,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) => {
+            StreamVerdict::NotOverHttp2
+        }
+        Some(error) if error.is_remote() && error.is_go_away() => StreamVerdict::NotProcessed,
+        Some(error) if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+            StreamVerdict::NotProcessed
+        }
+        Some(error) if error.is_io() => StreamVerdict::ConnectionLost,
+        Some(_) => StreamVerdict::StreamLost,
+    }
+}
+
+/// Runs the tasks of h2 on the thread of their connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalExecutor;
+
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            let _ = future.await;
+        });
+    }
+}
