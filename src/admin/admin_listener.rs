@@ -40,6 +40,8 @@ use crate::observe::metrics::{Limit, Metrics};
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// What is under way may finish for so long when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// A connection that has brought no request yet may bring one for so long then: it may be on its way.
+const FIRST: Duration = Duration::from_millis(300);
 /// Connections. One that is older than the grace makes room for others, where there are too many.
 const BOUNDS: Bounds = Bounds { most: 256, of_peer: 64, grace: Duration::from_secs(10) };
 /// What a connection may buffer in each direction.
@@ -208,8 +210,14 @@ pub async fn serve(admin: Rc<Admin>, door: AdminListener, end: CancellationToken
         }
     }
     closing.cancel();
-    // What has not finished by now is cut off.
-    let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+    // What was let in before that is answered, too; what has not finished by then is cut off.
+    let farewell = async {
+        while let Ok(arrival) = arrivals.try_recv() {
+            connections.spawn_local(speak(admin.clone(), arrival, end.clone()));
+        }
+        while connections.join_next().await.is_some() {}
+    };
+    let _ = timeout(FAREWELL, farewell).await;
     drop((connections, arrivals));
     over.cancel();
     let _ = thread.join();
@@ -228,8 +236,11 @@ async fn tell_of_reloads(admin: Rc<Admin>) {
 /// Serves one connection.
 async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) {
     let AdminArrival { stream, way, place } = arrival;
+    let begun = CancellationToken::new();
+    let first = begun.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
+        first.cancel();
         async move { Ok::<_, Infallible>(admin.answer(way, request).await) }
     });
     let mut builder = http1::Builder::new();
@@ -242,6 +253,11 @@ async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) 
         _ = &mut connection => {}
         () = place.ended.cancelled() => {}
         () = end.cancelled() => {
+            // To close without an answer is to lose a request that crosses.
+            tokio::select! {
+                _ = &mut connection => return,
+                _ = timeout(FIRST, begun.cancelled()) => {}
+            }
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

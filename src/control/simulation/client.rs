@@ -187,7 +187,8 @@ impl SimulatedRequest {
         let renewable = consent.refresh.is_some_and(|refresh| bank.refreshes[refresh].expires > world.now() + 1_000);
         let whole = |process: &Process| process.lane.whole_since() + 15_000 < world.now();
         // Who was told of it last has it saved by now.
-        let told = bank.refreshes.iter().filter(|refresh| refresh.consent == number).filter_map(|one| one.spent).last();
+        let told =
+            bank.refreshes.iter().filter(|refresh| refresh.consent == number).filter_map(|one| one.spent).next_back();
         let saved = match told {
             None => true,
             Some(RefreshDelivery::Delivered { process, at }) => {

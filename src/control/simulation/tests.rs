@@ -109,6 +109,7 @@ fn a_seed_takes_the_same_course_again() {
 
 /// Each fault that was mended, put back, is found within so many runs. A survey says which of them find it. Some faults
 /// need much bad luck at once, so their search looks where that is likely.
+#[expect(clippy::print_stdout, reason = "a survey is there to be read")]
 fn finds(fault: PlantedFault, runs: u64, on: Focus) {
     if is_survey() {
         let range = seeds();
