@@ -1,5 +1,5 @@
 //! The operator's door: health, metrics, the API, the dashboard. Lives on the control thread; connections are accepted
-//! on a thread of their own ([`door`]).
+//! on a thread of their own ([`admin_listener`]).
 //!
 //! A request passes, in this order: the `Host` field ([`origin`]), who is there ([`auth`]), what there is ([`table`]),
 //! what he may do, where his browser got it from ([`origin`] again), the shape of a body. Then it is done ([`api`]).

@@ -2,7 +2,7 @@
 //!
 //! A secret is a `secrecy` value from the moment it is read. What may be shown is a [`Fingerprint`]: enough to tell
 //! two secrets apart in a log, too little to guess one. What a stranger wrote may hold a secret that we cannot know: of
-//! that, only what [is wordy](is_wordy) may be shown.
+//! that, only what [is wordy](is_wordy_secret) may be shown.
 
 use std::fmt;
 

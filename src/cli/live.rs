@@ -6,7 +6,7 @@
 //! most once, because a bank may lock an application that shows a wrong secret too often; its other places are asked for
 //! their head without any credential. Consent endpoints are not called.
 //!
-//! I/O is in [`provider`], [`issuer`] and [`store`]; [`way`], [`paper`], [`clock`] and [`token`] judge what these saw, and
+//! I/O is in [`provider`], [`issuer`] and [`store`]; [`connect_trial`], [`certificates`], [`clock`] and [`token`] judge what these saw, and
 //! [`finding`] shows it.
 
 mod certificates;

@@ -381,7 +381,7 @@ impl Default for Timeouts {
     }
 }
 
-/// One `[[route]]`: what the data plane needs once the route is chosen. Matching lives in [`Table`].
+/// One `[[route]]`: what the data plane needs once the route is chosen. Matching lives in [`RouteTable`].
 #[derive(Debug)]
 pub struct Route {
     /// Its name, for logs and metrics.

@@ -1,6 +1,6 @@
 //! Users' consents, from their start to the tokens that come of them, and those tokens' renewal.
 //!
-//! A worker says what it wants through [`Consents`] and waits for the answer; everything else happens here, on the
+//! A worker says what it wants through [`ConsentHandle`] and waits for the answer; everything else happens here, on the
 //! control thread, where the store is. What is decided, the machines of `token::consent` decide. Each piece of work is
 //! a task of its own, so a slow bank keeps nobody else waiting, and a caller who hangs up stops nothing that was begun.
 

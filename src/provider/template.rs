@@ -1,7 +1,7 @@
 //! Texts with holes: `Bearer {token}`.
 //!
 //! A [`Template`] is what a profile says; its holes were checked against what may stand in that place. With the
-//! settings of a provider it becomes a [`Text`], in which only what changes from call to call is still open.
+//! settings of a provider it becomes a [`FilledText`], in which only what changes from call to call is still open.
 
 use std::sync::Arc;
 

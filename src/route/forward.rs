@@ -1,7 +1,7 @@
 //! All routes of one forward listener, and the one decision made with them.
 //!
 //! In forward mode a client asks for the provider's own URL, so a route matches by its upstream: the origin, and the
-//! base path as a prefix on whole segments. Each origin has a [`Table`] whose prefixes are the base paths, cut off for
+//! base path as a prefix on whole segments. Each origin has a [`RouteTable`] whose prefixes are the base paths, cut off for
 //! the judgement and put back for the request, so that everything else (paths, allow lists, variables, guarded
 //! endpoints, clients) is decided by the same code as in reverse mode, and what is sent is what came. A route's own
 //! `path`, `host` and `strip` speak of reverse listeners and do not count here.
@@ -81,10 +81,10 @@ impl ForwardTable {
         self.origins.contains_key(authority)
     }
 
-    /// Decides about one request, as [`Table::admit`] does. The permit's path is the path as it came.
+    /// Decides about one request, as [`RouteTable::admit`] does. The permit's path is the path as it came.
     ///
     /// Where the target names a host (its `Host` or `:authority`), it must be the place that was asked for, port
-    /// included; who wants to answer 421 for that asks [`Asked::agrees`] first.
+    /// included; who wants to answer 421 for that asks [`ForwardTarget::agrees`] first.
     pub fn admit(
         &self,
         caller: Caller,

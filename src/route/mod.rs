@@ -3,7 +3,7 @@
 //! Owns the rules of paths and hosts, the tables that are searched per request, the [`Permit`] without which no token
 //! is spent, and the [`Guard`] that judges where a host named by a client may lead. It must not know what a provider
 //! is, how a client was identified, or where a request goes on the network. Pure: no sockets,
-//! no clock, no tasks; workers share a [`Table`] and never change it.
+//! no clock, no tasks; workers share a [`RouteTable`] and never change it.
 //!
 //! A path is judged before anything is looked up, what is matched is what is forwarded, byte for byte, and what could
 //! be read in two ways is refused.

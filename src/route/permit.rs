@@ -34,7 +34,7 @@ pub struct RequestTarget<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Leave to make one request on one route. Only [`super::Table::admit`] makes it, or [`Draft::complete`] from what that
+/// Leave to make one request on one route. Only [`super::RouteTable::admit`] makes it, or [`PermitDraft::complete`] from what that
 /// made; without it there is no token.
 #[derive(Debug)]
 pub struct Permit {

@@ -71,7 +71,7 @@ impl RouteTable {
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
     }
 
-    /// Decides about one request. The only maker of [`Permit`]s and of [`Draft`]s.
+    /// Decides about one request. The only maker of [`Permit`]s and of [`PermitDraft`]s.
     pub fn admit(&self, caller: Caller, target: RequestTarget<'_>) -> Result<Admission, Denied> {
         let RequestTarget { method, host, path_and_query, headers } = target;
         if refused_method(method) {

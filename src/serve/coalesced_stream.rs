@@ -1,7 +1,7 @@
 //! Writes of one turn of the event loop leave together.
 //!
 //! A turn hands a worker many sockets that became readable. Writing to another socket in the middle of each of them
-//! makes the kernel wake somebody every few microseconds and evicts what the worker was working with. An [`Outbox`]
+//! makes the kernel wake somebody every few microseconds and evicts what the worker was working with. An [`CoalescedStream`]
 //! takes what is written and puts itself on its thread's list; one task per thread runs behind all tasks that are ready
 //! now, and sends what every outbox holds. When nothing else is ready that is at once, so a lone request does not wait.
 //!

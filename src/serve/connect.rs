@@ -24,7 +24,7 @@ use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Authority, Caller, ForwardTarget, Malformed};
 use crate::upstream::{ReceivedBody, TunnelError, tunnel};
 
-/// Answers a CONNECT. After a 200, the connection is what [`Answer::take_switch`] says.
+/// Answers a CONNECT. After a 200, the connection is what [`ResponseBody::take_switch`] says.
 pub async fn answer(
     site: Rc<WorkerState>,
     door: Rc<ConnectionContext>,

@@ -1,4 +1,4 @@
-//! What a worker serves by now. A new config replaces its [`Site`] as a whole, between two requests; a request under
+//! What a worker serves by now. A new config replaces its [`WorkerState`] as a whole, between two requests; a request under
 //! way ends in the one that it began in.
 //!
 //! Connections outlive configs. Each asks here, request by request, for the site that holds. Only those that were made

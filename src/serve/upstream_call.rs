@@ -1,6 +1,6 @@
 //! A request's way to the provider and back: send, judge, at most one replay.
 //!
-//! What may be sent twice is decided here and nowhere else. See [`Errand::send`] and [`Errand::run`].
+//! What may be sent twice is decided here and nowhere else. See [`UpstreamCall::send`] and [`UpstreamCall::run`].
 
 use std::future::Future;
 use std::pin::{Pin, pin};

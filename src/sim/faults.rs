@@ -2,7 +2,7 @@
 //!
 //! [`Faults`] is one plain value, replaced as a whole; every request sees one of them from beginning to end. What
 //! breaks the *way back* (a reset, a cut body, a slow one) leaves the bank's work done: a payment was booked although
-//! nobody is told. What stands *instead* of the bank ([`Trouble::processed`]) leaves it undone.
+//! nobody is told. What stands *instead* of the bank ([`ResponseFault::processed`]) leaves it undone.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};

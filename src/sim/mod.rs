@@ -9,7 +9,7 @@
 //! Where a bank's documents are silent, the comment at the spot says *inferred*.
 //!
 //! A request's way: [`server`] accepts and speaks TLS, [`exchange`] reads, records and asks the bank ([`member`]),
-//! [`faults`] say what goes wrong on the way back, [`outgoing`] and [`wire`] let it go wrong.
+//! [`faults`] say what goes wrong on the way back, [`sim_body`] and [`sim_stream`] let it go wrong.
 
 mod abbeycross;
 mod authority;

@@ -47,7 +47,7 @@ impl ConnectionControl {
     }
 }
 
-/// A TLS connection under the orders of its [`Link`].
+/// A TLS connection under the orders of its [`ConnectionControl`].
 pub(super) struct SimStream {
     tls: TlsStream<TcpStream>,
     link: Rc<ConnectionControl>,

@@ -1,6 +1,6 @@
 //! The life of a token, as a pure machine: no sockets, no clocks, no tasks.
 //!
-//! [`state::Slot`] decides when to fetch, publish, withdraw and rest; time is an argument. [`consent`] is the way to a
+//! [`state::TokenState`] decides when to fetch, publish, withdraw and rest; time is an argument. [`consent`] is the way to a
 //! token of a user, who must agree first. The keeper (`control/`) carries their decisions out. This room must not know what HTTP is beyond the header values it hands on.
 
 pub mod consent;

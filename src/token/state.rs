@@ -186,7 +186,7 @@ impl TokenRest {
 /// What outlives a phase.
 #[derive(Clone, Debug, Default)]
 struct History {
-    /// The [arrival](Token::arrival) of the last token that arrived; none while the last one was over.
+    /// The [arrival](SlotToken::arrival) of the last token that arrived; none while the last one was over.
     arrival: Option<u64>,
     /// Refusals of fresh tokens, without one in between that proved good.
     births: u32,

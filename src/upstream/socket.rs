@@ -1,7 +1,7 @@
 //! A connection's socket, which can be looked at from aside while HTTP and TLS own it.
 //!
-//! [`Socket`] lies below TLS: whoever lends a connection can ask the kernel whether the other side has closed it, before
-//! any task of the connection has been told, and whether a second TLS handshake has begun. [`Heard`] lies above TLS: it
+//! [`ProbedStream`] lies below TLS: whoever lends a connection can ask the kernel whether the other side has closed it, before
+//! any task of the connection has been told, and whether a second TLS handshake has begun. [`ByteCounter`] lies above TLS: it
 //! knows whether a byte of HTTP has arrived.
 
 use std::cell::{Cell, RefCell};

@@ -50,7 +50,7 @@ pub struct ConsentWiring {
 /// How a consent begins.
 #[derive(Debug)]
 pub enum Authorize {
-    /// Send this, and give the answer to [`Consent::authorize_answer`].
+    /// Send this, and give the answer to [`CompiledConsent::authorize_answer`].
     Ask(TokenRequest),
     /// The URL that the user opens.
     Open(String),
@@ -213,7 +213,7 @@ impl CompiledConsent {
         Ok(CallbackAnswer { state: State::parse(state), code: Some(code(text, now)?), error: None })
     }
 
-    /// Judges a callback of this provider; see [`judge`]: `found` was swapped for [`Entry::Spent`] before.
+    /// Judges a callback of this provider; see [`judge`]: `found` was swapped for [`PendingEntry::Spent`] before.
     pub fn judge(
         &self,
         found: Option<PendingEntry>,

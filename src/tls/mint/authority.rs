@@ -36,7 +36,7 @@ pub enum KeyKind {
     Rsa2048,
 }
 
-/// A CA that can sign. Its key never leaves it but through [`Authority::new`].
+/// A CA that can sign. Its key never leaves it but through [`MintAuthority::new_key`].
 pub struct MintAuthority {
     issuer: Issuer<'static, KeyPair>,
     /// Its own certificate first, then what it was issued by, as its file has them.

@@ -1,6 +1,6 @@
 //! Leaf certificates for hosts that we intercept, made on demand.
 //!
-//! A [`Mint`] holds an [`Authority`] (the interception CA), one leaf key for the whole process, and the leaves minted
+//! A [`Mint`] holds an [`MintAuthority`] (the interception CA), one leaf key for the whole process, and the leaves minted
 //! so far. Finding a leaf takes no lock: the map is immutable and swapped whole. Making one is led by a single thread
 //! at a time, which also makes it once however many ask. A leaf takes tens of microseconds with an ECDSA CA and about
 //! one millisecond with RSA, so the others simply wait. Knows nothing of routes: who asks has decided that the host

@@ -1,7 +1,7 @@
 //! What comes back from a consent, and whether it may be exchanged.
 //!
 //! The rule that makes a state single-use lies in the order: *first* the store's entry is swapped for
-//! [`Entry::Spent`], in one step for all replicas, *then* what it held is judged. Whoever comes second finds it spent,
+//! [`PendingEntry::Spent`], in one step for all replicas, *then* what it held is judged. Whoever comes second finds it spent,
 //! whatever became of the first.
 
 use std::fmt;
@@ -109,7 +109,7 @@ pub struct Rejection {
 }
 
 /// Judges what came back. `found` is what the store held under [`State::id`] when it was swapped for
-/// [`Entry::Spent`]; `provider` and `realm` are those of the callback's path, as they are configured now.
+/// [`PendingEntry::Spent`]; `provider` and `realm` are those of the callback's path, as they are configured now.
 pub fn judge(
     found: Option<PendingEntry>,
     provider: &str,
