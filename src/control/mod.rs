@@ -1,6 +1,6 @@
 //! The shared brain, on its own thread: who fetches which token, and when.
 //!
-//! The [`Keeper`] owns every token's state machine and is the only one that moves it. Workers read [`Shelf`]s without
+//! The [`Keeper`] owns every token's state machine and is the only one that moves it. Workers read [`TokenSlot`]s without
 //! a lock; what they do not find there they ask for through [`TokenHandle`], and what the provider refused they report
 //! there. A worker never calls a token endpoint, and a worker's caller who hangs up never stops one being called.
 //!
@@ -10,7 +10,7 @@
 //!
 //! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
 //! made. It hands the whole config on to those who know it ([`Reloads`]). It lives on the control thread, a
-//! current-thread runtime; only [`Shelf`], [`TokenHandle`], [`Issuers`] and [`Reloads`] leave it.
+//! current-thread runtime; only [`TokenSlot`], [`TokenHandle`], [`Issuers`] and [`Reloads`] leave it.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -31,7 +31,7 @@ impl TokenSlot {
         self.read(now, Arc::clone)
     }
 
-    /// Like [`Shelf::take`], but lends the lease instead of cloning it: no shared counter is touched. Keep `look`
+    /// Like [`TokenSlot::take`], but lends the lease instead of cloning it: no shared counter is touched. Keep `look`
     /// short; a long one only slows the keeper's next publication down.
     #[inline]
     pub fn read<R>(&self, now: Now, look: impl FnOnce(&Arc<Lease>) -> R) -> Option<R> {
@@ -44,7 +44,7 @@ impl TokenSlot {
         Some(look(lease))
     }
 
-    /// Like [`Shelf::take`], but does not count as a use: what lies here is to be used up, not renewed.
+    /// Like [`TokenSlot::take`], but does not count as a use: what lies here is to be used up, not renewed.
     pub fn glance(&self, now: Now) -> Option<Arc<Lease>> {
         let lease = self.lease.load_full()?;
         (lease.valid(now) && lease.generation > self.refused.load(Ordering::Acquire)).then_some(lease)

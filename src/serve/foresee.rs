@@ -1,6 +1,6 @@
 //! What would become of a request, without sending anything.
 //!
-//! The request goes through the very steps of [`super::flow`]: the same listener's door, the same table, the same
+//! The request goes through the very steps of [`super::forward`]: the same listener's door, the same table, the same
 //! dressing. Only who is calling may be said instead of proved, and a stand-in takes the token's place.
 
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! The data plane: from an accepted connection to an answered request.
 //!
 //! One thread and one single-threaded runtime per worker; nothing is shared between workers but atomics and the
-//! snapshot. [`flow`] is the life of a request, readable from top to bottom; the other files are its steps. This room
+//! snapshot. [`forward`] is the life of a request, readable from top to bottom; the other files are its steps. This room
 //! never calls a token endpoint and never writes a log file itself.
 
 mod admit;
