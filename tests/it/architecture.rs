@@ -1,8 +1,10 @@
 //! The plan of the house, enforced: rooms look down only, and each ban of the plan holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use regex::Regex;
 
 /// Rooms by floor, from the ground up. A room may name its own floor's rooms never, lower ones always.
 const FLOORS: [&[&str]; 7] = [
@@ -154,6 +156,27 @@ fn requests_are_sent_by_the_file_that_looks_at_their_tokens() {
 
 fn words_in(code: &str) -> BTreeSet<&str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
+}
+
+/// Names of types that mean the same wherever they stand.
+const ROLES: [&str; 7] = ["Builder", "Config", "Error", "Kind", "Limits", "Metrics", "State"];
+
+#[test]
+fn a_type_name_stands_in_one_file() {
+    let definition = r"(?m)^(?:pub(?:\([a-z:_ ]+\))? )?(?:struct|enum|trait|type|union) ([A-Za-z0-9_]+)";
+    let definition = Regex::new(definition).expect("a pattern");
+    let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, text) in source() {
+        if name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for found in definition.captures_iter(text) {
+            places.entry(found[1].to_owned()).or_default().insert(name.clone());
+        }
+    }
+    places.retain(|name, files| files.len() > 1 && !ROLES.contains(&name.as_str()));
+    assert!(places.is_empty(), "one word, one thing; rename all but one of {places:#?}");
 }
 
 #[test]
