@@ -62,7 +62,7 @@ impl ModelShelf {
 }
 
 /// A generation, and the shelf on which its successors will lie; or none.
-type Answer = Option<(u64, Arc<ModelShelf>)>;
+type ModelAnswer = Option<(u64, Arc<ModelShelf>)>;
 
 enum ModelMessage {
     /// Nobody has used the key for long, or room is needed.
@@ -72,13 +72,13 @@ enum ModelMessage {
         good: bool,
     },
     Need {
-        answer: Sender<Answer>,
+        answer: Sender<ModelAnswer>,
     },
     /// A token that settles has had its time.
     Passed,
     Refused {
         generation: u64,
-        answer: Sender<Answer>,
+        answer: Sender<ModelAnswer>,
     },
     Withdrawn {
         generation: u64,
@@ -99,7 +99,7 @@ struct ModelBank {
 struct ModelKeeper {
     slot: TokenState,
     shelf: Arc<ModelShelf>,
-    waiters: Vec<Sender<Answer>>,
+    waiters: Vec<Sender<ModelAnswer>>,
     bank: Arc<ModelBank>,
     outbox: Sender<ModelMessage>,
     fails: bool,
@@ -196,7 +196,7 @@ impl ModelKeeper {
     }
 
     /// Whoever hung up hears nothing, and that is all.
-    fn answer(&mut self, what: impl Fn() -> Answer) {
+    fn answer(&mut self, what: impl Fn() -> ModelAnswer) {
         for waiter in self.waiters.drain(..) {
             let _hung_up = waiter.send(what());
         }
@@ -272,7 +272,7 @@ impl ModelWorker {
         found.map(|generation| (generation, shelf.clone()))
     }
 
-    fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<Answer>) -> ModelMessage) -> Answer {
+    fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<ModelAnswer>) -> ModelMessage) -> ModelAnswer {
         let (answer, waiting) = channel();
         self.keeper.send(message(answer)).expect("the keeper outlives us");
         if hangs_up && thread_rng().gen_bool(0.5) {
