@@ -10,6 +10,8 @@ pub mod id;
 pub mod origin;
 pub mod planted;
 pub mod secret;
+#[cfg(test)]
+pub(crate) mod seed_search;
 pub mod shares;
 pub mod time;
 pub mod vars;

@@ -3,34 +3,18 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::bank::Fate;
 use super::panics::heard;
 use super::plan::{Clocks, Focus, SimulationPlan, focus};
 use super::run::play;
-use crate::base::planted::{PlantedFault, bed};
+use crate::base::planted::PlantedFault;
+use crate::base::seed_search::{seed_search, seeds};
 
 /// Runs of an ordinary test run.
 const RUNS: Range<u64> = 0..800;
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
-
-fn seeds() -> Range<u64> {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
-    if let Ok(one) = env::var("COUNTERSIGN_SEED") {
-        let one = number(&one);
-        return one..one + 1;
-    }
-    match env::var("COUNTERSIGN_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("COUNTERSIGN_SEEDS=FROM..TO");
-            number(from)..number(to)
-        }
-        Err(_) => RUNS,
-    }
-}
 
 /// Whether all that is found is to be listed.
 fn is_survey() -> bool {
@@ -39,44 +23,16 @@ fn is_survey() -> bool {
 
 /// The broken promises of these seeds, up to `most`.
 fn search(seeds: Range<u64>, most: usize, fault: Option<PlantedFault>, on: Option<Focus>) -> BTreeMap<u64, String> {
-    let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                bed::plant(fault);
-                focus(on);
-                while !enough.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let played = std::panic::catch_unwind(|| play(seed, false).broken);
-                    let broken =
-                        played.unwrap_or_else(|_| Some(heard().unwrap_or_else(|| "the run panicked".to_owned())));
-                    if let Some(broken) = broken.filter(|_| fault.is_none() || is_clean(seed, fault)) {
-                        let mut found = found.lock().expect("no run panics while it holds this");
-                        found.insert(seed, broken);
-                        enough.fetch_or(found.len() >= most, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().expect("no run panics while it holds this")
-}
-
-/// Whether nothing is broken where the fault is not put back.
-fn is_clean(seed: u64, fault: Option<PlantedFault>) -> bool {
-    bed::plant(None);
-    let clean = play(seed, false).broken.is_none();
-    bed::plant(fault);
-    clean
+    seed_search(seeds, most, fault, |seed| {
+        focus(on);
+        let played = std::panic::catch_unwind(|| play(seed, false).broken);
+        played.unwrap_or_else(|_| Some(heard().unwrap_or_else(|| "the run panicked".to_owned())))
+    })
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
-    let seeds = seeds();
+    let seeds = seeds(RUNS);
     let most = if is_survey() { usize::MAX } else { 1 };
     let found = search(seeds.clone(), most, None, None);
     if most > 1 && !found.is_empty() {
@@ -112,7 +68,7 @@ fn a_seed_takes_the_same_course_again() {
 #[expect(clippy::print_stdout, reason = "a survey is there to be read")]
 fn finds(fault: PlantedFault, runs: u64, on: Focus) {
     if is_survey() {
-        let range = seeds();
+        let range = seeds(RUNS);
         let found = search(range.clone(), usize::MAX, Some(fault), Some(on));
         let lines: Vec<String> = found.iter().map(|(seed, broken)| format!("{fault:?} {seed}: {broken}")).collect();
         println!("{fault:?} is found by {} of {} seeds\n{}", found.len(), range.end - range.start, lines.join("\n"));

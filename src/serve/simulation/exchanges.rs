@@ -3,31 +3,15 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::run::play;
-use crate::base::planted::{PlantedFault, bed};
+use crate::base::planted::PlantedFault;
+use crate::base::seed_search::{seed_search, seeds};
 
 /// Runs of an ordinary test run.
 const RUNS: Range<u64> = 0..300;
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
-
-fn seeds() -> Range<u64> {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
-    if let Ok(one) = env::var("COUNTERSIGN_SEED") {
-        let one = number(&one);
-        return one..one + 1;
-    }
-    match env::var("COUNTERSIGN_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("COUNTERSIGN_SEEDS=FROM..TO");
-            number(from)..number(to)
-        }
-        Err(_) => RUNS,
-    }
-}
 
 /// How many findings are looked for.
 fn most() -> usize {
@@ -40,38 +24,12 @@ fn lines(found: &BTreeMap<u64, String>) -> String {
 
 /// The broken promises of these seeds, up to `most`.
 fn search(seeds: Range<u64>, most: usize, fault: Option<PlantedFault>) -> BTreeMap<u64, String> {
-    let (next, found, enough) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()), AtomicBool::new(false));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let broken = |seed, fault| {
-        bed::plant(fault);
-        let played = std::panic::catch_unwind(|| play(seed, false).broken);
-        played.unwrap_or_else(|_| Some("the run panicked".to_owned()))
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !enough.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    // A planted fault is found where nothing is broken without it.
-                    let found_here = broken(seed, fault);
-                    if let Some(what) = found_here.filter(|_| fault.is_none() || broken(seed, None).is_none()) {
-                        let mut found = found.lock().expect("no run panics while it holds this");
-                        found.insert(seed, what);
-                        enough.fetch_or(found.len() >= most, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().expect("no run panics while it holds this")
+    seed_search(seeds, most, fault, |seed| play(seed, false).broken)
 }
 
 #[test]
 fn every_exchange_keeps_the_promises() {
-    let seeds = seeds();
+    let seeds = seeds(RUNS);
     let found = search(seeds.clone(), most(), None);
     if most() > 1 && !found.is_empty() {
         panic!("{} of {} seeds break a promise:\n{}", found.len(), seeds.end - seeds.start, lines(&found));
