@@ -3,18 +3,18 @@
 //! Field names follow OpenTelemetry's HTTP semantic conventions where these have a word for it. Neither queries nor
 //! bodies nor header values appear.
 
-use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method};
-use serde::{Serialize, Serializer};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
+use super::json_line::{JsonLine, key};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Now, Rfc3339};
-use crate::observe::trace::{Context, SpanId, TraceId};
+use crate::observe::trace::Context;
 
 /// Everything that is told about one request. Filled in while it runs; written once, at its end.
 #[derive(Clone, Debug)]
@@ -84,63 +84,6 @@ pub enum Replay {
     Replayed,
 }
 
-#[derive(Serialize)]
-struct AccessLine<'a> {
-    time: &'a str,
-    level: &'static str,
-    message: &'static str,
-    request_id: Uuid,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<DisplayId<TraceId>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    span_id: Option<DisplayId<SpanId>>,
-    #[serde(rename = "countersign.listener")]
-    listener: &'a str,
-    #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
-    peer: Option<IpAddr>,
-    #[serde(rename = "countersign.client", skip_serializing_if = "Option::is_none")]
-    client: Option<&'a str>,
-    #[serde(rename = "http.request.method")]
-    method: &'a str,
-    #[serde(rename = "url.path")]
-    path: &'a str,
-    #[serde(rename = "http.route", skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(rename = "countersign.provider", skip_serializing_if = "Option::is_none")]
-    provider: Option<&'a str>,
-    #[serde(rename = "countersign.provider_request_id", skip_serializing_if = "Option::is_none")]
-    provider_id: Option<&'a str>,
-    #[serde(rename = "countersign.token", skip_serializing_if = "Option::is_none")]
-    token: Option<DisplayId<Fingerprint>>,
-    #[serde(rename = "countersign.token_generation", skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
-    #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    #[serde(rename = "countersign.tolerated", skip_serializing_if = "Option::is_none")]
-    tolerated: Option<&'static str>,
-    #[serde(rename = "countersign.replay", skip_serializing_if = "Option::is_none")]
-    replay: Option<&'static str>,
-    duration_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<u64>,
-    #[serde(rename = "http.request.body.size")]
-    request_bytes: u64,
-    #[serde(rename = "http.response.body.size")]
-    response_bytes: u64,
-    complete: bool,
-}
-
-/// A fingerprint or an identifier, written without an allocation.
-struct DisplayId<T>(T);
-
-impl<T: Display> Serialize for DisplayId<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
 impl Replay {
     /// The word for it; nothing for nothing.
     pub const fn as_str(self) -> Option<&'static str> {
@@ -155,37 +98,44 @@ impl Replay {
 impl AccessRecord {
     /// Appends the record as one line of JSON.
     pub fn write_json(&self, end: Now, out: &mut Vec<u8>) {
-        let time = Rfc3339::of(self.start.wall);
-        let line = AccessLine {
-            time: time.as_str(),
-            level: "INFO",
-            message: "request",
-            request_id: self.id,
-            trace_id: self.trace.map(|context| DisplayId(context.trace)),
-            span_id: self.trace.map(|context| DisplayId(context.span)),
-            listener: &self.listener,
-            peer: self.peer,
-            client: self.client.as_deref(),
-            method: self.method.as_str(),
-            path: &self.path,
-            route: self.route.as_deref(),
-            provider: self.provider.as_deref(),
-            provider_id: self.provider_id.as_ref().and_then(|id| id.to_str().ok()),
-            token: self.token.map(|(fingerprint, _)| DisplayId(fingerprint)),
-            generation: self.token.map(|(_, generation)| generation),
-            status: self.status,
-            error: self.error,
-            tolerated: self.tolerated,
-            replay: self.replay.as_str(),
-            duration_ms: millis(end, self.start),
-            upstream_ms: self.upstream_ms,
-            request_bytes: self.request_bytes,
-            response_bytes: self.response_bytes,
-            complete: self.complete,
-        };
-        if serde_json::to_writer(&mut *out, &line).is_ok() {
-            out.push(b'\n');
+        let mut id = [0; Hyphenated::LENGTH];
+        let mut line = JsonLine::begin(out, key!("time"), Rfc3339::of(self.start.wall).as_str());
+        line.text(key!("level"), "INFO");
+        line.text(key!("message"), "request");
+        line.text(key!("request_id"), self.id.hyphenated().encode_lower(&mut id));
+        if let Some(context) = self.trace {
+            line.display(key!("trace_id"), context.trace);
+            line.display(key!("span_id"), context.span);
         }
+        line.text(key!("countersign.listener"), &self.listener);
+        if let Some(peer) = self.peer {
+            line.display(key!("client.address"), peer);
+        }
+        line.optional(key!("countersign.client"), self.client.as_deref());
+        line.text(key!("http.request.method"), self.method.as_str());
+        line.text(key!("url.path"), &self.path);
+        line.optional(key!("http.route"), self.route.as_deref());
+        line.optional(key!("countersign.provider"), self.provider.as_deref());
+        let provider_id = self.provider_id.as_ref().and_then(|id| id.to_str().ok());
+        line.optional(key!("countersign.provider_request_id"), provider_id);
+        if let Some((fingerprint, generation)) = self.token {
+            line.display(key!("countersign.token"), fingerprint);
+            line.number(key!("countersign.token_generation"), generation);
+        }
+        if let Some(status) = self.status {
+            line.number(key!("http.response.status_code"), status);
+        }
+        line.optional(key!("error.type"), self.error);
+        line.optional(key!("countersign.tolerated"), self.tolerated);
+        line.optional(key!("countersign.replay"), self.replay.as_str());
+        line.number(key!("duration_ms"), millis(end, self.start));
+        if let Some(millis) = self.upstream_ms {
+            line.number(key!("upstream_ms"), millis);
+        }
+        line.number(key!("http.request.body.size"), self.request_bytes);
+        line.number(key!("http.response.body.size"), self.response_bytes);
+        line.flag(key!("complete"), self.complete);
+        line.end();
     }
 
     /// Appends the record as one line for people.

@@ -27,7 +27,7 @@ impl Guard {
 
     /// Whether `path` under `upstream` is the token endpoint.
     pub(super) fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
-        self.endpoints.first().is_some_and(|token| is(token, upstream, path))
+        self.endpoints.first().is_some_and(|token| is(token, upstream, path, is_plain(path)))
     }
 
     /// Whether `path` under the provider's base URL is one of them.
@@ -37,14 +37,38 @@ impl Guard {
 
     /// Whether `path` under `upstream` is one of them.
     pub(super) fn holds_under(&self, upstream: &BaseUrl, path: &str) -> bool {
-        self.endpoints.iter().any(|endpoint| is(endpoint, upstream, path))
+        let plain = is_plain(path);
+        self.endpoints.iter().any(|endpoint| is(endpoint, upstream, path, plain))
     }
 }
 
-/// Whether `path` under `upstream` is this endpoint.
-fn is((origin, endpoint): &(BaseUrl, String), upstream: &BaseUrl, path: &str) -> bool {
+/// Whether `path` under `upstream` is this endpoint. A plain path has one reading but for the case of its letters, and a
+/// base path is plain.
+fn is((origin, endpoint): &(BaseUrl, String), upstream: &BaseUrl, path: &str, plain: bool) -> bool {
+    if !origin.same_origin(upstream) {
+        return false;
+    }
+    if plain {
+        let (base, endpoint) = (upstream.path().as_bytes(), endpoint.as_bytes());
+        return endpoint.len() == base.len() + path.len()
+            && endpoint[..base.len()].eq_ignore_ascii_case(base)
+            && endpoint[base.len()..].eq_ignore_ascii_case(path.as_bytes());
+    }
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    origin.same_origin(upstream) && normal_pair(upstream.path(), path).eq(endpoint.chars())
+    normal_pair(upstream.path(), path).eq(endpoint.chars())
+}
+
+/// Whether nothing in a path is there to be undone, and no query follows it.
+fn is_plain(path: &str) -> bool {
+    let mut before = b' ';
+    for byte in path.bytes() {
+        match byte {
+            b'%' | b';' | b'?' | b'#' | 0x80.. => return false,
+            b'/' if before == b'/' => return false,
+            _ => before = byte,
+        }
+    }
+    path.starts_with('/') && before != b'/'
 }
 
 fn normal(path: &str) -> impl Iterator<Item = char> {
@@ -156,6 +180,13 @@ mod tests {
         fn arbitrary_paths_never_panic(path in any::<String>(), odd in "[/;%2fF?a]{0,30}") {
             let guard = guard("https://bank.example", "https://bank.example/token");
             let _ = (guard.holds(&path), guard.holds(&odd));
+        }
+
+        #[test]
+        fn a_plain_path_is_compared_as_any_other(base in "(/[aA]b?){0,3}", path in "(/|[aA]|b|%61|;|\\?){0,6}", own in "(/[aA]b?){1,4}") {
+            let upstream = BaseUrl::parse(&format!("https://bank.example{base}")).unwrap();
+            let endpoint = (upstream.clone(), normal(&own).collect::<String>());
+            prop_assert_eq!(is(&endpoint, &upstream, &path, is_plain(&path)), is(&endpoint, &upstream, &path, false));
         }
     }
 }

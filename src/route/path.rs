@@ -266,9 +266,7 @@ fn unescape_at(bytes: &[u8]) -> Option<u8> {
 /// A path as the most generous server would read it: decoded, without parameters, without empty segments, without a
 /// slash, dots or blanks at the end. For lists of what must *not* be reached, never for what is forwarded.
 pub(super) fn generous(path: &str) -> Cow<'_, str> {
-    let slashes = path.contains("//") || path.len() > 1 && path.ends_with('/');
-    let dots = path.contains("./") || path.ends_with('.');
-    if !path.contains(['%', ';']) && !slashes && !dots {
+    if is_lean(path) {
         return Cow::Borrowed(path);
     }
     let mut decoded = path.to_owned();
@@ -294,6 +292,19 @@ pub(super) fn shallower(path: &str) -> Vec<String> {
         }
     }
     readings
+}
+
+/// Whether the most generous server reads a path as it stands.
+fn is_lean(path: &str) -> bool {
+    let mut before = b' ';
+    for byte in path.bytes() {
+        match byte {
+            b'%' | b';' => return false,
+            b'/' if matches!(before, b'/' | b'.') => return false,
+            _ => before = byte,
+        }
+    }
+    before != b'.' && (before != b'/' || path.len() == 1)
 }
 
 /// A path without parameters, without empty segments, without a slash, dots or blanks at the end.

@@ -13,6 +13,15 @@ use crate::provider::Module;
 /// More names than this in `Connection` fields is an attack, not a message.
 const MOST_CONNECTION_NAMES: usize = 20;
 
+/// What ends at each hop even where `Connection` does not name it.
+static HOP_BY_HOP: [HeaderName; 5] = [
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// A message whose `Connection` fields make no sense.
 #[derive(Debug, Eq, PartialEq)]
 pub struct BadConnectionField;
@@ -60,11 +69,12 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), BadConnectionFiel
         }
         headers.remove(CONNECTION);
     }
-    for name in [TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
+    // Most messages have none, and names are compared faster than looked up.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -150,10 +151,18 @@ fn peek(stream: &TcpStream) -> Look {
     // The socket is non-blocking, as all of tokio's are.
     match SockRef::from(stream).peek(&mut byte) {
         Ok(0) => Look::Closed,
+        Ok(_) if is_half_closed(stream) => Look::Closed,
         Ok(_) => Look::Speaking,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Quiet,
         Err(_) => Look::Closed,
     }
+}
+
+/// Returns whether the other side has ended its half, behind bytes that were not read yet.
+fn is_half_closed(stream: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
+    // A zero timeout: the state of the socket now.
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsyncRead for ProbedStream {
@@ -328,5 +337,31 @@ impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
         self.1.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::race::tests::converse;
+
+    #[test]
+    fn an_end_is_seen_behind_bytes_that_were_not_read() {
+        converse(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = ProbedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let aside = stream.aside();
+            assert_eq!(aside.look(), Look::Quiet);
+            peer.write_all(b"late").await.unwrap();
+            while aside.look() == Look::Quiet {}
+            assert_eq!(aside.look(), Look::Speaking);
+            peer.shutdown().await.unwrap();
+            while aside.look() == Look::Speaking {}
+            assert_eq!(aside.look(), Look::Closed);
+        });
     }
 }
