@@ -1,22 +1,22 @@
-//! Entry points for fuzzing, built for tests and with the feature `fuzzing` only.
+//! Entry points for fuzzing, compiled only for tests and with the feature `fuzzing`.
 //!
-//! A target takes any bytes and panics when a promise does not hold. What is promised stands in the `fuzzing.rs` of the
-//! room that makes the promise, beside the code and with its private parts in reach. `tests/fuzz` runs the targets under
-//! libFuzzer; the test below runs them on the kept corpus, and on mutations of it.
+//! A target takes arbitrary bytes and panics if a property does not hold. The properties are defined in the
+//! `fuzzing.rs` of the module that guarantees them, next to the code and with access to its private items. `tests/fuzz`
+//! runs the targets under libFuzzer; the test below runs them on the stored corpus, and on mutations of it.
 
-/// A target.
+/// A fuzz target: a function that takes arbitrary bytes and panics if a property does not hold.
 #[derive(Clone, Copy, Debug)]
 pub struct FuzzTarget {
     /// Its name, and that of its corpus.
     pub name: &'static str,
     /// Longer inputs, in bytes, are not tried: their readers have limits of their own, or an operator writes them.
     pub longest: usize,
-    /// How many mutations of the corpus an ordinary test run tries: fewer where one takes long.
+    /// Number of mutations of the corpus that an ordinary test run tries; lower for a target that takes long.
     pub mutations: u64,
     run: fn(&[u8]),
 }
 
-/// All targets.
+/// All fuzz targets, sorted by name.
 pub const TARGETS: [FuzzTarget; 9] = [
     FuzzTarget { name: "audit_log", longest: 8 << 10, mutations: 150, run: crate::observe::audit::fuzzing::audit_log },
     FuzzTarget { name: "authority", longest: 1 << 10, mutations: 500, run: crate::route::fuzzing::authority },

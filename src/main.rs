@@ -1,4 +1,4 @@
-//! The `countersign` command.
+//! The entry point of the `countersign` command.
 
 fn main() -> std::process::ExitCode {
     countersign::cli::main()

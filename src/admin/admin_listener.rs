@@ -38,16 +38,16 @@ use crate::observe::metrics::{Limit, Metrics};
 
 /// An answer of which nothing is taken for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// What is under way may finish for so long when the process ends.
+/// Time for which requests in progress may still finish when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A connection that has brought no request yet may bring one for so long then: it may be on its way.
 const FIRST: Duration = Duration::from_millis(300);
 /// Connections. One that is older than the grace makes room for others, where there are too many.
 const BOUNDS: Bounds = Bounds { most: 256, of_peer: 64, grace: Duration::from_secs(10) };
-/// What a connection may buffer in each direction.
+/// Maximum number of bytes that a connection buffers in each direction.
 const BUFFER: usize = 64 * 1024;
 
-/// The admin listener, open.
+/// The open admin listener, with the thread that accepts its connections and completes their handshakes.
 pub struct AdminListener {
     arrivals: mpsc::Receiver<AdminArrival>,
     /// Cancelled: nothing more is accepted.
@@ -81,7 +81,7 @@ impl Drop for ConnectionSlot {
 }
 
 impl AdminListener {
-    /// Accepts connections from now on. What `alarm` gives is dropped when that ends, whatever the reason.
+    /// Accepts connections from now on. `alarm` is dropped as soon as the listener's thread ends, for any reason.
     pub fn open<A: Send + 'static>(
         listener: StdTcpListener,
         reloads: Reloads,
@@ -122,7 +122,7 @@ impl AdminListener {
     }
 }
 
-/// Where connections are let in.
+/// The state that the accept loop and the TLS handshakes share.
 struct AdminAcceptor {
     own: SocketAddr,
     reloads: Reloads,
@@ -185,7 +185,7 @@ impl AdminAcceptor {
                 let Ok(Ok(stream)) = shaken else { return };
                 (AdminStream::Tls(Box::new(stream)), way(true))
             }
-            // What can be reached from elsewhere is never served in the clear, whatever a reload says.
+            // An address that other machines can reach is never served without TLS, even if a reloaded config has none.
             None if !is_local(self.own) => return,
             None => (AdminStream::Plain(stream), way(false)),
         };
@@ -210,7 +210,7 @@ pub async fn serve(admin: Rc<Admin>, door: AdminListener, end: CancellationToken
         }
     }
     closing.cancel();
-    // What was let in before that is answered, too; what has not finished by then is cut off.
+    // Connections that were accepted before are served, too; requests that have not finished by then are cut off.
     let farewell = async {
         while let Ok(arrival) = arrivals.try_recv() {
             connections.spawn_local(speak(admin.clone(), arrival, end.clone()));
@@ -233,7 +233,7 @@ async fn tell_of_reloads(admin: Rc<Admin>) {
     }
 }
 
-/// Serves one connection.
+/// Serves one connection until it closes, has to make room for another one, or the process ends.
 async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) {
     let AdminArrival { stream, way, place } = arrival;
     let begun = CancellationToken::new();
@@ -264,7 +264,7 @@ async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) 
     }
 }
 
-/// A connection's bytes.
+/// The byte stream of a connection, plain or with TLS.
 enum AdminStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),

@@ -14,9 +14,9 @@ use serde::Serialize;
 
 /// The body of an answer.
 pub(crate) enum AdminContent {
-    /// Comes as it comes.
+    /// A body that is produced while it is sent.
     Stream(Pin<Box<dyn Stream<Item = Bytes>>>),
-    /// Is there.
+    /// A complete body that is already in memory.
     Whole(Full<Bytes>),
 }
 
@@ -53,7 +53,8 @@ impl Body for AdminContent {
     }
 }
 
-/// Server-sent events (WHATWG HTML section 9.2), as they come. Nothing on the way may hold them back.
+/// Builds a response of server-sent events (WHATWG HTML section 9.2), sent as they occur. Its header fields forbid
+/// caches and reverse proxies to store or buffer it.
 pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> AdminResponse {
     let mut answer = Response::new(AdminContent::Stream(Box::pin(events)));
     let headers = answer.headers_mut();
@@ -64,7 +65,8 @@ pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + 'static) -> Admin
     answer
 }
 
-/// An answer of this media type. Nobody may keep it, or take it for something else.
+/// Builds a response of this media type. Its header fields forbid caches to store it, and browsers to guess another
+/// type.
 pub(crate) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> AdminResponse {
     let mut answer = Response::new(AdminContent::Whole(Full::new(body.into())));
     *answer.status_mut() = status;
@@ -86,7 +88,7 @@ pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> AdminResponse {
     typed(status, "application/json", body)
 }
 
-/// Why something is refused, as `application/problem+json`.
+/// The reason for a refusal, as an `application/problem+json` document.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
     r#type: &'static str,
@@ -95,7 +97,7 @@ pub(crate) struct Problem {
     detail: String,
 }
 
-/// A refusal with its reason. Nothing of a client's goes into it but what it has just said itself.
+/// Builds a refusal with its reason. It contains no data of a client except what this request itself has sent.
 pub(crate) fn problem(status: StatusCode, detail: impl Into<String>) -> AdminResponse {
     let title = status.canonical_reason().unwrap_or_default();
     let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail: detail.into() };

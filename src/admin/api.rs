@@ -1,4 +1,4 @@
-//! What the paths of the table do.
+//! The actions behind the paths of the endpoint table.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub(super) struct AdminRequest<'a> {
     pub(super) body: Bytes,
 }
 
-/// Does what is asked.
+/// Carries out the call `ask` and returns its response. The visitor's role has been checked before.
 pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, errand: AdminRequest<'_>) -> AdminResponse {
     match ask {
         AdminCall::ConsentRevoke => consent::revoke(admin, &errand).await,
@@ -58,7 +58,7 @@ fn shown(view: &impl Serialize) -> AdminResponse {
     json(StatusCode::OK, view)
 }
 
-/// Whether each check is to be shown, as Kubernetes asks for it.
+/// Returns whether the response should list each check, as Kubernetes requests it with `verbose`.
 fn is_verbose(errand: &AdminRequest<'_>) -> bool {
     let query = errand.head.uri.query().unwrap_or_default();
     query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))
@@ -72,7 +72,7 @@ fn ready(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     }
     let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
     let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
-    // Which config it is may be known to those who may look.
+    // The digest of the config is shown only to visitors with the role `Role::Read`.
     let digest =
         if errand.visitor.may(Role::Read) { format!(" {}", admin.reloads.current().digest) } else { String::new() };
     text(status, format!("[+]config{digest} loaded\n[+]listeners bound\n{drain}\n{verdict}\n"))
@@ -140,7 +140,7 @@ fn unknown_key() -> AdminResponse {
     problem(StatusCode::NOT_FOUND, "there is no such token; GET /api/v1/tokens shows the keys that there are")
 }
 
-/// Reads the config anew.
+/// Reloads the config. The response is 422 if the config was refused, and 503 if the instance is ending.
 async fn reload(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     let Some(reloaded) = admin.reloads.reload(&errand.visitor.actor()).await else {
         return later(StatusCode::SERVICE_UNAVAILABLE, "this instance does not reload now: it is ending", 1);

@@ -1,8 +1,8 @@
-//! Who is at the door, and what he may do.
+//! The identity of a visitor, and the role that limits what the visitor may do.
 //!
-//! Where the config has no token (on loopback alone), whoever is on the machine may do all. Where it has, a token is
-//! shown as `Authorization: Bearer …`; what it may do is its role. Tokens are compared by their SHA-256, all of them and
-//! in constant time. Who shows wrong ones is slowed down; right ones pass at any rate.
+//! If the config has no token (on loopback alone), every sender on the machine may do everything. If it has tokens, one
+//! is sent as `Authorization: Bearer …`, and its role limits what it may do. Tokens are compared by their SHA-256, all
+//! of them and in constant time. A peer that sends wrong tokens is slowed down; right ones are accepted at any rate.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,27 +26,22 @@ const BURST: u64 = 5;
 const REGAIN: u64 = 1000;
 /// Peers whose wrong tokens are remembered.
 const MOST_PEERS: usize = 4096;
-/// Streams of events.
+/// Maximum number of open event streams, live pages of the dashboard included.
 pub(super) const MOST_STREAMS: u32 = 16;
 
-/// Who is at the door.
+/// The identity of the sender of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Visitor {
-    /// Somebody on this machine, where nobody is asked.
+    /// A sender on this machine, from which no token is required because the config has none.
     Anybody,
-    /// Who has shown this token.
-    Known {
-        /// The token's name.
-        name: Arc<str>,
-        /// What it may do.
-        role: Role,
-    },
+    /// A sender that has presented this configured token.
+    Known { name: Arc<str>, role: Role },
     /// Somebody without a token, or with a wrong one.
     Stranger,
 }
 
 impl Visitor {
-    /// Whether he may do what takes this role.
+    /// Returns whether the visitor has at least this role.
     pub(crate) fn may(&self, needed: Role) -> bool {
         match self {
             Visitor::Anybody => true,
@@ -55,7 +50,8 @@ impl Visitor {
         }
     }
 
-    /// How logs, audits and reloads call him: `admin`, or `admin:` and the name of his token.
+    /// Returns the name that logs, audit records and reloads use for the visitor: `admin`, or `admin:` and the name of
+    /// the token.
     pub(crate) fn actor(&self) -> String {
         match self {
             Visitor::Anybody | Visitor::Stranger => "admin".to_owned(),
@@ -64,7 +60,7 @@ impl Visitor {
     }
 }
 
-/// What the `Authorization` field says of a visitor. An error: it holds a wrong token, or none that we understand.
+/// Reads the visitor from the `Authorization` field. Fails if the field holds a wrong token, or none in a known form.
 pub(super) fn authenticate(door: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
     if door.tokens.is_empty() {
         return Ok(Visitor::Anybody);
@@ -93,7 +89,7 @@ pub(crate) fn find<'a>(door: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminTok
     found
 }
 
-/// What the door remembers of those who come.
+/// The admin listener's memory of each peer's wrong tokens, and its count of open streams.
 #[derive(Clone, Debug, Default)]
 pub struct Doorkeeper(Rc<AttemptMemory>);
 

@@ -23,7 +23,7 @@ struct StartRequest {
 
 type ConsentError = (StatusCode, String);
 
-/// Starts a user's consent.
+/// Starts a user's consent, and responds with the URL that the user has to open.
 pub(super) async fn start(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     match begin(admin, errand).await {
         Ok(started) => json(StatusCode::OK, &started),
@@ -31,7 +31,7 @@ pub(super) async fn start(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResp
     }
 }
 
-/// Forgets a user's tokens.
+/// Revokes a user's consent: forgets the user's tokens, and reports whether there were any.
 pub(super) async fn revoke(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     match forget(admin, errand).await {
         Ok(revoked) => json(StatusCode::OK, &revoked),

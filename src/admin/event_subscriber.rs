@@ -1,7 +1,8 @@
-//! `GET /api/v1/events`: what happens, as it happens (server-sent events, WHATWG HTML section 9.2).
+//! `GET /api/v1/events`: the events of the process as they occur (server-sent events, WHATWG HTML section 9.2).
 //!
-//! Each stream has a place in a bounded queue. Who reads too slowly is told how much he has missed, and that is the end
-//! of his stream; he may come again. A comment every 15 seconds keeps idle streams open, and finds out who has gone.
+//! Each stream reads from a bounded queue. A client that reads too slowly is sent the number of events that it missed,
+//! and then its stream ends; it may connect again. A comment every 15 seconds keeps idle streams open, and detects
+//! clients that have gone.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use crate::control::{ControlEvent, EventKind};
 /// A comment is sent when nothing else was for so long.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// One listener.
+/// A client that reads one stream of events.
 struct EventSubscriber {
     admin: Rc<Admin>,
-    /// What he has shown, to be looked at again after a reload.
+    /// Header fields of the request, whose token is checked again after a reload.
     headers: HeaderMap,
     events: Receiver<Arc<ControlEvent>>,
     heartbeat: Interval,
@@ -36,7 +37,7 @@ struct EventSubscriber {
     _place: StreamSlot,
 }
 
-/// Begins a stream.
+/// Begins a stream of events. The response is 503 if too many are open.
 pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> AdminResponse {
     let Some(place) = admin.doorkeeper.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many listen as can; end another stream first");
@@ -84,7 +85,7 @@ impl EventSubscriber {
         Some((told, self))
     }
 
-    /// Whether what was shown at the beginning is good under the config of now.
+    /// Returns whether the credential sent at the beginning is valid under the current config.
     fn may_stay(&self) -> bool {
         let snapshot = self.admin.reloads.current();
         let door = snapshot.admin.as_ref();

@@ -1,12 +1,13 @@
-//! The operator's door: health, metrics, the API, the dashboard. Lives on the control thread; connections are accepted
-//! on a thread of their own ([`admin_listener`]).
+//! The operator's interface: health, metrics, the API, the dashboard. Lives on the control thread; connections are
+//! accepted on a thread of their own ([`admin_listener`]).
 //!
-//! A request passes, in this order: the `Host` field ([`origin`]), who is there ([`auth`]), what there is ([`table`]),
-//! what he may do, where his browser got it from ([`origin`] again), the shape of a body. Then it is done ([`api`]).
+//! A request passes these checks, in this order: the `Host` field ([`origin`]), the visitor's identity ([`auth`]), the
+//! endpoint ([`table`]), the visitor's role, the site that a browser has the request from ([`origin`] again), the form
+//! of a body. Then it is carried out ([`api`]).
 //!
-//! What it shows are view types of its own ([`view`]), made from fingerprints; no token is within its reach. Who may come
-//! in is read from the config in force, request by request, so a reload holds at once. It must not know listeners'
-//! traffic: what it tells of requests are counters that somebody else counts.
+//! Its responses are view types of its own ([`view`]), made from fingerprints; no token is within its reach. Access is
+//! decided by the config in force, request by request, so a reload takes effect at once. It must not know listeners'
+//! traffic: its figures about requests are counters that other modules maintain.
 
 mod admin_listener;
 mod admin_response;
@@ -51,46 +52,45 @@ const MOST_BODY: usize = 16 * 1024;
 /// A handshake, a request's head, and its body must each be there after so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the door shows, and what it changes.
+/// The state that the admin listener shows, and the handles by which it changes it.
 pub struct Admin {
-    /// The tokens.
+    /// Handle to the token keeper, to list, refresh and purge tokens.
     pub leases: TokenHandle,
-    /// Every metric.
+    /// All metrics of this process, for `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// The clocks.
+    /// Source of the current moment on both clocks.
     pub clock: Clock,
-    /// Whether we are draining.
+    /// True once the process is draining or a part of it has failed: `/readyz` then responds with 503.
     pub draining: Rc<Cell<bool>>,
-    /// Users' consents.
+    /// Handle to users' consents, to list, start and revoke them.
     pub consents: ConsentHandle,
     /// The configuration, and how reloads went.
     pub reloads: Reloads,
-    /// Where records are kept.
+    /// The store of records, asked here for its kind and health.
     pub store: Store,
-    /// What happens.
+    /// The events of the process, which `/api/v1/events` streams.
     pub events: Events,
-    /// Where changes are recorded.
+    /// The audit log in which operators' changes are recorded.
     pub audit: Auditor,
-    /// Each listener's real address.
+    /// Bound address of each TCP listener, by the listener's name.
     pub addresses: Vec<(Arc<str>, SocketAddr)>,
     /// This process among its replicas.
     pub instance: Arc<str>,
-    /// When it started.
+    /// Moment at which the process started, on both clocks.
     pub started: Now,
-    /// Who has come, and how often in vain.
+    /// Memory of each peer's wrong tokens, and the count of open streams.
     pub doorkeeper: Doorkeeper,
-    /// Pages for people.
+    /// State of the dashboard, which serves pages for people.
     pub dashboard: dashboard::Dashboard,
 }
 
 /// The connection that a request came in on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdminConnection {
-    /// Our end of it.
+    /// Local address at which the connection was accepted.
     pub own: SocketAddr,
-    /// The other end.
+    /// IP address of the peer, in canonical form.
     pub peer: IpAddr,
-    /// Whether it is encrypted.
     pub tls: bool,
 }
 
@@ -154,8 +154,8 @@ impl Admin {
     }
 }
 
-/// Whether the config in force may be served at the address that was bound at the start: it may have been written for
-/// another one.
+/// Returns whether the config in force may be served at the address that was bound at the start: it may have been
+/// written for another one.
 fn is_safe(way: AdminConnection, door: &AdminDoor) -> bool {
     is_local(way.own) || (way.tls && !door.tokens.is_empty())
 }
@@ -164,7 +164,7 @@ fn is_local(own: SocketAddr) -> bool {
     own.ip().to_canonical().is_loopback()
 }
 
-/// Whether this is shown without a token. Probes on this machine need none.
+/// Returns whether this call needs no token. Probes on this machine need none.
 fn is_open(door: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
     ask.part().is_some_and(|part| door.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics))
 }

@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 
-/// Whether the `Host` field may be ours. On loopback it is the address itself or `localhost`: a foreign name that
-/// resolves to us is an attack. Elsewhere a machine may have any name, and a token must be shown besides.
+/// Returns whether the `Host` field may name this listener. On loopback it must be the address itself or `localhost`: a
+/// foreign name that resolves to this machine is an attack. Elsewhere a machine may have any name, and a token is
+/// required besides.
 pub(super) fn names_us(own: SocketAddr, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
@@ -26,7 +27,7 @@ pub(super) fn names_us(own: SocketAddr, headers: &HeaderMap) -> bool {
     host.rsplit_once(':').map_or(host, |(name, _)| name).eq_ignore_ascii_case("localhost")
 }
 
-/// Whether a browser says that a page of another site sends this.
+/// Returns whether the browser's header fields show that a page of another site sends this request.
 pub(crate) fn is_foreign_origin(headers: &HeaderMap, tls: bool) -> bool {
     let scheme = if tls { "https" } else { "http" };
     let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("{scheme}://{host}"));
@@ -38,7 +39,8 @@ pub(crate) fn is_foreign_origin(headers: &HeaderMap, tls: bool) -> bool {
     !headers.get_all(ORIGIN).iter().all(ours) || !headers.get_all("sec-fetch-site").iter().all(near)
 }
 
-/// Whether a request must not come from a page of another site: all but a visit.
+/// Returns whether a request must not come from a page of another site: all but a `GET` or `HEAD` by which a browser
+/// follows a link.
 pub(super) fn must_be_near(method: &Method, headers: &HeaderMap) -> bool {
     let looks = *method == Method::GET || *method == Method::HEAD;
     !looks || headers.get("sec-fetch-mode").is_none_or(|mode| mode != "navigate")

@@ -1,4 +1,5 @@
-//! Every path of the door, with what it takes to use it. Whatever is not in this table is not there.
+//! The table of all endpoints of the admin API, with the role that each requires. A path that is not in this table does
+//! not exist.
 
 use http::Method;
 
@@ -13,11 +14,10 @@ pub struct ApiEndpoint {
     pub path: &'static str,
     /// The least that a token must permit.
     pub role: Role,
-    /// What is asked.
     pub(super) ask: AdminCall,
 }
 
-/// What is asked.
+/// The call that an endpoint of the admin API stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AdminCall {
     ConsentRevoke,
@@ -60,10 +60,10 @@ const fn line(method: &'static str, path: &'static str, role: Role, ask: AdminCa
     ApiEndpoint { method, path, role, ask }
 }
 
-/// What a request asks.
+/// The result of looking up a request in the table.
 #[derive(Debug)]
 pub(super) enum EndpointMatch<'a> {
-    /// This, about this key.
+    /// The endpoint, and the key in the path if it has one.
     Line(&'static ApiEndpoint, Option<&'a str>),
     /// The path is there, for these methods.
     Methods(String),
@@ -71,7 +71,7 @@ pub(super) enum EndpointMatch<'a> {
     Nothing,
 }
 
-/// Looks a request up.
+/// Looks up the endpoint of a request; `HEAD` matches `GET`.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> EndpointMatch<'a> {
     let here = || TABLE.iter().filter_map(|line| Some((line, matches(line.path, path)?)));
     let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -85,7 +85,7 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> EndpointMatch<'a> {
     if methods.is_empty() { EndpointMatch::Nothing } else { EndpointMatch::Methods(methods.join(", ")) }
 }
 
-/// Whether a path is of this shape, and which key it names.
+/// Matches a path against this shape. `None`: it does not match; otherwise the key that it names, if the shape has one.
 fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
     let Some((before, after)) = shape.split_once("{key}") else { return (shape == path).then_some(None) };
     let key = path.strip_prefix(before)?.strip_suffix(after)?;
@@ -93,12 +93,12 @@ fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
 }
 
 impl AdminCall {
-    /// Whether it needs a body.
+    /// Returns whether the call requires a body.
     pub(super) const fn takes_body(self) -> bool {
         matches!(self, AdminCall::ConsentRevoke | AdminCall::ConsentStart)
     }
 
-    /// What may be seen of this without a token.
+    /// Returns the public endpoint that can be seen without a token; `None` if this call is none.
     pub(super) const fn part(self) -> Option<PublicEndpoints> {
         match self {
             AdminCall::Livez => Some(PublicEndpoints::Livez),

@@ -1,4 +1,4 @@
-//! What there is to see, gathered when somebody looks.
+//! The views of the admin API, gathered when they are requested.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Admin {
         }
     }
 
-    /// What leads where.
+    /// Lists the routes, with the clients and upstreams of each and the requests counted so far.
     pub(crate) fn routes(&self) -> RoutesView {
         let (snapshot, answers) = (self.reloads.current(), self.metrics.answers());
         let routes = snapshot.routes.iter().enumerate().map(|(index, route)| {
@@ -65,7 +65,7 @@ impl Admin {
         RoutesView { routes: routes.collect() }
     }
 
-    /// The banks.
+    /// Lists the providers, with the state of their token endpoints.
     pub(crate) async fn providers(&self) -> ProvidersView {
         let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
         let providers = snapshot.providers.iter().map(|provider| provider_view(provider, &snapshot, &ledger, now));
@@ -131,7 +131,7 @@ fn route_view(index: usize, route: &Route, snapshot: &Snapshot) -> RouteView {
     view
 }
 
-/// What a rule says on every listener alike.
+/// Fills in the parts of a rule that are the same on every listener.
 fn tell(view: &mut RouteView, rule: &RouteRule, snapshot: &Snapshot) {
     view.methods = rule.methods.iter().map(ToString::to_string).collect();
     view.variables = rule.vars.iter().map(|var| var.name().to_string()).collect();
@@ -174,7 +174,7 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
     }
 }
 
-/// How a token endpoint is, as far as its tokens tell: the worst of what they say.
+/// Judges the state of a token endpoint by its tokens: the worst of their states.
 fn state(lines: &[&LedgerLine]) -> &'static str {
     let any = |wanted: &[PhaseKind]| lines.iter().any(|line| wanted.contains(&line.phase));
     let rests = |line: &&&LedgerLine| line.rest.as_ref().map(|rest| rest.class);

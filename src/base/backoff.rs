@@ -5,9 +5,9 @@ use std::time::Duration;
 /// A pause that doubles with every failure up to a ceiling.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Backoff {
-    /// The first pause.
+    /// Pause after the first failure, without jitter.
     pub first: Duration,
-    /// The longest pause.
+    /// Upper limit of the pause, without jitter.
     pub ceiling: Duration,
 }
 

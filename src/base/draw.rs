@@ -5,7 +5,7 @@
 
 use rand::distr::{Distribution, StandardUniform};
 
-/// Draws a value.
+/// Draws a random value; in tests, from the thread's seed if one is set.
 pub fn draw<T>() -> T
 where
     StandardUniform: Distribution<T>,

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 /// A source of fresh identifiers. Production draws random ones; a test hands out known ones.
 pub trait Ids {
-    /// A new identifier that nobody used before.
+    /// Returns a new identifier that has not been used before.
     fn fresh(&mut self) -> Uuid;
 }
 

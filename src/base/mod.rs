@@ -1,6 +1,6 @@
-//! Words that every room speaks: moments, names, secrets, origins, pauses.
+//! The types that all modules share: moments, names, secrets, origins, pauses.
 //!
-//! Nothing here does I/O, except that [`time::Clock::System`] reads the machine's clocks; everything above takes a
+//! No code here does I/O, except that [`time::Clock::System`] reads the machine's clocks; all modules above take a
 //! [`time::Now`] as an argument. Lives on any thread.
 
 pub mod backoff;

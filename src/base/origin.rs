@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 /// An `https` URL without query or fragment, taken apart once: host, port and base path.
 ///
 /// The host is lower-case ASCII (IPv6 in brackets); the base path is empty or starts with `/` and has no `/` at its
-/// end. Nothing else is representable, so joining a path to it is plain concatenation.
+/// end. No other URL is representable, so joining a path to it is plain concatenation.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BaseUrl {
     host: Arc<str>,
@@ -73,7 +73,7 @@ impl BaseUrl {
         &self.server_name
     }
 
-    /// The TCP port.
+    /// Returns the TCP port; 443 if the URL names none.
     pub const fn port(&self) -> u16 {
         self.port
     }
@@ -88,7 +88,7 @@ impl BaseUrl {
         if self.port == 443 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
     }
 
-    /// Whether both lead to the same host and port.
+    /// Returns whether both lead to the same host and port.
     pub fn same_origin(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }

@@ -1,7 +1,8 @@
-//! Faults that were mended, and that a test can put back: a simulator is worth as much as the faults that it finds.
+//! Faults that were fixed, and that a test can put back: the value of a simulator is measured by the faults that it
+//! finds.
 //!
-//! Where mended code differs from what it was, it asks whether the old way is [planted]. Outside tests the answer is a
-//! constant, and nothing of it is left in the program.
+//! If fixed code differs from its former version, it asks whether the former behaviour is [planted]. Outside tests the
+//! result is a constant, and no trace of it is left in the program.
 
 /// A fault that can be put back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,7 +13,7 @@ pub enum PlantedFault {
     AnswerOnTrust,
     /// A page of the store that cannot be read ends the renewals under way.
     BrokenRound,
-    /// What the wall clock says has ended is removed from the store.
+    /// A record that has expired by the wall clock is removed from the store.
     ClockRemoves,
     /// That a refresh token is dead counts more than the successor that another brought.
     DeadWins,
@@ -22,7 +23,7 @@ pub enum PlantedFault {
     EndsAtOnce,
     /// A refresh token that is not replaced stays due.
     EverDue,
-    /// Whether a token has expired is looked at when its request is dressed, not when it is sent.
+    /// The expiry of a token is checked when its request is prepared, not when it is sent.
     ExpiresUnseen,
     /// A refusal that breaks off counts as a whole one.
     HalfProof,
@@ -36,7 +37,7 @@ pub enum PlantedFault {
     RealmLess,
     /// A refused token stays in the store.
     RefusedStays,
-    /// Whether a token was refused is looked at when its request is dressed, not when it is sent.
+    /// The refusal of a token is checked when its request is prepared, not when it is sent.
     RefusedUnseen,
     /// `Retry-After` replaces the rest of the class.
     ShortRest,
@@ -48,20 +49,20 @@ pub enum PlantedFault {
     UploadOnTrust,
 }
 
-/// Whether this fault was put back.
+/// Returns whether this fault was put back; always false outside tests.
 #[cfg(not(test))]
 #[inline]
 pub const fn planted(_: PlantedFault) -> bool {
     false
 }
 
-/// Whether this fault was put back, on this thread.
+/// Returns whether this fault was put back on this thread.
 #[cfg(test)]
 pub fn planted(fault: PlantedFault) -> bool {
     bed::PLANTED.get() == Some(fault)
 }
 
-/// Where faults are put back.
+/// The fault that is put back on each thread.
 #[cfg(test)]
 pub(crate) mod bed {
     use std::cell::Cell;

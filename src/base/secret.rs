@@ -1,8 +1,8 @@
-//! Secrets, and what may be said about them.
+//! Secrets, and the parts of them that may be shown.
 //!
-//! A secret is a `secrecy` value from the moment it is read. What may be shown is a [`Fingerprint`]: enough to tell
-//! two secrets apart in a log, too little to guess one. What a stranger wrote may hold a secret that we cannot know: of
-//! that, only what [is wordy](is_wordy_secret) may be shown.
+//! A secret is a `secrecy` value from the moment it is read. Its [`Fingerprint`] may be shown: enough to distinguish
+//! two secrets in a log, too little to guess one. Text from outside may hold a secret that is not known here: of such
+//! text, only what [is wordy](is_wordy_secret) may be shown.
 
 use std::fmt;
 
@@ -33,14 +33,14 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// SHA-256 of `bytes`.
+/// Computes the SHA-256 digest of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
 }
 
-/// Lower-case hexadecimal.
+/// Encodes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     let mut out = String::with_capacity(bytes.len() * 2);
@@ -50,10 +50,10 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether a stranger's text consists of words and numbers, as error codes, media types and names of fields do.
+/// Returns whether a text from outside consists of words and numbers, as error codes, media types and field names do.
 ///
-/// Letters and digits mixed at length are what tokens and encoded secrets look like, and a provider may repeat one in
-/// the oddest place; so they are shown by nobody. At most 64 bytes.
+/// Tokens and encoded secrets look like long mixtures of letters and digits, and a provider may repeat one in the most
+/// unlikely place; so such text is never shown. At most 64 bytes.
 pub fn is_wordy_secret(text: &str) -> bool {
     let is_pure = |word: &str| {
         let pure = |longest: usize, kind: fn(&u8) -> bool| word.len() <= longest && word.as_bytes().iter().all(kind);

@@ -1,8 +1,9 @@
-//! Fair shares of what there is only so much of: handshakes under way, connections to the admin listener.
+//! Fair shares of a limited resource: handshakes in progress, connections to the admin listener.
 //!
-//! One peer may have all of it as long as no other asks. Once it is used up, the peer with the most gives its oldest
-//! place to a newcomer that has less, and a place that is older than a time of grace makes room for anybody. So a peer
-//! that takes everything and stays silent keeps nobody out, and a burst of honest peers is not cut down to a fixed share.
+//! One peer may have all of it as long as no other asks for a place. Once it is used up, the peer with the most gives
+//! its oldest place to a newcomer that has less, and a place that is older than a grace period makes room for any peer.
+//! So a peer that takes everything and stays silent keeps no other peer out, and a burst of honest peers is not cut
+//! down to a fixed share.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -25,25 +26,25 @@ struct ShareHeld<H> {
     handle: H,
 }
 
-/// How many places there are.
+/// The limits on the number of places, and the grace period.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// In all.
+    /// Maximum number of places of all peers together.
     pub most: usize,
-    /// For one peer.
+    /// Maximum number of places of one peer.
     pub of_peer: usize,
-    /// What is older makes room for anybody.
+    /// Age from which a place makes room for any peer.
     pub grace: Duration,
 }
 
-/// What came of asking for a place.
+/// The result of asking for a place.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Entered<H> {
     /// There was one: its number, to be given back by.
     Free(u64),
     /// There is one instead of an older one, which is to be ended.
     Instead(u64, H),
-    /// There is none.
+    /// No place is free, and none has to make room.
     Full,
 }
 

@@ -1,8 +1,8 @@
 //! Moments, taken on two clocks at once.
 //!
-//! A token dies at the earlier of two readings: the *boot* clock (`CLOCK_BOOTTIME`, which runs on while a machine
-//! sleeps and never jumps) and the *wall* clock (which somebody may set forward). Whoever turns one clock back gains
-//! no life. This file is the only place that reads a clock; all other code is handed a [`Now`].
+//! A token expires at the earlier of two readings: the *boot* clock (`CLOCK_BOOTTIME`, which runs on while a machine
+//! sleeps and never jumps) and the *wall* clock (which may be set forward). Turning one clock back does not extend a
+//! token's life. This file is the only place that reads a clock; all other code receives a [`Now`].
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Now {
     /// Milliseconds since the machine booted, sleep included.
     pub boot: u64,
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Reading of the wall clock: milliseconds since 1970-01-01T00:00:00Z.
     pub wall: u64,
 }
 
@@ -48,7 +48,7 @@ impl Now {
         Duration::from_millis(self.boot.saturating_sub(earlier.boot))
     }
 
-    /// Whole seconds since 1970.
+    /// Returns the reading of the wall clock in whole seconds since 1970.
     pub const fn unix_seconds(self) -> u64 {
         self.wall / 1000
     }
@@ -68,7 +68,7 @@ impl Deadline {
         Self { boot: end.boot, wall: end.wall }
     }
 
-    /// Whether either clock has reached it.
+    /// Returns whether either clock has reached it.
     #[inline]
     pub const fn passed(self, now: Now) -> bool {
         now.boot >= self.boot || now.wall >= self.wall
@@ -95,16 +95,16 @@ impl Deadline {
     }
 }
 
-/// How long a call to a peer may take as a whole: connecting, sending, the head of its answer and the body.
+/// The time limit of a whole call to a peer: connecting, sending, the head of its response and the body.
 ///
-/// The callee keeps to it. It stands in the callee's signature, so that a call without a deadline does not compile.
+/// The callee enforces it. It is part of the callee's signature, so that a call without a deadline does not compile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Within(pub Duration);
 
-/// Where moments come from: the machine, or a test's hand.
+/// The source of moments: the machine's clocks, or a clock that a test controls.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's clocks.
+    /// The clocks of the machine: `CLOCK_BOOTTIME` and `CLOCK_REALTIME`.
     #[default]
     System,
     /// A clock that moves only when told to.
@@ -114,10 +114,10 @@ pub enum Clock {
     Simulated(Arc<dyn SimulatedClock>),
 }
 
-/// What a simulated clock shows: it runs, but not in step with the machine's.
+/// A simulated clock: it runs, but not in step with the machine's.
 #[cfg(test)]
 pub trait SimulatedClock: std::fmt::Debug + Send + Sync {
-    /// Both readings.
+    /// Returns the readings of both clocks.
     fn now(&self) -> Now;
 }
 
@@ -161,7 +161,7 @@ impl Hand {
         self.wall.store(wall, Ordering::SeqCst);
     }
 
-    /// What both clocks show.
+    /// Returns the current readings of both clocks.
     pub fn now(&self) -> Now {
         Now { boot: self.boot.load(Ordering::SeqCst), wall: self.wall.load(Ordering::SeqCst) }
     }
@@ -172,25 +172,25 @@ impl Hand {
 pub struct Stopwatch(u64);
 
 impl Stopwatch {
-    /// Starts it (`CLOCK_MONOTONIC`).
+    /// Starts a measurement on the monotonic clock (`CLOCK_MONOTONIC`).
     #[inline]
     pub fn start() -> Self {
         Self(nanos(rustix::time::ClockId::Monotonic))
     }
 
-    /// Time since the start.
+    /// Returns the time since the start, with nanosecond resolution.
     #[inline]
     pub fn elapsed(self) -> Duration {
         Duration::from_nanos(nanos(rustix::time::ClockId::Monotonic).saturating_sub(self.0))
     }
 }
 
-/// Whole milliseconds, saturating.
+/// Converts a duration to whole milliseconds, saturating at `u64::MAX`.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long a thread believes that the wall clock was not set.
+/// Time in milliseconds for which a thread assumes that the wall clock was not set.
 const BELIEVED: u64 = 20;
 
 /// The wall clock, given what the boot clock says now. A request asks for the time often: so the wall clock itself is
@@ -228,7 +228,7 @@ pub fn rfc3339(wall: u64) -> String {
     Rfc3339::of(wall).as_str().to_owned()
 }
 
-/// The same text without an allocation. What lies behind the year 9999 is shown as its last millisecond.
+/// The same text without an allocation. A moment after the year 9999 is shown as the last millisecond of that year.
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339([u8; 24]);
 
@@ -256,7 +256,7 @@ impl Rfc3339 {
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text in UTC, with milliseconds.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }

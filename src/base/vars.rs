@@ -8,12 +8,12 @@ use std::sync::Arc;
 pub struct Vars(Vec<(Arc<str>, String)>);
 
 impl Vars {
-    /// No variables.
+    /// Returns an empty list of variables, without an allocation.
     pub const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// Adds a variable.
+    /// Adds a variable after those that are already there.
     pub fn push(&mut self, name: Arc<str>, value: String) {
         self.0.push((name, value));
     }
@@ -23,12 +23,12 @@ impl Vars {
         self.0.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.as_str())
     }
 
-    /// Names and values.
+    /// Iterates over names and values, in the order of declaration.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no variables.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,7 +1,7 @@
-//! The admin door as commands reach it: one request on one connection, then the answer.
+//! The client of the admin listener for commands: one request on one connection, then the response.
 //!
-//! Where the config says where the door is, it says which certificate the door shows, too: that one and no other is
-//! believed, whatever names are in it. A token never travels without TLS, but on this machine.
+//! If the config gives the listener's address, it also gives its certificate: only this certificate is trusted,
+//! regardless of the names in it. A token is never sent without TLS, except on this machine.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -23,10 +23,10 @@ use crate::tls::{ClientTls, client, pinned};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More of an answer is not read.
 const MOST: u64 = 16 << 20;
-/// What says which token to show.
+/// Name of the environment variable that holds the token to send.
 pub(super) const TOKEN: &str = "COUNTERSIGN_ADMIN_TOKEN";
 
-/// Where the admin API is. The token to show is in COUNTERSIGN_ADMIN_TOKEN.
+/// The location of the admin API. The token to send is in COUNTERSIGN_ADMIN_TOKEN.
 #[derive(Args, Debug)]
 pub struct AdminClient {
     /// Its admin door, as in http://127.0.0.1:9901 or https://host:9901; default: where the config says
@@ -35,7 +35,7 @@ pub struct AdminClient {
     /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
     #[arg(long, value_name = "FILE")]
     admin_ca: Option<PathBuf>,
-    /// The config file
+    /// Path of the config file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
     config: PathBuf,
     /// Print the answer as JSON
@@ -43,11 +43,12 @@ pub struct AdminClient {
     pub(super) json: bool,
 }
 
-/// Why there is no good answer: the exit code, and what to say.
+/// The reason for which there is no successful response: the exit code, and the message.
 pub(super) type AdminCallError = (u8, String);
 
 impl AdminClient {
-    /// Asks, and reads the JSON of a good answer. 1: it was refused; 2: nobody was reached.
+    /// Sends a request and parses the JSON of a successful response. Exit code 1: it was refused; 2: no admin listener
+    /// was reached.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminCallError> {
         let place = AdminAddress::find(self.admin.as_deref(), &self.config, self.admin_ca.as_deref())
             .map_err(|why| (2, why))?;
@@ -64,10 +65,10 @@ impl AdminClient {
     }
 }
 
-/// An admin door.
+/// The address of an admin listener, with its TLS settings and the token to send.
 pub(super) struct AdminAddress {
     pub(super) address: SocketAddr,
-    /// What its `Host` field says.
+    /// Value of the request's `Host` field.
     authority: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     token: Option<String>,
@@ -207,7 +208,7 @@ fn own_certificate(tls: &toml::Value, config: &Path) -> Result<Arc<ClientConfig>
     pinned(&pem).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Where somebody on this machine reaches what is bound to every address.
+/// Replaces an unspecified address by loopback, at which a client on this machine reaches it.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),

@@ -44,7 +44,7 @@ use crate::store::{Patience, Store};
 use crate::tls::trust_store::public_roots;
 use crate::token::failure::Class;
 
-/// What a caller may choose besides the config.
+/// The options that a caller may choose besides the config.
 pub struct BootOptions {
     /// The clocks; a test moves its own.
     pub clock: Clock,
@@ -52,9 +52,9 @@ pub struct BootOptions {
     pub text_access_log: bool,
     /// Access lines go here instead of where the config says.
     pub access_sink: Option<Box<dyn io::Write + Send>>,
-    /// Where a reload reads the config; absent: there is nothing to reload.
+    /// Source from which a reload reads the config; if absent, a reload has no source.
     pub source: Option<ConfigSource>,
-    /// Whether the files behind the config are watched.
+    /// True if the files behind the config are watched for changes.
     pub watches: bool,
     /// Sockets that somebody else opened for us.
     pub inherited: Inherited,
@@ -73,7 +73,7 @@ impl Default for BootOptions {
     }
 }
 
-/// Why it did not start.
+/// The reason for which the process did not start.
 #[derive(Debug)]
 pub enum BootError {
     /// The admin listener cannot be served.
@@ -116,12 +116,13 @@ impl fmt::Display for BootError {
 
 impl std::error::Error for BootError {}
 
-/// Tells of a part of the process that ended unasked. What is left could not serve as it should: a listening socket that
-/// is not accepted from takes in its share of the connections all the same, and without the token keeper no token lasts.
+/// The signal that a part of the process has ended unasked. The rest could not serve as it should: a listening socket
+/// that is not accepted from receives its share of the connections all the same, and without the token keeper no token
+/// is renewed.
 #[derive(Clone)]
 struct Alarm {
     failed: observed::Sender<Option<Arc<str>>>,
-    /// Cancelled: parts may end.
+    /// Cancelled when parts may end without an alarm.
     ending: CancellationToken,
     /// Cancelled: the process says that it is not ready.
     unready: CancellationToken,
@@ -162,15 +163,15 @@ impl Drop for Vital {
     }
 }
 
-/// A running countersign.
+/// A running instance of countersign, with its sockets and threads.
 pub struct Running {
     /// Each listener's name and real address, Unix sockets apart.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
     /// The admin door's real address.
     pub admin: Option<SocketAddr>,
-    /// The tokens.
+    /// Handle to the token keeper of this instance.
     pub leases: TokenHandle,
-    /// Users' consents.
+    /// Handle to the users' consents of this instance.
     pub consents: ConsentHandle,
     /// The config in force, and the way to another.
     pub reloads: Reloads,
@@ -199,7 +200,7 @@ impl Running {
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         let text = options.text_access_log;
         let (sink, shape) = match options.access_sink {
-            // Whoever wants to see the lines wants to see them all.
+            // A caller that passes its own sink gets all lines, even if the config turns them off.
             Some(sink) => (sink, line_shape(&snapshot.log, text)),
             None => access_sink(&snapshot.log, text, &options.clock).map_err(BootError::AccessLog)?,
         };
@@ -231,7 +232,8 @@ impl Running {
         let admin = door.as_ref().and_then(|door| door.local_addr().ok());
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
-        // Whom an unspecified address stands for is seen when a tunnel is there, before anything is sent on it.
+        // The addresses that an unspecified address stands for are checked when a tunnel is connected, before anything
+        // is sent on it.
         let guard = Arc::new(Guard::new(&own, &[]));
         let names: Arc<[Arc<str>]> = snapshot.listeners.iter().map(|listener| listener.name.clone()).collect();
         let slots = slots(&snapshot, &names);
@@ -459,7 +461,7 @@ impl Observer for Count {
     }
 }
 
-/// What else the control thread sees to.
+/// The other parts and channels that the control thread takes over and runs.
 struct Chores {
     inbox: Inbox,
     registry: Registry,
@@ -471,9 +473,9 @@ struct Chores {
     succeeded: CancellationToken,
 }
 
-/// How the control thread is told of the end.
+/// The signals that announce the end of the process to the control thread.
 struct StopSignal {
-    /// The workers have ended.
+    /// Cancelled once the workers have ended.
     now: CancellationToken,
     /// When the drain is over, once that is known.
     at: observed::Receiver<Option<Instant>>,
@@ -613,7 +615,7 @@ fn start_control(
             end.cancelled().await;
             tokio::join!(finish_work(&tasks, &ends), exporting);
             keeper.shutdown();
-            // What was refused must not be found again by the next process.
+            // A token that was refused must not be found again by the next process.
             let _ended = keeping.await;
         });
     });
@@ -656,7 +658,7 @@ fn instance() -> Arc<str> {
     hex(&rand::random::<[u8; 4]>()).into()
 }
 
-/// How access lines look. `text`: for people, where the config leaves it open.
+/// Returns the format of access lines. `text`: they are for people if the config leaves it open.
 fn line_shape(log: &LogConfig, text: bool) -> AccessSink {
     match log.format {
         Some(LogFormat::Json) => AccessSink::Json,
@@ -666,7 +668,8 @@ fn line_shape(log: &LogConfig, text: bool) -> AccessSink {
     }
 }
 
-/// Where access lines go, and how they look. `text`: for people, where the config leaves it open.
+/// Opens the destination of access lines, and returns it with their format. `text`: they are for people if the config
+/// leaves it open.
 pub(super) fn access_sink(log: &LogConfig, text: bool, clock: &Clock) -> io::Result<(Sink, AccessSink)> {
     let shape = line_shape(log, text);
     Ok(match &log.access {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What goes around the proxy.
+/// The hosts that clients reach without the proxy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Bypass {
     entries: Vec<BypassRule>,
@@ -44,7 +44,7 @@ impl Bypass {
         bypass
     }
 
-    /// As `NO_PROXY`.
+    /// Formats the entries as a value of `NO_PROXY`.
     pub fn no_proxy(&self) -> String {
         let entry = |entry: &BypassRule| match entry {
             BypassRule::Address(address) => address.to_string(),
@@ -70,7 +70,7 @@ impl Bypass {
 }
 
 impl BypassRule {
-    /// Nothing for `*` and what is no host at all.
+    /// Parses an entry. `None` for `*` and for text that is no host at all.
     fn read(word: &str) -> Option<Self> {
         let word = word.to_ascii_lowercase();
         let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&word);
@@ -93,7 +93,8 @@ impl BypassRule {
         }
     }
 
-    /// Whether some client could take it for `host`. Endings are compared without regard to dots, as requests does.
+    /// Returns whether some client could apply the entry to `host`. Endings are compared without regard to dots, as
+    /// requests does.
     fn covers(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok();

@@ -1,6 +1,7 @@
-//! `countersign ca`: makes the interception CA, shows it, exports it, and tells how clients come to trust it.
+//! `countersign ca`: makes the interception CA, shows it, exports it, and explains the steps by which clients come to
+//! trust it.
 //!
-//! The key is written once, readable for its owner alone, and never shown. Nothing here changes a trust store.
+//! The key is written once, readable for its owner alone, and never shown. No subcommand changes a trust store.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,14 +24,14 @@ use crate::tls::mint::{Constraints, Facts, KeyKind, MintAuthority, NameConstrain
 use crate::tls::trust::{TrustWords, steps, text};
 use crate::tls::trust_store::{Wrapping, pem, public_roots, trust_store};
 
-/// What `countersign ca` can do.
+/// The subcommands of `countersign ca`.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
     /// Write the CA's certificate in a form that a client or a system reads
     Export {
         #[command(flatten)]
         place: CertPlace,
-        /// The form
+        /// Format of the exported certificate
         #[arg(long, value_enum, value_name = "FORM", default_value = "pem")]
         format: CertificateFormat,
         /// Write here instead of standard output
@@ -46,7 +47,7 @@ pub enum CaCommand {
     Show {
         #[command(flatten)]
         place: CertPlace,
-        /// As JSON
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
@@ -60,13 +61,13 @@ pub enum CaCommand {
     },
 }
 
-/// Where the CA's certificate is.
+/// The arguments that locate the CA's certificate.
 #[derive(Args, Debug)]
 pub struct CertPlace {
     /// The CA's certificate; by default the one that the config's forward listener shows, or certs/ca.crt
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// The config file
+    /// Path of the config file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
     config: PathBuf,
 }
@@ -88,17 +89,17 @@ fn forward(config: &Path) -> Option<ForwardSketch> {
 pub enum CertificateFormat {
     /// The CA and the public roots of this system, PEM
     Bundle,
-    /// The CA alone, DER
+    /// The certificate of the CA alone, DER
     Der,
     /// A Kubernetes ConfigMap with ca.crt and bundle.pem
     K8sConfigmap,
     /// The CA and the public roots of this system, PKCS#12 with the password `changeit`
     P12,
-    /// The CA alone, PEM
+    /// The certificate of the CA alone, PEM
     Pem,
 }
 
-/// What `countersign ca new` is told.
+/// The arguments of `countersign ca new`.
 #[derive(Args, Debug)]
 pub struct NewArguments {
     /// The folder for ca.crt and ca.key; by default where the config's forward listener expects them, or certs
@@ -119,15 +120,15 @@ pub struct NewArguments {
     /// An RSA key with 2048 bits instead of ECDSA P-256, for very old clients
     #[arg(long)]
     rsa: bool,
-    /// Years until it ends
+    /// Years until the certificate of the CA expires
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=30))]
     years: u32,
-    /// The config file
+    /// Path of the config file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
     config: PathBuf,
 }
 
-/// Does what was asked.
+/// Runs the subcommand. Exit code 0: done; 2: it failed.
 pub fn run(command: &CaCommand) -> ExitCode {
     let now = Clock::System.now();
     let done = match command {
@@ -181,7 +182,7 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
     Ok(told)
 }
 
-/// What the hosts with a route ask for.
+/// Derives the name constraints from the hosts that have a route.
 fn from_config(config: &Path) -> Result<Constraints, String> {
     let cure = "name what it may vouch for with `--permit DOMAIN`, or `--unconstrained`";
     let sketch = Sketch::read(config).map_err(|error| format!("{error}; or {cure}"))?;
@@ -190,9 +191,10 @@ fn from_config(config: &Path) -> Result<Constraints, String> {
     Constraints::only(&permits).map_err(|_| format!("{} has no route; {cure}", config.display()))
 }
 
-/// What to permit for a host: the domain above it where that is its owner's own, else the host itself.
-/// `api.bank.example` gives `bank.example`; `bank.example`, `bank.co.th` and an address give themselves. Under a public
-/// suffix everybody may have a name: `mybank.azurewebsites.net` gives itself (publicsuffix.org, private domains too).
+/// Returns the name to permit for a host: the domain above it if that belongs to the host's owner, else the host
+/// itself. `api.bank.example` gives `bank.example`; `bank.example`, `bank.co.th` and an address give themselves. Under
+/// a public suffix anyone may have a name: `mybank.azurewebsites.net` gives itself (publicsuffix.org, private domains
+/// too).
 fn domain_of(host: &str) -> Option<NameConstraint> {
     let lower = host.to_ascii_lowercase();
     let own = if host.parse::<IpAddr>().is_ok() { None } else { psl::domain_str(&lower) };

@@ -1,4 +1,4 @@
-//! What describes the command line and the config to others: `completions`, `man`, `schema`.
+//! The commands that describe the command line and the config to other programs: `completions`, `man`, `schema`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::{complain, print};
 use crate::config::schema;
 
-/// Prints a completion script.
+/// Prints the completion script for this shell.
 pub fn completions(mut command: Command, shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "countersign", &mut script);

@@ -13,30 +13,30 @@ use super::status::{ended, list, word};
 use super::table::{moment, table};
 use crate::base::time::Clock;
 
-/// What `countersign consent` is told.
+/// The subcommands of `countersign consent`.
 #[derive(Debug, Subcommand)]
 pub enum ConsentCommand {
     /// Start a user's consent: print the URL that the user opens, and show it as a QR code on a terminal
     Start {
         #[command(flatten)]
         whose: Whose,
-        /// Where the browser goes in the end
+        /// URL that the browser is sent to in the end
         #[arg(long, value_name = "URL")]
         return_to: Option<String>,
     },
-    /// List all consents
+    /// List the consents of all users
     List {
         #[command(flatten)]
         door: AdminClient,
     },
-    /// Forget a user's tokens
+    /// Revoke a consent: forget the user's tokens
     Revoke {
         #[command(flatten)]
         whose: Whose,
     },
 }
 
-/// Whose consent.
+/// The arguments that identify a consent.
 #[derive(Args, Debug)]
 pub struct Whose {
     /// The provider's name in the config
@@ -50,7 +50,8 @@ pub struct Whose {
     door: AdminClient,
 }
 
-/// 0: done. 1: the instance refused, or there was nothing to revoke. 2: nobody was reached.
+/// Runs the subcommand. Exit code 0: done. 1: the instance refused, or there was nothing to revoke. 2: no instance was
+/// reached.
 pub fn run(command: &ConsentCommand) -> ExitCode {
     ended(match command {
         ConsentCommand::Start { whose, return_to } => start(whose, return_to.as_deref()),
@@ -83,7 +84,7 @@ fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let answer = door.ask("GET", "/api/v1/consents", None)?;
     let now = Clock::System.now();
     let row = |line: &Value| {
-        // A user's name is whatever the application made it.
+        // The application chooses the name of a user, so it may hold any text.
         let user = word(line, "user").escape_debug().to_string();
         let owner = format!("{} {}", word(line, "owner_kind"), word(line, "owner"));
         let [given, until] = ["consented_at", "refresh_expires_at"].map(|key| moment(word(line, key), now));

@@ -237,7 +237,7 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
     held
 }
 
-/// Whether a step went as announced; says so.
+/// Returns whether a step went as announced, and prints the result.
 fn verdict(
     answer: &io::Result<Response<Bytes>>,
     received: &[Arc<ReceivedRequest>],
@@ -297,7 +297,7 @@ fn sketch_application(stop: &Stop) -> String {
     text
 }
 
-/// What a bank received, secrets as fingerprints.
+/// Describes a request that a bank received, with secrets as fingerprints.
 fn sketch_arrival(arrival: &ReceivedRequest, sim: &SimHandle) -> String {
     let what = match arrival.endpoint {
         SimEndpoint::Token => "token endpoint",

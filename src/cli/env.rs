@@ -1,7 +1,7 @@
 //! The variables by which a program comes to use the proxy and to trust its CA; `countersign env` prints them.
 //!
 //! Clients look at many different ones, in upper or lower case, so all are set. A file that a variable names holds the
-//! public roots and whatever the variable named before, because most clients read it instead of those.
+//! public roots and the certificates that such variables named before, because most clients read it instead of those.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,7 +21,8 @@ use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 use crate::tls::trust_store::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
 
-/// What stands in the user information of a URL as it is (RFC 3986 section 3.2.1, without the sub-delimiters).
+/// Characters that are percent-encoded in the user information of a URL: all but the unreserved ones (RFC 3986 section
+/// 3.2.1, without the sub-delimiters).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Variables that name a file of CAs *instead of* the public roots.
@@ -34,25 +35,25 @@ pub enum ShellNotation {
     Bash,
     /// NAME=value lines for docker run --env-file
     Docker,
-    /// NAME="value" lines
+    /// NAME="value" lines for a .env file
     Dotenv,
-    /// set -gx NAME 'value'
+    /// set -gx NAME 'value' lines for fish
     Fish,
     /// The options of JAVA_TOOL_OPTIONS alone
     Java,
-    /// $env:NAME = 'value'
+    /// $env:NAME = 'value' lines for PowerShell
     Pwsh,
 }
 
-/// What `countersign env` is told.
+/// The arguments of `countersign env`.
 #[derive(Args, Debug)]
 pub struct EnvArguments {
     #[command(flatten)]
     through: Through,
-    /// In whose notation
+    /// Notation in which the variables are printed
     #[arg(long, value_enum, value_name = "SHELL", default_value = "bash")]
     shell: ShellNotation,
-    /// Where to write the CA files that the variables name
+    /// Directory for the CA files that the variables name
     #[arg(long, value_name = "DIR", default_value = "certs/trust")]
     dir: PathBuf,
 }
@@ -112,7 +113,7 @@ impl TrustFiles {
     }
 }
 
-/// What the variables named so far: nothing that was trusted before is lost.
+/// Reads the certificates that the variables named so far, so that no CA that was trusted before is lost.
 fn listed_before() -> Vec<CertificateDer<'static>> {
     let named = BUNDLES.iter().chain(&["NODE_EXTRA_CA_CERTS"]).filter_map(|name| MachineFiles.env(name));
     let read = named.filter_map(|path| certificates(&MachineFiles.read(Path::new(&path)).ok()?).ok());
@@ -146,7 +147,8 @@ impl Variables {
         for name in BUNDLES {
             set(name, &bundle);
         }
-        // Node adds this file to its own roots. Where it named one before, the bundle has that one's too.
+        // Node adds this file to its own roots. If the variable named a file before, the bundle is used, which has that
+        // file's certificates, too.
         let extra = before("NODE_EXTRA_CA_CERTS").is_some_and(|path| !path.is_empty());
         set("NODE_EXTRA_CA_CERTS", &if extra { bundle } else { files.ca.to_string_lossy() });
         set("NODE_USE_ENV_PROXY", "1");
@@ -195,7 +197,7 @@ impl Variables {
     }
 }
 
-/// `http://NAME:KEY@host:port`.
+/// Builds the proxy URL: `http://NAME:KEY@host:port`, or without credentials if there are none.
 fn url_with_key(gateway: &Gateway) -> SecretString {
     let user = gateway.credentials.as_ref().map_or_else(String::new, |(name, key)| {
         let encoded = |text| utf8_percent_encode(text, ENCODED);

@@ -1,8 +1,8 @@
-//! `countersign exec`: runs a command that uses the proxy and trusts its CA, whatever language it is written in.
+//! `countersign exec`: runs a command that uses the proxy and trusts its CA, in any programming language.
 //!
-//! The command's standard streams and process group are ours, so terminals behave. Signals are passed on; its exit
-//! status becomes ours (128 + signal where one ended it). 125: we could not do our part; 126: the command cannot be
-//! run; 127: there is no such command.
+//! The command has the standard streams and the process group of countersign, so terminals behave. Signals are passed
+//! on to it; its exit status becomes that of countersign (128 + signal if one ended it). 125: countersign itself
+//! failed; 126: the command cannot be run; 127: there is no such command.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
@@ -29,7 +29,7 @@ use crate::config::{Files, MachineFiles};
 /// Our own failures, as `env`, `nohup` and `timeout` number them.
 const FAILED: u8 = 125;
 
-/// What `countersign exec` is told.
+/// The arguments of `countersign exec`.
 #[derive(Args, Debug)]
 pub struct ExecArguments {
     #[command(flatten)]
@@ -65,7 +65,7 @@ fn attempt(arguments: &ExecArguments) -> Result<ExitCode, String> {
     }
 }
 
-/// Runs the command through this listener, whoever started that. Answers the command's exit status.
+/// Runs the command through this listener, no matter which process started it. Returns the command's exit status.
 pub fn through(gateway: &Gateway, command: &[OsString]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(attend(gateway, command))) {
@@ -109,7 +109,7 @@ async fn wait(mut child: Child, signals: &mut ForwardedSignals) -> io::Result<Ex
     std::thread::Builder::new().name("wait".to_owned()).spawn(move || {
         let watch = || waitid(WaitId::Pid(number), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while watch().is_err_and(|error| error == rustix::io::Errno::INTR) {}
-        // Nobody listens only where the whole process ends.
+        // Sending fails only if the whole process ends.
         let _ = tell.send(());
     })?;
     loop {
@@ -118,7 +118,7 @@ async fn wait(mut child: Child, signals: &mut ForwardedSignals) -> io::Result<Ex
             signal = signals.next() => {
                 let typed = matches!(signal, Signal::INT | Signal::QUIT);
                 if !(typed && is_foreground()) {
-                    // It can have ended just now; then there is nobody to tell.
+                    // The command may have ended just now; then the signal has no receiver.
                     let _ = kill_process(number, signal);
                 }
             }
@@ -126,7 +126,7 @@ async fn wait(mut child: Child, signals: &mut ForwardedSignals) -> io::Result<Ex
     }
 }
 
-/// Whether a key typed at the terminal reaches the command directly, as a member of our process group.
+/// Returns whether a key typed at the terminal reaches the command directly, as a member of this process group.
 fn is_foreground() -> bool {
     let own = getpgrp();
     let holds = |group: rustix::io::Result<Pid>| group.is_ok_and(|group| group == own);
@@ -188,7 +188,7 @@ impl Drop for Folder {
     }
 }
 
-/// What this command may stumble over.
+/// Lists the problems that this command may meet behind the proxy.
 fn remarks(gateway: &Gateway, variables: &Variables, program: &OsStr) -> Vec<String> {
     let mut all = Vec::new();
     if !variables.dropped.is_empty() {

@@ -21,16 +21,17 @@ use crate::route::{Authority, Caller, ClientId};
 use crate::serve::{Foreseen, Rejected, SampleRequest, foresee};
 use crate::syntax::suggest;
 
-/// The arguments of `explain`.
+/// The arguments of `countersign explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// The config file
+    /// Path of the config file
     #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
     config: PathBuf,
-    /// The request's method
+    /// Method of the request to explain
     #[arg(short, long, default_value = "GET")]
     method: String,
-    /// Who is calling, taken at its word; default: the file's only client, or whom the headers identify
+    /// Name of the calling client, taken at its word; default: the file's only client, or the client that the headers
+    /// identify
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
     /// A header of the request, as in `-H 'x-account-id: 1'`; may be repeated
@@ -68,11 +69,11 @@ pub fn run(arguments: &ExplainArguments) -> ExitCode {
     }
 }
 
-/// What was asked, made ready for any listener.
+/// The request to explain, prepared for any listener.
 struct Question<'a> {
     snapshot: &'a Snapshot,
     client: Option<ClientId>,
-    /// Why it is that client.
+    /// Source of `client`, as the output shows it.
     source: &'static str,
     url: &'a str,
     head: Parts,
@@ -116,7 +117,8 @@ fn client(snapshot: &Snapshot, wanted: Option<&str>) -> Result<(Option<ClientId>
     let names = || clients.iter().map(|client| &*client.name);
     let Some(wanted) = wanted else {
         return Ok(match clients.as_slice() {
-            // Where somebody must be named, the only one is meant; where nobody is asked, nobody is.
+            // If every listener requires a client, the only client of the config is assumed; otherwise the headers
+            // decide.
             [_] if snapshot.listeners.iter().all(|listener| listener.access != ListenerAccess::Anyone) => {
                 (Some(ClientId(0)), "the only one")
             }
@@ -181,7 +183,7 @@ impl Question<'_> {
                 format!("there is no listener called `{}`; {}", wanted.escape_debug(), nearest(wanted, names))
             });
         }
-        // Who names the provider itself speaks to a forward listener.
+        // A URL that names the provider itself is a request to a forward listener.
         let by_upstream: Vec<&ListenerConfig> = all()
             .filter(|listener| {
                 let forward = listener.forward();
@@ -263,7 +265,7 @@ impl Question<'_> {
         }
     }
 
-    /// Who may make this request on this listener.
+    /// Lists the clients that may make this request on this listener.
     fn open_to(&self, listener: &ListenerConfig) -> Vec<&str> {
         let ids = (0..).map(ClientId).zip(&self.snapshot.clients.all);
         let other = |id| Question { client: Some(id), head: self.head.clone(), named: self.named.clone(), ..*self };
@@ -316,7 +318,7 @@ impl Forwarded<'_> {
         fates
     }
 
-    /// The clients that may make this request; `None` where nobody is asked.
+    /// Lists the clients that may make this request; `None` if the listener does not require a client.
     fn open_to(&self) -> Option<Vec<&str>> {
         match self.foreseen.caller {
             Caller::Anyone => None,
@@ -404,7 +406,7 @@ impl Turned<'_> {
         self.question.snapshot.routes.get(self.why.route?).map(|route| &*route.name)
     }
 
-    /// What the operator may do about it.
+    /// Returns advice on the steps that the operator may take about the refusal, if there is any.
     fn advice(&self) -> Option<String> {
         let names: Vec<&str> = self.question.snapshot.clients.all.iter().map(|client| &*client.name).collect();
         match self.why.fault.name() {

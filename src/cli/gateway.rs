@@ -1,6 +1,6 @@
-//! The forward listener that `exec`, `env` and `ca` speak of: where it is, which CA it shows, what is routed there.
+//! The forward listener that `exec`, `env` and `ca` use: its address, its CA, and the hosts that are routed there.
 //!
-//! The config is the proxy's own, read for its names alone ([`Sketch`]). Whoever starts a listener for one command
+//! The config is the proxy's own, read for its names alone ([`Sketch`]). Code that starts a listener for one command
 //! fills in a [`Gateway`] by hand.
 
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
@@ -22,16 +22,16 @@ use crate::tls::certificates;
 /// A listener on this machine answers at once; one elsewhere soon enough.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Which forward listener, and as whom.
+/// The arguments that select the forward listener and the client.
 #[derive(Args, Debug)]
 pub struct Through {
-    /// The config file
+    /// Path of the config file; default: proxy.toml, if it exists
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The client to be; its key is taken from COUNTERSIGN_KEY, or asked for
     #[arg(long, value_name = "NAME")]
     pub client: Option<String>,
-    /// The forward listener's address
+    /// URL of the forward listener; default: the address in the config
     #[arg(long, value_name = "URL", hide = true)]
     pub proxy: Option<String>,
     /// The CA that it shows, PEM
@@ -53,7 +53,6 @@ pub struct Gateway {
     pub scheme: &'static str,
     /// Its host, IPv6 in brackets.
     pub host: String,
-    /// Its port.
     pub port: u16,
     /// The CA's certificate, and the chain above it.
     pub ca: Vec<CertificateDer<'static>>,
@@ -71,7 +70,7 @@ impl Gateway {
         gateway.identified(through, &clients)
     }
 
-    /// The same as this client, whose key is at hand or asked for.
+    /// Adds the credentials of this client; its key is read from COUNTERSIGN_KEY, or asked for.
     pub fn identified(self, through: &Through, clients: &[String]) -> Result<Self, String> {
         Ok(Self { credentials: credentials(through.client.as_deref(), clients)?, ..self })
     }
@@ -98,12 +97,12 @@ impl Gateway {
         Ok((gateway, sketch.clients))
     }
 
-    /// Where it is, without credentials: `http://host:port`.
+    /// Returns its address without credentials: `http://host:port`.
     pub fn url(&self) -> String {
         format!("{}://{}:{}", self.scheme, self.host, self.port)
     }
 
-    /// Whether something accepts connections there.
+    /// Returns whether something accepts connections there.
     pub fn answers(&self) -> bool {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         let addresses = (bare, self.port).to_socket_addrs().into_iter().flatten();
@@ -120,7 +119,7 @@ pub fn ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Takes `http://host:port` apart.
+/// Splits `http://host:port` into scheme, host and port.
 fn address(url: &str) -> Result<(&'static str, String, u16), String> {
     let wrong = || format!("`{url}` is not a proxy's address: write it like `http://127.0.0.1:3128`");
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -135,7 +134,8 @@ fn address(url: &str) -> Result<(&'static str, String, u16), String> {
     Ok((scheme, host.to_owned(), port))
 }
 
-/// Who the command is to be. Without a name the only client of the config is meant, if there is a key at all.
+/// Returns the name and key of the client that the command is to be. Without a name the only client of the config is
+/// meant, if there is a key at all.
 fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, SecretString)>, String> {
     let key = MachineFiles.env("COUNTERSIGN_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
     let name = match (name, known) {

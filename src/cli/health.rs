@@ -11,8 +11,8 @@ use super::{complain, print};
 /// A door on loopback that takes longer than this is not healthy.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the admin door, at `admin` or where the config says: whether it is ready, or merely `live`. 0: it is, 1: it is
-/// not, 2: nobody knows where to ask.
+/// Asks the admin listener, at `admin` or at the address in the config, whether it is ready, or merely `live`. Exit
+/// code 0: it is, 1: it is not, 2: its address is not known.
 pub fn check_health(live: bool, admin: Option<&str>, ca: Option<&Path>, config: &Path) -> ExitCode {
     let (path, part, word) = if live { ("/livez", "livez", "live") } else { ("/readyz", "readyz", "ready") };
     let place = match AdminAddress::find(admin, config, ca) {

@@ -1,9 +1,9 @@
-//! Listening sockets that somebody else opened, by the protocol of sd_listen_fds(3).
+//! Listening sockets that another process opened, by the protocol of sd_listen_fds(3).
 //!
-//! `LISTEN_FDS` says how many there are, from descriptor 3 on; `LISTEN_FDNAMES` what they are called; `LISTEN_PID` whom
-//! they are for. They come from a holder that outlives us, such as systemd, or from the process that this one succeeds
-//! ([`super::upgrade`]): that one cannot know our number before we have it, so it names nobody, and adds a channel on
-//! which it waits for our word.
+//! `LISTEN_FDS` gives their number, from descriptor 3 on; `LISTEN_FDNAMES` their names; `LISTEN_PID` the process that
+//! they are for. They come from a holder that outlives this process, such as systemd, or from the process that this one
+//! succeeds ([`super::upgrade`]): a predecessor cannot know the successor's process ID in advance, so it sets no
+//! `LISTEN_PID`, and adds a channel on which it waits for a message.
 
 use std::env::{self, VarError};
 use std::ffi::OsString;
@@ -19,9 +19,9 @@ use crate::config::Bind;
 
 /// The name of the channel that a predecessor adds. No listener is called so.
 pub const CHANNEL: &str = "countersign/ready";
-/// Before the name of a socket that a predecessor had opened itself, and that nobody else holds.
+/// Prefix of the name of a socket that a predecessor had opened itself, and that no other process holds.
 pub const OWN: &str = "own/";
-/// What is said over the channel, in the words of sd_notify(3).
+/// Message that is sent over the channel, in the words of sd_notify(3).
 pub const READY: &[u8] = b"READY=1\n";
 /// More listening sockets than anybody has.
 const MOST: usize = 16_384;
@@ -31,27 +31,26 @@ const MOST: usize = 16_384;
 pub struct Inherited {
     sockets: Vec<Given>,
     predecessor: Option<Predecessor>,
-    /// Why nothing was taken, although something was offered.
+    /// Reason for which no socket was taken, although some were offered.
     remark: Option<String>,
 }
 
 /// A socket that was handed to us.
 #[derive(Debug)]
 pub struct Given {
-    /// What it is called, without [`OWN`].
+    /// Name of the socket, without [`OWN`].
     pub name: String,
-    /// Whether we are the only one to have it, once our predecessor has gone.
+    /// True if this process is the only holder of the socket once its predecessor has gone.
     pub own: bool,
     /// It listens, and does not block.
     pub socket: Socket,
-    /// Where it listens.
     pub place: ListenAddress,
 }
 
-/// Where a socket listens.
+/// The address at which a socket listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenAddress {
-    /// At an address.
+    /// An IP address and TCP port.
     Tcp(SocketAddr),
     /// At a path, or at a name that is none.
     Unix(Option<PathBuf>),
@@ -138,12 +137,12 @@ impl Inherited {
         Ok(claimed)
     }
 
-    /// Who waits for us, if anybody does.
+    /// Takes the connection to the predecessor that waits for this process, if there is one.
     pub fn predecessor(&mut self) -> Option<Predecessor> {
         self.predecessor.take()
     }
 
-    /// Closes what nobody has claimed, and says so.
+    /// Closes the sockets that no listener has claimed, and logs a warning for each.
     pub fn close_the_rest(&mut self) {
         if let Some(remark) = self.remark.take() {
             tracing::warn!("{remark}");
@@ -181,8 +180,9 @@ impl Given {
         Ok(Self { name: name.to_owned(), own, socket, place })
     }
 
-    /// Whoever named a socket meant its name. A predecessor did not choose: of its sockets those are ours that listen
-    /// where we would, so that a changed `bind` is heeded.
+    /// Returns whether the socket is meant for this listener. The same address always matches, and so does a name that
+    /// a holder such as systemd has given. A predecessor did not choose the names: its own socket matches by name only
+    /// if `bind` has port 0 at the same IP address, so that a changed `bind` is heeded.
     fn is_for(&self, name: &str, bind: &Bind) -> bool {
         let named = self.name == fd_name(name);
         match (&self.place, bind) {
@@ -230,7 +230,7 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// What a successor must not find in its environment: it is about us.
+/// Lists the variables that a successor must not find in its environment, because they are about this process.
 pub fn about_us() -> impl Iterator<Item = OsString> {
     ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD", "LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_PID"]
         .into_iter()

@@ -1,13 +1,13 @@
-//! `countersign check --live`: what a config says, tried out before the first start.
+//! `countersign check --live`: a trial of what a config names, before the first start.
 //!
-//! Every provider, every issuer of clients' tokens and the store are tried at the same time, each step by step, and
-//! each step that fails is told with what was found and what to do. Nothing listens. A connection whose certificate does
-//! not hold is looked at and left: no secret goes where TLS does not verify. A provider's token endpoint is called at
-//! most once, because a bank may lock an application that shows a wrong secret too often; its other places are asked for
-//! their head without any credential. Consent endpoints are not called.
+//! All providers, issuers of clients' tokens and the store are tried concurrently, each step by step; a failed step is
+//! reported with what was found and what to do. It opens no listener. A connection whose certificate does not verify is
+//! inspected and closed: no secret is sent if TLS does not verify. A provider's token endpoint is called at most once,
+//! because a bank may lock an application that presents a wrong secret too often; its other places get a HEAD request
+//! without any credential. Consent endpoints are not called.
 //!
-//! I/O is in [`provider`], [`issuer`] and [`store`]; [`connect_trial`], [`certificates`], [`clock`] and [`token`] judge what these saw, and
-//! [`finding`] shows it.
+//! I/O is in [`provider`], [`issuer`] and [`store`]; [`connect_trial`], [`certificates`], [`clock`] and [`token`] judge
+//! the results, and [`finding`] displays them.
 
 mod certificates;
 mod clock;
@@ -39,16 +39,17 @@ use crate::config::Snapshot;
 /// So many are tried at the same time.
 const AT_ONCE: usize = 8;
 
-/// What a trial goes by.
+/// Settings that a trial runs with.
 #[derive(Clone, Debug)]
 pub struct TrialOptions {
     /// The clocks that a provider's are compared with.
     pub clock: Clock,
     /// Values of route variables, by name. An empty one: the variable is left out, as a route may.
     pub vars: Vec<(String, String)>,
-    /// Whether this process was told of a proxy by the variables that other programs heed.
+    /// True if the environment of this process names a proxy in one of the variables that other programs read, such as
+    /// `HTTPS_PROXY`.
     pub shell_proxy: bool,
-    /// What is not finished after so long is given up.
+    /// Time limit of all trials together; unfinished trials are aborted when it has passed.
     pub total: Duration,
 }
 
@@ -75,7 +76,7 @@ pub fn known_vars(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
     snapshot.routes.iter().flat_map(|route| route.module.vars().iter().cloned()).collect()
 }
 
-/// What was found so far. It outlives a trial that is given up.
+/// The findings so far. They outlive a trial that is aborted.
 #[derive(Clone, Default)]
 struct Notes(Rc<RefCell<TrialOutput>>);
 
@@ -86,7 +87,7 @@ struct TrialOutput {
 }
 
 impl Notes {
-    /// What follows was found there.
+    /// Sets the place of the findings that follow.
     fn at(&self, place: String) {
         self.0.borrow_mut().place = Some(place.into());
     }

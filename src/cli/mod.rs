@@ -68,7 +68,7 @@ enum Command {
     /// Report every mistake in the config, with file, line, column and what to write instead
     #[command(alias = "validate")]
     Check {
-        /// The config file
+        /// Path of the config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
         /// Print the answer as JSON on standard output
@@ -88,7 +88,7 @@ enum Command {
     },
     /// Print a completion script for a shell
     Completions {
-        /// The shell
+        /// Shell to print the script for
         shell: clap_complete::Shell,
     },
     /// Show the whole thing against simulated banks: no set-up, no files
@@ -117,11 +117,11 @@ enum Command {
         /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
         #[arg(long, value_name = "FILE")]
         admin_ca: Option<PathBuf>,
-        /// The config file
+        /// Path of the config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
     },
-    /// Make a client's key
+    /// Make a key that a client authenticates with
     Key {
         #[command(subcommand)]
         command: KeyCommand,
@@ -145,7 +145,7 @@ enum Command {
     },
     /// Serve until SIGTERM or SIGINT, then drain
     Run {
-        /// The config file
+        /// Path of the config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: PathBuf,
     },
@@ -158,12 +158,12 @@ enum Command {
     },
     /// Run the bank simulators alone
     Sim {
-        /// Which banks; all of them if none is named
+        /// Banks to simulate; all of them if none is named
         names: Vec<String>,
         /// Write ca.crt and a ready proxy.toml into this folder
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
-        /// Where that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
+        /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
     },
@@ -188,7 +188,7 @@ enum Command {
 enum KeyCommand {
     /// Make a key, print it once, with the lines to paste into the config
     New {
-        /// The client's name
+        /// Name of the client in the config
         #[arg(default_value = "app")]
         name: String,
         /// Print the answer as JSON
@@ -204,7 +204,7 @@ enum ProfilesCommand {
         /// The profile: a file, or the name of a built-in one
         #[arg(value_name = "FILE")]
         profile: String,
-        /// The conversations
+        /// Files of the conversations to play
         #[arg(value_name = "CONVERSATION")]
         conversations: Vec<PathBuf>,
         /// Print the answer as JSON
@@ -262,7 +262,7 @@ fn complain(message: &str) {
     eprintln!("countersign: {message}");
 }
 
-/// `1 route`, `2 routes`.
+/// Formats a count with its noun, with an `s` unless the count is 1: `1 route`, `2 routes`.
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,7 +1,8 @@
-//! The proxy that `exec` brings along where none runs: the config's forward listener, for as long as one command takes.
+//! The proxy that `exec` starts if none is running: the config's forward listener, for the lifetime of one command.
 //!
-//! It listens on loopback alone, at a port that nobody knows, and lets in one client with a key that is made for it and
-//! told to the command alone. Warnings go to standard error; access lines only to a file that the config names.
+//! It listens on loopback only, on a free port that the system chooses. Unless the listener admits anyone, the command
+//! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error; access lines
+//! go only to a file that the config names.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -25,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// A proxy of one's own, which ends when it is dropped.
 pub struct Private {
     running: Option<Running>,
-    /// How the command uses it.
+    /// Address and credentials with which the command uses the proxy.
     pub gateway: Gateway,
 }
 

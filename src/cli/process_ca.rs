@@ -29,7 +29,7 @@ impl ProcessCa {
         Ok(())
     }
 
-    /// The CA's certificate (PEM).
+    /// Returns the CA's certificate (PEM), or `None` if no listener has needed one yet.
     pub fn pem(&self) -> Option<String> {
         self.0.get().map(InternalCa::pem)
     }

@@ -1,9 +1,9 @@
-//! Putting a new config in force without a lost request.
+//! Activation of a new config without a lost request.
 //!
-//! It is read and checked as a whole on a thread of its own; then certificates, pages and issuers are made ready; only
-//! then is every worker told, and the reload is done when all of them serve by it. Until that moment nothing has
-//! changed, so a bad config changes nothing. What lies outside a config's reach while the process runs (addresses,
-//! threads, the store, where logs go) stays as it is, and is named.
+//! The config is read and checked as a whole on a separate thread; then certificates, pages and issuers are prepared;
+//! only then is every worker notified, and the reload is complete when all of them serve by it. Until then nothing has
+//! changed, so a bad config changes nothing. Settings that a reload cannot change while the process runs (listening
+//! addresses, the number of workers, the store, the format of the log itself) stay as they are, and are reported.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,13 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The error is what is wrong, for a person.
 pub type ConfigSource = Arc<dyn Fn(Option<&Snapshot>) -> Result<Box<Snapshot>, String> + Send + Sync>;
 
-/// Whoever reloads. Lives on the control thread.
+/// The task that reloads the config. It lives on the control thread.
 pub(super) struct Reloader {
-    /// Its end.
+    /// Receiver of reload requests, with the senders of the last outcome and of the config in force.
     pub(super) reloading: Reloading,
-    /// Where a config comes from; absent: nowhere, so none replaces the first.
+    /// The source of configs; `None`: there is none, so the first config is never replaced.
     pub(super) source: Option<ConfigSource>,
-    /// What the workers share now.
+    /// The state that the workers share now.
     pub(super) shared: ProcessState,
     /// The real addresses of listeners, by name.
     pub(super) addresses: Vec<(Arc<str>, SocketAddr)>,
@@ -44,7 +44,7 @@ pub(super) struct Reloader {
     pub(super) names: Arc<[Arc<str>]>,
     /// The CA of `tls = "internal"`.
     pub(super) ca: Arc<ProcessCa>,
-    /// Where access lines go now.
+    /// The current destination of access lines.
     pub(super) access: AccessLog,
     /// Access lines are for people where the config leaves it open.
     pub(super) text: bool,
@@ -53,9 +53,9 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads whenever somebody asks. Ends when nobody can any more.
+    /// Reloads the config on each request. Returns when no requester is left.
     ///
-    /// `store` is the one that is open.
+    /// `store` is the open store.
     pub(super) async fn run(mut self, store: Store) {
         while let Some(ReloadRequest { scope, by, answer }) = self.reloading.asks.recv().await {
             let outcome = match self.read(scope).await {
@@ -91,7 +91,7 @@ impl Reloader {
         reading.await.unwrap_or_else(|_| Err("the config could not be read, by a bug of ours".to_owned()))
     }
 
-    /// Puts a config in force. What has changed, or why it cannot.
+    /// Puts a config in force. Returns the changes, or the reason for which it cannot be applied.
     async fn apply(&mut self, snapshot: Box<Snapshot>, store: &Store) -> Result<Vec<String>, String> {
         let before = self.shared.snapshot.clone();
         if snapshot.sources.fingerprint == before.sources.fingerprint {
@@ -140,7 +140,7 @@ impl Reloader {
         let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);
         let went = before.providers.iter().map(|provider| &*provider.name).filter(|name| !stays(name));
         self.shared.metrics.providers_go(went);
-        // What failed under the old config may not under the new one.
+        // A fetch that failed under the old config may succeed under the new one.
         self.shared.leases.forgive();
         self.fetch_ahead(&before, &snapshot);
         Ok(changes)
@@ -163,7 +163,7 @@ impl Reloader {
         }
     }
 
-    /// What the new config wants and this process cannot do any more.
+    /// Lists, and logs as warnings, the changes that take effect only after a restart.
     fn beyond_reach(&self, before: &Snapshot, after: &Snapshot) -> Vec<String> {
         let mut lines = Vec::new();
         let mut stays = |what: String| {

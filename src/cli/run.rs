@@ -18,24 +18,24 @@ use super::{check, complain, supervisor};
 use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, load};
 use crate::observe::logging;
 
-/// Who wanted a reload that SIGHUP asked for.
+/// Requester name of a reload that SIGHUP triggers.
 const BY_SIGNAL: &str = "signal";
 
-/// Why we stop serving.
+/// DELETE
 #[derive(Debug)]
 enum StopReason {
     /// A part of us ended unasked.
     Failed(Arc<str>),
     /// Another process serves in our place.
     Succeeded,
-    /// We were told to.
+    /// A signal asked for the end: SIGTERM or SIGINT.
     Told,
 }
 
-/// How another process may take our place.
+/// Data for starting a process that takes over from this one.
 struct Succession {
     image: io::Result<UpgradeImage>,
-    /// Why none may. The text is for a person.
+    /// The reason for which no process may take over; `None`: one may. The text is for a person.
     obstacle: Option<&'static str>,
 }
 
@@ -176,7 +176,7 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Pr
             _ = hang_up.recv() => {
                 supervisor::reloading();
                 let reloads = running.reloads.clone();
-                // What comes of it is in the log, and among the outcomes.
+                // The outcome is logged, and published to `outcomes`.
                 reload = Box::pin(async move { drop(reloads.reload(BY_SIGNAL).await) });
             }
             () = &mut reload => reload = Box::pin(std::future::pending()),
@@ -249,7 +249,7 @@ async fn give_up(successor: &mut SuccessorProcess) {
     }
 }
 
-/// What may be asked of us.
+/// The signals that this process reacts to.
 struct ProcessSignals {
     ends: Ends,
     hang_up: Signal,

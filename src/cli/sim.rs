@@ -78,7 +78,7 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
     wait_for_the_end()
 }
 
-/// The usual port if nobody is there, else one that is free now.
+/// Returns a free loopback address: port 8080 if nothing listens there, else a port that is free now.
 fn free_port() -> io::Result<SocketAddr> {
     let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, 8080));
     usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?.local_addr()

@@ -1,8 +1,9 @@
-//! What a config names, read without its secrets: forward listeners, routed hosts, clients.
+//! The names in a config, read without its secrets: forward listeners, routed hosts, clients.
 //!
 //! `exec`, `env` and `ca` run beside the application, or before there is a CA: the banks' secrets and the listeners'
-//! keys are not there, or not for this user. So these commands do not load the config as a start would. They take
-//! names from it and open no file but the profiles that it names. Whether it is right is for `check` to say.
+//! keys are missing, or not readable for this user. So these commands do not load the config as a start would. They
+//! take names from it and open no file except those that it includes and the profiles that it names. `check` reports
+//! whether the config is correct.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -22,16 +23,16 @@ pub struct Sketch {
     pub forward: Option<ForwardSketch>,
     /// Hosts with a route, each once: lower case, IPv6 without brackets.
     pub routed: Vec<String>,
-    /// The `[client.NAME]`s.
+    /// Names of the `[client.NAME]` sections.
     pub clients: Vec<String>,
 }
 
-/// A forward listener.
+/// A forward listener's address and interception CA.
 #[derive(Debug, Eq, PartialEq)]
 pub struct ForwardSketch {
-    /// Where to reach it from this machine: `http://host:port`.
+    /// URL at which this machine reaches the listener: `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
-    /// `intercept.ca_cert` and `intercept.ca_key`.
+    /// Paths of `intercept.ca_cert` and `intercept.ca_key`; `None` unless both are written.
     pub ca: Option<(PathBuf, PathBuf)>,
 }
 

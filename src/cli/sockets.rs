@@ -15,7 +15,7 @@ use crate::serve::Listening;
 /// Connections that wait to be accepted, per socket.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// What the admin door's socket is called among those that are handed over.
+/// Name of the admin listener's socket among those that are handed over.
 const DOOR: &str = "admin";
 
 /// Every listening socket, once more.
@@ -32,27 +32,27 @@ pub struct Sockets {
 #[derive(Debug)]
 struct SocketHandle {
     name: String,
-    /// Nobody else has it.
+    /// True if this process alone holds the socket, once its predecessor has ended.
     own: bool,
     /// It is the admin door's.
     door: bool,
     socket: Socket,
 }
 
-/// A listener's sockets.
+/// Sockets of one listener, distributed over the workers.
 pub struct OpenedSockets {
     /// Its real address; none for a Unix socket.
     pub address: Option<SocketAddr>,
-    /// What each worker accepts from.
+    /// Sockets to accept from, one list per worker.
     pub sockets: Vec<Vec<Listening>>,
 }
 
-/// Why a listener has no socket.
+/// The reason for which a listener has no socket.
 #[derive(Debug)]
 pub enum OpenError {
     /// It could not be bound.
     Bind(io::Error),
-    /// What was inherited for it is of no use. The text is for a person.
+    /// Inherited sockets that are unusable for the listener. The text is for a person.
     Inherited(String),
 }
 
@@ -63,7 +63,7 @@ impl From<io::Error> for OpenError {
 }
 
 impl Sockets {
-    /// None yet.
+    /// Builds the set with no socket open; the inherited ones are used first.
     pub fn new(inherited: Inherited) -> Self {
         Self { inherited, ..Self::default() }
     }
@@ -135,7 +135,7 @@ impl Sockets {
             match place {
                 ListenAddress::Tcp(at) => address = Some(at),
                 ListenAddress::Unix(Some(path)) if own => self.heritage.push(path),
-                // Whoever holds the socket sees to its file.
+                // The holder of the socket takes care of its file.
                 ListenAddress::Unix(_) => {}
             }
             let name = if own { format!("{OWN}{name}") } else { name };
@@ -151,10 +151,10 @@ impl Sockets {
         handles.collect()
     }
 
-    /// Nobody comes after us: whoever is not in a queue yet is not let in, but at the admin door, which says to the end how
-    /// we are. To be called before the workers stop.
+    /// Closes the sockets of a process without a successor: a connection that is not in a queue yet is not accepted,
+    /// except at the admin listener, which reports the state to the end. Must be called before the workers stop.
     pub fn close(&mut self) {
-        // Who looks for the socket finds nothing; who has found it is in the queue.
+        // A client that looks for the socket file finds none from here on; one that found it earlier is in the queue.
         self.files.clear();
         for held in self.held.drain(..) {
             let tcp = held.socket.local_addr().is_ok_and(|address| !address.is_unix());
@@ -171,8 +171,9 @@ impl Sockets {
     }
 }
 
-/// Shares sockets out: everybody has at least one, and everyone is somebody's. The kernel spreads connections over all
-/// sockets of an address, so one that nobody accepts from would starve those who are put there.
+/// Distributes the sockets over the workers: every worker gets at least one, and every socket belongs to a worker. The
+/// kernel spreads connections over all sockets of an address, so connections to a socket from which no worker accepts
+/// would never be served.
 fn spread(sockets: Vec<Socket>, workers: usize) -> io::Result<Vec<Vec<Listening>>> {
     let mut shares: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
     for (share, socket) in shares.iter_mut().skip(sockets.len()).zip(sockets.iter().cycle()) {
@@ -192,7 +193,7 @@ fn listening(socket: Socket) -> io::Result<Listening> {
 
 /// One listening socket per worker on the same address. Port 0 is chosen once.
 fn bind_all(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
-    // SO_REUSEPORT would let two instances share an address unnoticed: first see that nobody is there.
+    // SO_REUSEPORT would let two instances share an address unnoticed: first check that the address is free.
     let probe = TcpListener::from(bind_one(address, false)?);
     let address = probe.local_addr()?;
     drop(probe);
@@ -216,9 +217,9 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Lets nobody begin a connection any more, without taking it from those who have: a socket that were closed at once
-/// would reset whoever came in between the last look into its queue and the close. A client that is not let in tries
-/// again after a second (RFC 6298 section 2.1), and finds the port closed, or a new process there.
+/// Prevents new connections without dropping those that exist: closing the socket at once would reset every connection
+/// that arrived between the last look into its queue and the close. A client that is not accepted tries again after a
+/// second (RFC 6298 section 2.1), and finds the port closed, or a new process there.
 #[cfg(target_os = "linux")]
 fn shut(socket: &Socket) {
     use socket2::SockFilter;

@@ -10,12 +10,13 @@ use super::table::{length, moment, table};
 use super::{complain, counted, print};
 use crate::base::time::{Clock, Now};
 
-/// Shows it. 0: shown; 1: refused; 2: nobody was reached.
+/// Prints the status. Exit code 0: printed; 1: refused; 2: no instance was reached.
 pub fn run(door: &AdminClient) -> ExitCode {
     ended(status(door))
 }
 
-/// Has the config read anew. 0: it holds; 1: it has mistakes, or was refused; 2: nobody was reached.
+/// Makes the instance read its config again. Exit code 0: the config is valid; 1: it has mistakes, or the request was
+/// refused; 2: no instance was reached.
 pub fn reload(door: &AdminClient) -> ExitCode {
     ended(reloaded(door))
 }

@@ -17,7 +17,7 @@ use crate::store::{Error, Patience, Rekeyed, Store, StoreSettings};
 pub enum StoreCommand {
     /// Seal every record under the first of the store's keys
     Rekey {
-        /// The config file
+        /// Path of the config file
         #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
         config: std::path::PathBuf,
         /// Print the answer as JSON

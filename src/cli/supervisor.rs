@@ -1,4 +1,5 @@
-//! What a service manager such as systemd is told, by sd_notify(3). Silent where there is none (`NOTIFY_SOCKET`).
+//! Notifications to a service manager such as systemd, by sd_notify(3). None are sent if there is no manager
+//! (`NOTIFY_SOCKET`).
 
 use std::env;
 use std::future::Future;
@@ -24,7 +25,7 @@ pub fn ready(listeners: usize, digest: &str) {
     tell_supervisor(&[State::Ready, State::Status(&serving(listeners, digest))]);
 }
 
-/// A reload begins. Whoever says so says [`reloaded`] next, whatever came of it.
+/// Reports that a reload begins. The caller must call [`reloaded`] next, for any outcome.
 pub fn reloading() {
     // Without the moment systemd would not know which reload is meant.
     match State::monotonic_usec_now() {
@@ -44,7 +45,7 @@ pub fn reloaded(listeners: usize, outcome: &Reloaded) {
     tell_supervisor(&[State::Ready, State::Status(&status)]);
 }
 
-/// We drain, and end.
+/// Reports that the process drains and then ends.
 pub fn stopping() {
     tell_supervisor(&[State::Stopping, State::Status("draining")]);
 }
@@ -78,7 +79,8 @@ fn tell_supervisor(state: &[State<'_>]) {
     }
 }
 
-/// Sends one message. A manager that does not read holds nobody up for longer than `patience`, or at all.
+/// Sends one message. A manager that does not read blocks the caller for at most `patience`, or not at all without
+/// `patience`.
 fn send(state: &[State<'_>], patience: Option<Duration>) -> io::Result<()> {
     let Some(place) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let socket = UnixDatagram::unbound()?;

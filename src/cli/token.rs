@@ -17,7 +17,7 @@ use crate::base::time::{Clock, Now};
 const LOOKS: u32 = 150;
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What `countersign token` is told.
+/// Subcommands of `countersign token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// List all tokens that were asked for
@@ -43,7 +43,8 @@ pub enum TokenCommand {
     },
 }
 
-/// 0: done. 1: refused, not fetched, or there is no such token. 2: nobody was reached.
+/// Runs the subcommand. Exit code 0: done; 1: refused, not fetched, or there is no such token; 2: no instance was
+/// reached.
 pub fn run(command: &TokenCommand) -> ExitCode {
     ended(match command {
         TokenCommand::List { door } => show(door),

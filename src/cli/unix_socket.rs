@@ -17,12 +17,12 @@ const MODE: u32 = 0o660;
 #[derive(Debug)]
 pub struct UnixSocketFile {
     path: PathBuf,
-    /// Device and inode.
+    /// Device and inode, by which the file is recognised before it is removed.
     identity: (u64, u64),
 }
 
-/// Binds and listens. What a process that has died left at the path is removed; a socket that somebody listens at, or
-/// a file that is no socket, is an error.
+/// Binds and listens. Removes a socket that an ended process left at the path; a socket that is still listened on, or a
+/// file that is no socket, is an error.
 pub fn bind(path: &Path) -> io::Result<(UnixListener, UnixSocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
@@ -34,7 +34,7 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, UnixSocketFile)> {
         socket.bind(&address)?;
     }
     let file = UnixSocketFile::adopt(path)?;
-    // Before `listen` nobody can connect, so there is no moment with another mode.
+    // No client can connect before `listen`, so the socket is never reachable with another mode.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -42,7 +42,7 @@ pub fn bind(path: &Path) -> io::Result<(UnixListener, UnixSocketFile)> {
 }
 
 impl UnixSocketFile {
-    /// The file of a socket that another process of ours made, and left to us.
+    /// Takes ownership of the file of a socket that this process or its predecessor created.
     pub fn adopt(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists(), "a failed start takes nothing away");
-        // As after a crash: nobody listens, and nobody has removed the file.
+        // As after a crash: no process listens, and the file was not removed.
         drop(live);
         std::mem::forget(file);
         let (_live, file) = bind(&path).unwrap();

@@ -1,8 +1,8 @@
-//! A new process in the place of this one, without a moment in which nobody listens.
+//! Replacement of this process by a new one, without a moment in which no process listens.
 //!
-//! The file that this process was started from is started again, with the same arguments, and inherits every listening
-//! socket ([`super::inherited`]). Both accept from them until the new one says that it serves; then this one drains. A
-//! new one that fails or is silent is ended, and nothing has changed.
+//! The program file that this process was started from is started again, with the same arguments, and inherits every
+//! listening socket ([`super::inherited`]). Both accept from them until the new process reports that it serves; then
+//! this one drains. A new process that fails or reports nothing in time is ended, and nothing has changed.
 
 use std::env;
 use std::ffi::OsString;
@@ -32,12 +32,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LAST_THOUGHT: Duration = Duration::from_millis(500);
 /// One that was told to end and does not is killed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Whether it has ended is looked at this often.
+/// Interval at which the child's end is checked.
 const LOOK: Duration = Duration::from_millis(10);
 /// The first descriptor that is handed over, by sd_listen_fds(3).
 const FIRST: i32 = 3;
 
-/// How this process was started, and its successor will be.
+/// The program, name and arguments that this process was started with, and its successor will be.
 #[derive(Debug)]
 pub struct UpgradeImage {
     path: PathBuf,
@@ -67,12 +67,12 @@ impl UpgradeImage {
     }
 }
 
-/// Device and inode.
+/// Returns the device and inode of a file.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Where a program of this name lies, as a shell finds it.
+/// Finds the program of this name as a shell does, or returns `None`.
 fn located(name: &Path) -> Option<PathBuf> {
     if name.components().count() > 1 || name.is_absolute() {
         return name.is_file().then(|| name.to_owned());
@@ -81,7 +81,8 @@ fn located(name: &Path) -> Option<PathBuf> {
     folders.find_map(|folder| Some(folder.join(name)).filter(|path| !name.as_os_str().is_empty() && path.is_file()))
 }
 
-/// Why this process cannot be succeeded as it is configured. The text is for a person.
+/// Returns the reason for which this process cannot be succeeded as it is configured, or `None` if it can. The text is
+/// for a person.
 pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
     if std::process::id() == 1 {
         return Some(
@@ -124,12 +125,13 @@ impl SuccessorProcess {
         Ok(Self { child, channel, deadline: Instant::now() + patience })
     }
 
-    /// Its number.
+    /// Returns the process id of the successor.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it serves. The error says why it will not; it has ended by then. Whoever stops waiting may wait again.
+    /// Waits until the successor serves. The error gives the reason for which it will not; the process has ended by
+    /// then, unless the text says that it cannot be ended. The wait may be dropped and repeated.
     pub async fn ready(&mut self) -> Result<(), String> {
         let why = match timeout_at(self.deadline, self.word()).await {
             Ok(Ok(())) => return Ok(()),

@@ -1,8 +1,8 @@
-//! Watching the files behind a config: whoever renews a certificate or a secret need not tell us.
+//! Watching of the files behind a config: a renewed certificate or secret needs no reload request.
 //!
-//! Directories are watched, not files: a file is replaced by renaming, and Kubernetes swaps a whole directory by a link.
-//! An event only means "look": what counts are the contents, which are looked at every half minute in any case, since
-//! some file systems tell nothing.
+//! Directories are watched, not files: a file is replaced by renaming, and Kubernetes swaps a whole directory by a
+//! link. An event only triggers a check: the contents count, and they are checked every half minute in any case, since
+//! some file systems report no events.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// Without any event the files are looked at this often.
 const POLL: Duration = Duration::from_secs(30);
 
-/// What was found in files: a digest, or that they cannot be read.
+/// The state of files and folders: a digest of each, or `None` if it cannot be read.
 type FileState = HashMap<PathBuf, Option<[u8; 32]>>;
 
 /// Reloads when the files behind the config in force change. Never ends.
@@ -146,7 +146,7 @@ impl Watching {
     }
 }
 
-/// Where a file's replacement would be noticed.
+/// Returns the directory in which a replacement of the file is noticed.
 fn directory(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })

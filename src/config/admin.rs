@@ -1,7 +1,7 @@
-//! `[admin]`: the operator's door, and who may come in.
+//! `[admin]`: the admin listener, and its access control.
 //!
-//! On loopback it may be open: whoever is on the machine is trusted, and the door itself keeps web pages out. What can
-//! be reached from elsewhere needs TLS and a token, always.
+//! On loopback it may be open: every user of the machine is trusted, and the listener itself rejects requests that web
+//! pages make. A listener that can be reached from elsewhere always needs TLS and a token.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ const ROLES: [(&str, Role); 2] = [("operate", Role::Operate), ("read", Role::Rea
 const PARTS: [(&str, PublicEndpoints); 3] =
     [("livez", PublicEndpoints::Livez), ("metrics", PublicEndpoints::Metrics), ("readyz", PublicEndpoints::Readyz)];
 
-/// Reads `[admin]`. What is wrong is reported; what comes back then is of no use.
+/// Reads `[admin]`. Mistakes are reported; the returned value is then unusable.
 pub(super) fn read_admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> {
     let node = root.take("admin")?;
     let fields = Fields::new(node, "[admin]", reader.report);
@@ -54,12 +54,12 @@ pub(super) fn read_admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Admin
     Some(AdminDoor { bind: bind?, tls: tls.config, internal: tls.internal, open, tokens })
 }
 
-/// Whether an address can be reached from other machines.
+/// Returns whether an address can be reached from other machines.
 fn is_exposed(bind: SocketAddr) -> bool {
     !bind.ip().to_canonical().is_loopback()
 }
 
-/// What needs no token.
+/// Reads `open`: the endpoints that need no token.
 fn open(fields: &Fields<'_>) -> Vec<PublicEndpoints> {
     let mut open = Vec::new();
     for word in fields.opt::<Vec<Word>>("open").unwrap_or_default() {
@@ -73,7 +73,7 @@ fn open(fields: &Fields<'_>) -> Vec<PublicEndpoints> {
     open
 }
 
-/// Reads `[admin.token.NAME]`.
+/// Reads the `[admin.token.NAME]` tables; two tokens with one value are a mistake.
 fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
     let table = Fields::new(node, "[admin.token]", reader.report);
     let mut tokens: Vec<AdminToken> = Vec::new();

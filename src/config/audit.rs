@@ -19,7 +19,7 @@ const LEAST_ROTATE: u64 = 64 << 10;
 /// 128 bits, if it is written in hexadecimal.
 const LEAST_KEY: usize = 32;
 
-/// Reads `[audit]`. What is wrong is reported; what comes back then is of no use.
+/// Reads `[audit]`. Mistakes are reported; the returned value is then unusable.
 pub(super) fn read_audit(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
     let node = root.take("audit")?;
     let fields = Fields::new(node, "[audit]", reader.report);

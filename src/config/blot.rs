@@ -1,9 +1,9 @@
-//! Keeping secrets out of what is shown of a file.
+//! Masking of secrets in the parts of a file that are shown.
 //!
-//! A rendered mistake shows the line that it stands in. A secret on that line is blotted out by whoever knows that it
-//! is one; what one mistake blots out, all mistakes of the file do, for several may stand in one line. Yet a key that is
-//! misspelt, or a value of the wrong kind, is known to nobody: so whatever looks like a secret by its key is blotted out
-//! as well.
+//! A rendered mistake shows its line of the file. A secret on that line is blotted out by the code that knows it as
+//! one; a span that one mistake blots out is blotted out in all mistakes of the file, because one line may have
+//! several. A misspelt key, or a value of the wrong kind, is not known to any code: so every value that looks like a
+//! secret by its key is blotted out as well.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,8 +23,9 @@ pub(super) fn blotted(source: &Arc<SourceText>, spans: impl IntoIterator<Item = 
     SourceText::new(source.name.clone(), text)
 }
 
-/// Blots out in every mistake what any of them blots out, and whatever looks like a secret by its key. Where the file
-/// could not be parsed nobody knows where a value ends: then the rest of its line goes with it.
+/// Blots out in every mistake the spans that any of them blots out, and every value that looks like a secret by its
+/// key. If the file could not be parsed, the end of a value is unknown: then the rest of its line is blotted out with
+/// it.
 pub(super) fn blot_all(source: &Arc<SourceText>, parsed: bool, diagnostics: &mut [Diagnostic]) {
     let mut spans = suspicious(&source.text, parsed);
     for found in diagnostics.iter().filter(|found| is_version_of(&found.source, source)) {
@@ -47,7 +48,7 @@ fn is_version_of(version: &Arc<SourceText>, source: &Arc<SourceText>) -> bool {
 /// Words in the names of keys whose values are secrets, likely.
 const WORDS: [&str; 5] = ["authorization", "key", "password", "secret", "token"];
 
-/// What a `[client]` may say in the open.
+/// Keys of a `[client]` whose values are not secret.
 const OPEN: [&str; 5] = ["certificate", "networks", "networks_only", "uids", "users"];
 
 /// The values of keys that speak of a secret, and what stands before the `@` of a URL.
@@ -78,7 +79,7 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
     spans
 }
 
-/// Whether a key has one of [`WORDS`] in it, perhaps misspelt.
+/// Returns whether a key contains one of [`WORDS`], perhaps misspelt.
 fn speaks_of_secrets(key: &str) -> bool {
     let misspelt = |part: &str, word: &str| part.len() > 4 && strsim::osa_distance(part, word) <= 2;
     WORDS.iter().any(|word| key.contains(word) || key.split(['_', '-', '.']).any(|part| misspelt(part, word)))
@@ -109,14 +110,15 @@ fn is_harmless(key: &str, value: &str) -> bool {
     by_name || (path && quoted(value).is_some_and(|text| is_path(&text)))
 }
 
-/// Whether a text can be the name of an environment variable; a secret that was put there seldom is.
+/// Returns whether a text can be the name of an environment variable, in capitals; a secret written in its place seldom
+/// can.
 pub(super) fn is_variable(text: &str) -> bool {
     !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text == text.to_ascii_uppercase()
 }
 
-/// Where the value that begins after `from` ends.
+/// Returns the end of the value that begins after `from`.
 fn value_end(text: &str, from: usize, parsed: bool) -> usize {
     let rest = text.get(from..).unwrap_or_default();
     let begins = rest.len() - rest.trim_start_matches([' ', '\t']).len();

@@ -359,14 +359,14 @@ fn lets_in(listener: &ReadListener, opens: &Opens) -> bool {
     }
 }
 
-/// What nothing uses is most likely a slip; not so where a name that was misspelt, and reported, may be meant.
+/// Reports what is not used, most likely a slip; not if a misspelt name, which was reported, may refer to it.
 fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRoute], report: &Diagnostics) {
     let unread = routes.iter().any(|route| route.provider.is_none());
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
         if !routes.iter().any(|route| route.provider == Some(at)) {
             let title = format!("no route uses [provider.{}]", provider.name);
             provider.place.warning(report, title, "add a [[route]] with it, or remove it");
-            // What is wrong with it is told all the same.
+            // Its other mistakes are reported all the same.
             let _ = provider
                 .settings
                 .clone()

@@ -1,4 +1,4 @@
-//! `[client.NAME]`: who may call.
+//! `[client.NAME]`: the clients that may call.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl KnownClients {
     }
 }
 
-/// Reads all clients.
+/// Reads all `[client.NAME]` sections; more than 65536 are a mistake.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
     let mut known = KnownClients { clients: Clients::default(), places: Vec::new(), leans: Leans::default() };
     let Some(node) = root.take("client") else { return known };
@@ -151,7 +151,7 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
     bounds
 }
 
-/// A list of networks.
+/// Reads a list of networks; an empty list or a host address is a mistake.
 pub(super) fn networks(fields: &Fields<'_>, key: &str) -> Vec<IpNet> {
     let mut networks = Vec::new();
     let words = fields.opt::<Vec<Word>>(key);

@@ -1,4 +1,4 @@
-//! What proves a client, besides its keys: a certificate's name, a local user, a signed token.
+//! Proofs of a client's identity besides its keys: a certificate's name, a local user, a signed token.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::words::{Position, Word};
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;
 
-/// Where a client says that it comes by something that only some listeners have.
+/// Positions at which a client relies on a proof of identity that only some listeners can receive.
 #[derive(Default)]
 pub(super) struct Leans {
     /// On a listener with `client_ca`.
@@ -100,7 +100,7 @@ fn cert_name(word: &Word, report: &Diagnostics) -> Option<CertName> {
     None
 }
 
-/// Whether this is a plain host name: no wildcard, no port, no dot at its end.
+/// Returns whether this is a plain host name: no wildcard, no port, no dot at its end.
 pub(super) fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -115,7 +115,7 @@ fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, rep
         place.error(report, "that many users cannot be one client", format!("name 1 to {MOST_UIDS}, or leave it out"));
     }
     for uid in uids.iter().take(MOST_UIDS) {
-        // The last one is the kernel's word for "nobody known".
+        // The kernel uses the last value, `u32::MAX`, for an unknown user.
         match u32::try_from(*uid) {
             Ok(u32::MAX) | Err(_) => place.error(report, format!("{uid} is no uid"), "`id -u NAME` prints one"),
             Ok(uid) => {

@@ -1,4 +1,4 @@
-//! Where files and environment variables come from.
+//! The source of files and environment variables.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,15 +12,15 @@ const LONGEST: u64 = 16 << 20;
 
 /// The outside world, as far as a config may name it.
 pub trait Files {
-    /// A file's bytes.
+    /// Reads the whole file at `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Whether a file at this path could be appended to, or made there. Where nobody can tell, it could.
+    /// Checks whether a file at this path could be appended to or created. Succeeds if that cannot be determined.
     fn appendable(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    /// The files in a folder, links included, folders not. Where there are no folders: an error.
+    /// Lists the files in a folder, links included, folders not. Returns an error if the implementation has no folders.
     fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -77,19 +77,19 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Nothing at all.
+    /// Creates a set without files and variables.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a file.
+    /// Adds a file, or replaces the one at this path.
     #[must_use]
     pub fn with_file(mut self, path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
         self.files.insert(path.into(), bytes.into());
         self
     }
 
-    /// Adds an environment variable.
+    /// Adds an environment variable, or replaces its value.
     #[must_use]
     pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.insert(name.into(), value.into());

@@ -1,4 +1,4 @@
-//! What must hold of every text that is given as a config: tried by fuzzing.
+//! Invariants of every text that is given as a config, checked by fuzzing.
 
 use std::io;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Files for FuzzMachine {
     }
 }
 
-/// A config's text.
+/// Builds a config from the text and checks the invariants.
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let path = Path::new("proxy.toml");
@@ -83,7 +83,7 @@ fn hides(text: &str, plain: Option<&Table>, shown: &str, snapshot: Option<&Snaps
     }
     let marks = |text: &str| text.matches(MARK).count();
     let literals: usize = plain.map(literals).unwrap_or_default().into_iter().map(marks).sum();
-    // Where the mark stands in anything else as well, it is no secret.
+    // If the mark also occurs outside the literal secrets, it is no secret.
     if literals > 0 && literals == marks(text) {
         assert!(marks(shown) == 0 && marks(&debug) == 0, "a secret is shown:\n{shown}{debug}");
     }

@@ -73,8 +73,9 @@ pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reade
     (texts, whole)
 }
 
-/// What a config and the files that it includes say, for a command that needs a few names of it and none of its secrets.
-/// Nothing is judged: what does not fit is left out, and `check` says it. The error is for a person.
+/// Reads the plain contents of a config and of the files that it includes, for a command that needs a few names from it
+/// and none of its secrets. Checks nothing: unsuitable content is left out, and `check` reports it. The error is for a
+/// person.
 pub fn sketch(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
     let mut whole = read_plain(path, files)?;
     let Some(Value::Array(patterns)) = whole.remove("include") else { return Ok(whole) };
@@ -125,7 +126,7 @@ fn gather_plain(whole: &mut PlainTable, part: PlainTable) {
     }
 }
 
-/// Whether a name stands for several.
+/// Returns whether a name is a pattern for several files.
 fn is_wild(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
@@ -185,7 +186,7 @@ fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
     }
 }
 
-/// Adds one file's sections.
+/// Merges the sections of one included file into `root`.
 fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
     let (Kind::Table(into), Kind::Table(from)) = (&mut root.kind, part.kind) else { return };
     for entry in from.entries {
@@ -222,7 +223,7 @@ fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
     }
 }
 
-/// Adds named tables.
+/// Adds named tables; a name that exists already is a mistake.
 fn add(table: &mut Table, more: Table, key: &str, report: &Diagnostics) {
     for named in more.entries {
         match table.entries.iter().find(|known| known.key == named.key) {

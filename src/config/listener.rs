@@ -24,7 +24,7 @@ pub(super) struct ReadListener {
     pub(super) bind: Option<Bind>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) internal: Option<Arc<Internal>>,
-    /// Whether its TLS asks for clients' certificates.
+    /// True if its TLS asks for clients' certificates.
     pub(super) asks_certificates: bool,
     pub(super) serves: ReadServes,
     pub(super) proxies: Vec<IpNet>,
@@ -35,7 +35,7 @@ pub(super) struct ReadListener {
     pub(super) footing: [u8; 32],
 }
 
-/// What it does with requests, as it was read.
+/// The mode of a listener with its settings, as read.
 pub(super) enum ReadServes {
     Callback { names: Vec<String> },
     Forward(Box<ReadForward>),
@@ -46,9 +46,9 @@ pub(super) enum ReadServes {
 pub(super) struct ReadForward {
     /// The CA that it intercepts with.
     pub(super) authority: Option<MintAuthority>,
-    /// Where messages about that CA point.
+    /// Position for messages about that CA.
     pub(super) place: Position,
-    /// Whether what has no route is tunnelled.
+    /// True if a CONNECT to a host without a route is tunnelled.
     pub(super) tunnels: bool,
 }
 
@@ -62,7 +62,7 @@ impl ReadListener {
     }
 }
 
-/// Reads all listeners.
+/// Reads all `[[listener]]` tables; a name or address that occurs twice is a mistake.
 pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>) -> Vec<ReadListener> {
     let mut listeners: Vec<ReadListener> = Vec::new();
     for node in tables(root, "listener", reader.report) {
@@ -86,7 +86,7 @@ pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>)
     listeners
 }
 
-/// The tables of `[[key]]`.
+/// Returns the tables of `[[key]]`; a value that is no list is a mistake.
 pub(super) fn tables<'a>(root: &Fields<'a>, key: &str, report: &Diagnostics) -> Vec<&'a Node> {
     use crate::syntax::Kind;
     match root.take_entry(key).map(|entry| (entry, &entry.value.kind)) {
@@ -187,7 +187,7 @@ enum Mode {
     Reverse,
 }
 
-/// What only a reverse listener has.
+/// Reports keys that only a forward listener may have, in a listener of another mode.
 fn reverses(fields: &Fields<'_>) {
     for key in ["intercept", "unmatched"] {
         if let Some(node) = fields.take(key) {
@@ -197,7 +197,7 @@ fn reverses(fields: &Fields<'_>) {
     }
 }
 
-/// What only a forward listener has.
+/// Reads the settings that only a forward listener has, and reports `names`, which it may not have.
 fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes {
     let report = fields.report();
     if let Some(node) = fields.take("names") {
@@ -295,9 +295,9 @@ pub(super) struct ReadTls {
     client_ca: Option<([u8; 32], bool)>,
 }
 
-/// What a listener's TLS is read against.
+/// Context in which the `tls` of a listener is read.
 pub(super) struct TlsReadContext<'a> {
-    /// How messages call whose it is.
+    /// Name of the section in messages, such as `[[listener]]`.
     pub(super) what: &'a str,
     pub(super) names: &'a [String],
     pub(super) bind: Option<&'a Bind>,

@@ -1,8 +1,8 @@
-//! From the bytes of `proxy.toml` to a [`Snapshot`] that is right by construction.
+//! Reading of `proxy.toml`: from its bytes to a [`Snapshot`] that is correct by construction.
 //!
 //! Owns the meaning of every section and key. It opens no socket and starts nothing: files and environment variables
-//! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All
-//! mistakes of a file are found in one reading. Runs on whatever thread starts or reloads.
+//! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All mistakes
+//! of a file are found in one reading. Runs on the thread that starts or reloads.
 
 mod admin;
 mod audit;
@@ -37,7 +37,7 @@ pub use sources::{AsRead, Sources, names_digest};
 
 use crate::syntax::Diagnostic;
 
-/// What came of reading a config file.
+/// The result of reading a config file.
 #[derive(Debug)]
 pub enum Loaded {
     /// It can be used. There may be warnings.

@@ -14,7 +14,7 @@ use super::words::{Position, Word, choice};
 /// More threads than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
 
-/// Reads `[limits]`.
+/// Reads `[limits]`; a value of 0 switches a limit off.
 pub(super) fn process_limits(root: &Fields<'_>, reader: &Reader<'_>) -> Limits {
     let mut limits = Limits::default();
     let Some(node) = root.take("limits") else { return limits };
@@ -64,7 +64,7 @@ fn timeout(fields: &Fields<'_>, key: &str, without: Option<Duration>) -> Option<
     }
 }
 
-/// Reads `[log]`.
+/// Reads `[log]`; the defaults are level `info` and access lines to standard error.
 pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
     let mut log = LogConfig { format: None, level: "info".to_owned(), access: AccessLogTarget::Stderr };
     let Some(node) = root.take("log") else { return log };
@@ -97,7 +97,7 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
     log
 }
 
-/// Reads `[reload]`.
+/// Reads `[reload]`; the default is `WatchConfig::Secrets`.
 pub(super) fn watch(root: &Fields<'_>, reader: &Reader<'_>) -> WatchConfig {
     let Some(node) = root.take("reload") else { return WatchConfig::Secrets };
     let fields = Fields::new(node, "[reload]", reader.report);

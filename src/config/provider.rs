@@ -29,7 +29,7 @@ pub(super) struct ReadProvider {
     pub(super) place: Position,
     pub(super) profile: Option<Arc<Profile>>,
     pub(super) settings: Option<Settings>,
-    /// Whom it is bounded to; absent: nobody in particular.
+    /// The clients to which its use is limited; `None`: it is not limited.
     pub(super) bounds: Option<Vec<ClientId>>,
     pub(super) timeouts: Timeouts,
     pub(super) base_url: Option<BaseUrl>,
@@ -40,7 +40,7 @@ pub(super) struct ReadProvider {
     way: ReadWay,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
-    /// How its users consent.
+    /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
     consent_unread: bool,
@@ -53,7 +53,7 @@ pub(super) struct ReadConsent {
     keep_alive: Duration,
 }
 
-/// How the provider is reached, with a digest of it.
+/// The egress path to the provider, with a digest of it.
 struct ReadWay {
     way: EgressPath,
     digest: [u8; 32],
@@ -90,7 +90,7 @@ impl ReadProvider {
         }
     }
 
-    /// How its users consent. What is wrong with it is reported.
+    /// Builds the settings of its users' consents. Mistakes in them are reported.
     pub(super) fn consents(&self, opens: Opens, report: &Diagnostics) -> Option<ConsentSettings> {
         let consent = self.consent.as_ref()?;
         let module = self.compile(self.settings.clone()?, CallAs::User, report)?;
@@ -98,19 +98,19 @@ impl ReadProvider {
         Some(ConsentSettings { module, return_to: consent.return_to.clone(), upkeep, opens })
     }
 
-    /// How long before expiry its tokens are renewed.
+    /// Returns the time before expiry at which its tokens are renewed.
     fn margin(&self) -> Option<Duration> {
         Some(self.profile.as_ref()?.coexistence().margin(self.refresh_before, self.timeouts.token))
     }
 
-    /// What the snapshot keeps of it.
+    /// Builds the part of it that the snapshot keeps.
     pub(super) fn finished(&self, index: usize, consents: Option<ConsentSettings>) -> Option<ProviderConfig> {
         let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
         let mut inputs = transport.digest.to_vec();
         inputs.extend(self.way.digest);
         inputs.extend(base_url.host().as_bytes());
         inputs.extend(base_url.port().to_be_bytes());
-        // What is wrong with it was reported where it is used.
+        // Its mistakes were reported at the places that use it.
         let alone = || self.compile(self.settings.clone()?, CallAs::Application, &Diagnostics::new());
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
         Some(ProviderConfig {
@@ -137,7 +137,7 @@ impl ReadProvider {
 /// Users' refresh tokens are kept alive for so long after their last call.
 const KEEP_ALIVE: Duration = Duration::from_secs(12 * 3600);
 
-/// Reads all providers.
+/// Reads all providers; a mistaken one is kept without its unreadable parts.
 pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>) -> Vec<ReadProvider> {
     let Some(node) = root.take("provider") else { return Vec::new() };
     let table = Fields::new(node, "[provider]", reader.report);
@@ -174,7 +174,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let settings = match &profile {
         Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
         None => {
-            // Nobody can say what its settings are called.
+            // The names of its settings are unknown without a profile.
             fields.rest();
             None
         }
@@ -201,7 +201,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     }
 }
 
-/// What our own calls to it say of themselves: `user_agent`.
+/// Reads `user_agent`: the `User-Agent` of countersign's own calls to the provider.
 fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
     let word = fields.opt::<Word>("user_agent")?;
     let plain = !word.text.is_empty() && word.text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -246,7 +246,7 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagno
     }
 }
 
-/// Reads `[provider.NAME.consent]`.
+/// Reads `[provider.NAME.consent]`; `None` without a usable `public_url` and `params`.
 fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<ReadConsent> {
     let fields = Fields::new(node, "[provider.NAME.consent]", report);
     let public_url = fields.req::<Word>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
@@ -284,7 +284,7 @@ fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) ->
 pub(super) fn url(word: &Word, report: &Diagnostics) -> Option<BaseUrl> {
     match BaseUrl::parse(&word.text) {
         Ok(url) => Some(url),
-        // Whoever put credentials into it must not see them shown.
+        // The URL may contain credentials, which must not be shown.
         Err(error) if word.text.contains('@') => {
             word.place.blotted().error(report, "this is not a usable URL", error);
             None
@@ -383,7 +383,7 @@ fn key_exchange(fields: &Fields<'_>, report: &Diagnostics) -> Vec<&'static str> 
     words.iter().filter_map(found).collect()
 }
 
-/// `client_key_password`.
+/// Reads `client_key_password`, which is a mistake without `client_key`.
 fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString> {
     let node = fields.take("client_key_password")?;
     let (password, literal) = reader.value(node, reader.report)?;

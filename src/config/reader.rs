@@ -24,7 +24,7 @@ pub(super) struct Reader<'a> {
     profiles: RefCell<HashMap<PathBuf, Option<Arc<Profile>>>>,
     /// Settings for outgoing TLS, by a digest of all that went into them: reading the system's CAs takes its time.
     transports: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
-    /// What was read besides the config itself and that is no secret, for the digest.
+    /// Contents read besides the config itself that are not secret, for the digest.
     texts: RefCell<Vec<Vec<u8>>>,
     certificates: RefCell<Vec<CertificateEnd>>,
     gathering: RefCell<Gathering>,
@@ -50,12 +50,12 @@ impl<'a> Reader<'a> {
         self.directory.join(written)
     }
 
-    /// What was read besides the config itself, secrets and private keys excepted.
+    /// Returns the contents read besides the config itself, except secrets and private keys.
     pub(super) fn texts(&self) -> Vec<Vec<u8>> {
         self.texts.borrow().clone()
     }
 
-    /// What was read so far.
+    /// Returns the sources that were read so far.
     pub(super) fn sources(&self, root: &Node) -> Sources {
         self.gathering.borrow().finish(root)
     }
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a file at this path could be appended to, or made there.
+    /// Checks whether a file at this path could be appended to or created.
     pub(super) fn appendable(&self, path: &Path) -> std::io::Result<()> {
         self.files.appendable(path)
     }
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Why a file could not be read, in words that name no system call.
+/// Describes the reason for which a file could not be read, without naming a system call.
 pub(super) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

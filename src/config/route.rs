@@ -35,7 +35,7 @@ const FRAMING: &[&str] =
 pub(super) struct ReadRoute {
     pub(super) name: Arc<str>,
     pub(super) head: Position,
-    /// Where a message about its match points.
+    /// Position for messages about the route's match.
     pub(super) matched: Position,
     pub(super) listeners: Vec<usize>,
     pub(super) provider: Option<usize>,
@@ -64,12 +64,12 @@ pub(super) struct ReadRoute {
 }
 
 impl ReadRoute {
-    /// Whether it has a variable of this name.
+    /// Returns whether the route has a variable of this name.
     pub(super) fn defines(&self, var: &str) -> bool {
         self.vars.iter().any(|known| **known.name() == *var)
     }
 
-    /// What the table needs of it.
+    /// Builds the rule that the route table needs; `None` if a part of the route could not be read.
     pub(super) fn rule(&self, route: usize) -> Option<RouteRule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
         let stub: Option<Reserved> = self.stub.then(|| {
@@ -106,7 +106,7 @@ impl ReadRoute {
     }
 }
 
-/// What a route is read against.
+/// The parts of the config that a route is read against.
 pub(super) struct RouteReadContext<'a> {
     pub(super) known: &'a KnownClients,
     pub(super) listeners: &'a [ReadListener],
@@ -117,7 +117,7 @@ pub(super) struct RouteReadContext<'a> {
 /// Modules that were compiled already: by provider, and by the text of the route's settings.
 type Modules = Vec<(usize, CallAs, String, Option<Arc<Module>>)>;
 
-/// Reads all routes.
+/// Reads all `[[route]]` tables; two routes of one name are a mistake.
 pub(super) fn read(root: &Fields<'_>, around: &RouteReadContext<'_>) -> Vec<ReadRoute> {
     let report = around.reader.report;
     let mut modules = Modules::new();
@@ -263,7 +263,7 @@ fn path_rules(fields: &Fields<'_>) -> PathRules {
     rules
 }
 
-/// Reads `rate_limit`.
+/// Reads `rate_limit`; a rate of zero, or one too high to limit anything, is a mistake.
 fn rate(fields: &Fields<'_>) -> Option<Arc<Rate>> {
     let node = fields.take("rate_limit")?;
     let own = Fields::new(node, "rate_limit of [[route]]", fields.report());
@@ -309,8 +309,8 @@ fn websocket(fields: &Fields<'_>) -> bool {
     !words.is_empty()
 }
 
-/// The listeners that a route is served on. Where one cannot be found, all of them: it was reported, and what follows
-/// from it need not be.
+/// Returns the indices of the listeners that a route is served on. If one cannot be found, returns all suitable ones:
+/// it was reported, and its consequences need not be.
 fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
     let fits = |listener: &ReadListener| !listener.is_callback() && (listener.is_forward() || !bare);
     let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
@@ -337,7 +337,7 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
     found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
 }
 
-/// Whether the route is meant for forward listeners alone, of which there must be one.
+/// Returns whether the route is for forward listeners only, of which at least one must exist.
 fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
     !has("path") && !has("host") && listeners.iter().any(ReadListener::is_forward)

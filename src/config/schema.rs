@@ -1,14 +1,14 @@
 //! The JSON Schema of `proxy.toml`, for editors.
 //!
-//! The reader in this room is the law; this is one table beside it, with a line for every key that the reader takes. A
-//! test asks the reader for its keys and compares. What only the reader can judge (names that must exist, files that
-//! must be there, what goes with what) is not said here: `countersign check` says it.
+//! The reader in `config` is authoritative; this is one table beside it, with a line for every key that the reader
+//! takes. A test asks the reader for its keys and compares. Constraints that only the reader can check (names that must
+//! exist, files that must be there, keys that belong together) are not in the schema: `countersign check` reports them.
 
 use serde_json::{Map, Value, json};
 
 use crate::provider::{DeclaredSetting, Profile};
 
-/// What a key's value looks like.
+/// The shape of a key's value.
 #[derive(Clone, Copy, Debug)]
 enum SchemaShape {
     /// An IP address and a port.
@@ -17,7 +17,7 @@ enum SchemaShape {
     Bind,
     /// A table of freely named lists of texts.
     Bounds,
-    /// One of these words.
+    /// DELETE
     Choice(&'static [&'static str]),
     /// One of the first words, or a list of the others.
     ChoiceOrList(&'static [&'static str], &'static [&'static str]),
@@ -29,7 +29,7 @@ enum SchemaShape {
     Counts,
     /// `"30s"`; where 0 switches it off, the number 0 too.
     Duration { off: bool },
-    /// True or false.
+    /// DELETE
     Flag,
     /// A table of freely named headers with values.
     Headers,
@@ -37,25 +37,25 @@ enum SchemaShape {
     InternalOr(&'static str),
     /// A list of tables: `[[key]]`.
     List(&'static str),
-    /// Freely named tables: `[key.NAME]`.
+    /// Tables of free names, `[key.NAME]`, each with the keys of this section.
     Named(&'static str),
     /// A number from 0 to 1.
     Share,
-    /// `"64KiB"` or 0.
+    /// A size such as `"64KiB"`, or the number 0.
     Size,
     /// A table whose members the profile says.
     Settings,
     /// A text that may be elsewhere: `{ env = "NAME" }` or `{ file = "path" }`.
     Source,
-    /// A list of those.
+    /// A list of values as in `Source`.
     Sources,
     /// A table: `[key]` or `{ … }`.
     Table(&'static str),
-    /// A text.
+    /// DELETE
     Text,
-    /// A list of texts.
+    /// DELETE
     Texts,
-    /// An `https` URL.
+    /// A URL with the scheme `https`.
     Url,
     /// `"anyone"`, or a list of clients.
     Who,
@@ -491,8 +491,8 @@ fn table(keys: &[SchemaKey]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
-/// The settings of the built-in profiles, each where its profile is named. What a profile of one's own asks for is not
-/// known here, so anything may stand beside its path.
+/// Adds the settings of the built-in profiles, each for a provider that names the profile. The settings of a custom
+/// profile are not known here, so any key is allowed beside its path.
 fn bring_settings(provider: &mut Value) {
     let common = provider["properties"].clone();
     let cases: Vec<Value> = Profile::builtin_names()

@@ -1,6 +1,6 @@
-//! The world as one request sees it: immutable, complete, already checked.
+//! The configuration as one request sees it: immutable, complete, already checked.
 //!
-//! There is no `validate()`. Whoever holds a [`Snapshot`] holds a right one: only [`super::build`] makes it.
+//! There is no `validate()`. Every [`Snapshot`] is correct: only [`super::build`] makes it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,38 +23,38 @@ use crate::tls::{CertName, Interception, Internal};
 use crate::token::consent::{ConsentOwner, ReturnRule, Upkeep, UserName};
 use crate::upstream::EgressPath;
 
-/// A whole, right configuration.
+/// A complete configuration that has passed all checks.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Hexadecimal digest of what it was read from (no secrets), for logs and audit.
     pub digest: String,
-    /// Where we listen.
+    /// Listeners, from the `[[listener]]` tables.
     pub listeners: Vec<Arc<ListenerConfig>>,
-    /// Whom we call.
+    /// Providers; [`ProviderConfig::index`] is a position in this list.
     pub providers: Vec<Arc<ProviderConfig>>,
-    /// What leads from one to the other; `route::Permit::route` is an index into it.
+    /// Routes from listeners to providers; `route::Permit::route` is an index into this list.
     pub routes: Vec<Arc<Route>>,
-    /// Who may call.
+    /// Clients that may call, with their proofs of identity.
     pub clients: Clients,
-    /// What we refuse to spend on anybody.
+    /// Limits on the resources that are spent on clients.
     pub limits: Limits,
-    /// Where and how we log.
+    /// Format, level and destination of the logs.
     pub log: LogConfig,
-    /// Where and how calls and actions are recorded; absent: nowhere.
+    /// Destination and form of the audit records; `None`: none are written.
     pub audit: Option<Audit>,
     /// The operator's door; absent: none.
     pub admin: Option<AdminDoor>,
-    /// Worker threads.
+    /// Number of worker threads; by default one per core.
     pub workers: usize,
-    /// Where records outlive the process.
+    /// The store in which records outlive the process.
     pub store: Storage,
-    /// Where traces go, and which; absent: there are none.
+    /// Destination and selection of traces; `None`: there are none.
     pub tracing: Option<Tracing>,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
-    /// What it was read from.
+    /// Files that the config was read from, with digests.
     pub sources: Sources,
-    /// Which files are watched.
+    /// Files whose change triggers a reload.
     pub watch: WatchConfig,
 }
 
@@ -67,78 +67,78 @@ pub enum WatchConfig {
     Secrets,
 }
 
-/// `[store]`.
+/// Settings of the `[store]` section.
 #[derive(Clone, Debug, Default)]
 pub struct Storage {
-    /// Where it is, and how it is reached.
+    /// Place of the store, and the settings to reach it.
     pub wish: StoreSettings,
     /// Digest of all that goes into `wish` but the keys, secrets included: equal ones are one store, which a reload keeps
     /// open.
     pub id: [u8; 32],
-    /// Whether a store that forgets may keep what should not be forgotten.
+    /// True if a store that does not outlive the process may keep records that should, such as users' consents.
     pub ephemeral: bool,
 }
 
-/// `[tracing]`.
+/// Settings of the `[tracing]` section.
 #[derive(Debug)]
 pub struct Tracing {
-    /// Who takes them.
+    /// The collector that receives the traces.
     pub collector: Collector,
-    /// What every export carries; the values are secrets, and marked so.
+    /// Fields of every export request; the values are secrets, and marked as sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The share of new traces that is recorded, from 0 to 1.
     pub sample: f64,
-    /// What we are called there.
+    /// Name of this service in its traces.
     pub service: Arc<str>,
     /// An export ends after this long.
     pub timeout: Duration,
 }
 
-/// Where traces go: OTLP over HTTP.
+/// The destination of traces: OTLP over HTTP.
 #[derive(Debug)]
 pub struct Collector {
-    /// Host and port. Whatever it says of a scheme, `tls` counts.
+    /// Host and port. The scheme of the URL has no meaning: `tls` decides.
     pub url: BaseUrl,
-    /// The path of exports.
+    /// Path of the export requests, ending in `/v1/traces`.
     pub path: String,
     /// TLS settings; absent: in the clear.
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// `[admin]`: the operator's door.
+/// The admin listener, from the `[admin]` section.
 #[derive(Clone, Debug)]
 pub struct AdminDoor {
-    /// Where it binds. Off loopback there is TLS, and at least one token.
+    /// Address to bind. Off loopback there is TLS, and at least one token.
     pub bind: SocketAddr,
-    /// TLS; absent: plain HTTP.
+    /// TLS settings; `None` means plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
     pub internal: Option<Arc<Internal>>,
-    /// What needs no token.
+    /// Endpoints that need no token.
     pub open: Vec<PublicEndpoints>,
-    /// Who may come in; none, on loopback alone: anybody.
+    /// Tokens that are accepted; an empty list, possible on loopback only, admits anyone.
     pub tokens: Vec<AdminToken>,
 }
 
-/// What may be seen of the operator's door without a token.
+/// An endpoint of the admin listener that may be open without a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PublicEndpoints {
-    /// `GET /livez`.
+    /// `GET /livez`: whether the process is alive.
     Livez,
-    /// `GET /metrics`.
+    /// `GET /metrics`: all metrics in the OpenMetrics text format.
     Metrics,
-    /// `GET /readyz`.
+    /// `GET /readyz`: whether the process is ready to serve.
     Readyz,
 }
 
-/// One `[admin.token.NAME]`.
+/// A token of the admin listener, from `[admin.token.NAME]`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct AdminToken {
-    /// Its name, for logs.
+    /// Name of the token's section, for logs.
     pub name: Arc<str>,
     /// The SHA-256 of its value.
     pub sha256: [u8; 32],
-    /// What may be done with it.
+    /// Role that the token grants.
     pub role: Role,
 }
 
@@ -148,12 +148,12 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// What an operator may do, from less to more.
+/// Permissions of an operator, from fewer to more.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
-    /// Look.
+    /// Permission to read, without any change.
     Read,
-    /// Look, and change things.
+    /// Permission to read and to change things.
     Operate,
 }
 
@@ -176,29 +176,29 @@ pub struct CertificateEnd {
     pub at: i64,
 }
 
-/// One `[[listener]]`.
+/// A listener, from one `[[listener]]` table.
 #[derive(Debug)]
 pub struct ListenerConfig {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
-    /// Where it binds.
+    /// Address or Unix socket path to bind.
     pub bind: Bind,
-    /// TLS; absent: plain HTTP.
+    /// TLS settings; `None` means plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
     pub internal: Option<Arc<Internal>>,
     /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
     pub proxies: Vec<IpNet>,
-    /// Who is let in.
+    /// Clients that the listener admits.
     pub access: ListenerAccess,
-    /// What it does with requests.
+    /// Mode of the listener, with its routes or host names.
     pub serves: Serves,
     /// Digest of what a connection to it is believed from its first byte: how it is spoken to, whose certificates count,
     /// which balancers. A connection that was made on another footing has to be made anew.
     pub footing: [u8; 32],
 }
 
-/// What a listener does with requests.
+/// The mode of a listener: its treatment of requests.
 #[derive(Debug)]
 pub enum Serves {
     /// Browsers come back to it from a consent; nothing else does. The hosts it answers to.
@@ -214,9 +214,9 @@ pub enum Serves {
 pub struct ForwardListener {
     /// The routes that it serves, by their upstreams.
     pub table: ForwardTable,
-    /// How it speaks inside the tunnels that it intercepts.
+    /// Settings for the connections inside the tunnels that it intercepts.
     pub interception: Interception,
-    /// Whether a CONNECT to a host without a route is passed through, behind the guard.
+    /// True if a CONNECT to a host without a route is passed through, subject to the guard.
     pub tunnels: bool,
 }
 
@@ -234,8 +234,8 @@ pub struct ReverseListener {
 pub struct ServerNames(pub Vec<String>);
 
 impl ServerNames {
-    /// Whether requests for this host belong here. A port is ignored; a request without a host belongs only where any
-    /// host does.
+    /// Returns whether requests for this host belong to the listener. A port is ignored; a request without a host
+    /// belongs to it only if any host does.
     pub fn include(&self, host: Option<&str>) -> bool {
         let Self(names) = self;
         if names.is_empty() {
@@ -251,7 +251,7 @@ impl ServerNames {
 }
 
 impl ListenerConfig {
-    /// What it forwards with, if it is a forward listener.
+    /// Returns the settings of a forward listener; `None` for other modes.
     pub fn forward(&self) -> Option<&ForwardListener> {
         match &self.serves {
             Serves::Forward(forward) => Some(forward),
@@ -259,13 +259,13 @@ impl ListenerConfig {
         }
     }
 
-    /// Whether a peer at this address has to speak the PROXY protocol.
+    /// Returns whether a peer at this address must use the PROXY protocol.
     pub fn is_proxy(&self, peer: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(&peer))
     }
 }
 
-/// Where a listener binds.
+/// The address or path that a listener binds to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Bind {
     /// An address. Port 0: any free one.
@@ -293,27 +293,28 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Who a listener lets in.
+/// The clients that a listener admits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenerAccess {
-    /// `clients = "anyone"`: nobody is asked who they are.
+    /// `clients = "anyone"`: clients are not asked to identify themselves.
     Anyone,
     /// Any client that identifies itself.
     Identified,
-    /// These clients only.
+    /// Only these clients, which must identify themselves.
     Listed(Vec<ClientId>),
 }
 
-/// One `[provider.NAME]`: how to reach it. How to speak to it is the route's [`Module`].
+/// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's
+/// [`Module`].
 #[derive(Debug)]
 pub struct ProviderConfig {
-    /// Its name.
+    /// Name of the provider, from `[provider.NAME]`.
     pub name: Arc<str>,
-    /// Its position in [`Snapshot::providers`].
+    /// Index of the provider in [`Snapshot::providers`].
     pub index: usize,
-    /// The profile's name.
+    /// Name of the profile that the provider uses.
     pub profile: Arc<str>,
-    /// Where its API lives.
+    /// Base URL of the provider's API.
     pub base_url: BaseUrl,
     /// TLS settings for token and resource calls.
     pub tls: Arc<rustls::ClientConfig>,
@@ -321,11 +322,11 @@ pub struct ProviderConfig {
     pub server_name: Option<rustls::pki_types::ServerName<'static>>,
     /// The proxy and the source address that lead to it.
     pub way: EgressPath,
-    /// How long to wait for it.
+    /// Time limits of calls to the provider.
     pub timeouts: Timeouts,
     /// Renew this long before expiry, never more than a fifth of the life.
     pub refresh_before: Duration,
-    /// Whether it is told which trace a request belongs to.
+    /// True if the provider receives the trace context of a request.
     pub trace_context: bool,
     /// `User-Agent` of our own calls; absent: the profile's, or ours.
     pub user_agent: Option<HeaderValue>,
@@ -333,33 +334,33 @@ pub struct ProviderConfig {
     pub odd_types: Once,
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
-    /// How its users consent, where they may.
+    /// Settings of users' consents; `None` if users cannot consent.
     pub consents: Option<ConsentSettings>,
-    /// How an application speaks to it, without any route's own settings; absent where it takes those.
+    /// Module for calls of the application without any route's own settings; `None` if it requires those.
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
 }
 
-/// `[provider.NAME.consent]`.
+/// Settings of the `[provider.NAME.consent]` section.
 #[derive(Debug)]
 pub struct ConsentSettings {
-    /// How users consent, and what their calls look like.
+    /// Module of users' consents and of their calls.
     pub module: Arc<Module>,
-    /// Where a browser may be sent in the end.
+    /// Rules for the URLs to which a browser may be sent in the end.
     pub return_to: Vec<ReturnRule>,
     /// When users' tokens are renewed.
     pub upkeep: Upkeep,
-    /// Who may start a consent: whoever may call for users somewhere.
+    /// Clients that may start a consent: those that may call for users somewhere.
     pub opens: Opens,
 }
 
-/// How long to wait for a provider, leg by leg.
+/// Time limits of the steps of a provider call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeouts {
     /// DNS, TCP and TLS together.
     pub connect: Duration,
-    /// A whole token call.
+    /// Limit for a whole token call.
     pub token: Duration,
     /// From the request's end to the response's head.
     pub response: Duration,
@@ -386,13 +387,14 @@ impl Default for Timeouts {
 pub struct Route {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
-    /// Whom it calls.
+    /// Provider that the route's requests are sent to.
     pub provider: Arc<ProviderConfig>,
-    /// How to speak to it, with the route's own settings.
+    /// Module for the provider's protocol, with the route's own settings.
     pub module: Arc<Module>,
-    /// Where requests go: the provider's base URL, or the route's `upstream`. The permit's path includes its path.
+    /// Destination of requests: the provider's base URL, or the route's `upstream`. The permit's path includes its
+    /// path.
     pub upstream: BaseUrl,
-    /// Whether its limits on clients refuse, rather than only being told of.
+    /// True if its limits on clients refuse requests, rather than only being reported.
     pub enforce: bool,
     /// The header that says in which user's name a call is made; absent: in the application's.
     pub user: Option<HeaderName>,
@@ -400,21 +402,21 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers that variables are read from and that are not forwarded.
     pub consumed: Vec<HeaderName>,
-    /// What happens when the provider echoes a credential.
+    /// Treatment of a response in which the provider echoes a credential.
     pub reflection: Reflection,
-    /// How many requests it takes; absent: any number.
+    /// Limit on the number of requests; `None`: any number.
     pub rate: Option<Arc<Rate>>,
     /// Largest request body that is kept for a replay, in bytes.
     pub replay_limit: u64,
-    /// Whether bodies are gathered first, within that limit, and go out with a length.
+    /// True if bodies are collected first, within that limit, and sent with a length.
     pub request_buffering: bool,
-    /// Whether its connections may become WebSockets.
+    /// True if its connections may become WebSockets.
     pub websocket: bool,
     /// This route's own waiting times.
     pub timeouts: Timeouts,
 }
 
-/// What happens when a provider's answer holds a live token or secret.
+/// Treatment of a provider's response that contains a live token or secret.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reflection {
     /// The answer is not passed on.
@@ -422,11 +424,11 @@ pub enum Reflection {
     /// Stars stand in the credential's place.
     #[default]
     Mask,
-    /// Nobody looks.
+    /// Responses are not searched for credentials.
     Off,
 }
 
-/// Who may call.
+/// The clients that may call, with indices by proof of identity.
 #[derive(Debug, Default)]
 pub struct Clients {
     /// All clients; a [`ClientId`] is an index.
@@ -439,29 +441,29 @@ pub struct Clients {
     pub by_uid: HashMap<u32, ClientId>,
     /// By what a signed token says.
     pub jwt: Vec<JwtRule>,
-    /// Who signs such tokens; each once.
+    /// Issuers of such tokens; each once.
     pub issuers: Vec<Arc<Issuer>>,
 }
 
 /// A token with these claims is this client's.
 #[derive(Debug)]
 pub struct JwtRule {
-    /// Whose signature counts; its name is the claim `iss`.
+    /// Issuer whose signature is accepted; its name is the claim `iss`.
     pub issuer: Arc<Issuer>,
     /// One of the values of `aud`.
     pub audience: String,
-    /// The value of `sub`.
+    /// Required value of the claim `sub`.
     pub subject: String,
-    /// Whose it is.
+    /// Client that such a token identifies.
     pub client: ClientId,
 }
 
-/// Who signs tokens.
+/// An issuer of signed client tokens.
 #[derive(Debug)]
 pub struct Issuer {
     /// The claim `iss`, byte for byte.
     pub name: String,
-    /// Where its public keys are.
+    /// Location of the issuer's public keys.
     pub keys: IssuerKeys,
     /// TLS settings for fetching them.
     pub tls: Arc<rustls::ClientConfig>,
@@ -469,23 +471,23 @@ pub struct Issuer {
     pub id: [u8; 32],
 }
 
-/// Where an issuer's public keys are.
+/// The location of an issuer's public keys.
 #[derive(Debug)]
 pub enum IssuerKeys {
     /// A JSON Web Key Set (RFC 7517) at this URL.
     At(BaseUrl),
-    /// Where its discovery document says (OpenID Connect Discovery 1.0 section 4); this is the issuer.
+    /// The URL in its discovery document (OpenID Connect Discovery 1.0 section 4); this is the issuer.
     Discovered(BaseUrl),
 }
 
-/// One `[client.NAME]`.
+/// A client, from one `[client.NAME]` section.
 #[derive(Debug)]
 pub struct ClientConfig {
     /// Its name: the user name of Basic credentials, and what logs call it.
     pub name: Arc<str>,
-    /// Where it may call from; empty: anywhere.
+    /// Networks from which it may call; empty: any.
     pub networks: Vec<IpNet>,
-    /// Whether its network alone identifies it.
+    /// True if its network alone identifies it.
     pub networks_only: bool,
     /// The only values that it may name for these variables; others are not bounded.
     pub vars: Vec<(Arc<str>, Vec<String>)>,
@@ -508,14 +510,14 @@ impl ClientConfig {
 /// In whose name a client may call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Users {
-    /// Any user's.
+    /// Any user: `users = ["*"]` in the config.
     All,
-    /// These users'; none: nobody's.
+    /// Only these users; an empty list permits no user.
     Only(Vec<UserName>),
 }
 
 impl Users {
-    /// Whether this user is among them.
+    /// Returns whether this user is among them.
     pub fn include(&self, user: &UserName) -> bool {
         match self {
             Users::All => true,
@@ -535,7 +537,7 @@ pub struct Limits {
     pub handshakes: Option<usize>,
     /// Streams of one HTTP/2 connection.
     pub streams: Option<u32>,
-    /// Tokens that are held at hand.
+    /// Maximum number of tokens that are kept in memory.
     pub tokens: Option<usize>,
     /// Bytes of a request head; 431 beyond.
     pub header_bytes: usize,
@@ -584,33 +586,33 @@ impl Default for Limits {
     }
 }
 
-/// `[log]`.
+/// Settings of the `[log]` section.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogConfig {
     /// JSON or text; absent: text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,
     /// A `tracing` filter: `info`, `debug`, …
     pub level: String,
-    /// Where access lines go.
+    /// Destination of the access log lines.
     pub access: AccessLogTarget,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people, not for programs.
     Text,
 }
 
-/// Where access lines go.
+/// The destination of access log lines.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AccessLogTarget {
-    /// Appended to this file.
+    /// A file to which the lines are appended.
     File(PathBuf),
-    /// Nowhere.
+    /// No destination: access lines are not written.
     Off,
-    /// To standard error.
+    /// Standard error, as for the log itself.
     Stderr,
 }

@@ -1,4 +1,4 @@
-//! What a config was read from: so that it can be told whether it has changed, and read once more with new secrets only.
+//! The files behind a config, kept to detect changes, and to read the config again with new secrets only.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// What differs between the config read before and this one, a line for each change. No contents.
+    /// Lists the differences between the config read before and this one, one line per change. The lines show no
+    /// contents.
     pub fn changes(&self, before: &Self) -> Vec<String> {
         let mut lines = Vec::new();
         compare(&before.outline, &self.outline, String::clone, &mut lines);
@@ -126,9 +127,9 @@ impl fmt::Debug for Sources {
 /// The world as it is now, but for the texts of a config, which are as they were read before.
 #[derive(Clone, Copy)]
 pub struct AsRead<'a> {
-    /// What was read before.
+    /// Sources of the config as read before.
     pub sources: &'a Sources,
-    /// Everything else.
+    /// Access to everything else, as it is now.
     pub files: &'a dyn Files,
 }
 
@@ -150,7 +151,7 @@ impl Files for AsRead<'_> {
     }
 }
 
-/// Gathers what is read.
+/// Record of everything read so far, from which `Sources` are made.
 #[derive(Default)]
 pub(super) struct Gathering {
     inputs: Vec<u8>,

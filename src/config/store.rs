@@ -15,10 +15,10 @@ use super::reader::Reader;
 use super::snapshot::Storage;
 use super::words::{Position, Word};
 
-/// What only a Redis has a use for.
+/// Keys of `[store]` that only a store in Redis uses.
 const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
 
-/// Reads `[store]`. What is wrong is reported; what comes back then is of no use.
+/// Reads `[store]`. Mistakes are reported; the returned value is then unusable.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
     let mut storage = Storage::default();
     let Some(node) = root.take("store") else { return storage };
@@ -52,14 +52,14 @@ fn place(word: &Word, reader: &Reader<'_>) -> Option<StorePlace> {
     match StorePlace::parse(&word.text) {
         Ok(place) => Some(place),
         Err(help) => {
-            // Whoever put a password into it must not see it shown.
+            // The URL may contain a password, which must not be shown.
             word.place.blotted().error(reader.report, "this is not the URL of a store", help);
             None
         }
     }
 }
 
-/// What the keys are.
+/// Result of reading the `keys` of `[store]`.
 enum KeySource {
     Absent,
     Mistaken,
@@ -117,7 +117,7 @@ fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
     }
 }
 
-/// What is said of a Redis besides its URL.
+/// Settings of a Redis store besides its URL.
 struct ReadRedis {
     username: Option<String>,
     password: Option<SecretString>,

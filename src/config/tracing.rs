@@ -12,7 +12,7 @@ use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 use crate::tls::{self, ClientTls};
 
-/// What a collector's URL ends with (OTLP/HTTP).
+/// Path suffix of a collector's URL (OTLP/HTTP).
 const PLACE: &str = "/v1/traces";
 /// Fields that belong to the export itself.
 const OURS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
@@ -39,7 +39,7 @@ impl FromNode for Share {
     }
 }
 
-/// Reads `[tracing]`. What is wrong is reported; what comes back then is of no use.
+/// Reads `[tracing]`. Mistakes are reported; the returned value is then unusable.
 pub(super) fn read_tracing(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
     read_for(root, reader, cfg!(feature = "otlp"))
 }
@@ -79,7 +79,7 @@ fn collector(word: &Word, ca: Option<&Word>, secrets: bool, reader: &Reader<'_>)
     let url = match parsed {
         Ok(url) => url,
         Err(why) => {
-            // Whoever put a password into it must not see it shown.
+            // The URL may contain a password, which must not be shown.
             let help = format!("{why}; write it as in `http://127.0.0.1:4318`, and credentials into `headers`");
             word.place.blotted().error(report, "this is not the URL of a collector", help);
             return None;
@@ -130,7 +130,7 @@ fn with_port(rest: &str) -> String {
     format!("{authority}{port}{path}")
 }
 
-/// What every export carries, each value a secret.
+/// Reads the fields of every export request, each value marked as a secret.
 fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let report = reader.report;
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();

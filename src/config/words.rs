@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 
-/// Where something stands.
+/// A span of a source text, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Position {
     source: Arc<SourceText>,
@@ -91,7 +91,7 @@ impl Word {
     }
 }
 
-/// Who may: `"anyone"`, or a list of clients.
+/// The clients that are permitted: `"anyone"`, or a list of clients.
 #[derive(Clone, Debug)]
 pub(super) enum Who {
     Anyone(Position),

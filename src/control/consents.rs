@@ -1,8 +1,9 @@
-//! Users' consents, from their start to the tokens that come of them, and those tokens' renewal.
+//! Users' consents, from their start to the resulting tokens, and the renewal of those tokens.
 //!
-//! A worker says what it wants through [`ConsentHandle`] and waits for the answer; everything else happens here, on the
-//! control thread, where the store is. What is decided, the machines of `token::consent` decide. Each piece of work is
-//! a task of its own, so a slow bank keeps nobody else waiting, and a caller who hangs up stops nothing that was begun.
+//! A worker sends its request through [`ConsentHandle`] and waits for the response; everything else happens here, on
+//! the control thread, where the store is. The state machines of `token::consent` make the decisions. Each piece of
+//! work is a task of its own, so a slow bank delays no other work, and a caller that disconnects stops nothing that was
+//! begun.
 
 mod news;
 mod records;
@@ -49,43 +50,43 @@ const MOST_LISTED: usize = 10_000;
 /// A consent that was started.
 #[derive(Debug)]
 pub struct StartedConsent {
-    /// What the user opens.
+    /// URL that the user opens to consent.
     pub consent_url: String,
-    /// What comes back with the code. The application binds it to its user's session.
+    /// Value that is returned with the code. The application binds it to its user's session.
     pub state: String,
     /// When it is too late, in milliseconds since 1970.
     pub expires_at: u64,
 }
 
-/// What became of a callback.
+/// The outcome of a callback.
 #[derive(Debug)]
 pub enum Finished {
-    /// The user's tokens are in the store. Where the browser goes now.
+    /// Success: the user's tokens are in the store. Contains the URL that the browser is sent to, if any.
     Consented(Option<String>),
     /// The provider failed; the user may try again.
     Failed(Failure),
-    /// It is not exchanged. Where the browser goes now.
+    /// Rejection: the code is not exchanged. Contains the reason, and the URL that the browser is sent to, if any.
     Rejected(NotExchanged, Option<String>),
 }
 
-/// Who brings a code back.
+/// The party that delivers a code.
 pub enum Bringer {
     /// An application that received it itself: for this user, with this state.
     Application(UserKey),
-    /// A browser.
+    /// A browser, whose user is not known in advance.
     Browser,
 }
 
 /// One user's consent, without anything secret.
 #[derive(Clone, Debug)]
 pub struct ConsentSummary {
-    /// Whose.
+    /// Provider, owner and user of the consent.
     pub key: UserKey,
-    /// Whether calls can be made: until then the user must consent again.
+    /// True if calls can be made; if not, the user must consent again.
     pub alive: bool,
     /// When the access token dies, in milliseconds since 1970.
     pub access_expires: u64,
-    /// When the refresh token dies, likewise; absent: there is none, or nobody knows.
+    /// Expiry of the refresh token, likewise; `None`: there is none, or its expiry is unknown.
     pub refresh_expires: Option<u64>,
     /// When the user consented, likewise.
     pub consented: u64,
@@ -112,17 +113,17 @@ enum ConsentMessage {
     },
 }
 
-/// What a consent is started with.
+/// Parameters of a consent that is to be started.
 pub struct StartConsent {
-    /// Where.
+    /// Provider at which the user consents.
     pub provider: Arc<ProviderConfig>,
-    /// For whom.
+    /// Key of the user who is to consent.
     pub key: UserKey,
-    /// By which client.
+    /// Name of the client for which the consent is started.
     pub client: Arc<str>,
-    /// Who asks, for the audit log: `client:NAME`, or `admin` and the name of the token that was shown.
+    /// Requester, for the audit log: `client:NAME`, or `admin` and the name of the token that was presented.
     pub by: Arc<str>,
-    /// Where the browser goes in the end.
+    /// Final destination of the browser; `None`: there is none.
     pub return_to: Option<ReturnTo>,
 }
 
@@ -130,27 +131,27 @@ pub struct StartConsent {
 #[derive(Clone)]
 pub struct ConsentHandle(mpsc::UnboundedSender<ConsentMessage>);
 
-/// The control thread's end.
+/// The receiving end, on the control thread.
 pub struct Registry {
     inbox: mpsc::UnboundedReceiver<ConsentMessage>,
 }
 
-/// What every task needs.
+/// State and handles that every consent task needs.
 #[derive(Clone)]
 pub struct ConsentService {
-    /// Where consents are kept.
+    /// Store in which consents are kept.
     pub store: Store,
-    /// The clocks.
+    /// Source of the current time, for expiries and deadlines.
     pub clock: Clock,
     /// The way to the keeper.
     pub leases: TokenHandle,
-    /// Who hears of what happens.
+    /// Recipient of consent events.
     pub events: Events,
     /// The way to the audit log.
     pub audit: Auditor,
     /// The owner of what must not be abandoned.
     pub tasks: Tracker,
-    /// Who is not asked for a while.
+    /// Users and providers that are not asked for a while.
     pub rests: Rests,
 }
 
@@ -161,19 +162,19 @@ impl fmt::Debug for ConsentHandle {
 }
 
 impl ConsentHandle {
-    /// Both ends.
+    /// Creates both ends of the channel.
     pub fn open() -> (Self, Registry) {
         let (outbox, inbox) = mpsc::unbounded_channel();
         (Self(outbox), Registry { inbox })
     }
 
-    /// Starts a consent.
+    /// Starts a consent and returns the URL for the user.
     pub async fn start(&self, ask: StartConsent) -> Result<StartedConsent, Failure> {
         let ask = Box::new(ask);
         self.ask(|answer| ConsentMessage::Start { ask, answer }).await.unwrap_or_else(|| Err(gone()))
     }
 
-    /// Takes what came back.
+    /// Handles a callback: exchanges its code and stores the tokens.
     pub async fn finish(&self, provider: Arc<ProviderConfig>, bringer: Bringer, callback: CallbackAnswer) -> Finished {
         let finished = self.ask(|answer| ConsentMessage::Finish { provider, bringer, callback, answer }).await;
         finished.unwrap_or_else(|| Finished::Failed(gone()))
@@ -199,7 +200,7 @@ impl ConsentHandle {
 }
 
 impl Registry {
-    /// Serves until nobody can ask any more. To be run inside a `LocalSet`.
+    /// Serves until no handle is left. Must run inside a `LocalSet`.
     pub async fn run(mut self, desk: ConsentService, metrics: Arc<Metrics>, reloads: Reloads) {
         let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
         let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
@@ -209,7 +210,8 @@ impl Registry {
         tokio::task::spawn_local(follow_news(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
             let (desk, tasks) = (desk.clone(), desk.tasks.clone());
-            // Whoever asked may have hung up. What is not begun, since the process ends, is answered by its end.
+            // The requester may have disconnected. Work that is not begun because the process ends is dropped with its
+            // sender, so the requester gets a failure.
             match message {
                 ConsentMessage::Finish { provider, bringer, callback, answer } => {
                     let work = Work { what: "consent.finish", provider: provider.name.clone() };
@@ -251,7 +253,7 @@ impl ConsentService {
         let pending = PendingConsent::start(key, client, consent.realm(), return_to.as_ref(), verifier, now);
         let expires_at = pending.expires();
         let entry = write_record(&PendingEntry::Pending(pending.clone()).seal());
-        // Nobody else has drawn this state, so there is nothing to overwrite.
+        // This state was drawn at random just now, so there is no entry to overwrite.
         let key = pending_key(&state);
         let filed = patiently(async || self.store.put(Kind::Pending, &key, &entry, Some(expires_at)).await).await;
         filed.map_err(|error| unkept(&error))?;
@@ -299,7 +301,7 @@ impl ConsentService {
         if !self.tasks.allows(within.0) {
             return Finished::Failed(gone());
         }
-        // First the entry is spent, then what it held is judged: whoever comes second finds it spent.
+        // First the entry is spent, then its content is judged: a second callback finds it spent.
         let found = match &callback.state {
             Some(state) => match self.spend(state).await {
                 Ok(found) => found,
@@ -370,7 +372,8 @@ impl ConsentService {
         Finished::Consented(pending.return_to)
     }
 
-    /// Swaps the entry of a state for a spent one. What it held.
+    /// Replaces the entry of a state by a spent one. Returns the entry that was there; `None` if there was none, or it
+    /// cannot be read.
     async fn spend(&self, state: &State) -> Result<Option<PendingEntry>, Error> {
         let key = pending_key(state);
         loop {
@@ -423,11 +426,11 @@ impl ConsentService {
 
     async fn strike(&self, key: &UserKey) -> Result<bool, Failure> {
         let name = user_key(key);
-        // A removal whose answer got lost was done perhaps, and then the next one finds nothing. What was there before
-        // says whether it was one.
+        // A removal whose response was lost may have been executed, and then the next one finds no record. The record
+        // that was there before shows whether one was removed.
         let found = patiently(async || self.store.load(Kind::User, &name).await).await;
         let removed = patiently(async || self.store.remove(Kind::User, &name).await).await;
-        // Also after an error: what is not known is looked up by whoever needs it next.
+        // Also after an error: unknown state is looked up by the next caller that needs it.
         self.leases.moved(key.record_key(), None).await;
         let told = announce(&self.store, Kind::User, &name).await;
         let removed = removed.map_err(|error| unkept(&error))? || matches!(found, Ok(Some(_)));
@@ -435,7 +438,7 @@ impl ConsentService {
             tracing::info!(provider = %key.provider, "a consent was revoked");
             self.events.tell(EventKind::ConsentRevoked(consenter(key)));
         }
-        // Other replicas may go on with it: whoever asks again has it told again.
+        // Other replicas may continue to use the consent: a repeated request announces the removal again.
         told.map_err(|error| unkept(&error))?;
         Ok(removed)
     }
@@ -455,7 +458,7 @@ fn line(tokens: &UserTokens, now: Now) -> ConsentSummary {
     }
 }
 
-/// How a provider's users consent.
+/// Returns the consent settings of a provider; fails if it has none any more.
 fn settings(provider: &ProviderConfig) -> Result<(&Settings, &CompiledConsent), Failure> {
     let settings = provider.consents.as_ref();
     let found = settings.and_then(|settings| Some((settings, settings.module.consent()?)));

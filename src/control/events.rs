@@ -1,7 +1,8 @@
-//! What just happened to tokens, providers, consents and the config, for whoever listens.
+//! Events of tokens, providers, consents and the config, for subscribers.
 //!
-//! Events are told as they happen and kept nowhere. The queue is bounded: a listener who is too slow is told how many he
-//! has missed. Nothing here is on a request's way; what a worker reports to the keeper is told from there.
+//! Events are sent as they happen and are not stored. The queue is bounded: a subscriber that is too slow receives the
+//! number of events that it missed. No event is sent on the path of a request; the keeper publishes the events that
+//! follow from workers' reports.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,34 +20,34 @@ use crate::token::key::TokenKey;
 /// Events that a listener may be behind.
 const MOST_WAITING: usize = 256;
 
-/// One event.
+/// One event, with the time at which it happened.
 #[derive(Clone, Debug)]
 pub struct ControlEvent {
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// What happened.
+    /// Kind of the event, with its details.
     pub what: EventKind,
 }
 
-/// What happened.
+/// The kind of an event, with its details.
 #[derive(Clone, Debug)]
 pub enum EventKind {
-    /// A user has consented.
+    /// A user has given a consent.
     ConsentGiven(Consenter),
     /// A user's tokens were forgotten.
     ConsentRevoked(Consenter),
-    /// A consent was started.
+    /// A user's consent was started, and is not given yet.
     ConsentStarted(Consenter),
     /// A provider said that it is outside its working hours.
     ProviderClosed {
-        /// Its name.
+        /// Name of the provider that is closed.
         provider: Arc<str>,
         /// It is asked again after this long.
         rest: Duration,
     },
     /// A provider that was closed issued a token.
     ProviderOpen {
-        /// Its name.
+        /// Name of the provider that is open again.
         provider: Arc<str>,
     },
     /// The config was read anew.
@@ -55,26 +56,26 @@ pub enum EventKind {
     Replay(Generation),
     /// There is no token, or no newer one.
     TokenFailed {
-        /// Whose.
+        /// Name of the token's provider.
         provider: Arc<str>,
-        /// Which.
+        /// Key of the token that the failure concerns.
         key: TokenKey,
-        /// What kind of failure.
+        /// Class of the failure, as in logs and metrics.
         class: Class,
-        /// What happened; no secrets.
+        /// Description of the failure, without secrets.
         inside: Arc<str>,
         /// It is asked for again after this long.
         rest: Duration,
     },
     /// A token is there that was not there before.
     TokenFetched {
-        /// Which.
+        /// The generation that was published.
         token: Generation,
         /// Enough to recognise it in a log.
         fingerprint: Fingerprint,
-        /// How long it lives from now.
+        /// Remaining life at the time of the event.
         life: Duration,
-        /// Whether it replaces a valid one.
+        /// True if it replaces a token that was still valid.
         renewed: bool,
     },
     /// The provider refused the token that was served.
@@ -84,24 +85,24 @@ pub enum EventKind {
 /// One generation of a token.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// Whose.
+    /// Name of the provider that issued the token.
     pub provider: Arc<str>,
-    /// Its name.
+    /// Key under which the keeper holds the token.
     pub key: TokenKey,
-    /// Which one.
+    /// Number of the generation; a later one is larger.
     pub number: u64,
 }
 
 /// To whom a consent is given, and for which provider. The user is not told.
 #[derive(Clone, Debug)]
 pub struct Consenter {
-    /// The provider's name.
+    /// Name of the provider to which the consent applies.
     pub provider: Arc<str>,
     /// The client's name, or that of its group.
     pub owner: Arc<str>,
 }
 
-/// Where events are told, and heard. Clones are the same place.
+/// The channel for events. Clones share the same channel.
 #[derive(Clone)]
 pub struct Events(Arc<EventBuffer>);
 
@@ -113,17 +114,17 @@ struct EventBuffer {
 }
 
 impl Events {
-    /// A place that nobody listens to yet.
+    /// Creates a channel without subscribers.
     pub fn open(clock: Clock) -> Self {
         let (out, _) = broadcast::channel(MOST_WAITING);
         Self(Arc::new(EventBuffer { out, clock, closed: Mutex::default() }))
     }
 
-    /// Tells what happened. Costs next to nothing when nobody listens.
+    /// Publishes an event. Costs almost nothing while there are no subscribers.
     pub fn tell(&self, what: EventKind) {
         let follows = self.follows(&what);
         for what in std::iter::once(what).chain(follows) {
-            // Nobody listens: that is no news.
+            // An error means that there are no subscribers: it is ignored.
             let _ = self.0.out.send(Arc::new(ControlEvent { at: self.0.clock.now().wall, what }));
         }
     }
@@ -133,7 +134,7 @@ impl Events {
         self.0.out.subscribe()
     }
 
-    /// What a token's fortune says of its provider's hours.
+    /// Returns the change of a provider's opening state that a token's success or failure implies.
     fn follows(&self, what: &EventKind) -> Option<EventKind> {
         let mut closed = self.0.closed.lock().unwrap_or_else(PoisonError::into_inner);
         match what {

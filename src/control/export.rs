@@ -1,7 +1,8 @@
-//! Finished spans on their way to a collector: OTLP over HTTP, in protobuf, a batch at a time.
+//! The export of finished spans to a collector: OTLP over HTTP, in protobuf, in batches.
 //!
-//! Nobody waits for it. What a collector does not take now is offered again a few times; meanwhile spans queue up to
-//! their bound, and what does not fit is dropped and counted. A collector that is down is told of once a minute at most.
+//! No request waits for it. A batch that the collector does not accept now is offered again a few times; meanwhile
+//! spans queue up to their bound, and those that do not fit are dropped and counted. Failures of the collector are
+//! logged once a minute at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::upstream::{AskError, Clear, Destination, EgressPath};
 
 /// Finished spans are looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
-/// Spans of one export.
+/// Maximum number of spans in one export request.
 const BATCH: usize = 512;
 /// A batch is offered so often before it is given up.
 const TRIES: u32 = 5;
@@ -35,12 +36,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Failures are told of this often.
 const COMPLAIN: Duration = Duration::from_secs(60);
-/// What is left when the process ends may take this long.
+/// Time allowed for exporting the remaining spans when the process ends.
 const LAST: Duration = Duration::from_secs(2);
 /// More of an answer than this is not read.
 const MOST_ANSWER: usize = 64 * 1024;
 
-/// Whoever sends spans on. Lives on the control thread.
+/// The exporter of finished spans. Runs on the control thread.
 pub struct Exporter {
     spans: Spans,
     reloads: Reloads,
@@ -51,7 +52,7 @@ pub struct Exporter {
     untold: u64,
 }
 
-/// What became of a batch.
+/// The result of offering a batch to the collector.
 enum Offered {
     /// It is there; so many spans of it were not wanted.
     Taken { rejected: u64 },
@@ -62,7 +63,7 @@ enum Offered {
 }
 
 impl Exporter {
-    /// An exporter of these spans. Where they go says the config that holds.
+    /// Builds an exporter of these spans. The current config determines the collector.
     pub fn new(spans: Spans, reloads: Reloads, metrics: Arc<Metrics>, clock: Clock) -> Self {
         let instance = Uuid::new_v4().to_string();
         Self { spans, reloads, metrics, clock, instance, complained: None, untold: 0 }

@@ -1,10 +1,11 @@
-//! The public keys of those who sign clients' tokens: fetched here, read by workers without a lock.
+//! The public keys of the issuers of clients' tokens: fetched here, read by workers without a lock.
 //!
-//! A worker never fetches. It reads what lies in a slot, and asks for newer keys when these are old or do not know the
-//! signer; whoever asks while a fetch is under way waits for that one. An issuer that cannot be reached leaves its
-//! clients unidentified, and nobody else.
+//! A worker never fetches. It reads the keys in a slot, and requests newer keys if these are old or do not include the
+//! signer's key; a worker that asks while a fetch is in progress waits for that fetch. If an issuer cannot be reached,
+//! its own clients remain unidentified, and no others.
 //!
-//! Slots are named by a digest of the issuer's settings, so a reload that changes nothing about it keeps its keys.
+//! Slots are keyed by a digest of the issuer's settings, so a reload that does not change those settings keeps the
+//! keys.
 
 mod fetch;
 mod keys;
@@ -34,13 +35,13 @@ const DEAD: Duration = Duration::from_secs(60 * 60);
 const REST: Duration = Duration::from_secs(30);
 /// The same after a fetch that failed when there were no keys at all.
 const SHORT_REST: Duration = Duration::from_secs(5);
-/// Nobody waits longer for a fetch.
+/// Maximum time for which a request waits for a fetch.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keys, and when they were fetched.
 #[derive(Debug)]
 pub struct CachedKeys {
-    /// The keys.
+    /// The issuer's public keys, as last fetched.
     pub keys: KeySet,
     at: Now,
 }
@@ -50,7 +51,7 @@ struct KeySlot {
     held: ArcSwapOption<CachedKeys>,
     /// No fetch begins before this reading of the boot clock, in milliseconds.
     rest_until: AtomicU64,
-    /// Whether a fetch is under way.
+    /// True while a fetch is in progress.
     busy: watch::Sender<bool>,
 }
 
@@ -84,14 +85,14 @@ struct IssuerCache {
     wanted: mpsc::UnboundedSender<Wanted>,
 }
 
-/// The control thread's end.
+/// The control thread's end, which receives the workers' requests and fetches the keys.
 pub struct Fetcher {
     wanted: mpsc::UnboundedReceiver<Wanted>,
     clock: Clock,
 }
 
 impl Issuers {
-    /// Both ends. Nothing is fetched until [`Fetcher::run`] runs.
+    /// Creates both ends. No keys are fetched until [`Fetcher::run`] runs.
     pub fn open(clock: Clock) -> (Self, Fetcher) {
         // No bound is needed: an issuer has at most one message under way.
         let (outbox, wanted) = mpsc::unbounded_channel();
@@ -126,7 +127,7 @@ impl Issuers {
         than.is_none_or(|known| !Arc::ptr_eq(known, &held)).then_some(held)
     }
 
-    /// Asks for the keys of all these issuers, so that nobody has to wait for them later.
+    /// Starts fetching the keys of those issuers that have none yet, so that no request has to wait for them later.
     pub fn prepare(&self, issuers: &[Arc<Issuer>], now: Now) {
         for issuer in issuers {
             let slot = self.slot(issuer);

@@ -1,4 +1,4 @@
-//! What the control thread tells the audit log: reloads, and what becomes of users' consents.
+//! The control thread's entries in the audit log: reloads, and the outcomes of users' consents.
 
 use super::reload::{ReloadOutcome, Reloaded};
 use crate::config::Snapshot;
@@ -21,7 +21,7 @@ pub fn journal_reload(audit: &Auditor, reloaded: &Reloaded, current: &Snapshot) 
     audit.look();
 }
 
-/// Records what became of a consent. `user` is absent where nobody knows whose it was.
+/// Records the outcome of a consent. `user` is absent if it is not known which user it belonged to.
 pub(super) fn journal_consent(
     audit: &Auditor,
     actor: &str,
@@ -48,7 +48,7 @@ pub(super) const fn failure(failure: &Failure) -> &'static str {
     }
 }
 
-/// Why nothing came of a consent, in a word.
+/// Returns the reason for a rejected consent, in a few words for the audit log.
 pub(super) const fn rejection(why: &NotExchanged) -> &'static str {
     match why {
         NotExchanged::Changed => "rejected: settings changed",

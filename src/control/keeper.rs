@@ -40,18 +40,18 @@ use slots::FetchSlots;
 use token_entry::{Cargo, Fetch, FetchedToken, Lifetime, TokenEntry};
 use trace::FetchTrace;
 
-/// The machine's own timer stands still while the machine sleeps, and nobody tells us that the wall clock was set. So
-/// the clocks are looked at this often even when nothing is due, busy or not.
+/// Longest interval between two looks at the clocks, even if no timer is due, busy or not. The machine's own timer
+/// stands still while the machine sleeps, and no notification arrives when the wall clock is set.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Timers that fall due within this of each other are served together.
 const STRIDE: u64 = 10;
 
-/// A key without token that nobody asked for in this long is forgotten. Longer than the longest rest with its jitter:
-/// a key must not forget how often it failed because everybody respected its `Retry-After`.
+/// Time after which a key without a token is forgotten if no request asked for it. Longer than the longest rest with
+/// its jitter: a key must not lose its count of failures because all callers respected its `Retry-After`.
 const FORGET: Duration = Duration::from_secs(7200);
 
-/// How much the keeper spends.
+/// Bounds on the resources that the keeper uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Keys; beyond, the one that was used least recently is forgotten.
@@ -93,7 +93,7 @@ pub struct Keeper {
     due: u64,
     /// The highest generation of all keys that were forgotten: a key that comes back starts above it.
     floor: u64,
-    /// Tells of fetches.
+    /// The tracer of fetches; absent: fetches leave no spans.
     tracer: Option<Tracer>,
     /// Keys that were used least recently when that was last looked at, with the second of that use.
     leavers: Vec<(u64, TokenKey)>,
@@ -101,10 +101,10 @@ pub struct Keeper {
     actions: Vec<Action>,
 }
 
-/// What comes with an event and is none of the machine's business.
+/// Data that accompany an event but do not concern the state machine.
 #[derive(Default)]
 struct With {
-    /// What a fetch brought.
+    /// The token that a fetch brought, if any.
     cargo: Cargo,
     /// The span of the request that waits: a fetch that this starts is told as its child.
     cause: Option<Context>,
@@ -117,7 +117,7 @@ struct FetchTask {
 }
 
 impl Keeper {
-    /// A keeper, and the way to talk to it. Nothing happens until it is [run](Keeper::run).
+    /// Builds a keeper and the handle to it. The keeper does no work until it is [run](Keeper::run).
     pub fn new(clock: Clock, limits: Limits, observer: Box<dyn Observer>) -> (TokenHandle, Self) {
         let (leases, inbox) = TokenHandle::open();
         (leases, Self::behind(inbox, clock, limits, observer, None))
@@ -179,8 +179,8 @@ impl Keeper {
         leases
     }
 
-    /// Serves until told to shut down or until nobody can talk to it any more. Fetches are local tasks, so this must
-    /// be awaited inside a [`tokio::task::LocalSet`]. Fetches under way end with it.
+    /// Serves until a shutdown message arrives or all handles are dropped. Fetches are local tasks, so this must be
+    /// awaited inside a [`tokio::task::LocalSet`]. Fetches in progress end with it.
     pub async fn run(mut self) {
         self.serve().await;
         let invalidations = std::mem::take(&mut self.invalidations);
@@ -208,7 +208,7 @@ impl Keeper {
         }
     }
 
-    /// How long the timer may sleep; for ever while a hand moves the clock.
+    /// Returns the time for which the timer may sleep; `None`: without end, because the clock is moved by hand.
     fn pause(&self, now: Now) -> Option<Duration> {
         match self.clock {
             Clock::System => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
@@ -218,7 +218,7 @@ impl Keeper {
         }
     }
 
-    /// The timer rang: whatever it rang for, look at everything, since the wall clock may have been set.
+    /// Checks all keys when the timer fires, whichever key it fired for, since the wall clock may have been set.
     fn look(&mut self) {
         let now = self.clock.now();
         self.tick(now);
@@ -249,7 +249,8 @@ impl Keeper {
                 drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
             }
             KeeperMessage::CatchUp { key, generation } => {
-                // Who has moved on since has the newer one, or asks for it: to ask now would be to fetch.
+                // A key that has moved on since has the newer token, or is fetching it: a forced renewal would only add
+                // a fetch.
                 let still = |keep: &TokenEntry| keep.slot.generation() == generation && keep.slot.flight().is_none();
                 if self.keys.get(&key).is_some_and(still) {
                     self.advance(key, Event::Forced, With::default());
@@ -266,7 +267,7 @@ impl Keeper {
                 }
             }
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
-            // Whoever asked may have hung up.
+            // The caller may have hung up.
             KeeperMessage::Ledger { answer } => drop(answer.send(self.ledger())),
             KeeperMessage::Moved { record, generation, answer } => {
                 for key in self.users.get(&record).cloned().unwrap_or_default() {
@@ -323,7 +324,8 @@ impl Keeper {
     fn moved(&mut self, key: TokenKey, record: Option<u64>) {
         let Some(keep) = self.keys.get_mut(&key) else { return };
         let flies = keep.slot.flight().is_some();
-        // What flies may have read the record before: that is judged when it lands. What starts now reads it anew.
+        // A fetch in progress may have read the record before the change: this is decided when it lands. A fetch that
+        // starts now reads the new record.
         keep.moved = flies.then_some(record);
         match record {
             None => {
@@ -508,7 +510,7 @@ impl Keeper {
                 self.leavers = self.find_leavers();
             }
             while let Some((last_used, key)) = self.leavers.pop() {
-                // Whoever was used since is no longer the oldest: those who were not found are older still.
+                // A key that was used since is no longer the oldest: keys that are not in the list may be older.
                 let stays = |keep: &TokenEntry| !keep.idle() || keep.shelf.last_used() != last_used;
                 if self.keys.get(&key).is_none_or(stays) {
                     continue;

@@ -1,4 +1,4 @@
-//! What an operator may know about the tokens: ages, numbers and reasons, never a secret. And who is told of fetches.
+//! The operator's view of the tokens: ages, numbers and reasons, never a secret. Also the observer of fetches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::token::state::PhaseKind;
 /// All keys that the keeper knows, by provider and key, at one moment. Moments are wall-clock milliseconds since 1970.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TokenTable {
-    /// One line per key.
+    /// One line per key, ordered by provider and key.
     pub lines: Vec<LedgerLine>,
 }
 
@@ -28,18 +28,18 @@ impl TokenTable {
     }
 }
 
-/// One key.
+/// The state of one key at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LedgerLine {
-    /// The key.
+    /// Key under which the keeper holds the token.
     pub key: TokenKey,
-    /// Whose it is.
+    /// Name of the provider that the token belongs to.
     pub provider: Arc<str>,
-    /// What it waits for.
+    /// Phase of the key's state machine, such as fetching or resting.
     pub phase: PhaseKind,
     /// The token that is being served.
     pub token: Option<LedgerToken>,
-    /// Why it rests, and for how long.
+    /// The reason for the current rest and its end; absent: the key does not rest.
     pub rest: Option<LedgerRest>,
     /// The last failure, cured or not.
     pub last_failure: Option<LedgerFailure>,
@@ -47,64 +47,64 @@ pub struct LedgerLine {
     pub failures: u32,
     /// Requests that wait for it.
     pub waiters: usize,
-    /// How its fetches ended.
+    /// Counts of the key's fetches by outcome.
     pub fetches: FetchCounts,
 }
 
-/// A valid token.
+/// A valid token, without its secret value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LedgerToken {
-    /// Its generation.
+    /// Generation under which the token is published.
     pub generation: u64,
     /// Enough to recognise it in a log.
     pub fingerprint: Fingerprint,
     /// When its fetch was sent.
     pub issued: u64,
-    /// When it dies.
+    /// Expiry, in milliseconds since 1970.
     pub expires: u64,
     /// When it is due for renewal, where that is neither under way nor resting.
     pub renews: Option<u64>,
 }
 
-/// A rest.
+/// The rest of a key after a failure.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LedgerRest {
     /// After what kind of failure.
     pub class: Class,
-    /// When it ends.
+    /// End of the rest, in milliseconds since 1970.
     pub until: u64,
 }
 
-/// A failure.
+/// The last failure of a key, cured or not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LedgerFailure {
-    /// What kind.
+    /// Class of the failure, as in logs and metrics.
     pub class: Class,
-    /// What happened. For the operator, not for callers.
+    /// Description of the failure. For the operator, not for callers.
     pub inside: Arc<str>,
-    /// When.
+    /// Time of the failure, in milliseconds since 1970.
     pub at: u64,
 }
 
-/// Fetches by outcome.
+/// Numbers of fetches by outcome: a token, or a class of failure.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FetchCounts {
-    /// Brought a token.
+    /// Number of fetches that brought a token.
     pub ok: u64,
-    /// Failed with [`Class::Closed`].
+    /// Number of fetches that failed with [`Class::Closed`].
     pub closed: u64,
-    /// Failed with [`Class::Consent`].
+    /// Number of fetches that failed with [`Class::Consent`].
     pub consent: u64,
-    /// Failed with [`Class::Fatal`].
+    /// Number of fetches that failed with [`Class::Fatal`].
     pub fatal: u64,
-    /// Failed with [`Class::RateLimited`].
+    /// Number of fetches that failed with [`Class::RateLimited`].
     pub rate_limited: u64,
-    /// Failed with [`Class::Transient`].
+    /// Number of fetches that failed with [`Class::Transient`].
     pub transient: u64,
 }
 
 impl FetchCounts {
-    /// Counts one more.
+    /// Counts one more fetch with this outcome.
     pub fn count(&mut self, outcome: Result<(), Class>) {
         let counter = match outcome {
             Ok(()) => &mut self.ok,
@@ -117,7 +117,7 @@ impl FetchCounts {
         *counter += 1;
     }
 
-    /// All of them.
+    /// Returns the number of all fetches, failed ones included.
     pub const fn total(&self) -> u64 {
         self.ok + self.closed + self.consent + self.fatal + self.rate_limited + self.transient
     }
@@ -132,7 +132,7 @@ pub trait Observer: Send {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration);
 }
 
-/// Nobody looks.
+/// An observer that ignores all reports.
 impl Observer for () {
     fn fetched(&self, _provider: &str, _outcome: Result<(), Class>, _took: Duration) {}
 }

@@ -1,16 +1,18 @@
-//! The shared brain, on its own thread: who fetches which token, and when.
+//! The shared control plane, on its own thread: it decides about fetches of tokens and carries them out.
 //!
-//! The [`Keeper`] owns every token's state machine and is the only one that moves it. Workers read [`TokenSlot`]s without
-//! a lock; what they do not find there they ask for through [`TokenHandle`], and what the provider refused they report
-//! there. A worker never calls a token endpoint, and a worker's caller who hangs up never stops one being called.
+//! The [`Keeper`] owns every token's state machine and is the only one that advances it. Workers read [`TokenSlot`]s
+//! without a lock; they ask for a missing token through [`TokenHandle`], and report a provider's refusals there. A
+//! worker never calls a token endpoint, and a client that disconnects from a worker never cancels such a call.
 //!
-//! The keys of those who sign clients' tokens are fetched here, too, in the same manner: [`Issuers`] is the workers' end.
+//! The keys of the issuers of clients' tokens are fetched here, too, in the same manner: [`Issuers`] is the workers'
+//! end.
 //!
-//! Where there is a store, tokens are looked for and kept there ([`FetchContext`]).
+//! If there is a store, tokens are looked up and kept there ([`FetchContext`]).
 //!
-//! This room must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] somebody else
-//! made. It hands the whole config on to those who know it ([`Reloads`]). It lives on the control thread, a
-//! current-thread runtime; only [`TokenSlot`], [`TokenHandle`], [`Issuers`] and [`Reloads`] leave it.
+//! The keeper must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] is built
+//! elsewhere. The whole config is passed on to the code that knows it ([`Reloads`]). The control plane lives on the
+//! control thread, a current-thread runtime; only [`TokenSlot`]s and handles such as [`TokenHandle`], [`Issuers`] and
+//! [`Reloads`] leave it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,7 +75,8 @@ pub struct Fetched {
     pub headers: CredentialHeaders,
     /// For logs.
     pub fingerprint: Fingerprint,
-    /// Nobody was asked for it: it was in the store. So a refusal of it does not say that fetching cannot help.
+    /// True if the token came from the store, without a call of the provider. A refusal of it therefore does not show
+    /// that fetching cannot help.
     pub adopted: bool,
     /// If it was adopted: it may have been issued a moment ago, so that not every server of the provider knows it yet.
     pub young: bool,
@@ -84,7 +87,7 @@ pub struct Fetched {
 /// A token that is known, good or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Known {
-    /// Which one it is.
+    /// Fingerprint that identifies the token.
     pub fingerprint: Fingerprint,
     /// When its request was sent, in milliseconds since 1970.
     pub issued: u64,
@@ -94,18 +97,19 @@ pub struct Known {
     pub record: u64,
 }
 
-/// How to fetch one token: made by whoever knows the provider, run by the keeper in a task of its own.
+/// The procedure that fetches one token: built by code that knows the provider, run by the keeper in a task of its own.
 pub trait Order: Send + Sync {
     /// One call of the token endpoint. The keeper bounds its time; it need not.
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
 
-    /// Whether this provider's tokens do not bear each other, so that another replica may have replaced ours.
+    /// Returns whether this provider's tokens invalidate each other, so that another replica may have replaced the
+    /// token of this process.
     fn is_contested(&self) -> bool {
         false
     }
 
-    /// Whether the store has a newer token than the one that is known; absent: the store does not say. Asked of contested
-    /// ones alone.
+    /// Returns whether the store has a newer token than the known one; absent: the store does not say. Called for
+    /// contested tokens only.
     fn is_replaced(&self, _aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
         Box::pin(std::future::ready(Some(false)))
     }
@@ -128,13 +132,13 @@ pub struct TokenSpec {
     pub key: TokenKey,
     /// Counts the configs: one of an earlier config never takes the place of one of a later config.
     pub serial: u64,
-    /// Whose it is, for logs, metrics and the admin API.
+    /// Name of the provider, for logs, metrics and the admin API.
     pub provider: Arc<str>,
     /// Renew this long before expiry.
     pub refresh_before: Duration,
     /// A fetch ends after this long.
     pub fetch_timeout: Duration,
-    /// How to fetch it.
+    /// The procedure that fetches the token.
     pub order: Box<dyn Order>,
 }
 
@@ -143,16 +147,16 @@ pub struct TokenSpec {
 pub struct Issued {
     /// The lease.
     pub lease: Arc<Lease>,
-    /// Where its successors will lie.
+    /// The slot in which the lease's successors will be published.
     pub shelf: Arc<TokenSlot>,
-    /// Whether its token was fetched while the caller waited: a refusal of it says that fetching cannot help.
+    /// True if the token was fetched while the caller waited: a refusal of it shows that fetching cannot help.
     pub fresh: bool,
 }
 
 /// There is no token, and this is why.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unavailable {
-    /// What kind of failure.
+    /// Class of the failure, as in logs and metrics.
     pub class: Class,
     /// When it makes sense to ask again.
     pub retry_after: Duration,

@@ -1,7 +1,7 @@
-//! The configuration that holds now, and the way to the next one.
+//! The current configuration, and the way to the next one.
 //!
-//! A reload reads the config anew and then either replaces the whole world or changes nothing: whoever holds a
-//! [`Snapshot`] holds a right one, and the last outcome, a refusal with its reason included, stays to be seen until the
+//! A reload reads the config again and then either replaces the whole snapshot or changes nothing: every holder of a
+//! [`Snapshot`] holds a valid one. The last outcome, including a refusal with its reason, stays available until the
 //! next reload.
 
 use std::fmt;
@@ -11,51 +11,52 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Snapshot;
 
-/// How the last reload, or the start, went.
+/// The outcome of the last reload, or of the start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reloaded {
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// Who wanted it: `start`, `signal`, `files`, or `admin` and the name of the token that was shown.
+    /// Initiator of the reload: `start`, `signal`, `files`, or `admin` and the name of the token that was presented.
     pub by: Arc<str>,
     /// The digest of the config that holds since then.
     pub digest: Arc<str>,
-    /// What came of it.
+    /// Result of the reload: applied, or refused with the reason.
     pub outcome: ReloadOutcome,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReloadOutcome {
-    /// The new config holds. What differs from the one before, one change a line, without secrets; none: nothing does.
+    /// The new config is in force. Lists the differences from the previous one, one change a line, without secrets;
+    /// empty if there are none.
     Applied(Arc<[String]>),
-    /// The old config goes on. What is wrong with the new one, for a person to read; no secrets.
+    /// The old config stays in force. Describes the errors in the new one, for a person to read, without secrets.
     Refused(Arc<str>),
 }
 
 impl ReloadOutcome {
-    /// Whether the config on the disk is the one that holds.
+    /// Returns whether the config on the disk is the one in force.
     pub const fn is_applied(&self) -> bool {
         matches!(self, ReloadOutcome::Applied(_))
     }
 }
 
-/// What is read anew.
+/// The part of the configuration that is read again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReloadScope {
-    /// Everything.
+    /// The config's text, and its certificates, keys and secrets.
     Everything,
     /// Certificates, keys and secrets; the config's own text counts as it was read last.
     Secrets,
 }
 
-/// What is asked of the one who reloads.
+/// A request for a reload.
 pub struct ReloadRequest {
-    /// What is read anew.
+    /// Part of the configuration to read again.
     pub scope: ReloadScope,
-    /// Who asks.
+    /// Initiator of the reload, as in [`Reloaded::by`].
     pub by: Arc<str>,
-    /// Where the answer goes; whoever hangs up is not waited for.
+    /// Sender for the result. A caller that hangs up is not waited for.
     pub answer: oneshot::Sender<Reloaded>,
 }
 
@@ -69,11 +70,11 @@ pub struct Reloads {
 
 /// The end that reloads are done at.
 pub struct Reloading {
-    /// Wishes, in order.
+    /// Requests for reloads, in order of arrival.
     pub asks: mpsc::UnboundedReceiver<ReloadRequest>,
-    /// Where a new config is told.
+    /// Sender that publishes each new config.
     pub current: watch::Sender<Arc<Snapshot>>,
-    /// Where an outcome is told.
+    /// Sender that publishes each reload's outcome.
     pub last: watch::Sender<Arc<Reloaded>>,
 }
 
@@ -102,7 +103,7 @@ impl Reloads {
         self.current.clone()
     }
 
-    /// How the last reload went.
+    /// Returns the outcome of the last reload.
     pub fn last(&self) -> Arc<Reloaded> {
         self.last.borrow().clone()
     }

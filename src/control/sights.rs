@@ -1,6 +1,6 @@
-//! What workers have seen, on its way to the dashboard's statistics.
+//! The workers' observations, on their way to the dashboard's statistics.
 //!
-//! Workers never wait: where the control thread has fallen behind, a batch is dropped.
+//! Workers never wait: if the control thread has fallen behind, a batch is dropped.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,11 +18,11 @@ const QUEUED: usize = 256;
 #[derive(Clone)]
 pub struct Sights(mpsc::Sender<Batch>);
 
-/// The control thread's end.
+/// The control thread's end, which adds up the workers' batches.
 pub struct Gazing(mpsc::Receiver<Batch>);
 
 impl Sights {
-    /// Both ends.
+    /// Creates the workers' end and the control thread's end.
     pub fn open() -> (Self, Gazing) {
         let (sender, receiver) = mpsc::channel(QUEUED);
         (Self(sender), Gazing(receiver))

@@ -1,7 +1,7 @@
-//! Token calls, carried out: one connection each, closed after the answer.
+//! Token calls, carried out over one connection each, which is closed after the response.
 //!
-//! Token calls are rare, so they need no pool, and a fresh connection can never be a stale one. Redirects are not
-//! followed. What the answer means is the module's business.
+//! Token calls are rare, so they need no pool, and a fresh connection can never be stale. Redirects are not followed.
+//! The module interprets the response.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
 
-/// What our own calls say of themselves, unless a profile or the config says something else.
+/// The `User-Agent` of the proxy's own calls, unless a profile or the config sets another.
 pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// More of a token answer than this is not read.
@@ -57,7 +57,7 @@ pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) ->
     })
 }
 
-/// One token's call.
+/// The call that fetches one token.
 #[derive(Clone)]
 pub(super) struct TokenCall {
     key: TokenKey,
@@ -147,7 +147,7 @@ pub(super) fn told_whole(error: AskError) -> Result<Response<Bytes>, AskError> {
     }
 }
 
-/// Logs the type of a token that is none we know, once for each word. What goes on a call is the profile's matter.
+/// Logs a token type that is not known here, once for each word. The profile determines how a call carries the token.
 pub(super) fn note_type(provider: &ProviderConfig, grant: &Grant) {
     if let Some(word) = grant.odd_type.as_deref().filter(|word| provider.odd_types.first(word)) {
         tracing::warn!(provider = %provider.name, token_type = word, "the token's type is not Bearer; it is used all the same");
@@ -174,7 +174,7 @@ async fn ask(
     destination.ask(request, most, within, now).await
 }
 
-/// Where to connect. The provider's own `server_name` counts for its own origin only.
+/// Returns the destination of a call to this URL. The provider's own `server_name` applies to its own origin only.
 pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
     let at_home = url.same_origin(&provider.base_url);
     let own = provider.server_name.as_ref().filter(|_| at_home);
@@ -191,11 +191,11 @@ pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
 /// One token call, told in full: for a trial, on which no request waits.
 #[derive(Debug)]
 pub struct TokenCallReport {
-    /// When it was sent.
+    /// Time at which the request was sent.
     pub sent: Now,
     /// When its answer was there.
     pub received: Now,
-    /// The answer's status.
+    /// HTTP status code of the response.
     pub status: u16,
     /// The `Date` of the answer, in milliseconds since 1970 (RFC 9110 section 6.6.1).
     pub date: Option<u64>,
@@ -203,12 +203,12 @@ pub struct TokenCallReport {
     pub outcome: Result<(Duration, Fingerprint), Failure>,
 }
 
-/// Why a token call has no answer.
+/// The reason why a token call has no response.
 #[derive(Debug)]
 pub enum TokenTrialError {
     /// The exchange failed on the way.
     Ask(AskError),
-    /// Nothing was sent: there is no such request. The text says why.
+    /// The request could not be built, so none was sent. The text gives the reason.
     Malformed(String),
     /// It took longer than the provider's `timeouts.token`.
     Timeout,
@@ -264,8 +264,9 @@ fn assemble(provider: &ProviderConfig, request: TokenRequest) -> Result<Request<
     Ok(message)
 }
 
-/// Puts on what every call of our own has: firewalls refuse calls without `User-Agent`, and what nobody asked for need
-/// not be decoded. A profile's own fields stay; `agent`, the operator's, wins over them.
+/// Adds the fields that every call of the proxy itself carries: firewalls refuse calls without `User-Agent`, and a
+/// response without content coding need not be decoded. A profile's own fields stay; `agent`, set by the operator,
+/// overrides their `User-Agent`.
 pub(super) fn say_who(headers: &mut HeaderMap, agent: Option<&HeaderValue>) {
     match agent {
         Some(agent) => {

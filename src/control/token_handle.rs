@@ -12,10 +12,10 @@ use crate::observe::trace::Context;
 use crate::token::failure::Class;
 use crate::token::key::{KeyMap, TokenKey};
 
-/// Where the answer to a request for a token goes. Whoever hangs up just drops the other end.
+/// The sender of the response to a request for a token. A caller that hangs up just drops the receiver.
 pub(super) type TokenReply = oneshot::Sender<Result<Issued, Unavailable>>;
 
-/// What the keeper is told.
+/// A message to the keeper.
 pub(super) enum KeeperMessage {
     AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
     CatchUp { key: TokenKey, generation: u64 },
@@ -37,12 +37,12 @@ pub(super) enum KeeperMessage {
     Withdrawn { key: TokenKey, generation: u64, replaced: bool },
 }
 
-/// How a contested token stands.
+/// The state of a contested token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Freshness {
     /// The generation that was published last.
     pub(super) generation: u64,
-    /// Whether the store has a newer token; absent: the store does not say.
+    /// True if the store has a newer token; absent: the store does not say.
     pub(super) outdated: Option<bool>,
 }
 
@@ -51,7 +51,7 @@ impl Freshness {
     pub(super) const UNCONTESTED: Self = Self { generation: 0, outdated: Some(false) };
 }
 
-/// The keeper's end.
+/// The keeper's end of the message queue.
 pub struct Inbox(pub(super) mpsc::UnboundedReceiver<KeeperMessage>);
 
 impl fmt::Debug for Inbox {
@@ -125,8 +125,8 @@ impl TokenHandle {
         self.tell(KeeperMessage::RefusedAtBirth { key: spec.key, generation });
     }
 
-    /// Whether this generation is no longer the newest, here or, by the word of the store, at another replica, whose
-    /// fetch has killed it then. Always false for a provider whose tokens bear each other.
+    /// Returns whether this generation is no longer the newest, here or, according to the store, at another replica,
+    /// whose fetch has then invalidated it. Always false for a provider whose tokens coexist.
     pub async fn is_replaced(&self, key: TokenKey, generation: u64) -> bool {
         let standing = self.standing(key).await;
         standing.outdated == Some(true) || standing.generation > generation
@@ -206,8 +206,8 @@ impl TokenHandle {
         self.ask(|answer| KeeperMessage::Tick { answer }).await.unwrap_or(());
     }
 
-    /// Stop the keeper. Who waits, and who asks from now on, is told that there is no token; shelves keep what lies
-    /// on them, so that requests may drain.
+    /// Stops the keeper. Current and later callers that wait receive the error that there is no token; token slots keep
+    /// their leases, so that requests may drain.
     pub fn shutdown(&self) {
         self.tell(KeeperMessage::Shutdown);
     }

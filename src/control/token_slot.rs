@@ -1,4 +1,4 @@
-//! Where the current lease of one key lies: read by every worker without a lock, written by the keeper alone.
+//! The place of one key's current lease: read by every worker without a lock, written by the keeper alone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use arc_swap::{ArcSwapOption, Guard};
 use crate::base::time::Now;
 use crate::token::lease::Lease;
 
-/// The place of one key's lease. A worker that was issued a lease keeps its shelf and looks there first next time.
+/// The place of one key's lease. A worker that was issued a lease keeps its slot and looks there first next time.
 ///
-/// Once the keeper forgets the key the shelf is *retired*: it stays empty for ever, and whoever holds it should ask
-/// the keeper again and take the new one.
+/// Once the keeper forgets the key the slot is *retired*: it stays empty for ever, and its holders should ask the
+/// keeper again and take the new one.
 #[derive(Default)]
 pub struct TokenSlot {
     lease: ArcSwapOption<Lease>,
@@ -57,19 +57,19 @@ impl TokenSlot {
         self.refused.fetch_max(generation, Ordering::AcqRel);
     }
 
-    /// Whether this generation may still be sent, as far as can be told here: nobody saw it refused, and the keeper has
-    /// not taken the key out of use. A newer one beside it does not matter.
+    /// Returns whether this generation may still be sent, as far as is known here: no worker saw it refused, and the
+    /// keeper has not taken the key out of use. A newer generation in the slot does not matter.
     #[inline]
     pub fn bears(&self, generation: u64) -> bool {
         generation > self.refused.load(Ordering::Acquire) && self.lease.load().is_some()
     }
 
-    /// What lies here, valid or not, without counting as a use.
+    /// Returns the current lease, valid or not, without counting as a use.
     pub fn load(&self) -> Guard<Option<Arc<Lease>>> {
         self.lease.load()
     }
 
-    /// Whether the keeper has forgotten the key; then nothing will ever lie here again.
+    /// Returns whether the keeper has forgotten the key; then no lease will ever be stored here again.
     pub fn retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }

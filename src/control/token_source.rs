@@ -1,18 +1,19 @@
 //! Application tokens that outlive the process and are shared by replicas: a fetch with a store before and behind it.
 //!
-//! Before a token is fetched, the store is asked for one that is newer than the one that is known: another replica may
-//! have fetched it, or this one before its restart. Who fetches holds a lock meanwhile; the others wait for what it
-//! brings, and fetch for themselves when that takes too long. Whatever is wrong with the store, a token is fetched: only
-//! the saving is lost. Nothing of it is on the way of a request.
+//! Before a token is fetched, the store is asked for one that is newer than the known one: another replica may have
+//! fetched it, or this one before its restart. The replica that fetches holds a lock meanwhile; the others wait for its
+//! token, and fetch for themselves if that takes too long. If the store fails, a token is fetched all the same: only
+//! the saving is lost. All of this is off the path of a request.
 //!
-//! Where a new token kills the old one (`coexistence` of the profile) that would end in replicas killing each other's.
-//! There a token is fetched under the lock or not at all while the store answers; while it does not, a token that lives
-//! is kept, and one that died before its time is not replaced more often than once a minute.
+//! If a new token invalidates the old one (`coexistence` of the profile), this would end in replicas invalidating each
+//! other's tokens. In that case a token is fetched under the lock or not at all while the store responds; while it does
+//! not, a live token is kept, and one that became invalid before its expiry is not replaced more often than once a
+//! minute.
 //!
-//! A stored token's end is one moment, whatever the clocks do: what is left of it when it is found, by the wall clock, is
-//! what it lives from then on, by both. Replicas' clocks differ. A token whose issue lies ahead, by a minute at most, was
-//! stored by a clock that is ahead of ours by no less; it lives no longer than its whole life from now, nor beyond the end
-//! that is written. One that is further ahead is not believed.
+//! A stored token's end is one moment, independent of the clocks: its remaining life when it is found, by the wall
+//! clock, is its life from then on, by both clocks. Replicas' clocks differ. A token whose issue lies ahead, by a
+//! minute at most, was stored by a clock that is ahead of the local one by no less; it lives no longer than its whole
+//! life from now, nor beyond the end that is written. One that is further ahead is not accepted.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
 use crate::token::policy::UNCHANGED;
 
-/// How the records of this version are written.
+/// Version of the format of stored records.
 const VERSION: u8 = 1;
 /// Another replica's fetch is looked for this often, should its word get lost.
 const LOOK: Duration = Duration::from_millis(250);
@@ -46,17 +47,17 @@ const ALONE: u64 = 60_000;
 const A_SECOND: Duration = Duration::from_secs(1);
 /// So often a token that comes back with nothing left is waited out.
 const MOST_ENDINGS: u32 = 3;
-/// The rests of whoever may not fetch without the store: it may be back at any moment.
+/// Rests after a fetch that is not allowed without the store: the store may be back at any moment.
 const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
 
-/// What a fetch may use besides the wire.
+/// The means that a fetch may use besides the network.
 #[derive(Clone, Debug, Default)]
 pub struct FetchContext {
-    /// Where tokens are kept; absent: nowhere.
+    /// The store in which tokens are kept; absent: they are not kept.
     pub(super) store: Option<Store>,
     /// The token of which a successor is wanted.
     pub(super) known: Option<Known>,
-    /// Whether that one may still be sent.
+    /// True if the known token may still be sent.
     pub(super) live: bool,
     /// The fetch ends after this long.
     pub(super) patience: Duration,
@@ -66,11 +67,11 @@ pub struct FetchContext {
     pub(super) refused: Vec<Fingerprint>,
     /// The owner of what must not be abandoned.
     pub(super) tasks: Tracker,
-    /// Who is not asked for a while.
+    /// Users and providers that are not asked for a while.
     pub(super) rests: Rests,
 }
 
-/// Where a token comes from that nobody has stored: a call of the provider.
+/// The source of a token that is not in the store: a call of the provider.
 pub(super) trait TokenSource {
     /// Asks the provider. Says when the request was sent, too.
     async fn ask(&self) -> Result<(Grant, Now), Failure>;
@@ -78,16 +79,15 @@ pub(super) trait TokenSource {
     /// The headers that carry a token.
     fn credentials(&self, grant: &Grant) -> CredentialHeaders;
 
-    /// Which token.
     fn key(&self) -> TokenKey;
 
-    /// Whose token it is, for logs.
+    /// Returns the name of the token's provider, for logs.
     fn provider(&self) -> &str;
 
-    /// Whether a new token takes the others' away.
+    /// Returns whether a new token invalidates the earlier ones.
     fn is_contested(&self) -> bool;
 
-    /// Both clocks.
+    /// Returns the current time on both clocks.
     fn now(&self) -> Now;
 
     /// Lets so much time pass.
@@ -137,7 +137,7 @@ impl FetchContext {
                 None
             }
         };
-        // Who held the lock before us may have left something.
+        // The previous holder of the lock may have stored a token.
         let adopted = if lock.is_some() { self.look(&store, &key, source).await } else { Ok(None) };
         let brought = match adopted {
             Ok(Some(found)) => Ok(found),
@@ -153,9 +153,9 @@ impl FetchContext {
         brought
     }
 
-    /// Asks the provider. Near the end of the known token it may give that one once more, with nothing left of its life;
-    /// then it is asked again as soon as that has ended, and whoever waits is kept waiting for no longer than a fetch may
-    /// take.
+    /// Asks the provider. Near the end of the known token the provider may return that token once more, with no life
+    /// left; then it is asked again as soon as that token has expired. A waiting request is kept waiting for no longer
+    /// than a fetch may take.
     async fn ask(&self, source: &impl TokenSource) -> Result<(Grant, Now), Failure> {
         let mut endings = 0;
         loop {
@@ -181,7 +181,7 @@ impl FetchContext {
         }
     }
 
-    /// Whether another replica has put a newer token into the store than the one that is known; absent: the store does
+    /// Returns whether another replica has put a newer token into the store than the known one; absent: the store does
     /// not say.
     pub(super) async fn has_newer(self, source: &impl TokenSource) -> Option<bool> {
         let Some(store) = self.store.clone().filter(|store| store.is_shared() && self.known.is_some()) else {
@@ -190,8 +190,8 @@ impl FetchContext {
         self.adopt(&store, &RecordKey::from(&source.key()), source).await.ok().map(|found| found.is_some())
     }
 
-    /// What is in the store, if it is worth having. An error of the store is one of this fetch only where fetching
-    /// without it could kill another replica's token.
+    /// Returns the token in the store, if it is worth adopting. An error of the store fails this fetch only if fetching
+    /// without the store could invalidate another replica's token.
     async fn look(
         &self,
         store: &Store,
@@ -208,7 +208,7 @@ impl FetchContext {
         }
     }
 
-    /// Whether a token may be fetched although the store cannot be asked what other replicas have.
+    /// Checks whether a token may be fetched although the store cannot be asked for the tokens of other replicas.
     fn may_go_alone(&self, store: &Store, source: &impl TokenSource, error: &Error) -> Result<(), Failure> {
         if !is_contested(store, source) {
             return Ok(());
@@ -227,7 +227,7 @@ impl FetchContext {
         let expiry = sent.wall.saturating_add(millis(grant.life));
         let sealed = seal(grant, *sent);
         let put = async || store.put(Kind::Application, key, &sealed, Some(expiry)).await;
-        // Where it has killed the others' token, they need it.
+        // If this fetch has invalidated the other replicas' token, they need the new one.
         let kept = match if is_contested(store, source) { patiently(put).await } else { put().await } {
             Ok(_) => store.announce(Kind::Application, key).await,
             Err(error) => Err(error),
@@ -238,7 +238,7 @@ impl FetchContext {
         Ok(issued(source, &told))
     }
 
-    /// Waits for what the holder of the lock brings, or for the lock if it brings nothing. Nothing: both take too long.
+    /// Waits for the token of the lock's holder, or for the lock if the holder brings none. `None`: both take too long.
     async fn wait(&self, store: &Store, key: &RecordKey, claim: u64, source: &impl TokenSource) -> Option<PeerWait> {
         let mut changes = store.changes();
         let looking = async {
@@ -251,7 +251,7 @@ impl FetchContext {
                     () = heard(&mut changes, key) => {}
                     () = source.sleep(LOOK) => {}
                 }
-                // Who failed has given it back.
+                // A holder whose fetch failed has released the lock.
                 if let Ok(Some(lock)) = store.claim(key, self.patience, claim).await {
                     return PeerWait::Lock(lock);
                 }
@@ -263,7 +263,7 @@ impl FetchContext {
     /// The token in the store, if it is newer than the known one and worth having.
     async fn adopt(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Option<Fetched>, Error> {
         let record = match store.load(Kind::Application, key).await {
-            // Whoever writes next writes over it.
+            // The next write replaces the damaged record.
             Err(Error::Damaged(damaged)) => {
                 tracing::warn!(provider = source.provider(), %damaged, "the store gives no token");
                 return Ok(None);
@@ -296,7 +296,7 @@ impl FetchContext {
     }
 }
 
-/// What came of waiting for another replica.
+/// The result of waiting for another replica.
 enum PeerWait {
     /// It has brought a token.
     Found(Box<Fetched>),
@@ -335,7 +335,7 @@ pub(super) async fn invalidate(store: &Store, key: &TokenKey, token: Fingerprint
     }
     let key = RecordKey::from(key);
     match store.load(Kind::Application, &key).await {
-        // Nobody adopts it.
+        // Neither a missing nor a damaged record is ever adopted.
         Ok(None) | Err(Error::Damaged(_)) => Ok(()),
         Ok(Some(record)) if fingerprint(&record) == Some(token) => {
             store.remove_if(Kind::Application, &key, record.version).await
@@ -350,7 +350,7 @@ fn fingerprint(record: &StoredRecord) -> Option<Fingerprint> {
     read(record.value.expose_secret()).map(|written| Fingerprint::of(written.token.as_bytes()))
 }
 
-/// Whether a token that this replica fetches may kill another's.
+/// Returns whether a token that this replica fetches may invalidate another replica's.
 fn is_contested(store: &Store, source: &impl TokenSource) -> bool {
     store.is_shared() && source.is_contested()
 }
@@ -376,23 +376,23 @@ fn seal(grant: &Grant, sent: Now) -> SecretBox<[u8]> {
 
 /// A token that was found in the store, by our clocks.
 struct Stored {
-    /// With its whole life.
+    /// The token with its whole life, not the remainder.
     grant: Grant,
     /// When its request was sent.
     issued: Now,
-    /// When it dies.
+    /// Expiry, computed from the remaining life when the token was found.
     expires: Deadline,
 }
 
-/// A record as it was written. Nothing where it is of another version.
+/// Parses a record. `None` if it is malformed or of another version.
 fn read(bytes: &[u8]) -> Option<Written<'_>> {
     serde_json::from_slice(bytes).ok().filter(|written: &Written<'_>| written.v == VERSION)
 }
 
-/// The token of a record. Nothing where it is over, or makes no sense.
+/// Parses the token of a record. `None` if it has expired or is not valid.
 ///
-/// What is left is told by the wall clock alone: the boot clock may not have run yet when the token was issued. It is the
-/// whole life at most, so that one from the future gains nothing. From here on both clocks count.
+/// The remaining life is determined by the wall clock alone: the boot clock may not have run yet when the token was
+/// issued. It is the whole life at most, so that a token from the future gains no time. From here on both clocks count.
 fn open(bytes: &[u8], now: Now) -> Option<Stored> {
     let written = read(bytes)?;
     if written.issued.saturating_sub(now.wall) > SKEW {

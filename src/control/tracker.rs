@@ -39,19 +39,19 @@ struct TrackerState {
 enum TrackerDeadline {
     /// The process ends at this moment.
     At(Instant),
-    /// Nothing begins any more.
+    /// No task can be started any more.
     Closed,
-    /// It does not end.
+    /// The process has no end scheduled.
     #[default]
     Open,
 }
 
-/// What a task is about, for the operator. Nothing secret.
+/// The description of a task, for the operator. It contains no secrets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Work {
-    /// What is done, as in the audit log.
+    /// The operation, named as in the audit log.
     pub what: &'static str,
-    /// Where.
+    /// Name of the provider that the task concerns.
     pub provider: Arc<str>,
 }
 
@@ -75,7 +75,8 @@ impl Tracker {
         true
     }
 
-    /// Whether a call may begin that takes this long at most: in a process that ends, only one that ends before it.
+    /// Returns whether a call that takes at most `longest` may start: in a process that is ending, only if it ends
+    /// before the process does.
     pub fn allows(&self, longest: Duration) -> bool {
         match self.0.end.get() {
             TrackerDeadline::Open => true,
@@ -84,7 +85,7 @@ impl Tracker {
         }
     }
 
-    /// Whether the process goes on: else nothing begins that no request waits for.
+    /// Returns whether the process continues: otherwise only work that a request waits for may start.
     pub fn is_open(&self) -> bool {
         self.0.end.get() == TrackerDeadline::Open
     }
@@ -96,12 +97,12 @@ impl Tracker {
         }
     }
 
-    /// Begins nothing any more, and waits for what runs, until `end` at most. What still runs then is lost with the
-    /// process.
+    /// Refuses new tasks, and waits for the running ones until `end` at most. Returns those that still run then, which
+    /// are lost with the process.
     pub async fn finish(&self, end: Instant) -> Vec<Work> {
         self.0.end.set(TrackerDeadline::Closed);
         let idle = async {
-            // One waiter at a time: `notify_one` leaves a permit for whoever comes too late to hear it.
+            // One waiter at a time: `notify_one` leaves a permit for a waiter that comes too late to hear it.
             while !self.0.running.borrow().is_empty() {
                 self.0.idle.notified().await;
             }
@@ -112,7 +113,6 @@ impl Tracker {
         self.0.running.borrow().values().cloned().collect()
     }
 
-    /// Ends all that runs.
     #[cfg(test)]
     pub(super) fn abort(&self) {
         for handle in self.0.handles.borrow_mut().drain(..) {

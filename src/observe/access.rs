@@ -1,10 +1,10 @@
-//! The access log's way out: lines gather in a worker's own buffer and leave in batches.
+//! The output path of the access log: lines gather in a worker's own buffer and leave in batches.
 //!
-//! A worker never writes to a file or a terminal itself, so a slow disk or a stopped terminal delays no request. When
-//! the writer falls so far behind that its queue is full, batches are dropped and counted, never waited for.
+//! A worker never writes to a file or a terminal itself, so a slow disk or a stopped terminal delays no request. If the
+//! writer falls so far behind that its queue is full, batches are dropped and counted; no worker waits for it.
 //!
-//! Whoever rotates a file may just move it away: the writer looks, a few times a minute, whether its path still leads to
-//! the file that it writes, and opens a new one if not.
+//! For log rotation it is enough to move the file away: while lines arrive, the writer checks every few seconds whether
+//! its path still leads to the file that it writes, and opens a new one if not.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -24,14 +24,14 @@ const QUEUED_BATCHES: usize = 64;
 /// A path is followed this often, while lines come.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Where access lines finally go.
+/// The format of the access log, or no access log at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessSink {
     /// One JSON object a line.
     Json,
-    /// Not at all.
+    /// No access lines are written.
     Off,
-    /// For people.
+    /// One line of text per request, for people to read.
     Text,
 }
 
@@ -39,10 +39,10 @@ impl AccessSink {
     const ALL: [AccessSink; 3] = [AccessSink::Json, AccessSink::Off, AccessSink::Text];
 }
 
-/// Where lines go.
+/// The destination to which the writer's thread writes the lines.
 pub type Sink = Box<dyn Write + Send>;
 
-/// What the writer is sent.
+/// A message to the writer's thread.
 enum AccessJob {
     Lines(Vec<u8>),
     Turn(Sink),
@@ -57,7 +57,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer.
+    /// Starts the writer's thread; returns an error if the thread cannot be spawned.
     pub fn start(sink: Sink, shape: AccessSink) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUED_BATCHES);
         let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || drain(&receiver, sink))?;
@@ -65,8 +65,8 @@ impl AccessLog {
         Ok((Self { sender, shape, dropped: Arc::default() }, thread))
     }
 
-    /// From now on lines look so and go there. What is under way goes where it would have gone. An error: the writer has
-    /// too much to do, or has ended.
+    /// Sends the lines that follow to `sink`, in the format `shape`. Batches that are queued already go to the previous
+    /// sink. Returns an error if the writer's queue is full or the writer has ended.
     pub fn turn(&self, sink: Sink, shape: AccessSink) -> Result<(), &'static str> {
         self.sender.try_send(AccessJob::Turn(sink)).map_err(|_| "the access log is too busy to be turned elsewhere")?;
         self.shape.store(shape as u8, Ordering::Relaxed);
@@ -97,12 +97,12 @@ impl Outlet for AccessLog {
     }
 }
 
-/// One worker's gathering lines.
+/// The access lines that one worker has gathered and not yet handed to the writer.
 #[derive(Clone)]
 pub struct Lines(Gather<AccessLog>);
 
 impl Lines {
-    /// Adds a finished request.
+    /// Adds the line of a finished request, in the format in force; adds none if the log is off.
     pub fn push(&self, record: &AccessRecord) {
         match self.0.outlet().shape() {
             AccessSink::Json => self.0.push(|now, buffer| record.write_json(now, buffer)),

@@ -1,6 +1,6 @@
-//! What a worker has to say gathers in a buffer of its own and leaves in batches.
+//! Buffers for the lines of workers: each worker gathers lines in a buffer of its own and hands them over in batches.
 //!
-//! A worker never writes to a file or a terminal itself: it hands batches to whoever does, at the latest 20 milliseconds
+//! A worker never writes to a file or a terminal itself: it hands batches to an `Outlet`, at the latest 20 milliseconds
 //! after the first line of each.
 
 use std::cell::{Cell, RefCell};
@@ -17,7 +17,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 const LAST_LINE: usize = 2 * 1024;
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Where batches go. Taking one must not wait for anything.
+/// The destination of batches. Taking one must not wait for anything.
 pub trait Outlet: 'static {
     /// Takes whole lines, and how many they are.
     fn take(&self, batch: Vec<u8>, lines: u64);
@@ -51,7 +51,7 @@ impl<O: Outlet> Gather<O> {
         Self(inner)
     }
 
-    /// Where its batches go.
+    /// Returns the destination of its batches.
     pub fn outlet(&self) -> &O {
         &self.0.outlet
     }
@@ -69,7 +69,8 @@ impl<O: Outlet> Gather<O> {
         gathered.lines.set(gathered.lines.get() + 1);
         if after >= BATCH_BYTES {
             gathered.flush();
-            // Where one batch was filled, another one will be: it does not grow step by step.
+            // After a full batch another one is likely: the buffer is allocated at once, so that it does not grow step
+            // by step.
             gathered.buffer.borrow_mut().reserve(BATCH_BYTES + LAST_LINE);
         } else if before == 0 {
             gathered.filled.notify_one();

@@ -32,7 +32,7 @@ impl<'a> JsonLine<'a> {
         line
     }
 
-    /// Appends a string.
+    /// Appends a member with a string, escaped if necessary.
     pub fn text(&mut self, key: Key, value: &str) {
         self.out.extend_from_slice(key.0.as_bytes());
         // Every byte is looked at, without a branch for each.
@@ -59,13 +59,13 @@ impl<'a> JsonLine<'a> {
         let _ = write!(self.out, "\"{value}\"");
     }
 
-    /// Appends a number.
+    /// Appends a member with an integer.
     pub fn number(&mut self, key: Key, value: impl itoa::Integer) {
         self.out.extend_from_slice(key.0.as_bytes());
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    /// Appends a boolean.
+    /// Appends a member with a boolean.
     pub fn flag(&mut self, key: Key, value: bool) {
         self.out.extend_from_slice(key.0.as_bytes());
         self.out.extend_from_slice(if value { b"true" } else { b"false" });

@@ -9,15 +9,15 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 /// The filter of this process, once logging has started.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Whether lines should be text: as asked, else text on a terminal and JSON otherwise.
+/// Returns whether lines are written as text: as requested, otherwise as text on a terminal and as JSON elsewhere.
 pub fn is_text(asked: Option<bool>) -> bool {
     asked.unwrap_or_else(|| std::io::stderr().is_terminal())
 }
 
 /// Starts logging for the process. A second start changes nothing.
 ///
-/// The third-party crates below us log message heads at `debug` and `trace`, and those hold credentials: they are kept
-/// at `info` whatever `level` says.
+/// The HTTP and TLS crates log message heads at `debug` and `trace`, and those hold credentials: these crates are kept
+/// at `info` regardless of `level`.
 pub fn start_logging(level: &str, text: bool) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
@@ -33,7 +33,7 @@ pub fn start_logging(level: &str, text: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// From now on this level counts. Nothing happens where nobody logs.
+/// Sets the log level from now on. Does nothing if logging was not started.
 pub fn set_level(level: &str) -> Result<(), String> {
     match FILTER.get() {
         Some(handle) => handle.reload(filter(level)?).map_err(|error| format!("log level: {error}")),

@@ -55,12 +55,12 @@ struct Answers {
     counter: Counter,
 }
 
-/// The audit log's counters.
+/// The metrics of the audit log: two counters and a gauge.
 #[derive(Clone, Debug, Default)]
 pub struct AuditMeters {
     /// Records that are on the disk.
     pub records: Counter,
-    /// Records that were lost.
+    /// Records that were lost before they were written.
     pub lost: Counter,
     /// 1 while records cannot be written.
     pub failing: Gauge,
@@ -99,14 +99,14 @@ struct TunnelLabels {
     kind: &'static str,
 }
 
-/// What became of a CONNECT.
+/// The outcome of a CONNECT request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TunnelKind {
-    /// Passed through unread.
+    /// A tunnel whose bytes are passed through unread.
     Blind,
     /// Answered in the bank's stead.
     Intercepted,
-    /// Refused.
+    /// Refused: no tunnel was opened.
     Refused,
 }
 
@@ -132,13 +132,13 @@ pub enum Limit {
     Admin,
     /// A client that takes nothing of an answer.
     ClientStalled,
-    /// `connections`.
+    /// The setting `connections`: client connections of the whole process.
     Connections,
-    /// `connections_per_peer`.
+    /// The setting `connections_per_peer`: client connections of one peer.
     ConnectionsPerPeer,
-    /// `handshakes`.
+    /// The setting `handshakes`: TLS handshakes in progress with clients.
     Handshakes,
-    /// `header_timeout`.
+    /// The setting `header_timeout`: a handshake or a request's head that took too long.
     HeaderTimeout,
     /// Tunnels that are being opened.
     Tunnels,
@@ -192,7 +192,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// All metrics, at zero.
+    /// Creates all metrics, with the value zero.
     pub fn new() -> Self {
         let mut made = Self {
             registry: Registry::with_prefix("countersign"),
@@ -331,7 +331,7 @@ impl Metrics {
         self.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
     }
 
-    /// The audit log's counters.
+    /// Returns handles to the audit log's metrics.
     pub fn audit(&self) -> AuditMeters {
         self.audit.clone()
     }
@@ -351,7 +351,7 @@ impl Metrics {
         self.tunnels.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
     }
 
-    /// Counts a CONNECT.
+    /// Counts a CONNECT request of this listener by its outcome.
     pub fn tunnelled(&self, listener: &str, kind: TunnelKind) {
         let labels = TunnelLabels { listener: listener.to_owned(), kind: kind.as_str() };
         self.tunnelled.get_or_create_owned(&labels).inc();
@@ -411,7 +411,8 @@ impl Metrics {
         self.reload_successful.set(0);
     }
 
-    /// When the first of a provider's users must consent again, in seconds since 1970; `None`: nobody knows of any.
+    /// Sets the time at which the first of a provider's users must consent again, in seconds since 1970; `None` removes
+    /// it: no such time is known.
     pub fn consents_expire(&self, provider: &str, first: Option<i64>) {
         let label = ProviderLabel { provider: provider.to_owned() };
         match first {
@@ -497,7 +498,7 @@ struct Buckets {
 }
 
 impl Histogram {
-    /// Adds one duration.
+    /// Adds one duration to the histogram.
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let index = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
@@ -545,12 +546,12 @@ impl Level {
         fits
     }
 
-    /// Gives `amount` back.
+    /// Subtracts an `amount` that was taken before.
     pub fn give_back(&self, amount: u64) {
         self.0.fetch_sub(i64::try_from(amount).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    /// The level now.
+    /// Returns the level at this moment.
     pub fn now(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,8 +1,7 @@
-//! What the outside may know of what happened inside: one line per request, counters, the log, the audit log.
+//! The information on requests that may leave the process: one line per request, counters, the log, the audit log.
 //!
-//! Nothing in this room is ever handed a secret but the audit log's own key: tokens arrive as fingerprints and
-//! generations, paths without queries.
-//! Counters are atomics that were resolved before the request came.
+//! No secret reaches this module but the audit log's own key: tokens arrive as fingerprints and generations, paths
+//! without queries. Counters are atomics that were resolved before the request arrived.
 
 pub mod access;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! What is worth one line in the log, but not one each time.
+//! Words that are worth one line in the log each, but not one every time.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ const MOST: usize = 32;
 pub struct Once(Mutex<BTreeSet<Box<str>>>);
 
 impl Once {
-    /// Whether this word comes for the first time, and is to be told.
+    /// Returns whether this word occurs for the first time, and is to be logged.
     pub fn first(&self, word: &str) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.len() < MOST && told.insert(word.into())

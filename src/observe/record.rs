@@ -25,25 +25,25 @@ pub struct AccessRecord {
     pub id: Uuid,
     /// The span that it is: ours where it is traced, else the one that the caller named.
     pub trace: Option<Context>,
-    /// Which listener it came in on.
+    /// Name of the listener that received it.
     pub listener: Arc<str>,
-    /// The caller's address.
+    /// The client's address, if it is known.
     pub peer: Option<IpAddr>,
     /// The caller's name, once known.
     pub client: Option<Arc<str>>,
-    /// Its method.
+    /// Method of the request, as received.
     pub method: Method,
     /// Its path as received, without the query.
     pub path: String,
-    /// The route, once chosen.
+    /// Name of the route, once chosen.
     pub route: Option<Arc<str>>,
-    /// The provider, once chosen.
+    /// Name of the provider, once chosen.
     pub provider: Option<Arc<str>>,
     /// The request id in the provider's own header that went out last.
     pub provider_id: Option<HeaderValue>,
-    /// Which token was spent last: fingerprint and generation.
+    /// The token that was sent last: fingerprint and generation.
     pub token: Option<(Fingerprint, u64)>,
-    /// What was spent before that, and refused.
+    /// The token that was sent before that, and refused by the provider.
     pub refused: Option<Spent>,
     /// The status sent to the client; absent when it hung up before.
     pub status: Option<u16>,
@@ -51,7 +51,7 @@ pub struct AccessRecord {
     pub error: Option<&'static str>,
     /// The error that it would have been, were its route's rules enforced.
     pub tolerated: Option<&'static str>,
-    /// Whether it was replayed, or why not.
+    /// The outcome of the replay, if the token was refused.
     pub replay: Replay,
     /// Milliseconds from sending the request on to the head of the answer.
     pub upstream_ms: Option<u64>,
@@ -59,20 +59,20 @@ pub struct AccessRecord {
     pub request_bytes: u64,
     /// Bytes of the response body that were forwarded.
     pub response_bytes: u64,
-    /// Whether the response went out to its end.
+    /// True if the response was sent to its end.
     pub complete: bool,
 }
 
 /// A token that was spent, and under which request id of the provider's.
 #[derive(Clone, Debug)]
 pub struct Spent {
-    /// Fingerprint and generation.
+    /// Fingerprint and generation of the token.
     pub token: (Fingerprint, u64),
     /// The request id in the provider's own header.
     pub id: Option<HeaderValue>,
 }
 
-/// What became of a refused token's request.
+/// The outcome of the replay of a request, if its token was refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Replay {
     /// The token was not refused.

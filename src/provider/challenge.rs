@@ -18,9 +18,9 @@ pub(super) fn errors<S: AsRef<str>>(headers: &HeaderMap, schemes: &[S]) -> Vec<S
     found
 }
 
-/// Walks over one field value, which may hold several challenges. A comma separates challenges as well as parameters,
-/// so a word is a parameter's name when `=` and a value follow, and a scheme otherwise. What fits neither (a
-/// `token68`, a mistake) is skipped up to the next comma.
+/// Scans one field value, which may hold several challenges. A comma separates challenges as well as parameters, so a
+/// word is a parameter's name if `=` and a value follow, and a scheme otherwise. Text that fits neither (a `token68`, a
+/// mistake) is skipped up to the next comma.
 fn scan<S: AsRef<str>>(bytes: &[u8], schemes: &[S], found: &mut Vec<String>) {
     let mut cursor = ChallengeScanner { bytes, at: 0 };
     let mut wanted = false;

@@ -1,4 +1,4 @@
-//! How an application proves to a token endpoint who it is (RFC 6749 section 2.3.1).
+//! The authentication of an application at a token endpoint (RFC 6749 section 2.3.1).
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::provider::template::{Template, TemplateContext, TemplateScope};
 use crate::provider::values::choice;
 use crate::syntax::{Diagnostics, Fields, Node, suggest};
 
-/// The ways.
+/// A mechanism of client authentication.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mechanism {
-    /// `Authorization: Basic …`
+    /// The header field `Authorization: Basic …` (RFC 7617).
     Basic,
     /// No way of its own: the profile's headers and body say it all.
     None,
@@ -26,7 +26,7 @@ pub(super) enum Mechanism {
 const WORDS: [(&str, Mechanism); 3] =
     [("basic", Mechanism::Basic), ("none", Mechanism::None), ("post", Mechanism::Post)];
 
-/// Which way, or the setting that says which.
+/// The mechanism, or the setting that names it.
 #[derive(Clone, Debug)]
 enum Choice {
     Fixed(Mechanism),
@@ -77,7 +77,7 @@ impl ClientAuth {
         Some(Self { choice: choice?, id: id?, secret: secret?, form_encode })
     }
 
-    /// Whether it is `post` whatever the settings say.
+    /// Returns whether the mechanism is `post` regardless of the settings.
     pub(super) fn is_post(&self) -> bool {
         matches!(self.choice, Choice::Fixed(Mechanism::Post))
     }

@@ -1,4 +1,4 @@
-//! What becomes of a token once its successor is issued.
+//! The effect of a new token on the token before it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub enum Coexistence {
     Many,
     /// It lives for a little longer.
     Overlap,
-    /// It dies at once.
+    /// It becomes invalid at once.
     Single,
 }
 
@@ -31,7 +31,7 @@ impl Coexistence {
         }
     }
 
-    /// Whether who fetches a token takes away those that others hold.
+    /// Returns whether fetching a token invalidates the tokens that others hold.
     pub const fn is_contested(self) -> bool {
         match self {
             Self::Many => false,
@@ -39,8 +39,9 @@ impl Coexistence {
         }
     }
 
-    /// How long before expiry to renew, where `asked` is what was asked for. A token that dies when its successor is
-    /// issued is used until what is left is needed for the call itself: calls under way with it have to be replayed.
+    /// Returns the time before expiry at which to renew, if `asked` was configured. A token that becomes invalid with
+    /// the issue of its successor is used until the remaining time is needed for the token request itself: calls in
+    /// progress with it have to be replayed.
     pub fn margin(self, asked: Duration, token_timeout: Duration) -> Duration {
         match self {
             Self::Many | Self::Overlap => asked,

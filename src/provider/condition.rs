@@ -13,32 +13,28 @@ use crate::provider::json::JsonError;
 use crate::provider::values::{Anywhere, FieldName, OneOrManyValues, Pointer, StatusNumber};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 
-/// How far an answer fits a matcher. Of several conditions the one that fits least counts.
+/// The degree to which a response fits a matcher. Of several conditions the one that fits least counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Fit {
-    /// It does not.
     No,
     /// It may: the body is not known.
     Unsure,
-    /// It does.
     Yes,
 }
 
-/// What is known of an answer's body.
+/// The known content of a response's body.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// There is none.
     Empty,
-    /// It is JSON.
     Json(Value),
-    /// It is something else.
+    /// Content that is certainly not JSON.
     Other,
     /// It was not read, or breaks off, or cannot be what it says it is.
     Unread,
 }
 
 impl Body {
-    /// Reads a body as far as it can be known. `None`: nobody read it.
+    /// Reads a body as far as its content can be known. `None`: the body was not read.
     pub(super) fn read(headers: &HeaderMap, body: Option<&[u8]>) -> Self {
         let length = content_length(headers);
         let Some(bytes) = body else {
@@ -70,7 +66,7 @@ fn says_json(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_TYPE) && may_be_json(headers)
 }
 
-/// Whether a body begins as JSON does, whatever became of it.
+/// Returns whether a body begins like JSON, even if the rest of it is not.
 fn opens_json(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     matches!(bytes.first(), Some(b'{' | b'['))
@@ -81,7 +77,7 @@ fn media(headers: &HeaderMap) -> Option<&[u8]> {
     Some(value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii())
 }
 
-/// Whether the content type is JSON (`application/json`, `text/json`, anything `+json`) or absent.
+/// Returns whether the content type is JSON (`application/json`, `text/json`, anything `+json`) or absent.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let Some(media) = media(headers) else { return true };
     let ends = |suffix: &[u8]| {
@@ -94,8 +90,8 @@ fn may_be_json(headers: &HeaderMap) -> bool {
     media.is_empty() || ends(b"/json") || ends(b"+json")
 }
 
-/// Whether the body may be JSON: many servers label it `text/plain` or `text/html`. Pictures and streams are taken at
-/// their word.
+/// Returns whether the body may be JSON: many servers label it `text/plain` or `text/html`. Content types of images,
+/// sounds, videos and streams are believed.
 pub(super) fn may_hold_json(headers: &HeaderMap) -> bool {
     let Some(media) = media(headers) else { return true };
     let never: [&[u8]; 7] =
@@ -103,7 +99,7 @@ pub(super) fn may_hold_json(headers: &HeaderMap) -> bool {
     !never.iter().any(|start| media.get(..start.len()).is_some_and(|own| own.eq_ignore_ascii_case(start)))
 }
 
-/// Whether a body may be empty: announced so, or not announced.
+/// Returns whether a body may be empty: its length is announced as zero, or not announced.
 pub(super) fn may_be_empty(headers: &HeaderMap) -> bool {
     content_length(headers).is_none_or(|length| length == 0)
 }
@@ -148,7 +144,7 @@ impl FromNode for Expected {
     }
 }
 
-/// What a value must be. Any one of these is enough.
+/// The requirements on a value. Any one of these is enough.
 #[derive(Clone, Debug)]
 struct ConditionTest {
     equals: Vec<Expected>,
@@ -199,7 +195,7 @@ impl JsonTest {
         Some((self.pointers.first()?, self.test.equals.first()?.value()))
     }
 
-    /// How far it fits: a value of which some characters could not be read proves nothing.
+    /// Returns the degree to which it fits: a value with characters that could not be read proves nothing.
     fn fit(&self, value: &Value) -> Fit {
         let doubtful = self.pointers.iter().filter_map(|pointer| value.pointer(pointer)).any(is_doubtful);
         match self.holds(value) {
@@ -209,7 +205,7 @@ impl JsonTest {
         }
     }
 
-    /// Whether it holds for one of its pointers. `null` counts as absent.
+    /// Returns whether it holds for one of its pointers. `null` counts as absent.
     pub(super) fn holds(&self, value: &Value) -> bool {
         let mut found = self.pointers.iter().filter_map(|p| value.pointer(p)).filter(|v| !v.is_null()).peekable();
         if found.peek().is_none() { self.test.absent } else { found.any(|value| self.test.holds_json(value)) }
@@ -254,7 +250,7 @@ impl FromNode for HeaderTest {
     }
 }
 
-/// Which statuses a matcher may name.
+/// The statuses that a matcher may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Statuses {
     /// Any, or none at all.
@@ -273,14 +269,14 @@ pub(super) struct Matcher {
     headers: Vec<HeaderTest>,
     json: Vec<JsonTest>,
     bare: bool,
-    /// What a reader should know about where it comes from.
+    /// A remark on the matcher's source, for readers.
     pub note: String,
-    /// Whether a public source or the bank says so.
+    /// True if a public source or the bank confirms it.
     pub confirmed: bool,
 }
 
 impl Matcher {
-    /// Takes a matcher's keys from `fields`; whoever calls finishes them.
+    /// Takes a matcher's keys from `fields`; the caller finishes them.
     pub(super) fn read(fields: &Fields<'_>, allowed: Statuses) -> Self {
         let report = fields.report();
         let status_node = fields.take("status");
@@ -323,28 +319,28 @@ impl Matcher {
         matcher
     }
 
-    /// Whether it asks for anything at all.
+    /// Returns whether it has any condition at all.
     pub(super) fn says_something(&self) -> bool {
         let asks = self.challenge_error.is_some() || !self.headers.is_empty() || !self.json.is_empty();
         asks || self.bare || !self.statuses.is_empty()
     }
 
-    /// Whether it looks into the body as JSON.
+    /// Returns whether it inspects the body as JSON.
     pub(super) fn wants_json(&self) -> bool {
         !self.json.is_empty()
     }
 
-    /// Whether it asks if there is a body.
+    /// Returns whether it requires that there is no body.
     pub(super) const fn wants_emptiness(&self) -> bool {
         self.bare
     }
 
-    /// Whether it has something to say about this status.
+    /// Returns whether it applies to this status.
     pub(super) fn concerns(&self, status: StatusCode) -> bool {
         self.statuses.is_empty() || self.statuses.contains(&status.as_u16())
     }
 
-    /// How far an answer fits. What headers say comes first: it needs no body.
+    /// Returns the degree to which a response fits. Headers are tested first: they need no body.
     pub(super) fn fit(&self, status: StatusCode, headers: &HeaderMap, body: &Body) -> Fit {
         if !self.concerns(status) || !self.headers.iter().all(|test| test.holds(headers)) {
             return Fit::No;

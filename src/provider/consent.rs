@@ -1,13 +1,14 @@
-//! `[consent]` of a profile: how a user agrees, and how what comes of it becomes a token and stays one.
+//! `[consent]` of a profile: the steps by which a user agrees, and by which the resulting grant becomes a token and is
+//! refreshed.
 //!
 //! ```text
-//! [consent.authorize]   a call of ours whose answer holds the URL that the user opens, or that URL itself
-//! [consent.callback]    which keys of the query come back
+//! [consent.authorize]   a request whose response holds the URL that the user opens, or that URL itself
+//! [consent.callback]    the keys of the query that comes back
 //! [consent.exchange]    a code for tokens
 //! [consent.refresh]     a refresh token for tokens
-//! [consent.response]    what their answers hold besides [token.response]
-//! [[consent.dead]]      which answers say that code or refresh token is dead
-//! [consent.request]     what a user's calls carry instead of what the application's carry
+//! [consent.response]    the content of their responses besides [token.response]
+//! [[consent.dead]]      the responses that mean that code or refresh token is dead
+//! [consent.request]     the headers of a user's calls, in place of those of the application's calls
 //! ```
 
 mod callback;
@@ -31,19 +32,18 @@ use self::callback::CallbackKeys;
 pub(super) use self::compiled_consent::ConsentParts;
 pub use self::compiled_consent::{Authorize, CompiledConsent, ConsentWiring, Stale};
 
-/// How long a code lives that nobody says anything about: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB
-/// says one.
+/// Lifetime of a code if none is specified: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB specifies one.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 
-/// `[consent]` of a profile.
+/// The table `[consent]` of a profile, as read.
 #[derive(Clone, Debug)]
 pub(super) struct ConsentProfile {
-    /// What a config may set, under the names that templates use: `param.NAME`.
+    /// Parameters that a config may set, under the names that templates use: `param.NAME`.
     params: Vec<Setting>,
-    /// Whether parameters that the profile does not know go into the query of the authorize request.
+    /// True if parameters that the profile does not know go into the query of the authorize request.
     other_params: bool,
     authorize: RequestTemplate,
-    /// Where the answer to the authorize call holds the URL that the user opens; empty: the request is that URL.
+    /// Pointers to the URL that the user opens, in the response to the authorize call; empty: the request is that URL.
     opens: Vec<String>,
     keys: CallbackKeys,
     code_life: Duration,
@@ -176,7 +176,7 @@ impl ConsentProfile {
         })
     }
 
-    /// Its requests.
+    /// Returns the templates of its requests: authorize, exchange and refresh.
     pub(super) fn plans(&self) -> impl Iterator<Item = &RequestTemplate> {
         [&self.authorize, &self.exchange].into_iter().chain(&self.refresh)
     }
@@ -193,7 +193,7 @@ impl ConsentProfile {
         self.captures.iter().map(|(name, _)| name)
     }
 
-    /// Whether `[provider.NAME.consent]` must say `authorize_url`.
+    /// Returns whether `[provider.NAME.consent]` must have `authorize_url`.
     pub(super) const fn wants_authorize_url(&self) -> bool {
         !self.authorize.has_path()
     }
@@ -240,7 +240,7 @@ impl ConsentProfile {
     }
 }
 
-/// Whether a value is what the profile says a parameter may be.
+/// Returns whether a value fits the profile's declaration of the parameter; reports an error if not.
 fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Diagnostics) -> bool {
     let (title, label) = if text.is_empty() {
         (format!("`{key}` is empty"), "leave it out, or write a value".to_owned())

@@ -1,7 +1,7 @@
-//! What a module puts on a call, in words that hold no secret.
+//! The description of the headers that a module puts on a call, without any secret.
 //!
-//! There is no second way of dressing here: a [`StandIn`] takes the place of token and identifiers, the module dresses
-//! with it as it always does, and what came of it is then told with names in place of what must not be shown.
+//! There is no second implementation of dressing here: a [`StandIn`] replaces the token and the identifiers, the module
+//! dresses with it as usual, and the result is then described with names in place of the values that must not be shown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::token::lease::{Lease, LeaseTrial};
 /// A setting, as a profile declares it, for schemas and lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DeclaredSetting {
-    /// Its name in `[provider.NAME]`.
+    /// The setting's key in `[provider.NAME]`.
     pub name: Arc<str>,
     /// A few words about it; may be empty.
     pub description: String,
-    /// Whether it is a table of texts and route variables.
+    /// True if it is a table of texts and route variables.
     pub table: bool,
-    /// Whether it is a secret.
+    /// True if its value is a secret.
     pub secret: bool,
-    /// Whether it must be given.
+    /// True if it must be given.
     pub required: bool,
     /// A regular expression that the whole value must match.
     pub pattern: Option<String>,

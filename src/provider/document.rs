@@ -1,8 +1,8 @@
-//! What a provider said, as a tree of values: content coding, charset and format undone.
+//! A provider's response as a tree of values: content coding, charset and format undone.
 //!
-//! Token answers come as JSON, as a form, or as bare text; refusals are JSON. All of them may be written in another
-//! charset than UTF-8. What cannot be told for certain stands as U+FFFD in the text: whoever reads a value with that
-//! character in it knows nothing of the value.
+//! Token responses come as JSON, as a form, or as bare text; refusals are JSON. All of them may be written in another
+//! charset than UTF-8. Bytes that cannot be decoded for certain become U+FFFD in the text: a value with that character
+//! in it is not known.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,11 @@ use serde_json::{Map, Value};
 use crate::base::coding::{Undecodable, without_coding};
 use crate::provider::json::{self, JsonError, SIZE_CAP};
 
-/// How a token endpoint writes its answers: `format` of `[token.response]`.
+/// The format of a token endpoint's responses: `format` of `[token.response]`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum DocumentFormat {
     /// `application/x-www-form-urlencoded`; what begins with `{` is JSON all the same.
     Form,
-    /// JSON.
     #[default]
     Json,
     /// The token alone; what begins with `{`, `[` or `"` is JSON all the same.
@@ -30,7 +29,8 @@ impl DocumentFormat {
     pub(super) const WORDS: [(&'static str, Self); 3] =
         [("form", DocumentFormat::Form), ("json", DocumentFormat::Json), ("text", DocumentFormat::Text)];
 
-    /// What we say that we accept. A server that has no JSON may answer 406 to those who want nothing else.
+    /// Returns the value of `Accept` for this format. A server that has no JSON may respond with 406 to a client that
+    /// accepts nothing else.
     pub(super) const fn accept(self) -> &'static str {
         match self {
             DocumentFormat::Form | DocumentFormat::Text => "*/*",
@@ -61,8 +61,8 @@ pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, Json
     json::parse(&text(headers, plain)?)
 }
 
-/// Whether a body is one whole JSON object, list or text: nothing can be missing at the end of it. For answers whose end
-/// is not vouched for by their framing.
+/// Returns whether a body is one whole JSON object, list or text: no part can be missing at the end of it. For
+/// responses whose end is not guaranteed by their framing.
 pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
     read(DocumentFormat::Json, headers, body).is_ok_and(|value| match value {
         Value::Array(_) | Value::Object(_) | Value::String(_) => true,
@@ -70,7 +70,7 @@ pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
     })
 }
 
-/// Whether nothing certain is known of a value.
+/// Returns whether the value is not known for certain.
 pub(super) fn is_doubtful(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER))
 }
@@ -95,8 +95,8 @@ fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, JsonEr
     Ok(String::from_utf8_lossy(plain))
 }
 
-/// Whether the content type names one of the two charsets of western Europe. ISO-8859-1 is read as windows-1252, as the
-/// WHATWG's Encoding Standard has it: they differ in control characters that no text holds.
+/// Returns whether the content type names one of the two charsets of western Europe. ISO-8859-1 is read as
+/// windows-1252, as in the WHATWG's Encoding Standard: they differ in control characters that no text holds.
 fn is_western(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let charset = value.split(';').skip(1).find_map(|parameter| {
@@ -107,7 +107,7 @@ fn is_western(headers: &HeaderMap) -> bool {
     charset.is_some_and(|charset| names.iter().any(|name| charset.eq_ignore_ascii_case(name)))
 }
 
-/// A character of windows-1252.
+/// Returns the character of a byte in windows-1252.
 fn western(byte: u8) -> char {
     const UPPER: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',

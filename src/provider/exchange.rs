@@ -24,9 +24,9 @@ use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry};
 
 /// A request to a token endpoint, ready to be sent. Header values and body may hold secrets.
 pub struct TokenRequest {
-    /// Usually POST.
+    /// Method of the request, usually POST.
     pub method: Method,
-    /// Origin and path.
+    /// Origin and path, without the query.
     pub url: BaseUrl,
     /// The query without `?`, if the profile sends one.
     pub query: Option<SecretString>,
@@ -48,16 +48,16 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-/// How the fields of a token request travel.
+/// The encoding of a token request's fields.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Encoding {
-    /// `application/x-www-form-urlencoded`
+    /// In a body of type `application/x-www-form-urlencoded`.
     Form,
-    /// `application/json`
+    /// In a body of type `application/json`.
     Json,
-    /// Not at all.
+    /// No fields are sent at all.
     None,
-    /// In the URL.
+    /// In the query of the URL.
     Query,
 }
 
@@ -71,25 +71,25 @@ enum Field {
     Text(Template),
 }
 
-/// Which request it is: how messages call its table, and what its templates may name.
+/// The kind of a request: the name of its table in messages, and the contexts that decide what its templates may name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
-    /// `[token.request]`
+    /// Name of its table in messages, such as `[token.request]`.
     pub table: &'static str,
-    /// Of its headers.
+    /// The context of templates in its headers.
     pub headers: TemplateContext,
-    /// Of its fields.
+    /// The context of templates in its fields.
     pub body: TemplateContext,
 }
 
 impl Spot {
-    /// The application's own token.
+    /// The request for the application's own token.
     pub(super) const TOKEN: Self =
         Self { table: "[token.request]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
     /// The beginning of a consent.
     pub(super) const AUTHORIZE: Self =
         Self { table: "[consent.authorize]", headers: TemplateContext::Authorize, body: TemplateContext::Authorize };
-    /// A code for tokens.
+    /// The exchange of a code for tokens.
     pub(super) const EXCHANGE: Self =
         Self { table: "[consent.exchange]", headers: TemplateContext::Exchange, body: TemplateContext::Exchange };
     /// A refresh token for tokens.
@@ -110,7 +110,7 @@ pub(super) struct RequestTemplate {
 }
 
 impl RequestTemplate {
-    /// Reads the table.
+    /// Reads the table, and reports its unknown keys.
     pub(super) fn read(node: &Node, spot: Spot, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, spot.table, report);
         let plan = Self::take(&fields, spot, scope);
@@ -118,7 +118,7 @@ impl RequestTemplate {
         plan
     }
 
-    /// Takes the table's keys from `fields`; whoever calls finishes them.
+    /// Takes the table's keys from `fields`; the caller finishes them.
     pub(super) fn take(fields: &Fields<'_>, spot: Spot, scope: TemplateScope<'_>) -> Option<Self> {
         let report = fields.report();
         let method = fields.take("method").map_or(Some(Method::POST), |node| method(node, report));
@@ -180,7 +180,7 @@ impl RequestTemplate {
         self.headers.iter()
     }
 
-    /// Whether it has an endpoint of its own.
+    /// Returns whether it has an endpoint of its own.
     pub(super) const fn has_path(&self) -> bool {
         self.path.is_some()
     }
@@ -191,7 +191,7 @@ impl RequestTemplate {
         BaseUrl::parse(&format!("{base_url}{}", path.as_fixed().unwrap_or_default())).ok()
     }
 
-    /// Whether it is nothing but a URL with a query, as a browser opens it.
+    /// Returns whether it is only a URL with a query, as a browser opens it.
     pub(super) fn is_link(&self) -> bool {
         self.method == Method::GET && self.encoding == Encoding::Query && self.headers.is_empty()
     }
@@ -495,7 +495,7 @@ impl CompiledTokenRequest {
         }
     }
 
-    /// The fields as `a=b&c=d`.
+    /// Encodes the fields as `a=b&c=d`, as in a form.
     fn pairs(&self, fill: &mut Fill<'_>) -> Zeroizing<String> {
         let mut out = form_urlencoded::Serializer::new(String::with_capacity(1024));
         for (name, field) in &self.body {
@@ -520,7 +520,7 @@ impl CompiledTokenRequest {
     }
 }
 
-/// Whether a template names a secret setting.
+/// Returns whether a template names a secret setting.
 pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
     template.segments.iter().any(|segment| match segment {
         TemplateSegment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),

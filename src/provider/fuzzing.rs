@@ -1,4 +1,4 @@
-//! What must hold of every profile, and of whatever a bank answers: tried by fuzzing.
+//! Properties of every profile, and of every response of a bank, checked by fuzzing.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -90,7 +90,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
     Some(Module::build(profile, settings?, wiring))
 }
 
-/// A profile's text.
+/// Checks the text of a profile, and the module that is built from it.
 pub(crate) fn profile(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let source = SourceText::new("bank.toml", text);
@@ -273,7 +273,7 @@ fn strings(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether an answer has this text in its JSON.
+/// Returns whether a response has this text in its JSON.
 fn says(answer: &RawResponse<'_>, wanted: &str) -> bool {
     answer.read_json().is_some_and(|value| strings(&value).contains(&wanted))
 }
@@ -301,7 +301,8 @@ pub(crate) fn refusal(data: &[u8]) {
     if !wanted || headers.contains_key(CONTENT_LENGTH) {
         return;
     }
-    // What proves a refusal without the body does so with it: a body that is cut off is one that was not read.
+    // A refusal that is proven without the body must be proven with it, too: a body that is cut off is one that was not
+    // read.
     let unread = is_judged(module, status, &headers, None);
     let proven = unread == Verdict::Refused && may_hold_json(&headers);
     assert!(!proven || verdict == Verdict::Refused, "the body takes the proof back");

@@ -8,7 +8,7 @@ use crate::base::origin::BaseUrl;
 /// The guarded endpoints of one provider.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
-    /// Where the provider's API lives.
+    /// Base URL of the provider's API.
     base: BaseUrl,
     /// Origins with whole paths; the token endpoint is the first.
     endpoints: Vec<(BaseUrl, String)>,
@@ -25,25 +25,25 @@ impl Guard {
         Self { base, endpoints }
     }
 
-    /// Whether `path` under `upstream` is the token endpoint.
+    /// Returns whether `path` under `upstream` is the token endpoint.
     pub(super) fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
         self.endpoints.first().is_some_and(|token| is(token, upstream, path, is_plain(path)))
     }
 
-    /// Whether `path` under the provider's base URL is one of them.
+    /// Returns whether `path` under the provider's base URL is one of them.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.holds_under(&self.base, path)
     }
 
-    /// Whether `path` under `upstream` is one of them.
+    /// Returns whether `path` under `upstream` is one of them.
     pub(super) fn holds_under(&self, upstream: &BaseUrl, path: &str) -> bool {
         let plain = is_plain(path);
         self.endpoints.iter().any(|endpoint| is(endpoint, upstream, path, plain))
     }
 }
 
-/// Whether `path` under `upstream` is this endpoint. A plain path has one reading but for the case of its letters, and a
-/// base path is plain.
+/// Returns whether `path` under `upstream` is this endpoint. A plain path has one reading but for the case of its
+/// letters, and a base path is plain.
 fn is((origin, endpoint): &(BaseUrl, String), upstream: &BaseUrl, path: &str, plain: bool) -> bool {
     if !origin.same_origin(upstream) {
         return false;
@@ -58,7 +58,7 @@ fn is((origin, endpoint): &(BaseUrl, String), upstream: &BaseUrl, path: &str, pl
     normal_pair(upstream.path(), path).eq(endpoint.chars())
 }
 
-/// Whether nothing in a path is there to be undone, and no query follows it.
+/// Returns whether a path has nothing to normalize but the case of its letters, and no query follows it.
 fn is_plain(path: &str) -> bool {
     let mut before = b' ';
     for byte in path.bytes() {

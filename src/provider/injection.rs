@@ -1,4 +1,4 @@
-//! What goes onto a resource call, what a client may not say, and what happens to identifiers on the replay.
+//! The headers that are put on a resource call, those that a client may not set, and the identifiers of a replay.
 
 use std::sync::Arc;
 
@@ -15,16 +15,15 @@ use crate::provider::values::{FieldName, OneOrManyValues, WholeMatch, choice};
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::grant::{CredentialHeaders, Grant};
 
-/// What happens to a client's own value of an injected header.
+/// The treatment of a client's own value of an injected header.
 #[derive(Clone, Debug)]
 enum ClientValue {
     /// It is kept when it is the only one and all of it matches.
     Keep(WholeMatch),
-    /// It is replaced.
     Replace,
 }
 
-/// One member of `request.inject`.
+/// One entry of `inject`, in `[request]` or `[consent.request]`.
 #[derive(Clone, Debug)]
 struct InjectionRule {
     name: HeaderName,
@@ -32,7 +31,7 @@ struct InjectionRule {
     client: ClientValue,
 }
 
-/// `[request]` of a profile.
+/// The table `[request]` of a profile, as read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     rules: Vec<InjectionRule>,
@@ -41,7 +40,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Reads the table.
+    /// Reads the table `[request]` of a profile.
     pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
         let scope = TemplateScope { place: TemplateContext::Inject, ..scope };
         let fields = Fields::new(node, "[request]", report);
@@ -183,14 +182,14 @@ impl InjectionRule {
     }
 }
 
-/// How a header's value comes about.
+/// The source of a header's value.
 #[derive(Clone, Debug)]
 enum ValueSource {
-    /// Once.
+    /// Made once, as the settings are put in.
     Fixed(HeaderValue),
     /// With a fresh identifier for every request.
     Fresh(FilledText),
-    /// From route variables.
+    /// From the route variables of each request.
     Varying(FilledText),
 }
 
@@ -204,13 +203,13 @@ struct InjectedHeader {
 /// `[request]` with the settings of one provider put in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Injection {
-    /// Made once per grant.
+    /// Headers with the token or captured values, made once per grant.
     credentials: Vec<(HeaderName, FilledText)>,
-    /// Made here.
+    /// All other injected headers, made for each call.
     headers: Vec<InjectedHeader>,
-    /// What a client may not say, in any spelling.
+    /// Headers that a client may not set, in any spelling.
     replaced: Vec<HeaderName>,
-    /// What a client may say, in exactly this spelling.
+    /// Headers that a client may set, in exactly this spelling.
     kept: Vec<HeaderName>,
     /// Headers that hold a secret setting, with its name in its place.
     shown: Vec<(HeaderName, String)>,
@@ -233,13 +232,13 @@ impl Injection {
         made.into()
     }
 
-    /// Whether a client's header of this name is taken off.
+    /// Returns whether a client's header of this name is removed.
     pub(super) fn strips(&self, name: &HeaderName) -> bool {
         self.replaced.iter().any(|stripped| alike(stripped, name))
             || self.kept.iter().any(|kept| kept != name && alike(kept, name))
     }
 
-    /// What a header that holds a secret setting looks like, the secret by its name.
+    /// Returns the displayed value of a header that holds a secret setting, with the name in place of the secret.
     pub(super) fn shown(&self, name: &HeaderName) -> Option<&str> {
         self.shown.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
     }
@@ -314,14 +313,15 @@ impl InjectedHeader {
     }
 }
 
-/// Whether two names are one when `_` stands for `-`, as CGI-minded servers read them. `http` keeps names lower-case.
+/// Returns whether two names are equal if `_` counts as `-`, as CGI-style servers read them. `http` keeps names
+/// lower-case.
 fn alike(one: &HeaderName, other: &HeaderName) -> bool {
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
     let dash = |byte: u8| if byte == b'_' { b'-' } else { byte };
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| dash(*a) == dash(*b))
 }
 
-/// Which request ids went out, so that a replay can keep or renew them, and a log can name them.
+/// The request ids that were sent, so that a replay can keep or renew them, and a log can name them.
 #[derive(Clone, Debug, Default)]
 pub struct SentIds {
     /// Almost every bank wants one id: it needs no allocation.

@@ -12,25 +12,20 @@ pub(super) const SIZE_CAP: usize = 64 * 1024;
 /// The deepest nesting that is read.
 const DEPTH_CAP: usize = 32;
 
-/// Why a body is not JSON that we read. Says where, never what was there.
+/// The reason a body could not be read as JSON. It may name a position in the body, never its content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum JsonError {
     /// Its content coding cannot be undone.
     Coded(Undecodable),
-    /// Nothing but white space.
+    /// A body that is empty or only white space.
     Empty,
     /// No JSON from this line and column (of bytes, both from 1) on.
-    NotJson {
-        /// The line.
-        line: usize,
-        /// The column.
-        column: usize,
-    },
+    NotJson { line: usize, column: usize },
     /// Not UTF-8 (RFC 8259 section 8.1).
     NotUtf8,
-    /// Nested too deep.
+    /// Nested more levels deep than [`DEPTH_CAP`].
     TooDeep,
-    /// Too large.
+    /// A body of more than [`SIZE_CAP`] bytes.
     TooLong,
 }
 

@@ -1,4 +1,4 @@
-//! How long a token lives: what the answer says, read with suspicion.
+//! The lifetime of a token, computed from the claims of the token response, which are not trusted.
 
 use std::time::Duration;
 
@@ -24,18 +24,16 @@ const BELIEVED_OFFSET: u64 = 24 * 3600 * 1000;
 /// With less between the clocks than this, in milliseconds, ours tells as much as a `Date`, which counts whole seconds.
 const SAME_CLOCK: u64 = 2_000;
 
-/// What a `Date` may leave out, in milliseconds.
+/// The part of a second that a `Date` field may omit, in milliseconds.
 const FRACTION: f64 = 999.0;
 
 /// The life when neither bank, profile nor config says one.
 const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
-/// What a relative lifetime counts: `expires_in_unit` of `[token.response]`.
+/// The unit of a relative lifetime: `expires_in_unit` of `[token.response]`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Unit {
-    /// `"ms"`
     Milliseconds,
-    /// `"s"`
     #[default]
     Seconds,
 }
@@ -59,7 +57,7 @@ pub(super) struct LifeClaims<'a> {
     pub expires_in: Option<&'a Value>,
     /// A date: seconds or milliseconds since 1970, or RFC 3339.
     pub expires_at: Option<&'a Value>,
-    /// What `expires_in` counts.
+    /// The unit of a relative `expires_in` value.
     pub unit: Unit,
     /// The token itself: a JWT may name its own end (RFC 7519 section 4.1.4). It is read, never verified.
     pub token: &'a str,
@@ -70,10 +68,10 @@ pub(super) struct LifeClaims<'a> {
     pub date: Option<u64>,
 }
 
-/// Why an answer names no life that is left.
+/// The reason a token response leaves no remaining lifetime.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Lifeless {
-    /// What is wrong, without quoting.
+    /// A description of the problem, without quoting the response.
     pub why: &'static str,
     /// The life makes sense, but it is over.
     pub ended: bool,
@@ -148,12 +146,12 @@ impl LifeClaims<'_> {
         Ok(life)
     }
 
-    /// Milliseconds from `sent` to an epoch.
+    /// Returns the milliseconds from `sent` to an epoch.
     ///
-    /// An epoch is read by the clock that wrote it. The answer's `Date` shows that clock: what is left at the `Date` is
-    /// what is left, counted from `sent`, which is no later; less a second, of which the `Date` may have left out a fraction.
-    /// Where both clocks agree to within two seconds the earlier end counts. A `Date` that is more than a day off is no
-    /// clock to go by.
+    /// An epoch is read by the clock that wrote it, which the `Date` field of the response shows. The time left at the
+    /// `Date` counts from `sent`, which is no later than the `Date`, minus [`FRACTION`], since the `Date` may omit a
+    /// fraction of a second. If both clocks agree to within two seconds, the earlier end counts. A `Date` that is more
+    /// than a day off is ignored, and the local clock counts.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits of a float's 53")]
     fn until(&self, epoch: f64, sent: Now, now: Now) -> f64 {
         let end = if epoch >= MILLIS_FROM { epoch } else { epoch * 1000.0 };

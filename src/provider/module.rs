@@ -26,14 +26,14 @@ use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
 use crate::token::lease::Lease;
 
-/// What a module is compiled from, besides profile and settings.
+/// Everything that a module is compiled from, besides profile and settings.
 #[derive(Debug)]
 pub struct Wiring<'a> {
     /// The provider's name in `proxy.toml`; part of every token key.
     pub name: &'a str,
-    /// Where its API lives.
+    /// The base URL of the provider's API.
     pub base_url: BaseUrl,
-    /// Where its token comes from, if not where the profile derives it from `base_url`.
+    /// The URL of the token endpoint; `None`: the profile derives it from `base_url`.
     pub token_url: Option<BaseUrl>,
     /// `default_ttl` of `proxy.toml`, if set.
     pub default_ttl: Option<Duration>,
@@ -46,7 +46,7 @@ pub struct Wiring<'a> {
 /// In whose name a route's calls are made: `as` of `proxy.toml`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CallAs {
-    /// The application's own token.
+    /// The application's own token, without a user.
     #[default]
     Application,
     /// The token of a user who consented.
@@ -189,17 +189,18 @@ impl Module {
         self.key
     }
 
-    /// Whether there is a token for each value of some route variables.
+    /// Returns whether there is a separate token for each value of some route variables.
     pub fn has_vars(&self) -> bool {
         !self.vars.is_empty()
     }
 
-    /// Those route variables, sorted.
+    /// Returns the names of the route variables that go into the token request, sorted.
     pub fn vars(&self) -> &[Arc<str>] {
         &self.vars
     }
 
-    /// The settings whose value begins or ends with white space: most likely a slip of whoever copied it.
+    /// Returns the names of the settings whose value begins or ends with white space, most likely by a mistake in
+    /// copying.
     pub fn padded(&self) -> &[String] {
         &self.padded
     }
@@ -239,12 +240,12 @@ impl Module {
         self.profile.answer.grant(status, headers, body, moment)
     }
 
-    /// How its users consent, where the config says that they may.
+    /// Returns the consent flow of the provider's users, if the config permits it.
     pub fn consent(&self) -> Option<&CompiledConsent> {
         self.consent.as_ref()
     }
 
-    /// What becomes of its token once the next is issued.
+    /// Returns the effect that issuing the next token has on the current one.
     pub fn coexistence(&self) -> Coexistence {
         self.profile.coexistence()
     }
@@ -260,7 +261,7 @@ impl Module {
         self.injection.credentials(grant, &mut RandomIds)
     }
 
-    /// Whether a client's header of this name is taken off before anything is put on.
+    /// Returns whether a client's header field of this name is removed before the module adds its own fields.
     pub fn strips(&self, name: &HeaderName) -> bool {
         self.injection.strips(name)
     }
@@ -277,22 +278,24 @@ impl Module {
         self.injection.redress(headers, sent, ids)
     }
 
-    /// Whether [`Module::judge`] needs the body of an answer with this head.
+    /// Returns whether [`Module::judge`] needs the body of a response with this head.
     pub fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.judges_bodies && self.profile.refusal.wants_body(status, headers)
     }
 
-    /// Whether any verdict of this module depends on a body.
+    /// Returns whether any verdict of this module depends on a body.
     pub fn judges_bodies(&self) -> bool {
         self.judges_bodies
     }
 
-    /// What an answer means for the token. `body`: decoded; `None` when it was not wanted, or could not be read whole.
+    /// Judges the meaning of a response for the token. `body` is decoded; `None` if it was not wanted, or could not be
+    /// read completely.
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
         self.profile.refusal.judge(status, headers, body)
     }
 
-    /// Whether this path, behind the provider's base URL, is one of its token, authorize or refresh endpoints.
+    /// Returns whether this path, relative to the provider's base URL, is one of its token, authorize or refresh
+    /// endpoints, or a path that its profile guards.
     pub fn guards(&self, path: &str) -> bool {
         self.guard.holds(path)
     }
@@ -302,7 +305,7 @@ impl Module {
         self.guard.holds_under(upstream, path)
     }
 
-    /// Whether this path, behind that upstream, is the token endpoint itself.
+    /// Returns whether this path, relative to that upstream, is the token endpoint itself.
     pub fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
         self.guard.is_token_endpoint(upstream, path)
     }
@@ -312,7 +315,7 @@ impl Module {
         self.profile.answer.stub(now)
     }
 
-    /// Where its token comes from.
+    /// Returns the URL of the token endpoint.
     pub fn token_url(&self) -> &BaseUrl {
         &self.exchange.url
     }
@@ -533,7 +536,7 @@ mod tests {
     }
 
     proptest! {
-        /// T21: whatever a token endpoint says, nobody panics, and what is granted can be sent.
+        /// T21: no response of a token endpoint causes a panic, and every grant can be sent.
         #[test]
         fn any_token_answer_is_survived(
             status in 100_u16..1000,

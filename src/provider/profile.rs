@@ -1,4 +1,4 @@
-//! Reading a profile file.
+//! A parser for profile files, and the profiles that are built in.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ const BUILTIN: [(&str, &str); 5] = [
 #[derive(Debug)]
 pub struct Profile {
     pub(super) name: String,
-    /// One line for people.
+    /// A one-line description for people; may be empty.
     title: String,
     /// Of the whole text, its parent's included: another text, another token key.
     pub(super) digest: [u8; 32],
@@ -40,7 +40,7 @@ pub struct Profile {
     coexistence: Coexistence,
     pub(super) orders: Orders,
     pub(super) refusal: RefusalRules,
-    /// How users consent, where they do.
+    /// The consent flow of users; `None`: the profile has no users who consent.
     pub(super) consent: Option<ConsentProfile>,
     /// Paths under the base URL that no route may reach, besides the token endpoint.
     pub(super) guarded: Vec<String>,
@@ -207,7 +207,7 @@ impl Profile {
         })
     }
 
-    /// What configs and logs call it.
+    /// Returns the name that configs and logs use for the profile.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -222,7 +222,7 @@ impl Profile {
         &self.title
     }
 
-    /// What becomes of a token once its successor is issued.
+    /// Returns the effect that issuing a successor has on a token.
     pub const fn coexistence(&self) -> Coexistence {
         self.coexistence
     }
@@ -237,7 +237,8 @@ impl Profile {
         self.environments.iter().map(|environment| environment.name.as_str()).collect()
     }
 
-    /// What it says that no public source confirms: where it stands and what is known.
+    /// Returns one line for each statement of the profile that no public source confirms: its place in the profile and
+    /// the note about it.
     pub fn unconfirmed(&self) -> Vec<String> {
         let environments = self.environments.iter().filter(|environment| !environment.confirmed);
         let mut found: Vec<String> =
@@ -271,12 +272,12 @@ impl Profile {
         Settings::read(&self.settings, fields, read)
     }
 
-    /// Whether it knows users who consent.
+    /// Returns whether the profile supports users who consent.
     pub fn knows_users(&self) -> bool {
         self.consent.is_some()
     }
 
-    /// Whether `[provider.NAME.consent]` must say `authorize_url`.
+    /// Returns whether `[provider.NAME.consent]` must set `authorize_url`.
     pub fn wants_authorize_url(&self) -> bool {
         self.consent.as_ref().is_some_and(ConsentProfile::wants_authorize_url)
     }

@@ -1,17 +1,17 @@
-//! Which answers prove that the provider refused the token before it did anything else.
+//! Rules that decide which responses prove that the provider refused the token before it did anything else.
 //!
-//! Exclusions come first: a wrong key or a missing scope is answered with the same status, and a new token would not
-//! help. What neither list knows proves nothing.
+//! Exclusions come first: a wrong key or a missing scope yields the same status, and a new token would not help. A
+//! response that neither list knows proves nothing.
 
 use http::{HeaderMap, StatusCode};
 
 use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_hold_json};
 use crate::syntax::{Diagnostics, Fields, Kind, Node};
 
-/// What an answer of the provider means for the token that was sent.
+/// The meaning of a provider's response for the token that was sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// Nothing to do with the token.
+    /// A response that proves nothing against the token.
     Accepted,
     /// It proves that the token was refused before anything was processed.
     Refused,
@@ -39,12 +39,12 @@ impl RefusalRules {
         refusal
     }
 
-    /// Whether any matcher looks at bodies.
+    /// Returns whether any matcher inspects bodies.
     pub(super) fn judges_bodies(&self) -> bool {
         self.all().any(|matcher| matcher.wants_json() || matcher.wants_emptiness())
     }
 
-    /// Whether the body of an answer with this status and these headers could change the verdict.
+    /// Returns whether the body of a response with this status and these headers could change the verdict.
     pub(super) fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         if !status.is_client_error() {
             return false;
@@ -54,7 +54,7 @@ impl RefusalRules {
         })
     }
 
-    /// The verdict.
+    /// Judges a response; every status outside 4xx is [`Verdict::Accepted`].
     pub(super) fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
         if !status.is_client_error() {
             return Verdict::Accepted;
@@ -64,7 +64,7 @@ impl RefusalRules {
         }
         let body = Body::read(headers, body);
         let excluded = self.exclude.iter().map(|matcher| matcher.fit(status, headers, &body));
-        // An exclusion that could not be looked up leaves the answer unproven, whatever else it says.
+        // An exclusion that could not be evaluated leaves the response unproven, even if a rule of `matches` fits.
         let mut unsure = false;
         for fit in excluded {
             match fit {

@@ -1,4 +1,4 @@
-//! What a provider must be told: the settings that a profile declares, and the values that a config gives.
+//! The settings of a provider: those that a profile declares, and the values that a config gives them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,12 +12,11 @@ use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText,
 /// The flag says whether it was a literal in the file.
 pub type ReadValue<'a> = dyn Fn(&Node, &Diagnostics) -> Option<(SecretString, bool)> + 'a;
 
-/// What a setting's value looks like.
+/// The shape of a setting's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SettingKind {
     /// A table of texts and route variables.
     Table,
-    /// One text.
     Text,
 }
 
@@ -31,7 +30,7 @@ pub(super) struct Setting {
     pub default: Option<String>,
     pub optional: bool,
     pub description: String,
-    /// Whether its value lands in a header, found out once all templates are read.
+    /// True if its value is put into a header field; known only once all templates are read.
     pub in_header: bool,
 }
 
@@ -126,7 +125,8 @@ impl Setting {
             secret: false,
             pattern: fields.opt("pattern"),
             default: fields.opt("default"),
-            // What has no default may be absent: a provider that needs a word from everybody has a usual one.
+            // A parameter without a default may be absent: if the provider always requires one, there is a usual value
+            // to declare as the default.
             optional: true,
             description: fields.or("description", String::new()),
             in_header: false,
@@ -214,7 +214,7 @@ impl Setting {
         report.push(Diagnostic { severity, source, span: node.span.clone(), title, label: label.to_owned(), help });
     }
 
-    /// Whether it is a table.
+    /// Returns whether the setting is a table.
     pub(super) fn is_table(&self) -> bool {
         self.kind == SettingKind::Table
     }
@@ -239,7 +239,7 @@ fn blotted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
     SourceText::new(source.name.clone(), format!("{before}{stars}{after}"))
 }
 
-/// Whether a header can carry it as it is: RFC 9110 section 5.5, without obs-text.
+/// Returns whether a header field can carry the text unchanged: RFC 9110 section 5.5, without obs-text.
 pub(super) fn header_safe(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b' '..=b'~')) && text.trim_matches(' ').len() == text.len()
 }
@@ -253,22 +253,18 @@ pub struct Settings {
 /// A setting's value. All texts are kept as secrets, whether they are or not.
 #[derive(Clone, Debug)]
 pub(super) enum SettingValue {
-    /// Names with their values.
     Table(Vec<(String, SettingMember)>),
-    /// One text.
     Text(SecretString),
 }
 
 /// A value in a table.
 #[derive(Clone, Debug)]
 pub(super) enum SettingMember {
-    /// A text.
     Text(SecretString),
-    /// What a route variable says.
+    /// The value of a route variable.
     Var {
-        /// The variable.
         name: Arc<str>,
-        /// Where the config names it.
+        /// The byte range in the config that names the variable.
         span: Range<usize>,
     },
 }
@@ -329,19 +325,18 @@ impl Settings {
             .collect()
     }
 
-    /// These values and more.
+    /// Returns a copy of these values with `more` text values appended.
     pub(super) fn and(&self, more: impl IntoIterator<Item = (Arc<str>, SecretString)>) -> Self {
         let mut all = self.clone();
         all.values.extend(more.into_iter().map(|(name, text)| (name, SettingValue::Text(text))));
         all
     }
 
-    /// A setting's value.
     pub(super) fn find(&self, name: &str) -> Option<&SettingValue> {
         self.values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
     }
 
-    /// A text setting's value.
+    /// Returns the value of a text setting; `None` if it is not set or is a table.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.find(name)? {
             SettingValue::Table(_) => None,

@@ -1,7 +1,8 @@
-//! What an application is told that insists on logging in: an answer in its provider's own shape, with a worthless token.
+//! The response for an application that insists on logging in: it has the shape of the provider's own token response
+//! and holds a worthless token.
 //!
-//! The shape is read off the profile: where the provider's answers hold the token, its type and its life, and what they
-//! say when all is well.
+//! The shape is derived from the profile: the places of the token, its type and its lifetime in the provider's
+//! responses, and the values that mark a response as successful.
 
 use serde_json::{Map, Value, json};
 
@@ -10,9 +11,9 @@ use super::document::DocumentFormat;
 use super::token_response_rules::TokenResponseRules;
 use crate::base::time::Now;
 
-/// Whoever shows it to anybody has shown nothing.
+/// The access token of every stub response. Disclosing it reveals no secret.
 pub const STUB_TOKEN: &str = "countersign-stub-token-of-no-worth";
-/// How long an application may believe in it, in seconds.
+/// The lifetime that a stub response states for its token, in seconds.
 const LIFE: u64 = 3600;
 
 impl TokenResponseRules {

@@ -18,42 +18,39 @@ use crate::token::grant::Grant;
 /// A piece of a template.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum TemplateSegment {
-    /// A captured response header.
+    /// The captured response header of this capture name.
     Captured(Arc<str>),
     /// A piece of a consent.
     Consent(ConsentVariable),
-    /// Plain text.
     Literal(String),
-    /// Seconds since 1970.
+    /// The current time in seconds since 1970.
     NowEpoch,
-    /// Milliseconds since 1970.
+    /// The current time in milliseconds since 1970.
     NowEpochMs,
-    /// `2026-11-21T08:30:00.123Z`.
+    /// The current time in RFC 3339, as in `2026-11-21T08:30:00.123Z`.
     NowRfc3339,
-    /// A setting's value.
+    /// The value of the setting of this name.
     Setting(Arc<str>),
-    /// The access token.
     Token,
     /// A version 4 UUID, 36 characters.
     Uuid,
     /// A version 4 UUID, 32 hexadecimal digits.
     UuidHex,
-    /// A route variable's value.
+    /// The value of the route variable of this name.
     Var(Arc<str>),
 }
 
-/// What a consent brings along.
+/// A value that a consent supplies to a template.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ConsentVariable {
     /// The `code_challenge` of RFC 7636.
     Challenge,
-    /// The authorization code.
+    /// The authorization code (RFC 6749 section 1.3.1).
     Code,
-    /// Where the provider sends the browser back to.
+    /// The URI to which the provider redirects the browser.
     RedirectUri,
-    /// The refresh token.
     RefreshToken,
-    /// Our state.
+    /// The `state` that countersign sends in the authorization request.
     State,
     /// The `code_verifier` of RFC 7636.
     Verifier,
@@ -68,18 +65,18 @@ const PIECES: [(&str, ConsentVariable); 6] = [
     ("verifier", ConsentVariable::Verifier),
 ];
 
-/// Where a template stands, which decides what it may name.
+/// The place of a template, which decides the placeholders that it may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TemplateContext {
-    /// `[consent.authorize]`
+    /// A template in `[consent.authorize]` of a profile.
     Authorize,
     /// `client_auth`'s `id` and `secret`, and an endpoint's `path`: settings only.
     Build,
-    /// `[consent.exchange]`
+    /// A template in `[consent.exchange]` of a profile.
     Exchange,
     /// A header of a resource call: no clock.
     Inject,
-    /// `[consent.refresh]`
+    /// A template in `[consent.refresh]` of a profile.
     Refresh,
     /// A value of the token request's body.
     TokenBody,
@@ -87,7 +84,7 @@ pub(super) enum TemplateContext {
     TokenHeader,
 }
 
-/// What a template may name.
+/// The names that a template may use, and its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TemplateScope<'a> {
     pub settings: &'a [Setting],
@@ -118,7 +115,7 @@ const FIXED_HOLES: [(&str, TemplateSegment); 6] = [
     ("uuid_hex", TemplateSegment::UuidHex),
 ];
 
-/// Whether `{name}` means something already, so that no setting can be called so.
+/// Returns whether `{name}` is a built-in placeholder, so that no setting can have this name.
 pub(super) fn is_taken(name: &str) -> bool {
     FIXED_HOLES.iter().any(|(known, _)| *known == name)
 }
@@ -205,12 +202,12 @@ impl Template {
             .filter_map(|segment| if let TemplateSegment::Var(name) = segment { Some(name) } else { None })
     }
 
-    /// Whether it carries the token or what came with it.
+    /// Returns whether it carries the token or a header captured with it.
     pub(super) fn is_credential(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Captured(_) | TemplateSegment::Token))
     }
 
-    /// Whether it makes a fresh identifier.
+    /// Returns whether it generates a fresh identifier.
     pub(super) fn is_fresh(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Uuid | TemplateSegment::UuidHex))
     }
@@ -333,7 +330,7 @@ impl ConsentVariable {
         }
     }
 
-    /// Where it may be named.
+    /// Returns the message that names the places in which the variable is known.
     const fn home(self) -> &'static str {
         match self {
             ConsentVariable::Challenge => "it is known in `[consent.authorize]` only",
@@ -351,7 +348,7 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// A piece of a text. What is fixed may hold a secret.
+/// A piece of a text. A `Fixed` piece may hold a secret.
 #[derive(Clone, Debug)]
 enum TextPart {
     Captured(Arc<str>),
@@ -372,7 +369,7 @@ pub(super) struct FilledText {
     parts: Vec<TextPart>,
 }
 
-/// What the last holes are filled from.
+/// The values for the placeholders that remain for each call.
 pub(super) struct Fill<'a> {
     pub vars: &'a Vars,
     pub ids: &'a mut dyn Ids,
@@ -406,12 +403,12 @@ impl<'a> ConsentVariables<'a> {
 }
 
 impl FilledText {
-    /// A text without holes.
+    /// Builds a text that has no open placeholders.
     pub(super) fn fixed(value: SecretString) -> Self {
         Self { parts: vec![TextPart::Fixed(value)] }
     }
 
-    /// A route variable's value.
+    /// Builds a text that is only the value of one route variable.
     pub(super) fn var(name: Arc<str>) -> Self {
         Self { parts: vec![TextPart::Var(name)] }
     }
@@ -425,7 +422,7 @@ impl FilledText {
         }
     }
 
-    /// Whether it is one identifier and nothing else; then whether with dashes.
+    /// Returns `Some` if it is one generated identifier and nothing else: `true` if with dashes, `false` if without.
     pub(super) fn as_uuid(&self) -> Option<bool> {
         match self.parts.as_slice() {
             [TextPart::Uuid] => Some(true),

@@ -43,12 +43,12 @@ pub(super) struct TokenResponseRules {
     captures: Vec<Capture>,
     /// The life of a token whose answer names none.
     pub default_ttl: Option<Duration>,
-    /// Where the provider's own error codes are found, for our logs.
+    /// The JSON pointers to the provider's own error codes, for the logs.
     codes: Vec<String>,
     pub failures: Vec<FailureRule>,
 }
 
-/// One `[[token.failure]]`.
+/// One `[[token.failure]]` entry of a profile.
 #[derive(Clone, Debug)]
 pub(super) struct FailureRule {
     pub when: Matcher,
@@ -59,18 +59,18 @@ pub(super) struct FailureRule {
 /// A response header that is kept, under a name.
 pub(super) type Capture = (Arc<str>, HeaderName);
 
-/// What the answer is read against, besides the profile.
+/// The values that a token response is read with, besides the profile.
 #[derive(Clone, Copy)]
 pub(super) struct ResponseContext<'a> {
-    /// How messages call who answered.
+    /// The name of the responding endpoint in messages.
     pub endpoint: &'static str,
     /// When the request went out.
     pub sent: Now,
     /// When the answer was there.
     pub now: Now,
-    /// Instead of the profile's.
+    /// The lifetime that replaces the profile's `default_ttl`, if set.
     pub default_ttl: Option<Duration>,
-    /// What must never be repeated in a message.
+    /// The secrets that no message may repeat.
     pub secrets: &'a [SecretString],
 }
 
@@ -143,7 +143,7 @@ impl TokenResponseRules {
         self.captures.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Reads an answer.
+    /// Reads a token response, and returns its grant or the classified failure.
     pub(super) fn grant(
         &self,
         status: StatusCode,
@@ -299,7 +299,7 @@ impl FailureRule {
     }
 }
 
-/// `captures` of a response.
+/// Reads the `captures` table of a response.
 pub(super) fn captures(fields: &Fields<'_>) -> Vec<Capture> {
     let Some(node) = fields.take("captures") else { return Vec::new() };
     let report = fields.report();
@@ -323,7 +323,7 @@ pub(super) fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
     fields.or(key, OneOrManyValues::<Pointer>(Vec::new())).0.into_iter().map(|pointer| pointer.0).collect()
 }
 
-/// What an error answer's body is, for the failure rules.
+/// Returns the body of an error response in the form that the failure rules test.
 pub(super) fn known(parsed: Result<Value, JsonError>) -> Body {
     match parsed {
         Ok(value) => Body::Json(value),
@@ -344,7 +344,7 @@ fn take_token(value: &mut Value, pointers: &[String]) -> Option<Value> {
     value.pointer_mut(hit).map(Value::take)
 }
 
-/// What a status means where no rule fits.
+/// Returns the class of failure that a status means if no rule fits.
 fn usual_class(status: StatusCode) -> Class {
     match status.as_u16() {
         400 | 401 | 403 => Class::Fatal,
@@ -353,16 +353,16 @@ fn usual_class(status: StatusCode) -> Class {
     }
 }
 
-/// Whether a firewall or gateway answered 403 with a page (it wants a `User-Agent`, or another address): that is no
-/// verdict on credentials, and by [`PAGE_REST`] not a cause to show them often.
+/// Returns whether a firewall or gateway sent a 403 with a page (it wants a `User-Agent`, or another address). That is
+/// no verdict on the credentials, and [`PAGE_REST`] keeps them from being sent often.
 fn is_page(status: StatusCode, headers: &HeaderMap, body: &Body) -> bool {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
     let html = kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
     status == StatusCode::FORBIDDEN && html && !matches!(body, Body::Json(_))
 }
 
-/// The type of a token where it is not `Bearer`, as far as it may be shown. What goes on a call is the profile's matter,
-/// so the token is used all the same.
+/// Returns the type of a token if it is not `Bearer`, as far as it may be shown. The profile decides what a call
+/// carries, so the token is used all the same.
 fn odd_type(kind: &Value, token: &str, secrets: &[SecretString]) -> Option<Box<str>> {
     let Some(word) = kind.as_str() else { return Some("(no text)".into()) };
     if word.eq_ignore_ascii_case("bearer") {
@@ -408,7 +408,7 @@ fn printable(value: &Value, pointer: &str, secrets: &[SecretString]) -> Option<S
     ((is_id || is_wordy_secret(&text)) && !tells(&text, secrets)).then_some(text)
 }
 
-/// Whether a text repeats a secret, or is a good part of one.
+/// Returns whether a text contains a secret, or is a part of one of at least 8 bytes.
 fn tells(text: &str, secrets: &[SecretString]) -> bool {
     secrets
         .iter()

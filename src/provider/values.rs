@@ -57,7 +57,8 @@ impl FromNode for StatusNumber {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct FieldName(pub HeaderName);
 
-/// What belongs to the connection or the framing, never to a profile (RFC 9110 sections 7.6.1 and 8.6).
+/// The header fields that belong to the connection or the framing, never to a profile (RFC 9110 sections 7.6.1 and
+/// 8.6).
 const FRAMING: [&str; 9] =
     ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
@@ -94,7 +95,7 @@ pub(super) struct WholeMatch {
 }
 
 impl WholeMatch {
-    /// Whether all of `value` matches.
+    /// Returns whether the whole of `value` matches.
     pub(super) fn fits(&self, value: &str) -> bool {
         self.regex.is_match(value)
     }
@@ -132,7 +133,7 @@ fn compile(node: &Node, bare: &str, wrapped: &str, report: &Diagnostics) -> Opti
     }
 }
 
-/// A request method.
+/// Reads a request method: DELETE, GET, POST or PUT.
 pub(super) fn method(node: &Node, report: &Diagnostics) -> Option<Method> {
     choice(
         node,

@@ -1,10 +1,11 @@
-//! The host and port that a client of a forward listener names, in the one form that everybody reads alike.
+//! The host and port that a client of a forward listener names, in the one form that all readers interpret alike.
 //!
-//! Programs disagree about what an address is: `127.1`, `0x7f000001`, `2130706433` and `１２７.0.0.1` are loopback to
-//! some and names to others. What is checked here must be what is resolved and dialled later, so nothing is
-//! translated: a spelling that any reader could take for another host is refused and never resolved. What passes is a
-//! DNS name in lower-case ASCII, an IPv4 address in four decimal parts (RFC 6943 section 3.1.1 tells why only that),
-//! or an IPv6 address in brackets (RFC 3986 section 3.2.2), each with a port.
+//! Programs disagree about what an address is: `127.1`, `0x7f000001`, `2130706433` and `１２７.0.0.1` are loopback to some
+//! and names to others. The host that is checked here must be the one that is resolved and dialled later, so nothing
+//! but the case of letters is changed: a spelling that any reader could take for another host is refused and never
+//! resolved. The accepted forms are a DNS name in ASCII, kept in lower case, an IPv4 address in four decimal parts (RFC
+//! 6943 section 3.1.1 gives the reason for this restriction), or an IPv6 address in brackets (RFC 3986 section 3.2.2),
+//! each with a port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,7 +30,7 @@ const HTTP: u16 = 80;
 /// The port of `https`, in a `Host` field that names none.
 const HTTPS: u16 = 443;
 
-/// Why an authority is refused, for a person. Always a 400: what was meant is unknown.
+/// The reason an authority is refused, as a text for people. Always a 400, because the intended host is unknown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed(pub &'static str);
 
@@ -52,7 +53,7 @@ impl From<Malformed> for Denied {
 pub struct DnsName(Arc<str>);
 
 impl DnsName {
-    /// The name.
+    /// Returns the name, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,9 +64,9 @@ impl DnsName {
 pub enum Host {
     /// A name, which a resolver turns into addresses.
     Name(DnsName),
-    /// An IPv4 address.
+    /// An IPv4 address, which needs no resolver.
     V4(Ipv4Addr),
-    /// An IPv6 address.
+    /// An IPv6 address, shown in brackets.
     V6(Ipv6Addr),
 }
 
@@ -133,12 +134,12 @@ impl Authority {
         Self { host: self.host.clone(), port: HTTPS }
     }
 
-    /// Whether the `Host` of an absolute-form `http` request names this place.
+    /// Returns whether the `Host` of an absolute-form `http` request names this authority.
     pub(super) fn is_host_of_http(&self, host: &str) -> bool {
         self.is_named(host, HTTP)
     }
 
-    /// Whether the `Host` or `:authority` of a request inside a tunnel names this place.
+    /// Returns whether the `Host` or `:authority` of a request inside a tunnel names this authority.
     pub(super) fn is_host_of_https(&self, host: &str) -> bool {
         self.is_named(host, HTTPS)
     }
@@ -152,17 +153,17 @@ impl Authority {
         host.eq_ignore_ascii_case(name) && digits.map_or(Ok(default_port), port) == Ok(self.port)
     }
 
-    /// The host.
+    /// Returns the host without the port.
     pub const fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The port, never 0.
+    /// Returns the port, which is never 0.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether it is the port of `http`, named or not.
+    /// Returns whether the port is that of `http`, named or implied.
     pub(super) const fn is_http(&self) -> bool {
         self.port == HTTP
     }
@@ -198,7 +199,7 @@ fn read(bytes: &[u8], default_port: Option<u16>) -> Result<Authority, Malformed>
     Ok(Authority { host, port })
 }
 
-/// Whether a byte may stand in an authority at all, whatever its place.
+/// Checks that a byte may occur in an authority at all, in any position.
 const fn judge(byte: u8) -> Result<(), Malformed> {
     Err(Malformed(match byte {
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b':' | b'[' | b']' => return Ok(()),
@@ -254,8 +255,8 @@ fn name_or_v4(text: &str) -> Result<Host, Malformed> {
         last = label;
     }
     if is_number(last) {
-        // Where the last label is a number the whole is meant as an address (WHATWG URL section 3.5, "ends in a
-        // number"), and only this one spelling is the same to all. The standard library refuses leading zeros.
+        // If the last label is a number, the whole is meant as an address (WHATWG URL section 3.5, "ends in a number"),
+        // and only this one spelling means the same to all readers. The standard library refuses leading zeros.
         let address = text.parse().map(Host::V4);
         return address.map_err(|_| Malformed("the host is a number, but not an address in four plain decimal parts"));
     }
@@ -266,8 +267,9 @@ fn name_or_v4(text: &str) -> Result<Host, Malformed> {
     Ok(Host::Name(DnsName(name.into())))
 }
 
-/// Whether some reader takes a label for a number: digits, or digits of a radix behind its prefix (even none of them).
-/// `0x` and a leading zero are those of C; scripts that read each part with their own language know `0o` and `0b` too.
+/// Returns whether some reader takes a label for a number: digits, or a radix prefix with digits of that radix (even
+/// none of them). `0x` and a leading zero are the prefixes of C; scripts that parse each part with their own language
+/// know `0o` and `0b` too.
 fn is_number(label: &str) -> bool {
     let (digits, radix) = match label.as_bytes() {
         [b'0', b'x' | b'X', digits @ ..] => (digits, 16),

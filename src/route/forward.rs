@@ -22,7 +22,7 @@ pub struct ForwardTable {
     origins: HashMap<Authority, RouteTable>,
 }
 
-/// How a client names the place that it wants to reach.
+/// The form in which a client names the destination that it wants to reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ForwardTarget<'a> {
     /// In absolute form: `GET http://bank/x`. It is sent on over `https` all the same.
@@ -31,7 +31,7 @@ pub enum ForwardTarget<'a> {
     Tunnel(&'a Authority),
 }
 
-/// Why routes cannot be served together. Indices are into the config's routes.
+/// A reason why routes cannot be served together. Indices are into the config's routes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RouteConflict {
     /// Two that one request of one client could mean alike.
@@ -75,16 +75,16 @@ impl ForwardTable {
         self.origins.values().flat_map(RouteTable::rules).collect()
     }
 
-    /// Whether a CONNECT to this place is intercepted: some route of some client leads there. A client without one is
-    /// let in too, and is refused inside TLS, where it can read why.
+    /// Returns whether a CONNECT to this authority is intercepted: some route of some client leads there. A client
+    /// without such a route is accepted too, and is refused inside TLS, where it can read the reason.
     pub fn intercepts(&self, authority: &Authority) -> bool {
         self.origins.contains_key(authority)
     }
 
-    /// Decides about one request, as [`RouteTable::admit`] does. The permit's path is the path as it came.
+    /// Decides about one request, as [`RouteTable::admit`] does. The permit's path is the path as it was received.
     ///
-    /// Where the target names a host (its `Host` or `:authority`), it must be the place that was asked for, port
-    /// included; who wants to answer 421 for that asks [`ForwardTarget::agrees`] first.
+    /// If the target names a host (its `Host` or `:authority`), it must be the requested destination, including the
+    /// port. A caller that wants to respond to a mismatch with 421 checks [`ForwardTarget::agrees`] first.
     pub fn admit(
         &self,
         caller: Caller,
@@ -112,8 +112,8 @@ impl ForwardTable {
 }
 
 impl ForwardTarget<'_> {
-    /// Whether a `Host` field (or `:authority`) names this place, port included (RFC 9112 section 3.2.2). A field that
-    /// could be read in two ways names no place.
+    /// Returns whether a `Host` field (or `:authority`) names this destination, including the port (RFC 9112 section
+    /// 3.2.2). A field that could be read in two ways names no destination.
     pub fn agrees(self, host: &str) -> bool {
         match self {
             ForwardTarget::Absolute(authority) => authority.is_host_of_http(host),

@@ -1,6 +1,6 @@
-//! What must hold of every path and authority that a client may name: tried by fuzzing, and by this room's own tests.
+//! Properties of every path and authority that a client may name, checked by fuzzing and by the tests of this module.
 //!
-//! Each promise is checked the slow and obvious way, never with the code that keeps it.
+//! Each property is checked in the slow and obvious way, never with the code that implements it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -114,13 +114,14 @@ fn is_what_was_asked(rule: &RouteRule, permit: &Permit, path: &str) {
 }
 
 impl RouteRule {
-    /// What is sent of a path that this rule matched, behind the base.
+    /// Returns the part of a path matched by this rule that is sent after the base path.
     fn below<'a>(&self, path: &'a str) -> &'a str {
         behind(path, if self.strip { self.prefix.split('/').count() - 1 } else { 0 })
     }
 }
 
-/// Whether some reading of a path, without parameters, empty segments, case and what ends a segment, is reserved.
+/// Returns whether some reading of a path is reserved, ignoring parameters, empty segments, case, and dots and blanks
+/// at the end of a segment.
 fn is_reserved(path: &str) -> bool {
     decodings(path).iter().any(|reading| {
         let segments = reading.split(|byte| *byte == b'/').map(|segment| {
@@ -222,7 +223,7 @@ fn has_dot_segment(bytes: &[u8]) -> bool {
         .any(|segment| segment == b"." || segment == b"..")
 }
 
-/// Whether a reader of UTF-8 that does not check the length of sequences finds ASCII in a long one.
+/// Returns whether a UTF-8 reader that does not check the length of sequences finds ASCII in an overlong one.
 fn has_long_ascii(bytes: &[u8]) -> bool {
     let value = |sequence: &[u8], lead: u8| {
         sequence[1..].iter().fold(u32::from(sequence[0] & lead), |value, byte| value << 6 | u32::from(byte & 0x3f))
@@ -318,9 +319,9 @@ fn is_guarded(address: IpAddr, port: u16) {
     }
 }
 
-/// What the most lenient reader makes of a text: `inet_aton` as in 4.2BSD (one to four parts, decimal, octal or
-/// hexadecimal, the last one filling what is left), hexadecimal without digits as in the WHATWG URL standard, and a dot
-/// at the end ignored.
+/// Returns the address that the most lenient reader makes of a text: `inet_aton` as in 4.2BSD (one to four parts,
+/// decimal, octal or hexadecimal, the last one filling the remaining bytes), hexadecimal without digits as in the
+/// WHATWG URL standard, and a dot at the end ignored.
 pub(super) fn lenient_v4(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<u64> = text.strip_suffix('.').unwrap_or(text).split('.').map(number).collect::<Option<_>>()?;
     let (last, first) = parts.split_last()?;

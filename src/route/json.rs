@@ -26,8 +26,8 @@ pub(super) fn seek(body: &[u8], pointer: &[String]) -> Result<String, &'static s
     if value.chars().any(char::is_control) { Err(NOT_PLAIN) } else { Ok(value) }
 }
 
-/// Whether servers that compare names without case take one for the other. Some letters fold to ASCII: `ſ` to `s`, the
-/// Kelvin sign to `k`.
+/// Returns whether servers that compare names without case take the two for equal. Some letters fold to ASCII: `ſ` to
+/// `s`, the Kelvin sign to `k`.
 pub(super) fn same_but_for_case(one: &str, other: &str) -> bool {
     let fold =
         |text: &str| -> String { text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect() };

@@ -1,12 +1,12 @@
-//! Which route a request takes, and whether it may.
+//! Routing: the route that a request takes, and whether it may take it.
 //!
 //! Owns the rules of paths and hosts, the tables that are searched per request, the [`Permit`] without which no token
-//! is spent, and the [`Guard`] that judges where a host named by a client may lead. It must not know what a provider
-//! is, how a client was identified, or where a request goes on the network. Pure: no sockets,
-//! no clock, no tasks; workers share a [`RouteTable`] and never change it.
+//! is used, and the [`Guard`] that judges the destination of a client-named host. It must not know what a provider is,
+//! how a client was identified, or where a request goes on the network. Pure: no sockets, no tasks, and no clock but
+//! that of a [`Rate`]; workers share a [`RouteTable`] and never change it.
 //!
-//! A path is judged before anything is looked up, what is matched is what is forwarded, byte for byte, and what could
-//! be read in two ways is refused.
+//! A path is judged before any lookup, the matched path is the forwarded one, byte for byte, and a path that could be
+//! read in two ways is refused.
 
 mod authority;
 mod egress;
@@ -40,8 +40,8 @@ pub use rule::{Opens, Reserved, RouteRule};
 pub use table::{Clash, RouteTable};
 pub use vars::{Var, VarSource};
 
-/// Whether no route may ever carry this method: `TRACE` and `TRACK` echo credentials (RFC 9110 section 9.3.8), and a
-/// `CONNECT` names no path.
+/// Returns whether no route may ever carry this method: `TRACE` and `TRACK` echo credentials (RFC 9110 section 9.3.8),
+/// and a `CONNECT` names no path.
 pub fn refused_method(method: &Method) -> bool {
     ["CONNECT", "TRACE", "TRACK"].iter().any(|refused| method.as_str().eq_ignore_ascii_case(refused))
 }

@@ -16,15 +16,15 @@ const OVERLONG: &str = "the path has bytes that are not UTF-8 but may be read as
 const PARAMETER: &str = "the path has a parameter before a slash";
 const TWICE: &str = "the path is percent-encoded twice";
 
-/// How many layers of percent-encoding are looked through before a path is refused for their number alone.
+/// The number of layers of percent-encoding that are decoded before a path is refused for their number alone.
 const LAYERS: usize = 4;
 
-/// Which doubts about a path a route lets pass (`path_rules`), or which a path has.
+/// A set of ambiguities ("doubts") of a path: those that a route permits (`path_rules`), or those that a path has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PathRules(u8);
 
 impl PathRules {
-    /// Nothing that can be read in two ways.
+    /// The empty set: permits no path that can be read in two ways.
     pub const STRICT: Self = Self(0);
     /// An empty segment: `//`. Some servers read it as one slash.
     pub const SLASHES: Self = Self(1);
@@ -32,12 +32,12 @@ impl PathRules {
     pub const ENCODED_SLASHES: Self = Self(2);
     /// A parameter before a slash: `/a;b=c/d`. Some servers drop it before they choose what to do.
     pub const PARAMETERS: Self = Self(4);
-    /// What looks encoded once it was decoded: `%252f`. Some servers decode twice.
+    /// A sequence that looks encoded once it was decoded: `%252f`. Some servers decode twice.
     pub const DOUBLE_ENCODING: Self = Self(8);
-    /// `//` and `%2f`.
+    /// Empty segments and encoded slashes: `//` and `%2f`.
     pub const LENIENT: Self = Self::SLASHES.with(Self::ENCODED_SLASHES);
 
-    /// Both.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -47,7 +47,7 @@ impl PathRules {
         self.0 & other.0 == other.0
     }
 
-    /// Why a path with these doubts is refused by a route that lets only its own pass.
+    /// Refuses a path with these doubts unless all of them are in this set. The error is the reason.
     pub(super) fn refuse(self, doubts: Self) -> Result<(), &'static str> {
         let reasons = [
             (Self::ENCODED_SLASHES, ENCODED_SLASH),
@@ -71,11 +71,11 @@ pub(super) struct ParsedTarget<'a> {
     pub plain: Cow<'a, str>,
     /// The query with its `?`, or nothing.
     pub query: &'a str,
-    /// What only some routes let pass.
+    /// The ambiguities of the path, which only some routes permit.
     pub doubts: PathRules,
 }
 
-/// Judges the path and query of a request. The error is the reason to refuse it whatever the route says.
+/// Judges the path and query of a request. The error is a reason to refuse it on every route.
 pub(super) fn judge(target: &str) -> Result<ParsedTarget<'_>, &'static str> {
     if !target.starts_with('/') {
         return Err("the request target is not a path");
@@ -91,9 +91,9 @@ pub(super) fn judge(target: &str) -> Result<ParsedTarget<'_>, &'static str> {
     Ok(ParsedTarget { path, plain: plain(path), query, doubts: walk(path)? })
 }
 
-/// A path as a server reads it that decodes once: with every encoded character of printable ASCII in its place. What
-/// means something else in its place stays encoded (`/`, `%`, `;`, `?`, `#`, `\`), and so does all that is not ASCII; its
-/// hexadecimal digits are capitals.
+/// Returns a path as a server reads it that decodes once: with every encoded character of printable ASCII decoded. A
+/// character with another meaning once decoded stays encoded (`/`, `%`, `;`, `?`, `#`, `\`), and so does everything
+/// that is not ASCII; the hexadecimal digits of such encodings become upper case.
 pub(super) fn plain(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
@@ -121,7 +121,7 @@ pub(super) fn plain(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What is left of a path behind its first `segments` segments, with its slash; nothing where there are no more.
+/// Returns the rest of a path after its first `segments` segments, with its slash; empty if there are no more segments.
 pub(super) fn behind(path: &str, segments: usize) -> &str {
     let at = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(segments);
     at.and_then(|(at, _)| path.get(at..)).unwrap_or_default()
@@ -240,8 +240,8 @@ fn look_through(path: &str) -> Result<PathRules, &'static str> {
     Err(TWICE)
 }
 
-/// Whether `byte` starts a UTF-8 sequence longer than need be (RFC 3629 section 3), which some readers take for the
-/// ASCII character that it hides.
+/// Returns whether `byte` starts a UTF-8 sequence longer than necessary (RFC 3629 section 3), which some readers decode
+/// to an ASCII character.
 const fn overlong(byte: u8, next: Option<u8>) -> bool {
     match byte {
         0xc0 | 0xc1 | 0xf8.. => true,
@@ -294,7 +294,7 @@ pub(super) fn shallower(path: &str) -> Vec<String> {
     readings
 }
 
-/// Whether the most generous server reads a path as it stands.
+/// Returns whether the most generous server reads a path unchanged.
 fn is_lean(path: &str) -> bool {
     let mut before = b' ';
     for byte in path.bytes() {

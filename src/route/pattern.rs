@@ -52,7 +52,7 @@ impl Pattern {
         }
     }
 
-    /// Whether a path (from its first `/`, as [`plain`] reads it) matches.
+    /// Returns whether a path (from its first `/`, as [`plain`] reads it) matches.
     pub fn matches(&self, path: &str) -> bool {
         self.walk(path).is_some()
     }
@@ -116,7 +116,7 @@ impl Allow {
         self.method.as_ref()
     }
 
-    /// Whether it allows this method on this path of the provider.
+    /// Returns whether it allows this method on this path of the provider.
     pub fn admits(&self, method: &Method, path: &str) -> bool {
         self.method.as_ref().is_none_or(|known| known == method) && self.pattern.matches(path)
     }

@@ -12,19 +12,19 @@ use super::rule::RouteRule;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ClientId(pub u16);
 
-/// Who is calling.
+/// The caller of a request, as far as it was identified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Caller {
-    /// Nobody was asked (`clients = "anyone"`).
+    /// A caller that did not have to identify itself (`clients = "anyone"`).
     Anyone,
-    /// An identified client.
+    /// An identified client, by its position.
     Client(ClientId),
 }
 
-/// What a request asks for, before anything was decided.
+/// The parts of a request that decide about its route, before any decision.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTarget<'a> {
-    /// Its method.
+    /// The method of the request, as received.
     pub method: &'a Method,
     /// The host it names, lower-case or not; a port is ignored. Absent where HTTP/1.0 names none.
     pub host: Option<&'a str>,
@@ -55,17 +55,17 @@ impl Permit {
         self.route
     }
 
-    /// What to ask the provider for: base path, remaining path and query.
+    /// Returns the request target for the provider: base path, remaining path and query.
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
     }
 
-    /// Whether the route's `allow` would have refused it, were it enforced.
+    /// Returns whether the route's `allow` would have refused the request, were it enforced.
     pub const fn tolerated(&self) -> bool {
         self.tolerated
     }
 
-    /// The same, to keep.
+    /// Consumes the permit and returns its request target.
     pub fn into_path_and_query(self) -> String {
         self.path_and_query
     }
@@ -81,7 +81,7 @@ impl Permit {
 pub enum Admission {
     /// A variable of the route stands in the body: no permit before that was read.
     AwaitsBody(PermitDraft),
-    /// It may pass.
+    /// The request may pass with this permit.
     Granted(Permit),
 }
 
@@ -94,7 +94,7 @@ impl Admission {
         }
     }
 
-    /// What to ask the provider for: base path, remaining path and query.
+    /// Returns the request target for the provider: base path, remaining path and query.
     pub fn path_and_query(&self) -> &str {
         match self {
             Admission::AwaitsBody(draft) => &draft.path_and_query,
@@ -134,16 +134,16 @@ impl PermitDraft {
     }
 }
 
-/// Why a request was not admitted.
+/// The reason a request was not admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Denied {
     /// The path can be read in two ways, or a variable's value does not fit.
     Malformed(&'static str),
-    /// `TRACE` and its kin.
+    /// A method that no route carries: `TRACE`, `TRACK` or `CONNECT`.
     MethodRefused,
     /// Something matches, but nothing that this client may use. The route, where exactly one was meant.
     NotAllowed(Option<usize>),
-    /// Nothing matches.
+    /// No route of any client matches.
     NotFound,
     /// The provider's own token or consent endpoint.
     Reserved(usize),

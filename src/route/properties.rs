@@ -1,4 +1,4 @@
-//! What holds for every path, tried on thousands that were made to do harm.
+//! Properties of every path, tested on thousands of generated hostile paths.
 
 use std::sync::Arc;
 

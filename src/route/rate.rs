@@ -1,4 +1,4 @@
-//! How many requests a route takes in a time: this instance's own count, shared by all its workers.
+//! The rate limit of a route: the number of requests in a period, counted by this instance for all its workers.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ use crate::base::time::Clock;
 pub struct Rate {
     limiter: RateLimiter<NotKeyed, InMemoryState, Boot, NoOpMiddleware<Nanos>>,
     clock: Boot,
-    /// How long a request may be held until its turn comes.
+    /// Maximum time for which a request may be held until its turn.
     pub wait: Duration,
 }
 

@@ -15,12 +15,12 @@ use super::vars::Var;
 pub enum Opens {
     /// To every caller, identified or not.
     Everyone,
-    /// To these clients alone.
+    /// Open to these identified clients alone.
     Only(Vec<ClientId>),
 }
 
 impl Opens {
-    /// Whether this caller may use it.
+    /// Returns whether this caller may use the route.
     pub fn admits(&self, caller: Caller) -> bool {
         match (self, caller) {
             (Opens::Everyone, Caller::Anyone | Caller::Client(_)) => true,
@@ -40,7 +40,7 @@ impl Opens {
         }
     }
 
-    /// Whether some caller may use both.
+    /// Returns whether some caller may use both.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Opens::Everyone, Opens::Everyone) => true,
@@ -54,7 +54,7 @@ impl Opens {
 /// generous server would read it.
 pub type Reserved = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What a route matches and what it makes of a path.
+/// The conditions under which a route matches, and its rewriting of the path.
 #[derive(Clone)]
 pub struct RouteRule {
     /// The route, as an index into the config's routes.
@@ -65,9 +65,9 @@ pub struct RouteRule {
     pub prefix: Arc<str>,
     /// The methods that it is for; empty: any.
     pub methods: Vec<Method>,
-    /// Who may use it.
+    /// The callers that may use the route.
     pub opens: Opens,
-    /// Whether the prefix is removed before forwarding.
+    /// True if the prefix is removed before forwarding.
     pub strip: bool,
     /// The base path of the upstream: empty, or `/like/this`.
     pub base: Arc<str>,
@@ -75,23 +75,23 @@ pub struct RouteRule {
     pub allow: Vec<Allow>,
     /// Its variables, in their declared order.
     pub vars: Vec<Var>,
-    /// How strict it is about paths.
+    /// The ambiguities of a path that the route permits.
     pub path_rules: PathRules,
     /// The provider's paths that it must not reach.
     pub reserved: Reserved,
     /// Those of them that are answered here instead: the token endpoint, for applications that insist on logging in.
     pub stub: Option<Reserved>,
-    /// Whether `allow` refuses. If not, what it would refuse passes, and the permit says so.
+    /// True if `allow` refuses requests. If false, a request that it would refuse passes, and the permit records it.
     pub enforce: bool,
 }
 
 impl RouteRule {
-    /// Whether it is for this method.
+    /// Returns whether the rule applies to this method.
     pub(super) fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// Whether both could be meant by one request of one caller, host and path being equal.
+    /// Returns whether one request of one caller could match both rules, host and path being equal.
     pub(super) fn clashes(&self, other: &Self) -> bool {
         let methods =
             self.methods.is_empty() || other.methods.is_empty() || self.methods.iter().any(|m| other.takes(m));

@@ -33,7 +33,7 @@ pub struct RouteTable {
 pub struct Clash {
     /// The one that was declared first.
     pub first: usize,
-    /// The other.
+    /// The route that was declared later.
     pub second: usize,
 }
 
@@ -43,7 +43,7 @@ struct Tree {
     below: HashMap<Box<str>, Tree>,
 }
 
-/// What a search came upon.
+/// The result of a search in one tree.
 struct RouteMatch<'t> {
     /// The deepest rule that is open.
     open: Option<&'t Arc<RouteRule>>,
@@ -100,7 +100,7 @@ impl RouteTable {
         {
             return Err(Denied::Malformed(TWO_ROUTES));
         }
-        // What is forwarded is cut off as it came; what is compared, as it is read.
+        // The forwarded path is cut from the path as received; the compared path, from the path as a server reads it.
         let (rest, read) = if rule.strip {
             let segments = rule.prefix.split('/').count() - 1;
             (behind(judged.path, segments), behind(&judged.plain, segments))
@@ -121,7 +121,7 @@ impl RouteTable {
             return Err(Denied::NotAllowed(Some(rule.route)));
         }
         let path_and_query = if rule.strip && rule.base == rule.prefix {
-            // What would be put back is what was cut off, as it came.
+            // The base path to add equals the prefix that was cut off, so the path is sent as received.
             [judged.path, judged.query].concat()
         } else {
             let start = if rule.base.is_empty() { path } else { rest };

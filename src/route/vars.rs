@@ -15,7 +15,7 @@ const MISSING: &str = "a variable of the route is missing";
 const TWICE: &str = "a variable of the route is given more than once";
 const UNREADABLE: &str = "a variable of the route is not readable text";
 
-/// Where a variable's value comes from.
+/// The source of a variable's value.
 #[derive(Clone, Debug)]
 pub enum VarSource {
     /// The one header field of this name.
@@ -27,7 +27,7 @@ pub enum VarSource {
     Path(Pattern),
     /// The one query parameter of this name.
     Query(String),
-    /// This, always.
+    /// A constant value, independent of the request.
     Value(String),
 }
 
@@ -51,17 +51,17 @@ impl Var {
         Ok(Self { name, from, pattern })
     }
 
-    /// Its name.
+    /// Returns the name that the config gives it.
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Where its value comes from.
+    /// Returns the source of its value.
     pub const fn source(&self) -> &VarSource {
         &self.from
     }
 
-    /// Whether its value stands in the body.
+    /// Returns whether its value is in the request body.
     pub(super) const fn in_body(&self) -> bool {
         matches!(self.from, VarSource::Json(_))
     }

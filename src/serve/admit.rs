@@ -12,7 +12,7 @@ use super::headers;
 use crate::config::{Limits, ReverseListener, ServerNames};
 use crate::route::{self, Admission, Authority, Caller, Denied, ForwardTable, RequestTarget};
 
-/// What a request's target is judged against.
+/// The routes and names that a request's target is judged against.
 #[derive(Clone, Copy)]
 pub enum RoutingTarget<'a> {
     /// The routes of a forward listener, which the target names in absolute form.
@@ -27,10 +27,9 @@ pub enum RoutingTarget<'a> {
     Tunnel(&'a ForwardTable, &'a Authority),
 }
 
-/// What is answered here instead of at a provider.
+/// A response that is given here instead of by a provider.
 #[derive(Clone, Copy, Debug)]
 pub enum Declined {
-    /// With an error.
     Fault(Fault),
     /// By the stub of this route's provider, with a worthless token.
     Stub(usize),
@@ -55,8 +54,9 @@ impl From<Denied> for Declined {
     }
 }
 
-/// A request whose form was checked and whose host belongs where it came. Only [`clear`] makes it: whatever answers a
-/// request, a route or a door of our own, has one first.
+/// A request whose form was checked and whose host belongs to the listener or tunnel that received it. Only [`clear`]
+/// makes it: every handler of a request, for a route or for an endpoint of countersign itself, obtains one first (a
+/// CONNECT has checks of its own).
 pub struct AdmittedForm<'a> {
     host: Option<&'a str>,
     place: Option<AbsoluteTarget>,
@@ -73,7 +73,7 @@ pub fn clear<'a>(ground: RoutingTarget<'_>, limits: &Limits, head: &'a Parts) ->
             None
         }
         RoutingTarget::Page => {
-            // Whatever name the proxy has: but one, and a host.
+            // Any host name is accepted for the proxy itself, but there must not be two, and it must be a host.
             host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
             None
         }
@@ -131,7 +131,7 @@ pub fn admit(ground: RoutingTarget<'_>, limits: &Limits, caller: Caller, head: &
     }
 }
 
-/// Whether a request to this host, over TLS that asked for this name, belongs on a listener with these names.
+/// Checks that a request to this host, over TLS that asked for this name, belongs on a listener with these names.
 fn belongs(names: &ServerNames, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
     let named = host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
     if !names.include(host) {
@@ -176,8 +176,9 @@ fn named(head: &Parts, host: Option<&str>) -> Result<AbsoluteTarget, Fault> {
     Ok(place)
 }
 
-/// The one host that a request names: `Host`, `:authority`, or the authority of an absolute target. Whether it is a host
-/// at all, the table judges. A target with a scheme (`absolute`) has a default port: there the two are compared later.
+/// Returns the one host that a request names: `Host`, `:authority`, or the authority of an absolute target. The route
+/// table judges whether it is a host at all. A target with a scheme (`absolute`) has a default port, so there the two
+/// are compared later.
 fn host(head: &Parts, absolute: bool) -> Result<Option<&str>, Fault> {
     let mut fields = head.headers.get_all(HOST).iter();
     let field = fields.next();

@@ -1,12 +1,14 @@
-//! Writes of one turn of the event loop leave together.
+//! Batching of the writes of one turn of the event loop.
 //!
-//! A turn hands a worker many sockets that became readable. Writing to another socket in the middle of each of them
-//! makes the kernel wake somebody every few microseconds and evicts what the worker was working with. An [`CoalescedStream`]
-//! takes what is written and puts itself on its thread's list; one task per thread runs behind all tasks that are ready
-//! now, and sends what every outbox holds. When nothing else is ready that is at once, so a lone request does not wait.
+//! A turn gives a worker many sockets that became readable. Writing to another socket during the processing of each of
+//! them makes the kernel wake a receiver every few microseconds and evicts the worker's data from the caches. A
+//! [`CoalescedStream`] buffers the written bytes and adds itself to a list of its thread; one task per thread runs
+//! after all tasks that are ready now, and sends the contents of every buffer. If no other task is ready, it runs at
+//! once, so a single request does not wait.
 //!
-//! Back-pressure: an outbox takes [`FULL`] bytes and no more; whoever writes waits until it is empty again. A large
-//! write to an empty outbox goes straight to the socket. Buffers belong to the thread, so a quiet connection has none.
+//! Back-pressure: a buffer that holds [`FULL`] bytes takes no more; the writer then waits until it is empty again. A
+//! large write to an empty buffer goes straight to the socket. Buffers belong to the thread, so an idle connection has
+//! none.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -45,14 +47,14 @@ struct CoalescedState {
 struct WriteBuffer {
     bytes: Vec<u8>,
     sent: usize,
-    /// Who waits for it to be empty.
+    /// The task that waits for the buffer to be empty.
     writer: Option<Waker>,
     /// The task that sends to a slow reader.
     slow: Option<Waker>,
     failed: Option<io::ErrorKind>,
 }
 
-/// One thread's list.
+/// The streams of one thread with unsent bytes, and its spare buffers.
 struct FlushQueue {
     dirty: RefCell<Vec<Rc<CoalescedState>>>,
     spares: RefCell<Vec<Vec<u8>>>,
@@ -88,7 +90,7 @@ impl CoalescedStream {
         Poll::Ready(Ok(length))
     }
 
-    /// Whether a write of this size may go straight to the socket.
+    /// Returns whether a write of this size may go straight to the socket.
     fn passes(&self, length: usize) -> bool {
         let waiting = self.0.waiting.borrow();
         length >= LARGE && waiting.bytes.is_empty() && waiting.failed.is_none()
@@ -141,7 +143,7 @@ impl CoalescedState {
     async fn send_slowly(self: Rc<Self>) {
         poll_fn(|cx| {
             while Rc::strong_count(&self) > 1 && !self.send() {
-                // While bytes wait nobody else asks for writability, so nobody's waker is displaced.
+                // While bytes are buffered, no other task waits for writability, so no other waker is displaced.
                 match self.stream.borrow().poll_write_ready(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => {
@@ -162,7 +164,7 @@ impl CoalescedState {
 }
 
 impl Drop for CoalescedStream {
-    /// What waits for the end of the turn still leaves; what waits for a slow reader does not.
+    /// Gives up bytes that wait for a slow reader. Bytes that wait for the end of the turn are still sent.
     fn drop(&mut self) {
         if let Some(slow) = self.0.waiting.borrow_mut().slow.take() {
             slow.wake();
@@ -222,7 +224,7 @@ async fn send_all(token: Rc<()>) {
                     tokio::task::spawn_local(outbox.send_slowly());
                 }
             }
-            // Nothing queues while it runs, so the list's memory can be used again.
+            // No stream is queued while this task runs, so the memory of the list can be reused.
             let mut list = turn.dirty.borrow_mut();
             if list.is_empty() {
                 *list = dirty;
@@ -266,7 +268,7 @@ impl AsyncWrite for CoalescedStream {
         true
     }
 
-    /// What waits leaves by itself; a failure shows here at the latest.
+    /// Reports a failure of an earlier write, if there was one. Buffered bytes are sent without a flush.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.0.waiting.borrow().failed.map_or(Ok(()), |kind| Err(kind.into())))
     }
@@ -309,7 +311,7 @@ mod tests {
         });
     }
 
-    /// Writes until the outbox takes no more. How much it took.
+    /// Writes until the buffer takes no more, and returns the number of bytes that it took.
     async fn fill(near: &mut CoalescedStream) -> usize {
         let piece = [7_u8; 4096];
         let mut taken = 0;

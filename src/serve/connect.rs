@@ -1,8 +1,8 @@
-//! What a forward listener answers itself: a CONNECT, and its own page.
+//! Requests that a forward listener answers itself: a CONNECT, and its own page.
 //!
-//! A CONNECT to a place with a route is accepted for any identified client, and intercepted: whatever is refused is
-//! refused inside TLS, where programs show it. Any other is refused, or tunnelled blind behind the guard. Programs lose
-//! the body of a refused CONNECT, so its reason phrase says why.
+//! A CONNECT to a destination with a route is accepted for any caller that the listener admits, and intercepted: a
+//! refusal is sent inside TLS, where programs show it. Any other CONNECT is refused, or tunnelled blind behind the
+//! guard. Programs discard the body of a refused CONNECT, so its reason phrase gives the reason.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub async fn answer(
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
     let mut record = opening(&site, &door, &request);
-    // What cannot be read as a place is not told: it may hold a password.
+    // A target that is not an authority is not logged: it may hold a password.
     record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
     let mut tale = RequestLog::begin(&site, door.listener, record);
     match open(&site, &door, &request, &mut tale).await {
@@ -57,7 +57,7 @@ pub async fn answer(
     }
 }
 
-/// Answers a request in origin form, which is for the proxy itself. Nobody is asked who they are.
+/// Answers a request in origin form, which is for the proxy itself. The caller is not identified.
 pub fn page(
     site: &Rc<WorkerState>,
     door: &ConnectionContext,
@@ -74,7 +74,7 @@ pub fn page(
     Response::from_parts(head, ResponseBody::own(body, tale))
 }
 
-/// What a client got.
+/// The result of an accepted CONNECT, with the listener's name.
 enum ConnectGrant<'a> {
     /// A line to the place that it named, by the listener of this name.
     Blind(UpgradedConnection, &'a str),
@@ -112,7 +112,7 @@ async fn open<'a>(
     Ok(ConnectGrant::Blind(line, &listener.name))
 }
 
-/// What the caller said of itself to us.
+/// Returns the caller's `Proxy-Authorization` fields, marked as sensitive.
 fn claim(headers: &HeaderMap) -> HeaderMap {
     let said = headers.get_all(PROXY_AUTHORIZATION).iter().cloned();
     said.map(|mut value| {

@@ -1,14 +1,15 @@
 //! One client's connection, from the TLS handshake to its close.
 //!
-//! A [`watchdog`](super::watchdog) holds it to its times. Buffers are bounded in each direction, so that a client that
-//! does not read costs little until its time is over.
+//! A [`watchdog`](super::watchdog) enforces its time limits. Buffers are bounded in each direction, so that a client
+//! that does not read costs little until its time is over.
 //!
-//! A connection that ends as planned says so: HTTP/2 by GOAWAY (RFC 9113 section 6.8), HTTP/1.1 by `connection: close` on
-//! an answer, TLS by close_notify. When the process drains, no request is lost; a connection without a next request is
-//! closed after two seconds. What a client still sends while its connection closes is read for a moment: a close with
-//! unread bytes would reset the connection, and take an answer with it that is still on its way (RFC 9112 section 9.6).
+//! A planned close is announced: for HTTP/2 by GOAWAY (RFC 9113 section 6.8), for HTTP/1.1 by `connection: close` on a
+//! response, for TLS by close_notify. When the process drains, no request is lost; a connection without a next request
+//! is closed after two seconds. Bytes that a client still sends while its connection closes are read for a moment: a
+//! close with unread bytes would reset the connection, and discard a response that is still in transit (RFC 9112
+//! section 9.6).
 //!
-//! HTTP/2 is agreed on in TLS, or known by its preface on a connection without TLS (RFC 9113 section 3.3).
+//! HTTP/2 is negotiated in TLS, or recognised by its preface on a connection without TLS (RFC 9113 section 3.3).
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -50,25 +51,25 @@ use crate::config::{Limits, ListenerConfig, Serves};
 use crate::observe::metrics::Limit;
 use crate::tls::leaf;
 
-/// What HTTP/1.1 may buffer in each direction, as long as a request's head fits.
+/// The bytes that HTTP/1.1 may buffer in each direction, or the limit of a request's head if that is larger.
 const BUFFER: usize = 64 * 1024;
 /// The same, where heads are not bounded.
 const UNBOUNDED: usize = 400 * 1024;
-/// What one stream of HTTP/2 may buffer of its answer.
+/// The bytes of its response that one stream of HTTP/2 may buffer.
 const STREAM_BUFFER: usize = 64 * 1024;
-/// What one stream of HTTP/2 may have on its way to us, and all of a connection.
+/// The flow-control windows for received bytes: of one HTTP/2 stream, and of a whole connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// What a client still sends is read for so long where an answer broke off. Our side is not closed by then: a close as it
-/// should be would make an answer look whole that ends with its connection. So the client waits for this.
+/// Time for which a client's bytes are still read after a response broke off. Our side is not closed before it ends: a
+/// proper close would make a response that is delimited by the end of its connection look complete. So the client waits
+/// for this time.
 const BREAK: Duration = Duration::from_millis(50);
 
 /// A connection that was just accepted.
 pub enum Accepted {
-    /// From this address.
+    /// A TCP connection, with the address of its peer.
     Tcp(TcpStream, IpAddr),
-    /// From this machine.
     Unix(UnixStream),
 }
 
@@ -92,7 +93,8 @@ pub async fn serve(world: Rc<CurrentState>, listener: usize, arrival: Accepted, 
     }
 }
 
-/// Whose connection it is: the peer's, or that of the client for whom a balancer speaks. `None`: it is to be closed.
+/// Returns the client's address: that of the peer, or the one that a balancer names by the PROXY protocol. `None`: the
+/// connection is to be closed; `Some(None)`: the address is unknown.
 async fn whom(site: &WorkerState, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
     let config = site.listener(listener)?;
     if !config.is_proxy(peer) {
@@ -134,8 +136,8 @@ fn place(site: &WorkerState, listener: usize, address: Option<IpAddr>) -> Result
     place.map(Some).ok_or(())
 }
 
-/// Shakes hands, where the listener has TLS, and serves. What a connection needs only for a while lives in boxes of its
-/// own, so that an idle one is small.
+/// Performs the TLS handshake, if the listener has TLS, and serves the connection. State that a connection needs only
+/// for a while is boxed, so that an idle connection is small.
 async fn greet<S>(
     world: Rc<CurrentState>,
     site: Rc<WorkerState>,
@@ -167,7 +169,7 @@ async fn greet<S>(
     serve_http(world, stream, door, wire, drain).await;
 }
 
-/// What a connection to this listener speaks to.
+/// Returns the [`Ingress`] of a connection to this listener.
 fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
     match config.serves {
         Serves::Callback(_) => Ingress::Callback(sni),
@@ -229,7 +231,7 @@ pub(super) fn begin_handshake(site: &WorkerState, listener: &str, peer: Option<I
     under_way
 }
 
-/// What lies under HTTP, and which HTTP it is.
+/// The transport below HTTP, and the version of HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AcceptedProtocol {
     Plain,
@@ -411,8 +413,8 @@ fn withhold_body(response: &mut Response<ResponseBody>) {
     }
 }
 
-/// Whether a request over HTTP/2 has more fields than a head may have; over HTTP/1.1 the parser counts them. Cookies
-/// count as one: HTTP/2 lets a client split them (RFC 9113 section 8.2.3).
+/// Returns whether a request over HTTP/2 has more fields than a head may have; over HTTP/1.1 the parser counts them.
+/// Cookies count as one: HTTP/2 lets a client split them (RFC 9113 section 8.2.3).
 fn has_too_many_fields(request: &Request<Incoming>, limits: &Limits) -> bool {
     let fields = request.headers();
     limits.headers != 0
@@ -460,7 +462,7 @@ fn header_list_size(limits: &Limits) -> u32 {
     if limits.header_bytes == 0 { u32::MAX } else { u32::try_from(limits.header_bytes).unwrap_or(u32::MAX) }
 }
 
-/// How a connection is told that the process drains.
+/// The way in which a connection announces that the process drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum CloseManner {
     /// The protocol has a word for it that crosses no request (GOAWAY, RFC 9113 section 6.8).

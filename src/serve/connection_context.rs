@@ -13,42 +13,43 @@ use crate::route::Authority;
 
 /// The connection that a request came in on.
 pub struct ConnectionContext {
-    /// The listener, by position.
+    /// The listener's position in the config.
     pub listener: usize,
-    /// What the connection was believed from its start.
+    /// The [`ListenerConfig::footing`] of its listener at the time when the connection was opened.
     pub footing: [u8; 32],
-    /// Who is at the other end.
+    /// The identity of the other end, as far as the connection shows it.
     pub peer: Rc<Peer>,
-    /// What it speaks to.
     pub entry: Ingress,
     /// Bytes that its socket has taken.
     pub sent: Rc<Cell<u64>>,
 }
 
-/// What a connection speaks to.
+/// The kind of endpoint that a connection reaches.
 pub enum Ingress {
     /// A callback listener; the name that TLS asked for.
     Callback(Option<String>),
-    /// A forward listener itself.
+    /// A forward listener itself, outside of any tunnel.
     Proxy,
     /// A reverse listener; the name that TLS asked for.
     Reverse(Option<String>),
-    /// What it takes for a bank, in a tunnel through a forward listener.
+    /// The provider as its client sees it, inside an intercepted tunnel through a forward listener.
     Tunnel(Tunnel),
 }
 
-/// An intercepted tunnel.
+/// A CONNECT tunnel whose TLS is terminated here.
 pub struct Tunnel {
-    /// Who opened it, as the config of this serial sees it.
+    /// The caller that opened it, and the serial of the config under which it was identified.
     pub opener: Cell<(u64, Proven)>,
-    /// How it said so. Under a new config, and when the proof ends, it must still be true.
+    /// The `Proxy-Authorization` fields of the CONNECT. Under a new config, and when the proof ends, they must still
+    /// identify the caller.
     pub claim: HeaderMap,
-    /// Where its client believes to be.
+    /// The authority that the CONNECT named.
     pub to: Authority,
 }
 
 impl ConnectionContext {
-    /// What a request through this door is judged against.
+    /// Returns the routes and names that a request on this connection is judged against; [`Fault::Internal`] if the
+    /// listener has another mode.
     pub fn ground<'a>(&'a self, listener: &'a ListenerConfig) -> Result<RoutingTarget<'a>, Fault> {
         match (&self.entry, &listener.serves) {
             (Ingress::Callback(sni), Serves::Callback(names)) => Ok(RoutingTarget::Callback(names, sni.as_deref())),

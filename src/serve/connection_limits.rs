@@ -1,8 +1,8 @@
-//! What one peer, or all peers together, may take of us before we know who they are.
+//! Limits on the resources that one peer, or all peers together, may take before they are identified.
 //!
-//! One gate serves all workers. Connections of a peer and handshakes are counted exactly, under locks that are taken when
-//! one begins and when it ends. Failed identifications are rated in a fixed table of atomics: peers that share
-//! a place in it share a rate, which costs nobody anything, since right credentials pass at any rate.
+//! One [`ConnectionLimits`] serves all workers. Connections of a peer and handshakes are counted exactly, under locks
+//! that are taken when one begins and when it ends. Failed identifications are rate-limited in a fixed table of
+//! atomics: peers that share a slot in it share a rate, which does no harm, since right credentials pass at any rate.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -20,7 +20,7 @@ use crate::base::time::Now;
 const BURST: u64 = 5;
 /// It regains one in this many milliseconds: five a second.
 const REGAIN: u64 = 200;
-/// Places for failures.
+/// The number of slots for failed identifications.
 const PLACES: usize = 4096;
 /// Turned away connections are told of at most this often, in milliseconds.
 const TELL: u64 = 1000;
@@ -62,7 +62,7 @@ pub struct Handshake {
     /// Absent where nothing is counted.
     place: Option<(Arc<ConnectionLimits>, Option<IpAddr>, u64)>,
     ends: CancellationToken,
-    /// Whether it took the place of an older one.
+    /// True if it took the place of an older handshake.
     pub instead: bool,
 }
 
@@ -108,7 +108,7 @@ impl ConnectionLimits {
 
     /// Counts a tunnel that this peer opens to a host that it names. `None`: it, or all together, open too many.
     pub fn open_tunnel(self: &Arc<Self>, peer: Option<IpAddr>, now: Now) -> Option<HandshakeGuard> {
-        // What is being opened cannot be called back, so nothing makes room.
+        // The opening of a tunnel cannot be cancelled, so no entry makes room for another.
         let bounds = Bounds { most: MOST_OPENINGS, of_peer: MOST_OPENINGS_OF_PEER, grace: Duration::MAX };
         let mut openings = locked(&self.openings);
         if openings.total() >= bounds.most {
@@ -130,7 +130,7 @@ impl ConnectionLimits {
     }
 }
 
-/// A count is right at every point, whoever panicked.
+/// Locks the counts even after a panic: they are right at every point.
 fn locked<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }

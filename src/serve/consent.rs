@@ -1,8 +1,8 @@
-//! The doors of users' consents: where an application starts one or posts a code, and where browsers come back.
+//! The endpoints of users' consents: an application starts one or posts a code, and browsers return from the provider.
 //!
-//! `POST /.countersign/consent/PROVIDER/start` and `…/code` stand on reverse listeners, for identified clients. `GET
-//! /.countersign/consent/PROVIDER/callback` stands on callback listeners, for browsers that nobody knows: the state that
-//! they bring is all that speaks for them. What happens then is the control thread's business.
+//! `POST /.countersign/consent/PROVIDER/start` and `…/code` are served on reverse listeners, for identified clients.
+//! `GET /.countersign/consent/PROVIDER/callback` is served on callback listeners, for unidentified browsers: the state
+//! that they bring is their only proof. The steps that follow are done by the control thread.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -35,15 +35,15 @@ use crate::token::consent::{NotExchanged, ReturnRule, UserKey, UserName};
 use crate::token::failure::Failure;
 use crate::upstream::ReceivedBody;
 
-/// Where all of it lives.
+/// The path prefix of all endpoints of this module.
 pub const PLACE: &str = "/.countersign/";
 const CONSENT: &str = "/.countersign/consent/";
-/// What an exchange of a code is called in traces.
+/// The name of a code exchange in traces.
 const EXCHANGE: &str = "consent exchange";
 /// More of a request's body is not read.
 const MOST_BODY: usize = 16 * 1024;
 
-/// What an application may ask for.
+/// An operation that an application may request.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum ConsentAction {
     Code,
@@ -166,7 +166,8 @@ async fn serve(
     }
 }
 
-/// Whose tokens a call of this client for this user spends, if it may.
+/// Returns the key of the tokens that calls of this client for this user spend. The error: the user name is malformed,
+/// or the client may not act for the user.
 pub fn user_key(client: &ClientConfig, provider: &ProviderConfig, user: &str) -> Result<UserKey, Fault> {
     let user = UserName::parse(user).map_err(|_| {
         Fault::Malformed("A user name has 1 to 256 bytes, no control characters and no white space around it.")
@@ -261,7 +262,8 @@ pub async fn callback(
     response
 }
 
-/// What a browser brought: a status, where it goes, and what it shows.
+/// Processes the return of a browser from the provider. Returns a status, the URL to redirect to, and the text of the
+/// page.
 async fn come_back(
     site: &Rc<WorkerState>,
     head: &Parts,

@@ -1,10 +1,11 @@
-//! Credentials that a provider echoes: found in its answers, and masked or blocked.
+//! Credentials that a provider echoes: found in its responses, and masked or blocked.
 //!
-//! What is looked for: the token that was just spent and the secrets of the provider's settings, as they are, in base64
-//! at any alignment, percent-encoded, and with the escapes of JSON and HTML. Where: all header and trailer fields, and the
-//! first [`SEARCHED`] bytes of a body that is not compressed. Stars take the place of what is found, byte for byte, so
-//! lengths stay true. A stream is not buffered: only bytes that may be the beginning of a credential are held back, and
-//! only for as long as more is at hand. Once they have been let go, what follows is still searched together with them.
+//! The scanner searches for the token that was just spent and the secrets of the provider's settings: as they are, in
+//! base64 at any alignment, percent-encoded, and with the escapes of JSON and HTML. It searches all header and trailer
+//! fields, and the first [`SEARCHED`] bytes of a body that is not compressed. Stars replace a match byte for byte, so
+//! lengths do not change. A stream is not buffered: only bytes that may be the beginning of a credential are held back,
+//! and only while more bytes are available. Once they were released, the bytes that follow are still searched together
+//! with them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,12 +28,12 @@ mod escapes;
 
 /// So much of a body is searched.
 pub const SEARCHED: usize = 64 * 1024;
-/// What is shorter would be found everywhere.
+/// The minimum length of a pattern, in bytes: a shorter one would match everywhere.
 const SHORTEST: usize = 8;
 
-/// What is looked for. Has no `Debug`: it holds what it hides.
+/// The patterns that are searched for. It has no `Debug`, because it holds secrets.
 pub struct CredentialPatterns {
-    /// Sorted.
+    /// One finder per pattern, sorted by pattern.
     finders: Vec<Finder<'static>>,
     groups: Vec<Group>,
     /// The first bytes of all of them, for one quick pass: nearly every answer ends there.
@@ -109,7 +110,7 @@ impl CredentialPatterns {
         Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), groups, beginnings }
     }
 
-    /// Whether anything of it stands in these bytes.
+    /// Returns whether any pattern occurs in these bytes.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         if self.beginnings.as_ref().is_some_and(|beginnings| beginnings.find(bytes).is_none()) {
             return false;
@@ -144,7 +145,7 @@ impl CredentialPatterns {
         }
     }
 
-    /// How many of the last bytes may be the beginning of something.
+    /// Returns the number of trailing bytes that may be the beginning of a pattern.
     fn begun(&self, bytes: &[u8]) -> usize {
         let begun = |group: &Group| {
             let tail = bytes.get(bytes.len().saturating_sub(group.longest.saturating_sub(1))..).unwrap_or_default();
@@ -170,7 +171,8 @@ impl CredentialScanner {
         self.held.len()
     }
 
-    /// What may go on of what was held and this piece, which is the `last` or not; and whether something was hidden.
+    /// Returns the bytes of those held and of this piece that may be passed on, and whether something was masked.
+    /// `last`: no other piece follows.
     pub fn pass(&mut self, piece: Bytes, last: bool) -> (Bytes, bool) {
         let shown = self.shown.len();
         let mut whole = match shown + self.held.len() {
@@ -194,7 +196,7 @@ impl CredentialScanner {
             }
             whole = masked.freeze();
         }
-        // What may go on ends at `cut`; what was shown has gone already.
+        // The bytes that may be passed on end at `cut`; those in `shown` were passed on before.
         self.held = whole.split_off(cut.max(shown));
         let passed = whole.split_off(shown);
         self.shown = whole.split_off(cut.min(shown));
@@ -211,7 +213,7 @@ impl CredentialScanner {
     }
 }
 
-/// Whether a body can be searched as it comes.
+/// Returns whether a body can be searched as it arrives: it has no content coding.
 pub fn is_plain(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
@@ -229,7 +231,7 @@ mod tests {
         Rc::new(CredentialPatterns::new([SECRET.as_bytes(), b"another-secret-0188", b"short"].into_iter()))
     }
 
-    /// What comes out when a body comes in pieces of these lengths.
+    /// Returns the output for a body that arrives in pieces of these lengths, and whether something was masked.
     fn sieved(body: &[u8], cuts: &[usize]) -> (Vec<u8>, bool) {
         let mut sieve = CredentialScanner::new(needles());
         let (mut out, mut found, mut at) = (Vec::new(), false, 0_usize);

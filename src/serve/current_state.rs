@@ -1,9 +1,9 @@
-//! What a worker serves by now. A new config replaces its [`WorkerState`] as a whole, between two requests; a request under
-//! way ends in the one that it began in.
+//! The state that a worker serves now. A new config replaces its [`WorkerState`] as a whole, between two requests; a
+//! request in progress ends with the one in which it began.
 //!
-//! Connections outlive configs. Each asks here, request by request, for the site that holds. Only those that were made
-//! on another footing than their listener has now (other CAs of clients, another way to be spoken to) are asked to
-//! finish, and what they still send is sent away to a new connection.
+//! Connections outlive configs. Each obtains the current state here for every request. Only connections that were made
+//! on another footing than their listener has now (other client CAs, another mode) are asked to finish, and requests
+//! that they still send are directed to a new connection.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,18 +17,18 @@ pub struct CurrentState {
     site: RefCell<Rc<WorkerState>>,
     /// Cancelled when the connections of the listener at this position are to finish.
     doors: RefCell<Vec<CancellationToken>>,
-    /// Cancelled when all are.
+    /// Cancelled when the connections of all listeners are to finish.
     drain: CancellationToken,
 }
 
 impl CurrentState {
-    /// The first one.
+    /// Creates the state that a worker starts with.
     pub fn begin(site: Rc<WorkerState>, drain: CancellationToken) -> Rc<Self> {
         let doors = site.shared.listeners.iter().map(|_| drain.child_token()).collect();
         Rc::new(Self { site: RefCell::new(site), doors: RefCell::new(doors), drain })
     }
 
-    /// What holds now.
+    /// Returns the state for a new request.
     #[inline]
     pub fn site(&self) -> Rc<WorkerState> {
         self.site.borrow().clone()

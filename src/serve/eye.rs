@@ -12,10 +12,10 @@ use crate::control::Sights;
 use crate::observe::record::AccessRecord;
 use crate::observe::sight::{Blame, Glance};
 
-/// How long a worker counts before it hands over.
+/// Time for which a worker gathers counts before it hands them over.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// What a worker has seen of a configuration's routes.
+/// The counts of a worker for the routes of one configuration.
 pub struct Eye(Rc<Seeing>);
 
 struct Seeing {

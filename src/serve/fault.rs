@@ -25,7 +25,7 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 pub enum Fault {
     /// Identified, but not for this.
     ClientNotAllowed,
-    /// No or wrong credentials.
+    /// Missing or wrong credentials of a client.
     ClientUnidentified,
     /// No or wrong credentials at a forward listener.
     ClientUnidentifiedToProxy,
@@ -39,11 +39,11 @@ pub enum Fault {
     DestinationForbidden,
     /// A forward listener has no route there.
     DestinationUnrouted,
-    /// Our bug.
+    /// A defect in countersign itself.
     Internal,
     /// The request can be read in two ways, or a value does not fit. The text is ours, never the client's.
     Malformed(&'static str),
-    /// `TRACE` and its kin.
+    /// A method that is never forwarded, such as `TRACE`, or that an own endpoint does not serve.
     MethodRefused,
     /// Host, SNI, names or authority disagree.
     Misdirected,
@@ -57,7 +57,7 @@ pub enum Fault {
     ProviderClosed(Duration),
     /// Too many requests, or too many wrong credentials.
     RateLimited(Duration),
-    /// Nothing matches.
+    /// No route matches the request.
     RouteNotFound,
     /// The provider's own token endpoint.
     ReservedEndpoint,
@@ -65,7 +65,7 @@ pub enum Fault {
     TokenUnavailable(Duration),
     /// The head has too many fields.
     TooManyFields,
-    /// What is done with credentials cannot be recorded now, and must be.
+    /// The use of credentials cannot be recorded now, and must be.
     Unaudited,
     /// The request target is too long.
     UriTooLong,
@@ -81,23 +81,23 @@ pub enum Fault {
     UpstreamResponseTimeout,
     /// It did not prove who it is.
     UpstreamTls,
-    /// Nobody answers there.
+    /// Its host refuses the connection or cannot be reached.
     UpstreamUnreachable,
 }
 
-/// What the table says of a fault.
+/// The entry of a fault in the error table.
 pub struct Row {
-    /// `urn:countersign:error:NAME`.
+    /// The NAME in the type `urn:countersign:error:NAME`.
     pub name: &'static str,
-    /// The status.
+    /// The HTTP status of the fault's response.
     pub status: StatusCode,
     /// The error type for `Proxy-Status` (RFC 9209 section 2.3).
     pub proxy_error: &'static str,
-    /// A few words.
+    /// The `title` of the problem document, a few words.
     pub title: &'static str,
     /// A sentence on what to do.
     pub detail: &'static str,
-    /// Who has to act: `client`, `operator` or `provider`.
+    /// The party that has to act: `client`, `operator` or `provider`.
     pub whose: &'static str,
 }
 
@@ -113,7 +113,7 @@ const fn row(
 }
 
 impl Fault {
-    /// Its row.
+    /// Returns its row of the error table.
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
         match self {
@@ -360,7 +360,7 @@ impl Fault {
         }
     }
 
-    /// Whose fault it is, for statistics: what the operator has to see to is ours.
+    /// Returns the party at fault, for statistics: a fault that the operator has to handle counts as ours.
     pub fn blame(self) -> Blame {
         match self.row().whose {
             "client" => Blame::Client,
@@ -374,7 +374,8 @@ impl Fault {
         self.row().name
     }
 
-    /// Whether nothing more is read from an HTTP/1 client after it: who cannot write one message cannot write two.
+    /// Returns whether nothing more is read from an HTTP/1 client after it: a client that cannot write one message
+    /// cannot write two.
     pub const fn closes(self) -> bool {
         matches!(self, Fault::BodyTooSlow | Fault::Malformed(_))
     }

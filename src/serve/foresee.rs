@@ -1,7 +1,7 @@
-//! What would become of a request, without sending anything.
+//! A prediction of the outcome of a request, without sending anything.
 //!
-//! The request goes through the very steps of [`super::forward`]: the same listener's door, the same table, the same
-//! dressing. Only who is calling may be said instead of proved, and a stand-in takes the token's place.
+//! The request goes through the same steps as in [`super::forward`]: the same listener, the same table, the same
+//! dressing. Only the caller may be named instead of proved, and a stand-in takes the token's place.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -24,13 +24,13 @@ use crate::provider::StandIn;
 use crate::route::{self, Admission, Authority, Caller, ClientId, Denied, RequestTarget};
 use crate::token::key::TokenKey;
 
-/// A request that nobody sends.
+/// A hypothetical request, which is never sent.
 pub struct SampleRequest<'a> {
     /// The listener it would come to.
     pub listener: &'a ListenerConfig,
-    /// Who is calling, taken at its word; absent: the headers must prove it.
+    /// The caller, without proof; absent: the headers must prove it.
     pub client: Option<ClientId>,
-    /// Where it would come from.
+    /// The address from which it would come.
     pub peer: IpAddr,
     /// The name that TLS would ask for.
     pub sni: Option<&'a str>,
@@ -38,39 +38,39 @@ pub struct SampleRequest<'a> {
     pub to: Option<&'a Authority>,
     /// Its head. The target is in origin form, but for that.
     pub head: &'a Parts,
-    /// Whether a body would follow.
+    /// True if a body would follow.
     pub body: bool,
     /// The body, as far as it is known.
     pub data: &'a [u8],
 }
 
-/// What would be forwarded.
+/// The request that would be forwarded.
 #[derive(Debug)]
 pub struct Foreseen<'a> {
-    /// Who is calling.
+    /// The caller, as named or identified.
     pub caller: Caller,
     /// The route that it takes.
     pub route: &'a Route,
     /// The token that it needs.
     pub key: TokenKey,
-    /// The route's variables.
+    /// The values of the route's variables in this request.
     pub vars: Vars,
-    /// What the provider would be asked for.
+    /// The request target that the provider would receive.
     pub path_and_query: String,
     /// The header fields that the provider would receive, with stand-ins.
     pub headers: HeaderMap,
-    /// What stands in for token and identifiers.
+    /// The replacement for the token and the identifiers.
     pub stand_in: StandIn,
     /// The route's rules would refuse it, but are not enforced.
     pub tolerated: bool,
 }
 
-/// Why it would not be forwarded.
+/// The reason the request would not be forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rejected {
-    /// What the client would be told.
+    /// The fault that the client would receive.
     pub fault: Fault,
-    /// Who was calling, if that is known.
+    /// The caller, if it is known.
     pub caller: Option<Caller>,
     /// The route that was meant, where one was.
     pub route: Option<usize>,
@@ -147,7 +147,7 @@ fn caller(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, Reje
     }
 }
 
-/// Identifies by what is at hand. Nothing is fetched here, so a signed token identifies nobody.
+/// Identifies the caller without waiting. No keys are fetched here, so a signed token identifies no client.
 fn identify_at_once(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, IdentifyError> {
     let clock = Clock::System;
     // Without its fetcher this asks no issuer.

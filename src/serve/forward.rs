@@ -44,9 +44,9 @@ use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
 use crate::upstream::ReceivedBody;
 
-/// So much of a body that nobody wants is read, so that the connection can go on.
+/// Maximum number of bytes of an unwanted body that are read, so that the connection can go on.
 const MOST_UNWANTED: usize = 64 * 1024;
-/// And for so long.
+/// Maximum time for which an unwanted body is read.
 const UNWANTED: Duration = Duration::from_millis(20);
 
 /// Answers one request. Never fails: a fault is an answer, too.
@@ -58,7 +58,7 @@ pub async fn answer(
     let request = ReceivedBody::request(request);
     let http1 = request.version() != Version::HTTP_2;
     let has_body = http1 && !request.body().is_end_stream();
-    // What is rare lives apart, so that every other request need not carry room for it.
+    // Rare cases are boxed futures of their own, so that every other request needs no room for them.
     match &door.entry {
         Ingress::Proxy if request.method() == Method::CONNECT => {
             return Box::pin(connect::answer(site, door, request)).await;
@@ -109,7 +109,8 @@ fn closing(mut response: Response<ResponseBody>, closes: bool) -> Response<Respo
     response
 }
 
-/// Reads a body that nobody wants any more, if it is short and most likely there. Says whether it came to its end.
+/// Reads a body that is no longer wanted, if it is short and most likely received already. Returns whether it came to
+/// its end.
 async fn read_on(body: Option<ReceivedBody>, tale: &RequestLog) -> bool {
     let reading = async {
         match (body, tale.body()) {
@@ -227,7 +228,7 @@ async fn gather(
     Ok(recorder)
 }
 
-/// How the client spelled the names of its fields, as hyper keeps it, where the provider is to see that.
+/// Returns the client's spelling of field names, as hyper keeps it, if the provider is to receive it.
 fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
     if !route.route.provider.way.http1.preserves_case() {
         return Extensions::new();
@@ -236,7 +237,7 @@ fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
     extensions
 }
 
-/// Who is calling, or a refusal that names nothing. In a tunnel it is whoever opened it.
+/// Returns the caller, or a refusal without details. In a tunnel, it is the caller that opened it.
 pub(super) async fn caller(
     site: &WorkerState,
     door: &ConnectionContext,
@@ -245,7 +246,7 @@ pub(super) async fn caller(
 ) -> Result<Proven, Fault> {
     let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
     if listener.footing != door.footing {
-        // What this connection proved may prove nothing any more: on a new one it can be asked again.
+        // The proof of this connection may no longer hold: on a new one the client can be asked for it again.
         return Err(Fault::Misdirected);
     }
     let clients = &site.shared.snapshot.clients;
@@ -269,7 +270,8 @@ pub(super) async fn caller(
             Err(Fault::ClientNotAllowed)
         }
         Err(IdentifyError::Unknown) => Err(unidentified),
-        // Who guesses is slowed; who is right was let in above, so nobody is locked out by a neighbour's guesses.
+        // Wrong guesses are slowed; right credentials were accepted above, so no client is locked out by a neighbour's
+        // guesses.
         Err(IdentifyError::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
             Ok(()) => Err(unidentified),
             Err(after) => Err(Fault::RateLimited(after)),
@@ -277,8 +279,8 @@ pub(super) async fn caller(
     }
 }
 
-/// Who opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to identify the caller
-/// again.
+/// Returns the caller that opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to
+/// identify the caller again.
 async fn opener(
     site: &WorkerState,
     tunnel: &Tunnel,
@@ -294,22 +296,21 @@ async fn opener(
     Ok(opener)
 }
 
-/// Where nobody is asked who they are, a page in a browser on this machine must not be able to call.
+/// Returns whether a request comes from a web page. If callers are not identified, a page in a browser on this machine
+/// must not be able to call.
 pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::ORIGIN) || headers.get_all("sec-fetch-site").iter().any(|site| site != "none")
 }
 
-/// What a request is dressed with, besides its route.
+/// The values that a request is dressed with, besides its route.
 pub(super) struct RequestDress<'a> {
     /// The `Host` field at the provider.
     pub host: &'a HeaderValue,
-    /// The token.
     pub lease: &'a Lease,
-    /// The route's variables.
     pub vars: &'a Vars,
-    /// Whether a body follows the head.
+    /// True if a body follows the head.
     pub body: bool,
-    /// What it asks of the way.
+    /// The options that it requests for this hop.
     pub passage: HopOptions,
 }
 
@@ -358,17 +359,17 @@ fn users_token(site: &WorkerState, route: &RouteState, caller: Caller, user: &st
     user_spec(provider, key, site.shared.serial, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
 }
 
-/// A token that was not at hand.
+/// A token that this worker did not hold yet.
 struct Obtained {
     lease: Arc<Lease>,
-    /// Whether it was fetched for this request, rather than for another worker's before.
+    /// True if it was fetched for this request, rather than earlier for another worker's.
     fresh: bool,
     /// It is one of this route, as it was before a secret was changed.
     stand_in: Option<Rc<RouteState>>,
 }
 
-/// Asks the keeper for a token. Where a secret was changed and there is no token of the new one yet, one of the old
-/// serves meanwhile.
+/// Requests a token from the keeper. If a secret was changed and there is no token of the new one yet, one of the old
+/// secret is used meanwhile.
 async fn obtain(
     site: &Rc<WorkerState>,
     route: &Rc<RouteState>,
@@ -453,7 +454,7 @@ pub(super) fn refuse<B>(
     own_answer(fault, RequestLog::begin(site, door.listener, opening(site, door, request)))
 }
 
-/// What is known of a request when its head has arrived.
+/// Builds the access record of a request from its head.
 pub(super) fn opening<B>(site: &WorkerState, door: &ConnectionContext, request: &Request<B>) -> AccessRecord {
     AccessRecord {
         start: site.now(),

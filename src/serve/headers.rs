@@ -13,7 +13,7 @@ use crate::provider::Module;
 /// More names than this in `Connection` fields is an attack, not a message.
 const MOST_CONNECTION_NAMES: usize = 20;
 
-/// What ends at each hop even where `Connection` does not name it.
+/// The fields that end at each hop even if `Connection` does not name them.
 static HOP_BY_HOP: [HeaderName; 5] = [
     TE,
     TRANSFER_ENCODING,
@@ -96,7 +96,7 @@ fn is_forwarding(name: &HeaderName) -> bool {
     starts("proxy-") || starts("x-forwarded-") || same_spelling(name, "forwarded")
 }
 
-/// Whether a lower-case field name is `canonical`, `_` read as `-`.
+/// Returns whether a lower-case field name equals `canonical`, with `_` read as `-`.
 fn same_spelling(name: &str, canonical: &str) -> bool {
     name.len() == canonical.len()
         && name.bytes().zip(canonical.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
@@ -141,20 +141,19 @@ pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     names.filter(may_trail).collect()
 }
 
-/// Which trailer fields pass.
+/// The trailer fields that may pass.
 #[derive(Clone, Debug, Default)]
 pub enum Trailers {
     /// Those that the head announces: HTTP/1.1 has no other way to prepare a recipient for them.
     Announced(Vec<HeaderName>),
     /// All that have a place in a trailer. HTTP/2 needs no announcement, and gRPC makes none.
     Any,
-    /// None.
     #[default]
     Dropped,
 }
 
 impl Trailers {
-    /// Takes what passes. Nothing at all where nothing is left.
+    /// Keeps the fields that may pass. Returns `None` if no field is left.
     pub fn take(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
         let passes = |name: &HeaderName| match self {
             Trailers::Announced(announced) => announced.contains(name),
@@ -173,12 +172,12 @@ fn may_trail(name: &HeaderName) -> bool {
     !is_forwarding(name) && !NEVER_TRAILING.contains(&name.as_str())
 }
 
-/// Whether the sender of these fields reads trailers (RFC 9110 section 10.1.4).
+/// Returns whether the sender of these fields reads trailers (RFC 9110 section 10.1.4).
 pub fn reads_trailers(headers: &HeaderMap) -> bool {
     listed(headers, &TE, b"trailers")
 }
 
-/// Whether a comma-separated field lists this member, parameters aside.
+/// Returns whether a comma-separated field lists this member, ignoring parameters.
 pub fn listed(headers: &HeaderMap, name: &HeaderName, member: &[u8]) -> bool {
     let fields = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     fields
@@ -198,7 +197,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the framing of an HTTP/1.1 request is exactly `chunked`, once, when it is not a plain length.
+/// Returns whether an HTTP/1.1 request has no `Transfer-Encoding`, or exactly one that is `chunked`.
 pub fn framing_is_plain(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -208,9 +207,9 @@ pub fn framing_is_plain(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the framing of a provider's answer can be read in one way only (RFC 9112 section 6.3): what we would pass on
-/// must not be longer or shorter than what somebody else reads. A length that is given more than once is written once
-/// (RFC 9110 section 8.6).
+/// Reports whether the framing of a provider's response can be read in one way only (RFC 9112 section 6.3): the
+/// response that is passed on must not be longer or shorter than another reader takes it to be. A length that is given
+/// more than once is reduced to one (RFC 9110 section 8.6).
 pub fn settle_framing(headers: &mut HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return framing_is_plain(headers) };

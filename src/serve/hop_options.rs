@@ -1,5 +1,5 @@
-//! What a route wants of a request before it may go on: its turn, its body, values that the client may name. And what
-//! the request wants of the way: trailers, a WebSocket.
+//! The conditions that a route sets before a request may go on: its turn, its body, values that the client may name;
+//! and the options that the request asks for on this hop: trailers, a WebSocket.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,27 +17,25 @@ use crate::config::Clients;
 use crate::route::{Caller, Permit, Rate};
 use crate::upstream::ReceivedBody;
 
-/// What a request asks of the way, to be looked at before the fields of this hop are taken off.
+/// The options that a request asks for on this hop, to be read before the fields of this hop are removed.
 #[derive(Clone, Copy)]
 pub struct HopOptions {
     /// The client reads trailers (and may be sent some).
     pub te_trailers: bool,
-    /// Which trailers can be sent to the client.
+    /// The trailers that can be sent to the client.
     pub trailers: ReadsTrailers,
-    /// It came over HTTP/2.
+    /// True if the request came over HTTP/2.
     pub http2: bool,
     /// It wants a WebSocket, and the route permits one.
     pub websocket: bool,
 }
 
-/// Which trailers a client can be sent.
+/// The trailers that a client can be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReadsTrailers {
     /// Those that the answer's head announces.
     Announced,
-    /// All.
     Any,
-    /// None.
     No,
 }
 
@@ -66,7 +64,7 @@ impl HopOptions {
     }
 }
 
-/// Takes in a request's body, if nobody did before.
+/// Wraps a request's body in a [`ReplayBody`], unless it was taken before.
 pub fn take_in(
     site: &WorkerState,
     route: &RouteState,
@@ -89,7 +87,7 @@ pub fn take_in(
     Some(recorder)
 }
 
-/// Waits for the request's turn, or refuses it when that is too far away. Nobody waits where the rate is not enforced.
+/// Waits for the request's turn, or refuses it if that is too far away. There is no wait if the rate is not enforced.
 pub async fn turn(rate: &Rate, enforce: bool) -> Result<(), Fault> {
     let mut patience = if enforce { rate.wait } else { Duration::ZERO };
     loop {
@@ -99,7 +97,7 @@ pub async fn turn(rate: &Rate, enforce: bool) -> Result<(), Fault> {
     }
 }
 
-/// Whether the client may name these values.
+/// Checks that the client may name these values.
 pub fn within_bounds(clients: &Clients, caller: Caller, permit: &Permit) -> Result<(), Fault> {
     let Caller::Client(id) = caller else { return Ok(()) };
     let client = clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;

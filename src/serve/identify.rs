@@ -1,9 +1,10 @@
-//! Who is calling: by a certificate, the user at the other end of a socket, a key or signed token, or the network.
+//! Identification of the caller: by a certificate, the user at the other end of a socket, a key or signed token, or the
+//! network.
 //!
-//! The strongest evidence wins. What the connection itself proves is read once, when it opens, and kept in [`Peer`];
-//! whose it is, is looked up per request, so that a new config needs no new connections. A key is looked up by its
-//! SHA-256 and compared in constant time; a failure touches no provider state and says nothing about which part was
-//! wrong.
+//! The strongest evidence wins. Facts that the connection itself proves are read once, when it opens, and kept in
+//! [`Peer`]; the client that they identify is looked up per request, so that a new config needs no new connections. A
+//! key is looked up by its SHA-256 and compared in constant time; a failure touches no provider state and does not
+//! reveal which part was wrong.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::tls::LeafIdentity;
 /// The other end of a connection, as far as the connection tells.
 #[derive(Debug, Default)]
 pub struct Peer {
-    /// Its address, or the one that a trusted balancer tells; absent: it has none, or nobody knows it.
+    /// Its address, or the one that a trusted balancer reports; absent: it has none, or it is not known.
     pub address: Option<IpAddr>,
     /// The certificate that TLS verified.
     pub certificate: Option<LeafIdentity>,
@@ -40,31 +41,27 @@ pub struct Peer {
 pub enum IdentifyError {
     /// Identified, but this listener is for others.
     NotLetIn(ClientId),
-    /// No credentials.
+    /// No evidence identifies the caller, and no credentials were sent.
     Unknown,
-    /// Wrong credentials.
+    /// Credentials were sent, but they identify no client.
     Wrong,
 }
 
 /// Against what a request is held.
 #[derive(Clone, Copy)]
 pub struct IdentifyContext<'a> {
-    /// Who is let in.
     pub access: &'a ListenerAccess,
-    /// Who there is.
     pub clients: &'a Clients,
-    /// Who signs tokens.
+    /// The cached public keys of the token issuers.
     pub issuers: &'a Issuers,
-    /// The moment.
     pub now: Now,
     /// We are the proxy that the caller was told of: `Authorization` is meant for the provider, not for us.
     pub as_proxy: bool,
 }
 
-/// A caller, and how long what proved it holds. Whoever remembers it asks again then.
+/// A caller, and the time until which its proof holds. Code that remembers the caller has to identify it again then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Proven {
-    /// The caller.
     pub caller: Caller,
     /// When the proof ends; absent: it holds as long as the config.
     pub until: Option<Deadline>,
@@ -82,7 +79,8 @@ pub async fn identify(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMa
 pub async fn prove(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, IdentifyError> {
     let IdentifyContext { access, clients, .. } = book;
     let shown = by_certificate(book, peer).or_else(|| by_uid(clients, peer).map(|client| (client, None)));
-    // Proxy-Authorization is meant for us and nobody else: wrong is wrong, whatever else speaks for the caller.
+    // Proxy-Authorization is meant for countersign alone: if it is wrong, the request is refused, even if other
+    // evidence identifies the caller.
     if headers.contains_key(PROXY_AUTHORIZATION) {
         let (named, claim_ends) =
             by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(IdentifyError::Wrong)?;
@@ -115,7 +113,7 @@ fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
     }
 }
 
-/// Whether this listener is open to an identified client.
+/// Returns the client as the caller if this listener is open to it, otherwise [`IdentifyError::NotLetIn`].
 pub(super) fn let_in(access: &ListenerAccess, client: ClientId) -> Result<Caller, IdentifyError> {
     match access {
         ListenerAccess::Anyone | ListenerAccess::Identified => Ok(Caller::Client(client)),
@@ -183,14 +181,14 @@ fn by_basic(clients: &Clients, encoded: &str) -> Option<ClientId> {
     (known.name.as_bytes() == name).then_some(id)
 }
 
-/// Whose key this is the digest of.
+/// Returns the client whose key has this digest.
 fn owner(clients: &Clients, digest: &[u8; 32]) -> Option<ClientId> {
     let (known, id) = clients.by_key.get_key_value(digest)?;
     verify_slices_are_equal(known, digest).ok()?;
     Some(*id)
 }
 
-/// Whether a client may call from there. Who has no address is in no network.
+/// Returns whether a client may call from the peer's address. A peer without an address is in no network.
 fn reaches(clients: &Clients, id: ClientId, peer: &Peer) -> bool {
     let contains = |address| move |network: &ipnet::IpNet| network.contains(&address);
     clients.all.get(usize::from(id.0)).is_some_and(|client| {

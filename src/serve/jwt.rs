@@ -22,14 +22,14 @@ use crate::route::ClientId;
 const LEEWAY: u64 = 60;
 /// A token that was good is looked at again after this time, in case that its key was withdrawn.
 const REMEMBER: Duration = Duration::from_secs(10 * 60);
-/// Nobody's token is longer.
+/// The maximum length of a token, in bytes.
 const LONGEST: usize = 16 * 1024;
 
 /// The last good token of a connection.
 #[derive(Debug, Default)]
 pub struct Recent(RefCell<Option<Good>>);
 
-/// What a good token said. It names no client: another config may know others.
+/// The verified contents of a good token. It names no client: another config may know others.
 #[derive(Debug)]
 struct Good {
     digest: [u8; 32],
@@ -96,7 +96,7 @@ pub async fn owner(
     }
     let signature = Signature { algorithm: header.alg, key_id: header.kid.as_deref(), message, signature };
     for issuer in clients.issuers.iter().filter(|issuer| issuer.name == claims.iss) {
-        // What is nobody's token costs no signature check, and no fetch.
+        // A token that belongs to no client costs no signature check and no fetch.
         let Some(client) = named(clients, &issuer.id, &claims) else { continue };
         let mut held = issuers.keys(issuer, now);
         if !held.as_ref().is_some_and(|held| held.keys.knows(&signature)) {
@@ -132,7 +132,7 @@ impl JwtClaims {
         Deadline::after(now, Duration::from_secs_f64(left.clamp(0.0, REMEMBER.as_secs_f64())))
     }
 
-    /// Whether it is neither too early nor too late.
+    /// Returns whether the token is neither too early nor too late, within [`LEEWAY`].
     fn hold(&self, now: Now) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "seconds of this era are exact in a float")]
         let seconds = |count: u64| count as f64;

@@ -1,8 +1,9 @@
-//! What is kept of a request's body, and what that costs.
+//! The kept bytes of a request's body, and their cost.
 //!
-//! A piece of a body is a slice of the buffer that it was read into, and keeps all of that buffer. A client that sends
-//! one byte at a time would make each byte cost a hundred. So small pieces are copied into chunks of our own, and only
-//! large ones are kept as they are. What is taken from the process's allowance is the memory behind the bytes.
+//! A piece of a body is a slice of the buffer that it was read into, and keeps all of that buffer. If a client sends
+//! one byte at a time, each byte would cost a hundred. Small pieces are therefore copied into separate chunks, and only
+//! large ones are kept as they are. The process's budget is charged for the memory behind the bytes, not for their
+//! number.
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ const LARGE: usize = 4 * 1024;
 /// The size of a chunk that small pieces are gathered in, and with which one begins.
 const CHUNK: usize = 16 * 1024;
 const FIRST: usize = 512;
-/// What keeping a chunk costs besides its bytes.
+/// Bytes charged for each chunk besides its memory.
 const OVERHEAD: usize = 64;
 
 /// The bytes that were kept of one body.
@@ -22,7 +23,7 @@ pub struct Kept {
     /// Gathers small pieces behind the chunks.
     tail: Vec<u8>,
     bytes: u64,
-    /// Taken from the allowance.
+    /// Bytes charged to the budget so far.
     cost: u64,
     budget: Budget,
 }
@@ -35,12 +36,12 @@ pub struct ReplayCursor {
 }
 
 impl Kept {
-    /// Nothing yet.
+    /// Creates a store that holds no bytes yet.
     pub const fn new(budget: Budget) -> Self {
         Self { chunks: Vec::new(), tail: Vec::new(), bytes: 0, cost: 0, budget }
     }
 
-    /// How many bytes were kept.
+    /// Returns the number of bytes that were kept.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -61,7 +62,7 @@ impl Kept {
         true
     }
 
-    /// Copies a small piece.
+    /// Copies a small piece into the tail, which grows up to the size of a chunk. `false`: the budget does not suffice.
     fn gather(&mut self, piece: &Bytes) -> bool {
         if piece.len() > self.tail.capacity() - self.tail.len() {
             let fits = self.tail.len() + piece.len() <= CHUNK;
@@ -123,7 +124,7 @@ impl Kept {
         ReplayCursor { chunk: self.chunks.len(), at: self.tail.len() }
     }
 
-    /// Whether nothing is behind this place.
+    /// Returns whether no kept byte follows this place.
     pub fn ends_at(&self, cursor: ReplayCursor) -> bool {
         let mut cursor = cursor;
         while self.chunks.get(cursor.chunk).is_some_and(|chunk| cursor.at >= chunk.len()) {
@@ -161,7 +162,7 @@ mod tests {
         (Kept::new(Budget { level: level.clone(), limit }), level)
     }
 
-    /// What the memory behind it really is.
+    /// Returns the size of the memory that is really held.
     fn held(kept: &Kept) -> usize {
         kept.chunks.iter().map(Bytes::len).sum::<usize>() + kept.tail.capacity()
     }

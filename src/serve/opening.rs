@@ -11,12 +11,12 @@ const ACK: u8 = 1;
 /// The head of a frame (RFC 9113 section 4.1): length, kind, flags, stream.
 const HEAD: usize = 9;
 
-/// How much of a connection's opening has come.
+/// The number of bytes of a connection's opening that have been checked.
 #[derive(Debug, Default)]
 pub struct Opening(usize);
 
 impl Opening {
-    /// Whether there is nothing more to look at.
+    /// Returns whether the opening has been checked to its end.
     pub const fn is_over(&self) -> bool {
         self.0 >= PREFACE.len() + HEAD
     }
@@ -29,7 +29,7 @@ impl Opening {
                 None | Some(0..3) => true,
                 Some(3) => *byte == SETTINGS,
                 Some(4) => byte & ACK == 0,
-                // The stream is 0, whatever its reserved bit.
+                // The stream identifier is 0; the reserved bit is ignored.
                 Some(5) => byte & 0x7f == 0,
                 Some(6..HEAD) => *byte == 0,
                 Some(_) => break,

@@ -1,7 +1,7 @@
 //! The slowest pace at which a client may send a body.
 //!
-//! Only the time that we spent waiting for the client counts. While the provider takes its time to read, nobody waits
-//! for the client, so back-pressure makes no client slow.
+//! Only the time spent waiting for the client counts. While the provider takes its time to read, the proxy does not
+//! wait for the client, so back-pressure does not make a client slow.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,9 +17,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A slow body is looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 
-/// One body's pace.
+/// The pace of one body: bytes received against time waited.
 pub struct Pace {
-    /// Bytes per second; 0 judges nobody.
+    /// Required bytes per second; 0: any pace is permitted.
     rate: u64,
     bytes: u64,
     waited: Duration,
@@ -29,12 +29,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Nothing came yet, and nobody waited.
+    /// Starts with no bytes received and no time waited.
     pub const fn new(rate: u64, clock: Clock) -> Self {
         Self { rate, bytes: 0, waited: Duration::ZERO, since: None, alarm: None, clock }
     }
 
-    /// Something came.
+    /// Counts received bytes and ends the current wait.
     pub fn came(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         if let Some(since) = self.since.take() {
@@ -42,7 +42,7 @@ impl Pace {
         }
     }
 
-    /// Nothing more will come.
+    /// Drops the timer: no more bytes will follow.
     pub fn end(&mut self) {
         self.alarm = None;
     }
@@ -61,7 +61,7 @@ impl Pace {
         }
     }
 
-    /// How long this wait may still last; nothing: no longer.
+    /// Returns the time for which this wait may go on; `None` if there is none left.
     fn left(&mut self, now: Now) -> Option<Duration> {
         let since = *self.since.get_or_insert(now);
         let earned = Duration::from_millis(self.bytes.saturating_mul(1000).checked_div(self.rate)?);

@@ -1,7 +1,8 @@
-//! The proxy's own page: what a person sees who opens a forward listener's address in a browser.
+//! The proxy's own page, shown to a person who opens a forward listener's address in a browser.
 //!
-//! It gives the CA for download and tells how each client comes to trust it. All of it is public, so nobody is asked who
-//! they are. Everything is made once, when the listener is; answering copies nothing. No script, no foreign resource.
+//! It offers the CA for download and explains how each client is made to trust it. All of it is public, so no
+//! identification is required. All parts are built once, together with the listener; a response copies none of them. No
+//! script, no foreign resource.
 
 use std::fmt::Write as _;
 
@@ -53,7 +54,8 @@ impl ForwardPage {
         Ok(Self { parts })
     }
 
-    /// Answers a request in origin form. `HEAD` gets the body too; whoever writes the message drops it.
+    /// Returns the response to a request in origin form. The response to `HEAD` has the body, too; the code that writes
+    /// the message drops it.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Bytes> {
         let Some(part) = self.parts.iter().find(|part| part.path == path) else {
             let text = "This is a forward proxy. Its own page is at /.\n";

@@ -1,7 +1,7 @@
-//! Looking at the start of a suspicious answer without taking it away.
+//! Inspection of the start of a suspicious response without taking it away from the client.
 //!
 //! A bounded part of the body is read, decoded if need be (for judging only) and judged; then the client gets exactly
-//! the bytes that arrived. What cannot be decoded proves nothing.
+//! the bytes that arrived. A body that cannot be decoded proves nothing.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::base::coding::without_coding;
 use crate::base::planted::{PlantedFault, planted};
 use crate::upstream::ReceivedBody;
 
-/// How much of a body is looked at, before and after decoding.
+/// The limit up to which a body is inspected, before and after decoding.
 pub const PEEK_BYTES: usize = 64 * 1024;
 
 /// The start of a body, and the rest of it.
@@ -23,16 +23,16 @@ pub const PEEK_BYTES: usize = 64 * 1024;
 pub struct Peeked {
     /// The pieces that were read.
     pub pieces: Vec<Bytes>,
-    /// Whether the body ended within them.
+    /// True if the body ended within `pieces`.
     pub whole: bool,
-    /// Whether it broke off while we read.
+    /// True if the body broke off while it was read.
     pub broken: bool,
-    /// What came after its end.
+    /// Trailers that followed the body.
     pub trailers: Option<HeaderMap>,
 }
 
 impl Peeked {
-    /// Whether no more of it is to be looked at.
+    /// Returns whether no more of the body is to be inspected.
     pub fn is_finished(&self) -> bool {
         self.whole || self.broken || self.pieces.iter().map(Bytes::len).sum::<usize>() >= PEEK_BYTES
     }

@@ -1,8 +1,8 @@
-//! The PROXY protocol: what a load balancer says before it passes a client's bytes on.
+//! The PROXY protocol: the preface that a load balancer sends before it passes a client's bytes on.
 //!
 //! Both versions, by the specification of HAProxy ("The PROXY protocol", 2020/03/05). Only peers that the config names
-//! are believed, and they must speak it; the bytes of all others are never looked at. What is not exactly right closes
-//! the connection, since to guess would be to let a client choose its own address.
+//! are believed, and they must send it; the bytes of all others are never inspected. A preface that is not exactly
+//! right closes the connection, since a guess would let a client choose its own address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,14 +30,14 @@ pub enum ProxiedFor {
     Unknown,
 }
 
-/// What the bytes so far are.
+/// The classification of the bytes received so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Parsed {
     /// A whole preface of this length.
     Done(usize, ProxiedFor),
     /// The beginning of one: all of them belong to it.
     Part,
-    /// None.
+    /// Neither a preface nor the beginning of one.
     Wrong,
 }
 
@@ -57,7 +57,7 @@ pub async fn read_proxy_protocol(stream: &mut TcpStream) -> io::Result<ProxiedFo
             Parsed::Part => (more, None),
             Parsed::Wrong => return Err(io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol")),
         };
-        // They were there a moment ago, and nobody else reads here.
+        // The bytes were just peeked at, and no other task reads from this stream.
         stream.read_exact(glance.get_mut(..taken).unwrap_or_default()).await?;
         if let Some(origin) = origin {
             return Ok(origin);
@@ -86,7 +86,7 @@ fn line(bytes: &[u8]) -> Parsed {
     let Some(text) = text.and_then(|line| std::str::from_utf8(line).ok()) else { return Parsed::Wrong };
     let mut words = text.split(' ');
     let origin = match (words.next(), words.next()) {
-        // Whatever follows is to be ignored.
+        // The rest of the line is ignored.
         (Some("PROXY"), Some("UNKNOWN")) => return Parsed::Done(end + 1, ProxiedFor::Unknown),
         (Some("PROXY"), Some("TCP4")) => addresses::<Ipv4Addr>(&mut words).map(IpAddr::V4),
         (Some("PROXY"), Some("TCP6")) => addresses::<Ipv6Addr>(&mut words).map(IpAddr::V6),
@@ -115,7 +115,7 @@ fn addresses<'a, A: std::str::FromStr>(words: &mut impl Iterator<Item = &'a str>
 /// Version 2: signature, version and command, family and transport, length, addresses, extensions.
 fn binary(bytes: &[u8]) -> Parsed {
     let Some([command, family, high, low]) = bytes.get(12..16).and_then(|head| <[u8; 4]>::try_from(head).ok()) else {
-        // What is there already of the command may tell.
+        // The byte with version and command may suffice to reject the preface.
         return match bytes.get(12) {
             Some(command) if command >> 4 != 2 => Parsed::Wrong,
             Some(_) | None => Parsed::Part,

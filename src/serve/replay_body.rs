@@ -1,11 +1,12 @@
 //! A request body that can be sent twice.
 //!
 //! While the body streams to the provider, its pieces are also kept, within the route's limit and the process's budget.
-//! If the token is refused, a second [`View`] tells the same bytes from the start and goes on with whatever the client
-//! has yet to send. A body that outgrows its limit still streams; it just cannot be told again.
+//! If the token is refused, a second [`View`] sends the same bytes from the start and goes on with the part that the
+//! client has yet to send. A body that outgrows its limit still streams, but cannot be sent again.
 //!
-//! A telling is done when its end was told *and* the connection has taken every piece of it: only then may the
-//! connection carry another request. One that is not done when the exchange is over is abandoned, and its stream reset.
+//! A view is done when it has yielded its end *and* the connection has written every piece of it: only then may the
+//! connection carry another request. A view that is not done when the exchange is over is abandoned, and its stream is
+//! reset.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -24,9 +25,8 @@ use crate::base::time::{Clock, Now};
 use crate::observe::metrics::Level;
 use crate::upstream::{BodyError, ReceivedBody};
 
-/// What goes out to the provider.
+/// The body of a request to the provider.
 pub enum RequestBody {
-    /// No body.
     Empty,
     /// The client's body, kept or not.
     View(View),
@@ -35,7 +35,7 @@ pub enum RequestBody {
 /// The process's allowance for kept bodies.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Bytes kept now.
+    /// Memory charged for kept bodies now, in bytes.
     pub level: Arc<Level>,
     /// Bytes that may be kept.
     pub limit: u64,
@@ -43,17 +43,15 @@ pub struct Budget {
 
 /// A body that comes in, and how it is to be taken.
 pub struct Intake {
-    /// The body.
     pub source: ReceivedBody,
     /// The most bytes that are kept; 0 keeps nothing.
     pub limit: u64,
-    /// The process's allowance.
     pub budget: Budget,
     /// The slowest pace, in bytes per second; 0: any.
     pub min_rate: u64,
     /// The trailer fields that pass.
     pub trailers: Trailers,
-    /// For its pace.
+    /// The clock by which pace and progress are measured.
     pub clock: Clock,
 }
 
@@ -63,11 +61,11 @@ pub struct ReplayBody(Rc<RefCell<Tape>>);
 /// One telling of the body. A newer view silences the older ones.
 pub struct View {
     tape: Rc<RefCell<Tape>>,
-    /// Which telling this is.
+    /// The number of this view, which fails once the body's `telling` is higher.
     telling: u32,
     /// The next kept piece to tell.
     next: ReplayCursor,
-    /// Whether its trailers were told.
+    /// True once the end was reached, so that trailers are sent only once.
     ended: bool,
 }
 
@@ -94,7 +92,7 @@ struct Tape {
     forwarded: u64,
     moved: Now,
     clock: Clock,
-    /// Something has arrived.
+    /// True once a piece of data has arrived.
     begun: bool,
     /// It was not kept for want of room in the process's allowance.
     crowded: bool,
@@ -103,7 +101,7 @@ struct Tape {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// The client broke off.
+    /// The client's body broke off before its end.
     Broken,
     /// All of it arrived, and it can be told again.
     Complete,
@@ -117,14 +115,15 @@ enum State {
     Unkept,
 }
 
-/// Why a body broke off, for the provider's connection. Never shown.
+/// The error with which a body breaks off on the provider's connection. Never shown.
 #[derive(Debug)]
 pub enum BodyBroken {
-    /// The client's side failed.
+    /// Reading the body from the client failed.
     Client(BodyError),
-    /// It came too slowly.
+    /// The client sent more slowly than the minimum pace.
     Slow,
-    /// Another telling has begun, or nobody waits for the rest. Over HTTP/2 the stream is reset with this.
+    /// Another view has begun, or the rest of the body is no longer wanted. Over HTTP/2 the stream is reset with this
+    /// error.
     Superseded(h2::Error),
 }
 
@@ -147,21 +146,21 @@ impl std::error::Error for BodyBroken {
     }
 }
 
-/// Why there is no whole body.
+/// The reason for which a whole body is not available.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ungathered {
-    /// The client broke off.
+    /// The client's body broke off before its end.
     Broken,
     /// The process keeps as much as it may.
     Crowded,
     /// More came than may be kept.
     TooLarge,
-    /// It came too slowly.
+    /// The client sent more slowly than the minimum pace.
     TooSlow,
 }
 
 impl ReplayBody {
-    /// Starts with nothing told.
+    /// Creates the body, of which no piece has been sent yet.
     pub fn new(intake: Intake) -> Self {
         let Intake { source, limit, budget, min_rate, trailers, clock } = intake;
         // A body that announces more than may be kept is not kept at all.
@@ -208,9 +207,10 @@ impl ReplayBody {
         .await
     }
 
-    /// Reads what is left of a body that nobody wants, at most this much. Says whether it came to its end.
+    /// Reads the rest of a body that is no longer wanted, and stops once it has read more than `most` bytes. Returns
+    /// whether the body came to its end.
     pub async fn read_on(&self, most: usize) -> bool {
-        // What is read here never reaches a provider, so no telling may go on behind it.
+        // The bytes that are read here never reach a provider, so no view may go on after them.
         self.supersede();
         let mut read = 0;
         std::future::poll_fn(|cx| {
@@ -235,7 +235,7 @@ impl ReplayBody {
         self.0.borrow().kept.concat()
     }
 
-    /// How many bytes were kept.
+    /// Returns the number of bytes that were kept.
     pub fn kept_bytes(&self) -> u64 {
         self.0.borrow().kept.bytes()
     }
@@ -268,12 +268,13 @@ impl ReplayBody {
         waited
     }
 
-    /// Whether the whole body can be told once more: what arrived was kept, or nothing has arrived yet.
+    /// Returns whether the whole body can be sent once more: the bytes that arrived were kept, or none have arrived
+    /// yet.
     pub fn retellable(&self) -> bool {
         self.untellable().is_none()
     }
 
-    /// Why the body cannot be told once more, if it cannot.
+    /// Returns the reason for which the body cannot be sent once more; `None` if it can.
     pub fn untellable(&self) -> Option<Ungathered> {
         let tape = self.0.borrow();
         match tape.state {
@@ -286,18 +287,19 @@ impl ReplayBody {
         }
     }
 
-    /// Whether the client has sent all of it.
+    /// Returns whether the client has sent all of it.
     pub fn arrived(&self) -> bool {
         self.0.borrow().is_complete()
     }
 
-    /// Whether the latest telling is done: its end was told, and the connection has written every piece of it.
+    /// Returns whether the latest view is done: it has yielded its end, and the connection has written every piece of
+    /// it.
     pub fn done(&self) -> bool {
         let tape = self.0.borrow();
         tape.told && Arc::strong_count(&tape.under_way) == 1
     }
 
-    /// What the client did wrong, if the body will never be whole.
+    /// Returns the client's failure if the body will never be whole.
     pub fn fault(&self) -> Option<Ungathered> {
         match self.0.borrow().state {
             State::Broken => Some(Ungathered::Broken),
@@ -447,7 +449,7 @@ impl Buf for ReplayPiece {
 }
 
 impl Drop for ReplayBody {
-    /// The request is over: what the client still sends, nobody waits for.
+    /// Ends the latest view: the request is over, and the rest of the client's body is not waited for.
     fn drop(&mut self) {
         self.supersede();
     }

@@ -19,9 +19,9 @@ use crate::observe::sight::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 
-/// What the record calls an answer that its client did not take.
+/// The error name in the record of a response that its client did not take.
 const CLIENT_STALLED: &str = "client-stalled";
-/// What logs and counts call a request whose client hung up before it was answered.
+/// The status in logs and metrics for a request whose client hung up before the response.
 const HUNG_UP: u16 = 499;
 
 /// A request being told. Dropping it writes the access line and bumps the counters: exactly once, also when the client
@@ -32,7 +32,7 @@ pub struct RequestLog {
     route: Option<Rc<RouteState>>,
     listener: usize,
     request: Option<Rc<ReplayBody>>,
-    /// What only the audit log tells; absent where there is none, or nothing of the kind.
+    /// Details for the audit log alone; `None` if there is no audit log or the call has no such details.
     subject: Option<Box<CallSubject>>,
     watch: Stopwatch,
     blame: Option<Blame>,
@@ -40,10 +40,10 @@ pub struct RequestLog {
     trail: Option<Box<RequestSpans>>,
 }
 
-/// Whom and what a call is about.
+/// The user and the variables of a call.
 struct CallSubject {
     user: Option<String>,
-    /// Variables, their values hidden.
+    /// Variables by name, with their values hidden by the audit log's seal.
     vars: Vec<(Arc<str>, String)>,
 }
 
@@ -57,12 +57,11 @@ impl RequestLog {
         Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
     }
 
-    /// What is told.
     pub fn record(&mut self) -> &mut AccessRecord {
         &mut self.record
     }
 
-    /// The listener, by position.
+    /// Returns the position of the listener that received the request.
     pub const fn listener(&self) -> usize {
         self.listener
     }
@@ -106,13 +105,13 @@ impl RequestLog {
         }
     }
 
-    /// It begins to wait for something of this provider's. Where it is traced, what it causes may name this as its
-    /// parent.
+    /// Notes that the request begins to wait for something of this provider. If the request is traced, work that the
+    /// wait causes may name the returned context as its parent.
     pub fn wait_for(&mut self, what: &'static str, provider: &Arc<str>) -> Option<Context> {
         self.trail.as_mut().and_then(|trail| trail.wait_for(what, provider))
     }
 
-    /// What it waited for is there. One that does not come ends with the request.
+    /// Notes that the wait is over. A wait that is never over ends with the request.
     pub fn waited(&mut self) {
         if let Some(trail) = &mut self.trail {
             trail.waited();
@@ -165,7 +164,7 @@ impl RequestLog {
         self.record.token = Some(token);
     }
 
-    /// Its request body; absent: nobody has asked for it.
+    /// Returns its request body; `None` if no part of the proxy has taken it in.
     pub const fn body(&self) -> Option<&Rc<ReplayBody>> {
         self.request.as_ref()
     }

@@ -1,8 +1,8 @@
 //! A request's spans: its own, and one for each thing that it waits for.
 //!
-//! There is a trail only where traces are on. A request does one thing at a time, so one span is open besides its own at
-//! most; one that is open when the request ends, ends with it. What is told are names of the config, and what the access
-//! line tells: no header values, no queries.
+//! They exist only if traces are on. A request does one thing at a time, so at most one span is open besides its own;
+//! one that is open when the request ends is closed with it. The attributes are names of the config and the data of the
+//! access line: no header values, no queries.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::provider::Verdict;
 /// `error.type` where the client hung up first.
 const CANCELLED: &str = "cancelled";
 
-/// What a traced request leaves behind.
+/// The spans of one traced request.
 pub struct RequestSpans {
     tracer: Tracer,
     own: Context,
@@ -29,7 +29,7 @@ pub struct RequestSpans {
 }
 
 impl RequestSpans {
-    /// Begins the span of a request, where traces are on. The record then speaks of ours.
+    /// Begins the span of a request and puts its context into the record; `None` if traces are off.
     pub fn begin(tracer: &Tracer, record: &mut AccessRecord, watch: Stopwatch) -> Option<Box<Self>> {
         let own = tracer.begin(record.trace)?;
         let parent = record.trace.replace(own);
@@ -83,7 +83,8 @@ impl RequestSpans {
         self.close();
     }
 
-    /// The request begins to wait for something inside. What it causes may name the answer as its parent.
+    /// Begins a span for a wait inside the proxy. Work that the wait causes may name the returned context as its
+    /// parent.
     pub fn wait_for(&mut self, what: &'static str, provider: &Arc<str>) -> Option<Context> {
         let context = Some(self.own.sibling()).filter(|context| context.sampled())?;
         let mut span = self.child(context, Kind::Internal, what);
@@ -92,12 +93,12 @@ impl RequestSpans {
         Some(context)
     }
 
-    /// What it waited for is there.
+    /// Closes the span of the wait.
     pub fn waited(&mut self) {
         self.close();
     }
 
-    /// The request is over.
+    /// Closes the request's spans and passes them to the tracer.
     pub fn end(mut self, record: &AccessRecord) {
         if !self.own.sampled() {
             return;
@@ -156,7 +157,7 @@ impl RequestSpans {
     }
 }
 
-/// What the access line tells.
+/// Adds the data of the access line to a span.
 fn describe(record: &AccessRecord, span: &mut Span) {
     span.tell("http.request.method", record.method.as_str().to_owned());
     span.tell("url.path", record.path.clone());

@@ -26,18 +26,18 @@ use super::worker_state::RouteState;
 use crate::base::time::Clock;
 use crate::upstream::{BodyError, Connection, ConnectionPool, ReceivedBody};
 
-/// How long bytes that may be the beginning of a credential wait for those that follow.
+/// The time for which bytes that may be the beginning of a credential wait for the bytes that follow.
 const HOLD: Duration = Duration::from_millis(10);
 /// A piece of at most this size waits with its last bytes, so that it goes on whole.
 const JOINED: usize = 4 * 1024;
 
-/// A response body.
+/// The body sent to the client, with the work that is due at its end.
 pub struct ResponseBody {
     kind: Kind,
     /// Absent once something else tells it.
     tale: Option<RequestLog>,
     busy: Option<Busy>,
-    /// How it broke off, until what went before has left.
+    /// The error with which it broke off, until the bytes before that have left.
     cut: Option<Cut>,
 }
 
@@ -47,7 +47,7 @@ enum Kind {
     Switch(Option<Switch>),
 }
 
-/// What a connection becomes when it stops speaking HTTP.
+/// The use of a connection once it stops speaking HTTP.
 pub enum Switch {
     /// Bytes both ways: a WebSocket, or a blind tunnel.
     Splice(Box<Splice>),
@@ -59,13 +59,13 @@ pub enum Switch {
 pub struct StreamedBody {
     /// Pieces that were peeked at, to be given back first.
     pub pieces: VecDeque<Bytes>,
-    /// The rest.
+    /// The part that was not peeked at.
     pub rest: ReceivedBody,
     /// The connection it comes over.
     pub lent: Option<Lent>,
     /// Longest silence between two pieces.
     pub patience: Duration,
-    /// Runs while nothing comes.
+    /// Timer that runs while no piece arrives.
     pub silence: Option<Pin<Box<Sleep>>>,
     /// Peeking met the end by force: the body broke off.
     pub broken: bool,
@@ -73,13 +73,13 @@ pub struct StreamedBody {
     pub peeked_trailers: Option<HeaderMap>,
     /// The trailer fields that pass.
     pub trailers: Trailers,
-    /// Looks for credentials.
+    /// The search for credentials; `None` if there is none.
     pub screen: Option<ResponseScreen>,
     /// Runs while bytes are held back.
     pub holding: Option<Pin<Box<Sleep>>>,
     /// A small piece, searched, whose last bytes are held back.
     pub waiting: Bytes,
-    /// How it broke off, until that piece has gone on.
+    /// The error with which the body broke off, until `waiting` has been passed on.
     pub cut: Option<Cut>,
     /// The provider's body has told its end.
     pub finished: bool,
@@ -89,13 +89,12 @@ pub struct StreamedBody {
 
 /// A search for credentials, and whose they are.
 pub struct ResponseScreen {
-    /// What is looked for.
     pub needles: Rc<CredentialPatterns>,
     /// The search in the body; absent where it cannot be searched, or was.
     pub sieve: Option<CredentialScanner>,
-    /// Whether what holds one is not passed on at all.
+    /// True if a response that holds a credential is not passed on at all.
     pub blocks: bool,
-    /// The route to report.
+    /// The route for which a finding is reported.
     pub route: Rc<RouteState>,
 }
 
@@ -120,9 +119,8 @@ pub struct Reflected;
 
 /// A provider's connection, and where it belongs.
 pub struct Lent {
-    /// Its pool.
+    /// The pool to which the connection returns.
     pub endpoint: Rc<ConnectionPool<RequestBody>>,
-    /// The connection.
     pub connection: Connection<RequestBody>,
     /// The request body, if there was one: it must have ended, too.
     pub request: Option<Rc<ReplayBody>>,
@@ -130,16 +128,16 @@ pub struct Lent {
     pub clock: Clock,
 }
 
-/// Why a response body broke off. Only hyper sees it, and closes the client's connection.
+/// The error with which a response body breaks off. Only hyper sees it, and closes the client's connection.
 #[derive(Debug)]
 pub enum Cut {
-    /// The provider's side failed.
+    /// Reading the body from the provider failed.
     Provider(BodyError),
     /// It broke off while we looked at it.
     Peeked,
     /// Its trailers hold a credential, and the route blocks such answers.
     Reflected,
-    /// Nothing came for too long.
+    /// No piece arrived within the permitted silence.
     Silence,
 }
 
@@ -157,8 +155,8 @@ impl std::fmt::Display for Cut {
 impl std::error::Error for Cut {}
 
 impl Lent {
-    /// Gives the connection back after a clean end. Where the request is still under way, its stream is reset, or the
-    /// connection closed.
+    /// Gives the connection back to its pool after a clean end. If the request body is not done, its stream is reset or
+    /// the connection closed.
     pub fn settle(self) {
         match &self.request {
             Some(request) if !request.done() => {
@@ -177,7 +175,7 @@ impl ResponseBody {
         Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None, cut: None }
     }
 
-    /// A provider's body.
+    /// Wraps a provider's body for the client.
     pub fn stream(stream: StreamedBody, tale: RequestLog) -> Self {
         Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None, cut: None }
     }
@@ -187,7 +185,8 @@ impl ResponseBody {
         Self { kind: Kind::Switch(Some(switch)), tale: None, busy: None, cut: None }
     }
 
-    /// Leaves the head of an answer of our own. How long its body would have been.
+    /// Removes the body of a response that the proxy itself made. Returns the length that the body would have had;
+    /// `None` for any other body.
     pub fn withhold(&mut self) -> Option<usize> {
         match &mut self.kind {
             Kind::Own(bytes) => bytes.take().map(|bytes| bytes.len()),
@@ -195,7 +194,8 @@ impl ResponseBody {
         }
     }
 
-    /// What to do with the connection when the head is out, if it stops speaking HTTP.
+    /// Takes the [`Switch`] that applies to the connection once the head is out; `None` if the connection goes on with
+    /// HTTP.
     pub fn take_switch(&mut self) -> Option<Switch> {
         match &mut self.kind {
             Kind::Switch(switch) => switch.take(),
@@ -234,7 +234,7 @@ impl StreamedBody {
         self.screen.as_ref().map_or(0, ResponseScreen::held) + self.waiting.len()
     }
 
-    /// Whether no more bytes will come.
+    /// Returns whether no more bytes will come.
     fn exhausted(&self) -> bool {
         self.pieces.is_empty() && self.rest.is_end_stream()
     }
@@ -256,7 +256,7 @@ impl StreamedBody {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => piece,
                     Err(other) => {
-                        // What was held comes before the trailers.
+                        // The bytes held back come before the trailers.
                         self.peeked_trailers = other.into_trailers().ok();
                         Bytes::new()
                     }
@@ -271,7 +271,7 @@ impl StreamedBody {
                 screen.route.report_reflection("masked in the body");
             }
             if over && let Some(screen) = &mut self.screen {
-                // Nothing is left to be searched.
+                // The body has been searched to its end.
                 screen.sieve = None;
             }
             let passed = joined(std::mem::take(&mut self.waiting), passed);
@@ -343,7 +343,7 @@ impl StreamedBody {
         })
     }
 
-    /// What passes of trailers.
+    /// Returns those trailers that may pass; an error if the response must not pass with them.
     fn pass_trailers(&self, trailers: HeaderMap) -> Option<Result<Frame<Bytes>, Cut>> {
         let mut passing = self.trailers.take(trailers)?;
         match self.screen.as_ref().map_or(Ok(()), |screen| screen.trailers(&mut passing)) {

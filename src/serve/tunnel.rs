@@ -1,7 +1,7 @@
-//! Inside a tunnel that we intercept: TLS in the bank's stead, then HTTP as anywhere else.
+//! The inside of an intercepted tunnel: TLS in the bank's stead, then HTTP as anywhere else.
 //!
-//! Nothing is said in the clear here, and nothing but TLS is listened to. The server name must be the host that the
-//! CONNECT named; a client that sends none gets that host's certificate.
+//! No data is sent in the clear here, and only TLS is accepted. The server name must be the host that the CONNECT
+//! named; a client that sends none gets that host's certificate.
 
 use std::io;
 use std::pin::Pin;
@@ -105,19 +105,19 @@ async fn shake(
     None
 }
 
-/// Why a tunnel came to nothing.
+/// The reason for which a tunnel failed.
 enum TunnelFailure {
     /// The client refuses our certificate; so its alert says, or its silence.
     Distrust(&'static str),
-    /// There is no certificate.
+    /// No certificate could be issued for the host.
     Mint(crate::tls::mint::MintError),
-    /// What came is no TLS.
+    /// The client's first bytes are not TLS.
     NoTls,
     /// TLS asks for another host than CONNECT.
     OtherName,
-    /// It took too long.
+    /// The handshake took longer than the limit.
     Silent,
-    /// Anything else.
+    /// Any other failure of the handshake.
     Tls(io::Error),
 }
 
@@ -144,7 +144,7 @@ async fn handshake(
     hello.into_stream(settings).await.map_err(failure)
 }
 
-/// What a client means that ends the handshake after it has seen our certificate.
+/// Interprets an error that ended the handshake after the client had seen the certificate.
 fn failure(error: io::Error) -> TunnelFailure {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return TunnelFailure::Distrust("nothing, it hung up");

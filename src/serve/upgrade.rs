@@ -30,7 +30,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Copied at a time, in each direction.
 const BUFFER: usize = 16 * 1024;
 
-/// Whether a request asks for a WebSocket (RFC 6455 section 4.1), over HTTP/1.1.
+/// Returns whether a request asks for a WebSocket (RFC 6455 section 4.1), over HTTP/1.1.
 pub fn asked_for(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     let bodiless = !headers.contains_key(TRANSFER_ENCODING)
         && headers.get_all(CONTENT_LENGTH).iter().all(|length| length.as_bytes() == b"0");
@@ -48,7 +48,7 @@ pub fn put_on(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, WEBSOCKET);
 }
 
-/// A connection, whatever it is made of.
+/// A connection over any kind of transport.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 /// A provider's connection that stopped speaking HTTP.
 pub struct UpgradedConnection {
     stream: Box<dyn Duplex>,
-    /// What the provider said behind its answer.
+    /// Bytes that the provider sent right after its response.
     early: Bytes,
 }
 
@@ -67,7 +67,7 @@ impl UpgradedConnection {
     }
 }
 
-/// Where a line will come from, once HTTP has ended on it.
+/// The receiver of the connection once HTTP has ended on it.
 pub type Turning = oneshot::Receiver<UpgradedConnection>;
 
 /// A connection for one call alone, which has yet to be made.
@@ -90,7 +90,7 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
     let open = UpgradeCount::new(gauge);
     let (turn, turning) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        // Errors reach the exchange. Where HTTP ended well, somebody may wait for the rest.
+        // Errors reach the exchange. If HTTP ended well, the caller may wait for the connection.
         if (&mut connection).await.is_ok() {
             let parts = connection.into_parts();
             let _ = turn.send(UpgradedConnection { stream: parts.io.into_inner(), early: parts.read_buf });
@@ -121,7 +121,8 @@ fn broken_off(host: &str, error: hyper::Error) -> Fault {
     Fault::UpstreamProtocol
 }
 
-/// The provider's end of a granted WebSocket. A 101 that nobody asked for, or to something else, is no answer.
+/// Returns the provider's end of a granted WebSocket. A 101 that was not requested, or that switches to another
+/// protocol, is an error.
 pub async fn grant(response: &Response<ReceivedBody>, turning: Option<Turning>) -> Result<UpgradedConnection, Fault> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match turning {
@@ -134,28 +135,27 @@ pub async fn grant(response: &Response<ReceivedBody>, turning: Option<Turning>) 
 
 /// A WebSocket or a tunnel whose client has yet to hear of it.
 pub struct Splice {
-    /// The other end.
     pub provider: UpgradedConnection,
-    /// What is told at its end.
+    /// The request's log, completed when the connection ends.
     pub tale: RequestLog,
     /// The longest time without a byte either way.
     pub idle: Option<Duration>,
     /// The longest time in all.
     pub lifetime: Option<Duration>,
-    /// For that time.
+    /// The clock by which `idle` is measured.
     pub clock: Clock,
-    /// Counts the connection.
+    /// Counts the provider's connection until it is dropped.
     pub open: UpgradeCount,
 }
 
-/// What has moved.
+/// The traffic of a connection in both directions.
 struct UpgradeTraffic {
     to_provider: Direction,
     to_client: Direction,
     clock: Clock,
 }
 
-/// What has moved one way.
+/// The traffic in one direction.
 struct Direction {
     bytes: Cell<u64>,
     moved: Cell<Now>,
@@ -245,7 +245,7 @@ async fn pump(
     to.shutdown().await
 }
 
-/// Passes a piece on.
+/// Writes and flushes a piece, and counts it once it has been taken.
 async fn pass(to: &mut (impl AsyncWrite + Unpin), piece: &[u8], way: &Direction, clock: &Clock) -> io::Result<()> {
     if piece.is_empty() {
         return Ok(());
@@ -284,7 +284,7 @@ async fn end(lifetime: Option<Duration>) {
 pub struct UpgradeCount(Gauge);
 
 impl UpgradeCount {
-    /// One more.
+    /// Increments the gauge; dropping the value decrements it.
     pub fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)

@@ -1,6 +1,7 @@
 //! A request's way to the provider and back: send, judge, at most one replay.
 //!
-//! What may be sent twice is decided here and nowhere else. See [`UpstreamCall::send`] and [`UpstreamCall::run`].
+//! The decision about what may be sent twice is made here and in no other place. See [`UpstreamCall::send`] and
+//! [`UpstreamCall::run`].
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -35,32 +36,29 @@ use crate::upstream::{Connection, NoConnection, ReceivedBody, Resend, Sent, Unse
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
 
-/// What waiting for a token is called in traces.
+/// The name of the wait for a token in traces.
 pub const TOKEN_WAIT: &str = "token wait";
 
 /// A request on its way to the provider.
 pub struct UpstreamCall<'a> {
-    /// This worker's world.
     pub site: &'a Rc<WorkerState>,
     /// Its route; one from before a change of a secret, as long as a token of that stands in.
     pub route: Rc<RouteState>,
-    /// Its method.
     pub method: Method,
-    /// What to ask for.
+    /// The URI that is requested from the provider.
     pub target: Uri,
-    /// Its head, dressed.
+    /// Its header fields, including those that carry the token.
     pub headers: HeaderMap,
-    /// How names of fields are spelled, where that passes.
+    /// The client's spelling of field names, as hyper keeps it; empty if the provider is not to see it.
     pub spelling: Extensions,
     /// Its body, if it has one.
     pub recorder: Option<Rc<ReplayBody>>,
-    /// What it asks of the way.
+    /// The hop-by-hop options that the client's request asked for.
     pub passage: HopOptions,
 }
 
 /// The token that is being spent on it.
 pub struct TokenInUse {
-    /// Which token.
     pub spec: Arc<TokenSpec>,
     /// The generation that is spent.
     pub lease: Arc<Lease>,
@@ -74,13 +72,11 @@ pub struct TokenInUse {
 
 /// The route of a request that goes out as it would have before a secret was changed.
 pub struct CurrentRoute {
-    /// As it is now.
+    /// The route under the current configuration.
     pub route: Rc<RouteState>,
-    /// The request's variables.
     pub vars: Vars,
 }
 
-/// An answer's head, judged.
 struct JudgedResponse {
     passing: UpstreamResponse,
     verdict: Verdict,
@@ -137,7 +133,7 @@ impl UpstreamCall<'_> {
             passing.note = Some(note(refused_with, not_replayed(why)));
             return Ok(passing);
         }
-        // What is rare lives apart, so that every other request need not carry room for it.
+        // The rare case has its own future, so that no other request needs room for it.
         Box::pin(self.again(first.passing, spending, tale)).await
     }
 
@@ -216,8 +212,9 @@ impl UpstreamCall<'_> {
         }
     }
 
-    /// Puts another token on a request that was not sent, because the one that it was dressed with has ended meanwhile.
-    /// What comes back may be sent at once, on the connection at hand; nothing does where there was another wait.
+    /// Puts another token on a request that was not sent because the token on it has ended in the meantime. Returns the
+    /// request if it may be sent at once on the connection already acquired; `None` if there was another wait or if the
+    /// new token may not be sent either.
     async fn redress_late(
         &mut self,
         spending: &mut TokenInUse,
@@ -253,8 +250,8 @@ impl UpstreamCall<'_> {
         Ok(if waited { None } else { ClearedRequest::check(self.site, &spending.lease, self.message()) })
     }
 
-    /// Whether a token was refused because another replica has fetched one since, at a provider where that kills ours.
-    /// Then the refusal says nothing of what fetching can do.
+    /// Returns whether a token was refused because another replica has fetched one since, at a provider that then
+    /// invalidates this replica's token. Such a refusal does not show that fetching is useless.
     async fn lost_to_another(&self, spending: &TokenInUse) -> bool {
         let TokenInUse { spec, lease, .. } = spending;
         spec.order.is_contested() && Box::pin(self.site.shared.leases.is_replaced(spec.key, lease.generation)).await
@@ -313,11 +310,11 @@ impl UpstreamCall<'_> {
         Ok(JudgedResponse { passing, verdict })
     }
 
-    /// Gets the request onto a connection and its answer's head back.
+    /// Sends the request over a connection and returns the head of its response.
     ///
-    /// A request that was certainly not sent or, as the provider says, not processed goes on another connection. GET and
-    /// HEAD without a body are sent once more if a *reused* connection broke before any byte of an answer: the provider
-    /// may have closed it while it lay idle. Nothing else is sent twice.
+    /// A request that was certainly not sent or, as the provider reports, not processed goes on another connection. GET
+    /// and HEAD without a body are sent once more if a *reused* connection broke before any byte of a response: the
+    /// provider may have closed it while it was idle. No other request is sent twice.
     async fn send(
         &mut self,
         spending: &mut TokenInUse,
@@ -358,7 +355,7 @@ impl UpstreamCall<'_> {
                 }
             };
             match sent {
-                // Nobody asked for another protocol, and what follows would not be HTTP.
+                // No other protocol was requested, and the bytes that follow would not be HTTP.
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
@@ -393,7 +390,7 @@ impl UpstreamCall<'_> {
         }
     }
 
-    /// The same over a connection of its own, which may become a WebSocket. Nothing is sent twice.
+    /// Sends the request over a connection of its own, which may become a WebSocket. Never sends a request twice.
     async fn send_alone(
         &mut self,
         spending: &mut TokenInUse,
@@ -488,7 +485,7 @@ fn prove(lease: &Lease, status: StatusCode) {
     }
 }
 
-/// Why a request whose token was refused was not sent again.
+/// Returns the details of `Proxy-Status` for a request that was not sent again after its token was refused.
 const fn not_replayed(why: Ungathered) -> &'static str {
     match why {
         Ungathered::Broken => "not-replayed: body-broken-off",

@@ -24,23 +24,22 @@ use crate::upstream::ReceivedBody;
 pub struct UpstreamResponse {
     /// Its head, and what was not read of its body.
     pub response: Response<ReceivedBody>,
-    /// What was read of its body.
+    /// The part of its body that was read.
     pub peeked: Option<Peeked>,
     /// Absent where the connection is not a pool's.
     pub lent: Option<Lent>,
-    /// Where its connection comes from if it becomes a WebSocket.
+    /// The source of its connection if that becomes a WebSocket.
     pub turning: Option<Turning>,
     /// `Proxy-Status`, if there is something to say.
     pub note: Option<HeaderValue>,
     /// Longest silence in its body.
     pub patience: Duration,
-    /// What the request wants of the way.
+    /// The hop-by-hop options that the client's request asked for.
     pub passage: HopOptions,
-    /// Its route.
     pub route: Rc<RouteState>,
     /// Credentials that must not be in it.
     pub needles: Option<Rc<CredentialPatterns>>,
-    /// What is left to be searched as it streams.
+    /// The search for credentials in the part that has yet to be streamed.
     pub screen: Option<ResponseScreen>,
 }
 
@@ -124,7 +123,7 @@ impl UpstreamResponse {
             Some(_) | None => false,
         };
         if echoed {
-            // What is compressed cannot be masked without another length.
+            // A compressed body cannot be masked without changing its length.
             self.route.report_reflection("blocked for its body");
             return Err(Fault::UpstreamReflection);
         }
@@ -132,7 +131,7 @@ impl UpstreamResponse {
         if !unread && self.response.body().is_end_stream() {
             return Ok(());
         }
-        // Where the end of the first part was not waited for, what is left of it can only be masked.
+        // If the wait for the first part was cut short, the rest of that part can only be masked.
         let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
         let sieve = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
         let screen = ResponseScreen { needles, sieve, blocks, route: self.route.clone() };

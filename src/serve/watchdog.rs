@@ -32,15 +32,15 @@ use crate::config::Limits;
 pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Stands for "not before something happens".
 const NEVER: Duration = Duration::from_secs(3600);
-/// What a connection of HTTP/2 begins with (RFC 9113 section 3.4).
+/// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Why a connection is over.
+/// The reason for which a connection is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectionEnd {
     /// An answer broke off, and with it the connection.
     BrokenOff,
-    /// It closed by itself.
+    /// HTTP ended on it, with or without an error, and no deadline had passed.
     Closed,
     /// The client speaks HTTP/2 without having agreed on it.
     Preface,
@@ -52,19 +52,19 @@ pub enum ConnectionEnd {
     Stalled,
 }
 
-/// What a connection is doing.
+/// The state of a client's connection that its deadlines depend on.
 pub struct Activity {
     clock: Clock,
     in_flight: Cell<u32>,
     /// Those among them whose answer has not begun.
     unanswered: Cell<u32>,
-    /// Whether there was a request.
+    /// True once there was a request.
     used: Cell<bool>,
     head_since: Cell<Option<Now>>,
     idle_since: Cell<Now>,
     /// Set once the connection is to close.
     closing: Cell<bool>,
-    /// How long a client may take nothing of an answer, unless that says otherwise.
+    /// Time for which a client may take no bytes of a response, unless the response sets another.
     patience: Option<Duration>,
     /// The shortest patience so far: the timer runs no longer than that.
     shortest: Cell<Duration>,
@@ -78,22 +78,22 @@ pub struct Activity {
     sent: Rc<Cell<u64>>,
     /// As many when that was last looked at.
     seen: Cell<u64>,
-    /// The client took nothing for too long: whatever is under way ends with the connection.
+    /// True once the client took no bytes for too long: all requests in progress end with the connection.
     stalled: Cell<bool>,
     exchanges: RefCell<Vec<ExchangeGuard>>,
-    /// Where there is room among them.
+    /// Index of a free entry in `exchanges`; their number if none is free.
     free: Cell<usize>,
     /// The one that began last, until its task is known.
     newest: Cell<Option<usize>>,
 }
 
-/// A request under way.
+/// An entry for a request in progress.
 struct ExchangeGuard {
     /// The next that is free, while this is.
     free: usize,
     /// A piece of its answer waits for the client.
     waits: bool,
-    /// Counts those pieces.
+    /// Number of times that `waits` was set.
     turns: u32,
     /// As many when that was last looked at, and when that was.
     seen: u32,
@@ -101,7 +101,7 @@ struct ExchangeGuard {
     patience: Option<Duration>,
     /// Its stream is being reset.
     given_up: bool,
-    /// What carries its stream of HTTP/2.
+    /// The task that carries its HTTP/2 stream.
     task: Option<AbortHandle>,
 }
 
@@ -140,23 +140,23 @@ impl Activity {
         })
     }
 
-    /// How long a drain waits for the next request.
+    /// Returns the time for which a drain waits for the next request.
     pub fn patience(&self, limits: &Limits) -> Duration {
         let Some(first) = limits.header_timeout.filter(|_| !self.used.get()) else { return FAREWELL };
         first.saturating_sub(self.clock.now().since(self.idle_since.get())).max(FAREWELL)
     }
 
-    /// Whether a request's answer has not begun.
+    /// Returns whether there is a request whose response has not begun.
     pub const fn is_unanswered(&self) -> bool {
         self.unanswered.get() > 0
     }
 
-    /// Whether a request is under way.
+    /// Returns whether a request is in progress.
     pub const fn is_busy(&self) -> bool {
         self.in_flight.get() > 0
     }
 
-    /// Whether a request's head has begun.
+    /// Returns whether the head of a request has begun to arrive.
     pub const fn has_head(&self) -> bool {
         self.head_since.get().is_some()
     }
@@ -204,7 +204,8 @@ impl Activity {
         }
     }
 
-    /// How long a write may wait: as long as the least patient of the requests under way.
+    /// Returns the time for which a write may wait: the shortest patience of the connection and its requests in
+    /// progress.
     fn impatience(&self) -> Option<Duration> {
         let exchanges = self.exchanges.borrow();
         exchanges.iter().filter_map(|exchange| exchange.patience).chain(self.patience).min()
@@ -241,7 +242,7 @@ impl Activity {
         }
     }
 
-    /// The socket took something.
+    /// Notes that no write waits for the socket any more.
     fn flows(&self) {
         if self.blocked.replace(false) && !self.is_busy() {
             self.idle_since.set(self.clock.now());
@@ -279,7 +280,7 @@ impl Activity {
     }
 }
 
-/// What is left of this patience. An error: nothing.
+/// Returns the rest of this patience; the error `end` if it is used up.
 fn left(now: Now, since: Now, patience: Option<Duration>, end: ConnectionEnd) -> Result<Duration, ConnectionEnd> {
     match patience {
         None => Ok(NEVER),
@@ -292,7 +293,7 @@ fn left(now: Now, since: Now, patience: Option<Duration>, end: ConnectionEnd) ->
 }
 
 impl Busy {
-    /// A request has come.
+    /// Counts a request as in progress until the value is dropped.
     pub fn begin(activity: &Rc<Activity>) -> Self {
         activity.in_flight.set(activity.in_flight.get() + 1);
         activity.unanswered.set(activity.unanswered.get() + 1);
@@ -325,7 +326,7 @@ impl Busy {
         });
     }
 
-    /// Whether the answer ends because the client took nothing of it.
+    /// Returns whether the response ends because the client took no bytes of it.
     pub fn given_up(&self) -> bool {
         let mut given_up = self.activity.stalled.get();
         self.with(|exchange| given_up |= exchange.given_up);
@@ -355,23 +356,22 @@ impl Drop for Busy {
     }
 }
 
-/// Ends when the client has kept us waiting for too long. Polled whenever the connection is, so it reads the clock only
-/// when its timer has run out. The timer never runs for longer than the shortest patience there is: whatever begins
-/// meanwhile is due later than that.
+/// A future that ends when the client has kept the proxy waiting for too long. It is polled whenever the connection is,
+/// so it reads the clock only when its timer has run out. The timer never runs for longer than the shortest patience
+/// there is: all that begins meanwhile is due later than that.
 pub struct Watchdog<'a> {
-    /// What is watched.
     pub activity: &'a Activity,
     limits: &'a Limits,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Watchdog<'a> {
-    /// Begins to watch.
+    /// Creates the watchdog; its timer starts at the first poll.
     pub const fn new(activity: &'a Activity, limits: &'a Limits) -> Self {
         Self { activity, limits, sleep: None }
     }
 
-    /// How long a drain waits for the next request.
+    /// Returns the time for which a drain waits for the next request.
     pub fn patience(&self) -> Duration {
         self.activity.patience(self.limits)
     }
@@ -409,22 +409,22 @@ impl Future for Watchdog<'_> {
 pub struct Watched<S> {
     inner: S,
     activity: Rc<Activity>,
-    /// Whether what is read are heads of HTTP/1.1.
+    /// True if the connection is HTTP/1.1, so that bytes read on an idle connection begin a request's head.
     heads: bool,
     /// The first bytes, while they may yet become the preface of HTTP/2; which is read in one go or not known as such.
     first: Option<Vec<u8>>,
-    /// What a connection of HTTP/2 begins with.
+    /// The check of the first bytes of an HTTP/2 connection.
     opening: Opening,
 }
 
 impl<S> Watched<S> {
-    /// A connection of HTTP/1.1 (`heads`) or HTTP/2. What its first bytes are is seen as a whole.
+    /// Wraps a connection of HTTP/1.1 (`heads`) or HTTP/2. Over HTTP/1.1, the first bytes are collected until they are,
+    /// or cannot be, the preface of HTTP/2.
     pub fn new(inner: S, activity: Rc<Activity>, heads: bool) -> Self {
         let first = if heads { Some(Vec::new()) } else { None };
         Self { inner, activity, heads, first, opening: Opening::default() }
     }
 
-    /// The stream itself.
     pub fn into_inner(self) -> S {
         self.inner
     }

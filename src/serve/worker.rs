@@ -1,12 +1,12 @@
 //! One worker: a thread, a single-threaded runtime, its own listening sockets.
 //!
-//! The kernel spreads new TCP connections over the workers (`SO_REUSEPORT`), so nothing is handed between threads. Unix
-//! sockets have no such thing: there all workers accept from one socket, and whoever is awake first takes the next
-//! connection. Local clients open few, so the wake-ups in vain cost less than handing connections from one to another.
-//! The same goes for TCP sockets that were inherited and are fewer than the workers.
+//! The kernel spreads new TCP connections over the workers (`SO_REUSEPORT`), so no connection is handed between
+//! threads. Unix sockets have no such mechanism: there all workers accept from one socket, and the first that is awake
+//! takes the next connection. Local clients open few, so the wake-ups in vain cost less than handing connections from
+//! one worker to another. The same goes for TCP sockets that were inherited and are fewer than the workers.
 //!
-//! Whoever was let into a socket's queue before the drain is answered: accepting goes on for a moment, for handshakes
-//! that are under way, and ends with a look that finds the queue empty.
+//! Clients that were admitted to a socket's queue before the drain are served: accepting goes on for a moment, for
+//! handshakes in progress, and ends with a check that finds the queue empty.
 
 use std::convert::Infallible;
 use std::io;
@@ -44,7 +44,7 @@ const MOST_QUEUED: usize = 8192;
 pub struct ListeningSocket {
     /// The listener that it belongs to, by position.
     pub listener: usize,
-    /// Bound and listening; non-blocking.
+    /// The socket itself: bound, listening and non-blocking.
     pub socket: Listening,
 }
 
@@ -108,7 +108,7 @@ impl Listening {
     }
 }
 
-/// How the process ends: first no new connections, then no old ones.
+/// The signals that end the process: first no new connections, then no old ones.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     /// Cancelled: accept no more, finish what is under way.
@@ -119,21 +119,21 @@ pub struct Drain {
 
 /// All that a worker needs; moved to its thread.
 pub struct Worker {
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: ProcessState,
-    /// Its sockets.
+    /// The listening sockets that this worker accepts from.
     pub sockets: Vec<ListeningSocket>,
-    /// Where access lines go.
+    /// The log that access lines are written to.
     pub access: AccessLog,
-    /// When to stop.
+    /// The signals on which this worker stops serving.
     pub drain: Drain,
-    /// New configs.
+    /// The channel on which new configs arrive.
     pub news: mpsc::UnboundedReceiver<News>,
 }
 
 /// A new config on its way to a worker.
 pub struct News {
-    /// What is shared from now on.
+    /// The state that workers share under the new config.
     pub shared: ProcessState,
     /// Dropped when the worker serves by it.
     pub done: mpsc::Sender<Infallible>,
@@ -237,7 +237,7 @@ async fn accept(world: Rc<CurrentState>, listener: usize, socket: Acceptor, conn
     }
 }
 
-/// Where the connections of one listener are let in.
+/// The state that is needed to accept the connections of one listener.
 struct ListenerLoop {
     world: Rc<CurrentState>,
     listener: usize,

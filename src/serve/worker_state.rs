@@ -36,37 +36,37 @@ const MOST_SHELVES: usize = 20_000;
 /// The same for what is looked for in answers, per route.
 const MOST_NEEDLES: usize = 256;
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Clone)]
 pub struct ProcessState {
-    /// The configuration.
+    /// The configuration that requests are served by.
     pub snapshot: Arc<Snapshot>,
     /// The way to the keeper.
     pub leases: TokenHandle,
-    /// The clocks.
+    /// The source of the boot time and the wall-clock time.
     pub clock: Clock,
-    /// Every metric.
+    /// All metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// Who is traced, and where their spans go.
+    /// The tracer, which decides which requests are traced and takes their spans.
     pub tracer: Tracer,
-    /// Bytes kept for replays.
+    /// Memory for bodies kept for replays, in bytes.
     pub buffered: Arc<Level>,
-    /// Client connections.
+    /// Number of open client connections, in all workers.
     pub connections: Arc<Level>,
-    /// What peers may take of us before we know them.
+    /// The limits on what peers may take up before they are identified.
     pub gate: Arc<ConnectionLimits>,
     /// The keys of those who sign clients' tokens.
     pub issuers: Issuers,
     /// The way to users' consents.
     pub consents: Arrangements,
-    /// Where tunnels may lead.
+    /// The check of hosts that tunnels may lead to.
     pub guard: Arc<Guard>,
     /// The listeners, by the position of their sockets: that does not change as long as we run. None: the config has
     /// none of that name any more.
     pub listeners: Arc<[Option<Arc<ListenerConfig>>]>,
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<ForwardPage>]>,
-    /// Where the dashboard's statistics go; absent: there is none.
+    /// The channel for the dashboard's statistics; `None` if there is no dashboard.
     pub sights: Option<Sights>,
     /// The way to the audit log.
     pub audit: Auditor,
@@ -74,16 +74,15 @@ pub struct ProcessState {
     pub serial: u64,
 }
 
-/// One worker's world.
+/// The state of one worker under one configuration.
 pub struct WorkerState {
-    /// What all workers share.
     pub shared: ProcessState,
-    /// What the routes need, by position.
+    /// The state of each route, by position in the configuration.
     routes: Vec<Rc<RouteState>>,
     unrouted: Vec<RouteMeters>,
     endpoints: Vec<Pool>,
     shelves: RefCell<KeyMap<Arc<TokenSlot>>>,
-    /// Where the leases of routes' predecessors lie.
+    /// The slots that hold the leases of routes' predecessors.
     heirlooms: RefCell<KeyMap<Arc<TokenSlot>>>,
     lines: Lines,
     eye: Option<Eye>,
@@ -117,15 +116,14 @@ impl PoolKey {
 
 /// One route on one worker.
 pub struct RouteState {
-    /// The route.
     pub route: Arc<Route>,
     /// Its position in the configuration.
     pub index: usize,
-    /// Where its connections are.
+    /// The pool of its connections to the provider.
     pub endpoint: Rc<ConnectionPool<RequestBody>>,
     /// The `Host` field of its requests.
     pub host: http::HeaderValue,
-    /// Where its WebSockets go, if it takes any: HTTP/1.1 alone.
+    /// The destination of its WebSockets, over HTTP/1.1 alone; `None` if it takes none.
     pub websocket: Option<Destination>,
     /// Counts connections to the provider.
     pub gauge: Gauge,
@@ -135,9 +133,9 @@ pub struct RouteState {
     reflections: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
     predecessor: RefCell<Option<Rc<RouteState>>>,
-    /// Whether there ever was a token of this one.
+    /// True once there was a token of this route, not of its predecessor.
     issued: Cell<bool>,
-    /// What to look for in answers, by the token that was spent.
+    /// The credentials to look for in responses, with their generation, by the key of the token that was spent.
     needles: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
 }
 
@@ -208,8 +206,8 @@ impl WorkerState {
         Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye, audit })
     }
 
-    /// Whose tokens may stand in for those of this route of the next config: nothing but the values of secrets may
-    /// differ.
+    /// Returns the route whose tokens may stand in for those of this route of the next config: the two may differ only
+    /// in the values of secrets.
     fn predecessor(&self, next: &Route) -> Option<Rc<RouteState>> {
         let known = self.routes.iter().find(|known| known.route.name == next.name)?;
         let alike = known.route.module.identity() == next.module.identity()
@@ -223,7 +221,7 @@ impl WorkerState {
             Some(earlier) => Some(earlier),
             None if same => None,
             None => {
-                // Nobody needs more than one.
+                // One predecessor is enough: an older one is dropped.
                 known.predecessor.take();
                 Some(known.clone())
             }
@@ -236,7 +234,8 @@ impl WorkerState {
         self.shared.listeners.get(at)?.as_ref()
     }
 
-    /// What its connections are believed from their start.
+    /// Returns the digest of the settings that this listener's connections rely on from their first byte; `None` if
+    /// there is no such listener.
     pub fn footing(&self, at: usize) -> Option<[u8; 32]> {
         self.listener(at).map(|listener| listener.footing)
     }
@@ -275,7 +274,7 @@ impl WorkerState {
         tokio::task::spawn_local(async move { leases.purge(key).await });
     }
 
-    /// Both clocks.
+    /// Returns the current moment on both clocks.
     #[inline]
     pub fn now(&self) -> Now {
         self.shared.clock.now()
@@ -295,14 +294,14 @@ impl WorkerState {
         self.routes.get(index)
     }
 
-    /// A valid lease, if one is at hand: no lock, no message.
+    /// Returns a valid lease if this worker knows one: no lock, no message.
     #[inline]
     pub fn on_shelf(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
         self.shelves.borrow().get(key)?.take(now)
     }
 
-    /// Whether a lease that was taken a while ago may still be sent. One whose shelf is not known here may not: the keeper
-    /// has to be asked.
+    /// Returns whether a lease that was taken a while ago may still be sent. A lease whose slot is not known here may
+    /// not: the keeper has to be asked.
     #[inline]
     pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
         let bears = |shelves: &RefCell<KeyMap<Arc<TokenSlot>>>| {
@@ -345,7 +344,7 @@ impl WorkerState {
         }
     }
 
-    /// Writes an access line.
+    /// Appends the record to this worker's access lines.
     pub fn write(&self, record: &AccessRecord) {
         self.lines.push(record);
     }
@@ -358,7 +357,7 @@ impl WorkerState {
         }
     }
 
-    /// Closes stale connections.
+    /// Closes provider connections that were idle for too long.
     pub fn sweep(&self) {
         let now = self.now();
         for pool in &self.endpoints {
@@ -392,7 +391,8 @@ impl RouteState {
         self.issued.set(true);
     }
 
-    /// What to look for in the answer to a call with this token; nothing where nobody shall look.
+    /// Returns the credentials to look for in the response to a call with this token; `None` if the route does not
+    /// search responses.
     pub fn needles(&self, lease: &Lease) -> Option<Rc<CredentialPatterns>> {
         if self.route.reflection == Reflection::Off {
             return None;
@@ -432,7 +432,7 @@ fn over_http1(mut destination: Destination) -> Destination {
     destination
 }
 
-/// Where a route's requests go.
+/// Builds the destination of a route's requests.
 fn destination(route: &Route) -> Destination {
     Destination {
         host: route.upstream.bare_host().into(),

@@ -33,18 +33,18 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// AbbeyCross's switches.
+/// The settings that only the simulated AbbeyCross has.
 #[derive(Clone, Debug)]
 pub struct AbbeyCrossManner {
-    /// When it is open.
+    /// The hours at which AbbeyCross is open.
     pub hours: Hours,
-    /// What a closed AbbeyCross says in `Retry-After`, in seconds. Its documents promise none.
+    /// The `Retry-After` of a closed AbbeyCross, in seconds; `None`: no such field. Its documents promise none.
     pub retry_after: Option<u64>,
     /// Resources close, too, and not only the token endpoint (inferred).
     pub resources_close: bool,
     /// The status for wrong credentials: 409 (the likeliest of the documented ones), 500 or 401.
     pub wrong_credentials: u16,
-    /// Which fields a 200 of the token endpoint has.
+    /// The fields of a 200 from the token endpoint.
     pub success: SuccessBody,
 }
 
@@ -63,12 +63,12 @@ impl Default for AbbeyCrossManner {
 /// When a platform is open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Hours {
-    /// Around the clock.
+    /// Open at every hour of the day.
     #[default]
     Always,
     /// From the first full hour (UTC) until the second, by the simulator's clock.
     Between(u8, u8),
-    /// Not now.
+    /// Closed, regardless of the simulator's clock.
     Closed,
 }
 
@@ -83,16 +83,16 @@ impl Hours {
     }
 }
 
-/// Which fields the token answer has: the documents show an empty object.
+/// The fields of the token response: the documents show an empty object.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SuccessBody {
-    /// `accessToken`, `tokenType`, `expiresIn`.
+    /// The fields `accessToken`, `tokenType` and `expiresIn`.
     Camel,
-    /// `data.access_token` and its kin.
+    /// The usual fields inside an object `data`: `data.access_token` and so on.
     Data,
     /// `access_token` alone, without an expiry.
     NoExpiry,
-    /// `access_token`, `token_type`, `expires_in`, `scope`.
+    /// The fields `access_token`, `token_type`, `expires_in` and `scope`.
     #[default]
     Snake,
 }

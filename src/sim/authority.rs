@@ -15,9 +15,9 @@ use rcgen::{
 use crate::base::time::{Now, millis};
 use crate::tls::Identity;
 
-/// How long before "now" a certificate starts, against clocks that differ a little.
+/// The time before "now" at which a certificate's validity starts, against clocks that differ a little.
 const LEEWAY: Duration = Duration::from_secs(3600);
-/// How long our certificates live.
+/// The lifetime of the simulator's certificates.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A CA with an ECDSA P-256 key that never leaves memory. Cheap to clone.
@@ -30,23 +30,23 @@ impl std::fmt::Debug for SimAuthority {
     }
 }
 
-/// What a leaf certificate is for (RFC 5280 section 4.2.1.12).
+/// The purpose of a leaf certificate (RFC 5280 section 4.2.1.12).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Usage {
-    /// `clientAuth`.
+    /// Authentication of a TLS client (`clientAuth`).
     Client,
-    /// `serverAuth`.
+    /// Authentication of a TLS server (`serverAuth`).
     Server,
 }
 
-/// What to put into a leaf certificate. Start from [`LeafSpec::server`] or [`LeafSpec::client`] and change a field.
+/// The contents of a leaf certificate. Start from [`LeafSpec::server`] or [`LeafSpec::client`] and change a field.
 #[derive(Clone, Debug)]
 pub struct LeafSpec {
-    /// The subject's common name.
+    /// The common name in the certificate's subject.
     pub common_name: String,
     /// Subject alternative names: IP addresses, URIs (with `://`), else DNS names.
     pub names: Vec<String>,
-    /// What it is for.
+    /// The only extended key usage of the certificate.
     pub usage: Usage,
     /// Start of validity, in milliseconds since 1970.
     pub valid_from: u64,
@@ -76,7 +76,7 @@ impl LeafSpec {
 pub struct SimLeaf {
     /// The certificate alone; the CA signs it directly.
     pub cert_pem: String,
-    /// Its private key, PKCS#8.
+    /// Its private key as PKCS#8, in PEM.
     pub key_pem: String,
 }
 
@@ -106,7 +106,7 @@ impl SimAuthority {
         Ok(Self(Arc::new(issuer)))
     }
 
-    /// The CA's certificate, PEM.
+    /// Returns the CA's certificate in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }

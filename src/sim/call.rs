@@ -8,19 +8,19 @@ use http::{HeaderMap, Method};
 use crate::base::time::Now;
 use crate::sim::faults::Spell;
 
-/// Which half of a bank a request is for.
+/// The half of a bank that a request is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum SimEndpoint {
     /// Anything that a token is spent on.
     Resource,
-    /// Where tokens are issued.
+    /// The endpoint that issues tokens, including refreshes.
     Token,
 }
 
-/// A whole request.
+/// A request that has arrived to its end.
 pub(super) struct SimCall {
     pub method: Method,
-    /// The path as received.
+    /// The path as received, base path included.
     pub path: String,
     /// The path below the bank's base path, with its leading slash; the whole path where it lies elsewhere.
     pub below: String,
@@ -36,13 +36,12 @@ pub(super) struct SimCall {
     pub faults: Arc<Spell>,
 }
 
-/// What the `Authorization` field holds (RFC 6750 section 2.1).
+/// The content of the `Authorization` field (RFC 6750 section 2.1).
 pub(super) enum Bearer<'a> {
-    /// Nothing, or another scheme.
+    /// No field, or another scheme than `Bearer`.
     Absent,
     /// More than one field, or no token after the scheme.
     Malformed,
-    /// A token.
     Token(&'a str),
 }
 
@@ -68,7 +67,7 @@ impl SimCall {
         if token.is_empty() || !token.bytes().all(plain) { Bearer::Malformed } else { Bearer::Token(token) }
     }
 
-    /// Whether the body is declared as this media type, parameters aside.
+    /// Returns whether the body is declared as this media type, parameters aside.
     pub(super) fn is(&self, media_type: &str) -> bool {
         let declared = self.header("content-type").unwrap_or_default();
         declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)

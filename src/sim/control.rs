@@ -45,7 +45,7 @@ These want none:
             \"delay_ms\": 2000, \"times\": 1, \"every\": 2, \"close\": true, \"compress\": true}
 ";
 
-/// Answers a control request.
+/// Returns the response to a request below `/_sim/`.
 pub(super) fn answer(desk: &SimState, method: &Method, path: &str, body: &Bytes) -> SimResponse {
     match (method.as_str(), path) {
         ("GET" | "HEAD", "/_sim/") => SimResponse::typed(StatusCode::OK, "text/plain; charset=utf-8", HELP),

@@ -1,7 +1,7 @@
-//! What a bank gave to an application at onboarding: an identifier and a secret.
+//! The credentials that a bank gives to an application at onboarding: an identifier and a secret.
 //!
-//! Drawn afresh at every start, in the shape that the bank really uses, so that nobody mistakes them for real ones
-//! that leaked.
+//! They are drawn afresh at every start, in the shape that the bank really uses, so that they are not mistaken for real
+//! ones that leaked.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// These very credentials.
+    /// Creates credentials from an identifier and a secret that are given.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { id: id.into(), secret: SecretString::from(secret.into()), second: OnceLock::new() }
     }
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// 32 random hexadecimal digits.
+/// Returns 32 random hexadecimal digits (128 bits).
 pub(super) fn hex32() -> String {
     hex(&rand::random::<[u8; 16]>())
 }

@@ -57,7 +57,7 @@ pub(super) async fn serve_exchange(
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
-        // What still comes is read and recorded while the answer is on its way.
+        // The rest of the request is read and recorded while the response is on its way.
         tokio::task::spawn_local(async move {
             if recorder.fill(&mut body).await.is_ok() {
                 recorder.finish();
@@ -175,7 +175,8 @@ fn verbatim_answer(verbatim: &Verbatim) -> SimResponse {
     answer
 }
 
-/// The answer in the first coding of ours that the client accepts.
+/// Compresses a response with the first of gzip and deflate that the client accepts; returns it unchanged if there is
+/// none.
 fn compressed(mut answer: SimResponse, asked: &HeaderMap) -> SimResponse {
     let Content::Bytes(bytes) = &answer.content else { return answer };
     let accepts = |coding: &str| {
@@ -223,8 +224,8 @@ async fn collect(body: &mut Incoming) -> io::Result<Bytes> {
     Ok(kept.freeze())
 }
 
-/// Gathers a request. What was gathered is recorded when it is whole, or, when the connection breaks and all this is
-/// dropped, as aborted.
+/// A recorder that gathers one request. The request is recorded when it is whole, or as aborted if the connection
+/// breaks and the recorder is dropped.
 struct RequestRecorder {
     desk: Arc<SimState>,
     connection: u64,

@@ -1,8 +1,9 @@
-//! What goes wrong, and when: settings of a simulator that may change while it runs.
+//! The faults of a simulator, and their timing: settings that may change while it runs.
 //!
-//! [`Faults`] is one plain value, replaced as a whole; every request sees one of them from beginning to end. What
-//! breaks the *way back* (a reset, a cut body, a slow one) leaves the bank's work done: a payment was booked although
-//! nobody is told. What stands *instead* of the bank ([`ResponseFault::processed`]) leaves it undone.
+//! [`Faults`] is one plain value, replaced as a whole; every request sees one of them from beginning to end. A fault on
+//! the *way back* (a reset, a cut body, a slow one) leaves the bank's work done: a payment was booked although the
+//! client is not notified. A fault for which [`ResponseFault::processed`] is false stands *instead* of the bank and
+//! leaves it undone.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,21 +22,21 @@ use crate::sim::scb::ScbManner;
 /// Everything about a simulator that can be changed while it runs. The default is a bank on a good day.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// What goes wrong at the token endpoint.
+    /// The fault that requests to the token endpoint meet.
     pub token: SimFault,
-    /// What goes wrong elsewhere.
+    /// The fault that all other requests meet.
     pub resource: SimFault,
-    /// What tokens are like.
+    /// The properties of newly issued tokens.
     pub issue: Issue,
-    /// AbbeyCross's own switches.
+    /// The settings that only AbbeyCross has.
     pub abbeycross: AbbeyCrossManner,
-    /// Meed's own switches.
+    /// The settings that only Meed has.
     pub meed: MeedManner,
     /// The textbook provider's own switches.
     pub oauth2: OAuth2Manner,
-    /// RAKBANK's own switches.
+    /// The settings that only RAKBANK has.
     pub rakbank: RakbankManner,
-    /// SCB's own switches.
+    /// The settings that only SCB has.
     pub scb: ScbManner,
 }
 
@@ -49,7 +50,8 @@ impl Faults {
     }
 }
 
-/// The faults from one setting to the next, with how many requests met them. Who holds it sees one day's weather.
+/// The faults from one setting to the next, with the number of requests that met them. A request that holds it sees the
+/// same faults from beginning to end.
 pub(super) struct Spell {
     faults: Faults,
     arrivals: [AtomicU64; 2],
@@ -79,14 +81,14 @@ impl Deref for Spell {
     }
 }
 
-/// What goes wrong with the requests of one half of a bank.
+/// The fault that requests to one half of a bank meet.
 #[derive(Clone, Debug, Default)]
 pub struct SimFault {
     /// Wait so long before the answer, after the work is done.
     pub delay: Option<Duration>,
-    /// What happens to the answer.
+    /// The fault of the response; `None`: the response is sent as it is.
     pub trouble: Option<ResponseFault>,
-    /// What happens to the connection afterwards.
+    /// The treatment of the connection after the response.
     pub close: Close,
     /// Compress answers (gzip, else deflate) for clients that accept it.
     pub compress: bool,
@@ -97,24 +99,24 @@ pub struct SimFault {
 }
 
 impl SimFault {
-    /// This trouble, every time.
+    /// Creates a fault that hits every request with this trouble.
     pub fn new(trouble: ResponseFault) -> Self {
         Self { trouble: Some(trouble), ..Self::default() }
     }
 
-    /// This trouble, once.
+    /// Creates a fault that hits only the first request with this trouble.
     pub fn once(trouble: ResponseFault) -> Self {
         Self { trouble: Some(trouble), times: Some(1), ..Self::default() }
     }
 
-    /// Whether the request that is number `arrival` (from 0) since this was set is hit.
+    /// Returns whether the request with number `arrival` (from 0) since this was set is hit.
     pub(super) fn hits(&self, arrival: u64) -> bool {
         let of_every = arrival.is_multiple_of(self.every.unwrap_or(1).max(1));
         of_every && self.times.is_none_or(|times| arrival / self.every.unwrap_or(1).max(1) < times)
     }
 }
 
-/// What may happen to an answer.
+/// A fault of a response or of its delivery.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResponseFault {
     /// Answer with this before the request's body was read.
@@ -135,9 +137,9 @@ pub enum ResponseFault {
     ResetBeforeAnswer,
     /// Send the body in pieces of `chunk` bytes with a `pause` before each.
     SlowBody {
-        /// Bytes at a time.
+        /// Size of one piece, in bytes.
         chunk: usize,
-        /// Before each.
+        /// Time to wait before each piece.
         pause: Duration,
     },
     /// This answer, to the letter.
@@ -151,7 +153,7 @@ pub struct Verbatim {
     pub status: u16,
     /// Header fields; those that HTTP cannot carry are left out.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The content of the response; may be empty.
     pub body: Bytes,
 }
 
@@ -169,7 +171,8 @@ impl Verbatim {
 }
 
 impl ResponseFault {
-    /// Whether the bank did its work all the same. A 4xx that stands in its place says that it did not.
+    /// Returns whether the bank does its work all the same. It does not if the response is sent early, nor if a
+    /// [`ResponseFault::Verbatim`] 4xx stands in its place, which reports as much.
     pub fn processed(&self) -> bool {
         match self {
             ResponseFault::AnswerEarly(_) => false,
@@ -186,26 +189,26 @@ impl ResponseFault {
     }
 }
 
-/// What happens to a connection after an answer.
+/// The treatment of a connection after a response.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Close {
     /// `Connection: close`, then close. Over h2: GOAWAY.
     Announced,
-    /// It stays open.
+    /// The connection stays open for further requests.
     #[default]
     Never,
     /// Closed without a word in the answer: a pooled connection goes stale.
     Silent,
 }
 
-/// What newly issued tokens are like.
+/// The properties of newly issued tokens.
 #[derive(Clone, Debug, Default)]
 pub struct Issue {
-    /// How long they live; absent: as long as the bank's usually do.
+    /// Their lifetime; `None`: the bank's usual one.
     pub life: Option<Duration>,
-    /// What the answer says about it.
+    /// The lifetime that the token response states.
     pub expires_in: Expiry,
-    /// What SCB's `expiresAt` says about it.
+    /// The end of the lifetime that SCB's `expiresAt` states.
     pub expires_at: Expiry,
     /// A new token revokes the older ones (of the same scope, metadata and user).
     pub single: bool,
@@ -213,10 +216,10 @@ pub struct Issue {
     pub token: Option<SecretString>,
 }
 
-/// What an answer says about a token's life.
+/// The statement of a response about a token's lifetime.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Expiry {
-    /// Nothing.
+    /// The response has no such field.
     Absent,
     /// This JSON text, right or wrong: `-1`, `"3600"`, `3599.5`, `null`, `1e400`.
     Raw(String),

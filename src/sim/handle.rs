@@ -20,10 +20,10 @@ use crate::sim::received::ReceivedRequest;
 use crate::sim::sim_state::SimState;
 use crate::sim::{scb, server};
 
-/// How a simulator starts. The default is a bank on a free port of 127.0.0.1, with a CA of its own.
+/// The start options of a simulator. The default is a bank on a free port of 127.0.0.1, with a CA of its own.
 #[derive(Debug)]
 pub struct SimOptions {
-    /// Where it listens.
+    /// The address to listen on; port 0 takes a free port.
     pub bind: SocketAddr,
     /// The clock by which its tokens live. Certificates go by the machine's, as their verifiers do.
     pub clock: Clock,
@@ -33,15 +33,15 @@ pub struct SimOptions {
     pub leaf: Option<SimLeaf>,
     /// Only who shows a certificate of this CA (PEM) gets in.
     pub client_ca: Option<String>,
-    /// What the application was given; absent: fresh ones of the bank's shape.
+    /// The application's credentials; `None`: fresh ones in the bank's format.
     pub credentials: Option<Credentials>,
-    /// What goes wrong from the start.
+    /// The faults that are active from the start.
     pub faults: Faults,
-    /// How many requests [`SimHandle::received`] keeps.
+    /// Maximum number of requests that [`SimHandle::received`] keeps.
     pub received_limit: usize,
     /// Keep the bytes of every connection for [`SimHandle::wire`].
     pub record_wire: bool,
-    /// Do not offer HTTP/2.
+    /// True if HTTP/2 is not offered.
     pub only_http1: bool,
 }
 
@@ -62,7 +62,7 @@ impl Default for SimOptions {
     }
 }
 
-/// A simulator; see [`Sim::start`].
+/// The entry point of a simulator; see [`Sim::start`].
 #[derive(Debug)]
 pub struct Sim;
 
@@ -154,7 +154,8 @@ impl SimHandle {
         self.desk.withdraw(&self.known_as(user))
     }
 
-    /// What the bank calls a user towards a partner: SCB's `resourceOwnerId`.
+    /// Returns the name by which the bank identifies a user to a partner: SCB's `resourceOwnerId`, at other banks the
+    /// user's own name.
     pub fn known_as(&self, user: &str) -> String {
         match self.bank {
             Bank::Scb => scb::known_as(user),
@@ -172,12 +173,11 @@ impl SimHandle {
         self.desk.forget_received();
     }
 
-    /// Which bank this is.
     pub const fn bank(&self) -> Bank {
         self.bank
     }
 
-    /// Where it listens.
+    /// Returns the bound address, with the actual port.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -192,7 +192,7 @@ impl SimHandle {
         format!("https://{}{}", self.address, self.bank.member().token_path)
     }
 
-    /// What the bank gave to the application.
+    /// Returns the credentials that the bank gave to the application.
     pub fn credentials(&self) -> &Credentials {
         &self.desk.credentials
     }
@@ -202,7 +202,7 @@ impl SimHandle {
         self.desk.credentials.second()
     }
 
-    /// The CA's certificate, PEM.
+    /// Returns the CA's certificate as PEM.
     pub fn ca_pem(&self) -> String {
         self.authority.pem()
     }
@@ -212,7 +212,7 @@ impl SimHandle {
         &self.authority
     }
 
-    /// Its clock.
+    /// Returns the clock by which its tokens expire.
     pub fn clock(&self) -> &Clock {
         &self.desk.clock
     }
@@ -240,32 +240,32 @@ impl SimHandle {
         )
     }
 
-    /// How often the token endpoint was called, whatever came of it.
+    /// Returns the number of calls of the token endpoint, with any outcome.
     pub fn token_calls(&self) -> u64 {
         self.desk.counters.token_calls.load(Ordering::Relaxed)
     }
 
-    /// How often anything else was called, whatever came of it.
+    /// Returns the number of all other calls, with any outcome.
     pub fn resource_calls(&self) -> u64 {
         self.desk.counters.resource_calls.load(Ordering::Relaxed)
     }
 
-    /// How many TCP connections were accepted.
+    /// Returns the number of accepted TCP connections.
     pub fn connections(&self) -> u64 {
         self.desk.counters.connections.load(Ordering::Relaxed)
     }
 
-    /// How many of them are open.
+    /// Returns the number of accepted connections that are open.
     pub fn open_connections(&self) -> u64 {
         self.desk.counters.open_connections.load(Ordering::Relaxed)
     }
 
-    /// How many of them never got through their TLS handshake.
+    /// Returns the number of accepted connections that did not complete their TLS handshake.
     pub fn failed_handshakes(&self) -> u64 {
         self.desk.counters.failed_handshakes.load(Ordering::Relaxed)
     }
 
-    /// How many tokens were issued.
+    /// Returns the number of issued tokens.
     pub fn tokens_issued(&self) -> u64 {
         self.desk.issued_count()
     }
@@ -275,7 +275,7 @@ impl SimHandle {
         self.desk.issued()
     }
 
-    /// What arrived, oldest first: whole requests, and those whose body broke off.
+    /// Returns the requests that arrived, oldest first: whole ones, and those whose body broke off.
     pub fn received(&self) -> Vec<Arc<ReceivedRequest>> {
         self.desk.received()
     }
@@ -285,12 +285,13 @@ impl SimHandle {
         self.desk.wire(connection)
     }
 
-    /// How often each payment was processed, by its id: how often its token was accepted.
+    /// Returns how often each payment was processed, by its ID, that is, the number of times that its token was
+    /// accepted.
     pub fn payments(&self) -> BTreeMap<String, u64> {
         self.desk.payments()
     }
 
-    /// What the caller did although the bank's rules forbid it.
+    /// Returns the actions of the caller that the bank's rules forbid.
     pub fn violations(&self) -> Vec<String> {
         self.desk.violations()
     }

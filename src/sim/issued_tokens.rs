@@ -1,6 +1,6 @@
-//! Which tokens a bank has issued, and which of them are still worth something.
+//! The tokens that a bank has issued, and the standing of each.
 //!
-//! Tokens are filed under their SHA-256, so the ledger itself holds no credential; the last few issued ones are kept
+//! Tokens are stored under their SHA-256, so the ledger itself holds no credential; the last few issued ones are kept
 //! as secrets for tests that check what was presented.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,10 +14,10 @@ const KEPT: usize = 20_000;
 /// Issued tokens kept in the clear for tests.
 const SHOWN: usize = 1024;
 
-/// What a token was issued for.
+/// The data that a token was issued for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Binding {
-    /// The scope asked for.
+    /// The requested scope, unchanged; `None` if none was requested.
     pub scope: Option<String>,
     /// RAKBANK's `oauth_metadata`, as JSON text.
     pub metadata: Option<String>,
@@ -25,12 +25,11 @@ pub(super) struct Binding {
     pub user: Option<String>,
 }
 
-/// What a presented token is worth.
+/// The standing of a presented token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum TokenStanding {
     /// It may be spent on this.
     Alive(Binding),
-    /// Its time is up.
     Expired,
     /// It was withdrawn before its time.
     Revoked,

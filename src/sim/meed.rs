@@ -31,21 +31,22 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// Meed's switches.
+/// Settings of the Meed simulator that may change while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct MeedManner {
     /// The application is suspended or revoked.
     pub suspended: bool,
     /// A token call that is not form-encoded is answered 415 instead of 400.
     pub media_type_415: bool,
-    /// How a resource refuses a token. The document does not say; these are the three likely ways (inferred).
+    /// The form in which a resource refuses a token. The document does not specify it; these are the three likely forms
+    /// (inferred).
     pub refusal: RefusalShape,
 }
 
-/// How a resource says that a token is no good.
+/// The form of a resource's response to an invalid token.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RefusalShape {
-    /// 401 and nothing else.
+    /// Status 401 with neither body nor challenge.
     Bare,
     /// 401 with the body of the token endpoint's errors: `error` and `message`.
     Body,

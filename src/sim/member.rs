@@ -14,18 +14,18 @@ use crate::sim::{abbeycross, meed, oauth2, rakbank, scb};
 pub enum Bank {
     /// AbbeyCross, an FX platform with opening hours.
     AbbeyCross,
-    /// Meed's partner API.
+    /// Meed's partner API, with form-encoded token calls and signed tokens.
     Meed,
     /// A provider by the book: RFC 6749 and RFC 6750.
     OAuth2,
     /// RAKBANK, behind IBM API Connect.
     Rakbank,
-    /// Siam Commercial Bank.
+    /// Siam Commercial Bank (SCB), with JSON token calls and a business code in every body.
     Scb,
 }
 
 impl Bank {
-    /// All of them.
+    /// All simulated banks, in alphabetical order.
     pub const ALL: [Bank; 5] = [Bank::AbbeyCross, Bank::Meed, Bank::OAuth2, Bank::Rakbank, Bank::Scb];
 
     /// Its name on the command line, which is also its profile's.
@@ -49,7 +49,7 @@ impl Bank {
     }
 }
 
-/// What makes a bank this bank.
+/// The properties and handlers of one bank.
 pub(super) struct BankSpec {
     pub name: &'static str,
     /// The path below which its API lies: empty, or `/like/this`.
@@ -58,9 +58,9 @@ pub(super) struct BankSpec {
     pub token_path: &'static str,
     /// `proxy.toml` must name the token endpoint, because it does not follow from the base URL.
     pub names_token_url: bool,
-    /// How the identifier and the secret are called in `proxy.toml`, and further lines for it.
+    /// The names of the identifier and the secret in `proxy.toml`, and further lines for it.
     pub settings: [&'static str; 3],
-    /// How long its tokens usually live.
+    /// The usual lifetime of its tokens.
     pub life: Duration,
     /// Draws credentials of its shape.
     pub credentials: fn() -> Credentials,

@@ -1,15 +1,15 @@
-//! Stand-ins for the banks, over real TLS on loopback.
+//! Simulators of the banks, over real TLS on loopback.
 //!
-//! Each simulator checks what its bank checks and answers in its bank's words, in good weather and bad: tokens expire,
-//! are revoked, connections break. `countersign demo` and `countersign sim` show them to people; the tests use them as
-//! the other end of every conversation. They judge the proxy from outside, so this room knows nothing of the proxy:
-//! it may use `base/` and the PEM readers of `tls/`, and no other room.
+//! Each simulator checks what its bank checks and responds in its bank's words, in normal operation and under faults:
+//! tokens expire, are revoked, connections break. `countersign demo` and `countersign sim` show them to people; the
+//! tests use them as the other end of every connection. They judge the proxy from outside, so this module knows nothing
+//! of the proxy: it may use `base/` and the PEM readers and the cryptographic provider of `tls/`, and no other module.
 //!
-//! One simulator is one thread with its own runtime; a [`SimHandle`] is its remote control, and stops it when dropped.
-//! Where a bank's documents are silent, the comment at the spot says *inferred*.
+//! One simulator is one thread with its own runtime; a [`SimHandle`] controls it from other threads, and stops it when
+//! dropped. If a bank's documents do not specify something, the comment at that place says *inferred*.
 //!
-//! A request's way: [`server`] accepts and speaks TLS, [`exchange`] reads, records and asks the bank ([`member`]),
-//! [`faults`] say what goes wrong on the way back, [`sim_body`] and [`sim_stream`] let it go wrong.
+//! The path of a request: [`server`] accepts and terminates TLS, [`exchange`] reads, records and calls the bank
+//! ([`member`]), [`faults`] define what goes wrong on the way back, [`sim_body`] and [`sim_stream`] carry it out.
 
 mod abbeycross;
 mod authority;

@@ -1,8 +1,8 @@
-//! A provider by the book: the client credentials grant of RFC 6749 section 4.4, bearer tokens of RFC 6750. Users
-//! consent in `oauth2/consent.rs`.
+//! A provider as the standards define it: the client credentials grant of RFC 6749 section 4.4, bearer tokens of RFC
+//! 6750. Users consent in `oauth2/consent.rs`.
 //!
-//! Its credentials hold characters that mean something in a form and in Basic authentication, so that whoever forgets
-//! an encoding step is found out.
+//! Its credentials hold characters that have a meaning in a form and in Basic authentication, so that a missing
+//! encoding step is detected.
 
 mod consent;
 
@@ -37,27 +37,27 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// The textbook provider's switches.
+/// Settings of the textbook provider that may change while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct OAuth2Manner {
     /// The scopes it grants; empty: any.
     pub scopes: Vec<String>,
-    /// Where browsers may be sent back to; empty: anywhere.
+    /// The URIs to which browsers may be redirected; empty: any.
     pub redirect_uris: Vec<String>,
     /// The user who agrees when the authorize page is opened, unless its query says `login_hint`.
     pub user: Option<String>,
-    /// The user declines.
+    /// True if the user declines: authorize redirects with `access_denied`.
     pub deny: bool,
     /// Authorization codes without PKCE are given, too.
     pub without_pkce: bool,
     /// A refresh token may be used more than once, and no new one is given (RFC 6749 section 6 permits both).
     pub lasting_refresh: bool,
-    /// A refresh token works until the one that it brought is used: a lost answer costs nobody anything (RFC 9700 section
+    /// True if a refresh token works until its successor is used: a lost response then costs nothing (RFC 9700 section
     /// 4.14.2 leaves that to the provider).
     pub refresh_grace: bool,
     /// Refresh tokens are refused, as dead ones are.
     pub refuse_refresh: bool,
-    /// How long a refresh token lives, and the answer says so; absent: for ever, and nothing is said.
+    /// The lifetime of a refresh token, which the response states; `None`: unlimited, and not stated.
     pub refresh_life: Option<Duration>,
 }
 

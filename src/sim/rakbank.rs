@@ -34,14 +34,14 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// RAKBANK's switches.
+/// Settings of the RAKBANK simulator that may change while it runs.
 #[derive(Clone, Debug)]
 pub struct RakbankManner {
-    /// Who answers a wrong client id, the gateway's refusal of a plan, and a 429.
+    /// The dialect of the response to a wrong client ID, of the gateway's refusal of a plan, and of a 429.
     pub dialect: Dialect,
     /// The application is not subscribed to the plan.
     pub not_subscribed: bool,
-    /// The scopes it grants.
+    /// The scopes that the bank grants; any other is refused with 401.
     pub scopes: Vec<String>,
     /// Every so-manieth call per path is answered 429 though no limit was reached, a known fault of the gateway.
     pub spurious_429_every: Option<u64>,
@@ -65,7 +65,7 @@ impl Default for RakbankManner {
 /// In which words the gateway speaks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Dialect {
-    /// RAKBANK's error object.
+    /// RAKBANK's error object: `status`, `response_code`, `response_message`, `description`.
     #[default]
     Bank,
     /// IBM API Connect's `httpCode`, `httpMessage`, `moreInformation`.
@@ -94,7 +94,7 @@ fn error(status: u16, code: &str, description: &str, property: Option<&str>) -> 
     SimResponse::json(status_code, Value::Object(body))
 }
 
-/// What the gateway itself says, in the dialect that is switched on. `httpCode` is a string.
+/// Builds a response of the gateway itself, in the dialect that is switched on. `httpCode` is a string.
 fn gateway(call: &SimCall, status: u16, description: &str) -> SimResponse {
     match call.faults.rakbank.dialect {
         Dialect::Bank => error(status, &status.to_string(), description, None),
@@ -109,7 +109,7 @@ fn gateway(call: &SimCall, status: u16, description: &str) -> SimResponse {
     }
 }
 
-/// What the gateway checks on every call: limits, the client, its plan, the message id.
+/// Checks what the gateway checks on every call: limits, the client, its plan, the message ID.
 fn pass_gateway(desk: &SimState, call: &SimCall, with_secret: bool) -> Result<(), SimResponse> {
     if let Some(every) = call.faults.rakbank.spurious_429_every
         && desk.nth(&call.path).is_multiple_of(every.max(1))
@@ -175,7 +175,8 @@ fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     SimResponse::json(StatusCode::OK, body.finish())
 }
 
-/// What the token will be bound to. The request's schema allows no other members (`additionalProperties: false`).
+/// Reads the data that the token will be bound to. The request's schema allows no other members (`additionalProperties:
+/// false`).
 fn binding(call: &SimCall, body: &Map<String, Value>) -> Result<Binding, SimResponse> {
     let property = |text: &str, name: &str| error(422, "422001", text, Some(name));
     if let Some(extra) = body.keys().find(|name| !["grant_type", "scope", "oauth_metadata"].contains(&name.as_str())) {

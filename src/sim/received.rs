@@ -1,4 +1,4 @@
-//! What arrived at a bank, kept for whoever wants to check it.
+//! The requests that arrived at a bank, kept for later checks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,15 +19,14 @@ const BODIES_KEPT: usize = 64 << 20;
 pub struct ReceivedRequest {
     /// Counts up from 0, in the order in which bodies were complete (or broke off).
     pub number: u64,
-    /// Which accepted connection it came on, from 1.
+    /// The accepted connection that carried it, counted from 1.
     pub connection: u64,
     /// When it was complete, by the simulator's clock.
     pub at: Now,
-    /// Whether it asked for a token.
+    /// The half of the bank that it was for: the token endpoint or a resource.
     pub endpoint: SimEndpoint,
-    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
+    /// The protocol version: HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub version: Version,
-    /// Its method.
     pub method: Method,
     /// Its path as received, percent-encoding and all.
     pub path: String,
@@ -38,7 +37,6 @@ pub struct ReceivedRequest {
     /// Header fields in the order of their first appearance; the parser puts repeated fields side by side and writes
     /// names in lower case. The bytes themselves are in [`crate::sim::SimHandle::wire`].
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Trailer fields.
     pub trailers: Vec<(HeaderName, HeaderValue)>,
     /// The body's first two mebibytes.
     pub body: Bytes,
@@ -46,7 +44,7 @@ pub struct ReceivedRequest {
     pub body_length: u64,
     /// SHA-256 of the body, or of what had arrived of it.
     pub body_sha256: [u8; 32],
-    /// The body broke off.
+    /// True if the body broke off before its end.
     pub aborted: bool,
 }
 
@@ -56,7 +54,7 @@ impl ReceivedRequest {
         self.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str().ok())
     }
 
-    /// How often a header appears.
+    /// Returns how often a header field appears.
     pub fn count(&self, name: &str) -> usize {
         self.headers.iter().filter(|(known, _)| known == name).count()
     }

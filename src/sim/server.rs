@@ -27,7 +27,7 @@ use crate::tls::{Identity, certificates, provider};
 
 /// Connections that may wait to be accepted: a test may bring a thousand at once.
 const BACKLOG: i32 = 2048;
-/// Who does not finish the handshake by then is dropped.
+/// Time limit for the TLS handshake; a connection that exceeds it is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A listening socket, before anyone serves it.
@@ -40,7 +40,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// TLS 1.2 and 1.3. With `client_ca` (PEM), nobody gets in without a certificate of that CA.
+/// Builds the settings for TLS 1.2 and 1.3. With `client_ca` (PEM), every client must present a certificate of that CA.
 pub(super) fn tls(identity: Identity, client_ca: Option<&str>, only_http1: bool) -> Result<Arc<ServerConfig>, String> {
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -72,7 +72,7 @@ pub(super) fn run_server(
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
-            // Whoever started us waits for this; nobody else is there to tell.
+            // Only the caller that started this thread waits for this; if it is gone, there is no one else to notify.
             let _ = ready.send(Err(error));
             return;
         }
@@ -105,7 +105,7 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, desk: 
         let (acceptor, desk) = (acceptor.clone(), desk.clone());
         tokio::task::spawn_local(async move {
             desk.counters.open_connections.fetch_add(1, Ordering::Relaxed);
-            // How a connection ended is seen at its other end.
+            // The end of a connection is observed at its other end.
             let _ = connected(tcp, acceptor, desk.clone(), connection).await;
             desk.counters.open_connections.fetch_sub(1, Ordering::Relaxed);
         });

@@ -14,24 +14,24 @@ use tokio::time::Sleep;
 use crate::sim::sim_response::Content;
 use crate::sim::sim_stream::ConnectionControl;
 
-/// How many bytes at a time, unless told otherwise.
+/// Maximum size of one piece of a body in bytes, unless set otherwise.
 const CHUNK: usize = 64 << 10;
 static SPACES: [u8; CHUNK] = [b' '; CHUNK];
-/// What was written gets so long to leave before the connection breaks.
+/// Time for which written data may leave before the connection breaks.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// How a body ends.
+/// The way in which a body ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BodyEnding {
     /// After so many bytes, without the rest.
     Cut(u64),
     /// With RST, before its first byte.
     Reset,
-    /// As it should.
+    /// At its full length, without an error.
     Whole,
 }
 
-/// A response's body.
+/// The body of a response, with the pauses and breaks that faults ask for.
 pub(super) struct SimBody {
     content: Content,
     total: u64,
@@ -56,7 +56,7 @@ impl SimBody {
         Self { content, total, sent: 0, chunk, ending, pause: None, asleep: None, rested: false, link, closes: false }
     }
 
-    /// Ends like this.
+    /// Sets how the body ends; `cut` receives its total length in bytes.
     pub(super) fn ending(&mut self, cut: impl FnOnce(u64) -> BodyEnding) {
         self.ending = cut(self.total);
     }

@@ -1,4 +1,4 @@
-//! What a bank says back, before anything goes wrong with it.
+//! The responses of a bank, before any fault is applied to them.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -8,15 +8,17 @@ use serde_json::Value;
 /// The content of an answer.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// These bytes.
     Bytes(Bytes),
     /// So many spaces, made while they are sent (JSON may begin with any number of them). `announced`: with a
     /// `Content-Length`.
-    Filler { length: u64, announced: bool },
+    Filler {
+        length: u64,
+        announced: bool,
+    },
 }
 
 impl Content {
-    /// What a HEAD gets: the length, where it would be announced, and nothing.
+    /// Returns the content for a response to HEAD: the length, if it would be announced, and no bytes.
     pub(super) fn withheld(&self) -> (Option<u64>, Self) {
         let length = match self {
             Content::Bytes(bytes) => u64::try_from(bytes.len()).ok(),
@@ -26,7 +28,7 @@ impl Content {
     }
 }
 
-/// A response.
+/// A response of the bank, before any fault is applied to it.
 #[derive(Debug)]
 pub(super) struct SimResponse {
     pub status: StatusCode,
@@ -35,12 +37,12 @@ pub(super) struct SimResponse {
 }
 
 impl SimResponse {
-    /// A bare status.
+    /// Builds a response without header fields and content.
     pub(super) fn bare(status: StatusCode) -> Self {
         Self { status, headers: Vec::new(), content: Content::Bytes(Bytes::new()) }
     }
 
-    /// A JSON text.
+    /// Builds a response of type `application/json` with this text.
     pub(super) fn json(status: StatusCode, body: impl ToString) -> Self {
         Self::typed(status, "application/json", body.to_string())
     }
@@ -59,7 +61,7 @@ impl SimResponse {
         self
     }
 
-    /// What no cache may keep (RFC 6749 section 5.1).
+    /// Marks the response as one that no cache may store (RFC 6749 section 5.1).
     pub(super) fn unstored(self) -> Self {
         self.with(http::header::CACHE_CONTROL, "no-store").with(http::header::PRAGMA, "no-cache")
     }

@@ -1,4 +1,4 @@
-//! What one simulator knows: shared between its own thread and the handle.
+//! The state of one simulator, shared between its own thread and the handle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ const WIRE_BYTES: usize = 256 << 10;
 /// The most names that each of a bank's own memories holds.
 const NAMES: usize = 100_000;
 
-/// Counts of what happened.
+/// Event counts of one simulator, which the handle reads.
 #[derive(Default)]
 pub(super) struct Counters {
     pub connections: AtomicU64,
@@ -30,7 +30,7 @@ pub(super) struct Counters {
     pub resource_calls: AtomicU64,
 }
 
-/// A bank's shared memory.
+/// All state of one simulator, shared between its thread and the handle.
 pub(super) struct SimState {
     pub member: &'static BankSpec,
     pub credentials: Credentials,
@@ -51,7 +51,6 @@ pub(super) struct SimState {
 
 /// A token as it is handed out.
 pub(super) struct Issued {
-    /// Its text.
     pub token: String,
     /// Its true life, in whole seconds.
     pub life: u64,
@@ -72,12 +71,12 @@ pub(super) enum BankRecord {
     Transaction,
 }
 
-/// What an authorization code is bound to (RFC 6749 section 4.1.3, RFC 7636 section 4.4).
+/// The data that an authorization code is bound to (RFC 6749 section 4.1.3, RFC 7636 section 4.4).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Terms {
-    /// What was asked for.
+    /// The scope of the authorization request; `None` if it named none.
     pub scope: Option<String>,
-    /// Where the code was sent.
+    /// The redirect URI to which the code was sent.
     pub redirect_uri: String,
     /// The S256 challenge; empty: none.
     pub challenge: String,
@@ -139,7 +138,7 @@ impl SimState {
         Issued { token, life: life.as_secs() }
     }
 
-    /// What the token on a call is worth.
+    /// Returns the standing of the token on a call.
     pub(super) fn standing(&self, call: &SimCall) -> PresentedToken {
         match call.bearer() {
             Bearer::Absent => PresentedToken::Nothing,
@@ -226,7 +225,7 @@ impl SimState {
         held(&self.records).remove(id)
     }
 
-    /// Whether a call stays within so many per second for its path.
+    /// Counts a call and reports whether it stays within so many per second for its path.
     pub(super) fn within_rate(&self, path: &str, per_second: u32, now: Now) -> bool {
         let mut rates = held(&self.rates);
         if rates.len() >= NAMES {
@@ -240,7 +239,7 @@ impl SimState {
         *count <= per_second
     }
 
-    /// Which visit of this path this is, from 1.
+    /// Counts a call of this path and returns its number, from 1.
     pub(super) fn nth(&self, path: &str) -> u64 {
         let mut visits = held(&self.visits);
         if visits.len() >= NAMES {
@@ -273,18 +272,18 @@ impl SimState {
     }
 }
 
-/// What a call presents as its token.
+/// The token that a call presents, or its absence.
 pub(super) enum PresentedToken {
     /// Something that is not a bearer token.
     Malformed,
-    /// Nothing.
+    /// No `Authorization` field, or one with another scheme.
     Nothing,
     /// A token, and what it is worth.
     Token(TokenStanding),
 }
 
 impl PresentedToken {
-    /// What the token may be spent on, if it lives.
+    /// Returns the data that a live token was issued for; `None` for any other.
     pub(super) fn alive(self) -> Option<Binding> {
         match self {
             PresentedToken::Token(TokenStanding::Alive(binding)) => Some(binding),
@@ -295,7 +294,7 @@ impl PresentedToken {
     }
 }
 
-/// The lock, whoever panicked with it: what it guards is whole between any two statements.
+/// Locks the mutex, even if a holder panicked: the guarded value is whole between any two statements.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

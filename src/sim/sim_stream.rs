@@ -23,15 +23,15 @@ pub(super) struct ConnectionControl {
     pub closing: Notify,
 }
 
-/// What the connection shall do instead of what HTTP wants.
+/// The action of the connection in place of regular HTTP.
 #[derive(Debug, Default)]
 enum Order {
     /// Write this, then hang up.
     Garbage(Bytes),
-    /// Nothing special.
+    /// No action: bytes pass through unchanged.
     #[default]
     None,
-    /// Break off, with RST.
+    /// Failure of every read and write, then the end of the connection with RST.
     Reset,
 }
 

@@ -17,11 +17,11 @@ const WAITING: usize = 1024;
 #[must_use = "give it back with `unlock`, or others wait until its time is over"]
 pub struct Lock {
     pub(super) key: RecordKey,
-    /// The fencing number: each lock that is granted, of whatever key, has a larger one than all before.
+    /// The fencing number, larger than that of every lock granted before, on any key.
     pub fence: u64,
 }
 
-/// What [`Changes`] tell.
+/// A notification that [`Changes`] delivers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
     /// Some news may have been missed: look at everything. Told whenever a connection was (re)made, for news or for
@@ -31,7 +31,7 @@ pub enum Change {
     Record(RecordName),
 }
 
-/// News of announced records.
+/// A subscription to the announcements of changed records.
 #[derive(Debug)]
 pub struct Changes(broadcast::Receiver<Change>);
 
@@ -46,7 +46,7 @@ impl Changes {
     }
 }
 
-/// Who hears news in this process.
+/// The sender of changes to all listeners in this process.
 #[derive(Clone, Debug)]
 pub(super) struct ChangeNotifier(broadcast::Sender<Change>);
 
@@ -58,7 +58,7 @@ impl Default for ChangeNotifier {
 
 impl ChangeNotifier {
     pub(super) fn ring(&self, change: Change) {
-        // That nobody listens is no error.
+        // A send fails only if there is no listener, which is no error.
         let _ = self.0.send(change);
     }
 

@@ -24,14 +24,15 @@ use super::record::{RecordName, StoredRecord, Version};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString, hex, sha256};
 use crate::base::time::Now;
 
-/// How records are laid out and bound; part of what is authenticated. A change of either is another number.
+/// The number of the record layout and of its binding; part of the authenticated data. A change of either gets another
+/// number.
 pub(super) const SCHEMA: u64 = 1;
 /// The largest value that is kept, in bytes.
 pub const LARGEST: usize = 1 << 20;
 
 const FORMAT: u8 = 1;
 const KEY_ID: Range<usize> = 1..9;
-/// Where the version stands: scripts compare it in place.
+/// The position of the version in an envelope: scripts compare it in place.
 pub(super) const VERSION: Range<usize> = 9..17;
 const EXPIRY: Range<usize> = 17..25;
 const NONCE: Range<usize> = 25..25 + NONCE_LEN;
@@ -60,7 +61,7 @@ impl SealingKey {
         Self::new(&bytes)
     }
 
-    /// A key that nobody else has.
+    /// Generates a random key, which exists in this process only.
     fn random() -> Result<Self, String> {
         let mut bytes = Zeroizing::new([0; 32]);
         rand::fill(bytes.as_mut_slice()).map_err(|_| "the system gives no randomness".to_owned())?;
@@ -104,7 +105,7 @@ impl KeyRing {
         Ok(Self::new(SealingKey::random().map_err(Error::Unavailable)?, Vec::new()))
     }
 
-    /// The key that seals.
+    /// Returns the key that seals new records.
     pub const fn first(&self) -> &SealingKey {
         &self.first
     }
@@ -114,7 +115,7 @@ impl KeyRing {
         std::iter::once(&self.first).chain(&self.others).map(SealingKey::id)
     }
 
-    /// Whether the first key sealed it.
+    /// Returns whether the first key sealed it, according to its key ID.
     pub(super) fn is_first(&self, sealed: &[u8]) -> bool {
         sealed.get(KEY_ID) == Some(self.first.id.as_slice())
     }
@@ -178,7 +179,7 @@ pub(super) fn envelope_version(sealed: &[u8]) -> Option<Version> {
     Some(Version(u64::from_be_bytes(sealed.get(VERSION)?.try_into().ok()?)))
 }
 
-/// Whether an envelope claims that it has ended.
+/// Returns whether an envelope claims that its expiry has passed.
 pub(super) fn claims_end(sealed: &[u8], now: Now) -> bool {
     claimed_expiry(sealed).is_some_and(|expiry| expiry <= now.wall)
 }
@@ -198,7 +199,7 @@ fn number(header: &[u8], at: Range<usize>) -> u64 {
     header.get(at).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
-/// What an envelope is bound to. Each part stands behind its length, so no two places read the same.
+/// Builds the data that an envelope is bound to. Each part follows its length, so no two places give the same bytes.
 fn bound_to(namespace: &str, name: &RecordName, header: &[u8]) -> Vec<u8> {
     let schema = SCHEMA.to_be_bytes();
     let parts = [

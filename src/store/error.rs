@@ -1,10 +1,10 @@
-//! What can go wrong with a store, in its own words.
+//! The errors of a store, in its own terms.
 
 use std::fmt;
 
 use super::record::RecordName;
 
-/// Why an operation failed. Texts are for the operator; they hold no value of a record and no secret.
+/// The reason for which an operation failed. Texts are for the operator; they hold no value of a record and no secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
     /// Somebody else has written meanwhile: read again.
@@ -13,12 +13,12 @@ pub enum Error {
     Damaged(Damaged),
     /// There is no room: nothing was written.
     Full(String),
-    /// The store cannot be asked now. Whether a write was done is not known; reading again tells.
+    /// The store cannot be used now. It is unknown if a write was done; reading again shows it.
     Unavailable(String),
 }
 
 impl Error {
-    /// Whether nothing is wrong with the store but that another process has its file.
+    /// Returns whether the store is sound but another process has its file open.
     pub fn is_in_use(&self) -> bool {
         match self {
             Self::Unavailable(why) => why.contains(super::file::IN_USE),
@@ -42,9 +42,9 @@ impl std::error::Error for Error {}
 /// A record that cannot be believed.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Damaged {
-    /// Which one.
+    /// The kind and key of the damaged record.
     pub name: RecordName,
-    /// What is wrong with it.
+    /// The kind of damage to the record.
     pub why: Damage,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// What is wrong with a record.
+/// The kinds of damage to a record.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Damage {
     /// It was cut, changed, or put there from another place.
@@ -63,7 +63,7 @@ pub enum Damage {
     ForeignKey,
     /// A later version of countersign wrote it.
     NewerFormat,
-    /// What lies there is not a record at all.
+    /// A value that is not a record at all.
     WrongType,
 }
 

@@ -24,7 +24,7 @@ use super::error::Error;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use crate::base::time::{Now, Within};
 
-/// For one operation.
+/// Time limit for one operation, except opening.
 const PATIENCE: Within = Within(Duration::from_secs(10));
 
 type StoreJob = Box<dyn FnOnce(&mut ReopeningDb) + Send>;
@@ -94,7 +94,7 @@ impl FileStore {
         self.ask(move |cabinet| cabinet.scan(kind, after.as_ref(), most)).await
     }
 
-    /// What was set aside.
+    /// Returns the records that were set aside, still sealed.
     pub(super) async fn aside(&self) -> Result<Vec<(RecordName, Vec<u8>)>, Error> {
         self.ask(ReopeningDb::aside).await
     }
@@ -125,7 +125,7 @@ impl FileStore {
     ) -> Result<T, Error> {
         let (answer, asked) = oneshot::channel();
         let answered = move |cabinet: &mut ReopeningDb| {
-            // That nobody waits any more is no error.
+            // A send fails only if the caller no longer waits, which is no error.
             let _ = answer.send(job(cabinet));
         };
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Box::new(answered)).is_ok());

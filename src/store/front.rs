@@ -79,8 +79,8 @@ impl Store {
         Ok(store)
     }
 
-    /// From now on records are sealed with the first of these keys, and read with any of them. What none of them opens is
-    /// damaged until it is back.
+    /// Replaces the keys: from now on records are sealed with the first of these keys, and read with any of them. A
+    /// record that none of them opens is damaged until its key is back.
     pub fn turn(&self, ring: Arc<KeyRing>) {
         *self.0.ring.borrow_mut() = ring;
     }
@@ -115,7 +115,7 @@ impl Store {
         Self(Rc::new(FrontState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
     }
 
-    /// Tells news to whoever listens on this instance, as a connection for news would.
+    /// Sends a change to all listeners on this instance, as a connection for news would.
     #[cfg(test)]
     pub(crate) fn ring_bell(&self, change: Change) {
         self.0.bell.ring(change);
@@ -131,7 +131,7 @@ impl Store {
         }
     }
 
-    /// What it is: `file`, `memory` or `redis`.
+    /// Returns the kind of backend: `file`, `memory` or `redis`.
     pub fn kind(&self) -> &'static str {
         match &self.0.backend {
             Backend::File(_) => "file",
@@ -142,12 +142,12 @@ impl Store {
         }
     }
 
-    /// Whether it keeps anything when the process ends.
+    /// Returns whether records are kept when the process ends.
     pub fn outlives(&self) -> bool {
         !matches!(self.0.backend, Backend::Memory(_))
     }
 
-    /// Whether other instances see what is written here.
+    /// Returns whether other instances see what is written here.
     pub fn is_shared(&self) -> bool {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => false,
@@ -182,8 +182,8 @@ impl Store {
         Ok(Some(record).filter(|record| !self.has_ended(record)))
     }
 
-    /// Writes a record, whatever was there. `expiry` is in milliseconds since 1970. When it returns, the record is
-    /// durable as far as the place is: a file is synced; Redis keeps what it is configured to.
+    /// Writes a record and replaces any earlier one. `expiry` is in milliseconds since 1970. When it returns, the
+    /// record is as durable as the backend makes it: a file is synced; Redis keeps what it is configured to.
     pub async fn put(
         &self,
         kind: Kind,
@@ -252,16 +252,17 @@ impl Store {
         }
     }
 
-    /// Takes a lock that all instances on this store share, for at most `lease`; absent while another holds it.
+    /// Takes a lock that all instances on this store share, for at most `lease`; returns `None` while another holds it.
     ///
-    /// It keeps two from doing the same thing at once. Whoever overslept its lease is not stopped by it: so write with
-    /// [`swap`](Self::swap), which then conflicts.
+    /// It keeps two holders from doing the same thing at once. A holder that exceeds its lease is not stopped by it: so
+    /// write with [`swap`](Self::swap), which then conflicts.
     pub async fn lock(&self, key: &RecordKey, lease: Duration) -> Result<Option<Lock>, Error> {
         self.claim(key, lease, rand::random()).await
     }
 
-    /// The same for whoever asks again after an error: a lock that was granted to this claim, a number drawn at random,
-    /// is granted again. Else one whose answer got lost would be nobody's until its lease is over.
+    /// Takes a lock for a caller that may ask again after an error: a lock that was granted to this claim, a number
+    /// drawn at random, is granted again. Otherwise a lock whose response was lost would have no holder until its lease
+    /// is over.
     pub async fn claim(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
         match &self.0.backend {
             Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
@@ -305,7 +306,7 @@ impl Store {
         }
     }
 
-    /// What is announced from now on.
+    /// Subscribes to all changes that are announced from now on.
     pub fn changes(&self) -> Changes {
         let changes = self.0.bell.listen();
         if let Backend::Redis(redis) = &self.0.backend {

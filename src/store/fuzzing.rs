@@ -1,4 +1,4 @@
-//! What must hold of every record that lies in a store: tried by fuzzing.
+//! The invariants of every record in a store, tested by fuzzing.
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
 /// Bytes: as a whole record that somebody put into the store, as the end of one, as a value, as a key.
 pub(crate) fn sealed_record(data: &[u8]) {
     let name = RecordName { kind: Kind::User, key: RecordKey::from("alice") };
-    // Records of the kept corpus were sealed under these keys. Whatever else opens was forged.
+    // Records of the kept corpus were sealed under these keys. Any other record that opens was forged.
     if let Ok(record) = RING.open(NAMESPACE, &name, data) {
         bears_no_change(&name, data, data);
         let again = RING.seal(NAMESPACE, &name, &record.value, record.version, record.expiry).expect("it fits");
@@ -81,7 +81,7 @@ fn bears_no_change(name: &RecordName, sealed: &[u8], dice: &[u8]) {
     }
 }
 
-/// What a record says, once opened, is written as it was read.
+/// Checks that the content of an opened record is written as it was read.
 fn is_read_as_it_is_written(value: &[u8]) {
     if let Ok(entry) = PendingEntry::open(value) {
         let written = entry.seal();

@@ -39,7 +39,7 @@ impl MemoryStore {
         sealed: Vec<u8>,
         now: Now,
     ) -> Result<bool, Error> {
-        // What has ended is not there.
+        // An expired record counts as absent, unless a version is expected.
         let found = self.records.get(name).filter(|found| expected.is_some() || !claims_end(found, now));
         if found.is_some() != expected.is_some() || found.and_then(|found| envelope_version(found)) != expected {
             return Ok(false);

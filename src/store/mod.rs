@@ -1,10 +1,10 @@
-//! Where records outlive a process: application tokens, users' tokens, consents that wait for their callback.
+//! Records that outlive a process: application tokens, users' tokens, consents that wait for their callback.
 //!
-//! Owns one small interface, [`Store`], over three places: memory, a file (redb), Redis. What lies in any of them is
-//! sealed in one [envelope], bound to its place, so a reader of the file or of Redis learns names and times, never a
-//! secret, and a record that was altered or moved is told by name instead of being believed. It must not know what a
-//! record means, who asks for it, or how a config is written. It lives on the control thread, inside a `LocalSet`: a
-//! worker never waits for a disk or for Redis. The file is touched by a thread of its own.
+//! Owns one small interface, [`Store`], over three backends: memory, a file (redb), Redis. Every record in any of them
+//! is sealed in one [envelope], bound to its place, so a reader of the file or of Redis learns names and times, never a
+//! secret, and a record that was altered or moved is reported by name instead of being trusted. This module must not
+//! know the meaning of a record, its callers, or the format of a config. It runs on the control thread, inside a
+//! `LocalSet`: a worker never waits for a disk or for Redis. The file is accessed by a thread of its own.
 
 mod changes;
 pub mod envelope;

@@ -1,23 +1,23 @@
-//! What is kept: a record's kind and key, its value, and what else is known of it.
+//! The data of a record: its kind and key, its value, its expiry and its version.
 
 use std::fmt;
 
 use crate::base::secret::{SecretBox, hex};
 use crate::token::key::TokenKey;
 
-/// What a record is. Kinds are apart: equal keys of two kinds are two records.
+/// The kind of a record. Kinds are separate: equal keys of two kinds are two records.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
-    /// An application's token.
+    /// An application's access token, under its token key.
     Application,
     /// A consent that was started and waits for its callback; taken once.
     Pending,
-    /// A user's tokens.
+    /// One user's consent, with its access and refresh token.
     User,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds, in alphabetical order.
     pub const ALL: [Self; 3] = [Self::Application, Self::Pending, Self::User];
 
     /// Its name, in file, in Redis and in messages: lower-case letters. Never changed once released.
@@ -35,7 +35,7 @@ impl Kind {
     }
 }
 
-/// A record's key within its kind: a digest, or a text. It is not sealed: whoever reads the file or Redis sees it.
+/// A record's key within its kind: a digest, or a text. It is not sealed: anyone who reads the file or Redis sees it.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordKey(Box<[u8]>);
 
@@ -45,7 +45,6 @@ impl RecordKey {
         Self(bytes.into())
     }
 
-    /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -84,9 +83,7 @@ impl fmt::Debug for RecordKey {
 /// A record's kind and key. `Display` is `user/alice`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordName {
-    /// Its kind.
     pub kind: Kind,
-    /// Its key.
     pub key: RecordKey,
 }
 
@@ -104,22 +101,21 @@ pub struct Version(pub(super) u64);
 /// A record as it was read.
 #[derive(Debug)]
 pub struct StoredRecord {
-    /// What was put in.
+    /// The value as it was written, unsealed.
     pub value: SecretBox<[u8]>,
     /// When it ends, in milliseconds since 1970; absent: never.
     pub expiry: Option<u64>,
-    /// Which writing of it this is.
+    /// The version that identifies the write it came from.
     pub version: Version,
 }
 
-/// What a list says of a record.
+/// A record as a listing shows it, without its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RecordEntry {
-    /// Its key.
     pub key: RecordKey,
     /// When it ends, in milliseconds since 1970; absent: never.
     pub expiry: Option<u64>,
-    /// Which writing of it is there.
+    /// The version of the record when it was listed.
     pub version: Version,
 }
 

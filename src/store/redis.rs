@@ -1,8 +1,8 @@
 //! Records in a Redis that several instances share.
 //!
-//! Every key and channel begins with the namespace: `countersign:user:alice`, `countersign:lock:…`, `countersign:fence`,
-//! `countersign:changes`. What must be one step is one command or one script. Redis 6.2 or later; one instance of it, or
-//! whatever stands behind one address: not a cluster of shards.
+//! Every key and channel begins with the namespace: `countersign:user:alice`, `countersign:lock:…`,
+//! `countersign:fence`, `countersign:changes`. An operation that must be one step is one command or one script. Redis
+//! 6.2 or later; one instance of it, or anything that stands behind one address: not a cluster of shards.
 
 mod link;
 mod listen;
@@ -26,7 +26,7 @@ use super::store_settings::RedisSettings;
 use crate::base::backoff::Backoff;
 use crate::base::time::millis;
 
-/// How long a Redis is waited for.
+/// The time limits for a Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Patience {
     /// A whole operation, as its caller sees it.
@@ -183,7 +183,7 @@ impl RedisStore {
     }
 }
 
-/// What went wrong with one record.
+/// Converts a verdict about one record into an error.
 fn of(name: &RecordName, verdict: RedisVerdict) -> Error {
     match verdict {
         RedisVerdict::WrongType => Error::Damaged(Damaged { name: name.clone(), why: Damage::WrongType }),

@@ -56,7 +56,7 @@ impl SharedStore {
         Rc::new(Self { records: RefCell::default(), locks: RefCell::default(), fence: Cell::new(0), clock, shared })
     }
 
-    /// Locks that somebody holds.
+    /// Returns the number of locks that are held and have not expired.
     pub(crate) fn locks(&self) -> usize {
         let now = self.now().boot;
         self.locks.borrow().values().filter(|held| held.until > now).count()

@@ -1,4 +1,4 @@
-//! Where a store is and how it is reached, as a config wishes it.
+//! The place of a store and the way to reach it, as a config requests it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +11,13 @@ use crate::base::secret::SecretString;
 /// The namespace of a store that names none.
 pub const NAMESPACE: &str = "countersign";
 
-/// What a store is to be.
+/// The backend that a store is to use.
 #[derive(Clone, Debug, Default)]
 pub enum StoreSettings {
     /// A file on this machine.
     File {
-        /// Its path.
         path: PathBuf,
-        /// The keys.
+        /// The keys that seal and open its records.
         ring: Arc<KeyRing>,
     },
     /// The memory of this process.
@@ -29,7 +28,7 @@ pub enum StoreSettings {
 }
 
 impl StoreSettings {
-    /// What records are sealed with; absent: with a key that lives as long as the process.
+    /// Returns the keys that records are sealed with; `None`: a key that lives as long as the process.
     pub fn ring(&self) -> Option<&Arc<KeyRing>> {
         match self {
             StoreSettings::File { ring, .. } => Some(ring),
@@ -44,7 +43,6 @@ impl StoreSettings {
 pub struct RedisSettings {
     /// Host name or address, without brackets.
     pub host: String,
-    /// TCP port.
     pub port: u16,
     /// The number of the database.
     pub database: u32,
@@ -54,22 +52,22 @@ pub struct RedisSettings {
     pub username: Option<String>,
     /// Our password; absent: none is asked for.
     pub password: Option<SecretString>,
-    /// What every key and channel begins with: letters, digits, `-`, `_` and `.`.
+    /// The prefix of every key and channel: letters, digits, `-`, `_` and `.`.
     pub namespace: String,
-    /// The keys.
+    /// The keys that seal and open its records.
     pub ring: Arc<KeyRing>,
 }
 
-/// What the `url` of a store says.
+/// The parsed `url` of a store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StoreUrl {
     /// `file:PATH`, as it is written.
     File(String),
-    /// `memory:`
+    /// The URL `memory:`, with nothing after the colon.
     Memory,
     /// `redis://HOST[:PORT][/DATABASE]`, or `rediss://` with TLS.
     Redis {
-        /// Whether it speaks TLS.
+        /// True for `rediss://`, false for `redis://`.
         tls: bool,
         /// Host name or address, without brackets.
         host: String,

@@ -11,12 +11,11 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 pub struct SourceText {
     /// The path as the user wrote it, or `profile scb`.
     pub name: String,
-    /// The whole text.
     pub text: String,
 }
 
 impl SourceText {
-    /// A named text.
+    /// Wraps a text with the name that messages use for it.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { name: name.into(), text: text.into() })
     }
@@ -30,7 +29,7 @@ impl SourceText {
     }
 }
 
-/// How bad it is.
+/// The severity of a mistake: only an error makes the config unusable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Severity {
     /// The config cannot be used.
@@ -42,17 +41,16 @@ pub enum Severity {
 /// A mistake: what, where, and what to do about it.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
-    /// How bad it is.
     pub severity: Severity,
     /// The text that it is in.
     pub source: Arc<SourceText>,
     /// The bytes that it is about.
     pub span: Range<usize>,
-    /// What is wrong, as a sentence without a full stop.
+    /// The mistake, as a sentence without a full stop.
     pub title: String,
     /// A few words beside the caret; may be empty.
     pub label: String,
-    /// What to do, as a sentence without a full stop.
+    /// The advice, as a sentence without a full stop.
     pub help: Option<String>,
 }
 
@@ -96,12 +94,10 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// An empty report.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a mistake.
     pub fn push(&self, diagnostic: Diagnostic) {
         self.found.borrow_mut().push(diagnostic);
     }
@@ -132,7 +128,7 @@ impl Diagnostics {
         self.push(Diagnostic { severity: Severity::Warning, source, span, title, label, help });
     }
 
-    /// How many errors were found so far.
+    /// Returns the number of errors found so far, without warnings.
     pub fn errors(&self) -> usize {
         self.found.borrow().iter().filter(|d| d.severity == Severity::Error).count()
     }

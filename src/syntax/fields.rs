@@ -8,9 +8,9 @@ use super::diagnostic::{Diagnostics, SourceText};
 use super::node::{Kind, Node, Table, TableEntry};
 use super::suggest;
 
-/// What can be read from one value. A failed reading reports why and answers `None`.
+/// A type that can be read from one value. A failed reading reports the reason and returns `None`.
 pub trait FromNode: Sized {
-    /// Reads the value.
+    /// Reads the value, or reports the mistake and returns `None`.
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self>;
 }
 
@@ -21,7 +21,7 @@ pub trait FromNode: Sized {
 pub struct Fields<'a> {
     node: &'a Node,
     table: &'a Table,
-    /// How messages call this table: `[[route]]`, `[provider.scb]`.
+    /// The name of this table in messages: `[[route]]`, `[provider.scb]`.
     what: String,
     known: RefCell<Vec<String>>,
     report: &'a Diagnostics,
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
         self.report
     }
 
-    /// The table's value itself.
+    /// Returns the value that was read as a table, even if it is none.
     pub const fn node(&self) -> &'a Node {
         self.node
     }
@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
         &self.node.source
     }
 
-    /// How messages call this table.
+    /// Returns the name of this table in messages.
     pub fn what(&self) -> &str {
         &self.what
     }
@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
         rest
     }
 
-    /// Reports every key that nobody asked for, with the nearest known one.
+    /// Reports every key that was never taken, with the nearest known one.
     pub fn finish(self) {
         let known = self.known.borrow();
         for entry in self.table.entries.iter().filter(|entry| !known.contains(&entry.key)) {

@@ -14,47 +14,42 @@ pub struct Node {
     pub source: Arc<SourceText>,
     /// The bytes it takes there.
     pub span: Range<usize>,
-    /// What it is.
+    /// The content of the value, by its type.
     pub kind: Kind,
 }
 
-/// What a value is. Dates are read as strings: no key takes one.
+/// The content of a value. Dates are read as strings: no key takes one.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// `[…]`
     Array(Vec<Node>),
-    /// `true`
     Boolean(bool),
-    /// `1.5`
     Float(f64),
-    /// `1`
+    /// An integer that fits into `i64`; a larger one is read as a string.
     Integer(i64),
-    /// `"…"`
+    /// A string; also a date, or an integer beyond `i64`, as text.
     String(String),
-    /// `{…}` or `[…]` headers
+    /// An inline table `{…}`, or one made of `[…]` headers.
     Table(Table),
 }
 
 /// A table's entries, in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// The entries.
     pub entries: Vec<TableEntry>,
 }
 
 /// A key with its value.
 #[derive(Clone, Debug)]
 pub struct TableEntry {
-    /// The key, unquoted.
+    /// The decoded key, without its quotes.
     pub key: String,
-    /// Where the key stands.
+    /// The byte range of the key in its source text.
     pub key_span: Range<usize>,
-    /// The value.
     pub value: Node,
 }
 
 impl Table {
-    /// The entry of `key`.
+    /// Returns the entry of `key`, if there is one.
     pub fn find(&self, key: &str) -> Option<&TableEntry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
@@ -88,7 +83,7 @@ impl Node {
         }
     }
 
-    /// What it is, with its article: `a string`.
+    /// Returns the type of the value with its article: `a string`.
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
             Kind::Array(_) => "an array",

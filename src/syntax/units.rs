@@ -57,7 +57,7 @@ impl FromNode for Duration {
     }
 }
 
-/// A number of bytes.
+/// A number of bytes, read from a string with a unit such as `"64KiB"`, or from the integer 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ByteSize(pub u64);
 

@@ -1,4 +1,4 @@
-//! How we speak to a provider: always verified, never with an off switch.
+//! TLS towards a provider: always verified, with no switch to turn verification off.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use x509_parser::parse_x509_certificate;
 
 use super::{Identity, certificates, provider};
 
-/// What a provider's TLS needs.
+/// The input for the TLS settings of a provider.
 #[derive(Debug, Default)]
 pub struct ClientTls<'a> {
     /// The only CA to trust, as PEM; absent: the system's, or the bundled Mozilla list where there is none.
     pub ca: Option<&'a [u8]>,
-    /// Our client certificate.
+    /// The client certificate to present; `None`: none is presented.
     pub identity: Option<Identity>,
-    /// Refuse TLS 1.2.
+    /// True if TLS 1.2 is refused.
     pub only_tls13: bool,
-    /// Offer no HTTP/2.
+    /// True if HTTP/2 is not offered.
     pub only_http1: bool,
     /// The groups to offer for the key exchange, of [`KEY_EXCHANGES`]; none: the usual ones.
     pub key_exchange: Vec<&'static str>,
@@ -78,9 +78,9 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// Trusts what the CAs vouch for, and a certificate that was named itself: one that signed itself and calls itself a CA,
-/// as `openssl req -x509` makes it, may not stand at the end of a path (RFC 5280 section 6.1), yet whoever names that
-/// very file means it. Its names and dates count all the same.
+/// A verifier that trusts what the CAs vouch for, and a certificate that was named itself: a self-signed certificate
+/// that calls itself a CA, as `openssl req -x509` makes it, may not stand at the end of a path (RFC 5280 section 6.1),
+/// yet a config that names that very file means it. Its names and dates are checked all the same.
 #[derive(Debug)]
 struct NamedCertificate {
     named: Vec<CertificateDer<'static>>,
@@ -127,7 +127,7 @@ impl ServerCertVerifier for NamedCertificate {
     }
 }
 
-/// Whether a certificate is valid at this time (RFC 5280 section 4.1.2.5).
+/// Checks whether a certificate is valid at this time (RFC 5280 section 4.1.2.5).
 fn lasts(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
     let (_, read) = parse_x509_certificate(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let seconds = |at: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(at).unwrap_or(0)));

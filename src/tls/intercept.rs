@@ -1,7 +1,7 @@
-//! How we speak inside a tunnel that a client believes to lead to its bank.
+//! TLS inside an intercepted tunnel, which the client believes to lead to its bank.
 //!
-//! The settings are made once; each tunnel adds the certificate of the host that its CONNECT named. Sessions are resumed
-//! for the same server name only, which rustls sees to.
+//! The settings are made once; each tunnel adds the certificate of the host that its CONNECT named. Sessions are
+//! resumed for the same server name only, which rustls ensures.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::mint::{Mint, MintAuthority, MintError};
 use super::provider;
 use crate::base::time::Now;
 
-/// What one forward listener intercepts with.
+/// The TLS settings and the mint with which one forward listener intercepts.
 pub struct Interception {
     mint: Mint,
     base: ServerConfig,
 }
 
-/// One certificate, whoever asks.
+/// A resolver that presents the same certificate to every client; `None`: the handshake fails.
 #[derive(Debug)]
 struct FixedCertificate(Option<Arc<CertifiedKey>>);
 
@@ -56,7 +56,7 @@ impl Interception {
         Arc::new(self.base.clone())
     }
 
-    /// The CA behind it.
+    /// Returns the CA that signs its certificates.
     pub const fn authority(&self) -> &MintAuthority {
         self.mint.authority()
     }

@@ -1,7 +1,8 @@
-//! `tls = "internal"`: a CA of our own, and the certificates that it makes for our listeners.
+//! `tls = "internal"`: a CA inside the process, and the certificates that it issues for the listeners.
 //!
-//! The CA lives in memory and for as long as the process. Whoever trusts it must take its certificate from the log of
-//! this start. Its leaves are short-lived and replaced long before they expire, without touching a connection.
+//! The CA lives in memory and for as long as the process. A client that is to trust it must take its certificate from
+//! the log of this start. Its leaves are short-lived and replaced long before they expire, without touching a
+//! connection.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,11 +22,11 @@ use super::provider;
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Deadline, Now, millis};
 
-/// How long before "now" a certificate starts, against clocks that differ a little.
+/// Time before "now" at which a certificate starts, to allow for clocks that differ a little.
 const LEEWAY: Duration = Duration::from_secs(3600);
-/// How long a listener's certificate lives.
+/// The lifetime of a listener's certificate.
 const LEAF_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long the CA lives: longer than any process.
+/// The lifetime of the CA: longer than that of any process.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A listener's place for a certificate of our own CA. Empty, and so refusing every handshake, until the first is made.
@@ -102,7 +103,7 @@ impl InternalCa {
         Ok(true)
     }
 
-    /// The CA's certificate, PEM.
+    /// Returns the CA's certificate as PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }

@@ -15,7 +15,7 @@ pub enum CertName {
     Uri(String),
 }
 
-/// What a verified certificate says of its owner.
+/// The identity that a verified certificate states for its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeafIdentity {
     /// URIs, then DNS names, then the common name.

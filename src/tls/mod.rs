@@ -39,9 +39,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// A certificate chain with its key.
 #[derive(Debug)]
 pub struct Identity {
-    /// Leaf first.
+    /// The certificate chain in DER, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
 }
 

@@ -1,4 +1,4 @@
-//! What a certificate says, for a person to read. Nothing here is a proof: it need not have been verified.
+//! The content of a certificate, for a person to read. It proves nothing: the certificate need not have been verified.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
@@ -10,20 +10,20 @@ const LONGEST: usize = 120;
 /// More names than this are not shown.
 const MOST_NAMES: usize = 8;
 
-/// One certificate. Its texts hold no control characters, whoever wrote them.
+/// One certificate. Its texts never hold control characters, even if the certificate does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Paper {
-    /// Whose it is: the common name, or else the organisation, or else the whole name.
+    /// The owner: the common name, or else the organisation, or else the whole name.
     pub subject: String,
-    /// Who issued it, in the same manner.
+    /// The issuer, in the same form as the owner.
     pub issuer: String,
     /// The hosts that it is for, as it writes them; the first few.
     pub names: Vec<String>,
     /// The first second at which it is valid, since 1970.
     pub from: i64,
-    /// The last one.
+    /// The last second at which it is valid, since 1970.
     pub until: i64,
-    /// Whether it names itself as its issuer.
+    /// True if it names itself as its issuer.
     pub own_issuer: bool,
 }
 

@@ -12,10 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
-/// UTF-8's byte order mark.
+/// The byte order mark in UTF-8, skipped at any position.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 const ENCRYPTED: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----");
-/// How OpenSSL encrypted keys before PKCS#8 (RFC 1421 section 4.6.1.1).
+/// The mark of keys that OpenSSL encrypted before PKCS#8 (RFC 1421 section 4.6.1.1).
 const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// All certificates of a PEM file; at least one.
@@ -48,7 +48,7 @@ pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<Private
     }
 }
 
-/// Whether the key in a PEM file is encrypted in a form that a password opens here.
+/// Returns whether a PEM file holds an encrypted PKCS#8 key, the form that a password can open here.
 pub fn is_encrypted(pem: &[u8]) -> bool {
     encrypted(&unmarked_pem(pem)).is_some()
 }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_encrypted_key_is_read_with_its_password_and_named_without() {
-        // What OpenSSL writes today, and what it wrote long ago.
+        // The schemes that OpenSSL uses today, and those of long ago.
         let today = keys(Pbkdf2Prf::HmacWithSha256, EncryptionScheme::Aes256Cbc { iv: [3; 16] });
         let old = keys(Pbkdf2Prf::HmacWithSha1, EncryptionScheme::DesEde3Cbc { iv: [3; 8] });
         for (plain, key) in [today, old] {

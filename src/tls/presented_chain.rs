@@ -1,7 +1,9 @@
-//! Looking at a handshake: what the other side presents, what it asks for, and whom we say we are.
+//! Inspection of a handshake: the certificates that the peer presents, its request for a client certificate, and the
+//! one that we present.
 //!
-//! Whoever wants to tell a person why a certificate is refused must see it. So there are settings that keep what is
-//! presented and then refuse it, whatever it is: the handshake ends before a byte of ours could follow it.
+//! A refused certificate must be seen before its refusal can be explained to a person. So there are settings that keep
+//! what is presented and then refuse it in every case: the handshake ends before any byte of our own data could follow
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,30 +16,30 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-/// What was presented in a handshake, leaf first; empty before, and where none came so far.
+/// The chain that was presented in a handshake, leaf first; empty before, and if none was presented so far.
 #[derive(Clone, Debug, Default)]
 pub struct PresentedChain(Arc<OnceLock<Vec<CertificateDer<'static>>>>);
 
 impl PresentedChain {
-    /// The certificates as they were sent. Nobody has verified them.
+    /// Returns the certificates as they were sent. They are not verified.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 }
 
-/// Whether the other side asked for a certificate of ours.
+/// A flag that records a request of the other side for our client certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Demand(Arc<AtomicBool>);
 
 impl Demand {
-    /// Whether it did, in any handshake so far.
+    /// Returns whether a certificate was requested in any handshake so far.
     pub fn made(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The same settings for a look at what is presented. No handshake succeeds with them, and our own certificate is shown
-/// to nobody.
+/// Derives settings that keep what is presented. No handshake succeeds with them, and our own certificate is never
+/// presented.
 pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, PresentedChain) {
     let presented = PresentedChain::default();
     let schemes = schemes(config);
@@ -48,7 +50,7 @@ pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, PresentedChain) {
     (Arc::new(config), presented)
 }
 
-/// The same settings, verification included, which also tell whether the other side asks for a certificate of ours.
+/// Derives settings, verification included, that also record whether the other side requests our client certificate.
 pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
     let demand = Demand::default();
     let mut config = config.clone();
@@ -59,8 +61,9 @@ pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
     (Arc::new(config), demand)
 }
 
-/// A look without the key shares that make the first message long (hybrids with ML-KEM); nothing where these settings
-/// offer none. No handshake succeeds with it, and nothing of ours is shown.
+/// Derives settings for inspection without the key shares that make the first message long (hybrids with ML-KEM);
+/// `None` if the given settings offer no such hybrids, or nothing else. No handshake succeeds with them, and no
+/// certificate of our own is presented.
 pub fn short_onlooker(config: &ClientConfig) -> Option<(Arc<ClientConfig>, PresentedChain)> {
     let provider = config.crypto_provider();
     let is_short = |group: &&'static dyn SupportedKxGroup| !format!("{:?}", group.name()).contains("MLKEM");
@@ -138,7 +141,7 @@ impl ServerCertVerifier for Onlooker {
     }
 }
 
-/// Shows no certificate.
+/// A resolver that never presents a client certificate.
 #[derive(Debug)]
 struct Nobody;
 

@@ -1,4 +1,4 @@
-//! How clients speak to us.
+//! TLS towards the clients of a listener.
 
 use std::sync::Arc;
 
@@ -9,37 +9,37 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::{Identity, Internal, certificates, provider};
 
-/// What a listener's TLS needs.
+/// The input for the TLS settings of a listener.
 pub struct ServerTls<'a> {
-    /// Who we are.
+    /// The certificate that the listener presents to clients.
     pub certificate: Certificate,
-    /// Whose clients' certificates count; absent: none is asked for.
+    /// The CAs whose client certificates are accepted; `None`: no client certificate is requested.
     pub client_ca: Option<ClientCa<'a>>,
-    /// Refuse TLS 1.2.
+    /// True if TLS 1.2 is refused.
     pub only_tls13: bool,
-    /// Offer HTTP/2 beside HTTP/1.1.
+    /// True if HTTP/2 is offered beside HTTP/1.1.
     pub h2: bool,
 }
 
-/// Where a listener's certificate comes from.
+/// The source of a listener's certificate.
 pub enum Certificate {
     /// From our own CA, made anew while we run.
     Internal(Arc<Internal>),
-    /// From files.
+    /// A certificate chain and key from files.
     Own(Identity),
 }
 
-/// Whom to believe about clients.
+/// The CAs that are trusted to identify clients.
 pub struct ClientCa<'a> {
-    /// The CAs, as PEM.
+    /// One or more CA certificates, as PEM.
     pub pem: &'a [u8],
-    /// Whether a client without a certificate is sent away in the handshake.
+    /// True if a client without a certificate is refused in the handshake.
     pub required: bool,
 }
 
-/// The settings of a listener: TLS 1.2 and 1.3, HTTP by ALPN, session tickets.
+/// Builds the settings of a listener: TLS 1.2 and 1.3, HTTP by ALPN, session tickets.
 ///
-/// A resumed session repeats the client's certificate without checking it again: whoever reads it has to look at its
+/// A resumed session repeats the client's certificate without checking it again: code that reads it has to check its
 /// dates. Tickets never outlive these settings, so another `client_ca` starts from nothing.
 pub fn server(wish: ServerTls<'_>) -> Result<Arc<ServerConfig>, String> {
     let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };

@@ -1,13 +1,14 @@
-//! How to make a client trust the interception CA, language by language and system by system.
+//! Instructions for making clients trust the interception CA, by programming language, tool and system.
 //!
-//! Plain text, for the command line and for the proxy's own page. It tells; nothing here changes a machine.
+//! Plain text, for the command line and for the proxy's own page. The text only instructs: this module changes nothing
+//! on a machine.
 
 use std::fmt::Write as _;
 
 /// Files and the address that the steps speak of, as their reader should write them.
 #[derive(Clone, Copy, Debug)]
 pub struct TrustWords<'a> {
-    /// The CA's certificate, PEM.
+    /// Path of the CA's certificate (PEM).
     pub ca: &'a str,
     /// The CA and the public roots, PEM.
     pub bundle: &'a str,
@@ -20,7 +21,7 @@ pub struct TrustWords<'a> {
 /// One client or system and what to do there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Steps {
-    /// What it is about: `curl`, `Debian, Ubuntu`.
+    /// The client or system that the lines are for: `curl`, `Debian, Ubuntu`.
     pub title: &'static str,
     /// One command, setting or remark a line. A remark starts with `# `.
     pub lines: Vec<String>,

@@ -14,7 +14,8 @@ use rustls::pki_types::CertificateDer;
 /// The password of the trust stores that we write. It protects nothing: everything in them is public.
 pub const STORE_PASSWORD: &str = "changeit";
 
-/// How a trust store is wrapped. Its contents are public either way; what differs is who can read it.
+/// The encryption and MAC of a PKCS#12 trust store. The contents are public with both variants; the variants differ in
+/// the readers that support them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wrapping {
     /// PBES2 with AES-256 and HMAC-SHA-256: Java 8u301 and later, OpenSSL 3.

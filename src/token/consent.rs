@@ -1,13 +1,13 @@
-//! From a user's consent to a user's token, as pure machines.
+//! State machines, without I/O, from a user's consent to a user's token.
 //!
-//! A consent begins as a [`PendingConsent`], filed under the digest of a random [`State`] that works once. What comes
-//! back with that state is [`judge`]d; the only thing that may be sent to the provider afterwards is a [`Consenting`],
-//! which nothing else can make. What the provider answers becomes [`UserTokens`], a durable record that is renewed by
-//! a rotation ([`Looking`], [`Locking`], [`Asking`], [`Saving`]): each state is a value that is used up by its answer,
-//! so no refresh token is sent twice and none is relied on before the store has it.
+//! A consent begins as a [`PendingConsent`], stored under the digest of a random [`State`] that works once. The
+//! callback with that state is [`judge`]d; only a [`Consenting`] may be sent to the provider afterwards, and it cannot
+//! be created in any other way. The provider's response becomes [`UserTokens`], a durable record that is renewed by a
+//! rotation ([`Looking`], [`Locking`], [`Asking`], [`Saving`]): each state is a value that is consumed by its result,
+//! so no refresh token is sent twice and none is used before the store has it.
 //!
-//! Moments in records are wall-clock readings: another replica, or the same one after a restart, has no use for our
-//! boot clock. Whoever makes a lease from a record counts from then on by both clocks.
+//! Times in records are wall-clock readings: another replica, or the same one after a restart, cannot use this
+//! process's boot clock. The code that makes a lease from a record measures by both clocks from then on.
 
 mod judge;
 mod pending;

@@ -1,16 +1,16 @@
-//! Why there is no token, in classes that decide what happens next.
+//! Failures to obtain a token, in classes that decide the next step.
 
 use std::time::Duration;
 
 use crate::base::backoff::Backoff;
 use crate::base::planted::{PlantedFault, planted};
 
-/// What kind of failure a token call met.
+/// The class of a failed token call.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Class {
     /// The provider says that it is outside its working hours. Not a fault; asked again at opening.
     Closed,
-    /// The user has not consented, or not any more. Only the user can help; nobody is asked for it.
+    /// The user has not consented, or the consent has ended. Only the user can help; no further token call is made.
     Consent,
     /// The provider refuses our application's credentials. Asking again soon cannot help.
     Fatal,
@@ -32,7 +32,7 @@ impl Class {
         }
     }
 
-    /// How long to rest after it, when neither profile nor provider says so.
+    /// Returns the rest after a failure of this class, if neither the profile nor the provider names one.
     pub const fn backoff(self) -> Backoff {
         let (first, ceiling) = match self {
             Class::Closed => (300, 900),
@@ -45,12 +45,11 @@ impl Class {
     }
 }
 
-/// A failed token call.
+/// A failed token call, and the settings of the rest that follows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// What kind of failure.
     pub class: Class,
-    /// What the provider said in `Retry-After`, clamped to an hour.
+    /// The provider's `Retry-After`, clamped to an hour.
     pub retry_after: Option<Duration>,
     /// The rest that the profile asks for instead of the class's own.
     pub backoff: Option<Backoff>,
@@ -67,7 +66,7 @@ impl Failure {
         Self { class, retry_after: None, backoff: None, ended: false, inside: inside.into() }
     }
 
-    /// How long to rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and
+    /// Returns the rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and
     /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3).
     pub fn rest(&self, failures: u32) -> Duration {
         let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);

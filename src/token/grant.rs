@@ -1,4 +1,4 @@
-//! What a token endpoint gave us.
+//! Grants: successful responses of token endpoints, and the header fields made from them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use http::{HeaderName, HeaderValue};
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
 
-/// The longest life that we believe, whatever the provider says.
+/// The longest token life that is accepted, regardless of the value that the provider sends.
 pub const LIFE_CAP: Duration = Duration::from_secs(24 * 3600);
 
 /// A successful answer of a token endpoint, read and bounded (RFC 6749 section 5.1).
 pub struct Grant {
-    /// The access token.
     pub access_token: SecretString,
-    /// How long it lives, counted from when its request was *sent*. Never zero, never above [`LIFE_CAP`].
+    /// Life of the access token, counted from when its request was *sent*. Never zero in a token endpoint's response,
+    /// never above [`LIFE_CAP`].
     pub life: Duration,
     /// Response headers that the profile captures, by capture name.
     pub captured: Vec<(Arc<str>, HeaderValue)>,
@@ -41,15 +41,15 @@ impl fmt::Debug for Grant {
 pub struct UserGrant {
     /// The access token, with what the answer's headers say about the user.
     pub grant: Grant,
-    /// What renews it. Absent: the provider gave none, or lets the one that was used stand (RFC 6749 section 6).
+    /// The refresh token. `None`: the provider issued none, or the one that was used stays valid (RFC 6749 section 6).
     pub refresh: Option<RefreshGrant>,
 }
 
 /// A refresh token as it was answered.
 pub struct RefreshGrant {
-    /// The token.
     pub token: SecretString,
-    /// How long it lives, counted from when its request was *sent*; absent: nobody knows, until it is refused.
+    /// Life of the refresh token, counted from when its request was *sent*; `None`: unknown until the provider refuses
+    /// it.
     pub life: Option<Duration>,
 }
 

@@ -16,7 +16,7 @@ use crate::base::secret::hex;
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
-    /// The key's bytes.
+    /// Returns the 32 bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -68,7 +68,7 @@ impl KeyBuilder {
         builder
     }
 
-    /// Adds one input.
+    /// Adds one named input; name and value are each length-prefixed.
     pub fn field(&mut self, name: &str, value: &[u8]) {
         for part in [name.as_bytes(), value] {
             self.0.update(&(part.len() as u64).to_be_bytes());
@@ -76,7 +76,7 @@ impl KeyBuilder {
         }
     }
 
-    /// The key.
+    /// Returns the digest of all inputs as a key.
     pub fn finish(self) -> TokenKey {
         let mut out = [0; 32];
         out.copy_from_slice(self.0.finish().as_ref());

@@ -10,7 +10,7 @@ use crate::token::key::TokenKey;
 
 /// One generation of a token, ready to be put on requests. Immutable; shared by all workers.
 pub struct Lease {
-    /// Which token this is a generation of.
+    /// Key of the token of which this is a generation.
     pub key: TokenKey,
     /// Counts up with every token published under the key, from 1. A refusal names the generation that it saw.
     pub generation: u64,
@@ -20,13 +20,13 @@ pub struct Lease {
     pub issued: Now,
     /// When it must no longer be sent.
     pub expires: Deadline,
-    /// For logs.
+    /// Fingerprint that identifies the token in logs.
     pub fingerprint: Fingerprint,
-    /// Whether it has proved itself.
+    /// The token's trial, which ends once the provider has accepted it.
     pub trial: LeaseTrial,
 }
 
-/// Whether a token has proved itself: an API that does not know a new token yet refuses it for a moment.
+/// The trial of a new token: an API that does not know the token yet may refuse it for a moment.
 #[derive(Debug, Default)]
 pub struct LeaseTrial {
     /// A refusal before this moment need not be final; absent: any refusal is.
@@ -43,7 +43,7 @@ impl LeaseTrial {
 }
 
 impl Lease {
-    /// Whether it may still be sent.
+    /// Returns whether the lease may still be sent.
     #[inline]
     pub const fn valid(&self, now: Now) -> bool {
         !self.expires.passed(now)
@@ -57,12 +57,12 @@ impl Lease {
         }
     }
 
-    /// Whether the provider accepted it.
+    /// Returns whether the provider has accepted the token.
     pub fn proved(&self) -> bool {
         self.trial.passed.load(Ordering::Relaxed)
     }
 
-    /// Whether a refusal at `now` may mean no more than that the API does not know it yet.
+    /// Returns whether a refusal at `now` may only mean that the API does not know the token yet.
     pub fn newborn(&self, now: Now) -> bool {
         !self.proved() && self.trial.until.is_some_and(|until| !until.passed(now))
     }

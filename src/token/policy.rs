@@ -26,31 +26,31 @@ pub const SUSPICION: Backoff = Backoff { first: Duration::from_secs(60), ceiling
 /// request asks for one, and finds out at once whether that is refused too.
 pub const YOUNG: Duration = Duration::from_secs(1);
 
-/// What one token's owner asks for.
+/// The renewal settings of one token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// Renew this long before expiry, but never more than a fifth of the life.
     pub refresh_before: Duration,
     /// A fetch that gave no answer for this long is abandoned.
     pub fetch_timeout: Duration,
-    /// Whether the old token goes on being good when a new one is issued. Then it is kept until the new one has proved
-    /// itself.
+    /// True if the old token stays valid when a new one is issued. The old token is then kept until the provider has
+    /// accepted the new one.
     pub overlap: bool,
 }
 
 impl Policy {
-    /// How long a token is set aside that was refused `now`, in its first moments, of which `young` are left.
-    /// `refusals`: of such tokens in a row, this one included.
+    /// Returns the time for which a token is set aside that was refused `now`, in its first moments, of which `young`
+    /// are left. `refusals`: number of such tokens in a row, this one included.
     pub fn settle_in(&self, young: Duration, refusals: u32, dice: u8) -> Duration {
         let first = young.max(SETTLE_PAUSE).min(self.fetch_timeout);
         first.max(jittered(BIRTH.pause(refusals), dice))
     }
 
-    /// How long to wait with the renewal of a token that was given `life` and has `remaining` of it left.
+    /// Returns the time until the renewal of a token that was given `life` and has `remaining` of it left.
     ///
-    /// It ends a margin before expiry, and up to half a margin earlier by `dice`, so that tokens of one birthday are
-    /// not renewed together. At least half of what remains is used, so that a provider which hands out nearly dead
-    /// tokens is not asked without a pause.
+    /// It ends a margin before expiry, and up to half a margin earlier by `dice`, so that tokens issued at the same
+    /// time are not renewed together. At least half of the remaining life is used, so that a provider that issues
+    /// nearly expired tokens is not called without a pause.
     pub fn renew_in(&self, life: Duration, remaining: Duration, dice: u8) -> Duration {
         let margin = self.refresh_before.min(life / 5);
         let jitter = margin / 2 * u32::from(dice) / 255;
@@ -58,12 +58,12 @@ impl Policy {
     }
 }
 
-/// How long to look away from a token that is due for renewal but that nobody uses.
+/// Returns the time until the next check of a token that is due for renewal but is not used.
 pub fn postponement(remaining: Duration) -> Duration {
     (remaining / 4).max(Duration::from_secs(1))
 }
 
-/// How long to rest after the `failures`-th failure of this class in a row, jitter included. Never shorter than the
+/// Returns the rest after the `failures`-th failure of this class in a row, jitter included. Never shorter than the
 /// provider's `Retry-After`, and never shorter than without it.
 pub fn rest_after(failure: &Failure, failures: u32, dice: u8) -> Duration {
     jittered(failure.rest(failures), dice)

@@ -1,4 +1,4 @@
-//! The life of one token as a machine that consumes itself.
+//! The life of one token as a state machine that consumes itself.
 //!
 //! ```text
 //!             needed              fetched          due, and used
@@ -17,18 +17,18 @@
 //! ```
 //!
 //! An API may not know a token yet that was just issued. So a token that was never accepted and is younger than
-//! [`SETTLE`](crate::token::policy::SETTLE) is not thrown away when it is refused: it leaves the shelf, and comes back as
-//! a new generation after a pause; it is dead when it is refused once more. Meanwhile its predecessor serves if that still
-//! lives: after a renewal it is kept in *reserve* until its successor was accepted. Whatever its age, a token that was
-//! never accepted gives its place back to a reserve when it is refused.
+//! [`SETTLE`](crate::token::policy::SETTLE) is not discarded when it is refused: it is withdrawn, and published again
+//! as a new generation after a pause; a second refusal is final. Meanwhile its predecessor serves if that is still
+//! valid: after a renewal the predecessor is kept in *reserve* until its successor was accepted. At any age, a token
+//! that was never accepted is replaced by the reserve when it is refused.
 //!
-//! A phase is named for what it waits for. Every phase answers every event by name; there is no wildcard arm. The
-//! machine holds no secret: a token is a generation number with a deadline, its headers stay with the keeper. What is
-//! true by the clock alone (a token expired, a rest is over) is settled before any event is looked at, so no arm ever
-//! sees an expired token, nor a rest without a token that has ended.
+//! A phase is named for the event that it waits for. Every phase handles every event by name; there is no wildcard arm.
+//! The machine holds no secret: a token is a generation number with a deadline, and its header fields stay with the
+//! keeper. Changes that follow from the clock alone (a token expired, a rest is over) are applied before any event is
+//! handled, so no arm ever receives an expired token, nor a rest without a token that has ended.
 //!
 //! Expiry is judged by both clocks ([`Deadline`]). Flights and rests end by the boot clock alone: setting the wall
-//! clock must neither kill a fetch that is under way nor cut short the rest that a provider asked for.
+//! clock must neither abort a fetch that is in progress nor shorten the rest that a provider asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,22 +48,21 @@ use table::TableStep;
 /// The last failure, for the operator. Success does not erase it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastFailure {
-    /// What kind of failure.
     pub class: Class,
-    /// What happened.
+    /// Cause of the failure, for the operator.
     pub inside: Arc<str>,
-    /// When.
+    /// When the failure was reported.
     pub at: Now,
 }
 
-/// What a slot waits for: the name of its phase, for the operator. In the order of a token's life.
+/// The phase of a token's state machine, for the operator. Variants are in the order of a token's life.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PhaseKind {
-    /// No token, and nobody asked for one.
+    /// No token, and none was requested.
     Empty,
     /// No token; a fetch is under way.
     Fetching,
-    /// A valid token.
+    /// A valid token; no fetch is in progress.
     Live,
     /// A valid token, and a fetch of its successor under way.
     Renewing,
@@ -124,7 +123,7 @@ struct SlotToken {
     trial: TokenTrial,
 }
 
-/// What is known of a token's being good.
+/// The provider's acceptance of a token, as far as it is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum TokenTrial {
     /// It was accepted, or is so old that it should be: a refusal is final.
@@ -136,7 +135,7 @@ enum TokenTrial {
 }
 
 impl SlotToken {
-    /// Whether news about this generation is news about this token.
+    /// Returns whether events about this generation concern this token.
     const fn is(&self, generation: u64) -> bool {
         generation == self.generation || (self.first <= generation && generation <= self.last)
     }
@@ -147,7 +146,7 @@ impl SlotToken {
         (if direct { self.first } else { self.generation }, self.generation)
     }
 
-    /// Whether it was never accepted and is in its first moments.
+    /// Returns whether the token was never accepted and is in its first moments.
     const fn newborn(&self, now: Now) -> bool {
         match self.trial {
             TokenTrial::Young(until) => !until.passed(now),
@@ -168,7 +167,7 @@ struct Flight {
 struct TokenRest {
     class: Class,
     inside: Arc<str>,
-    /// Whether the pause is our own courtesy: the provider neither named it nor told us to stay away.
+    /// True if the pause is voluntary: the provider neither set its length nor refused further calls.
     ours: bool,
     until: u64,
 }
@@ -183,7 +182,7 @@ impl TokenRest {
     }
 }
 
-/// What outlives a phase.
+/// The state that is kept across phases.
 #[derive(Clone, Debug, Default)]
 struct History {
     /// The [arrival](SlotToken::arrival) of the last token that arrived; none while the last one was over.
@@ -265,7 +264,7 @@ impl TokenState {
         Self { phase, past: turn.past }
     }
 
-    /// How long until a [`Event::Tick`] has something to do; none while only a request can move it.
+    /// Returns the time until an [`Event::Tick`] has an effect; `None` if only a request can cause a change.
     pub fn wait(&self, now: Now) -> Option<Duration> {
         match &self.phase {
             StatePhase::Empty => None,
@@ -286,7 +285,7 @@ impl TokenState {
         }
     }
 
-    /// Whether this generation is kept although it is not on the shelf.
+    /// Returns whether this generation is kept although it is not published.
     pub fn keeps(&self, generation: u64) -> bool {
         match &self.phase {
             StatePhase::Live { reserve, .. } => reserve.is_some_and(|reserve| reserve.generation == generation),
@@ -299,7 +298,7 @@ impl TokenState {
         }
     }
 
-    /// What it waits for.
+    /// Returns the phase as a [`PhaseKind`].
     pub const fn waiting(&self) -> PhaseKind {
         match self.phase {
             StatePhase::Empty => PhaseKind::Empty,
@@ -337,7 +336,7 @@ impl TokenState {
         }
     }
 
-    /// Why it rests and how much of the rest is left.
+    /// Returns the cause of the current rest and its remaining time; `None` if there is no rest.
     pub fn rest(&self, now: Now) -> Option<Denial> {
         match &self.phase {
             StatePhase::Holding { rest, .. } | StatePhase::Resting { rest } | StatePhase::Settling { rest, .. } => {

@@ -19,10 +19,11 @@ use super::exchange_error::ExchangeError;
 use super::received::{BodyError, ReceivedBody};
 use crate::base::time::{Now, Within};
 
-/// Why there is no answer. Its `Display` is for the log; it holds nothing of either message.
+/// The reason for which there is no response. Its `Display` is for the log; it contains no part of the request or the
+/// response.
 #[derive(Debug)]
 pub enum AskError {
-    /// There is no connection.
+    /// The connection could not be established.
     Dial(DialError),
     /// The exchange broke off before an answer's head.
     Broken(ExchangeError),
@@ -34,12 +35,13 @@ pub enum AskError {
     Timeout(Within),
     /// The answer, of this status, is longer than we read.
     TooLong(u16),
-    /// The answer has no length, and the connection ended without TLS's close_notify: nobody vouches for its end.
+    /// The response has no length, and the connection ended without TLS's close_notify: its completeness is not
+    /// assured.
     Unclosed(Unclosed),
 }
 
-/// All that was read of an answer whose end nobody vouches for. It counts only for who can tell by the document itself
-/// that nothing is missing.
+/// The received part of a response without an assured end. It is usable only if the document itself shows that nothing
+/// is missing.
 pub struct Unclosed(Box<Response<Bytes>>);
 
 impl Unclosed {
@@ -48,7 +50,7 @@ impl Unclosed {
         *self.0
     }
 
-    /// What was read.
+    /// Returns the response as far as it was read.
     pub fn answer(&self) -> &Response<Bytes> {
         &self.0
     }
@@ -148,7 +150,8 @@ pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<R
     Ok(Response::from_parts(head, read.freeze()))
 }
 
-/// Whether a body ended because the connection did, in order but for TLS's close_notify (RFC 8446 section 6.1).
+/// Returns whether a body ended because the connection was closed, in order except for TLS's missing close_notify (RFC
+/// 8446 section 6.1).
 fn is_missing_close(error: &BodyError) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -17,12 +17,11 @@ use super::ask::{AskError, bounded, whole};
 use super::dial::{DialError, reach};
 use crate::base::time::{Now, Within};
 
-/// Where a server listens that speaks plain HTTP/1.1.
+/// The address of a server that accepts plain HTTP/1.1.
 #[derive(Clone, Copy, Debug)]
 pub struct Clear<'a> {
     /// Host to resolve; no brackets.
     pub host: &'a str,
-    /// TCP port.
     pub port: u16,
     /// For DNS and TCP together.
     pub connect_timeout: Duration,
@@ -54,7 +53,7 @@ impl Clear<'_> {
         // Ends with this exchange, also when that is given up.
         let mut driven = JoinSet::new();
         driven.spawn_local(async move {
-            // How it ends is seen by whoever asked.
+            // The error of the connection is reported to the exchange.
             let _ = connection.await;
         });
         match sender.send_request(request).await {

@@ -1,8 +1,8 @@
-//! One exchange's connection: an HTTP/1.1 connection of its own, or a stream of a shared HTTP/2 connection.
+//! The connection of one exchange: an HTTP/1.1 connection of its own, or a stream of a shared HTTP/2 connection.
 //!
 //! Requests arrive in the form of HTTP/1.1 (origin-form target, `Host` field) and are put into the form of the
-//! connection that carries them. What came of sending says how certain it is that the provider did nothing: that is
-//! what decides whether a request may be sent again.
+//! connection that carries them. The result of sending shows how certain it is that the provider did not process the
+//! request: this decides if a request may be sent again.
 
 use std::rc::Rc;
 
@@ -26,7 +26,8 @@ use crate::base::time::Now;
 /// A connection lent for one exchange.
 pub struct Connection<B> {
     pub(super) kind: Kind<B>,
-    /// Whether it lay in the pool or served an exchange before: then the other side may have closed it meanwhile.
+    /// True if the connection was idle in the pool or carried an exchange before: the other side may have closed it
+    /// meanwhile.
     pub reused: bool,
 }
 
@@ -35,7 +36,7 @@ pub(super) enum Kind<B> {
     Shared(H2Stream<B>),
 }
 
-/// An HTTP/1.1 connection.
+/// An HTTP/1.1 connection, for one exchange at a time.
 pub(super) struct H1Connection<B> {
     sender: http1::SendRequest<B>,
     aside: SocketLook,
@@ -45,13 +46,13 @@ pub(super) struct H1Connection<B> {
     at_rest: bool,
 }
 
-/// What dialling yields.
+/// The result of dialling, by negotiated protocol.
 pub(super) enum DialedConnection<B> {
     Own(H1Connection<B>),
     Shared(Rc<H2Connection<B>>),
 }
 
-/// What it would mean if a connection at hand turned out to have been closed by the other side.
+/// The consequence if a pooled connection turns out to have been closed by the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Resend {
     /// The request can be sent again: what the connection's own task knows is enough.
@@ -60,13 +61,12 @@ pub enum Resend {
     Unbearable,
 }
 
-/// What came of sending a request.
+/// The result of sending a request.
 pub enum Sent<B> {
-    /// An answer's head arrived.
+    /// The head of a response arrived.
     Answered(Response<Incoming>),
     /// It broke off after bytes may have been sent.
     Broken {
-        /// What happened.
         error: ExchangeError,
         /// The connection itself ended, and not a byte of an answer had come over it for this request.
         closed: bool,
@@ -147,7 +147,7 @@ impl Destination {
     }
 }
 
-/// What an HTTP/2 connection knows of what is below it.
+/// The inputs of an HTTP/2 connection from the layers below it.
 pub(super) struct Below {
     pub(super) aside: SocketLook,
     pub(super) heard: Rc<ByteCounter>,
@@ -208,13 +208,13 @@ impl<B: Body + 'static> H1Connection<B> {
         self.at_rest = true;
     }
 
-    /// Whether it is open as far as its own task knows.
+    /// Returns whether the connection is open as far as its own task knows.
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && self.heard.takes_writes()
     }
 
-    /// Whether it can carry a request now, as far as the kernel knows. Nothing may have arrived on a connection that
-    /// has `served` and lies idle; on a fresh one, TLS may have sent its tickets.
+    /// Returns whether the connection can carry a request now, as far as the kernel knows. On an idle connection that
+    /// has `served`, no bytes may have arrived; on a fresh one, TLS may have sent its tickets.
     pub(super) fn is_usable(&self, served: bool, risk: Resend) -> bool {
         let look = match risk {
             Resend::Bearable => Look::Quiet,

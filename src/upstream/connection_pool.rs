@@ -1,12 +1,13 @@
-//! One worker's connections to one place: lent for an exchange, taken back if they can serve another.
+//! One worker's connections to one destination: lent for an exchange, taken back if they can serve another.
 //!
-//! An HTTP/1.1 connection is lent to one exchange at a time and comes back only when both messages ended cleanly;
-//! everything else is closed by dropping it. The freshest idle connection is lent first, so that a burst's surplus ages
-//! out. An HTTP/2 connection is shared by all exchanges for which it has a stream; the next one is opened when it has
-//! none left.
+//! An HTTP/1.1 connection is lent to one exchange at a time and is returned only if both messages ended cleanly; in all
+//! other cases it is closed by dropping it. The most recently used idle connection is lent first, so that the surplus
+//! of a burst expires. An HTTP/2 connection is shared by all exchanges for which it has a stream; the next one is
+//! opened when it has none left.
 //!
-//! Until the place has shown which of the two it speaks, and as long as it speaks HTTP/2, one connection is opened at a
-//! time and everybody waits for it. Where it speaks HTTP/1.1, each exchange that finds none idle opens its own.
+//! Until the protocol of the destination is known, and as long as it is HTTP/2, one connection is opened at a time and
+//! all exchanges wait for it. If the destination uses HTTP/1.1, each exchange that finds no idle connection opens its
+//! own.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -83,12 +84,12 @@ enum Protocol {
     Http2,
 }
 
-/// Why no connection is to be had.
+/// The reason for which no connection is available.
 #[derive(Clone, Debug)]
 pub enum NoConnection {
-    /// It cannot be opened.
+    /// The connection could not be established.
     Dial(Rc<DialError>),
-    /// There are too many.
+    /// The worker has reached its maximum of connections to the destination.
     Full,
 }
 
@@ -113,12 +114,12 @@ where
         }
     }
 
-    /// How many connections are open, lent or idle, or being opened.
+    /// Returns the number of connections that are open (lent or idle) or being opened.
     pub fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// A connection for one exchange: one at hand, or a new one.
+    /// Returns a connection for one exchange: a pooled one, or a new one.
     pub async fn acquire(self: &Rc<Self>, now: Now, risk: Resend) -> Result<Connection<B>, NoConnection> {
         loop {
             if let Some(connection) = self.at_hand(now, risk).await {
@@ -129,7 +130,7 @@ where
             if (alone || under_way.is_none()) && self.open.get() >= MOST {
                 return Err(NoConnection::Full);
             }
-            // What is rare lives apart, so that every other exchange need not carry room for it.
+            // Futures of rare paths are boxed, so that the future of every other exchange stays small.
             if alone {
                 return Box::pin(self.connect(now)).await.map_err(|error| NoConnection::Dial(Rc::new(error)));
             }
@@ -165,8 +166,8 @@ where
         }
     }
 
-    /// A connection that is there already. What the other side closed is dropped on the way, even if no task of ours
-    /// has noticed yet.
+    /// Returns a pooled connection. Connections that the other side has closed are dropped in the process, even if no
+    /// local task has noticed yet.
     async fn at_hand(&self, now: Now, risk: Resend) -> Option<Connection<B>> {
         loop {
             self.tidy(now);
@@ -193,7 +194,7 @@ where
         None
     }
 
-    /// Opens a connection for all who wait, in a task of its own: nobody's hanging up stops it.
+    /// Opens a connection for all waiting exchanges, in a task of its own: a client that disconnects does not stop it.
     fn fly(self: &Rc<Self>, now: Now) -> Rc<SharedDial> {
         let flight = Rc::new(SharedDial::default());
         *self.flight.borrow_mut() = Some(flight.clone());
@@ -210,7 +211,7 @@ where
         flight
     }
 
-    /// A new connection.
+    /// Opens a connection, counts it and remembers its protocol.
     async fn connect(&self, now: Now) -> Result<Connection<B>, DialError> {
         let open = ConnectionCount::new(&self.open, &self.gauge);
         Ok(match self.destination.open_counted(now, Some(open)).await? {

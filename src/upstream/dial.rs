@@ -21,38 +21,37 @@ use super::race::{STAGGER, interleave, race};
 use super::socket::{ByteCounter, ProbedStream, tend};
 use crate::base::time::Now;
 
-/// An established, verified stream.
+/// A TLS stream with a verified certificate.
 pub(super) type TlsStream = tokio_rustls::client::TlsStream<ProbedStream>;
 
-/// Where to connect, which way, and whom to expect there.
+/// The host, port and TLS settings of a connection, the path to it, and the expected server name.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// Host to resolve; no brackets.
     pub host: Arc<str>,
-    /// TCP port.
     pub port: u16,
     /// TLS settings; its ALPN names say what we offer to speak.
     pub tls: Arc<ClientConfig>,
     /// The name that its certificate must carry.
     pub server_name: ServerName<'static>,
-    /// How to get there.
+    /// Proxy, source address and HTTP/1.1 settings.
     pub way: EgressPath,
     /// For DNS, TCP, the proxy and TLS together, and the settings of HTTP/2.
     pub connect_timeout: Duration,
 }
 
-/// How a provider is reached. The default is directly, from any address.
+/// The path to a provider. The default is a direct connection, from any address.
 #[derive(Clone, Debug, Default)]
 pub struct EgressPath {
     /// The corporate proxy that leads there.
     pub proxy: Option<Arc<ForwardProxy>>,
     /// The address that connections come from.
     pub source: Option<IpAddr>,
-    /// How HTTP/1.1 is spoken to it.
+    /// Settings of HTTP/1.1 to the provider.
     pub http1: Http1,
 }
 
-/// Why there is no connection. Nothing of a request was sent.
+/// The reason for which there is no connection. No part of a request was sent.
 #[derive(Debug)]
 pub enum DialError {
     /// The name does not resolve; the text says why.
@@ -61,9 +60,9 @@ pub enum DialError {
     Http(ExchangeError),
     /// The corporate proxy gives no tunnel.
     Proxy(ProxyError),
-    /// Nothing can go there from our source address.
+    /// No connection can be made from the configured source address.
     Source(io::Error),
-    /// Nobody answers there, or they hang up.
+    /// The host does not accept the connection, or closes it.
     Tcp(io::Error),
     /// Not done within the deadline.
     Timeout,
@@ -88,12 +87,13 @@ impl fmt::Display for DialError {
     }
 }
 
-/// What a server most often means by the alert `handshake_failure` (RFC 5246 section 7.2.2).
+/// The most frequent cause of the alert `handshake_failure` (RFC 5246 section 7.2.2), for the log.
 const NOTHING_SHARED: &str = "; most likely no cipher suite is shared: offered are TLS 1.3, and TLS 1.2 with ECDHE and \
                               AES-GCM or ChaCha20-Poly1305, but neither RSA nor DHE key exchange and no CBC. Else the \
                               provider wants a client certificate, or another `tls.key_exchange`";
 
-/// Whether the other side says no more than that the handshake has failed, or has chosen what we do not know.
+/// Returns whether the other side only reports that the handshake has failed, or has selected parameters that are not
+/// supported.
 fn is_handshake_failure(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(
@@ -250,7 +250,7 @@ mod tests {
         converse(async {
             let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            // Nobody listens at the same port of the first two.
+            // No server listens on the same port of the first two addresses.
             let addresses = ["::1", "127.0.0.3", "127.0.0.2"].map(|address| address.parse().unwrap());
             let stream = race(interleave(&addresses), STAGGER, |address| connect(SocketAddr::new(address, port), None));
             assert_eq!(stream.await.unwrap().peer_addr().unwrap().ip().to_string(), "127.0.0.2");

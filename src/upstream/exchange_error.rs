@@ -1,16 +1,17 @@
-//! Why an exchange broke off, in words for a log.
+//! The reason for which an exchange broke off, in words for a log.
 
 use std::error::Error;
 use std::fmt;
 
-/// Why an exchange broke off. Its `Display` names every cause, and holds nothing of either message.
+/// The reason for which an exchange broke off. Its `Display` names every cause, and contains no part of the request or
+/// the response.
 #[derive(Debug)]
 pub struct ExchangeError {
     error: hyper::Error,
     renegotiated: bool,
 }
 
-/// What is said where the other side began a second TLS handshake.
+/// The text that is added if the other side began a second TLS handshake.
 const RENEGOTIATION: &str = "; the provider asked for a renegotiation (a second handshake inside TLS 1.2, often for a \
                              client certificate), which is not supported: let it ask for the certificate in the first \
                              handshake, for the whole site";
@@ -21,7 +22,7 @@ impl ExchangeError {
         Self { error, renegotiated }
     }
 
-    /// Whether the other side had begun a second TLS handshake, which we do not take part in.
+    /// Returns whether the other side had begun a second TLS handshake, which is not supported.
     pub const fn is_renegotiation(&self) -> bool {
         self.renegotiated
     }

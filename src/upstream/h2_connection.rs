@@ -1,13 +1,14 @@
 //! A shared HTTP/2 connection, and its streams.
 //!
-//! A lane is ready once the provider's settings have arrived, so that it never opens more streams than are allowed
-//! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider said GOAWAY or
-//! refused one, or an exchange on it ended before its request body did: what is left of that body cannot be called back
-//! for sure while its stream lives, so the lane closes when its other streams are done.
+//! A connection is ready once the provider's settings have arrived, so that it never opens more streams than are
+//! allowed (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 5.1.2). It takes no new streams once the provider has
+//! sent GOAWAY or refused a stream, or an exchange on it ended before its request body did: the rest of that body
+//! cannot be reliably cancelled while its stream exists, so the connection closes when its other streams are done.
 //!
-//! A path can be lost without a word. So a lane on which exchanges wait and nothing comes is asked for a sign of life
-//! (PING, RFC 9113 section 6.7), and takes no new streams while that does not come. What waits on it already goes on
-//! waiting: a provider that answers late but well is not to be cut off, and a lost path ends by the kernel's count.
+//! A network path can be lost without notice. So a PING (RFC 9113 section 6.7) is sent if exchanges wait on a
+//! connection and no bytes arrive, and the connection takes no new streams until a response arrives. Exchanges that
+//! already wait on it keep waiting: a provider that responds late but correctly must not be cut off, and the kernel's
+//! timeout ends a lost path.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -32,10 +33,11 @@ use super::socket::{ByteCounter, Counted, Look, SocketLook};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::Now;
 
-/// What one stream may have on its way to us, in bytes: what a client does not take stays with the provider.
+/// Flow-control window of one stream for received data, in bytes: data that a client does not read stays with the
+/// provider.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Streams of one lane at most, whatever the provider allows: that many windows fit into the connection's own, so that
-/// slow clients never use up what the others on their lane need.
+/// Maximum number of streams of one connection, even if the provider allows more: the windows of that many streams fit
+/// into the connection's own, so that slow clients never use up the window that the other streams need.
 const MOST_STREAMS: u32 = 100;
 /// Bytes of a response's head.
 const MOST_HEAD: u32 = 64 << 10;
@@ -50,10 +52,10 @@ type Io = TokioIo<Counted<TlsStream>>;
 /// A connection for as long as it lives.
 type H2Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, LocalExecutor>>>>;
 
-/// A shared connection.
+/// An HTTP/2 connection that several exchanges share.
 pub(super) struct H2Connection<B> {
     sender: RefCell<http2::SendRequest<Upload<B>>>,
-    /// How many streams the provider allows at once; nothing once the connection is over.
+    /// Maximum number of concurrent streams that the provider allows; `None` once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
     aside: SocketLook,
     heard: Rc<ByteCounter>,
@@ -62,9 +64,9 @@ pub(super) struct H2Connection<B> {
     streams: Cell<usize>,
     /// Bytes that had come when we last looked, and since when there were no more of them while streams were open.
     quiet: Cell<(u64, Now)>,
-    /// Takes no new streams.
+    /// True if it takes no new streams.
     closing: Cell<bool>,
-    /// Holds a stream that nobody can end but by closing the connection.
+    /// True if it holds a stream that only closing the connection can end.
     stuck: Cell<bool>,
     served: Cell<bool>,
     since: Cell<Now>,
@@ -73,12 +75,12 @@ pub(super) struct H2Connection<B> {
 /// One exchange on a lane.
 pub(super) struct H2Stream<B> {
     lane: Rc<H2Connection<B>>,
-    /// Whether a request body is under way on it: as long as hyper holds it.
+    /// True while hyper holds the request body; `None` without a body, and once no more of it can follow.
     uploading: Option<Rc<Cell<bool>>>,
 }
 
-/// A request body that is known to be held. What its reader says of it would not do: a body may be known in full, while
-/// the provider takes no more of it and never will.
+/// A request body with a guard that shows if hyper still holds it. The body's own state does not suffice: a body may be
+/// complete while the provider takes no more of it and never will.
 struct Upload<B> {
     body: B,
     _held: Option<UploadGuard>,
@@ -183,12 +185,12 @@ impl<B> H2Connection<B> {
         self.closing.set(true);
     }
 
-    /// Whether it may ever take another stream.
+    /// Returns whether the connection may ever take another stream.
     pub(super) fn is_open(&self) -> bool {
         !self.closing.get() && !self.origin.is_http1() && !self.sender.borrow().is_closed()
     }
 
-    /// Whether it takes another stream now.
+    /// Returns whether the connection takes another stream now.
     pub(super) fn has_room(&self, now: Now) -> bool {
         let streams = self.streams.get();
         self.is_open()
@@ -197,7 +199,8 @@ impl<B> H2Connection<B> {
             && !self.is_silent(now)
     }
 
-    /// Whether exchanges wait on it and not a byte has come for long, although it was asked.
+    /// Returns whether exchanges wait on the connection and no byte has arrived for [`SILENT_AFTER`], in spite of a
+    /// PING.
     fn is_silent(&self, now: Now) -> bool {
         let (bytes, since) = self.quiet.get();
         if self.streams.get() == 0 || self.heard.bytes() != bytes {
@@ -207,17 +210,19 @@ impl<B> H2Connection<B> {
         now.since(since) >= SILENT_AFTER
     }
 
-    /// Whether no exchange is under way, since when at the latest.
+    /// Returns the time of the last clean end of an exchange, or else of the connection's creation, if no exchange is
+    /// in progress.
     pub(super) fn idle_since(&self) -> Option<Now> {
         (self.streams.get() == 0).then(|| self.since.get())
     }
 
-    /// Whether it has carried an exchange to its end.
+    /// Returns whether it has carried an exchange to its end.
     pub(super) fn has_served(&self) -> bool {
         self.served.get()
     }
 
-    /// What is to be seen on its socket. While exchanges are under way, whatever arrives is being read anyway.
+    /// Returns the state of its socket. While exchanges are in progress, arriving data is being read anyway, and the
+    /// state is [`Look::Quiet`].
     pub(super) fn look(&self) -> Look {
         if self.streams.get() > 0 { Look::Quiet } else { self.aside.look() }
     }
@@ -305,7 +310,7 @@ impl<B> Drop for H2Stream<B> {
     }
 }
 
-/// What an error says of a request.
+/// The consequence of an error for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum StreamVerdict {
     ConnectionLost,

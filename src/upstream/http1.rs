@@ -1,17 +1,18 @@
-//! What an HTTP/1.1 connection needs below hyper: an answer outlives a failed write, and heads can be put right.
+//! The stream layer that an HTTP/1.1 connection needs below hyper: a response remains readable after a failed write,
+//! and heads can be corrected.
 //!
-//! **An early answer.** A provider may answer from a request's head alone and close with the body unread. Then our next
-//! write fails, while the answer lies in the kernel's buffer, to be read (RFC 9112 section 9.6 tells servers to prevent
-//! that, and many do not). hyper gives a connection up at a failed write. So [`Http1Io`] keeps the failure to itself:
-//! nothing more of the upload is asked for, what has arrived is read to its end, and only then the failure is told. The
+//! **An early response.** A provider may respond from a request's head alone and close with the body unread. Then the
+//! next write fails, while the response is in the kernel's buffer, to be read (RFC 9112 section 9.6 tells servers to
+//! prevent that, and many do not). hyper gives a connection up at a failed write. So [`Http1Io`] withholds the failure:
+//! no more of the upload is requested, all data that has arrived is read, and only then is the failure reported. The
 //! connection is not lent again.
 //!
-//! **Names as they were written.** hyper writes names of fields in lower case, or as another hyper has read them. What
-//! the profile wrote in another case is put in as the head passes ([`Spellings`]); the length of the head stays.
+//! **Names as they were written.** hyper writes names of fields in lower case, or as another hyper has read them. Names
+//! that the profile wrote in another case are put in as the head passes ([`Spellings`]); the length of the head stays.
 //!
-//! **Malformed lines.** With [`Http1::drop_invalid`] lines of an answer's head that are no field are taken out before
-//! hyper, which refuses them, reads it. What hyper reads then is judged as strictly as ever. A line that could have been
-//! about the length of the message stays, and so the answer is refused.
+//! **Malformed lines.** With [`Http1::drop_invalid`], lines of a response's head that are not valid fields are removed
+//! before hyper, which refuses them, reads it. hyper checks the remaining head as strictly as ever. A line that could
+//! affect the length of the message stays, and so the response is refused.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,13 +29,13 @@ use crate::base::secret::is_wordy_secret;
 
 /// Fields of an answer's head; over HTTP/2 its size alone is limited.
 pub const MOST_FIELDS: usize = 512;
-/// What HTTP/1.1 may buffer in each direction, and the longest head of an answer: what a client does not take stays with
-/// the provider.
+/// Maximum number of bytes that HTTP/1.1 may buffer in each direction, and of a response's head: data that a client
+/// does not read stays with the provider.
 const BUFFER: usize = 32 * 1024;
 /// Read at a time while a head is awaited.
 const PIECE: usize = 8 << 10;
 
-/// How HTTP/1.1 is spoken to a provider. The default is as strict as it gets.
+/// HTTP/1.1 settings for a provider. The default is the strictest.
 #[derive(Clone, Debug, Default)]
 pub struct Http1 {
     /// Names of fields go out as the client and the profile wrote them; these are the profile's. Absent: in lower case.
@@ -44,12 +45,12 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// Whether names of fields go out as they were written.
+    /// Returns whether names of fields are sent as they were written.
     pub const fn preserves_case(&self) -> bool {
         self.spellings.is_some()
     }
 
-    /// Settings for a connection.
+    /// Returns a hyper builder with these settings and this module's limits.
     pub fn builder(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder.max_headers(MOST_FIELDS).max_buf_size(BUFFER);
@@ -90,12 +91,12 @@ impl Spellings {
 pub(super) struct Http1Io<S> {
     inner: S,
     heard: Rc<ByteCounter>,
-    /// Why nothing can be written any more.
+    /// The error of a failed write; `None` while writing is possible.
     broken: Option<WriteFailed>,
     heads: Option<Box<Heads>>,
 }
 
-/// A failed write.
+/// A failed write that is withheld until all arrived data was read.
 struct WriteFailed {
     error: io::Error,
     /// Everything that had arrived was read.
@@ -115,7 +116,7 @@ struct Heads {
     read: u32,
     /// An answer's head, as far as it has come.
     coming: Vec<u8>,
-    /// What has come and was not read yet.
+    /// Bytes that hyper has not read yet: corrected heads, and received data behind them.
     ready: Vec<u8>,
     taken: usize,
     /// A dropped line was told of on this connection.
@@ -142,13 +143,13 @@ impl<S> Http1Io<S> {
         Self { inner, heard, broken: None, heads }
     }
 
-    /// What comes of a write: a failure stays here for now.
+    /// Processes the result of a write: a failure is withheld for now.
     fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error)) if is_hang_up(&error) && !self.heard.is_abandoned() => {
                 self.heard.refuse_writes();
                 self.broken = Some(WriteFailed { error, read_out: false });
-                // What has arrived is to be read now.
+                // The data that has arrived is to be read now.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -156,7 +157,8 @@ impl<S> Http1Io<S> {
         }
     }
 
-    /// The failure, once everything that had arrived was read, or nobody will read it.
+    /// Returns the withheld failure, once all arrived data was read or the connection was abandoned; pending before
+    /// that.
     fn failure(&self) -> Option<Poll<io::Error>> {
         let WriteFailed { error, read_out } = self.broken.as_ref()?;
         Some(if *read_out || self.heard.is_abandoned() {
@@ -167,7 +169,7 @@ impl<S> Http1Io<S> {
     }
 }
 
-/// Whether a failed write means that the other side has ended the connection.
+/// Returns whether a failed write means that the other side has ended the connection.
 fn is_hang_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -344,7 +346,7 @@ impl Heads {
     }
 }
 
-/// Where a head ends, its empty line included.
+/// Returns the end of the first head, its empty line included; `None` if it is incomplete.
 fn head_end(bytes: &[u8]) -> Option<usize> {
     let mut line = 0;
     while let Some(at) = bytes[line..].iter().position(|byte| *byte == b'\n') {
@@ -357,7 +359,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether another head follows: 1xx, but for 101.
+/// Returns whether another head follows: 1xx, except for 101.
 fn is_interim(head: &[u8]) -> bool {
     let status = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     status.first() == Some(&b'1') && !status.starts_with(b"101")
@@ -373,7 +375,7 @@ fn mend(head: &[u8]) -> Mended {
     let mut mended = Mended { head: Vec::with_capacity(head.len()), dropped: Vec::new() };
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     mended.head.extend_from_slice(lines.next().unwrap_or_default());
-    // Whether the line before was kept, for one that continues it.
+    // True if the previous line was kept; a folded line continues it.
     let mut kept = false;
     for whole in lines {
         let line = whole.strip_suffix(b"\n").unwrap_or(whole);
@@ -402,7 +404,7 @@ fn mend(head: &[u8]) -> Mended {
     mended
 }
 
-/// What is wrong with a line (RFC 9112 section 5, RFC 9110 section 5).
+/// Returns the defect of a line, if there is one (RFC 9112 section 5, RFC 9110 section 5).
 fn flaw(line: &[u8]) -> Option<&'static str> {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else { return Some("it has no colon") };
     let (name, value) = line.split_at(colon);
@@ -423,14 +425,14 @@ fn flaw(line: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// Whether a malformed line may be about the length of the message, or its connection: without it the answer could
-/// mean something else.
+/// Returns whether a malformed line may concern the length of the message or its connection: without it the response
+/// could have another meaning.
 fn frames(line: &[u8]) -> bool {
     let letters: Vec<u8> = line.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
     ["contentlength", "transferencoding", "connection"].iter().any(|name| letters.starts_with(name.as_bytes()))
 }
 
-/// What may be shown of a line: its name, or its first word, as long as that cannot be a secret.
+/// Returns the part of a line that may be logged: its name, or its first word, as long as that cannot be a secret.
 fn shown(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim();
@@ -562,7 +564,7 @@ mod tests {
             io.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer, "answer");
             assert_eq!(io.write(b"body").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-            // Where nobody waits for an answer there is nothing to wait for.
+            // If the connection is abandoned, the failure is reported at once.
             let (mut io, heard) = odd(0, "answer", 3, &Http1::default());
             assert!(Pin::new(&mut io).poll_write(cx, b"head").is_pending());
             heard.abandon();

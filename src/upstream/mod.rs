@@ -1,13 +1,14 @@
 //! Connections to providers: dialled, verified, pooled, and lent for one exchange at a time.
 //!
-//! Each worker has its own [`ConnectionPool`]s, so nothing here is shared or locked; the control plane opens connections of
-//! its own, one a question, through [`Destination::ask`]. Both speak HTTP/1.1 or HTTP/2, whichever the provider
-//! picks, and both go the same [`EgressPath`]: from a source address, through a corporate proxy. This room knows addresses and
-//! certificates; it does not know tokens, routes or banks. Where a client names the place itself, [`tunnel`] asks the guard. It lives on whatever thread dials, and stays on it.
+//! Each worker has its own [`ConnectionPool`]s, so nothing here is shared or locked; the control plane opens
+//! connections of its own, one per request, through [`Destination::ask`]. Both use HTTP/1.1 or HTTP/2, as the provider
+//! selects, and both use the same [`EgressPath`]: from a source address, through a corporate proxy. This module knows
+//! addresses and certificates; it does not know tokens, routes or banks. If the client names the destination itself,
+//! [`tunnel`] asks the guard. Connections belong to the thread that dials them, and stay on it.
 //!
-//! From the wire up: [`names`] and [`race`] find an address that answers, [`proxy`] tunnels, [`dial`] shakes hands,
-//! [`http1`] lies between TLS and HTTP/1.1, [`connection`] and [`h2_connection`] carry exchanges over HTTP/1.1 and HTTP/2,
-//! [`connection_pool`] decides which one is lent.
+//! From the wire up: [`names`] and [`race`] find an address that responds, [`proxy`] tunnels, [`dial`] performs the
+//! handshake, [`http1`] lies between TLS and HTTP/1.1, [`connection`] and [`h2_connection`] carry exchanges over
+//! HTTP/1.1 and HTTP/2, [`connection_pool`] decides which one is lent.
 
 mod ask;
 mod clear;

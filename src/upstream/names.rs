@@ -1,17 +1,18 @@
-//! DNS answers, kept for a moment and asked for once.
+//! DNS answers, cached for a short time, with one shared query per name.
 //!
-//! The system's resolver (`getaddrinfo`) does not tell how long an answer holds, so each is kept for [`FRESH`], and a
-//! failure for [`FAILED`] from the moment it came. Requests that need the same name at the same time share one question.
-//! When a name that was known cannot be resolved any more, its last addresses are used on: the certificate decides who
-//! answers there, so an old address can fail but not deceive. That holds for a resolver that is silent, too: whoever has
-//! old addresses waits [`NEWS`] for new ones, counted from the question, and no longer.
+//! The system's resolver (`getaddrinfo`) does not report the TTL of an answer, so each is kept for [`FRESH`], and a
+//! failure for [`FAILED`] from the moment it arrived. Requests that need the same name at the same time share one
+//! query. If a known name can no longer be resolved, its last addresses stay in use: the certificate proves the
+//! server's identity, so an old address can fail but not deceive. That also holds for a resolver that does not respond:
+//! a request for a name with old addresses waits at most [`NEWS`] for new ones, counted from the query.
 //!
-//! It is `getaddrinfo` because it is what operators test with (`getent hosts`): `/etc/hosts`, search domains, nsswitch
-//! and its plug-ins all count. It cannot be called off, and a name server that is silent holds it for 20 seconds or more,
-//! each time on a thread of its own. So names that a client says, of which there may be any number, are kept apart from
-//! those of the config, of which there are few: in another cache, and with [`SLOTS`] questions at a time.
+//! The resolver is `getaddrinfo` because operators test with it (`getent hosts`): `/etc/hosts`, search domains,
+//! nsswitch and its plug-ins all count. It cannot be cancelled, and a name server that does not respond blocks it for
+//! 20 seconds or more, each time on a thread of its own. So names that clients send, of which there may be any number,
+//! are kept apart from those of the config, of which there are few: in another cache, and with [`SLOTS`] queries at a
+//! time.
 //!
-//! There is one of both per thread that dials.
+//! Each thread that dials has one of both caches.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -43,13 +44,13 @@ pub(super) type Resolution = Result<Rc<[IpAddr]>, Rc<str>>;
 
 type Lookup = dyn Fn(Rc<str>) -> Pin<Box<dyn Future<Output = LookupResult>>>;
 
-/// What came of a question, and after what time.
+/// The result of a query, and its duration.
 struct LookupResult {
     found: io::Result<Vec<IpAddr>>,
     took: Duration,
 }
 
-/// What is known of names.
+/// A cache of resolved names and open queries.
 pub(super) struct NameCache {
     lookup: Box<Lookup>,
     known: RefCell<HashMap<Rc<str>, KnownName>>,
@@ -58,7 +59,7 @@ pub(super) struct NameCache {
     patience: Duration,
 }
 
-/// What is known of one name.
+/// The cache entry of one name.
 struct KnownName {
     /// The last addresses that it had.
     last: Option<Rc<[IpAddr]>>,
@@ -77,7 +78,7 @@ thread_local! {
     static OF_CLIENTS: Rc<NameCache> = NameCache::new(system, Some(SLOTS), NEWS);
 }
 
-/// Asks the system.
+/// Resolves a name with the system's resolver (`getaddrinfo`).
 async fn system(host: Rc<str>) -> LookupResult {
     let watch = Stopwatch::start();
     // The port is of no meaning here, yet the call wants one.
@@ -136,8 +137,8 @@ impl NameCache {
         }
     }
 
-    /// Asks in a task of its own, so that nobody's hanging up takes the answer from the others. The age of addresses
-    /// counts from the question, that of a failure from the answer.
+    /// Queries in a task of its own, so that a disconnecting client does not cancel the query of the others. The age of
+    /// addresses counts from the query, that of a failure from the answer.
     fn ask(
         self: &Rc<Self>,
         host: &str,
@@ -162,7 +163,7 @@ impl NameCache {
                 Some(slots) => slots.acquire().await.ok(),
                 None => None,
             };
-            // The last receiver is that of the map: nobody waits any more for what has not been asked yet.
+            // The last receiver is that of the map: no request waits any more for a query that has not been sent yet.
             if slot.is_some() && tell.receiver_count() <= 1 {
                 names.known.borrow_mut().remove(&host);
                 return;

@@ -15,7 +15,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// More origins than any config has; beyond, those that have nothing to be remembered are forgotten.
 const MOST: usize = 4096;
 
-/// One host and port.
+/// The HTTP version that is remembered for one host and port.
 #[derive(Default)]
 pub(super) struct Origin {
     http1_until: Cell<Option<Deadline>>,
@@ -29,7 +29,7 @@ thread_local! {
 }
 
 impl Origin {
-    /// What this thread knows of an origin.
+    /// Returns this thread's entry for an origin.
     pub(super) fn of(host: &Arc<str>, port: u16) -> Rc<Self> {
         ORIGINS.with_borrow_mut(|origins| {
             if origins.len() >= MOST {
@@ -44,7 +44,7 @@ impl Origin {
         self.http1_until.set(Some(Deadline::after(now, REMEMBERED)));
     }
 
-    /// Whether HTTP/2 may be offered to it.
+    /// Returns whether HTTP/2 may be offered to the origin.
     pub(super) fn takes_http2(&self, now: Now) -> bool {
         if self.http1_until.get().is_some_and(|until| until.passed(now)) {
             self.http1_until.set(None);
@@ -52,7 +52,7 @@ impl Origin {
         self.http1_until.get().is_none()
     }
 
-    /// Whether its open HTTP/2 connections are of no use.
+    /// Returns whether the origin requires HTTP/1.1: its open HTTP/2 connections take no new streams.
     pub(super) fn is_http1(&self) -> bool {
         self.http1_until.get().is_some()
     }

@@ -19,10 +19,10 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
-/// What a proxy may say before we stop reading, in bytes.
+/// Maximum size of the head of a proxy's response, in bytes.
 const MOST_HEAD: usize = 16 * 1024;
 
-/// Where a proxy is, and what to tell it. Its `Debug` shows no password.
+/// The address of a proxy, and the credentials for it. Its `Debug` shows no password.
 #[derive(Clone, Debug)]
 pub struct ForwardProxy {
     host: Arc<str>,
@@ -30,7 +30,7 @@ pub struct ForwardProxy {
     authorization: Option<HeaderValue>,
 }
 
-/// Why a proxy gave no tunnel. Nothing of a request was sent.
+/// The reason for which a proxy gave no tunnel. No part of a request to the provider was sent.
 #[derive(Debug)]
 pub enum ProxyError {
     /// It answered, but not with 2xx.
@@ -107,12 +107,11 @@ impl ForwardProxy {
         &self.host
     }
 
-    /// The TCP port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether it is told a user name or password.
+    /// Returns whether a user name or password is sent to the proxy.
     pub const fn has_credentials(&self) -> bool {
         self.authorization.is_some()
     }
@@ -141,7 +140,7 @@ impl ForwardProxy {
             None => ending.await,
         };
         let parts = parts.map_err(ProxyError::Broken)?;
-        // In TLS the client speaks first: whatever is here already comes from no provider.
+        // In TLS the client speaks first: bytes that are already here do not come from the provider.
         if !parts.read_buf.is_empty() {
             return Err(ProxyError::Intruded);
         }
@@ -225,7 +224,7 @@ mod tests {
         }
     }
 
-    /// A proxy that gives this answer, whatever it is asked. Also what it was asked.
+    /// Runs a proxy that sends this response to any request. Also returns the request that it received.
     async fn answered(answer: &'static [u8], more: bool) -> (Result<TcpStream, ProxyError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Which of a name's addresses answers first (RFC 8305, "Happy Eyeballs").
+//! A race between the addresses of a name (RFC 8305, "Happy Eyeballs").
 //!
 //! Families take turns, beginning with the one that the resolver put first. The next address is tried when the one
 //! before failed, or after [`STAGGER`]; the first that connects wins and the other attempts are dropped.

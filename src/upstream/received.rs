@@ -27,22 +27,21 @@ pub struct ReceivedBody {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// It broke off.
+    /// Reading failed; every further read fails, too.
     Broken,
-    /// More may come.
     Coming,
     /// All of it was read.
     Whole,
 }
 
-/// Why a body is not whole.
+/// The reason for which a body is incomplete or invalid.
 #[derive(Debug)]
 pub enum BodyError {
     /// Its stream was reset without an end, though without an error code.
     Cut,
-    /// Its trailers are malformed.
+    /// Malformed trailers: a client sent pseudo-header fields in them.
     Trailers,
-    /// Reading failed.
+    /// hyper failed to read the body.
     Failed(hyper::Error),
 }
 
@@ -78,13 +77,14 @@ impl ReceivedBody {
         response.map(|body| Self { body, http2, of_request: false, state: State::Coming })
     }
 
-    /// Whether a client's trailers are malformed. h2 takes pseudo-header fields off trailers instead of refusing them (RFC
-    /// 9113 section 8.1); a section that is empty then held nothing else, since clients send no empty one.
+    /// Returns whether a client's trailers are malformed. h2 removes pseudo-header fields from trailers instead of
+    /// refusing them (RFC 9113 section 8.1); an empty section then contained only such fields, since clients send no
+    /// empty one.
     fn holds_pseudo_fields(&self, frame: &Frame<Bytes>) -> bool {
         self.http2 && self.of_request && frame.trailers_ref().is_some_and(http::HeaderMap::is_empty)
     }
 
-    /// Whether the end that hyper reports is the end of the message.
+    /// Returns whether the end that hyper reports is the end of the message.
     fn is_whole(&self) -> bool {
         let on_trust = if self.of_request { PlantedFault::UploadOnTrust } else { PlantedFault::AnswerOnTrust };
         self.body.is_end_stream() || (!self.http2 && self.body.size_hint().exact().is_none()) || planted(on_trust)

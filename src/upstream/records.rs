@@ -1,14 +1,15 @@
-//! What the framing of TLS tells from below it: whether the other side has begun a second handshake.
+//! The framing of TLS records, read from below TLS to detect a second handshake by the other side.
 //!
-//! rustls declines a renegotiation of TLS 1.2 (RFC 5246 section 7.4.1.1) and does not say so; most servers then hang up,
-//! which looks like any other broken connection. The types of records travel in the clear, and they tell: in TLS 1.2 the
-//! other side sends ChangeCipherSpec, one handshake record (Finished), and no further one but for a renegotiation.
+//! rustls declines a renegotiation of TLS 1.2 (RFC 5246 section 7.4.1.1) and does not report it; most servers then
+//! close the connection, which looks like any other broken connection. The types of records are not encrypted: in TLS
+//! 1.2 the other side sends ChangeCipherSpec, one handshake record (Finished), and further handshake records only for a
+//! renegotiation.
 
 /// `ChangeCipherSpec` (RFC 5246 section 6.2.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
-/// `handshake`.
+/// The record type `handshake` (RFC 5246 section 6.2.1).
 const HANDSHAKE: u8 = 22;
-/// Type, version, length.
+/// Bytes of a record's header: type, version, length.
 const HEADER: usize = 5;
 
 /// The records that came in so far.
@@ -19,7 +20,7 @@ pub(super) struct Records {
     have: usize,
     /// Bytes of the body that are still to come.
     body: usize,
-    /// Handshake records since ChangeCipherSpec.
+    /// Handshake records since ChangeCipherSpec; `None` before it.
     after: Option<u8>,
 }
 

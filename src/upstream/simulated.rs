@@ -1,8 +1,8 @@
-//! Streams in memory in place of sockets, for simulations: a pair of ends, and who answers at the other one.
+//! In-memory streams in place of sockets, for simulations: a pair of ends, and the network that connections lead to.
 //!
-//! They behave as TCP does where that matters to what lies above: an end that is dropped with unread bytes resets the
-//! connection, what has arrived can still be read after a reset, and one side can close before the other. What is
-//! written arrives at once, unless its end is corked: then it arrives together when the cork is drawn.
+//! They behave as TCP does in all respects that matter to the layers above: an end that is dropped with unread bytes
+//! resets the connection, data that has arrived can still be read after a reset, and one side can close before the
+//! other. Written bytes arrive at once, unless the end is corked: then they arrive together when the cork is drawn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Look;
 
-/// What one direction holds at most.
+/// Capacity of one direction, in bytes.
 const ROOM: usize = 64 * 1024;
 
-/// Who answers connections.
+/// A network that replaces the real one in simulations.
 pub(crate) trait SimulatedNetwork {
-    /// Connects to a host.
+    /// Connects to a host; yields the client's end.
     fn connect(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<End>>>>;
 }
 
@@ -38,14 +38,14 @@ pub(super) fn network() -> Option<Rc<dyn SimulatedNetwork>> {
     NETWORK.with_borrow(Option::clone)
 }
 
-/// One direction.
+/// One direction of a simulated connection, with its unread bytes.
 #[derive(Default)]
 struct Way {
     bytes: VecDeque<u8>,
     corked: bool,
-    /// Nothing more will be written.
+    /// True once no more bytes will be written.
     closed: bool,
-    /// Nobody reads it any more.
+    /// True once the bytes are no longer read.
     abandoned: bool,
     /// It was reset: told when what has arrived is read.
     reset: bool,
@@ -68,7 +68,7 @@ pub(crate) struct End {
     sent: Rc<Cell<u64>>,
 }
 
-/// A new connection.
+/// Creates a connection and returns both ends.
 pub(crate) fn connection() -> (End, End) {
     let (one, other) = (Rc::<RefCell<Way>>::default(), Rc::<RefCell<Way>>::default());
     let end = |incoming: &Rc<RefCell<Way>>, outgoing: &Rc<RefCell<Way>>| End {
@@ -83,12 +83,12 @@ pub(crate) fn connection() -> (End, End) {
 pub(crate) struct Cork(Rc<RefCell<Way>>);
 
 impl Cork {
-    /// Puts it in.
+    /// Holds back all bytes that were not read yet.
     pub(crate) fn put(&self) {
         self.0.borrow_mut().corked = true;
     }
 
-    /// Draws it.
+    /// Releases the bytes that were held back.
     pub(crate) fn draw(&self) {
         let mut way = self.0.borrow_mut();
         way.corked = false;
@@ -107,7 +107,7 @@ impl End {
         self.sent.clone()
     }
 
-    /// What is to be seen at this end.
+    /// Returns the state of the incoming direction.
     pub(super) fn look(&self) -> Look {
         let way = self.incoming.borrow();
         match (way.corked || way.bytes.is_empty(), way.closed || way.reset) {
@@ -117,7 +117,7 @@ impl End {
         }
     }
 
-    /// Ends it in both directions, whoever still uses it.
+    /// Closes both directions, even if the end is still in use.
     pub(super) fn hang_up(&self) {
         let mut outgoing = self.outgoing.borrow_mut();
         outgoing.closed = true;

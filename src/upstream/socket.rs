@@ -1,8 +1,8 @@
-//! A connection's socket, which can be looked at from aside while HTTP and TLS own it.
+//! The socket of a connection, which can be examined while HTTP and TLS own it.
 //!
-//! [`ProbedStream`] lies below TLS: whoever lends a connection can ask the kernel whether the other side has closed it, before
-//! any task of the connection has been told, and whether a second TLS handshake has begun. [`ByteCounter`] lies above TLS: it
-//! knows whether a byte of HTTP has arrived.
+//! [`ProbedStream`] lies below TLS: code that lends a connection can ask the kernel if the other side has closed it,
+//! before any task of the connection has been notified, and if a second TLS handshake has begun. [`ByteCounter`] lies
+//! above TLS: it knows if a byte of HTTP has arrived.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,8 +23,9 @@ use super::records::Records;
 #[cfg(test)]
 use super::simulated::End;
 
-/// What was sent and is not taken by the other side's kernel for this long ends the connection (`TCP_USER_TIMEOUT`, RFC
-/// 5482): the path is lost, or nothing was read there since. A provider that reads and answers slowly is not meant.
+/// Time after which the connection ends if the other side's kernel has not accepted sent data (`TCP_USER_TIMEOUT`, RFC
+/// 5482): the path is lost, or the other side has read nothing since. A provider that reads and responds slowly is not
+/// affected.
 const UNTAKEN: Duration = Duration::from_secs(120);
 /// A silent connection is probed after this time, and that often, so that one whose path is lost ends.
 const PROBED: TcpKeepalive =
@@ -48,7 +49,7 @@ pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
 /// The TCP stream below TLS.
 pub(super) struct ProbedStream(Rc<RefCell<SocketProbe>>);
 
-/// What bytes go over: TCP, but for simulations.
+/// The transport of the bytes: TCP, or a simulated stream in tests.
 enum Raw {
     Tcp(TcpStream),
     #[cfg(test)]
@@ -79,7 +80,7 @@ pub(super) struct SocketLook {
     renegotiated: Rc<Cell<bool>>,
 }
 
-/// What there is to see.
+/// The state of a socket, as seen without reading from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Look {
     /// The other side has closed it, or it is broken.
@@ -126,7 +127,7 @@ impl SocketLook {
         }
     }
 
-    /// Ends the connection at once, whoever still uses it.
+    /// Closes the connection at once, even if it is still in use.
     pub(super) fn hang_up(&self) {
         let Some(wire) = self.wire.upgrade() else { return };
         match &wire.borrow().stream {
@@ -139,13 +140,13 @@ impl SocketLook {
         }
     }
 
-    /// Whether the other side has begun a second TLS handshake.
+    /// Returns whether the other side has begun a second TLS handshake.
     pub(super) fn is_renegotiated(&self) -> bool {
         self.renegotiated.get()
     }
 }
 
-/// What there is to see on a TCP stream.
+/// Returns the state of a TCP stream, by a peek that never waits.
 fn peek(stream: &TcpStream) -> Look {
     let mut byte = [MaybeUninit::uninit()];
     // The socket is non-blocking, as all of tokio's are.
@@ -210,7 +211,7 @@ impl AsyncWrite for ProbedStream {
     }
 }
 
-/// How much of HTTP has arrived over a connection, and what else those above it need to know of it.
+/// The number of HTTP bytes that have arrived over a connection, and further state that the layers above need.
 #[derive(Default)]
 pub(super) struct ByteCounter {
     bytes: Cell<u64>,
@@ -221,7 +222,7 @@ pub(super) struct ByteCounter {
 }
 
 impl ByteCounter {
-    /// Bytes so far.
+    /// Returns the number of bytes received so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
     }
@@ -231,7 +232,7 @@ impl ByteCounter {
         self.exchanges.set(self.exchanges.get().wrapping_add(1));
     }
 
-    /// Which exchange it is.
+    /// Returns the number of exchanges begun over HTTP/1.1.
     pub(super) fn exchanges(&self) -> u32 {
         self.exchanges.get()
     }
@@ -241,7 +242,7 @@ impl ByteCounter {
         self.refuses_writes.set(true);
     }
 
-    /// Whether no write has failed so far.
+    /// Returns whether no write has failed so far.
     pub(super) fn takes_writes(&self) -> bool {
         !self.refuses_writes.get()
     }
@@ -251,7 +252,7 @@ impl ByteCounter {
         self.abandoned.set(true);
     }
 
-    /// Whether an answer may still be waited for.
+    /// Returns whether the connection was abandoned: no response will be read from it any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.get()
     }

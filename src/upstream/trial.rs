@@ -1,7 +1,7 @@
-//! A connection made step by step, for somebody who wants to know how far it comes.
+//! A connection made step by step, to find out how far it gets.
 //!
-//! It goes the very way of every other connection, with the same names, the same deadline and the same verification;
-//! only that each step is told. Nothing is sent on it.
+//! It takes the same path as every other connection, with the same names, the same deadline and the same verification;
+//! in addition each step is recorded. No request is sent on it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,7 @@ use crate::base::time::Now;
 pub enum Step {
     /// A name becomes addresses: the provider's, or that of the proxy on the way.
     Dns,
-    /// One of them answers.
+    /// One of the addresses accepts a TCP connection.
     Tcp,
     /// The proxy opens a tunnel.
     Proxy,
@@ -25,31 +25,30 @@ pub enum Step {
     Tls,
 }
 
-/// How far a connection came.
+/// The result of a trial connection.
 #[derive(Debug)]
 pub struct ConnectTrial {
     /// The step that it came to.
     pub step: Step,
-    /// What the name of whom we connect to stands for; absent: not even that is known.
+    /// Resolved addresses of the provider, or of the proxy on the way; `None` if the name was not resolved.
     pub addresses: Option<Vec<IpAddr>>,
-    /// Who answered.
+    /// Address that accepted the TCP connection; `None` before that step.
     pub peer: Option<SocketAddr>,
-    /// What came of it. The error is that of `step`.
+    /// The TLS session, or the error of `step`.
     pub ended: Result<TlsSession, DialError>,
 }
 
-/// A handshake that succeeded.
+/// The properties of a successful TLS handshake.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsSession {
-    /// The TLS version.
     pub version: Option<ProtocolVersion>,
-    /// Whether HTTP/2 would be spoken.
+    /// True if HTTP/2 was negotiated by ALPN.
     pub h2: bool,
     /// The certificates that were presented, leaf first. They hold.
     pub chain: Vec<CertificateDer<'static>>,
 }
 
-/// How far it came up to now: it outlives a deadline that strikes in between.
+/// The progress so far: it remains available if the deadline passes in between.
 struct Walk {
     step: Step,
     addresses: Option<Vec<IpAddr>>,

@@ -20,12 +20,12 @@ use crate::route::{Authority, Barred, Guard, Host};
 /// For DNS and TCP together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there is no tunnel. Nothing was sent.
+/// The reason for which there is no tunnel. No bytes were sent.
 #[derive(Debug)]
 pub enum TunnelError {
     /// The guard refuses it. The text is for logs alone.
     Barred(Barred),
-    /// It cannot be reached.
+    /// No connection to the destination could be established.
     Dial(DialError),
 }
 

@@ -1,4 +1,4 @@
-//! What a page's forms do. Each answers with the page that one goes to next.
+//! The actions of the pages' forms. Each responds with the page that the browser shows next, or with a redirect to it.
 
 use std::rc::Rc;
 

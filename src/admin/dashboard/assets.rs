@@ -1,5 +1,5 @@
-//! What pages are made of besides HTML: one style sheet, one script, one icon. Their names carry a digest of their
-//! content, so a browser may keep them for ever and still never shows an old one.
+//! The parts of the pages besides HTML: one style sheet, one script, one icon. Their names carry a digest of their
+//! content, so a browser may cache them for ever and still never shows an old one.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::super::admin_response::{AdminResponse, typed};
 use crate::base::secret::{hex, sha256};
 
-/// Where they are.
+/// Path prefix of all assets, with a slash at its end.
 pub(super) const PLACE: &str = "/ui/assets/";
 
 struct Asset {

@@ -41,7 +41,7 @@ pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str) -> S
     svg
 }
 
-/// How long requests took: one bar per bucket, and marks at the quantiles.
+/// Draws the distribution of request durations: one bar per bucket, titled with the bucket's upper bound and its count.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
 pub(super) fn draw_histogram(tally: &RequestCounts, height: u32) -> String {
     let buckets = tally.histogram();

@@ -7,18 +7,18 @@ use crate::base::time::{Now, rfc3339};
 /// A moment, to be shown three ways.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ShownMoment {
-    /// RFC 3339.
+    /// The moment in RFC 3339, in UTC and with milliseconds.
     pub(super) iso: String,
     /// `12:03:05`, with the date where that is not today's. UTC.
     pub(super) clock: String,
     /// `12 s ago`, `in 3 min 5 s`.
     pub(super) relative: String,
-    /// Whether it lies behind us.
+    /// True if the moment does not lie in the future.
     pub(super) past: bool,
 }
 
 impl ShownMoment {
-    /// Of milliseconds since 1970.
+    /// Builds it from a moment in milliseconds since 1970.
     pub(super) fn at(wall: u64, now: Now) -> Self {
         let (iso, today) = (rfc3339(wall), rfc3339(now.wall));
         let time = iso.get(11..19).unwrap_or_default();
@@ -71,7 +71,7 @@ pub(super) fn format_span(seconds: u64) -> String {
     }
 }
 
-/// `12,345`.
+/// Formats a number with thousands separators: `12,345`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
@@ -84,7 +84,7 @@ pub(super) fn count(number: u64) -> String {
     shown
 }
 
-/// How many a second: `0`, `0.3`, `12.4`, `1,240`.
+/// Formats a rate per second: `0`, `0.3`, `12.4`, `1,240`.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for people")]
 pub(super) fn rate(number: u64, seconds: u64) -> String {
     let rate = number as f64 / seconds.max(1) as f64;

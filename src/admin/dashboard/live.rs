@@ -73,7 +73,7 @@ impl LiveViewer {
             if turn > 0 || self.last != Some([0; 32]) {
                 self.wait().await;
             }
-            // Whoever logged out, or whose token was taken away, sees no more.
+            // A visitor who has logged out, or whose token was removed from the config, receives no more pages.
             let guest = recognise(&self.admin, &self.visitor, &self.headers)?;
             let middle = self.page.middle(&self.admin, &guest, &self.query).await;
             let digest = sha256(middle.as_bytes());
@@ -87,7 +87,7 @@ impl LiveViewer {
 
     async fn wait(&mut self) {
         tokio::select! {
-            // Who is behind sees the latest all the same.
+            // A receiver that has lagged behind gets the latest page all the same.
             _ = self.events.recv() => sleep(GATHER).await,
             () = sleep(PACE) => {}
         }

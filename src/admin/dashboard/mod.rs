@@ -1,12 +1,12 @@
 //! The dashboard: pages for people, at `/` and below `/ui/`.
 //!
-//! Pages are made here, whole, from the same views as the API's answers, and work without a script: links, and forms
-//! that come back with a page. A script (`assets/dashboard.js`) adds what is live: it listens to `/ui/live`, where the
-//! middle of the page comes anew each second, and puts in what differs. Nothing is inline and nothing comes from
-//! elsewhere, so a strict Content-Security-Policy holds on every page.
+//! Pages are rendered here, whole, from the same views as the API's responses, and work without a script: links, and
+//! forms that respond with a page. A script (`assets/dashboard.js`) adds the live updates: it listens to `/ui/live`,
+//! which renders the middle of the page anew each second, and replaces the parts that differ. No script or style is
+//! inline and none comes from elsewhere, so a strict Content-Security-Policy applies to every page.
 //!
-//! It must not know sockets or requests of banks; what it tells of traffic is in [`Sight`](crate::observe::sight::Sight).
-//! Lives on the control thread.
+//! It must not know sockets or requests of banks; its figures about traffic come from
+//! [`Sight`](crate::observe::sight::Sight). Lives on the control thread.
 
 mod act;
 mod assets;
@@ -41,7 +41,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Consents that were started here and are still shown.
 const MOST_BEGUN: usize = 20;
 
-/// What the dashboard knows beside what the API tells.
+/// The state of the dashboard besides what the API shows: traffic statistics, sessions, and the consents that were
+/// started here.
 pub struct Dashboard {
     sight: Rc<RefCell<Sight>>,
     guests: Guests,
@@ -56,13 +57,13 @@ struct StartedHere {
     client: String,
     user: String,
     url: String,
-    /// Milliseconds since 1970.
+    /// Moment of the start, in milliseconds since 1970; likewise `expires`.
     at: u64,
     expires: u64,
 }
 
 impl Dashboard {
-    /// With these statistics.
+    /// Builds a dashboard that shows these traffic statistics.
     pub fn new(sight: Rc<RefCell<Sight>>) -> Self {
         Self { sight, guests: Guests::new(), begun: RefCell::default() }
     }
@@ -74,7 +75,7 @@ impl fmt::Debug for Dashboard {
     }
 }
 
-/// What is around the middle of every page.
+/// The frame around the middle of every page.
 #[derive(Template)]
 #[template(path = "shell.html")]
 struct PageFrame<'a> {
@@ -100,7 +101,7 @@ struct Notice<'a> {
     text: &'a str,
 }
 
-/// Whether a path is the dashboard's.
+/// Returns whether the dashboard serves this path.
 pub(super) fn is_ours(path: &str) -> bool {
     path == "/" || path == "/favicon.ico" || path.starts_with("/ui/")
 }
@@ -145,7 +146,7 @@ fn recognise(admin: &Admin, visitor: &Visitor, headers: &HeaderMap) -> Option<Gu
     admin.dashboard.guests.recognise(snapshot.admin.as_ref()?, visitor, headers, admin.clock.now())
 }
 
-/// A whole page.
+/// Renders a whole page, with the address of its live stream.
 async fn show(admin: &Admin, page: DashboardPage, guest: &Guest, query: &Query) -> AdminResponse {
     let main = page.middle(admin, guest, query).await;
     let live = query.live(page);
@@ -190,7 +191,7 @@ fn shell(
     answer
 }
 
-/// Where the browser goes now.
+/// Redirects the browser to `place` with status 303.
 fn see_other(place: &str) -> AdminResponse {
     let mut answer = typed(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
     if let Ok(place) = HeaderValue::from_str(place) {

@@ -1,9 +1,9 @@
-//! Who looks at the dashboard.
+//! The visitors of the dashboard and their sessions.
 //!
-//! Where the config has tokens, a browser shows one once, at the login, and gets a cookie: the name of a session that
-//! lives here alone, for half a day, as long as its token stands in the config in force. Every form carries a word that
-//! only the session's own pages know, so that another site's page cannot press a button. Where the config has no token
-//! (on loopback), nobody logs in, and the word is the process's.
+//! If the config has tokens, a browser sends one once, at the login, and receives a cookie: the name of a session that
+//! is kept in this process alone, for half a day, as long as its token stands in the config in force. Every form
+//! carries a secret word that only the session's own pages know, so that a page of another site cannot send the form.
+//! If the config has no token (on loopback), no login is needed, and there is one such word for the whole process.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// More sessions than this, and the oldest ends.
 const MOST: usize = 64;
 
-/// Who looks, and what his forms must carry.
+/// A visitor of the dashboard, and the secret word that the visitor's forms must carry.
 #[derive(Clone)]
 pub(super) struct Guest {
     pub(super) visitor: Visitor,
@@ -32,18 +32,18 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Whether he may press buttons.
+    /// Returns whether the visitor has the role that changes require.
     pub(super) fn may_operate(&self) -> bool {
         self.visitor.may(Role::Operate)
     }
 
-    /// Whether this is the word of his own pages.
+    /// Returns whether this is the secret word of the visitor's own pages.
     pub(super) fn said(&self, word: &str) -> bool {
         verify_slices_are_equal(&sha256(word.as_bytes()), &sha256(self.csrf.as_bytes())).is_ok()
     }
 }
 
-/// All sessions.
+/// All sessions, and the secret word for requests without a session.
 pub(super) struct Guests {
     csrf: String,
     sessions: RefCell<VecDeque<DashboardSession>>,
@@ -63,7 +63,7 @@ impl Guests {
         Self { csrf: word(), sessions: RefCell::default() }
     }
 
-    /// Who sends this; nobody whom we know: he has to log in.
+    /// Returns the sender of this request, known by a token or by a session; `None` if the sender has to log in.
     pub(super) fn recognise(
         &self,
         door: &AdminDoor,
@@ -88,7 +88,7 @@ impl Guests {
         Some(Guest { visitor, csrf: session.csrf.clone() })
     }
 
-    /// Begins a session for whoever has shown this token: the `Set-Cookie` field.
+    /// Begins a session for the sender of this token, and returns its `Set-Cookie` field.
     pub(super) fn admit(&self, token: &AdminToken, tls: bool, now: Now) -> Option<HeaderValue> {
         let id = word();
         let mut sessions = self.sessions.borrow_mut();
@@ -136,7 +136,7 @@ fn shown(headers: &HeaderMap) -> Option<[u8; 32]> {
     named.next().map(|(_, id)| sha256(id.as_bytes()))
 }
 
-/// Something that nobody guesses.
+/// Draws 32 random bytes, too many to guess, in hexadecimal.
 fn word() -> String {
     hex(&rand::random::<[u8; 32]>())
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::base::time::rfc3339;
 use crate::control::ConsentSummary;
 
-/// `GET /api/v1/consents`.
+/// The response body of `GET /api/v1/consents`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ConsentsView {
     pub consents: Vec<ConsentView>,
@@ -21,12 +21,12 @@ impl ConsentsView {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ConsentView {
     pub provider: String,
-    /// `client` or `group`.
+    /// Kind of the owner: `client` or `group`.
     pub owner_kind: &'static str,
     pub owner: String,
     /// As the application calls it: any text.
     pub user: String,
-    /// `live` or `consent-required`.
+    /// State of the consent: `live` or `consent-required`.
     pub state: &'static str,
     pub consented_at: String,
     pub access_expires_at: String,
@@ -50,7 +50,7 @@ impl ConsentView {
     }
 }
 
-/// `POST /api/v1/consents/start`.
+/// The response body of `POST /api/v1/consents/start`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StartedView {
     pub consent_url: String,
@@ -58,9 +58,9 @@ pub(crate) struct StartedView {
     pub expires_at: String,
 }
 
-/// `POST /api/v1/consents/revoke`.
+/// The response body of `POST /api/v1/consents/revoke`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Revoked {
-    /// Whether there was one.
+    /// True if there was a consent to revoke.
     pub revoked: bool,
 }

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::base::time::rfc3339;
 use crate::control::{Consenter, ControlEvent, EventKind, Generation, ReloadOutcome};
 
-/// One event. Which members it has depends on what happened.
+/// One event. Its members depend on its kind.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub(crate) struct EventView {
-    /// What happened, as a word: it names the event in the stream, too.
+    /// Kind of the event, as a word; also its name in the stream.
     pub kind: &'static str,
     pub at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub(crate) struct EventView {
     /// The client that a consent is given to, or its group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// Who did it.
+    /// Initiator of a reload; absent from other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// In words, for a person.

@@ -1,8 +1,8 @@
-//! What the admin API says, in types of its own: a change inside never changes the API by accident.
+//! The view types of the admin API. They are its own, so a change inside never changes the API by accident.
 //!
-//! Every moment is written twice where a person has a use for it: as RFC 3339 in UTC, and as whole seconds from now or
-//! until now, so that a reader needs no clock of his own. An absent member is left out, never null. Nothing here can
-//! hold a secret: tokens appear as fingerprints, generations and ages.
+//! Every moment is given twice if a person has a use for it: as RFC 3339 in UTC, and as whole seconds from now or until
+//! now, so that a reader needs no clock. An absent member is left out, never null. A view cannot hold a secret: tokens
+//! appear as fingerprints, generations and ages.
 
 mod consent;
 mod event;

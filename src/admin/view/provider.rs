@@ -6,7 +6,7 @@ use super::token::Fetches;
 use crate::base::time::rfc3339;
 use crate::control::LedgerFailure;
 
-/// `GET /api/v1/providers`.
+/// The response body of `GET /api/v1/providers`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProvidersView {
     pub providers: Vec<ProviderView>,
@@ -21,9 +21,9 @@ pub(crate) struct ProviderView {
     pub base_url: String,
     /// The routes that use it.
     pub routes: Vec<String>,
-    /// Its token endpoint, judged by the tokens that were asked for: `idle` (none was), `live`, `fetching`, `failing`
-    /// (tokens serve, but a renewal failed), `resting` (no token, and nobody asks for now), or `closed` (outside its
-    /// working hours).
+    /// State of its token endpoint, judged by the tokens that were requested: `idle` (none was), `live`, `fetching`,
+    /// `failing` (tokens are served, but a renewal failed), `resting` (no token, and none is requested for now), or
+    /// `closed` (outside its working hours).
     pub state: &'static str,
     /// Tokens that can be spent now.
     pub live_tokens: usize,
@@ -40,9 +40,9 @@ pub(crate) struct ProviderView {
     /// The latest failure of its token endpoint, cured or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
-    /// How fetches ended, by outcome.
+    /// Number of fetches by outcome, over all tokens of the provider.
     pub fetches: Fetches,
-    /// Whether users can consent.
+    /// True if users can give a consent at this provider.
     pub consents: bool,
     /// When the certificate ends that we show to it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,12 +52,12 @@ pub(crate) struct ProviderView {
     pub client_certificate_days_left: Option<i64>,
 }
 
-/// A failed token call.
+/// A failed call of a token endpoint.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FailureView {
     /// `closed`, `consent-required`, `fatal`, `rate-limited` or `transient`.
     pub class: &'static str,
-    /// What happened, with the provider's own code where it gave one.
+    /// Cause of the failure, with the provider's own code if it gave one.
     pub reason: String,
     pub at: String,
 }

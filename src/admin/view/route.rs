@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// `GET /api/v1/routes`.
+/// The response body of `GET /api/v1/routes`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RoutesView {
     pub routes: Vec<RouteView>,
@@ -22,14 +22,14 @@ pub(crate) struct RouteView {
     pub path: Option<String>,
     /// The methods that it is for; empty: any.
     pub methods: Vec<String>,
-    /// Whether everybody may use it who is let in.
+    /// True if every caller that the listener admits may use it.
     pub open_to_everyone: bool,
     /// The clients that may use it, unless everybody may.
     pub clients: Vec<String>,
     pub provider: String,
-    /// Where requests go: `https://host/base`.
+    /// URL that requests are forwarded to: `https://host/base`.
     pub upstream: String,
-    /// Whose tokens it spends: `application` or `user`.
+    /// Owner of the tokens that it uses: `application` or `user`.
     pub r#as: &'static str,
     /// `enforce`; or `observe` where what its rules would refuse passes and is told of.
     pub mode: &'static str,

@@ -6,10 +6,9 @@ use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
 use crate::control::{ReloadOutcome, Reloaded};
 
-/// `GET /api/v1/status`.
+/// The response body of `GET /api/v1/status`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StatusView {
-    /// The running version.
     pub version: &'static str,
     /// This process among its replicas: drawn at each start.
     pub instance: String,
@@ -17,7 +16,7 @@ pub(crate) struct StatusView {
     pub now: String,
     pub started_at: String,
     pub uptime_seconds: u64,
-    /// Whether it has begun to end.
+    /// True once the process has begun to end, also because a part of it has failed.
     pub draining: bool,
     /// The config in force: a digest of what it was read from, without secrets.
     pub config_digest: String,
@@ -29,19 +28,19 @@ pub(crate) struct StatusView {
     pub certificates: Vec<CertificateView>,
 }
 
-/// How the last reload, or the start, went.
+/// The result of the last reload, or of the start.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ReloadView {
-    /// `applied` or `refused`.
+    /// Result of the reload: `applied` or `refused`.
     pub outcome: &'static str,
     pub at: String,
     /// `start`, `signal`, `files`, `admin` or `admin:` and the name of a token.
     pub by: String,
     /// The config that holds since then.
     pub config_digest: String,
-    /// What differs from the config before; empty: nothing does.
+    /// Differences from the config before; empty if there are none, or if the config was refused.
     pub changes: Vec<String>,
-    /// What is wrong with the config that was refused, for a person to read.
+    /// Mistakes in the config that was refused, for a person to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -63,18 +62,18 @@ impl ReloadView {
     }
 }
 
-/// One listener.
+/// A listener of the config, with its bound address.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ListenerView {
     pub name: String,
-    /// `reverse`, `forward` or `callback`.
+    /// Mode of the listener: `reverse`, `forward` or `callback`.
     pub mode: &'static str,
-    /// Where it really listens: `127.0.0.1:8443`, or `unix:/path`.
+    /// Address that it is really bound to: `127.0.0.1:8443`, or `unix:/path`.
     pub address: String,
     pub tls: bool,
 }
 
-/// How many there are.
+/// Numbers of configured items, of tokens and of workers.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub listeners: usize,
@@ -88,20 +87,20 @@ pub(crate) struct Counts {
     pub workers: usize,
 }
 
-/// The store of records.
+/// The store of records and its health.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StoreView {
-    /// `memory`, `file` or `redis`.
+    /// Kind of the store: `memory`, `file` or `redis`.
     pub kind: &'static str,
-    /// Whether other instances use it, too.
+    /// True if other instances see the records that are written here.
     pub shared: bool,
     pub healthy: bool,
-    /// Why it is not.
+    /// Reason for which it is not healthy; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A configured certificate file.
+/// A certificate file of the config, and its expiry.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CertificateView {
     /// The file as the config writes it.

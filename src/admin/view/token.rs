@@ -6,7 +6,7 @@ use super::provider::FailureView;
 use crate::base::time::{Now, rfc3339};
 use crate::control::{FetchCounts, LedgerLine, TokenTable};
 
-/// `GET /api/v1/tokens`.
+/// The response body of `GET /api/v1/tokens`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TokensView {
     pub tokens: Vec<TokenView>,
@@ -21,10 +21,10 @@ impl TokensView {
 /// One token key. Moments are RFC 3339; ages are whole seconds.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TokenView {
-    /// Its name: a digest of all that goes into fetching it. What `refresh` and `purge` take.
+    /// Name of the token: a digest of all that goes into fetching it. The paths of `refresh` and `purge` take it.
     pub key: String,
     pub provider: String,
-    /// What it waits for: `empty`, `fetching`, `live`, `renewing`, `holding` or `resting`.
+    /// Phase of the token: `empty`, `fetching`, `live`, `renewing`, `holding`, `resting` or `settling`.
     pub state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -44,7 +44,7 @@ pub(crate) struct TokenView {
     pub rests_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
-    /// Failures in a row.
+    /// Number of consecutive fetches that failed.
     pub failures: u32,
     /// Requests that wait for it now.
     pub waiters: usize,
@@ -101,7 +101,7 @@ impl Fetches {
     }
 }
 
-/// `DELETE /api/v1/tokens/{key}`.
+/// The response body of `DELETE /api/v1/tokens/{key}`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Purged {
     pub key: String,

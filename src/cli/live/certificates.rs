@@ -11,10 +11,10 @@ use crate::tls::{Paper, paper};
 /// A certificate that ends within so many seconds is told of.
 const SOON: i64 = 30 * 24 * 3600;
 
-/// What to do about a client certificate that is not accepted.
+/// Advice about a client certificate that is not accepted.
 pub(super) const OURS: &str = "see that `tls.client_cert` is the one that the provider registered for this environment, \
                                whole with its intermediate certificates, and has not ended";
-/// What to do about one that is missing.
+/// Advice about a client certificate that is missing.
 pub(super) const NONE: &str =
     "name the one that the provider issued or registered: `tls = { client_cert = …, client_key = … }`";
 
@@ -23,7 +23,8 @@ pub(super) fn read_certificates(chain: &[CertificateDer<'_>]) -> Vec<Paper> {
     chain.iter().filter_map(paper).collect()
 }
 
-/// How long a provider's chain lasts that holds now. What of it has ended, or is its own issuer, took no part in that.
+/// Judges the remaining validity of a provider's chain that holds now. Certificates in it that have ended, or are their
+/// own issuer, took no part in its validation and are skipped.
 pub(super) fn provider_chain(chain: &[Paper], now: Now) -> Finding {
     let Some(leaf) = chain.first() else { return Finding::skipped("certificate", "it cannot be read", None) };
     let at = seconds(now);
@@ -40,7 +41,7 @@ pub(super) fn provider_chain(chain: &[Paper], now: Now) -> Finding {
     figures(found, leaf, at).with("days_left", left / 86_400)
 }
 
-/// How long our own certificate lasts.
+/// Judges the remaining validity of the own client certificate; `None` if the chain is empty.
 pub(super) fn own(chain: &[Paper], now: Now) -> Option<Finding> {
     let leaf = chain.first()?;
     let at = seconds(now);
@@ -72,7 +73,8 @@ fn figures(found: Finding, leaf: &Paper, at: i64) -> Finding {
         .with("leaf_days_left", left.max(0) / 86_400)
 }
 
-/// Why a handshake failed. `presented`: what a second look, which believes nothing, saw.
+/// Explains the failure of a handshake. `presented`: the chain that a second look, which trusts no certificate, has
+/// seen.
 pub(super) fn refused(error: &Error, expected: &ServerName<'_>, presented: &[Paper], now: Now) -> Finding {
     let step = "tls";
     let expected = expected.to_str();
@@ -235,7 +237,7 @@ fn seconds(now: Now) -> i64 {
     i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX)
 }
 
-/// A library's text, shortened.
+/// Shortens a library's text to 160 characters, on one line.
 fn one_line(text: &str) -> String {
     text.chars().take(160).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

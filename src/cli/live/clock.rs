@@ -34,7 +34,7 @@ pub(super) fn judge_clock(date: Option<u64>, sent: Now, received: Now) -> Findin
     found.with("skew_seconds", signed)
 }
 
-/// `2026-01-31T12:00:00Z`
+/// Formats milliseconds since 1970 to the second: `2026-01-31T12:00:00Z`.
 pub(super) fn moment(wall: u64) -> String {
     rfc3339(wall / 1000 * 1000).replace(".000Z", "Z")
 }

@@ -1,4 +1,5 @@
-//! The way to a host: names, addresses, proxies, handshakes. What happened, and what a person can do about it.
+//! The way to a host: names, addresses, proxies, handshakes. Each finding gives the result of a step, and advice for a
+//! person.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -15,21 +16,19 @@ use crate::upstream::{ConnectTrial, Destination, DialError, ProxyError, Step, Tl
 /// More addresses than this are only counted.
 const MOST_SHOWN: usize = 3;
 
-/// What is known besides the trial itself.
+/// The facts that are known besides the trial itself.
 pub(super) struct ConnectTrialContext<'a> {
-    /// Where it went.
     pub to: &'a Destination,
-    /// What a second look saw where the certificate did not hold.
+    /// Certificates that a second look has seen, if the first certificate did not hold.
     pub presented: &'a [Paper],
-    /// Whether a certificate of ours was asked for.
+    /// True if the other side asked for a client certificate.
     pub asked: bool,
-    /// Whether there is one.
+    /// True if a client certificate is configured.
     pub own: bool,
-    /// Whether other programs here use a proxy.
+    /// True if the environment names a proxy for other programs.
     pub shell_proxy: bool,
-    /// Which key of the config names the host.
+    /// Key of the config that names the host.
     pub key: &'static str,
-    /// Now.
     pub now: Now,
     /// A handshake that was cut off comes through with a shorter first message.
     pub small_hello: bool,
@@ -61,7 +60,7 @@ pub(super) fn steps(trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> V
     found
 }
 
-/// Whom we connect to, and the key that names it.
+/// Returns the host and port to connect to, and the key that names them.
 fn target<'a>(around: &'a ConnectTrialContext<'_>) -> (&'a str, u16, &'static str) {
     match &around.to.way.proxy {
         Some(proxy) => (proxy.host(), proxy.port(), "http_proxy"),

@@ -1,4 +1,4 @@
-//! What was found, and how it is shown: for people, in columns, and for programs.
+//! The findings, and their output: for people, in columns, and for programs.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::counted;
 
-/// What was tried.
+/// The subject of a trial: an issuer, a provider or the store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TrialSubject {
-    /// Who signs clients' tokens.
+    /// An issuer that signs clients' tokens, by its name.
     Issuer(Arc<str>),
     /// A provider, by its name.
     Provider(Arc<str>),
-    /// `[store]`.
+    /// The store that `[store]` configures.
     Store,
 }
 
-/// What came of a step.
+/// The result of a step in a trial.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
-    /// It does not work.
+    /// The step failed; the help of the finding says what to do.
     Failed,
-    /// It works.
+    /// The step succeeded, and needs no attention.
     Fine,
     /// It was not tried; the detail says why.
     Skipped,
@@ -45,15 +45,15 @@ impl Mark {
 /// One step and what came of it. None of its texts holds a secret, or free text of the other side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// Where: a host and port, and what it is for; absent where it is of no one place.
+    /// Host and port, and their purpose; absent if the step belongs to no single place.
     pub place: Option<Arc<str>>,
     /// The step: `dns`, `tcp`, `proxy`, `tls`, `certificate`, `http`, `token`, `clock`, …
     pub step: &'static str,
-    /// What came of it.
+    /// Result of the step: failed, fine, skipped or warned.
     pub mark: Mark,
-    /// What was found.
+    /// Description of the observation, for a person.
     pub detail: String,
-    /// What to do about it.
+    /// Advice about the finding, if there is any.
     pub help: Option<String>,
     /// The same for a program.
     pub figures: Map<String, Value>,
@@ -64,17 +64,17 @@ impl Finding {
         Self { place: None, step, mark, detail: detail.into(), help, figures: Map::new() }
     }
 
-    /// It does not work.
+    /// Builds a finding about a step that failed, with advice.
     pub fn failed(step: &'static str, detail: impl Into<String>, help: impl Into<String>) -> Self {
         Self::new(step, Mark::Failed, detail, Some(help.into()))
     }
 
-    /// It works.
+    /// Builds a finding about a step that succeeded.
     pub fn fine(step: &'static str, detail: impl Into<String>) -> Self {
         Self::new(step, Mark::Fine, detail, None)
     }
 
-    /// It was not tried.
+    /// Builds a finding about a step that was not tried; `detail` gives the reason.
     pub fn skipped(step: &'static str, detail: impl Into<String>, help: Option<String>) -> Self {
         Self::new(step, Mark::Skipped, detail, help)
     }
@@ -84,7 +84,7 @@ impl Finding {
         Self::new(step, Mark::Warned, detail, Some(help.into()))
     }
 
-    /// Adds a figure.
+    /// Adds a figure for programs under this name.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.figures.insert(name.to_owned(), value.into());
         self
@@ -94,12 +94,12 @@ impl Finding {
 /// Everything that was found, in the order of the config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialReport {
-    /// What was tried, and what came of each step.
+    /// Subjects that were tried, each with the results of its steps.
     pub groups: Vec<(TrialSubject, Vec<Finding>)>,
 }
 
 impl TrialReport {
-    /// Whether nothing failed.
+    /// Returns whether no step has failed.
     pub fn holds(&self) -> bool {
         self.count(Mark::Failed) == 0
     }

@@ -1,4 +1,4 @@
-//! Who signs clients' tokens: whether its keys can be had.
+//! The trial of an issuer that signs clients' tokens: its keys must be available.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::cli::counted;
 use crate::config::{Issuer, IssuerKeys};
 use crate::control::{issuer_place, try_keys};
 
-/// Tries it.
+/// Connects to the issuer, fetches its keys, and notes the findings.
 pub(super) async fn try_issuer(issuer: Arc<Issuer>, options: Rc<TrialOptions>, notes: Notes) {
     let (url, what, key) = match &issuer.keys {
         IssuerKeys::At(url) => (url, "keys", "jwks_url"),

@@ -21,13 +21,13 @@ use crate::provider::{CallAs, Module, date};
 use crate::tls::{Demand, attentive, onlooker, own_chain, short_onlooker};
 use crate::upstream::{AskError, ConnectTrial, Destination, DialError, Sent, Step};
 
-/// What is to be tried of a provider.
+/// The plan of a provider's trial: the token and the places to try.
 #[derive(Clone)]
 pub(super) struct ProviderTrial {
     provider: Arc<ProviderConfig>,
-    /// How to ask for the token that is tried; absent: why not.
+    /// Module that fetches the token to try; an error gives the reason for which none is tried.
     token: Result<Arc<Module>, &'static str>,
-    /// Whose token it is, where routes differ.
+    /// Name of the route whose token is tried, if the routes' tokens differ.
     stands_for: Option<Arc<str>>,
     places: Vec<ProbeTarget>,
 }
@@ -77,7 +77,7 @@ impl ProviderTrial {
     }
 }
 
-/// Tries it.
+/// Visits every place of the plan, makes at most one token call, and notes the findings.
 pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, notes: Notes) {
     let provider = &plan.provider;
     let own = certificates::read_certificates(&own_chain(&provider.tls));
@@ -142,10 +142,10 @@ pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, note
     }
 }
 
-/// One place, visited.
+/// A visit to one place, with the means to note its findings.
 pub(super) struct PlaceVisit<'a> {
     pub to: &'a Destination,
-    /// Whether we have a client certificate.
+    /// True if a client certificate is configured.
     pub own: bool,
     pub key: &'static str,
     pub options: &'a TrialOptions,
@@ -176,7 +176,8 @@ impl PlaceVisit<'_> {
         trial.ended.is_ok().then_some(demand)
     }
 
-    /// Whether a handshake that is cut off comes through with a shorter first message: without a key share of ML-KEM.
+    /// Returns whether, after a handshake that was cut off, the other side responds to a shorter first message: without
+    /// a key share of ML-KEM.
     async fn small_hello(&self, trial: &ConnectTrial) -> bool {
         let cut = matches!(trial.ended, Err(DialError::Tcp(_) | DialError::Timeout)) && trial.step == Step::Tls;
         let Some((tls, presented)) = short_onlooker(&self.to.tls).filter(|_| cut) else { return false };
@@ -185,7 +186,7 @@ impl PlaceVisit<'_> {
         !presented.chain().is_empty()
     }
 
-    /// What is presented there, to tell of it. Nothing is believed, and nothing sent.
+    /// Returns the certificates that are presented there, to report them. None is trusted, and no data is sent.
     async fn look(&self) -> Vec<crate::tls::Paper> {
         let (tls, presented) = onlooker(&self.to.tls);
         // It always fails.
@@ -193,7 +194,7 @@ impl PlaceVisit<'_> {
         certificates::read_certificates(presented.chain())
     }
 
-    /// Asks for the head of what is there, without any credential, and compares clocks. Whatever it answers is fine.
+    /// Sends a `HEAD` request without any credential, and compares the clocks. Any response is acceptable.
     async fn head(&self, url: &BaseUrl, patience: Duration, demand: &Demand) {
         let path = if url.path().is_empty() || self.key == "token_url" { "/" } else { url.path() };
         let request = Request::builder().method(Method::HEAD).uri(path).header(HOST, url.authority());
@@ -218,7 +219,7 @@ impl PlaceVisit<'_> {
     }
 }
 
-/// The head of an answer; its body, if any, is nobody's business.
+/// Returns the head of the response; its body, if any, is ignored.
 async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Parts, AskError> {
     let mut connection = to.open(now).await.map_err(AskError::Dial)?;
     let mut sent = connection.send(request.clone()).await;
@@ -233,7 +234,7 @@ async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -
     }
 }
 
-/// Whether it was the certificate that did not hold.
+/// Returns whether the connection failed because the certificate did not hold.
 fn is_certificates(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     matches!(inner, Some(TlsError::InvalidCertificate(_)))

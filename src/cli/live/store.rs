@@ -1,4 +1,5 @@
-//! The store: whether it can be opened and asked. Nothing is written into it but what every start tidies up.
+//! The trial of the store: whether it can be opened and queried. It writes nothing to the store except the cleanup that
+//! every start performs.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +15,7 @@ use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holde
 /// A record of this name is never written.
 const NOBODY: &str = "check --live";
 
-/// Tries it.
+/// Tries the store and adds one finding to `notes`.
 pub(super) async fn try_store(wish: StoreSettings, clock: Clock, notes: Notes) {
     match &wish {
         StoreSettings::Memory => {
@@ -42,7 +43,7 @@ fn unmade(path: &Path) -> Finding {
     let tried = fs::OpenOptions::new().write(true).create_new(true).open(&trial);
     match tried {
         Ok(_) => {
-            // Nobody else has a file of this name.
+            // No other file has this name: it contains the process id.
             let _ = fs::remove_file(&trial);
             Finding::fine("store", format!("{} is not there yet: the first start makes it", path.display()))
         }

@@ -8,19 +8,20 @@ use crate::control::{TokenCallReport, TokenTrialError};
 use crate::token::failure::{Class, Failure};
 use crate::upstream::AskError;
 
-/// What is known besides the call.
+/// Facts, besides the outcome of the token call, that the findings depend on.
 pub(super) struct TokenTrialContext<'a> {
     /// The settings that begin or end with white space.
     pub padded: &'a [String],
-    /// Whether a client certificate was asked for.
+    /// True if the server asked for a client certificate.
     pub asked: bool,
-    /// Whether there is one.
+    /// True if a client certificate is configured.
     pub own: bool,
-    /// How long an answer is waited for, in seconds.
+    /// Time for which a response is awaited, in seconds.
     pub patience: f64,
 }
 
-/// What came of the call, and of the clock that its answer shows.
+/// Builds the findings of a token call: its outcome and, if there was a response, the provider's clock as the response
+/// shows it.
 pub(super) fn judge(
     outcome: &Result<TokenCallReport, TokenTrialError>,
     around: &TokenTrialContext<'_>,
@@ -98,7 +99,7 @@ fn refused(failure: &Failure, status: u16, around: &TokenTrialContext<'_>) -> Fi
     Finding::failed("token", detail, help).with("class", class.as_str())
 }
 
-/// Why a call on a connection that stood has no answer.
+/// Builds the finding for a call that got no usable response on an established connection.
 pub(super) fn unanswered(step: &'static str, error: &AskError, asked: bool, own: bool) -> Finding {
     let inner: Option<&(dyn std::error::Error + 'static)> = match error {
         AskError::Broken(error) => Some(error),

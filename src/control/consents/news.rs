@@ -1,8 +1,8 @@
-//! What other replicas did with tokens: heard of, and looked at in the store.
+//! Changes to tokens by other replicas: received as notifications, and checked in the store.
 //!
-//! A user who consents anew or takes it back does so at one replica; the others hold that user's token, or rest because
-//! there was none. News are hints, so what counts is what the store says. Where the store says nothing, a key stays on the
-//! list until it was looked at: a revocation must not get lost because the store had a bad moment.
+//! A user who consents anew, or revokes a consent, does so at one replica; the others hold that user's token, or rest
+//! because there was none. Notifications are hints, so the content of the store counts. If the store does not respond,
+//! a key stays on the list until it was checked: a revocation must not get lost because the store failed for a moment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::token::key::TokenKey;
 /// The pauses between looks at a store that does not answer.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(1) };
 
-/// What is to be looked at.
+/// An entry of the list of keys to be checked.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Item {
     /// An application's token that another replica may have replaced, by its own key.
@@ -26,7 +26,7 @@ enum Item {
     User(TokenKey),
 }
 
-/// Listens and looks. Never ends, unless nobody else writes to the store.
+/// Receives notifications and checks the store. Never ends, unless no other process writes to the store.
 pub(super) async fn follow_news(store: Store, leases: TokenHandle) {
     if !store.is_shared() {
         return;
@@ -37,7 +37,7 @@ pub(super) async fn follow_news(store: Store, leases: TokenHandle) {
         if let Some(change) = next(&mut changes, failures, open.is_empty()).await {
             note(change, &leases, &mut open).await;
         }
-        // What was looked at is struck off; after an error the store is left alone for a moment.
+        // An entry that was checked is removed; after an error the store is left alone for a moment.
         failures = if look_at_all(&store, &leases, &mut open).await { 0 } else { failures.saturating_add(1) };
     }
 }
@@ -74,7 +74,7 @@ async fn look_at_all(store: &Store, leases: &TokenHandle, open: &mut BTreeSet<It
     let items: Vec<Item> = open.iter().copied().collect();
     for item in items {
         let looked = match item {
-            // Where another replica's token has killed ours, it takes its place at once.
+            // If another replica's token has invalidated the local one, it replaces the local one at once.
             Item::Application(key) => leases.heard(key).await,
             Item::User(key) => look(store, leases, key).await,
         };

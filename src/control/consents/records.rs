@@ -15,28 +15,28 @@ const AFTERLIFE: u64 = 24 * 3600 * 1000;
 const AGAIN: u32 = 10;
 /// and so long after it failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What the store may take, besides the call itself, while a lock is held: reading the record again, and saving what was
-/// answered, over some outages.
+/// Time for the store, besides the call itself, while a lock is held: reading the record again, and saving the
+/// response, across some outages.
 const SAVING: Duration = Duration::from_secs(50);
 
-/// How long a lock must last under which a call is made: longer than the longest call, and than its answer needs to be
-/// saved. It is what others wait if its holder dies.
+/// Returns the time for which a lock must last under which a call is made: longer than the longest call and the saving
+/// of its response. Others wait that long if the holder of the lock ends without releasing it.
 pub(in crate::control) const fn lease(call: Within) -> Duration {
     call.0.saturating_add(SAVING)
 }
 
-/// Where a started consent is filed.
+/// Returns the key of the record of a started consent.
 pub(super) fn pending_key(state: &State) -> RecordKey {
     RecordKey::from(state.id().to_string().as_str())
 }
 
-/// Where a user's tokens are.
+/// Returns the key of the record with a user's tokens.
 pub(super) fn user_key(key: &UserKey) -> RecordKey {
     RecordKey::from(&key.record_key())
 }
 
-/// Asks the store again when it failed: a moment's silence costs nobody a consent. A second at most, and a store that is
-/// away for longer is not waited for. What is asked must bear being asked twice.
+/// Repeats a store operation that failed, so that a short outage loses no consent. The pauses are one second in total;
+/// a longer outage is not waited for. The operation must tolerate being executed twice.
 pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     for _ in 0..AGAIN {
         if let Ok(answer) = ask().await {
@@ -53,8 +53,8 @@ pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &Record
     patiently(async || store.announce(kind, key).await).await
 }
 
-/// When a user's record may be forgotten, in milliseconds since 1970. Never, where nobody knows when its refresh token
-/// dies.
+/// Returns the time at which a user's record may be forgotten, in milliseconds since 1970. Returns `None`, which means
+/// never, if the expiry of its refresh token is unknown.
 pub(super) fn forget(tokens: &UserTokens) -> Option<u64> {
     let dies = match &tokens.refresh {
         Some(refresh) => refresh.expires?.max(tokens.access.expires),

@@ -27,7 +27,7 @@ use crate::token::consent::{
 use crate::token::failure::{Class, Failure};
 use crate::token::key::TokenKey;
 
-/// Between two looks at somebody else's lock, while nobody says anything.
+/// Interval between two checks of a lock that another task holds, while no change is notified.
 const LOOK: Duration = Duration::from_millis(100);
 /// Another's rotation is waited for so long: 8 s.
 const MOST_LOOKS: u32 = 80;
@@ -64,7 +64,7 @@ pub(super) struct Renewal {
     pub(super) audit: Auditor,
 }
 
-/// What a renewal works with.
+/// Services that a renewal works with.
 #[derive(Clone)]
 pub(super) struct Means {
     pub(super) store: Store,
@@ -82,7 +82,7 @@ impl Order for Renewal {
             let means = Means { store, tasks: aid.tasks, rests: aid.rests };
             let newer_than = aid.known.map_or(0, |known| known.record);
             let (tell, told) = oneshot::channel();
-            // It runs on when whoever wants it gives up: what was asked must be kept.
+            // The task continues when its caller gives up: the response to the request must be saved.
             let tasks = means.tasks.clone();
             let begun = tasks.spawn(renewal.work(), async move {
                 let ended = renewal.run(&means, Goal::Serve { newer_than }).await;
@@ -110,7 +110,7 @@ fn ending() -> Failure {
     Failure::new(Class::Transient, "the process ends, and begins no renewal")
 }
 
-/// How a renewal ended, and whether the provider was asked.
+/// The end of a renewal, and whether the provider was asked.
 pub(super) struct Ended {
     pub(super) ending: RotationEnding,
     asked: bool,
@@ -135,12 +135,13 @@ impl Renewal {
         let headers = module.credentials(&grant);
         let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
         let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
-        // What is in the record may be from another replica's renewal a moment ago, and unknown to the bank yet. But another
-        // renewal may have ended it as well, so a refusal of it is final: the record is looked at again.
+        // The tokens in the record may come from another replica's renewal a moment ago, and be unknown to the bank
+        // yet. But another renewal may have ended them as well, so a refusal of them is final: the record is read
+        // again.
         Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
     }
 
-    /// What it is to a process that ends.
+    /// Describes the renewal as tracked work, for a process that ends.
     pub(super) fn work(&self) -> Work {
         Work { what: "token.renew", provider: self.provider.name.clone() }
     }
@@ -171,7 +172,7 @@ impl Renewal {
         let lock = loop {
             match turn.take().await {
                 Ok(Some(lock)) => break lock,
-                // Who has the lock may have renewed them by now.
+                // The holder of the lock may have renewed them by now.
                 Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
                     Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
                     Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
@@ -252,7 +253,7 @@ impl Renewal {
         }
     }
 
-    /// Until the store has it, nobody relies on it.
+    /// Saves the new tokens. No caller relies on them until the store has them.
     async fn save(&self, store: &Store, name: &RecordKey, mut saving: Saving, mut version: Version) -> RotationEnding {
         loop {
             let next = saving.tokens();
@@ -294,7 +295,8 @@ impl Renewal {
         let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
             return;
         };
-        // What is written is what was read with its version: anything may have been noted since the first look.
+        // The write is based on a record read together with its version: anything may have been noted since the first
+        // read.
         if tokens.touched(&consents.upkeep, self.clock.now()).is_some()
             && let Ok(Some((known, version))) = read_tokens(store, name).await
             && let Some(touched) = known.touched(&consents.upkeep, self.clock.now())
@@ -320,7 +322,8 @@ impl<'a> LockWait<'a> {
         Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
     }
 
-    /// The lock. Nothing: it is taken, and the record may have changed meanwhile, or a moment has passed.
+    /// Tries to take the lock. Returns `None` if another holds it and the record may have changed meanwhile, or a
+    /// moment has passed.
     async fn take(&mut self) -> Result<Option<Lock>, String> {
         if let Some(changes) = &mut self.changes {
             tokio::select! {

@@ -1,12 +1,13 @@
-//! Who is not asked for a while: users whose renewal failed, and providers that turn all of them away.
+//! Rests: the users whose renewal failed, and the providers that reject all users, that are not asked for a while.
 //!
-//! The rests are those of every token call (`token::policy::rest_after`), `Retry-After` included. A provider that says
-//! that it is closed, or that it is asked too often, rests as a whole. Rejected credentials are everybody's, or so it
-//! seems: from then on users of that provider are renewed one at a time, and when the next one is rejected as well, it
-//! rests as a whole, too.
+//! The rests are those of every token call (`token::policy::rest_after`), `Retry-After` included. A provider that
+//! reports that it is closed, or that it is asked too often, rests as a whole. Rejected credentials probably concern
+//! all users: from then on users of that provider are renewed one at a time, and when the next one is rejected as well,
+//! the provider rests as a whole, too.
 //!
-//! Renewals that a call waits for are told here as well. The keeper has their rests, but does not hear of a failure where
-//! an older token served all the same: so a call is held up for as long as the provider asked for, and no longer.
+//! Renewals that a call waits for are recorded here as well. The keeper has their rests, but is not notified of a
+//! failure if an older token served all the same: so a call is held up for as long as the provider asked for, and no
+//! longer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,7 +26,8 @@ use crate::token::policy::rest_after;
 /// A rest that was over for this long is forgotten, and with it how often its user failed. Longer than the longest rest.
 const FORGET: Duration = Duration::from_secs(2 * 3600);
 
-/// The pause of whoever was held up: nothing was asked, so nothing is added to what the provider asked for.
+/// Backoff of a call that was held up: no request was sent, so nothing is added to the time that the provider asked
+/// for.
 const NOT_AGAIN: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(1) };
 
 /// Rests of renewals. Clones are the same; they live on the control thread.
@@ -44,7 +46,8 @@ struct ConsentRest {
     failures: u32,
     /// Reading of the boot clock, in milliseconds.
     until: u64,
-    /// What the provider itself asked for, and until when at least.
+    /// The failure with which the provider itself asked for a rest, and the earliest end of that rest (boot clock,
+    /// milliseconds).
     told: Option<(Failure, u64)>,
 }
 
@@ -79,7 +82,7 @@ impl Rests {
             Class::Fatal => known.rejected.replace(user).is_some_and(|before| before != user),
             Class::Consent | Class::Transient => false,
         };
-        // What was under way together is one failure.
+        // Failures of renewals that ran at the same time count as one.
         if whole && known.rest.until <= now.boot {
             known.rest.extend(failure, now, dice);
         }
@@ -92,7 +95,7 @@ impl Rests {
         inner.providers.remove(provider);
     }
 
-    /// Whether this user's tokens are not to be renewed for their own sake now.
+    /// Returns whether this user's tokens are not to be renewed for upkeep now.
     pub(super) fn rests(&self, provider: &str, user: TokenKey, now: Now) -> bool {
         if planted(PlantedFault::NoRests) {
             return false;
@@ -102,7 +105,7 @@ impl Rests {
         !inner.users.get(&user).is_none_or(over) || !inner.providers.get(provider).is_none_or(|known| over(&known.rest))
     }
 
-    /// What the provider said of this user, if it asked to be left alone until a moment that has not come.
+    /// Returns the provider's failure for this user, if it asked for a rest that has not ended yet.
     pub(super) fn told(&self, user: TokenKey, now: Now) -> Option<Failure> {
         let inner = self.0.borrow();
         let (failure, until) = inner.users.get(&user)?.told.as_ref()?;
@@ -110,7 +113,7 @@ impl Rests {
         Some(Failure { retry_after: Some(Duration::from_millis(left)), backoff: Some(NOT_AGAIN), ..failure.clone() })
     }
 
-    /// Whether users of this provider are to be renewed one at a time.
+    /// Returns whether users of this provider are to be renewed one at a time.
     pub(super) fn is_suspect(&self, provider: &str) -> bool {
         self.0.borrow().providers.get(provider).is_some_and(|known| known.rejected.is_some() || known.rest.failures > 0)
     }

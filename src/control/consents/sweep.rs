@@ -1,8 +1,8 @@
-//! Removing what has long ended from a store that does not do so by itself.
+//! Removal of records that ended long ago, from a store that does not remove them by itself.
 //!
-//! A wall clock may be wrong, by days at times, and what is removed is gone. So a record is removed a day after its end, and
-//! only once both clocks have gone on at the same pace for an hour: a clock that is set, forwards or back, begins the hour
-//! anew. What has ended is never read, swept or not.
+//! A wall clock may be wrong, by days at times, and a removal is final. So a record is removed a day after its end, and
+//! only once both clocks have advanced at the same pace for an hour: a clock that is set, forwards or back, restarts
+//! the hour. An ended record is never read, swept or not.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(3600);
 /// By so much the clocks may drift apart within a pause.
 const DRIFT: Duration = Duration::from_secs(60);
 
-/// Sweeps a store.
+/// The periodic removal of ended records from a store.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     /// Since when the clocks go evenly, and nothing was swept.
@@ -34,7 +34,8 @@ impl Sweeper {
         }
     }
 
-    /// What ended before this moment, in milliseconds since 1970, may go now.
+    /// Returns the moment before which a record must have ended to be removed now, in milliseconds since 1970; `None`:
+    /// no removal is due.
     fn due(&mut self, now: Now) -> Option<u64> {
         let since = *self.since.get_or_insert(now);
         let passed = now.boot.saturating_sub(since.boot);

@@ -32,7 +32,7 @@ const MOST_WAITING: usize = 65_536;
 /// All consents are looked through this often.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// What renews refresh tokens that nobody's call renews.
+/// The renewal of refresh tokens that no call renews.
 pub(super) struct Upkeeper {
     pub(super) means: Means,
     pub(super) clock: Clock,
@@ -73,7 +73,7 @@ impl Upkeeper {
         }
         // When the first consent of each provider dies.
         let mut first = vec![None; providers.len()];
-        // Calls with a token that is at hand leave no other trace.
+        // Calls with a token that is held in memory leave no other trace.
         let idle = self.leases.idle_users().await;
         let mut from = None;
         loop {
@@ -135,8 +135,8 @@ impl Upkeeper {
         queues.add(Renewal { provider, user: tokens.key, clock: self.clock.clone(), audit });
     }
 
-    /// Notes the last call for the user, where that is worth a write. What another task or replica writes meanwhile
-    /// counts more.
+    /// Records the last call for the user if that is worth a write. A write by another task or replica in the meantime
+    /// takes precedence.
     async fn note_call(
         &self,
         tokens: UserTokens,
@@ -193,7 +193,7 @@ impl Queues {
     fn pump(&self, name: &Arc<str>) {
         while let Some(renewal) = self.next(name) {
             let (queues, work) = (self.clone(), renewal.work());
-            // Whatever becomes of it, its place is free then.
+            // The slot is freed for any outcome of the renewal.
             let place = RefreshSlot { queues: self.clone(), user: renewal.user.clone() };
             let kept_alive = async move {
                 let place = place;

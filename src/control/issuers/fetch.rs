@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// For one exchange, connecting included.
 const EXCHANGE: Within = Within(Duration::from_secs(10));
 
-/// What we need of a discovery document (OpenID Connect Discovery 1.0 section 3).
+/// The members of a discovery document that are used here (OpenID Connect Discovery 1.0 section 3).
 #[derive(Deserialize)]
 struct Discovered {
     issuer: String,
@@ -40,7 +40,7 @@ pub async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, String> {
     KeySet::parse(&json).map_err(|error| format!("{url}: {error}"))
 }
 
-/// Where the keys are, by the issuer's own word.
+/// Reads the URL and the query of the issuer's key set from its discovery document.
 async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, Option<String>), String> {
     let path = format!("{}/.well-known/openid-configuration", url.path());
     let json = get(issuer, url, &path, None, now).await?;
@@ -58,7 +58,7 @@ async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, 
     Ok((place, query))
 }
 
-/// Where an issuer's URL leads.
+/// Returns the destination to connect to for an issuer's URL.
 pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
     Destination {
         host: url.bare_host().into(),

@@ -21,9 +21,9 @@ struct VerifyKey {
 /// The parts of a compact JWS (RFC 7515 section 7.1) that matter to its signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Signature<'a> {
-    /// The header's `alg`.
+    /// The `alg` parameter of the JWS header.
     pub algorithm: Algorithm,
-    /// The header's `kid`.
+    /// The `kid` parameter of the JWS header, if it has one.
     pub key_id: Option<&'a str>,
     /// Header and payload as they were sent, with the dot between them.
     pub message: &'a str,
@@ -47,22 +47,22 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of the keys could have made this signature, going by its name and kind.
+    /// Returns whether one of the keys could have made this signature, judged by key ID and algorithm.
     pub fn knows(&self, signature: &Signature<'_>) -> bool {
         self.0.iter().any(|key| key.fits(signature))
     }
 
-    /// Whether one of the keys made this signature.
+    /// Returns whether one of the keys made this signature.
     pub fn verifies(&self, signature: &Signature<'_>) -> bool {
         let message = signature.message.as_bytes();
         self.0.iter().filter(|key| key.fits(signature)).any(|key| {

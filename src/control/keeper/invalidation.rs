@@ -1,8 +1,8 @@
-//! Refused tokens, taken out of the store.
+//! The removal of refused tokens from the store.
 //!
-//! What a provider refused must not be found again by a restart or another replica. The keeper sees to that, not the
-//! request that met the refusal: it is tried until the store took it, or until the token would have ended anyway. Up to
-//! then no fetch of this process adopts such a token.
+//! A token that a provider refused must not be found again after a restart or by another replica. The keeper ensures
+//! this, not the request that met the refusal: removal is retried until the store accepts it, or until the token would
+//! have expired anyway. Until then no fetch of this process adopts such a token.
 
 use std::cell::RefCell;
 use std::rc::Rc;

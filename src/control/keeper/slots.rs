@@ -1,9 +1,9 @@
-//! How many fetches are under way at a time, over all keys.
+//! The bound on fetches in progress at a time, over all keys.
 //!
-//! A key has one fetch at most, but there may be thousands of keys: one for each value of a route's variable. Each fetch is
-//! a connection of its own, so their number is bounded, and those that are over it wait in a queue, first come, first
-//! served. A provider may have no more than its share under way, so one that hangs does not keep the others waiting.
-//! The time in the queue is part of a fetch's deadline: a request waits no longer for it.
+//! A key has one fetch at most, but there may be thousands of keys: one for each value of a route's variable. Each
+//! fetch is a connection of its own, so their number is bounded, and fetches over the bound wait in a queue, first
+//! come, first served. A provider may have no more than its share in progress, so a provider that hangs does not keep
+//! the others waiting. The time in the queue is part of a fetch's deadline: a request waits no longer because of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl FetchSlots {
 }
 
 impl Queued {
-    /// Waits for a slot.
+    /// Waits for a slot of the provider, then for one of all slots.
     pub(super) async fn slot(self) -> FetchSlot {
         // The provider's first: to wait for that while holding one of all would take it from the others. No semaphore is
         // ever closed.

@@ -18,7 +18,7 @@ use crate::token::key::KeyBuilder;
 
 const LIFE: Duration = Duration::from_secs(1800);
 
-/// How the bank takes the next call. Without a script it gives a token at once.
+/// The bank's behaviour on the next call. Without a script it returns a token at once.
 enum Call {
     Fail(Failure),
     Gate(Arc<Notify>),
@@ -92,7 +92,7 @@ impl Order for Teller {
     }
 }
 
-/// What an observer is told of one fetch.
+/// The record of one fetch as an observer receives it: provider, outcome and duration.
 type Note = (String, Result<(), Class>, Duration);
 
 /// Writes down what an observer is told.
@@ -831,7 +831,7 @@ fn fetches_are_bounded_over_all_keys_and_each_provider_has_its_share() {
     });
 }
 
-/// What a request that is sent away leaves behind must not be told of the next fetch.
+/// The span of a request that was rejected must not become the parent of the next fetch's span.
 #[test]
 fn a_fetch_is_told_as_the_child_of_no_stranger() {
     let (tracer, spans) = Tracer::open();

@@ -31,7 +31,8 @@ pub(super) struct TokenEntry {
     /// The last generation of which the machine knows that it was accepted.
     proved: u64,
     pub(super) fetch: Option<Fetch>,
-    /// What the store was said to hold of a user while a fetch was under way: a generation, or nothing.
+    /// The change of the user's record that was reported while a fetch was in progress: its new generation, or
+    /// `Some(None)` if the record is gone.
     pub(super) moved: Option<Option<u64>>,
     /// Boot-clock second of the last publication.
     published: u64,
@@ -90,15 +91,15 @@ impl TokenEntry {
         })
     }
 
-    /// What the next fetch may use. `refused`: tokens of this key that are no longer to be taken from the store.
+    /// Builds the context of the next fetch. `refused`: tokens of this key that must no longer be taken from the store.
     pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> FetchContext {
         let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
         FetchContext { store, known: self.known, live, patience, refresh_before, refused, ..FetchContext::default() }
     }
 
-    /// A fetch brought this: says where it comes from. What came from a store and is over already is known from now on,
-    /// so that it is not taken again.
+    /// Returns the origin of a token that a fetch brought. A token from the store that has already expired is recorded
+    /// as known, so that it is not taken again.
     pub(super) fn origin(&mut self, fetched: &Fetched, now: Now) -> TokenOrigin {
         let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
         if adopted {
@@ -123,12 +124,12 @@ impl TokenEntry {
         })
     }
 
-    /// Whether this generation of a user's record is newer than what was taken from it.
+    /// Returns whether this generation of a user's record is newer than the one that the known token was taken from.
     pub(super) fn is_before(&self, generation: u64) -> bool {
         self.known.is_none_or(|known| known.record < generation)
     }
 
-    /// Whether anybody took the current generation.
+    /// Returns whether a request has taken the current generation.
     pub(super) fn used(&self) -> bool {
         self.shelf.last_used() >= self.published
     }
@@ -180,7 +181,7 @@ impl TokenEntry {
         tracing::info!(provider = %self.spec.provider, %key, generation, of, token = %fingerprint, "token used again");
     }
 
-    /// What a generation was that has left the shelf in this step.
+    /// Returns the fingerprint and the expiry of a generation that has left the token slot in this step.
     pub(super) fn gone(&self, generation: u64) -> Option<(Fingerprint, Deadline)> {
         let lease = self.aside.iter().find(|lease| lease.generation == generation)?;
         Some((lease.fingerprint, lease.expires))
@@ -262,7 +263,7 @@ impl TokenEntry {
         }
     }
 
-    /// Whether nobody would notice if it were forgotten, but for the time of a fetch.
+    /// Returns whether the key can be forgotten with no effect but the time of a new fetch.
     pub(super) fn idle(&self) -> bool {
         self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != PhaseKind::Settling
     }

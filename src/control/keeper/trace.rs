@@ -1,8 +1,8 @@
-//! A fetch as a span.
+//! The span of a fetch.
 //!
-//! A fetch belongs to the keeper. One that a waiting request starts is told as a child of that request's wait, so that
-//! the trace shows where its time went; whoever joins it later is linked. One that nobody waits for when it starts (a
-//! renewal) is a trace of its own, with links to those who come to need it.
+//! A fetch belongs to the keeper. A fetch that a waiting request starts is recorded as a child of that request's wait,
+//! so that the trace shows the cause of the delay; requests that join it later are linked. A fetch that no request
+//! waits for when it starts (a renewal) is a trace of its own, with links to the requests that wait for it later.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ struct FetchSpan {
 }
 
 impl FetchTrace {
-    /// A fetch starts, for the request whose wait is `cause`, or for nobody.
+    /// Starts the span of a fetch. `cause` is the wait of the request that started it; absent: no request did.
     pub(super) fn begin(tracer: Option<&Tracer>, cause: Option<Context>) -> Self {
         let begun = tracer.and_then(|tracer| {
             let context = tracer.begin(cause).filter(|context| context.sampled())?;
@@ -43,7 +43,7 @@ impl FetchTrace {
         }
     }
 
-    /// It has ended.
+    /// Ends the span and passes it to the tracer.
     pub(super) fn end(
         self,
         key: TokenKey,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// What becomes of one call.
+/// The outcome of one simulated call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fate {
     /// It is answered as it should be.
@@ -24,11 +24,11 @@ pub(super) enum Fate {
     ResetAfter,
     /// Not done: the connection breaks.
     ResetBefore,
-    /// Not done: 500.
+    /// Not carried out: the response is a 500.
     ServerError,
-    /// Done, and never answered.
+    /// Carried out, but no response ever follows.
     SilentAfter,
-    /// Never done, never answered.
+    /// Not carried out, and no response ever follows.
     SilentBefore,
     /// Done and answered after some seconds.
     Slow,
@@ -39,7 +39,7 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    /// All but a good one. What costs nothing but time stands here more than once.
+    /// All fates but the good one. Fates that cost only time are listed more than once.
     pub(super) const FAULTS: [Self; 16] = [
         Self::Garbage,
         Self::Half,
@@ -63,13 +63,15 @@ impl Fate {
 /// To whom an access token was issued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TokenOwner {
-    /// The application.
     Application,
     /// A user, by a consent.
-    User { user: usize, consent: usize },
+    User {
+        user: usize,
+        consent: usize,
+    },
 }
 
-/// An access token.
+/// An access token that a bank issued.
 #[derive(Debug)]
 pub(super) struct BankToken {
     pub(super) host: String,
@@ -79,14 +81,14 @@ pub(super) struct BankToken {
     /// When all of the bank's servers know it, and when it dies, in milliseconds of the run.
     pub(super) known: u64,
     pub(super) expires: u64,
-    /// Whether the bank refuses it.
+    /// True if the bank refuses the token.
     pub(super) revoked: bool,
     /// When it was issued, in milliseconds of the run, and what it was asked for with.
     pub(super) issued: u64,
     pub(super) asked_with: String,
 }
 
-/// What became of the answer that told a refresh token's successor.
+/// The delivery state of the response that carried a refresh token's successor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RefreshDelivery {
     /// It is on its way.
@@ -97,7 +99,6 @@ pub(super) enum RefreshDelivery {
     Lost,
 }
 
-/// A refresh token.
 #[derive(Debug)]
 pub(super) struct BankRefreshToken {
     pub(super) consent: usize,
@@ -130,11 +131,11 @@ pub(super) struct BankConsent {
     pub(super) alive: bool,
     /// The refresh token that was issued last.
     pub(super) refresh: Option<usize>,
-    /// Why it may be lost without anybody's fault.
+    /// Reason for which it may be lost without an error of the code under test.
     pub(super) excuse: Option<&'static str>,
 }
 
-/// An authorization code.
+/// An authorization code that a bank issued.
 #[derive(Debug)]
 pub(super) struct BankCode {
     pub(super) user: usize,
@@ -149,7 +150,7 @@ pub(super) struct Floor {
     pub(super) why: String,
 }
 
-/// All banks' books.
+/// The records of all simulated banks.
 #[derive(Debug, Default)]
 pub(super) struct SimulatedBanks {
     pub(super) tokens: Vec<BankToken>,
@@ -160,20 +161,20 @@ pub(super) struct SimulatedBanks {
     pub(super) fetching: BTreeMap<(u32, String), u32>,
     /// Rests that were asked for, likewise.
     pub(super) floors: BTreeMap<(u32, String), Floor>,
-    /// Calls on the wire.
+    /// Number of calls that are on the wire now.
     pub(super) flying: u32,
-    /// Calls so far.
+    /// Number of calls since the run began.
     pub(super) calls: u32,
 }
 
 impl SimulatedBanks {
-    /// Issues an access token.
+    /// Records an access token and returns its name, `access-N`.
     pub(super) fn issue(&mut self, token: BankToken) -> String {
         self.tokens.push(token);
         format!("access-{}", self.tokens.len() - 1)
     }
 
-    /// Issues a refresh token.
+    /// Records a refresh token as the latest of its consent, and returns its name, `refresh-N`.
     pub(super) fn issue_refresh(&mut self, consent: usize, expires: u64) -> String {
         self.refreshes.push(BankRefreshToken { consent, expires, flying: 0, spent: None, renewed: None });
         let number = self.refreshes.len() - 1;
@@ -220,7 +221,7 @@ impl SimulatedBanks {
         }
     }
 
-    /// Whether a token is good for a call to this host now.
+    /// Returns whether a token is valid for a call to this host now.
     pub(super) fn accepts(&self, token: usize, host: &str, now: u64) -> bool {
         let found = self.tokens.get(token);
         found.is_some_and(|token| token.host == host && !token.revoked && (token.known..token.expires).contains(&now))

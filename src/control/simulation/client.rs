@@ -22,23 +22,23 @@ const REVOKED_WITHIN: u64 = 4_000;
 /// The same after a broken link has come back.
 const CAUGHT_UP_WITHIN: u64 = 6_000;
 
-/// Whose token a request needs.
+/// The owner of the token that a request needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Need {
     /// The application's, at this provider.
     Application(&'static str),
-    /// This user's.
+    /// The user with this index in `Simulation::users`.
     User(usize),
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(super) enum RequestOutcome {
     /// The bank took the token.
     Accepted,
-    /// The process ended meanwhile.
+    /// The process ended during the request.
     Gone,
-    /// There is no token.
+    /// The keeper gave no token, for this reason.
     None(Unavailable),
     /// The bank refused it, once or twice.
     Refused,
@@ -60,7 +60,7 @@ pub(super) async fn within<T>(
     }
 }
 
-/// One request.
+/// Carries out one request, and counts it while it runs.
 pub(super) async fn request(world: Rc<Simulation>, process: Rc<Process>, need: Need) -> RequestOutcome {
     process.requests.set(process.requests.get() + 1);
     let outcome =
@@ -107,7 +107,8 @@ impl SimulatedRequest {
                 None => return RequestOutcome::Gone,
             },
         };
-        // What is sent so young may be refused because the bank does not know it yet: that proves nothing.
+        // A token that is sent this young may be refused only because the bank does not know it yet: such a refusal is
+        // no proof.
         let settled = !lease.newborn(process.clock().now());
         let Some(token) = self.send(&lease) else { return RequestOutcome::Gone };
         world.pause(5, 400).await;
@@ -177,7 +178,7 @@ impl SimulatedRequest {
         RequestOutcome::None(unavailable)
     }
 
-    /// Whether a user's consent lives, and everybody has had the time to know.
+    /// Returns whether a user's consent is alive and all processes have had the time to know it.
     fn needs_no_consent(&self, user: usize) -> bool {
         let (world, process) = (&self.world, &self.process);
         let bank = world.bank.borrow();
@@ -186,7 +187,7 @@ impl SimulatedRequest {
         let lives = consent.alive && consent.excuse.is_none() && consent.host == self.host;
         let renewable = consent.refresh.is_some_and(|refresh| bank.refreshes[refresh].expires > world.now() + 1_000);
         let whole = |process: &Process| process.lane.whole_since() + 15_000 < world.now();
-        // Who was told of it last has it saved by now.
+        // The process that received the last successor must have had the time to save it.
         let told =
             bank.refreshes.iter().filter(|refresh| refresh.consent == number).filter_map(|one| one.spent).next_back();
         let saved = match told {
@@ -227,7 +228,7 @@ impl SimulatedRequest {
         let accepted = world.bank.borrow().accepts(token, &self.host, world.now()) && !spurious;
         if !accepted {
             world.note(|| format!("{} refuses access-{token}", self.host));
-            // What was refused once stays refused, unless the bank does not know it yet.
+            // A token that was refused once stays refused, unless the bank does not know it yet.
             if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token)
                 && world.now() >= token.known
             {
@@ -267,7 +268,8 @@ impl SimulatedRequest {
         let bank = world.bank.borrow();
         let token = &bank.tokens[sent];
         let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));
-        // What the process fetched itself dies by its own boot clock; what others wrote, by two wall clocks.
+        // A token that the process fetched itself expires by its own boot clock; a token that others wrote, by two wall
+        // clocks.
         let own = token.process == process.number && token.owner == TokenOwner::Application;
         let tolerance = if own { 0 } else { world.spread() };
         if now >= token.expires + tolerance {

@@ -19,11 +19,11 @@ pub(super) struct NewsLane {
     world: Rc<Simulation>,
     process: u32,
     store: RefCell<Option<Store>>,
-    /// Operations fail until then.
+    /// Time before which operations fail, in milliseconds of the run.
     down: Cell<u64>,
     /// News are lost until then.
     deaf: Cell<u64>,
-    /// Since when both work.
+    /// Time since which both work, in milliseconds of the run.
     whole: Cell<u64>,
 }
 
@@ -34,7 +34,7 @@ impl NewsLane {
         Rc::new(Self { world, process, store: RefCell::default(), down, deaf, whole })
     }
 
-    /// Whose bell news ring.
+    /// Sets the store that passes news on to its listeners.
     pub(super) fn attach(&self, store: Store) {
         *self.store.borrow_mut() = Some(store);
     }
@@ -62,7 +62,7 @@ impl NewsLane {
         });
     }
 
-    /// Comes back soon.
+    /// Ends all outages within two seconds from now.
     pub(super) fn heal(self: &Rc<Self>) {
         let soon = self.world.now() + 2_000;
         if self.down.get() > soon || self.deaf.get() > soon {
@@ -169,7 +169,7 @@ impl SimulatedLink for NewsLane {
                 let (own, process, name) = (world.clone(), process.clone(), name.clone());
                 world.spawn(async move {
                     own.pause(0, if late { 500 } else { 10 }).await;
-                    // What is said while the connection is broken is lost.
+                    // News sent while the connection is broken are lost.
                     if own.now() >= process.lane.deaf.get() {
                         process.lane.tell(Change::Record(name));
                     }

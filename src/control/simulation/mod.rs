@@ -1,15 +1,16 @@
-//! Bad days, by the thousand: the whole control plane in a world that is made of faults.
+//! A simulation of the whole control plane under faults, in thousands of runs.
 //!
-//! A run is drawn from its seed: up to three replicas, each with clocks of its own, share a store; banks answer, or late,
-//! or nonsense, or never; users consent and take it back; clients call, and report what was refused. Processes are killed
-//! between any two steps, end politely, start on machines that have just booted, and read other configs. The code under
-//! test is the real one: [`Keeper`](super::Keeper), [`Registry`](super::Registry), what keeps consents alive and follows
-//! news, the modules, the store's front with its envelopes. Made up are the banks' end of the network
-//! ([`network`](super::wire)), the place behind the store's front, the clocks and the dice.
+//! A run is drawn from its seed: up to three replicas, each with clocks of its own, share a store; banks respond,
+//! respond late, send nonsense, or never respond; users give consent and revoke it; clients make calls and report
+//! refused tokens. Processes are killed between any two steps, drain and end, start on machines that have just booted,
+//! and read other configs. The code under test is the real one: [`Keeper`](super::Keeper),
+//! [`Registry`](super::Registry), the upkeep of consents and the handling of news, the modules, the store's front with
+//! its envelopes. Simulated are the banks' end of the network ([`network`](mod@network)), the storage behind the
+//! store's front, the clocks and the random numbers.
 //!
-//! Time is tokio's, and stands still while anything can be done: so a run of ten minutes takes some milliseconds, and the
-//! same seed takes the same course. After each step the promises are checked, by what the banks know: what is broken first
-//! ends the run. In the end the faults stop, and whatever is still not well is a finding, too.
+//! Time is tokio's, and stands still while any task can run: so a run of ten minutes takes some milliseconds, and the
+//! same seed takes the same course. After each step the promises are checked against the banks' records: the first
+//! broken promise ends the run. At the end the faults stop, and anything that still does not work is a finding, too.
 //!
 //! ```text
 //! cargo test --lib simulation                          800 runs
@@ -48,7 +49,7 @@ pub(super) fn as_upkeep<T>(task: impl Future<Output = T>) -> impl Future<Output 
     UPKEEP.scope((), task)
 }
 
-/// Whether no call waits for what runs now.
+/// Returns whether the current code runs as upkeep, for which no call waits.
 fn is_upkeep() -> bool {
     UPKEEP.try_with(|()| ()).is_ok()
 }

@@ -14,7 +14,7 @@ use super::world::Simulation;
 use super::{is_upkeep, run};
 use crate::upstream::{AskError, Destination};
 
-/// How long refresh tokens live, in milliseconds.
+/// Lifetime of refresh tokens, in milliseconds.
 pub(super) const REFRESH_LIFE: u64 = 180_000;
 /// The same where a refresh brings no new one: it must outlive the run.
 const LASTING: u64 = 900_000;
@@ -28,7 +28,7 @@ pub(in crate::control) struct Network {
     world: Rc<Simulation>,
 }
 
-/// What a call asks for.
+/// The purpose of a call, as the bank reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum CallKind {
     Application { secret: String },
@@ -44,15 +44,15 @@ struct SimulatedCall {
     process: Rc<Process>,
     host: String,
     wish: CallKind,
-    /// Whether no call waits for it.
+    /// True if no client's call waits for the result.
     upkeep: bool,
     begun: u64,
     delivered: bool,
-    /// Whether the network or the bank loses the answer.
+    /// True if the network or the bank loses the response.
     spoiled: bool,
     /// The consent that an exchange made.
     made: Option<usize>,
-    /// What a refresh brings.
+    /// The refresh that this call made, if it brought a usable access token.
     renewed: Option<Renewed>,
 }
 
@@ -61,7 +61,7 @@ impl Network {
         Self { world }
     }
 
-    /// Asks a bank.
+    /// Sends a call to a simulated bank and returns its response.
     pub(in crate::control) async fn ask(
         &self,
         destination: &Destination,
@@ -166,12 +166,12 @@ impl SimulatedCall {
         Self { world, process, host, wish, upkeep, begun, delivered: false, spoiled: false, made: None, renewed: None }
     }
 
-    /// Whether what it brings cannot be asked for again.
+    /// Returns whether the result of the call cannot be requested again.
     const fn brings_once(&self) -> bool {
         matches!(self.wish, CallKind::Exchange { .. } | CallKind::Refresh { .. })
     }
 
-    /// An answer that says no. Nothing was done.
+    /// Builds a response that refuses the call, and records the rest that it imposes. The call was not carried out.
     fn refuse(&mut self, status: u16, error: &str, after: Option<u64>) -> Response<Bytes> {
         let (world, process) = (&self.world, &self.process);
         world.note(|| format!("{process} is told {status} by {}, retry after {after:?}", self.host));
@@ -195,7 +195,7 @@ impl SimulatedCall {
             if !self.upkeep {
                 bank.rest(process.number, rest_key(&self.host, &self.wish, false), floor.clone());
             }
-            // What keeps consents alive hears of calls that failed. Calls have rests of their own.
+            // A failed refresh imposes a rest on upkeep, whichever of the two sent it. Calls have rests of their own.
             if matches!(self.wish, CallKind::Refresh { .. }) {
                 bank.rest(process.number, rest_key(&self.host, &self.wish, true), floor);
             }
@@ -369,7 +369,7 @@ impl Drop for SimulatedCall {
     }
 }
 
-/// What a rest is kept for, and by whom.
+/// Builds the key of a rest: the host, the credential of the call, and whether upkeep made it.
 fn rest_key(host: &str, wish: &CallKind, upkeep: bool) -> String {
     match wish {
         CallKind::Application { secret } => format!("{host} {secret}"),
@@ -394,18 +394,20 @@ fn check_refresh(world: &Simulation, bank: &SimulatedBanks, process: &Process, r
     }
 }
 
-/// Whether this process could save what it was told at this moment: one that lost the store, or its life, could not.
+/// Returns whether this process could save the response that it received at this moment: a process that lost the store,
+/// or was killed, could not.
 fn could_tell(world: &Simulation, process: u32, at: u64) -> bool {
     world.processes.borrow().iter().any(|known| known.number == process && known.could_save_since(at))
 }
 
-/// Whether a refresh was made a while ago, and what it brought is good for a while.
+/// Returns the reason why another refresh is needless: one was made recently, and its access token stays valid for a
+/// while. `None`: a refresh may be needed.
 fn needless(world: &Simulation, bank: &SimulatedBanks, refresh: usize) -> Option<String> {
     let now = world.now();
     let Renewed { at, access, process, told } = bank.refreshes[refresh].renewed?;
     let access = bank.tokens.get(access?)?;
     let good = !access.revoked && now + 20_000 < access.expires && now < at + LASTING / 3;
-    // A wrong clock has its own opinion, and so has whoever was told to suspect a token.
+    // A process with a wrong clock may judge otherwise, and so may one that received a suspicion of a token.
     let known = world.spread() == 0 && !world.suspects() && could_tell(world, process, told);
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }

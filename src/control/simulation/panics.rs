@@ -12,7 +12,7 @@ thread_local! {
 /// Listens on this thread until it is dropped.
 pub(super) struct PanicListener(());
 
-/// Listens for panics of this thread, whoever catches them.
+/// Records panics of this thread from now on, even those that other code catches.
 pub(super) fn listen() -> PanicListener {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

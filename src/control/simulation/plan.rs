@@ -1,13 +1,13 @@
-//! Which faults a run has, and how often.
+//! The faults of a run, and their rates.
 //!
-//! A run has a random few of them: where everything fails at once, most faults hide each other.
+//! A run has a random few of them: if everything fails at once, most faults hide each other.
 
 use std::cell::Cell;
 
 use super::bank::Fate;
 use crate::base::draw::seeded::Generator;
 
-/// Where a search looks closely.
+/// An adjustment of plans, for a search that targets certain faults.
 pub(super) type Focus = fn(&mut SimulationPlan);
 
 thread_local! {
@@ -19,10 +19,10 @@ pub(super) fn focus(on: Option<Focus>) {
     FOCUS.set(on);
 }
 
-/// How wrong wall clocks are.
+/// The error of the replicas' wall clocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Clocks {
-    /// Right, to the millisecond.
+    /// All wall clocks are right, to the millisecond.
     Right,
     /// Some seconds, and set at times.
     Seconds,
@@ -35,22 +35,22 @@ pub(super) enum Clocks {
 /// The faults of one run. Rates count in 10,000 times.
 #[derive(Clone, Debug)]
 pub(super) struct SimulationPlan {
-    /// Replicas on one store.
+    /// Number of replicas that share the store.
     pub(super) replicas: usize,
-    /// Whether the store is like Redis; else like a file, of one replica.
+    /// True if the store is like Redis; else it is like a file, with one replica.
     pub(super) shared: bool,
-    /// How many milliseconds faults happen for.
+    /// Time for which faults happen, in milliseconds.
     pub(super) storm: u64,
-    /// How long things happen after each other, in milliseconds at most.
+    /// Maximum time between two steps, in milliseconds.
     pub(super) pace: u64,
-    /// What may become of a call to a bank, and how often something does.
+    /// Possible fates of a call to a bank, and the rate of calls that meet one.
     pub(super) fates: Vec<Fate>,
     pub(super) fate: u64,
-    /// Whether the use of a spent refresh token kills the consent.
+    /// True if the use of a spent refresh token ends the consent.
     pub(super) punishes: bool,
-    /// Whether a refresh brings a new refresh token.
+    /// True if a refresh brings a new refresh token.
     pub(super) rotates: bool,
-    /// Whether tokens are refused although they should be good.
+    /// Calls that are refused although their token should be valid.
     pub(super) refusals: u64,
     /// Tokens that are refused from the beginning.
     pub(super) stillborn: u64,
@@ -68,13 +68,13 @@ pub(super) struct SimulationPlan {
     pub(super) drains: bool,
     pub(super) reloads: bool,
     pub(super) revocations: bool,
-    /// Whether processes start on machines that have just booted.
+    /// True if processes may start on machines that have just booted.
     pub(super) fresh_boots: bool,
     pub(super) clocks: Clocks,
 }
 
 impl SimulationPlan {
-    /// Draws one.
+    /// Draws a plan at random, adjusted by this thread's focus if one is set.
     pub(super) fn draw(dice: &mut Generator) -> Self {
         let mut below = |end: u64| dice.next() % end;
         let shared = below(4) > 0;

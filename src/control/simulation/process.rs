@@ -44,20 +44,18 @@ pub(super) fn current() -> Option<Rc<Process>> {
     CURRENT.with_borrow(Option::clone)
 }
 
-/// What a process does.
+/// The lifecycle state of a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
-    /// It serves.
     Running,
     /// It was told to end, and has time until this moment.
     Draining(u64),
-    /// It was killed.
     Killed,
-    /// It has ended.
+    /// It has ended after its drain.
     Ended,
 }
 
-/// One process.
+/// One simulated process of a replica.
 pub(super) struct Process {
     /// Its number; no two of a run have the same.
     pub(super) number: u32,
@@ -70,21 +68,21 @@ pub(super) struct Process {
     pub(super) audit: Auditor,
     /// Tokens that its clients reported as refused.
     pub(super) refused: RefCell<BTreeSet<usize>>,
-    /// What its workers remember.
+    /// Token slots that its workers remember, by key.
     pub(super) shelves: RefCell<BTreeMap<TokenKey, Arc<TokenSlot>>>,
     /// Requests of clients under way.
     pub(super) requests: Cell<u32>,
-    /// Since when it runs.
+    /// Start of the process, in milliseconds of the run.
     pub(super) since: u64,
-    /// When it ended.
+    /// End of the process, in milliseconds of the run; `u64::MAX` until then.
     pub(super) ended: Cell<u64>,
-    /// Whether another takes its place already.
+    /// True once a successor has been started or scheduled.
     pub(super) replaced: Cell<bool>,
     tasks: Tracker,
     rests: Rests,
     reloading: Reloading,
     config: Cell<usize>,
-    /// Counts its configs.
+    /// Serial of its config: the number of its reloads so far.
     serial: Cell<u64>,
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
@@ -92,7 +90,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts one.
+    /// Starts a process and adds it to the simulation.
     pub(super) fn start(world: &Rc<Simulation>, replica: usize, config: usize, uptime: u64, error: i64) -> Rc<Self> {
         let number = world.started.get();
         world.started.set(number + 1);
@@ -163,7 +161,7 @@ impl Process {
         self.config.get()
     }
 
-    /// What an application's token is asked for with.
+    /// Returns the spec of the application's token at this provider.
     pub(super) fn application(&self, name: &str) -> Arc<TokenSpec> {
         token_spec(super::settings::route(&self.config(), name), Vars::none(), &self.clock(), self.serial.get())
     }
@@ -175,7 +173,7 @@ impl Process {
         format!("{host} secret-{}", super::settings::secret(self.config.get()))
     }
 
-    /// What a user's token is asked for with.
+    /// Returns the spec of a user's token.
     pub(super) fn of_user(&self, user: usize) -> Arc<TokenSpec> {
         let key = self.world.users[user].key.clone();
         let provider = super::settings::provider(&self.config(), &key.provider).clone();
@@ -195,12 +193,12 @@ impl Process {
         self.state.get() == State::Running
     }
 
-    /// Whether it was killed, and nobody has started another in its place.
+    /// Returns whether it was killed and no other process has been started in its place.
     pub(super) fn is_killed_by_itself(&self) -> bool {
         self.state.get() == State::Killed && !self.replaced.get()
     }
 
-    /// Whether what it leaves undone is nobody's fault: it was killed, or its time to end is over.
+    /// Returns whether its unfinished work is excused: it was killed, or its time to end is over.
     pub(super) fn is_dying(&self) -> bool {
         match self.state.get() {
             State::Killed => true,
@@ -209,7 +207,8 @@ impl Process {
         }
     }
 
-    /// Whether it lived, and had the store for long enough, to save what it had at this moment.
+    /// Returns whether it was alive, and had a working store for long enough, to save the data that it had at this
+    /// moment.
     pub(super) fn could_save_since(&self, at: u64) -> bool {
         let now = self.world.now();
         self.state.get() != State::Killed && self.lane.whole_since() <= at && now >= at + 2_000
@@ -224,7 +223,7 @@ impl Process {
         self.forgive();
     }
 
-    /// Ends all rests.
+    /// Ends all rests of the process, and removes them from the banks' records.
     pub(super) fn forgive(&self) {
         self.leases.forgive();
         self.rests.forgive();
@@ -242,7 +241,7 @@ impl Process {
         }
     }
 
-    /// What it was told of new refresh tokens, and may not have saved yet, is lost with it.
+    /// Excuses the loss of consents with new refresh tokens that it received and may not have saved yet.
     fn excuse_unsaved(&self) {
         let now = self.world.now();
         let lately = self.lane.whole_since().max(now.saturating_sub(7_000));
@@ -283,7 +282,7 @@ impl Process {
         }
     }
 
-    /// Where the process may be killed in the middle of something.
+    /// Kills the process at random, in the middle of an operation. Never returns once the process has ended.
     pub(super) async fn perhaps_die(&self) {
         if self.world.plan.crashes && self.world.strikes(100) {
             self.kill();
@@ -306,7 +305,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// What runs a process's tasks, and drops them when it ends.
+/// The future that runs a process's tasks, and drops them when the process ends.
 struct Machine {
     process: Rc<Process>,
     tasks: Option<LocalSet>,

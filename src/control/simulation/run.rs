@@ -27,17 +27,17 @@ const LONGEST_REST: u64 = 4_400_000;
 /// A process at rest has so many clocks at most: one for each of its parts, and for each token that it knows.
 const MOST_HANDLES: usize = 60;
 
-/// What became of a run.
+/// The result of a run.
 pub(super) struct RunVerdict {
     /// The promise that was broken, if one was.
     pub(super) broken: Option<String>,
-    /// What happened, line by line.
+    /// The events of the run, line by line.
     pub(super) trace: Vec<String>,
-    /// Calls of banks.
+    /// Number of calls to banks.
     pub(super) calls: u32,
 }
 
-/// Plays a seed.
+/// Runs the simulation of one seed to its verdict.
 pub(super) fn play(seed: u64, traced: bool) -> RunVerdict {
     let _listening = panics::listen();
     seeded::set(Some(seed));
@@ -83,7 +83,7 @@ fn start(world: &Rc<Simulation>, replica: usize, config: usize) {
     Process::start(world, replica, config, uptime, error);
 }
 
-/// How wrong a replica's wall clock is now, in milliseconds.
+/// Returns the error that a replica's wall clock has from now on, in milliseconds.
 fn clock_error(world: &Simulation, replica: usize) -> i64 {
     let most = match world.plan.clocks {
         _ if !world.storm.get() => return 0,
@@ -96,7 +96,7 @@ fn clock_error(world: &Simulation, replica: usize) -> i64 {
     i64::try_from(world.below(2 * most)).unwrap_or(0) - i64::try_from(most).unwrap_or(0)
 }
 
-/// The time of faults.
+/// Runs the phase in which faults happen.
 async fn rage(world: &Rc<Simulation>) {
     let plan = &world.plan;
     for replica in 0..plan.replicas {
@@ -113,7 +113,7 @@ async fn rage(world: &Rc<Simulation>) {
     }
 }
 
-/// Something happens.
+/// Carries out one random event, such as a call, a consent or a fault.
 fn step(world: &Rc<Simulation>) {
     let plan = &world.plan;
     let Some(process) = some_process(world) else { return };
@@ -223,7 +223,8 @@ pub(super) fn end_politely(world: &Rc<Simulation>, process: &Rc<Process>) {
     });
 }
 
-/// The time after the faults: all comes to rest, and whoever should be served is.
+/// Runs the phase after the faults: checks that all activity comes to rest, and that every request that should be
+/// served is served.
 async fn recover(world: &Rc<Simulation>) {
     world.storm.set(false);
     world.note(|| "the faults are over".to_owned());
@@ -233,7 +234,8 @@ async fn recover(world: &Rc<Simulation>) {
     let calm = world.now();
     all_idle(world).await;
     replace_killed(world);
-    // Processes that are to come have come; clocks are right; nobody rests for what an earlier time has done.
+    // Processes that are still to start have started after this. Then set the clocks right, and end the rests that
+    // earlier failures caused.
     tokio::time::sleep(Duration::from_millis(DRAIN + 16_000)).await;
     for process in serving(world) {
         world.set_wall(&process.watch, 0);
@@ -267,14 +269,15 @@ async fn recover(world: &Rc<Simulation>) {
     rests(world).await;
 }
 
-/// Whether a user's consent may die before a request could have been served.
+/// Returns whether a user's consent may expire before a request could have been served.
 fn runs_out_soon(world: &Simulation, user: usize) -> bool {
     let ConsentKnowledge::Consented(consent) = world.users[user].standing.get() else { return false };
     let bank = world.bank.borrow();
     bank.consents[consent].refresh.is_none_or(|refresh| bank.refreshes[refresh].expires < world.now() + 60_000)
 }
 
-/// A token that is stored outlives its process: also on a machine that has just booted, nobody has to ask for another one.
+/// Checks that a stored token outlives its process: even on a machine that has just booted, no new token has to be
+/// requested.
 async fn boots(world: &Rc<Simulation>) {
     let (Some(process), name) = (some_process(world), WITH_USERS[world.below(2) as usize]) else { return };
     let need = Need::Application(name);
@@ -359,7 +362,7 @@ async fn user_is_served(world: &Rc<Simulation>, process: &Rc<Process>, user: usi
     }
 }
 
-/// Nothing is left over.
+/// Checks that no calls, locks, tasks, clocks or waiters are left over.
 async fn rests(world: &Simulation) {
     if world.is_broken() {
         return;

@@ -7,7 +7,7 @@ use crate::config::{InMemory, ProviderConfig, Route, Snapshot, build};
 
 /// The providers, each by the name of its route as well. All of them have applications' tokens.
 pub(super) const PROVIDERS: [&str; 3] = ["many", "scb", "single"];
-/// Those that have users.
+/// Names of the providers that have users.
 pub(super) const WITH_USERS: [&str; 2] = ["many", "scb"];
 /// A whole token call, in milliseconds.
 pub(super) const TOKEN_TIMEOUT: u64 = 3_000;
@@ -18,10 +18,10 @@ const SINGLE: &str = "name = \"single\"\nextends = \"oauth2\"\n[token]\ncoexiste
 /// All configs: realm `a` with secret 0, realm `a` with secret 1, realm `b` with both.
 static SNAPSHOTS: LazyLock<Vec<Arc<Snapshot>>> =
     LazyLock::new(|| EACH.iter().map(|(realm, secret)| read(realm, *secret)).collect());
-/// Realms and secrets.
+/// Realm and secret number of each config.
 const EACH: [(&str, u64); 4] = [("a", 0), ("a", 1), ("b", 0), ("b", 1)];
 
-/// One of them.
+/// Returns the config with this number, modulo the number of configs.
 pub(super) fn snapshot(number: usize) -> Arc<Snapshot> {
     SNAPSHOTS[number % SNAPSHOTS.len()].clone()
 }

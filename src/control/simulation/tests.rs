@@ -1,4 +1,4 @@
-//! Which seeds are played.
+//! The seeds that are played, and the planted faults that they must find.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,7 +16,7 @@ const RUNS: Range<u64> = 0..800;
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
 
-/// Whether all that is found is to be listed.
+/// Returns whether all findings are to be listed.
 fn is_survey() -> bool {
     env::var_os("COUNTERSIGN_SURVEY").is_some()
 }

@@ -11,16 +11,16 @@ use super::world::Simulation;
 use crate::control::{Bringer, Finished, StartConsent};
 use crate::token::consent::{ConsentOwner, UserKey, UserName};
 
-/// Users at each provider.
+/// Number of users at each provider.
 const EACH: usize = 2;
 /// A consent is started, finished or revoked within this, in milliseconds: one call of the bank, and a store that is
 /// asked patiently, some times over.
 const BOUND: u64 = 40_000;
 
-/// What is known of a user's consent.
+/// The known state of a user's consent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ConsentKnowledge {
-    /// They never consented.
+    /// The user has never given a consent.
     None,
     /// They were told that they have, by this consent.
     Consented(usize),
@@ -41,7 +41,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// All of a run.
+    /// Builds all users of a run.
     pub(super) fn all() -> Vec<Self> {
         let names = (0..EACH * WITH_USERS.len()).map(|number| (number, WITH_USERS[number % WITH_USERS.len()]));
         let user = |(number, provider): (usize, &str)| Self {
@@ -58,12 +58,12 @@ impl User {
         names.map(user).collect()
     }
 
-    /// Whether their standing is about to change.
+    /// Returns whether the user's consent is being given or revoked.
     pub(super) const fn is_busy(&self) -> bool {
         self.busy.get()
     }
 
-    /// Why nothing is known.
+    /// Returns the reason why the state of the consent is unknown.
     pub(super) fn why(&self) -> String {
         self.why.borrow().clone()
     }
@@ -85,7 +85,7 @@ pub(super) async fn consent(world: Rc<Simulation>, user: usize, first: Rc<Proces
     world.note(|| format!("{} consents at {first} and {second}: {told:?}", me.key.user));
     match told {
         Ok(Some(consent)) => me.standing.set(ConsentKnowledge::Consented(consent)),
-        // Nothing was done, so what was before holds.
+        // The consent was not changed, so the earlier state still holds.
         Ok(None) => me.standing.set(before),
         Err(why) => me.unknown(why),
     }
@@ -153,7 +153,7 @@ pub(super) async fn revoke(world: Rc<Simulation>, user: usize, process: Rc<Proce
     me.busy.set(false);
 }
 
-/// Waits until nobody is busy.
+/// Waits until no user's consent is being given or revoked.
 pub(super) async fn all_idle(world: &Simulation) {
     while world.users.iter().any(|user| user.busy.get()) {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -1,4 +1,5 @@
-//! What all actors of one run share: the seed's dice, the time, the trace, and the first broken promise.
+//! The state that all actors of one run share: the seed's random numbers, the time, the trace, and the first broken
+//! promise.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,14 +27,14 @@ const WALL: u64 = 1_800_000_000_000;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// One run.
+/// The shared state of one run.
 pub(super) struct Simulation {
     pub(super) plan: SimulationPlan,
     pub(super) bank: RefCell<SimulatedBanks>,
     pub(super) place: Rc<SharedStore>,
     pub(super) processes: RefCell<Vec<Rc<Process>>>,
     pub(super) users: Vec<User>,
-    /// Whether faults happen now.
+    /// True while faults may still happen.
     pub(super) storm: Cell<bool>,
     /// Processes that were started so far.
     pub(super) started: Cell<u32>,
@@ -85,7 +86,7 @@ impl Simulation {
         })
     }
 
-    /// Runs a task of the simulation's own. Whoever begins it may be inside a process, and does not take it along.
+    /// Runs a task that belongs to the simulation. The caller may be inside a process: the task outlives that process.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let _ended = self.tasks.send(Box::pin(task));
     }
@@ -105,12 +106,12 @@ impl Simulation {
         from + self.below(to - from)
     }
 
-    /// Whether something happens that does so this often in 10,000 times. Nothing does once the faults are over.
+    /// Returns at random whether an event with this rate per 10,000 occurs. Always false once the faults are over.
     pub(super) fn strikes(&self, often: u64) -> bool {
         often > 0 && self.storm.get() && self.below(10_000) < often
     }
 
-    /// Whether something happens that does so this often in 100 times.
+    /// Returns at random whether an event with this probability in percent occurs.
     pub(super) fn chance(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -146,7 +147,8 @@ impl Simulation {
         self.reported.borrow_mut().entry((replica, token)).or_insert(now);
     }
 
-    /// Whether they did so long before this moment, with a store that worked: then the replica's next process knows.
+    /// Returns whether the replica's clients reported this token long enough before `since`, with a working store: then
+    /// the replica's next process knows of the refusal.
     pub(super) fn was_reported(&self, replica: usize, token: usize, since: u64) -> bool {
         let at = self.reported.borrow().get(&(replica, token)).copied();
         let before =
@@ -160,7 +162,7 @@ impl Simulation {
         self.suspected.set(Some(self.now()));
     }
 
-    /// Whether one did lately.
+    /// Returns whether a client reported a suspicion in the last 15 seconds.
     pub(super) fn suspects(&self) -> bool {
         self.suspected.get().is_some_and(|at| self.now() < at + 15_000)
     }
@@ -170,7 +172,7 @@ impl Simulation {
         self.hindered.set(self.hindered.get().max(until));
     }
 
-    /// See [`World::hinder`].
+    /// Returns the latest moment that was passed to [`Simulation::hinder`].
     pub(super) fn hindered(&self) -> u64 {
         self.hindered.get()
     }
@@ -189,7 +191,7 @@ impl Simulation {
         }
     }
 
-    /// A promise was broken.
+    /// Records a broken promise; only the first one is kept.
     pub(super) fn broken(&self, what: impl FnOnce() -> String) {
         if self.violation.borrow().is_none() {
             let what = what();
@@ -198,7 +200,7 @@ impl Simulation {
         }
     }
 
-    /// Whether one was. A panic is a finding like any other.
+    /// Returns whether a promise was broken. A panic counts as a broken promise.
     pub(super) fn is_broken(&self) -> bool {
         if let Some(panic) = panics::heard() {
             self.broken(|| panic);
@@ -206,7 +208,7 @@ impl Simulation {
         self.violation.borrow().is_some()
     }
 
-    /// What became of the run.
+    /// Returns the first broken promise, if any, and the trace.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
         let _heard = self.is_broken();
         let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
@@ -217,7 +219,7 @@ impl Simulation {
 /// The clocks of one process: its machine's uptime, and a wall clock that may be wrong.
 pub(super) struct ProcessClocks {
     start: Instant,
-    /// What the boot clock is ahead of the run, in milliseconds.
+    /// Milliseconds by which the boot clock is ahead of the run; negative if it is behind.
     ahead: i64,
     error: AtomicI64,
 }

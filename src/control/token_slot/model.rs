@@ -1,21 +1,24 @@
-//! A model check of what passes between workers and keeper: publish, withdraw, wait, hang up, forget.
+//! A model check of the messages between workers and keeper: publish, withdraw, wait, hang up, forget.
 //!
-//! The machine that decides is the real one, [`Slot`]. Around it stand a keeper that carries its actions out in the
-//! order of the real one, shelves with the real one's steps (a lease stored, then retired and emptied), workers that
-//! look, ask, report refusals and hang up, and banks that answer late: each a thread of `shuttle`, which runs them in
-//! thousands of orders, switching at every atomic, lock and message.
+//! The state machine is the real one, [`TokenState`]. Around it are a keeper that carries its actions out in the order
+//! of the real one, shelves with the steps of the real token slots (a lease stored, then retired and emptied), workers
+//! that look, ask, report refusals and hang up, and banks that respond late: each a thread of `shuttle`, which runs
+//! them in thousands of orders, switching at every atomic, lock and message.
 //!
 //! It shows, for every order tried:
 //!
-//! - one fetch at a time, and no more fetches than generations that were refused, one, and one per forgotten key;
-//! - whoever waits is answered, whoever else hangs up (a lost answer would be a deadlock, which `shuttle` reports);
+//! - one fetch at a time, and no more fetches than one, plus one per refused generation, per forgotten key and per
+//!   failed fetch;
+//! - every waiter gets a response, even if others hang up (a lost response would be a deadlock, which `shuttle`
+//!   reports);
 //! - a token leaves the shelf with the news that it was refused, before anything else happens;
-//! - whoever was answered after refusing a generation never meets that one or an older one again, neither in an
-//!   answer nor on a shelf, not even on the shelf of a key that was forgotten meanwhile;
+//! - a worker that got a response after reporting a refused generation never receives that one or an older one again,
+//!   neither in a response nor on a shelf, not even on the shelf of a key that was forgotten meanwhile;
 //! - a shelf goes forward only, and one that was seen retired *and then* empty stays empty.
 //!
-//! It cannot show what the model leaves out: the lock-free cell itself (`arc_swap` has its own checks) and tokio's
-//! channels. All accesses count as sequentially consistent; the shelf relies on no weaker order than acquire and release.
+//! It cannot show the parts that the model leaves out: the lock-free cell itself (`arc_swap` has its own checks) and
+//! tokio's channels. All accesses count as sequentially consistent; the shelf relies on no weaker order than acquire
+//! and release.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -48,7 +51,7 @@ impl ModelShelf {
         Some(self.generation.load(Ordering::SeqCst)).filter(|generation| *generation != 0)
     }
 
-    /// The keeper's alone.
+    /// Sets the generation, which may only grow, or 0. Called by the keeper alone.
     fn put(&self, generation: u64) {
         let before = self.generation.swap(generation, Ordering::SeqCst);
         assert!(generation == 0 || generation > before, "{before} was followed by {generation}");
@@ -65,7 +68,7 @@ impl ModelShelf {
 type ModelAnswer = Option<(u64, Arc<ModelShelf>)>;
 
 enum ModelMessage {
-    /// Nobody has used the key for long, or room is needed.
+    /// The key has not been used for long, or room is needed.
     Forget,
     Landed {
         flight: u64,
@@ -85,7 +88,7 @@ enum ModelMessage {
     },
 }
 
-/// What all threads see of the bank.
+/// The bank's state that all threads share.
 #[derive(Default)]
 struct ModelBank {
     under_way: AtomicUsize,
@@ -103,14 +106,14 @@ struct ModelKeeper {
     bank: Arc<ModelBank>,
     outbox: Sender<ModelMessage>,
     fails: bool,
-    /// Whether tokens are young when they come, so that a refusal sets them aside.
+    /// True if tokens are young when they arrive, so that a refusal sets them aside.
     young: bool,
     now: Now,
     timer: bool,
 }
 
 impl ModelKeeper {
-    /// Until nobody can talk to it any more: then nobody may be waiting either.
+    /// Runs until no thread can send messages any more; then no waiter may be left.
     fn run(mut self, inbox: &Receiver<ModelMessage>, ends: &AtomicUsize) {
         loop {
             // The fetches hold a way to us, too, so the channel alone does not tell the end.
@@ -195,7 +198,7 @@ impl ModelKeeper {
         }
     }
 
-    /// Whoever hung up hears nothing, and that is all.
+    /// Sends this to all waiters. One that hung up is ignored.
     fn answer(&mut self, what: impl Fn() -> ModelAnswer) {
         for waiter in self.waiters.drain(..) {
             let _hung_up = waiter.send(what());
@@ -261,7 +264,7 @@ impl ModelWorker {
         self.shelf = Some(shelf);
     }
 
-    /// The shelf at hand, if something lies there.
+    /// Returns the remembered shelf and the generation on it, if there is one.
     fn look(&self) -> Option<(u64, Arc<ModelShelf>)> {
         let shelf = self.shelf.as_ref()?;
         let retired = shelf.retired.load(Ordering::SeqCst);
@@ -282,7 +285,7 @@ impl ModelWorker {
     }
 }
 
-/// How much happens.
+/// The size of a model run: its numbers of workers and events.
 #[derive(Clone, Copy)]
 struct ModelSize {
     workers: usize,

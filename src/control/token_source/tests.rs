@@ -151,8 +151,8 @@ fn a_token_from_the_future_lives_its_life_from_now_on_and_not_beyond_its_written
 }
 
 proptest! {
-    /// Whatever the clocks show: what is left is what was written, less the time since, and the deadline that is judged
-    /// is the one that is published.
+    /// Under all readings of the clocks: the remaining life is the written one, less the time since, and the deadline
+    /// that is checked is the one that is published.
     #[test]
     fn what_is_left_is_told_by_the_wall_clock(uptime in 0..1_000_000_000_000_u64, ago in -120_000..200_000_i64) {
         let now = Now::at(uptime, START.wall.saturating_add_signed(ago));
@@ -195,7 +195,7 @@ fn a_machine_that_has_just_booted_serves_what_is_stored() {
         assert!(found.adopted && !found.young && !found.expires.passed(now));
         assert_eq!((found.fingerprint, bank.asked.get()), (of("t"), 0));
 
-        // What was refused is not adopted, and another one's record is left alone.
+        // A refused token is not adopted, and the record of another token is left alone.
         let key = bank.key();
         invalidate(&store, &key, of("another")).await.expect("nothing to do");
         assert!(adopt(Vec::new()).await.is_ok(), "it is still there");
@@ -270,7 +270,7 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
             let sealed = seal(&grant(token, LIFE), START);
             store.put(Kind::Application, &key, &sealed, None).await.expect("kept");
         };
-        // What is known is looked at, and not taken.
+        // The known token is looked at, and not adopted.
         put("old").await;
         let aid = aid(Some(known("old", LIFE)));
         let (turn, ()) = tokio::join!(aid.wait(&store, &key, 2, &bank), async {

@@ -1,8 +1,9 @@
 //! The chain: every record is bound to all records before it.
 //!
 //! A sealed record is one line, `{"seq":N,…,"chain":"HEAD"}`. Its head is the digest of the head before it (32 bytes)
-//! followed by the line's own bytes in front of `,"chain":`; HMAC-SHA-256 (RFC 2104) where there is a key, SHA-256 else.
-//! Nothing here knows what a record says. `docs/audit.md` tells the same for those who check it with other tools.
+//! followed by the line's own bytes in front of `,"chain":`; HMAC-SHA-256 (RFC 2104) if there is a key, SHA-256
+//! otherwise. Apart from its kind, the content of a record is not interpreted in this module. `docs/audit.md` describes
+//! the same for those who verify the chain with other tools.
 
 use std::fmt;
 use std::io::Write as _;
@@ -15,10 +16,10 @@ use crate::base::secret::{ExposeSecret, SecretString, hex};
 const FIRST: &[u8] = b"{\"seq\":";
 const MARK: &[u8] = b",\"chain\":\"";
 const LAST: &[u8] = b"\"}";
-/// How many characters a head has.
+/// Number of hexadecimal digits in the text form of a head.
 const HEAD_TEXT: usize = 64;
 
-/// What a record is bound to: the digest at the end of the one before it.
+/// The digest at the end of a record, to which the next record is bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head([u8; 32]);
 
@@ -66,7 +67,7 @@ impl ChainKey {
         Self { chain, values, name }
     }
 
-    /// What files call it: 16 hexadecimal digits that nobody gets the key from.
+    /// Returns the key's name in audit files: 16 hexadecimal digits from which the key cannot be derived.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -78,7 +79,7 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// How records are bound.
+/// The method that binds records to each other.
 #[derive(Clone, Debug)]
 pub enum Seal {
     /// By a key: who does not have it can make no record.
@@ -135,7 +136,7 @@ impl Seal {
     }
 }
 
-/// A chain that grows.
+/// A chain to which records are appended: its seal, and the number and head of its last record.
 #[derive(Clone, Debug)]
 pub struct Chain {
     seal: Seal,
@@ -169,12 +170,12 @@ impl Chain {
         self.last
     }
 
-    /// Its head.
+    /// Returns the head of its last record; [`Head::ZERO`] if there is none yet.
     pub const fn head(&self) -> Head {
         self.head
     }
 
-    /// How it is bound.
+    /// Returns the method that binds its records.
     pub const fn how(&self) -> &Seal {
         &self.seal
     }
@@ -183,9 +184,9 @@ impl Chain {
 /// A line that has the shape of a record, true or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecordParts<'a> {
-    /// Its number.
+    /// The record's number, as the line states it.
     pub seq: u64,
-    /// What its head is made of, besides the head before.
+    /// The bytes from which the head is computed, together with the head before.
     pub body: &'a [u8],
     /// The head that it says.
     pub head: Head,
@@ -204,7 +205,7 @@ impl<'a> RecordParts<'a> {
         Some(Self { seq, body, head })
     }
 
-    /// What it says, as it was before it was sealed.
+    /// Returns the record's JSON object as it was before it was sealed.
     pub fn object(&self) -> Vec<u8> {
         let end = self.body.iter().position(|byte| *byte == b',').unwrap_or(self.body.len());
         let members = self.body.get(end + 1..).unwrap_or_default();

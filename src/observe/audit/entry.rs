@@ -1,6 +1,6 @@
-//! What records say. `docs/audit.md` explains every member.
+//! The content of audit records. `docs/audit.md` explains every member.
 //!
-//! A record is made without its number and head; the writer adds those, in the one order that the chain has.
+//! A record is built without its number and head; the writer adds those, in the one order that the chain has.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ pub const OPEN: &str = "open";
 /// Says that a torn piece of a record stands before it.
 pub const RECOVERED: &str = "recovered";
 
-/// Why a file was begun.
+/// The reason for beginning a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OpenReason {
-    /// The file before it does not end with a record of ours: a chain of its own begins.
+    /// The previous file does not end with a valid record: a chain of its own begins.
     Broken,
     /// Another key is in force.
     Key,
     /// The file before it was moved away, or another path is configured.
     Moved,
-    /// There was none.
+    /// There was no file to continue, or it was empty.
     New,
     /// The file before it was full.
     Size,
@@ -46,35 +46,35 @@ pub enum OpenReason {
 pub struct Torn {
     /// Its length, the newline after it not counted.
     pub bytes: u64,
-    /// Its SHA-256, in hexadecimal.
+    /// SHA-256 of the piece without that newline, in hexadecimal.
     pub sha256: String,
 }
 
 /// An action of an operator, an application or the process itself, besides calls.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditAction<'a> {
-    /// Who did it: `client:NAME`, `admin`, `admin:NAME`, `browser`, `signal`, …
+    /// The actor: `client:NAME`, `admin`, `admin:NAME`, `browser`, `signal`, …
     pub actor: &'a str,
-    /// What: `consent.start`, `reload`, …
+    /// The action: `consent.start`, `reload`, …
     pub what: &'static str,
     /// To what, by names and values. No secrets.
     pub target: &'a [(&'static str, &'a str)],
-    /// What came of it: `ok`, or why not, in a word or a line. No secrets.
+    /// The result: `ok`, or the reason for a failure, in a word or a line. No secrets.
     pub outcome: &'a str,
 }
 
-/// What a record of a call says besides what the access log does.
+/// The content of a call's record that the access log does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditContext<'a> {
     /// In whose name it was made.
     pub user: Option<&'a str>,
-    /// Variables, their values hidden.
+    /// Names of route variables, with their values hidden by `Seal::hide`.
     pub vars: &'a [(Arc<str>, String)],
     /// The digest of the config that it was judged by.
     pub config: &'a str,
 }
 
-/// What every record begins with.
+/// The members with which every record begins.
 #[derive(Serialize)]
 struct Common<'a> {
     kind: &'static str,
@@ -203,13 +203,14 @@ const fn is_false(flag: &bool) -> bool {
 
 fn write(record: &impl Serialize, out: &mut Vec<u8>) {
     let start = out.len();
-    // Nothing in a record has an unusual key, and a Vec takes all; but half a record would be worse than none.
+    // Serialization should not fail: no record has an unusual key, and a Vec takes all bytes. But half a record would
+    // be worse than none.
     if serde_json::to_writer(&mut *out, record).is_err() {
         out.truncate(start);
     }
 }
 
-/// Who writes: what the records of one process have in common.
+/// The builder of one process's records: it holds the content that they have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Scribe {
     /// This run of the process.
@@ -230,7 +231,7 @@ impl Scribe {
         made(&Recovered { common: self.common(RECOVERED, &Rfc3339::of(now.wall)), torn })
     }
 
-    /// The process begins.
+    /// Builds the record of the start of the process.
     pub fn start(self, now: Now, config: &str) -> Vec<u8> {
         let version = env!("CARGO_PKG_VERSION");
         made(&Start { common: self.common("start", &Rfc3339::of(now.wall)), version, config })
@@ -246,7 +247,7 @@ impl Scribe {
         made(&Gap { common: self.common("gap", &Rfc3339::of(now.wall)), lost })
     }
 
-    /// Something was done.
+    /// Builds the record of an action; its outcome is cut at 4 KiB.
     pub fn action(self, now: Now, action: &AuditAction<'_>) -> Vec<u8> {
         let time = Rfc3339::of(now.wall);
         let AuditAction { actor, what, target, outcome } = *action;

@@ -1,4 +1,4 @@
-//! What must hold of every audit log: tried by fuzzing.
+//! Properties of every audit log, checked by fuzzing.
 
 use std::sync::{Arc, LazyLock};
 
@@ -44,7 +44,7 @@ pub(crate) fn audit_log(data: &[u8]) {
     }
 }
 
-/// Whatever a record says of a stranger's text, it stays one line of one chain.
+/// Checks that a record stays one line of one chain, regardless of the untrusted text in it.
 fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
     let scribe = Scribe { instance: Uuid::nil() };
     let now = Now::at(0, 1_550_131_385_000);

@@ -7,7 +7,7 @@ use super::{Seal, WriterHandle};
 use crate::observe::gather::Gather;
 use crate::observe::record::AccessRecord;
 
-/// One worker's gathering records.
+/// The records of calls that one worker has gathered and not yet handed to the writer.
 #[derive(Clone)]
 pub struct AuditLines(Gather<Arc<WriterHandle>>);
 
@@ -17,13 +17,13 @@ impl AuditLines {
         Self(Gather::new(way, clock))
     }
 
-    /// Adds a finished call.
+    /// Adds the record of a finished call.
     pub fn push(&self, record: &AccessRecord, story: AuditContext<'_>) {
         let scribe = self.0.outlet().scribe;
         self.0.push(|now, buffer| scribe.call(now, record, story, buffer));
     }
 
-    /// How values are hidden.
+    /// Returns the seal in force, which hides the values of variables.
     pub fn seal(&self) -> Arc<Seal> {
         self.0.outlet().seal.load_full()
     }

@@ -14,31 +14,30 @@ use crate::base::secret::{hex, sha256};
 /// So much of a file's end is looked at: many records, the longest included.
 const TAIL: u64 = 4 << 20;
 
-/// Where records go.
+/// The destination of audit records.
 #[derive(Debug)]
 pub enum LogSink {
-    /// A file of ours, locked.
+    /// A regular file, locked if the file system has locks.
     File(Pages),
-    /// Whatever cannot be read again: a pipe, a terminal, a device.
+    /// A destination that cannot be read again: a pipe, a terminal, a device.
     Stream(Pipe),
 }
 
-/// A file that grows.
+/// The regular file to which records are appended.
 #[derive(Debug)]
 pub struct Pages {
     file: File,
     path: PathBuf,
-    /// Its length.
+    /// Length of the file, in bytes.
     pub size: u64,
     /// All before it is whole records, or was told of.
     settled: u64,
 }
 
-/// Something that only takes.
+/// A destination that can only be written to.
 pub enum Pipe {
     /// A file that is none.
     Device(File, PathBuf),
-    /// Standard output.
     Stdout(io::Stdout),
 }
 
@@ -51,39 +50,39 @@ impl std::fmt::Debug for Pipe {
     }
 }
 
-/// What a file holds when it is opened.
+/// The content of a log when it is opened.
 #[derive(Debug, Eq, PartialEq)]
 pub enum OpenedLog {
-    /// Something that does not end with a record of ours.
+    /// Content that does not begin or does not end with a valid record.
     Broken,
-    /// Nothing.
+    /// No content, or a destination that cannot be read again.
     Empty,
     /// A chain to go on with.
     Ours {
         /// The number of its last record.
         seq: u64,
-        /// Its head.
+        /// The head of its last record.
         head: Head,
-        /// What stands after it.
+        /// The content of the file after that record.
         end: LogEnd,
     },
     /// A chain under another key, or under none.
     OtherKey {
         /// The number of its last record, as it says.
         seq: u64,
-        /// Its head, likewise.
+        /// The head of its last record, as stated there; it cannot be verified.
         head: Head,
-        /// What stands after it.
+        /// The content of the file after that record.
         end: LogEnd,
     },
 }
 
-/// What stands after the last record.
+/// The content of a file after its last record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LogEnd {
-    /// Nothing: the record's newline is the last byte.
+    /// No content: the record's newline is the last byte.
     Clean,
-    /// Not even its newline.
+    /// The record lacks even its newline.
     NoNewline,
     /// A piece of a record. The flag says whether a newline ends it.
     Torn(Torn, bool),
@@ -100,7 +99,7 @@ impl LogSink {
         }
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         match file.try_lock() {
-            // Where there are no locks, there are none.
+            // If the file system has no locks, the file stays unlocked.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing to it"));
@@ -112,7 +111,7 @@ impl LogSink {
         Ok((LogSink::File(Pages { file, path: path.to_owned(), size, settled }), found))
     }
 
-    /// Writes some of the bytes. How many.
+    /// Writes some of the bytes and returns how many were written.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             LogSink::File(pages) => {
@@ -138,7 +137,7 @@ impl LogSink {
         }
     }
 
-    /// Whether the path leads somewhere else by now.
+    /// Returns whether the path leads to another file by now, or to none.
     pub fn moved(&self) -> bool {
         let (file, path) = match self {
             LogSink::File(pages) => (&pages.file, &pages.path),
@@ -172,7 +171,8 @@ impl LogSink {
     }
 }
 
-/// Moves a file aside, so that `path` is free: to the path with `mark` at its end. Where it is now.
+/// Moves a file aside, so that `path` is free: to the path with `mark` at its end, and a number if that is taken.
+/// Returns its new path.
 pub fn aside(path: &Path, mark: &str) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{mark}"));
@@ -190,7 +190,8 @@ pub fn aside(path: &Path, mark: &str) -> io::Result<PathBuf> {
     Ok(free)
 }
 
-/// A name in a folder is as durable as the folder. Where that cannot be had, the file's own bytes still are.
+/// Syncs the folder of `path`: a name in a folder is as durable as the folder. Errors are ignored: the file's own bytes
+/// are durable even so.
 fn sync_folder(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
@@ -218,7 +219,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// How a file begins.
+/// The first record of a file, as far as it is needed to continue the chain.
 #[derive(serde::Deserialize)]
 struct LogBeginning {
     #[serde(default)]
@@ -226,10 +227,10 @@ struct LogBeginning {
     before: String,
 }
 
-/// What a file holds, and where its whole records end.
+/// Reads the content of a file, and the offset at which its whole records end.
 ///
-/// Its last record must hold. What stands after that may be pieces of one, never something that looks like a whole one:
-/// who altered the last record must not find it taken for a torn one.
+/// Its last record must be valid. After it, pieces of a record may stand, but no line that looks like a whole one:
+/// otherwise an altered last record would be taken for a torn one.
 fn look(file: &File, size: u64, seal: &Seal) -> io::Result<(OpenedLog, u64)> {
     if size == 0 {
         return Ok((OpenedLog::Empty, 0));

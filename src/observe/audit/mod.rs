@@ -1,10 +1,10 @@
-//! The audit log: one record per call that used a credential, and one per action of whoever runs this, in a chain that
-//! shows whether any was altered, removed or moved.
+//! The audit log: one record per call that used a credential, and one per action of an operator, an application or the
+//! process itself, in a chain that shows whether any was altered, removed or moved.
 //!
-//! Workers and the control thread say what happened ([`Auditor`], [`AuditLines`]); one writer's thread numbers, binds and
-//! writes it ([`chain`], `writer`); [`verify`] reads it again. Nobody who says something waits for the disk: a call is
-//! refused beforehand while records cannot be written, if that is wished. Of secrets, this room holds the chain's own
-//! key, and no other.
+//! Workers and the control thread report what happened ([`Auditor`], [`AuditLines`]); one writer's thread numbers,
+//! binds and writes it ([`chain`], `writer`); [`verify`] reads it again. No reporting thread waits for the disk: if so
+//! configured, calls are refused beforehand while records cannot be written. The only secret in this module is the
+//! chain's own key.
 
 pub mod chain;
 pub mod entry;
@@ -39,30 +39,30 @@ use crate::base::time::Clock;
 /// More than this, in bytes, is not kept waiting for the disk: calls are refused, or records lost.
 const MOST_QUEUED: u64 = 8 << 20;
 
-/// Where records go, and how.
+/// The destination of records, and the settings for writing them.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {
     /// The file; absent: standard output.
     pub path: Option<PathBuf>,
-    /// How records are bound.
+    /// The method that binds the records.
     pub seal: Seal,
-    /// Whether calls go on while records cannot be written.
+    /// True if calls go on while records cannot be written.
     pub goes_on: bool,
     /// A file that is at least so long, in bytes, is moved aside; absent: none is.
     pub rotate: Option<u64>,
 }
 
 impl AuditSettings {
-    /// Where records go, for people.
+    /// Returns the destination of records as text for people.
     fn to(&self) -> String {
         self.path.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
     }
 }
 
-/// What all may know of the writer.
+/// The state of the writer, shared with all threads that report records.
 #[derive(Debug, Default)]
 struct State {
-    /// Records cannot be written.
+    /// True while records cannot be written.
     failing: AtomicBool,
     /// Calls go on even so.
     goes_on: AtomicBool,
@@ -72,7 +72,7 @@ struct State {
     lost: AtomicU64,
 }
 
-/// What the writer is told.
+/// A message to the writer's thread.
 enum WriterMessage {
     Apply(AuditSettings),
     Batch(Vec<u8>),
@@ -112,20 +112,22 @@ impl Auditor {
         let scribe = Scribe { instance: Uuid::now_v7() };
         let seal = ArcSwap::from_pointee(wish.seal.clone());
         let mut writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
-        // Whether records can be written is known before anybody can call.
+        // The first record is written before any call can arrive, so that it is known by then whether records can be
+        // written.
         writer.begin_with(scribe.start(clock.now(), config));
         let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
         let way = WriterHandle { sender, state, scribe, seal, clock, meters };
         Ok((Self(Some(Arc::new(way))), thread))
     }
 
-    /// Whether a credential may be used: what is done with it will be recorded. Two relaxed loads.
+    /// Returns whether a credential may be used: its use will be recorded, or calls go on without records. Costs two
+    /// relaxed loads while records can be written.
     #[inline]
     pub fn ready(&self) -> bool {
         self.0.as_ref().is_none_or(|way| way.ready())
     }
 
-    /// Records an action.
+    /// Records an action; does nothing without a log.
     pub fn note(&self, action: &AuditAction<'_>) {
         if let Some(way) = &self.0 {
             way.take(way.scribe.action(way.clock.now(), action), 1);
@@ -156,7 +158,8 @@ impl Auditor {
         self.tell(WriterMessage::Apply(wish));
     }
 
-    /// Writes what is left and ends the thread; to be called when nobody has anything to say any more.
+    /// Tells the writer to write the remaining records and to end its thread; to be called when no more records will
+    /// follow.
     pub fn stop(&self) {
         self.tell(WriterMessage::Stop);
     }
@@ -190,7 +193,8 @@ impl Outlet for Arc<WriterHandle> {
 }
 
 impl WriterHandle {
-    /// Hands records over. They are lost only where calls go on without: else nobody calls until there is room.
+    /// Hands records over to the writer. If its queue is full, they are lost if calls go on without records; otherwise
+    /// they are kept, and no call is admitted until there is room.
     fn take(&self, batch: Vec<u8>, lines: u64) {
         let (state, bytes) = (&self.state, batch.len() as u64);
         let full = state.queued.load(Ordering::Relaxed) > MOST_QUEUED;
@@ -201,7 +205,7 @@ impl WriterHandle {
         }
         state.queued.fetch_add(bytes, Ordering::Relaxed);
         if self.sender.send(WriterMessage::Batch(batch)).is_err() {
-            // The writer has stopped: it is the end of the process, or it failed in a way that nobody foresaw.
+            // The writer has stopped: the process is ending, or the writer failed in an unforeseen way.
             state.failing.store(true, Ordering::Relaxed);
             self.meters.lost.inc_by(lines);
         }

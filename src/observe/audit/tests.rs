@@ -233,7 +233,7 @@ fn nothing_is_lost_while_the_disk_is_full_and_nobody_may_call() {
     assert!(!run.audit.ready(), "that is known before anybody can call");
     assert_eq!(run.meters.failing.get(), 1);
     (0..5).for_each(|n| run.note(&n.to_string()));
-    // The operator makes room; nobody restarts anything.
+    // The operator makes room; no restart is needed.
     fs::remove_file(&path).unwrap();
     run.until(|run| run.audit.ready());
     run.note("after");

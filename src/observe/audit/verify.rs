@@ -19,14 +19,14 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// A number and the head that the record of that number must have: `SEQ:HASH`, as the log tells them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Anchor {
-    /// The record's number.
+    /// The number of the record in its chain.
     pub seq: u64,
-    /// Its head.
+    /// The head that this record must have.
     pub head: Head,
 }
 
 impl Anchor {
-    /// Reads `SEQ:HASH`.
+    /// Reads `SEQ:HASH`; returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (seq, head) = text.split_once(':')?;
         Some(Self { seq: seq.parse().ok()?, head: Head::parse(head.as_bytes())? })
@@ -39,7 +39,7 @@ impl fmt::Display for Anchor {
     }
 }
 
-/// What does not hold.
+/// The kind of flaw that breaks a chain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChainFlaw {
     /// It is not as it was written.
@@ -61,7 +61,7 @@ pub enum ChainFlaw {
 }
 
 impl ChainFlaw {
-    /// One word.
+    /// Returns the flaw as one lower-case word.
     pub const fn as_str(self) -> &'static str {
         match self {
             ChainFlaw::Altered => "altered",
@@ -79,45 +79,45 @@ impl ChainFlaw {
 /// The first place where a chain is broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Break {
-    /// The file's name.
+    /// The file's name, as given to [`ChainVerifier::file`].
     pub file: String,
     /// The line in it, from 1.
     pub line: u64,
     /// The number that the record there has, or should have.
     pub seq: u64,
-    /// What is wrong.
+    /// The kind of flaw that was found.
     pub flaw: ChainFlaw,
     /// The same in a sentence.
     pub told: String,
 }
 
-/// Why a chain is not whole, or cannot be judged.
+/// The reason for which a chain is not whole, or cannot be judged.
 #[derive(Debug)]
 pub enum ChainVerdict {
-    /// It is broken here.
+    /// The chain is broken at this place.
     Broken(Break),
     /// It cannot be judged; the text says why, and what to do.
     Unjudged(String),
 }
 
-/// What a whole chain holds.
+/// The content of a chain that is whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WholeChain {
-    /// Files.
+    /// Number of files that were read.
     pub files: u64,
-    /// Records.
+    /// Number of records in all files.
     pub records: u64,
-    /// Those of calls.
+    /// Number of records that describe calls.
     pub calls: u64,
     /// The number of the first.
     pub first: u64,
-    /// The last.
+    /// Number and head of the last record.
     pub last: Anchor,
     /// Torn pieces that records after them tell of.
     pub recovered: u64,
     /// Records that were lost before they could be written, as gaps tell.
     pub lost: u64,
-    /// Whether a key vouches for all of it.
+    /// True if all of it is sealed under a key.
     pub keyed: bool,
 }
 
@@ -128,7 +128,7 @@ pub struct ChainVerifier {
     so_far: Option<WholeChain>,
     /// Pieces of records, at the end of what was read.
     pieces: Option<ChainFiles>,
-    /// Where the last record stands.
+    /// File and line of the last record.
     place: (String, u64),
 }
 
@@ -220,7 +220,7 @@ impl ChainVerifier {
         Ok(())
     }
 
-    /// All files were read.
+    /// Ends the verification after all files were read, and returns the content of the chain if it is whole.
     pub fn finish(mut self) -> Result<WholeChain, ChainVerdict> {
         if let Some(pieces) = self.pieces.take() {
             let told = "it ends in a piece of a record: a crash left it, or somebody is writing just now";
@@ -409,7 +409,7 @@ impl ChainVerifier {
     }
 }
 
-/// Looks through one text.
+/// Verifies a chain that is given as one text.
 pub fn verify(text: &[u8], keys: Vec<Arc<ChainKey>>, anchors: Vec<Anchor>) -> Result<WholeChain, ChainVerdict> {
     let mut verifier = ChainVerifier::new(keys, anchors);
     verifier.file("the audit log", io::Cursor::new(text))?;

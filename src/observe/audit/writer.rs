@@ -1,7 +1,8 @@
 //! The one thread that seals records and writes them, so that there is one order.
 //!
-//! What it cannot write it keeps and tries again, on the same file or on whatever the path leads to by then. A record
-//! that reached a file in part is finished there, or told of as torn where the writing goes on.
+//! Records that it cannot write are kept and tried again, on the same file or on the file to which the path leads by
+//! then. A record that reached a file in part is completed there, or reported as torn in the file with which the
+//! writing goes on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +21,13 @@ use crate::observe::metrics::AuditMeters;
 
 /// Written and synced at a time.
 const DRAFT: usize = 1 << 20;
-/// What could not be written is tried again this often.
+/// Interval at which records that could not be written are tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// The log is told of the chain's head this often, or after this many records.
 const TELL: Duration = Duration::from_secs(60);
 const TELL_RECORDS: u64 = 10_000;
 
-/// What the thread lives on.
+/// The state of the writer's thread.
 pub(super) struct Writer {
     wish: AuditSettings,
     scribe: Scribe,
@@ -38,7 +39,7 @@ pub(super) struct Writer {
     /// Records that are not sealed yet, in batches of lines.
     queue: VecDeque<Vec<u8>>,
     draft: PendingBatch,
-    /// What the log was told last, and when.
+    /// Number of the last record whose head was logged, and the time at which it was.
     told: (u64, Now),
     failing: bool,
     /// After a failed turn, the size at which it is tried again.
@@ -61,8 +62,8 @@ impl PendingBatch {
         Self { bytes: Vec::new(), written: 0, from: (chain.last(), chain.head()), records: 0, weight: 0 }
     }
 
-    /// The chain as far as it reached the file, and what the records that did not reach it say. What opens a file or
-    /// tells of a torn piece is said anew elsewhere.
+    /// Returns the chain as far as it reached the file, and the content of the records that did not reach it. Records
+    /// that open a file or report a torn piece are left out: they are made anew for the next file.
     fn cut(&self) -> ((u64, Head), Vec<Vec<u8>>) {
         let mut reached = self.from;
         let mut left = Vec::new();
@@ -82,7 +83,7 @@ impl PendingBatch {
 }
 
 impl Writer {
-    /// Opens the file that is wished for. Nothing is written yet.
+    /// Opens the configured file. No bytes are written to it yet.
     pub(super) fn open(
         wish: AuditSettings,
         scribe: Scribe,
@@ -119,7 +120,7 @@ impl Writer {
         self.tell(true);
     }
 
-    /// Writes until told to stop, or until nobody is left to say anything.
+    /// Writes records until it receives a stop message, or until all senders are dropped.
     pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         loop {
             let patience = if self.failing { RETRY } else { TELL };
@@ -287,7 +288,7 @@ impl Writer {
         }
     }
 
-    /// Leaves the file for whatever the path leads to.
+    /// Leaves the current file and opens the one to which the path leads now.
     fn change(&mut self) -> io::Result<()> {
         let torn = self.book.as_ref().and_then(LogSink::torn);
         let (reached, left) = self.draft.cut();

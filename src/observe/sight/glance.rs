@@ -13,7 +13,7 @@ const TOLD_WELL: usize = 12;
 /// And so many that did not.
 const TOLD_BADLY: usize = 12;
 
-/// What one worker has seen since it last handed over.
+/// The counts and samples of one worker since its last handover.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// By route; an empty name stands for requests that found none.
@@ -22,7 +22,7 @@ pub struct Batch {
     pub told: Vec<RequestSample>,
 }
 
-/// What gathers on a worker.
+/// The counts and samples that gather on a worker.
 #[derive(Debug)]
 pub struct Glance {
     /// One per route, in the order of the config, and one more for requests without a route.
@@ -34,7 +34,7 @@ pub struct Glance {
 }
 
 impl Glance {
-    /// Nothing seen yet of these routes.
+    /// Creates empty counts for these routes.
     pub fn new(routes: impl Iterator<Item = Arc<str>>) -> Self {
         let tallies = routes.chain([Arc::from("")]).map(|name| (name, RequestCounts::default())).collect();
         Self { tallies, told: Vec::new(), well: 0, badly: 0, empty: true }
@@ -58,7 +58,7 @@ impl Glance {
         std::mem::replace(&mut self.empty, false)
     }
 
-    /// What has gathered; nothing where there is nothing.
+    /// Takes the gathered counts and samples; `None` if no request was counted.
     pub fn take(&mut self) -> Option<Batch> {
         if std::mem::replace(&mut self.empty, true) {
             return None;

@@ -1,4 +1,4 @@
-//! What is counted of requests, and what is told of a single one.
+//! Counts of requests, and samples of single ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use crate::observe::record::{AccessRecord, Replay};
 /// Two buckets per doubling, from 64 µs to 67 s, and one at either end.
 const BUCKETS: usize = 42;
 const LOWEST_OCTAVE: u32 = 6;
-/// Longer paths are cut.
+/// Length in bytes at which paths are cut.
 const MOST_PATH: usize = 200;
 
-/// Whose fault an answer is.
+/// The party at fault for a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
-    /// The caller's.
+    /// The client is at fault.
     Client,
-    /// Nobody's: it went well.
+    /// No party: the request went well.
     Nobody,
-    /// Ours, or our operator's.
+    /// The proxy or its operator is at fault.
     Ours,
-    /// The provider's.
+    /// The provider is at fault.
     Provider,
 }
 
 impl Blame {
-    /// Whose an answer of the provider's own is, by its status: what it calls its own failure, and a token that it
-    /// refuses, is the provider's; the rest of what it refuses is the caller's.
+    /// Returns the party at fault for a provider's own response, by its status: the provider for its own failures (5xx)
+    /// and for a refused token (401), the client for all other refusals (4xx).
     pub const fn of_status(status: u16) -> Self {
         match status {
             401 | 500.. => Blame::Provider,
@@ -52,9 +52,9 @@ impl Blame {
 /// Counts of requests, and a histogram of their durations.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestCounts {
-    /// Requests.
+    /// All finished requests, with or without errors.
     pub requests: u64,
-    /// Errors that are ours.
+    /// Errors of the proxy or its operator.
     pub ours: u64,
     /// Errors that are the provider's.
     pub provider: u64,
@@ -88,7 +88,7 @@ impl RequestCounts {
         }
     }
 
-    /// Adds another tally.
+    /// Adds the counts and durations of `other`.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.ours += other.ours;
@@ -100,7 +100,7 @@ impl RequestCounts {
         }
     }
 
-    /// Errors, whosever.
+    /// Returns the number of all errors, regardless of fault.
     pub const fn errors(&self) -> u64 {
         self.ours + self.provider + self.client
     }
@@ -147,7 +147,7 @@ fn bucket(took: Duration) -> usize {
     (1 + (octave - LOWEST_OCTAVE) as usize * 2 + upper).min(BUCKETS - 1)
 }
 
-/// Where a bucket begins and ends, in milliseconds.
+/// Returns the lower and the upper bound of a bucket, in milliseconds.
 fn bounds(index: usize) -> (f64, f64) {
     let edge = |step: usize| {
         let octave = f64::from(1_u32 << LOWEST_OCTAVE) * 2_f64.powi(i32::try_from(step / 2).unwrap_or(i32::MAX));
@@ -159,35 +159,35 @@ fn bounds(index: usize) -> (f64, f64) {
     }
 }
 
-/// What is told of one request.
+/// The metadata of one sampled request.
 #[derive(Clone, Debug)]
 pub struct RequestSample {
     /// When its head was complete, in milliseconds since 1970.
     pub at: u64,
-    /// How long it took.
+    /// Time from the request's head to the end of the response.
     pub took: Duration,
-    /// Our name for it.
+    /// The proxy's id of the request: the `instance` of error documents.
     pub id: Uuid,
-    /// Its method.
+    /// Method of the request, as received.
     pub method: Method,
     /// Its path without the query, cut where it is long.
     pub path: String,
     /// The caller's name, once known.
     pub client: Option<Arc<str>>,
-    /// The route, once chosen.
+    /// Name of the route, once chosen.
     pub route: Option<Arc<str>>,
     /// The status that was sent; absent when the client hung up.
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
     pub error: Option<&'static str>,
-    /// Whose fault it is.
+    /// The party at fault if the request failed.
     pub blame: Blame,
-    /// Whether it was replayed, or why not.
+    /// The outcome of the replay, if the token was refused.
     pub replay: Replay,
 }
 
 impl RequestSample {
-    /// Of a finished request.
+    /// Builds the sample of a finished request.
     pub fn of(record: &AccessRecord, blame: Blame, took: Duration) -> Self {
         Self {
             at: record.start.wall,

@@ -7,7 +7,7 @@ use super::glance::Batch;
 use super::request_counts::{Blame, RequestCounts, RequestSample};
 use crate::base::time::Now;
 
-/// How far back it is remembered, in milliseconds.
+/// Time for which requests are remembered, in milliseconds.
 const MEMORY: u64 = 15 * 60 * 1000;
 /// One slot of the whole, and one of a route.
 const WHOLE_SLOT: u64 = 1000;
@@ -70,7 +70,7 @@ impl RollingWindow {
     }
 }
 
-/// What went through this process in the last quarter of an hour.
+/// Statistics of the requests of this process in the last quarter of an hour.
 #[derive(Debug)]
 pub struct Sight {
     whole: RollingWindow,
@@ -105,7 +105,7 @@ impl Sight {
         }
         for told in batch.told {
             if self.recent.len() >= RECENT {
-                // What went well goes first.
+                // Requests that went well are dropped first.
                 let oldest = self.recent.iter().take(RECENT / 2).position(|told| told.blame == Blame::Nobody);
                 self.recent.remove(oldest.unwrap_or(0));
             }

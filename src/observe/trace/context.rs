@@ -26,16 +26,16 @@ pub struct SpanId([u8; 8]);
 /// One span of one trace, as others hear of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Context {
-    /// The trace.
+    /// Id of the trace to which the span belongs.
     pub trace: TraceId,
-    /// The span.
+    /// Id of the span within its trace.
     pub span: SpanId,
     /// Bit 0: somebody records it. Bit 1: the trace's name is random.
     pub flags: u8,
 }
 
 impl Context {
-    /// The first span of a new trace, recorded by nobody yet.
+    /// Creates the first span of a new trace, not recorded yet.
     pub fn new() -> Self {
         let mut trace = rand::random::<[u8; 16]>();
         if trace == [0; 16] {
@@ -56,7 +56,7 @@ impl Context {
         Self { flags: (self.flags & !SAMPLED) | sampled as u8, ..self }
     }
 
-    /// Whether somebody records this trace.
+    /// Returns whether this trace is recorded.
     #[inline]
     pub const fn sampled(self) -> bool {
         self.flags & SAMPLED != 0
@@ -107,7 +107,7 @@ pub fn parent(headers: &HeaderMap) -> Option<Context> {
 }
 
 impl SpanId {
-    /// Its eight bytes.
+    /// Returns the id as eight bytes.
     pub const fn bytes(self) -> [u8; 8] {
         self.0
     }
@@ -122,7 +122,7 @@ impl SpanId {
 }
 
 impl TraceId {
-    /// Its sixteen bytes.
+    /// Returns the id as sixteen bytes.
     pub const fn bytes(self) -> [u8; 16] {
         self.0
     }

@@ -1,8 +1,9 @@
-//! Traces: which span a piece of work is, and the queue that finished spans leave by.
+//! Traces: the spans of the process's work, and the queue of finished spans.
 //!
-//! A [`Context`] is what travels in `traceparent`. A [`Tracer`] decides who is traced and takes finished [`Span`]s; it
-//! never blocks and never grows beyond its bound. Who takes them out and sends them on is somebody else's business, so
-//! nothing here knows of a network. Spans are built from what the access log may tell, never from header values.
+//! A [`Context`] is the content of `traceparent`. A [`Tracer`] decides which requests are traced and takes finished
+//! [`Span`]s; it never blocks and never grows beyond its bound. Other modules take the spans out and send them, so this
+//! module does not depend on a network. Spans are built from the data that the access log may contain, never from
+//! header values.
 
 mod context;
 #[cfg(feature = "otlp")]

@@ -1,6 +1,6 @@
-//! Spans as OTLP writes them: an `ExportTraceServiceRequest` in protobuf, and what a collector answers to it.
+//! The OTLP encoding of spans: an `ExportTraceServiceRequest` in protobuf, and a collector's response to it.
 //!
-//! The messages are those that `opentelemetry-proto` has generated from the protocol's own files. Nothing else of the
+//! The messages are those that `opentelemetry-proto` has generated from the protocol's own files. No other part of the
 //! OpenTelemetry libraries is used.
 
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -12,13 +12,13 @@ use prost::Message;
 use super::context::Context;
 use super::span::{AttributeValue, Kind, Span};
 
-/// What the body of an export is, and what a collector answers in.
+/// The content type of an export, and of a collector's response.
 pub const MEDIA_TYPE: &str = "application/x-protobuf";
 
-/// Who tells.
+/// The resource that exports the spans: a service and its instance.
 #[derive(Clone, Copy, Debug)]
 pub struct OtlpResource<'a> {
-    /// `service.name`.
+    /// Value of the attribute `service.name`.
     pub service: &'a str,
     /// `service.instance.id`: this process among replicas.
     pub instance: &'a str,
@@ -26,9 +26,9 @@ pub struct OtlpResource<'a> {
 
 const SCOPE: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Whether the parent is remote is known.
+/// Flag of a span: it is known whether its parent is remote.
 const HAS_IS_REMOTE: u32 = trace::SpanFlags::ContextHasIsRemoteMask as u32;
-/// It is.
+/// Flag of a span: its parent is remote.
 const IS_REMOTE: u32 = trace::SpanFlags::ContextIsRemoteMask as u32;
 
 /// The body of one export.
@@ -47,8 +47,8 @@ pub fn encode(resource: OtlpResource<'_>, spans: &[Span]) -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
 }
 
-/// How many spans a collector did not want, by its answer to an export that it took. An answer that cannot be read
-/// rejects none.
+/// Returns the number of spans that a collector rejected, by its response to an export that it took. A response that
+/// cannot be read rejects none.
 pub fn rejected(answer: &[u8]) -> u64 {
     let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
     partial.and_then(|partial| partial.rejected_spans.try_into().ok()).unwrap_or(0)
@@ -187,7 +187,7 @@ mod tests {
             parent_span_id: Vec::new(),
             flags: 0x101,
             kind: 3,
-            // Nothing ends before it begins.
+            // A span never ends before it begins.
             end_time_unix_nano: 1_700_000_000_123_456_789,
             links: Vec::new(),
             status: Some(trace::Status::default()),

@@ -1,4 +1,4 @@
-//! A finished span.
+//! Finished spans and the values of their attributes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,49 +8,49 @@ use super::context::{Context, SpanId};
 /// A finished span, as it goes to a collector.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Which one.
+    /// Ids of the span and its trace, with their flags.
     pub context: Context,
-    /// Whose child; absent: the first of its trace.
+    /// Id of the parent span; absent: the first span of its trace.
     pub parent: Option<SpanId>,
-    /// Whether the parent is another process's.
+    /// True if the parent span belongs to another process.
     pub remote: bool,
-    /// Which side of what.
+    /// The role of the span: client, server or internal.
     pub kind: Kind,
-    /// What it is called: few different ones, and nothing of a client's choosing.
+    /// The name of the span: one of few, and never a text that a client chose.
     pub name: Cow<'static, str>,
     /// When it began, in nanoseconds since 1970.
     pub start: u64,
-    /// When it ended, likewise.
+    /// Time at which it ended, in nanoseconds since 1970.
     pub end: u64,
-    /// What is told of it.
+    /// Keys and values that describe the span.
     pub attributes: Vec<(&'static str, AttributeValue)>,
     /// Other spans that waited for it.
     pub links: Vec<Context>,
-    /// Whether it failed.
+    /// True if the work failed: the span's status is an error.
     pub failed: bool,
 }
 
-/// Which side of what a span is.
+/// The role of a span.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A request that was made.
     Client,
-    /// Within the process.
+    /// Work within the process itself.
     Internal,
-    /// A request that came.
+    /// A request that was received.
     Server,
 }
 
 /// The value of an attribute.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AttributeValue {
-    /// True or false.
+    /// A boolean, sent as OTLP's `BoolValue`.
     Flag(bool),
-    /// A text.
+    /// A text that is static or owned.
     Text(Cow<'static, str>),
     /// A text that is somebody else's, too.
     Shared(Arc<str>),
-    /// A number.
+    /// An integer, sent as OTLP's `IntValue`.
     Whole(i64),
 }
 

@@ -1,7 +1,7 @@
-//! Who is traced, and the queue of finished spans.
+//! The choice of requests to trace, and the queue of finished spans.
 //!
-//! The queue is a list that is counted: while tracing is off it takes no room, and its bound is a number. Whoever
-//! finishes a span never waits; a span that finds the queue full is dropped and counted.
+//! The queue is a list with a counter: while tracing is off it takes no memory, and its bound is a number. Finishing a
+//! span never waits; a span that finds the queue full is dropped and counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::observe::metrics::Level;
 
 /// Finished spans that wait to be sent, at most.
 const MOST_QUEUED: u64 = 16_384;
-/// Nobody is traced.
+/// The threshold that turns tracing off.
 const OFF: u64 = u64::MAX;
 /// One more than the greatest [`chance`](super::TraceId::chance) of a trace.
 const ALL: u64 = 1 << 56;
@@ -38,7 +38,7 @@ pub struct Spans {
 }
 
 impl Tracer {
-    /// Both ends. Nobody is traced until [`Tracer::set`] says so.
+    /// Creates both ends. No request is traced until [`Tracer::set`] turns tracing on.
     pub fn open() -> (Self, Spans) {
         let (sender, queue) = channel();
         let (queued, dropped) = (Level::default(), AtomicU64::new(0));
@@ -77,7 +77,7 @@ impl Tracer {
         })
     }
 
-    /// Takes a finished span, or drops it where too many wait. One that is not recorded is nobody's.
+    /// Takes a finished span, or drops it if too many wait. A span that is not recorded is ignored.
     pub fn tell(&self, span: Span) {
         if !span.context.sampled() {
             return;
@@ -102,7 +102,7 @@ impl Spans {
         taken
     }
 
-    /// How many spans found the queue full since this was last asked.
+    /// Returns the number of spans that found the queue full since the last call.
     pub fn dropped(&self) -> u64 {
         self.tracer.0.dropped.swap(0, Ordering::Relaxed)
     }

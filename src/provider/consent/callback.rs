@@ -1,4 +1,4 @@
-//! What comes back from the provider by way of a browser.
+//! The authorization response, which a browser carries back from the provider.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::token::consent::{AuthorizationCode, CallbackAnswer, State};
 /// The longest query and the longest code that are looked at, in bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// Which keys of the query hold what.
+/// The keys of the query that hold state, code and error.
 #[derive(Clone, Debug)]
 pub(super) struct CallbackKeys {
     state: String,
@@ -19,7 +19,7 @@ pub(super) struct CallbackKeys {
     error: Vec<String>,
 }
 
-/// Why a callback is not even looked up.
+/// The reason for which a callback is rejected before any lookup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BadCallback {
     /// The code is empty, too long, or holds what no code holds.
@@ -75,7 +75,7 @@ impl CallbackKeys {
             if let Some(text) = find(key)?
                 && error.is_none()
             {
-                // What is not a word is a stranger's text, and shown to nobody.
+                // Text that is not a word comes from a stranger and is never shown.
                 error = Some(if is_wordy_secret(&text) { text.into_owned() } else { String::new() });
             }
         }

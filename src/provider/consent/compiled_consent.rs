@@ -35,19 +35,19 @@ use crate::token::key::KeyBuilder;
 /// The longest URL that a user is sent to, in bytes.
 const LONGEST_URL: usize = 4096;
 
-/// What `[provider.NAME.consent]` says, as far as the provider's requests depend on it.
+/// The content of `[provider.NAME.consent]`, as far as the provider's requests depend on it.
 #[derive(Clone, Debug)]
 pub struct ConsentWiring {
-    /// Where the callback listener is reached from outside: `public_url`.
+    /// URL at which the callback listener is reached from outside: `public_url`.
     pub public_url: BaseUrl,
-    /// Where the user agrees, for profiles that cannot know it (RFC 6749 section 3.1); see
+    /// URL at which the user agrees, for profiles that cannot know it (RFC 6749 section 3.1); see
     /// [`Profile::wants_authorize_url`].
     pub authorize_url: Option<BaseUrl>,
-    /// `params`, read by [`Profile::read_consent_params`].
+    /// Values of `params`, read by [`Profile::read_consent_params`].
     pub params: ConsentParams,
 }
 
-/// How a consent begins.
+/// The first step of a consent.
 #[derive(Debug)]
 pub enum Authorize {
     /// Send this, and give the answer to [`CompiledConsent::authorize_answer`].
@@ -81,7 +81,7 @@ impl fmt::Debug for CompiledConsent {
     }
 }
 
-/// What a consent is compiled from, besides its profile.
+/// The inputs from which a consent is compiled, besides its profile.
 pub(in crate::provider) struct ConsentParts<'a> {
     pub name: &'a str,
     pub settings: &'a Settings,
@@ -108,7 +108,7 @@ impl CompiledConsent {
             (url, _) => url.clone(),
         };
         let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url)?;
-        // What has a path of its own goes there; everything else to the token endpoint.
+        // A request with a path of its own goes there; all others go to the token endpoint.
         let at_token = |has_path: bool| (!has_path).then(|| (*token_url).clone());
         let mut exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
         let refresh = ceremony.refresh.as_ref();
@@ -145,17 +145,17 @@ impl CompiledConsent {
         ResponseContext { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets }
     }
 
-    /// What users consent to here: for [`PendingConsent::start`] and for rotations.
+    /// Returns the realm to which users consent: for [`PendingConsent::start`] and for rotations.
     pub const fn realm(&self) -> ConsentRealm {
         self.realm
     }
 
-    /// Where the provider sends browsers back to. Register it there.
+    /// Returns the URI to which the provider sends browsers back. It has to be registered with the provider.
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }
 
-    /// Whether its tokens can be renewed without the user.
+    /// Returns whether its tokens can be renewed without the user.
     pub const fn refreshes(&self) -> bool {
         self.refresh.is_some()
     }
@@ -261,7 +261,7 @@ impl CompiledConsent {
         Some(self.refresh.as_ref()?.request(&Vars::none(), ids, now, pieces))
     }
 
-    /// Reads the answer to a refresh. What is captured may be absent here: it stays as it was.
+    /// Reads the response to a refresh. Captured headers may be absent from it: they stay as they were.
     pub fn refresh_answer(
         &self,
         status: StatusCode,
@@ -284,7 +284,8 @@ impl CompiledConsent {
         let captures = &self.ceremony().captures;
         match self.profile.answer.grant_with(status, headers, body, moment, captures, first) {
             Ok((grant, mut rest)) => Ok(UserGrant { grant, refresh: self.refresh_token(headers, &mut rest, moment) }),
-            // Nothing else brings a refresh token again: it is kept, whatever is wrong with the rest of a success.
+            // No other response brings this refresh token again: it is kept, even if the rest of a successful response
+            // is unusable.
             Err(failure) => {
                 match self.rescued(status, headers, body, moment).filter(|_| !planted(PlantedFault::ThrownAway)) {
                     Some(refresh) => Err(RotationRefusal::Unusable(failure, refresh)),
@@ -344,7 +345,7 @@ impl CompiledConsent {
         Some(RefreshGrant { token, life: claims.refresh_life(moment.sent, moment.now) })
     }
 
-    /// Whether a failure means that the code or the refresh token is dead.
+    /// Classifies a failure: the code or the refresh token is dead, or only this attempt failed.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> RotationRefusal {
         let body = known(document::read(self.profile.answer.format, headers, body));
         let dead = self.ceremony().dead.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes);
@@ -352,7 +353,7 @@ impl CompiledConsent {
     }
 }
 
-/// Whether a browser or a phone may be told to open it.
+/// Returns whether a browser or a phone may be directed to open the URL.
 fn opens(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once(':') else { return false };
     let scheme_like = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -365,8 +366,8 @@ fn opens(url: &str) -> bool {
         && !running.iter().any(|bad| scheme.eq_ignore_ascii_case(bad))
 }
 
-/// What the user is asked to consent to: the endpoints, and what the authorize request says that is neither secret nor
-/// a matter of taste.
+/// Computes the digest of the user's consent: the endpoints, and the settings in the authorize request that are neither
+/// secret nor parameters (`param.NAME`).
 fn realm(
     profile: &Profile,
     ceremony: &ConsentProfile,

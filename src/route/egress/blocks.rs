@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// What an address is, if it is anything but a public host of its own.
+/// Returns a description of the address if it is anything but a public host's own address.
 pub(super) fn block(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => V4.iter().find(|(net, _)| net.contains(&address)).map(|(_, name)| *name),
@@ -19,8 +19,9 @@ pub(super) fn block(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether an interface identifier carries an IPv4 address to tunnel to: `::5efe:a.b.c.d` or `::200:5efe:a.b.c.d` under
-/// any prefix (RFC 5214 section 6.1). Which IPv4 address does not matter: no server is published so.
+/// Returns whether an interface identifier carries an IPv4 address to tunnel to: `::5efe:a.b.c.d` or
+/// `::200:5efe:a.b.c.d` under any prefix (RFC 5214 section 6.1). The IPv4 address itself does not matter: no server is
+/// published under such an address.
 const fn is_isatap(address: Ipv6Addr) -> bool {
     matches!(address.segments(), [_, _, _, _, 0 | 0x0200, 0x5efe, _, _])
 }
@@ -79,9 +80,10 @@ const V4: &[(Ipv4Net, &str)] = &[
     (v4(240, 0, 0, 0, 4), "reserved"),
 ];
 
-/// The first that fits gives the name. What embeds an IPv4 address is refused with whatever it embeds: where it leads
-/// is decided by a translator or tunnel that cannot be seen from here. (A NAT64 with a prefix of the operator's own,
-/// RFC 6052 section 2.2, looks like any other network and cannot be known.)
+/// The IPv6 blocks that are refused; the first that fits gives the name. An address that embeds an IPv4 address is
+/// refused regardless of that address: its destination is decided by a translator or tunnel that cannot be seen from
+/// here. (A NAT64 with a prefix of the operator's own, RFC 6052 section 2.2, looks like any other network and cannot be
+/// recognised.)
 const V6: &[(Ipv6Net, &str)] = &[
     // RFC 4291 section 2.5.2.
     (v6(0, 0, 0, 0, 128), "unspecified"),

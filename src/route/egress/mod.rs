@@ -1,11 +1,11 @@
-//! The egress guard: where a host that a client named may lead.
+//! The egress guard: it decides which destinations a client-named host may lead to.
 //!
-//! A name is only what somebody's DNS says right now, so the guard judges the addresses, after they were resolved and
-//! before any is dialled, and gives back those same addresses. [`Destinations`] holds no name, so whoever dials it
-//! cannot ask the resolver again and be told something else (DNS rebinding). An upstream that the operator configured
-//! is no business of the guard: they wrote it, it may be private.
+//! A name only stands for the addresses that DNS returns at this moment, so the guard judges the addresses, after they
+//! were resolved and before any is dialled, and returns those same addresses. [`Destinations`] holds no name, so the
+//! code that dials it cannot resolve again and get other addresses (DNS rebinding). An upstream that the operator
+//! configured is not subject to the guard: it may be private.
 //!
-//! Pure, and built once per configuration: the own listeners' addresses are an argument.
+//! Pure, and built once per configuration: the addresses of the own listeners are an argument.
 
 mod blocks;
 #[cfg(test)]
@@ -29,14 +29,14 @@ pub struct Guard {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Destinations(Vec<SocketAddr>);
 
-/// Why a destination is refused. The text is for logs: a client learns only that it was forbidden.
+/// The reason a destination is refused. The text is for logs: a client learns only that the destination is forbidden.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Barred {
     /// Some address is no public host's.
     Block {
         /// The address.
         address: IpAddr,
-        /// What it is instead.
+        /// The description of the special block that contains the address.
         block: &'static str,
     },
     /// It is one of our own listeners.

@@ -113,7 +113,7 @@ pub(super) fn v4(address: Ipv4Addr) -> Vec<String> {
         format!("{plain}%2f"),
         format!("{plain}%23"),
         format!("%EF%BB%BF{plain}"),
-        // Whom is meant?
+        // The intended host is ambiguous: user information, backslashes, white space, control characters.
         format!("bank.example@{plain}"),
         format!("bank.example:443@{plain}"),
         format!("user:word@{plain}"),

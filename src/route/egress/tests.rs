@@ -142,7 +142,8 @@ fn our_own_listeners_are_never_called() {
     assert!(confirm("10.0.0.5:40000", "10.0.0.6:443").is_err(), "not what was admitted");
 }
 
-/// What the data plane does with a host that a client names: parse, resolve if it is a name, judge.
+/// Follows the data plane for a host that a client names: parses it, resolves it if it is a name, and judges the
+/// result.
 fn reached(
     authority: Result<Authority, Malformed>,
     resolve: &mut impl FnMut(&str) -> Vec<IpAddr>,

@@ -6,7 +6,7 @@
 /// Characters of credentials that encoders escape although they need not.
 const OPTIONAL: [u8; 4] = *b"+=/&";
 
-/// How an escaped character is written.
+/// The notation of an escaped character.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Style {
     Decimal,

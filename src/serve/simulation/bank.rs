@@ -44,7 +44,7 @@ pub(super) static TLS: LazyLock<(String, [Arc<ServerConfig>; 2])> = LazyLock::ne
     (certificate.pem(), [speaks(b"http/1.1"), speaks(b"h2")])
 });
 
-/// What connections lead to.
+/// The simulated network, on which every connection leads to the bank.
 pub(super) struct ExchangeBank(pub(super) Rc<World>);
 
 impl SimulatedNetwork for ExchangeBank {
@@ -235,7 +235,7 @@ async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize,
     while !body.is_empty() {
         let next = body.split_to(piece.min(body.len()));
         if body.is_empty() && !cuts {
-            // Where a length was said, this is the end.
+            // If a length was announced, this is the end.
             world.told(at);
         }
         if !line.data(next).await {
@@ -253,7 +253,7 @@ async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize,
     early.then_some(Unread)
 }
 
-/// Reads a request's body. Whether it was whole.
+/// Reads a request's body. Returns whether it was whole.
 async fn read<L: Line>(world: &World, line: &mut L, at: usize, request: usize) -> bool {
     let mut length = 0;
     loop {

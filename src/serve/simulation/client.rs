@@ -1,4 +1,4 @@
-//! Clients, polite and not.
+//! Simulated clients, some of which break off, stall or send slowly.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::upstream::simulated::{Cork, End, connection};
 /// A request has an end within this: all that its client and its bank may take, and every timeout in its way.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// Where clients connect.
+/// The proxy's listener as simulated clients reach it.
 pub(super) struct Front {
     pub(super) world: Rc<World>,
     pub(super) present: Rc<Present>,
@@ -46,7 +46,7 @@ impl Front {
 #[derive(Clone, Copy)]
 struct Wish {
     request: usize,
-    /// Of its body.
+    /// Length of the body in bytes.
     length: usize,
     manner: Manner,
     /// Its route: bodies stream, or are taken in first.
@@ -205,7 +205,7 @@ async fn receive(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> 
     }
 }
 
-/// Whether a piece of an answer is what the bank has told.
+/// Checks whether a piece of a response is what the bank has sent.
 fn check(world: &World, wish: Wish, answer: (u16, Option<usize>), from: usize, data: &Bytes) {
     if let (200 | 500, Some(delivery)) = answer
         && *data != content(delivery, from, data.len())

@@ -1,4 +1,4 @@
-//! Which seeds are played.
+//! Tests that run the simulation with many seeds.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -13,7 +13,7 @@ const RUNS: Range<u64> = 0..300;
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
 
-/// How many findings are looked for.
+/// Returns the number of findings after which a search stops: one, or no limit with `COUNTERSIGN_SURVEY`.
 fn most() -> usize {
     if env::var_os("COUNTERSIGN_SURVEY").is_some() { usize::MAX } else { 1 }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What has come of a body.
+/// The result of reading on in a body.
 #[derive(Debug)]
 pub(super) enum Piece {
     Data(Bytes),
@@ -13,14 +13,13 @@ pub(super) enum Piece {
     Cut,
 }
 
-/// How a body ends.
+/// The framing by which the end of a body is found.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Framing {
     Chunked,
     Length(usize),
 }
 
-/// A message's head.
 pub(super) struct MessageHead {
     /// The words of its first line.
     pub(super) first: Vec<String>,
@@ -28,12 +27,13 @@ pub(super) struct MessageHead {
 }
 
 impl MessageHead {
-    /// A field's value.
+    /// Returns the first value of a field; `name` is in lower case.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// How its body ends. Neither of our ends writes a body without a length.
+    /// Returns the framing of its body. The messages read here come from the proxy, which never writes a body without a
+    /// length.
     pub(super) fn framing(&self) -> Framing {
         if self.get("transfer-encoding").is_some() {
             return Framing::Chunked;
@@ -119,12 +119,12 @@ impl<S: AsyncRead + Unpin> MessageReader<S> {
     }
 }
 
-/// A chunk.
+/// Encodes data as one chunk of the chunked transfer coding.
 pub(super) fn chunk(data: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
-/// What all bodies are pieces of. It does not repeat itself within one of them.
+/// The text of which all bodies are pieces. It does not repeat itself within one of them.
 static TEXT: LazyLock<Bytes> = LazyLock::new(|| (0..80_000_u64).flat_map(|at| (at << 20 | at).to_le_bytes()).collect());
 
 /// So many bytes of this message's body, from here on.

@@ -16,18 +16,18 @@ use tokio_rustls::server::TlsStream;
 use super::http1::{Framing, MessageReader, Piece, chunk};
 use crate::upstream::simulated::{Cork, End};
 
-/// How an exchange breaks off.
+/// The manner in which an exchange breaks off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LineBreak {
     /// By what looks like an end: `NO_ERROR`, or close_notify.
     Quiet,
     /// By an error, or a close without close_notify.
     Loud,
-    /// With the whole connection.
+    /// The whole connection ends with the exchange.
     Connection,
 }
 
-/// What an answer's head says.
+/// The content of a response's head.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) delivery: usize,
@@ -36,17 +36,17 @@ pub(super) struct Answer {
     pub(super) length: Option<usize>,
 }
 
-/// An exchange. What says whether it worked is `false` once the other side has given up.
+/// One exchange at the bank's end. The methods that report success return `false` once the other side has given up.
 pub(super) trait Line {
     /// The next piece of the request's body.
     async fn read(&mut self) -> Piece;
-    /// 103.
+    /// Sends a 103 (Early Hints) before the response.
     async fn interim(&mut self) -> bool;
     /// The head of the answer.
     async fn head(&mut self, answer: Answer) -> bool;
     /// A piece of its body.
     async fn data(&mut self, data: Bytes) -> bool;
-    /// Its end.
+    /// Ends the response's body, with or without trailers.
     async fn end(&mut self, trailers: bool) -> bool;
     /// Breaks off; the last piece arrives together with that.
     async fn cut(&mut self, how: LineBreak, last: Bytes);
@@ -58,7 +58,7 @@ pub(super) trait Line {
     async fn hold(&mut self);
 }
 
-/// Over HTTP/1.1.
+/// An exchange over HTTP/1.1, alone on its connection.
 pub(super) struct Own<'a> {
     reader: &'a mut MessageReader<TlsStream<End>>,
     framing: Framing,
@@ -151,14 +151,14 @@ impl Line for Own<'_> {
     }
 }
 
-/// What a bank's HTTP/2 connection is told by its exchanges.
+/// The orders that exchanges give to the bank's HTTP/2 connection.
 pub(super) struct WireOrders {
     pub(super) cork: Cork,
     pub(super) go_away: Notify,
     pub(super) end: Notify,
 }
 
-/// Over HTTP/2.
+/// An exchange over HTTP/2, which may share its connection.
 pub(super) struct Shared {
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
@@ -256,7 +256,7 @@ impl Line for Shared {
     }
 
     async fn hold(&mut self) {
-        // What is not released opens no window.
+        // Data that is not released opens no window.
         while let Some(Ok(_)) = self.body.data().await {}
     }
 }

@@ -1,8 +1,9 @@
-//! Which faults a run has, and how often. A random few: where everything fails at once, faults hide each other.
+//! The faults of a run, and their frequency. A run has a random few: if everything fails at once, faults hide each
+//! other.
 
 use crate::base::draw::seeded::Generator;
 
-/// What a bank does with an exchange, besides answering it.
+/// The bank's behaviour in one exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ExchangeFate {
     /// It answers as it should.
@@ -11,7 +12,7 @@ pub(super) enum ExchangeFate {
     CloseBefore,
     /// It closes after the body, with nothing said.
     CloseAfter,
-    /// Its answer breaks off.
+    /// The response breaks off before its end.
     Cut,
     /// It refuses the token, and that answer breaks off.
     CutRefusal,
@@ -29,15 +30,15 @@ pub(super) enum ExchangeFate {
     Refuse,
     /// It turns the stream away unprocessed (HTTP/2).
     RefuseStream,
-    /// 500.
+    /// It responds with status 500 and a body.
     ServerError,
-    /// It sends trailers.
+    /// It sends trailers after the response's body.
     Trailers,
-    /// 401, and nobody knows why.
+    /// It responds with 401 and gives no reason.
     Unknown,
 }
 
-/// All but a good one. What needs other things to come together stands here more than once.
+/// All fates but the good one. A fate that needs other events to coincide is listed more than once.
 const FATES: [ExchangeFate; 17] = [
     ExchangeFate::CloseBefore,
     ExchangeFate::CloseAfter,
@@ -58,10 +59,10 @@ const FATES: [ExchangeFate; 17] = [
     ExchangeFate::Unknown,
 ];
 
-/// How a client behaves.
+/// The behaviour of a client in one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Manner {
-    /// As it should.
+    /// The client behaves as it should.
     Polite,
     /// It breaks off in the middle of its body: a closed connection, or a stream reset with `CANCEL`.
     Abort,
@@ -90,28 +91,28 @@ const MANNERS: [Manner; 7] = [
 /// The faults of one run. Rates count in 100 times.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// Whether the bank speaks HTTP/2.
+    /// True if the bank speaks HTTP/2.
     pub(super) http2: bool,
     /// Connections of clients, and requests of each.
     pub(super) clients: u64,
     pub(super) requests: u64,
-    /// How long clients pause, in milliseconds at most.
+    /// Maximum pause of a client before a request, in milliseconds.
     pub(super) pace: u64,
-    /// How long tokens live, in seconds.
+    /// Lifetime of tokens, in seconds.
     pub(super) life: u64,
-    /// How long connecting to the bank, and a token call, take at most, in milliseconds.
+    /// Maximum duration of connecting to the bank, and of a token call, in milliseconds.
     pub(super) connect: u64,
     pub(super) login: u64,
     /// Exchanges after which the bank closes its connection (HTTP/1.1).
     pub(super) closes: u64,
-    /// Token calls that fail.
+    /// Token calls that fail, in 100.
     pub(super) login_fails: u64,
-    /// How often the bank takes all tokens back within half a second.
+    /// Frequency with which the bank revokes all tokens, per half second.
     pub(super) revokes: u64,
-    /// What the bank does, and how often.
+    /// The bank's possible fates, and their frequency.
     pub(super) fates: Vec<ExchangeFate>,
     pub(super) fate: u64,
-    /// What clients do, and how often.
+    /// The clients' possible manners, and their frequency.
     pub(super) manners: Vec<Manner>,
     pub(super) manner: u64,
     /// Bodies that are larger than what buffers hold.
@@ -119,7 +120,6 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Draws one.
     pub(super) fn draw(dice: &mut Generator) -> Self {
         let mut one_of = |values: &[u64]| values[(dice.next() % values.len() as u64) as usize];
         let some = [1, 1, 2, 3, 4];

@@ -72,15 +72,15 @@ idle_timeout = "5s"
     Arc::new(snapshot.unwrap_or_else(|| panic!("the simulation's config is wrong: {found:?}")))
 }
 
-/// What became of a run.
+/// The result of a run.
 pub(super) struct ExchangeVerdict {
     /// The promise that was broken, if one was.
     pub(super) broken: Option<String>,
-    /// What happened, line by line.
+    /// The events of the run, line by line; empty unless it was traced.
     pub(super) trace: Vec<String>,
 }
 
-/// Plays a seed.
+/// Plays the run that this seed determines.
 pub(super) fn play(seed: u64, traced: bool) -> ExchangeVerdict {
     seeded::set(Some(seed));
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
@@ -97,7 +97,7 @@ pub(super) fn play(seed: u64, traced: bool) -> ExchangeVerdict {
     ExchangeVerdict { broken, trace }
 }
 
-/// What workers share, with a keeper that runs here as well.
+/// Builds the state that workers share, with a keeper that runs on this thread as well.
 fn shared(world: &World) -> ProcessState {
     let clock = Clock::Simulated(Arc::new(world.watch()));
     let snapshot = SNAPSHOTS[usize::from(world.plan.http2)].clone();
@@ -155,7 +155,7 @@ async fn live(world: &Rc<World>) {
     shared.leases.shutdown();
 }
 
-/// Nothing is left: promise 6.
+/// Checks that no resource is left over: promise 6.
 fn rests(world: &World, site: &WorkerState) {
     let endpoint = site.route(0).map_or(0, |route| route.endpoint.open());
     let left = [

@@ -1,4 +1,4 @@
-//! What all actors of one run share: dice, time, the trace, and the books that promises are checked against.
+//! The state that all actors of one run share: dice, time, the trace, and the books against which promises are checked.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,7 +24,7 @@ pub(super) const STALLED: u64 = 40_000;
 pub(super) struct Token {
     issued: u64,
     expires: u64,
-    /// The bank refuses it.
+    /// True once the bank refuses the token.
     pub(super) revoked: bool,
     /// A client has seen an answer to a call with it that was no error.
     accepted: bool,
@@ -37,15 +37,15 @@ pub(super) struct Token {
 /// A request, as its client knows it.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// Whether it must not be processed twice.
+    /// True if it must not be processed twice.
     payment: bool,
-    /// How long its body is.
+    /// Length of its body in bytes.
     length: usize,
-    /// How long its answer is to be.
+    /// Length of the response's body that the bank is to send.
     wants: usize,
     /// The client has sent all of it.
     finished: bool,
-    /// When nobody waited for its answer any more.
+    /// Time at which its client stopped waiting for the response.
     left: Option<u64>,
     deliveries: Vec<usize>,
 }
@@ -57,18 +57,18 @@ pub(super) struct Delivery {
     token: usize,
     /// The bank has told the whole answer.
     finished: bool,
-    /// How long its body is, as far as the bank tells it.
+    /// Length of the response's body, as far as the bank sends it.
     told: usize,
     /// When it came, and when the head of its answer was told.
     came: u64,
     head: u64,
-    /// Why it was certainly not processed.
+    /// Proof that it was not processed; `None`: it may have been.
     proof: Option<&'static str>,
     /// The bank is not done with it.
     open: bool,
 }
 
-/// One run.
+/// The state of one run, shared by all its actors.
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) tokens: RefCell<Vec<Token>>,
@@ -77,7 +77,7 @@ pub(super) struct World {
     /// Connections to the bank, and of clients.
     pub(super) at_bank: Cell<u32>,
     pub(super) at_front: Cell<u32>,
-    /// Whether the last word was to try again later.
+    /// True if the proxy's own last response was a 503, which asks for a later attempt.
     rest: Cell<bool>,
     /// Clients that are not done.
     pub(super) clients: Cell<u32>,
@@ -122,7 +122,7 @@ impl World {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The clocks.
+    /// Returns clocks that run with tokio's.
     pub(super) fn watch(&self) -> Watch {
         Watch(self.start)
     }
@@ -132,7 +132,7 @@ impl World {
         self.dice.borrow_mut().next() % end.max(1)
     }
 
-    /// Whether something happens that does so this often in 100 times.
+    /// Draws whether an event happens that does so this often in 100 times.
     pub(super) fn chance(&self, percent: u64) -> bool {
         percent > 0 && self.below(100) < percent
     }
@@ -151,24 +151,24 @@ impl World {
         tokio::time::sleep(Duration::from_millis(rest)).await;
     }
 
-    /// What becomes of an exchange at the bank.
+    /// Draws the bank's behaviour in an exchange.
     pub(super) fn fate(&self) -> ExchangeFate {
         let fates = &self.plan.fates;
         if self.chance(self.plan.fate) { fates[self.below(fates.len() as u64) as usize] } else { ExchangeFate::Fine }
     }
 
-    /// How a client behaves with its next request.
+    /// Draws a client's behaviour in its next request.
     pub(super) fn manner(&self) -> Manner {
         let manners = &self.plan.manners;
         if self.chance(self.plan.manner) { manners[self.below(manners.len() as u64) as usize] } else { Manner::Polite }
     }
 
-    /// How long a body is.
+    /// Draws the length of a body, in bytes.
     pub(super) fn length(&self) -> usize {
         if self.chance(self.plan.large) { self.large() } else { 1 + self.below(2_000) as usize }
     }
 
-    /// How long a body is that is larger than what buffers hold.
+    /// Draws the length of a body that is larger than the buffers.
     pub(super) fn large(&self) -> usize {
         300_000 + self.below(100_000) as usize
     }
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// A promise was broken.
+    /// Records that a promise was broken; only the first one is kept.
     pub(super) fn broken(&self, what: impl FnOnce() -> String) {
         if self.violation.borrow().is_none() {
             let what = what();
@@ -190,13 +190,13 @@ impl World {
         }
     }
 
-    /// What became of the run.
+    /// Returns the broken promise, if there is one, and the trace.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
         let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
         (self.violation.borrow().clone(), trace)
     }
 
-    /// Issues a token.
+    /// Issues a token and returns its position in `tokens`.
     pub(super) fn issue(&self) -> usize {
         let now = self.now();
         let expires = now + self.plan.life * 1000;
@@ -285,7 +285,7 @@ impl World {
         self.deliveries.borrow_mut()[delivery].finished = true;
     }
 
-    /// What it has told proves that the token was refused.
+    /// Notes that the response to this delivery proves that the token was refused.
     pub(super) fn refuses(&self, delivery: usize) {
         let (now, mut deliveries) = (self.now(), self.deliveries.borrow_mut());
         let delivery = &mut deliveries[delivery];
@@ -294,7 +294,7 @@ impl World {
         // A token that was refused in its first moments, and never worked, may be tried once more.
         let young = delivery.came <= token.issued + u64::try_from(SETTLE.as_millis()).unwrap_or(u64::MAX);
         token.retried |= young && !token.accepted;
-        // What drips is passed on unjudged.
+        // A response that arrives too slowly is passed on unjudged.
         if (!young || (token.accepted && !token.retried)) && now < delivery.head + PATIENCE {
             token.refusals.push((now, delivery.request));
         }
@@ -306,12 +306,12 @@ impl World {
         self.tokens.borrow_mut().iter_mut().for_each(|token| token.revoked = true);
     }
 
-    /// How long an answer is to be.
+    /// Returns the length of the response's body that is to be sent for a delivery.
     pub(super) fn wants(&self, delivery: usize) -> usize {
         self.requests.borrow()[self.asked(delivery)].wants
     }
 
-    /// Which request was delivered.
+    /// Returns the number of the request that was delivered.
     pub(super) fn asked(&self, delivery: usize) -> usize {
         self.deliveries.borrow()[delivery].request
     }

@@ -1,7 +1,7 @@
-//! Authorization codes by the book: RFC 6749 section 4.1 with PKCE (RFC 7636), refresh tokens that rotate (RFC 9700
-//! section 4.14.2).
+//! Authorization codes as the standards define them: RFC 6749 section 4.1 with PKCE (RFC 7636), refresh tokens that
+//! rotate (RFC 9700 section 4.14.2).
 //!
-//! There is no login form: whoever opens the authorize page is the user that `login_hint` or the manner names, and
+//! There is no login form: a request for the authorize page acts as the user that `login_hint` or the manner names, who
 //! agrees at once, or declines.
 
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::sim::oauth2::{error, invalid};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{BankRecord, SimState, Terms};
 
-/// How long an authorization code lives.
+/// The lifetime of an authorization code.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 
-/// Who gets tokens, and on which terms. `refresh`: the refresh token that stands, if it does.
+/// The user who gets tokens, and the terms of the grant. `refresh`: the refresh token that stays valid, if one does.
 pub(super) struct Grantee {
     user: String,
     terms: Terms,
     refresh: Option<String>,
 }
 
-/// `GET /api/authorize`
+/// Handles `/authorize` below the base path (GET only); returns `None` for any other path.
 pub(super) fn open_consent(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
     (call.below == "/authorize").then(|| authorize(desk, call))
 }
@@ -88,7 +88,7 @@ fn invalid_grant(why: &str) -> SimResponse {
     error(StatusCode::BAD_REQUEST, "invalid_grant", why)
 }
 
-/// A code for tokens.
+/// Redeems an authorization code and returns its grant. A code works once: a second use revokes all tokens of its user.
 pub(super) fn redeem<'a>(
     desk: &SimState,
     call: &SimCall,
@@ -142,7 +142,8 @@ pub(super) fn renew<'a>(
             let spent = match (&stands, manner.refresh_grace) {
                 (Some(_), _) => String::new(),
                 (None, false) => token.to_owned(),
-                // Who uses this one has it for certain: its forerunner goes, and it stays until its successor is used.
+                // Use of this refresh token proves that the client received it: its predecessor is spent now, and it
+                // stays valid until its successor is used.
                 (None, true) => std::mem::replace(&mut terms.came_for, token.to_owned()),
             };
             if !spent.is_empty() {

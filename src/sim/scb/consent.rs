@@ -1,8 +1,9 @@
-//! SCB's way to a user's token: a deeplink, a code that lives a minute and works once, rotating refresh tokens.
+//! SCB's way to a user's token: a deeplink, a code that is valid for one minute and works once, rotating refresh
+//! tokens.
 //!
-//! The bank's app, in which the user would agree, is played by [`consent`], or by [`page`] for whoever has a browser.
-//! What was asked for in the query of authorize comes back with the callback; `code`, `state` and `status` are the
-//! bank's own and overwrite what stood there. What `state` and `status` say is inferred.
+//! [`consent`] stands for the bank's app, in which the user would agree; [`page`] does so for callers with a browser.
+//! The query of the authorize request comes back with the callback; `code`, `state` and `status` are the bank's own and
+//! overwrite parameters of these names. The values of `state` and `status` are inferred.
 
 use std::time::Duration;
 
@@ -18,18 +19,18 @@ use crate::sim::scb::{ScbStatus, authenticate, granted, pass_gateway, read, succ
 use crate::sim::sim_response::SimResponse;
 use crate::sim::sim_state::{BankRecord, SimState, Terms};
 
-/// How long an authorization code lives.
+/// The lifetime of an authorization code.
 const CODE_LIFE: Duration = Duration::from_secs(60);
-/// How long a refresh token lives.
+/// The lifetime of a refresh token.
 pub(super) const REFRESH_LIFE: Duration = Duration::from_secs(3600);
 /// Keys of the query that the bank overwrites.
 const OVERWRITTEN: [&str; 3] = ["code", "state", "status"];
 
-/// How the user answered.
+/// The user's decision on a pending consent.
 pub(in crate::sim) struct Agreed {
     /// The authorization code; none when the user declined.
     pub code: Option<String>,
-    /// Where the app goes next, if a callback URL is registered.
+    /// The URL that the app opens next; `None` if no callback URL is registered.
     pub callback: Option<String>,
 }
 
@@ -157,7 +158,7 @@ fn refresh(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> 
     }
 }
 
-/// Whose code it is, if it is a minute old at most. It works once.
+/// Redeems a code: returns its user if it is less than a minute old. It works once.
 pub(super) fn redeem(desk: &SimState, call: &SimCall, code: &str) -> Option<String> {
     match desk.recall(code) {
         Some(BankRecord::Code { user, given, .. }) => {

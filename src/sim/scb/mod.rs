@@ -38,19 +38,20 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// SCB's switches.
+/// Settings of the SCB simulator that may change while it runs.
 #[derive(Clone, Debug)]
 pub struct ScbManner {
     /// The business code for a dead token: 9300 (the best reading) or 9500. No capture of it is public.
     pub dead_token_code: u32,
-    /// Errors carry `"data":null`.
+    /// True if errors carry `"data":null` instead of no `data` member.
     pub null_data: bool,
     /// The business code for a wrong secret. The documents give 9500 for a wrong key and keep 9300 on this endpoint
     /// for authorization codes, so 9500 is the better guess (inferred).
     pub wrong_secret_code: u32,
     /// The token endpoint answers 200 with business code 9700.
     pub ok_but_9700: bool,
-    /// Where the bank's app goes once a user agreed: the callback URL that is registered in the developer portal.
+    /// The URL that the bank's app opens once a user agreed: the callback URL that is registered in the developer
+    /// portal.
     pub callback_url: Option<String>,
     /// Authorize answers the URL of a page of the simulator instead of a deeplink: opening it is agreeing, as the user
     /// that its query names (`&user=bob`, else `user`), or declining (`&deny=1`). For tests with a browser only.
@@ -80,7 +81,7 @@ fn credentials() -> Credentials {
     Credentials::new(format!("l7{}", hex32()), hex32())
 }
 
-/// What every call must have before anything else is looked at. The answer for too many calls is inferred.
+/// Checks what every call must have before anything else is looked at. The response to too many calls is inferred.
 fn pass_gateway(desk: &SimState, call: &SimCall) -> Result<(), SimResponse> {
     if let Some(limit) = call.faults.scb.calls_per_second
         && !desk.within_rate(&call.path, limit, call.now)
@@ -270,7 +271,7 @@ fn deeplink(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse>
     Ok(success(call, StatusCode::CREATED, &data))
 }
 
-/// `statusCode` 0: pending; nobody pays here.
+/// Returns the status of a known transaction. It is always `statusCode` 0, pending: the simulator has no payers.
 fn transaction(desk: &SimState, call: &SimCall, id: &str) -> Result<SimResponse, SimResponse> {
     match desk.recall(id) {
         Some(BankRecord::Transaction) => {

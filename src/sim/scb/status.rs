@@ -8,30 +8,30 @@ use serde_json::{Value, json};
 use crate::sim::call::SimCall;
 use crate::sim::sim_response::SimResponse;
 
-/// What SCB has to say about a call.
+/// An outcome of a call, with SCB's HTTP status, business code and descriptions.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ScbStatus<'a> {
     /// The token has not the right.
     AccessDenied,
-    /// No `authorization` header.
+    /// The `authorization` field is missing or holds no bearer token.
     AuthorizationMissing,
     /// The call came on the wrong channel.
     ChannelUnsupported,
     /// The authorization code is unknown, used or older than a minute.
     CodeInvalid,
-    /// A JSON member that nobody knows.
+    /// A JSON member that the endpoint does not know, by name.
     FieldUnknown(&'a str),
     /// A failure of theirs, told with HTTP status 200.
     GenericButOk,
     /// The application's key or secret is wrong; with this code.
     KeyInvalid(u32),
-    /// Not JSON.
+    /// The content type is not `application/json`, as it must be.
     MediaType,
-    /// Not this method.
+    /// A method that the endpoint does not allow.
     Method,
-    /// No such record.
+    /// A record or path that does not exist.
     NotFound,
-    /// A parameter is empty.
+    /// A parameter, given by name, that is an empty string.
     ParameterEmpty(&'a str),
     /// A parameter makes no sense.
     ParameterInvalid(&'a str),
@@ -39,7 +39,6 @@ pub(super) enum ScbStatus<'a> {
     ParameterMissing(&'a str),
     /// A header that every call must have is not there.
     StandardHeaderMissing(&'a str),
-    /// All is well.
     Success,
     /// The token is expired, withdrawn or unknown; with this code.
     TokenDead(u32),

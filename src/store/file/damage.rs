@@ -1,7 +1,8 @@
-//! Damage, exhaustively: every byte of a small store's file flipped, and the file cut at every length.
+//! Exhaustive damage tests: every byte of a small store's file is flipped, and the file is cut at every length.
 //!
-//! What may happen is little: the store says that it cannot be used, or it names the records that it lost, or every
-//! record reads as it was written. redb itself may panic over pages that nobody wrote; that must come out as the first.
+//! Only three outcomes are permitted: the store reports that it cannot be used, or it names the records that it lost,
+//! or every record reads as it was written. redb itself may panic over corrupt pages; that must appear as the first
+//! outcome.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,11 +20,12 @@ use crate::store::{Error, Kind, RecordKey, Store};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What is said of a file that cannot be used. What says whose file it is may be damaged, too.
+/// Phrases of which the error about an unusable file must contain one. The data that marks the file as a store may be
+/// damaged, too.
 const CLEAR: [&str; 4] =
     ["damaged", "has another file format", "is not a store of countersign", "was written by a later version"];
 
-/// Where a file says how it is laid out, and where its last two commits are.
+/// Bytes at the start of a file that hold its layout and the position of its last two commits.
 const HEADER: usize = 320;
 
 /// A disk over a picture that many share.
@@ -51,7 +53,7 @@ fn value(user: &str) -> Vec<u8> {
     format!("the refresh token of {user}").into_bytes()
 }
 
-/// What a user of the store meets.
+/// The outcome that a user of the store meets.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Met {
     /// Every record reads as it was written.
@@ -60,7 +62,7 @@ enum Met {
     Named,
     /// The store says that it cannot be used.
     Refused,
-    /// A record is not there, and nobody says so.
+    /// A record is missing, and no error reports it.
     Vanished,
 }
 
@@ -128,7 +130,7 @@ fn local<T>(work: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// Visits each of them, on every core. How often what was met.
+/// Visits each of them, on every core. Returns how often each outcome was met.
 fn visit_all(
     all: Range<usize>,
     ring: &Arc<KeyRing>,

@@ -1,4 +1,4 @@
-//! Who has a store's file open, where the system tells.
+//! The processes that have a store's file open, if the system reveals them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,9 +7,9 @@ use std::path::Path;
 /// A process that has the file open.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Holder {
-    /// Its id.
+    /// The process ID, as listed in `/proc`.
     pub pid: u32,
-    /// What the system calls it; empty where that is not told.
+    /// The command name of the process; empty if the system does not reveal it.
     pub name: String,
 }
 

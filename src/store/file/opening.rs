@@ -1,4 +1,5 @@
-//! From a path to an open, sound database of ours; or a sentence that says why not.
+//! The opening of a store's file: from a path to a sound database that countersign wrote, or to an error text that
+//! states the reason.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -19,7 +20,7 @@ const MODE: u32 = 0o600;
 /// Enough for thousands of records.
 const CACHE: usize = 4 << 20;
 
-/// What a store's file is while another process has it.
+/// The part of the error text that reports a file as open in another process.
 pub(in crate::store) const IN_USE: &str = "is in use by another process";
 
 /// Opens the file at `path`, or makes it. A file that a later version wrote is not touched.
@@ -30,7 +31,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
             return Err(unavailable(path, "is empty", "restore it, or remove it to start anew"));
         }
         Ok(found) => {
-            // Nobody else writes to it while it is read.
+            // No other process writes to the file while it is read.
             let reading = foresee(path)?;
             let original = fs::File::open(path).map_err(|error| io_error(path, &error))?;
             let seen = rehearse(path, original)?;
@@ -50,7 +51,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
     sound(path, database, seen)
 }
 
-/// What a rehearsal found.
+/// The result of a trial opening of the file.
 #[derive(Clone, Copy)]
 enum OpeningResult {
     /// Every page is as it was written.
@@ -115,7 +116,7 @@ fn foresee(path: &Path) -> Result<Option<ReadOnlyDatabase>, Error> {
     }
 }
 
-/// Whose file it is; and every page is checked, unless that was done.
+/// Checks that the file is a store of this schema and, unless that was done, that every page is sound.
 fn sound(path: &Path, mut database: Database, seen: OpeningResult) -> Result<Database, Error> {
     known(path, schema(&database).map_err(|error| refused(path, error.into()))?)?;
     if matches!(seen, OpeningResult::Clean) {
@@ -159,8 +160,8 @@ fn schema(database: &impl ReadableDatabase) -> Result<Option<u64>, StorageError>
     }
 }
 
-/// Makes the file under another name and gives it its own only once it is whole. Whoever else makes it at the same time
-/// is not overwritten.
+/// Creates the file under another name and gives it its own name only once it is complete. A file that another process
+/// creates at the same time is not overwritten.
 fn make(path: &Path) -> Result<(), Error> {
     let mut dice = [0; 8];
     rand::fill(&mut dice).map_err(|_| unavailable(path, "cannot be made", "the system gives no randomness"))?;

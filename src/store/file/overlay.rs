@@ -1,8 +1,8 @@
-//! A file that is opened for trial: what is written to it stays in memory.
+//! A file that is opened for trial: everything written to it stays in memory.
 //!
 //! redb writes to a file as soon as it opens it for writing, before its pages are checked; and a damaged file that was
 //! written to once is repaired at the next start, by going back to an older commit. So a file is opened here first, and
-//! for good only if that went well. Until then nobody has touched it.
+//! for good only if that succeeded. Until then it is not modified.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// What is kept of one writing: more than that, where it crosses a border.
+/// The unit in bytes in which written data is kept: one page for a write, more if it crosses a page boundary.
 const PAGE: usize = 4096;
 
-/// Where bytes are read from.
+/// A source from which bytes are read.
 pub(super) trait Original: Send + Sync + 'static {
-    /// How many there are.
+    /// Returns the total number of bytes.
     fn size(&self) -> io::Result<u64>;
     /// Those at this place; an error where there are fewer.
     fn bytes_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
@@ -48,7 +48,7 @@ struct State {
     len: usize,
     /// Of the original no more than this shows: the rest was cut off.
     shown: usize,
-    /// What was written, in whole pages.
+    /// The written data, in whole pages, by page number.
     pages: BTreeMap<usize, Box<[u8]>>,
 }
 
@@ -65,7 +65,7 @@ impl<O: Original> OverlayStorage<O> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the original shows of these bytes; zeroes where it has ended.
+    /// Reads these bytes of the original; zeros beyond the end of its shown part.
     fn fill(&self, shown: usize, from: usize, out: &mut [u8]) -> io::Result<()> {
         let there = shown.saturating_sub(from).min(out.len());
         let (here, beyond) = out.split_at_mut(there);
@@ -103,7 +103,7 @@ impl<O: Original> StorageBackend for OverlayStorage<O> {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
         let len = narrowed(len)?;
-        // What is cut off is gone: should it grow again, there are zeroes.
+        // Data that is cut off is gone: if the file grows again, it holds zeros there.
         for (page, bytes) in state.pages.range_mut(len / PAGE..) {
             let kept = len.saturating_sub(page * PAGE).min(PAGE);
             bytes[kept..].fill(0);

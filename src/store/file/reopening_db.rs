@@ -1,4 +1,4 @@
-//! What the thread of the file does: each method is one transaction, whole or not at all.
+//! The operations on the thread of the file: each method is one transaction, done as a whole or not at all.
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,11 +12,11 @@ use crate::base::time::Now;
 
 type SealedBytes = TableDefinition<'static, (&'static str, &'static [u8]), &'static [u8]>;
 
-/// What the file says of itself.
+/// The metadata of the file, such as its schema number.
 pub(super) const ABOUT: TableDefinition<'static, &'static str, u64> = TableDefinition::new("about");
 /// Sealed records by kind and key.
 pub(super) const RECORDS: SealedBytes = TableDefinition::new("records");
-/// Those that could not be read, kept for whoever has the key.
+/// Records that could not be read, kept until their key is available.
 pub(super) const ASIDE: SealedBytes = TableDefinition::new("aside");
 
 const DAMAGED: &str = "the file of the store is damaged: restore it, or put it aside to start anew";
@@ -65,7 +65,7 @@ impl ReopeningDb {
             let writing = database.begin_write()?;
             {
                 let mut records = writing.open_table(RECORDS)?;
-                // What has ended is not there.
+                // An expired record counts as absent, unless a version is expected.
                 let there = |sealed: &[u8]| expected.is_some() || !claims_end(sealed, now);
                 let found = records.get(at(name))?.filter(|found| there(found.value()));
                 if found.map(|found| envelope_version(found.value())) != expected.map(Some) {
@@ -179,7 +179,7 @@ impl ReopeningDb {
 
     fn with<T>(&mut self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
         let (open, kept) = (&mut self.open, self.database.take());
-        // A page that nobody wrote leads redb astray, into a panic at times: that is damage like any other.
+        // A corrupt page misleads redb, at times into a panic: that is damage like any other.
         let done = catch_unwind(AssertUnwindSafe(|| {
             let database = match kept {
                 Some(database) => database,

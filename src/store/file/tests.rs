@@ -1,4 +1,4 @@
-//! What a disk may do to a store: fail at any write, lose power at any write, be full, hold damaged bytes.
+//! The faults of a disk under a store: failure at any write, loss of power at any write, a full disk, damaged bytes.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -20,11 +20,11 @@ pub(super) struct Disk(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
-    /// What was there at the last sync: a crash may leave no more.
+    /// The content at the last sync: a crash may leave no more.
     synced: Vec<u8>,
     /// Writes and syncs that still succeed; absent: all.
     left: Option<usize>,
-    /// Whether the power has failed: nothing is written any more.
+    /// True once a write has failed for lack of power: later writes store nothing.
     dark: bool,
     /// No longer than this.
     room: Option<u64>,
@@ -139,7 +139,7 @@ fn power_may_fail_at_any_write() {
         first.ready().expect("opens");
         disk.fail_after(Some(writes));
         let told = first.replace(&name("alice"), Some(Version(1)), &new, Now::at(0, 0));
-        // What is on the disk at this moment is all that a crash leaves; without what was not synced, perhaps.
+        // A crash leaves the bytes that are on the disk at this moment, possibly without those that were not synced.
         let left = [disk.bytes(), disk.0.lock().expect("unpoisoned").synced.clone()];
         drop(first);
         for left in left {

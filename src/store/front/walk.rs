@@ -12,16 +12,16 @@ use crate::store::record::{Kind, Listing, RecordEntry, RecordKey, RecordName, St
 /// Records of one page, as many as are opened without a pause: a millisecond or two.
 const PAGE: usize = 256;
 
-/// Where a walk goes on.
+/// The position at which a walk continues.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WalkCursor(WalkPosition);
 
 /// A place in the order that a backend has.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum WalkPosition {
-    /// Behind this key.
+    /// The position behind this key, in key order.
     After(RecordKey),
-    /// Wherever Redis is.
+    /// The cursor that Redis returned for its `SCAN`.
     Scan(u64),
 }
 
@@ -33,16 +33,16 @@ pub struct RecordPage {
     pub records: Vec<(RecordKey, StoredRecord)>,
     /// Those that cannot be read.
     pub damaged: Vec<Damaged>,
-    /// Where the next page begins; absent: this is the last one.
+    /// The beginning of the next page; `None`: this is the last one.
     pub next: Option<WalkCursor>,
 }
 
-/// What became of a re-encryption.
+/// The result of a re-encryption.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Rekeyed {
     /// Records that are under the first key now.
     pub resealed: usize,
-    /// Records that were already.
+    /// Records that were under the first key already.
     pub already: usize,
     /// Records that somebody wrote meanwhile: another run finds them.
     pub moved: usize,
@@ -50,12 +50,12 @@ pub struct Rekeyed {
     pub damaged: Vec<Damaged>,
 }
 
-/// What lies there, still sealed, and where it goes on.
+/// The records of a page, still sealed, and the position at which the walk continues.
 type SealedPage = (Vec<(RecordKey, Vec<u8>)>, Option<WalkCursor>);
 
 impl Store {
-    /// The records of a kind that follow, some hundreds at a time. What has ended is left out. An error is one of this page
-    /// alone: it may be asked for again.
+    /// Returns the next records of a kind, some hundreds at a time. Expired records are left out. An error concerns
+    /// this page alone: it may be requested again.
     pub async fn page(&self, kind: Kind, from: Option<&WalkCursor>) -> Result<RecordPage, Error> {
         let (found, next) = self.scan(kind, from).await?;
         let mut page = RecordPage { next, ..RecordPage::default() };
@@ -90,7 +90,7 @@ impl Store {
             let mut from = None;
             loop {
                 let (found, next) = self.scan(kind, from.as_ref()).await?;
-                // What cannot be read is left to whoever reads it.
+                // An unreadable record is left to its next reader.
                 let read = found
                     .into_iter()
                     .map(|(key, sealed)| (self.unseal(&RecordName { kind, key: key.clone() }, &sealed), key));
@@ -162,7 +162,7 @@ impl Store {
             Ok(_) if self.ring().is_first(sealed) => done.already += 1,
             Ok(StoredRecord { value, expiry, version }) => {
                 let renewed = self.ring().seal(&self.0.namespace, name, &value, version, expiry)?;
-                // The value is the same, so its version is, and nobody's swap fails for it.
+                // The value is unchanged, so the version stays the same, and no swap fails because of this write.
                 match self.replace(name, Some(version), renewed, expiry).await? {
                     true => done.resealed += 1,
                     false => done.moved += 1,
@@ -193,7 +193,7 @@ impl Store {
         Ok(())
     }
 
-    /// What was set aside and still cannot be read.
+    /// Returns the records that were set aside and still cannot be read.
     async fn aside(&self) -> Result<Vec<Damaged>, Error> {
         match &self.0.backend {
             Backend::File(file) => {

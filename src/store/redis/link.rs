@@ -1,8 +1,9 @@
-//! The one connection to a Redis, and the breaker before it.
+//! The one connection to a Redis, and its circuit breaker.
 //!
-//! A task makes the connection and makes it again; no caller ever does. A caller finds the link up, and asks; or down,
-//! and is told so at once; or not decided yet, and waits, but never longer than an operation may take. Whoever has
-//! waited in vain takes the link down for all, so a dead Redis costs one wait per rest.
+//! A task makes the connection and restores it; no caller ever does. A caller that finds the link up sends its request;
+//! one that finds it down gets an error at once; one that finds it undecided waits, but never longer than an operation
+//! may take. A caller that has waited in vain takes the link down for all, so an unreachable Redis costs one wait per
+//! rest.
 
 use std::cell::Cell;
 use std::fmt;
@@ -35,19 +36,19 @@ pub(super) struct RedisTarget {
     pub(super) patience: Patience,
 }
 
-/// What a Redis is spoken to over.
+/// The byte stream to a Redis, with or without TLS.
 pub(super) trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for T {}
 
 impl RedisTarget {
-    /// Its address, for messages.
+    /// Returns `host:port` for messages, with an IPv6 address in brackets.
     pub(super) fn address(&self) -> String {
         let RedisSettings { host, port, .. } = &self.wish;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// A connected stream, TLS included. Whoever calls bounds the time.
+    /// Returns a connected stream, TLS included. The caller bounds the time.
     pub(super) async fn dial(&self) -> Result<Box<dyn RedisStream>, RedisVerdict> {
         let wish = &self.wish;
         let broken = |what: String| RedisVerdict::Broken(format!("the store at {} {what}", self.address()));
@@ -66,7 +67,7 @@ impl RedisTarget {
         }
     }
 
-    /// What is said first on a connection.
+    /// Builds the settings that a connection starts with: database, user and password.
     pub(super) fn greeting(&self) -> RedisConnectionInfo {
         let wish = &self.wish;
         let mut greeting = RedisConnectionInfo::default().set_db(wish.database.into()).set_skip_set_lib_name();
@@ -99,9 +100,9 @@ impl RedisTarget {
 
 #[derive(Clone)]
 enum LinkPhase {
-    /// Why nobody is let through.
+    /// The reason for which requests are refused.
     Down(RedisVerdict),
-    /// Nobody knows yet.
+    /// The state in which a connection is being made and callers wait for the outcome.
     Trying,
     /// Questions may be asked. The number tells connections apart.
     Up(MultiplexedConnection, u64),
@@ -111,7 +112,7 @@ struct LinkState {
     target: Arc<RedisTarget>,
     bell: ChangeNotifier,
     phase: watch::Sender<LinkPhase>,
-    /// Whether the connection has answered a question.
+    /// True once the connection has answered a request.
     proved: Cell<bool>,
 }
 
@@ -178,7 +179,7 @@ impl LinkState {
         }
     }
 
-    /// Lets nobody else run into it: not into this connection, nor into waiting for one.
+    /// Takes the link down, so that no other caller uses this connection or waits for one.
     fn take_down(&self, asked: Option<u64>, verdict: &RedisVerdict) {
         let taken = self.phase.send_if_modified(|phase| {
             let same = match (&*phase, asked) {
@@ -252,7 +253,7 @@ async fn keep(shared: Rc<LinkState>) {
     }
 }
 
-/// What carries a connection; it is over with it.
+/// The future that drives a connection; the connection ends with it.
 type RedisDriver = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A connection that has answered once, and what carries it.

@@ -1,7 +1,8 @@
-//! Hearing what other instances announce.
+//! Reception of the announcements of other instances.
 //!
-//! News are hints, so they are neither sealed nor believed: whoever hears one looks into the store. What is said while
-//! the connection is broken is lost; therefore every new one tells to look at everything.
+//! News are hints, so they are neither sealed nor trusted: a listener that receives one looks into the store.
+//! Announcements made while the connection is broken are lost; therefore every new connection makes listeners look at
+//! everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +24,19 @@ pub(super) fn channel(namespace: &str) -> String {
     format!("{namespace}:changes")
 }
 
-/// How a record is announced: its kind, a colon, its key.
+/// Builds the announcement of a record: its kind, a colon, its key.
 pub(super) fn news(name: &RecordName) -> Vec<u8> {
     [name.kind.name().as_bytes(), b":", name.key.as_bytes()].concat()
 }
 
-/// Which record was announced; absent where it is none that we know.
+/// Returns the record that was announced; `None` if the announcement names none that is known.
 fn heard(news: &[u8]) -> Option<RecordName> {
     let colon = news.iter().position(|byte| *byte == b':')?;
     let kind = Kind::named(std::str::from_utf8(news.get(..colon)?).ok()?)?;
     Some(RecordName { kind, key: RecordKey::new(news.get(colon + 1..)?) })
 }
 
-/// Listens for ever.
+/// Subscribes and passes announcements on, without end; retries after each failure.
 pub(super) async fn listen(target: Arc<RedisTarget>, bell: ChangeNotifier) {
     let mut failures = 0_u32;
     loop {

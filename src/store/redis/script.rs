@@ -1,6 +1,6 @@
-//! What Redis does in one step for us.
+//! The operations that Redis performs in one step.
 //!
-//! A version stands at a fixed place of an envelope, so a script compares it without knowing more.
+//! A version lies at a fixed place of an envelope, so a script compares it without knowing more.
 
 use ::redis::Script;
 

@@ -1,18 +1,18 @@
-//! What an error of Redis means, and what to do about it.
+//! The meaning of Redis errors, and the reaction to them.
 //!
-//! A server's own words are not repeated, only its code: the rest may quote what we sent.
+//! A server's own words are not repeated, only its code: the rest may quote what was sent.
 
 use ::redis::{ErrorKind, RedisError};
 
 use super::super::error::Error;
 use crate::base::secret::is_wordy_secret;
 
-/// What became of a question.
+/// The reason for which a request to Redis failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum RedisVerdict {
     /// The connection is of no use any more.
     Broken(String),
-    /// There is no room.
+    /// Redis has no memory left, or cannot save to its disk.
     Full(String),
     /// It answers, but not this.
     Refused(String),

@@ -1,7 +1,7 @@
 //! The interception CA: made once, then loaded from its two PEM files.
 //!
-//! It signs leaves itself (path length 0) and nothing else. What a loaded CA lacks to satisfy strict verifiers is
-//! found when it is loaded, not when the first client complains.
+//! It signs leaves itself (path length 0) and nothing else. Anything that a loaded CA lacks to satisfy strict verifiers
+//! is found when it is loaded, not when the first client fails.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ use crate::base::time::{Now, rfc3339};
 use crate::tls::certificates;
 use crate::tls::pem::private_key;
 
-/// What kind of key a new CA has.
+/// The kind of key that a new CA has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum KeyKind {
     /// ECDSA P-256: small and fast, read by everything since Java 8.
@@ -135,24 +135,24 @@ impl MintAuthority {
         self.validity
     }
 
-    /// What its own certificate says about names.
+    /// Returns the name constraints of its own certificate.
     pub const fn constraints(&self) -> &Constraints {
         &self.constraints
     }
 
-    /// Whether it may vouch for a host of this name: lower case, without a dot at its end.
+    /// Returns whether it may vouch for a host of this name: lower case, without a trailing dot.
     pub fn permits_domain(&self, domain: &str) -> bool {
         let mut all = std::iter::once(&self.constraints).chain(&self.above);
         all.all(|constraints| constraints.permits_domain(domain))
     }
 
-    /// Whether it may vouch for a host at this address.
+    /// Returns whether it may vouch for a host at this address.
     pub fn permits_address(&self, address: IpAddr) -> bool {
         let mut all = std::iter::once(&self.constraints).chain(&self.above);
         all.all(|constraints| constraints.permits_address(address))
     }
 
-    /// Whether it may vouch for `host`: a DNS name or an address, in brackets or not.
+    /// Returns whether it may vouch for `host`: a DNS name or an address, in brackets or not.
     pub fn permits(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         match bare.parse() {
@@ -174,18 +174,18 @@ impl MintAuthority {
 
 const SUBJECT: &str = "its subject is of a form that cannot be repeated; use a CA with a plain common name";
 
-/// What a person wants to know of a CA certificate.
+/// The facts about a CA certificate that an operator needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Facts {
-    /// For people.
+    /// The subject's distinguished name, as text for display.
     pub subject: String,
     /// SHA-256 of the certificate, lower-case hexadecimal.
     pub fingerprint: String,
-    /// First second, since 1970.
+    /// First second of its validity, in seconds since 1970.
     pub from: u64,
-    /// Last second, since 1970.
+    /// Last second of its validity, in seconds since 1970.
     pub until: u64,
-    /// What it may vouch for.
+    /// The constraints on the names that it may vouch for.
     pub constraints: Constraints,
     /// The kind of its key, for people.
     pub key: String,

@@ -1,8 +1,8 @@
-//! What a CA may vouch for (RFC 5280 section 4.2.1.10).
+//! The names that a CA may vouch for (RFC 5280 section 4.2.1.10).
 //!
-//! A name-constrained CA limits the harm of a stolen key to the banks' own hosts. Constraints speak of each kind of
-//! name apart: a CA that permits DNS names only would still be good for every IP address. So ours say something of
-//! both kinds, always.
+//! A name-constrained CA limits the harm of a stolen key to the banks' own hosts. Constraints apply to each kind of
+//! name separately: a CA that permits DNS names only would still be good for every IP address. So the constraints made
+//! here always cover both kinds.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,7 +57,7 @@ impl fmt::Display for NameConstraint {
     }
 }
 
-/// What one CA certificate says about names. No constraint at all: it may vouch for anything.
+/// The name constraints of one CA certificate. Without any, it may vouch for anything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Constraints {
     permitted: Vec<NameConstraint>,
@@ -111,17 +111,17 @@ impl Constraints {
         Ok(read)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no constraints at all.
     pub fn is_empty(&self) -> bool {
         self.permitted.is_empty() && self.excluded.is_empty() && !self.excludes_all_domains
     }
 
-    /// What is permitted, and what is excluded of it.
+    /// Returns the permitted subtrees, and those that are excluded from them.
     pub fn subtrees(&self) -> (&[NameConstraint], &[NameConstraint]) {
         (&self.permitted, &self.excluded)
     }
 
-    /// Whether a host of this name may be vouched for. `domain` is lower case, without a dot at its end.
+    /// Returns whether a host of this name may be vouched for. `domain` is lower case, without a trailing dot.
     pub fn permits_domain(&self, domain: &str) -> bool {
         let holds = |permit: &NameConstraint| match permit {
             NameConstraint::Addresses(_) => None,
@@ -130,7 +130,7 @@ impl Constraints {
         !self.excludes_all_domains && self.judge(holds)
     }
 
-    /// Whether a host at this address may be vouched for.
+    /// Returns whether a host at this address may be vouched for.
     pub fn permits_address(&self, address: IpAddr) -> bool {
         let holds = |permit: &NameConstraint| match permit {
             NameConstraint::Addresses(net) => Some(net.contains(&address)),
@@ -201,7 +201,7 @@ fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<NameC
         }
         GeneralName::DNSName(domain) => NameConstraint::parse(domain).map(Some).map_err(drop),
         GeneralName::IPAddress(bytes) => network(bytes).map(|net| Some(NameConstraint::Addresses(net))).ok_or(()),
-        // A certificate of ours names a DNS name or an address, nothing else.
+        // A certificate issued here names a DNS name or an address, nothing else.
         GeneralName::DirectoryName(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_) => Ok(None),
         GeneralName::EDIPartyName(_)
         | GeneralName::Invalid(..)

@@ -40,7 +40,7 @@ const CAPACITY: usize = 1000;
 /// The longest common name that X.509 permits (RFC 5280 appendix A.1, `ub-common-name`).
 const LONGEST_COMMON_NAME: usize = 64;
 
-/// Why there is no certificate for a host.
+/// The reason for which there is no certificate for a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MintError {
     /// The CA's validity has ended; seconds since 1970.
@@ -51,9 +51,9 @@ pub enum MintError {
     NotAName(String),
     /// The CA may not vouch for this host.
     OutsideConstraints {
-        /// The host.
+        /// The DNS name in lower case, or the address without brackets.
         host: String,
-        /// What the CA may vouch for, for a person.
+        /// The names that the CA may vouch for, as text for display.
         permitted: String,
     },
     /// The cryptographic library refused. The text is its own.
@@ -124,7 +124,8 @@ impl fmt::Debug for Mint {
 }
 
 impl Mint {
-    /// A mint with a fresh leaf key (ECDSA P-256 whatever the CA's is). Fails only where the machine has no randomness.
+    /// Creates a mint with a fresh leaf key (ECDSA P-256, independent of the CA's key). Fails only if the machine has
+    /// no randomness.
     pub fn new(authority: MintAuthority) -> Result<Self, MintError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signing)?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -145,7 +146,7 @@ impl Mint {
             ServerName::IpAddress(address) => LeafSubject::Address(IpAddr::from(address)),
             ServerName::DnsName(_) | _ => LeafSubject::Domain(&name),
         };
-        // Nothing inside can leave the map half-changed, so a poisoned lock is as good as any.
+        // No panic inside can leave the map half-changed, so a poisoned lock is as good as any.
         let _leader = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = self.find(&name, now) {
             return Ok(found);
@@ -156,12 +157,12 @@ impl Mint {
         Ok(certified)
     }
 
-    /// The CA behind it.
+    /// Returns the CA that signs the leaves.
     pub const fn authority(&self) -> &MintAuthority {
         &self.authority
     }
 
-    /// How many leaves are kept.
+    /// Returns the number of leaves that are kept.
     pub fn kept(&self) -> usize {
         self.leaves.load().len()
     }

@@ -1,4 +1,4 @@
-//! What a mint promises, on a clock that the tests move.
+//! The guarantees of a mint, on a clock that the tests move.
 
 use rustls::pki_types::UnixTime;
 use x509_parser::extensions::{GeneralName, ParsedExtension};

@@ -1,8 +1,8 @@
-//! What comes back from a consent, and whether it may be exchanged.
+//! Judgement of the callback of a consent: it decides if the authorization code may be exchanged.
 //!
-//! The rule that makes a state single-use lies in the order: *first* the store's entry is swapped for
-//! [`PendingEntry::Spent`], in one step for all replicas, *then* what it held is judged. Whoever comes second finds it spent,
-//! whatever became of the first.
+//! The order of two steps makes a state single-use: *first* the store's entry is swapped for [`PendingEntry::Spent`],
+//! in one atomic step for all replicas, *then* the previous content of the entry is judged. A second callback finds the
+//! entry spent, regardless of the result of the first.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// What a browser or an application brought.
+/// The content of a callback, as sent by a browser or an application.
 #[derive(Debug)]
 pub struct CallbackAnswer {
     /// Our state; `None` when what stood there cannot be one.
@@ -48,12 +48,12 @@ pub struct CallbackAnswer {
     pub error: Option<String>,
 }
 
-/// Who brought it.
+/// The sender of a callback.
 #[derive(Clone, Copy, Debug)]
 pub enum ConsentOrigin<'a> {
     /// An application that received the code itself and identified itself to us; the user is whom it names.
     Application(&'a UserKey),
-    /// A browser, which is nobody: the state is all that it has.
+    /// A browser. It is not authenticated: the state is its only proof.
     Browser,
 }
 
@@ -70,13 +70,13 @@ impl Consenting {
         &self.pending
     }
 
-    /// Uses the permission up.
+    /// Consumes the permission and returns its parts.
     pub fn into_parts(self) -> (PendingConsent, AuthorizationCode) {
         (self.pending, self.code)
     }
 }
 
-/// Why a consent is not exchanged.
+/// The reason for which a consent is not exchanged.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NotExchanged {
     /// The provider's settings changed since it was started.
@@ -93,18 +93,18 @@ pub enum NotExchanged {
     OtherUser,
     /// The provider says no; with its error code, where that reads like a word (RFC 6749 section 4.1.2.1).
     Refused(Option<String>),
-    /// It was used before.
+    /// The state was used before ([`PendingEntry::Spent`]).
     Reused,
-    /// Nothing of the kind was started, or long ago.
+    /// The store has no entry for the state: the consent was never started, or it was started long ago.
     Unknown,
 }
 
-/// No.
+/// The refusal of a callback: no code is exchanged.
 #[derive(Debug)]
 pub struct Rejection {
-    /// Why.
     pub why: NotExchanged,
-    /// Where the browser may be sent on, if it is the one for which the consent was started.
+    /// URL to which the browser may be redirected. `None` if the callback does not match a pending consent, or if that
+    /// consent has none.
     pub return_to: Option<String>,
 }
 

@@ -263,8 +263,9 @@ impl ReplicaModel {
 }
 
 proptest! {
-    /// Whatever happens: what is served is in the store and is the user's own; nothing dead is served; a refresh token
-    /// that the provider called dead is never shown again; and a dead consent asks nobody.
+    /// For any sequence of events: each served token is in the store and belongs to the user; no expired or refused
+    /// token is served; a refresh token that the provider rejected is never sent again; and a consent without usable
+    /// tokens causes no provider calls.
     #[test]
     fn every_life_keeps_the_promises(lives in proptest::collection::vec(lives(), 1..60)) {
         let mut world = ReplicaModel { bank: StrictBank::default(), store: HashMap::new(), now: START };
@@ -314,7 +315,7 @@ proptest! {
                             }
                         }
                         RotationEnding::ConsentRequired(_) => {
-                            // From here on nobody asks, until something else changes.
+                            // From here on no call is made until something else changes.
                             let calls: u32 = world.bank.shown.values().sum();
                             if let Goal::Serve { .. } = goal {
                                 let again = world.run(&key, goal, Weather::Fair, 0);
@@ -415,7 +416,8 @@ fn an_access_token_that_was_refused_stays_so_whatever_its_renewal_brings() {
     }
 }
 
-/// Two replicas hold the same refresh token: one had lost its lock. Whoever was answered with a success is right.
+/// Two replicas hold the same refresh token because one of them had lost its lock. The replica with the successful
+/// response is right.
 #[test]
 fn a_success_counts_for_more_than_dead_and_dead_for_nothing_newer() {
     let key = key("alice");

@@ -12,14 +12,14 @@ use crate::base::time::{Now, millis};
 use crate::token::consent::ConsentRealm;
 use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
 
-/// How long a user has to consent.
+/// Time that a user has to consent.
 pub const PENDING_LIFE: Duration = Duration::from_secs(600);
 
 /// Characters of 32 random bytes in base64url.
 const LENGTH: usize = 43;
 
-/// What tells one consent from all others, and cannot be guessed: 256 random bits, 43 characters of base64url
-/// (RFC 6749 section 10.12). Who knows it may finish the consent, so `Debug` shows a fingerprint.
+/// The identifier of one consent, which cannot be guessed: 256 random bits, 43 characters of base64url (RFC 6749
+/// section 10.12). Any holder of the state may finish the consent, so `Debug` shows a fingerprint.
 #[derive(Clone, Eq, PartialEq)]
 pub struct State(String);
 
@@ -29,7 +29,7 @@ impl State {
         Self(BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Reads what came back; `None` when it cannot be one of ours.
+    /// Parses the state of a callback; `None` if it does not have the form of a state (43 characters of base64url).
     pub fn parse(text: &str) -> Option<Self> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         (text.len() == LENGTH && text.bytes().all(plain)).then(|| Self(text.to_owned()))
@@ -82,17 +82,17 @@ impl CodeVerifier {
         Self(SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// One that was filed.
+    /// Restores a verifier from a stored record.
     pub(super) const fn from_text(text: SecretString) -> Self {
         Self(text)
     }
 
-    /// What goes into the authorize request.
+    /// Returns the `code_challenge` for the authorization request.
     pub fn challenge(&self) -> Challenge {
         Challenge(BASE64_URL_SAFE_NO_PAD.encode(sha256(self.0.expose_secret().as_bytes())))
     }
 
-    /// What goes into the code exchange.
+    /// Returns the `code_verifier` for the code exchange.
     pub const fn secret(&self) -> &SecretString {
         &self.0
     }
@@ -114,23 +114,23 @@ impl Challenge {
 /// A consent that was started: everything that its end must agree with. Filed under [`State::id`].
 #[derive(Clone, Debug)]
 pub struct PendingConsent {
-    /// Whose tokens they will be.
+    /// Owner, provider and user of the tokens that result.
     pub key: UserKey,
     /// The client that started it.
     pub client: Arc<str>,
-    /// What it was started for.
+    /// Digest of the provider settings for which it was started.
     pub realm: ConsentRealm,
-    /// Where the browser goes in the end. Ask [`ReturnRule::permit`](super::ReturnRule::permit) again then: the rules
-    /// may have changed.
+    /// URL to which the browser is redirected at the end. Check it again with
+    /// [`ReturnRule::permit`](super::ReturnRule::permit) at that time: the rules may have changed.
     pub return_to: Option<String>,
-    /// What proves that the exchange comes from whoever started (RFC 7636).
+    /// Proof that the exchange is made by the party that started the consent (RFC 7636).
     pub verifier: CodeVerifier,
     /// When it was started, in milliseconds since 1970.
     pub started: u64,
 }
 
 impl PendingConsent {
-    /// Starts a consent.
+    /// Creates a pending consent that starts at `now`.
     pub fn start(
         key: UserKey,
         client: Arc<str>,
@@ -148,27 +148,27 @@ impl PendingConsent {
         self.started.saturating_add(millis(PENDING_LIFE))
     }
 
-    /// Whether it is too late, or so early that a clock must have been set back.
+    /// Returns whether the consent has expired. It also counts as expired if `now` is so early that a clock must have
+    /// been set back.
     pub fn expired(&self, now: Now) -> bool {
         let back = now.wall.saturating_add(millis(PENDING_LIFE)) < self.started;
         now.wall >= self.expires() || back
     }
 
-    /// Whom it is for.
     pub const fn user(&self) -> &UserName {
         &self.key.user
     }
 
-    /// Who may use what comes of it.
+    /// Returns the client or group that may use the resulting tokens.
     pub const fn owner(&self) -> &ConsentOwner {
         &self.key.owner
     }
 }
 
-/// What the store holds for a state.
+/// The entry that the store holds for a state.
 #[derive(Clone, Debug)]
 pub enum PendingEntry {
-    /// A consent that waits.
+    /// A consent that waits for its callback.
     Pending(PendingConsent),
     /// It was used. Kept until the consent would have expired, so that a second use is told from a guess.
     Spent {

@@ -1,8 +1,7 @@
-//! Where a browser may be sent when a consent is done: `return_to`, and the rules that allow it.
+//! URLs to which a browser may be redirected at the end of a consent: `return_to`, and the rules that allow it.
 //!
-//! The application names the place, a browser will go there, and between the two stand all the ways in which one URL
-//! is read differently by two readers. So nothing is repaired or resolved: a URL either has one plain reading, or it
-//! is refused.
+//! The application supplies the URL and a browser follows it; two parsers can read one URL in different ways. So no URL
+//! is repaired or resolved: a URL either has exactly one plain reading, or it is refused.
 
 use std::fmt;
 
@@ -20,7 +19,7 @@ pub struct ReturnRule {
     below: bool,
 }
 
-/// A URL that a rule allowed. Nothing else can make one.
+/// A URL that a rule allowed. Only [`ReturnRule::permit`] creates one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReturnTo(String);
 
@@ -31,7 +30,7 @@ impl ReturnTo {
     }
 }
 
-/// Scheme, host and port.
+/// Scheme (`tls`: `https`), host and port of a URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct WebOrigin {
     tls: bool,
@@ -39,7 +38,7 @@ struct WebOrigin {
     port: u16,
 }
 
-/// A URL taken apart.
+/// The components of a parsed URL.
 struct UrlParts<'a> {
     site: WebOrigin,
     path: &'a str,
@@ -136,7 +135,7 @@ fn with_port(authority: &str, usual: u16) -> String {
     if names_one { authority.to_owned() } else { format!("{authority}:{usual}") }
 }
 
-/// Whether a path has one reading only.
+/// Checks that a path has only one reading; the error names the reason.
 fn plain(path: &str) -> Result<(), String> {
     if path.contains("//") {
         return Err("its path has an empty segment".to_owned());
@@ -278,8 +277,9 @@ mod tests {
         );
     }
 
-    /// How a browser reads it: the WHATWG URL standard, as far as these texts go. Backslashes are slashes, tabs and
-    /// line breaks vanish, what stands before the last `@` of the authority is no host, dots are resolved.
+    /// Reads a URL as a browser does: the WHATWG URL standard, as far as needed for these texts. Backslashes are
+    /// slashes, tabs and line breaks are removed, text before the last `@` of the authority is not part of the host,
+    /// dot segments are resolved.
     fn browser(url: &str) -> Option<(String, String)> {
         let url: String = url.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect();
         let url = url.trim().replace('\\', "/");
@@ -312,7 +312,7 @@ mod tests {
             let _ = ReturnRule::permit(&rules(&["https://app.example/*"]), &text);
         }
 
-        /// Whatever is allowed, a browser goes to the allowed origin and below the allowed path.
+        /// For every allowed URL, a browser goes to the allowed origin and below the allowed path.
         #[test]
         fn a_browser_goes_where_the_rule_says(
             tail in r#"(\.\./|%2e%2e/|\.%2E/|\.\.|/|a|evil|app\.example|[@:\\;?#%]|%2f|%5c){0,5}"#,

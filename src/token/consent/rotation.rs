@@ -1,4 +1,4 @@
-//! Getting a user's token: look, lock, ask, save, each the answer to the one before.
+//! The rotation of a user's tokens: look, lock, ask, save. Each step takes the result of the one before.
 //!
 //! ```text
 //!  Looking --found--> good enough ----------------------------------> Ready
@@ -15,15 +15,16 @@
 //!                    a refresh token, and no access token of use ----> Failed
 //! ```
 //!
-//! Every state is used up by its answer. An [`Asking`] exists only under the lock that replicas share, made from a
-//! record that was read under it, and it holds the only way to a refresh call: so one refresh token is sent once. What
-//! was answered is [`Saving`] until the store has it, however often that takes; only then is it used (a rotated
-//! refresh token that is lost costs the user's consent). That the provider called a refresh token dead is saved, too:
-//! so no replica asks with it again. Of two answers for one generation a success counts: where a lock was lost, and
-//! another replica sent a refresh token that we had spent, it heard "dead" while we hold what works.
+//! Every state is consumed by its result. An [`Asking`] exists only under the lock that replicas share, is made from a
+//! record that was read under that lock, and is the only way to make a refresh call: so one refresh token is sent once.
+//! The provider's result stays in [`Saving`] until the store has it, for any number of attempts; only then is it used
+//! (the loss of a rotated refresh token costs the user's consent). A provider's response that a refresh token is dead
+//! is saved, too, so that no replica sends the token again. Of two results for one generation the success wins: if a
+//! lock was lost and another replica sent a refresh token that this replica had already spent, that replica received
+//! "dead" while this one holds valid tokens.
 //!
-//! Whoever drives this must not abandon an `Asking` or a `Saving` because a caller grew tired: let it run, and tell
-//! the caller to come back.
+//! The driver must not drop an `Asking` or a `Saving` because a client stopped waiting: let it run to its end, and tell
+//! the client to retry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,10 +44,11 @@ const SAVING: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Du
 /// The rests after a store did not answer. No bank is spared by longer ones, and it may be back at any moment.
 const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
 
-/// How long a state other than `Saving` is worth waiting for is the driver's business; how long saving is tried, ours.
+/// Maximum number of attempts to save. The driver limits the waiting time of every other state; this module limits
+/// saving.
 const SAVING_TRIES: u32 = 1000;
 
-/// Why a code exchange or a refresh brought nothing.
+/// The reason for which a code exchange or a refresh brought no usable tokens.
 #[derive(Debug)]
 pub enum RotationRefusal {
     /// The provider says that the code or the refresh token is dead. For our logs: how it says that.
@@ -58,30 +60,30 @@ pub enum RotationRefusal {
     Unusable(Failure, RefreshGrant),
 }
 
-/// What is wanted.
+/// The purpose of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Goal {
     /// The refresh token shall not die.
     KeepAlive,
     /// An access token that may be sent, newer than this generation: the one that was refused or is due; 0: any.
     Serve {
-        /// The generation.
+        /// Generation that the new access token must exceed.
         newer_than: u64,
     },
 }
 
-/// How it ended.
+/// The result of a rotation.
 #[derive(Clone, Debug)]
 pub enum RotationEnding {
     /// There is no live consent: the user must be asked. For our logs: why.
     ConsentRequired(Arc<str>),
-    /// No token, for another reason. What was there before stays as good as it was.
+    /// No token, for another reason. The stored tokens stay as valid as before.
     Failed(Failure),
     /// These tokens are in the store.
     Ready(Arc<UserTokens>),
 }
 
-/// Whose tokens are wanted, and for what.
+/// The key of the requested tokens, and the goal of the rotation.
 #[derive(Clone, Debug)]
 struct RotationJob {
     key: UserKey,
@@ -90,7 +92,7 @@ struct RotationJob {
     upkeep: Upkeep,
 }
 
-/// What a record is good for.
+/// The use that a record has for the goal of a [`RotationJob`].
 enum Worth {
     Enough,
     Nothing(&'static str),
@@ -136,10 +138,10 @@ impl RotationJob {
 #[derive(Debug)]
 pub struct Looking(Box<RotationJob>);
 
-/// What came of looking.
+/// The next step after [`Looking::found`].
 #[derive(Debug)]
 pub enum LookResult {
-    /// It is over.
+    /// The rotation ended without a lock.
     Done(RotationEnding),
     /// Take the lock that replicas share for this user, then read the record again.
     Lock(Locking),
@@ -152,7 +154,7 @@ pub struct Locking {
     seen: Arc<UserTokens>,
 }
 
-/// What came of locking.
+/// The next step after [`Locking::found`].
 #[derive(Debug)]
 pub enum Locked {
     /// Make the refresh call with [`Asking::tokens`].
@@ -178,7 +180,7 @@ pub struct Saving {
     tries: u32,
 }
 
-/// What the provider answered.
+/// The kind of the provider's response to the refresh call.
 #[derive(Debug)]
 enum RotationOutcome {
     Dead,
@@ -192,7 +194,7 @@ impl Looking {
         Self(Box::new(RotationJob { key, realm, goal, upkeep }))
     }
 
-    /// The record was read.
+    /// Takes the record that was read without the lock.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> LookResult {
         match (self.0.worth(record.as_deref(), now), record) {
             (Worth::Enough, Some(record)) => LookResult::Done(RotationEnding::Ready(record)),
@@ -223,19 +225,21 @@ impl Locking {
         }
     }
 
-    /// The lock could not be had, or the store not be read. What was seen before serves while it lives.
+    /// Ends the rotation because the lock could not be taken or the store could not be read. The access token that was
+    /// read before is returned while it is valid.
     pub fn unreadable(self, why: &str, now: Now) -> RotationEnding {
         self.errand.good(self.seen, now).unwrap_or_else(|| unreachable_store(why))
     }
 }
 
 impl Asking {
-    /// What to make the refresh call with.
+    /// Returns the tokens with which to make the refresh call.
     pub const fn tokens(&self) -> &Arc<UserTokens> {
         &self.tokens
     }
 
-    /// The provider asked to be left alone: nothing is sent. What is there serves while it lives.
+    /// Ends the rotation without a call, because the provider asked to wait. The current access token is returned while
+    /// it is valid.
     pub fn held_up(self, failure: Failure, now: Now) -> RotationEnding {
         self.errand.good(self.tokens, now).unwrap_or(RotationEnding::Failed(failure))
     }
@@ -268,12 +272,12 @@ impl Asking {
 }
 
 impl Saving {
-    /// What to write, in place of [`Saving::over`] and of nothing else.
+    /// Returns the record to write, on condition that it replaces [`Saving::over`] and no other record.
     pub const fn tokens(&self) -> &Arc<UserTokens> {
         &self.next
     }
 
-    /// What must stand in the store when it is written.
+    /// Returns the record that the store must hold at the time of the write.
     pub const fn over(&self) -> &Arc<UserTokens> {
         &self.before
     }
@@ -287,7 +291,7 @@ impl Saving {
             }
             RotationOutcome::Unusable(failure) => RotationEnding::Failed(failure),
         };
-        // An access token that nobody refused lives out its life.
+        // An access token that was not refused is used until it expires.
         self.errand.good(self.next, now).unwrap_or(otherwise)
     }
 
@@ -325,8 +329,9 @@ impl Saving {
 }
 
 impl Saving {
-    /// What to write over this record of the same generation: what was answered is taken from the answer, and everything
-    /// else from what stands there now. So an access token that was refused meanwhile stays refused.
+    /// Builds the record to write over `found`, which has the same generation: the parts that the provider's response
+    /// contains are taken from it, all others from `found`. So an access token that was refused meanwhile stays
+    /// refused.
     fn over_again(&self, found: &UserTokens) -> UserTokens {
         match self.outcome {
             RotationOutcome::Dead => found.bereft(),
@@ -335,7 +340,7 @@ impl Saving {
         }
     }
 
-    /// Whether what was answered counts for more than this record of the same generation.
+    /// Returns whether the provider's response takes precedence over `found`, a record of the same generation.
     fn outranks(&self, found: &UserTokens) -> bool {
         if planted(PlantedFault::DeadWins) {
             return found.refresh.is_some();

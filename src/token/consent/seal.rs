@@ -16,13 +16,13 @@ use crate::token::consent::pending::{CodeVerifier, PendingConsent, PendingEntry}
 use crate::token::consent::tokens::{UserAccess, UserRefresh, UserTokens};
 use crate::token::consent::user::{ConsentOwner, UserKey, UserName};
 
-/// What this version writes.
+/// Record version that this program writes; also the highest version that it reads.
 const VERSION: u32 = 1;
 
 /// A record as bytes, secrets in the clear.
 pub type PlainRecord = SecretBox<Vec<u8>>;
 
-/// Why bytes are no record. Never says what stood there.
+/// The reason for which bytes are not a valid record. It never contains any of those bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SealError {
     /// Not a record of this kind.
@@ -131,7 +131,7 @@ impl<'a> KeyForm<'a> {
 }
 
 impl PendingEntry {
-    /// As bytes.
+    /// Serializes the entry, secrets in the clear.
     pub fn seal(&self) -> PlainRecord {
         let (spent, pending) = match self {
             PendingEntry::Pending(pending) => {
@@ -150,7 +150,7 @@ impl PendingEntry {
         write(&EntryForm { v: VERSION, spent, pending })
     }
 
-    /// From bytes.
+    /// Parses an entry that [`seal`](Self::seal) wrote.
     pub fn open(bytes: &[u8]) -> Result<Self, SealError> {
         let form: EntryForm<'_> = read(bytes)?;
         match (form.spent, form.pending) {
@@ -196,7 +196,7 @@ impl UserTokens {
         })
     }
 
-    /// From bytes. Whose record it is stands in it: compare it with whose was asked for.
+    /// Parses a record that [`seal`](Self::seal) wrote. The record contains its key: compare it with the requested key.
     pub fn open(bytes: &[u8]) -> Result<Self, SealError> {
         let form: TokensForm<'_> = read(bytes)?;
         let mut captured = Vec::with_capacity(form.captured.len());

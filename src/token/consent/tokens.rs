@@ -16,26 +16,24 @@ use crate::token::grant::{Grant, RefreshGrant, UserGrant};
 /// Replicas' clocks may differ by so much, in milliseconds.
 const SKEW: u64 = 60_000;
 
-/// A user's access token.
+/// A user's access token with its lifetime.
 #[derive(Clone)]
 pub struct UserAccess {
-    /// The token.
     pub token: SecretString,
     /// When its request was sent, in milliseconds since 1970.
     pub issued: u64,
-    /// When it dies, likewise.
+    /// When the token expires, in milliseconds since 1970.
     pub expires: u64,
 }
 
-/// What renews it.
+/// A user's refresh token with its lifetime.
 #[derive(Clone)]
 pub struct UserRefresh {
-    /// The token.
     pub token: SecretString,
     /// When the last request that brought it, or that the provider answered without another one, was sent, in
     /// milliseconds since 1970.
     pub issued: u64,
-    /// When it dies, likewise; absent: nobody knows, until it is refused.
+    /// When it expires, in milliseconds since 1970; `None`: unknown until the provider refuses it.
     pub expires: Option<u64>,
 }
 
@@ -52,13 +50,13 @@ impl UserRefresh {
         Self { issued, ..self.clone() }
     }
 
-    /// Whether it may still be tried.
+    /// Returns whether the refresh token may still be tried.
     fn alive(&self, now: Now) -> bool {
         self.expires.is_none_or(|expires| now.wall < expires)
     }
 }
 
-/// When tokens are renewed.
+/// The times at which a user's tokens are renewed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Upkeep {
     /// Renew access this long before expiry, but never more than a fifth of its life.
@@ -72,18 +70,17 @@ pub struct Upkeep {
 /// `Debug` shows whose it is and its generation, nothing else.
 #[derive(Clone)]
 pub struct UserTokens {
-    /// Whose.
+    /// Owner, provider and user of the tokens.
     pub key: UserKey,
-    /// What was consented to.
+    /// Digest of the settings to which the user consented.
     pub realm: ConsentRealm,
     /// Counts up with every new access token. It starts at the wall clock's reading, so that a consent after a
     /// revocation is never taken for an older one.
     pub generation: u64,
-    /// The access token.
     pub access: UserAccess,
-    /// What renews it; absent once the provider says that it is dead, or if it gave none.
+    /// The refresh token; `None` once the provider has reported it as dead, or if the provider issued none.
     pub refresh: Option<UserRefresh>,
-    /// What the answers' headers say about the user, such as SCB's `resourceOwnerId`.
+    /// User data captured from response header fields, such as SCB's `resourceOwnerId`.
     pub captured: Vec<(Arc<str>, HeaderValue)>,
     /// When the user consented, in milliseconds since 1970.
     pub consented: u64,
@@ -114,8 +111,8 @@ impl UserTokens {
         }
     }
 
-    /// The record after a refresh that was sent at `sent`. What the answer left out stays as it was: the refresh
-    /// token (RFC 6749 section 6), and what was captured.
+    /// Returns the record after a refresh that was sent at `sent`. Parts that the response omits stay unchanged: the
+    /// refresh token (RFC 6749 section 6) and captured header fields.
     pub fn rotated(&self, fresh: UserGrant, sent: Now) -> Self {
         let UserGrant { grant, refresh } = fresh;
         let access = access(&grant, sent);
@@ -169,7 +166,8 @@ impl UserTokens {
         Self { refresh: None, ..self.clone() }
     }
 
-    /// The record once the provider has refused its access token: that is over, whatever it was to live.
+    /// Returns the record after the provider has refused its access token: the token counts as expired, regardless of
+    /// its remaining life.
     pub fn refused(&self) -> Self {
         let UserAccess { token, issued, .. } = &self.access;
         Self { access: UserAccess { token: token.clone(), issued: *issued, expires: *issued }, ..self.clone() }
@@ -183,18 +181,20 @@ impl UserTokens {
         due.then(|| Self { last_call: now.wall, ..self.clone() })
     }
 
-    /// How long the access token lives from `now` on; zero once it is dead. A clock that was set back adds nothing.
+    /// Returns the remaining life of the access token at `now`; zero once it has expired. A clock that was set back
+    /// does not extend it.
     pub fn remaining(&self, now: Now) -> Duration {
         let UserAccess { issued, expires, .. } = &self.access;
         Duration::from_millis(expires.saturating_sub(now.wall).min(expires.saturating_sub(*issued)))
     }
 
-    /// Whether the access token may be sent.
+    /// Returns whether the access token may be sent.
     pub fn valid(&self, now: Now) -> bool {
         !self.remaining(now).is_zero()
     }
 
-    /// What a module makes headers from, alive for what is left; `None` once it is dead.
+    /// Returns the access token as the [`Grant`] from which a module builds header fields, with its remaining life;
+    /// `None` once it has expired.
     pub fn grant(&self, now: Now) -> Option<Grant> {
         let life = self.remaining(now);
         let access_token = self.access.token.clone();
@@ -206,24 +206,25 @@ impl UserTokens {
         self.refresh.as_ref().filter(|refresh| refresh.alive(now))
     }
 
-    /// Whether the user must consent (again): nothing here is alive.
+    /// Returns whether the user must consent (again): neither token is usable.
     pub fn spent(&self, now: Now) -> bool {
         !self.valid(now) && self.refreshable(now).is_none()
     }
 
-    /// Whether so little is left of the access token that a renewal should be tried.
+    /// Returns whether the remaining life of the access token is so short that a renewal should be tried.
     pub fn due(&self, upkeep: &Upkeep, now: Now) -> bool {
         let life = Duration::from_millis(self.access.expires.saturating_sub(self.access.issued));
         self.remaining(now) <= upkeep.refresh_before.min(life / 5)
     }
 
-    /// How long until the refresh token should be renewed although no call needs it; zero: now. `None`: never, because
-    /// it does not die by itself, is dead, or because nobody will have called for the user in `keep_alive` by then.
+    /// Returns the time until the refresh token should be renewed although no call needs it; zero: now. `None`: never,
+    /// because it has no expiry, is no longer usable, or because `keep_alive` will have passed by then without a call
+    /// for the user.
     ///
-    /// That is at half of its life, and up to a tenth of the life earlier by `dice` (0 to 255), so that users who
-    /// consented together do not come back together and an outage of half a life is survived. One whose request lies ahead,
-    /// by more than replicas' clocks differ, was written before the clock was set back, or by one that was wrong: it may die
-    /// long before it seems to, and is due now.
+    /// The renewal is due at half of the token's life, and up to a tenth of the life earlier by `dice` (0 to 255), so
+    /// that users who consented together are not renewed together and an outage of half a life is survived. A token
+    /// with an `issued` time further in the future than replicas' clocks may differ was written before the clock was
+    /// set back, or by a replica with a wrong clock: it may expire long before the recorded time, and is due now.
     pub fn keep_alive_in(&self, upkeep: &Upkeep, now: Now, dice: u8) -> Option<Duration> {
         let refresh = self.refreshable(now)?;
         let life = refresh.expires?.saturating_sub(refresh.issued);

@@ -1,4 +1,4 @@
-//! Whose token it is.
+//! Names of users, and the owners and keys of their tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,11 @@ const LONGEST: usize = 256;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserName(Arc<str>);
 
-/// Why a text is no user name.
+/// The reason for which a text is not a valid user name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BadUserName {
     /// It holds a control character or a line separator.
     Control,
-    /// There is nothing.
     Empty,
     /// It is longer than 256 bytes.
     TooLong,
@@ -44,7 +43,7 @@ impl fmt::Display for BadUserName {
 }
 
 impl UserName {
-    /// Reads a name.
+    /// Parses a user name; the error names the rule that it breaks.
     pub fn parse(text: &str) -> Result<Self, BadUserName> {
         if text.is_empty() {
             return Err(BadUserName::Empty);
@@ -61,7 +60,7 @@ impl UserName {
         Ok(Self(text.into()))
     }
 
-    /// The name.
+    /// Returns the name exactly as the application sent it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -76,14 +75,14 @@ impl fmt::Display for UserName {
 /// To whom a consent was given.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ConsentOwner {
-    /// One client.
+    /// A single client, by its name.
     Client(Arc<str>),
     /// All clients of one `consent_group`.
     Group(Arc<str>),
 }
 
 impl ConsentOwner {
-    /// `"client"` or `"group"`.
+    /// Returns the kind of the owner: `"client"` or `"group"`.
     pub const fn kind(&self) -> &'static str {
         match self {
             ConsentOwner::Client(_) => "client",
@@ -99,14 +98,14 @@ impl ConsentOwner {
     }
 }
 
-/// What a user's tokens belong to: who may use them, at which provider, and who consented.
+/// The key of a user's tokens: the owner that may use them, the provider, and the user who consented.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserKey {
-    /// Who may use them.
+    /// Client or group that may use the tokens.
     pub owner: ConsentOwner,
     /// The provider's name in `proxy.toml`.
     pub provider: Arc<str>,
-    /// Who consented.
+    /// User who gave the consent, as named by the application.
     pub user: UserName,
 }
 

@@ -1,4 +1,4 @@
-//! What a token's machine wants done.
+//! Actions that a token's state machine requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,33 +6,30 @@ use std::time::Duration;
 use crate::base::time::{Deadline, Now};
 use crate::token::failure::Class;
 
-/// What to do now, in this order.
+/// An action to carry out now. The actions of one step are carried out in their order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
     /// Stop this fetch; what it brings is worth nothing any more.
     Abandon {
-        /// Which.
+        /// Number of the fetch, as in [`Action::Fetch`].
         flight: u64,
     },
     /// Tell all who wait that there is no token.
     Deny(Denial),
     /// Start a fetch, and report it by [`Event::Fetched`](super::Event::Fetched) or [`Event::Failed`](super::Event::Failed).
     Fetch {
-        /// Under this number.
+        /// Number by which the result is reported.
         flight: u64,
     },
     /// This generation was refused for good: its token must not be found in a store again.
-    Invalidate {
-        /// Which.
-        generation: u64,
-    },
+    Invalidate { generation: u64 },
     /// Put the token that was just fetched on the shelf, in place of its predecessor.
     Publish {
-        /// As this generation.
+        /// Number of the new generation, higher than all before.
         generation: u64,
         /// When its request was sent.
         issued: Now,
-        /// When it dies.
+        /// Moment from which the token must no longer be sent.
         expires: Deadline,
         /// Before this moment a refusal need not be final; none: any refusal is.
         young_until: Option<Deadline>,
@@ -41,7 +38,7 @@ pub enum Action {
     Report(FailureReport),
     /// Put a token on the shelf that was there before, as a new generation: a refused generation never comes back.
     Republish {
-        /// As this generation.
+        /// Number of the new generation, higher than all before.
         generation: u64,
         /// The generation that it was.
         of: u64,
@@ -52,38 +49,32 @@ pub enum Action {
     Serve,
     /// This generation was refused in its first moments: it is kept, and tried again.
     SetAside {
-        /// Which.
         generation: u64,
-        /// After this long.
+        /// Time until the token is tried again.
         pause: Duration,
     },
     /// Take the token off the shelf.
-    Withdraw {
-        /// Which.
-        generation: u64,
-    },
+    Withdraw { generation: u64 },
 }
 
-/// Why there is no token, and for how long it is no use to ask.
+/// The reason for which there is no token, and the time for which retrying does not help.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
-    /// What kind of failure.
     pub class: Class,
-    /// For our logs.
+    /// Cause of the failure, for logs.
     pub inside: Arc<str>,
-    /// The rest's remainder.
+    /// Time that is left of the rest.
     pub retry_after: Duration,
 }
 
 /// Something that the operator should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FailureReport {
-    /// What kind of failure.
     pub class: Class,
     /// The fetch that it ended; none when a fresh token was refused.
     pub flight: Option<u64>,
-    /// What happened.
+    /// Cause of the failure, for logs and the operator.
     pub inside: Arc<str>,
-    /// How long the key rests now; zero when a fetch under way goes on.
+    /// Time for which the key rests now; zero if a fetch in progress continues.
     pub rest: Duration,
 }

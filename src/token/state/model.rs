@@ -1,5 +1,5 @@
-//! Random lives: any order of events, answers late, doubled and reordered, clocks that jump, against what must hold
-//! whatever happens. The model knows only what an onlooker sees: the actions that were carried out.
+//! Random sequences of events, with late, duplicated and reordered responses and clock jumps, checked against
+//! invariants that must always hold. The model knows only the actions that were carried out, as an observer does.
 
 use std::collections::{HashMap, HashSet};
 
@@ -81,7 +81,7 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// What an onlooker knows of one token.
+/// One token as an observer knows it.
 #[derive(Clone, Debug)]
 struct ObservedToken {
     /// Before this moment a refusal is not final.
@@ -93,7 +93,7 @@ struct ObservedToken {
     dead: bool,
 }
 
-/// What an onlooker knows.
+/// The state machine under test, and all that an observer knows of it.
 struct ModelObserver {
     slot: TokenState,
     now: Now,
@@ -102,9 +102,9 @@ struct ModelObserver {
     shelf: Option<(u64, Deadline)>,
     published: u64,
     refused: HashSet<u64>,
-    /// Which token each generation is.
+    /// Index in `lives` of the token of each generation.
     tokens: HashMap<u64, usize>,
-    /// When each token ends.
+    /// Deadline of each token, by its index in `lives`.
     ends: HashMap<usize, Deadline>,
     lives: Vec<ObservedToken>,
     /// The token that arrived last.
@@ -142,7 +142,7 @@ impl ModelObserver {
                     Ok((life, origin)) => {
                         let issued = Now::at(self.now.boot - sent_ago, self.now.wall - sent_ago);
                         let expires = Deadline::after(issued, Duration::from_millis(*life));
-                        // Nothing comes back that never was there.
+                        // Before the first token, none can be adopted or repeated.
                         let origin = if self.lives.is_empty() { TokenOrigin::Issued } else { *origin };
                         Event::Fetched { flight, arrived: Arrived { issued, expires, origin } }
                     }
@@ -191,7 +191,7 @@ impl ModelObserver {
             Event::RefusedAtBirth { generation } => self.refuse(*generation, false),
             Event::Withdrawn { generation, replaced } => self.refuse(*generation, *replaced),
             Event::Proved { generation } => {
-                // What the machine has not on the shelf it is told of too late.
+                // The acceptance of a generation that is not published comes too late to count.
                 let current = self.shelf.is_some_and(|(shelf, _)| shelf == *generation);
                 if let Some(token) = self.tokens.get(generation).filter(|_| current) {
                     self.lives[*token].young_until = None;
@@ -329,7 +329,7 @@ impl ModelObserver {
         }
     }
 
-    /// Whether the token of this generation was refused, under whichever of its numbers.
+    /// Returns whether the token of this generation was refused under any of its generation numbers.
     fn was_refused(&self, generation: u64) -> bool {
         self.refused.iter().any(|refused| self.tokens.get(refused) == self.tokens.get(&generation))
     }

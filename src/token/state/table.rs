@@ -24,7 +24,7 @@ pub(super) struct TableStep<'a> {
 
 /// The table: one function per phase, one arm per event.
 impl TableStep<'_> {
-    /// What the clock alone has changed since the last step.
+    /// Applies the changes since the last step that result from the clock alone.
     pub(super) fn age(&mut self, phase: StatePhase) -> StatePhase {
         let phase = match phase {
             StatePhase::Live { token, .. } if token.expires.passed(self.now) => {
@@ -62,7 +62,7 @@ impl TableStep<'_> {
         }
     }
 
-    /// What the clock has changed for a token that is set aside, and for its predecessor that serves meanwhile.
+    /// Applies the clock's changes to a token that is set aside, and to its predecessor that serves meanwhile.
     fn settle(&mut self, newborn: SlotToken, rest: TokenRest, serving: Option<SlotToken>) -> StatePhase {
         let serving = match serving {
             Some(serving) if serving.expires.passed(self.now) => {
@@ -257,7 +257,7 @@ impl TableStep<'_> {
                 self.actions.push(Action::Abandon { flight: flight.number });
                 StatePhase::Empty
             }
-            // The successor is under way already: whoever waits gets that.
+            // A fetch of the successor is already in progress: waiting requests get its token.
             Event::Refused { generation, .. } | Event::Withdrawn { generation, .. } if token.is(generation) => {
                 self.invalidate(token);
                 StatePhase::Fetching { flight }
@@ -424,13 +424,13 @@ impl TableStep<'_> {
     }
 }
 
-/// What became of a token that arrived.
+/// The result of processing a token that arrived.
 enum Landing {
     /// It came from a store, and is over: the provider is asked.
     Again,
     /// It is of no use.
     Failed(Failure),
-    /// It is published.
+    /// It is published; this is the next phase.
     Live(StatePhase),
 }
 
@@ -543,7 +543,7 @@ impl TableStep<'_> {
     }
 
     /// Takes a token out of use that was refused in its first moments, until it is tried again; its predecessor serves
-    /// meanwhile. Nothing, if the refusal is final.
+    /// meanwhile. Returns `None` if the refusal is final.
     fn set_aside(&mut self, token: SlotToken, reserve: Option<SlotToken>, replaced: bool) -> Option<StatePhase> {
         if replaced || !token.newborn(self.now) {
             return None;
@@ -565,8 +565,8 @@ impl TableStep<'_> {
         Some(StatePhase::Settling { newborn: token, rest, serving })
     }
 
-    /// A request waits while a token settles: it gets the one that serves meanwhile, or that token itself. Nobody is kept
-    /// waiting for longer than a fetch may take.
+    /// Handles a request that waits while a token settles: it gets the token that serves meanwhile, or else waits for
+    /// the settling token. If that would take longer than a fetch may take, the request is denied at once.
     fn wait_out(&mut self, settling: StatePhase) -> StatePhase {
         if let StatePhase::Settling { rest, serving, .. } = &settling {
             if serving.is_some() {
@@ -660,9 +660,10 @@ impl TableStep<'_> {
         self.acquit(token);
     }
 
-    /// A generation was refused, but not at birth. That clears the provider of refusing whatever it issues, if the
-    /// generation outlived the pause before it; else a busy key, where others meet the fresh token before the request
-    /// that it was fetched for reports its refusal, would never come to longer rests.
+    /// Resets the count of refusals at birth when a generation is refused later than at birth and has outlived the
+    /// pause before it: the provider does not refuse every token that it issues. Without the second condition a busy
+    /// key would never reach longer rests, because other requests use the fresh token before the request that it was
+    /// fetched for reports its refusal.
     fn acquit(&mut self, token: SlotToken) {
         if self.now.since(token.published) >= BIRTH.pause(self.past.births) {
             self.past.births = 0;
@@ -675,7 +676,7 @@ impl TableStep<'_> {
         self.past.suspicions = 0;
     }
 
-    /// Whether a suspicion is worth a renewal now. Says yes once per rest period.
+    /// Returns whether a suspicion justifies a renewal now: true at most once per rest period.
     fn heeds_suspicion(&mut self) -> bool {
         if self.now.boot < self.past.trusted_until {
             return false;

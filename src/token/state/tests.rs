@@ -91,7 +91,7 @@ impl Desk {
         self.tell(Event::Tick { used: true })
     }
 
-    /// How long somebody who asks now is told to wait.
+    /// Returns the class and the seconds in `retry_after` with which a request is denied now.
     fn denied(&mut self) -> Option<(Class, u64)> {
         let answer = self.tell(Event::Needed);
         let [Action::Deny(denial)] = answer.as_slice() else { return None };
@@ -114,7 +114,7 @@ impl Desk {
     }
 }
 
-/// What happens to a generation that was refused for good.
+/// Returns the actions for a generation that was refused for good.
 fn dead(generation: u64) -> Vec<Action> {
     vec![Action::Withdraw { generation }, Action::Invalidate { generation }]
 }

@@ -54,7 +54,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     let lines = if providers.is_empty() { Vec::new() } else { admin.consents.list().await };
     let mut dashboard = admin.dashboard.begun.borrow_mut();
     dashboard.retain(|begun| now.wall <= begun.expires.saturating_add(AFTERWARDS));
-    // Its address may be opened by whoever may start one.
+    // The address of a started consent is shown only to visitors who may start one.
     let mine = dashboard.iter().rev().filter(|_| guest.may_operate());
     let begun = mine.map(|begun| {
         let given = lines.iter().any(|line| {

@@ -18,10 +18,10 @@ use crate::base::time::Now;
 
 /// Longer lists are cut, and say so.
 const MOST_SHOWN: usize = 200;
-/// What is called "lately", in milliseconds.
+/// Length of the period that pages call "lately", in milliseconds.
 const LATELY: u64 = 5 * 60 * 1000;
 
-/// A page.
+/// A page of the dashboard, at a path of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DashboardPage {
     Overview,
@@ -73,7 +73,7 @@ impl DashboardPage {
         Self::ALL.into_iter().find(|page| page.path() == path)
     }
 
-    /// What stands in the middle of it now.
+    /// Renders the middle of the page as it is now.
     pub(super) async fn middle(self, admin: &Admin, guest: &Guest, query: &Query) -> String {
         let top = Top::of(admin, query);
         match self {
@@ -88,7 +88,7 @@ impl DashboardPage {
     }
 }
 
-/// What stands above every page: how things are as a whole.
+/// The part above every page: the state of the instance as a whole.
 #[derive(Template)]
 #[template(path = "top.html")]
 struct Top {
@@ -96,7 +96,7 @@ struct Top {
     draining: bool,
     /// The config that was refused, until one is taken.
     refused: Option<RefusedAction>,
-    /// What a form has just done.
+    /// Sentence about the result of the form that was just sent; empty if there was none.
     done: &'static str,
 }
 
@@ -113,7 +113,7 @@ impl Top {
         let at = ShownMoment::of(&last.at, now);
         let applied = last.error.is_none();
         let refused = last.error.map(|error| RefusedAction { at, by: last.by, error });
-        // Words of ours for words of ours: nothing of an address ends up in a page.
+        // A known word of the query selects a fixed text, so no part of a URL ends up in a page.
         let done = match query.word("done") {
             "ending" => "This instance is ending and does not reload any more.",
             "purge" => "The token is forgotten. The next request that needs it fetches a new one.",
@@ -127,7 +127,7 @@ impl Top {
     }
 }
 
-/// How something is, in a word, with a mark and a colour for it.
+/// A state in one word, with a mark and a colour for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Pill {
     /// `good`, `busy`, `warn`, `bad` or `idle`: the colour and the mark.
@@ -152,7 +152,7 @@ impl Pill {
     }
 }
 
-/// How a certificate is that ends in so many days.
+/// Describes the state of a certificate that expires in this many days.
 const fn validity(days: i64) -> Pill {
     match days {
         ..0 => Pill::new("bad", "expired"),
@@ -162,7 +162,7 @@ const fn validity(days: i64) -> Pill {
     }
 }
 
-/// What an address or a form says.
+/// The parameters of a URL's query or of a form, at most 16.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -180,12 +180,12 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
-    /// What is searched for, in lower case.
+    /// Returns the search text in lower case; empty if there is none.
     fn wanted(&self) -> String {
         self.word("q").trim().to_lowercase()
     }
 
-    /// Where a page with this query is live.
+    /// Returns the address of the live stream of a page with this query.
     pub(super) fn live(&self, page: DashboardPage) -> String {
         let place = format!("{}?", super::live::PLACE);
         let begins = place.len();

@@ -1,4 +1,4 @@
-//! `/`: how it goes.
+//! `/`: the health of the instance and its recent traffic.
 
 use askama::Template;
 

@@ -61,7 +61,7 @@ fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     }
 }
 
-/// How token calls ended; what never happened is left out.
+/// Lists the outcomes of token calls with their counts, without those that never occurred.
 fn outcomes(fetches: Fetches) -> Vec<(&'static str, String)> {
     let Fetches { ok, closed, consent_required, fatal, rate_limited, transient } = fetches;
     let all = [

@@ -81,7 +81,7 @@ pub(super) fn gather(admin: &Admin, top: Top) -> RoutesPage {
     RoutesPage { top, lines, more, lost }
 }
 
-/// `GET, POST pay.example/scb`.
+/// Describes the requests that a route matches: `GET, POST pay.example/scb`.
 fn matches(route: &RouteView) -> String {
     let methods = if route.methods.is_empty() { "any method".to_owned() } else { route.methods.join(", ") };
     let place = match (&route.host, &route.path) {

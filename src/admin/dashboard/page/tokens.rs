@@ -1,4 +1,4 @@
-//! `/ui/tokens`: each token's life.
+//! `/ui/tokens`: each token's state, from its issue to its expiry.
 
 use askama::Template;
 
