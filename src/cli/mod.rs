@@ -160,7 +160,7 @@ enum Command {
     Sim {
         /// Banks to simulate; all of them if none is named
         names: Vec<String>,
-        /// Write ca.crt and a ready proxy.toml into this folder
+        /// Write sim-ca.crt and a ready proxy.toml into this folder
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
         /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]

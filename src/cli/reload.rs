@@ -106,13 +106,21 @@ impl Reloader {
         let listeners = slots(&snapshot, &self.names);
         let pages = pages(&listeners, &self.addresses)?;
         let told = |log: &LogConfig| (log.format, log.access.clone());
-        if told(&snapshot.log) != told(&before.log) {
+        let sink = if told(&snapshot.log) == told(&before.log) {
+            None
+        } else {
             let opened = access_sink(&snapshot.log, self.text, &self.shared.clock);
-            let (sink, shape) = opened.map_err(|error| format!("the access log cannot be opened: {error}"))?;
-            self.access.turn(sink, shape)?;
-        }
+            Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
+        };
         if snapshot.log.level != before.log.level {
             logging::set_level(&snapshot.log.level)?;
+        }
+        if let Some((sink, shape)) = sink
+            && let Err(busy) = self.access.turn(sink, shape)
+        {
+            // A refused reload leaves the level as it was.
+            logging::set_level(&before.log.level)?;
+            return Err(busy.into());
         }
         self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();

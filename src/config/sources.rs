@@ -149,6 +149,10 @@ impl Files for AsRead<'_> {
     fn env(&self, name: &str) -> Option<String> {
         self.files.env(name)
     }
+
+    fn appendable(&self, path: &Path) -> io::Result<()> {
+        self.files.appendable(path)
+    }
 }
 
 /// Record of everything read so far, from which `Sources` are made.

@@ -157,7 +157,7 @@ pub struct ConsentService {
 
 impl fmt::Debug for ConsentHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Consents")
+        f.write_str("ConsentHandle")
     }
 }
 

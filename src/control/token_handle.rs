@@ -226,7 +226,7 @@ impl TokenHandle {
 
 impl fmt::Debug for TokenHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Leases")
+        f.write_str("TokenHandle")
     }
 }
 

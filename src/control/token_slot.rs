@@ -99,7 +99,7 @@ impl TokenSlot {
 
 impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelf")
+        f.debug_struct("TokenSlot")
             .field("lease", &*self.lease.load())
             .field("retired", &self.retired())
             .finish_non_exhaustive()

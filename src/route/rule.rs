@@ -101,7 +101,7 @@ impl RouteRule {
 
 impl fmt::Debug for RouteRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rule")
+        f.debug_struct("RouteRule")
             .field("route", &self.route)
             .field("host", &self.host)
             .field("prefix", &self.prefix)

@@ -143,6 +143,9 @@ fn caller(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, Reje
         Ok(Caller::Anyone) => Ok(Caller::Anyone),
         Ok(Caller::Client(id)) => Ok(Caller::Client(id)),
         Err(IdentifyError::NotLetIn(id)) => Err(refused(Fault::ClientNotAllowed, Some(Caller::Client(id)))),
+        Err(IdentifyError::Unknown | IdentifyError::Wrong) if listener.forward().is_some() => {
+            Err(refused(Fault::ClientUnidentifiedToProxy, None))
+        }
         Err(IdentifyError::Unknown | IdentifyError::Wrong) => Err(refused(Fault::ClientUnidentified, None)),
     }
 }

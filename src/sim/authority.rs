@@ -26,7 +26,7 @@ pub struct SimAuthority(Arc<CertifiedIssuer<'static, KeyPair>>);
 
 impl std::fmt::Debug for SimAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Authority")
+        f.write_str("SimAuthority")
     }
 }
 
@@ -82,7 +82,7 @@ pub struct SimLeaf {
 
 impl std::fmt::Debug for SimLeaf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leaf").finish_non_exhaustive()
+        f.debug_struct("SimLeaf").finish_non_exhaustive()
     }
 }
 

@@ -111,7 +111,7 @@ impl NewsLane {
 
 impl fmt::Debug for NewsLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lane")
+        f.write_str("NewsLane")
     }
 }
 

@@ -237,7 +237,7 @@ impl ProcessClocks {
 
 impl fmt::Debug for ProcessClocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watch")
+        f.write_str("ProcessClocks")
     }
 }
 

@@ -374,7 +374,7 @@ impl ChainVerifier {
             }
             Some("gap") => {
                 if let (Some(so_far), Ok(gap)) = (&mut self.so_far, serde_json::from_slice::<ReadGap>(line)) {
-                    so_far.lost += gap.lost;
+                    so_far.lost = so_far.lost.saturating_add(gap.lost);
                 }
             }
             Some(_) | None => {}

@@ -145,7 +145,7 @@ impl<O> Clone for OverlayStorage<O> {
 
 impl<O> fmt::Debug for OverlayStorage<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rehearsal")
+        f.write_str("OverlayStorage")
     }
 }
 

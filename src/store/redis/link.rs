@@ -276,6 +276,6 @@ async fn connect(target: &RedisTarget) -> Result<(MultiplexedConnection, RedisDr
 
 impl fmt::Debug for RedisLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("target", &self.shared.target).finish_non_exhaustive()
+        f.debug_struct("RedisLink").field("target", &self.shared.target).finish_non_exhaustive()
     }
 }

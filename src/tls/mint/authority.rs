@@ -50,7 +50,7 @@ pub struct MintAuthority {
 
 impl fmt::Debug for MintAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("validity", &self.validity).finish_non_exhaustive()
+        f.debug_struct("MintAuthority").field("validity", &self.validity).finish_non_exhaustive()
     }
 }
 
