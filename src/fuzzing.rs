@@ -90,13 +90,13 @@ mod tests {
         }
     }
 
-    fn mutated(corpus: &[(PathBuf, Vec<u8>)], dice: &mut Dice) -> Vec<u8> {
-        let mut data = corpus[dice.below(corpus.len())].1.clone();
-        for _ in 0..=dice.below(3) {
-            let at = dice.below(data.len() + 1);
-            let end = (at + dice.below(16)).min(data.len());
-            match dice.below(6) {
-                0 if at < data.len() => data[at] ^= 1 << dice.below(8),
+    fn mutated(corpus: &[(PathBuf, Vec<u8>)], random: &mut Dice) -> Vec<u8> {
+        let mut data = corpus[random.below(corpus.len())].1.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(data.len() + 1);
+            let end = (at + random.below(16)).min(data.len());
+            match random.below(6) {
+                0 if at < data.len() => data[at] ^= 1 << random.below(8),
                 1 => drop(data.drain(at..end)),
                 2 => data.truncate(at),
                 3 => {
@@ -104,11 +104,11 @@ mod tests {
                     data.splice(at..at, again);
                 }
                 4 => {
-                    let other = &corpus[dice.below(corpus.len())].1;
+                    let other = &corpus[random.below(corpus.len())].1;
                     data.truncate(at);
-                    data.extend_from_slice(&other[dice.below(other.len() + 1)..]);
+                    data.extend_from_slice(&other[random.below(other.len() + 1)..]);
                 }
-                _ => drop(data.splice(at..at, WORDS[dice.below(WORDS.len())].iter().copied())),
+                _ => drop(data.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied())),
             }
         }
         data
@@ -139,9 +139,9 @@ mod tests {
                         assert!(data.len() <= target.longest, "{} is too long to be tried", path.display());
                         holds(target, data, &path.display());
                     }
-                    let mut dice = Dice(7);
+                    let mut random = Dice(7);
                     for round in 0..target.mutations {
-                        let data = mutated(&corpus, &mut dice);
+                        let data = mutated(&corpus, &mut random);
                         holds(target, &data, &format_args!("mutation {round}"));
                     }
                 });

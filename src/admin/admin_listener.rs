@@ -174,9 +174,9 @@ impl AdminAcceptor {
     /// Shakes hands, where there is TLS, and hands the connection over.
     async fn shake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, place: ConnectionSlot) {
         let _ = stream.set_nodelay(true);
-        let door = self.reloads.current().admin.clone();
+        let admin_listener = self.reloads.current().admin.clone();
         let way = |tls| AdminConnection { own: self.own, peer, tls };
-        let (stream, way) = match door.and_then(|door| door.tls) {
+        let (stream, way) = match admin_listener.and_then(|admin_listener| admin_listener.tls) {
             Some(tls) => {
                 let shaken = tokio::select! {
                     shaken = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)) => shaken,
@@ -195,8 +195,8 @@ impl AdminAcceptor {
 }
 
 /// Answers until `end` is cancelled, and a moment longer what is under way.
-pub async fn serve(admin: Rc<Admin>, door: AdminListener, end: CancellationToken) {
-    let AdminListener { mut arrivals, closing, over, thread } = door;
+pub async fn serve(admin: Rc<Admin>, admin_listener: AdminListener, end: CancellationToken) {
+    let AdminListener { mut arrivals, closing, over, thread } = admin_listener;
     tokio::task::spawn_local(tell_of_reloads(admin.clone()));
     let mut connections = JoinSet::new();
     loop {
@@ -245,7 +245,7 @@ async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) 
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(BUFFER);
-    let stream = Impatient { inner: stream, waiting: None };
+    let stream = WriteDeadlineStream { inner: stream, waiting: None };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A broken operator's connection is the operator's news, not ours.
@@ -271,12 +271,12 @@ enum AdminStream {
 }
 
 /// A connection on which a write fails that has waited for too long.
-struct Impatient {
+struct WriteDeadlineStream {
     inner: AdminStream,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
+impl WriteDeadlineStream {
     /// Begins to wait, goes on, or gives up.
     fn bear<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
@@ -288,7 +288,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl AsyncRead for WriteDeadlineStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().inner {
             AdminStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -297,7 +297,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl AsyncWrite for WriteDeadlineStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = match &mut this.inner {

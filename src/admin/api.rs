@@ -32,22 +32,23 @@ pub(super) struct AdminRequest<'a> {
 }
 
 /// Carries out the call `ask` and returns its response. The visitor's role has been checked before.
-pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, errand: AdminRequest<'_>) -> AdminResponse {
+pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, admin_request: AdminRequest<'_>) -> AdminResponse {
     match ask {
-        AdminCall::ConsentRevoke => consent::revoke(admin, &errand).await,
-        AdminCall::ConsentStart => consent::start(admin, &errand).await,
+        AdminCall::ConsentRevoke => consent::revoke(admin, &admin_request).await,
+        AdminCall::ConsentStart => consent::start(admin, &admin_request).await,
         AdminCall::Consents => shown(&admin.consents().await),
-        AdminCall::Events => event_subscriber::begin(admin, &errand.head.headers),
-        AdminCall::Livez => {
-            text(StatusCode::OK, if is_verbose(&errand) { "[+]process alive\nlivez check passed\n" } else { "ok\n" })
-        }
+        AdminCall::Events => event_subscriber::begin(admin, &admin_request.head.headers),
+        AdminCall::Livez => text(
+            StatusCode::OK,
+            if is_verbose(&admin_request) { "[+]process alive\nlivez check passed\n" } else { "ok\n" },
+        ),
         AdminCall::Metrics => metrics(admin).await,
         AdminCall::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
         AdminCall::Providers => shown(&admin.providers().await),
-        AdminCall::Purge => purge(admin, &errand).await,
-        AdminCall::Readyz => ready(admin, &errand),
-        AdminCall::Refresh => refresh(admin, &errand).await,
-        AdminCall::Reload => reload(admin, &errand).await,
+        AdminCall::Purge => purge(admin, &admin_request).await,
+        AdminCall::Readyz => ready(admin, &admin_request),
+        AdminCall::Refresh => refresh(admin, &admin_request).await,
+        AdminCall::Reload => reload(admin, &admin_request).await,
         AdminCall::Routes => shown(&admin.routes()),
         AdminCall::Status => shown(&admin.status().await),
         AdminCall::Tokens => shown(&admin.tokens().await),
@@ -59,22 +60,25 @@ fn shown(view: &impl Serialize) -> AdminResponse {
 }
 
 /// Returns whether the response should list each check, as Kubernetes requests it with `verbose`.
-fn is_verbose(errand: &AdminRequest<'_>) -> bool {
-    let query = errand.head.uri.query().unwrap_or_default();
+fn is_verbose(admin_request: &AdminRequest<'_>) -> bool {
+    let query = admin_request.head.uri.query().unwrap_or_default();
     query.split('&').any(|key| key == "verbose" || key.starts_with("verbose="))
 }
 
-fn ready(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
+fn ready(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
     let draining = admin.draining.get();
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    if !is_verbose(errand) {
+    if !is_verbose(admin_request) {
         return text(status, if draining { "draining\n" } else { "ok\n" });
     }
     let drain = if draining { "[-]drain under way" } else { "[+]drain not begun" };
     let verdict = if draining { "readyz check failed" } else { "readyz check passed" };
     // The digest of the config is shown only to visitors with the role `Role::Read`.
-    let digest =
-        if errand.visitor.may(Role::Read) { format!(" {}", admin.reloads.current().digest) } else { String::new() };
+    let digest = if admin_request.visitor.may(Role::Read) {
+        format!(" {}", admin.reloads.current().digest)
+    } else {
+        String::new()
+    };
     text(status, format!("[+]config{digest} loaded\n[+]listeners bound\n{drain}\n{verdict}\n"))
 }
 
@@ -100,8 +104,9 @@ fn live(ledger: &TokenTable, provider: &str) -> (i64, Option<i64>) {
 }
 
 /// Fetches a new token in the background. Answers the token as it is now.
-async fn refresh(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
-    let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
+async fn refresh(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    let Some(key) = admin_request.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key))
+    else {
         return unknown_key();
     };
     // It is fetched with credentials.
@@ -111,28 +116,29 @@ async fn refresh(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
     if !admin.leases.refresh(key).await {
         return unknown_key();
     }
-    record(admin, errand, "token.refresh", &key.to_string());
-    errand.done("token refresh", &key.to_string());
+    record(admin, admin_request, "token.refresh", &key.to_string());
+    admin_request.done("token refresh", &key.to_string());
     let view = admin.tokens().await.tokens.into_iter().find(|token| token.key == key.to_string());
     view.map_or_else(unknown_key, |view| json(StatusCode::ACCEPTED, &view))
 }
 
 /// Forgets a token, and its failures.
-async fn purge(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
-    let Some(key) = errand.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key)) else {
+async fn purge(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    let Some(key) = admin_request.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key))
+    else {
         return unknown_key();
     };
     if !admin.leases.purge(key).await {
         return unknown_key();
     }
-    record(admin, errand, "token.purge", &key.to_string());
-    errand.done("token purge", &key.to_string());
+    record(admin, admin_request, "token.purge", &key.to_string());
+    admin_request.done("token purge", &key.to_string());
     shown(&Purged { key: key.to_string(), purged: true })
 }
 
 /// Tells the audit log what was done to a token. Consents and reloads are recorded by those who do them.
-fn record(admin: &Admin, errand: &AdminRequest<'_>, what: &'static str, key: &str) {
-    let (actor, target) = (errand.visitor.actor(), [("token_key", key)]);
+fn record(admin: &Admin, admin_request: &AdminRequest<'_>, what: &'static str, key: &str) {
+    let (actor, target) = (admin_request.visitor.actor(), [("token_key", key)]);
     admin.audit.note(&AuditAction { actor: &actor, what, target: &target, outcome: "ok" });
 }
 
@@ -141,11 +147,11 @@ fn unknown_key() -> AdminResponse {
 }
 
 /// Reloads the config. The response is 422 if the config was refused, and 503 if the instance is ending.
-async fn reload(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
-    let Some(reloaded) = admin.reloads.reload(&errand.visitor.actor()).await else {
+async fn reload(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    let Some(reloaded) = admin.reloads.reload(&admin_request.visitor.actor()).await else {
         return later(StatusCode::SERVICE_UNAVAILABLE, "this instance does not reload now: it is ending", 1);
     };
-    errand.done("reload", if reloaded.outcome.is_applied() { "applied" } else { "refused" });
+    admin_request.done("reload", if reloaded.outcome.is_applied() { "applied" } else { "refused" });
     match &reloaded.outcome {
         ReloadOutcome::Applied(_) => shown(&ReloadView::of(&reloaded)),
         ReloadOutcome::Refused(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &**why),

@@ -61,15 +61,15 @@ impl Visitor {
 }
 
 /// Reads the visitor from the `Authorization` field. Fails if the field holds a wrong token, or none in a known form.
-pub(super) fn authenticate(door: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
-    if door.tokens.is_empty() {
+pub(super) fn authenticate(admin_listener: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
+    if admin_listener.tokens.is_empty() {
         return Ok(Visitor::Anybody);
     }
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else { return Ok(Visitor::Stranger) };
     let bearer = field.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     let shown = bearer.map(|(_, token)| token.trim_ascii()).filter(|_| fields.next().is_none());
-    let token = shown.and_then(|shown| find(door, shown)).ok_or(Mistaken)?;
+    let token = shown.and_then(|shown| find(admin_listener, shown)).ok_or(Mistaken)?;
     Ok(Visitor::Known { name: token.name.clone(), role: token.role })
 }
 
@@ -78,10 +78,10 @@ pub(super) fn authenticate(door: &AdminDoor, headers: &HeaderMap) -> Result<Visi
 pub(crate) struct Mistaken;
 
 /// The token of this value. Looks at all of them, whichever it is.
-pub(crate) fn find<'a>(door: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminToken> {
+pub(crate) fn find<'a>(admin_listener: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminToken> {
     let shown = sha256(shown);
     let mut found = None;
-    for token in &door.tokens {
+    for token in &admin_listener.tokens {
         if verify_slices_are_equal(&token.sha256, &shown).is_ok() {
             found = Some(token);
         }
@@ -91,7 +91,7 @@ pub(crate) fn find<'a>(door: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminTok
 
 /// The admin listener's memory of each peer's wrong tokens, and its count of open streams.
 #[derive(Clone, Debug, Default)]
-pub struct Doorkeeper(Rc<AttemptMemory>);
+pub struct AdminAuthorizer(Rc<AttemptMemory>);
 
 #[derive(Debug, Default)]
 struct AttemptMemory {
@@ -101,9 +101,9 @@ struct AttemptMemory {
 }
 
 /// One stream of events; gives its place back when dropped.
-pub(super) struct StreamSlot(Doorkeeper);
+pub(super) struct StreamSlot(AdminAuthorizer);
 
-impl Doorkeeper {
+impl AdminAuthorizer {
     /// Notes a wrong token. An error says how long this peer should wait before it tries again.
     pub(crate) fn failed(&self, peer: IpAddr, now: Now) -> Result<(), Duration> {
         let mut failures = self.0.failures.borrow_mut();
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn door() -> AdminDoor {
+    fn admin_listener() -> AdminDoor {
         let token =
             |name: &str, value: &str, role| AdminToken { name: name.into(), sha256: sha256(value.as_bytes()), role };
         AdminDoor {
@@ -164,7 +164,7 @@ mod tests {
         for field in fields {
             headers.append(AUTHORIZATION, HeaderValue::from_str(field).unwrap());
         }
-        authenticate(&door(), &headers)
+        authenticate(&admin_listener(), &headers)
     }
 
     #[test]
@@ -179,12 +179,15 @@ mod tests {
             assert_eq!(shown(&[wrong]), Err(Mistaken), "{wrong}");
         }
         assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(Mistaken), "two fields are none");
-        assert_eq!(authenticate(&AdminDoor { tokens: Vec::new(), ..door() }, &HeaderMap::new()), Ok(Visitor::Anybody));
+        assert_eq!(
+            authenticate(&AdminDoor { tokens: Vec::new(), ..admin_listener() }, &HeaderMap::new()),
+            Ok(Visitor::Anybody)
+        );
     }
 
     #[test]
     fn five_wrong_tokens_pass_and_the_sixth_waits() {
-        let (keeper, now) = (Doorkeeper::default(), Now::at(50_000, 50_000));
+        let (keeper, now) = (AdminAuthorizer::default(), Now::at(50_000, 50_000));
         let peer: IpAddr = "192.0.2.7".parse().unwrap();
         assert_eq!((0..6).filter(|_| keeper.failed(peer, now).is_ok()).count(), 5);
         assert_eq!(keeper.failed(peer, now), Err(Duration::from_secs(1)));
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn places_are_given_back() {
-        let keeper = Doorkeeper::default();
+        let keeper = AdminAuthorizer::default();
         let streams: Vec<_> = (0..MOST_STREAMS).filter_map(|_| keeper.listen()).collect();
         assert!(streams.len() == 16 && keeper.listen().is_none());
         drop(streams);

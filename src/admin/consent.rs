@@ -24,16 +24,16 @@ struct StartRequest {
 type ConsentError = (StatusCode, String);
 
 /// Starts a user's consent, and responds with the URL that the user has to open.
-pub(super) async fn start(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
-    match begin(admin, errand).await {
+pub(super) async fn start(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    match begin(admin, admin_request).await {
         Ok(started) => json(StatusCode::OK, &started),
         Err((status, why)) => problem(status, why),
     }
 }
 
 /// Revokes a user's consent: forgets the user's tokens, and reports whether there were any.
-pub(super) async fn revoke(admin: &Admin, errand: &AdminRequest<'_>) -> AdminResponse {
-    match forget(admin, errand).await {
+pub(super) async fn revoke(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    match forget(admin, admin_request).await {
         Ok(revoked) => json(StatusCode::OK, &revoked),
         Err((status, why)) => problem(status, why),
     }
@@ -43,9 +43,9 @@ fn bad(why: String) -> ConsentError {
     (StatusCode::BAD_REQUEST, why)
 }
 
-fn asked(errand: &AdminRequest<'_>) -> Result<StartRequest, ConsentError> {
+fn asked(admin_request: &AdminRequest<'_>) -> Result<StartRequest, ConsentError> {
     let wanted = "send { \"provider\": …, \"client\": …, \"user\": … }, and \"return_to\" if you like";
-    serde_json::from_slice::<StartRequest>(&errand.body).map_err(|_| bad(wanted.to_owned()))
+    serde_json::from_slice::<StartRequest>(&admin_request.body).map_err(|_| bad(wanted.to_owned()))
 }
 
 fn key(admin: &Admin, asked: &StartRequest) -> Result<UserKey, ConsentError> {
@@ -57,8 +57,8 @@ fn key(admin: &Admin, asked: &StartRequest) -> Result<UserKey, ConsentError> {
     Ok(UserKey { owner: client.owner(), provider: asked.provider.as_str().into(), user })
 }
 
-pub(super) async fn begin(admin: &Admin, errand: &AdminRequest<'_>) -> Result<StartedView, ConsentError> {
-    let asked = asked(errand)?;
+pub(super) async fn begin(admin: &Admin, admin_request: &AdminRequest<'_>) -> Result<StartedView, ConsentError> {
+    let asked = asked(admin_request)?;
     let key = key(admin, &asked)?;
     let snapshot = admin.reloads.current();
     let providers = &snapshot.providers;
@@ -70,20 +70,20 @@ pub(super) async fn begin(admin: &Admin, errand: &AdminRequest<'_>) -> Result<St
         None => None,
         Some(url) => Some(ReturnRule::permit(&consents.return_to, url).map_err(bad)?),
     };
-    let (client, by) = (asked.client.as_str().into(), errand.visitor.actor().into());
+    let (client, by) = (asked.client.as_str().into(), admin_request.visitor.actor().into());
     let ask = StartConsent { provider: provider.clone(), key, client, by, return_to };
     drop(snapshot);
     let started = admin.consents.start(ask).await;
     let started = started.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
-    errand.done("consent start", &format!("{} for {}", asked.provider, asked.client));
+    admin_request.done("consent start", &format!("{} for {}", asked.provider, asked.client));
     Ok(StartedView { consent_url: started.consent_url, state: started.state, expires_at: rfc3339(started.expires_at) })
 }
 
-async fn forget(admin: &Admin, errand: &AdminRequest<'_>) -> Result<Revoked, ConsentError> {
-    let asked = asked(errand)?;
+async fn forget(admin: &Admin, admin_request: &AdminRequest<'_>) -> Result<Revoked, ConsentError> {
+    let asked = asked(admin_request)?;
     let key = key(admin, &asked)?;
-    let revoked = admin.consents.revoke(key, &errand.visitor.actor()).await;
+    let revoked = admin.consents.revoke(key, &admin_request.visitor.actor()).await;
     let revoked = revoked.map_err(|failure| (StatusCode::SERVICE_UNAVAILABLE, failure.inside))?;
-    errand.done("consent revoke", &format!("{} for {}", asked.provider, asked.client));
+    admin_request.done("consent revoke", &format!("{} for {}", asked.provider, asked.client));
     Ok(Revoked { revoked })
 }

@@ -39,7 +39,7 @@ struct EventSubscriber {
 
 /// Begins a stream of events. The response is 503 if too many are open.
 pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> AdminResponse {
-    let Some(place) = admin.doorkeeper.listen() else {
+    let Some(place) = admin.authorizer.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many listen as can; end another stream first");
     };
     let mut heartbeat = interval(HEARTBEAT);
@@ -88,8 +88,10 @@ impl EventSubscriber {
     /// Returns whether the credential sent at the beginning is valid under the current config.
     fn may_stay(&self) -> bool {
         let snapshot = self.admin.reloads.current();
-        let door = snapshot.admin.as_ref();
-        door.is_some_and(|door| authenticate(door, &self.headers).is_ok_and(|visitor: Visitor| visitor.may(Role::Read)))
+        let admin_listener = snapshot.admin.as_ref();
+        admin_listener.is_some_and(|admin_listener| {
+            authenticate(admin_listener, &self.headers).is_ok_and(|visitor: Visitor| visitor.may(Role::Read))
+        })
     }
 }
 

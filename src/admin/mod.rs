@@ -37,7 +37,7 @@ use tokio::time::timeout;
 pub use self::admin_listener::{AdminListener, serve};
 use self::admin_response::{AdminResponse, last, later, other_method, problem, unauthorized};
 use self::api::AdminRequest;
-pub use self::auth::Doorkeeper;
+pub use self::auth::AdminAuthorizer;
 use self::auth::{Visitor, authenticate};
 use self::table::{AdminCall, EndpointMatch};
 pub use self::table::{ApiEndpoint, TABLE};
@@ -79,7 +79,7 @@ pub struct Admin {
     /// Moment at which the process started, on both clocks.
     pub started: Now,
     /// Memory of each peer's wrong tokens, and the count of open streams.
-    pub doorkeeper: Doorkeeper,
+    pub authorizer: AdminAuthorizer,
     /// State of the dashboard, which serves pages for people.
     pub dashboard: dashboard::Dashboard,
 }
@@ -101,11 +101,11 @@ impl Admin {
             return problem(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost");
         }
         let snapshot = self.reloads.current();
-        let Some(door) = snapshot.admin.as_ref().filter(|door| is_safe(way, door)) else {
+        let Some(admin_listener) = snapshot.admin.as_ref().filter(|admin_listener| is_safe(way, admin_listener)) else {
             let detail = "the config has no [admin] any more that could be opened at this address; restart to move it";
             return problem(StatusCode::FORBIDDEN, detail);
         };
-        let visitor = match authenticate(door, &head.headers) {
+        let visitor = match authenticate(admin_listener, &head.headers) {
             Ok(visitor) => visitor,
             Err(_) => return self.turned_away(way.peer),
         };
@@ -115,7 +115,7 @@ impl Admin {
         }
         let found = table::find(&head.method, head.uri.path());
         let (line, key) = match found {
-            EndpointMatch::Line(line, key) if is_open(door, way, line.ask) => (line, key),
+            EndpointMatch::Line(line, key) if is_open(admin_listener, way, line.ask) => (line, key),
             _ if visitor == Visitor::Stranger => return unauthorized(false),
             EndpointMatch::Line(line, key) => (line, key),
             EndpointMatch::Methods(methods) => return other_method(&methods),
@@ -123,7 +123,7 @@ impl Admin {
                 return problem(StatusCode::NOT_FOUND, "there is no such path; /api/v1/openapi.json has all");
             }
         };
-        let open = is_open(door, way, line.ask);
+        let open = is_open(admin_listener, way, line.ask);
         drop(snapshot);
         if !open && !visitor.may(line.role) {
             let detail = format!("the token of {} may only look; this takes `role = \"operate\"`", visitor.actor());
@@ -136,13 +136,13 @@ impl Admin {
             Ok(body) => body,
             Err(refused) => return refused,
         };
-        let errand = AdminRequest { visitor: &visitor, peer: way.peer, head: &head, key, body };
-        api::answer(&self, line.ask, errand).await
+        let admin_request = AdminRequest { visitor: &visitor, peer: way.peer, head: &head, key, body };
+        api::answer(&self, line.ask, admin_request).await
     }
 
     /// A wrong token: slower and slower, and told of.
     fn turned_away(&self, peer: IpAddr) -> AdminResponse {
-        match self.doorkeeper.failed(peer, self.clock.now()) {
+        match self.authorizer.failed(peer, self.clock.now()) {
             Ok(()) => {
                 tracing::warn!(%peer, "a wrong token was shown at the admin door");
                 unauthorized(true)
@@ -156,8 +156,8 @@ impl Admin {
 
 /// Returns whether the config in force may be served at the address that was bound at the start: it may have been
 /// written for another one.
-fn is_safe(way: AdminConnection, door: &AdminDoor) -> bool {
-    is_local(way.own) || (way.tls && !door.tokens.is_empty())
+fn is_safe(way: AdminConnection, admin_listener: &AdminDoor) -> bool {
+    is_local(way.own) || (way.tls && !admin_listener.tokens.is_empty())
 }
 
 fn is_local(own: SocketAddr) -> bool {
@@ -165,8 +165,10 @@ fn is_local(own: SocketAddr) -> bool {
 }
 
 /// Returns whether this call needs no token. Probes on this machine need none.
-fn is_open(door: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
-    ask.part().is_some_and(|part| door.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics))
+fn is_open(admin_listener: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
+    ask.part().is_some_and(|part| {
+        admin_listener.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics)
+    })
 }
 
 /// The body of a request that takes one. A form cannot send it: the media type must be JSON wherever one is named.

@@ -108,7 +108,7 @@ pub enum Clock {
     #[default]
     System,
     /// A clock that moves only when told to.
-    Hand(Arc<Hand>),
+    Manual(Arc<ManualClock>),
     /// A clock that a simulation drives.
     #[cfg(test)]
     Simulated(Arc<dyn SimulatedClock>),
@@ -130,7 +130,7 @@ impl Clock {
                 let boot = read(rustix::time::ClockId::Boottime);
                 Now { boot, wall: wall_time(boot) }
             }
-            Clock::Hand(hand) => hand.now(),
+            Clock::Manual(manual) => manual.now(),
             #[cfg(test)]
             Clock::Simulated(simulated) => simulated.now(),
         }
@@ -139,12 +139,12 @@ impl Clock {
 
 /// A clock for tests: it stands still until moved.
 #[derive(Debug, Default)]
-pub struct Hand {
+pub struct ManualClock {
     boot: AtomicU64,
     wall: AtomicU64,
 }
 
-impl Hand {
+impl ManualClock {
     /// A clock that stands at `start`.
     pub fn at(start: Now) -> Arc<Self> {
         Arc::new(Self { boot: AtomicU64::new(start.boot), wall: AtomicU64::new(start.wall) })

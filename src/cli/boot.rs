@@ -22,20 +22,20 @@ use super::reload::{ConfigSource, Reloader, slots};
 use super::sockets::{OpenError, OpenedSockets, Sockets};
 use super::{supervisor, watch};
 use crate::admin::dashboard::Dashboard;
-use crate::admin::{self, Admin, Doorkeeper};
+use crate::admin::{self, Admin, AdminAuthorizer};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::{AccessLogTarget as AccessWish, Bind, ListenerConfig, LogConfig, LogFormat, Snapshot};
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    ConsentHandle, ConsentService, EventKind, Events, Fetcher, Gazing, Inbox, Issuers, Keeper, Limits as KeeperLimits,
-    Observer, Registry, Reloads, Rests, Sights, TokenHandle, Tracker,
+    ConsentHandle, ConsentService, EventKind, Events, Fetcher, Inbox, Issuers, Keeper, Limits as KeeperLimits,
+    Observer, Registry, Reloads, Rests, StatsReceiver, StatsSender, TokenHandle, Tracker,
 };
 use crate::observe::access::{AccessLog, AccessSink, Followed, Sink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
-use crate::observe::sight::Sight;
+use crate::observe::stats::RequestStats;
 use crate::observe::trace::{Spans, Tracer};
 use crate::route::Guard;
 use crate::serve::page::ForwardPage;
@@ -129,14 +129,14 @@ struct Alarm {
 }
 
 /// Held by a part for as long as it runs, and dropped also when it panics.
-struct Vital {
+struct VitalGuard {
     alarm: Alarm,
     what: Arc<str>,
 }
 
 impl Alarm {
-    fn vital(&self, what: impl Into<Arc<str>>) -> Vital {
-        Vital { alarm: self.clone(), what: what.into() }
+    fn vital(&self, what: impl Into<Arc<str>>) -> VitalGuard {
+        VitalGuard { alarm: self.clone(), what: what.into() }
     }
 
     /// Runs a part in a task of its own.
@@ -149,7 +149,7 @@ impl Alarm {
     }
 }
 
-impl Drop for Vital {
+impl Drop for VitalGuard {
     fn drop(&mut self) {
         if !self.alarm.ending.is_cancelled() {
             self.alarm.unready.cancel();
@@ -224,12 +224,12 @@ impl Running {
                 worker.extend(share.into_iter().map(|socket| ListeningSocket { listener: index, socket }));
             }
         }
-        let door = match snapshot.admin.as_ref().map(|admin| admin.bind) {
+        let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind) {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
         sockets.settle();
-        let admin = door.as_ref().and_then(|door| door.local_addr().ok());
+        let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
         // The addresses that an unspecified address stands for are checked when a tunnel is connected, before anything
@@ -244,7 +244,7 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let (leases, inbox) = TokenHandle::open();
         let (consents, registry) = ConsentHandle::open();
-        let (sights, gazing) = Sights::open();
+        let (stats_sender, gazing) = StatsSender::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
         tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
@@ -256,14 +256,14 @@ impl Running {
             metrics,
             buffered: Arc::default(),
             connections: Arc::default(),
-            gate: Arc::default(),
+            connection_limits: Arc::default(),
             issuers,
             consents: consents.clone(),
             guard,
             pages,
             audit: audit.clone(),
             listeners: slots,
-            sights: door.is_some().then_some(sights),
+            stats_sender: admin_listener.is_some().then_some(stats_sender),
             serial: 0,
         };
         let (tellers, hearers): (Vec<_>, Vec<_>) = per_worker.iter().map(|_| mpsc::unbounded_channel()).unzip();
@@ -288,7 +288,7 @@ impl Running {
         let (failing, failed) = observed::channel(None);
         let end = StopSignal { now: control_end.clone(), at: known_end };
         let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
-        let control = start_control(&shared, &reloads, door, chores, listeners.clone(), &alarm, end)?;
+        let control = start_control(&shared, &reloads, admin_listener, chores, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();
@@ -466,7 +466,7 @@ struct Chores {
     inbox: Inbox,
     registry: Registry,
     fetcher: Fetcher,
-    gazing: Gazing,
+    gazing: StatsReceiver,
     reloader: Reloader,
     spans: Spans,
     watches: bool,
@@ -501,7 +501,7 @@ async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) 
 fn start_control(
     shared: &ProcessState,
     reloads: &Reloads,
-    door: Option<TcpListener>,
+    admin_listener: Option<TcpListener>,
     chores: Chores,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     alarm: &Alarm,
@@ -530,12 +530,12 @@ fn start_control(
                     return;
                 }
             };
-            let opened = door.map(|door| {
+            let opened = admin_listener.map(|admin_listener| {
                 let vital = alarm.vital("the admin listener");
-                admin::AdminListener::open(door, reloads.clone(), metrics.clone(), clock.clone(), vital)
+                admin::AdminListener::open(admin_listener, reloads.clone(), metrics.clone(), clock.clone(), vital)
             });
-            let door = match opened.transpose() {
-                Ok(door) => door,
+            let admin_listener = match opened.transpose() {
+                Ok(admin_listener) => admin_listener,
                 Err(error) => {
                     let _ = started.send(Err(BootError::Admin(error)));
                     return;
@@ -577,15 +577,15 @@ fn start_control(
                 let succeeded = succeeded.clone();
                 tokio::task::spawn_local(async move { succeeded.run_until_cancelled(beat).await });
             }
-            if let Some(door) = door {
+            if let Some(admin_listener) = admin_listener {
                 let flag = Rc::new(std::cell::Cell::new(false));
                 let raised = flag.clone();
                 tokio::task::spawn_local(async move {
                     draining.cancelled().await;
                     raised.set(true);
                 });
-                let sight = Rc::new(RefCell::new(Sight::default()));
-                tokio::task::spawn_local(gazing.run(clock.clone(), sight.clone()));
+                let request_stats = Rc::new(RefCell::new(RequestStats::default()));
+                tokio::task::spawn_local(gazing.run(clock.clone(), request_stats.clone()));
                 let started = clock.now();
                 let shows = Admin {
                     leases,
@@ -599,12 +599,12 @@ fn start_control(
                     instance: instance(),
                     started,
                     events,
-                    dashboard: Dashboard::new(sight),
+                    dashboard: Dashboard::new(request_stats),
                     audit,
-                    doorkeeper: Doorkeeper::default(),
+                    authorizer: AdminAuthorizer::default(),
                 };
                 let closing = end.child_token();
-                let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), door, closing.clone()));
+                let serving = tokio::task::spawn_local(admin::serve(Rc::new(shows), admin_listener, closing.clone()));
                 tokio::select! {
                     () = succeeded.cancelled() => closing.cancel(),
                     () = end.cancelled() => {}

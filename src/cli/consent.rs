@@ -19,7 +19,7 @@ pub enum ConsentCommand {
     /// Start a user's consent: print the URL that the user opens, and show it as a QR code on a terminal
     Start {
         #[command(flatten)]
-        whose: Whose,
+        whose: ConsentArguments,
         /// URL that the browser is sent to in the end
         #[arg(long, value_name = "URL")]
         return_to: Option<String>,
@@ -27,18 +27,18 @@ pub enum ConsentCommand {
     /// List the consents of all users
     List {
         #[command(flatten)]
-        door: AdminClient,
+        admin_listener: AdminClient,
     },
     /// Revoke a consent: forget the user's tokens
     Revoke {
         #[command(flatten)]
-        whose: Whose,
+        whose: ConsentArguments,
     },
 }
 
 /// The arguments that identify a consent.
 #[derive(Args, Debug)]
-pub struct Whose {
+pub struct ConsentArguments {
     /// The provider's name in the config
     provider: String,
     /// The user, as the application calls it
@@ -47,7 +47,7 @@ pub struct Whose {
     #[arg(long, value_name = "NAME")]
     client: String,
     #[command(flatten)]
-    door: AdminClient,
+    admin_listener: AdminClient,
 }
 
 /// Runs the subcommand. Exit code 0: done. 1: the instance refused, or there was nothing to revoke. 2: no instance was
@@ -55,18 +55,18 @@ pub struct Whose {
 pub fn run(command: &ConsentCommand) -> ExitCode {
     ended(match command {
         ConsentCommand::Start { whose, return_to } => start(whose, return_to.as_deref()),
-        ConsentCommand::List { door } => show(door),
+        ConsentCommand::List { admin_listener } => show(admin_listener),
         ConsentCommand::Revoke { whose } => revoke(whose),
     })
 }
 
-fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, AdminCallError> {
+fn start(whose: &ConsentArguments, return_to: Option<&str>) -> Result<ExitCode, AdminCallError> {
     let mut asked = whose.asked();
     if let Some(url) = return_to {
         asked["return_to"] = url.into();
     }
-    let started = whose.door.ask("POST", "/api/v1/consents/start", Some(&asked))?;
-    if whose.door.json {
+    let started = whose.admin_listener.ask("POST", "/api/v1/consents/start", Some(&asked))?;
+    if whose.admin_listener.json {
         print(&format!("{started:#}\n"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -80,8 +80,8 @@ fn start(whose: &Whose, return_to: Option<&str>) -> Result<ExitCode, AdminCallEr
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
-    let answer = door.ask("GET", "/api/v1/consents", None)?;
+fn show(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
+    let answer = admin_listener.ask("GET", "/api/v1/consents", None)?;
     let now = Clock::System.now();
     let row = |line: &Value| {
         // The application chooses the name of a user, so it may hold any text.
@@ -91,7 +91,7 @@ fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
         vec![word(line, "provider").to_owned(), owner, user, word(line, "state").to_owned(), given, until]
     };
     let rows: Vec<Vec<String>> = list(&answer, "consents").iter().map(row).collect();
-    if door.json {
+    if admin_listener.json {
         print(&format!("{answer:#}\n"));
     } else if rows.is_empty() {
         print("nobody has consented\n");
@@ -101,10 +101,10 @@ fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(whose: &Whose) -> Result<ExitCode, AdminCallError> {
-    let answer = whose.door.ask("POST", "/api/v1/consents/revoke", Some(&whose.asked()))?;
+fn revoke(whose: &ConsentArguments) -> Result<ExitCode, AdminCallError> {
+    let answer = whose.admin_listener.ask("POST", "/api/v1/consents/revoke", Some(&whose.asked()))?;
     let revoked = answer.get("revoked").and_then(Value::as_bool).unwrap_or(false);
-    match (whose.door.json, revoked) {
+    match (whose.admin_listener.json, revoked) {
         (true, _) => print(&format!("{answer:#}\n")),
         (false, true) => print("revoked here; tell the bank, too, if it shall know\n"),
         (false, false) => print("there was no such consent\n"),
@@ -112,7 +112,7 @@ fn revoke(whose: &Whose) -> Result<ExitCode, AdminCallError> {
     Ok(ExitCode::from(u8::from(!revoked)))
 }
 
-impl Whose {
+impl ConsentArguments {
     fn asked(&self) -> Value {
         json!({ "provider": self.provider, "client": self.client, "user": self.user })
     }

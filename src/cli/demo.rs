@@ -159,7 +159,7 @@ impl DemoStage {
             return Err(errors.map(|error| error.one_line()).collect::<Vec<_>>().join("\n"));
         };
         let curtain = Arc::new(OnceLock::new());
-        let sink = Curtained(curtain.clone());
+        let sink = DelayedWriter(curtain.clone());
         let options =
             BootOptions { text_access_log: true, access_sink: Some(Box::new(sink)), ..BootOptions::default() };
         let running = Running::start(snapshot, options).map_err(|error| error.to_string())?;
@@ -334,9 +334,9 @@ fn sketch_arrival(arrival: &ReceivedRequest, sim: &SimHandle) -> String {
 
 /// Access lines of requests that came after the curtain rose. Each line begins with its request's time; those of the
 /// tour itself may arrive late.
-struct Curtained(Arc<OnceLock<String>>);
+struct DelayedWriter(Arc<OnceLock<String>>);
 
-impl io::Write for Curtained {
+impl io::Write for DelayedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(rose) = self.0.get() {
             let after = |line: &&[u8]| line.get(..rose.len()).is_some_and(|time| time > rose.as_bytes());

@@ -27,7 +27,9 @@ impl DemoClient {
         let connect_timeout = Duration::from_secs(5);
         let host = Arc::from(address.ip().to_string());
         let way = EgressPath::default();
-        Ok(Self { destination: Destination { host, port: address.port(), tls, server_name, way, connect_timeout } })
+        Ok(Self {
+            destination: Destination { host, port: address.port(), tls, server_name, path: way, connect_timeout },
+        })
     }
 
     /// Sends one request and reads its whole answer.

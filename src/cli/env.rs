@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::bypass::Bypass;
 use super::complain;
-use super::gateway::{Gateway, Through, remark};
+use super::gateway::{ForwardArguments, Gateway, remark};
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 use crate::tls::trust_store::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
@@ -49,7 +49,7 @@ pub enum ShellNotation {
 #[derive(Args, Debug)]
 pub struct EnvArguments {
     #[command(flatten)]
-    through: Through,
+    through: ForwardArguments,
     /// Notation in which the variables are printed
     #[arg(long, value_enum, value_name = "SHELL", default_value = "bash")]
     shell: ShellNotation,

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::complain;
 use super::env::{TrustFiles, Variables};
-use super::gateway::{Gateway, Through, remark};
+use super::gateway::{ForwardArguments, Gateway, remark};
 use super::private::Private;
 use crate::base::secret::hex;
 use crate::config::{Files, MachineFiles};
@@ -33,7 +33,7 @@ const FAILED: u8 = 125;
 #[derive(Args, Debug)]
 pub struct ExecArguments {
     #[command(flatten)]
-    through: Through,
+    through: ForwardArguments,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The arguments that select the forward listener and the client.
 #[derive(Args, Debug)]
-pub struct Through {
+pub struct ForwardArguments {
     /// Path of the config file; default: proxy.toml, if it exists
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub struct Through {
     pub ca: Option<PathBuf>,
 }
 
-impl Through {
+impl ForwardArguments {
     /// The config file: the one that is named, or the usual one if it is there.
     pub fn config(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| Some(PathBuf::from("proxy.toml")).filter(|path| path.exists()))
@@ -65,18 +65,18 @@ pub struct Gateway {
 impl Gateway {
     /// Finds the listener that the arguments and the config speak of, and who the caller is to it. The error is for a
     /// person.
-    pub fn find(through: &Through) -> Result<Self, String> {
+    pub fn find(through: &ForwardArguments) -> Result<Self, String> {
         let (gateway, clients) = Self::locate(through)?;
         gateway.identified(through, &clients)
     }
 
     /// Adds the credentials of this client; its key is read from COUNTERSIGN_KEY, or asked for.
-    pub fn identified(self, through: &Through, clients: &[String]) -> Result<Self, String> {
+    pub fn identified(self, through: &ForwardArguments, clients: &[String]) -> Result<Self, String> {
         Ok(Self { credentials: credentials(through.client.as_deref(), clients)?, ..self })
     }
 
     /// Finds the listener alone, and the clients that the config names.
-    pub fn locate(through: &Through) -> Result<(Self, Vec<String>), String> {
+    pub fn locate(through: &ForwardArguments) -> Result<(Self, Vec<String>), String> {
         let config = through.config();
         let sketch = match &config {
             Some(path) => Sketch::read(path)?,

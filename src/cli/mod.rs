@@ -154,7 +154,7 @@ enum Command {
     /// Have a running instance read its config anew
     Reload {
         #[command(flatten)]
-        door: admin_client::AdminClient,
+        admin_listener: admin_client::AdminClient,
     },
     /// Run the bank simulators alone
     Sim {
@@ -170,7 +170,7 @@ enum Command {
     /// Show a running instance: listeners, providers, certificates, the last reload
     Status {
         #[command(flatten)]
-        door: admin_client::AdminClient,
+        admin_listener: admin_client::AdminClient,
     },
     /// The store of records: seal it anew under another key
     Store {
@@ -235,11 +235,11 @@ pub fn main() -> ExitCode {
             profiles::test(&profile, &conversations, json)
         }
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
-        Command::Reload { door } => status::reload(&door),
+        Command::Reload { admin_listener } => status::reload(&admin_listener),
         Command::Run { config } => run::run(&config),
         Command::Schema => completions::schema(),
         Command::Sim { names, write, bind } => sim::run_sim(&names, write.as_deref(), bind),
-        Command::Status { door } => status::run(&door),
+        Command::Status { admin_listener } => status::run(&admin_listener),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),
     }

@@ -18,10 +18,11 @@ impl ProcessCa {
     /// Gives every listener that wants one a certificate, where it has none or an old one. A new config must pass here
     /// before it serves.
     pub fn certify(&self, snapshot: &Snapshot, now: Now) -> Result<(), String> {
-        let door = snapshot.admin.as_ref().and_then(|door| Some(("[admin]", door.internal.as_ref()?)));
+        let admin_listener =
+            snapshot.admin.as_ref().and_then(|admin_listener| Some(("[admin]", admin_listener.internal.as_ref()?)));
         let listeners = snapshot.listeners.iter();
         let wanted = listeners.filter_map(|listener| Some((&*listener.name, listener.internal.as_ref()?)));
-        for (listener, internal) in wanted.chain(door) {
+        for (listener, internal) in wanted.chain(admin_listener) {
             if self.ca(now)?.renew(internal, now)? {
                 tracing::info!(%listener, "a certificate was made");
             }

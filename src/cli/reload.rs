@@ -186,7 +186,7 @@ impl Reloader {
                 stays(format!("listener `{}` moves to {}", listener.name, listener.bind));
             }
         }
-        let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|door| door.bind);
+        let place = |snapshot: &Snapshot| snapshot.admin.as_ref().map(|admin_listener| admin_listener.bind);
         if place(before) != place(after) {
             stays("the address of [admin] changes".to_owned());
         }

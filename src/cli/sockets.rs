@@ -35,7 +35,7 @@ struct SocketHandle {
     /// True if this process alone holds the socket, once its predecessor has ended.
     own: bool,
     /// It is the admin door's.
-    door: bool,
+    admin_listener: bool,
     socket: Socket,
 }
 
@@ -82,7 +82,7 @@ impl Sockets {
                     self.held.push(SocketHandle {
                         name: own(name),
                         own: true,
-                        door: false,
+                        admin_listener: false,
                         socket: socket.try_clone()?,
                     });
                 }
@@ -93,7 +93,12 @@ impl Sockets {
                 let (socket, file) = unix_socket::bind(path)?;
                 self.files.push(file);
                 let socket = Socket::from(socket);
-                self.held.push(SocketHandle { name: own(name), own: true, door: false, socket: socket.try_clone()? });
+                self.held.push(SocketHandle {
+                    name: own(name),
+                    own: true,
+                    admin_listener: false,
+                    socket: socket.try_clone()?,
+                });
                 Ok(OpenedSockets { address: None, sockets: spread(vec![socket], workers)? })
             }
         }
@@ -110,7 +115,7 @@ impl Sockets {
             Some(Given { name, own, socket, .. }) => (if own { format!("{OWN}{name}") } else { name }, own, socket),
             None => (format!("{OWN}{DOOR}"), true, bind_one(address, false)?),
         };
-        self.held.push(SocketHandle { name, own, door: true, socket: socket.try_clone()? });
+        self.held.push(SocketHandle { name, own, admin_listener: true, socket: socket.try_clone()? });
         Ok(socket.into())
     }
 
@@ -139,7 +144,7 @@ impl Sockets {
                 ListenAddress::Unix(_) => {}
             }
             let name = if own { format!("{OWN}{name}") } else { name };
-            self.held.push(SocketHandle { name, own, door: false, socket: socket.try_clone()? });
+            self.held.push(SocketHandle { name, own, admin_listener: false, socket: socket.try_clone()? });
             sockets.push(socket);
         }
         Ok(OpenedSockets { address, sockets: spread(sockets, workers)? })
@@ -158,7 +163,7 @@ impl Sockets {
         self.files.clear();
         for held in self.held.drain(..) {
             let tcp = held.socket.local_addr().is_ok_and(|address| !address.is_unix());
-            if held.own && tcp && !held.door {
+            if held.own && tcp && !held.admin_listener {
                 shut(&held.socket);
             }
         }

@@ -11,14 +11,14 @@ use super::{complain, counted, print};
 use crate::base::time::{Clock, Now};
 
 /// Prints the status. Exit code 0: printed; 1: refused; 2: no instance was reached.
-pub fn run(door: &AdminClient) -> ExitCode {
-    ended(status(door))
+pub fn run(admin_listener: &AdminClient) -> ExitCode {
+    ended(status(admin_listener))
 }
 
 /// Makes the instance read its config again. Exit code 0: the config is valid; 1: it has mistakes, or the request was
 /// refused; 2: no instance was reached.
-pub fn reload(door: &AdminClient) -> ExitCode {
-    ended(reloaded(door))
+pub fn reload(admin_listener: &AdminClient) -> ExitCode {
+    ended(reloaded(admin_listener))
 }
 
 /// The exit code of a command that speaks to the door.
@@ -45,13 +45,13 @@ pub(super) fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
     of.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn status(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
-    let status = door.ask("GET", "/api/v1/status", None)?;
-    if door.json {
+fn status(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
+    let status = admin_listener.ask("GET", "/api/v1/status", None)?;
+    if admin_listener.json {
         print(&format!("{status:#}\n"));
         return Ok(ExitCode::SUCCESS);
     }
-    let providers = door.ask("GET", "/api/v1/providers", None)?;
+    let providers = admin_listener.ask("GET", "/api/v1/providers", None)?;
     print(&told(&status, &providers, Clock::System.now()));
     Ok(ExitCode::SUCCESS)
 }
@@ -105,9 +105,9 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
     text
 }
 
-fn reloaded(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
-    let answer = door.ask("POST", "/api/v1/reload", None)?;
-    if door.json {
+fn reloaded(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
+    let answer = admin_listener.ask("POST", "/api/v1/reload", None)?;
+    if admin_listener.json {
         print(&format!("{answer:#}\n"));
         return Ok(ExitCode::SUCCESS);
     }

@@ -23,7 +23,7 @@ pub enum TokenCommand {
     /// List all tokens that were asked for
     List {
         #[command(flatten)]
-        door: AdminClient,
+        admin_listener: AdminClient,
     },
     /// Fetch a new token now, and wait for it; the old one serves meanwhile
     Refresh {
@@ -31,7 +31,7 @@ pub enum TokenCommand {
         #[arg(value_name = "KEY|PROVIDER")]
         token: String,
         #[command(flatten)]
-        door: AdminClient,
+        admin_listener: AdminClient,
     },
     /// Forget a token and its failures; the next call fetches another
     Purge {
@@ -39,7 +39,7 @@ pub enum TokenCommand {
         #[arg(value_name = "KEY|PROVIDER")]
         token: String,
         #[command(flatten)]
-        door: AdminClient,
+        admin_listener: AdminClient,
     },
 }
 
@@ -47,15 +47,15 @@ pub enum TokenCommand {
 /// reached.
 pub fn run(command: &TokenCommand) -> ExitCode {
     ended(match command {
-        TokenCommand::List { door } => show(door),
-        TokenCommand::Refresh { token, door } => refresh(token, door),
-        TokenCommand::Purge { token, door } => purge(token, door),
+        TokenCommand::List { admin_listener } => show(admin_listener),
+        TokenCommand::Refresh { token, admin_listener } => refresh(token, admin_listener),
+        TokenCommand::Purge { token, admin_listener } => purge(token, admin_listener),
     })
 }
 
-fn show(door: &AdminClient) -> Result<ExitCode, AdminCallError> {
-    let answer = door.ask("GET", "/api/v1/tokens", None)?;
-    if door.json {
+fn show(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
+    let answer = admin_listener.ask("GET", "/api/v1/tokens", None)?;
+    if admin_listener.json {
         print(&format!("{answer:#}\n"));
     } else if list(&answer, "tokens").is_empty() {
         print("no token was asked for yet\n");
@@ -85,8 +85,8 @@ fn told(tokens: &[Value], now: Now) -> String {
 }
 
 /// The keys that are meant: this one, the one that begins so, or all of this provider.
-fn meant(door: &AdminClient, token: &str) -> Result<Vec<String>, AdminCallError> {
-    let answer = door.ask("GET", "/api/v1/tokens", None)?;
+fn meant(admin_listener: &AdminClient, token: &str) -> Result<Vec<String>, AdminCallError> {
+    let answer = admin_listener.ask("GET", "/api/v1/tokens", None)?;
     choose(list(&answer, "tokens"), token).map_err(|why| (1, why))
 }
 
@@ -107,20 +107,20 @@ fn choose(tokens: &[Value], token: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn refresh(token: &str, door: &AdminClient) -> Result<ExitCode, AdminCallError> {
+fn refresh(token: &str, admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let mut fetched = Vec::new();
     let mut good = true;
-    for key in meant(door, token)? {
-        let before = door.ask("POST", &format!("/api/v1/tokens/{key}/refresh"), None)?;
-        let after = settled(door, &key, before.clone())?;
+    for key in meant(admin_listener, token)? {
+        let before = admin_listener.ask("POST", &format!("/api/v1/tokens/{key}/refresh"), None)?;
+        let after = settled(admin_listener, &key, before.clone())?;
         let newer = after.get("generation").is_some() && number(&after, "generation") != number(&before, "generation");
         good &= newer || number(&before, "generation") == 0 && after.get("generation").is_some();
-        if !door.json {
+        if !admin_listener.json {
             print(&told_of_refresh(&after, newer));
         }
         fetched.push(after);
     }
-    if door.json {
+    if admin_listener.json {
         print(&format!("{:#}\n", json!({ "tokens": fetched })));
     }
     Ok(ExitCode::from(u8::from(!good)))
@@ -137,30 +137,30 @@ fn told_of_refresh(after: &Value, newer: bool) -> String {
 }
 
 /// The token once nothing is under way for it any more.
-fn settled(door: &AdminClient, key: &str, first: Value) -> Result<Value, AdminCallError> {
+fn settled(admin_listener: &AdminClient, key: &str, first: Value) -> Result<Value, AdminCallError> {
     let mut seen = first;
     for _ in 0..LOOKS {
         if !matches!(word(&seen, "state"), "fetching" | "renewing") {
             return Ok(seen);
         }
         sleep(LOOK);
-        let answer = door.ask("GET", "/api/v1/tokens", None)?;
+        let answer = admin_listener.ask("GET", "/api/v1/tokens", None)?;
         let found = list(&answer, "tokens").iter().find(|one| word(one, "key") == key);
         seen = found.cloned().ok_or_else(|| (1, format!("the token {key} was forgotten meanwhile")))?;
     }
     Err((1, format!("the token {key} is still being fetched")))
 }
 
-fn purge(token: &str, door: &AdminClient) -> Result<ExitCode, AdminCallError> {
+fn purge(token: &str, admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
     let mut purged = Vec::new();
-    for key in meant(door, token)? {
-        let answer = door.ask("DELETE", &format!("/api/v1/tokens/{key}"), None)?;
-        if !door.json {
+    for key in meant(admin_listener, token)? {
+        let answer = admin_listener.ask("DELETE", &format!("/api/v1/tokens/{key}"), None)?;
+        if !admin_listener.json {
             print(&format!("{key}  forgotten\n"));
         }
         purged.push(answer);
     }
-    if door.json {
+    if admin_listener.json {
         print(&format!("{:#}\n", json!({ "tokens": purged })));
     }
     Ok(ExitCode::SUCCESS)

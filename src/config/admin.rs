@@ -10,8 +10,8 @@ use crate::syntax::{Fields, Kind, Node};
 
 use super::listener::{self, TlsReadContext};
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, choice};
 use super::snapshot::{AdminDoor, AdminToken, Bind, PublicEndpoints, Role};
-use super::words::{Position, Word, choice};
 
 /// A token of fewer characters can be guessed.
 const SHORTEST: usize = 16;
@@ -62,7 +62,7 @@ fn is_exposed(bind: SocketAddr) -> bool {
 /// Reads `open`: the endpoints that need no token.
 fn open(fields: &Fields<'_>) -> Vec<PublicEndpoints> {
     let mut open = Vec::new();
-    for word in fields.opt::<Vec<Word>>("open").unwrap_or_default() {
+    for word in fields.opt::<Vec<SpannedText>>("open").unwrap_or_default() {
         if let Some(at) = word.find("part", PARTS.iter().map(|(name, _)| *name), fields.report())
             && let Some((_, part)) = PARTS.get(at)
             && !open.contains(part)
@@ -82,7 +82,7 @@ fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
         table.missing("NAME", "{ value = { file = \"…\" }, role = \"read\" }");
     }
     for entry in entries {
-        let name = Word { text: entry.key.clone(), place: Position::new(&node.source, entry.key_span.clone()) };
+        let name = SpannedText { text: entry.key.clone(), place: Position::new(&node.source, entry.key_span.clone()) };
         name.judge_name(reader.report);
         let fields = Fields::new(&entry.value, format!("[admin.token.{}]", entry.key), reader.report);
         let role = choice(&fields, "role", &ROLES);

@@ -9,8 +9,8 @@ use crate::syntax::units::ByteSize;
 use crate::syntax::{Fields, Node};
 
 use super::reader::{Reader, reason};
+use super::scalars::{Position, SpannedText, choice};
 use super::snapshot::{AccessLogTarget, Audit, LogConfig};
-use super::words::{Position, Word, choice};
 
 /// A file of records that is moved aside at this size is small enough to look at, and to look through in a second.
 const ROTATE: u64 = 100 << 20;
@@ -23,7 +23,7 @@ const LEAST_KEY: usize = 32;
 pub(super) fn read_audit(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
     let node = root.take("audit")?;
     let fields = Fields::new(node, "[audit]", reader.report);
-    let to = fields.req::<Word>("to", "\"var/audit.log\"");
+    let to = fields.req::<SpannedText>("to", "\"var/audit.log\"");
     let path = to.as_ref().and_then(|word| match word.text.as_str() {
         "stdout" => None,
         "" | "off" | "stderr" => {

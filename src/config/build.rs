@@ -16,7 +16,6 @@ use crate::tls::Interception;
 
 use super::admin;
 use super::audit;
-use super::blot::blot_all;
 use super::client::{self, KnownClients};
 use super::credentials;
 use super::files::Files;
@@ -25,14 +24,15 @@ use super::listener::{self, ReadForward, ReadListener, ReadServes};
 use super::process;
 use super::provider::{self, ReadProvider};
 use super::reader::Reader;
+use super::redact::blot_all;
 use super::route::{self, ReadRoute, RouteReadContext};
+use super::scalars::Position;
 use super::snapshot::{
     Bind, ForwardListener, ListenerAccess, ListenerConfig, ProviderConfig, ReverseListener, Route, ServerNames, Serves,
     Snapshot, Storage, Users,
 };
 use super::store;
 use super::tracing;
-use super::words::Position;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
 ///

@@ -8,16 +8,16 @@ use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, FromNode};
 use crate::token::consent::UserName;
 
-use super::credentials::{self, Leans};
+use super::credentials::{self, DeferredChecks};
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, Who};
 use super::snapshot::{ClientConfig, Clients, Users};
-use super::words::{Position, Who, Word};
 
 /// The clients of a config, with the places of their names.
 pub(super) struct KnownClients {
     pub(super) clients: Clients,
     pub(super) places: Vec<Position>,
-    pub(super) leans: Leans,
+    pub(super) deferred: DeferredChecks,
 }
 
 impl KnownClients {
@@ -26,7 +26,7 @@ impl KnownClients {
     }
 
     /// The clients that a list names; unknown ones are reported.
-    pub(super) fn listed(&self, words: &[Word], report: &Diagnostics) -> Vec<ClientId> {
+    pub(super) fn listed(&self, words: &[SpannedText], report: &Diagnostics) -> Vec<ClientId> {
         let mut ids: Vec<ClientId> = Vec::with_capacity(words.len());
         for word in words {
             if let Some(id) = word.find("client", self.names(), report).and_then(|at| u16::try_from(at).ok()) {
@@ -51,18 +51,20 @@ impl KnownClients {
 
 /// Reads all `[client.NAME]` sections; more than 65536 are a mistake.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
-    let mut known = KnownClients { clients: Clients::default(), places: Vec::new(), leans: Leans::default() };
+    let mut known =
+        KnownClients { clients: Clients::default(), places: Vec::new(), deferred: DeferredChecks::default() };
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
-        let name = Word { text: entry.key.clone(), place: Position::new(&entry.value.source, entry.key_span.clone()) };
+        let name =
+            SpannedText { text: entry.key.clone(), place: Position::new(&entry.value.source, entry.key_span.clone()) };
         name.judge_name(reader.report);
         let Ok(id) = u16::try_from(known.clients.all.len()) else {
             name.place.error(reader.report, "too many clients", "65536 are the most");
             break;
         };
         let fields = Fields::new(&entry.value, format!("[client.{}]", entry.key), reader.report);
-        let keys = fields.opt::<Vec<Word>>("key_sha256");
+        let keys = fields.opt::<Vec<SpannedText>>("key_sha256");
         // A list that cannot be read was reported; it is none the less a list.
         let written = entry.value.as_table().is_some_and(|table| table.find("key_sha256").is_some());
         let has_key = keys.as_ref().map_or(written, |keys| !keys.is_empty());
@@ -81,7 +83,8 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
                 }
             }
         }
-        let proven = credentials::read_credentials(&fields, ClientId(id), &mut known.clients, &mut known.leans, reader);
+        let proven =
+            credentials::read_credentials(&fields, ClientId(id), &mut known.clients, &mut known.deferred, reader);
         let networks = networks(&fields, "networks");
         let networks_only = fields.or("networks_only", false);
         if networks_only && networks.is_empty() {
@@ -94,7 +97,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
         }
         let vars = bounds(&fields);
         let users = users(&fields);
-        let consent_group = fields.opt::<Word>("consent_group").map(|group| {
+        let consent_group = fields.opt::<SpannedText>("consent_group").map(|group| {
             group.judge_name(reader.report);
             Arc::from(&*group.text)
         });
@@ -115,7 +118,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
 
 /// The users in whose name a client may call.
 fn users(fields: &Fields<'_>) -> Users {
-    let words = fields.opt::<Vec<Word>>("users").unwrap_or_default();
+    let words = fields.opt::<Vec<SpannedText>>("users").unwrap_or_default();
     if words.iter().any(|word| word.text == "*") {
         if let (Some(word), true) = (words.iter().find(|word| word.text != "*"), words.len() > 1) {
             word.place.error(fields.report(), "`*` is every user already", "keep `\"*\"`, or name users");
@@ -139,7 +142,7 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
     let mut bounds = Vec::new();
     for entry in table.rest() {
         let place = Position::new(&node.source, entry.key_span.clone());
-        Word { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
+        SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
         let Some(values) = Vec::<String>::from_node(&entry.value, fields.report()) else { continue };
         if values.is_empty() {
             let help = "name some values, or leave the variable out: any value";
@@ -154,7 +157,7 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
 /// Reads a list of networks; an empty list or a host address is a mistake.
 pub(super) fn networks(fields: &Fields<'_>, key: &str) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    let words = fields.opt::<Vec<Word>>(key);
+    let words = fields.opt::<Vec<SpannedText>>(key);
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take(key)
     {

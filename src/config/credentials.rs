@@ -12,15 +12,15 @@ use crate::tls::{self, CertName, ClientTls};
 use super::client::KnownClients;
 use super::listener::ReadListener;
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText};
 use super::snapshot::{Bind, Clients, Issuer, IssuerKeys, JwtRule};
-use super::words::{Position, Word};
 
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;
 
 /// Positions at which a client relies on a proof of identity that only some listeners can receive.
 #[derive(Default)]
-pub(super) struct Leans {
+pub(super) struct DeferredChecks {
     /// On a listener with `client_ca`.
     certificates: Vec<Position>,
     /// On a listener at a Unix socket.
@@ -32,23 +32,23 @@ pub(super) fn read_credentials(
     fields: &Fields<'_>,
     id: ClientId,
     clients: &mut Clients,
-    leans: &mut Leans,
+    deferred: &mut DeferredChecks,
     reader: &Reader<'_>,
 ) -> bool {
     let report = reader.report;
     let written = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
-    if let Some(word) = fields.opt::<Word>("certificate")
+    if let Some(word) = fields.opt::<SpannedText>("certificate")
         && let Some(name) = cert_name(&word, report)
     {
         if clients.by_certificate.insert(name, id).is_some() {
             word.place.error(report, "another client has this certificate", "one name is one client");
         }
-        leans.certificates.push(word.place);
+        deferred.certificates.push(word.place);
     }
     let uids = fields.opt::<Vec<u64>>("uids");
     if let (Some(uids), Some(node)) = (uids, fields.take("uids")) {
         read_uids(&uids, node, id, clients, report);
-        leans.uids.push(Position::of(node));
+        deferred.uids.push(Position::of(node));
         if written("networks") {
             let help = "who comes over a Unix socket has no address, so `networks` shuts them out: use two clients";
             Position::of(node).warning(report, "`uids` cannot work together with `networks`", help);
@@ -63,20 +63,20 @@ pub(super) fn read_credentials(
 /// Reports evidence that no listener could ever receive.
 pub(super) fn judge(known: &KnownClients, listeners: &[ReadListener], report: &Diagnostics) {
     if !listeners.iter().any(|listener| listener.asks_certificates) {
-        for place in &known.leans.certificates {
+        for place in &known.deferred.certificates {
             let help = "add `client_ca = \"…\"` to the `tls` of a [[listener]]";
             place.error(report, "no listener asks clients for certificates", help);
         }
     }
     if !listeners.iter().any(|listener| matches!(listener.bind, Some(Bind::Unix(_)))) {
-        for place in &known.leans.uids {
+        for place in &known.deferred.uids {
             let help = "add a [[listener]] with `bind = \"unix:/run/countersign.sock\"`";
             place.error(report, "no listener is a Unix socket, so nobody has a uid", help);
         }
     }
 }
 
-fn cert_name(word: &Word, report: &Diagnostics) -> Option<CertName> {
+fn cert_name(word: &SpannedText, report: &Diagnostics) -> Option<CertName> {
     let text = word.text.as_str();
     if let Some(name) = text.strip_prefix("CN=") {
         if name.is_empty() || name != name.trim() {
@@ -130,11 +130,11 @@ fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, rep
 fn read_jwt(node: &Node, id: ClientId, clients: &mut Clients, reader: &Reader<'_>) {
     let report = reader.report;
     let fields = Fields::new(node, "jwt of [client]", report);
-    let issuer = fields.req::<Word>("issuer", "\"https://kubernetes.default.svc\"");
-    let audience = fields.req::<Word>("audience", "\"countersign\"");
-    let subject = fields.req::<Word>("subject", "\"system:serviceaccount:pay:erp\"");
-    let jwks = fields.opt::<Word>("jwks_url");
-    let ca = fields.opt::<Word>("ca");
+    let issuer = fields.req::<SpannedText>("issuer", "\"https://kubernetes.default.svc\"");
+    let audience = fields.req::<SpannedText>("audience", "\"countersign\"");
+    let subject = fields.req::<SpannedText>("subject", "\"system:serviceaccount:pay:erp\"");
+    let jwks = fields.opt::<SpannedText>("jwks_url");
+    let ca = fields.opt::<SpannedText>("ca");
     fields.finish();
     for word in [&audience, &subject].into_iter().flatten().filter(|word| word.text.is_empty()) {
         word.place.error(report, "this is empty", "write what the tokens say, letter by letter");
@@ -158,9 +158,14 @@ fn read_jwt(node: &Node, id: ClientId, clients: &mut Clients, reader: &Reader<'_
     clients.jwt.push(rule);
 }
 
-fn read_issuer(issuer: &Word, jwks: Option<&Word>, ca: Option<&Word>, reader: &Reader<'_>) -> Option<Arc<Issuer>> {
+fn read_issuer(
+    issuer: &SpannedText,
+    jwks: Option<&SpannedText>,
+    ca: Option<&SpannedText>,
+    reader: &Reader<'_>,
+) -> Option<Arc<Issuer>> {
     let report = reader.report;
-    let url = |word: &Word, what: &str| match BaseUrl::parse(&word.text) {
+    let url = |word: &SpannedText, what: &str| match BaseUrl::parse(&word.text) {
         Ok(url) => Some(url),
         Err(error) => {
             word.place.error(report, format!("`{}` is no {what}", word.text), error);
@@ -198,7 +203,7 @@ fn read_issuer(issuer: &Word, jwks: Option<&Word>, ca: Option<&Word>, reader: &R
 }
 
 /// Reads the path behind `unix:`.
-pub(super) fn unix_path(word: &Word, written: &str, reader: &Reader<'_>) -> Option<PathBuf> {
+pub(super) fn unix_path(word: &SpannedText, written: &str, reader: &Reader<'_>) -> Option<PathBuf> {
     /// `sun_path` with its final zero byte (unix(7)).
     const LONGEST: usize = 107;
     let path = reader.resolve(written);

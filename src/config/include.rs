@@ -14,7 +14,7 @@ use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry};
 
 use super::files::Files;
 use super::reader::{Reader, reason};
-use super::words::{Position, Word};
+use super::scalars::{Position, SpannedText};
 
 /// More files than this are a mistake.
 const MOST_FILES: usize = 1000;
@@ -35,7 +35,7 @@ pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reade
     };
     let mut seen: Vec<PathBuf> = Vec::new();
     for pattern in patterns {
-        let Some(word) = <Word as crate::syntax::FromNode>::from_node(pattern, reader.report) else { continue };
+        let Some(word) = <SpannedText as crate::syntax::FromNode>::from_node(pattern, reader.report) else { continue };
         for path in named(&word, files, reader) {
             if seen.contains(&path) {
                 continue;
@@ -148,7 +148,7 @@ fn take(root: &mut Node) -> Option<TableEntry> {
 }
 
 /// The files of a pattern, in the order of their names. Only the file's own name may have `*`, `?` and `[…]`.
-fn named(word: &Word, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
+fn named(word: &SpannedText, files: &dyn Files, reader: &Reader<'_>) -> Vec<PathBuf> {
     let whole = reader.resolve(&word.text);
     let (folder, name) = (whole.parent().unwrap_or(Path::new("")), whole.file_name().and_then(|name| name.to_str()));
     let Some(name) = name.filter(|_| matches!(whole.components().next_back(), Some(Component::Normal(_)))) else {

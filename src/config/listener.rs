@@ -14,8 +14,8 @@ use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 use super::client::{KnownClients, networks};
 use super::credentials::{is_host_name, unix_path};
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, Who, choice};
 use super::snapshot::{Bind, ListenerAccess};
-use super::words::{Position, Who, Word, choice};
 
 /// A listener as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadListener {
@@ -30,7 +30,7 @@ pub(super) struct ReadListener {
     pub(super) proxies: Vec<IpNet>,
     pub(super) access: ListenerAccess,
     /// The names in `clients`, in the order of the list in `access`.
-    pub(super) listed: Vec<Word>,
+    pub(super) listed: Vec<SpannedText>,
     /// Digest of what its connections are believed from their start.
     pub(super) footing: [u8; 32],
 }
@@ -103,7 +103,7 @@ pub(super) fn tables<'a>(root: &Fields<'a>, key: &str, report: &Diagnostics) -> 
 fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListener {
     let report = reader.report;
     let fields = Fields::new(node, "[[listener]]", report);
-    let name = fields.opt::<Word>("name");
+    let name = fields.opt::<SpannedText>("name");
     if let Some(name) = &name {
         name.judge_name(report);
     }
@@ -210,15 +210,15 @@ fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes
         return ReadServes::Forward(Box::new(ReadForward { authority: None, place: Position::head(node), tunnels }));
     };
     let table = Fields::new(own, "intercept of [[listener]]", report);
-    let cert = table.req::<Word>("ca_cert", "\"certs/ca.crt\"");
-    let key = table.req::<Word>("ca_key", "\"certs/ca.key\"");
+    let cert = table.req::<SpannedText>("ca_cert", "\"certs/ca.crt\"");
+    let key = table.req::<SpannedText>("ca_key", "\"certs/ca.key\"");
     table.finish();
     let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
     ReadServes::Forward(Box::new(ReadForward { authority, place: Position::of(own), tunnels }))
 }
 
 /// The interception CA, from two files.
-fn authority(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<MintAuthority> {
+fn authority(cert: &SpannedText, key: &SpannedText, reader: &Reader<'_>) -> Option<MintAuthority> {
     let (chain, private) = (reader.public_file(cert), reader.private_file(key));
     match MintAuthority::from_pem(&chain?, &private?) {
         Ok(authority) => Some(authority),
@@ -232,7 +232,7 @@ fn authority(cert: &Word, key: &Word, reader: &Reader<'_>) -> Option<MintAuthori
 
 /// The `bind` of a listener: an address and a port, or a Unix socket.
 fn bind_anywhere(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Bind> {
-    let word = fields.req::<Word>("bind", "\"127.0.0.1:8443\"")?;
+    let word = fields.req::<SpannedText>("bind", "\"127.0.0.1:8443\"")?;
     match word.text.strip_prefix("unix:") {
         Some(path) => unix_path(&word, path, reader).map(Bind::Unix),
         None => address(&word, fields.report()).map(Bind::Tcp),
@@ -242,7 +242,7 @@ fn bind_anywhere(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Bind> {
 /// The hosts that a listener answers to.
 fn names(fields: &Fields<'_>) -> Vec<String> {
     let mut names = Vec::new();
-    let words = fields.opt::<Vec<Word>>("names");
+    let words = fields.opt::<Vec<SpannedText>>("names");
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take("names")
     {
@@ -262,10 +262,10 @@ fn names(fields: &Fields<'_>) -> Vec<String> {
 
 /// The `bind` of a table: an address and a port.
 pub(super) fn bind(fields: &Fields<'_>, example: &str) -> Option<SocketAddr> {
-    address(&fields.req::<Word>("bind", example)?, fields.report())
+    address(&fields.req::<SpannedText>("bind", example)?, fields.report())
 }
 
-fn address(word: &Word, report: &Diagnostics) -> Option<SocketAddr> {
+fn address(word: &SpannedText, report: &Diagnostics) -> Option<SocketAddr> {
     let read = word.text.parse().ok();
     if read.is_none() {
         let help = match word.text.as_str() {
@@ -327,9 +327,9 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     }
     let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
-    let cert = fields.req::<Word>("cert", "\"certs/server.crt\"");
-    let key = fields.req::<Word>("key", "\"certs/server.key\"");
-    let client_ca = fields.opt::<Word>("client_ca");
+    let cert = fields.req::<SpannedText>("cert", "\"certs/server.crt\"");
+    let key = fields.req::<SpannedText>("key", "\"certs/server.key\"");
+    let client_ca = fields.opt::<SpannedText>("client_ca");
     let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
     if required.is_some() && fields.take("client_ca").is_none() {
         fields.missing("client_ca", "\"certs/clients-ca.crt\"");
@@ -381,7 +381,7 @@ pub(super) fn client_identity_with(
     password: Option<&SecretString>,
     reader: &Reader<'_>,
 ) -> Option<(Identity, [u8; 32])> {
-    match (fields.opt::<Word>("client_cert"), fields.opt::<Word>("client_key")) {
+    match (fields.opt::<SpannedText>("client_cert"), fields.opt::<SpannedText>("client_key")) {
         (Some(cert), Some(key)) => return identity(&cert, &key, password, reader),
         (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
         (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
@@ -392,8 +392,8 @@ pub(super) fn client_identity_with(
 
 /// A certificate chain with its key, from two files; and a digest of both.
 fn identity(
-    cert: &Word,
-    key: &Word,
+    cert: &SpannedText,
+    key: &SpannedText,
     password: Option<&SecretString>,
     reader: &Reader<'_>,
 ) -> Option<(Identity, [u8; 32])> {

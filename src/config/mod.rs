@@ -6,7 +6,6 @@
 
 mod admin;
 mod audit;
-mod blot;
 mod build;
 mod client;
 mod credentials;
@@ -18,14 +17,15 @@ mod listener;
 mod process;
 mod provider;
 mod reader;
+mod redact;
 mod route;
+mod scalars;
 pub mod schema;
 mod snapshot;
 mod sources;
 mod store;
 mod tracing;
 mod variable;
-mod words;
 
 use std::path::Path;
 

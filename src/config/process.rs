@@ -8,8 +8,8 @@ use crate::syntax::units::ByteSize;
 use crate::syntax::{Fields, FromNode, Kind};
 
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, choice};
 use super::snapshot::{AccessLogTarget, Limits, LogConfig, LogFormat, WatchConfig};
-use super::words::{Position, Word, choice};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
@@ -70,7 +70,7 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
     let Some(node) = root.take("log") else { return log };
     let fields = Fields::new(node, "[log]", reader.report);
     log.format = choice(&fields, "format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
-    if let Some(word) = fields.opt::<Word>("level") {
+    if let Some(word) = fields.opt::<SpannedText>("level") {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         // A lone word that is no level would be taken for the name of a module, and switch everything else off.
         let plain = levels.contains(&word.text.to_ascii_lowercase().as_str()) || word.text.contains('=');
@@ -81,7 +81,7 @@ pub(super) fn log(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
             word.place.error(reader.report, format!("`{}` is not a log level", word.text), help);
         }
     }
-    match fields.opt::<Word>("access") {
+    match fields.opt::<SpannedText>("access") {
         None => {}
         Some(word) => match word.text.as_str() {
             "off" => log.access = AccessLogTarget::Off,

@@ -20,8 +20,8 @@ use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 use super::client::KnownClients;
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, Who, choice};
 use super::snapshot::{CertificateEnd, ConsentSettings, ProviderConfig, Timeouts};
-use super::words::{Position, Who, Word, choice};
 
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
@@ -37,7 +37,7 @@ pub(super) struct ReadProvider {
     default_ttl: Option<Duration>,
     refresh_before: Duration,
     transport: Option<ProviderTransport>,
-    way: ReadWay,
+    way: ReadEgressPath,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
     /// Settings of its users' consents; `None` if absent or unreadable.
@@ -54,7 +54,7 @@ pub(super) struct ReadConsent {
 }
 
 /// The egress path to the provider, with a digest of it.
-struct ReadWay {
+struct ReadEgressPath {
     way: EgressPath,
     digest: [u8; 32],
 }
@@ -149,11 +149,11 @@ pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>)
 fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> ReadProvider {
     let report = reader.report;
     let place = Position::new(&entry.value.source, entry.key_span.clone());
-    Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+    SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
-    let profile = fields.req::<Word>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
+    let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
-    let token_url = fields.opt::<Word>("token_url").and_then(|word| url(&word, report));
+    let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
     let transport = transport(fields.take("tls"), only_http1, reader);
     let who = fields.opt::<Who>("clients");
@@ -203,7 +203,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
 
 /// Reads `user_agent`: the `User-Agent` of countersign's own calls to the provider.
 fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
-    let word = fields.opt::<Word>("user_agent")?;
+    let word = fields.opt::<SpannedText>("user_agent")?;
     let plain = !word.text.is_empty() && word.text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match HeaderValue::from_str(&word.text) {
         Ok(value) if plain && word.text.trim() == word.text => Some(value),
@@ -216,7 +216,7 @@ fn user_agent(fields: &Fields<'_>) -> Option<HeaderValue> {
 }
 
 fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<BaseUrl> {
-    let (written, environment) = (fields.opt::<Word>("base_url"), fields.opt::<Word>("environment"));
+    let (written, environment) = (fields.opt::<SpannedText>("base_url"), fields.opt::<SpannedText>("environment"));
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
     match (written, environment) {
         (Some(_), Some(environment)) => {
@@ -249,11 +249,12 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagno
 /// Reads `[provider.NAME.consent]`; `None` without a usable `public_url` and `params`.
 fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<ReadConsent> {
     let fields = Fields::new(node, "[provider.NAME.consent]", report);
-    let public_url = fields.req::<Word>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
-    let authorize_url = fields.opt::<Word>("authorize_url").and_then(|word| url(&word, report));
+    let public_url =
+        fields.req::<SpannedText>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
+    let authorize_url = fields.opt::<SpannedText>("authorize_url").and_then(|word| url(&word, report));
     let keep_alive = fields.or("keep_alive", KEEP_ALIVE);
     let mut return_to = Vec::new();
-    for word in fields.opt::<Vec<Word>>("return_to").unwrap_or_default() {
+    for word in fields.opt::<Vec<SpannedText>>("return_to").unwrap_or_default() {
         match ReturnRule::parse(&word.text) {
             Ok(rule) => return_to.push(rule),
             Err(error) => {
@@ -281,7 +282,7 @@ fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) ->
 }
 
 /// An `https` base URL; reports what is none.
-pub(super) fn url(word: &Word, report: &Diagnostics) -> Option<BaseUrl> {
+pub(super) fn url(word: &SpannedText, report: &Diagnostics) -> Option<BaseUrl> {
     match BaseUrl::parse(&word.text) {
         Ok(url) => Some(url),
         // The URL may contain credentials, which must not be shown.
@@ -321,7 +322,7 @@ pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
 }
 
 /// `http_proxy`, `source_address`, and how HTTP/1.1 is spoken there.
-fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> ReadWay {
+fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> ReadEgressPath {
     let report = reader.report;
     let (mut way, mut inputs) = (EgressPath::default(), Vec::new());
     if let Some(node) = fields.take("http_proxy")
@@ -342,7 +343,7 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
             Err(error) => place.error(report, "`http_proxy` is not the URL of a proxy", error),
         }
     }
-    if let Some(word) = fields.opt::<Word>("source_address") {
+    if let Some(word) = fields.opt::<SpannedText>("source_address") {
         match word.text.parse::<IpAddr>() {
             Ok(address) if !address.is_unspecified() && !address.is_multicast() => {
                 inputs.extend(address.to_string().as_bytes());
@@ -363,21 +364,22 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
         names().for_each(|name| inputs.extend(sha256(name.as_bytes())));
         inputs.push(1);
     }
-    ReadWay { way, digest: sha256(&inputs) }
+    ReadEgressPath { way, digest: sha256(&inputs) }
 }
 
 /// `key_exchange`: the groups to offer, of which there must be one.
 fn key_exchange(fields: &Fields<'_>, report: &Diagnostics) -> Vec<&'static str> {
-    let (Some(node), Some(words)) = (fields.take("key_exchange"), fields.opt::<Vec<Word>>("key_exchange")) else {
+    let (Some(node), Some(words)) = (fields.take("key_exchange"), fields.opt::<Vec<SpannedText>>("key_exchange"))
+    else {
         return Vec::new();
     };
     if words.is_empty() {
         let help = "leave it out for the usual ones, or write as in `[\"x25519\", \"secp256r1\"]`";
         Position::of(node).error(report, "without any group there is no key exchange", help);
     }
-    let found = |word: &Word| {
+    let found = |word: &SpannedText| {
         // The registry of these names has capitals in some.
-        let lower = Word { text: word.text.to_ascii_lowercase(), place: word.place.clone() };
+        let lower = SpannedText { text: word.text.to_ascii_lowercase(), place: word.place.clone() };
         lower.find("key exchange", KEY_EXCHANGES.into_iter(), report).and_then(|at| KEY_EXCHANGES.get(at).copied())
     };
     words.iter().filter_map(found).collect()
@@ -412,7 +414,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         let fields = Fields::new(node, "tls of a provider", report);
         wish.only_tls13 = only_tls13(&fields);
         inputs.push(u8::from(wish.only_tls13));
-        let ca_word = fields.opt::<Word>("ca");
+        let ca_word = fields.opt::<SpannedText>("ca");
         ca = ca_word.as_ref().and_then(|word| reader.public_file(word));
         if let (Some(word), Some(pem)) = (&ca_word, &ca) {
             inputs.extend(sha256(pem));
@@ -430,7 +432,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
             let own = fields.take("client_cert").and_then(Node::as_str);
             certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
-        if let Some(word) = fields.opt::<Word>("server_name") {
+        if let Some(word) = fields.opt::<SpannedText>("server_name") {
             inputs.extend(word.text.as_bytes());
             server_name = ServerName::try_from(word.text.clone()).ok();
             if server_name.is_none() {

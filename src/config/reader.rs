@@ -10,11 +10,11 @@ use crate::provider::Profile;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, suggest};
 use crate::tls;
 
-use super::blot::is_variable;
 use super::files::Files;
+use super::redact::is_variable;
+use super::scalars::{Position, SpannedText};
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
-use super::words::{Position, Word};
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -77,14 +77,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of the file that `word` names.
-    pub(super) fn private_file(&self, word: &Word) -> Option<Vec<u8>> {
+    pub(super) fn private_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         let path = self.resolve(&word.text);
         let bytes = self.file(word, &path)?;
         self.gathering.borrow_mut().secret(&path, &bytes);
         Some(bytes)
     }
 
-    fn file(&self, word: &Word, path: &Path) -> Option<Vec<u8>> {
+    fn file(&self, word: &SpannedText, path: &Path) -> Option<Vec<u8>> {
         match self.files.read(path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a file that holds no secret.
-    pub(super) fn public_file(&self, word: &Word) -> Option<Vec<u8>> {
+    pub(super) fn public_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         let bytes = self.private_file(word)?;
         self.texts.borrow_mut().push(bytes.clone());
         if let Some(at) = tls::first_expiry(&bytes) {
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
             Kind::String(text) => Some((SecretString::from(text.clone()), true)),
             Kind::Table(_) => {
                 let fields = Fields::new(node, "a secret value", report);
-                let (env, file) = (fields.opt::<Word>("env"), fields.opt::<Word>("file"));
+                let (env, file) = (fields.opt::<SpannedText>("env"), fields.opt::<SpannedText>("file"));
                 let empty =
                     node.as_table().is_some_and(|table| table.find("env").is_none() && table.find("file").is_none());
                 fields.finish();
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn env_value(&self, name: &Word, report: &Diagnostics) -> Option<(SecretString, bool)> {
+    fn env_value(&self, name: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {
         if !is_variable(&name.text) && self.files.env(&name.text).is_none() {
             // Likely the secret itself.
             let help = "write the variable's name: capital letters, digits and `_`; the secret stands in the variable";
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn file_value(&self, path: &Word, report: &Diagnostics) -> Option<(SecretString, bool)> {
+    fn file_value(&self, path: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {
         let bytes = self.private_file(path)?;
         match String::from_utf8(bytes) {
             Ok(mut text) => {
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A built-in profile by name, or one's own by path. A file is read once, so its mistakes are told once.
-    pub(super) fn profile(&self, word: &Word) -> Option<Arc<Profile>> {
+    pub(super) fn profile(&self, word: &SpannedText) -> Option<Arc<Profile>> {
         if !word.text.contains('/') && !word.text.ends_with(".toml") {
             return Profile::builtin(&word.text).or_else(|| {
                 let names = Profile::builtin_names();

@@ -17,9 +17,9 @@ use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
 use super::provider::{ReadProvider, timeouts, url};
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText, Who, choice};
 use super::snapshot::{Reflection, Timeouts};
 use super::variable::variables;
-use super::words::{Position, Who, Word, choice};
 
 /// Largest request body that is kept for a replay unless a route says otherwise: 1 MiB.
 const REPLAY_LIMIT: u64 = 1 << 20;
@@ -140,11 +140,11 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     let RouteReadContext { listeners, providers, reader, .. } = *around;
     let report = reader.report;
     let fields = Fields::new(node, "[[route]]", report);
-    let name = fields.opt::<Word>("name");
+    let name = fields.opt::<SpannedText>("name");
     if let Some(name) = &name {
         name.judge_name(report);
     }
-    let provider_word = fields.req::<Word>("provider", "\"scb\"");
+    let provider_word = fields.req::<SpannedText>("provider", "\"scb\"");
     let provider_names = providers.iter().map(|provider| &*provider.name);
     let provider = provider_word.as_ref().and_then(|word| word.find("provider", provider_names, report));
     let bare = is_bare(&fields, listeners);
@@ -153,7 +153,7 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     let listeners = served_on(&fields, listeners, bare);
     let provider_read = provider.and_then(|at| providers.get(at));
     let opens = opens(&fields, around.known, provider_read);
-    let upstream = match fields.opt::<Word>("upstream") {
+    let upstream = match fields.opt::<SpannedText>("upstream") {
         Some(word) => url(&word, report),
         None => provider_read.and_then(|provider| provider.base_url.clone()),
     };
@@ -221,7 +221,7 @@ fn user(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<HeaderName> {
         );
     }
     let own = Fields::new(node, "user of [[route]]", reader.report);
-    let word = own.req::<Word>("header", "\"x-user\"");
+    let word = own.req::<SpannedText>("header", "\"x-user\"");
     own.finish();
     match HeaderName::from_bytes(word.as_ref()?.text.as_bytes()) {
         Ok(name) if !FRAMING.contains(&name.as_str()) => Some(name).filter(|_| as_user),
@@ -248,7 +248,7 @@ fn path_rules(fields: &Fields<'_>) -> PathRules {
         ("slashes", PathRules::SLASHES),
     ];
     let mut rules = PathRules::STRICT;
-    for word in fields.opt::<Vec<Word>>("path_rules").unwrap_or_default() {
+    for word in fields.opt::<Vec<SpannedText>>("path_rules").unwrap_or_default() {
         match passes.iter().find(|(name, _)| *name == word.text) {
             Some((_, passes)) => rules = rules.with(*passes),
             None => {
@@ -299,7 +299,7 @@ fn request_buffering(fields: &Fields<'_>, replay_limit: u64) -> bool {
 
 /// Reads `upgrade`: whether connections may become WebSockets.
 fn websocket(fields: &Fields<'_>) -> bool {
-    let words = fields.opt::<Vec<Word>>("upgrade").unwrap_or_default();
+    let words = fields.opt::<Vec<SpannedText>>("upgrade").unwrap_or_default();
     for word in &words {
         if word.text != "websocket" {
             let title = format!("`upgrade` cannot be `{}`", word.text);
@@ -314,7 +314,7 @@ fn websocket(fields: &Fields<'_>) -> bool {
 fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
     let fits = |listener: &ReadListener| !listener.is_callback() && (listener.is_forward() || !bare);
     let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
-    let Some(words) = fields.opt::<Vec<Word>>("listeners") else { return all() };
+    let Some(words) = fields.opt::<Vec<SpannedText>>("listeners") else { return all() };
     let names = listeners.iter().map(|listener| &*listener.name);
     let found = words.iter().map(|word| word.find("listener", names.clone(), fields.report()));
     let found: Vec<Option<usize>> = found.collect();
@@ -345,7 +345,7 @@ fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
 
 fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<Arc<str>>, Option<Arc<str>>) {
     let report = fields.report();
-    let (path, host) = (fields.opt::<Word>("path"), fields.opt::<Word>("host"));
+    let (path, host) = (fields.opt::<SpannedText>("path"), fields.opt::<SpannedText>("host"));
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
     if !has("path") && !has("host") && !bare {
         fields.missing("path", "\"/bank\"");
@@ -381,7 +381,7 @@ fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<
 
 fn methods(fields: &Fields<'_>) -> Vec<Method> {
     let mut methods = Vec::new();
-    let words = fields.opt::<Vec<Word>>("methods");
+    let words = fields.opt::<Vec<SpannedText>>("methods");
     if words.as_ref().is_some_and(Vec::is_empty)
         && let Some(node) = fields.take("methods")
     {
@@ -447,7 +447,7 @@ fn opens(fields: &Fields<'_>, known: &KnownClients, provider: Option<&ReadProvid
 
 fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
     let report = fields.report();
-    let Some(words) = fields.opt::<Vec<Word>>("allow") else { return Vec::new() };
+    let Some(words) = fields.opt::<Vec<SpannedText>>("allow") else { return Vec::new() };
     if words.is_empty()
         && let Some(node) = fields.take("allow")
     {

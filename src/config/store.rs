@@ -12,8 +12,8 @@ use crate::tls::{self, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText};
 use super::snapshot::Storage;
-use super::words::{Position, Word};
 
 /// Keys of `[store]` that only a store in Redis uses.
 const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
@@ -23,7 +23,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
     let mut storage = Storage::default();
     let Some(node) = root.take("store") else { return storage };
     let fields = Fields::new(node, "[store]", reader.report);
-    let place = match fields.opt::<Word>("url") {
+    let place = match fields.opt::<SpannedText>("url") {
         Some(word) => place(&word, reader),
         None if has(&fields, "url") => None,
         None => Some(StorePlace::Memory),
@@ -48,7 +48,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
     storage
 }
 
-fn place(word: &Word, reader: &Reader<'_>) -> Option<StorePlace> {
+fn place(word: &SpannedText, reader: &Reader<'_>) -> Option<StorePlace> {
     match StorePlace::parse(&word.text) {
         Ok(place) => Some(place),
         Err(help) => {
@@ -142,7 +142,7 @@ fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<
     if username.is_some() && !has(fields, "password") {
         fields.missing("password", "{ env = \"REDIS_PASSWORD\" }");
     }
-    let namespace = match fields.opt::<Word>("namespace") {
+    let namespace = match fields.opt::<SpannedText>("namespace") {
         Some(word) => {
             word.judge_name(reader.report);
             word.text
@@ -159,7 +159,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
     if let Some(node) = node {
         let errors = reader.report.errors();
         let fields = Fields::new(node, "tls of [store]", reader.report);
-        let word = fields.opt::<Word>("ca");
+        let word = fields.opt::<SpannedText>("ca");
         ca = word.as_ref().and_then(|word| reader.public_file(word));
         if let (Some(word), Some(pem)) = (&word, &ca) {
             inputs.extend(sha256(pem));

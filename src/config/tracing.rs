@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::reader::Reader;
+use super::scalars::{Position, SpannedText};
 use super::snapshot::{Collector, Tracing};
-use super::words::{Position, Word};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
@@ -49,11 +49,11 @@ fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tra
     let entry = root.take_entry("tracing")?;
     let fields = Fields::new(&entry.value, "[tracing]", reader.report);
     let place = Position::new(&entry.value.source, entry.key_span.clone());
-    let otlp = fields.req::<Word>("otlp", "\"http://127.0.0.1:4318\"");
-    let ca = fields.opt::<Word>("ca");
+    let otlp = fields.req::<SpannedText>("otlp", "\"http://127.0.0.1:4318\"");
+    let ca = fields.opt::<SpannedText>("ca");
     let headers = headers(&fields, reader);
     let sample = fields.opt::<Share>("sample").map_or(1.0, |share| share.0);
-    let service = fields.opt::<Word>("service_name");
+    let service = fields.opt::<SpannedText>("service_name");
     fields.finish();
     if let Some(word) = service.as_ref().filter(|word| word.text.trim().is_empty()) {
         word.place.error(reader.report, "a service needs a name", "leave it out: then it is `countersign`");
@@ -68,7 +68,7 @@ fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tra
     Some(Tracing { collector, headers, sample, service, timeout: TIMEOUT })
 }
 
-fn collector(word: &Word, ca: Option<&Word>, secrets: bool, reader: &Reader<'_>) -> Option<Collector> {
+fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader: &Reader<'_>) -> Option<Collector> {
     let report = reader.report;
     let clear = word.text.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
     let parsed = match clear {

@@ -7,7 +7,7 @@ use http::HeaderName;
 use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
-use super::words::{Position, Word};
+use super::scalars::{Position, SpannedText};
 
 /// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
 pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
@@ -18,13 +18,13 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
     for entry in table.rest() {
         let name: Arc<str> = entry.key.as_str().into();
         let place = Position::new(&node.source, entry.key_span.clone());
-        Word { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+        SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(report);
         let own = Fields::new(&entry.value, format!("variable `{name}`"), report);
         let errors = report.errors();
-        let pattern = own.opt::<Word>("pattern");
+        let pattern = own.opt::<SpannedText>("pattern");
         let forward = own.opt::<bool>("forward");
         let mut sources = Vec::new();
-        if let Some(word) = own.opt::<Word>("header") {
+        if let Some(word) = own.opt::<SpannedText>("header") {
             match HeaderName::from_bytes(word.text.as_bytes()) {
                 Ok(header) => {
                     if forward != Some(true) {
@@ -43,7 +43,7 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
         if let Some(word) = own.opt::<String>("query") {
             sources.push(VarSource::Query(word));
         }
-        if let Some(word) = own.opt::<Word>("json") {
+        if let Some(word) = own.opt::<SpannedText>("json") {
             match json_pointer(&word.text) {
                 Some(pointer) => sources.push(VarSource::Json(pointer)),
                 None => {
@@ -52,7 +52,7 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
                 }
             }
         }
-        if let Some(word) = own.opt::<Word>("path") {
+        if let Some(word) = own.opt::<SpannedText>("path") {
             match Pattern::parse(&word.text, Some(&name)) {
                 Ok(pattern) => sources.push(VarSource::Path(pattern)),
                 Err(error) => {

@@ -25,11 +25,11 @@ pub(super) use self::records::{lease, patiently};
 use self::renewal::Means;
 pub use self::renewal::user_spec;
 pub use self::rests::Rests;
-use self::upkeep::{Upkeeper, forgive, keep_alive};
+use self::upkeep::{RefreshWorker, forgive, keep_alive};
 use super::journal;
 use super::token_call::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::tracker::{Tracker, Work};
-use super::{Consenter, EventKind, Events, Reloads, TokenHandle};
+use super::{ConsentSubject, EventKind, Events, Reloads, TokenHandle};
 use crate::base::draw::draw;
 use crate::base::id::RandomIds;
 use crate::base::time::{Clock, Now, Within};
@@ -70,7 +70,7 @@ pub enum Finished {
 }
 
 /// The party that delivers a code.
-pub enum Bringer {
+pub enum CodeSource {
     /// An application that received it itself: for this user, with this state.
     Application(UserKey),
     /// A browser, whose user is not known in advance.
@@ -95,7 +95,7 @@ pub struct ConsentSummary {
 enum ConsentMessage {
     Finish {
         provider: Arc<ProviderConfig>,
-        bringer: Bringer,
+        bringer: CodeSource,
         callback: CallbackAnswer,
         answer: oneshot::Sender<Finished>,
     },
@@ -164,8 +164,8 @@ impl fmt::Debug for ConsentHandle {
 impl ConsentHandle {
     /// Creates both ends of the channel.
     pub fn open() -> (Self, Registry) {
-        let (outbox, inbox) = mpsc::unbounded_channel();
-        (Self(outbox), Registry { inbox })
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Self(sender), Registry { inbox })
     }
 
     /// Starts a consent and returns the URL for the user.
@@ -175,7 +175,12 @@ impl ConsentHandle {
     }
 
     /// Handles a callback: exchanges its code and stores the tokens.
-    pub async fn finish(&self, provider: Arc<ProviderConfig>, bringer: Bringer, callback: CallbackAnswer) -> Finished {
+    pub async fn finish(
+        &self,
+        provider: Arc<ProviderConfig>,
+        bringer: CodeSource,
+        callback: CallbackAnswer,
+    ) -> Finished {
         let finished = self.ask(|answer| ConsentMessage::Finish { provider, bringer, callback, answer }).await;
         finished.unwrap_or_else(|| Finished::Failed(gone()))
     }
@@ -205,7 +210,7 @@ impl Registry {
         let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
         let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
         tokio::task::spawn_local(forgive(reloads.clone(), desk.rests.clone()));
-        let upkeeper = Upkeeper { means, clock, metrics, reloads, leases, audit };
+        let upkeeper = RefreshWorker { means, clock, metrics, reloads, leases, audit };
         tokio::task::spawn_local(keep_alive(upkeeper));
         tokio::task::spawn_local(follow_news(desk.store.clone(), desk.leases.clone()));
         while let Some(message) = self.inbox.recv().await {
@@ -270,10 +275,10 @@ impl ConsentService {
         Ok(StartedConsent { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
-    async fn finish(&self, provider: &ProviderConfig, bringer: &Bringer, callback: CallbackAnswer) -> Finished {
+    async fn finish(&self, provider: &ProviderConfig, bringer: &CodeSource, callback: CallbackAnswer) -> Finished {
         let (actor, mut whose) = match bringer {
-            Bringer::Application(key) => (format!("{}:{}", key.owner.kind(), key.owner.name()), Some(key.clone())),
-            Bringer::Browser => ("browser".to_owned(), None),
+            CodeSource::Application(key) => (format!("{}:{}", key.owner.kind(), key.owner.name()), Some(key.clone())),
+            CodeSource::Browser => ("browser".to_owned(), None),
         };
         let finished = self.exchange(provider, bringer, callback, &mut whose).await;
         let outcome = match &finished {
@@ -289,7 +294,7 @@ impl ConsentService {
     async fn exchange(
         &self,
         provider: &ProviderConfig,
-        bringer: &Bringer,
+        bringer: &CodeSource,
         callback: CallbackAnswer,
         whose: &mut Option<UserKey>,
     ) -> Finished {
@@ -310,8 +315,8 @@ impl ConsentService {
             None => None,
         };
         let asked = match bringer {
-            Bringer::Application(key) => ConsentOrigin::Application(key),
-            Bringer::Browser => ConsentOrigin::Browser,
+            CodeSource::Application(key) => ConsentOrigin::Application(key),
+            CodeSource::Browser => ConsentOrigin::Browser,
         };
         let consenting = match consent.judge(found, asked, callback, self.clock.now()) {
             Ok(consenting) => consenting,
@@ -444,8 +449,8 @@ impl ConsentService {
     }
 }
 
-fn consenter(key: &UserKey) -> Consenter {
-    Consenter { provider: key.provider.clone(), owner: key.owner.name().into() }
+fn consenter(key: &UserKey) -> ConsentSubject {
+    ConsentSubject { provider: key.provider.clone(), owner: key.owner.name().into() }
 }
 
 fn line(tokens: &UserTokens, now: Now) -> ConsentSummary {

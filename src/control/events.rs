@@ -33,11 +33,11 @@ pub struct ControlEvent {
 #[derive(Clone, Debug)]
 pub enum EventKind {
     /// A user has given a consent.
-    ConsentGiven(Consenter),
+    ConsentGiven(ConsentSubject),
     /// A user's tokens were forgotten.
-    ConsentRevoked(Consenter),
+    ConsentRevoked(ConsentSubject),
     /// A user's consent was started, and is not given yet.
-    ConsentStarted(Consenter),
+    ConsentStarted(ConsentSubject),
     /// A provider said that it is outside its working hours.
     ProviderClosed {
         /// Name of the provider that is closed.
@@ -95,7 +95,7 @@ pub struct Generation {
 
 /// To whom a consent is given, and for which provider. The user is not told.
 #[derive(Clone, Debug)]
-pub struct Consenter {
+pub struct ConsentSubject {
     /// Name of the provider to which the consent applies.
     pub provider: Arc<str>,
     /// The client's name, or that of its group.

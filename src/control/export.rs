@@ -162,7 +162,7 @@ impl Exporter {
                     port: url.port(),
                     tls: tls.clone(),
                     server_name: url.server_name().clone(),
-                    way: EgressPath::default(),
+                    path: EgressPath::default(),
                     connect_timeout,
                 };
                 place.ask(request, MOST_ANSWER, within, now).await

@@ -95,8 +95,8 @@ impl Issuers {
     /// Creates both ends. No keys are fetched until [`Fetcher::run`] runs.
     pub fn open(clock: Clock) -> (Self, Fetcher) {
         // No bound is needed: an issuer has at most one message under way.
-        let (outbox, wanted) = mpsc::unbounded_channel();
-        (Self(Arc::new(IssuerCache { slots: ArcSwap::default(), wanted: outbox })), Fetcher { wanted, clock })
+        let (sender, wanted) = mpsc::unbounded_channel();
+        (Self(Arc::new(IssuerCache { slots: ArcSwap::default(), wanted: sender })), Fetcher { wanted, clock })
     }
 
     /// The keys of an issuer, if they are young enough; asks for newer ones in time. No lock, no waiting.
@@ -210,12 +210,12 @@ impl fmt::Debug for Fetcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Hand;
+    use crate::base::time::ManualClock;
 
     #[test]
     fn a_fetch_that_panics_lets_the_next_one_begin() {
-        let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
-        let clock = Clock::Hand(hand.clone());
+        let manual = ManualClock::at(Now::at(1_000_000, 1_700_000_000_000));
+        let clock = Clock::Manual(manual.clone());
         let slot =
             KeySlot { held: ArcSwapOption::empty(), rest_until: AtomicU64::new(0), busy: watch::Sender::new(true) };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -37,7 +37,7 @@ mod trace;
 
 use invalidation::Invalidations;
 use slots::FetchSlots;
-use token_entry::{Cargo, Fetch, FetchedToken, Lifetime, TokenEntry};
+use token_entry::{Fetch, FetchedCargo, FetchedToken, Lifetime, TokenEntry};
 use trace::FetchTrace;
 
 /// Longest interval between two looks at the clocks, even if no timer is due, busy or not. The machine's own timer
@@ -73,7 +73,7 @@ impl Default for Limits {
 /// The owner of all tokens. [Run](Keeper::run) on the control thread.
 pub struct Keeper {
     clock: Clock,
-    dice: fn() -> u8,
+    jitter: fn() -> u8,
     limits: Limits,
     observer: Box<dyn Observer>,
     inbox: mpsc::UnboundedReceiver<KeeperMessage>,
@@ -103,9 +103,9 @@ pub struct Keeper {
 
 /// Data that accompany an event but do not concern the state machine.
 #[derive(Default)]
-struct With {
+struct EventData {
     /// The token that a fetch brought, if any.
-    cargo: Cargo,
+    cargo: FetchedCargo,
     /// The span of the request that waits: a fetch that this starts is told as its child.
     cause: Option<Context>,
 }
@@ -133,7 +133,7 @@ impl Keeper {
     ) -> Self {
         Self {
             clock,
-            dice: draw,
+            jitter: draw,
             limits,
             observer,
             inbox: inbox.0,
@@ -212,7 +212,7 @@ impl Keeper {
     fn pause(&self, now: Now) -> Option<Duration> {
         match self.clock {
             Clock::System => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
-            Clock::Hand(_) => None,
+            Clock::Manual(_) => None,
             #[cfg(test)]
             Clock::Simulated(_) => Some(Duration::from_millis(self.due.saturating_sub(now.boot))),
         }
@@ -235,7 +235,7 @@ impl Keeper {
             .collect();
         for key in ready {
             let used = self.keys.get(&key).is_some_and(TokenEntry::used);
-            self.advance(key, Event::Tick { used }, With::default());
+            self.advance(key, Event::Tick { used }, EventData::default());
         }
         self.forget_idle(now);
         let next = self.keys.values().filter_map(|keep| keep.slot.wait(now)).min().unwrap_or(LOOK);
@@ -253,7 +253,7 @@ impl Keeper {
                 // a fetch.
                 let still = |keep: &TokenEntry| keep.slot.generation() == generation && keep.slot.flight().is_none();
                 if self.keys.get(&key).is_some_and(still) {
-                    self.advance(key, Event::Forced, With::default());
+                    self.advance(key, Event::Forced, EventData::default());
                 }
             }
             KeeperMessage::Contested { answer } => {
@@ -263,7 +263,7 @@ impl Keeper {
             KeeperMessage::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
-                    self.advance(key, Event::Forgiven, With::default());
+                    self.advance(key, Event::Forgiven, EventData::default());
                 }
             }
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
@@ -278,10 +278,10 @@ impl Keeper {
             KeeperMessage::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
             KeeperMessage::Purge { key, answer } => {
                 self.strike(key);
-                let _hung_up = answer.send(self.advance(key, Event::Purged, With::default()));
+                let _hung_up = answer.send(self.advance(key, Event::Purged, EventData::default()));
             }
             KeeperMessage::Refresh { key, answer } => {
-                let _hung_up = answer.send(self.advance(key, Event::Forced, With::default()));
+                let _hung_up = answer.send(self.advance(key, Event::Forced, EventData::default()));
             }
             KeeperMessage::Refused { spec, generation, replaced, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
@@ -291,12 +291,12 @@ impl Keeper {
             }
             KeeperMessage::RefusedAtBirth { key, generation } => {
                 self.refused(key, generation);
-                self.advance(key, Event::RefusedAtBirth { generation }, With::default());
+                self.advance(key, Event::RefusedAtBirth { generation }, EventData::default());
             }
             KeeperMessage::Shutdown => return ControlFlow::Break(()),
             KeeperMessage::Standing { key, answer } => self.stand(&key, answer),
             KeeperMessage::Suspect { key, generation } => {
-                self.advance(key, Event::Suspected { generation }, With::default());
+                self.advance(key, Event::Suspected { generation }, EventData::default());
             }
             KeeperMessage::Tick { answer } => {
                 self.look();
@@ -305,7 +305,7 @@ impl Keeper {
             KeeperMessage::Users { answer } => drop(answer.send(self.users.keys().copied().collect())),
             KeeperMessage::Withdrawn { key, generation, replaced } => {
                 self.refused(key, generation);
-                self.advance(key, Event::Withdrawn { generation, replaced }, With::default());
+                self.advance(key, Event::Withdrawn { generation, replaced }, EventData::default());
             }
         }
         ControlFlow::Continue(())
@@ -314,7 +314,7 @@ impl Keeper {
     /// A provider refused this generation: that is news if it is the one that is served.
     fn refused(&self, key: TokenKey, number: u64) {
         let Some(keep) = self.keys.get(&key) else { return };
-        if keep.shelf.load().as_ref().is_some_and(|lease| lease.generation == number) {
+        if keep.token_slot.load().as_ref().is_some_and(|lease| lease.generation == number) {
             let provider = Arc::clone(&keep.spec.provider);
             self.observer.told(EventKind::TokenRefused(Generation { provider, key, number }));
         }
@@ -329,10 +329,10 @@ impl Keeper {
         keep.moved = flies.then_some(record);
         match record {
             None => {
-                self.advance(key, Event::Purged, With::default());
+                self.advance(key, Event::Purged, EventData::default());
             }
             Some(generation) if !flies && keep.is_before(generation) => {
-                self.advance(key, Event::Forced, With::default());
+                self.advance(key, Event::Forced, EventData::default());
             }
             Some(_) => {}
         }
@@ -384,7 +384,7 @@ impl Keeper {
         if spec.serial >= keep.spec.serial {
             keep.spec = spec;
         }
-        keep.shelf.stamp(now);
+        keep.token_slot.stamp(now);
         if keep.waiters.len() >= self.limits.waiters {
             keep.waiters.retain(|waiter| !waiter.is_closed());
         }
@@ -392,7 +392,7 @@ impl Keeper {
             return drop(answer.send(Err(crowded("too many requests wait for this token"))));
         }
         keep.waiters.push(answer);
-        self.advance(key, event, With { cargo: None, cause });
+        self.advance(key, event, EventData { cargo: None, cause });
     }
 
     /// A fetch has ended, one way or another.
@@ -410,9 +410,9 @@ impl Keeper {
                 let Fetched { issued, expires, headers, fingerprint, adopted, record, .. } = fetched;
                 let arrived = Arrived { issued, expires, origin };
                 let cargo = Some(FetchedToken { headers, fingerprint, adopted, record });
-                self.advance(key, Event::Fetched { flight: number, arrived }, With { cargo, cause: None })
+                self.advance(key, Event::Fetched { flight: number, arrived }, EventData { cargo, cause: None })
             }
-            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, With::default()),
+            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, EventData::default()),
         };
         if let Some(record) = self.keys.get_mut(&key).and_then(|keep| keep.moved.take()) {
             self.moved(key, record);
@@ -420,7 +420,7 @@ impl Keeper {
     }
 
     /// One step of one key, and all that follows from it. Says whether the key is known.
-    fn advance(&mut self, key: TokenKey, event: Event, With { mut cargo, mut cause }: With) -> bool {
+    fn advance(&mut self, key: TokenKey, event: Event, EventData { mut cargo, mut cause }: EventData) -> bool {
         let now = self.clock.now();
         let Some(keep) = self.keys.get_mut(&key) else { return false };
         let policy = keep.policy();
@@ -429,7 +429,7 @@ impl Keeper {
         let mut actions = std::mem::take(&mut self.actions);
         let proved = keep.newly_proved().map(|generation| Event::Proved { generation });
         for event in proved.into_iter().chain([event]) {
-            keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.dice)(), &mut actions);
+            keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.jitter)(), &mut actions);
         }
         for action in actions.drain(..) {
             match action {
@@ -457,7 +457,7 @@ impl Keeper {
                 }
                 Action::Invalidate { generation } => {
                     // It may have been refused as an earlier generation, which is all that a worker knows of.
-                    keep.shelf.distrust(generation);
+                    keep.token_slot.distrust(generation);
                     if let Some(token) = keep.gone(generation) {
                         self.invalidations.add(self.store.as_ref(), &self.clock, Arc::clone(&keep.spec), token);
                     }
@@ -511,7 +511,7 @@ impl Keeper {
             }
             while let Some((last_used, key)) = self.leavers.pop() {
                 // A key that was used since is no longer the oldest: keys that are not in the list may be older.
-                let stays = |keep: &TokenEntry| !keep.idle() || keep.shelf.last_used() != last_used;
+                let stays = |keep: &TokenEntry| !keep.idle() || keep.token_slot.last_used() != last_used;
                 if self.keys.get(&key).is_none_or(stays) {
                     continue;
                 }
@@ -526,7 +526,7 @@ impl Keeper {
     /// in so many.
     fn find_leavers(&self) -> Vec<(u64, TokenKey)> {
         let idle = self.keys.iter().filter(|(_, keep)| keep.idle());
-        let mut found: Vec<(u64, TokenKey)> = idle.map(|(key, keep)| (keep.shelf.last_used(), *key)).collect();
+        let mut found: Vec<(u64, TokenKey)> = idle.map(|(key, keep)| (keep.token_slot.last_used(), *key)).collect();
         let most = (found.len() / 16).max(1);
         if most < found.len() {
             found.select_nth_unstable_by_key(most, |(last_used, _)| *last_used);
@@ -542,7 +542,7 @@ impl Keeper {
             .keys
             .iter()
             .filter(|(_, keep)| keep.slot.waiting() == PhaseKind::Empty && keep.idle())
-            .filter(|(_, keep)| keep.shelf.last_used() < horizon)
+            .filter(|(_, keep)| keep.token_slot.last_used() < horizon)
             .map(|(key, _)| *key)
             .collect();
         for key in old {
@@ -552,7 +552,7 @@ impl Keeper {
 
     fn forget(&mut self, key: &TokenKey) {
         if let Some(keep) = self.keys.remove(key) {
-            keep.shelf.retire();
+            keep.token_slot.retire();
             if let Some(record) = keep.spec.order.record()
                 && let Entry::Occupied(mut known) = self.users.entry(record)
             {
@@ -569,7 +569,7 @@ impl Keeper {
     /// For how long a token of each user was not taken, by record.
     fn idle_users(&self, now: Now) -> KeyMap<Duration> {
         let last_used =
-            |keys: &Vec<TokenKey>| keys.iter().filter_map(|key| Some(self.keys.get(key)?.shelf.last_used())).max();
+            |keys: &Vec<TokenKey>| keys.iter().filter_map(|key| Some(self.keys.get(key)?.token_slot.last_used())).max();
         let used =
             self.users.iter().filter_map(|(record, keys)| Some((*record, last_used(keys).filter(|at| *at > 0)?)));
         used.map(|(record, at)| (record, Duration::from_secs((now.boot / 1000).saturating_sub(at)))).collect()

@@ -36,9 +36,9 @@ mod journal;
 mod keeper;
 mod ledger;
 mod reload;
-mod sights;
 #[cfg(test)]
 mod simulation;
+mod stats;
 mod token_call;
 mod token_handle;
 mod token_slot;
@@ -46,10 +46,10 @@ mod token_source;
 mod tracker;
 
 pub use consents::{
-    Bringer, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
+    CodeSource, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
     user_spec,
 };
-pub use events::{Consenter, ControlEvent, EventKind, Events, Generation};
+pub use events::{ConsentSubject, ControlEvent, EventKind, Events, Generation};
 #[cfg(feature = "otlp")]
 pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
@@ -57,7 +57,7 @@ pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
-pub use sights::{Gazing, Sights};
+pub use stats::{StatsReceiver, StatsSender};
 pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
 pub use token_handle::{Inbox, TokenHandle};
 pub use token_slot::TokenSlot;
@@ -86,7 +86,7 @@ pub struct Fetched {
 
 /// A token that is known, good or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Known {
+pub struct KnownToken {
     /// Fingerprint that identifies the token.
     pub fingerprint: Fingerprint,
     /// When its request was sent, in milliseconds since 1970.
@@ -148,7 +148,7 @@ pub struct Issued {
     /// The lease.
     pub lease: Arc<Lease>,
     /// The slot in which the lease's successors will be published.
-    pub shelf: Arc<TokenSlot>,
+    pub token_slot: Arc<TokenSlot>,
     /// True if the token was fetched while the caller waited: a refusal of it shows that fetching cannot help.
     pub fresh: bool,
 }

@@ -183,7 +183,7 @@ pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
         port: url.port(),
         tls: provider.tls.clone(),
         server_name: own.unwrap_or(url.server_name()).clone(),
-        way: provider.way.clone(),
+        path: provider.way.clone(),
         connect_timeout: provider.timeouts.connect,
     }
 }

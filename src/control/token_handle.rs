@@ -74,8 +74,8 @@ pub struct TokenHandle(mpsc::UnboundedSender<KeeperMessage>);
 impl TokenHandle {
     /// A way to a keeper that is yet to be made, on whichever thread: see [`Keeper::behind`](super::Keeper::behind).
     pub fn open() -> (Self, Inbox) {
-        let (outbox, inbox) = mpsc::unbounded_channel();
-        (Self(outbox), Inbox(inbox))
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Self(sender), Inbox(inbox))
     }
 
     /// A lease: at once where there is a valid one, else when the fetch that this may start has ended. During a rest

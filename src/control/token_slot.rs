@@ -133,26 +133,26 @@ mod tests {
                 trial: LeaseTrial::default(),
             }))
         };
-        let shelf = TokenSlot::default();
-        shelf.put(lease(2));
-        shelf.distrust(1);
-        assert!(shelf.take(now).is_some(), "late news");
-        shelf.distrust(2);
-        assert!(shelf.take(now).is_none());
-        assert!(!shelf.bears(2));
-        shelf.put(lease(3));
-        assert_eq!(shelf.take(now).map(|lease| lease.generation), Some(3));
-        assert!(shelf.bears(3) && !shelf.bears(2));
-        shelf.put(None);
-        assert!(!shelf.bears(3), "taken out of use");
+        let token_slot = TokenSlot::default();
+        token_slot.put(lease(2));
+        token_slot.distrust(1);
+        assert!(token_slot.take(now).is_some(), "late news");
+        token_slot.distrust(2);
+        assert!(token_slot.take(now).is_none());
+        assert!(!token_slot.bears(2));
+        token_slot.put(lease(3));
+        assert_eq!(token_slot.take(now).map(|lease| lease.generation), Some(3));
+        assert!(token_slot.bears(3) && !token_slot.bears(2));
+        token_slot.put(None);
+        assert!(!token_slot.bears(3), "taken out of use");
     }
 
     #[test]
     fn a_shelf_gives_only_what_may_be_sent_and_notes_the_use() {
         let start = Now::at(5_000, 1_000_000);
-        let shelf = TokenSlot::default();
-        assert!(shelf.take(start).is_none());
-        shelf.put(Some(Arc::new(Lease {
+        let token_slot = TokenSlot::default();
+        assert!(token_slot.take(start).is_none());
+        token_slot.put(Some(Arc::new(Lease {
             key: KeyBuilder::new("bank").finish(),
             generation: 1,
             headers: Box::default(),
@@ -162,13 +162,13 @@ mod tests {
             trial: LeaseTrial::default(),
         })));
         let later = start.plus(Duration::from_secs(3));
-        assert_eq!(shelf.take(later).map(|lease| lease.generation), Some(1));
-        assert_eq!(shelf.last_used(), 8);
+        assert_eq!(token_slot.take(later).map(|lease| lease.generation), Some(1));
+        assert_eq!(token_slot.last_used(), 8);
         let dead = start.plus(Duration::from_secs(10));
-        assert!(shelf.take(dead).is_none());
-        assert!(shelf.take(Now::at(0, dead.wall)).is_none(), "either clock kills it");
-        assert_eq!(shelf.last_used(), 8, "a miss is no use");
-        shelf.retire();
-        assert!(shelf.retired() && shelf.take(start).is_none());
+        assert!(token_slot.take(dead).is_none());
+        assert!(token_slot.take(Now::at(0, dead.wall)).is_none(), "either clock kills it");
+        assert_eq!(token_slot.last_used(), 8, "a miss is no use");
+        token_slot.retire();
+        assert!(token_slot.retired() && token_slot.take(start).is_none());
     }
 }

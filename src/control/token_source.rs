@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::consents::{lease, patiently};
-use super::{Fetched, Known, Rests, Tracker};
+use super::{Fetched, KnownToken, Rests, Tracker};
 use crate::base::backoff::Backoff;
 use crate::base::draw::draw;
 use crate::base::planted::{PlantedFault, planted};
@@ -56,7 +56,7 @@ pub struct FetchContext {
     /// The store in which tokens are kept; absent: they are not kept.
     pub(super) store: Option<Store>,
     /// The token of which a successor is wanted.
-    pub(super) known: Option<Known>,
+    pub(super) known: Option<KnownToken>,
     /// True if the known token may still be sent.
     pub(super) live: bool,
     /// The fetch ends after this long.
@@ -164,7 +164,7 @@ impl FetchContext {
                 answer => return answer,
             };
             let now = source.now();
-            let about_to_end = |known: &Known| {
+            let about_to_end = |known: &KnownToken| {
                 let (now, expires, about) = (now.wall, known.expires, millis(UNCHANGED));
                 (expires.saturating_sub(about)..=expires.saturating_add(about + millis(A_SECOND))).contains(&now)
             };
@@ -214,7 +214,7 @@ impl FetchContext {
             return Ok(());
         }
         let now = source.now().wall;
-        let young = |known: Known| now < known.issued.saturating_add(ALONE).min(known.expires);
+        let young = |known: KnownToken| now < known.issued.saturating_add(ALONE).min(known.expires);
         if self.live || self.known.is_some_and(young) {
             return Err(unstored(&format!("a new token might kill another replica's: {error}")));
         }

@@ -176,20 +176,20 @@ fn append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Hand;
+    use crate::base::time::ManualClock;
 
     #[test]
     fn a_file_that_was_moved_away_is_opened_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let hand = Hand::at(Now::at(1_000_000, 0));
-        let mut file = Followed::open(&path, Clock::Hand(hand.clone())).unwrap();
+        let manual = ManualClock::at(Now::at(1_000_000, 0));
+        let mut file = Followed::open(&path, Clock::Manual(manual.clone())).unwrap();
         file.write_all(b"one\n").unwrap();
         std::fs::rename(&path, &moved).unwrap();
         file.write_all(b"two\n").unwrap();
-        hand.advance(LOOK);
+        manual.advance(LOOK);
         file.write_all(b"three\n").unwrap();
-        hand.advance(LOOK);
+        manual.advance(LOOK);
         file.write_all(b"four\n").unwrap();
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\nfour\n");

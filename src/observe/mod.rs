@@ -11,5 +11,5 @@ pub mod logging;
 pub mod metrics;
 pub mod once;
 pub mod record;
-pub mod sight;
+pub mod stats;
 pub mod trace;

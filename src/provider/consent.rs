@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::base::secret::SecretString;
 use crate::provider::condition::{Matcher, Statuses};
-use crate::provider::exchange::{RequestTemplate, Spot, names_secret};
-use crate::provider::injection::Orders;
+use crate::provider::exchange::{RequestKind, RequestTemplate, names_secret};
+use crate::provider::injection::InjectionRules;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, header_safe};
 use crate::provider::template::{TemplateContext, TemplateScope, is_name};
@@ -56,7 +56,7 @@ pub(super) struct ConsentProfile {
     captures: Vec<Capture>,
     pub dead: Vec<Matcher>,
     /// `[request]` with `[consent.request]` put over it.
-    pub orders: Orders,
+    pub orders: InjectionRules,
 }
 
 /// The values that one `[provider.NAME.consent]` gives to its profile's parameters.
@@ -72,7 +72,7 @@ impl ConsentProfile {
         node: &Node,
         settings: &[Setting],
         token_captures: &[Arc<str>],
-        orders: &Orders,
+        orders: &InjectionRules,
         report: &Diagnostics,
     ) -> Option<Self> {
         let fields = Fields::new(node, "[consent]", report);
@@ -91,9 +91,9 @@ impl ConsentProfile {
         let mut opens = Vec::new();
         let authorize = match fields.take("authorize") {
             Some(node) => {
-                let inner = Fields::new(node, Spot::AUTHORIZE.table, report);
+                let inner = Fields::new(node, RequestKind::AUTHORIZE.table, report);
                 opens = pointers(&inner, "opens");
-                let plan = RequestTemplate::take(&inner, Spot::AUTHORIZE, scope);
+                let plan = RequestTemplate::take(&inner, RequestKind::AUTHORIZE, scope);
                 inner.finish();
                 if let (Some(plan), true) = (&plan, opens.is_empty()) {
                     link(plan, node, &named, report);
@@ -107,14 +107,14 @@ impl ConsentProfile {
         };
         let keys = CallbackKeys::read(fields.take("callback"), report);
         let exchange = match fields.take("exchange") {
-            Some(node) => RequestTemplate::read(node, Spot::EXCHANGE, scope, report),
+            Some(node) => RequestTemplate::read(node, RequestKind::EXCHANGE, scope, report),
             None => {
                 fields.missing("exchange", "{ encoding = \"form\", body = { code = \"{consent.code}\" } }");
                 None
             }
         };
         let refresh_node = fields.take("refresh");
-        let refresh = refresh_node.and_then(|node| RequestTemplate::read(node, Spot::REFRESH, scope, report));
+        let refresh = refresh_node.and_then(|node| RequestTemplate::read(node, RequestKind::REFRESH, scope, report));
         let dead_node = fields.take("dead");
         let dead: Vec<Matcher> = tables(dead_node, "[[consent.dead]]", report)
             .map(|node| {

@@ -73,7 +73,7 @@ enum Field {
 
 /// The kind of a request: the name of its table in messages, and the contexts that decide what its templates may name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
+pub(super) struct RequestKind {
     /// Name of its table in messages, such as `[token.request]`.
     pub table: &'static str,
     /// The context of templates in its headers.
@@ -82,7 +82,7 @@ pub(super) struct Spot {
     pub body: TemplateContext,
 }
 
-impl Spot {
+impl RequestKind {
     /// The request for the application's own token.
     pub(super) const TOKEN: Self =
         Self { table: "[token.request]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
@@ -111,7 +111,7 @@ pub(super) struct RequestTemplate {
 
 impl RequestTemplate {
     /// Reads the table, and reports its unknown keys.
-    pub(super) fn read(node: &Node, spot: Spot, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
+    pub(super) fn read(node: &Node, spot: RequestKind, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, spot.table, report);
         let plan = Self::take(&fields, spot, scope);
         fields.finish();
@@ -119,7 +119,7 @@ impl RequestTemplate {
     }
 
     /// Takes the table's keys from `fields`; the caller finishes them.
-    pub(super) fn take(fields: &Fields<'_>, spot: Spot, scope: TemplateScope<'_>) -> Option<Self> {
+    pub(super) fn take(fields: &Fields<'_>, spot: RequestKind, scope: TemplateScope<'_>) -> Option<Self> {
         let report = fields.report();
         let method = fields.take("method").map_or(Some(Method::POST), |node| method(node, report));
         let path = fields.take("path").map(|node| {

@@ -33,13 +33,13 @@ struct InjectionRule {
 
 /// The table `[request]` of a profile, as read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct InjectionRules {
     rules: Vec<InjectionRule>,
     strip: Vec<HeaderName>,
     renew: bool,
 }
 
-impl Orders {
+impl InjectionRules {
     /// Reads the table `[request]` of a profile.
     pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
         let scope = TemplateScope { place: TemplateContext::Inject, ..scope };

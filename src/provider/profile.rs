@@ -6,9 +6,9 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{ConsentParams, ConsentProfile};
-use crate::provider::exchange::{RequestTemplate, Spot};
+use crate::provider::exchange::{RequestKind, RequestTemplate};
 use crate::provider::extends::{merge_extends, parent};
-use crate::provider::injection::Orders;
+use crate::provider::injection::InjectionRules;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
 use crate::provider::template::{TemplateContext, TemplateScope, is_name};
@@ -38,7 +38,7 @@ pub struct Profile {
     pub(super) plan: RequestTemplate,
     pub(super) answer: TokenResponseRules,
     coexistence: Coexistence,
-    pub(super) orders: Orders,
+    pub(super) orders: InjectionRules,
     pub(super) refusal: RefusalRules,
     /// The consent flow of users; `None`: the profile has no users who consent.
     pub(super) consent: Option<ConsentProfile>,
@@ -151,7 +151,7 @@ impl Profile {
         let captures = answer.capture_names();
         let scope = TemplateScope { settings: &settings, captures: &captures, place: TemplateContext::TokenBody };
         let plan = match token.take("request") {
-            Some(node) => RequestTemplate::read(node, Spot::TOKEN, scope, report),
+            Some(node) => RequestTemplate::read(node, RequestKind::TOKEN, scope, report),
             None => {
                 token.missing("request", "{ encoding = \"json\", body = { … } }");
                 None
@@ -161,17 +161,17 @@ impl Profile {
             token.take("coexistence").and_then(|node| Coexistence::read(node, report)).unwrap_or_default();
         token.finish();
         let orders = match fields.take("request") {
-            Some(node) => Orders::read(node, scope, report),
+            Some(node) => InjectionRules::read(node, scope, report),
             None => {
                 fields.missing("request", "{ inject = [{ header = \"authorization\", value = \"Bearer {token}\" }] }");
-                Orders::default()
+                InjectionRules::default()
             }
         };
         let mut consent =
             fields.take("consent").and_then(|node| ConsentProfile::read(node, &settings, &captures, &orders, report));
         fields.finish();
         let plan = plan?;
-        let orders_of = |orders: &Orders| orders.templates().map(|(_, t)| t.clone()).collect::<Vec<_>>();
+        let orders_of = |orders: &InjectionRules| orders.templates().map(|(_, t)| t.clone()).collect::<Vec<_>>();
         let mut in_header = orders_of(&orders);
         in_header.extend(consent.iter().flat_map(|consent| orders_of(&consent.orders)));
         let plans: Vec<&RequestTemplate> =

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use super::host::{Buffer, host_name};
 use super::path::{behind, configured_prefix, generous, judge, plain};
 use super::{
-    Admission, Authority, Barred, Caller, ClientId, Denied, Guard, Host, Opens, PathRules, Permit, RequestTarget,
-    RouteRule, RouteTable,
+    Admission, Authority, Caller, ClientId, Denied, DestinationRefused, Guard, Host, Opens, PathRules, Permit,
+    RequestTarget, RouteRule, RouteTable,
 };
 
 /// An endpoint of the provider that no route may reach.
@@ -303,7 +303,11 @@ fn is_guarded(address: IpAddr, port: u16) {
         (Ok(destinations), _) => {
             assert_eq!(destinations.addresses(), [place]);
             let own = Guard::new(&[place], &[]);
-            assert_eq!(own.admit([address], port), Err(Barred::Loop(place)), "our own listener is never dialled");
+            assert_eq!(
+                own.admit([address], port),
+                Err(DestinationRefused::Loop(place)),
+                "our own listener is never dialled"
+            );
             let private = match address {
                 IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_broadcast() || v4.is_documentation(),
                 IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.to_ipv4().is_some(),

@@ -28,7 +28,7 @@ mod vars;
 use http::Method;
 
 pub use authority::{Authority, DnsName, Host, Malformed};
-pub use egress::{Barred, Destinations, Guard};
+pub use egress::{DestinationRefused, Destinations, Guard};
 pub use forward::{ForwardTable, ForwardTarget, RouteConflict};
 pub use host::host_name;
 pub use json::json_pointer;

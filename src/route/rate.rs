@@ -59,22 +59,22 @@ impl clock::Clock for Boot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::{Hand, Now};
+    use crate::base::time::{ManualClock, Now};
 
     #[test]
     fn a_burst_passes_and_then_one_in_each_share_of_the_time() {
-        let hand = Hand::at(Now::at(1_000_000, 0));
-        let rate = Rate::new(5, Duration::from_secs(1), Duration::ZERO, Clock::Hand(hand.clone())).expect("a rate");
+        let manual = ManualClock::at(Now::at(1_000_000, 0));
+        let rate = Rate::new(5, Duration::from_secs(1), Duration::ZERO, Clock::Manual(manual.clone())).expect("a rate");
         for _ in 0..5 {
             assert_eq!(rate.take(), Ok(()));
         }
         assert_eq!(rate.take(), Err(Duration::from_millis(200)));
-        hand.advance(Duration::from_millis(150));
+        manual.advance(Duration::from_millis(150));
         assert_eq!(rate.take(), Err(Duration::from_millis(50)));
-        hand.advance(Duration::from_millis(50));
+        manual.advance(Duration::from_millis(50));
         assert_eq!(rate.take(), Ok(()));
         assert_eq!(rate.take(), Err(Duration::from_millis(200)));
-        hand.advance(Duration::from_secs(60));
+        manual.advance(Duration::from_secs(60));
         assert_eq!((0..9).filter(|_| rate.take().is_ok()).count(), 5, "nothing is saved up");
     }
 

@@ -20,8 +20,8 @@ pub struct ClearedRequest(Request<RequestBody>);
 
 impl ClearedRequest {
     /// Looks at the lease that the request was dressed with. `None`: it must not go out with that.
-    pub fn check(site: &WorkerState, lease: &Lease, request: Request<RequestBody>) -> Option<Self> {
-        site.may_send(lease, site.now()).then_some(Self(request))
+    pub fn check(worker: &WorkerState, lease: &Lease, request: Request<RequestBody>) -> Option<Self> {
+        worker.may_send(lease, worker.now()).then_some(Self(request))
     }
 
     /// Sends it on a connection of a pool.

@@ -193,10 +193,10 @@ impl FlushQueue {
         }
     }
 
-    fn queue(&self, outbox: Rc<CoalescedState>) {
+    fn queue(&self, coalesced: Rc<CoalescedState>) {
         let first = {
             let mut dirty = self.dirty.borrow_mut();
-            dirty.push(outbox);
+            dirty.push(coalesced);
             dirty.len() == 1
         };
         if self.alive.borrow().strong_count() == 0 {
@@ -219,9 +219,9 @@ async fn send_all(token: Rc<()>) {
                 *turn.sender.borrow_mut() = Some(cx.waker().clone());
             }
             let mut dirty = std::mem::take(&mut *turn.dirty.borrow_mut());
-            for outbox in dirty.drain(..) {
-                if !outbox.send() {
-                    tokio::task::spawn_local(outbox.send_slowly());
+            for coalesced in dirty.drain(..) {
+                if !coalesced.send() {
+                    tokio::task::spawn_local(coalesced.send_slowly());
                 }
             }
             // No stream is queued while this task runs, so the memory of the list can be reused.

@@ -26,52 +26,52 @@ use crate::upstream::{ReceivedBody, TunnelError, tunnel};
 
 /// Answers a CONNECT. After a 200, the connection is what [`ResponseBody::take_switch`] says.
 pub async fn answer(
-    site: Rc<WorkerState>,
-    door: Rc<ConnectionContext>,
+    worker: Rc<WorkerState>,
+    conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut record = opening(&site, &door, &request);
+    let mut record = opening(&worker, &conn, &request);
     // A target that is not an authority is not logged: it may hold a password.
     record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
-    let mut tale = RequestLog::begin(&site, door.listener, record);
-    match open(&site, &door, &request, &mut tale).await {
+    let mut log = RequestLog::begin(&worker, conn.listener, record);
+    match open(&worker, &conn, &request, &mut log).await {
         Ok(ConnectGrant::Blind(line, listener)) => {
-            site.shared.metrics.tunnelled(listener, TunnelKind::Blind);
-            tale.record().status = Some(200);
-            let limits = &site.shared.snapshot.limits;
-            let open = UpgradeCount::new(site.shared.metrics.tunnels(listener));
-            let (idle, lifetime, clock) = (limits.tunnel_idle, limits.tunnel_lifetime, tale.clock());
-            accept(Switch::Splice(Box::new(Splice { provider: line, tale, idle, lifetime, clock, open })))
+            worker.shared.metrics.tunnelled(listener, TunnelKind::Blind);
+            log.record().status = Some(200);
+            let limits = &worker.shared.snapshot.limits;
+            let open = UpgradeCount::new(worker.shared.metrics.tunnels(listener));
+            let (idle, lifetime, clock) = (limits.tunnel_idle, limits.tunnel_lifetime, log.clock());
+            accept(Switch::Splice(Box::new(Splice { provider: line, log, idle, lifetime, clock, open })))
         }
         Ok(ConnectGrant::Intercepted(tunnel, listener)) => {
-            site.shared.metrics.tunnelled(listener, TunnelKind::Intercepted);
-            tale.record().status = Some(200);
-            tale.record().complete = true;
+            worker.shared.metrics.tunnelled(listener, TunnelKind::Intercepted);
+            log.record().status = Some(200);
+            log.record().complete = true;
             accept(Switch::Tunnel(Box::new(tunnel)))
         }
         Err(fault) => {
-            let listener = site.listener(door.listener).map_or("", |listener| &listener.name);
-            site.shared.metrics.tunnelled(listener, TunnelKind::Refused);
-            refuse(fault, tale)
+            let listener = worker.listener(conn.listener).map_or("", |listener| &listener.name);
+            worker.shared.metrics.tunnelled(listener, TunnelKind::Refused);
+            refuse(fault, log)
         }
     }
 }
 
 /// Answers a request in origin form, which is for the proxy itself. The caller is not identified.
 pub fn page(
-    site: &Rc<WorkerState>,
-    door: &ConnectionContext,
+    worker: &Rc<WorkerState>,
+    conn: &ConnectionContext,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut tale = RequestLog::begin(site, door.listener, opening(site, door, &request));
+    let mut log = RequestLog::begin(worker, conn.listener, opening(worker, conn, &request));
     let (asked, _) = request.into_parts();
-    if let Err(fault) = clear(RoutingTarget::Page, &site.shared.snapshot.limits, &asked) {
-        return own_answer(fault, tale);
+    if let Err(fault) = clear(RoutingTarget::Page, &worker.shared.snapshot.limits, &asked) {
+        return own_answer(fault, log);
     }
-    let Some(Some(page)) = site.shared.pages.get(door.listener) else { return own_answer(Fault::Internal, tale) };
+    let Some(Some(page)) = worker.shared.pages.get(conn.listener) else { return own_answer(Fault::Internal, log) };
     let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
-    tale.record().status = Some(head.status.as_u16());
-    Response::from_parts(head, ResponseBody::own(body, tale))
+    log.record().status = Some(head.status.as_u16());
+    Response::from_parts(head, ResponseBody::own(body, log))
 }
 
 /// The result of an accepted CONNECT, with the listener's name.
@@ -83,19 +83,19 @@ enum ConnectGrant<'a> {
 }
 
 async fn open<'a>(
-    site: &'a WorkerState,
-    door: &ConnectionContext,
+    worker: &'a WorkerState,
+    conn: &ConnectionContext,
     request: &Request<ReceivedBody>,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<ConnectGrant<'a>, Fault> {
-    let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
+    let listener = worker.listener(conn.listener).ok_or(Fault::Misdirected)?;
     let forward = listener.forward().ok_or(Fault::Internal)?;
-    let opener = caller(site, door, request.headers(), tale).await?;
+    let opener = caller(worker, conn, request.headers(), log).await?;
     let to = named(request)?;
     if forward.table.intercepts(&to) {
         let claim = claim(request.headers());
         return Ok(ConnectGrant::Intercepted(
-            Tunnel { opener: Cell::new((site.shared.serial, opener)), claim, to },
+            Tunnel { opener: Cell::new((worker.shared.serial, opener)), claim, to },
             &listener.name,
         ));
     }
@@ -103,12 +103,12 @@ async fn open<'a>(
         return Err(Fault::DestinationUnrouted);
     }
     // A client may name hosts whose names take long to resolve, or that never answer.
-    let opening = site.shared.gate.open_tunnel(door.peer.address, site.now());
+    let opening = worker.shared.connection_limits.open_tunnel(conn.peer.address, worker.now());
     let Some(_opening) = opening else {
-        site.shared.metrics.limited(Limit::Tunnels);
+        worker.shared.metrics.limited(Limit::Tunnels);
         return Err(Fault::Overloaded);
     };
-    let line = blind(site, opener.caller, &to).await?;
+    let line = blind(worker, opener.caller, &to).await?;
     Ok(ConnectGrant::Blind(line, &listener.name))
 }
 
@@ -159,10 +159,10 @@ fn target(request: &Request<ReceivedBody>) -> Result<Authority, Fault> {
 }
 
 /// A line to a place without a route, if the guard lets it.
-async fn blind(site: &WorkerState, caller: Caller, to: &Authority) -> Result<UpgradedConnection, Fault> {
-    let connected = tunnel(to, &site.shared.guard, site.now()).await;
+async fn blind(worker: &WorkerState, caller: Caller, to: &Authority) -> Result<UpgradedConnection, Fault> {
+    let connected = tunnel(to, &worker.shared.guard, worker.now()).await;
     let stream = connected.map_err(|error| {
-        tracing::warn!(%to, client = site.name_of(caller).as_deref(), %error, "no tunnel");
+        tracing::warn!(%to, client = worker.name_of(caller).as_deref(), %error, "no tunnel");
         match error {
             TunnelError::Barred(_) => Fault::DestinationForbidden,
             TunnelError::Dial(error) => Fault::from(&error),
@@ -175,12 +175,12 @@ fn accept(switch: Switch) -> Response<ResponseBody> {
     Response::new(ResponseBody::switch(switch))
 }
 
-fn refuse(fault: Fault, mut tale: RequestLog) -> Response<ResponseBody> {
+fn refuse(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
     let row = fault.row();
-    let id = tale.record().id;
+    let id = log.record().id;
     let canonical = row.status.canonical_reason().unwrap_or_default();
     let reason = Bytes::from(format!("{canonical} - {}: {} (request {id})", row.name, row.title));
-    let mut response = own_answer(fault, tale);
+    let mut response = own_answer(fault, log);
     if let Ok(reason) = ReasonPhrase::try_from(reason) {
         response.extensions_mut().insert(reason);
     }

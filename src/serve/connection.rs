@@ -74,33 +74,33 @@ pub enum Accepted {
 }
 
 /// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
-pub async fn serve(world: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
-    let site = world.site();
+pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
+    let worker = current.worker();
     match arrival {
         Accepted::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
-            let Some(address) = whom(&site, listener, &mut stream, peer).await else { return };
-            let Ok(_place) = place(&site, listener, address) else { return };
+            let Some(address) = whom(&worker, listener, &mut stream, peer).await else { return };
+            let Ok(_place) = place(&worker, listener, address) else { return };
             let peer = Peer { address, ..Peer::default() };
             let sent = Rc::default();
-            greet(world, site, listener, CoalescedStream::new(stream, Rc::clone(&sent)), peer, sent, drain).await;
+            greet(current, worker, listener, CoalescedStream::new(stream, Rc::clone(&sent)), peer, sent, drain).await;
         }
         Accepted::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
             let peer = Peer { uid, ..Peer::default() };
-            Box::pin(greet(world, site, listener, stream, peer, Rc::default(), drain)).await;
+            Box::pin(greet(current, worker, listener, stream, peer, Rc::default(), drain)).await;
         }
     }
 }
 
 /// Returns the client's address: that of the peer, or the one that a balancer names by the PROXY protocol. `None`: the
 /// connection is to be closed; `Some(None)`: the address is unknown.
-async fn whom(site: &WorkerState, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
-    let config = site.listener(listener)?;
+async fn whom(worker: &WorkerState, listener: usize, stream: &mut TcpStream, peer: IpAddr) -> Option<Option<IpAddr>> {
+    let config = worker.listener(listener)?;
     if !config.is_proxy(peer) {
         return Some(Some(peer));
     }
-    let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
+    let patience = worker.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
     match timeout(patience, proxy_protocol::read_proxy_protocol(stream)).await {
         Ok(Ok(ProxiedFor::At(address))) => Some(Some(address)),
         Ok(Ok(ProxiedFor::Itself)) => Some(Some(peer)),
@@ -117,17 +117,17 @@ async fn whom(site: &WorkerState, listener: usize, stream: &mut TcpStream, peer:
 }
 
 /// Counts a connection of this address. An error: it has too many, and this one is to be closed.
-fn place(site: &WorkerState, listener: usize, address: Option<IpAddr>) -> Result<Option<PeerConnection>, ()> {
-    let limit = site.shared.snapshot.limits.connections_per_peer;
+fn place(worker: &WorkerState, listener: usize, address: Option<IpAddr>) -> Result<Option<PeerConnection>, ()> {
+    let limit = worker.shared.snapshot.limits.connections_per_peer;
     let (Some(limit), Some(address)) = (limit, address) else { return Ok(None) };
-    let place = site.shared.gate.enter(address, limit);
+    let place = worker.shared.connection_limits.enter(address, limit);
     if place.is_none() {
-        site.shared.metrics.limited(Limit::ConnectionsPerPeer);
+        worker.shared.metrics.limited(Limit::ConnectionsPerPeer);
     }
     if place.is_none()
-        && let Some(closed) = site.shared.gate.crowds.note(site.now())
+        && let Some(closed) = worker.shared.connection_limits.crowds.note(worker.now())
     {
-        let listener = site.listener(listener).map(|config| config.name.clone());
+        let listener = worker.listener(listener).map(|config| config.name.clone());
         tracing::warn!(
             listener = listener.as_deref(), peer = %address, limit, closed,
             "a peer has too many connections; new ones are closed"
@@ -139,8 +139,8 @@ fn place(site: &WorkerState, listener: usize, address: Option<IpAddr>) -> Result
 /// Performs the TLS handshake, if the listener has TLS, and serves the connection. State that a connection needs only
 /// for a while is boxed, so that an idle connection is small.
 async fn greet<S>(
-    world: Rc<CurrentState>,
-    site: Rc<WorkerState>,
+    current: Rc<CurrentState>,
+    worker: Rc<WorkerState>,
     listener: usize,
     stream: S,
     peer: Peer,
@@ -149,24 +149,24 @@ async fn greet<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Some(config) = site.listener(listener).cloned() else { return };
+    let Some(config) = worker.listener(listener).cloned() else { return };
     let footing = config.footing;
     let Some(tls) = &config.tls else {
-        let door = ConnectionContext { listener, footing, peer: Rc::new(peer), entry: entry(&config, None), sent };
-        drop(site);
-        return serve_http(world, stream, door, AcceptedProtocol::Plain, drain).await;
+        let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry: entry(&config, None), sent };
+        drop(worker);
+        return serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await;
     };
-    let shaken = Box::pin(shake(&site, &config, tls, stream, peer.address)).await;
-    drop(site);
+    let shaken = Box::pin(shake(&worker, &config, tls, stream, peer.address)).await;
+    drop(worker);
     let Some(stream) = shaken else { return };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
-    let wire = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
+    let protocol = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let peer = Rc::new(Peer { certificate, ..peer });
-    let door = ConnectionContext { listener, footing, peer, entry: entry(&config, sni), sent };
+    let conn = ConnectionContext { listener, footing, peer, entry: entry(&config, sni), sent };
     drop(config);
-    serve_http(world, stream, door, wire, drain).await;
+    serve_http(current, stream, conn, protocol, drain).await;
 }
 
 /// Returns the [`Ingress`] of a connection to this listener.
@@ -180,7 +180,7 @@ fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
 
 /// The TLS handshake. `None`: there is no connection any more.
 async fn shake<S>(
-    site: &WorkerState,
+    worker: &WorkerState,
     config: &ListenerConfig,
     tls: &Arc<ServerConfig>,
     stream: S,
@@ -189,9 +189,9 @@ async fn shake<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let under_way = begin_handshake(site, &config.name, peer)?;
+    let under_way = begin_handshake(worker, &config.name, peer)?;
     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
-    let patience = site.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
+    let patience = worker.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
     let shaken = tokio::select! {
         biased;
         shaken = timeout(patience, handshake) => shaken,
@@ -204,20 +204,20 @@ where
             None
         }
         Err(_) => {
-            site.shared.metrics.limited(Limit::HeaderTimeout);
+            worker.shared.metrics.limited(Limit::HeaderTimeout);
             None
         }
     }
 }
 
 /// Counts a handshake. `None`: there are too many, and its connection is to be closed.
-pub(super) fn begin_handshake(site: &WorkerState, listener: &str, peer: Option<IpAddr>) -> Option<Handshake> {
-    let limit = site.shared.snapshot.limits.handshakes;
-    let now = site.now();
-    let under_way = site.shared.gate.shake(peer, limit, now);
+pub(super) fn begin_handshake(worker: &WorkerState, listener: &str, peer: Option<IpAddr>) -> Option<Handshake> {
+    let limit = worker.shared.snapshot.limits.handshakes;
+    let now = worker.now();
+    let under_way = worker.shared.connection_limits.shake(peer, limit, now);
     if under_way.as_ref().is_none_or(|handshake| handshake.instead) {
-        site.shared.metrics.limited(Limit::Handshakes);
-        if let Some(closed) = site.shared.gate.rushes.note(now) {
+        worker.shared.metrics.limited(Limit::Handshakes);
+        if let Some(closed) = worker.shared.connection_limits.rushes.note(now) {
             let peer = peer.map(tracing::field::display);
             tracing::warn!(
                 listener,
@@ -241,34 +241,34 @@ pub enum AcceptedProtocol {
 
 /// Serves HTTP until the connection closes, or stops speaking it and then closes.
 pub async fn serve_http<S>(
-    world: Rc<CurrentState>,
+    current: Rc<CurrentState>,
     stream: S,
-    door: ConnectionContext,
-    wire: AcceptedProtocol,
+    conn: ConnectionContext,
+    protocol: AcceptedProtocol,
     drain: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let door = Rc::new(door);
-    if wire == AcceptedProtocol::TlsH2 {
-        return serve_http2(world, stream, door, drain).await;
+    let conn = Rc::new(conn);
+    if protocol == AcceptedProtocol::TlsH2 {
+        return serve_http2(current, stream, conn, drain).await;
     }
-    let site = world.site();
-    let limits = site.shared.snapshot.limits;
-    let keeps_spelling = site.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
-    let activity = Activity::begin(site.shared.clock.clone(), &limits, door.sent.clone());
-    drop(site);
+    let worker = current.worker();
+    let limits = worker.shared.snapshot.limits;
+    let keeps_spelling = worker.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
+    let activity = Activity::begin(worker.shared.clock.clone(), &limits, conn.sent.clone());
+    drop(worker);
     let io = TokioIo::new(Watched::new(stream, activity.clone(), true));
     let busy = activity.clone();
     // Set when the connection is to stop speaking HTTP.
     let switch: Rc<Cell<Option<Switch>>> = Rc::default();
     let switched = switch.clone();
-    let (present, way_in) = (world.clone(), door.clone());
+    let (present, ingress) = (current.clone(), conn.clone());
     let service = service_fn(move |request| {
         let guard = Busy::begin(&busy);
-        let (site, door, switch) = (present.site(), way_in.clone(), switch.clone());
+        let (worker, conn, switch) = (present.worker(), ingress.clone(), switch.clone());
         async move {
-            let mut response = forward::answer(site, door, request).await;
+            let mut response = forward::answer(worker, conn, request).await;
             guard.answered();
             if let Some(wanted) = response.body_mut().take_switch() {
                 switch.set(Some(wanted));
@@ -287,7 +287,7 @@ pub async fn serve_http<S>(
     }
     // Over plain TCP a client may close its half when it has said all, and still gets its answer; one that is gone is
     // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.
-    builder.half_close(wire == AcceptedProtocol::Plain);
+    builder.half_close(protocol == AcceptedProtocol::Plain);
     let mut connection = builder.serve_connection(io, service);
     let ended = |served: hyper::Result<()>| match served {
         Err(error) if error.is_parse_version_h2() => ConnectionEnd::Preface,
@@ -304,7 +304,7 @@ pub async fn serve_http<S>(
         CloseManner::WithAnAnswer,
     );
     let end = served.await;
-    note(&world.site(), &door, &activity, end);
+    note(&current.worker(), &conn, &activity, end);
     match switched.take() {
         Some(Switch::Splice(splice)) => {
             let parts = connection.into_parts();
@@ -314,7 +314,7 @@ pub async fn serve_http<S>(
             let parts = connection.into_parts();
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
-            return Box::pin(tunnel::serve(world, door, *tunnel, stream, drain)).await;
+            return Box::pin(tunnel::serve(current, conn, *tunnel, stream, drain)).await;
         }
         None => {}
     }
@@ -326,9 +326,9 @@ pub async fn serve_http<S>(
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
             let speaks =
-                wire == AcceptedProtocol::Plain && matches!(door.entry, Ingress::Callback(_) | Ingress::Reverse(_));
+                protocol == AcceptedProtocol::Plain && matches!(conn.entry, Ingress::Callback(_) | Ingress::Reverse(_));
             if speaks {
-                Box::pin(serve_http2(world, stream, door, drain)).await;
+                Box::pin(serve_http2(current, stream, conn, drain)).await;
             } else {
                 Box::pin(turn_away_http2(stream)).await;
             }
@@ -340,26 +340,26 @@ pub async fn serve_http<S>(
 }
 
 /// Serves HTTP/2 until the connection closes.
-async fn serve_http2<S>(world: Rc<CurrentState>, stream: S, door: Rc<ConnectionContext>, drain: CancellationToken)
+async fn serve_http2<S>(current: Rc<CurrentState>, stream: S, conn: Rc<ConnectionContext>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let site = world.site();
-    let limits = site.shared.snapshot.limits;
-    let activity = Activity::begin(site.shared.clock.clone(), &limits, door.sent.clone());
-    drop(site);
+    let worker = current.worker();
+    let limits = worker.shared.snapshot.limits;
+    let activity = Activity::begin(worker.shared.clock.clone(), &limits, conn.sent.clone());
+    drop(worker);
     let io = TokioIo::new(Watched::new(stream, activity.clone(), false));
     let busy = activity.clone();
-    let (present, way_in) = (world.clone(), door.clone());
+    let (present, ingress) = (current.clone(), conn.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Busy::begin(&busy);
-        let (site, door) = (present.site(), way_in.clone());
+        let (worker, conn) = (present.worker(), ingress.clone());
         let bodiless = request.method() == Method::HEAD;
         async move {
             let mut response = if has_too_many_fields(&request, &limits) {
-                forward::refuse(&site, &door, &request, Fault::TooManyFields)
+                forward::refuse(&worker, &conn, &request, Fault::TooManyFields)
             } else {
-                forward::answer(site, door, request).await
+                forward::answer(worker, conn, request).await
             };
             if bodiless {
                 withhold_body(&mut response);
@@ -385,11 +385,11 @@ where
         CloseManner::AtOnce,
     );
     let end = served.await;
-    note(&world.site(), &door, &activity, end);
+    note(&current.worker(), &conn, &activity, end);
 }
 
 /// Counts a connection that ended at a limit, where no request's own record does.
-fn note(site: &WorkerState, door: &ConnectionContext, activity: &Activity, end: ConnectionEnd) {
+fn note(worker: &WorkerState, conn: &ConnectionContext, activity: &Activity, end: ConnectionEnd) {
     let limit = match end {
         ConnectionEnd::HeadTooSlow => Limit::HeaderTimeout,
         ConnectionEnd::Stalled if !activity.is_busy() => Limit::ClientStalled,
@@ -399,9 +399,9 @@ fn note(site: &WorkerState, door: &ConnectionContext, activity: &Activity, end: 
         | ConnectionEnd::Preface
         | ConnectionEnd::Stalled => return,
     };
-    site.shared.metrics.limited(limit);
-    let listener = site.listener(door.listener).map(|config| config.name.clone());
-    let peer = door.peer.address.map(tracing::field::display);
+    worker.shared.metrics.limited(limit);
+    let listener = worker.listener(conn.listener).map(|config| config.name.clone());
+    let peer = conn.peer.address.map(tracing::field::display);
     tracing::debug!(listener = listener.as_deref(), peer, ?end, "a connection is given up");
 }
 

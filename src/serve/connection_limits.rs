@@ -52,7 +52,7 @@ pub struct ConnectionLimits {
 /// One connection of a peer; gives its place back when dropped.
 #[derive(Debug)]
 pub struct PeerConnection {
-    gate: Arc<ConnectionLimits>,
+    connection_limits: Arc<ConnectionLimits>,
     peer: IpAddr,
 }
 
@@ -87,7 +87,7 @@ impl ConnectionLimits {
             return None;
         }
         *count += 1;
-        Some(PeerConnection { gate: self.clone(), peer })
+        Some(PeerConnection { connection_limits: self.clone(), peer })
     }
 
     /// Counts a handshake of this peer. `None`: `limit` are under way, and none of them has to make room.
@@ -137,7 +137,7 @@ fn locked<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for PeerConnection {
     fn drop(&mut self) {
-        let mut open = self.gate.open();
+        let mut open = self.connection_limits.open();
         if let Some(count) = open.get_mut(&self.peer) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -149,16 +149,16 @@ impl Drop for PeerConnection {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        if let Some((gate, peer, id)) = &self.place {
-            locked(&gate.handshakes).leave(*peer, *id);
+        if let Some((connection_limits, peer, id)) = &self.place {
+            locked(&connection_limits.handshakes).leave(*peer, *id);
         }
     }
 }
 
 impl Drop for HandshakeGuard {
     fn drop(&mut self) {
-        let Self(gate, peer, id) = self;
-        locked(&gate.openings).leave(*peer, *id);
+        let Self(connection_limits, peer, id) = self;
+        locked(&connection_limits.openings).leave(*peer, *id);
     }
 }
 
@@ -225,70 +225,80 @@ mod tests {
 
     #[test]
     fn five_failures_a_second_pass_and_the_sixth_waits() {
-        let gate = ConnectionLimits::default();
+        let connection_limits = ConnectionLimits::default();
         let peer = Some(ip("192.0.2.7"));
         for _ in 0..5 {
-            assert_eq!(gate.failed(peer, START), Ok(()));
+            assert_eq!(connection_limits.failed(peer, START), Ok(()));
         }
-        assert_eq!(gate.failed(peer, START), Err(Duration::from_millis(200)));
-        assert_eq!(gate.failed(peer, START), Err(Duration::from_millis(200)), "a refusal costs nothing more");
+        assert_eq!(connection_limits.failed(peer, START), Err(Duration::from_millis(200)));
+        assert_eq!(
+            connection_limits.failed(peer, START),
+            Err(Duration::from_millis(200)),
+            "a refusal costs nothing more"
+        );
         let later = START.plus(Duration::from_millis(200));
-        assert_eq!(gate.failed(peer, later), Ok(()));
-        assert_eq!(gate.failed(peer, later), Err(Duration::from_millis(200)));
+        assert_eq!(connection_limits.failed(peer, later), Ok(()));
+        assert_eq!(connection_limits.failed(peer, later), Err(Duration::from_millis(200)));
         let rested = START.plus(Duration::from_secs(60));
-        assert_eq!((0..6).filter(|_| gate.failed(peer, rested).is_ok()).count(), 5, "rest is not saved up");
+        assert_eq!(
+            (0..6).filter(|_| connection_limits.failed(peer, rested).is_ok()).count(),
+            5,
+            "rest is not saved up"
+        );
     }
 
     #[test]
     fn an_ipv6_network_of_64_bits_is_one_peer() {
-        let gate = ConnectionLimits::default();
+        let connection_limits = ConnectionLimits::default();
         for host in 0..5 {
-            assert_eq!(gate.failed(Some(ip(&format!("2001:db8:1:2::{host}"))), START), Ok(()));
+            assert_eq!(connection_limits.failed(Some(ip(&format!("2001:db8:1:2::{host}"))), START), Ok(()));
         }
-        assert!(gate.failed(Some(ip("2001:db8:1:2:ffff::1")), START).is_err());
+        assert!(connection_limits.failed(Some(ip("2001:db8:1:2:ffff::1")), START).is_err());
         // Of ten other networks, all but those that share the place by chance pass.
-        let passed = (0..10).filter(|n| gate.failed(Some(ip(&format!("2001:db8:2:{n}::1"))), START).is_ok()).count();
+        let passed = (0..10)
+            .filter(|n| connection_limits.failed(Some(ip(&format!("2001:db8:2:{n}::1"))), START).is_ok())
+            .count();
         assert!(passed >= 8);
     }
 
     #[test]
     fn connections_of_a_peer_are_counted_until_they_close() {
-        let gate = Arc::new(ConnectionLimits::default());
-        let first = gate.enter(ip("192.0.2.7"), 2).unwrap();
-        let _second = gate.enter(ip("192.0.2.7"), 2).unwrap();
-        assert!(gate.enter(ip("192.0.2.7"), 2).is_none());
-        assert!(gate.enter(ip("192.0.2.8"), 2).is_some());
+        let connection_limits = Arc::new(ConnectionLimits::default());
+        let first = connection_limits.enter(ip("192.0.2.7"), 2).unwrap();
+        let _second = connection_limits.enter(ip("192.0.2.7"), 2).unwrap();
+        assert!(connection_limits.enter(ip("192.0.2.7"), 2).is_none());
+        assert!(connection_limits.enter(ip("192.0.2.8"), 2).is_some());
         drop(first);
-        let third = gate.enter(ip("192.0.2.7"), 2);
+        let third = connection_limits.enter(ip("192.0.2.7"), 2);
         assert!(third.is_some());
         drop((third, _second));
-        assert!(gate.open().is_empty(), "no memory of who has gone");
+        assert!(connection_limits.open().is_empty(), "no memory of who has gone");
     }
 
     #[test]
     fn a_silent_peers_oldest_handshake_makes_room_for_another_peer() {
-        let gate = Arc::new(ConnectionLimits::default());
+        let connection_limits = Arc::new(ConnectionLimits::default());
         let (silent, other) = (Some(ip("192.0.2.9")), Some(ip("192.0.2.1")));
-        let mut held: Vec<_> = (0..4).map(|_| gate.shake(silent, Some(4), START).unwrap()).collect();
-        assert!(gate.shake(silent, Some(4), START).is_none(), "it has them all");
-        let came = gate.shake(other, Some(4), START).unwrap();
+        let mut held: Vec<_> = (0..4).map(|_| connection_limits.shake(silent, Some(4), START).unwrap()).collect();
+        assert!(connection_limits.shake(silent, Some(4), START).is_none(), "it has them all");
+        let came = connection_limits.shake(other, Some(4), START).unwrap();
         assert!(came.instead && held[0].ends.is_cancelled() && !held[1].ends.is_cancelled());
         drop(held.remove(0));
-        assert!(gate.shake(silent, Some(4), START).is_none(), "what made room has none to give back");
+        assert!(connection_limits.shake(silent, Some(4), START).is_none(), "what made room has none to give back");
         drop((came, held));
-        assert!(!gate.shake(silent, Some(1), START).unwrap().instead);
-        assert!(gate.shake(silent, None, START).is_some());
+        assert!(!connection_limits.shake(silent, Some(1), START).unwrap().instead);
+        assert!(connection_limits.shake(silent, None, START).is_some());
     }
 
     #[test]
     fn tunnels_that_are_being_opened_have_a_share_per_peer() {
-        let gate = Arc::new(ConnectionLimits::default());
+        let connection_limits = Arc::new(ConnectionLimits::default());
         let greedy = Some(ip("192.0.2.9"));
-        let held: Vec<_> = std::iter::from_fn(|| gate.open_tunnel(greedy, START)).collect();
+        let held: Vec<_> = std::iter::from_fn(|| connection_limits.open_tunnel(greedy, START)).collect();
         assert_eq!(held.len(), MOST_OPENINGS_OF_PEER);
-        assert!(gate.open_tunnel(Some(ip("192.0.2.1")), START).is_some());
+        assert!(connection_limits.open_tunnel(Some(ip("192.0.2.1")), START).is_some());
         drop(held);
-        assert!(gate.open_tunnel(greedy, START).is_some());
+        assert!(connection_limits.open_tunnel(greedy, START).is_some());
     }
 
     #[test]

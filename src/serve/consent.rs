@@ -28,7 +28,7 @@ use super::response_body::ResponseBody;
 use super::worker_state::WorkerState;
 use crate::base::time::rfc3339;
 use crate::config::{ClientConfig, ConsentSettings, ProviderConfig};
-use crate::control::{Bringer, Finished, StartConsent, Unavailable};
+use crate::control::{CodeSource, Finished, StartConsent, Unavailable};
 use crate::provider::CompiledConsent;
 use crate::route::Caller;
 use crate::token::consent::{NotExchanged, ReturnRule, UserKey, UserName};
@@ -66,22 +66,22 @@ struct ConsentRequestBody<'a> {
 
 /// Answers a request to a reverse listener for [`PLACE`].
 pub async fn answer(
-    site: Rc<WorkerState>,
-    door: Rc<ConnectionContext>,
+    worker: Rc<WorkerState>,
+    conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
-    match serve(&site, &door, request, &mut tale).await {
+    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
+    match serve(&worker, &conn, request, &mut log).await {
         Ok(body) => {
-            tale.record().status = Some(200);
-            let mut response = Response::new(ResponseBody::own(Bytes::from(body.to_string()), tale));
+            log.record().status = Some(200);
+            let mut response = Response::new(ResponseBody::own(Bytes::from(body.to_string()), log));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
         Err(fault) => {
-            let mut response = own_answer(fault, tale);
+            let mut response = own_answer(fault, log);
             if fault == Fault::MethodRefused {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }
@@ -93,15 +93,15 @@ pub async fn answer(
 }
 
 async fn serve(
-    site: &Rc<WorkerState>,
-    door: &ConnectionContext,
+    worker: &Rc<WorkerState>,
+    conn: &ConnectionContext,
     request: Request<ReceivedBody>,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<serde_json::Value, Fault> {
     let (head, body) = request.into_parts();
-    let caller = caller(site, door, &head.headers, tale).await?.caller;
-    let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
-    clear(door.ground(listener)?, &site.shared.snapshot.limits, &head)?;
+    let caller = caller(worker, conn, &head.headers, log).await?.caller;
+    let listener = worker.listener(conn.listener).ok_or(Fault::Internal)?;
+    clear(conn.ground(listener)?, &worker.shared.snapshot.limits, &head)?;
     let path = head.uri.path();
     let (name, wish) = match path.strip_prefix(CONSENT).and_then(|rest| rest.split_once('/')) {
         Some((name, "start")) => (name, ConsentAction::Start),
@@ -111,12 +111,12 @@ async fn serve(
     if head.method != Method::POST {
         return Err(Fault::MethodRefused);
     }
-    let (provider, consents, consent) = known(site, name).ok_or(Fault::RouteNotFound)?;
+    let (provider, consents, consent) = known(worker, name).ok_or(Fault::RouteNotFound)?;
     if !consents.opens.admits(caller) {
         return Err(Fault::ClientNotAllowed);
     }
     let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
-    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let body = Limited::new(body, MOST_BODY).collect().await;
     let body = Zeroizing::new(
         body.map_err(|_| Fault::Malformed("The body is too large, or ended early."))?.to_bytes().to_vec(),
@@ -125,7 +125,7 @@ async fn serve(
         .map_err(|_| Fault::Malformed("The body is not the JSON object that is wanted; see docs/consent.md."))?;
     let key = user_key(client, provider, &asked.user)?;
     // Both ask the provider something with our credentials.
-    if !site.shared.audit.ready() {
+    if !worker.shared.audit.ready() {
         return Err(Fault::Unaudited);
     }
     match wish {
@@ -138,9 +138,9 @@ async fn serve(
             };
             let (client, by) = (client.name.clone(), format!("client:{}", client.name).into());
             let ask = StartConsent { provider: provider.clone(), key, client, by, return_to };
-            tale.wait_for("consent start", &provider.name);
-            let started = site.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
-            tale.waited();
+            log.wait_for("consent start", &provider.name);
+            let started = worker.shared.consents.start(ask).await.map_err(|failure| unavailable(&failure))?;
+            log.waited();
             Ok(serde_json::json!({
                 "consent_url": started.consent_url,
                 "state": started.state,
@@ -151,12 +151,12 @@ async fn serve(
             let (Some(state), Some(code)) = (&asked.state, &asked.code) else {
                 return Err(Fault::Malformed("The body needs `user`, `state` and `code`."));
             };
-            let callback = consent.posted(state, code, site.now());
+            let callback = consent.posted(state, code, worker.now());
             let callback = callback.map_err(|_| Fault::Malformed("The code is malformed."))?;
-            tale.wait_for(EXCHANGE, &provider.name);
-            match site.shared.consents.finish(provider.clone(), Bringer::Application(key), callback).await {
+            log.wait_for(EXCHANGE, &provider.name);
+            match worker.shared.consents.finish(provider.clone(), CodeSource::Application(key), callback).await {
                 Finished::Consented(_) => {
-                    tale.waited();
+                    log.waited();
                     Ok(serde_json::json!({ "user": asked.user, "consented": true }))
                 }
                 Finished::Failed(failure) => Err(unavailable(&failure)),
@@ -190,10 +190,10 @@ pub fn named_user<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Result<&'a
 }
 
 fn known<'a>(
-    site: &'a WorkerState,
+    worker: &'a WorkerState,
     name: &str,
 ) -> Option<(&'a Arc<ProviderConfig>, &'a ConsentSettings, &'a CompiledConsent)> {
-    let provider = site.shared.snapshot.providers.iter().find(|provider| *provider.name == *name)?;
+    let provider = worker.shared.snapshot.providers.iter().find(|provider| *provider.name == *name)?;
     let consents = provider.consents.as_ref()?;
     Some((provider, consents, consents.module.consent()?))
 }
@@ -222,25 +222,25 @@ const fn rejected(why: &NotExchanged) -> Fault {
 
 /// Answers a request to a callback listener.
 pub async fn callback(
-    site: Rc<WorkerState>,
-    door: Rc<ConnectionContext>,
+    worker: Rc<WorkerState>,
+    conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
+    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
     let (head, _) = request.into_parts();
-    let listener = site.listener(door.listener).ok_or(Fault::Internal);
-    let ground = listener.and_then(|listener| door.ground(listener));
-    if let Err(fault) = ground.and_then(|ground| clear(ground, &site.shared.snapshot.limits, &head)) {
-        return own_answer(fault, tale);
+    let listener = worker.listener(conn.listener).ok_or(Fault::Internal);
+    let ground = listener.and_then(|listener| conn.ground(listener));
+    if let Err(fault) = ground.and_then(|ground| clear(ground, &worker.shared.snapshot.limits, &head)) {
+        return own_answer(fault, log);
     }
-    let (status, location, text) = come_back(&site, &head, &mut tale).await;
-    tale.record().status = Some(status.as_u16());
+    let (status, location, text) = come_back(&worker, &head, &mut log).await;
+    log.record().status = Some(status.as_u16());
     let body = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>countersign</title></head><body><main><h1>{}</h1><p>{text}</p></main></body></html>\n",
         if status.is_client_error() || status.is_server_error() { "That did not work" } else { "Done" },
     );
-    let mut response = Response::new(ResponseBody::own(body.into(), tale));
+    let mut response = Response::new(ResponseBody::own(body.into(), log));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [
@@ -265,31 +265,31 @@ pub async fn callback(
 /// Processes the return of a browser from the provider. Returns a status, the URL to redirect to, and the text of the
 /// page.
 async fn come_back(
-    site: &Rc<WorkerState>,
+    worker: &Rc<WorkerState>,
     head: &Parts,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> (StatusCode, Option<String>, &'static str) {
     let bad = |status, text| (status, None, text);
     let uri = &head.uri;
     let name = uri.path().strip_prefix(CONSENT).and_then(|rest| rest.strip_suffix("/callback"));
-    let Some((provider, consents, consent)) = name.and_then(|name| known(site, name)) else {
+    let Some((provider, consents, consent)) = name.and_then(|name| known(worker, name)) else {
         return bad(StatusCode::NOT_FOUND, "There is nothing here.");
     };
     // A HEAD must not use a state up.
     if head.method != Method::GET {
         return bad(StatusCode::METHOD_NOT_ALLOWED, "Only browsers that come back from the bank are expected here.");
     }
-    if !site.shared.audit.ready() {
+    if !worker.shared.audit.ready() {
         let text = "This cannot be worked on right now. Please reload this page in a moment.";
         return bad(StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    let Ok(callback) = consent.callback(uri.query().unwrap_or_default(), site.now()) else {
+    let Ok(callback) = consent.callback(uri.query().unwrap_or_default(), worker.now()) else {
         return bad(StatusCode::BAD_REQUEST, "What the bank sent cannot be read. Please start again.");
     };
-    tale.wait_for(EXCHANGE, &provider.name);
-    match site.shared.consents.finish(provider.clone(), Bringer::Browser, callback).await {
+    log.wait_for(EXCHANGE, &provider.name);
+    match worker.shared.consents.finish(provider.clone(), CodeSource::Browser, callback).await {
         Finished::Consented(return_to) => {
-            tale.waited();
+            log.waited();
             let permitted = return_to.and_then(|url| ReturnRule::permit(&consents.return_to, &url).ok());
             match permitted {
                 Some(url) => (StatusCode::SEE_OTHER, Some(url.as_str().to_owned()), "You are being sent back."),

@@ -233,11 +233,11 @@ mod tests {
 
     /// Returns the output for a body that arrives in pieces of these lengths, and whether something was masked.
     fn sieved(body: &[u8], cuts: &[usize]) -> (Vec<u8>, bool) {
-        let mut sieve = CredentialScanner::new(needles());
+        let mut scanner = CredentialScanner::new(needles());
         let (mut out, mut found, mut at) = (Vec::new(), false, 0_usize);
         for cut in cuts.iter().chain([&usize::MAX]) {
             let end = at.saturating_add(*cut).min(body.len());
-            let (passed, hidden) = sieve.pass(Bytes::copy_from_slice(&body[at..end]), end == body.len());
+            let (passed, hidden) = scanner.pass(Bytes::copy_from_slice(&body[at..end]), end == body.len());
             out.extend_from_slice(&passed);
             found |= hidden;
             at = end;
@@ -245,7 +245,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(sieve.held(), 0);
+        assert_eq!(scanner.held(), 0);
         (out, found)
     }
 
@@ -284,24 +284,24 @@ mod tests {
 
     #[test]
     fn a_stream_is_held_back_only_where_something_may_begin() {
-        let mut sieve = CredentialScanner::new(needles());
-        assert_eq!(sieve.pass(Bytes::from_static(b"data: hello\n\n"), false).0, "data: hello\n\n");
-        assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
-        assert_eq!(sieve.held(), 5);
-        assert_eq!(sieve.pass(Bytes::from_static(b"t! no"), false).0, "s3cr3t! no");
+        let mut scanner = CredentialScanner::new(needles());
+        assert_eq!(scanner.pass(Bytes::from_static(b"data: hello\n\n"), false).0, "data: hello\n\n");
+        assert_eq!(scanner.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
+        assert_eq!(scanner.held(), 5);
+        assert_eq!(scanner.pass(Bytes::from_static(b"t! no"), false).0, "s3cr3t! no");
     }
 
     #[test]
     fn what_was_let_go_of_is_remembered_and_the_rest_of_a_secret_is_masked() {
-        let mut sieve = CredentialScanner::new(needles());
-        assert_eq!(sieve.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
-        assert_eq!(sieve.release(), "s3cr3");
-        assert_eq!((sieve.held(), sieve.release()), (0, Bytes::new()));
-        let (passed, found) = sieve.pass(Bytes::from_static(b"t+/tok"), false);
-        assert_eq!((passed, found, sieve.held()), (Bytes::new(), false, 6), "still only a beginning");
-        let (passed, found) = sieve.pass(Bytes::from_static(b"en.with=signs!"), true);
+        let mut scanner = CredentialScanner::new(needles());
+        assert_eq!(scanner.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
+        assert_eq!(scanner.release(), "s3cr3");
+        assert_eq!((scanner.held(), scanner.release()), (0, Bytes::new()));
+        let (passed, found) = scanner.pass(Bytes::from_static(b"t+/tok"), false);
+        assert_eq!((passed, found, scanner.held()), (Bytes::new(), false, 6), "still only a beginning");
+        let (passed, found) = scanner.pass(Bytes::from_static(b"en.with=signs!"), true);
         assert_eq!((&passed[..], found), (&b"*******************!"[..], true));
-        assert_eq!(sieve.pass(Bytes::from_static(b"more"), true).0, "more");
+        assert_eq!(scanner.pass(Bytes::from_static(b"more"), true).0, "more");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::worker_state::{ProcessState, WorkerState};
 
 /// One worker's present. Lives on the worker's thread.
 pub struct CurrentState {
-    site: RefCell<Rc<WorkerState>>,
+    worker: RefCell<Rc<WorkerState>>,
     /// Cancelled when the connections of the listener at this position are to finish.
     doors: RefCell<Vec<CancellationToken>>,
     /// Cancelled when the connections of all listeners are to finish.
@@ -23,31 +23,31 @@ pub struct CurrentState {
 
 impl CurrentState {
     /// Creates the state that a worker starts with.
-    pub fn begin(site: Rc<WorkerState>, drain: CancellationToken) -> Rc<Self> {
-        let doors = site.shared.listeners.iter().map(|_| drain.child_token()).collect();
-        Rc::new(Self { site: RefCell::new(site), doors: RefCell::new(doors), drain })
+    pub fn begin(worker: Rc<WorkerState>, drain: CancellationToken) -> Rc<Self> {
+        let doors = worker.shared.listeners.iter().map(|_| drain.child_token()).collect();
+        Rc::new(Self { worker: RefCell::new(worker), doors: RefCell::new(doors), drain })
     }
 
     /// Returns the state for a new request.
     #[inline]
-    pub fn site(&self) -> Rc<WorkerState> {
-        self.site.borrow().clone()
+    pub fn worker(&self) -> Rc<WorkerState> {
+        self.worker.borrow().clone()
     }
 
     /// Tells a connection of the listener at this position to finish.
-    pub fn door(&self, listener: usize) -> CancellationToken {
+    pub fn conn(&self, listener: usize) -> CancellationToken {
         self.doors.borrow().get(listener).unwrap_or(&self.drain).clone()
     }
 
     /// From now on this holds.
     pub fn turn(&self, shared: ProcessState) {
-        let before = self.site();
+        let before = self.worker();
         let after = WorkerState::succeed(&before, shared);
-        for (at, door) in self.doors.borrow_mut().iter_mut().enumerate() {
+        for (at, conn) in self.doors.borrow_mut().iter_mut().enumerate() {
             if before.footing(at) != after.footing(at) {
-                std::mem::replace(door, self.drain.child_token()).cancel();
+                std::mem::replace(conn, self.drain.child_token()).cancel();
             }
         }
-        *self.site.borrow_mut() = after;
+        *self.worker.borrow_mut() = after;
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::replay_body::Ungathered;
 use crate::control::Unavailable;
-use crate::observe::sight::Blame;
+use crate::observe::stats::Blame;
 use crate::token::failure::Class;
 use crate::upstream::DialError;
 

@@ -114,8 +114,8 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
     let mut head = asked.head.clone();
-    let passage = HopOptions::of(&head, route.websocket);
-    let with = RequestDress { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, passage };
+    let hop = HopOptions::of(&head, route.websocket);
+    let with = RequestDress { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, hop };
     dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
     Ok(Foreseen {
         caller,
@@ -156,7 +156,7 @@ fn identify_at_once(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Ca
     // Without its fetcher this asks no issuer.
     let (issuers, _) = Issuers::open(clock.clone());
     let (access, clients) = (&asked.listener.access, &snapshot.clients);
-    let book = IdentifyContext {
+    let context = IdentifyContext {
         access,
         clients,
         issuers: &issuers,
@@ -164,7 +164,7 @@ fn identify_at_once(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Ca
         as_proxy: asked.listener.forward().is_some(),
     };
     let peer = Peer { address: Some(asked.peer), ..Peer::default() };
-    let identifying = pin!(identify(book, &peer, &asked.head.headers));
+    let identifying = pin!(identify(context, &peer, &asked.head.headers));
     match identifying.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(found) => found,
         Poll::Pending => Err(IdentifyError::Unknown),

@@ -51,52 +51,52 @@ const UNWANTED: Duration = Duration::from_millis(20);
 
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(
-    site: Rc<WorkerState>,
-    door: Rc<ConnectionContext>,
+    worker: Rc<WorkerState>,
+    conn: Rc<ConnectionContext>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let request = ReceivedBody::request(request);
     let http1 = request.version() != Version::HTTP_2;
     let has_body = http1 && !request.body().is_end_stream();
     // Rare cases are boxed futures of their own, so that every other request needs no room for them.
-    match &door.entry {
+    match &conn.entry {
         Ingress::Proxy if request.method() == Method::CONNECT => {
-            return Box::pin(connect::answer(site, door, request)).await;
+            return Box::pin(connect::answer(worker, conn, request)).await;
         }
         Ingress::Proxy if request.uri().authority().is_none() => {
-            return closing(connect::page(&site, &door, request), has_body);
+            return closing(connect::page(&worker, &conn, request), has_body);
         }
-        Ingress::Callback(_) => return closing(Box::pin(consent::callback(site, door, request)).await, has_body),
+        Ingress::Callback(_) => return closing(Box::pin(consent::callback(worker, conn, request)).await, has_body),
         Ingress::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
-            return Box::pin(consent::answer(site, door, request)).await;
+            return Box::pin(consent::answer(worker, conn, request)).await;
         }
         Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_) => {}
     }
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
     let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
-    let mut tale = RequestLog::begin(&site, door.listener, opening(&site, &door, &request));
+    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
     let (head, body) = request.into_parts();
     let (mut body, may_read) = (Some(body), !head.headers.contains_key(EXPECT));
-    let outcome = forward(&site, &door, head, &mut body, &mut tale).await;
+    let outcome = forward(&worker, &conn, head, &mut body, &mut log).await;
     if has_body {
         // hyper closes a connection whose request it cannot read to its end. Its client is told (RFC 9112 section 9.6).
         last |= match &outcome {
             Err(Declined::Fault(fault)) if fault.closes() => true,
-            Err(_) if may_read && !last => !Box::pin(read_on(body, &tale)).await,
-            Ok(_) | Err(_) => !tale.body().is_some_and(|body| body.arrived()),
+            Err(_) if may_read && !last => !Box::pin(read_on(body, &log)).await,
+            Ok(_) | Err(_) => !log.body().is_some_and(|body| body.arrived()),
         };
     }
     let response = match outcome {
-        Ok(passing) if passing.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Box::pin(passing.switch(tale)).await
+        Ok(upstream_response) if upstream_response.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Box::pin(upstream_response.switch(log)).await
         }
-        Ok(passing) => passing.into_response(tale),
+        Ok(upstream_response) => upstream_response.into_response(log),
         Err(Declined::Fault(fault)) => {
             last |= http1 && fault.closes();
-            own_answer(fault, tale)
+            own_answer(fault, log)
         }
-        Err(Declined::Stub(route)) => stub(&site, route, tale),
+        Err(Declined::Stub(route)) => stub(&worker, route, log),
     };
     closing(response, last)
 }
@@ -111,11 +111,11 @@ fn closing(mut response: Response<ResponseBody>, closes: bool) -> Response<Respo
 
 /// Reads a body that is no longer wanted, if it is short and most likely received already. Returns whether it came to
 /// its end.
-async fn read_on(body: Option<ReceivedBody>, tale: &RequestLog) -> bool {
+async fn read_on(body: Option<ReceivedBody>, log: &RequestLog) -> bool {
     let reading = async {
-        match (body, tale.body()) {
+        match (body, log.body()) {
             (Some(body), _) => Limited::new(body, MOST_UNWANTED).collect().await.is_ok(),
-            (None, Some(recorder)) => recorder.read_on(MOST_UNWANTED).await,
+            (None, Some(replay_body)) => replay_body.read_on(MOST_UNWANTED).await,
             (None, None) => false,
         }
     };
@@ -123,49 +123,49 @@ async fn read_on(body: Option<ReceivedBody>, tale: &RequestLog) -> bool {
 }
 
 async fn forward(
-    site: &Rc<WorkerState>,
-    door: &ConnectionContext,
+    worker: &Rc<WorkerState>,
+    conn: &ConnectionContext,
     mut head: Parts,
     body: &mut Option<ReceivedBody>,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<UpstreamResponse, Declined> {
-    let caller = caller(site, door, &head.headers, tale).await?.caller;
-    let snapshot = &site.shared.snapshot;
-    let listener = site.listener(door.listener).ok_or(Fault::Internal)?;
-    let admission = admit(door.ground(listener)?, &snapshot.limits, caller, &head)?;
-    let mut route = site.route(admission.route()).ok_or(Fault::Internal)?.clone();
-    tale.follow(&route);
+    let caller = caller(worker, conn, &head.headers, log).await?.caller;
+    let snapshot = &worker.shared.snapshot;
+    let listener = worker.listener(conn.listener).ok_or(Fault::Internal)?;
+    let admission = admit(conn.ground(listener)?, &snapshot.limits, caller, &head)?;
+    let mut route = worker.route(admission.route()).ok_or(Fault::Internal)?.clone();
+    log.follow(&route);
     if let Some(rate) = &route.route.rate {
         match Box::pin(turn(rate, route.route.enforce)).await {
-            Err(fault) if !route.route.enforce => tale.tolerate(fault),
+            Err(fault) if !route.route.enforce => log.tolerate(fault),
             done => done?,
         }
     }
     let client_sent_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-    let passage = HopOptions::of(&head, route.route.websocket);
-    let mut recorder = None;
+    let hop = HopOptions::of(&head, route.route.websocket);
+    let mut replay_body = None;
     let permit = match admission {
         Admission::Granted(permit) => permit,
         Admission::AwaitsBody(draft) => {
-            let gathered = Box::pin(gather(site, &route, body, &head.headers, tale)).await.map_err(Fault::from)?;
+            let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await.map_err(Fault::from)?;
             let permit = draft.complete(&gathered.content()).map_err(Declined::from)?;
-            recorder = Some(gathered);
+            replay_body = Some(gathered);
             permit
         }
     };
-    if route.route.request_buffering && client_sent_body && recorder.is_none() {
-        let gathered = Box::pin(gather(site, &route, body, &head.headers, tale)).await;
-        recorder = Some(gathered.map_err(|why| match why {
+    if route.route.request_buffering && client_sent_body && replay_body.is_none() {
+        let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await;
+        replay_body = Some(gathered.map_err(|why| match why {
             Ungathered::TooLarge => Fault::BodyTooLarge,
             other => Fault::from(other),
         })?);
     }
     match within_bounds(&snapshot.clients, caller, &permit) {
-        Err(fault) if !route.route.enforce => tale.tolerate(fault),
+        Err(fault) if !route.route.enforce => log.tolerate(fault),
         done => done?,
     }
     if permit.tolerated() {
-        tale.tolerate(Fault::ClientNotAllowed);
+        log.tolerate(Fault::ClientNotAllowed);
     }
 
     let user = match &route.route.user {
@@ -173,21 +173,21 @@ async fn forward(
         Some(header) => Some(consent::named_user(&head.headers, header)?),
     };
     let spec = match user {
-        None => route.token(permit.vars(), &site.shared.clock),
-        Some(user) => users_token(site, &route, caller, user)?,
+        None => route.token(permit.vars(), &worker.shared.clock),
+        Some(user) => users_token(worker, &route, caller, user)?,
     };
-    if !site.shared.audit.ready() {
+    if !worker.shared.audit.ready() {
         return Err(Fault::Unaudited.into());
     }
-    tale.speak_of(user, permit.vars());
-    let at_hand = site.on_shelf(&spec.key, site.now());
-    let (lease, born_for_this, successor) = match at_hand {
+    log.speak_of(user, permit.vars());
+    let cached = worker.cached_lease(&spec.key, worker.now());
+    let (lease, born_for_this, successor) = match cached {
         Some(lease) => (lease, false, None),
         None => {
-            let cause = tale.wait_for(TOKEN_WAIT, &route.route.provider.name);
-            let obtained = Box::pin(obtain(site, &route, &spec, permit.vars(), cause)).await?;
+            let cause = log.wait_for(TOKEN_WAIT, &route.route.provider.name);
+            let obtained = Box::pin(obtain(worker, &route, &spec, permit.vars(), cause)).await?;
             let Obtained { lease, fresh, stand_in } = obtained;
-            tale.waited();
+            log.waited();
             let successor = stand_in.map(|before| {
                 let route = std::mem::replace(&mut route, before);
                 Box::new(CurrentRoute { route, vars: permit.vars().clone() })
@@ -196,36 +196,36 @@ async fn forward(
         }
     };
 
-    let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, passage };
+    let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, hop };
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
     let target = target(permit)?;
 
-    match &recorder {
+    match &replay_body {
         Some(gathered) if route.route.request_buffering => {
             head.headers.insert(CONTENT_LENGTH, gathered.kept_bytes().into());
         }
-        None if client_sent_body => recorder = take_in(site, &route, body, &head.headers, tale),
+        None if client_sent_body => replay_body = take_in(worker, &route, body, &head.headers, log),
         Some(_) | None => {}
     }
     let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let errand = UpstreamCall { site, route, method, target, headers, spelling, recorder, passage };
-    let mut passing = errand.run(TokenInUse { spec, lease, ids, born_for_this, successor }, tale).await?;
-    passing.screen().await?;
-    Ok(passing)
+    let call = UpstreamCall { worker, route, method, target, headers, spelling, replay_body, hop };
+    let mut upstream_response = call.run(TokenInUse { spec, lease, ids, born_for_this, successor }, log).await?;
+    upstream_response.screen().await?;
+    Ok(upstream_response)
 }
 
 /// Takes in the whole body of a request before anything else is done with it.
 async fn gather(
-    site: &WorkerState,
+    worker: &WorkerState,
     route: &RouteState,
     body: &mut Option<ReceivedBody>,
     headers: &HeaderMap,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<Rc<ReplayBody>, Ungathered> {
-    let recorder = take_in(site, route, body, headers, tale).ok_or(Ungathered::Broken)?;
-    recorder.gather().await?;
-    Ok(recorder)
+    let replay_body = take_in(worker, route, body, headers, log).ok_or(Ungathered::Broken)?;
+    replay_body.gather().await?;
+    Ok(replay_body)
 }
 
 /// Returns the client's spelling of field names, as hyper keeps it, if the provider is to receive it.
@@ -239,40 +239,40 @@ fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
 
 /// Returns the caller, or a refusal without details. In a tunnel, it is the caller that opened it.
 pub(super) async fn caller(
-    site: &WorkerState,
-    door: &ConnectionContext,
+    worker: &WorkerState,
+    conn: &ConnectionContext,
     headers: &HeaderMap,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<Proven, Fault> {
-    let listener = site.listener(door.listener).ok_or(Fault::Misdirected)?;
-    if listener.footing != door.footing {
+    let listener = worker.listener(conn.listener).ok_or(Fault::Misdirected)?;
+    if listener.footing != conn.footing {
         // The proof of this connection may no longer hold: on a new one the client can be asked for it again.
         return Err(Fault::Misdirected);
     }
-    let clients = &site.shared.snapshot.clients;
-    let now = tale.record().start;
-    let as_proxy = matches!(door.entry, Ingress::Proxy);
-    let book = IdentifyContext { access: &listener.access, clients, issuers: &site.shared.issuers, now, as_proxy };
-    let known = match &door.entry {
-        Ingress::Tunnel(tunnel) => opener(site, tunnel, book, &door.peer).await,
-        Ingress::Callback(_) | Ingress::Proxy | Ingress::Reverse(_) => prove(book, &door.peer, headers).await,
+    let clients = &worker.shared.snapshot.clients;
+    let now = log.record().start;
+    let as_proxy = matches!(conn.entry, Ingress::Proxy);
+    let context = IdentifyContext { access: &listener.access, clients, issuers: &worker.shared.issuers, now, as_proxy };
+    let known = match &conn.entry {
+        Ingress::Tunnel(tunnel) => opener(worker, tunnel, context, &conn.peer).await,
+        Ingress::Callback(_) | Ingress::Proxy | Ingress::Reverse(_) => prove(context, &conn.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {
         Ok(known @ Proven { caller: Caller::Client(_), .. }) => {
-            tale.record().client = site.name_of(known.caller);
+            log.record().client = worker.name_of(known.caller);
             Ok(known)
         }
         Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
         Ok(anyone @ Proven { caller: Caller::Anyone, .. }) => Ok(anyone),
         Err(IdentifyError::NotLetIn(id)) => {
-            tale.record().client = site.name_of(Caller::Client(id));
+            log.record().client = worker.name_of(Caller::Client(id));
             Err(Fault::ClientNotAllowed)
         }
         Err(IdentifyError::Unknown) => Err(unidentified),
         // Wrong guesses are slowed; right credentials were accepted above, so no client is locked out by a neighbour's
         // guesses.
-        Err(IdentifyError::Wrong) => match site.shared.gate.failed(door.peer.address, now) {
+        Err(IdentifyError::Wrong) => match worker.shared.connection_limits.failed(conn.peer.address, now) {
             Ok(()) => Err(unidentified),
             Err(after) => Err(Fault::RateLimited(after)),
         },
@@ -282,24 +282,25 @@ pub(super) async fn caller(
 /// Returns the caller that opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to
 /// identify the caller again.
 async fn opener(
-    site: &WorkerState,
+    worker: &WorkerState,
     tunnel: &Tunnel,
-    book: IdentifyContext<'_>,
+    context: IdentifyContext<'_>,
     peer: &Peer,
 ) -> Result<Proven, IdentifyError> {
     let (serial, opener) = tunnel.opener.get();
-    if serial == site.shared.serial && opener.until.is_none_or(|until| !until.passed(book.now)) {
+    if serial == worker.shared.serial && opener.until.is_none_or(|until| !until.passed(context.now)) {
         return Ok(opener);
     }
-    let opener = Box::pin(prove(IdentifyContext { as_proxy: true, ..book }, peer, &tunnel.claim)).await?;
-    tunnel.opener.set((site.shared.serial, opener));
+    let opener = Box::pin(prove(IdentifyContext { as_proxy: true, ..context }, peer, &tunnel.claim)).await?;
+    tunnel.opener.set((worker.shared.serial, opener));
     Ok(opener)
 }
 
 /// Returns whether a request comes from a web page. If callers are not identified, a page in a browser on this machine
 /// must not be able to call.
 pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::ORIGIN) || headers.get_all("sec-fetch-site").iter().any(|site| site != "none")
+    headers.contains_key(http::header::ORIGIN)
+        || headers.get_all("sec-fetch-site").iter().any(|worker| worker != "none")
 }
 
 /// The values that a request is dressed with, besides its route.
@@ -311,7 +312,7 @@ pub(super) struct RequestDress<'a> {
     /// True if a body follows the head.
     pub body: bool,
     /// The options that it requests for this hop.
-    pub passage: HopOptions,
+    pub hop: HopOptions,
 }
 
 /// Strips what a client must not say, then puts on what the provider wants.
@@ -328,7 +329,7 @@ pub(super) fn dress(
         head.headers.remove(TRACEPARENT);
         head.headers.remove(TRACESTATE);
     }
-    with.passage.put_on(&mut head.headers);
+    with.hop.put_on(&mut head.headers);
     if !with.body && head.method != Method::GET && head.method != Method::HEAD {
         // Said aloud, since a missing length means something else to HTTP/1.1 providers.
         head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
@@ -351,12 +352,12 @@ fn target(permit: Permit) -> Result<Uri, Fault> {
 }
 
 /// The token of a user in whose name the caller may call.
-fn users_token(site: &WorkerState, route: &RouteState, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
+fn users_token(worker: &WorkerState, route: &RouteState, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
     let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
-    let client = site.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
+    let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, site.shared.serial, &site.shared.clock, &site.shared.audit).ok_or(Fault::Internal)
+    user_spec(provider, key, worker.shared.serial, &worker.shared.clock, &worker.shared.audit).ok_or(Fault::Internal)
 }
 
 /// A token that this worker did not hold yet.
@@ -371,25 +372,25 @@ struct Obtained {
 /// Requests a token from the keeper. If a secret was changed and there is no token of the new one yet, one of the old
 /// secret is used meanwhile.
 async fn obtain(
-    site: &Rc<WorkerState>,
+    worker: &Rc<WorkerState>,
     route: &Rc<RouteState>,
     spec: &Arc<TokenSpec>,
     vars: &Vars,
     cause: Option<Context>,
 ) -> Result<Obtained, Fault> {
-    if let Some((before, lease)) = site.inherited(route, vars, &spec.key).await {
-        let (site, route, spec) = (site.clone(), route.clone(), spec.clone());
+    if let Some((before, lease)) = worker.inherited(route, vars, &spec.key).await {
+        let (worker, route, spec) = (worker.clone(), route.clone(), spec.clone());
         tokio::task::spawn_local(async move {
-            if let Ok(issued) = site.shared.leases.need(spec).await {
-                site.remember(&issued);
+            if let Ok(issued) = worker.shared.leases.need(spec).await {
+                worker.remember(&issued);
                 route.was_issued();
             }
         });
         return Ok(Obtained { lease, fresh: false, stand_in: Some(before) });
     }
-    match site.shared.leases.need_for(spec.clone(), cause).await {
+    match worker.shared.leases.need_for(spec.clone(), cause).await {
         Ok(issued) => {
-            site.remember(&issued);
+            worker.remember(&issued);
             route.was_issued();
             Ok(Obtained { lease: issued.lease, fresh: issued.fresh, stand_in: None })
         }
@@ -421,12 +422,12 @@ fn limit_codings(headers: &mut HeaderMap) {
 }
 
 /// The answer of a token endpoint that we play ourselves.
-fn stub(site: &WorkerState, route: usize, mut tale: RequestLog) -> Response<ResponseBody> {
-    let Some(route) = site.route(route) else { return own_answer(Fault::Internal, tale) };
-    tale.follow(route);
-    tale.record().status = Some(200);
-    let (kind, body) = route.route.module.stub(site.now());
-    let mut response = Response::new(ResponseBody::own(body.into(), tale));
+fn stub(worker: &WorkerState, route: usize, mut log: RequestLog) -> Response<ResponseBody> {
+    let Some(route) = worker.route(route) else { return own_answer(Fault::Internal, log) };
+    log.follow(route);
+    log.record().status = Some(200);
+    let (kind, body) = route.route.module.stub(worker.now());
+    let mut response = Response::new(ResponseBody::own(body.into(), log));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // As RFC 6749 section 5.1 wants it of every answer with a token.
@@ -435,33 +436,33 @@ fn stub(site: &WorkerState, route: usize, mut tale: RequestLog) -> Response<Resp
 }
 
 /// Our own answer to a request.
-pub(super) fn own_answer(fault: Fault, mut tale: RequestLog) -> Response<ResponseBody> {
-    let id = tale.record().id;
+pub(super) fn own_answer(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
+    let id = log.record().id;
     let (head, body) = fault.answer(id).into_parts();
-    tale.record().status = Some(head.status.as_u16());
-    tale.fail(fault);
+    log.record().status = Some(head.status.as_u16());
+    log.fail(fault);
     debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
-    Response::from_parts(head, ResponseBody::own(body, tale))
+    Response::from_parts(head, ResponseBody::own(body, log))
 }
 
 /// Answers a request with this fault before anything else is done with it.
 pub(super) fn refuse<B>(
-    site: &Rc<WorkerState>,
-    door: &ConnectionContext,
+    worker: &Rc<WorkerState>,
+    conn: &ConnectionContext,
     request: &Request<B>,
     fault: Fault,
 ) -> Response<ResponseBody> {
-    own_answer(fault, RequestLog::begin(site, door.listener, opening(site, door, request)))
+    own_answer(fault, RequestLog::begin(worker, conn.listener, opening(worker, conn, request)))
 }
 
 /// Builds the access record of a request from its head.
-pub(super) fn opening<B>(site: &WorkerState, door: &ConnectionContext, request: &Request<B>) -> AccessRecord {
+pub(super) fn opening<B>(worker: &WorkerState, conn: &ConnectionContext, request: &Request<B>) -> AccessRecord {
     AccessRecord {
-        start: site.now(),
+        start: worker.now(),
         id: Uuid::new_v4(),
         trace: parent(request.headers()),
-        listener: site.listener(door.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
-        peer: door.peer.address,
+        listener: worker.listener(conn.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
+        peer: conn.peer.address,
         client: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),

@@ -290,9 +290,9 @@ mod tests {
         let announced = announced(&head);
         assert_eq!(announced, ["x-checksum"]);
         let came = map(&[("x-checksum", "1"), ("authorization", "Bearer x"), ("content-length", "3"), ("x-more", "2")]);
-        let passing = Trailers::Announced(announced);
-        assert_eq!(passing.take(came.clone()), Some(map(&[("x-checksum", "1")])));
-        assert_eq!(passing.take(map(&[("x-more", "2")])), None);
+        let upstream_response = Trailers::Announced(announced);
+        assert_eq!(upstream_response.take(came.clone()), Some(map(&[("x-checksum", "1")])));
+        assert_eq!(upstream_response.take(map(&[("x-more", "2")])), None);
         assert_eq!(Trailers::Any.take(came.clone()), Some(map(&[("x-checksum", "1"), ("x-more", "2")])));
         assert_eq!(Trailers::Dropped.take(came), None);
         assert!(reads_trailers(&map(&[("te", "gzip, Trailers;q=1")])));

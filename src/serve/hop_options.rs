@@ -66,25 +66,25 @@ impl HopOptions {
 
 /// Wraps a request's body in a [`ReplayBody`], unless it was taken before.
 pub fn take_in(
-    site: &WorkerState,
+    worker: &WorkerState,
     route: &RouteState,
     body: &mut Option<ReceivedBody>,
     headers: &HeaderMap,
-    tale: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Option<Rc<ReplayBody>> {
     let source = body.take()?;
     let mut trailers = headers::announced(headers);
     trailers.retain(|name| !route.route.module.strips(name));
-    let recorder = Rc::new(ReplayBody::new(Intake {
+    let replay_body = Rc::new(ReplayBody::new(Intake {
         source,
         limit: route.route.replay_limit,
-        budget: site.budget(),
-        min_rate: site.shared.snapshot.limits.body_min_rate,
+        budget: worker.budget(),
+        min_rate: worker.shared.snapshot.limits.body_min_rate,
         trailers: Trailers::Announced(trailers),
-        clock: site.shared.clock.clone(),
+        clock: worker.shared.clock.clone(),
     }));
-    tale.watch_body(&recorder);
-    Some(recorder)
+    log.watch_body(&replay_body);
+    Some(replay_body)
 }
 
 /// Waits for the request's turn, or refuses it if that is too far away. There is no wait if the rate is not enforced.

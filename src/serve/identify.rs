@@ -71,19 +71,19 @@ pub struct Proven {
 type IdentifiedClient = (ClientId, Option<Deadline>);
 
 /// Identifies the caller of one request. Waits only for the keys of a token's issuer, and only where there are none yet.
-pub async fn identify(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, IdentifyError> {
-    prove(book, peer, headers).await.map(|proven| proven.caller)
+pub async fn identify(context: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Caller, IdentifyError> {
+    prove(context, peer, headers).await.map(|proven| proven.caller)
 }
 
 /// The same, with the end of the proof.
-pub async fn prove(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, IdentifyError> {
-    let IdentifyContext { access, clients, .. } = book;
-    let shown = by_certificate(book, peer).or_else(|| by_uid(clients, peer).map(|client| (client, None)));
+pub async fn prove(context: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) -> Result<Proven, IdentifyError> {
+    let IdentifyContext { access, clients, .. } = context;
+    let shown = by_certificate(context, peer).or_else(|| by_uid(clients, peer).map(|client| (client, None)));
     // Proxy-Authorization is meant for countersign alone: if it is wrong, the request is refused, even if other
     // evidence identifies the caller.
     if headers.contains_key(PROXY_AUTHORIZATION) {
         let (named, claim_ends) =
-            by_claim(book, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(IdentifyError::Wrong)?;
+            by_claim(context, peer, headers, &PROXY_AUTHORIZATION).await.ok_or(IdentifyError::Wrong)?;
         let (client, ends) = shown.unwrap_or((named, None));
         return accept(access, (client, earlier(ends, claim_ends)));
     }
@@ -93,8 +93,8 @@ pub async fn prove(book: IdentifyContext<'_>, peer: &Peer, headers: &HeaderMap) 
     if let Some(client) = shown {
         return accept(access, client);
     }
-    let claimed = !book.as_proxy && headers.contains_key(AUTHORIZATION);
-    let named = if claimed { by_claim(book, peer, headers, &AUTHORIZATION).await } else { None };
+    let claimed = !context.as_proxy && headers.contains_key(AUTHORIZATION);
+    let named = if claimed { by_claim(context, peer, headers, &AUTHORIZATION).await } else { None };
     match named.or_else(|| by_network(clients, peer).map(|client| (client, None))) {
         Some(client) => accept(access, client),
         None if claimed => Err(IdentifyError::Wrong),
@@ -123,16 +123,16 @@ pub(super) fn let_in(access: &ListenerAccess, client: ClientId) -> Result<Caller
 }
 
 /// The client that the verified certificate names: by URI, then DNS name, then common name.
-fn by_certificate(book: IdentifyContext<'_>, peer: &Peer) -> Option<IdentifiedClient> {
+fn by_certificate(context: IdentifyContext<'_>, peer: &Peer) -> Option<IdentifiedClient> {
     let leaf = peer.certificate.as_ref()?;
-    if book.now.unix_seconds() > leaf.until {
+    if context.now.unix_seconds() > leaf.until {
         return None;
     }
-    let named = leaf.names.iter().find_map(|name| book.clients.by_certificate.get(name).copied());
+    let named = leaf.names.iter().find_map(|name| context.clients.by_certificate.get(name).copied());
     // It counts in the second that it names, and is looked at again within a day.
-    let left = leaf.until.saturating_add(1).saturating_mul(1000).saturating_sub(book.now.wall);
-    let until = Deadline::after(book.now, Duration::from_millis(left).min(Duration::from_secs(24 * 3600)));
-    named.filter(|id| reaches(book.clients, *id, peer)).map(|id| (id, Some(until)))
+    let left = leaf.until.saturating_add(1).saturating_mul(1000).saturating_sub(context.now.wall);
+    let until = Deadline::after(context.now, Duration::from_millis(left).min(Duration::from_secs(24 * 3600)));
+    named.filter(|id| reaches(context.clients, *id, peer)).map(|id| (id, Some(until)))
 }
 
 fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
@@ -141,7 +141,7 @@ fn by_uid(clients: &Clients, peer: &Peer) -> Option<ClientId> {
 
 /// Reads the one field of this name, `Bearer KEY`, `Bearer TOKEN` or `Basic base64(name:KEY)`, and finds whose it is.
 async fn by_claim(
-    book: IdentifyContext<'_>,
+    context: IdentifyContext<'_>,
     peer: &Peer,
     headers: &HeaderMap,
     field: &HeaderName,
@@ -151,20 +151,20 @@ async fn by_claim(
     let (scheme, rest) = scheme(claim)?;
     let named = if scheme.eq_ignore_ascii_case("bearer") {
         let digest = sha256(rest.as_bytes());
-        match owner(book.clients, &digest) {
+        match owner(context.clients, &digest) {
             Some(id) => (id, None),
             None => {
-                let signed = jwt::owner(book.clients, book.issuers, &peer.recent, rest, &digest, book.now);
+                let signed = jwt::owner(context.clients, context.issuers, &peer.recent, rest, &digest, context.now);
                 let (id, until) = Box::pin(signed).await?;
                 (id, Some(until))
             }
         }
     } else if scheme.eq_ignore_ascii_case("basic") {
-        (by_basic(book.clients, rest)?, None)
+        (by_basic(context.clients, rest)?, None)
     } else {
         return None;
     };
-    Some(named).filter(|(id, _)| reaches(book.clients, *id, peer))
+    Some(named).filter(|(id, _)| reaches(context.clients, *id, peer))
 }
 
 fn scheme(claim: &HeaderValue) -> Option<(&str, &str)> {
@@ -255,14 +255,14 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         let (issuers, _fetcher) = Issuers::open(Clock::System);
-        let book = IdentifyContext {
+        let context = IdentifyContext {
             access,
             clients: &clients(),
             issuers: &issuers,
             now: Now::at(0, 1_795_000_000_000),
             as_proxy: false,
         };
-        identify(book, peer, &headers).now_or_never().unwrap()
+        identify(context, peer, &headers).now_or_never().unwrap()
     }
 
     fn basic(text: &str) -> String {
@@ -362,8 +362,8 @@ mod tests {
                 fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
             let (issuers, _fetcher) = Issuers::open(Clock::System);
             let (access, clients) = (&ListenerAccess::Identified, &clients());
-            let book = IdentifyContext { access, clients, issuers: &issuers, now, as_proxy: false };
-            prove(book, peer, &headers).now_or_never().unwrap().unwrap().until
+            let context = IdentifyContext { access, clients, issuers: &issuers, now, as_proxy: false };
+            prove(context, peer, &headers).now_or_never().unwrap().unwrap().until
         };
         let erp = [CertName::Uri("spiffe://corp/erp".to_owned())];
         let until = prove(&shown(&erp, 1_795_000_009, "10.1.2.3"), &[]).expect("an end");

@@ -204,22 +204,22 @@ mod tests {
         ) {
             let (mut kept, level) = kept(u64::MAX);
             let mut whole: Vec<u8> = Vec::new();
-            let (mut early, mut told) = (ReplayCursor::default(), Vec::new());
+            let (mut early, mut reported) = (ReplayCursor::default(), Vec::new());
             for (n, size) in sizes.iter().enumerate() {
                 let piece = Bytes::from(vec![u8::try_from(n % 251).unwrap(); *size]);
                 whole.extend_from_slice(&piece);
                 prop_assert!(kept.keep(&piece));
                 if n == joins {
                     while let Some(piece) = kept.next(&mut early) {
-                        told.extend_from_slice(&piece);
+                        reported.extend_from_slice(&piece);
                     }
-                    prop_assert!(kept.ends_at(early) && told == whole);
+                    prop_assert!(kept.ends_at(early) && reported == whole);
                 }
             }
             while let Some(piece) = kept.next(&mut early) {
-                told.extend_from_slice(&piece);
+                reported.extend_from_slice(&piece);
             }
-            prop_assert!(told == whole && kept.ends_at(early) && kept.ends_at(kept.end()));
+            prop_assert!(reported == whole && kept.ends_at(early) && kept.ends_at(kept.end()));
             prop_assert_eq!(kept.concat(), whole);
             prop_assert!(held(&kept) as i64 <= level.now());
         }

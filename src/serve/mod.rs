@@ -14,7 +14,6 @@ mod connection_limits;
 mod consent;
 mod credential_scanner;
 mod current_state;
-mod eye;
 pub mod fault;
 mod foresee;
 mod forward;
@@ -34,6 +33,7 @@ mod request_spans;
 mod response_body;
 #[cfg(test)]
 mod simulation;
+mod stats_collector;
 mod tunnel;
 mod upgrade;
 mod upstream_call;

@@ -73,22 +73,22 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::Hand;
+    use crate::base::time::ManualClock;
 
     // T38
     #[test]
     fn bytes_earn_time_beyond_the_grace_and_only_waiting_spends_it() {
-        let hand = Hand::at(Now::at(5_000, 0));
-        let mut pace = Pace::new(240, Clock::Hand(hand.clone()));
-        assert_eq!(pace.left(hand.now()), Some(GRACE));
-        hand.advance(Duration::from_secs(4));
-        assert_eq!(pace.left(hand.now()), Some(Duration::from_secs(6)));
+        let manual = ManualClock::at(Now::at(5_000, 0));
+        let mut pace = Pace::new(240, Clock::Manual(manual.clone()));
+        assert_eq!(pace.left(manual.now()), Some(GRACE));
+        manual.advance(Duration::from_secs(4));
+        assert_eq!(pace.left(manual.now()), Some(Duration::from_secs(6)));
         pace.came(480);
-        hand.advance(Duration::from_secs(1000));
-        assert_eq!(pace.left(hand.now()), Some(Duration::from_secs(8)), "nobody waited meanwhile");
-        hand.advance(Duration::from_millis(7_999));
-        assert_eq!(pace.left(hand.now()), Some(Duration::from_millis(1)));
-        hand.advance(Duration::from_millis(1));
-        assert_eq!(pace.left(hand.now()), None);
+        manual.advance(Duration::from_secs(1000));
+        assert_eq!(pace.left(manual.now()), Some(Duration::from_secs(8)), "nobody waited meanwhile");
+        manual.advance(Duration::from_millis(7_999));
+        assert_eq!(pace.left(manual.now()), Some(Duration::from_millis(1)));
+        manual.advance(Duration::from_millis(1));
+        assert_eq!(pace.left(manual.now()), None);
     }
 }

@@ -79,12 +79,12 @@ struct Tape {
     source: ReceivedBody,
     kept: Kept,
     trailers: Option<HeaderMap>,
-    passing: Trailers,
+    upstream_response: Trailers,
     pace: Pace,
     limit: u64,
     telling: u32,
     /// The latest telling has told its end.
-    told: bool,
+    reported: bool,
     /// Shared by all pieces that no connection has written yet.
     under_way: Arc<()>,
     /// The latest telling waits for the client, and this wakes its connection.
@@ -169,11 +169,11 @@ impl ReplayBody {
             source,
             kept: Kept::new(budget),
             trailers: None,
-            passing: trailers,
+            upstream_response: trailers,
             pace: Pace::new(min_rate, clock.clone()),
             limit,
             telling: 0,
-            told: false,
+            reported: false,
             under_way: Arc::default(),
             waiting: None,
             forwarded: 0,
@@ -246,7 +246,7 @@ impl ReplayBody {
         let mut tape = self.0.borrow_mut();
         tape.forwarded = 0;
         tape.moved = tape.clock.now();
-        tape.told = tape.is_complete() && tape.kept.ends_at(ReplayCursor::default()) && tape.trailers.is_none();
+        tape.reported = tape.is_complete() && tape.kept.ends_at(ReplayCursor::default()) && tape.trailers.is_none();
         View { tape: self.0.clone(), telling: tape.telling, next: ReplayCursor::default(), ended: false }
     }
 
@@ -296,7 +296,7 @@ impl ReplayBody {
     /// it.
     pub fn done(&self) -> bool {
         let tape = self.0.borrow();
-        tape.told && Arc::strong_count(&tape.under_way) == 1
+        tape.reported && Arc::strong_count(&tape.under_way) == 1
     }
 
     /// Returns the client's failure if the body will never be whole.
@@ -385,7 +385,7 @@ impl Tape {
                 }
                 Err(other) => {
                     let trailers = other.into_trailers().ok();
-                    self.trailers = trailers.and_then(|trailers| self.passing.take(trailers));
+                    self.trailers = trailers.and_then(|trailers| self.upstream_response.take(trailers));
                     self.finish();
                     Ok(None)
                 }
@@ -402,7 +402,7 @@ impl View {
         }
         tape.waiting = None;
         if let Some(piece) = tape.kept.next(&mut self.next) {
-            tape.told = tape.kept.ends_at(self.next) && tape.trailers.is_none() && tape.is_complete();
+            tape.reported = tape.kept.ends_at(self.next) && tape.trailers.is_none() && tape.is_complete();
             return Poll::Ready(Some(Ok(tape.send(piece))));
         }
         let piece = match tape.state {
@@ -421,10 +421,10 @@ impl View {
         if let Some(piece) = piece {
             // Kept or not, this view has told it.
             self.next = tape.kept.end();
-            tape.told = tape.is_complete();
+            tape.reported = tape.is_complete();
             return Poll::Ready(Some(Ok(tape.send(piece))));
         }
-        tape.told = true;
+        tape.reported = true;
         let ended = std::mem::replace(&mut self.ended, true);
         Poll::Ready(tape.trailers.clone().filter(|_| !ended).map(|trailers| Ok(Frame::trailers(trailers))))
     }

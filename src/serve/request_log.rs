@@ -15,7 +15,7 @@ use crate::base::vars::Vars;
 use crate::observe::audit::AuditContext;
 use crate::observe::metrics::Limit;
 use crate::observe::record::{AccessRecord, Spent};
-use crate::observe::sight::Blame;
+use crate::observe::stats::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 
@@ -28,7 +28,7 @@ const HUNG_UP: u16 = 499;
 /// hangs up and hyper drops the whole request.
 pub struct RequestLog {
     record: Box<AccessRecord>,
-    site: Rc<WorkerState>,
+    worker: Rc<WorkerState>,
     route: Option<Rc<RouteState>>,
     listener: usize,
     request: Option<Rc<ReplayBody>>,
@@ -49,12 +49,12 @@ struct CallSubject {
 
 impl RequestLog {
     /// Begins to tell a request that came in on the listener at this position.
-    pub fn begin(site: &Rc<WorkerState>, listener: usize, record: AccessRecord) -> Self {
+    pub fn begin(worker: &Rc<WorkerState>, listener: usize, record: AccessRecord) -> Self {
         let mut record = Box::new(record);
         let watch = Stopwatch::start();
-        let trail = RequestSpans::begin(&site.shared.tracer, &mut record, watch);
-        let (site, blame) = (site.clone(), None);
-        Self { record, site, route: None, listener, request: None, subject: None, watch, blame, trail }
+        let trail = RequestSpans::begin(&worker.shared.tracer, &mut record, watch);
+        let (worker, blame) = (worker.clone(), None);
+        Self { record, worker, route: None, listener, request: None, subject: None, watch, blame, trail }
     }
 
     pub fn record(&mut self) -> &mut AccessRecord {
@@ -68,7 +68,7 @@ impl RequestLog {
 
     /// The clocks it is told by.
     pub fn clock(&self) -> Clock {
-        self.site.shared.clock.clone()
+        self.worker.shared.clock.clone()
     }
 
     /// From here on it is told under this route.
@@ -129,9 +129,9 @@ impl RequestLog {
         self.record.complete = false;
         self.record.error.get_or_insert(CLIENT_STALLED);
         self.blame.get_or_insert(Blame::Client);
-        let shared = &self.site.shared;
+        let shared = &self.worker.shared;
         shared.metrics.limited(Limit::ClientStalled);
-        if let Some(count) = shared.gate.stalls.note(self.site.now()) {
+        if let Some(count) = shared.connection_limits.stalls.note(self.worker.now()) {
             let record = &self.record;
             let peer = record.peer.map(tracing::field::display);
             tracing::warn!(
@@ -143,7 +143,7 @@ impl RequestLog {
 
     /// It is made in the name of this user, with these variables.
     pub fn speak_of(&mut self, user: Option<&str>, vars: &Vars) {
-        if let Some(audit) = &self.site.audit
+        if let Some(audit) = &self.worker.audit
             && (user.is_some() || !vars.is_empty())
         {
             let seal = audit.seal();
@@ -184,22 +184,22 @@ impl Drop for RequestLog {
         let took = self.watch.elapsed();
         let meters = match &self.route {
             Some(route) => route.meters(self.listener),
-            None => self.site.unrouted(self.listener),
+            None => self.worker.unrouted(self.listener),
         };
         if let Some(meters) = meters {
             meters.finished(status, took);
         }
         let blame = self.blame.unwrap_or(Blame::of_status(status));
-        self.site.see(self.route.as_deref(), &self.record, blame, took);
+        self.worker.see(self.route.as_deref(), &self.record, blame, took);
         if let Some(trail) = self.trail.take() {
             trail.end(&self.record);
         }
-        self.site.write(&self.record);
-        if let Some(audit) = self.site.audit.as_ref().filter(|_| self.record.token.is_some()) {
+        self.worker.write(&self.record);
+        if let Some(audit) = self.worker.audit.as_ref().filter(|_| self.record.token.is_some()) {
             let subject = self.subject.as_deref();
             let user = subject.and_then(|subject| subject.user.as_deref());
             let vars = subject.map_or(&[][..], |subject| &subject.vars);
-            audit.push(&self.record, AuditContext { user, vars, config: &self.site.shared.snapshot.digest });
+            audit.push(&self.record, AuditContext { user, vars, config: &self.worker.shared.snapshot.digest });
         }
     }
 }

@@ -35,7 +35,7 @@ const JOINED: usize = 4 * 1024;
 pub struct ResponseBody {
     kind: Kind,
     /// Absent once something else tells it.
-    tale: Option<RequestLog>,
+    log: Option<RequestLog>,
     busy: Option<Busy>,
     /// The error with which it broke off, until the bytes before that have left.
     cut: Option<Cut>,
@@ -91,7 +91,7 @@ pub struct StreamedBody {
 pub struct ResponseScreen {
     pub needles: Rc<CredentialPatterns>,
     /// The search in the body; absent where it cannot be searched, or was.
-    pub sieve: Option<CredentialScanner>,
+    pub scanner: Option<CredentialScanner>,
     /// True if a response that holds a credential is not passed on at all.
     pub blocks: bool,
     /// The route for which a finding is reported.
@@ -109,7 +109,7 @@ impl ResponseScreen {
     }
 
     fn held(&self) -> usize {
-        self.sieve.as_ref().map_or(0, CredentialScanner::held)
+        self.scanner.as_ref().map_or(0, CredentialScanner::held)
     }
 }
 
@@ -171,18 +171,18 @@ impl Lent {
 
 impl ResponseBody {
     /// A body of our own.
-    pub const fn own(bytes: Bytes, tale: RequestLog) -> Self {
-        Self { kind: Kind::Own(Some(bytes)), tale: Some(tale), busy: None, cut: None }
+    pub const fn own(bytes: Bytes, log: RequestLog) -> Self {
+        Self { kind: Kind::Own(Some(bytes)), log: Some(log), busy: None, cut: None }
     }
 
     /// Wraps a provider's body for the client.
-    pub fn stream(stream: StreamedBody, tale: RequestLog) -> Self {
-        Self { kind: Kind::Stream(Box::new(stream)), tale: Some(tale), busy: None, cut: None }
+    pub fn stream(stream: StreamedBody, log: RequestLog) -> Self {
+        Self { kind: Kind::Stream(Box::new(stream)), log: Some(log), busy: None, cut: None }
     }
 
     /// No body: after this head the connection is something else.
     pub const fn switch(switch: Switch) -> Self {
-        Self { kind: Kind::Switch(Some(switch)), tale: None, busy: None, cut: None }
+        Self { kind: Kind::Switch(Some(switch)), log: None, busy: None, cut: None }
     }
 
     /// Removes the body of a response that the proxy itself made. Returns the length that the body would have had;
@@ -214,8 +214,8 @@ impl ResponseBody {
 
     /// The whole answer went out: the provider's connection may serve again.
     fn complete(&mut self) {
-        if let Some(tale) = &mut self.tale {
-            tale.record().complete = true;
+        if let Some(log) = &mut self.log {
+            log.record().complete = true;
         }
         if let Kind::Stream(stream) = &mut self.kind
             && let Some(lent) = stream.lent.take()
@@ -243,7 +243,7 @@ impl StreamedBody {
         loop {
             let Poll::Ready(next) = self.poll_raw(cx) else { return self.poll_held(cx) };
             let last = self.exhausted();
-            let Some(sieve) = self.screen.as_mut().and_then(|screen| screen.sieve.as_mut()) else {
+            let Some(scanner) = self.screen.as_mut().and_then(|screen| screen.scanner.as_mut()) else {
                 return Poll::Ready(next);
             };
             let piece = match next {
@@ -263,8 +263,8 @@ impl StreamedBody {
                 },
             };
             let over = piece.is_empty();
-            let (passed, found) = sieve.pass(piece, last || over);
-            if sieve.held() == 0 {
+            let (passed, found) = scanner.pass(piece, last || over);
+            if scanner.held() == 0 {
                 self.holding = None;
             }
             if found && let Some(screen) = &self.screen {
@@ -272,7 +272,7 @@ impl StreamedBody {
             }
             if over && let Some(screen) = &mut self.screen {
                 // The body has been searched to its end.
-                screen.sieve = None;
+                screen.scanner = None;
             }
             let passed = joined(std::mem::take(&mut self.waiting), passed);
             if self.holding_back() && passed.len() <= JOINED {
@@ -290,12 +290,12 @@ impl StreamedBody {
 
     /// Lets go of what is held back once nothing has followed it for a while.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let sieve = self.screen.as_mut().and_then(|screen| screen.sieve.as_mut());
-        let Some(sieve) = sieve.filter(|sieve| sieve.held() > 0) else { return Poll::Pending };
+        let scanner = self.screen.as_mut().and_then(|screen| screen.scanner.as_mut());
+        let Some(scanner) = scanner.filter(|scanner| scanner.held() > 0) else { return Poll::Pending };
         let holding = self.holding.get_or_insert_with(|| Box::pin(tokio::time::sleep(HOLD)));
         ready!(holding.as_mut().poll(cx));
         self.holding = None;
-        let released = joined(std::mem::take(&mut self.waiting), sieve.release());
+        let released = joined(std::mem::take(&mut self.waiting), scanner.release());
         Poll::Ready(Some(Ok(Frame::data(released))))
     }
 
@@ -345,9 +345,9 @@ impl StreamedBody {
 
     /// Returns those trailers that may pass; an error if the response must not pass with them.
     fn pass_trailers(&self, trailers: HeaderMap) -> Option<Result<Frame<Bytes>, Cut>> {
-        let mut passing = self.trailers.take(trailers)?;
-        match self.screen.as_ref().map_or(Ok(()), |screen| screen.trailers(&mut passing)) {
-            Ok(()) => Some(Ok(Frame::trailers(passing))),
+        let mut upstream_response = self.trailers.take(trailers)?;
+        match self.screen.as_ref().map_or(Ok(()), |screen| screen.trailers(&mut upstream_response)) {
+            Ok(()) => Some(Ok(Frame::trailers(upstream_response))),
             Err(Reflected) => Some(Err(Cut::Reflected)),
         }
     }
@@ -384,8 +384,8 @@ impl Body for ResponseBody {
         match frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                if let Some(tale) = &mut answer.tale {
-                    tale.record().response_bytes += bytes as u64;
+                if let Some(log) = &mut answer.log {
+                    log.record().response_bytes += bytes as u64;
                 }
                 answer.busy.iter().for_each(|busy| busy.waits(true));
                 Poll::Ready(Some(Ok(frame)))
@@ -444,7 +444,7 @@ impl Drop for ResponseBody {
             Kind::Own(_) | Kind::Switch(_) => self.is_end_stream(),
         };
         if self.busy.as_ref().is_some_and(Busy::given_up) {
-            self.tale.iter_mut().for_each(RequestLog::stalled);
+            self.log.iter_mut().for_each(RequestLog::stalled);
         } else if ended {
             self.complete();
         }

@@ -36,41 +36,41 @@ pub struct Rewound {
 
 /// Serves a tunnel until it closes.
 pub async fn serve(
-    world: Rc<CurrentState>,
+    current: Rc<CurrentState>,
     outer: Rc<ConnectionContext>,
     tunnel: Tunnel,
     stream: Rewound,
     drain: CancellationToken,
 ) {
-    let site = world.site();
-    let Some(config) = site.listener(outer.listener) else { return };
+    let worker = current.worker();
+    let Some(config) = worker.listener(outer.listener) else { return };
     let Some(forward) = config.forward() else { return };
-    let shaken = Box::pin(shake(&site, &config.name, forward, &tunnel, &outer.peer, stream)).await;
-    drop(site);
+    let shaken = Box::pin(shake(&worker, &config.name, forward, &tunnel, &outer.peer, stream)).await;
+    drop(worker);
     let Some(stream) = shaken else { return };
-    let wire =
+    let protocol =
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let ConnectionContext { listener, footing, .. } = *outer;
     let (peer, sent) = (outer.peer.clone(), outer.sent.clone());
-    let door = ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent };
-    serve_http(world, stream, door, wire, drain).await;
+    let conn = ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent };
+    serve_http(current, stream, conn, protocol, drain).await;
 }
 
 /// The handshake inside. `None`: there is no connection any more, and the log says why.
 async fn shake(
-    site: &WorkerState,
+    worker: &WorkerState,
     listener: &str,
     forward: &ForwardListener,
     tunnel: &Tunnel,
     peer: &Peer,
     stream: Rewound,
 ) -> Option<Box<TlsStream<Rewound>>> {
-    let limits = &site.shared.snapshot.limits;
-    let under_way = begin_handshake(site, listener, peer.address)?;
+    let limits = &worker.shared.snapshot.limits;
+    let under_way = begin_handshake(worker, listener, peer.address)?;
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
     let shaken = tokio::select! {
         biased;
-        shaken = timeout(patience, handshake(site, forward, &tunnel.to, stream)) => shaken,
+        shaken = timeout(patience, handshake(worker, forward, &tunnel.to, stream)) => shaken,
         () = under_way.ended() => return None,
     };
     let why = match shaken {
@@ -78,11 +78,11 @@ async fn shake(
         Ok(Err(why)) => why,
         Err(_) => TunnelFailure::Silent,
     };
-    let (host, peer, client) = (&tunnel.to, peer.address, site.name_of(tunnel.opener.get().1.caller));
+    let (host, peer, client) = (&tunnel.to, peer.address, worker.name_of(tunnel.opener.get().1.caller));
     let client = client.as_deref();
     match why {
         TunnelFailure::Distrust(said) => {
-            if let Some(count) = site.shared.gate.distrusts.note(site.now()) {
+            if let Some(count) = worker.shared.connection_limits.distrusts.note(worker.now()) {
                 tracing::warn!(
                     listener, %host, ?peer, client, said, count,
                     "a client does not trust the interception CA: give it the CA's certificate; this listener's own page \
@@ -122,7 +122,7 @@ enum TunnelFailure {
 }
 
 async fn handshake(
-    site: &WorkerState,
+    worker: &WorkerState,
     forward: &ForwardListener,
     to: &Authority,
     stream: Rewound,
@@ -140,7 +140,7 @@ async fn handshake(
         let _ = hello.into_stream(refusal).await;
         return Err(TunnelFailure::OtherName);
     }
-    let settings = forward.interception.settings(&to.host().to_string(), site.now()).map_err(TunnelFailure::Mint)?;
+    let settings = forward.interception.settings(&to.host().to_string(), worker.now()).map_err(TunnelFailure::Mint)?;
     hello.into_stream(settings).await.map_err(failure)
 }
 

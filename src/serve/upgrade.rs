@@ -71,21 +71,21 @@ impl UpgradedConnection {
 pub type Turning = oneshot::Receiver<UpgradedConnection>;
 
 /// A connection for one call alone, which has yet to be made.
-pub struct Alone<'a> {
+pub struct DedicatedConnection<'a> {
     sender: http1::SendRequest<RequestBody>,
     turning: Turning,
     host: &'a str,
 }
 
 /// Opens a connection for one call alone.
-pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<Alone<'_>, Fault> {
+pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<DedicatedConnection<'_>, Fault> {
     let host = &*destination.host;
     let stream = destination.stream(now).await.map_err(|error| {
         tracing::warn!(host, %error, "cannot connect");
         Fault::from(&error)
     })?;
     let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
-    let handshake = destination.way.http1.builder().handshake(TokioIo::new(stream)).await;
+    let handshake = destination.path.http1.builder().handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
     let open = UpgradeCount::new(gauge);
     let (turn, turning) = oneshot::channel();
@@ -97,10 +97,10 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
         }
         drop(open);
     });
-    Ok(Alone { sender, turning, host })
+    Ok(DedicatedConnection { sender, turning, host })
 }
 
-impl Alone<'_> {
+impl DedicatedConnection<'_> {
     /// Sends the call and waits for the head of its answer.
     pub async fn send(
         mut self,
@@ -137,7 +137,7 @@ pub async fn grant(response: &Response<ReceivedBody>, turning: Option<Turning>) 
 pub struct Splice {
     pub provider: UpgradedConnection,
     /// The request's log, completed when the connection ends.
-    pub tale: RequestLog,
+    pub log: RequestLog,
     /// The longest time without a byte either way.
     pub idle: Option<Duration>,
     /// The longest time in all.
@@ -187,7 +187,7 @@ impl Splice {
         let (to_provider, to_client) = (Direction::new(now), Direction::new(now));
         let traffic = UpgradeTraffic { to_provider, to_client, clock: self.clock.clone() };
         // If the worker gives up on us, the numbers so far are told all the same.
-        let mut told = TrafficReport { tale: &mut self.tale, traffic: &traffic };
+        let mut reported = TrafficReport { log: &mut self.log, traffic: &traffic };
         let (client_reads, client_writes) = tokio::io::split(client);
         let UpgradedConnection { stream, early: greeting } = self.provider;
         let (provider_reads, provider_writes) = tokio::io::split(stream);
@@ -201,21 +201,21 @@ impl Splice {
             () = silence(&traffic, self.idle) => false,
             () = end(self.lifetime) => false,
         };
-        told.tale.record().complete = clean;
-        told.tell();
+        reported.log.record().complete = clean;
+        reported.tell();
         drop(self.open);
     }
 }
 
 /// Writes the numbers into the record, also when the copying is dropped.
 struct TrafficReport<'a> {
-    tale: &'a mut RequestLog,
+    log: &'a mut RequestLog,
     traffic: &'a UpgradeTraffic,
 }
 
 impl TrafficReport<'_> {
     fn tell(&mut self) {
-        let record = self.tale.record();
+        let record = self.log.record();
         record.request_bytes = self.traffic.to_provider.bytes.get();
         record.response_bytes = self.traffic.to_client.bytes.get();
     }

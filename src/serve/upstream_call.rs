@@ -41,7 +41,7 @@ pub const TOKEN_WAIT: &str = "token wait";
 
 /// A request on its way to the provider.
 pub struct UpstreamCall<'a> {
-    pub site: &'a Rc<WorkerState>,
+    pub worker: &'a Rc<WorkerState>,
     /// Its route; one from before a change of a secret, as long as a token of that stands in.
     pub route: Rc<RouteState>,
     pub method: Method,
@@ -52,9 +52,9 @@ pub struct UpstreamCall<'a> {
     /// The client's spelling of field names, as hyper keeps it; empty if the provider is not to see it.
     pub spelling: Extensions,
     /// Its body, if it has one.
-    pub recorder: Option<Rc<ReplayBody>>,
+    pub replay_body: Option<Rc<ReplayBody>>,
     /// The hop-by-hop options that the client's request asked for.
-    pub passage: HopOptions,
+    pub hop: HopOptions,
 }
 
 /// The token that is being spent on it.
@@ -78,135 +78,135 @@ pub struct CurrentRoute {
 }
 
 struct JudgedResponse {
-    passing: UpstreamResponse,
+    upstream_response: UpstreamResponse,
     verdict: Verdict,
 }
 
 impl UpstreamCall<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
-    pub async fn run(mut self, mut spending: TokenInUse, tale: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
-        let first = self.attempt(&mut spending, tale).await?;
-        let leases = &self.site.shared.leases;
-        let meters = self.route.meters_of(tale);
-        let generation = spending.lease.generation;
-        let refused_with = first.passing.response.status();
+    pub async fn run(mut self, mut in_use: TokenInUse, log: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
+        let first = self.attempt(&mut in_use, log).await?;
+        let leases = &self.worker.shared.leases;
+        let meters = self.route.meters_of(log);
+        let generation = in_use.lease.generation;
+        let refused_with = first.upstream_response.response.status();
         match first.verdict {
             Verdict::Accepted => {
-                prove(&spending.lease, refused_with);
-                return Ok(first.passing);
+                prove(&in_use.lease, refused_with);
+                return Ok(first.upstream_response);
             }
             Verdict::Unknown => {
-                self.log_unknown(&first.passing);
+                self.log_unknown(&first.upstream_response);
                 if let Some(meters) = meters {
                     meters.unknown_refusals.inc();
                 }
-                if spending.successor.is_none() {
-                    leases.suspect(spending.spec, generation);
+                if in_use.successor.is_none() {
+                    leases.suspect(in_use.spec, generation);
                 }
-                return Ok(first.passing);
+                return Ok(first.upstream_response);
             }
             Verdict::Refused => {}
         }
         // A token may be refused because the provider does not know it yet: the keeper sees to that.
-        let newborn = spending.lease.newborn(self.site.now());
-        if spending.born_for_this && !newborn && !self.lost_to_another(&spending).await {
-            leases.refused_at_birth(spending.spec.clone(), generation);
-            self.site.distrust(&spending.spec.key, generation);
+        let newborn = in_use.lease.newborn(self.worker.now());
+        if in_use.born_for_this && !newborn && !self.lost_to_another(&in_use).await {
+            leases.refused_at_birth(in_use.spec.clone(), generation);
+            self.worker.distrust(&in_use.spec.key, generation);
             if let Some(meters) = meters {
                 meters.not_replayed.inc();
             }
-            return Ok(first.passing);
+            return Ok(first.upstream_response);
         }
-        if let Some(why) = self.recorder.as_ref().and_then(|recorder| recorder.untellable()) {
-            match spending.successor {
-                Some(_) => self.site.renounce(&spending.lease),
+        if let Some(why) = self.replay_body.as_ref().and_then(|replay_body| replay_body.untellable()) {
+            match in_use.successor {
+                Some(_) => self.worker.renounce(&in_use.lease),
                 None => {
-                    leases.withdrawn(spending.spec.clone(), generation, false);
-                    self.site.distrust(&spending.spec.key, generation);
+                    leases.withdrawn(in_use.spec.clone(), generation, false);
+                    self.worker.distrust(&in_use.spec.key, generation);
                 }
             }
-            tale.record().replay = Replay::Impossible;
+            log.record().replay = Replay::Impossible;
             if let Some(meters) = meters {
                 meters.not_replayed.inc();
             }
-            let mut passing = first.passing;
-            passing.note = Some(note(refused_with, not_replayed(why)));
-            return Ok(passing);
+            let mut upstream_response = first.upstream_response;
+            upstream_response.note = Some(note(refused_with, not_replayed(why)));
+            return Ok(upstream_response);
         }
         // The rare case has its own future, so that no other request needs room for it.
-        Box::pin(self.again(first.passing, spending, tale)).await
+        Box::pin(self.again(first.upstream_response, in_use, log)).await
     }
 
     /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
     async fn again(
         mut self,
         refusal: UpstreamResponse,
-        mut spending: TokenInUse,
-        tale: &mut RequestLog,
+        mut in_use: TokenInUse,
+        log: &mut RequestLog,
     ) -> Result<UpstreamResponse, Fault> {
         let refused_with = refusal.response.status();
-        let generation = spending.lease.generation;
-        let newborn = spending.lease.newborn(self.site.now());
-        let replaced = newborn && self.lost_to_another(&spending).await;
+        let generation = in_use.lease.generation;
+        let newborn = in_use.lease.newborn(self.worker.now());
+        let replaced = newborn && self.lost_to_another(&in_use).await;
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
-        let leases = &self.site.shared.leases;
-        let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
-        let issued = match spending.successor {
+        let leases = &self.worker.shared.leases;
+        let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
+        let issued = match in_use.successor {
             None => {
-                let newer = leases.refused_for(spending.spec.clone(), generation, replaced, cause);
-                self.site.distrust(&spending.spec.key, generation);
+                let newer = leases.refused_for(in_use.spec.clone(), generation, replaced, cause);
+                self.worker.distrust(&in_use.spec.key, generation);
                 newer.await
             }
             Some(_) => {
-                self.site.renounce(&spending.lease);
-                leases.need_for(spending.spec.clone(), cause).await
+                self.worker.renounce(&in_use.lease);
+                leases.need_for(in_use.spec.clone(), cause).await
             }
         };
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
-        tale.waited();
-        self.site.remember(&issued);
-        self.redress(&mut spending, issued.lease);
-        tale.record().replay = Replay::Replayed;
-        let mut second = self.attempt(&mut spending, tale).await?;
-        second.passing.note = Some(note(refused_with, "replayed"));
+        log.waited();
+        self.worker.remember(&issued);
+        self.redress(&mut in_use, issued.lease);
+        log.record().replay = Replay::Replayed;
+        let mut second = self.attempt(&mut in_use, log).await?;
+        second.upstream_response.note = Some(note(refused_with, "replayed"));
         let refused_again = second.verdict == Verdict::Refused;
         if second.verdict == Verdict::Accepted {
-            prove(&spending.lease, second.passing.response.status());
+            prove(&in_use.lease, second.upstream_response.response.status());
         }
         if refused_again {
-            let leases = &self.site.shared.leases;
-            if self.lost_to_another(&spending).await {
-                leases.withdrawn(spending.spec.clone(), spending.lease.generation, true);
+            let leases = &self.worker.shared.leases;
+            if self.lost_to_another(&in_use).await {
+                leases.withdrawn(in_use.spec.clone(), in_use.lease.generation, true);
             } else {
-                leases.refused_at_birth(spending.spec.clone(), spending.lease.generation);
+                leases.refused_at_birth(in_use.spec.clone(), in_use.lease.generation);
             }
-            self.site.distrust(&spending.spec.key, spending.lease.generation);
+            self.worker.distrust(&in_use.spec.key, in_use.lease.generation);
         }
-        if let Some(meters) = self.route.meters_of(tale) {
+        if let Some(meters) = self.route.meters_of(log) {
             if refused_again {
                 meters.refused_again.inc()
             } else {
                 meters.replayed.inc()
             };
         }
-        Ok(second.passing)
+        Ok(second.upstream_response)
     }
 
     /// Puts another token on the request.
-    fn redress(&mut self, spending: &mut TokenInUse, lease: Arc<Lease>) {
-        spending.lease = lease;
-        let (lease, headers) = (&spending.lease, &mut self.headers);
-        match spending.successor.take() {
+    fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) {
+        in_use.lease = lease;
+        let (lease, headers) = (&in_use.lease, &mut self.headers);
+        match in_use.successor.take() {
             None => {
                 let module = &self.route.route.module;
-                spending.ids = module.redress(headers, lease, &spending.ids, &mut RandomIds);
+                in_use.ids = module.redress(headers, lease, &in_use.ids, &mut RandomIds);
             }
             Some(successor) => {
                 let CurrentRoute { route, vars } = *successor;
                 route.was_issued();
                 // All that the old one put on has the same names, and the request's own identifiers stay.
-                spending.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
+                in_use.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
                 self.route = route;
             }
         }
@@ -217,8 +217,8 @@ impl UpstreamCall<'_> {
     /// new token may not be sent either.
     async fn redress_late(
         &mut self,
-        spending: &mut TokenInUse,
-        tale: &mut RequestLog,
+        in_use: &mut TokenInUse,
+        log: &mut RequestLog,
         late: &mut u32,
     ) -> Result<Option<ClearedRequest>, Fault> {
         *late += 1;
@@ -227,62 +227,62 @@ impl UpstreamCall<'_> {
             return Err(Fault::TokenUnavailable(Duration::from_secs(1)));
         }
         // Another route may have another place.
-        let mut waited = spending.successor.is_some();
-        let lease = match self.site.on_shelf(&spending.spec.key, self.site.now()) {
+        let mut waited = in_use.successor.is_some();
+        let lease = match self.worker.cached_lease(&in_use.spec.key, self.worker.now()) {
             Some(lease) => {
-                spending.born_for_this = false;
+                in_use.born_for_this = false;
                 lease
             }
             None => {
                 waited = true;
-                let cause = tale.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
-                let issued = self.site.shared.leases.need_for(spending.spec.clone(), cause).await;
+                let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
+                let issued = self.worker.shared.leases.need_for(in_use.spec.clone(), cause).await;
                 let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
-                tale.waited();
-                self.site.remember(&issued);
-                spending.born_for_this = issued.fresh;
+                log.waited();
+                self.worker.remember(&issued);
+                in_use.born_for_this = issued.fresh;
                 issued.lease
             }
         };
-        self.redress(spending, lease);
-        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
-        tale.spend_instead((spending.lease.fingerprint, spending.lease.generation), id);
-        Ok(if waited { None } else { ClearedRequest::check(self.site, &spending.lease, self.message()) })
+        self.redress(in_use, lease);
+        let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
+        log.spend_instead((in_use.lease.fingerprint, in_use.lease.generation), id);
+        Ok(if waited { None } else { ClearedRequest::check(self.worker, &in_use.lease, self.message()) })
     }
 
     /// Returns whether a token was refused because another replica has fetched one since, at a provider that then
     /// invalidates this replica's token. Such a refusal does not show that fetching is useless.
-    async fn lost_to_another(&self, spending: &TokenInUse) -> bool {
-        let TokenInUse { spec, lease, .. } = spending;
-        spec.order.is_contested() && Box::pin(self.site.shared.leases.is_replaced(spec.key, lease.generation)).await
+    async fn lost_to_another(&self, in_use: &TokenInUse) -> bool {
+        let TokenInUse { spec, lease, .. } = in_use;
+        spec.order.is_contested() && Box::pin(self.worker.shared.leases.is_replaced(spec.key, lease.generation)).await
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.
-    async fn attempt(&mut self, spending: &mut TokenInUse, tale: &mut RequestLog) -> Result<JudgedResponse, Fault> {
-        let id = spending.ids.iter().next().map(|(_, id)| id.clone());
-        tale.spend((spending.lease.fingerprint, spending.lease.generation), id);
-        tale.set_out(&self.route, &self.method, &self.target, &mut self.headers);
+    async fn attempt(&mut self, in_use: &mut TokenInUse, log: &mut RequestLog) -> Result<JudgedResponse, Fault> {
+        let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
+        log.spend((in_use.lease.fingerprint, in_use.lease.generation), id);
+        log.set_out(&self.route, &self.method, &self.target, &mut self.headers);
         let watch = Stopwatch::start();
-        let (mut response, connection, turning) = if self.passage.websocket && self.route.websocket.is_some() {
-            let (response, turning) = Box::pin(self.send_alone(spending, tale)).await?;
+        let (mut response, connection, turning) = if self.hop.websocket && self.route.websocket.is_some() {
+            let (response, turning) = Box::pin(self.send_alone(in_use, log)).await?;
             (response, None, Some(turning))
         } else {
-            let (response, connection) = self.send(spending, tale).await?;
+            let (response, connection) = self.send(in_use, log).await?;
             (response, Some(connection), None)
         };
         if !headers::settle_framing(response.headers_mut()) {
             return Err(Fault::UpstreamProtocol);
         }
         let took = watch.elapsed();
-        tale.record().upstream_ms = u64::try_from(took.as_millis()).ok();
-        if let Some(meters) = self.route.meters_of(tale) {
+        log.record().upstream_ms = u64::try_from(took.as_millis()).ok();
+        if let Some(meters) = self.route.meters_of(log) {
             meters.answered(took);
         }
         let lent = connection.map(|connection| Lent {
             endpoint: self.route.endpoint.clone(),
             connection,
-            request: self.recorder.clone(),
-            clock: self.site.shared.clock.clone(),
+            request: self.replay_body.clone(),
+            clock: self.worker.shared.clock.clone(),
         });
         let module = &self.route.route.module;
         let patience = self.route.route.timeouts.body_idle;
@@ -294,20 +294,20 @@ impl UpstreamCall<'_> {
         } else {
             (module.judge(response.status(), response.headers(), None), None)
         };
-        tale.came_back(response.status(), verdict);
-        let passing = UpstreamResponse {
+        log.came_back(response.status(), verdict);
+        let upstream_response = UpstreamResponse {
             response,
             peeked,
             lent,
             turning,
             note: None,
             patience,
-            passage: self.passage,
+            hop: self.hop,
             route: self.route.clone(),
-            needles: self.route.needles(&spending.lease),
+            needles: self.route.needles(&in_use.lease),
             screen: None,
         };
-        Ok(JudgedResponse { passing, verdict })
+        Ok(JudgedResponse { upstream_response, verdict })
     }
 
     /// Sends the request over a connection and returns the head of its response.
@@ -317,17 +317,17 @@ impl UpstreamCall<'_> {
     /// provider may have closed it while it was idle. No other request is sent twice.
     async fn send(
         &mut self,
-        spending: &mut TokenInUse,
-        tale: &mut RequestLog,
+        in_use: &mut TokenInUse,
+        log: &mut RequestLog,
     ) -> Result<(Response<ReceivedBody>, Connection<RequestBody>), Fault> {
         let provider = self.route.route.provider.name.clone();
         let mut message = self.message();
         let mut late = 0;
-        let mut may_resend = self.recorder.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
+        let mut may_resend = self.replay_body.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
             let risk = if may_resend { Resend::Bearable } else { Resend::Unbearable };
-            let acquired = self.route.endpoint.acquire(self.site.now(), risk).await;
+            let acquired = self.route.endpoint.acquire(self.worker.now(), risk).await;
             let mut connection = acquired.map_err(|refusal| match refusal {
                 NoConnection::Dial(error) => {
                     tracing::warn!(%provider, %error, "cannot connect");
@@ -336,9 +336,9 @@ impl UpstreamCall<'_> {
                 NoConnection::Full => Fault::Overloaded,
             })?;
             let reused = connection.reused;
-            let cleared = match ClearedRequest::check(self.site, &spending.lease, message) {
+            let cleared = match ClearedRequest::check(self.worker, &in_use.lease, message) {
                 Some(cleared) => cleared,
-                None => match Box::pin(self.redress_late(spending, tale, &mut late)).await? {
+                None => match Box::pin(self.redress_late(in_use, log, &mut late)).await? {
                     Some(cleared) => cleared,
                     None => {
                         message = self.message();
@@ -366,7 +366,7 @@ impl UpstreamCall<'_> {
                 }
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
                 Sent::Refused(error) => {
-                    let retellable = self.recorder.as_ref().is_none_or(|recorder| recorder.retellable());
+                    let retellable = self.replay_body.as_ref().is_none_or(|replay_body| replay_body.retellable());
                     if tries >= MOST_TRIES || !retellable {
                         tracing::warn!(%provider, %error, "the request was turned away unprocessed");
                         return Err(Fault::UpstreamUnreachable);
@@ -380,7 +380,7 @@ impl UpstreamCall<'_> {
                         message = self.message();
                         continue;
                     }
-                    if let Some(ungathered) = self.recorder.as_ref().and_then(|recorder| recorder.fault()) {
+                    if let Some(ungathered) = self.replay_body.as_ref().and_then(|replay_body| replay_body.fault()) {
                         return Err(Fault::from(ungathered));
                     }
                     tracing::warn!(%provider, %error, "exchange broke off");
@@ -393,17 +393,17 @@ impl UpstreamCall<'_> {
     /// Sends the request over a connection of its own, which may become a WebSocket. Never sends a request twice.
     async fn send_alone(
         &mut self,
-        spending: &mut TokenInUse,
-        tale: &mut RequestLog,
+        in_use: &mut TokenInUse,
+        log: &mut RequestLog,
     ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
         let mut late = 0;
         loop {
             let route = self.route.clone();
             let place = route.websocket.as_ref().ok_or(Fault::Internal)?;
-            let alone = upgrade::connect(place, route.gauge.clone(), self.site.now()).await?;
-            let cleared = match ClearedRequest::check(self.site, &spending.lease, self.message()) {
+            let alone = upgrade::connect(place, route.gauge.clone(), self.worker.now()).await?;
+            let cleared = match ClearedRequest::check(self.worker, &in_use.lease, self.message()) {
                 Some(cleared) => Some(cleared),
-                None => self.redress_late(spending, tale, &mut late).await?,
+                None => self.redress_late(in_use, log, &mut late).await?,
             };
             if let Some(cleared) = cleared {
                 return alone.send(cleared, route.route.timeouts.response).await;
@@ -424,10 +424,10 @@ impl UpstreamCall<'_> {
                 return Ok(sent);
             }
             // Without a body, nothing could have moved since.
-            let Some(moved) = self.recorder.as_ref().map(|recorder| recorder.moved()) else {
+            let Some(moved) = self.replay_body.as_ref().map(|replay_body| replay_body.moved()) else {
                 return Err(Fault::UpstreamResponseTimeout);
             };
-            left = match patience.checked_sub(self.site.now().since(moved)) {
+            left = match patience.checked_sub(self.worker.now().since(moved)) {
                 Some(left) if !left.is_zero() => left,
                 Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
             };
@@ -435,8 +435,8 @@ impl UpstreamCall<'_> {
     }
 
     fn message(&self) -> Request<RequestBody> {
-        let body = match &self.recorder {
-            Some(recorder) => RequestBody::View(recorder.tell()),
+        let body = match &self.replay_body {
+            Some(replay_body) => RequestBody::View(replay_body.tell()),
             None => RequestBody::Empty,
         };
         let mut message = Request::new(body);
@@ -451,11 +451,11 @@ impl UpstreamCall<'_> {
 
     /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,
     /// since a provider may repeat a token even there.
-    fn log_unknown(&self, passing: &UpstreamResponse) {
-        let headers = passing.response.headers();
+    fn log_unknown(&self, upstream_response: &UpstreamResponse) {
+        let headers = upstream_response.response.headers();
         let shown = |name: &str| if is_wordy_secret(name) { name.to_owned() } else { "…".to_owned() };
         let names: Vec<String> = headers.keys().map(|name| shown(name.as_str())).collect();
-        let body = passing.peeked.as_ref().and_then(|peeked| decode(headers, peeked));
+        let body = upstream_response.peeked.as_ref().and_then(|peeked| decode(headers, peeked));
         let value: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let keys: Vec<String> = match &value {
             Some(serde_json::Value::Object(object)) => object.keys().map(|key| shown(key)).collect(),
@@ -473,8 +473,8 @@ impl UpstreamCall<'_> {
 }
 
 impl RouteState {
-    fn meters_of(&self, tale: &RequestLog) -> Option<&crate::observe::metrics::RouteMeters> {
-        self.meters(tale.listener())
+    fn meters_of(&self, log: &RequestLog) -> Option<&crate::observe::metrics::RouteMeters> {
+        self.meters(log.listener())
     }
 }
 

@@ -35,7 +35,7 @@ pub struct UpstreamResponse {
     /// Longest silence in its body.
     pub patience: Duration,
     /// The hop-by-hop options that the client's request asked for.
-    pub passage: HopOptions,
+    pub hop: HopOptions,
     pub route: Rc<RouteState>,
     /// Credentials that must not be in it.
     pub needles: Option<Rc<CredentialPatterns>>,
@@ -45,12 +45,12 @@ pub struct UpstreamResponse {
 
 impl UpstreamResponse {
     /// The answer as the client gets it.
-    pub fn into_response(self, mut tale: RequestLog) -> Response<ResponseBody> {
+    pub fn into_response(self, mut log: RequestLog) -> Response<ResponseBody> {
         let (mut head, rest) = self.response.into_parts();
         headers::strip_response(&mut head.headers);
         head.extensions.clear();
         head.version = Version::HTTP_11;
-        let trailers = match self.passage.trailers {
+        let trailers = match self.hop.trailers {
             ReadsTrailers::Any => Trailers::Any,
             ReadsTrailers::Announced => Trailers::Announced(headers::announced(&head.headers)),
             ReadsTrailers::No => {
@@ -59,11 +59,11 @@ impl UpstreamResponse {
             }
         };
         let lengthy =
-            !self.passage.http2 && head.status == StatusCode::NOT_MODIFIED && head.headers.contains_key(CONTENT_LENGTH);
+            !self.hop.http2 && head.status == StatusCode::NOT_MODIFIED && head.headers.contains_key(CONTENT_LENGTH);
         if let Some(note) = self.note {
             head.headers.insert(PROXY_STATUS, note);
         }
-        tale.record().status = Some(head.status.as_u16());
+        log.record().status = Some(head.status.as_u16());
         let peeked = self.peeked.unwrap_or_default();
         let stream = StreamedBody {
             pieces: peeked.pieces.into(),
@@ -81,23 +81,23 @@ impl UpstreamResponse {
             finished: false,
             lengthy,
         };
-        Response::from_parts(head, ResponseBody::stream(stream, tale))
+        Response::from_parts(head, ResponseBody::stream(stream, log))
     }
 
     /// The answer after which the connection is a WebSocket.
-    pub async fn switch(mut self, mut tale: RequestLog) -> Response<ResponseBody> {
+    pub async fn switch(mut self, mut log: RequestLog) -> Response<ResponseBody> {
         let provider = match upgrade::grant(&self.response, self.turning.take()).await {
             Ok(provider) => provider,
-            Err(fault) => return own_answer(fault, tale),
+            Err(fault) => return own_answer(fault, log),
         };
         let (mut head, _) = self.response.into_parts();
         headers::strip_response(&mut head.headers);
         upgrade::put_on(&mut head.headers);
         head.extensions.clear();
-        tale.record().status = Some(head.status.as_u16());
+        log.record().status = Some(head.status.as_u16());
         let open = upgrade::UpgradeCount::new(self.route.gauge.clone());
-        let clock = tale.clock();
-        let splice = Splice { provider, tale, idle: Some(self.patience), lifetime: None, clock, open };
+        let clock = log.clock();
+        let splice = Splice { provider, log, idle: Some(self.patience), lifetime: None, clock, open };
         Response::from_parts(head, ResponseBody::switch(Switch::Splice(Box::new(splice))))
     }
 
@@ -133,8 +133,8 @@ impl UpstreamResponse {
         }
         // If the wait for the first part was cut short, the rest of that part can only be masked.
         let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
-        let sieve = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
-        let screen = ResponseScreen { needles, sieve, blocks, route: self.route.clone() };
+        let scanner = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
+        let screen = ResponseScreen { needles, scanner, blocks, route: self.route.clone() };
         // Those that were read already can still be refused as a whole.
         if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
             screen.trailers(trailers).map_err(|Reflected| Fault::UpstreamReflection)?;

@@ -148,21 +148,21 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let lines = self.access.lines(self.shared.clock.clone());
-        let world = CurrentState::begin(WorkerState::new(self.shared, lines), self.drain.begin.clone());
+        let current = CurrentState::begin(WorkerState::new(self.shared, lines), self.drain.begin.clone());
         let mut accepting = JoinSet::new();
         let connections = TaskTracker::new();
         for ListeningSocket { listener, socket } in self.sockets {
             let socket = Acceptor::new(socket)?;
-            accepting.spawn_local(accept(world.clone(), listener, socket, connections.clone(), self.drain.clone()));
+            accepting.spawn_local(accept(current.clone(), listener, socket, connections.clone(), self.drain.clone()));
         }
-        let swept = world.clone();
+        let swept = current.clone();
         let mut sweeper = tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                swept.site().sweep();
+                swept.worker().sweep();
             }
         });
-        let (turned, mut news) = (world.clone(), self.news);
+        let (turned, mut news) = (current.clone(), self.news);
         let mut turner = tokio::task::spawn_local(async move {
             while let Some(News { shared, done: _done }) = news.recv().await {
                 turned.turn(shared);
@@ -189,13 +189,13 @@ impl Worker {
         }
         sweeper.abort();
         turner.abort();
-        world.site().flush();
+        current.worker().flush();
         Ok(())
     }
 }
 
-async fn accept(world: Rc<CurrentState>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
-    let reception = ListenerLoop::new(world, listener, connections);
+async fn accept(current: Rc<CurrentState>, listener: usize, socket: Acceptor, connections: TaskTracker, drain: Drain) {
+    let reception = ListenerLoop::new(current, listener, connections);
     let mut end = pin!(async {
         drain.begin.cancelled().await;
         tokio::select! {
@@ -239,7 +239,7 @@ async fn accept(world: Rc<CurrentState>, listener: usize, socket: Acceptor, conn
 
 /// The state that is needed to accept the connections of one listener.
 struct ListenerLoop {
-    world: Rc<CurrentState>,
+    current: Rc<CurrentState>,
     listener: usize,
     name: Option<std::sync::Arc<str>>,
     open: prometheus_client::metrics::gauge::Gauge,
@@ -247,33 +247,33 @@ struct ListenerLoop {
 }
 
 impl ListenerLoop {
-    fn new(world: Rc<CurrentState>, listener: usize, connections: TaskTracker) -> Self {
-        let name = world.site().listener(listener).map(|config| config.name.clone());
-        let open = world.site().shared.metrics.connections(name.as_deref().unwrap_or_default());
-        Self { world, listener, name, open, connections }
+    fn new(current: Rc<CurrentState>, listener: usize, connections: TaskTracker) -> Self {
+        let name = current.worker().listener(listener).map(|config| config.name.clone());
+        let open = current.worker().shared.metrics.connections(name.as_deref().unwrap_or_default());
+        Self { current, listener, name, open, connections }
     }
 
     /// Serves a connection, or closes it where there are too many.
     fn receive(&self, arrival: Accepted) {
-        let (site, listener) = (self.world.site(), self.listener);
-        if site.listener(listener).is_none() {
+        let (worker, listener) = (self.current.worker(), self.listener);
+        if worker.listener(listener).is_none() {
             // The config has no such listener any more. Its address stays ours, in case it comes back.
             return;
         }
-        let limit = site.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
-        if !site.shared.connections.take(1, limit) {
-            site.shared.metrics.limited(Limit::Connections);
-            if let Some(closed) = site.shared.gate.floods.note(site.now()) {
+        let limit = worker.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
+        if !worker.shared.connections.take(1, limit) {
+            worker.shared.metrics.limited(Limit::Connections);
+            if let Some(closed) = worker.shared.connection_limits.floods.note(worker.now()) {
                 let listener = self.name.as_deref();
                 tracing::warn!(listener, limit, closed, "too many connections; new ones are closed");
             }
             return;
         }
-        let guard = OpenConnection { level: site.shared.connections.clone(), gauge: self.open.clone() };
+        let guard = OpenConnection { level: worker.shared.connections.clone(), gauge: self.open.clone() };
         guard.gauge.inc();
-        let (world, drain) = (self.world.clone(), self.world.door(listener));
+        let (current, drain) = (self.current.clone(), self.current.conn(listener));
         self.connections.spawn_local(async move {
-            connection::serve(world, listener, arrival, drain).await;
+            connection::serve(current, listener, arrival, drain).await;
             drop(guard);
         });
     }

@@ -10,21 +10,21 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::connection_limits::ConnectionLimits;
 use super::credential_scanner::CredentialPatterns;
-use super::eye::Eye;
 use super::page::ForwardPage;
 use super::replay_body::{Budget, RequestBody};
+use super::stats_collector::StatsCollector;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Reflection, Route, Snapshot, Timeouts};
 use crate::control::{
-    ConsentHandle as Arrangements, Issued, Issuers, Sights, TokenHandle, TokenSlot, TokenSpec, token_spec,
+    ConsentHandle as Arrangements, Issued, Issuers, StatsSender, TokenHandle, TokenSlot, TokenSpec, token_spec,
 };
 use crate::observe::access::Lines;
 use crate::observe::audit::{AuditLines, Auditor};
 use crate::observe::metrics::{Level, Metrics, RouteMeters};
 use crate::observe::record::AccessRecord;
-use crate::observe::sight::Blame;
+use crate::observe::stats::Blame;
 use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::token::key::{KeyMap, TokenKey};
@@ -54,7 +54,7 @@ pub struct ProcessState {
     /// Number of open client connections, in all workers.
     pub connections: Arc<Level>,
     /// The limits on what peers may take up before they are identified.
-    pub gate: Arc<ConnectionLimits>,
+    pub connection_limits: Arc<ConnectionLimits>,
     /// The keys of those who sign clients' tokens.
     pub issuers: Issuers,
     /// The way to users' consents.
@@ -67,7 +67,7 @@ pub struct ProcessState {
     /// The forward listeners' own pages, by position.
     pub pages: Arc<[Option<ForwardPage>]>,
     /// The channel for the dashboard's statistics; `None` if there is no dashboard.
-    pub sights: Option<Sights>,
+    pub stats_sender: Option<StatsSender>,
     /// The way to the audit log.
     pub audit: Auditor,
     /// Counts the configs of this process.
@@ -85,7 +85,7 @@ pub struct WorkerState {
     /// The slots that hold the leases of routes' predecessors.
     heirlooms: RefCell<KeyMap<Arc<TokenSlot>>>,
     lines: Lines,
-    eye: Option<Eye>,
+    stats: Option<StatsCollector>,
     /// This worker's end of the audit log.
     pub audit: Option<AuditLines>,
 }
@@ -198,12 +198,12 @@ impl WorkerState {
         // Leases are asked for anew, so that the keeper learns what they are fetched with now.
         let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
         let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
-        let eye = shared.sights.clone().map(|sights| Eye::open(sights, names));
+        let stats = shared.stats_sender.clone().map(|stats_sender| StatsCollector::open(stats_sender, names));
         let audit = match before {
             Some(before) => before.audit.clone(),
             None => shared.audit.lines(),
         };
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, eye, audit })
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, stats, audit })
     }
 
     /// Returns the route whose tokens may stand in for those of this route of the next config: the two may differ only
@@ -254,21 +254,21 @@ impl WorkerState {
         }
         let old = before.route.module.key_for(vars);
         let known = self.heirlooms.borrow().get(&old).cloned();
-        let shelf = match known {
-            Some(shelf) => shelf,
+        let slot = match known {
+            Some(slot) => slot,
             None => {
-                let shelf = self.shared.leases.at_hand(old).await?.shelf;
-                self.heirlooms.borrow_mut().insert(old, shelf.clone());
-                shelf
+                let slot = self.shared.leases.at_hand(old).await?.token_slot;
+                self.heirlooms.borrow_mut().insert(old, slot.clone());
+                slot
             }
         };
-        Some((before, shelf.glance(self.now())?))
+        Some((before, slot.glance(self.now())?))
     }
 
     /// The lease of a predecessor was refused: it is of no use to anybody.
     pub fn renounce(&self, lease: &Lease) {
-        if let Some(shelf) = self.heirlooms.borrow().get(&lease.key) {
-            shelf.distrust(lease.generation);
+        if let Some(slot) = self.heirlooms.borrow().get(&lease.key) {
+            slot.distrust(lease.generation);
         }
         let (leases, key) = (self.shared.leases.clone(), lease.key);
         tokio::task::spawn_local(async move { leases.purge(key).await });
@@ -296,7 +296,7 @@ impl WorkerState {
 
     /// Returns a valid lease if this worker knows one: no lock, no message.
     #[inline]
-    pub fn on_shelf(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
+    pub fn cached_lease(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
         self.shelves.borrow().get(key)?.take(now)
     }
 
@@ -305,7 +305,7 @@ impl WorkerState {
     #[inline]
     pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
         let bears = |shelves: &RefCell<KeyMap<Arc<TokenSlot>>>| {
-            shelves.borrow().get(&lease.key).is_some_and(|shelf| shelf.bears(lease.generation))
+            shelves.borrow().get(&lease.key).is_some_and(|slot| slot.bears(lease.generation))
         };
         (lease.valid(now) || planted(PlantedFault::ExpiresUnseen))
             && (bears(&self.shelves) || bears(&self.heirlooms) || planted(PlantedFault::RefusedUnseen))
@@ -318,13 +318,13 @@ impl WorkerState {
             shelves.clear();
             self.heirlooms.borrow_mut().clear();
         }
-        shelves.insert(issued.lease.key, issued.shelf.clone());
+        shelves.insert(issued.lease.key, issued.token_slot.clone());
     }
 
     /// This generation was refused, and the keeper knows: no worker is to take it again.
     pub fn distrust(&self, key: &TokenKey, generation: u64) {
-        if let Some(shelf) = self.shelves.borrow().get(key) {
-            shelf.distrust(generation);
+        if let Some(slot) = self.shelves.borrow().get(key) {
+            slot.distrust(generation);
         }
     }
 
@@ -352,8 +352,8 @@ impl WorkerState {
     /// Counts a finished request for the dashboard, if there is one.
     #[inline]
     pub fn see(&self, route: Option<&RouteState>, record: &AccessRecord, blame: Blame, took: Duration) {
-        if let Some(eye) = &self.eye {
-            eye.see(route.map(|route| route.index), record, blame, took);
+        if let Some(stats) = &self.stats {
+            stats.see(route.map(|route| route.index), record, blame, took);
         }
     }
 
@@ -368,8 +368,8 @@ impl WorkerState {
     /// Hands over what has gathered for the logs and for the dashboard.
     pub fn flush(&self) {
         self.lines.flush();
-        if let Some(eye) = &self.eye {
-            eye.hand_over();
+        if let Some(stats) = &self.stats {
+            stats.hand_over();
         }
         if let Some(audit) = &self.audit {
             audit.flush();
@@ -439,7 +439,7 @@ fn destination(route: &Route) -> Destination {
         port: route.upstream.port(),
         tls: route.provider.tls.clone(),
         server_name: route.provider.server_name.as_ref().unwrap_or(route.upstream.server_name()).clone(),
-        way: route.provider.way.clone(),
+        path: route.provider.way.clone(),
         connect_timeout: route.timeouts.connect,
     }
 }

@@ -80,10 +80,10 @@ pub(super) async fn serve_exchange(
     let answer = if fault.compress { compressed(answer, &call.headers) } else { answer };
     let mut headers = answer.headers;
     // A bank whose clock is a test's says so; otherwise hyper does.
-    if let Clock::Hand(hand) = &desk.clock
+    if let Clock::Manual(manual) = &desk.clock
         && headers.iter().all(|(name, _)| name != DATE)
     {
-        let wall = UNIX_EPOCH + Duration::from_millis(hand.now().wall);
+        let wall = UNIX_EPOCH + Duration::from_millis(manual.now().wall);
         headers.extend(HeaderValue::try_from(httpdate::fmt_http_date(wall)).map(|date| (DATE, date)));
     }
     // Over HTTP/1.1 hyper does so.

@@ -39,7 +39,7 @@ struct FrontState {
     bell: ChangeNotifier,
     locks: RefCell<Locks>,
     /// Damaged records that were told of.
-    told: RefCell<BTreeSet<Damaged>>,
+    reported: RefCell<BTreeSet<Damaged>>,
 }
 
 #[derive(Debug)]
@@ -70,9 +70,9 @@ impl Store {
                 (Backend::Redis(Box::new(backend)), redis.ring.clone(), redis.namespace.clone())
             }
         };
-        let (locks, told) = (RefCell::default(), RefCell::default());
+        let (locks, reported) = (RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, reported }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -93,9 +93,9 @@ impl Store {
     #[cfg(test)]
     pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
         let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
-        let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
+        let (bell, locks, reported) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
         let ring = RefCell::new(ring);
-        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, told }));
+        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, reported }));
         if let Backend::File(file) = &store.0.backend {
             store.survey(file).await?;
         }
@@ -111,8 +111,8 @@ impl Store {
         clock: Clock,
     ) -> Self {
         let (backend, namespace) = (Backend::Simulated(SimulatedStore::new(place, link)), NAMESPACE.to_owned());
-        let (bell, locks, told) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
-        Self(Rc::new(FrontState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, told }))
+        let (bell, locks, reported) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
+        Self(Rc::new(FrontState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, reported }))
     }
 
     /// Sends a change to all listeners on this instance, as a connection for news would.
@@ -326,8 +326,8 @@ impl Store {
 
     /// Tells of a damaged record, once.
     fn tell(&self, damaged: &Damaged) {
-        let mut told = self.0.told.borrow_mut();
-        if told.len() < MOST_TOLD && told.insert(damaged.clone()) {
+        let mut reported = self.0.reported.borrow_mut();
+        if reported.len() < MOST_TOLD && reported.insert(damaged.clone()) {
             tracing::error!(record = %damaged.name, "{damaged}");
         }
     }

@@ -36,7 +36,9 @@ pub(crate) fn sealed_record(data: &[u8]) {
     let key = String::from_utf8_lossy(data);
     match SealingKey::from_base64(&SecretString::from(key.as_ref())) {
         Ok(read) => assert_eq!(read.id().len(), 16),
-        Err(told) => assert!(key.trim().len() < 24 || !told.contains(key.trim()), "the key is told: {told}"),
+        Err(reported) => {
+            assert!(key.trim().len() < 24 || !reported.contains(key.trim()), "the key is told: {reported}")
+        }
     }
 }
 
@@ -64,8 +66,8 @@ fn is_kept(data: &[u8]) {
 }
 
 /// One bit more or less, one byte more or less, another kind: it does not open.
-fn bears_no_change(name: &RecordName, sealed: &[u8], dice: &[u8]) {
-    let mut bit = dice.iter().fold(dice.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+fn bears_no_change(name: &RecordName, sealed: &[u8], random: &[u8]) {
+    let mut bit = random.iter().fold(random.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     for _ in 0..8 {
         let mut flipped = sealed.to_vec();
         let at = bit / 8 % sealed.len();

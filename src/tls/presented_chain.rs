@@ -45,8 +45,8 @@ pub fn onlooker(config: &ClientConfig) -> (Arc<ClientConfig>, PresentedChain) {
     let schemes = schemes(config);
     let mut config = config.clone();
     config.resumption = Resumption::disabled();
-    config.client_auth_cert_resolver = Arc::new(Nobody);
-    config.dangerous().set_certificate_verifier(Arc::new(Onlooker { presented: presented.clone(), schemes }));
+    config.client_auth_cert_resolver = Arc::new(NoClientCertificate);
+    config.dangerous().set_certificate_verifier(Arc::new(ChainRecorder { presented: presented.clone(), schemes }));
     (Arc::new(config), presented)
 }
 
@@ -57,7 +57,7 @@ pub fn attentive(config: &ClientConfig) -> (Arc<ClientConfig>, Demand) {
     // A resumed session asks for nothing.
     config.resumption = Resumption::disabled();
     let inner = config.client_auth_cert_resolver.clone();
-    config.client_auth_cert_resolver = Arc::new(Attentive { inner, demand: demand.clone() });
+    config.client_auth_cert_resolver = Arc::new(DemandRecorder { inner, demand: demand.clone() });
     (Arc::new(config), demand)
 }
 
@@ -72,13 +72,13 @@ pub fn short_onlooker(config: &ClientConfig) -> Option<(Arc<ClientConfig>, Prese
         return None;
     }
     let presented = PresentedChain::default();
-    let onlooker = Onlooker { presented: presented.clone(), schemes: schemes(config) };
+    let onlooker = ChainRecorder { presented: presented.clone(), schemes: schemes(config) };
     let provider = CryptoProvider { kx_groups, ..CryptoProvider::clone(provider) };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().ok()?;
     let mut short = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(onlooker))
-        .with_client_cert_resolver(Arc::new(Nobody));
+        .with_client_cert_resolver(Arc::new(NoClientCertificate));
     short.resumption = Resumption::disabled();
     short.alpn_protocols.clone_from(&config.alpn_protocols);
     Some((Arc::new(short), presented))
@@ -96,14 +96,14 @@ fn schemes(config: &ClientConfig) -> Vec<SignatureScheme> {
 
 /// Keeps what is presented, and refuses it.
 #[derive(Debug)]
-struct Onlooker {
+struct ChainRecorder {
     presented: PresentedChain,
     schemes: Vec<SignatureScheme>,
 }
 
 const REFUSED: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
-impl ServerCertVerifier for Onlooker {
+impl ServerCertVerifier for ChainRecorder {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -143,9 +143,9 @@ impl ServerCertVerifier for Onlooker {
 
 /// A resolver that never presents a client certificate.
 #[derive(Debug)]
-struct Nobody;
+struct NoClientCertificate;
 
-impl ResolvesClientCert for Nobody {
+impl ResolvesClientCert for NoClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         None
     }
@@ -157,12 +157,12 @@ impl ResolvesClientCert for Nobody {
 
 /// Answers as `inner`, and remembers that it was asked.
 #[derive(Debug)]
-struct Attentive {
+struct DemandRecorder {
     inner: Arc<dyn ResolvesClientCert>,
     demand: Demand,
 }
 
-impl ResolvesClientCert for Attentive {
+impl ResolvesClientCert for DemandRecorder {
     fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.demand.0.store(true, Ordering::Relaxed);
         self.inner.resolve(hints, schemes)

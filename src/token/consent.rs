@@ -20,7 +20,9 @@ mod user;
 pub use judge::{AuthorizationCode, CallbackAnswer, ConsentOrigin, Consenting, NotExchanged, Rejection, judge};
 pub use pending::{Challenge, CodeVerifier, PENDING_LIFE, PendingConsent, PendingEntry, State, StateId};
 pub use return_to::{ReturnRule, ReturnTo};
-pub use rotation::{Asking, Goal, Locked, Locking, LookResult, Looking, RotationEnding, RotationRefusal, Saving};
+pub use rotation::{
+    Asking, Locked, Locking, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving,
+};
 pub use seal::{PlainRecord, SealError};
 pub use tokens::{Upkeep, UserAccess, UserRefresh, UserTokens};
 pub use user::{BadUserName, ConsentOwner, UserKey, UserName};

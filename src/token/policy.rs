@@ -41,9 +41,9 @@ pub struct Policy {
 impl Policy {
     /// Returns the time for which a token is set aside that was refused `now`, in its first moments, of which `young`
     /// are left. `refusals`: number of such tokens in a row, this one included.
-    pub fn settle_in(&self, young: Duration, refusals: u32, dice: u8) -> Duration {
+    pub fn settle_in(&self, young: Duration, refusals: u32, jitter: u8) -> Duration {
         let first = young.max(SETTLE_PAUSE).min(self.fetch_timeout);
-        first.max(jittered(BIRTH.pause(refusals), dice))
+        first.max(jittered(BIRTH.pause(refusals), jitter))
     }
 
     /// Returns the time until the renewal of a token that was given `life` and has `remaining` of it left.
@@ -51,10 +51,10 @@ impl Policy {
     /// It ends a margin before expiry, and up to half a margin earlier by `dice`, so that tokens issued at the same
     /// time are not renewed together. At least half of the remaining life is used, so that a provider that issues
     /// nearly expired tokens is not called without a pause.
-    pub fn renew_in(&self, life: Duration, remaining: Duration, dice: u8) -> Duration {
+    pub fn renew_in(&self, life: Duration, remaining: Duration, jitter: u8) -> Duration {
         let margin = self.refresh_before.min(life / 5);
-        let jitter = margin / 2 * u32::from(dice) / 255;
-        remaining.saturating_sub(margin + jitter).max(remaining / 2)
+        let extra = margin / 2 * u32::from(jitter) / 255;
+        remaining.saturating_sub(margin + extra).max(remaining / 2)
     }
 }
 
@@ -65,8 +65,8 @@ pub fn postponement(remaining: Duration) -> Duration {
 
 /// Returns the rest after the `failures`-th failure of this class in a row, jitter included. Never shorter than the
 /// provider's `Retry-After`, and never shorter than without it.
-pub fn rest_after(failure: &Failure, failures: u32, dice: u8) -> Duration {
-    jittered(failure.rest(failures), dice)
+pub fn rest_after(failure: &Failure, failures: u32, jitter: u8) -> Duration {
+    jittered(failure.rest(failures), jitter)
 }
 
 #[cfg(test)]

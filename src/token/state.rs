@@ -250,8 +250,8 @@ impl TokenState {
     /// Takes one event at the moment `now`, appends what is to be done to `actions`, and becomes what it is then.
     /// `dice` (0 to 255, drawn by the caller) spreads renewals and rests.
     #[must_use]
-    pub fn step(self, event: Event, now: Now, policy: &Policy, dice: u8, actions: &mut Vec<Action>) -> Self {
-        let mut turn = TableStep { past: self.past, now, policy, dice, actions };
+    pub fn step(self, event: Event, now: Now, policy: &Policy, jitter: u8, actions: &mut Vec<Action>) -> Self {
+        let mut turn = TableStep { past: self.past, now, policy, jitter, actions };
         let phase = match turn.age(self.phase) {
             StatePhase::Empty => turn.empty(event),
             StatePhase::Fetching { flight } => turn.fetching(flight, event),

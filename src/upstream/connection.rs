@@ -39,8 +39,8 @@ pub(super) enum Kind<B> {
 /// An HTTP/1.1 connection, for one exchange at a time.
 pub(super) struct H1Connection<B> {
     sender: http1::SendRequest<B>,
-    aside: SocketLook,
-    heard: Rc<ByteCounter>,
+    probe: SocketLook,
+    received: Rc<ByteCounter>,
     authority: Authority,
     /// Its exchange is over, or it has none.
     at_rest: bool,
@@ -91,7 +91,7 @@ impl Destination {
     {
         let kind = match self.open_counted(now, None).await? {
             DialedConnection::Own(own) => Kind::Own(own),
-            DialedConnection::Shared(lane) => Kind::Shared(H2Stream::of(&lane, now)),
+            DialedConnection::Shared(shared_h2) => Kind::Shared(H2Stream::of(&shared_h2, now)),
         };
         Ok(Connection { kind, reused: false })
     }
@@ -125,32 +125,34 @@ impl Destination {
             .parse()
             .map_err(|_| DialError::Dns("the host cannot stand in a URL".into()))?;
         let (socket, session) = stream.get_ref();
-        let (aside, h2) = (socket.aside(), session.alpn_protocol() == Some(b"h2"));
+        let (probe, h2) = (socket.probe(), session.alpn_protocol() == Some(b"h2"));
         if session.protocol_version() != Some(ProtocolVersion::TLSv1_2) {
             socket.look_away();
         }
-        let heard = Rc::new(ByteCounter::default());
-        let stream = Counted::new(stream, heard.clone(), open);
+        let received = Rc::new(ByteCounter::default());
+        let stream = Counted::new(stream, received.clone(), open);
         if h2 {
-            let begun = H2Connection::begin(TokioIo::new(stream), Below { aside, heard, authority, origin }, now).await;
+            let begun =
+                H2Connection::begin(TokioIo::new(stream), H2Transport { probe, received, authority, origin }, now)
+                    .await;
             return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(error.into()));
         }
-        let http1 = &self.way.http1;
-        let io = TokioIo::new(Http1Io::new(stream, heard.clone(), http1, &self.host));
+        let http1 = &self.path.http1;
+        let io = TokioIo::new(Http1Io::new(stream, received.clone(), http1, &self.host));
         let (sender, connection) =
             http1.builder().handshake(io).await.map_err(|error| DialError::Http(error.into()))?;
         tokio::task::spawn_local(async move {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;
         });
-        Ok(DialedConnection::Own(H1Connection { sender, aside, heard, authority, at_rest: true }))
+        Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }))
     }
 }
 
 /// The inputs of an HTTP/2 connection from the layers below it.
-pub(super) struct Below {
-    pub(super) aside: SocketLook,
-    pub(super) heard: Rc<ByteCounter>,
+pub(super) struct H2Transport {
+    pub(super) probe: SocketLook,
+    pub(super) received: Rc<ByteCounter>,
     pub(super) authority: Authority,
     pub(super) origin: Rc<Origin>,
 }
@@ -187,17 +189,17 @@ impl<B> Connection<B> {
 impl<B: Body + 'static> H1Connection<B> {
     async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
         to_http1(&mut request, &self.authority);
-        let before = self.heard.bytes();
+        let before = self.received.bytes();
         self.at_rest = false;
-        self.heard.begin_exchange();
+        self.received.begin_exchange();
         match self.sender.try_send_request(request).await {
             Ok(response) => Sent::Answered(response),
             Err(mut error) => match error.take_message() {
                 Some(request) => Sent::Unsent(Unsent(request)),
                 None => {
                     let error = error.into_error();
-                    let closed = !error.is_parse() && self.heard.bytes() == before;
-                    Sent::Broken { error: ExchangeError::new(error, self.aside.is_renegotiated()), closed }
+                    let closed = !error.is_parse() && self.received.bytes() == before;
+                    Sent::Broken { error: ExchangeError::new(error, self.probe.is_renegotiated()), closed }
                 }
             },
         }
@@ -210,7 +212,7 @@ impl<B: Body + 'static> H1Connection<B> {
 
     /// Returns whether the connection is open as far as its own task knows.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed() && self.heard.takes_writes()
+        !self.sender.is_closed() && self.received.takes_writes()
     }
 
     /// Returns whether the connection can carry a request now, as far as the kernel knows. On an idle connection that
@@ -218,7 +220,7 @@ impl<B: Body + 'static> H1Connection<B> {
     pub(super) fn is_usable(&self, served: bool, risk: Resend) -> bool {
         let look = match risk {
             Resend::Bearable => Look::Quiet,
-            Resend::Unbearable => self.aside.look(),
+            Resend::Unbearable => self.probe.look(),
         };
         self.sender.is_ready()
             && match look {
@@ -233,9 +235,9 @@ impl<B> Drop for H1Connection<B> {
     /// An exchange that did not come to its end takes its connection with it at once: its task would wait for an upload
     /// that nothing may follow, and must not end it as if it were whole.
     fn drop(&mut self) {
-        self.heard.abandon();
+        self.received.abandon();
         if !self.at_rest {
-            self.aside.hang_up();
+            self.probe.hang_up();
         }
     }
 }

@@ -65,12 +65,12 @@ impl SharedDial {
 }
 
 /// Ends a flight when it is dropped, also by a panic.
-struct Pilot<B> {
+struct DialGuard<B> {
     endpoint: Rc<ConnectionPool<B>>,
     flight: Rc<SharedDial>,
 }
 
-impl<B> Drop for Pilot<B> {
+impl<B> Drop for DialGuard<B> {
     fn drop(&mut self) {
         self.endpoint.flight.borrow_mut().take();
         self.flight.over.set(true);
@@ -122,7 +122,7 @@ where
     /// Returns a connection for one exchange: a pooled one, or a new one.
     pub async fn acquire(self: &Rc<Self>, now: Now, risk: Resend) -> Result<Connection<B>, NoConnection> {
         loop {
-            if let Some(connection) = self.at_hand(now, risk).await {
+            if let Some(connection) = self.pooled(now, risk).await {
                 return Ok(connection);
             }
             let under_way = self.flight.borrow().clone();
@@ -161,26 +161,28 @@ where
     pub fn retire(&self) {
         self.retired.set(true);
         self.idle.borrow_mut().clear();
-        for lane in self.lanes.borrow_mut().drain(..) {
-            lane.close();
+        for shared_h2 in self.lanes.borrow_mut().drain(..) {
+            shared_h2.close();
         }
     }
 
     /// Returns a pooled connection. Connections that the other side has closed are dropped in the process, even if no
     /// local task has noticed yet.
-    async fn at_hand(&self, now: Now, risk: Resend) -> Option<Connection<B>> {
+    async fn pooled(&self, now: Now, risk: Resend) -> Option<Connection<B>> {
         loop {
             self.tidy(now);
-            let Some(lane) = self.lanes.borrow().iter().find(|lane| lane.has_room(now)).cloned() else { break };
-            match lane.look() {
-                Look::Closed => lane.close(),
-                Look::Quiet => return Some(shared(&lane, now)),
+            let Some(shared_h2) = self.lanes.borrow().iter().find(|shared_h2| shared_h2.has_room(now)).cloned() else {
+                break;
+            };
+            match shared_h2.look() {
+                Look::Closed => shared_h2.close(),
+                Look::Quiet => return Some(shared(&shared_h2, now)),
                 Look::Speaking => {
                     // It may be GOAWAY: first let its two tasks read and heed what has arrived.
                     tokio::task::yield_now().await;
                     tokio::task::yield_now().await;
-                    if lane.has_room(now) {
-                        return Some(shared(&lane, now));
+                    if shared_h2.has_room(now) {
+                        return Some(shared(&shared_h2, now));
                     }
                 }
             }
@@ -198,9 +200,9 @@ where
     fn fly(self: &Rc<Self>, now: Now) -> Rc<SharedDial> {
         let flight = Rc::new(SharedDial::default());
         *self.flight.borrow_mut() = Some(flight.clone());
-        let pilot = Pilot { endpoint: self.clone(), flight: flight.clone() };
+        let guard = DialGuard { endpoint: self.clone(), flight: flight.clone() };
         tokio::task::spawn_local(async move {
-            let Pilot { endpoint, flight } = &pilot;
+            let DialGuard { endpoint, flight } = &guard;
             match endpoint.connect(now).await {
                 Ok(Connection { kind: Kind::Own(own), .. }) => endpoint.keep(own, false, now),
                 // Its lane is in the pool.
@@ -219,12 +221,12 @@ where
                 self.speaks.set(Some(Protocol::Http1));
                 Connection { kind: Kind::Own(own), reused: false }
             }
-            DialedConnection::Shared(lane) => {
+            DialedConnection::Shared(shared_h2) => {
                 self.speaks.set(Some(Protocol::Http2));
                 if !self.retired.get() {
-                    self.lanes.borrow_mut().push(lane.clone());
+                    self.lanes.borrow_mut().push(shared_h2.clone());
                 }
-                shared(&lane, now)
+                shared(&shared_h2, now)
             }
         })
     }
@@ -237,9 +239,9 @@ where
 
     /// Lets go of shared connections that are over or were idle for too long.
     fn tidy(&self, now: Now) {
-        self.lanes.borrow_mut().retain(|lane| {
-            let stale = lane.idle_since().is_some_and(|since| !self.is_fresh(since, now));
-            lane.is_open() && !stale
+        self.lanes.borrow_mut().retain(|shared_h2| {
+            let stale = shared_h2.idle_since().is_some_and(|since| !self.is_fresh(since, now));
+            shared_h2.is_open() && !stale
         });
     }
 
@@ -249,6 +251,6 @@ where
 }
 
 /// A stream of a lane.
-fn shared<B>(lane: &Rc<H2Connection<B>>, now: Now) -> Connection<B> {
-    Connection { reused: lane.has_served(), kind: Kind::Shared(H2Stream::of(lane, now)) }
+fn shared<B>(shared_h2: &Rc<H2Connection<B>>, now: Now) -> Connection<B> {
+    Connection { reused: shared_h2.has_served(), kind: Kind::Shared(H2Stream::of(shared_h2, now)) }
 }

@@ -35,7 +35,7 @@ pub struct Destination {
     /// The name that its certificate must carry.
     pub server_name: ServerName<'static>,
     /// Proxy, source address and HTTP/1.1 settings.
-    pub way: EgressPath,
+    pub path: EgressPath,
     /// For DNS, TCP, the proxy and TLS together, and the settings of HTTP/2.
     pub connect_timeout: Duration,
 }
@@ -118,9 +118,9 @@ impl Destination {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let heard = Rc::new(ByteCounter::default());
-        heard.begin_exchange();
-        Http1Io::new(stream, heard, &self.way.http1, &self.host)
+        let received = Rc::new(ByteCounter::default());
+        received.begin_exchange();
+        Http1Io::new(stream, received, &self.path.http1, &self.host)
     }
 
     /// Resolves, connects and shakes hands; `http2` says whether that is offered. The caller sets the deadline.
@@ -136,10 +136,10 @@ impl Destination {
 
     /// A TCP connection, through the proxy if there is one.
     async fn connect(&self, now: Now) -> Result<TcpStream, DialError> {
-        let Some(proxy) = &self.way.proxy else {
-            return reach(&self.host, self.port, self.way.source, now).await;
+        let Some(proxy) = &self.path.proxy else {
+            return reach(&self.host, self.port, self.path.source, now).await;
         };
-        let reached = reach(proxy.host(), proxy.port(), self.way.source, now).await;
+        let reached = reach(proxy.host(), proxy.port(), self.path.source, now).await;
         let stream = reached.map_err(|error| match error {
             DialError::Dns(_) | DialError::Tcp(_) => DialError::Proxy(ProxyError::Unreachable(error.to_string())),
             other => other,

@@ -36,8 +36,8 @@ impl From<hyper::Error> for ExchangeError {
 
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.error.to_string();
-        f.write_str(&told)?;
+        let mut reported = self.error.to_string();
+        f.write_str(&reported)?;
         let mut next = self.error.source();
         while let Some(cause) = next {
             let text = match cause.downcast_ref::<h2::Error>() {
@@ -50,10 +50,10 @@ impl fmt::Display for ExchangeError {
                 None => cause.to_string(),
             };
             // Some layers repeat the text of the one below them.
-            if !told.ends_with(&text) {
+            if !reported.ends_with(&text) {
                 write!(f, ": {text}")?;
             }
-            told = text;
+            reported = text;
             next = cause.source();
         }
         if self.renegotiated { f.write_str(RENEGOTIATION) } else { Ok(()) }

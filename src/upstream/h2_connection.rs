@@ -25,7 +25,7 @@ use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{Below, Sent, Unsent, to_http2};
+use super::connection::{H2Transport, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
 use super::exchange_error::ExchangeError;
 use super::origin::Origin;
@@ -57,8 +57,8 @@ pub(super) struct H2Connection<B> {
     sender: RefCell<http2::SendRequest<Upload<B>>>,
     /// Maximum number of concurrent streams that the provider allows; `None` once the connection is over.
     most: Box<dyn Fn() -> Option<usize>>,
-    aside: SocketLook,
-    heard: Rc<ByteCounter>,
+    probe: SocketLook,
+    received: Rc<ByteCounter>,
     authority: Authority,
     origin: Rc<Origin>,
     streams: Cell<usize>,
@@ -74,7 +74,7 @@ pub(super) struct H2Connection<B> {
 
 /// One exchange on a lane.
 pub(super) struct H2Stream<B> {
-    lane: Rc<H2Connection<B>>,
+    shared_h2: Rc<H2Connection<B>>,
     /// True while hyper holds the request body; `None` without a body, and once no more of it can follow.
     uploading: Option<Rc<Cell<bool>>>,
 }
@@ -118,8 +118,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Shakes hands and waits for the provider's settings.
-    pub(super) async fn begin(io: Io, below: Below, now: Now) -> hyper::Result<Rc<Self>> {
-        let Below { aside, heard, authority, origin } = below;
+    pub(super) async fn begin(io: Io, below: H2Transport, now: Now) -> hyper::Result<Rc<Self>> {
+        let H2Transport { probe, received, authority, origin } = below;
         let mut builder = http2::Builder::new(LocalExecutor);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
@@ -127,10 +127,10 @@ where
         builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: H2Driver<B> = Rc::new(RefCell::new(Some(connection)));
-        tokio::task::spawn_local(drive(driver.clone(), heard.clone(), origin.clone(), now));
+        tokio::task::spawn_local(drive(driver.clone(), received.clone(), origin.clone(), now));
         let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
         poll_fn(|cx| {
-            heard.wake_next(cx.waker());
+            received.wake_next(cx.waker());
             match most() {
                 None => Poll::Ready(()),
                 Some(0) => Poll::Pending,
@@ -142,9 +142,9 @@ where
         Ok(Rc::new(Self {
             sender: RefCell::new(sender),
             most: Box::new(most),
-            aside,
-            quiet: Cell::new((heard.bytes(), now)),
-            heard,
+            probe,
+            quiet: Cell::new((received.bytes(), now)),
+            received,
             authority,
             origin,
             streams: Cell::new(0),
@@ -157,7 +157,7 @@ where
 }
 
 /// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
-async fn drive<B>(driver: H2Driver<B>, heard: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
+async fn drive<B>(driver: H2Driver<B>, received: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
@@ -176,7 +176,7 @@ where
         origin.wants_http1(now);
     }
     driver.borrow_mut().take();
-    heard.wake();
+    received.wake();
 }
 
 impl<B> H2Connection<B> {
@@ -203,8 +203,8 @@ impl<B> H2Connection<B> {
     /// PING.
     fn is_silent(&self, now: Now) -> bool {
         let (bytes, since) = self.quiet.get();
-        if self.streams.get() == 0 || self.heard.bytes() != bytes {
-            self.quiet.set((self.heard.bytes(), now));
+        if self.streams.get() == 0 || self.received.bytes() != bytes {
+            self.quiet.set((self.received.bytes(), now));
             return false;
         }
         now.since(since) >= SILENT_AFTER
@@ -224,29 +224,29 @@ impl<B> H2Connection<B> {
     /// Returns the state of its socket. While exchanges are in progress, arriving data is being read anyway, and the
     /// state is [`Look::Quiet`].
     pub(super) fn look(&self) -> Look {
-        if self.streams.get() > 0 { Look::Quiet } else { self.aside.look() }
+        if self.streams.get() > 0 { Look::Quiet } else { self.probe.look() }
     }
 }
 
 impl<B> H2Stream<B> {
     /// One more stream, which counts from now on.
-    pub(super) fn of(lane: &Rc<H2Connection<B>>, now: Now) -> Self {
-        if lane.streams.get() == 0 {
-            lane.quiet.set((lane.heard.bytes(), now));
+    pub(super) fn of(shared_h2: &Rc<H2Connection<B>>, now: Now) -> Self {
+        if shared_h2.streams.get() == 0 {
+            shared_h2.quiet.set((shared_h2.received.bytes(), now));
         }
-        lane.streams.set(lane.streams.get() + 1);
-        Self { lane: lane.clone(), uploading: None }
+        shared_h2.streams.set(shared_h2.streams.get() + 1);
+        Self { shared_h2: shared_h2.clone(), uploading: None }
     }
 
     /// The provider kept it waiting for too long: the whole connection may be dead, so nothing new goes over it.
     pub(super) fn distrust(&self) {
-        self.lane.close();
+        self.shared_h2.close();
     }
 
     /// The exchange ended cleanly on both sides. Should hyper hold its body all the same, the lane is not lent again.
     pub(super) fn finish(self, now: Now) {
-        self.lane.served.set(true);
-        self.lane.since.set(now);
+        self.shared_h2.served.set(true);
+        self.shared_h2.since.set(now);
     }
 
     /// The exchange is over, and nothing more of its body can follow: all of it was sent, or it was called back.
@@ -261,34 +261,34 @@ impl<B> H2Stream<B> {
 
 impl<B: Body + Unpin + 'static> H2Stream<B> {
     pub(super) async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
-        to_http2(&mut request, &self.lane.authority);
+        to_http2(&mut request, &self.shared_h2.authority);
         // Without a body there is nothing to be held.
         self.uploading = (!request.body().is_end_stream()).then(|| Rc::new(Cell::new(true)));
         let held = self.uploading.clone().map(UploadGuard);
         let request = request.map(|body| Upload { body, _held: held });
-        let sending = self.lane.sender.borrow_mut().try_send_request(request);
+        let sending = self.shared_h2.sender.borrow_mut().try_send_request(request);
         let mut failed = match sending.await {
             Ok(response) => return Sent::Answered(response),
             Err(failed) => failed,
         };
         if let Some(request) = failed.take_message() {
-            self.lane.close();
+            self.shared_h2.close();
             return Sent::Unsent(Unsent(request.map(|upload| upload.body)));
         }
         let error = failed.into_error();
         let verdict = verdict(h2_error(&error));
-        let error = ExchangeError::new(error, self.lane.aside.is_renegotiated());
+        let error = ExchangeError::new(error, self.shared_h2.probe.is_renegotiated());
         match verdict {
             StreamVerdict::ConnectionLost => Sent::Broken { error, closed: true },
             StreamVerdict::NotProcessed => {
                 self.uploading = None;
-                self.lane.close();
+                self.shared_h2.close();
                 Sent::Refused(error)
             }
             StreamVerdict::NotOverHttp2 => {
                 self.uploading = None;
-                let (_, now) = self.lane.quiet.get();
-                self.lane.origin.wants_http1(now);
+                let (_, now) = self.shared_h2.quiet.get();
+                self.shared_h2.origin.wants_http1(now);
                 Sent::Refused(error)
             }
             StreamVerdict::StreamLost => Sent::Broken { error, closed: false },
@@ -298,14 +298,14 @@ impl<B: Body + Unpin + 'static> H2Stream<B> {
 
 impl<B> Drop for H2Stream<B> {
     fn drop(&mut self) {
-        let lane = &self.lane;
-        lane.streams.set(lane.streams.get() - 1);
+        let shared_h2 = &self.shared_h2;
+        shared_h2.streams.set(shared_h2.streams.get() - 1);
         if self.is_uploading() {
-            lane.close();
-            lane.stuck.set(true);
+            shared_h2.close();
+            shared_h2.stuck.set(true);
         }
-        if lane.stuck.get() && lane.streams.get() == 0 {
-            lane.aside.hang_up();
+        if shared_h2.stuck.get() && shared_h2.streams.get() == 0 {
+            shared_h2.probe.hang_up();
         }
     }
 }

@@ -90,7 +90,7 @@ impl Spellings {
 /// A stream below hyper's HTTP/1.1 client.
 pub(super) struct Http1Io<S> {
     inner: S,
-    heard: Rc<ByteCounter>,
+    received: Rc<ByteCounter>,
     /// The error of a failed write; `None` while writing is possible.
     broken: Option<WriteFailed>,
     heads: Option<Box<Heads>>,
@@ -120,11 +120,11 @@ struct Heads {
     ready: Vec<u8>,
     taken: usize,
     /// A dropped line was told of on this connection.
-    told: bool,
+    reported: bool,
 }
 
 impl<S> Http1Io<S> {
-    pub(super) fn new(inner: S, heard: Rc<ByteCounter>, http1: &Http1, host: &Arc<str>) -> Self {
+    pub(super) fn new(inner: S, received: Rc<ByteCounter>, http1: &Http1, host: &Arc<str>) -> Self {
         let needed = http1.preserves_case() || http1.drop_invalid;
         let heads = needed.then(|| {
             Box::new(Heads {
@@ -137,17 +137,17 @@ impl<S> Http1Io<S> {
                 coming: Vec::new(),
                 ready: Vec::new(),
                 taken: 0,
-                told: false,
+                reported: false,
             })
         });
-        Self { inner, heard, broken: None, heads }
+        Self { inner, received, broken: None, heads }
     }
 
     /// Processes the result of a write: a failure is withheld for now.
     fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(Err(error)) if is_hang_up(&error) && !self.heard.is_abandoned() => {
-                self.heard.refuse_writes();
+            Poll::Ready(Err(error)) if is_hang_up(&error) && !self.received.is_abandoned() => {
+                self.received.refuse_writes();
                 self.broken = Some(WriteFailed { error, read_out: false });
                 // The data that has arrived is to be read now.
                 cx.waker().wake_by_ref();
@@ -161,7 +161,7 @@ impl<S> Http1Io<S> {
     /// that.
     fn failure(&self) -> Option<Poll<io::Error>> {
         let WriteFailed { error, read_out } = self.broken.as_ref()?;
-        Some(if *read_out || self.heard.is_abandoned() {
+        Some(if *read_out || self.received.is_abandoned() {
             Poll::Ready(io::Error::new(error.kind(), error.to_string()))
         } else {
             Poll::Pending
@@ -185,7 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Http1Io<S> {
         let io = self.get_mut();
         let before = buf.filled().len();
         let read = match &mut io.heads {
-            Some(heads) if heads.http1.drop_invalid => heads.poll_read(&mut io.inner, io.heard.exchanges(), cx, buf),
+            Some(heads) if heads.http1.drop_invalid => heads.poll_read(&mut io.inner, io.received.exchanges(), cx, buf),
             Some(_) | None => Pin::new(&mut io.inner).poll_read(cx, buf),
         };
         if let (Some(broken), Poll::Ready(ended)) = (&mut io.broken, &read) {
@@ -203,7 +203,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Http1Io<S> {
         }
         let written = match &mut io.heads {
             Some(heads) if heads.http1.preserves_case() => {
-                heads.poll_write(&mut io.inner, io.heard.exchanges(), cx, buf)
+                heads.poll_write(&mut io.inner, io.received.exchanges(), cx, buf)
             }
             Some(_) | None => Pin::new(&mut io.inner).poll_write(cx, buf),
         };
@@ -238,7 +238,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Http1Io<S> {
         if let Some(failure) = io.failure() {
             return failure.map(Err);
         }
-        let exchanges = io.heard.exchanges();
+        let exchanges = io.received.exchanges();
         let written = match &mut io.heads {
             Some(heads) if heads.has_head_to_write(exchanges) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
@@ -327,7 +327,7 @@ impl Heads {
             let head = std::mem::replace(&mut self.coming, rest);
             let Mended { head, dropped } = mend(&head);
             if let Some((line, why)) = dropped.first()
-                && !std::mem::replace(&mut self.told, true)
+                && !std::mem::replace(&mut self.reported, true)
             {
                 tracing::warn!(host = %self.host, line, why, lines = dropped.len(), "a malformed header line of an answer was dropped");
             }
@@ -545,32 +545,32 @@ mod tests {
     }
 
     fn odd(takes: usize, answer: &str, most: usize, http1: &Http1) -> (Http1Io<Odd>, Rc<ByteCounter>) {
-        let heard = Rc::new(ByteCounter::default());
+        let received = Rc::new(ByteCounter::default());
         let odd = Odd { takes, wrote: Vec::new(), answer: answer.bytes().collect(), most };
-        (Http1Io::new(odd, heard.clone(), http1, &"bank.example".into()), heard)
+        (Http1Io::new(odd, received.clone(), http1, &"bank.example".into()), received)
     }
 
     #[test]
     fn a_failed_write_is_told_when_the_answer_was_read() {
         converse(async {
-            let (mut io, heard) = odd(4, "answer", 3, &Http1::default());
-            assert!(io.write_all(b"head").await.is_ok() && heard.takes_writes());
+            let (mut io, received) = odd(4, "answer", 3, &Http1::default());
+            assert!(io.write_all(b"head").await.is_ok() && received.takes_writes());
             let waker = std::task::Waker::noop();
             let cx = &mut Context::from_waker(waker);
             assert!(Pin::new(&mut io).poll_write(cx, b"body").is_pending());
-            assert!(!heard.takes_writes(), "it is not lent again");
+            assert!(!received.takes_writes(), "it is not lent again");
             assert!(Pin::new(&mut io).poll_flush(cx).is_pending());
             let mut answer = String::new();
             io.read_to_string(&mut answer).await.unwrap();
             assert_eq!(answer, "answer");
             assert_eq!(io.write(b"body").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             // If the connection is abandoned, the failure is reported at once.
-            let (mut io, heard) = odd(0, "answer", 3, &Http1::default());
+            let (mut io, received) = odd(0, "answer", 3, &Http1::default());
             assert!(Pin::new(&mut io).poll_write(cx, b"head").is_pending());
-            heard.abandon();
+            received.abandon();
             assert!(matches!(Pin::new(&mut io).poll_write(cx, b"head"), Poll::Ready(Err(_))));
-            let (mut io, heard) = odd(0, "answer", 3, &Http1::default());
-            heard.abandon();
+            let (mut io, received) = odd(0, "answer", 3, &Http1::default());
+            received.abandon();
             assert!(matches!(Pin::new(&mut io).poll_write(cx, b"head"), Poll::Ready(Err(_))));
         });
     }
@@ -585,8 +585,8 @@ mod tests {
             for most in [1, 2, 7, 4096] {
                 let spellings = Some(Arc::new(Spellings::new(["X-Bank-Key"])));
                 let http1 = Http1 { spellings, drop_invalid: true };
-                let (mut io, heard) = odd(usize::MAX, &format!("{head}{body}"), most, &http1);
-                heard.begin_exchange();
+                let (mut io, received) = odd(usize::MAX, &format!("{head}{body}"), most, &http1);
+                received.begin_exchange();
                 let request = "POST / HTTP/1.1\r\nx-bank-key: 1\r\n\r\n";
                 let bufs = [io::IoSlice::new(request.as_bytes()), io::IoSlice::new(b"x-bank-key: 1")];
                 let mut whole: Vec<u8> = bufs.iter().flat_map(|buf| buf.to_vec()).collect();

@@ -179,8 +179,8 @@ impl NameCache {
                 Err(_) => Deadline::after(now.plus(took), FAILED),
             };
             let answer = looked.or_else(|failure| last.ok_or(failure));
-            let told = KnownName { last: answer.clone().ok(), state: State::Told(answer.clone(), until) };
-            names.known.borrow_mut().insert(host, told);
+            let reported = KnownName { last: answer.clone().ok(), state: State::Told(answer.clone(), until) };
+            names.known.borrow_mut().insert(host, reported);
             let _ = tell.send(Some(answer));
         });
         Ok(asked)

@@ -269,15 +269,15 @@ mod tests {
 
     #[test]
     fn a_refusal_says_its_status_and_what_to_do() {
-        for (answer, told) in [
+        for (answer, reported) in [
             (&b"HTTP/1.1 407 No\r\nContent-Length: 3\r\n\r\nno\n"[..], "407 to CONNECT: it wants other credentials"),
             (b"HTTP/1.1 403 No\r\nConnection: close\r\n\r\n", "403 to CONNECT: it does not allow"),
             (b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n", "502 to CONNECT: it cannot reach"),
             (b"HTTP/1.1 302 No\r\nLocation: http://x\r\n\r\n", "302 to CONNECT: it gives no tunnel"),
         ] {
             let (tunnel, _) = converse(answered(answer, false));
-            let error = tunnel.expect_err(told).to_string();
-            assert!(error.contains(told), "{error}");
+            let error = tunnel.expect_err(reported).to_string();
+            assert!(error.contains(reported), "{error}");
         }
     }
 

@@ -90,9 +90,9 @@ impl Cork {
 
     /// Releases the bytes that were held back.
     pub(crate) fn draw(&self) {
-        let mut way = self.0.borrow_mut();
-        way.corked = false;
-        way.wake();
+        let mut path = self.0.borrow_mut();
+        path.corked = false;
+        path.wake();
     }
 }
 
@@ -109,8 +109,8 @@ impl End {
 
     /// Returns the state of the incoming direction.
     pub(super) fn look(&self) -> Look {
-        let way = self.incoming.borrow();
-        match (way.corked || way.bytes.is_empty(), way.closed || way.reset) {
+        let path = self.incoming.borrow();
+        match (path.corked || path.bytes.is_empty(), path.closed || path.reset) {
             (false, _) => Look::Speaking,
             (true, true) => Look::Closed,
             (true, false) => Look::Quiet,
@@ -145,19 +145,19 @@ impl Drop for End {
 
 impl AsyncRead for End {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let way = &mut *self.incoming.borrow_mut();
-        if way.corked || (way.bytes.is_empty() && !way.closed && !way.reset) {
-            way.reader = Some(cx.waker().clone());
+        let path = &mut *self.incoming.borrow_mut();
+        if path.corked || (path.bytes.is_empty() && !path.closed && !path.reset) {
+            path.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if way.bytes.is_empty() {
-            return Poll::Ready(if way.reset { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) });
+        if path.bytes.is_empty() {
+            return Poll::Ready(if path.reset { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) });
         }
-        let (piece, _) = way.bytes.as_slices();
+        let (piece, _) = path.bytes.as_slices();
         let length = piece.len().min(buf.remaining());
         buf.put_slice(&piece[..length]);
-        way.bytes.drain(..length);
-        if let Some(writer) = way.writer.take() {
+        path.bytes.drain(..length);
+        if let Some(writer) = path.writer.take() {
             writer.wake();
         }
         Poll::Ready(Ok(()))
@@ -166,19 +166,19 @@ impl AsyncRead for End {
 
 impl AsyncWrite for End {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let way = &mut *self.outgoing.borrow_mut();
-        if way.abandoned || way.closed {
+        let path = &mut *self.outgoing.borrow_mut();
+        if path.abandoned || path.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let length = buf.len().min(ROOM.saturating_sub(way.bytes.len()));
+        let length = buf.len().min(ROOM.saturating_sub(path.bytes.len()));
         if length == 0 && !buf.is_empty() {
-            way.writer = Some(cx.waker().clone());
+            path.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        way.bytes.extend(&buf[..length]);
+        path.bytes.extend(&buf[..length]);
         self.sent.set(self.sent.get() + length as u64);
-        if !way.corked
-            && let Some(reader) = way.reader.take()
+        if !path.corked
+            && let Some(reader) = path.reader.take()
         {
             reader.wake();
         }
@@ -190,9 +190,9 @@ impl AsyncWrite for End {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut way = self.outgoing.borrow_mut();
-        way.closed = true;
-        way.wake();
+        let mut path = self.outgoing.borrow_mut();
+        path.closed = true;
+        path.wake();
         Poll::Ready(Ok(()))
     }
 }

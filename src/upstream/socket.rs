@@ -106,7 +106,7 @@ impl ProbedStream {
         Self(Rc::new(RefCell::new(wire)))
     }
 
-    pub(super) fn aside(&self) -> SocketLook {
+    pub(super) fn probe(&self) -> SocketLook {
         SocketLook { wire: Rc::downgrade(&self.0), renegotiated: self.0.borrow().renegotiated.clone() }
     }
 
@@ -273,13 +273,13 @@ impl ByteCounter {
 /// A stream whose incoming bytes are counted, and which is counted itself for as long as it lives.
 pub(super) struct Counted<S> {
     inner: S,
-    heard: Rc<ByteCounter>,
+    received: Rc<ByteCounter>,
     _open: Option<ConnectionCount>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(inner: S, heard: Rc<ByteCounter>, open: Option<ConnectionCount>) -> Self {
-        Self { inner, heard, _open: open }
+    pub(super) fn new(inner: S, received: Rc<ByteCounter>, open: Option<ConnectionCount>) -> Self {
+        Self { inner, received, _open: open }
     }
 }
 
@@ -289,8 +289,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if read.is_ready() {
             let more = buf.filled().len().saturating_sub(before);
-            self.heard.bytes.set(self.heard.bytes.get().saturating_add(more as u64));
-            self.heard.wake();
+            self.received.bytes.set(self.received.bytes.get().saturating_add(more as u64));
+            self.received.wake();
         }
         read
     }
@@ -355,14 +355,14 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let stream = ProbedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
             let (mut peer, _) = listener.accept().await.unwrap();
-            let aside = stream.aside();
-            assert_eq!(aside.look(), Look::Quiet);
+            let probe = stream.probe();
+            assert_eq!(probe.look(), Look::Quiet);
             peer.write_all(b"late").await.unwrap();
-            while aside.look() == Look::Quiet {}
-            assert_eq!(aside.look(), Look::Speaking);
+            while probe.look() == Look::Quiet {}
+            assert_eq!(probe.look(), Look::Speaking);
             peer.shutdown().await.unwrap();
-            while aside.look() == Look::Speaking {}
-            assert_eq!(aside.look(), Look::Closed);
+            while probe.look() == Look::Speaking {}
+            assert_eq!(probe.look(), Look::Closed);
         });
     }
 }

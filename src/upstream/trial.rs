@@ -49,7 +49,7 @@ pub struct TlsSession {
 }
 
 /// The progress so far: it remains available if the deadline passes in between.
-struct Walk {
+struct TrialProgress {
     step: Step,
     addresses: Option<Vec<IpAddr>>,
     peer: Option<SocketAddr>,
@@ -58,22 +58,22 @@ struct Walk {
 impl Destination {
     /// Connects, tells how far that came, and hangs up.
     pub async fn attempt(&self, now: Now) -> ConnectTrial {
-        let mut walk = Walk { step: Step::Dns, addresses: None, peer: None };
+        let mut walk = TrialProgress { step: Step::Dns, addresses: None, peer: None };
         let ended = match tokio::time::timeout(self.connect_timeout, self.walk(&mut walk, now)).await {
             Ok(ended) => ended,
             Err(_) => Err(DialError::Timeout),
         };
-        let Walk { step, addresses, peer } = walk;
+        let TrialProgress { step, addresses, peer } = walk;
         ConnectTrial { step, addresses, peer, ended }
     }
 
-    async fn walk(&self, walk: &mut Walk, now: Now) -> Result<TlsSession, DialError> {
-        let proxy = self.way.proxy.as_ref();
+    async fn walk(&self, walk: &mut TrialProgress, now: Now) -> Result<TlsSession, DialError> {
+        let proxy = self.path.proxy.as_ref();
         let (host, port) = proxy.map_or((&*self.host, self.port), |proxy| (proxy.host(), proxy.port()));
         let found = NameCache::configured().resolve(host, now).await.map_err(DialError::Dns)?;
         walk.addresses = Some(found.to_vec());
         walk.step = Step::Tcp;
-        let mut stream = reach(host, port, self.way.source, now).await?;
+        let mut stream = reach(host, port, self.path.source, now).await?;
         walk.peer = stream.peer_addr().ok();
         if let Some(proxy) = proxy {
             walk.step = Step::Proxy;

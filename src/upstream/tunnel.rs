@@ -15,7 +15,7 @@ use super::names::NameCache;
 use super::race::{STAGGER, interleave, race};
 use super::socket::tend_tunnel;
 use crate::base::time::Now;
-use crate::route::{Authority, Barred, Guard, Host};
+use crate::route::{Authority, DestinationRefused, Guard, Host};
 
 /// For DNS and TCP together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum TunnelError {
     /// The guard refuses it. The text is for logs alone.
-    Barred(Barred),
+    Barred(DestinationRefused),
     /// No connection to the destination could be established.
     Dial(DialError),
 }

@@ -20,9 +20,9 @@ use crate::users::{agree, begin, call, finish};
 const AUDIT_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// A folder for a log, with its key in a file.
-struct Desk(tempfile::TempDir);
+struct SlotHarness(tempfile::TempDir);
 
-impl Desk {
+impl SlotHarness {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("key"), format!("{AUDIT_KEY}\n")).expect("written");
@@ -67,13 +67,13 @@ impl Desk {
     }
 }
 
-fn stage(desk: &Desk, sim: &SimHandle, more: &str) -> Stage {
+fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Stage {
     desk.plan(more).with(sim, "scb", "", "").start()
 }
 
 #[test]
 fn every_call_that_used_a_credential_has_one_record() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     let stage = stage(&desk, &sim, "");
     converse(async {
@@ -156,7 +156,7 @@ fn every_call_that_used_a_credential_has_one_record() {
 
 #[test]
 fn variables_can_be_compared_and_not_read() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Rakbank);
     let route = "vars = { account = { header = \"x-account-id\", pattern = \"[0-9]{13}\" } }";
     let stage =
@@ -177,7 +177,7 @@ fn variables_can_be_compared_and_not_read() {
 
 #[test]
 fn consents_and_calls_in_users_names_say_whose_they_are() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     let store = tempfile::tempdir().expect("a folder");
     let files = desk.plan("").files;
@@ -228,7 +228,7 @@ fn consents_and_calls_in_users_names_say_whose_they_are() {
 
 #[test]
 fn what_an_operator_does_to_a_token_is_recorded() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     let stage = stage(&desk, &sim, "");
     let key = converse(async {
@@ -252,7 +252,7 @@ fn what_an_operator_does_to_a_token_is_recorded() {
 
 #[test]
 fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Meed);
     let more = "[admin.token.ops]\nvalue = \"an-operators-long-token\"\nrole = \"operate\"\n";
     let stage = stage(&desk, &sim, more);
@@ -287,7 +287,7 @@ fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
 
 #[test]
 fn no_credential_is_used_while_nothing_can_be_recorded() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     std::os::unix::fs::symlink("/dev/full", desk.log()).expect("a link");
     let stage = stage(&desk, &sim, "");
@@ -312,7 +312,7 @@ fn no_credential_is_used_while_nothing_can_be_recorded() {
 
 #[test]
 fn calls_go_on_where_that_is_wished() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     std::os::unix::fs::symlink("/dev/full", desk.log()).expect("a link");
     let stage = stage(&desk, &sim, "on_failure = \"continue\"");
@@ -327,7 +327,7 @@ fn calls_go_on_where_that_is_wished() {
 
 #[test]
 fn the_command_says_what_is_wrong_and_where() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     let stage = stage(&desk, &sim, "");
     converse(async {
@@ -377,7 +377,7 @@ fn the_command_says_what_is_wrong_and_where() {
 }
 
 /// A folder for a process of its own, which anybody may call without TLS.
-fn furnish(desk: &Desk, sim: &SimHandle, to: &str) {
+fn furnish(desk: &SlotHarness, sim: &SimHandle, to: &str) {
     let put = |name: &str, text: &str| fs::write(desk.0.path().join(name), text).expect("written");
     put("ca.crt", &sim.ca_pem());
     let config = format!(
@@ -406,7 +406,7 @@ fn signal(name: &str, process: u32) {
 
 #[test]
 fn log_rotation_from_outside_is_followed_by_sighup() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     furnish(&desk, &sim, "audit.log");
     let moved = desk.0.path().join("audit.log.1");
@@ -441,7 +441,7 @@ fn log_rotation_from_outside_is_followed_by_sighup() {
 
 #[test]
 fn standard_output_may_be_the_log() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     furnish(&desk, &sim, "stdout");
     converse(async {
@@ -459,7 +459,7 @@ fn standard_output_may_be_the_log() {
 
 #[test]
 fn a_process_that_was_killed_goes_on_where_its_log_ends() {
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let sim = bank(Bank::Scb);
     let folder = desk.0.path();
     furnish(&desk, &sim, "audit.log");
@@ -496,7 +496,7 @@ fn a_process_that_was_killed_goes_on_where_its_log_ends() {
     assert!(command.status().expect("it runs").success());
 }
 
-impl Desk {
+impl SlotHarness {
     fn whole_or_not(&self) -> Option<Value> {
         let verified = self.verify(&["--json"]);
         verified.status.success().then(|| serde_json::from_slice(&verified.stdout).expect("JSON"))
@@ -509,7 +509,7 @@ fn the_pages_own_python_agrees() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md")).expect("the page");
     let (_, rest) = page.split_once("```python\n").expect("a program");
     let (program, _) = rest.split_once("```").expect("its end");
-    let desk = Desk::new();
+    let desk = SlotHarness::new();
     let script = desk.0.path().join("verify.py");
     fs::write(&script, program).expect("written");
     let sim = bank(Bank::Scb);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::config::{InMemory, build};
 use countersign::sim::{self, Bank, Sim, SimHandle};
 use countersign::upstream::{Destination, DialError, EgressPath};
@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::client::{converse, get, post};
 use crate::oddbank::{OddBank, honest, read, respond};
 use crate::stage::{KEY, Plan, Stage, now};
-use crate::teller::Teller;
+use crate::teller::ScriptedSource;
 
 fn bank(only_http1: bool) -> SimHandle {
     Sim::start(Bank::OAuth2, sim::SimOptions { only_http1, ..sim::SimOptions::default() }).expect("a simulator")
@@ -45,7 +45,7 @@ fn an_early_answer_is_passed_on_and_a_refusal_in_it_replayed() {
             let sim = bank(true);
             let refuse = Rc::new(Cell::new(true));
             let refuses = refuse.clone();
-            let teller = Teller::start(&sim, move |head, mut line| {
+            let scripted = ScriptedSource::start(&sim, move |head, mut line| {
                 let early = (early == TOO_LARGE || refuses.replace(false)).then_some(early);
                 async move {
                     if let Some(early) = early {
@@ -64,7 +64,7 @@ fn an_early_answer_is_passed_on_and_a_refusal_in_it_replayed() {
             })
             .await;
             let more = "timeouts = { response = \"5s\" }";
-            let stage = warm(&sim, Clock::System, more, &teller.base_url).await;
+            let stage = warm(&sim, Clock::System, more, &scripted.base_url).await;
             let mut arrived = 0;
             for _ in 0..10 {
                 refuse.set(true);
@@ -144,8 +144,8 @@ fn a_silent_http_2_connection_takes_no_new_payments() {
             std::future::pending::<()>().await;
         })
         .await;
-        let hand = Hand::at(now());
-        let stage = warm(&sim, Clock::Hand(hand.clone()), "", &format!("https://{}", odd.address)).await;
+        let hand = ManualClock::at(now());
+        let stage = warm(&sim, Clock::Manual(hand.clone()), "", &format!("https://{}", odd.address)).await;
         let pay = || stage.client.send(post("/oauth2/pay", KEY, "{}"));
         assert_eq!(pay().await.status, 200);
         let waiting = {
@@ -168,7 +168,7 @@ fn a_silent_http_2_connection_takes_no_new_payments() {
 fn names_of_fields_are_written_as_profile_and_client_wrote_them_where_that_is_asked() {
     converse(async {
         let sim = bank(true);
-        let teller = Teller::saying(&sim, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        let scripted = ScriptedSource::saying(&sim, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         let request = format!(
             "GET /oauth2/x HTTP/1.1\r\nHOST: localhost\r\nAUTHORIZATION: Bearer {KEY}\r\nX-cHannel: erp\r\nconnection: close\r\n\r\n"
         );
@@ -176,10 +176,10 @@ fn names_of_fields_are_written_as_profile_and_client_wrote_them_where_that_is_as
             ("header_case = \"preserve\"", ["\r\nX-cHannel: erp\r\n", "\r\nauthorization: Bearer "]),
             ("", ["\r\nx-channel: erp\r\n", "\r\nhost: "]),
         ] {
-            let stage = warm(&sim, Clock::System, more, &teller.base_url).await;
+            let stage = warm(&sim, Clock::System, more, &scripted.base_url).await;
             let answer = stage.client.raw(request.as_bytes(), Duration::from_secs(10)).await;
             assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-            let head = teller.heads.borrow().last().cloned().expect("a head");
+            let head = scripted.heads.borrow().last().cloned().expect("a head");
             assert!(names.iter().all(|name| head.contains(name)), "{more}: {head}");
         }
     });
@@ -192,7 +192,7 @@ fn answers_with_many_fields_pass_and_malformed_lines_where_that_is_asked() {
         let many: String = (0..300).map(|number| format!("x-h{number}: {number}\r\n")).collect();
         let script = Rc::new(RefCell::new(String::new()));
         let lines = script.clone();
-        let teller = Teller::start(&sim, move |_, mut line| {
+        let scripted = ScriptedSource::start(&sim, move |_, mut line| {
             let answer = format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", lines.borrow());
             async move {
                 line.write_all(answer.as_bytes()).await.ok()?;
@@ -201,8 +201,8 @@ fn answers_with_many_fields_pass_and_malformed_lines_where_that_is_asked() {
             }
         })
         .await;
-        let strict = warm(&sim, Clock::System, "", &teller.base_url).await;
-        let lenient = warm(&sim, Clock::System, "invalid_header_lines = \"drop\"", &teller.base_url).await;
+        let strict = warm(&sim, Clock::System, "", &scripted.base_url).await;
+        let lenient = warm(&sim, Clock::System, "invalid_header_lines = \"drop\"", &scripted.base_url).await;
         *script.borrow_mut() = many;
         // The client of these tests takes no more than 100 fields itself.
         let request = format!(
@@ -250,7 +250,7 @@ fn a_handshake_that_fails_for_want_of_a_cipher_says_so() {
             port,
             tls: countersign::tls::client(wish).expect("TLS"),
             server_name: "localhost".try_into().expect("a name"),
-            way: EgressPath::default(),
+            path: EgressPath::default(),
             connect_timeout: Duration::from_secs(5),
         };
         let error = destination.attempt(now()).await.ended.expect_err("no handshake");

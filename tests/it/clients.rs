@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::cli::boot::{BootError, BootOptions, Running};
 use countersign::config::{InMemory, build};
 use countersign::sim::{Bank, LeafSpec, SimAuthority, SimHandle, SimLeaf};
@@ -70,9 +70,9 @@ fn script(listener: &str, clients: &str) -> Script {
 }
 
 /// A clock that stands still until moved, and its hand.
-fn standing() -> (Clock, Arc<Hand>) {
-    let hand = Hand::at(Clock::System.now());
-    (Clock::Hand(hand.clone()), hand)
+fn standing() -> (Clock, Arc<ManualClock>) {
+    let hand = ManualClock::at(Clock::System.now());
+    (Clock::Manual(hand.clone()), hand)
 }
 
 fn erp() -> String {
@@ -138,7 +138,7 @@ impl Script {
 
 /// A client's wishes for TLS.
 #[derive(Default)]
-struct Wish<'a> {
+struct PlannedRequest<'a> {
     identity: Option<&'a SimLeaf>,
     ca: Option<String>,
     only_tls12: bool,
@@ -150,7 +150,7 @@ impl Scene {
     }
 
     /// A request over TLS. An error: there was no answer.
-    async fn call(&self, wish: Wish<'_>, message: Request<Full<Bytes>>) -> Result<Whole, String> {
+    async fn call(&self, wish: PlannedRequest<'_>, message: Request<Full<Bytes>>) -> Result<Whole, String> {
         let ca = wish.ca.unwrap_or_else(|| self.authority.pem());
         let identity: Option<Identity> = wish.identity.map(|leaf| leaf.identity().expect("an identity"));
         let made =
@@ -258,7 +258,7 @@ fn a_certificate_identifies_by_uri_dns_name_or_common_name() {
     let scene = mtls(&authority, "");
     converse(async {
         let call = async |leaf: &SimLeaf| {
-            seen(scene.call(Wish { identity: Some(leaf), ..Wish::default() }, get(PATH, "")).await)
+            seen(scene.call(PlannedRequest { identity: Some(leaf), ..PlannedRequest::default() }, get(PATH, "")).await)
         };
         assert_eq!(call(&leaf(&authority, "spiffe://corp/erp")).await, fine());
         assert_eq!(call(&leaf(&authority, "treasury.CORP")).await, fine());
@@ -268,7 +268,8 @@ fn a_certificate_identifies_by_uri_dns_name_or_common_name() {
         // A certificate is stronger than a key, and a foreign Authorization does not hurt.
         let erp = leaf(&authority, "spiffe://corp/erp");
         for key in [KEY, "somebody-elses"] {
-            let answer = scene.call(Wish { identity: Some(&erp), ..Wish::default() }, get(PATH, key)).await;
+            let answer =
+                scene.call(PlannedRequest { identity: Some(&erp), ..PlannedRequest::default() }, get(PATH, key)).await;
             assert_eq!(seen(answer), fine());
         }
     });
@@ -282,21 +283,24 @@ fn a_required_certificate_is_asked_for_in_the_handshake() {
     let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, ", client_auth = \"required\"");
     converse(async {
-        let none = scene.call(Wish::default(), get(PATH, KEY)).await;
+        let none = scene.call(PlannedRequest::default(), get(PATH, KEY)).await;
         assert!(none.is_err(), "{none:?}");
         let stranger = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
         let forged = leaf(&stranger, "spiffe://corp/erp");
-        let refused = scene.call(Wish { identity: Some(&forged), ..Wish::default() }, get(PATH, KEY)).await;
+        let refused =
+            scene.call(PlannedRequest { identity: Some(&forged), ..PlannedRequest::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "{refused:?}");
         let mut spec = LeafSpec::client("spiffe://corp/erp", Clock::System.now());
         (spec.valid_from, spec.valid_until) = (spec.valid_from - 7_200_000, spec.valid_from - 3_600_000);
         let expired = authority.issue(&spec).expect("a leaf");
-        let refused = scene.call(Wish { identity: Some(&expired), ..Wish::default() }, get(PATH, KEY)).await;
+        let refused =
+            scene.call(PlannedRequest { identity: Some(&expired), ..PlannedRequest::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "{refused:?}");
         let mut spec = LeafSpec::server(Clock::System.now());
         spec.names = vec!["spiffe://corp/erp".to_owned()];
         let server = authority.issue(&spec).expect("a leaf");
-        let refused = scene.call(Wish { identity: Some(&server), ..Wish::default() }, get(PATH, KEY)).await;
+        let refused =
+            scene.call(PlannedRequest { identity: Some(&server), ..PlannedRequest::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "a server's certificate is no client's: {refused:?}");
     });
     assert_eq!(scene.sim.resource_calls(), 0);
@@ -307,14 +311,18 @@ fn an_optional_certificate_leaves_room_for_keys_but_not_for_forgeries() {
     let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, ", client_auth = \"optional\"");
     converse(async {
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, KEY)).await), fine());
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, "")).await), own(401, "client-unidentified"));
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, KEY)).await), fine());
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, "")).await), own(401, "client-unidentified"));
         let erp = leaf(&authority, "spiffe://corp/erp");
-        assert_eq!(seen(scene.call(Wish { identity: Some(&erp), ..Wish::default() }, get(PATH, "")).await), fine());
+        assert_eq!(
+            seen(scene.call(PlannedRequest { identity: Some(&erp), ..PlannedRequest::default() }, get(PATH, "")).await),
+            fine()
+        );
         // Of the same name as the real one, or the client would find nothing to send.
         let stranger = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
         let forged = leaf(&stranger, "spiffe://corp/erp");
-        let refused = scene.call(Wish { identity: Some(&forged), ..Wish::default() }, get(PATH, KEY)).await;
+        let refused =
+            scene.call(PlannedRequest { identity: Some(&forged), ..PlannedRequest::default() }, get(PATH, KEY)).await;
         assert!(refused.is_err(), "{refused:?}");
     });
     assert_eq!(scene.lines().len(), 3);
@@ -342,13 +350,13 @@ fn a_resumed_session_keeps_its_certificate() {
 
 #[test]
 fn a_listener_may_insist_on_tls_1_3() {
-    let old = || Wish { only_tls12: true, ..Wish::default() };
+    let old = || PlannedRequest { only_tls12: true, ..PlannedRequest::default() };
     let scene = script(TLS, &erp()).play();
     converse(async { assert_eq!(seen(scene.call(old(), get(PATH, KEY)).await), fine()) });
     let scene = script(&TLS.replace(" }", ", min_version = \"1.3\" }"), &erp()).play();
     converse(async {
         assert!(scene.call(old(), get(PATH, KEY)).await.is_err());
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, KEY)).await), fine());
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, KEY)).await), fine());
     });
 }
 
@@ -664,16 +672,16 @@ fn a_signed_token_identifies_in_each_algorithm() {
         issuer.serve(socket);
         for signer in &signers {
             let token = signer.sign(&issuer.claims());
-            let answer = scene.call(Wish::default(), get(PATH, &token)).await;
+            let answer = scene.call(PlannedRequest::default(), get(PATH, &token)).await;
             assert_eq!(seen(answer), fine(), "{}", signer.id);
             let proxy = [("proxy-authorization", format!("Bearer {token}"))];
             let proxy: Vec<(&str, &str)> = proxy.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let answer = scene.call(Wish::default(), request("GET", PATH, "", &proxy, "")).await;
+            let answer = scene.call(PlannedRequest::default(), request("GET", PATH, "", &proxy, "")).await;
             assert_eq!(seen(answer), fine(), "{}", signer.id);
         }
         let mut claims = issuer.claims();
         claims["aud"] = json!("countersign");
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, &signers[0].sign(&claims))).await), fine());
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, &signers[0].sign(&claims))).await), fine());
     });
     assert_eq!(issuer.asked.get(), 1, "the keys are fetched once");
     assert!(scene.lines().iter().all(|line| line["countersign.client"] == "pod"));
@@ -732,12 +740,12 @@ fn a_token_that_is_not_exactly_right_is_nobodys() {
     converse(async {
         issuer.serve(socket);
         for (what, token) in &wrong {
-            let (status, error) = seen(scene.call(Wish::default(), get(PATH, token)).await);
+            let (status, error) = seen(scene.call(PlannedRequest::default(), get(PATH, token)).await);
             // Guesses are slowed meanwhile: then it is 429, never more.
             let told = [(401, "client-unidentified"), (429, "rate-limited")];
             assert!(told.contains(&(status, error.as_str())), "{what}: {status} {error}");
         }
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, &good)).await), fine());
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, &good)).await), fine());
     });
     assert_eq!(scene.sim.resource_calls(), 1);
 }
@@ -792,7 +800,7 @@ fn old_keys_serve_while_the_issuer_cannot_be_reached_but_not_for_ever() {
     let token = signer.sign(&claims);
     converse(async {
         issuer.serve(socket);
-        let call = async || seen(scene.call(Wish::default(), get(PATH, &token)).await);
+        let call = async || seen(scene.call(PlannedRequest::default(), get(PATH, &token)).await);
         assert_eq!(call().await, fine());
         let name = issuer.name.replace("https://login.other.example".to_owned());
         hand.advance(Duration::from_secs(11 * 60));
@@ -821,8 +829,11 @@ fn without_its_issuer_a_token_is_nobodys_and_everybody_else_is_served() {
     converse(async {
         issuer.serve(socket);
         let token = signer.sign(&issuer.claims());
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, &token)).await), own(401, "client-unidentified"));
-        assert_eq!(seen(scene.call(Wish::default(), get(PATH, KEY)).await), fine());
+        assert_eq!(
+            seen(scene.call(PlannedRequest::default(), get(PATH, &token)).await),
+            own(401, "client-unidentified")
+        );
+        assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, KEY)).await), fine());
     });
     assert_eq!(issuer.asked.get(), 0);
 }
@@ -835,7 +846,7 @@ fn both_keys_pass_while_one_replaces_the_other() {
     let scene = script(TLS, &both).play();
     converse(async {
         for key in ["old", "new"] {
-            assert_eq!(seen(scene.call(Wish::default(), get(PATH, key)).await), fine());
+            assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, key)).await), fine());
         }
     });
 }
@@ -845,7 +856,7 @@ fn guessing_is_slowed_and_right_credentials_pass_all_the_while() {
     let (clock, hand) = standing();
     let scene = script(TLS, &erp()).with_clock(&clock).play();
     converse(async {
-        let guess = async |n: u32| scene.call(Wish::default(), get(PATH, &format!("guess-{n}"))).await;
+        let guess = async |n: u32| scene.call(PlannedRequest::default(), get(PATH, &format!("guess-{n}"))).await;
         for n in 0..5 {
             assert_eq!(seen(guess(n).await), own(401, "client-unidentified"));
         }
@@ -853,8 +864,8 @@ fn guessing_is_slowed_and_right_credentials_pass_all_the_while() {
             let slowed = guess(n).await.expect("an answer");
             assert_eq!((slowed.status, slowed.error()), own(429, "rate-limited"));
             assert_eq!(slowed.header("retry-after"), "1");
-            assert_eq!(seen(scene.call(Wish::default(), get(PATH, KEY)).await), fine());
-            let none = scene.call(Wish::default(), get(PATH, "")).await;
+            assert_eq!(seen(scene.call(PlannedRequest::default(), get(PATH, KEY)).await), fine());
+            let none = scene.call(PlannedRequest::default(), get(PATH, "")).await;
             assert_eq!(seen(none), own(401, "client-unidentified"), "asking is not guessing");
         }
         hand.advance(Duration::from_millis(200));
@@ -872,7 +883,7 @@ fn a_listener_answers_to_its_names_only() {
         let call = async |host: &str| {
             let mut message = get(PATH, KEY);
             message.headers_mut().insert("host", host.parse().expect("a host"));
-            seen(scene.call(Wish::default(), message).await)
+            seen(scene.call(PlannedRequest::default(), message).await)
         };
         assert_eq!(call("localhost").await, fine());
         assert_eq!(call("Localhost:8443").await, fine());
@@ -918,9 +929,9 @@ fn an_internal_certificate_is_trusted_by_who_trusts_the_ca_of_this_start() {
     let scene = script("bind = \"127.0.0.1:0\"\ntls = \"internal\"\nnames = [\"localhost\"]", &erp()).play();
     let ca = scene.running.ca.pem().expect("a CA");
     converse(async {
-        let trusting = scene.call(Wish { ca: Some(ca), ..Wish::default() }, get(PATH, KEY)).await;
+        let trusting = scene.call(PlannedRequest { ca: Some(ca), ..PlannedRequest::default() }, get(PATH, KEY)).await;
         assert_eq!(seen(trusting), fine());
-        assert!(scene.call(Wish::default(), get(PATH, KEY)).await.is_err(), "another CA does not do");
+        assert!(scene.call(PlannedRequest::default(), get(PATH, KEY)).await.is_err(), "another CA does not do");
     });
 }
 
@@ -980,7 +991,7 @@ fn so_many_handshakes_are_under_way_and_no_more() {
             }
         }
         drop(silent);
-        while scene.call(Wish::default(), get(PATH, KEY)).await.is_err() {}
+        while scene.call(PlannedRequest::default(), get(PATH, KEY)).await.is_err() {}
     });
 }
 

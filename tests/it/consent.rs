@@ -9,7 +9,7 @@ use std::time::Duration;
 use countersign::base::id::RandomIds;
 use countersign::base::origin::BaseUrl;
 use countersign::base::secret::{ExposeSecret, SecretString};
-use countersign::base::time::{Deadline, Hand};
+use countersign::base::time::{Deadline, ManualClock};
 use countersign::base::vars::Vars;
 use countersign::provider::{Authorize, CallAs, CompiledConsent, ConsentWiring, Module, Profile, TokenRequest, Wiring};
 use countersign::sim::{Bank, SimHandle};
@@ -27,7 +27,7 @@ use super::sim::{Ask, Reply, run, send, start};
 /// A bank, and the module of a route that calls it for its users.
 struct Stage {
     sim: SimHandle,
-    clock: Arc<Hand>,
+    clock: Arc<ManualClock>,
     module: Module,
     drawn: u8,
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -20,7 +20,7 @@ use crate::client::{Whole, converse, get, post};
 use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame};
 use crate::oddbank::{Call, OddBank, honest, read, respond};
 use crate::stage::{KEY, Plan, Stage, bank};
-use crate::teller::Teller;
+use crate::teller::ScriptedSource;
 
 /// A proxy of one worker to this bank, whose route has these lines.
 fn before(sim: &SimHandle, route: &str) -> Stage {
@@ -231,10 +231,10 @@ async fn slow_and_fast(sim: &SimHandle, barrier: &Barrier, clock: Clock) -> Stag
 #[test]
 fn a_token_that_expires_while_a_request_connects_is_not_sent() {
     converse(async {
-        let hand = Hand::at(Clock::System.now());
+        let hand = ManualClock::at(Clock::System.now());
         let sim = bank(Bank::OAuth2);
         let barrier = Barrier::before(&sim).await;
-        let stage = slow_and_fast(&sim, &barrier, Clock::Hand(hand.clone())).await;
+        let stage = slow_and_fast(&sim, &barrier, Clock::Manual(hand.clone())).await;
         let asking = stage.client.send(post("/bank/echo/slow", KEY, "{}"));
         let meanwhile = async {
             until(|| barrier.arrived.get() == 1).await;
@@ -423,7 +423,7 @@ async fn one_body(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &str
 fn a_suspicious_answer_that_drips_is_passed_on_after_one_deadline() {
     converse(async {
         let sim = bank(Bank::Scb);
-        let teller = Teller::start(&sim, |_, mut line| async move {
+        let scripted = ScriptedSource::start(&sim, |_, mut line| async move {
             let head = "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n";
             line.write_all(head.as_bytes()).await.ok()?;
             while line.write_all(b" ").await.is_ok() && line.flush().await.is_ok() {
@@ -433,7 +433,7 @@ fn a_suspicious_answer_that_drips_is_passed_on_after_one_deadline() {
         })
         .await;
         let stage =
-            before(&sim, &format!("upstream = \"{}\"\ntimeouts = {{ body_idle = \"300ms\" }}", teller.base_url));
+            before(&sim, &format!("upstream = \"{}\"\ntimeouts = {{ body_idle = \"300ms\" }}", scripted.base_url));
         let mut sender = stage.client.http1().await;
         let asked = sender.send_request(get("/bank/x", KEY));
         let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.expect("in time").expect("an answer");
@@ -446,14 +446,14 @@ fn a_suspicious_answer_that_drips_is_passed_on_after_one_deadline() {
 fn a_length_is_written_once_and_a_304_keeps_the_one_it_has() {
     converse(async {
         let sim = bank(Bank::OAuth2);
-        let twice = Teller::saying(&sim, "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok").await;
+        let twice = ScriptedSource::saying(&sim, "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok").await;
         let stage = before(&sim, &format!("upstream = \"{}\"", twice.base_url));
         let answer = stage.client.send(get("/bank/x", KEY)).await;
         assert_eq!((answer.status, answer.header("content-length"), &*answer.body), (200, "2", &b"ok"[..]));
         drop(stage);
         let unmodified = "HTTP/1.1 304 Not Modified\r\ncontent-length: 1234\r\netag: \"a\"\r\n\r\n";
-        let teller = Teller::saying(&sim, unmodified).await;
-        let stage = before(&sim, &format!("upstream = \"{}\"", teller.base_url));
+        let scripted = ScriptedSource::saying(&sim, unmodified).await;
+        let stage = before(&sim, &format!("upstream = \"{}\"", scripted.base_url));
         let mut sender = stage.client.http1().await;
         for _ in 0..2 {
             sender.ready().await.expect("the connection is kept");
@@ -461,7 +461,7 @@ fn a_length_is_written_once_and_a_304_keeps_the_one_it_has() {
             let answer = answer.expect("whole");
             assert_eq!((answer.status, answer.header("content-length"), answer.body.len()), (304, "1234", 0));
         }
-        assert_eq!(teller.connections.get(), 1, "the bank's connection is kept as well");
+        assert_eq!(scripted.connections.get(), 1, "the bank's connection is kept as well");
         assert!(stage.stop().iter().all(|line| line["complete"] == true));
     });
 }
@@ -498,7 +498,7 @@ fn a_route_gathers_bodies_and_sends_them_with_a_length() {
 fn trailers_reach_http_2_unannounced_and_are_searched_wherever_they_are_read() {
     converse(async {
         let sim = bank(Bank::OAuth2);
-        let teller = Teller::start(&sim, |head, mut line| async move {
+        let scripted = ScriptedSource::start(&sim, |head, mut line| async move {
             let token = head.split("authorization: Bearer ").nth(1)?.lines().next()?.to_owned();
             let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-echo\r\n\r\n5\r\nfirst\r\n";
             line.write_all(head.as_bytes()).await.ok()?;
@@ -511,9 +511,9 @@ fn trailers_reach_http_2_unannounced_and_are_searched_wherever_they_are_read() {
         .await;
         let blocking = format!(
             "[[route]]\nname = \"b\"\npath = \"/b\"\nprovider = \"bank\"\nupstream = \"{}\"\nreflection = \"block\"",
-            teller.base_url
+            scripted.base_url
         );
-        let stage = before(&sim, &format!("upstream = \"{}\"\n{blocking}", teller.base_url));
+        let stage = before(&sim, &format!("upstream = \"{}\"\n{blocking}", scripted.base_url));
         let mut sender = stage.client.http2().await;
         let ask = |path: &str| {
             let asked =
@@ -565,7 +565,7 @@ fn a_live_stream_is_not_delayed_by_what_may_be_the_beginning_of_a_token() {
         let sim = bank(Bank::OAuth2);
         let go = Rc::new(Notify::new());
         let gone = go.clone();
-        let teller = Teller::start(&sim, move |head, mut line| {
+        let scripted = ScriptedSource::start(&sim, move |head, mut line| {
             let gone = gone.clone();
             async move {
                 let token = head.split("authorization: Bearer ").nth(1)?.lines().next()?.to_owned();
@@ -580,7 +580,7 @@ fn a_live_stream_is_not_delayed_by_what_may_be_the_beginning_of_a_token() {
             }
         })
         .await;
-        let stage = before(&sim, &format!("upstream = \"{}\"", teller.base_url));
+        let stage = before(&sim, &format!("upstream = \"{}\"", scripted.base_url));
         let mut sender = stage.client.http1().await;
         let mut body = sender.send_request(get("/bank/events", KEY)).await.expect("an answer").into_body();
         let first = body.frame().await.expect("a piece").expect("whole").into_data().expect("data");

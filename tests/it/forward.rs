@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{hex, sha256};
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::sim::{Bank, SimEndpoint, SimHandle};
 use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 use countersign::tls::{ClientTls, client};
@@ -777,8 +777,8 @@ fn whoever_opened_a_tunnel_must_still_be_who_he_was_after_a_reload() {
 fn a_tunnel_that_was_opened_with_a_token_is_closed_to_requests_when_that_ends() {
     let signer = Signer::new("a", Algorithm::ES256);
     let (issuer, socket) = Issuer::start(&[&signer]);
-    let hand = Hand::at(Clock::System.now());
-    let plan = Plan { clock: Clock::Hand(hand.clone()), clients: issuer.client(""), ..Plan::default() };
+    let hand = ManualClock::at(Clock::System.now());
+    let plan = Plan { clock: Clock::Manual(hand.clone()), clients: issuer.client(""), ..Plan::default() };
     let files = plan.files.clone().with_file("stage/issuer.crt", issuer.authority.pem());
     let scene = staged(Plan { files, ..plan }, "", "clients = [\"pod\"]");
     converse(async {

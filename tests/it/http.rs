@@ -7,14 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::sim::{Bank, Faults, ResponseFault, Sim, SimFault, SimHandle, SimOptions, Verbatim};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Whole, converse, get, post, request};
 use crate::stage::{KEY, Plan, Stage, bank};
-use crate::teller::Teller;
+use crate::teller::ScriptedSource;
 
 /// Long enough for an answer, short enough for a connection that stays open.
 const BREATH: Duration = Duration::from_millis(700);
@@ -27,8 +27,8 @@ fn plain(route: &str) -> (SimHandle, Stage) {
 }
 
 /// A stage whose route leads to a script.
-fn told(sim: &SimHandle, teller: &Teller, route: &str) -> Stage {
-    let route = format!("upstream = \"{}\"\n{route}", teller.base_url);
+fn told(sim: &SimHandle, scripted: &ScriptedSource, route: &str) -> Stage {
+    let route = format!("upstream = \"{}\"\n{route}", scripted.base_url);
     Plan { workers: 1, ..Plan::default() }.with(sim, "bank", "", &route).start()
 }
 
@@ -52,13 +52,13 @@ fn status(answer: &str) -> u16 {
 fn response_trailers_pass_where_announced_and_wanted() {
     let sim = bank(Bank::OAuth2);
     let stage = converse(async {
-        let teller = Teller::saying(
+        let scripted = ScriptedSource::saying(
             &sim,
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum, set-cookie\r\n\r\n\
              5\r\nhello\r\n0\r\nx-checksum: abc\r\nset-cookie: a=b\r\nx-unannounced: 1\r\n\r\n",
         )
         .await;
-        let stage = told(&sim, &teller, "");
+        let stage = told(&sim, &scripted, "");
         let wanted = raw_text(&stage, &raw("GET", "/bank/x", "HTTP/1.1", "te: trailers", "")).await;
         assert!(wanted.ends_with("\r\n5\r\nhello\r\n0\r\nx-checksum: abc\r\n\r\n"), "{wanted}");
         assert!(wanted.contains("\r\ntrailer: x-checksum, set-cookie\r\n"), "{wanted}");
@@ -74,7 +74,7 @@ fn response_trailers_pass_where_announced_and_wanted() {
         let trailers = collected.trailers().expect("trailers").clone();
         assert_eq!((trailers.len(), trailers["x-checksum"].as_bytes()), (2, &b"abc"[..]));
         assert_eq!(trailers["x-unannounced"], "1", "HTTP/2 needs no announcement");
-        let heads = teller.heads.borrow();
+        let heads = scripted.heads.borrow();
         let te: Vec<bool> = heads.iter().map(|head| head.contains("\r\nte: trailers\r\n")).collect();
         assert_eq!(te, [true, false, false, false], "{heads:?}");
         stage
@@ -87,7 +87,7 @@ fn trailers_of_a_judged_answer_are_kept() {
     let sim = bank(Bank::Scb);
     let stage = converse(async {
         let body = "{\"status\":{\"code\":1234}}";
-        let teller = Teller::saying(
+        let scripted = ScriptedSource::saying(
             &sim,
             format!(
                 "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\
@@ -96,7 +96,7 @@ fn trailers_of_a_judged_answer_are_kept() {
             ),
         )
         .await;
-        let stage = told(&sim, &teller, "");
+        let stage = told(&sim, &scripted, "");
         let answer = raw_text(&stage, &raw("GET", "/bank/x", "HTTP/1.1", "te: trailers", "")).await;
         assert_eq!(status(&answer), 401);
         assert!(answer.ends_with(&format!("{body}\r\n0\r\nx-checksum: abc\r\n\r\n")), "{answer}");
@@ -176,7 +176,7 @@ fn an_expectation_is_met_only_once_all_is_in_order() {
 fn interim_answers_end_here_and_a_flood_of_them_ends_at_the_deadline() {
     let sim = bank(Bank::OAuth2);
     let stage = converse(async {
-        let teller = Teller::start(&sim, |head, mut line| async move {
+        let scripted = ScriptedSource::start(&sim, |head, mut line| async move {
             let few = head.starts_with("GET /few");
             for _ in 0..if few { 32 } else { 10_000 } {
                 line.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await.ok()?;
@@ -188,7 +188,7 @@ fn interim_answers_end_here_and_a_flood_of_them_ends_at_the_deadline() {
             Some(line)
         })
         .await;
-        let stage = told(&sim, &teller, "timeouts = { response = \"500ms\" }");
+        let stage = told(&sim, &scripted, "timeouts = { response = \"500ms\" }");
         let few = raw_text(&stage, &raw("GET", "/bank/few", "HTTP/1.1", "", "")).await;
         assert_eq!(status(&few), 200, "{few}");
         assert!(!few.contains("103"), "{few}");
@@ -203,18 +203,18 @@ fn interim_answers_end_here_and_a_flood_of_them_ends_at_the_deadline() {
 fn a_switch_of_protocols_that_nobody_asked_for_is_no_answer() {
     let sim = bank(Bank::OAuth2);
     let stage = converse(async {
-        let teller = Teller::saying(
+        let scripted = ScriptedSource::saying(
             &sim,
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
         )
         .await;
-        let stage = told(&sim, &teller, "");
+        let stage = told(&sim, &scripted, "");
         let plain = stage.client.send(get("/bank/x", KEY)).await;
         assert_eq!((plain.status, plain.error().as_str()), (502, "upstream-protocol"));
         let asked = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGVzdA==")];
         let upgrade = stage.client.send(request("GET", "/bank/x", KEY, &asked, "")).await;
         assert_eq!((upgrade.status, upgrade.error().as_str()), (502, "upstream-protocol"), "the route permits none");
-        assert!(teller.heads.borrow().iter().all(|head| !head.to_ascii_lowercase().contains("\r\nupgrade:")));
+        assert!(scripted.heads.borrow().iter().all(|head| !head.to_ascii_lowercase().contains("\r\nupgrade:")));
         stage
     });
     drop(stage);
@@ -227,9 +227,9 @@ fn accept(key: &str) -> String {
 }
 
 /// A bank's WebSocket: grants it to this token only, greets at once, then echoes until the end.
-async fn echo_teller(sim: &SimHandle, refusals: u32) -> Teller {
+async fn echo_teller(sim: &SimHandle, refusals: u32) -> ScriptedSource {
     let left = std::rc::Rc::new(std::cell::Cell::new(refusals));
-    Teller::start(sim, move |head, mut line| {
+    ScriptedSource::start(sim, move |head, mut line| {
         let left = left.clone();
         async move {
             if left.get() > 0 {
@@ -274,8 +274,8 @@ const WEBSOCKET: &str =
 fn a_websocket_passes_both_ways_and_is_told_at_its_end() {
     let sim = bank(Bank::OAuth2);
     let lines = converse(async {
-        let teller = echo_teller(&sim, 0).await;
-        let stage = told(&sim, &teller, "upgrade = [\"websocket\"]");
+        let scripted = echo_teller(&sim, 0).await;
+        let stage = told(&sim, &scripted, "upgrade = [\"websocket\"]");
         let mut stream = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
         let mut ask = raw("GET", "/bank/ws/echo", "HTTP/1.1", WEBSOCKET, "");
         ask.extend_from_slice(b"early");
@@ -308,14 +308,14 @@ fn a_websocket_passes_both_ways_and_is_told_at_its_end() {
         };
         let ((), back) = tokio::join!(writing, reading);
         assert_eq!((back.len(), sha256(&back)), (3_000_000, expected));
-        assert_eq!(teller.connections.get(), 1);
+        assert_eq!(scripted.connections.get(), 1);
         let bearer = format!("\r\nauthorization: Bearer {}\r\n", sim.issued()[0].expose_secret());
-        assert!(teller.heads.borrow()[0].contains(&bearer));
+        assert!(scripted.heads.borrow()[0].contains(&bearer));
         // Its connection is nobody else's.
         let mut again = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
         again.write_all(&raw("GET", "/bank/ws/echo", "HTTP/1.1", WEBSOCKET, "")).await.expect("written");
         again.read_exact(&mut [0; 12]).await.expect("an answer");
-        assert_eq!(teller.connections.get(), 2);
+        assert_eq!(scripted.connections.get(), 2);
         // It is still open when the process ends.
         let lines = stage.stop();
         let _ = again.read_to_end(&mut Vec::new()).await;
@@ -333,10 +333,10 @@ fn a_websocket_passes_both_ways_and_is_told_at_its_end() {
 fn a_websocket_whose_token_is_refused_is_asked_for_once_more() {
     let sim = bank(Bank::OAuth2);
     let stage = converse(async {
-        let teller = echo_teller(&sim, 1).await;
+        let scripted = echo_teller(&sim, 1).await;
         let route = "upgrade = [\"websocket\"]\ntimeouts = { body_idle = \"300ms\" }\n\
             [[route]]\nname = \"warm\"\npath = \"/warm\"\nprovider = \"bank\"\n";
-        let stage = told(&sim, &teller, route);
+        let stage = told(&sim, &scripted, route);
         assert_eq!(stage.client.send(get("/warm/echo/x", KEY)).await.status, 200, "the token is at hand");
         // Both sides are silent: the connection ends by itself.
         let ask = raw("GET", "/bank/ws/echo", "HTTP/1.1", WEBSOCKET, "");
@@ -344,7 +344,7 @@ fn a_websocket_whose_token_is_refused_is_asked_for_once_more() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert_eq!(status(&text), 101, "{text}");
         assert!(text.ends_with("\r\n\r\nwelcome"), "{text}");
-        assert_eq!(teller.heads.borrow().len(), 2);
+        assert_eq!(scripted.heads.borrow().len(), 2);
         stage
     });
     let lines = stage.stop();
@@ -926,9 +926,9 @@ fn heads_and_targets_are_bounded() {
 // T38, T40
 #[test]
 fn a_body_that_comes_too_slowly_is_given_up() {
-    let hand = Hand::at(Clock::System.now());
+    let hand = ManualClock::at(Clock::System.now());
     let sim = bank(Bank::OAuth2);
-    let plan = Plan { clock: Clock::Hand(hand.clone()), workers: 1, ..Plan::default() };
+    let plan = Plan { clock: Clock::Manual(hand.clone()), workers: 1, ..Plan::default() };
     let stage = plan.with(&sim, "bank", "", "").start();
     converse(async {
         assert_eq!(stage.client.send(get("/bank/echo/warm", KEY)).await.status, 200);
@@ -1105,7 +1105,7 @@ fn an_answer_with_two_lengths_is_refused_and_leftover_bytes_are_never_read_as_an
     let sim = bank(Bank::OAuth2);
     let (all_bad, all_over) = (bad.clone(), over.clone());
     let stages = converse(async {
-        let teller = Teller::start(&sim, move |head, mut line| {
+        let scripted = ScriptedSource::start(&sim, move |head, mut line| {
             let number =
                 |prefix: &str| head.split(prefix).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
             let answer = match (number("/bad"), number("/over")) {
@@ -1120,7 +1120,7 @@ fn an_answer_with_two_lengths_is_refused_and_leftover_bytes_are_never_read_as_an
             }
         })
         .await;
-        let stage = told(&sim, &teller, "");
+        let stage = told(&sim, &scripted, "");
         for (n, text) in bad.iter().enumerate() {
             let answer = stage.client.send(post(&format!("/bank/bad{n}"), KEY, "{}")).await;
             assert_eq!((answer.status, answer.error().as_str()), (502, "upstream-protocol"), "{text}: {answer:?}");
@@ -1146,7 +1146,7 @@ fn an_echo_in_pieces_is_masked_and_events_are_not_held_back() {
     let stage = converse(async {
         let go = std::rc::Rc::new(tokio::sync::Notify::new());
         let gone = go.clone();
-        let teller = Teller::start(&sim, move |head, mut line| {
+        let scripted = ScriptedSource::start(&sim, move |head, mut line| {
             let gone = gone.clone();
             async move {
                 let token = head.split("authorization: Bearer ").nth(1)?.lines().next()?.to_owned();
@@ -1164,7 +1164,7 @@ fn an_echo_in_pieces_is_masked_and_events_are_not_held_back() {
             }
         })
         .await;
-        let stage = told(&sim, &teller, "");
+        let stage = told(&sim, &scripted, "");
         let mut sender = stage.client.http1().await;
         let mut body = sender.send_request(get("/bank/events", KEY)).await.expect("an answer").into_body();
         let first = body.frame().await.expect("a piece").expect("whole").into_data().expect("data");

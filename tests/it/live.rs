@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::cli::live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run_live};
 use countersign::config::{InMemory, build};
 use countersign::sim::{
@@ -375,7 +375,7 @@ fn a_clock_that_is_off_is_told_with_its_side() {
     ] {
         let mut there = now();
         there.wall = there.wall.checked_add_signed(off * 1000).expect("a time");
-        let options = sim::SimOptions { clock: Clock::Hand(Hand::at(there)), ..sim::SimOptions::default() };
+        let options = sim::SimOptions { clock: Clock::Manual(ManualClock::at(there)), ..sim::SimOptions::default() };
         let sim = Sim::start(Bank::OAuth2, options).expect("a simulator");
         let report = Site::of(&sim, "").try_it();
         judged(&report, "clock", mark, &side, if mark == Mark::Fine { "" } else { "NTP" });

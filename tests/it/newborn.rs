@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::base::secret::{hex, sha256};
-use countersign::base::time::{Clock, Hand};
+use countersign::base::time::{Clock, ManualClock};
 use countersign::sim::{Bank, ResponseFault, SimFault, Verbatim};
 use countersign::token::state::PhaseKind;
 
@@ -12,13 +12,13 @@ use crate::client::{converse, get, post};
 use crate::stage::{KEY, Plan, Stage, bank};
 
 /// A plan under a clock that the test moves.
-pub fn by_hand() -> (Plan, Arc<Hand>) {
-    let hand = Hand::at(Clock::System.now());
-    (Plan { clock: Clock::Hand(hand.clone()), ..Plan::default() }, hand)
+pub fn by_hand() -> (Plan, Arc<ManualClock>) {
+    let hand = ManualClock::at(Clock::System.now());
+    (Plan { clock: Clock::Manual(hand.clone()), ..Plan::default() }, hand)
 }
 
 /// Waits until a token settles, and lets that time pass.
-pub async fn settle(stage: &Stage, hand: &Hand) {
+pub async fn settle(stage: &Stage, hand: &ManualClock) {
     let leases = &stage.running.leases;
     while !leases.ledger().await.lines.iter().any(|line| line.phase == PhaseKind::Settling) {
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign::base::time::{Clock, Hand, Stopwatch};
+use countersign::base::time::{Clock, ManualClock, Stopwatch};
 use countersign::sim::{Bank, Expiry, SimHandle};
 use countersign::token::consent::{ConsentOwner, UserKey, UserName};
 use serde_json::json;
@@ -88,10 +88,10 @@ fn a_process_that_ends_finishes_the_renewals_that_it_has_begun() {
     });
     stage.stop();
     // 35 minutes later: keep-alive renews both at once, before the first request. Nothing waits for them.
-    let late = Hand::at(Clock::System.now().plus(Duration::from_secs(35 * 60)));
+    let late = ManualClock::at(Clock::System.now().plus(Duration::from_secs(35 * 60)));
     let calls = sim.token_calls();
     delay(&sim, Some(Duration::from_millis(1500)));
-    let stage = start(&sim, &in_file(folder.path()), "10s", Clock::Hand(late.clone()));
+    let stage = start(&sim, &in_file(folder.path()), "10s", Clock::Manual(late.clone()));
     converse(until("both were asked for", async || sim.token_calls() == calls + 2));
     let watch = Stopwatch::start();
     stage.running.drain(Duration::ZERO, Duration::from_secs(20));
@@ -99,7 +99,7 @@ fn a_process_that_ends_finishes_the_renewals_that_it_has_begun() {
     // What they brought was saved.
     delay(&sim, None);
     sim.revoke_all();
-    let stage = start(&sim, &in_file(folder.path()), "10s", Clock::Hand(late));
+    let stage = start(&sim, &in_file(folder.path()), "10s", Clock::Manual(late));
     converse(async {
         for user in ["alice", "bob"] {
             let answer = call(&stage.client, KEY, user).await;
@@ -253,10 +253,10 @@ fn renewals_outlive_a_store_that_is_away_for_a_moment() {
             consent(&stage.client, &sim, user).await;
         }
         stage.stop();
-        let late = Hand::at(Clock::System.now().plus(Duration::from_secs(35 * 60)));
+        let late = ManualClock::at(Clock::System.now().plus(Duration::from_secs(35 * 60)));
         let calls = sim.token_calls();
         delay(&sim, Some(Duration::from_millis(700)));
-        let stage = start(&sim, &store, "10s", Clock::Hand(late));
+        let stage = start(&sim, &store, "10s", Clock::Manual(late));
         until("both were asked for", async || sim.token_calls() == calls + 2).await;
         // The answers come while nothing can be saved.
         relay.turn(Mood::Refuse);

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use countersign::base::secret::{ExposeSecret as _, Fingerprint, hex, sha256};
-use countersign::base::time::{Clock, Hand, Now};
+use countersign::base::time::{Clock, ManualClock, Now};
 use countersign::sim::{
     Bank, Close, Dialect, Expiry, Faults, Hours, LeafSpec, RefusalShape, ResponseFault, Sim, SimAuthority, SimFault,
     SimHandle, SimOptions, SuccessBody, Verbatim,
@@ -177,13 +177,13 @@ async fn until(so: impl Fn() -> bool) {
 
 // The banks' side: how a well-behaved partner speaks to each.
 
-pub(super) fn start(bank: Bank) -> (SimHandle, Arc<Hand>) {
+pub(super) fn start(bank: Bank) -> (SimHandle, Arc<ManualClock>) {
     start_with(bank, SimOptions::default())
 }
 
-fn start_with(bank: Bank, options: SimOptions) -> (SimHandle, Arc<Hand>) {
-    let hand = Hand::at(START);
-    let options = SimOptions { clock: Clock::Hand(hand.clone()), ..options };
+fn start_with(bank: Bank, options: SimOptions) -> (SimHandle, Arc<ManualClock>) {
+    let hand = ManualClock::at(START);
+    let options = SimOptions { clock: Clock::Manual(hand.clone()), ..options };
     (Sim::start(bank, options).expect("a simulator"), hand)
 }
 

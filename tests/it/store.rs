@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, SecretBox, SecretString};
-use countersign::base::time::{Clock, Hand, Now, Stopwatch};
+use countersign::base::time::{Clock, ManualClock, Now, Stopwatch};
 use countersign::config::{InMemory, MachineFiles, Storage, build};
 use countersign::sim::{LeafSpec, SimAuthority};
 use countersign::store::{
@@ -271,7 +271,7 @@ fn a_replica_whose_clock_is_ahead_takes_nothing_from_the_others() {
     local(async {
         let wish = StoreSettings::Redis(redis(server.port));
         let now = Clock::System.now();
-        let ahead = Clock::Hand(Hand::at(Now::at(now.boot, now.wall + 26 * 3_600_000)));
+        let ahead = Clock::Manual(ManualClock::at(Now::at(now.boot, now.wall + 26 * 3_600_000)));
         let (right, wrong) = (open(&wish).await, Store::open(&wish, patient(), ahead).await.expect("opens"));
         right.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), Some(now.wall + DAY)).await.expect("put");
         assert_eq!(value(&wrong, Kind::User, "alice").await, None, "over, by its clock");
@@ -284,8 +284,8 @@ fn a_replica_whose_clock_is_ahead_takes_nothing_from_the_others() {
 #[test]
 fn a_lease_that_is_over_frees_its_lock_and_is_no_longer_ours() {
     local(async {
-        let hand = Hand::at(Now::at(0, 1_790_000_000_000));
-        let store = Store::open(&StoreSettings::Memory, patient(), Clock::Hand(hand.clone())).await.expect("opens");
+        let hand = ManualClock::at(Now::at(0, 1_790_000_000_000));
+        let store = Store::open(&StoreSettings::Memory, patient(), Clock::Manual(hand.clone())).await.expect("opens");
         let key = RecordKey::from("a");
         let slept = store.lock(&key, LEASE).await.expect("asked").expect("free");
         hand.advance(LEASE);

@@ -15,13 +15,13 @@ use tokio_rustls::server::TlsStream;
 pub type Line = TlsStream<TcpStream>;
 
 /// A running script. `heads` are the request heads that came, in their order.
-pub struct Teller {
+pub struct ScriptedSource {
     pub base_url: String,
     pub heads: Rc<RefCell<Vec<String>>>,
     pub connections: Rc<Cell<u32>>,
 }
 
-impl Teller {
+impl ScriptedSource {
     /// Serves each connection by reading request heads and handing each to `script`, on the calling runtime. It stops
     /// with the runtime. Its certificate is of the simulator's CA, so a route's `upstream` may name it.
     pub async fn start<F, G>(sim: &SimHandle, script: F) -> Self

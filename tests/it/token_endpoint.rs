@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::secret::SecretString;
-use countersign::base::time::{Clock, Hand, Stopwatch};
+use countersign::base::time::{Clock, ManualClock, Stopwatch};
 use countersign::sim::{
     self, Bank, Expiry, Faults, Hours, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle,
     SimLeaf, Usage, Verbatim,
@@ -25,15 +25,15 @@ const LONG: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// A bank and a proxy that live by one clock, which only we move.
 struct Rig {
-    hand: Arc<Hand>,
+    hand: Arc<ManualClock>,
     sim: SimHandle,
     stage: Stage,
 }
 
 impl Rig {
     fn new(kind: Bank, more: &str) -> Self {
-        let hand = Hand::at(Clock::System.now());
-        let clock = Clock::Hand(hand.clone());
+        let hand = ManualClock::at(Clock::System.now());
+        let clock = Clock::Manual(hand.clone());
         let options = sim::SimOptions { clock: clock.clone(), ..sim::SimOptions::default() };
         let sim = Sim::start(kind, options).expect("a simulator");
         let stage = Plan { clock, workers: 1, ..Plan::default() }.with(&sim, "bank", more, "").start();
@@ -329,8 +329,8 @@ fn each_banks_errors_have_the_right_name_and_the_right_rest() {
 #[test]
 fn each_banks_own_refusal_of_our_credentials_is_fatal_and_grows_to_an_hour() {
     for kind in [Bank::Meed, Bank::OAuth2, Bank::Rakbank, Bank::Scb] {
-        let hand = Hand::at(Clock::System.now());
-        let clock = Clock::Hand(hand.clone());
+        let hand = ManualClock::at(Clock::System.now());
+        let clock = Clock::Manual(hand.clone());
         let options = sim::SimOptions { clock: clock.clone(), ..sim::SimOptions::default() };
         let sim = Sim::start(kind, options).expect("a simulator");
         let mut plan = Plan { clock, workers: 1, ..Plan::default() }.with(&sim, "bank", "", "");

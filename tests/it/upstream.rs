@@ -407,7 +407,7 @@ fn place(sim: &SimHandle, way: EgressPath) -> Destination {
         port: sim.address().port(),
         tls: client(ClientTls { ca: Some(ca.as_bytes()), ..ClientTls::default() }).expect("TLS"),
         server_name: "localhost".try_into().expect("a name"),
-        way,
+        path: way,
         connect_timeout: Duration::from_secs(10),
     }
 }

@@ -54,33 +54,33 @@ pub(super) async fn act(
         let text = "Your token may only look. This takes one with role = \"operate\".";
         return notice(admin, &guest, StatusCode::FORBIDDEN, "You may not do this", text);
     }
-    let errand = AdminRequest { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
+    let admin_request = AdminRequest { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
     match path {
-        "/ui/tokens/refresh" => token(admin, &guest, errand, &form, AdminCall::Refresh).await,
-        "/ui/tokens/purge" => token(admin, &guest, errand, &form, AdminCall::Purge).await,
+        "/ui/tokens/refresh" => token(admin, &guest, admin_request, &form, AdminCall::Refresh).await,
+        "/ui/tokens/purge" => token(admin, &guest, admin_request, &form, AdminCall::Purge).await,
         "/ui/reload" => {
             // The page shows what came of it.
-            let reloaded = api::answer(admin, AdminCall::Reload, errand).await;
+            let reloaded = api::answer(admin, AdminCall::Reload, admin_request).await;
             see_other(if reloaded.status() == StatusCode::SERVICE_UNAVAILABLE {
                 "/?done=ending"
             } else {
                 "/?done=reload"
             })
         }
-        "/ui/consents/start" => start(admin, &guest, errand, &form).await,
-        "/ui/consents/revoke" => revoke(admin, &guest, &errand, &form).await,
+        "/ui/consents/start" => start(admin, &guest, admin_request, &form).await,
+        "/ui/consents/revoke" => revoke(admin, &guest, &admin_request, &form).await,
         _ => notice(admin, &guest, StatusCode::NOT_FOUND, "There is no such page", ""),
     }
 }
 
 fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
     let snapshot = admin.reloads.current();
-    let Some(door) = snapshot.admin.as_ref() else { return see_other(LOGIN) };
-    if door.tokens.is_empty() {
+    let Some(admin_listener) = snapshot.admin.as_ref() else { return see_other(LOGIN) };
+    if admin_listener.tokens.is_empty() {
         return see_other("/");
     }
     let now = admin.clock.now();
-    match find(door, form.word("token").trim().as_bytes()) {
+    match find(admin_listener, form.word("token").trim().as_bytes()) {
         Some(token) => {
             let actor = format!("admin:{}", token.name);
             let target = [("peer", way.peer.to_string())];
@@ -89,7 +89,7 @@ fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
             tracing::info!(by = %token.name, peer = %way.peer, action = "login", "an operator looks at the dashboard");
             see_other_with("/", admin.dashboard.guests.admit(token, way.tls, now))
         }
-        None => match admin.doorkeeper.failed(way.peer, now) {
+        None => match admin.authorizer.failed(way.peer, now) {
             Ok(()) => {
                 tracing::warn!(peer = %way.peer, "a wrong token was shown at the admin door");
                 login(admin, StatusCode::UNAUTHORIZED, "This is not the value of any [admin.token].")
@@ -107,12 +107,12 @@ fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
 async fn token(
     admin: &Rc<Admin>,
     guest: &Guest,
-    errand: AdminRequest<'_>,
+    admin_request: AdminRequest<'_>,
     form: &Query,
     ask: AdminCall,
 ) -> AdminResponse {
     let key = form.word("key");
-    let done = api::answer(admin, ask, AdminRequest { key: Some(key), ..errand }).await;
+    let done = api::answer(admin, ask, AdminRequest { key: Some(key), ..admin_request }).await;
     if !done.status().is_success() {
         let text = "It may have been forgotten meanwhile.";
         return notice(admin, guest, StatusCode::NOT_FOUND, "There is no such token", text);
@@ -122,11 +122,11 @@ async fn token(
     see_other(&format!("/ui/tokens?done={word}#t-{key}"))
 }
 
-async fn start(admin: &Rc<Admin>, guest: &Guest, errand: AdminRequest<'_>, form: &Query) -> AdminResponse {
+async fn start(admin: &Rc<Admin>, guest: &Guest, admin_request: AdminRequest<'_>, form: &Query) -> AdminResponse {
     let [provider, client, user] = ["provider", "client", "user"].map(|name| form.word(name).to_owned());
     let asked = serde_json::json!({ "provider": provider, "client": client, "user": user });
-    let errand = AdminRequest { body: asked.to_string().into(), ..errand };
-    match consent::begin(admin, &errand).await {
+    let admin_request = AdminRequest { body: asked.to_string().into(), ..admin_request };
+    match consent::begin(admin, &admin_request).await {
         Ok(started) => {
             let at = admin.clock.now().wall;
             let mut begun = admin.dashboard.begun.borrow_mut();
@@ -142,7 +142,7 @@ async fn start(admin: &Rc<Admin>, guest: &Guest, errand: AdminRequest<'_>, form:
     }
 }
 
-async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &AdminRequest<'_>, form: &Query) -> AdminResponse {
+async fn revoke(admin: &Rc<Admin>, guest: &Guest, admin_request: &AdminRequest<'_>, form: &Query) -> AdminResponse {
     let lines = admin.consents.list().await;
     let meant = lines.into_iter().find(|line| {
         let key = &line.key;
@@ -161,9 +161,9 @@ async fn revoke(admin: &Rc<Admin>, guest: &Guest, errand: &AdminRequest<'_>, for
         );
     };
     let subject = format!("{} for {}", line.key.provider, line.key.owner.name());
-    match admin.consents.revoke(line.key, &errand.visitor.actor()).await {
+    match admin.consents.revoke(line.key, &admin_request.visitor.actor()).await {
         Ok(_) => {
-            errand.done("consent revoke", &subject);
+            admin_request.done("consent revoke", &subject);
             see_other("/ui/consents?done=revoke")
         }
         Err(failure) => {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use qrcode::{EcLevel, QrCode};
 
 use super::format::{count, took};
-use crate::observe::sight::RequestCounts;
+use crate::observe::stats::RequestCounts;
 
 /// Requests over time: one bar per tally, errors at its foot, by whose fault they are. `height` in pixels.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::observe::record::Replay;
-    use crate::observe::sight::Blame;
+    use crate::observe::stats::Blame;
 
     #[test]
     fn bars_show_a_single_error_among_thousands() {

@@ -45,7 +45,7 @@ pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Q
     let Some(page) = DashboardPage::at(query.word("page")) else {
         return problem(StatusCode::NOT_FOUND, "there is no such page");
     };
-    let Some(place) = admin.doorkeeper.listen() else {
+    let Some(place) = admin.authorizer.listen() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many watch as can; close another page first");
     };
     let viewer = LiveViewer {

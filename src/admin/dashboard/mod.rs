@@ -6,7 +6,7 @@
 //! inline and none comes from elsewhere, so a strict Content-Security-Policy applies to every page.
 //!
 //! It must not know sockets or requests of banks; its figures about traffic come from
-//! [`Sight`](crate::observe::sight::Sight). Lives on the control thread.
+//! [`RequestStats`](crate::observe::stats::RequestStats). Lives on the control thread.
 
 mod act;
 mod assets;
@@ -32,7 +32,7 @@ use self::session::{Guest, Guests};
 use super::admin_response::{AdminResponse, other_method, problem, typed};
 use super::auth::Visitor;
 use super::{Admin, AdminConnection, origin};
-use crate::observe::sight::Sight;
+use crate::observe::stats::RequestStats;
 
 const HTML: &str = "text/html; charset=utf-8";
 const LOGIN: &str = "/ui/login";
@@ -44,7 +44,7 @@ const MOST_BEGUN: usize = 20;
 /// The state of the dashboard besides what the API shows: traffic statistics, sessions, and the consents that were
 /// started here.
 pub struct Dashboard {
-    sight: Rc<RefCell<Sight>>,
+    request_stats: Rc<RefCell<RequestStats>>,
     guests: Guests,
     begun: RefCell<VecDeque<StartedHere>>,
 }
@@ -64,8 +64,8 @@ struct StartedHere {
 
 impl Dashboard {
     /// Builds a dashboard that shows these traffic statistics.
-    pub fn new(sight: Rc<RefCell<Sight>>) -> Self {
-        Self { sight, guests: Guests::new(), begun: RefCell::default() }
+    pub fn new(request_stats: Rc<RefCell<RequestStats>>) -> Self {
+        Self { request_stats, guests: Guests::new(), begun: RefCell::default() }
     }
 }
 

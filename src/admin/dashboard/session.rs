@@ -66,7 +66,7 @@ impl Guests {
     /// Returns the sender of this request, known by a token or by a session; `None` if the sender has to log in.
     pub(super) fn recognise(
         &self,
-        door: &AdminDoor,
+        admin_listener: &AdminDoor,
         visitor: &Visitor,
         headers: &HeaderMap,
         now: Now,
@@ -83,7 +83,7 @@ impl Guests {
             }
         }
         let session = found?;
-        let token = door.tokens.iter().find(|token| token.sha256 == session.token)?;
+        let token = admin_listener.tokens.iter().find(|token| token.sha256 == session.token)?;
         let visitor = Visitor::Known { name: token.name.clone(), role: token.role };
         Some(Guest { visitor, csrf: session.csrf.clone() })
     }
@@ -149,7 +149,7 @@ mod tests {
         AdminToken { name: name.into(), sha256: sha256(name.as_bytes()), role }
     }
 
-    fn door(tokens: Vec<AdminToken>) -> AdminDoor {
+    fn admin_listener(tokens: Vec<AdminToken>) -> AdminDoor {
         AdminDoor { bind: "127.0.0.1:0".parse().unwrap(), tls: None, internal: None, open: Vec::new(), tokens }
     }
 
@@ -162,13 +162,14 @@ mod tests {
     fn a_session_lives_as_long_as_its_token_and_half_a_day_at_most() {
         let (guests, now) = (Guests::new(), Now::at(0, 0));
         let (read, operate) = (token("eyes", Role::Read), token("hands", Role::Operate));
-        let both = door(vec![read.clone(), operate.clone()]);
+        let both = admin_listener(vec![read.clone(), operate.clone()]);
         let eyes = guests.admit(&read, false, now).unwrap();
         let headers = with_cookie(&eyes);
-        let known = |door: &AdminDoor, now| guests.recognise(door, &Visitor::Stranger, &headers, now);
+        let known =
+            |admin_listener: &AdminDoor, now| guests.recognise(admin_listener, &Visitor::Stranger, &headers, now);
         let guest = known(&both, now).unwrap();
         assert!(!guest.may_operate() && guest.said(&guest.csrf) && !guest.said("") && !guest.said(&guests.csrf));
-        assert!(known(&door(vec![operate.clone()]), now).is_none(), "a reload took its token away");
+        assert!(known(&admin_listener(vec![operate.clone()]), now).is_none(), "a reload took its token away");
         assert!(known(&both, now.plus(LIFE)).is_none());
         assert!(guests.recognise(&both, &Visitor::Stranger, &HeaderMap::new(), now).is_none());
         let hands = guests.admit(&operate, true, now).unwrap();
@@ -188,12 +189,12 @@ mod tests {
             guests.admit(&token("eyes", Role::Read), false, now);
         }
         assert_eq!(guests.sessions.borrow().len(), MOST);
-        let all = door(vec![token("eyes", Role::Read)]);
+        let all = admin_listener(vec![token("eyes", Role::Read)]);
         assert!(
             guests.recognise(&all, &Visitor::Stranger, &with_cookie(&first), now).is_none(),
             "the oldest has ended"
         );
-        let anybody = guests.recognise(&door(Vec::new()), &Visitor::Anybody, &HeaderMap::new(), now).unwrap();
+        let anybody = guests.recognise(&admin_listener(Vec::new()), &Visitor::Anybody, &HeaderMap::new(), now).unwrap();
         assert!(anybody.may_operate() && anybody.csrf == guests.csrf);
     }
 }

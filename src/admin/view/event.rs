@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::base::time::rfc3339;
-use crate::control::{Consenter, ControlEvent, EventKind, Generation, ReloadOutcome};
+use crate::control::{ConsentSubject, ControlEvent, EventKind, Generation, ReloadOutcome};
 
 /// One event. Its members depend on its kind.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -93,7 +93,7 @@ impl EventView {
         self.generation = Some(token.number);
     }
 
-    fn consent(&mut self, kind: &'static str, consenter: &Consenter, text: &str) {
+    fn consent(&mut self, kind: &'static str, consenter: &ConsentSubject, text: &str) {
         self.kind = kind;
         self.provider = Some(consenter.provider.to_string());
         self.client = Some(consenter.owner.to_string());

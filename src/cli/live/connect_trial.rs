@@ -46,7 +46,7 @@ pub(super) fn steps(trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> V
         found.push(Finding::fine("tcp", format!("connected to {peer}")).with("peer", peer));
     }
     if trial.step > Step::Proxy
-        && let Some(proxy) = &to.way.proxy
+        && let Some(proxy) = &to.path.proxy
     {
         found.push(Finding::fine("proxy", format!("{}:{} opens a tunnel", proxy.host(), proxy.port())));
     }
@@ -62,7 +62,7 @@ pub(super) fn steps(trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> V
 
 /// Returns the host and port to connect to, and the key that names them.
 fn target<'a>(around: &'a ConnectTrialContext<'_>) -> (&'a str, u16, &'static str) {
-    match &around.to.way.proxy {
+    match &around.to.path.proxy {
         Some(proxy) => (proxy.host(), proxy.port(), "http_proxy"),
         None => (&around.to.host, around.to.port, around.key),
     }
@@ -114,13 +114,13 @@ fn secured(session: &TlsSession, around: &ConnectTrialContext<'_>) -> Finding {
 
 fn stopped(error: &DialError, trial: &ConnectTrial, around: &ConnectTrialContext<'_>) -> Finding {
     let (host, port, key) = target(around);
-    let own_proxy = around.to.way.proxy.is_none() && around.shell_proxy;
+    let own_proxy = around.to.path.proxy.is_none() && around.shell_proxy;
     let hint = if own_proxy {
         "; HTTPS_PROXY is set here, but countersign heeds the `http_proxy` of the provider alone"
     } else {
         ""
     };
-    let direct = if around.to.way.proxy.is_none() {
+    let direct = if around.to.path.proxy.is_none() {
         "or name the proxy that leads there as `http_proxy`"
     } else {
         "or correct `http_proxy`"
@@ -216,7 +216,7 @@ fn unreached(
     let (host, port, key) = target(around);
     let count = trial.addresses.as_ref().map_or(0, Vec::len);
     let none = if count > 1 { format!(", at none of its {count} addresses") } else { String::new() };
-    let through = around.to.way.proxy.is_some();
+    let through = around.to.path.proxy.is_some();
     match kind {
         ErrorKind::ConnectionRefused => Finding::failed(
             "tcp",

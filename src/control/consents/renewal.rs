@@ -22,7 +22,7 @@ use crate::control::{FetchContext, Fetched, Order, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, Version};
 use crate::token::consent::{
-    Asking, Goal, Locked, LookResult, Looking, RotationEnding, RotationRefusal, Saving, UserKey, UserTokens,
+    Asking, Locked, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, UserKey, UserTokens,
 };
 use crate::token::failure::{Class, Failure};
 use crate::token::key::TokenKey;
@@ -85,7 +85,7 @@ impl Order for Renewal {
             // The task continues when its caller gives up: the response to the request must be saved.
             let tasks = means.tasks.clone();
             let begun = tasks.spawn(renewal.work(), async move {
-                let ended = renewal.run(&means, Goal::Serve { newer_than }).await;
+                let ended = renewal.run(&means, RotationGoal::Serve { newer_than }).await;
                 let fetched = renewal.fetched(ended);
                 drop(tell.send(fetched));
             });
@@ -151,7 +151,7 @@ impl Renewal {
         Within(self.provider.timeouts.token)
     }
 
-    pub(super) async fn run(&self, means: &Means, goal: Goal) -> Ended {
+    pub(super) async fn run(&self, means: &Means, goal: RotationGoal) -> Ended {
         let store = &means.store;
         let (consents, consent) = match settings(&self.provider) {
             Ok(settings) => settings,
@@ -291,8 +291,8 @@ impl Renewal {
     }
 
     /// Notes that somebody calls for the user, where that is worth a write. Losing it costs a little of `keep_alive`.
-    async fn note_call(&self, store: &Store, name: &RecordKey, tokens: Option<&UserTokens>, goal: Goal) {
-        let (Some(tokens), Goal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
+    async fn note_call(&self, store: &Store, name: &RecordKey, tokens: Option<&UserTokens>, goal: RotationGoal) {
+        let (Some(tokens), RotationGoal::Serve { .. }, Some(consents)) = (tokens, goal, &self.provider.consents) else {
             return;
         };
         // The write is based on a record read together with its version: anything may have been noted since the first

@@ -22,7 +22,7 @@ use crate::control::{Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::store::{Kind, Version};
-use crate::token::consent::{Goal, RotationEnding, Upkeep, UserKey, UserTokens};
+use crate::token::consent::{RotationEnding, RotationGoal, Upkeep, UserKey, UserTokens};
 use crate::token::key::KeyMap;
 
 /// So many refresh tokens of one provider are kept alive at one moment: a slow bank must not be what lets them die.
@@ -33,7 +33,7 @@ const MOST_WAITING: usize = 65_536;
 const ROUND: Duration = Duration::from_secs(60);
 
 /// The renewal of refresh tokens that no call renews.
-pub(super) struct Upkeeper {
+pub(super) struct RefreshWorker {
     pub(super) means: Means,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -43,7 +43,7 @@ pub(super) struct Upkeeper {
 }
 
 /// Looks through all consents, again and again. Ends when the process does.
-pub(super) async fn keep_alive(upkeeper: Upkeeper) {
+pub(super) async fn keep_alive(upkeeper: RefreshWorker) {
     let (queues, mut sweeper) = (Queues::new(upkeeper.means.clone()), Sweeper::default());
     while upkeeper.means.tasks.is_open() {
         let snapshot = upkeeper.reloads.current();
@@ -62,7 +62,7 @@ pub(super) async fn forgive(reloads: Reloads, rests: Rests) {
     }
 }
 
-impl Upkeeper {
+impl RefreshWorker {
     async fn round(&self, providers: &[Arc<ProviderConfig>], queues: &Queues) {
         for provider in providers.iter().filter(|provider| provider.consents.is_none()) {
             // It may have had some before a reload.
@@ -197,7 +197,9 @@ impl Queues {
             let place = RefreshSlot { queues: self.clone(), user: renewal.user.clone() };
             let kept_alive = async move {
                 let place = place;
-                if let RotationEnding::Failed(failure) = renewal.run(&queues.means, Goal::KeepAlive).await.ending {
+                if let RotationEnding::Failed(failure) =
+                    renewal.run(&queues.means, RotationGoal::KeepAlive).await.ending
+                {
                     let provider = &renewal.provider.name;
                     tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
                 }

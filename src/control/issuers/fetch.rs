@@ -65,7 +65,7 @@ pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
         port: url.port(),
         tls: issuer.tls.clone(),
         server_name: url.server_name().clone(),
-        way: EgressPath::default(),
+        path: EgressPath::default(),
         connect_timeout: CONNECT,
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use super::*;
 use crate::base::secret::Fingerprint;
-use crate::base::time::{Deadline, Hand};
+use crate::base::time::{Deadline, ManualClock};
 use crate::control::{FetchContext, FetchCounts, Issued, LedgerFailure, LedgerRest, LedgerToken, Order};
 use crate::token::key::KeyBuilder;
 
@@ -28,7 +28,7 @@ enum Call {
 
 #[derive(Default)]
 struct Bank {
-    hand: Arc<Hand>,
+    manual: Arc<ManualClock>,
     calls: AtomicUsize,
     /// Calls whose future is alive: an abandoned one must be dropped.
     alive: Arc<()>,
@@ -49,7 +49,7 @@ impl Bank {
     }
 }
 
-struct Teller {
+struct ScriptedSource {
     bank: Arc<Bank>,
     account: &'static str,
 }
@@ -59,7 +59,7 @@ fn record(account: &str) -> TokenKey {
     KeyBuilder::new(account).finish()
 }
 
-impl Order for Teller {
+impl Order for ScriptedSource {
     fn record(&self) -> Option<TokenKey> {
         Some(record(self.account))
     }
@@ -83,8 +83,8 @@ impl Order for Teller {
                 adopted: false,
                 record: 0,
                 young: true,
-                issued: bank.hand.now(),
-                expires: Deadline::after(bank.hand.now(), LIFE),
+                issued: bank.manual.now(),
+                expires: Deadline::after(bank.manual.now(), LIFE),
                 headers: Box::new([(http::header::AUTHORIZATION, value)]),
                 fingerprint: Fingerprint::of(format!("{account}-{number}").as_bytes()),
             })
@@ -105,14 +105,14 @@ impl Observer for Notes {
     }
 }
 
-struct Office {
+struct KeeperHarness {
     bank: Arc<Bank>,
-    hand: Arc<Hand>,
+    manual: Arc<ManualClock>,
     leases: TokenHandle,
     notes: Notes,
 }
 
-impl Office {
+impl KeeperHarness {
     fn spec(&self, account: &'static str) -> Arc<TokenSpec> {
         let mut key = KeyBuilder::new("bank");
         key.field("account", account.as_bytes());
@@ -122,7 +122,7 @@ impl Office {
             provider: "bank".into(),
             refresh_before: Duration::from_secs(60),
             fetch_timeout: Duration::from_secs(10),
-            order: Box::new(Teller { bank: Arc::clone(&self.bank), account }),
+            order: Box::new(ScriptedSource { bank: Arc::clone(&self.bank), account }),
         })
     }
 
@@ -136,7 +136,7 @@ impl Office {
 
     /// Moves the clock and lets everything that follows from it happen.
     async fn pass(&self, seconds: u64) {
-        self.hand.advance(Duration::from_secs(seconds));
+        self.manual.advance(Duration::from_secs(seconds));
         self.leases.tick().await;
         settle().await;
         self.leases.tick().await;
@@ -157,17 +157,17 @@ async fn settle() {
     }
 }
 
-fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Office) -> F) {
+fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(KeeperHarness) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+    let manual = ManualClock::at(Now::at(1_000_000, 1_700_000_000_000));
     let notes = Notes::default();
-    let (leases, mut keeper) = Keeper::new(Clock::Hand(Arc::clone(&hand)), limits, Box::new(notes.clone()));
-    keeper.dice = || 0;
-    let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
+    let (leases, mut keeper) = Keeper::new(Clock::Manual(Arc::clone(&manual)), limits, Box::new(notes.clone()));
+    keeper.jitter = || 0;
+    let bank = Arc::new(Bank { manual: Arc::clone(&manual), ..Bank::default() });
     LocalSet::new().block_on(&runtime, async {
         spawn_local(keeper.run());
         // A watchdog, so that a lost answer fails a test instead of hanging it.
-        let test = tokio::time::timeout(Duration::from_secs(60), test(Office { bank, hand, leases, notes }));
+        let test = tokio::time::timeout(Duration::from_secs(60), test(KeeperHarness { bank, manual, leases, notes }));
         test.await.expect("everybody is answered");
     });
 }
@@ -192,145 +192,145 @@ fn the_way_to_a_keeper_is_there_before_it_and_on_every_thread() {
 fn it_works_by_the_clock_of_the_machine_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let hand = Hand::at(Clock::System.now());
-        let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
+        let manual = ManualClock::at(Clock::System.now());
+        let bank = Arc::new(Bank { manual: Arc::clone(&manual), ..Bank::default() });
         let leases = Keeper::start(Limits::default(), Box::new(()));
-        let office = Office { bank, hand, leases, notes: Notes::default() };
-        let issued = office.need("a").await.expect("a token");
-        assert!(issued.shelf.take(Clock::System.now()).is_some());
-        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
+        let harness = KeeperHarness { bank, manual, leases, notes: Notes::default() };
+        let issued = harness.need("a").await.expect("a token");
+        assert!(issued.token_slot.take(Clock::System.now()).is_some());
+        assert_eq!(harness.line("a").await.phase, PhaseKind::Live);
     });
 }
 
 /// T26
 #[test]
 fn a_thousand_concurrent_needs_cause_exactly_one_fetch() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let spec = office.spec("a");
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = harness.spec("a");
         let waiting: Vec<_> = (0..1000)
             .map(|_| {
-                let (leases, spec) = (office.leases.clone(), Arc::clone(&spec));
+                let (leases, spec) = (harness.leases.clone(), Arc::clone(&spec));
                 spawn_local(async move { leases.need(spec).await.expect("a token").lease.generation })
             })
             .collect();
         settle().await;
-        assert_eq!(office.line("a").await.waiters, 1000);
+        assert_eq!(harness.line("a").await.waiters, 1000);
         gate.notify_one();
         for task in waiting {
             assert_eq!(task.await.expect("answered"), 1);
         }
-        assert_eq!(office.bank.calls(), 1);
+        assert_eq!(harness.bank.calls(), 1);
     });
 }
 
 #[test]
 fn a_revocation_during_a_fetch_takes_what_it_brings_out_of_use() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let spec = office.spec("a");
-        let (leases, key) = (office.leases.clone(), record("a"));
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = harness.spec("a");
+        let (leases, key) = (harness.leases.clone(), record("a"));
         let waiting = spawn_local(async move { leases.need(spec).await.expect("a token") });
         settle().await;
-        office.leases.moved(key, None).await;
+        harness.leases.moved(key, None).await;
         gate.notify_one();
         let issued = waiting.await.expect("answered");
         settle().await;
-        assert!(issued.shelf.take(office.hand.now()).is_none(), "what it read may be what was revoked");
+        assert!(issued.token_slot.take(harness.manual.now()).is_none(), "what it read may be what was revoked");
         // A record that is newer than what is known is fetched; one that is not, is not.
-        let calls = office.bank.calls();
-        office.leases.moved(key, Some(0)).await;
+        let calls = harness.bank.calls();
+        harness.leases.moved(key, Some(0)).await;
         settle().await;
-        assert_eq!(office.bank.calls(), calls);
-        office.leases.moved(key, Some(1)).await;
+        assert_eq!(harness.bank.calls(), calls);
+        harness.leases.moved(key, Some(1)).await;
         settle().await;
-        assert_eq!(office.bank.calls(), calls + 1);
+        assert_eq!(harness.bank.calls(), calls + 1);
     });
 }
 
 /// T26
 #[test]
 fn a_thousand_concurrent_refusals_of_one_generation_cause_exactly_one_fetch() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
-        office.pass(4).await;
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
+        harness.pass(4).await;
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let spec = office.spec("a");
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let spec = harness.spec("a");
         let refuse = || {
-            let (leases, spec) = (office.leases.clone(), Arc::clone(&spec));
+            let (leases, spec) = (harness.leases.clone(), Arc::clone(&spec));
             spawn_local(async move { leases.refused(spec, 1).await.expect("a newer token").lease.generation })
         };
         let mut waiting: Vec<_> = (0..500).map(|_| refuse()).collect();
         settle().await;
-        assert!(first.shelf.take(office.hand.now()).is_none(), "withdrawn at once");
+        assert!(first.token_slot.take(harness.manual.now()).is_none(), "withdrawn at once");
         gate.notify_one();
         settle().await;
         waiting.extend((0..500).map(|_| refuse()));
         for task in waiting {
             assert_eq!(task.await.expect("answered"), 2);
         }
-        assert_eq!(office.bank.calls(), 2);
-        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2), "same shelf");
+        assert_eq!(harness.bank.calls(), 2);
+        assert_eq!(first.token_slot.take(harness.manual.now()).map(|lease| lease.generation), Some(2), "same shelf");
     });
 }
 
 /// T30
 #[test]
 fn a_caller_who_hangs_up_cancels_nobodys_wait() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
         let leader = spawn_local(async move { leases.need(spec).await });
         settle().await;
-        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
         let follower = spawn_local(async move { leases.need(spec).await });
         settle().await;
         leader.abort();
         settle().await;
         gate.notify_one();
         assert_eq!(follower.await.expect("not cancelled").expect("a token").lease.generation, 1);
-        assert_eq!(office.bank.calls(), 1);
+        assert_eq!(harness.bank.calls(), 1);
     });
 }
 
 #[test]
 fn a_fetch_that_everybody_left_still_completes() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
         let leader = spawn_local(async move { leases.need(spec).await });
         settle().await;
         leader.abort();
         gate.notify_one();
         settle().await;
-        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
-        office.need("a").await.expect("the token of the one who left");
-        assert_eq!(office.bank.calls(), 1);
+        assert_eq!(harness.line("a").await.phase, PhaseKind::Live);
+        harness.need("a").await.expect("the token of the one who left");
+        assert_eq!(harness.bank.calls(), 1);
     });
 }
 
 /// T28
 #[test]
 fn a_hung_fetch_ends_by_its_deadline() {
-    run(Limits::default(), |office| async move {
-        office.bank.next(Call::Hang);
-        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+    run(Limits::default(), |harness| async move {
+        harness.bank.next(Call::Hang);
+        let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
         let waiting = spawn_local(async move { leases.need(spec).await });
         settle().await;
-        office.pass(9).await;
+        harness.pass(9).await;
         assert!(!waiting.is_finished());
-        office.pass(1).await;
+        harness.pass(1).await;
         let error = waiting.await.expect("answered").expect_err("no token");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
-        assert_eq!(office.bank.alive(), 0, "the hung task is gone");
-        office.pass(1).await;
-        office.need("a").await.expect("and the key works again");
-        let told = office.notes.0.lock().expect("one thread").clone();
+        assert_eq!(harness.bank.alive(), 0, "the hung task is gone");
+        harness.pass(1).await;
+        harness.need("a").await.expect("and the key works again");
+        let told = harness.notes.0.lock().expect("one thread").clone();
         assert_eq!(
             told,
             [
@@ -343,53 +343,53 @@ fn a_hung_fetch_ends_by_its_deadline() {
 
 #[test]
 fn a_fetch_that_panics_has_failed() {
-    run(Limits::default(), |office| async move {
-        office.bank.next(Call::Panic);
-        let error = office.need("a").await.expect_err("no token");
+    run(Limits::default(), |harness| async move {
+        harness.bank.next(Call::Panic);
+        let error = harness.need("a").await.expect_err("no token");
         assert_eq!(error.class, Class::Transient);
-        office.pass(1).await;
-        office.need("a").await.expect("and the key works again");
+        harness.pass(1).await;
+        harness.need("a").await.expect("and the key works again");
     });
 }
 
 /// T27
 #[test]
 fn a_failed_renewal_keeps_the_old_token_until_it_expires() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
         for _ in 0..60 {
-            office.bank.next(failure(Class::Transient));
+            harness.bank.next(failure(Class::Transient));
         }
-        office.pass(1740).await;
-        let line = office.line("a").await;
+        harness.pass(1740).await;
+        let line = harness.line("a").await;
         assert_eq!((line.phase, line.failures), (PhaseKind::Holding, 1));
         for _ in 0..59 {
-            office.pass(1).await;
-            assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(1));
+            harness.pass(1).await;
+            assert_eq!(first.token_slot.take(harness.manual.now()).map(|lease| lease.generation), Some(1));
         }
-        let probes = office.bank.calls();
+        let probes = harness.bank.calls();
         assert!(probes <= 8, "few probes: {probes}");
-        office.pass(1).await;
-        assert!(first.shelf.take(office.hand.now()).is_none(), "expired");
-        let error = office.need("a").await.expect_err("nothing to give");
+        harness.pass(1).await;
+        assert!(first.token_slot.take(harness.manual.now()).is_none(), "expired");
+        let error = harness.need("a").await.expect_err("nothing to give");
         assert_eq!(error.class, Class::Transient);
     });
 }
 
 #[test]
 fn a_used_token_is_renewed_in_the_background_and_an_unused_one_is_not() {
-    run(Limits::default(), |office| async move {
-        let first = office.due("a").await;
-        assert_eq!(office.bank.calls(), 2, "the need that fetched it was a use");
-        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2));
-        office.pass(1740).await;
-        assert_eq!(office.bank.calls(), 3, "that take was a use");
+    run(Limits::default(), |harness| async move {
+        let first = harness.due("a").await;
+        assert_eq!(harness.bank.calls(), 2, "the need that fetched it was a use");
+        assert_eq!(first.token_slot.take(harness.manual.now()).map(|lease| lease.generation), Some(2));
+        harness.pass(1740).await;
+        assert_eq!(harness.bank.calls(), 3, "that take was a use");
         for _ in 0..1800 {
-            office.pass(10).await;
+            harness.pass(10).await;
         }
-        assert_eq!(office.bank.calls(), 3, "nobody used the third");
-        assert!(first.shelf.retired(), "and after hours the key is forgotten");
-        let again = office.need("a").await.expect("a token");
+        assert_eq!(harness.bank.calls(), 3, "nobody used the third");
+        assert!(first.token_slot.retired(), "and after hours the key is forgotten");
+        let again = harness.need("a").await.expect("a token");
         assert_eq!(again.lease.generation, 4, "generations go on where they stopped");
     });
 }
@@ -397,194 +397,194 @@ fn a_used_token_is_renewed_in_the_background_and_an_unused_one_is_not() {
 #[test]
 fn rests_are_answered_at_once_with_the_time_left() {
     for (class, pause) in [(Class::Fatal, 300), (Class::Closed, 300), (Class::RateLimited, 30), (Class::Transient, 1)] {
-        run(Limits::default(), |office| async move {
-            office.bank.next(failure(class));
-            let error = office.need("a").await.expect_err("no token");
+        run(Limits::default(), |harness| async move {
+            harness.bank.next(failure(class));
+            let error = harness.need("a").await.expect_err("no token");
             assert_eq!((error.class, error.retry_after), (class, Duration::from_secs(pause)));
             assert_eq!(&*error.inside, "because");
             if pause > 1 {
-                office.pass(pause - 1).await;
-                let error = office.need("a").await.expect_err("resting");
+                harness.pass(pause - 1).await;
+                let error = harness.need("a").await.expect_err("resting");
                 assert_eq!((error.class, error.retry_after), (class, Duration::from_secs(1)));
             }
-            assert_eq!(office.bank.calls(), 1);
-            office.pass(1).await;
-            office.need("a").await.expect("a token");
+            assert_eq!(harness.bank.calls(), 1);
+            harness.pass(1).await;
+            harness.need("a").await.expect("a token");
         });
     }
 }
 
 #[test]
 fn a_token_refused_at_birth_rests() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
-        office.pass(4).await;
-        office.leases.refused_at_birth(office.spec("a"), 1);
-        let error = office.need("a").await.expect_err("resting");
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
+        harness.pass(4).await;
+        harness.leases.refused_at_birth(harness.spec("a"), 1);
+        let error = harness.need("a").await.expect_err("resting");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
-        assert!(first.shelf.take(office.hand.now()).is_none());
-        assert_eq!(office.bank.calls(), 1);
+        assert!(first.token_slot.take(harness.manual.now()).is_none());
+        assert_eq!(harness.bank.calls(), 1);
     });
 }
 
 #[test]
 fn a_token_that_was_taken_out_of_use_stays_so_when_another_one_comes() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
-        office.leases.suspect(office.spec("a"), 1);
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
+        harness.leases.suspect(harness.spec("a"), 1);
         settle().await;
-        office.pass(1).await;
+        harness.pass(1).await;
         // The second is refused in its first moments; the first serves meanwhile, as a generation of its own.
-        office.leases.withdrawn(office.spec("a"), 2, false);
+        harness.leases.withdrawn(harness.spec("a"), 2, false);
         settle().await;
-        let again = first.shelf.take(office.hand.now()).expect("a token");
+        let again = first.token_slot.take(harness.manual.now()).expect("a token");
         assert_eq!((again.generation, again.fingerprint), (3, first.lease.fingerprint));
-        assert!(first.shelf.bears(3));
+        assert!(first.token_slot.bears(3));
         // A late answer refuses it by its first generation, and the second gets its second trial.
-        let news = office.leases.refused(office.spec("a"), 1);
-        office.pass(5).await;
+        let news = harness.leases.refused(harness.spec("a"), 1);
+        harness.pass(5).await;
         assert!(news.await.expect("a token").lease.generation > 3);
-        assert!(!first.shelf.bears(3), "no request that holds it may send it");
+        assert!(!first.token_slot.bears(3), "no request that holds it may send it");
     });
 }
 
 #[test]
 fn news_that_nobody_waits_out_renews_in_the_background() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
-        office.leases.suspect(office.spec("a"), 1);
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
+        harness.leases.suspect(harness.spec("a"), 1);
         settle().await;
-        assert_eq!(first.shelf.take(office.hand.now()).map(|lease| lease.generation), Some(2));
-        office.pass(5).await;
-        office.leases.withdrawn(office.spec("a"), 2, false);
+        assert_eq!(first.token_slot.take(harness.manual.now()).map(|lease| lease.generation), Some(2));
+        harness.pass(5).await;
+        harness.leases.withdrawn(harness.spec("a"), 2, false);
         settle().await;
-        let next = first.shelf.take(office.hand.now()).expect("a token");
-        assert_eq!((next.generation, office.bank.calls()), (4, 3), "after the old one had served once more");
-        office.leases.withdrawn(office.spec("b"), 1, false);
+        let next = first.token_slot.take(harness.manual.now()).expect("a token");
+        assert_eq!((next.generation, harness.bank.calls()), (4, 3), "after the old one had served once more");
+        harness.leases.withdrawn(harness.spec("b"), 1, false);
         settle().await;
-        assert_eq!(office.leases.ledger().await.lines.len(), 1, "news of an unknown key makes no key");
+        assert_eq!(harness.leases.ledger().await.lines.len(), 1, "news of an unknown key makes no key");
     });
 }
 
 #[test]
 fn two_keys_never_mix() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let (gate_a, gate_b) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        office.bank.next(Call::Gate(Arc::clone(&gate_a)));
-        office.bank.next(Call::Gate(Arc::clone(&gate_b)));
+        harness.bank.next(Call::Gate(Arc::clone(&gate_a)));
+        harness.bank.next(Call::Gate(Arc::clone(&gate_b)));
         let answers = RefCell::new(Vec::new());
         let ask = async |account| {
-            let issued = office.need(account).await.expect("a token");
+            let issued = harness.need(account).await.expect("a token");
             answers.borrow_mut().push((account, header(&issued).to_owned(), issued.lease.key));
         };
         let open = async {
             settle().await;
             gate_b.notify_one();
             settle().await;
-            office.pass(4).await;
-            office.leases.refused_at_birth(office.spec("b"), 1);
+            harness.pass(4).await;
+            harness.leases.refused_at_birth(harness.spec("b"), 1);
             settle().await;
             gate_a.notify_one();
         };
         tokio::join!(ask("a"), ask("b"), open);
-        let (key_a, key_b) = (office.spec("a").key, office.spec("b").key);
+        let (key_a, key_b) = (harness.spec("a").key, harness.spec("b").key);
         assert_eq!(
             answers.into_inner(),
             [("b", "Bearer b-2".to_owned(), key_b), ("a", "Bearer a-1".to_owned(), key_a)]
         );
-        assert_eq!(office.line("a").await.phase, PhaseKind::Live);
-        assert_eq!(office.line("b").await.phase, PhaseKind::Resting);
+        assert_eq!(harness.line("a").await.phase, PhaseKind::Live);
+        assert_eq!(harness.line("b").await.phase, PhaseKind::Resting);
     });
 }
 
 #[test]
 fn the_least_recently_used_key_makes_room_and_its_shelf_is_retired() {
-    run(Limits { keys: 2, ..Limits::default() }, |office| async move {
-        let a = office.need("a").await.expect("a token");
-        office.pass(2).await;
-        let b = office.need("b").await.expect("a token");
-        office.pass(2).await;
-        assert!(a.shelf.take(office.hand.now()).is_some(), "used on the shelf alone");
-        let c = office.need("c").await.expect("a token");
-        assert!(b.shelf.retired() && b.shelf.take(office.hand.now()).is_none());
-        assert!(!a.shelf.retired() && !c.shelf.retired());
-        assert_eq!(office.leases.ledger().await.lines.len(), 2);
-        office.leases.refused_at_birth(office.spec("b"), 1);
-        office.pass(2).await;
-        let b = office.need("b").await.expect("a token");
+    run(Limits { keys: 2, ..Limits::default() }, |harness| async move {
+        let a = harness.need("a").await.expect("a token");
+        harness.pass(2).await;
+        let b = harness.need("b").await.expect("a token");
+        harness.pass(2).await;
+        assert!(a.token_slot.take(harness.manual.now()).is_some(), "used on the shelf alone");
+        let c = harness.need("c").await.expect("a token");
+        assert!(b.token_slot.retired() && b.token_slot.take(harness.manual.now()).is_none());
+        assert!(!a.token_slot.retired() && !c.token_slot.retired());
+        assert_eq!(harness.leases.ledger().await.lines.len(), 2);
+        harness.leases.refused_at_birth(harness.spec("b"), 1);
+        harness.pass(2).await;
+        let b = harness.need("b").await.expect("a token");
         assert!(b.lease.generation > 1, "not the number of its former life");
     });
 }
 
 #[test]
 fn the_oldest_go_first_although_they_are_looked_for_once_in_a_while() {
-    run(Limits { keys: 64, ..Limits::default() }, |office| async move {
+    run(Limits { keys: 64, ..Limits::default() }, |harness| async move {
         let names: Vec<&'static str> = (0..80).map(|number: u8| &*Box::leak(number.to_string().into())).collect();
         let mut issued = Vec::new();
         for name in &names[..64] {
-            issued.push(office.need(name).await.expect("a token"));
-            office.pass(1).await;
+            issued.push(harness.need(name).await.expect("a token"));
+            harness.pass(1).await;
         }
         // One more, and the four oldest are known; two of those are then used again.
-        office.need(names[64]).await.expect("a token");
-        assert!(issued[0].shelf.retired());
+        harness.need(names[64]).await.expect("a token");
+        assert!(issued[0].token_slot.retired());
         for again in [1, 3] {
-            assert!(issued[again].shelf.take(office.hand.now()).is_some());
+            assert!(issued[again].token_slot.take(harness.manual.now()).is_some());
         }
-        office.pass(1).await;
+        harness.pass(1).await;
         for name in &names[65..70] {
-            office.need(name).await.expect("a token");
-            office.pass(1).await;
+            harness.need(name).await.expect("a token");
+            harness.pass(1).await;
         }
-        let gone: Vec<usize> = (0..64).filter(|number| issued[*number].shelf.retired()).collect();
+        let gone: Vec<usize> = (0..64).filter(|number| issued[*number].token_slot.retired()).collect();
         assert_eq!(gone, [0, 2, 4, 5, 6, 7]);
-        assert_eq!(office.leases.ledger().await.lines.len(), 64);
+        assert_eq!(harness.leases.ledger().await.lines.len(), 64);
     });
 }
 
 #[test]
 fn a_rest_that_people_run_into_is_not_forgotten() {
-    run(Limits { keys: 2, ..Limits::default() }, |office| async move {
-        office.bank.next(failure(Class::Fatal));
-        office.need("a").await.expect_err("no token");
-        office.pass(2).await;
-        office.need("b").await.expect("a token");
-        office.pass(2).await;
-        office.need("a").await.expect_err("resting");
-        office.need("c").await.expect("a token");
-        office.need("a").await.expect_err("still resting");
-        assert_eq!(office.bank.calls(), 3);
+    run(Limits { keys: 2, ..Limits::default() }, |harness| async move {
+        harness.bank.next(failure(Class::Fatal));
+        harness.need("a").await.expect_err("no token");
+        harness.pass(2).await;
+        harness.need("b").await.expect("a token");
+        harness.pass(2).await;
+        harness.need("a").await.expect_err("resting");
+        harness.need("c").await.expect("a token");
+        harness.need("a").await.expect_err("still resting");
+        assert_eq!(harness.bank.calls(), 3);
     });
 }
 
 #[test]
 fn a_key_that_is_waited_for_is_never_evicted() {
-    run(Limits { keys: 1, ..Limits::default() }, |office| async move {
+    run(Limits { keys: 1, ..Limits::default() }, |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
-        let (leases, spec) = (office.leases.clone(), office.spec("a"));
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
+        let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
         let waiting = spawn_local(async move { leases.need(spec).await });
         settle().await;
-        let error = office.need("b").await.expect_err("no room");
+        let error = harness.need("b").await.expect_err("no room");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
         gate.notify_one();
         waiting.await.expect("answered").expect("a token");
-        office.need("b").await.expect("room now");
+        harness.need("b").await.expect("room now");
     });
 }
 
 #[test]
 fn waiters_are_bounded_and_those_who_hung_up_do_not_count() {
-    run(Limits { waiters: 2, ..Limits::default() }, |office| async move {
+    run(Limits { waiters: 2, ..Limits::default() }, |harness| async move {
         let gate = Arc::new(Notify::new());
-        office.bank.next(Call::Gate(Arc::clone(&gate)));
+        harness.bank.next(Call::Gate(Arc::clone(&gate)));
         let ask = || {
-            let (leases, spec) = (office.leases.clone(), office.spec("a"));
+            let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
             spawn_local(async move { leases.need(spec).await })
         };
         let (first, second) = (ask(), ask());
         settle().await;
-        let error = office.need("a").await.expect_err("one too many");
+        let error = harness.need("a").await.expect_err("one too many");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
         second.abort();
         settle().await;
@@ -598,44 +598,44 @@ fn waiters_are_bounded_and_those_who_hung_up_do_not_count() {
 
 #[test]
 fn the_operator_refreshes_purges_and_forgives() {
-    run(Limits::default(), |office| async move {
-        let key = office.spec("a").key;
-        assert!(!office.leases.refresh(key).await && !office.leases.purge(key).await, "unknown");
-        office.bank.next(failure(Class::Fatal));
-        office.need("a").await.expect_err("no token");
-        assert!(office.leases.refresh(key).await);
+    run(Limits::default(), |harness| async move {
+        let key = harness.spec("a").key;
+        assert!(!harness.leases.refresh(key).await && !harness.leases.purge(key).await, "unknown");
+        harness.bank.next(failure(Class::Fatal));
+        harness.need("a").await.expect_err("no token");
+        assert!(harness.leases.refresh(key).await);
         settle().await;
-        let issued = office.need("a").await.expect("a token");
-        assert!(office.leases.purge(key).await);
-        assert!(issued.shelf.take(office.hand.now()).is_none());
-        office.bank.next(failure(Class::Fatal));
-        office.need("a").await.expect_err("no token");
-        office.leases.forgive();
-        office.need("a").await.expect("a token");
-        assert_eq!(office.bank.calls(), 4);
+        let issued = harness.need("a").await.expect("a token");
+        assert!(harness.leases.purge(key).await);
+        assert!(issued.token_slot.take(harness.manual.now()).is_none());
+        harness.bank.next(failure(Class::Fatal));
+        harness.need("a").await.expect_err("no token");
+        harness.leases.forgive();
+        harness.need("a").await.expect("a token");
+        assert_eq!(harness.bank.calls(), 4);
     });
 }
 
 #[test]
 fn a_purge_during_a_renewal_drops_the_fetch() {
-    run(Limits::default(), |office| async move {
-        office.need("a").await.expect("a token");
-        office.bank.next(Call::Hang);
-        assert!(office.leases.refresh(office.spec("a").key).await);
+    run(Limits::default(), |harness| async move {
+        harness.need("a").await.expect("a token");
+        harness.bank.next(Call::Hang);
+        assert!(harness.leases.refresh(harness.spec("a").key).await);
         settle().await;
-        assert_eq!((office.line("a").await.phase, office.bank.alive()), (PhaseKind::Renewing, 1));
-        assert!(office.leases.purge(office.spec("a").key).await);
+        assert_eq!((harness.line("a").await.phase, harness.bank.alive()), (PhaseKind::Renewing, 1));
+        assert!(harness.leases.purge(harness.spec("a").key).await);
         settle().await;
-        assert_eq!((office.line("a").await.phase, office.bank.alive()), (PhaseKind::Empty, 0));
-        assert_eq!(office.need("a").await.expect("a token").lease.generation, 2);
+        assert_eq!((harness.line("a").await.phase, harness.bank.alive()), (PhaseKind::Empty, 0));
+        assert_eq!(harness.need("a").await.expect("a token").lease.generation, 2);
     });
 }
 
 #[test]
 fn the_ledger_tells_ages_and_reasons_and_no_secret() {
-    run(Limits::default(), |office| async move {
-        let issued = office.need("a").await.expect("a token");
-        let line = office.line("a").await;
+    run(Limits::default(), |harness| async move {
+        let issued = harness.need("a").await.expect("a token");
+        let line = harness.line("a").await;
         let wall = 1_700_000_000_000;
         let token = LedgerToken {
             generation: 1,
@@ -645,15 +645,15 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
             renews: Some(wall + 1_740_000),
         };
         assert_eq!((line.phase, line.token, line.rest.clone()), (PhaseKind::Live, Some(token), None));
-        office.bank.next(failure(Class::Closed));
-        office.pass(1740).await;
-        let line = office.line("a").await;
+        harness.bank.next(failure(Class::Closed));
+        harness.pass(1740).await;
+        let line = harness.line("a").await;
         let at = wall + 1_740_000;
         assert_eq!(line.phase.as_str(), "holding");
         assert_eq!(line.rest, Some(LedgerRest { class: Class::Closed, until: at + 300_000 }));
         assert_eq!(line.last_failure, Some(LedgerFailure { class: Class::Closed, inside: "because".into(), at }));
         assert_eq!((line.failures, line.fetches), (0, FetchCounts { ok: 1, closed: 1, ..FetchCounts::default() }));
-        let ledger = office.leases.ledger().await;
+        let ledger = harness.leases.ledger().await;
         assert_eq!(ledger.key(&issued.lease.key.to_string()), Some(issued.lease.key));
         let shown = format!("{ledger:?} {issued:?}");
         assert!(!shown.contains("Bearer") && !shown.contains("a-1"), "{shown}");
@@ -662,123 +662,123 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
 
 #[test]
 fn who_asks_a_keeper_that_has_stopped_is_told_so() {
-    run(Limits::default(), |office| async move {
-        let issued = office.need("a").await.expect("a token");
-        office.bank.next(Call::Hang);
-        let (leases, spec) = (office.leases.clone(), office.spec("b"));
+    run(Limits::default(), |harness| async move {
+        let issued = harness.need("a").await.expect("a token");
+        harness.bank.next(Call::Hang);
+        let (leases, spec) = (harness.leases.clone(), harness.spec("b"));
         let waiting = spawn_local(async move { leases.need(spec).await });
         settle().await;
-        office.leases.shutdown();
+        harness.leases.shutdown();
         let error = waiting.await.expect("answered").expect_err("no token");
         assert_eq!((error.class, error.retry_after), (Class::Transient, Duration::from_secs(1)));
-        assert_eq!(office.need("b").await.expect_err("gone"), error);
+        assert_eq!(harness.need("b").await.expect_err("gone"), error);
         settle().await;
-        assert_eq!(office.bank.alive(), 0);
-        assert!(issued.shelf.take(office.hand.now()).is_some(), "what lies on the shelves may drain");
-        assert_eq!(office.leases.ledger().await, TokenTable::default());
+        assert_eq!(harness.bank.alive(), 0);
+        assert!(issued.token_slot.take(harness.manual.now()).is_some(), "what lies on the shelves may drain");
+        assert_eq!(harness.leases.ledger().await, TokenTable::default());
     });
 }
 
 #[test]
 fn timers_are_served_under_a_steady_stream_of_messages() {
-    run(Limits::default(), |office| async move {
-        office.need("a").await.expect("a token");
-        office.hand.set_wall(1_700_000_000_000 + 1_750_000);
-        office.hand.advance(LOOK);
+    run(Limits::default(), |harness| async move {
+        harness.need("a").await.expect("a token");
+        harness.manual.set_wall(1_700_000_000_000 + 1_750_000);
+        harness.manual.advance(LOOK);
         for _ in 0..100 {
-            office.leases.ledger().await;
+            harness.leases.ledger().await;
         }
-        assert_eq!(office.bank.calls(), 2, "renewed by the wall clock, without being told to look");
+        assert_eq!(harness.bank.calls(), 2, "renewed by the wall clock, without being told to look");
     });
 }
 
 /// T29
 #[test]
 fn a_jump_of_the_wall_clock_costs_one_fetch() {
-    run(Limits::default(), |office| async move {
-        let issued = office.need("a").await.expect("a token");
-        office.hand.set_wall(1_700_000_000_000 + 86_400_000);
-        assert!(issued.shelf.take(office.hand.now()).is_none(), "expired by the wall clock, before any tick");
+    run(Limits::default(), |harness| async move {
+        let issued = harness.need("a").await.expect("a token");
+        harness.manual.set_wall(1_700_000_000_000 + 86_400_000);
+        assert!(issued.token_slot.take(harness.manual.now()).is_none(), "expired by the wall clock, before any tick");
         for _ in 0..100 {
-            office.need("a").await.expect("a token");
+            harness.need("a").await.expect("a token");
         }
-        office.hand.set_wall(1_700_000_000_000);
+        harness.manual.set_wall(1_700_000_000_000);
         for _ in 0..100 {
-            office.pass(1).await;
-            office.need("a").await.expect("a token");
+            harness.pass(1).await;
+            harness.need("a").await.expect("a token");
         }
-        assert_eq!(office.bank.calls(), 2);
+        assert_eq!(harness.bank.calls(), 2);
     });
 }
 
 #[test]
 fn a_token_that_is_refused_when_new_comes_back_after_a_moment_for_all_who_wait() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
-        assert!(first.lease.newborn(office.hand.now()));
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
+        assert!(first.lease.newborn(harness.manual.now()));
         let refuse = || {
-            let (leases, spec) = (office.leases.clone(), office.spec("a"));
+            let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
             spawn_local(async move { leases.refused(spec, 1).await.expect("the token again") })
         };
         let replays: Vec<_> = (0..100).map(|_| refuse()).collect();
         settle().await;
-        assert!(first.shelf.take(office.hand.now()).is_none(), "not sent meanwhile");
-        assert_eq!(office.line("a").await.phase, PhaseKind::Settling);
-        office.pass(2).await;
+        assert!(first.token_slot.take(harness.manual.now()).is_none(), "not sent meanwhile");
+        assert_eq!(harness.line("a").await.phase, PhaseKind::Settling);
+        harness.pass(2).await;
         assert!(replays.iter().all(|replay| !replay.is_finished()));
-        office.pass(1).await;
+        harness.pass(1).await;
         for replay in replays {
             let again = replay.await.expect("answered");
             assert_eq!((again.lease.generation, header(&again)), (2, header(&first)), "the same token");
-            assert!(again.fresh && !again.lease.newborn(office.hand.now()), "a second refusal is final");
+            assert!(again.fresh && !again.lease.newborn(harness.manual.now()), "a second refusal is final");
         }
-        assert_eq!(office.bank.calls(), 1);
+        assert_eq!(harness.bank.calls(), 1);
     });
 }
 
 #[test]
 fn an_accepted_token_that_is_refused_is_replaced_at_once_however_young() {
-    run(Limits::default(), |office| async move {
-        let first = office.need("a").await.expect("a token");
+    run(Limits::default(), |harness| async move {
+        let first = harness.need("a").await.expect("a token");
         first.lease.prove();
-        let second = office.leases.refused(office.spec("a"), 1).await.expect("a new token");
+        let second = harness.leases.refused(harness.spec("a"), 1).await.expect("a new token");
         assert_ne!(header(&second), header(&first));
     });
 }
 
 #[test]
 fn the_old_token_serves_until_its_successor_is_accepted() {
-    run(Limits::default(), |office| async move {
-        let old = office.due("a").await;
-        let new = office.need("a").await.expect("a token");
+    run(Limits::default(), |harness| async move {
+        let old = harness.due("a").await;
+        let new = harness.need("a").await.expect("a token");
         assert_ne!(header(&new), header(&old), "renewed early");
-        let back = office.leases.refused(office.spec("a"), new.lease.generation).await.expect("at once");
+        let back = harness.leases.refused(harness.spec("a"), new.lease.generation).await.expect("at once");
         assert_eq!((header(&back), back.lease.expires), (header(&old), old.lease.expires));
-        office.pass(3).await;
-        let again = office.need("a").await.expect("a token");
+        harness.pass(3).await;
+        let again = harness.need("a").await.expect("a token");
         assert_eq!(header(&again), header(&new), "tried again");
         again.lease.prove();
-        office.pass(1).await;
-        office.need("a").await.expect("a token");
-        assert!(old.shelf.load().as_ref().is_some_and(|lease| lease.fingerprint == new.lease.fingerprint));
+        harness.pass(1).await;
+        harness.need("a").await.expect("a token");
+        assert!(old.token_slot.load().as_ref().is_some_and(|lease| lease.fingerprint == new.lease.fingerprint));
         assert_eq!(Arc::strong_count(&back.lease), 1, "nothing keeps the old one any more");
-        assert_eq!(office.bank.calls(), 2);
+        assert_eq!(harness.bank.calls(), 2);
     });
 }
 
 #[test]
 fn a_request_that_began_under_an_earlier_config_takes_no_spec_back() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let spec = |serial, account| {
-            let spec = Arc::into_inner(office.spec(account)).expect("ours alone");
-            Arc::new(TokenSpec { serial, key: office.spec("a").key, ..spec })
+            let spec = Arc::into_inner(harness.spec(account)).expect("ours alone");
+            Arc::new(TokenSpec { serial, key: harness.spec("a").key, ..spec })
         };
-        let need = async |serial, account| office.leases.need(spec(serial, account)).await.expect("a token");
+        let need = async |serial, account| harness.leases.need(spec(serial, account)).await.expect("a token");
         need(1, "old").await;
-        office.pass(5).await;
+        harness.pass(5).await;
         need(2, "new").await;
         need(1, "old").await;
-        let issued = office.leases.refused(spec(1, "old"), 1).await.expect("a token");
+        let issued = harness.leases.refused(spec(1, "old"), 1).await.expect("a token");
         assert_eq!(header(&issued), "Bearer new-2", "fetched with what the newest config says");
     });
 }
@@ -786,26 +786,26 @@ fn a_request_that_began_under_an_earlier_config_takes_no_spec_back() {
 #[test]
 fn fetches_are_bounded_over_all_keys_and_each_provider_has_its_share() {
     let limits = Limits { fetches: 3, fetches_per_provider: 2, ..Limits::default() };
-    run(limits, |office| async move {
+    run(limits, |harness| async move {
         let gate = Arc::new(Notify::new());
         let need = |provider: &'static str, account| {
-            let spec = Arc::into_inner(office.spec(account)).expect("ours alone");
-            let (leases, spec) = (office.leases.clone(), Arc::new(TokenSpec { provider: provider.into(), ..spec }));
+            let spec = Arc::into_inner(harness.spec(account)).expect("ours alone");
+            let (leases, spec) = (harness.leases.clone(), Arc::new(TokenSpec { provider: provider.into(), ..spec }));
             spawn_local(async move { leases.need(spec).await.expect("a token").lease.key })
         };
         for _ in 0..6 {
-            office.bank.next(Call::Gate(Arc::clone(&gate)));
+            harness.bank.next(Call::Gate(Arc::clone(&gate)));
         }
         let mut first: Vec<_> = ["a", "b", "c", "d"].map(|account| need("slow", account)).into();
         settle().await;
-        assert_eq!(office.bank.alive(), 2, "its share");
+        assert_eq!(harness.bank.alive(), 2, "its share");
         let others: Vec<_> = ["e", "f"].map(|account| need("other", account)).into();
         settle().await;
-        assert_eq!(office.bank.alive(), 3, "and no more than that in all");
+        assert_eq!(harness.bank.alive(), 3, "and no more than that in all");
         for left in (0..6).rev() {
             gate.notify_one();
             settle().await;
-            assert_eq!(office.bank.alive(), left.min(3));
+            assert_eq!(harness.bank.alive(), left.min(3));
         }
         first.extend(others);
         for waiting in first {
@@ -813,21 +813,21 @@ fn fetches_are_bounded_over_all_keys_and_each_provider_has_its_share() {
         }
         // A fetch in the queue ends by its deadline like any other.
         for _ in 0..2 {
-            office.bank.next(Call::Hang);
+            harness.bank.next(Call::Hang);
         }
-        let hung: Vec<_> = ["g", "h", "i"].map(|account| office.spec(account)).into();
+        let hung: Vec<_> = ["g", "h", "i"].map(|account| harness.spec(account)).into();
         let hung = hung.into_iter().map(|spec| {
-            let leases = office.leases.clone();
+            let leases = harness.leases.clone();
             spawn_local(async move { leases.need(spec).await.expect_err("no token") })
         });
         let hung: Vec<_> = hung.collect();
         settle().await;
-        assert_eq!((office.bank.calls(), office.bank.alive()), (8, 2));
-        office.pass(10).await;
+        assert_eq!((harness.bank.calls(), harness.bank.alive()), (8, 2));
+        harness.pass(10).await;
         for waiting in hung {
             waiting.await.expect("answered");
         }
-        assert_eq!((office.bank.calls(), office.bank.alive()), (8, 0), "who was sent away in the queue asks nothing");
+        assert_eq!((harness.bank.calls(), harness.bank.alive()), (8, 0), "who was sent away in the queue asks nothing");
     });
 }
 
@@ -839,20 +839,20 @@ fn a_fetch_is_told_as_the_child_of_no_stranger() {
     let stranger = tracer.begin(None).expect("traced");
     let limits = Limits { waiters: 0, ..Limits::default() };
     let (leases, inbox) = TokenHandle::open();
-    let hand = Hand::at(Now::at(1_000_000, 1_700_000_000_000));
+    let manual = ManualClock::at(Now::at(1_000_000, 1_700_000_000_000));
     let mut keeper =
-        Keeper::behind(inbox, Clock::Hand(Arc::clone(&hand)), limits, Box::new(()), None).traced(tracer.clone());
-    keeper.dice = || 0;
-    let bank = Arc::new(Bank { hand: Arc::clone(&hand), ..Bank::default() });
-    let office = Office { bank, hand, leases, notes: Notes::default() };
+        Keeper::behind(inbox, Clock::Manual(Arc::clone(&manual)), limits, Box::new(()), None).traced(tracer.clone());
+    keeper.jitter = || 0;
+    let bank = Arc::new(Bank { manual: Arc::clone(&manual), ..Bank::default() });
+    let harness = KeeperHarness { bank, manual, leases, notes: Notes::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         spawn_local(keeper.run());
-        let sent_away = office.leases.need_for(office.spec("a"), Some(stranger)).await;
+        let sent_away = harness.leases.need_for(harness.spec("a"), Some(stranger)).await;
         assert!(sent_away.is_err(), "there is no room to wait");
-        assert!(office.leases.refresh(office.spec("a").key).await);
+        assert!(harness.leases.refresh(harness.spec("a").key).await);
         settle().await;
-        assert_eq!(office.bank.calls(), 1);
+        assert_eq!(harness.bank.calls(), 1);
     });
     let told: Vec<_> = spans.take(10).into_iter().map(|span| (span.name, span.parent)).collect();
     assert_eq!(told, [("token fetch".into(), None)], "a trace of its own");
@@ -860,7 +860,7 @@ fn a_fetch_is_told_as_the_child_of_no_stranger() {
 
 /// A user's token of one realm.
 struct UserTeller {
-    bank: Teller,
+    bank: ScriptedSource,
     record: TokenKey,
 }
 
@@ -877,12 +877,12 @@ impl Order for UserTeller {
 
 #[test]
 fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
-    run(Limits::default(), |office| async move {
+    run(Limits::default(), |harness| async move {
         let record = record("alice");
         let spec = |account| {
             let TokenSpec { key, serial, provider, refresh_before, fetch_timeout, .. } =
-                Arc::into_inner(office.spec(account)).expect("ours");
-            let bank = Teller { bank: Arc::clone(&office.bank), account };
+                Arc::into_inner(harness.spec(account)).expect("ours");
+            let bank = ScriptedSource { bank: Arc::clone(&harness.bank), account };
             Arc::new(TokenSpec {
                 key,
                 serial,
@@ -892,17 +892,21 @@ fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
                 order: Box::new(UserTeller { bank, record }),
             })
         };
-        let old = office.leases.need(spec("old")).await.expect("a token");
-        let new = office.leases.need(spec("new")).await.expect("a token");
-        let other = office.need("other").await.expect("a token");
-        assert!(office.leases.users().await.contains(&record));
-        assert!(office.leases.heard(record).await, "what is not contested needs no look");
-        office.hand.advance(Duration::from_secs(60));
-        new.shelf.take(office.hand.now());
-        office.hand.advance(Duration::from_secs(5));
-        assert_eq!(office.leases.idle_users().await.get(&record), Some(&Duration::from_secs(5)), "the one used last");
-        office.leases.moved(record, None).await;
-        let now = office.hand.now();
-        assert!(old.shelf.take(now).is_none() && new.shelf.take(now).is_none() && other.shelf.take(now).is_some());
+        let old = harness.leases.need(spec("old")).await.expect("a token");
+        let new = harness.leases.need(spec("new")).await.expect("a token");
+        let other = harness.need("other").await.expect("a token");
+        assert!(harness.leases.users().await.contains(&record));
+        assert!(harness.leases.heard(record).await, "what is not contested needs no look");
+        harness.manual.advance(Duration::from_secs(60));
+        new.token_slot.take(harness.manual.now());
+        harness.manual.advance(Duration::from_secs(5));
+        assert_eq!(harness.leases.idle_users().await.get(&record), Some(&Duration::from_secs(5)), "the one used last");
+        harness.leases.moved(record, None).await;
+        let now = harness.manual.now();
+        assert!(
+            old.token_slot.take(now).is_none()
+                && new.token_slot.take(now).is_none()
+                && other.token_slot.take(now).is_some()
+        );
     });
 }

@@ -9,8 +9,8 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::control::token_handle::TokenReply;
 use crate::control::{
-    EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, Known, LedgerFailure, LedgerLine, LedgerRest,
-    LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
+    EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, KnownToken, LedgerFailure, LedgerLine,
+    LedgerRest, LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
 };
 use crate::store::Store;
 use crate::token::failure::Class;
@@ -24,7 +24,7 @@ use crate::token::state::{Denial, FailureReport, PhaseKind, TokenOrigin, TokenSt
 pub(super) struct TokenEntry {
     pub(super) slot: TokenState,
     pub(super) spec: Arc<TokenSpec>,
-    pub(super) shelf: Arc<TokenSlot>,
+    pub(super) token_slot: Arc<TokenSlot>,
     pub(super) waiters: Vec<TokenReply>,
     /// Leases that are not on the shelf, and may come back to it.
     aside: Vec<Arc<Lease>>,
@@ -37,7 +37,7 @@ pub(super) struct TokenEntry {
     /// Boot-clock second of the last publication.
     published: u64,
     /// The token of the last publication.
-    known: Option<Known>,
+    known: Option<KnownToken>,
     tally: FetchCounts,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct FetchedToken {
     pub(super) record: u64,
 }
 
-pub(super) type Cargo = Option<FetchedToken>;
+pub(super) type FetchedCargo = Option<FetchedToken>;
 
 /// From when to when a token lives.
 pub(super) struct Lifetime {
@@ -71,7 +71,7 @@ impl TokenEntry {
         Self {
             slot: TokenState::starting_after(floor),
             spec,
-            shelf: Arc::default(),
+            token_slot: Arc::default(),
             waiters: Vec::new(),
             aside: Vec::new(),
             proved: 0,
@@ -93,7 +93,7 @@ impl TokenEntry {
 
     /// Builds the context of the next fetch. `refused`: tokens of this key that must no longer be taken from the store.
     pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> FetchContext {
-        let live = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
+        let live = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
         FetchContext { store, known: self.known, live, patience, refresh_before, refused, ..FetchContext::default() }
     }
@@ -104,7 +104,7 @@ impl TokenEntry {
         let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
         if adopted {
             if expires.passed(now) {
-                self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+                self.known = Some(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
             }
             return TokenOrigin::Adopted { young };
         }
@@ -117,7 +117,8 @@ impl TokenEntry {
     /// The generation on the shelf, if it was accepted since this was last asked. Workers mark the lease and send no
     /// message, since that happens on the way of a request.
     pub(super) fn newly_proved(&mut self) -> Option<u64> {
-        let generation = self.shelf.load().as_ref().filter(|lease| lease.proved()).map(|lease| lease.generation)?;
+        let generation =
+            self.token_slot.load().as_ref().filter(|lease| lease.proved()).map(|lease| lease.generation)?;
         (generation > self.proved).then(|| {
             self.proved = generation;
             generation
@@ -131,7 +132,7 @@ impl TokenEntry {
 
     /// Returns whether a request has taken the current generation.
     pub(super) fn used(&self) -> bool {
-        self.shelf.last_used() >= self.published
+        self.token_slot.last_used() >= self.published
     }
 
     pub(super) fn publish(
@@ -140,12 +141,12 @@ impl TokenEntry {
         now: Now,
         generation: u64,
         Lifetime { issued, expires, young_until }: Lifetime,
-        cargo: Cargo,
+        cargo: FetchedCargo,
     ) -> Option<EventKind> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
         let FetchedToken { headers, fingerprint, record, .. } = cargo?;
-        let renewed = self.shelf.load().as_ref().is_some_and(|lease| lease.valid(now));
-        self.known = Some(Known { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+        let renewed = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
+        self.known = Some(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
         let trial = young_until.map_or_else(LeaseTrial::default, LeaseTrial::until);
         self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
@@ -159,13 +160,13 @@ impl TokenEntry {
 
     /// Puts a lease on the shelf in place of what is there, which may come back.
     fn put(&mut self, lease: Option<Arc<Lease>>) {
-        self.aside.extend(self.shelf.load().clone());
-        self.shelf.put(lease);
+        self.aside.extend(self.token_slot.load().clone());
+        self.token_slot.put(lease);
     }
 
     pub(super) fn withdraw(&mut self, key: TokenKey, generation: u64) {
         // A request that holds it and waits for a connection must not send it either, once another token lies here.
-        self.shelf.distrust(generation);
+        self.token_slot.distrust(generation);
         self.put(None);
         tracing::info!(provider = %self.spec.provider, %key, generation, "token withdrawn");
     }
@@ -209,21 +210,21 @@ impl TokenEntry {
     }
 
     pub(super) fn serve(&mut self, now: Now, fresh: bool) {
-        let lease = self.shelf.load();
+        let lease = self.token_slot.load();
         // `Serve` follows a publication that nothing has withdrawn.
         let Some(lease) = lease.as_ref() else { return };
         if !self.waiters.is_empty() {
-            self.shelf.stamp(now);
+            self.token_slot.stamp(now);
         }
         for waiter in self.waiters.drain(..) {
-            drop(waiter.send(Ok(Issued { lease: Arc::clone(lease), shelf: Arc::clone(&self.shelf), fresh })));
+            drop(waiter.send(Ok(Issued { lease: Arc::clone(lease), token_slot: Arc::clone(&self.token_slot), fresh })));
         }
     }
 
     /// The lease that may be sent now. Looking is no use of it.
     pub(super) fn at_hand(&self, now: Now) -> Option<Issued> {
-        let lease = self.shelf.glance(now)?;
-        Some(Issued { lease, shelf: Arc::clone(&self.shelf), fresh: false })
+        let lease = self.token_slot.glance(now)?;
+        Some(Issued { lease, token_slot: Arc::clone(&self.token_slot), fresh: false })
     }
 
     pub(super) fn deny(&mut self, denial: &Denial) {
@@ -273,7 +274,7 @@ impl TokenEntry {
             key,
             provider: Arc::clone(&self.spec.provider),
             phase: self.slot.waiting(),
-            token: self.shelf.load().as_ref().filter(|lease| lease.valid(now)).map(|lease| LedgerToken {
+            token: self.token_slot.load().as_ref().filter(|lease| lease.valid(now)).map(|lease| LedgerToken {
                 generation: lease.generation,
                 fingerprint: lease.fingerprint,
                 issued: lease.issued.wall,

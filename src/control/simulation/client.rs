@@ -95,12 +95,12 @@ impl SimulatedRequest {
             Need::User(user) => process.of_user(user),
         };
         let now = process.clock().now();
-        let at_hand = process.shelves.borrow().get(&spec.key).and_then(|shelf| shelf.take(now));
+        let at_hand = process.shelves.borrow().get(&spec.key).and_then(|token_slot| token_slot.take(now));
         let (lease, fresh) = match at_hand {
             Some(lease) => (lease, false),
             None => match self.wait("a token", &spec, process.leases.need(spec.clone())).await {
-                Some(Ok(Issued { lease, shelf, fresh })) => {
-                    process.shelves.borrow_mut().insert(spec.key, shelf);
+                Some(Ok(Issued { lease, token_slot, fresh })) => {
+                    process.shelves.borrow_mut().insert(spec.key, token_slot);
                     (lease, fresh)
                 }
                 Some(Err(unavailable)) => return self.none(unavailable),
@@ -240,8 +240,8 @@ impl SimulatedRequest {
 
     /// This token was refused, and the keeper knows. Settled: not because the bank might not know it yet.
     fn report(&self, spec: &TokenSpec, lease: &Lease, token: usize, settled: bool) {
-        if let Some(shelf) = self.process.shelves.borrow().get(&spec.key) {
-            shelf.distrust(lease.generation);
+        if let Some(token_slot) = self.process.shelves.borrow().get(&spec.key) {
+            token_slot.distrust(lease.generation);
         }
         if settled {
             self.process.refused.borrow_mut().insert(token);

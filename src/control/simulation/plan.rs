@@ -75,8 +75,8 @@ pub(super) struct SimulationPlan {
 
 impl SimulationPlan {
     /// Draws a plan at random, adjusted by this thread's focus if one is set.
-    pub(super) fn draw(dice: &mut Generator) -> Self {
-        let mut below = |end: u64| dice.next() % end;
+    pub(super) fn draw(random: &mut Generator) -> Self {
+        let mut below = |end: u64| random.next() % end;
         let shared = below(4) > 0;
         let replicas = if shared { 1 + below(3) as usize } else { 1 };
         let all = Fate::FAULTS;

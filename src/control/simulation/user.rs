@@ -8,7 +8,7 @@ use super::client::within;
 use super::process::Process;
 use super::settings::{WITH_USERS, provider};
 use super::world::Simulation;
-use crate::control::{Bringer, Finished, StartConsent};
+use crate::control::{CodeSource, Finished, StartConsent};
 use crate::token::consent::{ConsentOwner, UserKey, UserName};
 
 /// Number of users at each provider.
@@ -111,7 +111,7 @@ async fn give(world: &Rc<Simulation>, user: usize, first: &Process, second: &Pro
     let there = provider(&second.config(), &key.provider).clone();
     let consent = there.consents.as_ref().and_then(|consents| consents.module.consent()).expect("it has users");
     let Ok(callback) = consent.posted(&started.state, &code, second.clock().now()) else { return Ok(None) };
-    let bringer = if world.chance(50) { Bringer::Browser } else { Bringer::Application(key.clone()) };
+    let bringer = if world.chance(50) { CodeSource::Browser } else { CodeSource::Application(key.clone()) };
     let from = world.bank.borrow().consents.len();
     let finishing = second.consents.finish(there.clone(), bringer, callback);
     match within(world, BOUND, "finishing a consent", finishing).await {

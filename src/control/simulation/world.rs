@@ -47,7 +47,7 @@ pub(super) struct Simulation {
     /// Until when renewals may be late without anybody's fault.
     hindered: Cell<u64>,
     start: Instant,
-    dice: RefCell<Generator>,
+    random: RefCell<Generator>,
     tasks: mpsc::UnboundedSender<Task>,
     trace: Option<RefCell<Vec<String>>>,
     violation: RefCell<Option<String>>,
@@ -56,8 +56,8 @@ pub(super) struct Simulation {
 impl Simulation {
     /// A world before anything happens. To be made inside the paused runtime.
     pub(super) fn new(seed: u64, traced: bool) -> Rc<Self> {
-        let mut dice = Generator::new(seed ^ 0x5eed);
-        let plan = SimulationPlan::draw(&mut dice);
+        let mut random = Generator::new(seed ^ 0x5eed);
+        let plan = SimulationPlan::draw(&mut random);
         let start = Instant::now();
         let (tasks, mut begun) = mpsc::unbounded_channel::<Task>();
         tokio::task::spawn_local(async move {
@@ -79,7 +79,7 @@ impl Simulation {
             suspected: Cell::new(None),
             hindered: Cell::new(0),
             start,
-            dice: RefCell::new(dice),
+            random: RefCell::new(random),
             tasks,
             trace: traced.then(RefCell::default),
             violation: RefCell::default(),
@@ -98,7 +98,7 @@ impl Simulation {
 
     /// A number below this one.
     pub(super) fn below(&self, end: u64) -> u64 {
-        self.dice.borrow_mut().next() % end.max(1)
+        self.random.borrow_mut().next() % end.max(1)
     }
 
     /// A number of this range, its end excluded.

@@ -101,10 +101,10 @@ struct ModelBank {
 
 struct ModelKeeper {
     slot: TokenState,
-    shelf: Arc<ModelShelf>,
+    token_slot: Arc<ModelShelf>,
     waiters: Vec<Sender<ModelAnswer>>,
     bank: Arc<ModelBank>,
-    outbox: Sender<ModelMessage>,
+    sender: Sender<ModelMessage>,
     fails: bool,
     /// True if tokens are young when they arrive, so that a refusal sets them aside.
     young: bool,
@@ -167,7 +167,7 @@ impl ModelKeeper {
 
     /// From the moment that we know of a refusal.
     fn never_lies(&self, refused: u64) {
-        assert_ne!(self.shelf.take(), Some(refused), "a refused token is still on the shelf");
+        assert_ne!(self.token_slot.take(), Some(refused), "a refused token is still on the shelf");
     }
 
     fn step(&mut self, event: Event) {
@@ -178,22 +178,24 @@ impl ModelKeeper {
                 Action::Abandon { .. } => unreachable!("no clock moves here"),
                 Action::Deny(_) => self.answer(|| None),
                 Action::Fetch { flight } => self.fetch(flight),
-                Action::Publish { generation, .. } | Action::Republish { generation, .. } => self.shelf.put(generation),
+                Action::Publish { generation, .. } | Action::Republish { generation, .. } => {
+                    self.token_slot.put(generation)
+                }
                 Action::Invalidate { .. } | Action::Report(_) => {}
                 Action::SetAside { .. } => {
                     self.timer = true;
-                    let outbox = self.outbox.clone();
+                    let sender = self.sender.clone();
                     thread::spawn(move || {
                         thread::yield_now();
-                        let _ended = outbox.send(ModelMessage::Passed);
+                        let _ended = sender.send(ModelMessage::Passed);
                     });
                 }
                 Action::Serve => {
-                    let generation = self.shelf.take().expect("`Serve` follows a publication");
-                    let shelf = self.shelf.clone();
-                    self.answer(|| Some((generation, shelf.clone())));
+                    let generation = self.token_slot.take().expect("`Serve` follows a publication");
+                    let token_slot = self.token_slot.clone();
+                    self.answer(|| Some((generation, token_slot.clone())));
                 }
-                Action::Withdraw { .. } => self.shelf.put(0),
+                Action::Withdraw { .. } => self.token_slot.put(0),
             }
         }
     }
@@ -208,11 +210,11 @@ impl ModelKeeper {
     fn fetch(&mut self, flight: u64) {
         assert_eq!(self.bank.under_way.fetch_add(1, Ordering::SeqCst), 0, "two fetches at once");
         self.bank.fetches.fetch_add(1, Ordering::SeqCst);
-        let (bank, outbox, good) = (self.bank.clone(), self.outbox.clone(), !std::mem::take(&mut self.fails));
+        let (bank, sender, good) = (self.bank.clone(), self.sender.clone(), !std::mem::take(&mut self.fails));
         thread::spawn(move || {
             thread::yield_now();
             bank.under_way.fetch_sub(1, Ordering::SeqCst);
-            let _ended = outbox.send(ModelMessage::Landed { flight, good });
+            let _ended = sender.send(ModelMessage::Landed { flight, good });
         });
     }
 
@@ -220,9 +222,9 @@ impl ModelKeeper {
     fn forget(&mut self) {
         let idle = self.waiters.is_empty() && self.slot.flight().is_none();
         if idle && matches!(self.slot.waiting(), PhaseKind::Empty | PhaseKind::Live) {
-            self.shelf.retire();
+            self.token_slot.retire();
             self.slot = TokenState::starting_after(self.slot.generation());
-            self.shelf = Arc::default();
+            self.token_slot = Arc::default();
             self.bank.forgotten.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -232,18 +234,18 @@ impl ModelKeeper {
 struct ModelWorker {
     keeper: Sender<ModelMessage>,
     bank: Arc<ModelBank>,
-    shelf: Option<Arc<ModelShelf>>,
+    token_slot: Option<Arc<ModelShelf>>,
     refused: u64,
 }
 
 impl ModelWorker {
     /// One request: look, ask, send, be refused, ask again. `None` where there was no token, or it hung up.
     fn request(&mut self, hangs_up: bool) -> Option<()> {
-        let (generation, shelf) = match self.look() {
+        let (generation, token_slot) = match self.look() {
             Some(found) => found,
             None => self.ask(hangs_up, |answer| ModelMessage::Need { answer })?,
         };
-        self.meet(generation, shelf);
+        self.meet(generation, token_slot);
         if generation > self.bank.dead.load(Ordering::SeqCst) {
             return Some(());
         }
@@ -253,26 +255,26 @@ impl ModelWorker {
             self.keeper.send(ModelMessage::Withdrawn { generation }).expect("the keeper outlives us");
             return None;
         }
-        let (newer, shelf) = self.ask(hangs_up, |answer| ModelMessage::Refused { generation, answer })?;
+        let (newer, token_slot) = self.ask(hangs_up, |answer| ModelMessage::Refused { generation, answer })?;
         self.refused = self.refused.max(generation);
-        self.meet(newer, shelf);
+        self.meet(newer, token_slot);
         Some(())
     }
 
-    fn meet(&mut self, generation: u64, shelf: Arc<ModelShelf>) {
+    fn meet(&mut self, generation: u64, token_slot: Arc<ModelShelf>) {
         assert!(generation > self.refused, "{generation} came back after {} was refused", self.refused);
-        self.shelf = Some(shelf);
+        self.token_slot = Some(token_slot);
     }
 
     /// Returns the remembered shelf and the generation on it, if there is one.
     fn look(&self) -> Option<(u64, Arc<ModelShelf>)> {
-        let shelf = self.shelf.as_ref()?;
-        let retired = shelf.retired.load(Ordering::SeqCst);
-        let found = shelf.take();
+        let token_slot = self.token_slot.as_ref()?;
+        let retired = token_slot.retired.load(Ordering::SeqCst);
+        let found = token_slot.take();
         if retired && found.is_none() {
-            assert_eq!(shelf.take(), None, "a retired shelf was filled again");
+            assert_eq!(token_slot.take(), None, "a retired shelf was filled again");
         }
-        found.map(|generation| (generation, shelf.clone()))
+        found.map(|generation| (generation, token_slot.clone()))
     }
 
     fn ask(&self, hangs_up: bool, message: impl FnOnce(Sender<ModelAnswer>) -> ModelMessage) -> ModelAnswer {
@@ -302,14 +304,14 @@ const SMALL: ModelSize = ModelSize { workers: 2, requests: 1, revocations: 1, fo
 fn world(size: ModelSize, fails: bool, young: bool) {
     let ModelSize { workers, requests, revocations, forgets, hang_ups } = size;
     let bank: Arc<ModelBank> = Arc::default();
-    let (outbox, inbox) = channel();
+    let (sender, inbox) = channel();
     let ends = Arc::new(AtomicUsize::new(workers + 1));
     let keeper = ModelKeeper {
         slot: TokenState::default(),
-        shelf: Arc::default(),
+        token_slot: Arc::default(),
         waiters: Vec::new(),
         bank: bank.clone(),
-        outbox: outbox.clone(),
+        sender: sender.clone(),
         fails,
         young,
         now: NOW,
@@ -321,7 +323,7 @@ fn world(size: ModelSize, fails: bool, young: bool) {
     };
     let mut threads = Vec::new();
     for number in 0..workers {
-        let mut worker = ModelWorker { keeper: outbox.clone(), bank: bank.clone(), shelf: None, refused: 0 };
+        let mut worker = ModelWorker { keeper: sender.clone(), bank: bank.clone(), token_slot: None, refused: 0 };
         let ends = ends.clone();
         threads.push(thread::spawn(move || {
             for _ in 0..requests {
@@ -330,7 +332,7 @@ fn world(size: ModelSize, fails: bool, young: bool) {
             last_word(&ends, &worker.keeper);
         }));
     }
-    let operator = outbox;
+    let operator = sender;
     for _ in 0..revocations {
         thread::yield_now();
         bank.dead.fetch_add(1, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::base::time::{Clock, Hand};
+use crate::base::time::{Clock, ManualClock};
 use crate::store::{KeyRing, Patience, SealingKey, StoreSettings};
 use crate::token::key::KeyBuilder;
 
@@ -34,7 +34,7 @@ fn ended() -> Failure {
 
 /// A provider that gives what was written down, and counts.
 struct Bank {
-    hand: Arc<Hand>,
+    manual: Arc<ManualClock>,
     asked: Cell<u32>,
     looked: Cell<u32>,
     slept: Cell<Duration>,
@@ -44,7 +44,7 @@ struct Bank {
 impl Bank {
     fn new(now: Now, script: impl IntoIterator<Item = Result<Grant, Failure>>) -> Self {
         let script = RefCell::new(script.into_iter().collect());
-        Self { hand: Hand::at(now), asked: Cell::new(0), looked: Cell::new(0), slept: Cell::default(), script }
+        Self { manual: ManualClock::at(now), asked: Cell::new(0), looked: Cell::new(0), slept: Cell::default(), script }
     }
 }
 
@@ -52,7 +52,7 @@ impl TokenSource for Bank {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
         self.asked.set(self.asked.get() + 1);
         let answer = self.script.borrow_mut().pop_front().expect("an answer");
-        answer.map(|grant| (grant, self.hand.now()))
+        answer.map(|grant| (grant, self.manual.now()))
     }
 
     fn credentials(&self, _: &Grant) -> CredentialHeaders {
@@ -73,7 +73,7 @@ impl TokenSource for Bank {
 
     fn now(&self) -> Now {
         self.looked.set(self.looked.get() + 1);
-        self.hand.now()
+        self.manual.now()
     }
 
     /// Everybody else gets a turn meanwhile.
@@ -81,19 +81,19 @@ impl TokenSource for Bank {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        self.hand.advance(pause);
+        self.manual.advance(pause);
         self.slept.set(self.slept.get() + pause);
     }
 }
 
-fn aid(known: Option<Known>) -> FetchContext {
+fn aid(known: Option<KnownToken>) -> FetchContext {
     FetchContext { known, patience: seconds(10), refresh_before: seconds(5), ..FetchContext::default() }
 }
 
 /// A token that ends so long from `START` on.
-fn known(token: &str, left: Duration) -> Known {
+fn known(token: &str, left: Duration) -> KnownToken {
     let expires = START.plus(left).wall;
-    Known { fingerprint: of(token), issued: START.wall - 10_000, expires, record: 0 }
+    KnownToken { fingerprint: of(token), issued: START.wall - 10_000, expires, record: 0 }
 }
 
 fn run<F: Future>(test: F) -> F::Output {
@@ -101,8 +101,8 @@ fn run<F: Future>(test: F) -> F::Output {
     LocalSet::new().block_on(&runtime.expect("a runtime"), test)
 }
 
-async fn memory(hand: &Arc<Hand>) -> Store {
-    Store::open(&StoreSettings::Memory, Patience::default(), Clock::Hand(Arc::clone(hand))).await.expect("a store")
+async fn memory(manual: &Arc<ManualClock>) -> Store {
+    Store::open(&StoreSettings::Memory, Patience::default(), Clock::Manual(Arc::clone(manual))).await.expect("a store")
 }
 
 fn ring() -> KeyRing {
@@ -176,7 +176,7 @@ fn a_machine_that_has_just_booted_serves_what_is_stored() {
     let ring = Arc::new(ring());
     let open = async |now: Now| {
         let wish = StoreSettings::File { path: folder.path().join("tokens.redb"), ring: Arc::clone(&ring) };
-        let clock = Clock::Hand(Hand::at(now));
+        let clock = Clock::Manual(ManualClock::at(now));
         Store::open(&wish, Patience::default(), clock).await.expect("a store")
     };
     LocalSet::new().block_on(&runtime, async {
@@ -224,8 +224,11 @@ fn the_same_token_with_nothing_left_is_waited_out_and_asked_for_once_it_has_ende
 #[test]
 fn a_token_with_nothing_left_is_a_failure_far_from_the_end_of_the_last_one_and_after_a_few_tries() {
     run(async {
-        let far =
-            [None, Some(known("old", seconds(30))), Some(Known { expires: START.wall - 10_000, ..known("old", LIFE) })];
+        let far = [
+            None,
+            Some(known("old", seconds(30))),
+            Some(KnownToken { expires: START.wall - 10_000, ..known("old", LIFE) }),
+        ];
         for known in far {
             let bank = Bank::new(START, [Err(ended())]);
             assert!(aid(known).ask(&bank).await.is_err());
@@ -244,7 +247,7 @@ fn a_token_with_nothing_left_is_a_failure_far_from_the_end_of_the_last_one_and_a
 fn whoever_waits_for_another_replica_takes_over_when_that_one_gives_up() {
     run(async {
         let bank = Bank::new(START, []);
-        let store = memory(&bank.hand).await;
+        let store = memory(&bank.manual).await;
         let key = RecordKey::from(&bank.key());
         let lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
         let aid = aid(None);
@@ -263,7 +266,7 @@ fn whoever_waits_for_another_replica_takes_over_when_that_one_gives_up() {
 fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_nothing_else() {
     run(async {
         let bank = Bank::new(START, []);
-        let store = memory(&bank.hand).await;
+        let store = memory(&bank.manual).await;
         let key = RecordKey::from(&bank.key());
         let _lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
         let put = async |token: &str| {

@@ -212,12 +212,12 @@ fn write(record: &impl Serialize, out: &mut Vec<u8>) {
 
 /// The builder of one process's records: it holds the content that they have in common.
 #[derive(Clone, Copy, Debug)]
-pub struct Scribe {
+pub struct RecordEncoder {
     /// This run of the process.
     pub instance: Uuid,
 }
 
-impl Scribe {
+impl RecordEncoder {
     /// The first record of a file.
     pub fn open(self, now: Now, seal: &Seal, why: OpenReason, before: &Head, torn: Option<&Torn>) -> Vec<u8> {
         let time = Rfc3339::of(now.wall);

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
 use super::chain::{Chain, ChainKey, Head, RecordParts, Seal};
-use super::entry::{AuditAction, OpenReason, Scribe};
+use super::entry::{AuditAction, OpenReason, RecordEncoder};
 use super::verify::{Anchor, ChainVerdict, WholeChain, verify};
 use crate::base::secret::SecretString;
 use crate::base::time::Now;
@@ -46,7 +46,7 @@ pub(crate) fn audit_log(data: &[u8]) {
 
 /// Checks that a record stays one line of one chain, regardless of the untrusted text in it.
 fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
-    let scribe = Scribe { instance: Uuid::nil() };
+    let scribe = RecordEncoder { instance: Uuid::nil() };
     let now = Now::at(0, 1_550_131_385_000);
     let text = String::from_utf8_lossy(data);
     let text = &text[..text.floor_char_boundary(MOST_SAID)];
@@ -79,8 +79,8 @@ fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
 }
 
 /// One bit more or less, or a record less: it does not hold.
-fn bears_no_change(log: &[u8], keys: &[Arc<ChainKey>], whole: &WholeChain, dice: &[u8]) {
-    let mut bit = dice.iter().fold(dice.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+fn bears_no_change(log: &[u8], keys: &[Arc<ChainKey>], whole: &WholeChain, random: &[u8]) {
+    let mut bit = random.iter().fold(random.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     for _ in 0..4 {
         let mut flipped = log.to_vec();
         let at = bit / 8 % log.len();

@@ -30,7 +30,7 @@ pub use chain::{ChainKey, Head, Seal};
 pub use entry::{AuditAction, AuditContext};
 pub use lines::AuditLines;
 
-use self::entry::Scribe;
+use self::entry::RecordEncoder;
 use self::writer::Writer;
 use super::gather::Outlet;
 use super::metrics::AuditMeters;
@@ -87,7 +87,7 @@ pub struct Auditor(Option<Arc<WriterHandle>>);
 struct WriterHandle {
     sender: Sender<WriterMessage>,
     state: Arc<State>,
-    scribe: Scribe,
+    scribe: RecordEncoder,
     seal: ArcSwap<Seal>,
     clock: Clock,
     meters: AuditMeters,
@@ -109,7 +109,7 @@ impl Auditor {
         let (sender, receiver): (Sender<WriterMessage>, Receiver<WriterMessage>) = channel();
         let state = Arc::new(State::default());
         state.goes_on.store(wish.goes_on, Ordering::Relaxed);
-        let scribe = Scribe { instance: Uuid::now_v7() };
+        let scribe = RecordEncoder { instance: Uuid::now_v7() };
         let seal = ArcSwap::from_pointee(wish.seal.clone());
         let mut writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
         // The first record is written before any call can arrive, so that it is known by then whether records can be

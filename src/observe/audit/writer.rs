@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::chain::{Chain, Head, RecordParts};
-use super::entry::{OPEN, OpenReason, RECOVERED, Scribe, Torn};
+use super::entry::{OPEN, OpenReason, RECOVERED, RecordEncoder, Torn};
 use super::log_sink::{LogEnd, LogSink, OpenedLog, aside};
 use super::verify::Anchor;
 use super::{AuditSettings, State, WriterMessage};
@@ -30,7 +30,7 @@ const TELL_RECORDS: u64 = 10_000;
 /// The state of the writer's thread.
 pub(super) struct Writer {
     wish: AuditSettings,
-    scribe: Scribe,
+    scribe: RecordEncoder,
     clock: Clock,
     state: Arc<State>,
     meters: AuditMeters,
@@ -86,7 +86,7 @@ impl Writer {
     /// Opens the configured file. No bytes are written to it yet.
     pub(super) fn open(
         wish: AuditSettings,
-        scribe: Scribe,
+        scribe: RecordEncoder,
         clock: Clock,
         state: Arc<State>,
         meters: AuditMeters,

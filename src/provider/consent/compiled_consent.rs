@@ -77,7 +77,10 @@ pub struct CompiledConsent {
 
 impl fmt::Debug for CompiledConsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompiledConsent").field("provider", &self.provider).field("realm", &self.realm).finish_non_exhaustive()
+        f.debug_struct("CompiledConsent")
+            .field("provider", &self.provider)
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Destinations(Vec<SocketAddr>);
 
 /// The reason a destination is refused. The text is for logs: a client learns only that the destination is forbidden.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Barred {
+pub enum DestinationRefused {
     /// Some address is no public host's.
     Block {
         /// The address.
@@ -65,33 +65,37 @@ impl Guard {
 
     /// Judges what a host resolved to, or the address that it is. One bad address bars all: an answer that mixes good
     /// and bad is an attempt to be dialled in the wrong place on the second try.
-    pub fn admit(&self, resolved: impl IntoIterator<Item = IpAddr>, port: u16) -> Result<Destinations, Barred> {
+    pub fn admit(
+        &self,
+        resolved: impl IntoIterator<Item = IpAddr>,
+        port: u16,
+    ) -> Result<Destinations, DestinationRefused> {
         let mut addresses = Vec::new();
         for address in resolved {
             let destination = SocketAddr::new(address, port);
             self.judge(destination)?;
             addresses.push(destination);
         }
-        if addresses.is_empty() { Err(Barred::Nothing) } else { Ok(Destinations(addresses)) }
+        if addresses.is_empty() { Err(DestinationRefused::Nothing) } else { Ok(Destinations(addresses)) }
     }
 
     /// Judges a connection once more when it is there and nothing was sent on it. `local` is our end of it: when it has
     /// the peer's address we have called our own machine, by an address that it did not have when the guard was made.
-    pub fn confirm(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Barred> {
+    pub fn confirm(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), DestinationRefused> {
         self.judge(peer)?;
         if local.ip().to_canonical() == peer.ip().to_canonical() && self.everywhere.contains(&peer.port()) {
-            return Err(Barred::Loop(peer));
+            return Err(DestinationRefused::Loop(peer));
         }
         Ok(())
     }
 
-    fn judge(&self, destination: SocketAddr) -> Result<(), Barred> {
+    fn judge(&self, destination: SocketAddr) -> Result<(), DestinationRefused> {
         let address = destination.ip();
         if let Some(block) = blocks::block(address) {
-            return Err(Barred::Block { address, block });
+            return Err(DestinationRefused::Block { address, block });
         }
         if self.own.iter().any(|own| own.ip() == address && own.port() == destination.port()) {
-            return Err(Barred::Loop(destination));
+            return Err(DestinationRefused::Loop(destination));
         }
         Ok(())
     }
@@ -113,14 +117,14 @@ impl IntoIterator for Destinations {
     }
 }
 
-impl fmt::Display for Barred {
+impl fmt::Display for DestinationRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Barred::Block { address, block } => write!(f, "{address} is no public address: {block}"),
-            Barred::Loop(address) => write!(f, "{address} is our own listener"),
-            Barred::Nothing => f.write_str("the name has no address"),
+            DestinationRefused::Block { address, block } => write!(f, "{address} is no public address: {block}"),
+            DestinationRefused::Loop(address) => write!(f, "{address} is our own listener"),
+            DestinationRefused::Nothing => f.write_str("the name has no address"),
         }
     }
 }
 
-impl std::error::Error for Barred {}
+impl std::error::Error for DestinationRefused {}

@@ -55,14 +55,14 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-fn barred(address: IpAddr) -> Option<&'static str> {
+fn refused(address: IpAddr) -> Option<&'static str> {
     match Guard::default().admit([address], 443) {
         Ok(_) => None,
-        Err(Barred::Block { address: named, block }) => {
+        Err(DestinationRefused::Block { address: named, block }) => {
             assert_eq!(named, address);
             Some(block)
         }
-        Err(other @ (Barred::Loop(_) | Barred::Nothing)) => panic!("{address}: {other}"),
+        Err(other @ (DestinationRefused::Loop(_) | DestinationRefused::Nothing)) => panic!("{address}: {other}"),
     }
 }
 
@@ -76,7 +76,7 @@ fn every_block_is_refused_from_end_to_end_and_by_its_name() {
             IpAddr::V6(_) => Ipv6Addr::from(between).into(),
         };
         for address in [first, middle, last] {
-            assert_eq!(barred(address), Some(name.as_str()), "{address}");
+            assert_eq!(refused(address), Some(name.as_str()), "{address}");
         }
     }
 }
@@ -85,7 +85,7 @@ fn every_block_is_refused_from_end_to_end_and_by_its_name() {
 fn public_addresses_are_dialled_as_they_came_on_any_port() {
     let all = public();
     for address in &all {
-        assert_eq!(barred(*address), None, "{address}");
+        assert_eq!(refused(*address), None, "{address}");
     }
     for port in [1, 22, 25, 80, 443, 65535] {
         let destinations = Guard::default().admit(all.clone(), port).expect("all are public");
@@ -100,10 +100,12 @@ fn one_bad_address_bars_the_whole_answer() {
     let good: IpAddr = Ipv4Addr::new(1, 1, 1, 1).into();
     for (bad, _, _) in blocks() {
         for mixed in [vec![good, bad], vec![bad, good], vec![good, good, bad, good]] {
-            assert!(matches!(Guard::default().admit(mixed, 443), Err(Barred::Block { address, .. }) if address == bad));
+            assert!(
+                matches!(Guard::default().admit(mixed, 443), Err(DestinationRefused::Block { address, .. }) if address == bad)
+            );
         }
     }
-    assert_eq!(Guard::default().admit([], 443), Err(Barred::Nothing));
+    assert_eq!(Guard::default().admit([], 443), Err(DestinationRefused::Nothing));
 }
 
 // A21, T44
@@ -128,15 +130,15 @@ fn our_own_listeners_are_never_called() {
         "[2606:4700::1]:9901",
         "9.9.9.9:1",
     ] {
-        assert_eq!(judge(own), Err(Barred::Loop(socket(own))));
+        assert_eq!(judge(own), Err(DestinationRefused::Loop(socket(own))));
     }
     for other in ["1.1.1.1:443", "1.1.1.1:3128", "8.8.4.4:8443", "[2606:4700::1]:443", "8.8.8.8:3128", "9.9.9.9:443"] {
         assert_eq!(judge(other), Ok(()), "{other}");
     }
     // An address that the machine got later: our end of the connection tells.
     let confirm = |ours, peer| guard.confirm(socket(ours), socket(peer));
-    assert_eq!(confirm("5.5.5.5:40000", "5.5.5.5:3128"), Err(Barred::Loop(socket("5.5.5.5:3128"))));
-    assert_eq!(confirm("[2a01::1]:40000", "[2a01::1]:8080"), Err(Barred::Loop(socket("[2a01::1]:8080"))));
+    assert_eq!(confirm("5.5.5.5:40000", "5.5.5.5:3128"), Err(DestinationRefused::Loop(socket("5.5.5.5:3128"))));
+    assert_eq!(confirm("[2a01::1]:40000", "[2a01::1]:8080"), Err(DestinationRefused::Loop(socket("[2a01::1]:8080"))));
     assert_eq!(confirm("5.5.5.5:40000", "5.5.5.5:443"), Ok(()), "some other server of this machine");
     assert_eq!(confirm("5.5.5.5:40000", "6.6.6.6:3128"), Ok(()));
     assert!(confirm("10.0.0.5:40000", "10.0.0.6:443").is_err(), "not what was admitted");
@@ -154,7 +156,7 @@ fn reached(
         (None, Some(name)) => resolve(name),
         (None, None) => Vec::new(),
     };
-    Guard::default().admit(resolved, authority.port()).map_err(|barred| barred.to_string())
+    Guard::default().admit(resolved, authority.port()).map_err(|refused| refused.to_string())
 }
 
 // T42
@@ -239,13 +241,13 @@ proptest! {
     fn what_the_standard_library_knows_to_be_special_is_refused(address in addresses()) {
         let special = address.is_private() || address.is_loopback() || address.is_link_local() || address.is_multicast()
             || address.is_broadcast() || address.is_documentation() || address.is_unspecified();
-        prop_assert!(!special || barred(address.into()).is_some(), "{}", address);
+        prop_assert!(!special || refused(address.into()).is_some(), "{}", address);
     }
 
     #[test]
     fn an_ipv4_address_within_an_ipv6_one_is_refused_public_or_not(address in addresses()) {
         for carrier in embedded(address) {
-            prop_assert!(barred(carrier.into()).is_some(), "{}", carrier);
+            prop_assert!(refused(carrier.into()).is_some(), "{}", carrier);
         }
     }
 
@@ -254,7 +256,7 @@ proptest! {
         let address = Ipv6Addr::from(groups);
         let special = address.is_loopback() || address.is_unspecified() || address.is_multicast()
             || address.is_unique_local() || address.is_unicast_link_local() || groups[0] >> 13 != 1;
-        prop_assert!(!special || barred(address.into()).is_some(), "{}", address);
+        prop_assert!(!special || refused(address.into()).is_some(), "{}", address);
     }
 }
 

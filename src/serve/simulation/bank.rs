@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::http1::{MessageReader, Piece, content};
-use super::lines::{Answer, Line, LineBreak, Own, Shared, WireOrders, let_pass};
+use super::lines::{Answer, Line, LineBreak, Own, Shared, StreamOrders, let_pass};
 use super::plan::ExchangeFate;
 use super::world::World;
 use crate::upstream::simulated::{End, SimulatedNetwork, connection};
@@ -115,7 +115,7 @@ async fn serve_http1(world: &World, io: TlsStream<End>) -> Option<()> {
 async fn serve_http2(world: Rc<World>, io: TlsStream<End>, cork: crate::upstream::simulated::Cork) -> Option<()> {
     let most = [1, 3, 100][world.below(3) as usize];
     let mut connection = Builder::new().max_concurrent_streams(most).handshake::<_, Bytes>(io).await.ok()?;
-    let orders = Rc::new(WireOrders { cork, go_away: Notify::new(), end: Notify::new() });
+    let orders = Rc::new(StreamOrders { cork, go_away: Notify::new(), end: Notify::new() });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -227,16 +227,16 @@ async fn exchange<L: Line>(world: &World, line: &mut L, at: usize, token: usize,
     if !line.head(Answer { status, delivery: at, media, length }).await {
         return None;
     }
-    let told = if cuts && world.chance(50) { world.below(body.len() as u64) as usize } else { body.len() };
-    body.truncate(told);
-    let last = if cuts { body.split_off(told / 2) } else { Bytes::new() };
+    let reported = if cuts && world.chance(50) { world.below(body.len() as u64) as usize } else { body.len() };
+    body.truncate(reported);
+    let last = if cuts { body.split_off(reported / 2) } else { Bytes::new() };
     let piece = if fate == ExchangeFate::Dribble { 1 + body.len() / 3 } else { body.len().max(1) };
     world.tells(at, body.len() + last.len());
     while !body.is_empty() {
         let next = body.split_to(piece.min(body.len()));
         if body.is_empty() && !cuts {
             // If a length was announced, this is the end.
-            world.told(at);
+            world.reported(at);
         }
         if !line.data(next).await {
             return None;

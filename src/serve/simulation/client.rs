@@ -33,7 +33,7 @@ pub(super) struct Front {
 impl Front {
     fn connect(&self, wire: AcceptedProtocol) -> End {
         let (ours, theirs) = connection();
-        let footing = self.present.site().footing(0).expect("a listener");
+        let footing = self.present.worker().footing(0).expect("a listener");
         let peer = Rc::new(Peer::default());
         let door = ConnectionContext { listener: 0, footing, peer, entry: Ingress::Reverse(None), sent: theirs.sent() };
         let serving = serve_http(self.present.clone(), theirs, door, wire, CancellationToken::new());
@@ -44,7 +44,7 @@ impl Front {
 
 /// A request to be made.
 #[derive(Clone, Copy)]
-struct Wish {
+struct PlannedRequest {
     request: usize,
     /// Length of the body in bytes.
     length: usize,
@@ -53,7 +53,7 @@ struct Wish {
     route: &'static str,
 }
 
-impl Wish {
+impl PlannedRequest {
     fn draw(world: &World, manner: Manner) -> Self {
         let payment = world.chance(80);
         let length = if payment { world.length() } else { 0 };
@@ -82,7 +82,7 @@ impl Wish {
 }
 
 /// Ends what takes too long: promise 5.
-async fn bounded<T>(world: &World, wish: Wish, what: impl Future<Output = T>) -> Option<T> {
+async fn bounded<T>(world: &World, wish: PlannedRequest, what: impl Future<Output = T>) -> Option<T> {
     let done = timeout(BOUND, what).await.ok();
     if done.is_none() {
         world.broken(|| format!("request {} has no end", wish.request));
@@ -103,7 +103,7 @@ pub(super) async fn over_http1(front: Rc<Front>) {
         let manner = world.manner();
         let count = if manner == Manner::Pipeline { 2 } else { 1 };
         left = left.saturating_sub(count);
-        let wishes: Vec<Wish> = (0..count).map(|_| Wish::draw(world, manner)).collect();
+        let wishes: Vec<PlannedRequest> = (0..count).map(|_| PlannedRequest::draw(world, manner)).collect();
         let mut goes_on = true;
         for wish in &wishes {
             goes_on = goes_on && bounded_send(world, &mut reader, *wish).await;
@@ -117,12 +117,12 @@ pub(super) async fn over_http1(front: Rc<Front>) {
 }
 
 /// Sends a request; `false`: its connection is not to be used any more. A client that cannot go on writing reads.
-async fn bounded_send(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> bool {
+async fn bounded_send(world: &World, reader: &mut MessageReader<End>, wish: PlannedRequest) -> bool {
     timeout(Duration::from_secs(10), send(world, &mut reader.io, wish)).await.unwrap_or(true)
 }
 
-async fn send(world: &World, io: &mut End, wish: Wish) -> bool {
-    let Wish { request, length, manner, route } = wish;
+async fn send(world: &World, io: &mut End, wish: PlannedRequest) -> bool {
+    let PlannedRequest { request, length, manner, route } = wish;
     let chunked = length > 0 && world.chance(40);
     let framing = match length {
         0 => String::new(),
@@ -167,8 +167,8 @@ async fn send(world: &World, io: &mut End, wish: Wish) -> bool {
 }
 
 /// Reads an answer; `false`: there is none, or it was the last one.
-async fn receive(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> bool {
-    let Wish { request, manner, .. } = wish;
+async fn receive(world: &World, reader: &mut MessageReader<End>, wish: PlannedRequest) -> bool {
+    let PlannedRequest { request, manner, .. } = wish;
     match manner {
         Manner::Leave if world.chance(50) => {
             world.pause(1_000).await;
@@ -206,7 +206,7 @@ async fn receive(world: &World, reader: &mut MessageReader<End>, wish: Wish) -> 
 }
 
 /// Checks whether a piece of a response is what the bank has sent.
-fn check(world: &World, wish: Wish, answer: (u16, Option<usize>), from: usize, data: &Bytes) {
+fn check(world: &World, wish: PlannedRequest, answer: (u16, Option<usize>), from: usize, data: &Bytes) {
     if let (200 | 500, Some(delivery)) = answer
         && *data != content(delivery, from, data.len())
     {
@@ -232,7 +232,7 @@ pub(super) async fn over_http2(front: Rc<Front>) {
     tokio::task::spawn_local(async move { drop(connection.await) });
     for _ in 0..world.plan.requests {
         world.think().await;
-        let wish = Wish::draw(world, world.manner());
+        let wish = PlannedRequest::draw(world, world.manner());
         let (own, h2, cork) = (world.clone(), h2.clone(), cork.clone());
         let asking = async move {
             let _ = bounded(&own, wish, ask(&own, h2, wish, &cork)).await;
@@ -245,8 +245,8 @@ pub(super) async fn over_http2(front: Rc<Front>) {
     }
 }
 
-async fn ask(world: &World, h2: SendRequest<Bytes>, wish: Wish, cork: &Cork) -> Option<()> {
-    let Wish { request, length, manner, route } = wish;
+async fn ask(world: &World, h2: SendRequest<Bytes>, wish: PlannedRequest, cork: &Cork) -> Option<()> {
+    let PlannedRequest { request, length, manner, route } = wish;
     let mut h2 = h2.ready().await.ok()?;
     let head = Request::builder().method(wish.method()).uri(format!("https://gateway/{route}/{request}"));
     let head = head.header("te", "trailers").body(()).ok()?;
@@ -290,8 +290,8 @@ async fn ask(world: &World, h2: SendRequest<Bytes>, wish: Wish, cork: &Cork) -> 
         _ => {}
     }
     let (head, mut answer) = answer.await.ok()?.into_parts();
-    let (status, told) = (head.status.as_u16(), head.headers.get("x-delivery"));
-    let delivery = told.and_then(|told| told.to_str().ok()?.parse().ok());
+    let (status, reported) = (head.status.as_u16(), head.headers.get("x-delivery"));
+    let delivery = reported.and_then(|reported| reported.to_str().ok()?.parse().ok());
     let mut length = 0;
     while let Some(data) = answer.data().await {
         let data = data.ok()?;

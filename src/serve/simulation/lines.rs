@@ -152,7 +152,7 @@ impl Line for Own<'_> {
 }
 
 /// The orders that exchanges give to the bank's HTTP/2 connection.
-pub(super) struct WireOrders {
+pub(super) struct StreamOrders {
     pub(super) cork: Cork,
     pub(super) go_away: Notify,
     pub(super) end: Notify,
@@ -163,7 +163,7 @@ pub(super) struct Shared {
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) answer: Option<SendStream<Bytes>>,
-    pub(super) orders: Rc<WireOrders>,
+    pub(super) orders: Rc<StreamOrders>,
 }
 
 /// Lets the connection's own task write what was queued.

@@ -120,8 +120,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn draw(dice: &mut Generator) -> Self {
-        let mut one_of = |values: &[u64]| values[(dice.next() % values.len() as u64) as usize];
+    pub(super) fn draw(random: &mut Generator) -> Self {
+        let mut one_of = |values: &[u64]| values[(random.next() % values.len() as u64) as usize];
         let some = [1, 1, 2, 3, 4];
         let fates = one_of(&some);
         let manners = one_of(&some);

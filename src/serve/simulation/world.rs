@@ -58,7 +58,7 @@ pub(super) struct Delivery {
     /// The bank has told the whole answer.
     finished: bool,
     /// Length of the response's body, as far as the bank sends it.
-    told: usize,
+    reported: usize,
     /// When it came, and when the head of its answer was told.
     came: u64,
     head: u64,
@@ -82,7 +82,7 @@ pub(super) struct World {
     /// Clients that are not done.
     pub(super) clients: Cell<u32>,
     start: Instant,
-    dice: RefCell<Generator>,
+    random: RefCell<Generator>,
     trace: Option<RefCell<Vec<String>>>,
     violation: RefCell<Option<String>>,
 }
@@ -90,9 +90,9 @@ pub(super) struct World {
 impl World {
     /// A world before anything happens. To be made inside the paused runtime.
     pub(super) fn new(seed: u64, traced: bool) -> Rc<Self> {
-        let mut dice = Generator::new(seed ^ 0xda7a);
+        let mut random = Generator::new(seed ^ 0xda7a);
         Rc::new(Self {
-            plan: Plan::draw(&mut dice),
+            plan: Plan::draw(&mut random),
             tokens: RefCell::default(),
             requests: RefCell::default(),
             deliveries: RefCell::default(),
@@ -101,7 +101,7 @@ impl World {
             rest: Cell::new(false),
             clients: Cell::new(0),
             start: Instant::now(),
-            dice: RefCell::new(dice),
+            random: RefCell::new(random),
             trace: traced.then(RefCell::default),
             violation: RefCell::default(),
         })
@@ -129,7 +129,7 @@ impl World {
 
     /// A number below this one.
     pub(super) fn below(&self, end: u64) -> u64 {
-        self.dice.borrow_mut().next() % end.max(1)
+        self.random.borrow_mut().next() % end.max(1)
     }
 
     /// Draws whether an event happens that does so this often in 100 times.
@@ -253,8 +253,8 @@ impl World {
             self.broken(|| format!("token {token} is sent, which request {by} knows to be refused since {at} ms"));
         }
         requests[request].deliveries.push(at);
-        let (finished, told, proof, open) = (false, 0, None, true);
-        deliveries.push(Delivery { request, token, finished, told, came: now, head: now, proof, open });
+        let (finished, reported, proof, open) = (false, 0, None, true);
+        deliveries.push(Delivery { request, token, finished, reported, came: now, head: now, proof, open });
         at
     }
 
@@ -276,11 +276,11 @@ impl World {
 
     /// The bank will tell so much of a body.
     pub(super) fn tells(&self, delivery: usize, length: usize) {
-        self.deliveries.borrow_mut()[delivery].told = length;
+        self.deliveries.borrow_mut()[delivery].reported = length;
     }
 
     /// The bank tells the end of its answer.
-    pub(super) fn told(&self, delivery: usize) {
+    pub(super) fn reported(&self, delivery: usize) {
         self.note(|| format!("delivery {delivery}: the answer is told"));
         self.deliveries.borrow_mut()[delivery].finished = true;
     }
@@ -340,9 +340,9 @@ impl World {
         if found.request != request {
             self.broken(|| format!("request {request} gets the answer to request {}", found.request));
         }
-        if !found.finished || found.told != length {
+        if !found.finished || found.reported != length {
             self.broken(|| {
-                format!("request {request} takes delivery {delivery} for whole: {length} of {} bytes", found.told)
+                format!("request {request} takes delivery {delivery} for whole: {length} of {} bytes", found.reported)
             });
         }
         if status < 400 {

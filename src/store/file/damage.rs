@@ -55,7 +55,7 @@ fn value(user: &str) -> Vec<u8> {
 
 /// The outcome that a user of the store meets.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Met {
+enum DamageOutcome {
     /// Every record reads as it was written.
     Whole,
     /// Records are named as damaged, and the others read.
@@ -67,9 +67,9 @@ enum Met {
 }
 
 /// Opens it, lists it, reads every record, writes one.
-async fn visit(disk: &DamagedDisk, ring: &Arc<KeyRing>) -> Result<Met, String> {
+async fn visit(disk: &DamagedDisk, ring: &Arc<KeyRing>) -> Result<DamageOutcome, String> {
     let refused = |error: &Error| match error {
-        Error::Unavailable(why) if CLEAR.iter().any(|clear| why.contains(clear)) => Ok(Met::Refused),
+        Error::Unavailable(why) if CLEAR.iter().any(|clear| why.contains(clear)) => Ok(DamageOutcome::Refused),
         other => Err(format!("an unclear word: {other}")),
     };
     let before = bytes(disk);
@@ -86,15 +86,15 @@ async fn visit(disk: &DamagedDisk, ring: &Arc<KeyRing>) -> Result<Met, String> {
         Ok(listing) => listing,
         Err(error) => return refused(&error),
     };
-    let mut met = if listing.damaged.is_empty() { Met::Whole } else { Met::Named };
+    let mut met = if listing.damaged.is_empty() { DamageOutcome::Whole } else { DamageOutcome::Named };
     for user in USERS {
         let key = RecordKey::from(user);
         match store.load(Kind::User, &key).await {
             Ok(Some(record)) if record.value.expose_secret() == value(user) => {}
             Ok(Some(_)) => return Err(format!("another's value for {user}")),
             Ok(None) if listing.damaged.iter().any(|damaged| damaged.name.key == key) => {}
-            Ok(None) => met = met.max(Met::Vanished),
-            Err(Error::Damaged(_)) => met = met.max(Met::Named),
+            Ok(None) => met = met.max(DamageOutcome::Vanished),
+            Err(Error::Damaged(_)) => met = met.max(DamageOutcome::Named),
             Err(error) => return refused(&error),
         }
     }
@@ -121,7 +121,7 @@ fn picture() -> (Arc<Vec<u8>>, Arc<KeyRing>) {
         }
     });
     let picture = Arc::new(disk.bytes());
-    assert_eq!(local(visit(&cut(&picture, picture.len()), &ring)), Ok(Met::Whole));
+    assert_eq!(local(visit(&cut(&picture, picture.len()), &ring)), Ok(DamageOutcome::Whole));
     (picture, ring)
 }
 
@@ -135,7 +135,7 @@ fn visit_all(
     all: Range<usize>,
     ring: &Arc<KeyRing>,
     disk: impl Fn(usize) -> DamagedDisk + Sync,
-) -> BTreeMap<Met, usize> {
+) -> BTreeMap<DamageOutcome, usize> {
     let (next, met) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -143,7 +143,7 @@ fn visit_all(
                 local(async {
                     while let Some(at) = all.clone().nth(next.fetch_add(1, Ordering::Relaxed)) {
                         let here = visit(&disk(at), ring).await.unwrap_or_else(|why| panic!("at {at}: {why}"));
-                        assert_ne!(here, Met::Vanished, "at {at}");
+                        assert_ne!(here, DamageOutcome::Vanished, "at {at}");
                         *met.lock().expect("unpoisoned").entry(here).or_default() += 1;
                     }
                 });
@@ -160,9 +160,9 @@ fn every_byte_of_a_file_may_be_flipped_once() {
     // All of its bits, in the header each alone as well: flags stand there.
     let met = visit_all(0..picture.len(), &ring, |at| flipped(&picture, at, 0xff));
     let bits = visit_all(0..HEADER * 8, &ring, |at| flipped(&picture, at / 8, 1 << (at % 8)));
-    assert!(met.get(&Met::Refused).is_some_and(|refused| *refused > 1000), "{met:?}: nothing was damaged");
-    assert!(met.get(&Met::Whole).is_some_and(|whole| *whole > 1000), "{met:?}: it reads more than it needs");
-    assert!(bits.get(&Met::Refused).is_some_and(|refused| *refused > 1000), "{bits:?}");
+    assert!(met.get(&DamageOutcome::Refused).is_some_and(|refused| *refused > 1000), "{met:?}: nothing was damaged");
+    assert!(met.get(&DamageOutcome::Whole).is_some_and(|whole| *whole > 1000), "{met:?}: it reads more than it needs");
+    assert!(bits.get(&DamageOutcome::Refused).is_some_and(|refused| *refused > 1000), "{bits:?}");
 }
 
 // T32, F18. A file of no bytes is refused before it is opened: see `a_file_that_cannot_be_used_says_why`.
@@ -170,5 +170,5 @@ fn every_byte_of_a_file_may_be_flipped_once() {
 fn a_file_may_be_cut_anywhere() {
     let (picture, ring) = picture();
     let met = visit_all(1..picture.len(), &ring, |len| cut(&picture, len));
-    assert_eq!(met, BTreeMap::from([(Met::Refused, picture.len() - 1)]));
+    assert_eq!(met, BTreeMap::from([(DamageOutcome::Refused, picture.len() - 1)]));
 }

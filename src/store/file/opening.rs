@@ -163,10 +163,10 @@ fn schema(database: &impl ReadableDatabase) -> Result<Option<u64>, StorageError>
 /// Creates the file under another name and gives it its own name only once it is complete. A file that another process
 /// creates at the same time is not overwritten.
 fn make(path: &Path) -> Result<(), Error> {
-    let mut dice = [0; 8];
-    rand::fill(&mut dice).map_err(|_| unavailable(path, "cannot be made", "the system gives no randomness"))?;
+    let mut random = [0; 8];
+    rand::fill(&mut random).map_err(|_| unavailable(path, "cannot be made", "the system gives no randomness"))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", hex(&dice)));
+    name.push(format!(".{}.new", hex(&random)));
     let new = path.with_file_name(name);
     let made = make_at(&new).and_then(|()| match fs::hard_link(&new, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

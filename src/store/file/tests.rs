@@ -138,7 +138,7 @@ fn power_may_fail_at_any_write() {
         let mut first = cabinet(&disk);
         first.ready().expect("opens");
         disk.fail_after(Some(writes));
-        let told = first.replace(&name("alice"), Some(Version(1)), &new, Now::at(0, 0));
+        let reported = first.replace(&name("alice"), Some(Version(1)), &new, Now::at(0, 0));
         // A crash leaves the bytes that are on the disk at this moment, possibly without those that were not synced.
         let left = [disk.bytes(), disk.0.lock().expect("unpoisoned").synced.clone()];
         drop(first);
@@ -148,15 +148,15 @@ fn power_may_fail_at_any_write() {
             let found = found.expect("there is a record");
             assert!(found == old || found == new, "after {writes} writes: neither old nor new");
             assert_eq!(second.get(&name("bob")).expect("readable").as_ref(), Some(&other));
-            if told == Ok(true) {
+            if reported == Ok(true) {
                 assert_eq!(found, new, "what was told to be written is there");
             }
             if found == old { saw_old += 1 } else { saw_new += 1 }
         }
-        if told == Ok(true) {
+        if reported == Ok(true) {
             break;
         }
-        assert!(matches!(told, Err(Error::Unavailable(_))), "{told:?}");
+        assert!(matches!(reported, Err(Error::Unavailable(_))), "{reported:?}");
         assert!(writes < 1000, "it never succeeds");
     }
     assert!(saw_old > 1 && saw_new > 0, "{saw_old} {saw_new}: the disk failed nowhere");

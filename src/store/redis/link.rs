@@ -241,9 +241,9 @@ async fn keep(shared: Rc<LinkState>) {
                 shared.take_down(Some(number), &closed);
             }
             Err(verdict) => {
-                let told = matches!(&*shared.phase.borrow(), LinkPhase::Down(before) if *before == verdict);
+                let reported = matches!(&*shared.phase.borrow(), LinkPhase::Down(before) if *before == verdict);
                 shared.phase.send_replace(LinkPhase::Down(verdict.clone()));
-                if !told {
+                if !reported {
                     tracing::warn!("{}", verdict.into_error());
                 }
             }

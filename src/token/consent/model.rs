@@ -23,7 +23,7 @@ enum ModelVisit {
     /// With a wrong owner, provider or user, an error, no code, or all as it should be.
     Come {
         which: usize,
-        how: How,
+        how: ConsentCourse,
         provider: bool,
         realm: bool,
     },
@@ -31,7 +31,7 @@ enum ModelVisit {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum How {
+enum ConsentCourse {
     App { owner: bool, user: bool },
     Browser,
     Denied,
@@ -40,10 +40,10 @@ enum How {
 
 fn visits() -> impl Strategy<Value = ModelVisit> {
     let how = prop_oneof![
-        3 => Just(How::Browser),
-        2 => any::<(bool, bool)>().prop_map(|(owner, user)| How::App { owner, user }),
-        1 => Just(How::Denied),
-        1 => Just(How::Empty),
+        3 => Just(ConsentCourse::Browser),
+        2 => any::<(bool, bool)>().prop_map(|(owner, user)| ConsentCourse::App { owner, user }),
+        1 => Just(ConsentCourse::Denied),
+        1 => Just(ConsentCourse::Empty),
     ];
     prop_oneof![
         5 => (0_usize..4, how, prop::bool::weighted(0.9), prop::bool::weighted(0.9))
@@ -84,7 +84,7 @@ proptest! {
             }
             let found = old.map(|bytes| PendingEntry::open(&bytes).expect("what we wrote"));
             let mut named = key(users.get(which).copied().unwrap_or("mallory"));
-            if let How::App { owner, user } = how {
+            if let ConsentCourse::App { owner, user } = how {
                 if !owner {
                     named.owner = ConsentOwner::Client("other".into());
                 }
@@ -93,13 +93,13 @@ proptest! {
                 }
             }
             let asked = match how {
-                How::App { .. } => ConsentOrigin::Application(&named),
-                How::Browser | How::Denied | How::Empty => ConsentOrigin::Browser,
+                ConsentCourse::App { .. } => ConsentOrigin::Application(&named),
+                ConsentCourse::Browser | ConsentCourse::Denied | ConsentCourse::Empty => ConsentOrigin::Browser,
             };
             let callback = CallbackAnswer {
                 state: Some(state),
-                code: (!matches!(how, How::Empty)).then(|| AuthorizationCode::new(SecretString::from("code"), now)),
-                error: matches!(how, How::Denied).then(|| "access_denied".to_owned()),
+                code: (!matches!(how, ConsentCourse::Empty)).then(|| AuthorizationCode::new(SecretString::from("code"), now)),
+                error: matches!(how, ConsentCourse::Denied).then(|| "access_denied".to_owned()),
             };
             let realm = if right_realm { REALM } else { ConsentRealm([2; 32]) };
             let first = visited.insert(id);
@@ -108,7 +108,7 @@ proptest! {
                     prop_assert!(first && accepted.insert(id), "accepted twice");
                     prop_assert!(right_provider && right_realm && which < 3);
                     prop_assert!(now.since(START) < PENDING_LIFE);
-                    let right = matches!(how, How::Browser | How::App { owner: true, user: true });
+                    let right = matches!(how, ConsentCourse::Browser | ConsentCourse::App { owner: true, user: true });
                     prop_assert!(right);
                     prop_assert_eq!(consenting.pending().user().as_str(), users[which]);
                     let (_, code) = consenting.into_parts();
@@ -121,10 +121,10 @@ proptest! {
                         NotExchanged::Reused => !first,
                         NotExchanged::OtherProvider => first && !right_provider,
                         NotExchanged::Changed => first && !right_realm,
-                        NotExchanged::OtherOwner => matches!(how, How::App { owner: false, .. }),
-                        NotExchanged::OtherUser => matches!(how, How::App { user: false, .. }),
-                        NotExchanged::Refused(_) => matches!(how, How::Denied),
-                        NotExchanged::NoCode => matches!(how, How::Empty),
+                        NotExchanged::OtherOwner => matches!(how, ConsentCourse::App { owner: false, .. }),
+                        NotExchanged::OtherUser => matches!(how, ConsentCourse::App { user: false, .. }),
+                        NotExchanged::Refused(_) => matches!(how, ConsentCourse::Denied),
+                        NotExchanged::NoCode => matches!(how, ConsentCourse::Empty),
                         NotExchanged::Expired => now.since(START) >= PENDING_LIFE,
                     };
                     prop_assert!(why, "{:?}", rejection);
@@ -179,7 +179,7 @@ enum TokenLife {
     Call {
         user: usize,
         refused: bool,
-        weather: Weather,
+        weather: BankBehavior,
         saves: u32,
     },
     Consent(usize),
@@ -194,7 +194,7 @@ enum TokenLife {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Weather {
+enum BankBehavior {
     Fair,
     /// The answer is lost on its way: the provider has rotated, we do not know.
     Lost,
@@ -202,7 +202,8 @@ enum Weather {
 }
 
 fn lives() -> impl Strategy<Value = TokenLife> {
-    let weather = prop_oneof![5 => Just(Weather::Fair), 1 => Just(Weather::Lost), 2 => Just(Weather::Unreachable)];
+    let weather =
+        prop_oneof![5 => Just(BankBehavior::Fair), 1 => Just(BankBehavior::Lost), 2 => Just(BankBehavior::Unreachable)];
     prop_oneof![
         6 => (0_usize..2, any::<bool>(), weather, 0_u32..4)
             .prop_map(|(user, refused, weather, saves)| TokenLife::Call { user, refused, weather, saves }),
@@ -233,7 +234,7 @@ impl ReplicaModel {
         self.store.insert(key.record_key().to_string(), tokens.seal().expose_secret().clone());
     }
 
-    fn run(&mut self, key: &UserKey, goal: Goal, weather: Weather, failing_saves: u32) -> RotationEnding {
+    fn run(&mut self, key: &UserKey, goal: RotationGoal, weather: BankBehavior, failing_saves: u32) -> RotationEnding {
         let locking = match Looking::begin(key.clone(), REALM, goal, UPKEEP).found(self.read(key), self.now) {
             LookResult::Done(ending) => return ending,
             LookResult::Lock(locking) => locking,
@@ -245,9 +246,9 @@ impl ReplicaModel {
         let refresh = asking.tokens().refresh.as_ref().expect("there is something to ask with").token.clone();
         let lost = || Err(RotationRefusal::Failed(Failure::new(Class::Transient, "weather")));
         let answer = match weather {
-            Weather::Fair => self.bank.refresh(refresh.expose_secret()),
-            Weather::Lost => self.bank.refresh(refresh.expose_secret()).and_then(|_| lost()),
-            Weather::Unreachable => lost(),
+            BankBehavior::Fair => self.bank.refresh(refresh.expose_secret()),
+            BankBehavior::Lost => self.bank.refresh(refresh.expose_secret()).and_then(|_| lost()),
+            BankBehavior::Unreachable => lost(),
         };
         let mut saving = match asking.answered(answer, self.now, self.now) {
             Ok(saving) => saving,
@@ -292,9 +293,9 @@ proptest! {
                     let (user, goal, weather, saves) = match life {
                         TokenLife::Call { user, refused, weather, saves } => {
                             let newer_than = if refused { delivered.get(&user).copied().unwrap_or(0) } else { 0 };
-                            (user, Goal::Serve { newer_than }, weather, saves)
+                            (user, RotationGoal::Serve { newer_than }, weather, saves)
                         }
-                        TokenLife::KeepAlive { user } => (user, Goal::KeepAlive, Weather::Fair, 0),
+                        TokenLife::KeepAlive { user } => (user, RotationGoal::KeepAlive, BankBehavior::Fair, 0),
                         TokenLife::Consent(_) | TokenLife::Pass(_) | TokenLife::Revoke(_) | TokenLife::Swap => continue,
                     };
                     let key = key(USERS[user]);
@@ -309,7 +310,7 @@ proptest! {
                             let stored = world.read(&key).expect("it was saved first");
                             let (stored, served) = (stored.seal(), tokens.seal());
                             prop_assert_eq!(stored.expose_secret(), served.expose_secret());
-                            if let Goal::Serve { newer_than } = goal {
+                            if let RotationGoal::Serve { newer_than } = goal {
                                 prop_assert!(tokens.valid(world.now) && tokens.generation > newer_than);
                                 delivered.insert(user, tokens.generation);
                             }
@@ -317,13 +318,13 @@ proptest! {
                         RotationEnding::ConsentRequired(_) => {
                             // From here on no call is made until something else changes.
                             let calls: u32 = world.bank.shown.values().sum();
-                            if let Goal::Serve { .. } = goal {
-                                let again = world.run(&key, goal, Weather::Fair, 0);
+                            if let RotationGoal::Serve { .. } = goal {
+                                let again = world.run(&key, goal, BankBehavior::Fair, 0);
                                 prop_assert!(matches!(again, RotationEnding::ConsentRequired(_)), "{:?}", again);
                             }
                             prop_assert_eq!(calls, world.bank.shown.values().sum::<u32>(), "a dead consent asks nobody");
                         }
-                        RotationEnding::Failed(_) => prop_assert!(!matches!(weather, Weather::Fair)),
+                        RotationEnding::Failed(_) => prop_assert!(!matches!(weather, BankBehavior::Fair)),
                     }
                 }
             }
@@ -336,7 +337,7 @@ fn who_finds_that_another_replica_was_quicker_does_not_ask() {
     let key = key("alice");
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let late = START.plus(Duration::from_secs(1790));
-    let looking = Looking::begin(key, REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
+    let looking = Looking::begin(key, REALM, RotationGoal::Serve { newer_than: old.generation }, UPKEEP);
     let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
     let renewed = Arc::new(old.rotated(fresh("a2", Some("r2"), None), late));
     let Locked::Done(RotationEnding::Ready(found)) = locking.found(Some(renewed.clone()), late) else {
@@ -352,7 +353,7 @@ fn what_lives_serves_while_its_renewal_fails() {
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let late = START.plus(Duration::from_secs(1790));
     let failing = |newer_than: u64, now: Now| {
-        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
+        let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than }, UPKEEP);
         let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         let failure = Failure::new(Class::Transient, "weather");
@@ -364,7 +365,7 @@ fn what_lives_serves_while_its_renewal_fails() {
         matches!(failing(0, START.plus(Duration::from_secs(1800))), RotationEnding::Failed(_)),
         "expired meanwhile"
     );
-    let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+    let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than: 0 }, UPKEEP);
     let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
     assert!(matches!(locking.unreadable("no lock", late), RotationEnding::Ready(_)));
 }
@@ -375,7 +376,7 @@ fn what_changed_under_a_save_is_respected() {
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let late = START.plus(Duration::from_secs(1790));
     let saving = || {
-        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+        let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than: 0 }, UPKEEP);
         let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         asking.answered(Ok(fresh("a2", Some("r2"), None)), late, late).expect("something to save")
@@ -396,7 +397,7 @@ fn an_access_token_that_was_refused_stays_so_whatever_its_renewal_brings() {
     let key = key("alice");
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let saving = |answer| {
-        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: old.generation }, UPKEEP);
+        let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than: old.generation }, UPKEEP);
         let LookResult::Lock(locking) = looking.found(Some(old.clone()), START) else { panic!("it was refused") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), START) else { panic!("nobody was quicker") };
         asking.answered(answer, START, START).expect("something to save")
@@ -424,7 +425,7 @@ fn a_success_counts_for_more_than_dead_and_dead_for_nothing_newer() {
     let old = Arc::new(UserTokens::consented(key.clone(), REALM, fresh("a1", Some("r1"), None), START, None));
     let late = START.plus(Duration::from_secs(1790));
     let saving = |answer| {
-        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than: 0 }, UPKEEP);
+        let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than: 0 }, UPKEEP);
         let LookResult::Lock(locking) = looking.found(Some(old.clone()), late) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(old.clone()), late) else { panic!("nobody was quicker") };
         asking.answered(answer, late, late).expect("something to save")
@@ -458,7 +459,7 @@ fn a_refresh_token_without_an_access_token_is_saved_and_asked_with_next() {
     let refresh = RefreshGrant { token: SecretString::from("r2"), life: Some(Duration::from_secs(3600)) };
     let late = START.plus(Duration::from_secs(1790));
     let asking = |record: &Arc<UserTokens>, newer_than, now| {
-        let looking = Looking::begin(key.clone(), REALM, Goal::Serve { newer_than }, UPKEEP);
+        let looking = Looking::begin(key.clone(), REALM, RotationGoal::Serve { newer_than }, UPKEEP);
         let LookResult::Lock(locking) = looking.found(Some(record.clone()), now) else { panic!("it is due") };
         let Locked::Ask(asking) = locking.found(Some(record.clone()), now) else { panic!("nobody was quicker") };
         asking

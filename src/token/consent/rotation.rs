@@ -62,7 +62,7 @@ pub enum RotationRefusal {
 
 /// The purpose of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Goal {
+pub enum RotationGoal {
     /// The refresh token shall not die.
     KeepAlive,
     /// An access token that may be sent, newer than this generation: the one that was refused or is due; 0: any.
@@ -88,46 +88,46 @@ pub enum RotationEnding {
 struct RotationJob {
     key: UserKey,
     realm: ConsentRealm,
-    goal: Goal,
+    goal: RotationGoal,
     upkeep: Upkeep,
 }
 
 /// The use that a record has for the goal of a [`RotationJob`].
-enum Worth {
+enum RefreshNeed {
     Enough,
     Nothing(&'static str),
     Refresh,
 }
 
 impl RotationJob {
-    fn worth(&self, found: Option<&UserTokens>, now: Now) -> Worth {
-        let Some(found) = found else { return Worth::Nothing("nobody consented") };
+    fn worth(&self, found: Option<&UserTokens>, now: Now) -> RefreshNeed {
+        let Some(found) = found else { return RefreshNeed::Nothing("nobody consented") };
         // A store that mixes records up must not hand one user's token to another.
         if found.key != self.key {
-            return Worth::Nothing("the record is another user's");
+            return RefreshNeed::Nothing("the record is another user's");
         }
         if found.realm != self.realm {
-            return Worth::Nothing("the consent was for other settings of the provider");
+            return RefreshNeed::Nothing("the consent was for other settings of the provider");
         }
         let enough = match self.goal {
-            Goal::KeepAlive => found.keep_alive_in(&self.upkeep, now, 255).is_none_or(|wait| !wait.is_zero()),
-            Goal::Serve { newer_than } => {
+            RotationGoal::KeepAlive => found.keep_alive_in(&self.upkeep, now, 255).is_none_or(|wait| !wait.is_zero()),
+            RotationGoal::Serve { newer_than } => {
                 let newer = found.generation > newer_than && found.valid(now);
                 newer && (!found.due(&self.upkeep, now) || found.refreshable(now).is_none())
             }
         };
         match (enough, found.refreshable(now)) {
-            (true, _) => Worth::Enough,
-            (false, Some(_)) => Worth::Refresh,
-            (false, None) => Worth::Nothing("the consent has run out"),
+            (true, _) => RefreshNeed::Enough,
+            (false, Some(_)) => RefreshNeed::Refresh,
+            (false, None) => RefreshNeed::Nothing("the consent has run out"),
         }
     }
 
     /// These tokens, if they are as good as was asked for although their renewal failed.
     fn good(&self, tokens: Arc<UserTokens>, now: Now) -> Option<RotationEnding> {
         match self.goal {
-            Goal::KeepAlive => None,
-            Goal::Serve { newer_than } => {
+            RotationGoal::KeepAlive => None,
+            RotationGoal::Serve { newer_than } => {
                 (tokens.generation > newer_than && tokens.valid(now)).then_some(RotationEnding::Ready(tokens))
             }
         }
@@ -150,7 +150,7 @@ pub enum LookResult {
 /// Waits for the lock, and for the record read under it.
 #[derive(Debug)]
 pub struct Locking {
-    errand: Box<RotationJob>,
+    job: Box<RotationJob>,
     seen: Arc<UserTokens>,
 }
 
@@ -166,14 +166,14 @@ pub enum Locked {
 /// Holds the lock and the right to one refresh call, and waits for its answer.
 #[derive(Debug)]
 pub struct Asking {
-    errand: Box<RotationJob>,
+    job: Box<RotationJob>,
     tokens: Arc<UserTokens>,
 }
 
 /// Holds the lock and what the provider answered, and waits until the store has it.
 #[derive(Debug)]
 pub struct Saving {
-    errand: Box<RotationJob>,
+    job: Box<RotationJob>,
     before: Arc<UserTokens>,
     next: Arc<UserTokens>,
     outcome: RotationOutcome,
@@ -190,17 +190,17 @@ enum RotationOutcome {
 
 impl Looking {
     /// Begins. Read the record of `key`, without a lock.
-    pub fn begin(key: UserKey, realm: ConsentRealm, goal: Goal, upkeep: Upkeep) -> Self {
+    pub fn begin(key: UserKey, realm: ConsentRealm, goal: RotationGoal, upkeep: Upkeep) -> Self {
         Self(Box::new(RotationJob { key, realm, goal, upkeep }))
     }
 
     /// Takes the record that was read without the lock.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> LookResult {
         match (self.0.worth(record.as_deref(), now), record) {
-            (Worth::Enough, Some(record)) => LookResult::Done(RotationEnding::Ready(record)),
-            (Worth::Refresh, Some(seen)) => LookResult::Lock(Locking { errand: self.0, seen }),
-            (Worth::Nothing(why), _) => LookResult::Done(RotationEnding::ConsentRequired(why.into())),
-            (Worth::Enough | Worth::Refresh, None) => {
+            (RefreshNeed::Enough, Some(record)) => LookResult::Done(RotationEnding::Ready(record)),
+            (RefreshNeed::Refresh, Some(seen)) => LookResult::Lock(Locking { job: self.0, seen }),
+            (RefreshNeed::Nothing(why), _) => LookResult::Done(RotationEnding::ConsentRequired(why.into())),
+            (RefreshNeed::Enough | RefreshNeed::Refresh, None) => {
                 LookResult::Done(RotationEnding::ConsentRequired("nobody consented".into()))
             }
         }
@@ -215,11 +215,11 @@ impl Looking {
 impl Locking {
     /// The lock is ours, and the record was read again.
     pub fn found(self, record: Option<Arc<UserTokens>>, now: Now) -> Locked {
-        match (self.errand.worth(record.as_deref(), now), record) {
-            (Worth::Enough, Some(record)) => Locked::Done(RotationEnding::Ready(record)),
-            (Worth::Refresh, Some(tokens)) => Locked::Ask(Asking { errand: self.errand, tokens }),
-            (Worth::Nothing(why), _) => Locked::Done(RotationEnding::ConsentRequired(why.into())),
-            (Worth::Enough | Worth::Refresh, None) => {
+        match (self.job.worth(record.as_deref(), now), record) {
+            (RefreshNeed::Enough, Some(record)) => Locked::Done(RotationEnding::Ready(record)),
+            (RefreshNeed::Refresh, Some(tokens)) => Locked::Ask(Asking { job: self.job, tokens }),
+            (RefreshNeed::Nothing(why), _) => Locked::Done(RotationEnding::ConsentRequired(why.into())),
+            (RefreshNeed::Enough | RefreshNeed::Refresh, None) => {
                 Locked::Done(RotationEnding::ConsentRequired("nobody consented".into()))
             }
         }
@@ -228,7 +228,7 @@ impl Locking {
     /// Ends the rotation because the lock could not be taken or the store could not be read. The access token that was
     /// read before is returned while it is valid.
     pub fn unreadable(self, why: &str, now: Now) -> RotationEnding {
-        self.errand.good(self.seen, now).unwrap_or_else(|| unreachable_store(why))
+        self.job.good(self.seen, now).unwrap_or_else(|| unreachable_store(why))
     }
 }
 
@@ -241,7 +241,7 @@ impl Asking {
     /// Ends the rotation without a call, because the provider asked to wait. The current access token is returned while
     /// it is valid.
     pub fn held_up(self, failure: Failure, now: Now) -> RotationEnding {
-        self.errand.good(self.tokens, now).unwrap_or(RotationEnding::Failed(failure))
+        self.job.good(self.tokens, now).unwrap_or(RotationEnding::Failed(failure))
     }
 
     /// The call that was sent at `sent` was answered, or failed. A failure ends it (release the lock), and the old
@@ -252,7 +252,7 @@ impl Asking {
         sent: Now,
         now: Now,
     ) -> Result<Saving, RotationEnding> {
-        let Self { errand, tokens } = self;
+        let Self { job, tokens } = self;
         let (mut next, outcome) = match answer {
             Ok(fresh) => (tokens.rotated(fresh, sent), RotationOutcome::Renewed),
             Err(RotationRefusal::Dead(_)) => (tokens.bereft(), RotationOutcome::Dead),
@@ -260,14 +260,14 @@ impl Asking {
                 (tokens.refreshed_only(refresh, sent), RotationOutcome::Unusable(failure))
             }
             Err(RotationRefusal::Failed(failure)) => {
-                return Err(errand.good(tokens, now).unwrap_or(RotationEnding::Failed(failure)));
+                return Err(job.good(tokens, now).unwrap_or(RotationEnding::Failed(failure)));
             }
         };
-        if let (Goal::Serve { newer_than }, RotationOutcome::Renewed) = (errand.goal, &outcome) {
+        if let (RotationGoal::Serve { newer_than }, RotationOutcome::Renewed) = (job.goal, &outcome) {
             // A consent after a lost record may count from below what was delivered before.
             next.generation = next.generation.max(newer_than.saturating_add(1));
         }
-        Ok(Saving { errand, before: tokens, next: Arc::new(next), outcome, tries: 0 })
+        Ok(Saving { job, before: tokens, next: Arc::new(next), outcome, tries: 0 })
     }
 }
 
@@ -292,16 +292,16 @@ impl Saving {
             RotationOutcome::Unusable(failure) => RotationEnding::Failed(failure),
         };
         // An access token that was not refused is used until it expires.
-        self.errand.good(self.next, now).unwrap_or(otherwise)
+        self.job.good(self.next, now).unwrap_or(otherwise)
     }
 
     /// The store failed: write again after the pause. `Err`: it was tried for more than an hour; give up.
-    pub fn failed(mut self, why: &str, dice: u8) -> Result<(Self, Duration), RotationEnding> {
+    pub fn failed(mut self, why: &str, jitter: u8) -> Result<(Self, Duration), RotationEnding> {
         self.tries += 1;
         if self.tries >= SAVING_TRIES {
             return Err(unreachable_store(why));
         }
-        let pause = jittered(SAVING.pause(self.tries), dice);
+        let pause = jittered(SAVING.pause(self.tries), jitter);
         Ok((self, pause))
     }
 
@@ -317,11 +317,11 @@ impl Saving {
             let next = self.over_again(&found);
             return Err(Self { next: Arc::new(next), before: found, ..self });
         }
-        Ok(match self.errand.worth(Some(&found), now) {
-            Worth::Enough => RotationEnding::Ready(found),
-            Worth::Nothing(why) => RotationEnding::ConsentRequired(why.into()),
+        Ok(match self.job.worth(Some(&found), now) {
+            RefreshNeed::Enough => RotationEnding::Ready(found),
+            RefreshNeed::Nothing(why) => RotationEnding::ConsentRequired(why.into()),
             // It lives, and the next attempt will see to it.
-            Worth::Refresh => {
+            RefreshNeed::Refresh => {
                 RotationEnding::Failed(Failure::new(Class::Transient, "another replica changed the consent"))
             }
         })

@@ -225,13 +225,13 @@ impl UserTokens {
     /// that users who consented together are not renewed together and an outage of half a life is survived. A token
     /// with an `issued` time further in the future than replicas' clocks may differ was written before the clock was
     /// set back, or by a replica with a wrong clock: it may expire long before the recorded time, and is due now.
-    pub fn keep_alive_in(&self, upkeep: &Upkeep, now: Now, dice: u8) -> Option<Duration> {
+    pub fn keep_alive_in(&self, upkeep: &Upkeep, now: Now, jitter: u8) -> Option<Duration> {
         let refresh = self.refreshable(now)?;
         let life = refresh.expires?.saturating_sub(refresh.issued);
         let ahead = refresh.issued.saturating_sub(now.wall) > SKEW.min(life / 10);
         let due = match ahead {
             true => now.wall,
-            false => refresh.issued.saturating_add(life / 2 - life / 10 * u64::from(dice) / 255),
+            false => refresh.issued.saturating_add(life / 2 - life / 10 * u64::from(jitter) / 255),
         };
         let kept_until = self.last_call.saturating_add(millis(upkeep.keep_alive));
         (due.max(now.wall) < kept_until).then(|| Duration::from_millis(due.saturating_sub(now.wall)))

@@ -134,7 +134,7 @@ impl ModelObserver {
         }
     }
 
-    fn play(&mut self, step: &Move, dice: u8) {
+    fn play(&mut self, step: &Move, jitter: u8) {
         let event = match step {
             Move::Answer { back, sent_ago, result } => {
                 let flight = self.last_flight.saturating_sub(*back);
@@ -177,10 +177,10 @@ impl ModelObserver {
             Move::Purge => Event::Purged,
             Move::Tick { used } => Event::Tick { used: *used },
         };
-        self.tell(event, dice);
+        self.tell(event, jitter);
     }
 
-    fn tell(&mut self, event: Event, dice: u8) {
+    fn tell(&mut self, event: Event, jitter: u8) {
         let before = self.slot.waiting();
         match &event {
             Event::Needed => self.waiters.push(0),
@@ -209,7 +209,7 @@ impl ModelObserver {
             self.flight = None;
         }
         let mut actions = Vec::new();
-        self.slot = std::mem::take(&mut self.slot).step(event.clone(), self.now, &POLICY, dice, &mut actions);
+        self.slot = std::mem::take(&mut self.slot).step(event.clone(), self.now, &POLICY, jitter, &mut actions);
         for action in actions {
             self.carry_out(action, &event, before, answered);
         }
@@ -367,8 +367,8 @@ proptest! {
     #[test]
     fn whatever_happens(moves in proptest::collection::vec((moves(), any::<u8>()), 1..200)) {
         let mut world = ModelObserver::new();
-        for (step, dice) in &moves {
-            world.play(step, *dice);
+        for (step, jitter) in &moves {
+            world.play(step, *jitter);
         }
         // Left alone, with a provider that never answers: everybody is answered, and it comes to rest.
         let mut ticks = 0;

@@ -18,7 +18,7 @@ pub(super) struct TableStep<'a> {
     pub(super) past: History,
     pub(super) now: Now,
     pub(super) policy: &'a Policy,
-    pub(super) dice: u8,
+    pub(super) jitter: u8,
     pub(super) actions: &'a mut Vec<Action>,
 }
 
@@ -83,7 +83,7 @@ impl TableStep<'_> {
         }
         let token = self.republish(newborn, TokenTrial::Second);
         let left = token.expires.remaining(self.now);
-        let renew_in = self.policy.renew_in(token.expires.life_since(token.issued), left, self.dice);
+        let renew_in = self.policy.renew_in(token.expires.life_since(token.issued), left, self.jitter);
         StatePhase::Live { token, renew: Deadline::after(self.now, renew_in), reserve: serving }
     }
 
@@ -498,7 +498,7 @@ impl TableStep<'_> {
             expires
         } else {
             let left = expires.remaining(self.now);
-            Deadline::after(self.now, self.policy.renew_in(expires.life_since(issued), left, self.dice))
+            Deadline::after(self.now, self.policy.renew_in(expires.life_since(issued), left, self.jitter))
         };
         let young_until = match trial {
             TokenTrial::Young(until) => Some(until),
@@ -550,7 +550,7 @@ impl TableStep<'_> {
         }
         let TokenTrial::Young(young) = token.trial else { return None };
         let refusals = self.past.births.saturating_add(1);
-        let pause = self.policy.settle_in(young.remaining(self.now), refusals, self.dice);
+        let pause = self.policy.settle_in(young.remaining(self.now), refusals, self.jitter);
         if token.expires.remaining(self.now) <= pause {
             return None;
         }
@@ -611,7 +611,7 @@ impl TableStep<'_> {
 
     fn rest_from(&mut self, flight: u64, failure: &Failure) -> TokenRest {
         let count = self.past.count(failure.class);
-        let pause = rest_after(failure, count, self.dice);
+        let pause = rest_after(failure, count, self.jitter);
         let inside: Arc<str> = failure.inside.as_str().into();
         self.report(FailureReport {
             class: failure.class,
@@ -628,7 +628,7 @@ impl TableStep<'_> {
 
     fn rest_from_birth(&mut self) -> TokenRest {
         self.past.births = self.past.births.saturating_add(1);
-        let pause = jittered(BIRTH.pause(self.past.births), self.dice);
+        let pause = jittered(BIRTH.pause(self.past.births), self.jitter);
         let inside = self.report_birth(pause);
         TokenRest { class: Class::Transient, inside, ours: true, until: self.now.boot.saturating_add(millis(pause)) }
     }
@@ -682,7 +682,7 @@ impl TableStep<'_> {
             return false;
         }
         self.past.suspicions = self.past.suspicions.saturating_add(1);
-        let pause = jittered(SUSPICION.pause(self.past.suspicions), self.dice);
+        let pause = jittered(SUSPICION.pause(self.past.suspicions), self.jitter);
         self.past.trusted_until = self.now.boot.saturating_add(millis(pause));
         true
     }

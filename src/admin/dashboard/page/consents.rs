@@ -6,7 +6,7 @@ use super::super::super::view::{ConsentView, ConsentsView as Views};
 use super::super::format::ShownMoment;
 use super::super::session::Guest;
 use super::super::{Admin, StartedHere, draw};
-use super::{MOST_SHOWN, Pill, Query, Top};
+use super::{MOST_SHOWN, Query, StatusBadge, Top};
 use crate::base::time::Now;
 
 /// A consent that was started is shown so long after its end, in milliseconds.
@@ -31,7 +31,7 @@ pub(super) struct ConsentsPage {
 struct StartedConsentView {
     begun: StartedHere,
     qr: String,
-    state: Pill,
+    state: StatusBadge,
     open: bool,
     left: String,
     expires: ShownMoment,
@@ -39,7 +39,7 @@ struct StartedConsentView {
 
 struct ConsentRow {
     view: ConsentView,
-    state: Pill,
+    state: StatusBadge,
     consented: ShownMoment,
     access: ShownMoment,
     refresh: Option<ShownMoment>,
@@ -95,9 +95,9 @@ fn shown(begun: &StartedHere, given: bool, now: Now) -> StartedConsentView {
     StartedConsentView {
         qr: if open { draw::qr(&begun.url, "QR code of the consent's address") } else { String::new() },
         state: match (given, open) {
-            (true, _) => Pill::new("good", "Given"),
-            (false, true) => Pill::new("busy", "Waits for the user"),
-            (false, false) => Pill::new("bad", "Expired"),
+            (true, _) => StatusBadge::new("good", "Given"),
+            (false, true) => StatusBadge::new("busy", "Waits for the user"),
+            (false, false) => StatusBadge::new("bad", "Expired"),
         },
         open,
         left: format!("{}:{:02}", left / 60, left % 60),
@@ -108,7 +108,11 @@ fn shown(begun: &StartedHere, given: bool, now: Now) -> StartedConsentView {
 
 fn line(view: ConsentView, now: Now) -> ConsentRow {
     ConsentRow {
-        state: if view.state == "live" { Pill::new("good", "Live") } else { Pill::new("bad", "Consent required") },
+        state: if view.state == "live" {
+            StatusBadge::new("good", "Live")
+        } else {
+            StatusBadge::new("bad", "Consent required")
+        },
         consented: ShownMoment::of(&view.consented_at, now),
         access: ShownMoment::of(&view.access_expires_at, now),
         refresh: ShownMoment::maybe(view.refresh_expires_at.as_deref(), now),

@@ -129,13 +129,13 @@ impl Top {
 
 /// A state in one word, with a mark and a colour for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Pill {
+struct StatusBadge {
     /// `good`, `busy`, `warn`, `bad` or `idle`: the colour and the mark.
     kind: &'static str,
     word: &'static str,
 }
 
-impl Pill {
+impl StatusBadge {
     const fn new(kind: &'static str, word: &'static str) -> Self {
         Self { kind, word }
     }
@@ -153,12 +153,12 @@ impl Pill {
 }
 
 /// Describes the state of a certificate that expires in this many days.
-const fn validity(days: i64) -> Pill {
+const fn validity(days: i64) -> StatusBadge {
     match days {
-        ..0 => Pill::new("bad", "expired"),
-        0..7 => Pill::new("bad", "ends soon"),
-        7..30 => Pill::new("warn", "ends soon"),
-        30.. => Pill::new("good", "valid"),
+        ..0 => StatusBadge::new("bad", "expired"),
+        0..7 => StatusBadge::new("bad", "ends soon"),
+        7..30 => StatusBadge::new("warn", "ends soon"),
+        30.. => StatusBadge::new("good", "valid"),
     }
 }
 
@@ -201,12 +201,12 @@ impl Query {
 }
 
 /// Milliseconds of a quantile, for people.
-fn quantile(tally: &crate::observe::sight::RequestCounts, part: f64) -> String {
+fn quantile(tally: &crate::observe::stats::RequestCounts, part: f64) -> String {
     tally.quantile(part).map_or_else(|| "–".to_owned(), super::format::took)
 }
 
 /// Whole days and what they mean, for a certificate that ends at this moment.
-fn ends(text: &str, now: Now, days: i64) -> (ShownMoment, Pill) {
+fn ends(text: &str, now: Now, days: i64) -> (ShownMoment, StatusBadge) {
     (ShownMoment::of(text, now), validity(days))
 }
 

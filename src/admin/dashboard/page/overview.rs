@@ -7,7 +7,7 @@ use super::super::Admin;
 use super::super::draw;
 use super::super::format::{ShownMoment, count, format_span, rate, share, took};
 use super::super::session::Guest;
-use super::{LATELY, Pill, Top, ends, quantile};
+use super::{LATELY, StatusBadge, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
 const BARS: usize = 90;
@@ -17,7 +17,7 @@ const BAR: u64 = 10_000;
 #[template(path = "overview.html")]
 pub(super) struct Overview {
     top: Top,
-    health: Pill,
+    health: StatusBadge,
     rate: String,
     lately: String,
     error_share: String,
@@ -34,9 +34,9 @@ pub(super) struct Overview {
     status: StatusView,
     uptime: String,
     reloaded: ShownMoment,
-    reload: Pill,
+    reload: StatusBadge,
     changes: Vec<String>,
-    certificates: Vec<(String, ShownMoment, Pill)>,
+    certificates: Vec<(String, ShownMoment, StatusBadge)>,
     may: bool,
     csrf: String,
 }
@@ -53,9 +53,9 @@ struct Blamed {
 pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
     let status = admin.status().await;
     let now = admin.clock.now();
-    let sight = admin.dashboard.sight.borrow();
-    let (minute, lately) = (sight.sum(now, 60_000), sight.sum(now, LATELY));
-    let series = sight.series(now, BAR, BARS);
+    let request_stats = admin.dashboard.request_stats.borrow();
+    let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
+    let series = request_stats.series(now, BAR, BARS);
     let buckets = lately.histogram();
     let blamed = |kind, word, meaning, errors| Blamed {
         kind,
@@ -73,7 +73,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         (end.what.clone(), at, pill)
     });
     Overview {
-        health: if top.draining { Pill::new("warn", "Draining") } else { Pill::new("good", "Ready") },
+        health: if top.draining { StatusBadge::new("warn", "Draining") } else { StatusBadge::new("good", "Ready") },
         rate: rate(minute.requests, 60),
         lately: count(lately.requests),
         error_share: share(lately.errors(), lately.requests),
@@ -94,9 +94,9 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         uptime: format_span(status.uptime_seconds),
         reloaded: ShownMoment::of(&status.last_reload.at, now),
         reload: if status.last_reload.error.is_none() {
-            Pill::new("good", "applied")
+            StatusBadge::new("good", "applied")
         } else {
-            Pill::new("bad", "refused")
+            StatusBadge::new("bad", "refused")
         },
         changes: status.last_reload.changes.iter().take(20).cloned().collect(),
         certificates: certificates.collect(),

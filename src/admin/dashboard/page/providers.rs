@@ -5,7 +5,7 @@ use askama::Template;
 use super::super::super::view::{Fetches, ProviderView};
 use super::super::Admin;
 use super::super::format::{ShownMoment, count};
-use super::{Pill, Top, ends};
+use super::{StatusBadge, Top, ends};
 use crate::base::time::Now;
 
 #[derive(Template)]
@@ -17,14 +17,14 @@ pub(super) struct ProvidersPage {
 
 struct ProviderRow {
     view: ProviderView,
-    state: Pill,
+    state: StatusBadge,
     routes: String,
     first_expiry: Option<ShownMoment>,
     rests: Option<ShownMoment>,
     closed: Option<ShownMoment>,
     failed: Option<(ShownMoment, &'static str, String)>,
     fetches: Vec<(&'static str, String)>,
-    certificate: Option<(ShownMoment, Pill)>,
+    certificate: Option<(ShownMoment, StatusBadge)>,
     unknown_refusals: u64,
 }
 
@@ -39,12 +39,12 @@ pub(super) async fn gather(admin: &Admin, top: Top) -> ProvidersPage {
 
 fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     let state = match view.state {
-        "idle" => Pill::new("idle", "Not asked yet"),
-        "live" => Pill::new("good", "Issues tokens"),
-        "fetching" => Pill::new("busy", "Being asked"),
-        "failing" => Pill::new("warn", "Renewals fail"),
-        "closed" => Pill::new("warn", "Closed"),
-        _ => Pill::new("bad", "No token"),
+        "idle" => StatusBadge::new("idle", "Not asked yet"),
+        "live" => StatusBadge::new("good", "Issues tokens"),
+        "fetching" => StatusBadge::new("busy", "Being asked"),
+        "failing" => StatusBadge::new("warn", "Renewals fail"),
+        "closed" => StatusBadge::new("warn", "Closed"),
+        _ => StatusBadge::new("bad", "No token"),
     };
     let certificate = view.client_certificate_expires_at.as_deref().zip(view.client_certificate_days_left);
     ProviderRow {

@@ -4,10 +4,10 @@ use askama::Template;
 
 use super::super::Admin;
 use super::super::format::{ShownMoment, count, lasted};
-use super::{Pill, Query, Top};
+use super::{Query, StatusBadge, Top};
 use crate::base::time::Now;
 use crate::observe::record::Replay;
-use crate::observe::sight::{Blame, RequestSample};
+use crate::observe::stats::{Blame, RequestSample};
 
 #[derive(Template)]
 #[template(path = "requests.html")]
@@ -28,14 +28,14 @@ struct RequestRow {
     client: String,
     route: String,
     status: String,
-    result: Pill,
+    result: StatusBadge,
     error: &'static str,
     took: String,
     replay: &'static str,
 }
 
 pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
-    let (sight, now, wanted) = (admin.dashboard.sight.borrow(), admin.clock.now(), query.wanted());
+    let (request_stats, now, wanted) = (admin.dashboard.request_stats.borrow(), admin.clock.now(), query.wanted());
     let only = match query.word("only") {
         "errors" => "errors",
         "replays" => "replays",
@@ -49,14 +49,14 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
         };
         kind && (wanted.is_empty() || says(told, &wanted))
     };
-    let mut found: Vec<_> = sight.recent().filter(fits).collect();
+    let mut found: Vec<_> = request_stats.recent().filter(fits).collect();
     // Workers hand over in turns; a reader wants them as they came.
     found.sort_by_key(|told| std::cmp::Reverse(told.at));
     Requests {
         top,
         lines: found.into_iter().map(|told| line(told, now)).collect(),
-        total: count(sight.total()),
-        seen: sight.recent().count(),
+        total: count(request_stats.total()),
+        seen: request_stats.recent().count(),
         q: query.word("q").to_owned(),
         only,
     }
@@ -81,10 +81,10 @@ fn line(told: &RequestSample, now: Now) -> RequestRow {
         route: told.route.as_deref().unwrap_or("–").to_owned(),
         status: told.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string()),
         result: match told.blame {
-            Blame::Client => Pill::new("idle", "client's error"),
-            Blame::Nobody => Pill::new("good", ""),
-            Blame::Ours => Pill::new("bad", "our error"),
-            Blame::Provider => Pill::new("warn", "provider's error"),
+            Blame::Client => StatusBadge::new("idle", "client's error"),
+            Blame::Nobody => StatusBadge::new("good", ""),
+            Blame::Ours => StatusBadge::new("bad", "our error"),
+            Blame::Provider => StatusBadge::new("warn", "provider's error"),
         },
         error: told.error.unwrap_or(""),
         took: lasted(told.took),

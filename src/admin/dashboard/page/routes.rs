@@ -6,9 +6,9 @@ use super::super::super::view::RouteView;
 use super::super::Admin;
 use super::super::draw;
 use super::super::format::{count, rate, share};
-use super::{LATELY, MOST_SHOWN, Pill, Top, quantile};
+use super::{LATELY, MOST_SHOWN, StatusBadge, Top, quantile};
 use crate::base::time::Now;
-use crate::observe::sight::{RequestCounts, Sight};
+use crate::observe::stats::{RequestCounts, RequestStats};
 
 const BARS: usize = 45;
 const BAR: u64 = 20_000;
@@ -30,7 +30,7 @@ struct RouteRow {
     upstream: String,
     who: String,
     on_behalf: bool,
-    mode: Pill,
+    mode: StatusBadge,
     listeners: String,
     traffic: RouteTraffic,
 }
@@ -47,8 +47,8 @@ struct RouteTraffic {
 }
 
 impl RouteTraffic {
-    fn of(sight: &Sight, name: &str, now: Now) -> Self {
-        let lately: RequestCounts = sight.route(name, now, LATELY);
+    fn of(request_stats: &RequestStats, name: &str, now: Now) -> Self {
+        let lately: RequestCounts = request_stats.route(name, now, LATELY);
         Self {
             rate: rate(lately.requests, LATELY / 1000),
             requests: count(lately.requests),
@@ -57,13 +57,14 @@ impl RouteTraffic {
             p50: quantile(&lately, 0.5),
             p95: quantile(&lately, 0.95),
             replays: count(lately.replays),
-            spark: draw::draw_bars(&sight.route_series(name, now, BAR, BARS), 28, "spark"),
+            spark: draw::draw_bars(&request_stats.route_series(name, now, BAR, BARS), 28, "spark"),
         }
     }
 }
 
 pub(super) fn gather(admin: &Admin, top: Top) -> RoutesPage {
-    let (routes, sight, now) = (admin.routes().routes, admin.dashboard.sight.borrow(), admin.clock.now());
+    let (routes, request_stats, now) =
+        (admin.routes().routes, admin.dashboard.request_stats.borrow(), admin.clock.now());
     let more = routes.len().saturating_sub(MOST_SHOWN);
     let line = |route: &RouteView| RouteRow {
         name: route.name.clone(),
@@ -72,12 +73,17 @@ pub(super) fn gather(admin: &Admin, top: Top) -> RoutesPage {
         upstream: route.upstream.clone(),
         who: if route.open_to_everyone { "everyone who is let in".to_owned() } else { route.clients.join(", ") },
         on_behalf: route.r#as == "user",
-        mode: if route.mode == "enforce" { Pill::new("good", "enforces") } else { Pill::new("warn", "only reports") },
+        mode: if route.mode == "enforce" {
+            StatusBadge::new("good", "enforces")
+        } else {
+            StatusBadge::new("warn", "only reports")
+        },
         listeners: route.listeners.join(", "),
-        traffic: RouteTraffic::of(&sight, &route.name, now),
+        traffic: RouteTraffic::of(&request_stats, &route.name, now),
     };
     let lines = routes.iter().take(MOST_SHOWN).map(line).collect();
-    let lost = (sight.route("", now, 15 * 60 * 1000).requests > 0).then(|| RouteTraffic::of(&sight, "", now));
+    let lost =
+        (request_stats.route("", now, 15 * 60 * 1000).requests > 0).then(|| RouteTraffic::of(&request_stats, "", now));
     RoutesPage { top, lines, more, lost }
 }
 

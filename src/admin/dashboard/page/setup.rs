@@ -5,7 +5,7 @@ use askama::Template;
 use super::super::Admin;
 use super::super::format::ShownMoment;
 use super::super::session::Guest;
-use super::{Pill, Top, validity};
+use super::{StatusBadge, Top, validity};
 use crate::base::time::Now;
 use crate::config::{ListenerConfig, Serves};
 use crate::tls::mint::Facts;
@@ -35,7 +35,7 @@ struct Ca {
     subject: String,
     fingerprint: String,
     until: ShownMoment,
-    state: Pill,
+    state: StatusBadge,
     vouches: String,
 }
 

@@ -7,7 +7,7 @@ use super::super::Admin;
 use super::super::draw::{self, LifeBar};
 use super::super::format::{ShownMoment, count, format_span};
 use super::super::session::Guest;
-use super::{MOST_SHOWN, Pill, Query, Top};
+use super::{MOST_SHOWN, Query, StatusBadge, Top};
 use crate::base::time::Now;
 use crate::control::LedgerLine;
 use crate::token::state::PhaseKind;
@@ -26,7 +26,7 @@ pub(super) struct TokensPage {
 
 struct TokenRow {
     view: TokenView,
-    state: Pill,
+    state: StatusBadge,
     alive: Option<Alive>,
     rests: Option<ShownMoment>,
     failed: Option<(ShownMoment, &'static str, String)>,
@@ -64,15 +64,15 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     }
 }
 
-const fn state(phase: PhaseKind) -> Pill {
+const fn state(phase: PhaseKind) -> StatusBadge {
     match phase {
-        PhaseKind::Empty => Pill::new("idle", "No token"),
-        PhaseKind::Fetching => Pill::new("busy", "Fetching"),
-        PhaseKind::Live => Pill::new("good", "Live"),
-        PhaseKind::Renewing => Pill::new("busy", "Renewing"),
-        PhaseKind::Holding => Pill::new("warn", "Live, renewal failed"),
-        PhaseKind::Resting => Pill::new("bad", "Resting"),
-        PhaseKind::Settling => Pill::new("busy", "Refused when new, tried again"),
+        PhaseKind::Empty => StatusBadge::new("idle", "No token"),
+        PhaseKind::Fetching => StatusBadge::new("busy", "Fetching"),
+        PhaseKind::Live => StatusBadge::new("good", "Live"),
+        PhaseKind::Renewing => StatusBadge::new("busy", "Renewing"),
+        PhaseKind::Holding => StatusBadge::new("warn", "Live, renewal failed"),
+        PhaseKind::Resting => StatusBadge::new("bad", "Resting"),
+        PhaseKind::Settling => StatusBadge::new("busy", "Refused when new, tried again"),
     }
 }
 

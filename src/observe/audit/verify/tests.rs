@@ -8,10 +8,10 @@ use super::*;
 use crate::base::secret::{Fingerprint, SecretString, sha256};
 use crate::base::time::{Clock, Now};
 use crate::observe::audit::chain::Chain;
-use crate::observe::audit::entry::{AuditAction, AuditContext, OpenReason, Scribe};
+use crate::observe::audit::entry::{AuditAction, AuditContext, OpenReason, RecordEncoder};
 use crate::observe::record::{AccessRecord, Replay};
 
-const SCRIBE: Scribe = Scribe { instance: Uuid::from_u128(7) };
+const SCRIBE: RecordEncoder = RecordEncoder { instance: Uuid::from_u128(7) };
 const NOW: Now = Now::at(1, 1_760_000_000_000);
 
 fn key(text: &str) -> Arc<ChainKey> {

@@ -34,7 +34,7 @@ impl Position {
 
     /// The same place in a text where stars stand in it: for words that may be secret.
     pub(super) fn blotted(&self) -> Self {
-        Self { source: super::blot::blotted(&self.source, Some(self.span.clone())), span: self.span.clone() }
+        Self { source: super::redact::blotted(&self.source, Some(self.span.clone())), span: self.span.clone() }
     }
 
     pub(super) fn error(&self, report: &Diagnostics, title: impl Into<String>, help: impl Into<String>) {
@@ -48,18 +48,18 @@ impl Position {
 
 /// A string with its place.
 #[derive(Clone, Debug)]
-pub(super) struct Word {
+pub(super) struct SpannedText {
     pub(super) text: String,
     pub(super) place: Position,
 }
 
-impl FromNode for Word {
+impl FromNode for SpannedText {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         Some(Self { text: String::from_node(node, report)?, place: Position::of(node) })
     }
 }
 
-impl Word {
+impl SpannedText {
     /// The position of this name among `names`; reports an unknown one with the nearest that exists.
     pub(super) fn find<'a>(
         &self,
@@ -95,7 +95,7 @@ impl Word {
 #[derive(Clone, Debug)]
 pub(super) enum Who {
     Anyone(Position),
-    Listed(Vec<Word>),
+    Listed(Vec<SpannedText>),
 }
 
 impl FromNode for Who {
@@ -122,7 +122,7 @@ impl FromNode for Who {
 
 /// A word out of a closed list; reports any other.
 pub(super) fn choice<T: Copy>(fields: &Fields<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
-    let word = fields.opt::<Word>(key)?;
+    let word = fields.opt::<SpannedText>(key)?;
     let found = choices.iter().find(|(name, _)| *name == word.text).map(|(_, value)| *value);
     if found.is_none() {
         let names: Vec<String> = choices.iter().map(|(name, _)| format!("`\"{name}\"`")).collect();

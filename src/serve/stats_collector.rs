@@ -8,27 +8,31 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::control::Sights;
+use crate::control::StatsSender;
 use crate::observe::record::AccessRecord;
-use crate::observe::sight::{Blame, Glance};
+use crate::observe::stats::{Blame, PendingStats};
 
 /// Time for which a worker gathers counts before it hands them over.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// The counts of a worker for the routes of one configuration.
-pub struct Eye(Rc<Seeing>);
+pub struct StatsCollector(Rc<CollectorState>);
 
-struct Seeing {
-    glance: RefCell<Glance>,
-    sights: Sights,
+struct CollectorState {
+    glance: RefCell<PendingStats>,
+    stats_sender: StatsSender,
     woken: Rc<Notify>,
 }
 
-impl Eye {
+impl StatsCollector {
     /// Opens it for these routes. Its handing over runs in a local task for as long as it is open.
-    pub fn open(sights: Sights, routes: impl Iterator<Item = Arc<str>>) -> Self {
+    pub fn open(stats_sender: StatsSender, routes: impl Iterator<Item = Arc<str>>) -> Self {
         let woken = Rc::new(Notify::new());
-        let seeing = Rc::new(Seeing { glance: RefCell::new(Glance::new(routes)), sights, woken: woken.clone() });
+        let seeing = Rc::new(CollectorState {
+            glance: RefCell::new(PendingStats::new(routes)),
+            stats_sender,
+            woken: woken.clone(),
+        });
         let open = Rc::downgrade(&seeing);
         tokio::task::spawn_local(async move {
             loop {
@@ -55,16 +59,16 @@ impl Eye {
     }
 }
 
-impl Seeing {
+impl CollectorState {
     fn hand_over(&self) {
         let batch = self.glance.borrow_mut().take();
         if let Some(batch) = batch {
-            self.sights.tell(batch);
+            self.stats_sender.tell(batch);
         }
     }
 }
 
-impl Drop for Seeing {
+impl Drop for CollectorState {
     fn drop(&mut self) {
         self.hand_over();
         // Its task sees that it is gone.
@@ -72,7 +76,7 @@ impl Drop for Seeing {
     }
 }
 
-impl fmt::Debug for Eye {
+impl fmt::Debug for StatsCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Eye")
     }

@@ -1,14 +1,14 @@
 //! Rolling statistics for the dashboard: what went through in the last quarter of an hour.
 //!
 //! A worker counts each finished request into a [`RequestCounts`] of its own, one per route, and hands over what has gathered
-//! a few times a second as a [`Batch`]; the control thread adds the batches up in a [`Sight`]. So a request costs a few
+//! a few times a second as a [`StatsBatch`]; the control thread adds the batches up in a [`RequestStats`]. So a request costs a few
 //! additions, and neither a lock nor an allocation. Of single requests only a sample is told ([`RequestSample`]): metadata, never
 //! a query, a body or a header's value.
 
-mod glance;
+mod pending_stats;
 mod request_counts;
 mod rolling;
 
-pub use glance::{Batch, Glance};
+pub use pending_stats::{PendingStats, StatsBatch};
 pub use request_counts::{Blame, RequestCounts, RequestSample};
-pub use rolling::Sight;
+pub use rolling::RequestStats;

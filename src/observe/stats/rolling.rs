@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::glance::Batch;
+use super::pending_stats::StatsBatch;
 use super::request_counts::{Blame, RequestCounts, RequestSample};
 use crate::base::time::Now;
 
@@ -72,7 +72,7 @@ impl RollingWindow {
 
 /// Statistics of the requests of this process in the last quarter of an hour.
 #[derive(Debug)]
-pub struct Sight {
+pub struct RequestStats {
     whole: RollingWindow,
     routes: BTreeMap<Arc<str>, RollingWindow>,
     recent: VecDeque<RequestSample>,
@@ -80,16 +80,16 @@ pub struct Sight {
     total: u64,
 }
 
-impl Default for Sight {
+impl Default for RequestStats {
     fn default() -> Self {
         let recent = VecDeque::with_capacity(RECENT);
         Self { whole: RollingWindow::new(WHOLE_SLOT), routes: BTreeMap::new(), recent, total: 0 }
     }
 }
 
-impl Sight {
+impl RequestStats {
     /// Adds what a worker has handed over at this moment.
-    pub fn add(&mut self, now: Now, batch: Batch) {
+    pub fn add(&mut self, now: Now, batch: StatsBatch) {
         for (name, tally) in batch.tallies {
             self.total += tally.requests;
             self.whole.add(now.boot, &tally);
@@ -103,13 +103,13 @@ impl Sight {
                 self.routes.entry(name).or_insert_with(|| RollingWindow::new(ROUTE_SLOT)).add(now.boot, &tally);
             }
         }
-        for told in batch.told {
+        for samples in batch.samples {
             if self.recent.len() >= RECENT {
                 // Requests that went well are dropped first.
-                let oldest = self.recent.iter().take(RECENT / 2).position(|told| told.blame == Blame::Nobody);
+                let oldest = self.recent.iter().take(RECENT / 2).position(|samples| samples.blame == Blame::Nobody);
                 self.recent.remove(oldest.unwrap_or(0));
             }
-            self.recent.push_back(told);
+            self.recent.push_back(samples);
         }
     }
 
@@ -156,13 +156,13 @@ mod tests {
     use super::*;
     use crate::observe::record::Replay;
 
-    fn batch(route: &str, requests: usize, blame: Blame) -> Batch {
+    fn batch(route: &str, requests: usize, blame: Blame) -> StatsBatch {
         let mut tally = RequestCounts::default();
-        let told = (0..requests).map(|_| RequestSample::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
+        let samples = (0..requests).map(|_| RequestSample::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
         for _ in 0..requests {
             tally.count(blame, Replay::None, Some(Duration::from_millis(5)));
         }
-        Batch { tallies: vec![(route.into(), tally)], told }
+        StatsBatch { tallies: vec![(route.into(), tally)], samples }
     }
 
     fn at(seconds: u64) -> Now {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn sums_cover_their_time_and_what_is_old_is_forgotten() {
-        let mut sight = Sight::default();
+        let mut sight = RequestStats::default();
         sight.add(at(1000), batch("pay", 3, Blame::Nobody));
         sight.add(at(1001), batch("", 2, Blame::Client));
         assert_eq!(sight.sum(at(1001), 60_000).requests, 5);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_series_ends_with_what_is_under_way() {
-        let mut sight = Sight::default();
+        let mut sight = RequestStats::default();
         for (second, requests) in [(100, 1), (104, 2), (105, 4), (109, 8), (110, 16)] {
             sight.add(at(second), batch("pay", requests, Blame::Nobody));
         }
@@ -197,22 +197,22 @@ mod tests {
 
     #[test]
     fn the_ring_is_bounded_and_keeps_errors_longer() {
-        let mut sight = Sight::default();
+        let mut sight = RequestStats::default();
         sight.add(at(1), batch("pay", 1, Blame::Ours));
         for _ in 0..3 {
             sight.add(at(1), batch("pay", RECENT, Blame::Nobody));
         }
         assert_eq!(sight.recent().count(), RECENT);
-        assert!(sight.recent().any(|told| told.blame == Blame::Ours));
+        assert!(sight.recent().any(|samples| samples.blame == Blame::Ours));
         for _ in 0..3 {
             sight.add(at(1), batch("pay", RECENT, Blame::Provider));
         }
-        assert!(sight.recent().all(|told| told.blame == Blame::Provider), "nothing is kept for ever");
+        assert!(sight.recent().all(|samples| samples.blame == Blame::Provider), "nothing is kept for ever");
     }
 
     #[test]
     fn names_are_bounded() {
-        let mut sight = Sight::default();
+        let mut sight = RequestStats::default();
         for name in 0..MOST_ROUTES + 10 {
             sight.add(at(1), batch(&name.to_string(), 1, Blame::Nobody));
         }

@@ -252,8 +252,8 @@ mod tests {
             tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(ms)));
         }
         for (part, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
-            let told = tally.quantile(part).unwrap();
-            assert!((told - truth).abs() < truth / 4.0, "{part}: {told}");
+            let samples = tally.quantile(part).unwrap();
+            assert!((samples - truth).abs() < truth / 4.0, "{part}: {samples}");
         }
         assert_eq!(RequestCounts::default().quantile(0.5), None);
         assert_eq!(tally.histogram().iter().map(|(_, count)| *count).sum::<u32>(), 1000);

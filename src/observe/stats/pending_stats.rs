@@ -15,33 +15,33 @@ const TOLD_BADLY: usize = 12;
 
 /// The counts and samples of one worker since its last handover.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct StatsBatch {
     /// By route; an empty name stands for requests that found none.
     pub tallies: Vec<(Arc<str>, RequestCounts)>,
     /// Some of the requests, in the order in which they ended.
-    pub told: Vec<RequestSample>,
+    pub samples: Vec<RequestSample>,
 }
 
 /// The counts and samples that gather on a worker.
 #[derive(Debug)]
-pub struct Glance {
+pub struct PendingStats {
     /// One per route, in the order of the config, and one more for requests without a route.
     tallies: Vec<(Arc<str>, RequestCounts)>,
-    told: Vec<RequestSample>,
+    samples: Vec<RequestSample>,
     well: usize,
     badly: usize,
     empty: bool,
 }
 
-impl Glance {
+impl PendingStats {
     /// Creates empty counts for these routes.
     pub fn new(routes: impl Iterator<Item = Arc<str>>) -> Self {
         let tallies = routes.chain([Arc::from("")]).map(|name| (name, RequestCounts::default())).collect();
-        Self { tallies, told: Vec::new(), well: 0, badly: 0, empty: true }
+        Self { tallies, samples: Vec::new(), well: 0, badly: 0, empty: true }
     }
 
     /// Counts a finished request of the route at this position; none: it found none. Says whether it is the first
-    /// since the last [`Glance::take`].
+    /// since the last [`PendingStats::take`].
     #[inline]
     pub fn see(&mut self, route: Option<usize>, record: &AccessRecord, blame: Blame, took: Duration) -> bool {
         let last = self.tallies.len() - 1;
@@ -49,24 +49,24 @@ impl Glance {
             let lasting = record.method == Method::CONNECT || record.status == Some(101);
             tally.count(blame, record.replay, (!lasting).then_some(took));
         }
-        let (told, most) =
+        let (samples, most) =
             if blame == Blame::Nobody { (&mut self.well, TOLD_WELL) } else { (&mut self.badly, TOLD_BADLY) };
-        if *told < most {
-            *told += 1;
-            self.told.push(RequestSample::of(record, blame, took));
+        if *samples < most {
+            *samples += 1;
+            self.samples.push(RequestSample::of(record, blame, took));
         }
         std::mem::replace(&mut self.empty, false)
     }
 
     /// Takes the gathered counts and samples; `None` if no request was counted.
-    pub fn take(&mut self) -> Option<Batch> {
+    pub fn take(&mut self) -> Option<StatsBatch> {
         if std::mem::replace(&mut self.empty, true) {
             return None;
         }
         (self.well, self.badly) = (0, 0);
         let seen = self.tallies.iter_mut().filter(|(_, tally)| tally.requests > 0);
         let tallies = seen.map(|(name, tally)| (name.clone(), std::mem::take(tally))).collect();
-        Some(Batch { tallies, told: std::mem::take(&mut self.told) })
+        Some(StatsBatch { tallies, samples: std::mem::take(&mut self.samples) })
     }
 }
 
@@ -77,19 +77,19 @@ mod tests {
 
     #[test]
     fn all_are_counted_and_some_are_told_errors_with_a_share_of_their_own() {
-        let mut glance = Glance::new(["pay", "read"].map(Arc::from).into_iter());
-        assert!(glance.take().is_none());
+        let mut pending = PendingStats::new(["pay", "read"].map(Arc::from).into_iter());
+        assert!(pending.take().is_none());
         let record = tests_record("/x");
-        assert!(glance.see(Some(0), &record, Blame::Nobody, Duration::ZERO), "the first wakes the one who hands over");
+        assert!(pending.see(Some(0), &record, Blame::Nobody, Duration::ZERO), "the first wakes the one who hands over");
         for _ in 1..1000 {
-            assert!(!glance.see(Some(0), &record, Blame::Nobody, Duration::ZERO));
+            assert!(!pending.see(Some(0), &record, Blame::Nobody, Duration::ZERO));
         }
-        glance.see(None, &record, Blame::Client, Duration::ZERO);
-        glance.see(Some(9), &record, Blame::Client, Duration::ZERO);
-        let batch = glance.take().unwrap();
+        pending.see(None, &record, Blame::Client, Duration::ZERO);
+        pending.see(Some(9), &record, Blame::Client, Duration::ZERO);
+        let batch = pending.take().unwrap();
         let counted: Vec<_> = batch.tallies.iter().map(|(name, tally)| (&**name, tally.requests)).collect();
         assert_eq!(counted, [("pay", 1000), ("", 1)]);
-        assert_eq!((batch.told.len(), batch.told.last().unwrap().blame), (TOLD_WELL + 2, Blame::Client));
-        assert!(glance.take().is_none());
+        assert_eq!((batch.samples.len(), batch.samples.last().unwrap().blame), (TOLD_WELL + 2, Blame::Client));
+        assert!(pending.take().is_none());
     }
 }
