@@ -1,18 +1,20 @@
 //! countersign: the egress proxy that signs an application's calls to bank APIs.
 //!
-//! Rooms, from the top floor down; a room knows only the floors below it:
+//! Modules by layer, from the top; a module imports from lower layers only:
 //!
-//! - [`cli`]: one file per command; `cli::boot` puts the rooms together
-//! - [`serve`] the data plane · [`admin`] the operator's door · [`sim`] the simulated banks
-//! - [`control`]: the tokens' keeper, on its own thread
+//! - [`cli`]: one file per command
+//! - [`app`]: the running process: start, reload, hand-over, end
+//! - [`serve`] data plane · [`admin`] admin listener, API and dashboard · [`sim`] bank simulators
+//! - [`control`]: the token keeper and users' consents, on the control thread
 //! - [`config`]: from `proxy.toml` to an immutable snapshot
-//! - [`provider`] auth modules as data · [`tls`] · [`upstream`] connections to banks
-//! - [`route`] who may call what · [`token`] a token's life · [`observe`] logs and metrics
-//! - [`base`] words · [`syntax`] TOML with diagnostics
+//! - [`provider`] auth modules as data · [`store`] tokens at rest · [`tls`] · [`upstream`] connections to providers
+//! - [`route`] routing and permission · [`token`] the life of a token · [`observe`] logs, metrics, traces, audit log
+//! - [`base`] shared types · [`syntax`] TOML with diagnostics
 //!
-//! `docs/architecture.md` tells the life of a request through them.
+//! `docs/architecture.md` follows a request through them.
 
 pub mod admin;
+pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;

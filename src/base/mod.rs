@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod coding;
+pub mod counted;
 pub mod draw;
 pub mod id;
 pub mod origin;

@@ -10,7 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::check::load_quietly;
-use super::{complain, counted, print};
+use super::{complain, print};
+use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::config::{Files as _, MachineFiles};
 use crate::observe::audit::verify::{Anchor, Break, ChainVerdict, ChainVerifier, WholeChain};

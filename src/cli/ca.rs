@@ -17,8 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::complain;
-use super::gateway::ca_file;
-use super::sketch::{ForwardSketch, Sketch};
+use super::exec::{ConfigSketch, ForwardSketch, ca_file};
 use crate::base::time::{Clock, Now, rfc3339};
 use crate::tls::mint::{Constraints, Facts, KeyKind, MintAuthority, NameConstraint};
 use crate::tls::trust::{TrustWords, steps, text};
@@ -81,7 +80,7 @@ impl CertPlace {
 
 /// The config's forward listener, where there is a config and it has one.
 fn forward(config: &Path) -> Option<ForwardSketch> {
-    Sketch::read(config).ok()?.forward
+    ConfigSketch::read(config).ok()?.forward
 }
 
 /// A form of the CA's certificate.
@@ -185,7 +184,7 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
 /// Derives the name constraints from the hosts that have a route.
 fn from_config(config: &Path) -> Result<Constraints, String> {
     let cure = "name what it may vouch for with `--permit DOMAIN`, or `--unconstrained`";
-    let sketch = Sketch::read(config).map_err(|error| format!("{error}; or {cure}"))?;
+    let sketch = ConfigSketch::read(config).map_err(|error| format!("{error}; or {cure}"))?;
     let permits: BTreeSet<NameConstraint> = sketch.routed.iter().filter_map(|host| domain_of(host)).collect();
     let permits: Vec<NameConstraint> = permits.into_iter().collect();
     Constraints::only(&permits).map_err(|_| format!("{} has no route; {cure}", config.display()))

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::live::{self, TrialOptions, TrialReport as Tried};
-use super::{complain, counted, print};
+use super::check_live::{self, TrialOptions, TrialReport as Tried};
+use super::{complain, print};
+use crate::base::counted::counted;
 use crate::config::{Loaded, MachineFiles, Snapshot, load};
 use crate::syntax::{Diagnostic, Severity};
 
@@ -61,7 +62,7 @@ pub fn run_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
 }
 
 fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
-    let known = live::known_vars(snapshot);
+    let known = check_live::known_vars(snapshot);
     let mut given = Vec::new();
     for var in vars {
         let Some((name, value)) = var.split_once('=') else {
@@ -74,7 +75,7 @@ fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
         }
         given.push((name.to_owned(), value.to_owned()));
     }
-    live::run_live(snapshot, TrialOptions::of_this_process(given))
+    check_live::run_live(snapshot, TrialOptions::of_this_process(given))
         .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 

@@ -16,10 +16,11 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::runtime::{Builder, LocalOptions};
 
-use super::boot::{BootOptions, Running};
 use super::demo_client::DemoClient;
 use super::run::wait_for_the_end;
-use super::{complain, counted, print};
+use super::{complain, print};
+use crate::app::boot::{BootOptions, Running};
+use crate::base::counted::counted;
 use crate::base::secret::{ExposeSecret, Fingerprint, hex, sha256};
 use crate::base::time::{Clock, rfc3339};
 use crate::config::{InMemory, build};

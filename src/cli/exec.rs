@@ -4,6 +4,12 @@
 //! on to it; its exit status becomes that of countersign (128 + signal if one ended it). 125: countersign itself
 //! failed; 126: the command cannot be run; 127: there is no such command.
 
+mod bypass;
+mod config_sketch;
+pub(super) mod env;
+mod gateway;
+mod private;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
@@ -19,10 +25,12 @@ use rustix::termios::tcgetpgrp;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::oneshot;
 
+pub(super) use self::config_sketch::{ConfigSketch, ForwardSketch};
+use self::env::{TrustFiles, Variables};
+pub(super) use self::gateway::ca_file;
+use self::gateway::{ForwardArguments, Gateway, remark};
+use self::private::Private;
 use super::complain;
-use super::env::{TrustFiles, Variables};
-use super::gateway::{ForwardArguments, Gateway, remark};
-use super::private::Private;
 use crate::base::secret::hex;
 use crate::config::{Files, MachineFiles};
 

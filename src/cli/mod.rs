@@ -6,38 +6,24 @@
 
 mod admin_client;
 mod audit;
-pub mod boot;
-mod bypass;
 mod ca;
 mod check;
+pub mod check_live;
 mod completions;
 mod consent;
 mod demo;
 mod demo_client;
-mod env;
 mod exec;
 mod explain;
-mod gateway;
 mod health;
-mod inherited;
 mod key;
-pub mod live;
-mod private;
-mod process_ca;
 mod profiles;
-pub mod reload;
 mod run;
 mod sim;
-mod sketch;
-mod sockets;
 mod status;
 mod store;
-mod supervisor;
 mod table;
 mod token;
-mod unix_socket;
-mod upgrade;
-mod watch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -101,7 +87,7 @@ enum Command {
         provider: Option<String>,
     },
     /// Print the variables by which programs use the proxy and trust its CA
-    Env(env::EnvArguments),
+    Env(exec::env::EnvArguments),
     /// Run a command that uses the proxy and trusts its CA
     Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
@@ -223,7 +209,7 @@ pub fn main() -> ExitCode {
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => completions::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
-        Command::Env(arguments) => env::run(&arguments),
+        Command::Env(arguments) => exec::env::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Health { live, admin, admin_ca, config } => {
@@ -260,9 +246,4 @@ fn print(text: &str) {
 #[expect(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn complain(message: &str) {
     eprintln!("countersign: {message}");
-}
-
-/// Formats a count with its noun, with an `s` unless the count is 1: `1 route`, `2 routes`.
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::boot::{BootOptions, Running};
-use super::inherited::Inherited;
-use super::reload::ConfigSource;
-use super::upgrade::{self, SuccessorProcess, UpgradeImage};
-use super::{check, complain, supervisor};
+use super::{check, complain};
+use crate::app::boot::{BootOptions, Running};
+use crate::app::inherited::Inherited;
+use crate::app::reload::ConfigSource;
+use crate::app::supervisor;
+use crate::app::upgrade::{self, SuccessorProcess, UpgradeImage};
 use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, load};
 use crate::observe::logging;
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::table::{length, moment, table};
-use super::{complain, counted, print};
+use super::{complain, print};
+use crate::base::counted::counted;
 use crate::base::time::{Clock, Now};
 
 /// Prints the status. Exit code 0: printed; 1: refused; 2: no instance was reached.

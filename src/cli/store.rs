@@ -9,7 +9,8 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use super::check::load_quietly;
-use super::{complain, counted, print};
+use super::{complain, print};
+use crate::base::counted::counted;
 use crate::base::time::Clock;
 use crate::store::{Error, Patience, Rekeyed, Store, StoreSettings};
 

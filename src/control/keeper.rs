@@ -37,7 +37,7 @@ mod trace;
 
 use invalidation::Invalidations;
 use slots::FetchSlots;
-use token_entry::{Fetch, FetchedCargo, FetchedToken, Lifetime, TokenEntry};
+use token_entry::{Fetch, FetchedToken, Lifetime, TokenEntry};
 use trace::FetchTrace;
 
 /// Longest interval between two looks at the clocks, even if no timer is due, busy or not. The machine's own timer
@@ -105,7 +105,7 @@ pub struct Keeper {
 #[derive(Default)]
 struct EventData {
     /// The token that a fetch brought, if any.
-    cargo: FetchedCargo,
+    cargo: Option<FetchedToken>,
     /// The span of the request that waits: a fetch that this starts is told as its child.
     cause: Option<Context>,
 }

@@ -45,7 +45,7 @@ impl TokenSlot {
     }
 
     /// Like [`TokenSlot::take`], but does not count as a use: what lies here is to be used up, not renewed.
-    pub fn glance(&self, now: Now) -> Option<Arc<Lease>> {
+    pub fn cached(&self, now: Now) -> Option<Arc<Lease>> {
         let lease = self.lease.load_full()?;
         (lease.valid(now) && lease.generation > self.refused.load(Ordering::Acquire)).then_some(lease)
     }

@@ -19,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(200);
 pub struct StatsCollector(Rc<CollectorState>);
 
 struct CollectorState {
-    glance: RefCell<PendingStats>,
+    pending: RefCell<PendingStats>,
     stats_sender: StatsSender,
     woken: Rc<Notify>,
 }
@@ -29,7 +29,7 @@ impl StatsCollector {
     pub fn open(stats_sender: StatsSender, routes: impl Iterator<Item = Arc<str>>) -> Self {
         let woken = Rc::new(Notify::new());
         let seeing = Rc::new(CollectorState {
-            glance: RefCell::new(PendingStats::new(routes)),
+            pending: RefCell::new(PendingStats::new(routes)),
             stats_sender,
             woken: woken.clone(),
         });
@@ -48,7 +48,7 @@ impl StatsCollector {
     /// Counts a finished request of the route at this position; none: it found none.
     #[inline]
     pub fn see(&self, route: Option<usize>, record: &AccessRecord, blame: Blame, took: Duration) {
-        if self.0.glance.borrow_mut().see(route, record, blame, took) {
+        if self.0.pending.borrow_mut().see(route, record, blame, took) {
             self.0.woken.notify_one();
         }
     }
@@ -61,7 +61,7 @@ impl StatsCollector {
 
 impl CollectorState {
     fn hand_over(&self) {
-        let batch = self.glance.borrow_mut().take();
+        let batch = self.pending.borrow_mut().take();
         if let Some(batch) = batch {
             self.stats_sender.tell(batch);
         }

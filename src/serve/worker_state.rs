@@ -262,7 +262,7 @@ impl WorkerState {
                 slot
             }
         };
-        Some((before, slot.glance(self.now())?))
+        Some((before, slot.cached(self.now())?))
     }
 
     /// The lease of a predecessor was refused: it is of no use to anybody.

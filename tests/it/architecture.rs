@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Rooms by floor, from the ground up. A room may name its own floor's rooms never, lower ones always.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["base", "syntax"],
     &["observe", "route", "token"],
     &["provider", "store", "tls", "upstream"],
     &["config"],
     &["control"],
     &["admin", "serve", "sim"],
+    &["app"],
     &["cli"],
 ];
 
@@ -32,7 +33,7 @@ const EXPOSE: [(&str, &str); 15] = [
     ("token/grant.rs", "takes a token's fingerprint"),
     ("cli/ca.rs", "writes the key of a CA that it made"),
     ("cli/demo.rs", "hands the simulators' credentials to the proxy it starts"),
-    ("cli/env.rs", "puts the client's key into the proxy's address"),
+    ("cli/exec/env.rs", "puts the client's key into the proxy's address"),
     ("cli/sim.rs", "writes the simulators' credentials into the file that was asked for"),
 ];
 

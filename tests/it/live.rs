@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, ManualClock};
-use countersign::cli::live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run_live};
+use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run_live};
 use countersign::config::{InMemory, build};
 use countersign::sim::{
     self, Bank, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle, Verbatim,

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use countersign::app::boot::{BootOptions, Running};
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Now};
-use countersign::cli::boot::{BootOptions, Running};
 use countersign::config::{InMemory, Snapshot, build};
 use countersign::sim::{self, Bank, LeafSpec, Sim, SimAuthority, SimHandle};
 

@@ -56,8 +56,6 @@ pub(super) struct FetchedToken {
     pub(super) record: u64,
 }
 
-pub(super) type FetchedCargo = Option<FetchedToken>;
-
 /// From when to when a token lives.
 pub(super) struct Lifetime {
     pub(super) issued: Now,
@@ -141,7 +139,7 @@ impl TokenEntry {
         now: Now,
         generation: u64,
         Lifetime { issued, expires, young_until }: Lifetime,
-        cargo: FetchedCargo,
+        cargo: Option<FetchedToken>,
     ) -> Option<EventKind> {
         // `Publish` answers `Fetched` alone, and that always comes with its cargo.
         let FetchedToken { headers, fingerprint, record, .. } = cargo?;
@@ -223,7 +221,7 @@ impl TokenEntry {
 
     /// The lease that may be sent now. Looking is no use of it.
     pub(super) fn at_hand(&self, now: Now) -> Option<Issued> {
-        let lease = self.token_slot.glance(now)?;
+        let lease = self.token_slot.cached(now)?;
         Some(Issued { lease, token_slot: Arc::clone(&self.token_slot), fresh: false })
     }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use secrecy::SecretString;
 
-use super::boot::{BootOptions, Running};
-use super::check;
 use super::gateway::Gateway;
+use crate::app::boot::{BootOptions, Running};
 use crate::base::secret::{hex, sha256};
+use crate::cli::check;
 use crate::config::{AccessLogTarget, Bind, ListenerAccess, Snapshot};
 use crate::observe::logging;
 use crate::route::ClientId;

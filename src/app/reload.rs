@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::boot::{access_sink, pages};
+use super::access_sink::access_sink;
+use super::forward_pages::forward_pages;
 use super::process_ca::ProcessCa;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
@@ -104,7 +105,7 @@ impl Reloader {
         self.ca.certify(&snapshot, now)?;
         let snapshot: Arc<Snapshot> = Arc::from(snapshot);
         let listeners = slots(&snapshot, &self.names);
-        let pages = pages(&listeners, &self.addresses)?;
+        let pages = forward_pages(&listeners, &self.addresses)?;
         let told = |log: &LogConfig| (log.format, log.access.clone());
         let sink = if told(&snapshot.log) == told(&before.log) {
             None

@@ -7,7 +7,7 @@ use super::connect_trial::plain;
 use super::finding::Finding;
 use super::provider::PlaceVisit;
 use super::{Notes, TrialOptions};
-use crate::cli::counted;
+use crate::base::counted::counted;
 use crate::config::{Issuer, IssuerKeys};
 use crate::control::{issuer_place, try_keys};
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use super::Notes;
 use super::connect_trial::plain;
 use super::finding::Finding;
+use crate::base::counted::counted;
 use crate::base::time::Clock;
-use crate::cli::counted;
 use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holders};
 
 /// A record of this name is never written.

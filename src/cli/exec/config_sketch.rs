@@ -18,7 +18,7 @@ use crate::syntax::{Diagnostics, SourceText};
 
 /// The names in a config.
 #[derive(Debug, Default)]
-pub struct Sketch {
+pub struct ConfigSketch {
     /// The first `[[listener]]` with `mode = "forward"`.
     pub forward: Option<ForwardSketch>,
     /// Hosts with a route, each once: lower case, IPv6 without brackets.
@@ -36,7 +36,7 @@ pub struct ForwardSketch {
     pub ca: Option<(PathBuf, PathBuf)>,
 }
 
-impl Sketch {
+impl ConfigSketch {
     /// Reads the config file at `path`. The error is for a person.
     pub fn read(path: &Path) -> Result<Self, String> {
         let table = sketch(path, &MachineFiles).map_err(|error| format!("{error}; name another file with `-c`"))?;
@@ -139,7 +139,7 @@ mod tests {
             upstream = "https://[::1]:8443"
             [client.erp]
         "#;
-        let sketch = Sketch::of(&text.parse().expect("TOML"), Path::new("/etc/countersign"));
+        let sketch = ConfigSketch::of(&text.parse().expect("TOML"), Path::new("/etc/countersign"));
         assert_eq!(sketch.routed, ["::1", "api-sandbox.partners.scb", "partner.example"]);
         assert_eq!(sketch.clients, ["erp"]);
         let ca = Some(("/etc/countersign/certs/ca.crt".into(), "/etc/ca.key".into()));
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_is_not_a_config_names_nothing() {
         let wrong = "route = 1\nlistener = [1]\nclient = []\nprovider = \"x\"";
-        let sketch = Sketch::of(&wrong.parse().expect("TOML"), Path::new(""));
+        let sketch = ConfigSketch::of(&wrong.parse().expect("TOML"), Path::new(""));
         assert!(sketch.forward.is_none() && sketch.routed.is_empty() && sketch.clients.is_empty());
     }
 }

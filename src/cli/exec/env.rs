@@ -15,8 +15,8 @@ use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::bypass::Bypass;
-use super::complain;
 use super::gateway::{ForwardArguments, Gateway, remark};
+use crate::cli::complain;
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 use crate::tls::trust_store::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};

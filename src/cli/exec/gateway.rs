@@ -1,6 +1,6 @@
 //! The forward listener that `exec`, `env` and `ca` use: its address, its CA, and the hosts that are routed there.
 //!
-//! The config is the proxy's own, read for its names alone ([`Sketch`]). Code that starts a listener for one command
+//! The config is the proxy's own, read for its names alone ([`ConfigSketch`]). Code that starts a listener for one command
 //! fills in a [`Gateway`] by hand.
 
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
@@ -14,8 +14,8 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::complain;
-use super::sketch::Sketch;
+use super::config_sketch::ConfigSketch;
+use crate::cli::complain;
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 
@@ -79,8 +79,8 @@ impl Gateway {
     pub fn locate(through: &ForwardArguments) -> Result<(Self, Vec<String>), String> {
         let config = through.config();
         let sketch = match &config {
-            Some(path) => Sketch::read(path)?,
-            None if through.ca.is_some() && through.proxy.is_some() => Sketch::default(),
+            Some(path) => ConfigSketch::read(path)?,
+            None if through.ca.is_some() && through.proxy.is_some() => ConfigSketch::default(),
             None => return Err("there is no proxy.toml here; name the config file with `-c`".to_owned()),
         };
         let shown = config.unwrap_or_default();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState as State;
 
+use crate::base::counted::counted;
 use crate::control::{ReloadOutcome, Reloaded};
 
 /// A manager that does not read for so long is not told.
@@ -70,7 +71,7 @@ pub fn heartbeat() -> Option<impl Future<Output = ()>> {
 
 fn serving(listeners: usize, digest: &str) -> String {
     let config = digest.get(..DIGEST).unwrap_or(digest);
-    format!("serving {}, config {config}", super::counted(listeners, "listener"))
+    format!("serving {}, config {config}", counted(listeners, "listener"))
 }
 
 fn tell_supervisor(state: &[State<'_>]) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::counted;
+use crate::base::counted::counted;
 
 /// The subject of a trial: an issuer, a provider or the store.
 #[derive(Clone, Debug, Eq, PartialEq)]
