@@ -13,9 +13,10 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use super::admit::{RoutingTarget, clear};
+use super::caller::caller;
 use super::connection_context::{ConnectionContext, Tunnel};
 use super::fault::Fault;
-use super::forward::{caller, opening, own_answer};
+use super::own_response::{access_record, own_response};
 use super::request_log::RequestLog;
 use super::response_body::{ResponseBody, Switch};
 use super::upgrade::{Splice, UpgradeCount, UpgradedConnection};
@@ -30,7 +31,7 @@ pub async fn answer(
     conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut record = opening(&worker, &conn, &request);
+    let mut record = access_record(&worker, &conn, &request);
     // A target that is not an authority is not logged: it may hold a password.
     record.path = target(&request).map_or_else(|_| String::new(), |to| to.to_string());
     let mut log = RequestLog::begin(&worker, conn.listener, record);
@@ -63,12 +64,12 @@ pub fn page(
     conn: &ConnectionContext,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut log = RequestLog::begin(worker, conn.listener, opening(worker, conn, &request));
+    let mut log = RequestLog::begin(worker, conn.listener, access_record(worker, conn, &request));
     let (asked, _) = request.into_parts();
     if let Err(fault) = clear(RoutingTarget::Page, &worker.shared.snapshot.limits, &asked) {
-        return own_answer(fault, log);
+        return own_response(fault, log);
     }
-    let Some(Some(page)) = worker.shared.pages.get(conn.listener) else { return own_answer(Fault::Internal, log) };
+    let Some(Some(page)) = worker.shared.pages.get(conn.listener) else { return own_response(Fault::Internal, log) };
     let (head, body) = page.answer(&asked.method, asked.uri.path()).into_parts();
     log.record().status = Some(head.status.as_u16());
     Response::from_parts(head, ResponseBody::own(body, log))
@@ -180,7 +181,7 @@ fn refuse(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
     let id = log.record().id;
     let canonical = row.status.canonical_reason().unwrap_or_default();
     let reason = Bytes::from(format!("{canonical} - {}: {} (request {id})", row.name, row.title));
-    let mut response = own_answer(fault, log);
+    let mut response = own_response(fault, log);
     if let Ok(reason) = ReasonPhrase::try_from(reason) {
         response.extensions_mut().insert(reason);
     }

@@ -42,6 +42,7 @@ use super::current_state::CurrentState;
 use super::fault::Fault;
 use super::forward;
 use super::identify::Peer;
+use super::own_response::refuse;
 use super::proxy_protocol::{self, ProxiedFor};
 use super::response_body::{ResponseBody, Switch};
 use super::tunnel::{self, Rewound};
@@ -357,7 +358,7 @@ where
         let bodiless = request.method() == Method::HEAD;
         async move {
             let mut response = if has_too_many_fields(&request, &limits) {
-                forward::refuse(&worker, &conn, &request, Fault::TooManyFields)
+                refuse(&worker, &conn, &request, Fault::TooManyFields)
             } else {
                 forward::answer(worker, conn, request).await
             };

@@ -20,9 +20,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::admit::clear;
+use super::caller::caller;
 use super::connection_context::ConnectionContext;
 use super::fault::Fault;
-use super::forward::{caller, opening, own_answer};
+use super::own_response::{access_record, own_response};
 use super::request_log::RequestLog;
 use super::response_body::ResponseBody;
 use super::worker_state::WorkerState;
@@ -70,7 +71,7 @@ pub async fn answer(
     conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
+    let mut log = RequestLog::begin(&worker, conn.listener, access_record(&worker, &conn, &request));
     match serve(&worker, &conn, request, &mut log).await {
         Ok(body) => {
             log.record().status = Some(200);
@@ -81,7 +82,7 @@ pub async fn answer(
             response
         }
         Err(fault) => {
-            let mut response = own_answer(fault, log);
+            let mut response = own_response(fault, log);
             if fault == Fault::MethodRefused {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }
@@ -226,12 +227,12 @@ pub async fn callback(
     conn: Rc<ConnectionContext>,
     request: Request<ReceivedBody>,
 ) -> Response<ResponseBody> {
-    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
+    let mut log = RequestLog::begin(&worker, conn.listener, access_record(&worker, &conn, &request));
     let (head, _) = request.into_parts();
     let listener = worker.listener(conn.listener).ok_or(Fault::Internal);
     let ground = listener.and_then(|listener| conn.ground(listener));
     if let Err(fault) = ground.and_then(|ground| clear(ground, &worker.shared.snapshot.limits, &head)) {
-        return own_answer(fault, log);
+        return own_response(fault, log);
     }
     let (status, location, text) = come_back(&worker, &head, &mut log).await;
     log.record().status = Some(status.as_u16());

@@ -12,8 +12,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::admit::{Declined, RoutingTarget, admit};
+use super::caller::from_a_web_page;
+use super::dress::{RequestDress, dress};
 use super::fault::Fault;
-use super::forward::{RequestDress, dress, from_a_web_page};
 use super::hop_options::{HopOptions, within_bounds};
 use super::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::base::time::Clock;

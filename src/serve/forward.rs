@@ -8,38 +8,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
-};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use uuid::Uuid;
 
 use super::admit::{Declined, admit};
+use super::caller::caller;
 use super::connect;
-use super::connection_context::{ConnectionContext, Ingress, Tunnel};
+use super::connection_context::{ConnectionContext, Ingress};
 use super::consent;
+use super::dress::{RequestDress, dress};
 use super::fault::Fault;
-use super::headers;
 use super::hop_options::{HopOptions, take_in, turn, within_bounds};
-use super::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
+use super::own_response::{access_record, own_response};
 use super::replay_body::{ReplayBody, Ungathered};
 use super::request_log::RequestLog;
 use super::response_body::ResponseBody;
 use super::upstream_call::{CurrentRoute, TOKEN_WAIT, TokenInUse, UpstreamCall};
 use super::upstream_response::UpstreamResponse;
 use super::worker_state::{RouteState, WorkerState};
-use crate::base::id::{Ids, RandomIds};
+use crate::base::id::RandomIds;
 use crate::base::vars::Vars;
-use crate::config::Route;
 use crate::control::{TokenSpec, user_spec};
-use crate::observe::record::{AccessRecord, Replay};
-use crate::observe::trace::{Context, TRACEPARENT, TRACESTATE, parent};
-use crate::provider::SentIds;
+use crate::observe::trace::Context;
 use crate::route::{Admission, Caller, Permit};
 use crate::token::lease::Lease;
 use crate::upstream::ReceivedBody;
@@ -75,7 +70,7 @@ pub async fn answer(
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).
     let mut last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
-    let mut log = RequestLog::begin(&worker, conn.listener, opening(&worker, &conn, &request));
+    let mut log = RequestLog::begin(&worker, conn.listener, access_record(&worker, &conn, &request));
     let (head, body) = request.into_parts();
     let (mut body, may_read) = (Some(body), !head.headers.contains_key(EXPECT));
     let outcome = forward(&worker, &conn, head, &mut body, &mut log).await;
@@ -94,7 +89,7 @@ pub async fn answer(
         Ok(upstream_response) => upstream_response.into_response(log),
         Err(Declined::Fault(fault)) => {
             last |= http1 && fault.closes();
-            own_answer(fault, log)
+            own_response(fault, log)
         }
         Err(Declined::Stub(route)) => stub(&worker, route, log),
     };
@@ -237,113 +232,6 @@ fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
     extensions
 }
 
-/// Returns the caller, or a refusal without details. In a tunnel, it is the caller that opened it.
-pub(super) async fn caller(
-    worker: &WorkerState,
-    conn: &ConnectionContext,
-    headers: &HeaderMap,
-    log: &mut RequestLog,
-) -> Result<Proven, Fault> {
-    let listener = worker.listener(conn.listener).ok_or(Fault::Misdirected)?;
-    if listener.footing != conn.footing {
-        // The proof of this connection may no longer hold: on a new one the client can be asked for it again.
-        return Err(Fault::Misdirected);
-    }
-    let clients = &worker.shared.snapshot.clients;
-    let now = log.record().start;
-    let as_proxy = matches!(conn.entry, Ingress::Proxy);
-    let context = IdentifyContext { access: &listener.access, clients, issuers: &worker.shared.issuers, now, as_proxy };
-    let known = match &conn.entry {
-        Ingress::Tunnel(tunnel) => opener(worker, tunnel, context, &conn.peer).await,
-        Ingress::Callback(_) | Ingress::Proxy | Ingress::Reverse(_) => prove(context, &conn.peer, headers).await,
-    };
-    let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
-    match known {
-        Ok(known @ Proven { caller: Caller::Client(_), .. }) => {
-            log.record().client = worker.name_of(known.caller);
-            Ok(known)
-        }
-        Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
-        Ok(anyone @ Proven { caller: Caller::Anyone, .. }) => Ok(anyone),
-        Err(IdentifyError::NotLetIn(id)) => {
-            log.record().client = worker.name_of(Caller::Client(id));
-            Err(Fault::ClientNotAllowed)
-        }
-        Err(IdentifyError::Unknown) => Err(unidentified),
-        // Wrong guesses are slowed; right credentials were accepted above, so no client is locked out by a neighbour's
-        // guesses.
-        Err(IdentifyError::Wrong) => match worker.shared.connection_limits.failed(conn.peer.address, now) {
-            Ok(()) => Err(unidentified),
-            Err(after) => Err(Fault::RateLimited(after)),
-        },
-    }
-}
-
-/// Returns the caller that opened a tunnel. Under a new config, and once the proof has ended, the same evidence has to
-/// identify the caller again.
-async fn opener(
-    worker: &WorkerState,
-    tunnel: &Tunnel,
-    context: IdentifyContext<'_>,
-    peer: &Peer,
-) -> Result<Proven, IdentifyError> {
-    let (serial, opener) = tunnel.opener.get();
-    if serial == worker.shared.serial && opener.until.is_none_or(|until| !until.passed(context.now)) {
-        return Ok(opener);
-    }
-    let opener = Box::pin(prove(IdentifyContext { as_proxy: true, ..context }, peer, &tunnel.claim)).await?;
-    tunnel.opener.set((worker.shared.serial, opener));
-    Ok(opener)
-}
-
-/// Returns whether a request comes from a web page. If callers are not identified, a page in a browser on this machine
-/// must not be able to call.
-pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::ORIGIN)
-        || headers.get_all("sec-fetch-site").iter().any(|worker| worker != "none")
-}
-
-/// The values that a request is dressed with, besides its route.
-pub(super) struct RequestDress<'a> {
-    /// The `Host` field at the provider.
-    pub host: &'a HeaderValue,
-    pub lease: &'a Lease,
-    pub vars: &'a Vars,
-    /// True if a body follows the head.
-    pub body: bool,
-    /// The options that it requests for this hop.
-    pub hop: HopOptions,
-}
-
-/// Strips what a client must not say, then puts on what the provider wants.
-pub(super) fn dress(
-    head: &mut Parts,
-    route: &Route,
-    with: RequestDress<'_>,
-    ids: &mut dyn Ids,
-) -> Result<SentIds, Fault> {
-    headers::join_cookies(&mut head.headers);
-    headers::strip_request_headers(&mut head.headers, &route.module, &route.consumed)
-        .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
-    if !route.provider.trace_context {
-        head.headers.remove(TRACEPARENT);
-        head.headers.remove(TRACESTATE);
-    }
-    with.hop.put_on(&mut head.headers);
-    if !with.body && head.method != Method::GET && head.method != Method::HEAD {
-        // Said aloud, since a missing length means something else to HTTP/1.1 providers.
-        head.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-    }
-    for (name, value) in &route.headers {
-        head.headers.insert(name.clone(), value.clone());
-    }
-    if route.module.judges_bodies() {
-        limit_codings(&mut head.headers);
-    }
-    head.headers.insert(HOST, with.host.clone());
-    Ok(route.module.dress(&mut head.headers, with.lease, with.vars, ids))
-}
-
 /// The permit's path as a request target.
 fn target(permit: Permit) -> Result<Uri, Fault> {
     let bytes = Bytes::from(permit.into_path_and_query());
@@ -398,32 +286,9 @@ async fn obtain(
     }
 }
 
-/// A profile that judges bodies must be able to read them.
-fn limit_codings(headers: &mut HeaderMap) {
-    let Some(wished) = headers.get(ACCEPT_ENCODING) else {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        return;
-    };
-    let readable = ["gzip", "deflate", "identity"];
-    let kept: Vec<&str> = wished
-        .to_str()
-        .unwrap_or("")
-        .split(',')
-        .map(str::trim)
-        .filter(|coding| {
-            let name = coding.split(';').next().unwrap_or("").trim();
-            readable.iter().any(|known| name.eq_ignore_ascii_case(known))
-        })
-        .collect();
-    let limited = if kept.is_empty() { "identity".to_owned() } else { kept.join(", ") };
-    if let Ok(limited) = HeaderValue::try_from(limited) {
-        headers.insert(ACCEPT_ENCODING, limited);
-    }
-}
-
 /// The answer of a token endpoint that we play ourselves.
 fn stub(worker: &WorkerState, route: usize, mut log: RequestLog) -> Response<ResponseBody> {
-    let Some(route) = worker.route(route) else { return own_answer(Fault::Internal, log) };
+    let Some(route) = worker.route(route) else { return own_response(Fault::Internal, log) };
     log.follow(route);
     log.record().status = Some(200);
     let (kind, body) = route.route.module.stub(worker.now());
@@ -433,87 +298,4 @@ fn stub(worker: &WorkerState, route: usize, mut log: RequestLog) -> Response<Res
     // As RFC 6749 section 5.1 wants it of every answer with a token.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Our own answer to a request.
-pub(super) fn own_answer(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
-    let id = log.record().id;
-    let (head, body) = fault.answer(id).into_parts();
-    log.record().status = Some(head.status.as_u16());
-    log.fail(fault);
-    debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
-    Response::from_parts(head, ResponseBody::own(body, log))
-}
-
-/// Answers a request with this fault before anything else is done with it.
-pub(super) fn refuse<B>(
-    worker: &Rc<WorkerState>,
-    conn: &ConnectionContext,
-    request: &Request<B>,
-    fault: Fault,
-) -> Response<ResponseBody> {
-    own_answer(fault, RequestLog::begin(worker, conn.listener, opening(worker, conn, request)))
-}
-
-/// Builds the access record of a request from its head.
-pub(super) fn opening<B>(worker: &WorkerState, conn: &ConnectionContext, request: &Request<B>) -> AccessRecord {
-    AccessRecord {
-        start: worker.now(),
-        id: Uuid::new_v4(),
-        trace: parent(request.headers()),
-        listener: worker.listener(conn.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
-        peer: conn.peer.address,
-        client: None,
-        method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-        route: None,
-        provider: None,
-        provider_id: None,
-        token: None,
-        refused: None,
-        status: None,
-        error: None,
-        tolerated: None,
-        replay: Replay::None,
-        upstream_ms: None,
-        request_bytes: 0,
-        response_bytes: 0,
-        complete: false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limited(wish: Option<&str>) -> String {
-        let mut headers = HeaderMap::new();
-        if let Some(wish) = wish {
-            headers.insert(ACCEPT_ENCODING, wish.parse().unwrap());
-        }
-        limit_codings(&mut headers);
-        headers[ACCEPT_ENCODING].to_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn only_codings_that_we_can_read_are_asked_for() {
-        assert_eq!(limited(Some("br, gzip;q=0.8, zstd, Deflate")), "gzip;q=0.8, Deflate");
-        assert_eq!(limited(Some("br")), "identity");
-        assert_eq!(limited(Some("*")), "identity");
-        assert_eq!(limited(None), "identity");
-    }
-
-    #[test]
-    fn requests_of_web_pages_are_recognised() {
-        let with = |name: &str, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
-            from_a_web_page(&headers)
-        };
-        assert!(with("origin", "https://evil.example"));
-        assert!(with("origin", "null"));
-        assert!(with("sec-fetch-site", "cross-site"));
-        assert!(!with("sec-fetch-site", "none"), "typed into the address bar");
-        assert!(!with("accept", "*/*"));
-    }
 }

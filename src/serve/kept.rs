@@ -5,9 +5,11 @@
 //! large ones are kept as they are. The process's budget is charged for the memory behind the bytes, not for their
 //! number.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::replay_body::Budget;
+use crate::observe::metrics::Level;
 
 /// A piece of at least this size is kept as it came.
 const LARGE: usize = 4 * 1024;
@@ -16,6 +18,15 @@ const CHUNK: usize = 16 * 1024;
 const FIRST: usize = 512;
 /// Bytes charged for each chunk besides its memory.
 const OVERHEAD: usize = 64;
+
+/// The process's allowance for kept bodies.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Memory charged for kept bodies now, in bytes.
+    pub level: Arc<Level>,
+    /// Bytes that may be kept.
+    pub limit: u64,
+}
 
 /// The bytes that were kept of one body.
 pub struct Kept {

@@ -5,6 +5,7 @@
 //! never calls a token endpoint and never writes a log file itself.
 
 mod admit;
+mod caller;
 mod cleared_request;
 mod coalesced_stream;
 mod connect;
@@ -14,6 +15,7 @@ mod connection_limits;
 mod consent;
 mod credential_scanner;
 mod current_state;
+mod dress;
 pub mod fault;
 mod foresee;
 mod forward;
@@ -23,6 +25,7 @@ mod identify;
 mod jwt;
 mod kept;
 mod opening;
+mod own_response;
 mod pace;
 pub mod page;
 mod peek;

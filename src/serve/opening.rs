@@ -3,7 +3,8 @@
 
 use std::io;
 
-use super::watchdog::PREFACE;
+/// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The kind of a SETTINGS frame (RFC 9113 section 6.5), and its flag ACK.
 const SETTINGS: u8 = 4;

@@ -19,10 +19,9 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::headers::Trailers;
-use super::kept::{Kept, ReplayCursor};
+use super::kept::{Budget, Kept, ReplayCursor};
 use super::pace::Pace;
 use crate::base::time::{Clock, Now};
-use crate::observe::metrics::Level;
 use crate::upstream::{BodyError, ReceivedBody};
 
 /// The body of a request to the provider.
@@ -30,15 +29,6 @@ pub enum RequestBody {
     Empty,
     /// The client's body, kept or not.
     View(View),
-}
-
-/// The process's allowance for kept bodies.
-#[derive(Clone, Debug)]
-pub struct Budget {
-    /// Memory charged for kept bodies now, in bytes.
-    pub level: Arc<Level>,
-    /// Bytes that may be kept.
-    pub limit: u64,
 }
 
 /// A body that comes in, and how it is to be taken.
@@ -56,11 +46,11 @@ pub struct Intake {
 }
 
 /// A client's request body, and what of it was kept. Shared by the views of one request, on one worker.
-pub struct ReplayBody(Rc<RefCell<Tape>>);
+pub struct ReplayBody(Rc<RefCell<ReplayBuffer>>);
 
 /// One telling of the body. A newer view silences the older ones.
 pub struct View {
-    tape: Rc<RefCell<Tape>>,
+    tape: Rc<RefCell<ReplayBuffer>>,
     /// The number of this view, which fails once the body's `telling` is higher.
     telling: u32,
     /// The next kept piece to tell.
@@ -75,7 +65,7 @@ pub struct ReplayPiece {
     _under_way: Arc<()>,
 }
 
-struct Tape {
+struct ReplayBuffer {
     source: ReceivedBody,
     kept: Kept,
     trailers: Option<HeaderMap>,
@@ -165,7 +155,7 @@ impl ReplayBody {
         let Intake { source, limit, budget, min_rate, trailers, clock } = intake;
         // A body that announces more than may be kept is not kept at all.
         let keeps = limit > 0 && source.size_hint().lower() <= limit;
-        Self(Rc::new(RefCell::new(Tape {
+        Self(Rc::new(RefCell::new(ReplayBuffer {
             source,
             kept: Kept::new(budget),
             trailers: None,
@@ -319,7 +309,7 @@ impl ReplayBody {
     }
 }
 
-impl Tape {
+impl ReplayBuffer {
     /// Keeps a piece, or gives up keeping.
     fn keep(&mut self, piece: &Bytes) {
         if self.state != State::Keeping {

@@ -9,9 +9,9 @@ use hyper::body::Body;
 
 use super::credential_scanner::{self, CredentialPatterns, CredentialScanner};
 use super::fault::{Fault, PROXY_STATUS};
-use super::forward::own_answer;
 use super::headers::{self, Trailers};
 use super::hop_options::{HopOptions, ReadsTrailers};
+use super::own_response::own_response;
 use super::peek::{Peeked, decode, peek};
 use super::request_log::RequestLog;
 use super::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
@@ -88,7 +88,7 @@ impl UpstreamResponse {
     pub async fn switch(mut self, mut log: RequestLog) -> Response<ResponseBody> {
         let provider = match upgrade::grant(&self.response, self.turning.take()).await {
             Ok(provider) => provider,
-            Err(fault) => return own_answer(fault, log),
+            Err(fault) => return own_response(fault, log),
         };
         let (mut head, _) = self.response.into_parts();
         headers::strip_response(&mut head.headers);

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::opening::Opening;
+use super::opening::{Opening, PREFACE};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
@@ -32,8 +32,6 @@ use crate::config::Limits;
 pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Stands for "not before something happens".
 const NEVER: Duration = Duration::from_secs(3600);
-/// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The reason for which a connection is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

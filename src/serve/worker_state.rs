@@ -10,8 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::connection_limits::ConnectionLimits;
 use super::credential_scanner::CredentialPatterns;
+use super::kept::Budget;
 use super::page::ForwardPage;
-use super::replay_body::{Budget, RequestBody};
+use super::replay_body::RequestBody;
 use super::stats_collector::StatsCollector;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};

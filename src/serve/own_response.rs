@@ -1,0 +1,62 @@
+//! Responses that countersign makes itself, and the access record that a request begins with.
+
+use std::rc::Rc;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use uuid::Uuid;
+
+use super::connection_context::ConnectionContext;
+use super::fault::Fault;
+use super::request_log::RequestLog;
+use super::response_body::ResponseBody;
+use super::worker_state::WorkerState;
+use crate::observe::record::{AccessRecord, Replay};
+use crate::observe::trace::parent;
+
+/// Our own answer to a request.
+pub(super) fn own_response(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
+    let id = log.record().id;
+    let (head, body) = fault.answer(id).into_parts();
+    log.record().status = Some(head.status.as_u16());
+    log.fail(fault);
+    debug_assert!(head.headers.contains_key(CONTENT_TYPE), "an error document has a type");
+    Response::from_parts(head, ResponseBody::own(body, log))
+}
+
+/// Answers a request with this fault before anything else is done with it.
+pub(super) fn refuse<B>(
+    worker: &Rc<WorkerState>,
+    conn: &ConnectionContext,
+    request: &Request<B>,
+    fault: Fault,
+) -> Response<ResponseBody> {
+    own_response(fault, RequestLog::begin(worker, conn.listener, access_record(worker, conn, request)))
+}
+
+/// Builds the access record of a request from its head.
+pub(super) fn access_record<B>(worker: &WorkerState, conn: &ConnectionContext, request: &Request<B>) -> AccessRecord {
+    AccessRecord {
+        start: worker.now(),
+        id: Uuid::new_v4(),
+        trace: parent(request.headers()),
+        listener: worker.listener(conn.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
+        peer: conn.peer.address,
+        client: None,
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        route: None,
+        provider: None,
+        provider_id: None,
+        token: None,
+        refused: None,
+        status: None,
+        error: None,
+        tolerated: None,
+        replay: Replay::None,
+        upstream_ms: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        complete: false,
+    }
+}
