@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::worker_state::{ProcessState, WorkerState};
+use crate::serve::worker_state::{ProcessState, WorkerState};
 
 /// One worker's present. Lives on the worker's thread.
 pub struct CurrentState {

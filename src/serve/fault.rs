@@ -11,9 +11,9 @@ use http::header::{ALLOW, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUT
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
-use super::replay_body::Ungathered;
 use crate::control::Unavailable;
 use crate::observe::stats::Blame;
+use crate::serve::exchanges::replay_body::Ungathered;
 use crate::token::failure::Class;
 use crate::upstream::DialError;
 

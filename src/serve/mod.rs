@@ -1,51 +1,36 @@
 //! The data plane: from an accepted connection to an answered request.
 //!
-//! One thread and one single-threaded runtime per worker; nothing is shared between workers but atomics and the
-//! snapshot. [`forward`] is the life of a request, readable from top to bottom; the other files are its steps. This room
-//! never calls a token endpoint and never writes a log file itself.
+//! One thread and one single-threaded runtime per worker; workers share only atomics and the snapshot. No code here calls
+//! a token endpoint or writes a log file.
+//!
+//! [`forward`] is the life of a request, readable from top to bottom; the other files are its steps:
+//!
+//! | file or folder | subject |
+//! |---|---|
+//! | `worker`, `worker_state`, `current_state` | a thread, the state that it owns, the state in force |
+//! | `connections` | acceptance, limits, TLS, HTTP, deadlines |
+//! | `forward` | the steps of a request in their order |
+//! | `requests` | identification, routing, header fields, consent endpoints, CONNECT |
+//! | `exchanges` | bodies, the call to the provider, its replay, the response |
+//! | `reports` | access record, metrics, spans, statistics |
+//! | `fault` | every error that a client can see |
+//! | `page` | the page of a forward listener about itself |
+//! | `simulation` | tests of bad days |
 
-mod admit;
-mod caller;
-mod cleared_request;
-mod coalesced_stream;
-mod connect;
-mod connection;
-mod connection_context;
-mod connection_limits;
-mod consent;
-mod credential_scanner;
+mod connections;
 mod current_state;
-mod dress;
+mod exchanges;
 pub mod fault;
-mod foresee;
 mod forward;
-mod headers;
-mod hop_options;
-mod identify;
-mod jwt;
-mod kept;
-mod opening;
-mod own_response;
-mod pace;
 pub mod page;
-mod peek;
-mod proxy_protocol;
-mod replay_body;
-mod request_log;
-mod request_spans;
-mod response_body;
+mod reports;
+mod requests;
 #[cfg(test)]
 mod simulation;
-mod stats_collector;
-mod tunnel;
-mod upgrade;
-mod upstream_call;
-mod upstream_response;
-mod watchdog;
 mod worker;
 mod worker_state;
 
-pub use connection_limits::ConnectionLimits;
-pub use foresee::{Foreseen, Rejected, SampleRequest, foresee};
+pub use connections::connection_limits::ConnectionLimits;
+pub use requests::foresee::{Foreseen, Rejected, SampleRequest, foresee};
 pub use worker::{Drain, Listening, ListeningSocket, News, Worker};
 pub use worker_state::ProcessState;

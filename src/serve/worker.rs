@@ -23,11 +23,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Accepted};
-use super::current_state::CurrentState;
-use super::worker_state::{ProcessState, WorkerState};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Limit;
+use crate::serve::connections::connection::{self, Accepted};
+use crate::serve::current_state::CurrentState;
+use crate::serve::worker_state::{ProcessState, WorkerState};
 
 /// Idle provider connections are looked through this often.
 const SWEEP: Duration = Duration::from_secs(5);

@@ -125,8 +125,8 @@ fn secrets_are_unwrapped_in_listed_places_only() {
 /// Bodies as hyper has them end alike whether they are whole or cut off; `Received` tells the difference.
 const BARE_BODIES: [&str; 6] = [
     // Where they come in, to be wrapped at once.
-    "serve/cleared_request.rs",
-    "serve/connection.rs",
+    "serve/exchanges/cleared_request.rs",
+    "serve/connections/connection.rs",
     "serve/forward.rs",
     "upstream/ask.rs",
     "upstream/connection.rs",
@@ -147,7 +147,7 @@ fn bodies_are_read_by_the_type_that_proves_their_ends() {
 fn requests_are_sent_by_the_file_that_looks_at_their_tokens() {
     for (name, text) in source() {
         let sends = ["connection.send(", "sender.send_request(", "try_send_request("];
-        if name.starts_with("serve/") && name != "serve/cleared_request.rs" {
+        if name.starts_with("serve/") && name != "serve/exchanges/cleared_request.rs" {
             for call in sends {
                 assert!(!code(&text).contains(call), "{name} calls {call}; send what is `Cleared`");
             }

@@ -15,10 +15,10 @@ use super::http1::{Framing, MessageReader, Piece, chunk, content};
 use super::lines::let_pass;
 use super::plan::Manner;
 use super::world::{STALLED, World};
-use crate::serve::connection::{AcceptedProtocol, serve_http};
-use crate::serve::connection_context::{ConnectionContext, Ingress};
+use crate::serve::connections::connection::{AcceptedProtocol, serve_http};
+use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
 use crate::serve::current_state::CurrentState as Present;
-use crate::serve::identify::Peer;
+use crate::serve::requests::identify::Peer;
 use crate::upstream::simulated::{Cork, End, connection};
 
 /// A request has an end within this: all that its client and its bank may take, and every timeout in its way.

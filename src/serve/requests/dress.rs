@@ -4,18 +4,18 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::fault::Fault;
-use super::headers;
-use super::hop_options::HopOptions;
 use crate::base::id::Ids;
 use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::observe::trace::{TRACEPARENT, TRACESTATE};
 use crate::provider::SentIds;
+use crate::serve::fault::Fault;
+use crate::serve::requests::headers;
+use crate::serve::requests::hop_options::HopOptions;
 use crate::token::lease::Lease;
 
 /// The values that a request is dressed with, besides its route.
-pub(super) struct RequestDress<'a> {
+pub(in crate::serve) struct RequestDress<'a> {
     /// The `Host` field at the provider.
     pub host: &'a HeaderValue,
     pub lease: &'a Lease,
@@ -27,7 +27,7 @@ pub(super) struct RequestDress<'a> {
 }
 
 /// Strips what a client must not say, then puts on what the provider wants.
-pub(super) fn dress(
+pub(in crate::serve) fn dress(
     head: &mut Parts,
     route: &Route,
     with: RequestDress<'_>,

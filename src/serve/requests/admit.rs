@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
 
-use super::fault::Fault;
-use super::headers;
 use crate::config::{Limits, ReverseListener, ServerNames};
 use crate::route::{self, Admission, Authority, Caller, Denied, ForwardTable, RequestTarget};
+use crate::serve::fault::Fault;
+use crate::serve::requests::headers;
 
 /// The routes and names that a request's target is judged against.
 #[derive(Clone, Copy)]

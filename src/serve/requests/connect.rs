@@ -12,17 +12,17 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSF
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::admit::{RoutingTarget, clear};
-use super::caller::caller;
-use super::connection_context::{ConnectionContext, Tunnel};
-use super::fault::Fault;
-use super::own_response::{access_record, own_response};
-use super::request_log::RequestLog;
-use super::response_body::{ResponseBody, Switch};
-use super::upgrade::{Splice, UpgradeCount, UpgradedConnection};
-use super::worker_state::WorkerState;
 use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Authority, Caller, ForwardTarget, Malformed};
+use crate::serve::connections::connection_context::{ConnectionContext, Tunnel};
+use crate::serve::exchanges::response_body::{ResponseBody, Switch};
+use crate::serve::exchanges::upgrade::{Splice, UpgradeCount, UpgradedConnection};
+use crate::serve::fault::Fault;
+use crate::serve::reports::own_response::{access_record, own_response};
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::admit::{RoutingTarget, clear};
+use crate::serve::requests::caller::caller;
+use crate::serve::worker_state::WorkerState;
 use crate::upstream::{ReceivedBody, TunnelError, tunnel};
 
 /// Answers a CONNECT. After a 200, the connection is what [`ResponseBody::take_switch`] says.

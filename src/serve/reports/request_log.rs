@@ -5,10 +5,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
-use super::fault::Fault;
-use super::replay_body::ReplayBody;
-use super::request_spans::RequestSpans;
-use super::worker_state::{RouteState, WorkerState};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
@@ -18,6 +14,10 @@ use crate::observe::record::{AccessRecord, Spent};
 use crate::observe::stats::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
+use crate::serve::exchanges::replay_body::ReplayBody;
+use crate::serve::fault::Fault;
+use crate::serve::reports::request_spans::RequestSpans;
+use crate::serve::worker_state::{RouteState, WorkerState};
 
 /// The error name in the record of a response that its client did not take.
 const CLIENT_STALLED: &str = "client-stalled";

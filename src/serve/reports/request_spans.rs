@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
 
-use super::worker_state::RouteState;
 use crate::base::time::Stopwatch;
 use crate::observe::record::AccessRecord;
 use crate::observe::trace::{AttributeValue, Context, Kind, Span, TRACEPARENT, TRACESTATE, Tracer};
 use crate::provider::Verdict;
+use crate::serve::worker_state::RouteState;
 
 /// `error.type` where the client hung up first.
 const CANCELLED: &str = "cancelled";

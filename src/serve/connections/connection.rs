@@ -1,6 +1,6 @@
 //! One client's connection, from the TLS handshake to its close.
 //!
-//! A [`watchdog`](super::watchdog) enforces its time limits. Buffers are bounded in each direction, so that a client
+//! A [`watchdog`](crate::serve::connections::watchdog) enforces its time limits. Buffers are bounded in each direction, so that a client
 //! that does not read costs little until its time is over.
 //!
 //! A planned close is announced: for HTTP/2 by GOAWAY (RFC 9113 section 6.8), for HTTP/1.1 by `connection: close` on a
@@ -35,21 +35,21 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::coalesced_stream::CoalescedStream;
-use super::connection_context::{ConnectionContext, Ingress};
-use super::connection_limits::{Handshake, PeerConnection};
-use super::current_state::CurrentState;
-use super::fault::Fault;
-use super::forward;
-use super::identify::Peer;
-use super::own_response::refuse;
-use super::proxy_protocol::{self, ProxiedFor};
-use super::response_body::{ResponseBody, Switch};
-use super::tunnel::{self, Rewound};
-use super::watchdog::{Activity, Busy, ConnectionEnd, FAREWELL, LocalTasks, Watchdog, Watched};
-use super::worker_state::WorkerState;
 use crate::config::{Limits, ListenerConfig, Serves};
 use crate::observe::metrics::Limit;
+use crate::serve::connections::coalesced_stream::CoalescedStream;
+use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
+use crate::serve::connections::connection_limits::{Handshake, PeerConnection};
+use crate::serve::connections::proxy_protocol::{self, ProxiedFor};
+use crate::serve::connections::tunnel::{self, Rewound};
+use crate::serve::connections::watchdog::{Activity, Busy, ConnectionEnd, FAREWELL, LocalTasks, Watchdog, Watched};
+use crate::serve::current_state::CurrentState;
+use crate::serve::exchanges::response_body::{ResponseBody, Switch};
+use crate::serve::fault::Fault;
+use crate::serve::forward;
+use crate::serve::reports::own_response::refuse;
+use crate::serve::requests::identify::Peer;
+use crate::serve::worker_state::WorkerState;
 use crate::tls::leaf;
 
 /// The bytes that HTTP/1.1 may buffer in each direction, or the limit of a request's head if that is larger.
@@ -212,7 +212,11 @@ where
 }
 
 /// Counts a handshake. `None`: there are too many, and its connection is to be closed.
-pub(super) fn begin_handshake(worker: &WorkerState, listener: &str, peer: Option<IpAddr>) -> Option<Handshake> {
+pub(in crate::serve) fn begin_handshake(
+    worker: &WorkerState,
+    listener: &str,
+    peer: Option<IpAddr>,
+) -> Option<Handshake> {
     let limit = worker.shared.snapshot.limits.handshakes;
     let now = worker.now();
     let under_way = worker.shared.connection_limits.shake(peer, limit, now);

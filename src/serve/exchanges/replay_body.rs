@@ -18,10 +18,10 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::headers::Trailers;
-use super::kept::{Budget, Kept, ReplayCursor};
-use super::pace::Pace;
 use crate::base::time::{Clock, Now};
+use crate::serve::exchanges::kept::{Budget, Kept, ReplayCursor};
+use crate::serve::exchanges::pace::Pace;
+use crate::serve::requests::headers::Trailers;
 use crate::upstream::{BodyError, ReceivedBody};
 
 /// The body of a request to the provider.

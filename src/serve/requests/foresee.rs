@@ -1,6 +1,6 @@
 //! A prediction of the outcome of a request, without sending anything.
 //!
-//! The request goes through the same steps as in [`super::forward`]: the same listener, the same table, the same
+//! The request goes through the same steps as in [`crate::serve::forward`]: the same listener, the same table, the same
 //! dressing. Only the caller may be named instead of proved, and a stand-in takes the token's place.
 
 use std::future::Future;
@@ -11,18 +11,18 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
-use super::admit::{Declined, RoutingTarget, admit};
-use super::caller::from_a_web_page;
-use super::dress::{RequestDress, dress};
-use super::fault::Fault;
-use super::hop_options::{HopOptions, within_bounds};
-use super::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Route, Serves, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
 use crate::route::{self, Admission, Authority, Caller, ClientId, Denied, RequestTarget};
+use crate::serve::fault::Fault;
+use crate::serve::requests::admit::{Declined, RoutingTarget, admit};
+use crate::serve::requests::caller::from_a_web_page;
+use crate::serve::requests::dress::{RequestDress, dress};
+use crate::serve::requests::hop_options::{HopOptions, within_bounds};
+use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::token::key::TokenKey;
 
 /// A hypothetical request, which is never sent.

@@ -2,15 +2,15 @@
 
 use http::HeaderMap;
 
-use super::connection_context::{ConnectionContext, Ingress, Tunnel};
-use super::fault::Fault;
-use super::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
-use super::request_log::RequestLog;
-use super::worker_state::WorkerState;
 use crate::route::Caller;
+use crate::serve::connections::connection_context::{ConnectionContext, Ingress, Tunnel};
+use crate::serve::fault::Fault;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
+use crate::serve::worker_state::WorkerState;
 
 /// Returns the caller, or a refusal without details. In a tunnel, it is the caller that opened it.
-pub(super) async fn caller(
+pub(in crate::serve) async fn caller(
     worker: &WorkerState,
     conn: &ConnectionContext,
     headers: &HeaderMap,
@@ -70,7 +70,7 @@ async fn opener(
 
 /// Returns whether a request comes from a web page. If callers are not identified, a page in a browser on this machine
 /// must not be able to call.
-pub(super) fn from_a_web_page(headers: &HeaderMap) -> bool {
+pub(in crate::serve) fn from_a_web_page(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::ORIGIN)
         || headers.get_all("sec-fetch-site").iter().any(|worker| worker != "none")
 }

@@ -19,19 +19,19 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{AcceptedProtocol, begin_handshake, serve_http};
-use super::connection_context::{ConnectionContext, Ingress, Tunnel};
-use super::current_state::CurrentState;
-use super::identify::Peer;
-use super::upgrade::Duplex;
-use super::worker_state::WorkerState;
 use crate::config::ForwardListener;
 use crate::route::Authority;
+use crate::serve::connections::connection::{AcceptedProtocol, begin_handshake, serve_http};
+use crate::serve::connections::connection_context::{ConnectionContext, Ingress, Tunnel};
+use crate::serve::current_state::CurrentState;
+use crate::serve::exchanges::upgrade::Duplex;
+use crate::serve::requests::identify::Peer;
+use crate::serve::worker_state::WorkerState;
 
 /// A client's connection, and what it said before we listened.
 pub struct Rewound {
-    pub(super) early: Bytes,
-    pub(super) stream: Box<dyn Duplex>,
+    pub(in crate::serve) early: Bytes,
+    pub(in crate::serve) stream: Box<dyn Duplex>,
 }
 
 /// Serves a tunnel until it closes.

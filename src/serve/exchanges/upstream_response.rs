@@ -7,17 +7,17 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Body;
 
-use super::credential_scanner::{self, CredentialPatterns, CredentialScanner};
-use super::fault::{Fault, PROXY_STATUS};
-use super::headers::{self, Trailers};
-use super::hop_options::{HopOptions, ReadsTrailers};
-use super::own_response::own_response;
-use super::peek::{Peeked, decode, peek};
-use super::request_log::RequestLog;
-use super::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
-use super::upgrade::{self, Splice, Turning};
-use super::worker_state::RouteState;
 use crate::config::Reflection;
+use crate::serve::exchanges::credential_scanner::{self, CredentialPatterns, CredentialScanner};
+use crate::serve::exchanges::peek::{Peeked, decode, peek};
+use crate::serve::exchanges::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
+use crate::serve::exchanges::upgrade::{self, Splice, Turning};
+use crate::serve::fault::{Fault, PROXY_STATUS};
+use crate::serve::reports::own_response::own_response;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::headers::{self, Trailers};
+use crate::serve::requests::hop_options::{HopOptions, ReadsTrailers};
+use crate::serve::worker_state::RouteState;
 use crate::upstream::ReceivedBody;
 
 /// An answer that goes to the client.

@@ -6,16 +6,16 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use uuid::Uuid;
 
-use super::connection_context::ConnectionContext;
-use super::fault::Fault;
-use super::request_log::RequestLog;
-use super::response_body::ResponseBody;
-use super::worker_state::WorkerState;
 use crate::observe::record::{AccessRecord, Replay};
 use crate::observe::trace::parent;
+use crate::serve::connections::connection_context::ConnectionContext;
+use crate::serve::exchanges::response_body::ResponseBody;
+use crate::serve::fault::Fault;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::worker_state::WorkerState;
 
 /// Our own answer to a request.
-pub(super) fn own_response(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
+pub(in crate::serve) fn own_response(fault: Fault, mut log: RequestLog) -> Response<ResponseBody> {
     let id = log.record().id;
     let (head, body) = fault.answer(id).into_parts();
     log.record().status = Some(head.status.as_u16());
@@ -25,7 +25,7 @@ pub(super) fn own_response(fault: Fault, mut log: RequestLog) -> Response<Respon
 }
 
 /// Answers a request with this fault before anything else is done with it.
-pub(super) fn refuse<B>(
+pub(in crate::serve) fn refuse<B>(
     worker: &Rc<WorkerState>,
     conn: &ConnectionContext,
     request: &Request<B>,
@@ -35,7 +35,11 @@ pub(super) fn refuse<B>(
 }
 
 /// Builds the access record of a request from its head.
-pub(super) fn access_record<B>(worker: &WorkerState, conn: &ConnectionContext, request: &Request<B>) -> AccessRecord {
+pub(in crate::serve) fn access_record<B>(
+    worker: &WorkerState,
+    conn: &ConnectionContext,
+    request: &Request<B>,
+) -> AccessRecord {
     AccessRecord {
         start: worker.now(),
         id: Uuid::new_v4(),

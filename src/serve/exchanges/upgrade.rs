@@ -18,12 +18,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::cleared_request::ClearedRequest;
-use super::fault::Fault;
-use super::headers::listed;
-use super::replay_body::RequestBody;
-use super::request_log::RequestLog;
 use crate::base::time::{Clock, Now};
+use crate::serve::exchanges::cleared_request::ClearedRequest;
+use crate::serve::exchanges::replay_body::RequestBody;
+use crate::serve::fault::Fault;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::headers::listed;
 use crate::upstream::{Destination, ExchangeError, ReceivedBody};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");

@@ -23,10 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::opening::{Opening, PREFACE};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
+use crate::serve::connections::opening::{Opening, PREFACE};
 
 /// So long a connection that is being closed may stay idle: what its client has sent before it knew is answered.
 pub const FAREWELL: Duration = Duration::from_secs(2);

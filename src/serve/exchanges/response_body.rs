@@ -15,15 +15,15 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::connection_context::Tunnel;
-use super::credential_scanner::{CredentialPatterns, CredentialScanner};
-use super::headers::Trailers;
-use super::replay_body::{ReplayBody, RequestBody};
-use super::request_log::RequestLog;
-use super::upgrade::Splice;
-use super::watchdog::Busy;
-use super::worker_state::RouteState;
 use crate::base::time::Clock;
+use crate::serve::connections::connection_context::Tunnel;
+use crate::serve::connections::watchdog::Busy;
+use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
+use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody};
+use crate::serve::exchanges::upgrade::Splice;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::headers::Trailers;
+use crate::serve::worker_state::RouteState;
 use crate::upstream::{BodyError, Connection, ConnectionPool, ReceivedBody};
 
 /// The time for which bytes that may be the beginning of a credential wait for the bytes that follow.

@@ -10,8 +10,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
-use super::replay_body::RequestBody;
-use super::worker_state::WorkerState;
+use crate::serve::exchanges::replay_body::RequestBody;
+use crate::serve::worker_state::WorkerState;
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, Sent};
 

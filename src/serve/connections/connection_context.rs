@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 
-use super::admit::RoutingTarget;
-use super::fault::Fault;
-use super::identify::{Peer, Proven};
 use crate::config::{ListenerConfig, Serves};
 use crate::route::Authority;
+use crate::serve::fault::Fault;
+use crate::serve::requests::admit::RoutingTarget;
+use crate::serve::requests::identify::{Peer, Proven};
 
 /// The connection that a request came in on.
 pub struct ConnectionContext {

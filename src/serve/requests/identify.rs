@@ -15,12 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::jwt::{self, Recent};
 use crate::base::secret::sha256;
 use crate::base::time::{Deadline, Now};
 use crate::config::{Clients, ListenerAccess};
 use crate::control::Issuers;
 use crate::route::{Caller, ClientId};
+use crate::serve::requests::jwt::{self, Recent};
 use crate::tls::LeafIdentity;
 
 /// The other end of a connection, as far as the connection tells.
@@ -114,7 +114,7 @@ fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
 }
 
 /// Returns the client as the caller if this listener is open to it, otherwise [`IdentifyError::NotLetIn`].
-pub(super) fn let_in(access: &ListenerAccess, client: ClientId) -> Result<Caller, IdentifyError> {
+pub(in crate::serve) fn let_in(access: &ListenerAccess, client: ClientId) -> Result<Caller, IdentifyError> {
     match access {
         ListenerAccess::Anyone | ListenerAccess::Identified => Ok(Caller::Client(client)),
         ListenerAccess::Listed(listed) if listed.contains(&client) => Ok(Caller::Client(client)),

@@ -7,14 +7,14 @@ use std::time::Duration;
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Version};
 
-use super::fault::Fault;
-use super::headers::{self, Trailers};
-use super::replay_body::{Intake, ReplayBody};
-use super::request_log::RequestLog;
-use super::upgrade;
-use super::worker_state::{RouteState, WorkerState};
 use crate::config::Clients;
 use crate::route::{Caller, Permit, Rate};
+use crate::serve::exchanges::replay_body::{Intake, ReplayBody};
+use crate::serve::exchanges::upgrade;
+use crate::serve::fault::Fault;
+use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::headers::{self, Trailers};
+use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::upstream::ReceivedBody;
 
 /// The options that a request asks for on this hop, to be read before the fields of this hop are removed.
