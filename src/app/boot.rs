@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -127,7 +127,7 @@ impl Running {
             None => None,
         };
         sockets.settle();
-        let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
+        let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(BootError::Admin)?;
 
         let own: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).chain(admin).collect();
         // The addresses that an unspecified address stands for are checked when a tunnel is connected, before anything

@@ -371,7 +371,7 @@ impl ConsentService {
         }
         self.rests.answered(&provider.name, pending.key.record_key());
         let _hint = announce(&self.store, Kind::User, &name).await;
-        self.leases.moved(pending.key.record_key(), Some(tokens.generation)).await;
+        self.leases.record_changed(pending.key.record_key(), Some(tokens.generation)).await;
         tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
         self.events.tell(EventKind::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
@@ -436,7 +436,7 @@ impl ConsentService {
         let found = patiently(async || self.store.load(Kind::User, &name).await).await;
         let removed = patiently(async || self.store.remove(Kind::User, &name).await).await;
         // Also after an error: unknown state is looked up by the next caller that needs it.
-        self.leases.moved(key.record_key(), None).await;
+        self.leases.record_changed(key.record_key(), None).await;
         let told = announce(&self.store, Kind::User, &name).await;
         let removed = removed.map_err(|error| unkept(&error))? || matches!(found, Ok(Some(_)));
         if removed {

@@ -102,12 +102,12 @@ pub struct Keeper {
 }
 
 /// Data that accompany an event but do not concern the state machine.
-#[derive(Default)]
-struct EventData {
-    /// The token that a fetch brought, if any.
-    cargo: Option<FetchedToken>,
-    /// The span of the request that waits: a fetch that this starts is told as its child.
-    cause: Option<Context>,
+enum EventData {
+    /// The token that a fetch brought.
+    Fetched(FetchedToken),
+    None,
+    /// The span of the request that waits: a fetch that the event starts is recorded as its child.
+    Waiting(Option<Context>),
 }
 
 /// A fetch under way, seen from its task.
@@ -230,15 +230,15 @@ impl Keeper {
         let ready: Vec<TokenKey> = self
             .keys
             .iter()
-            .filter(|(_, keep)| keep.slot.wait(now).is_some_and(|wait| wait.is_zero()))
+            .filter(|(_, tracked)| tracked.slot.wait(now).is_some_and(|wait| wait.is_zero()))
             .map(|(key, _)| *key)
             .collect();
         for key in ready {
             let used = self.keys.get(&key).is_some_and(TokenEntry::used);
-            self.advance(key, Event::Tick { used }, EventData::default());
+            self.advance(key, Event::Tick { used }, EventData::None);
         }
         self.forget_idle(now);
-        let next = self.keys.values().filter_map(|keep| keep.slot.wait(now)).min().unwrap_or(LOOK);
+        let next = self.keys.values().filter_map(|tracked| tracked.slot.wait(now)).min().unwrap_or(LOOK);
         self.due = now.boot.saturating_add(millis(next.min(LOOK)).max(STRIDE));
     }
 
@@ -246,24 +246,25 @@ impl Keeper {
         match message {
             KeeperMessage::AtHand { key, answer } => {
                 let now = self.clock.now();
-                drop(answer.send(self.keys.get(&key).and_then(|keep| keep.at_hand(now))));
+                drop(answer.send(self.keys.get(&key).and_then(|tracked| tracked.at_hand(now))));
             }
             KeeperMessage::CatchUp { key, generation } => {
                 // A key that has moved on since has the newer token, or is fetching it: a forced renewal would only add
                 // a fetch.
-                let still = |keep: &TokenEntry| keep.slot.generation() == generation && keep.slot.flight().is_none();
+                let still =
+                    |tracked: &TokenEntry| tracked.slot.generation() == generation && tracked.slot.flight().is_none();
                 if self.keys.get(&key).is_some_and(still) {
-                    self.advance(key, Event::Forced, EventData::default());
+                    self.advance(key, Event::Forced, EventData::None);
                 }
             }
             KeeperMessage::Contested { answer } => {
-                let contested = self.keys.iter().filter(|(_, keep)| keep.spec.order.is_contested());
+                let contested = self.keys.iter().filter(|(_, tracked)| tracked.spec.procedure.is_contested());
                 drop(answer.send(contested.map(|(key, _)| *key).collect()));
             }
             KeeperMessage::Forgive => {
                 let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
                 for key in keys {
-                    self.advance(key, Event::Forgiven, EventData::default());
+                    self.advance(key, Event::Forgiven, EventData::None);
                 }
             }
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
@@ -271,17 +272,17 @@ impl Keeper {
             KeeperMessage::Ledger { answer } => drop(answer.send(self.ledger())),
             KeeperMessage::Moved { record, generation, answer } => {
                 for key in self.users.get(&record).cloned().unwrap_or_default() {
-                    self.moved(key, generation);
+                    self.record_changed(key, generation);
                 }
                 let _hung_up = answer.send(());
             }
             KeeperMessage::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
             KeeperMessage::Purge { key, answer } => {
-                self.strike(key);
-                let _hung_up = answer.send(self.advance(key, Event::Purged, EventData::default()));
+                self.remove_stored(key);
+                let _hung_up = answer.send(self.advance(key, Event::Purged, EventData::None));
             }
             KeeperMessage::Refresh { key, answer } => {
-                let _hung_up = answer.send(self.advance(key, Event::Forced, EventData::default()));
+                let _hung_up = answer.send(self.advance(key, Event::Forced, EventData::None));
             }
             KeeperMessage::Refused { spec, generation, replaced, cause, answer } => {
                 let refused = Generation { provider: Arc::clone(&spec.provider), key: spec.key, number: generation };
@@ -291,12 +292,12 @@ impl Keeper {
             }
             KeeperMessage::RefusedAtBirth { key, generation } => {
                 self.refused(key, generation);
-                self.advance(key, Event::RefusedAtBirth { generation }, EventData::default());
+                self.advance(key, Event::RefusedAtBirth { generation }, EventData::None);
             }
             KeeperMessage::Shutdown => return ControlFlow::Break(()),
-            KeeperMessage::Standing { key, answer } => self.stand(&key, answer),
+            KeeperMessage::Standing { key, answer } => self.report_freshness(&key, answer),
             KeeperMessage::Suspect { key, generation } => {
-                self.advance(key, Event::Suspected { generation }, EventData::default());
+                self.advance(key, Event::Suspected { generation }, EventData::None);
             }
             KeeperMessage::Tick { answer } => {
                 self.look();
@@ -305,7 +306,7 @@ impl Keeper {
             KeeperMessage::Users { answer } => drop(answer.send(self.users.keys().copied().collect())),
             KeeperMessage::Withdrawn { key, generation, replaced } => {
                 self.refused(key, generation);
-                self.advance(key, Event::Withdrawn { generation, replaced }, EventData::default());
+                self.advance(key, Event::Withdrawn { generation, replaced }, EventData::None);
             }
         }
         ControlFlow::Continue(())
@@ -313,48 +314,48 @@ impl Keeper {
 
     /// A provider refused this generation: that is news if it is the one that is served.
     fn refused(&self, key: TokenKey, number: u64) {
-        let Some(keep) = self.keys.get(&key) else { return };
-        if keep.token_slot.load().as_ref().is_some_and(|lease| lease.generation == number) {
-            let provider = Arc::clone(&keep.spec.provider);
+        let Some(tracked) = self.keys.get(&key) else { return };
+        if tracked.token_slot.load().as_ref().is_some_and(|lease| lease.generation == number) {
+            let provider = Arc::clone(&tracked.spec.provider);
             self.observer.told(EventKind::TokenRefused(Generation { provider, key, number }));
         }
     }
 
     /// A user's record has changed in the store.
-    fn moved(&mut self, key: TokenKey, record: Option<u64>) {
-        let Some(keep) = self.keys.get_mut(&key) else { return };
-        let flies = keep.slot.flight().is_some();
+    fn record_changed(&mut self, key: TokenKey, record: Option<u64>) {
+        let Some(tracked) = self.keys.get_mut(&key) else { return };
+        let in_flight = tracked.slot.flight().is_some();
         // A fetch in progress may have read the record before the change: this is decided when it lands. A fetch that
         // starts now reads the new record.
-        keep.moved = flies.then_some(record);
+        tracked.record_changed = in_flight.then_some(record);
         match record {
             None => {
-                self.advance(key, Event::Purged, EventData::default());
+                self.advance(key, Event::Purged, EventData::None);
             }
-            Some(generation) if !flies && keep.is_before(generation) => {
-                self.advance(key, Event::Forced, EventData::default());
+            Some(generation) if !in_flight && tracked.is_before(generation) => {
+                self.advance(key, Event::Forced, EventData::None);
             }
             Some(_) => {}
         }
     }
 
     /// Says how a token stands, where another replica may have replaced it.
-    fn stand(&self, key: &TokenKey, answer: oneshot::Sender<Freshness>) {
-        let Some(keep) = self.keys.get(key).filter(|keep| keep.spec.order.is_contested()) else {
+    fn report_freshness(&self, key: &TokenKey, answer: oneshot::Sender<Freshness>) {
+        let Some(tracked) = self.keys.get(key).filter(|tracked| tracked.spec.procedure.is_contested()) else {
             let _hung_up = answer.send(Freshness::UNCONTESTED);
             return;
         };
         let (spec, aid) =
-            (Arc::clone(&keep.spec), keep.aid(self.store.clone(), self.invalidations.of(key), self.clock.now()));
-        let generation = keep.slot.generation();
+            (Arc::clone(&tracked.spec), tracked.aid(self.store.clone(), self.invalidations.of(key), self.clock.now()));
+        let generation = tracked.slot.generation();
         tokio::task::spawn_local(async move {
-            let outdated = spec.order.is_replaced(aid).await;
+            let outdated = spec.procedure.is_replaced(aid).await;
             let _hung_up = answer.send(Freshness { generation, outdated });
         });
     }
 
     /// Takes a token out of the store.
-    fn strike(&self, key: TokenKey) {
+    fn remove_stored(&self, key: TokenKey) {
         let Some(store) = self.store.clone() else { return };
         tokio::task::spawn_local(async move {
             let name = RecordKey::from(&key);
@@ -370,10 +371,10 @@ impl Keeper {
         if !self.keys.contains_key(&key) && self.keys.len() >= self.limits.keys && !self.evict() {
             return drop(answer.send(Err(crowded("every token that may be held is being fetched"))));
         }
-        let keep = match self.keys.entry(key) {
+        let tracked = match self.keys.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                if let Some(record) = spec.order.record() {
+                if let Some(record) = spec.procedure.record() {
                     self.users.entry(record).or_default().push(key);
                 }
                 entry.insert(TokenEntry::new(Arc::clone(&spec), self.floor))
@@ -381,18 +382,18 @@ impl Keeper {
         };
         // The spec of the latest config fetches: it may know a newer certificate than the first one did. A request that
         // began under an earlier config takes nothing back.
-        if spec.serial >= keep.spec.serial {
-            keep.spec = spec;
+        if spec.serial >= tracked.spec.serial {
+            tracked.spec = spec;
         }
-        keep.token_slot.stamp(now);
-        if keep.waiters.len() >= self.limits.waiters {
-            keep.waiters.retain(|waiter| !waiter.is_closed());
+        tracked.token_slot.stamp(now);
+        if tracked.waiters.len() >= self.limits.waiters {
+            tracked.waiters.retain(|waiter| !waiter.is_closed());
         }
-        if keep.waiters.len() >= self.limits.waiters {
+        if tracked.waiters.len() >= self.limits.waiters {
             return drop(answer.send(Err(crowded("too many requests wait for this token"))));
         }
-        keep.waiters.push(answer);
-        self.advance(key, event, EventData { cargo: None, cause });
+        tracked.waiters.push(answer);
+        self.advance(key, event, EventData::Waiting(cause));
     }
 
     /// A fetch has ended, one way or another.
@@ -406,98 +407,106 @@ impl Keeper {
         match result {
             Ok(fetched) => {
                 let now = self.clock.now();
-                let Some(origin) = self.keys.get_mut(&key).map(|keep| keep.origin(&fetched, now)) else { return };
+                let Some(origin) = self.keys.get_mut(&key).map(|tracked| tracked.origin(&fetched, now)) else { return };
                 let Fetched { issued, expires, headers, fingerprint, adopted, record, .. } = fetched;
                 let arrived = Arrived { issued, expires, origin };
-                let cargo = Some(FetchedToken { headers, fingerprint, adopted, record });
-                self.advance(key, Event::Fetched { flight: number, arrived }, EventData { cargo, cause: None })
+                let fetched = FetchedToken { headers, fingerprint, adopted, record };
+                self.advance(key, Event::Fetched { flight: number, arrived }, EventData::Fetched(fetched))
             }
-            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, EventData::default()),
+            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, EventData::None),
         };
-        if let Some(record) = self.keys.get_mut(&key).and_then(|keep| keep.moved.take()) {
-            self.moved(key, record);
+        if let Some(record) = self.keys.get_mut(&key).and_then(|tracked| tracked.record_changed.take()) {
+            self.record_changed(key, record);
         }
     }
 
     /// One step of one key, and all that follows from it. Says whether the key is known.
-    fn advance(&mut self, key: TokenKey, event: Event, EventData { mut cargo, mut cause }: EventData) -> bool {
+    fn advance(&mut self, key: TokenKey, event: Event, data: EventData) -> bool {
+        let (mut fetched, mut cause) = match data {
+            EventData::Fetched(fetched) => (Some(fetched), None),
+            EventData::None => (None, None),
+            EventData::Waiting(cause) => (None, cause),
+        };
         let now = self.clock.now();
-        let Some(keep) = self.keys.get_mut(&key) else { return false };
-        let policy = keep.policy();
-        // Only a fetch that ends brings cargo: then waiters get a token that was fetched for them.
-        let mut fresh = cargo.as_ref().is_some_and(|brought| !brought.adopted);
+        let Some(tracked) = self.keys.get_mut(&key) else { return false };
+        let policy = tracked.policy();
+        // Only the end of a fetch brings a token: then waiters get a token that was fetched for them.
+        let mut fresh = fetched.as_ref().is_some_and(|fetched| !fetched.adopted);
         let mut actions = std::mem::take(&mut self.actions);
-        let proved = keep.newly_proved().map(|generation| Event::Proved { generation });
+        let proved = tracked.newly_proved().map(|generation| Event::Proved { generation });
         for event in proved.into_iter().chain([event]) {
-            keep.slot = std::mem::take(&mut keep.slot).step(event, now, &policy, (self.jitter)(), &mut actions);
+            tracked.slot = std::mem::take(&mut tracked.slot).step(event, now, &policy, (self.jitter)(), &mut actions);
         }
         for action in actions.drain(..) {
             match action {
                 Action::Abandon { flight: _ } => {
-                    if let Some(task) = keep.abandon() {
+                    if let Some(task) = tracked.abandon() {
                         self.flights.remove(&task);
                     }
                 }
-                Action::Deny(denial) => keep.deny(&denial),
+                Action::Deny(denial) => tracked.deny(&denial),
                 Action::Fetch { flight } => {
                     // It reads what is there now.
-                    keep.moved = None;
-                    let spec = Arc::clone(&keep.spec);
+                    tracked.record_changed = None;
+                    let spec = Arc::clone(&tracked.spec);
                     let (tasks, rests) = (self.tasks.clone(), self.rests.clone());
-                    let aid =
-                        FetchContext { tasks, rests, ..keep.aid(self.store.clone(), self.invalidations.of(&key), now) };
+                    let aid = FetchContext {
+                        tasks,
+                        rests,
+                        ..tracked.aid(self.store.clone(), self.invalidations.of(&key), now)
+                    };
                     let queued = self.slots.queue(&spec.provider);
                     let task = self.fetches.spawn_local(async move {
                         let _slot = queued.slot().await;
-                        spec.order.fetch(aid).await
+                        spec.procedure.fetch(aid).await
                     });
                     self.flights.insert(task.id(), FetchTask { key, number: flight });
                     let trace = FetchTrace::begin(self.tracer.as_ref(), cause.take());
-                    keep.fetch = Some(Fetch { task, started: now, trace });
+                    tracked.fetch = Some(Fetch { task, started: now, trace });
                 }
                 Action::Invalidate { generation } => {
                     // It may have been refused as an earlier generation, which is all that a worker knows of.
-                    keep.token_slot.distrust(generation);
-                    if let Some(token) = keep.gone(generation) {
-                        self.invalidations.add(self.store.as_ref(), &self.clock, Arc::clone(&keep.spec), token);
+                    tracked.token_slot.distrust(generation);
+                    if let Some(token) = tracked.gone(generation) {
+                        self.invalidations.add(self.store.as_ref(), &self.clock, Arc::clone(&tracked.spec), token);
                     }
                 }
                 Action::Publish { generation, issued, expires, young_until } => {
                     let lifetime = Lifetime { issued, expires, young_until };
-                    if let Some(what) = keep.publish(key, now, generation, lifetime, cargo.take()) {
+                    if let Some(what) = tracked.publish(key, now, generation, lifetime, fetched.take()) {
                         self.observer.told(what);
                     }
-                    keep.settle(key, &*self.observer, Ok(()), now);
+                    tracked.settle(key, &*self.observer, Ok(()), now);
                 }
                 Action::Report(report) => {
-                    keep.report(key, &report);
-                    self.observer.told(keep.failed(key, &report));
+                    tracked.report(key, &report);
+                    self.observer.told(tracked.failed(key, &report));
                     if report.flight.is_some() {
-                        keep.settle(key, &*self.observer, Err(report.class), now);
+                        tracked.settle(key, &*self.observer, Err(report.class), now);
                     }
                 }
                 Action::Republish { generation, of, retried } => {
                     // Those who waited for a second trial waited for this token: to fetch again would not help them.
                     fresh |= retried;
-                    keep.republish(key, now, generation, of);
+                    tracked.republish(key, now, generation, of);
                 }
-                Action::Serve => keep.serve(now, fresh),
+                Action::Serve => tracked.serve(now, fresh),
                 Action::SetAside { generation, pause } => {
-                    let (provider, pause) = (&keep.spec.provider, pause.as_millis());
+                    let (provider, pause) = (&tracked.spec.provider, pause.as_millis());
                     tracing::warn!(
                         %provider, %key, generation, pause_ms = pause,
                         "a token was refused in its first moments; it is tried again"
                     );
                 }
-                Action::Withdraw { generation } => keep.withdraw(key, generation),
+                Action::Withdraw { generation } => tracked.withdraw(key, generation),
             }
         }
         // A fetch that a request did not start is one that it waits for all the same.
-        if let (Some(cause), Some(fetch)) = (cause, keep.fetch.as_mut()) {
+        if let (Some(cause), Some(fetch)) = (cause, tracked.fetch.as_mut()) {
             fetch.trace.wait(cause);
         }
-        keep.tidy();
-        let wait = keep.slot.wait(now);
+        tracked.tidy();
+        let wait = tracked.slot.wait(now);
         self.actions = actions;
         self.due = self.due.min(wait.map_or(u64::MAX, |wait| now.boot.saturating_add(millis(wait))));
         true
@@ -511,7 +520,7 @@ impl Keeper {
             }
             while let Some((last_used, key)) = self.leavers.pop() {
                 // A key that was used since is no longer the oldest: keys that are not in the list may be older.
-                let stays = |keep: &TokenEntry| !keep.idle() || keep.token_slot.last_used() != last_used;
+                let stays = |tracked: &TokenEntry| !tracked.idle() || tracked.token_slot.last_used() != last_used;
                 if self.keys.get(&key).is_none_or(stays) {
                     continue;
                 }
@@ -525,8 +534,9 @@ impl Keeper {
     /// Those who go first when room is wanted, the first one last: a sixteenth of all, so that they are looked for once
     /// in so many.
     fn find_leavers(&self) -> Vec<(u64, TokenKey)> {
-        let idle = self.keys.iter().filter(|(_, keep)| keep.idle());
-        let mut found: Vec<(u64, TokenKey)> = idle.map(|(key, keep)| (keep.token_slot.last_used(), *key)).collect();
+        let idle = self.keys.iter().filter(|(_, tracked)| tracked.idle());
+        let mut found: Vec<(u64, TokenKey)> =
+            idle.map(|(key, tracked)| (tracked.token_slot.last_used(), *key)).collect();
         let most = (found.len() / 16).max(1);
         if most < found.len() {
             found.select_nth_unstable_by_key(most, |(last_used, _)| *last_used);
@@ -541,8 +551,8 @@ impl Keeper {
         let old: Vec<TokenKey> = self
             .keys
             .iter()
-            .filter(|(_, keep)| keep.slot.waiting() == PhaseKind::Empty && keep.idle())
-            .filter(|(_, keep)| keep.token_slot.last_used() < horizon)
+            .filter(|(_, tracked)| tracked.slot.waiting() == PhaseKind::Empty && tracked.idle())
+            .filter(|(_, tracked)| tracked.token_slot.last_used() < horizon)
             .map(|(key, _)| *key)
             .collect();
         for key in old {
@@ -551,9 +561,9 @@ impl Keeper {
     }
 
     fn forget(&mut self, key: &TokenKey) {
-        if let Some(keep) = self.keys.remove(key) {
-            keep.token_slot.retire();
-            if let Some(record) = keep.spec.order.record()
+        if let Some(tracked) = self.keys.remove(key) {
+            tracked.token_slot.retire();
+            if let Some(record) = tracked.spec.procedure.record()
                 && let Entry::Occupied(mut known) = self.users.entry(record)
             {
                 known.get_mut().retain(|other| other != key);
@@ -561,8 +571,8 @@ impl Keeper {
                     known.remove();
                 }
             }
-            self.floor = self.floor.max(keep.slot.generation());
-            tracing::debug!(provider = %keep.spec.provider, %key, "key forgotten");
+            self.floor = self.floor.max(tracked.slot.generation());
+            tracing::debug!(provider = %tracked.spec.provider, %key, "key forgotten");
         }
     }
 
@@ -577,7 +587,7 @@ impl Keeper {
 
     fn ledger(&self) -> TokenTable {
         let now = self.clock.now();
-        let mut lines: Vec<LedgerLine> = self.keys.iter().map(|(key, keep)| keep.line(*key, now)).collect();
+        let mut lines: Vec<LedgerLine> = self.keys.iter().map(|(key, tracked)| tracked.line(*key, now)).collect();
         lines.sort_by(|a, b| (&a.provider, a.key).cmp(&(&b.provider, b.key)));
         TokenTable { lines }
     }

@@ -9,7 +9,7 @@
 //!
 //! If there is a store, tokens are looked up and kept there ([`FetchContext`]).
 //!
-//! The keeper must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`Order`] is built
+//! The keeper must not know listeners, routes or requests: a token is a [`TokenSpec`], whose [`FetchProcedure`] is built
 //! elsewhere. The whole config is passed on to the code that knows it ([`Reloads`]). The control plane lives on the
 //! control thread, a current-thread runtime; only [`TokenSlot`]s and handles such as [`TokenHandle`], [`Issuers`] and
 //! [`Reloads`] leave it.
@@ -98,7 +98,7 @@ pub struct KnownToken {
 }
 
 /// The procedure that fetches one token: built by code that knows the provider, run by the keeper in a task of its own.
-pub trait Order: Send + Sync {
+pub trait FetchProcedure: Send + Sync {
     /// One call of the token endpoint. The keeper bounds its time; it need not.
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>;
 
@@ -139,7 +139,7 @@ pub struct TokenSpec {
     /// A fetch ends after this long.
     pub fetch_timeout: Duration,
     /// The procedure that fetches the token.
-    pub order: Box<dyn Order>,
+    pub procedure: Box<dyn FetchProcedure>,
 }
 
 /// A lease, with the shelf to look on next time.

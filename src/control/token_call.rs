@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 
 use super::token_source::{self, TokenSource};
-use super::{FetchContext, Fetched, Order, TokenSpec};
+use super::{FetchContext, FetchProcedure, Fetched, TokenSpec};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
 #[cfg(test)]
@@ -47,7 +47,7 @@ pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) ->
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,
         fetch_timeout: provider.timeouts.token,
-        order: Box::new(TokenCall {
+        procedure: Box::new(TokenCall {
             key: route.module.key_for(&vars),
             module: route.module.clone(),
             provider,
@@ -67,7 +67,7 @@ pub(super) struct TokenCall {
     clock: Clock,
 }
 
-impl Order for TokenCall {
+impl FetchProcedure for TokenCall {
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.clone();
         Box::pin(async move { aid.bring(&call).await })
@@ -112,7 +112,7 @@ impl TokenSource for TokenCall {
     }
 
     fn is_contested(&self) -> bool {
-        Order::is_contested(self)
+        FetchProcedure::is_contested(self)
     }
 
     fn now(&self) -> Now {

@@ -128,18 +128,18 @@ impl TokenHandle {
     /// Returns whether this generation is no longer the newest, here or, according to the store, at another replica,
     /// whose fetch has then invalidated it. Always false for a provider whose tokens coexist.
     pub async fn is_replaced(&self, key: TokenKey, generation: u64) -> bool {
-        let standing = self.standing(key).await;
-        standing.outdated == Some(true) || standing.generation > generation
+        let freshness = self.freshness(key).await;
+        freshness.outdated == Some(true) || freshness.generation > generation
     }
 
     /// Another replica says that it has fetched a token: takes it where it has killed ours. Says whether the store could
     /// be looked at.
     pub(super) async fn heard(&self, key: TokenKey) -> bool {
-        let standing = self.standing(key).await;
-        if standing.outdated == Some(true) {
-            self.tell(KeeperMessage::CatchUp { key, generation: standing.generation });
+        let freshness = self.freshness(key).await;
+        if freshness.outdated == Some(true) {
+            self.tell(KeeperMessage::CatchUp { key, generation: freshness.generation });
         }
-        standing.outdated.is_some()
+        freshness.outdated.is_some()
     }
 
     /// The keys of tokens that another replica may have replaced.
@@ -147,7 +147,7 @@ impl TokenHandle {
         self.ask(|answer| KeeperMessage::Contested { answer }).await.unwrap_or_default()
     }
 
-    async fn standing(&self, key: TokenKey) -> Freshness {
+    async fn freshness(&self, key: TokenKey) -> Freshness {
         self.ask(|answer| KeeperMessage::Standing { key, answer }).await.unwrap_or(Freshness::UNCONTESTED)
     }
 
@@ -176,7 +176,7 @@ impl TokenHandle {
 
     /// The store holds this generation of a user's record now, or none. A token of an older one is taken out of use if
     /// there is none, else renewed; when this returns, no shelf holds what was revoked.
-    pub(super) async fn moved(&self, record: TokenKey, generation: Option<u64>) {
+    pub(super) async fn record_changed(&self, record: TokenKey, generation: Option<u64>) {
         self.ask(|answer| KeeperMessage::Moved { record, generation, answer }).await.unwrap_or(());
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 
-use super::permit::Denied;
+use super::admission::Denied;
 
 /// The longest name, without a dot at its end (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;

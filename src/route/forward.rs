@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
 
+use super::admission::{Admission, Caller, Denied, RequestTarget};
 use super::authority::{Authority, Malformed};
-use super::permit::{Admission, Caller, Denied, RequestTarget};
 use super::rule::RouteRule;
 use super::table::{Clash, RouteTable};
 
@@ -81,7 +81,7 @@ impl ForwardTable {
         self.origins.contains_key(authority)
     }
 
-    /// Decides about one request, as [`RouteTable::admit`] does. The permit's path is the path as it was received.
+    /// Decides about one request, as [`RouteTable::admit`] does. The path for the provider is the path as it was received.
     ///
     /// If the target names a host (its `Host` or `:authority`), it must be the requested destination, including the
     /// port. A caller that wants to respond to a mismatch with 421 checks [`ForwardTarget::agrees`] first.
@@ -180,7 +180,7 @@ mod tests {
     ) -> Result<(usize, String), Denied> {
         let headers = HeaderMap::new();
         let target = RequestTarget { method: &Method::GET, host: None, path_and_query: path, headers: &headers };
-        table.admit(caller, asked, target).map(|permit| (permit.route(), permit.path_and_query().to_owned()))
+        table.admit(caller, asked, target).map(|admitted| (admitted.route(), admitted.path_and_query().to_owned()))
     }
 
     /// A request through a tunnel.
@@ -333,7 +333,7 @@ mod tests {
             let target =
                 RequestTarget { method: &Method::GET, host: Some(host), path_and_query: "/x", headers: &headers };
             match table.admit(ERP, asked, target) {
-                Ok(permit) => assert!(agrees, "{asked:?} {host:?} was admitted to {}", permit.route()),
+                Ok(admitted) => assert!(agrees, "{asked:?} {host:?} was admitted to {}", admitted.route()),
                 Err(refusal) => assert!(!agrees && matches!(refusal, Denied::Malformed(_)), "{host:?}: {refusal:?}"),
             }
         }
@@ -370,11 +370,11 @@ mod tests {
         let path_and_query = "/sb/api/v1/accounts/0188/balance?x";
         let target =
             RequestTarget { method: &Method::GET, host: Some("rak.example"), path_and_query, headers: &headers };
-        let Ok(Admission::Granted(permit)) = table.admit(ERP, ForwardTarget::Tunnel(&rak), target) else {
+        let Ok(Admission::Admitted(admitted)) = table.admit(ERP, ForwardTarget::Tunnel(&rak), target) else {
             panic!("it was to be granted");
         };
-        assert_eq!(permit.path_and_query(), path_and_query);
-        assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188")]);
+        assert_eq!(admitted.path_and_query(), path_and_query);
+        assert_eq!(admitted.vars().iter().collect::<Vec<_>>(), [("account", "0188")]);
         let trace = RequestTarget { method: &Method::TRACE, ..target };
         assert_eq!(table.admit(ERP, ForwardTarget::Tunnel(&rak), trace).map(|_| ()), Err(Denied::MethodRefused));
     }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use super::host::{Buffer, host_name};
 use super::path::{behind, configured_prefix, generous, judge, plain};
 use super::{
-    Admission, Authority, Caller, ClientId, Denied, DestinationRefused, Guard, Host, Opens, PathRules, Permit,
+    Admission, Admitted, Authority, Caller, ClientId, Denied, DestinationRefused, Guard, Host, Opens, PathRules,
     RequestTarget, RouteRule, RouteTable,
 };
 
@@ -79,12 +79,12 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
     let known = host.map(|host| host.split(':').next().unwrap_or_default().to_ascii_lowercase());
     let expected = reference(rules, caller, known.as_deref(), &plain(asked));
     match table.admit(caller, target) {
-        Ok(Admission::Granted(permit)) => {
-            assert_eq!(expected, Ok(permit.route()), "{path:?}");
-            is_what_was_asked(&rules[permit.route()], &permit, path);
+        Ok(Admission::Admitted(admitted)) => {
+            assert_eq!(expected, Ok(admitted.route()), "{path:?}");
+            is_what_was_asked(&rules[admitted.route()], &admitted, path);
             for read in readings(asked) {
                 let route = reference(rules, caller, known.as_deref(), &read);
-                assert!(route.is_err() || route == Ok(permit.route()), "{asked} is {read} to a bank");
+                assert!(route.is_err() || route == Ok(admitted.route()), "{asked} is {read} to a bank");
             }
         }
         Ok(Admission::AwaitsBody(_)) => panic!("no rule has variables"),
@@ -99,12 +99,12 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
     }
 }
 
-fn is_what_was_asked(rule: &RouteRule, permit: &Permit, path: &str) {
+fn is_what_was_asked(rule: &RouteRule, admitted: &Admitted, path: &str) {
     let apart = |text: &str| match text.split_once('?') {
         Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
         None => (text.to_owned(), None),
     };
-    let ((asked, asked_query), (sent, query)) = (apart(path), apart(permit.path_and_query()));
+    let ((asked, asked_query), (sent, query)) = (apart(path), apart(admitted.path_and_query()));
     assert_eq!(query, asked_query, "the query is untouched");
     assert!(sent == *rule.base || sent.starts_with(&format!("{}/", rule.base)), "{path:?} left the upstream: {sent:?}");
     let below = rule.below(&asked);

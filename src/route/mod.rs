@@ -1,6 +1,6 @@
 //! Routing: the route that a request takes, and whether it may take it.
 //!
-//! Owns the rules of paths and hosts, the tables that are searched per request, the [`Permit`] without which no token
+//! Owns the rules of paths and hosts, the tables that are searched per request, the [`Admitted`] without which no token
 //! is used, and the [`Guard`] that judges the destination of a client-named host. It must not know what a provider is,
 //! how a client was identified, or where a request goes on the network. Pure: no sockets, no tasks, and no clock but
 //! that of a [`Rate`]; workers share a [`RouteTable`] and never change it.
@@ -8,6 +8,7 @@
 //! A path is judged before any lookup, the matched path is the forwarded one, byte for byte, and a path that could be
 //! read in two ways is refused.
 
+mod admission;
 mod authority;
 mod egress;
 mod forward;
@@ -17,7 +18,6 @@ mod host;
 mod json;
 mod path;
 mod pattern;
-mod permit;
 #[cfg(test)]
 mod properties;
 mod rate;
@@ -27,6 +27,7 @@ mod vars;
 
 use http::Method;
 
+pub use admission::{Admission, AdmissionDraft, Admitted, Caller, ClientId, Denied, RequestTarget};
 pub use authority::{Authority, DnsName, Host, Malformed};
 pub use egress::{DestinationRefused, Destinations, Guard};
 pub use forward::{ForwardTable, ForwardTarget, RouteConflict};
@@ -34,7 +35,6 @@ pub use host::host_name;
 pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};
-pub use permit::{Admission, Caller, ClientId, Denied, Permit, PermitDraft, RequestTarget};
 pub use rate::Rate;
 pub use rule::{Opens, Reserved, RouteRule};
 pub use table::{Clash, RouteTable};

@@ -111,7 +111,7 @@ proptest! {
             let target = RequestTarget { method: &Method::POST, host, path_and_query: &path, headers: &headers };
             let expected = reference(&rules, caller, host, &path);
             match table.admit(caller, target) {
-                Ok(permit) => prop_assert_eq!(expected, Ok(permit.route())),
+                Ok(admitted) => prop_assert_eq!(expected, Ok(admitted.route())),
                 Err(Denied::NotAllowed(_)) => prop_assert_eq!(expected, Err(true)),
                 Err(refusal) => prop_assert_eq!((expected, refusal), (Err(false), Denied::NotFound)),
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::admission::{Caller, ClientId};
 use super::path::PathRules;
 use super::pattern::Allow;
-use super::permit::{Caller, ClientId};
 use super::vars::Var;
 
 /// To whom a route is open.
@@ -81,7 +81,7 @@ pub struct RouteRule {
     pub reserved: Reserved,
     /// Those of them that are answered here instead: the token endpoint, for applications that insist on logging in.
     pub stub: Option<Reserved>,
-    /// True if `allow` refuses requests. If false, a request that it would refuse passes, and the permit records it.
+    /// True if `allow` refuses requests. If false, a request that it would refuse passes, and the admission records it.
     pub enforce: bool,
 }
 

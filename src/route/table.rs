@@ -12,9 +12,9 @@ use http::Method;
 
 use crate::base::vars::Vars;
 
+use super::admission::{Admission, AdmissionDraft, Admitted, Caller, Denied, RequestTarget};
 use super::host::Buffer;
 use super::path::{PathRules, behind, generous, judge, plain, shallower};
-use super::permit::{Admission, Caller, Denied, Permit, PermitDraft, RequestTarget};
 use super::refused_method;
 use super::rule::RouteRule;
 use super::vars::Var;
@@ -71,7 +71,7 @@ impl RouteTable {
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
     }
 
-    /// Decides about one request. The only maker of [`Permit`]s and of [`PermitDraft`]s.
+    /// Decides about one request. The only maker of [`Admitted`]s and of [`AdmissionDraft`]s.
     pub fn admit(&self, caller: Caller, target: RequestTarget<'_>) -> Result<Admission, Denied> {
         let RequestTarget { method, host, path_and_query, headers } = target;
         if refused_method(method) {
@@ -131,7 +131,7 @@ impl RouteTable {
         if rule.vars.iter().any(Var::in_body) {
             let early = |var: &Var| if var.in_body() { Ok(None) } else { value(var).map(Some) };
             let read: Result<Vec<Option<String>>, Denied> = rule.vars.iter().map(early).collect();
-            return Ok(Admission::AwaitsBody(PermitDraft {
+            return Ok(Admission::AwaitsBody(AdmissionDraft {
                 rule: rule.clone(),
                 path_and_query,
                 read: read?,
@@ -142,7 +142,7 @@ impl RouteTable {
         for var in &rule.vars {
             vars.push(var.name().clone(), value(var)?);
         }
-        Ok(Admission::Granted(Permit::new(rule.route, path_and_query, vars, tolerated)))
+        Ok(Admission::Admitted(Admitted::new(rule.route, path_and_query, vars, tolerated)))
     }
 
     /// All rules, in no order.
@@ -241,12 +241,12 @@ mod tests {
         table
             .admit(caller, RequestTarget { method, host, path_and_query: path, headers: &headers })
             .map(granted)
-            .map(|permit| (permit.route(), permit.path_and_query().to_owned()))
+            .map(|admitted| (admitted.route(), admitted.path_and_query().to_owned()))
     }
 
-    fn granted(admission: Admission) -> Permit {
+    fn granted(admission: Admission) -> Admitted {
         match admission {
-            Admission::Granted(permit) => permit,
+            Admission::Admitted(admitted) => admitted,
             Admission::AwaitsBody(draft) => panic!("{draft:?}"),
         }
     }
@@ -459,9 +459,9 @@ mod tests {
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))]);
         let target =
             |path_and_query| RequestTarget { method: &Method::GET, host: None, path_and_query, headers: &headers };
-        let permit = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).map(granted).unwrap();
-        assert_eq!(permit.path_and_query(), "/sb/api/v1/accounts/0188/balance?x");
-        assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
+        let admitted = table.admit(ERP, target("/rak/v1/accounts/0188/balance?x")).map(granted).unwrap();
+        assert_eq!(admitted.path_and_query(), "/sb/api/v1/accounts/0188/balance?x");
+        assert_eq!(admitted.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
         assert!(matches!(table.admit(ERP, target("/rak/v1/other")), Err(Denied::Malformed(_))));
         assert!(matches!(get(&table, "/rak/v1/accounts/1/x"), Err(Denied::Malformed(_))), "no header");
     }
@@ -483,9 +483,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(draft().route(), 7);
-        let permit = draft().complete(b"{\"debit\":\"0188\"}").unwrap();
-        assert_eq!(permit.path_and_query(), "/api/pay?user=alice");
-        assert_eq!(permit.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
+        let admitted = draft().complete(b"{\"debit\":\"0188\"}").unwrap();
+        assert_eq!(admitted.path_and_query(), "/api/pay?user=alice");
+        assert_eq!(admitted.vars().iter().collect::<Vec<_>>(), [("account", "0188"), ("user", "alice")]);
         for body in ["{\"debit\":\"x\"}", "{}", "", "debit=1"] {
             assert!(matches!(draft().complete(body.as_bytes()), Err(Denied::Malformed(_))), "{body}");
         }

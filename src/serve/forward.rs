@@ -4,7 +4,6 @@
 //! the next one needs or a [`Fault`]; after a fault nothing else happens to the request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,14 +16,11 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::base::id::RandomIds;
-use crate::base::vars::Vars;
-use crate::control::{TokenSpec, user_spec};
-use crate::observe::trace::Context;
-use crate::route::{Admission, Caller, Permit};
+use crate::route::Admission;
 use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
 use crate::serve::exchanges::replay_body::{ReplayBody, Ungathered};
 use crate::serve::exchanges::response_body::ResponseBody;
-use crate::serve::exchanges::upstream_call::{CurrentRoute, TOKEN_WAIT, TokenInUse, UpstreamCall};
+use crate::serve::exchanges::upstream_call::{TOKEN_WAIT, TokenInUse, UpstreamCall};
 use crate::serve::exchanges::upstream_response::UpstreamResponse;
 use crate::serve::fault::Fault;
 use crate::serve::reports::own_response::{access_record, own_response};
@@ -34,9 +30,9 @@ use crate::serve::requests::caller::caller;
 use crate::serve::requests::connect;
 use crate::serve::requests::consent;
 use crate::serve::requests::dress::{RequestDress, dress};
-use crate::serve::requests::hop_options::{HopOptions, take_in, turn, within_bounds};
+use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
+use crate::serve::requests::permit::{Obtained, Permit};
 use crate::serve::worker_state::{RouteState, WorkerState};
-use crate::token::lease::Lease;
 use crate::upstream::ReceivedBody;
 
 /// Maximum number of bytes of an unwanted body that are read, so that the connection can go on.
@@ -139,13 +135,13 @@ async fn forward(
     let client_sent_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
     let hop = HopOptions::of(&head, route.route.websocket);
     let mut replay_body = None;
-    let permit = match admission {
-        Admission::Granted(permit) => permit,
+    let admitted = match admission {
+        Admission::Admitted(admitted) => admitted,
         Admission::AwaitsBody(draft) => {
             let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await.map_err(Fault::from)?;
-            let permit = draft.complete(&gathered.content()).map_err(Declined::from)?;
+            let admitted = draft.complete(&gathered.content()).map_err(Declined::from)?;
             replay_body = Some(gathered);
-            permit
+            admitted
         }
     };
     if route.route.request_buffering && client_sent_body && replay_body.is_none() {
@@ -155,45 +151,22 @@ async fn forward(
             other => Fault::from(other),
         })?);
     }
-    match within_bounds(&snapshot.clients, caller, &permit) {
-        Err(fault) if !route.route.enforce => log.tolerate(fault),
-        done => done?,
-    }
-    if permit.tolerated() {
-        log.tolerate(Fault::ClientNotAllowed);
-    }
-
-    let user = match &route.route.user {
-        None => None,
-        Some(header) => Some(consent::named_user(&head.headers, header)?),
-    };
-    let spec = match user {
-        None => route.token(permit.vars(), &worker.shared.clock),
-        Some(user) => users_token(worker, &route, caller, user)?,
-    };
-    if !worker.shared.audit.ready() {
-        return Err(Fault::Unaudited.into());
-    }
-    log.speak_of(user, permit.vars());
-    let cached = worker.cached_lease(&spec.key, worker.now());
-    let (lease, born_for_this, successor) = match cached {
+    let (permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
+    let cached = worker.cached_lease(&permit, worker.now());
+    let (lease, fetched_for_this, current_route) = match cached {
         Some(lease) => (lease, false, None),
         None => {
             let cause = log.wait_for(TOKEN_WAIT, &route.route.provider.name);
-            let obtained = Box::pin(obtain(worker, &route, &spec, permit.vars(), cause)).await?;
-            let Obtained { lease, fresh, stand_in } = obtained;
+            let Obtained { lease, fresh, previous } = Box::pin(permit.obtain(worker, &route, cause)).await?;
             log.waited();
-            let successor = stand_in.map(|before| {
-                let route = std::mem::replace(&mut route, before);
-                Box::new(CurrentRoute { route, vars: permit.vars().clone() })
-            });
-            (lease, fresh, successor)
+            let current_route = previous.map(|previous| std::mem::replace(&mut route, previous));
+            (lease, fresh, current_route)
         }
     };
 
     let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, hop };
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
-    let target = target(permit)?;
+    let target = target(path_and_query)?;
 
     match &replay_body {
         Some(gathered) if route.route.request_buffering => {
@@ -205,7 +178,8 @@ async fn forward(
     let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
     let call = UpstreamCall { worker, route, method, target, headers, spelling, replay_body, hop };
-    let mut upstream_response = call.run(TokenInUse { spec, lease, ids, born_for_this, successor }, log).await?;
+    let mut upstream_response =
+        call.run(TokenInUse { permit, lease, ids, fetched_for_this, current_route }, log).await?;
     upstream_response.screen().await?;
     Ok(upstream_response)
 }
@@ -232,58 +206,11 @@ fn spelling(route: &RouteState, mut extensions: Extensions) -> Extensions {
     extensions
 }
 
-/// The permit's path as a request target.
-fn target(permit: Permit) -> Result<Uri, Fault> {
-    let bytes = Bytes::from(permit.into_path_and_query());
+/// Parses path and query as a request target.
+fn target(path_and_query: String) -> Result<Uri, Fault> {
+    let bytes = Bytes::from(path_and_query);
     let target = PathAndQuery::from_maybe_shared(bytes).map_err(|_| Fault::Malformed("The path is not a path."))?;
     Ok(Uri::from(target))
-}
-
-/// The token of a user in whose name the caller may call.
-fn users_token(worker: &WorkerState, route: &RouteState, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
-    let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
-    let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
-    let provider = &route.route.provider;
-    let key = consent::user_key(client, provider, user)?;
-    user_spec(provider, key, worker.shared.serial, &worker.shared.clock, &worker.shared.audit).ok_or(Fault::Internal)
-}
-
-/// A token that this worker did not hold yet.
-struct Obtained {
-    lease: Arc<Lease>,
-    /// True if it was fetched for this request, rather than earlier for another worker's.
-    fresh: bool,
-    /// It is one of this route, as it was before a secret was changed.
-    stand_in: Option<Rc<RouteState>>,
-}
-
-/// Requests a token from the keeper. If a secret was changed and there is no token of the new one yet, one of the old
-/// secret is used meanwhile.
-async fn obtain(
-    worker: &Rc<WorkerState>,
-    route: &Rc<RouteState>,
-    spec: &Arc<TokenSpec>,
-    vars: &Vars,
-    cause: Option<Context>,
-) -> Result<Obtained, Fault> {
-    if let Some((before, lease)) = worker.inherited(route, vars, &spec.key).await {
-        let (worker, route, spec) = (worker.clone(), route.clone(), spec.clone());
-        tokio::task::spawn_local(async move {
-            if let Ok(issued) = worker.shared.leases.need(spec).await {
-                worker.remember(&issued);
-                route.was_issued();
-            }
-        });
-        return Ok(Obtained { lease, fresh: false, stand_in: Some(before) });
-    }
-    match worker.shared.leases.need_for(spec.clone(), cause).await {
-        Ok(issued) => {
-            worker.remember(&issued);
-            route.was_issued();
-            Ok(Obtained { lease: issued.lease, fresh: issued.fresh, stand_in: None })
-        }
-        Err(unavailable) => Err(Fault::from(&unavailable)),
-    }
 }
 
 /// The answer of a token endpoint that we play ourselves.

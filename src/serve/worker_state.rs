@@ -28,6 +28,7 @@ use crate::serve::exchanges::kept::Budget;
 use crate::serve::exchanges::replay_body::RequestBody;
 use crate::serve::page::ForwardPage;
 use crate::serve::reports::stats_collector::StatsCollector;
+use crate::serve::requests::permit::Permit;
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
 use crate::upstream::{ConnectionPool, Destination};
@@ -82,9 +83,9 @@ pub struct WorkerState {
     routes: Vec<Rc<RouteState>>,
     unrouted: Vec<RouteMeters>,
     endpoints: Vec<Pool>,
-    shelves: RefCell<KeyMap<Arc<TokenSlot>>>,
+    token_slots: RefCell<KeyMap<Arc<TokenSlot>>>,
     /// The slots that hold the leases of routes' predecessors.
-    heirlooms: RefCell<KeyMap<Arc<TokenSlot>>>,
+    previous_slots: RefCell<KeyMap<Arc<TokenSlot>>>,
     lines: Lines,
     stats: Option<StatsCollector>,
     /// This worker's end of the audit log.
@@ -133,11 +134,11 @@ pub struct RouteState {
     meters: Vec<RouteMeters>,
     reflections: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
-    predecessor: RefCell<Option<Rc<RouteState>>>,
+    previous_route: RefCell<Option<Rc<RouteState>>>,
     /// True once there was a token of this route, not of its predecessor.
     issued: Cell<bool>,
     /// The credentials to look for in responses, with their generation, by the key of the token that was spent.
-    needles: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
+    patterns: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
 }
 
 impl WorkerState {
@@ -179,9 +180,9 @@ impl WorkerState {
                 listeners.iter().map(|name| shared.metrics.route(name, &route.name, &route.provider.name)).collect();
             let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
             let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
-            let predecessor = before.and_then(|before| before.predecessor(route));
+            let previous_route = before.and_then(|before| before.previous_route(route));
             routes.push(Rc::new(RouteState {
-                predecessor: RefCell::new(predecessor),
+                previous_route: RefCell::new(previous_route),
                 issued: Cell::new(false),
                 route: route.clone(),
                 index: routes.len(),
@@ -192,30 +193,30 @@ impl WorkerState {
                 fixed,
                 meters,
                 reflections: shared.metrics.reflections(&route.provider.name),
-                needles: RefCell::default(),
+                patterns: RefCell::default(),
             }));
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         // Leases are asked for anew, so that the keeper learns what they are fetched with now.
-        let (shelves, heirlooms) = (RefCell::default(), RefCell::default());
+        let (token_slots, previous_slots) = (RefCell::default(), RefCell::default());
         let names = shared.snapshot.routes.iter().map(|route| route.name.clone());
         let stats = shared.stats_sender.clone().map(|stats_sender| StatsCollector::open(stats_sender, names));
         let audit = match before {
             Some(before) => before.audit.clone(),
             None => shared.audit.lines(),
         };
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, shelves, heirlooms, lines, stats, audit })
+        Rc::new(Self { shared, routes, unrouted, endpoints: pools, token_slots, previous_slots, lines, stats, audit })
     }
 
     /// Returns the route whose tokens may stand in for those of this route of the next config: the two may differ only
     /// in the values of secrets.
-    fn predecessor(&self, next: &Route) -> Option<Rc<RouteState>> {
+    fn previous_route(&self, next: &Route) -> Option<Rc<RouteState>> {
         let known = self.routes.iter().find(|known| known.route.name == next.name)?;
         let alike = known.route.module.identity() == next.module.identity()
             && known.route.upstream.to_string() == next.upstream.to_string()
             && known.route.user.is_none()
             && next.user.is_none();
-        let earlier = known.predecessor.borrow().clone().filter(|_| !known.issued.get());
+        let earlier = known.previous_route.borrow().clone().filter(|_| !known.issued.get());
         let same = known.route.module.key() == next.module.key();
         match earlier {
             _ if !alike => None,
@@ -223,7 +224,7 @@ impl WorkerState {
             None if same => None,
             None => {
                 // One predecessor is enough: an older one is dropped.
-                known.predecessor.take();
+                known.previous_route.take();
                 Some(known.clone())
             }
         }
@@ -243,23 +244,23 @@ impl WorkerState {
 
     /// A token of this route from before a secret was changed, as long as there was none of this key since: the route as
     /// it was, and a valid lease.
-    pub async fn inherited(
+    pub async fn previous_lease(
         &self,
         route: &RouteState,
         vars: &Vars,
         key: &TokenKey,
     ) -> Option<(Rc<RouteState>, Arc<Lease>)> {
-        let before = route.predecessor.borrow().clone()?;
-        if self.shelves.borrow().contains_key(key) {
+        let before = route.previous_route.borrow().clone()?;
+        if self.token_slots.borrow().contains_key(key) {
             return None;
         }
         let old = before.route.module.key_for(vars);
-        let known = self.heirlooms.borrow().get(&old).cloned();
+        let known = self.previous_slots.borrow().get(&old).cloned();
         let slot = match known {
             Some(slot) => slot,
             None => {
                 let slot = self.shared.leases.at_hand(old).await?.token_slot;
-                self.heirlooms.borrow_mut().insert(old, slot.clone());
+                self.previous_slots.borrow_mut().insert(old, slot.clone());
                 slot
             }
         };
@@ -267,8 +268,8 @@ impl WorkerState {
     }
 
     /// The lease of a predecessor was refused: it is of no use to anybody.
-    pub fn renounce(&self, lease: &Lease) {
-        if let Some(slot) = self.heirlooms.borrow().get(&lease.key) {
+    pub fn drop_previous(&self, lease: &Lease) {
+        if let Some(slot) = self.previous_slots.borrow().get(&lease.key) {
             slot.distrust(lease.generation);
         }
         let (leases, key) = (self.shared.leases.clone(), lease.key);
@@ -297,34 +298,34 @@ impl WorkerState {
 
     /// Returns a valid lease if this worker knows one: no lock, no message.
     #[inline]
-    pub fn cached_lease(&self, key: &TokenKey, now: Now) -> Option<Arc<Lease>> {
-        self.shelves.borrow().get(key)?.take(now)
+    pub fn cached_lease(&self, permit: &Permit, now: Now) -> Option<Arc<Lease>> {
+        self.token_slots.borrow().get(&permit.spec().key)?.take(now)
     }
 
     /// Returns whether a lease that was taken a while ago may still be sent. A lease whose slot is not known here may
     /// not: the keeper has to be asked.
     #[inline]
     pub fn may_send(&self, lease: &Lease, now: Now) -> bool {
-        let bears = |shelves: &RefCell<KeyMap<Arc<TokenSlot>>>| {
-            shelves.borrow().get(&lease.key).is_some_and(|slot| slot.bears(lease.generation))
+        let bears = |token_slots: &RefCell<KeyMap<Arc<TokenSlot>>>| {
+            token_slots.borrow().get(&lease.key).is_some_and(|slot| slot.bears(lease.generation))
         };
         (lease.valid(now) || planted(PlantedFault::ExpiresUnseen))
-            && (bears(&self.shelves) || bears(&self.heirlooms) || planted(PlantedFault::RefusedUnseen))
+            && (bears(&self.token_slots) || bears(&self.previous_slots) || planted(PlantedFault::RefusedUnseen))
     }
 
     /// Remembers where a key's leases will lie.
     pub fn remember(&self, issued: &Issued) {
-        let mut shelves = self.shelves.borrow_mut();
-        if shelves.len() >= MOST_SHELVES {
-            shelves.clear();
-            self.heirlooms.borrow_mut().clear();
+        let mut token_slots = self.token_slots.borrow_mut();
+        if token_slots.len() >= MOST_SHELVES {
+            token_slots.clear();
+            self.previous_slots.borrow_mut().clear();
         }
-        shelves.insert(issued.lease.key, issued.token_slot.clone());
+        token_slots.insert(issued.lease.key, issued.token_slot.clone());
     }
 
     /// This generation was refused, and the keeper knows: no worker is to take it again.
     pub fn distrust(&self, key: &TokenKey, generation: u64) {
-        if let Some(slot) = self.shelves.borrow().get(key) {
+        if let Some(slot) = self.token_slots.borrow().get(key) {
             slot.distrust(generation);
         }
     }
@@ -394,22 +395,22 @@ impl RouteState {
 
     /// Returns the credentials to look for in the response to a call with this token; `None` if the route does not
     /// search responses.
-    pub fn needles(&self, lease: &Lease) -> Option<Rc<CredentialPatterns>> {
+    pub fn patterns(&self, lease: &Lease) -> Option<Rc<CredentialPatterns>> {
         if self.route.reflection == Reflection::Off {
             return None;
         }
-        let mut known = self.needles.borrow_mut();
-        if let Some((generation, needles)) = known.get(&lease.key)
+        let mut known = self.patterns.borrow_mut();
+        if let Some((generation, patterns)) = known.get(&lease.key)
             && *generation == lease.generation
         {
-            return Some(needles.clone());
+            return Some(patterns.clone());
         }
         if known.len() >= MOST_NEEDLES {
             known.clear();
         }
-        let needles = Rc::new(CredentialPatterns::of(&self.route.module, lease));
-        known.insert(lease.key, (lease.generation, needles.clone()));
-        Some(needles)
+        let patterns = Rc::new(CredentialPatterns::of(&self.route.module, lease));
+        known.insert(lease.key, (lease.generation, patterns.clone()));
+        Some(patterns)
     }
 
     /// Tells the operator that the provider echoed a credential.

@@ -63,7 +63,7 @@ impl Lease {
     }
 
     /// Returns whether a refusal at `now` may only mean that the API does not know the token yet.
-    pub fn newborn(&self, now: Now) -> bool {
+    pub fn is_newly_issued(&self, now: Now) -> bool {
         !self.proved() && self.trial.until.is_some_and(|until| !until.passed(now))
     }
 }

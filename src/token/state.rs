@@ -104,7 +104,7 @@ enum StatePhase {
     Renewing { token: SlotToken, flight: Flight },
     Holding { token: SlotToken, rest: TokenRest },
     Resting { rest: TokenRest },
-    Settling { newborn: SlotToken, rest: TokenRest, serving: Option<SlotToken> },
+    Settling { is_newly_issued: SlotToken, rest: TokenRest, serving: Option<SlotToken> },
 }
 
 /// A token as its last generation was published.
@@ -147,7 +147,7 @@ impl SlotToken {
     }
 
     /// Returns whether the token was never accepted and is in its first moments.
-    const fn newborn(&self, now: Now) -> bool {
+    const fn is_newly_issued(&self, now: Now) -> bool {
         match self.trial {
             TokenTrial::Young(until) => !until.passed(now),
             TokenTrial::Over | TokenTrial::Second => false,
@@ -259,7 +259,9 @@ impl TokenState {
             StatePhase::Renewing { token, flight } => turn.renewing(token, flight, event),
             StatePhase::Holding { token, rest } => turn.holding(token, rest, event),
             StatePhase::Resting { rest } => turn.resting(rest, event),
-            StatePhase::Settling { newborn, rest, serving } => turn.settling(newborn, rest, serving, event),
+            StatePhase::Settling { is_newly_issued, rest, serving } => {
+                turn.settling(is_newly_issued, rest, serving, event)
+            }
         };
         Self { phase, past: turn.past }
     }
@@ -278,8 +280,9 @@ impl TokenState {
             }
             StatePhase::Holding { token, rest } => Some(token.expires.remaining(now).min(left(rest.until, now))),
             StatePhase::Resting { rest } => Some(left(rest.until, now)),
-            StatePhase::Settling { newborn, rest, serving } => {
-                let ends = serving.map_or(newborn.expires, |serving| serving.expires.min(newborn.expires));
+            StatePhase::Settling { is_newly_issued, rest, serving } => {
+                let ends =
+                    serving.map_or(is_newly_issued.expires, |serving| serving.expires.min(is_newly_issued.expires));
                 Some(ends.remaining(now).min(left(rest.until, now)))
             }
         }
@@ -289,7 +292,7 @@ impl TokenState {
     pub fn keeps(&self, generation: u64) -> bool {
         match &self.phase {
             StatePhase::Live { reserve, .. } => reserve.is_some_and(|reserve| reserve.generation == generation),
-            StatePhase::Settling { newborn, .. } => newborn.generation == generation,
+            StatePhase::Settling { is_newly_issued, .. } => is_newly_issued.generation == generation,
             StatePhase::Empty
             | StatePhase::Fetching { .. }
             | StatePhase::Renewing { .. }

@@ -127,7 +127,7 @@ impl Destination {
         let (socket, session) = stream.get_ref();
         let (probe, h2) = (socket.probe(), session.alpn_protocol() == Some(b"h2"));
         if session.protocol_version() != Some(ProtocolVersion::TLSv1_2) {
-            socket.look_away();
+            socket.stop_reading_records();
         }
         let received = Rc::new(ByteCounter::default());
         let stream = Counted::new(stream, received.clone(), open);
@@ -237,7 +237,7 @@ impl<B> Drop for H1Connection<B> {
     fn drop(&mut self) {
         self.received.abandon();
         if !self.at_rest {
-            self.probe.hang_up();
+            self.probe.close_now();
         }
     }
 }

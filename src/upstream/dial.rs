@@ -18,7 +18,7 @@ use super::http1::{Http1, Http1Io};
 use super::names::NameCache;
 use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
-use super::socket::{ByteCounter, ProbedStream, tend};
+use super::socket::{ByteCounter, ProbedStream, set_options};
 use crate::base::time::Now;
 
 /// A TLS stream with a verified certificate.
@@ -182,7 +182,7 @@ pub(super) async fn reach(host: &str, port: u16, source: Option<IpAddr>, now: No
         Some(error) => DialError::Tcp(error),
         None => DialError::Dns("the name has no address".into()),
     })?;
-    tend(&stream).map_err(DialError::Tcp)?;
+    set_options(&stream).map_err(DialError::Tcp)?;
     Ok(stream)
 }
 

@@ -305,7 +305,7 @@ impl<B> Drop for H2Stream<B> {
             shared_h2.stuck.set(true);
         }
         if shared_h2.stuck.get() && shared_h2.streams.get() == 0 {
-            shared_h2.probe.hang_up();
+            shared_h2.probe.close_now();
         }
     }
 }

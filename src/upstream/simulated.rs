@@ -118,7 +118,7 @@ impl End {
     }
 
     /// Closes both directions, even if the end is still in use.
-    pub(super) fn hang_up(&self) {
+    pub(super) fn close_now(&self) {
         let mut outgoing = self.outgoing.borrow_mut();
         outgoing.closed = true;
         outgoing.wake();

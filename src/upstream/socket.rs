@@ -32,15 +32,15 @@ const PROBED: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 /// Options of a socket to a provider: small writes leave at once, and a lost path is noticed.
-pub(super) fn tend(stream: &TcpStream) -> io::Result<()> {
-    tend_tunnel(stream)?;
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
+    set_tunnel_options(stream)?;
     // A kernel without it still connects; only a lost path is then noticed later.
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN));
     Ok(())
 }
 
 /// Options of a socket whose bytes are not ours: it may well be that the other side does not read for long.
-pub(super) fn tend_tunnel(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn set_tunnel_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let _ = SockRef::from(stream).set_tcp_keepalive(&PROBED);
     Ok(())
@@ -111,7 +111,7 @@ impl ProbedStream {
     }
 
     /// The framing of TLS tells nothing any more: there is no second handshake in this version of TLS.
-    pub(super) fn look_away(&self) {
+    pub(super) fn stop_reading_records(&self) {
         self.0.borrow_mut().records = None;
     }
 }
@@ -128,7 +128,7 @@ impl SocketLook {
     }
 
     /// Closes the connection at once, even if it is still in use.
-    pub(super) fn hang_up(&self) {
+    pub(super) fn close_now(&self) {
         let Some(wire) = self.wire.upgrade() else { return };
         match &wire.borrow().stream {
             Raw::Tcp(stream) => {
@@ -136,7 +136,7 @@ impl SocketLook {
                 let _ = SockRef::from(stream).shutdown(Shutdown::Both);
             }
             #[cfg(test)]
-            Raw::Simulated(end) => end.hang_up(),
+            Raw::Simulated(end) => end.close_now(),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::dial::DialError;
 use super::names::NameCache;
 use super::race::{STAGGER, interleave, race};
-use super::socket::tend_tunnel;
+use super::socket::set_tunnel_options;
 use crate::base::time::Now;
 use crate::route::{Authority, DestinationRefused, Guard, Host};
 
@@ -68,6 +68,6 @@ async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, T
     let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = ends.map_err(|error| failed(Some(error)))?;
     guard.confirm(local, peer).map_err(TunnelError::Barred)?;
-    tend_tunnel(&stream).map_err(|error| failed(Some(error)))?;
+    set_tunnel_options(&stream).map_err(|error| failed(Some(error)))?;
     Ok(stream)
 }

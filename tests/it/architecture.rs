@@ -122,7 +122,7 @@ fn secrets_are_unwrapped_in_listed_places_only() {
     }
 }
 
-/// Bodies as hyper has them end alike whether they are whole or cut off; `Received` tells the difference.
+/// Bodies as hyper has them end alike whether they are whole or cut off; `ReceivedBody` tells the difference.
 const BARE_BODIES: [&str; 6] = [
     // Where they come in, to be wrapped at once.
     "serve/exchanges/cleared_request.rs",
@@ -138,7 +138,7 @@ fn bodies_are_read_by_the_type_that_proves_their_ends() {
     for (name, text) in source() {
         let concerned = name.starts_with("serve/") || name.starts_with("upstream/");
         if concerned && !name.ends_with("tests.rs") && words_in(&code(&text)).contains("Incoming") {
-            assert!(BARE_BODIES.contains(&name.as_str()), "{name} reads hyper's bodies; take `Received`");
+            assert!(BARE_BODIES.contains(&name.as_str()), "{name} reads hyper's bodies; take `ReceivedBody`");
         }
     }
 }
@@ -149,8 +149,22 @@ fn requests_are_sent_by_the_file_that_looks_at_their_tokens() {
         let sends = ["connection.send(", "sender.send_request(", "try_send_request("];
         if name.starts_with("serve/") && name != "serve/exchanges/cleared_request.rs" {
             for call in sends {
-                assert!(!code(&text).contains(call), "{name} calls {call}; send what is `Cleared`");
+                assert!(!code(&text).contains(call), "{name} calls {call}; send a `ClearedRequest`");
             }
+        }
+    }
+}
+
+/// The calls that ask the keeper for a token; these files have a permit.
+const TOKEN_REQUESTS: [&str; 2] = ["serve/exchanges/upstream_call.rs", "serve/requests/permit.rs"];
+
+#[test]
+fn tokens_are_requested_with_a_permit_alone() {
+    for (name, text) in source() {
+        let code = code(&text);
+        let asks = ["leases.need(", "leases.need_for(", "leases.refused_for("].iter().any(|call| code.contains(call));
+        if name.starts_with("serve/") && asks {
+            assert!(TOKEN_REQUESTS.contains(&name.as_str()), "{name} asks for a token without a `Permit`");
         }
     }
 }
@@ -178,6 +192,65 @@ fn a_type_name_stands_in_one_file() {
     }
     places.retain(|name, files| files.len() > 1 && !ROLES.contains(&name.as_str()));
     assert!(places.is_empty(), "one word, one thing; rename all but one of {places:#?}");
+}
+
+/// The share of a list, in percent.
+fn percent<T>(part: &[T], whole: usize) -> usize {
+    part.len() * 100 / whole.max(1)
+}
+
+#[test]
+fn a_file_is_named_after_an_item_in_it() {
+    let item = r"(?m)^ {0,4}(?:pub(?:\([a-z:_ ]+\))? )?(?:async |const )*(?:struct|enum|trait|type|fn|mod|static|const|macro_rules!) ([A-Za-z0-9_]+)";
+    let item = Regex::new(item).expect("a pattern");
+    let (mut files, mut nameless) = (0, Vec::new());
+    for (name, text) in source() {
+        let stem = name.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs").replace('_', "");
+        if ["lib", "main", "mod", "tests"].contains(&stem.as_str()) {
+            continue;
+        }
+        files += 1;
+        let plain = |item: &str| item.to_lowercase().replace('_', "");
+        let stem = stem.trim_end_matches('s');
+        if !item.captures_iter(&text).map(|found| plain(&found[1])).any(|item| item.contains(stem)) {
+            nameless.push(name);
+        }
+    }
+    assert!(percent(&nameless, files) < 5, "rename the file after its main item: {nameless:#?}");
+}
+
+/// Words that open a clause. A comment opens with a verb or a noun.
+const CLAUSE_OPENERS: [&str; 13] = [
+    "how", "nobody", "nothing", "what", "whatever", "where", "wherever", "whether", "which", "who", "whoever", "whose",
+    "why",
+];
+
+#[test]
+fn a_doc_comment_opens_with_a_verb_or_a_noun_and_says_more_than_the_name() {
+    let (mut blocks, mut clauses, mut short) = (0, Vec::new(), Vec::new());
+    for (name, text) in source() {
+        let mut block = String::new();
+        for line in text.lines().map(str::trim).chain([""]) {
+            if let Some(words) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) {
+                block += words;
+                continue;
+            }
+            let words: Vec<&str> = block.split_whitespace().collect();
+            if let Some(first) = words.first() {
+                blocks += 1;
+                let first = first.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+                if CLAUSE_OPENERS.contains(&first.as_str()) {
+                    clauses.push(format!("{name}: {block}"));
+                }
+                if words.len() <= 4 {
+                    short.push(format!("{name}: {block}"));
+                }
+            }
+            block.clear();
+        }
+    }
+    assert!(percent(&clauses, blocks) < 3, "{clauses:#?}");
+    assert!(percent(&short, blocks) < 8, "{short:#?}");
 }
 
 #[test]

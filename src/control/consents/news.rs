@@ -101,6 +101,6 @@ async fn look(store: &Store, leases: &TokenHandle, key: TokenKey) -> bool {
             return false;
         }
     };
-    leases.moved(key, generation).await;
+    leases.record_changed(key, generation).await;
     true
 }

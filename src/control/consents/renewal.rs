@@ -18,7 +18,7 @@ use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::token_call::{MOST_GRANT, exchange, note_type};
 use crate::control::tracker::{Tracker, Work};
-use crate::control::{FetchContext, Fetched, Order, TokenSpec};
+use crate::control::{FetchContext, FetchProcedure, Fetched, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, Version};
 use crate::token::consent::{
@@ -51,7 +51,7 @@ pub fn user_spec(
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,
         fetch_timeout: provider.timeouts.token.saturating_add(ROOM),
-        order: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone(), audit: audit.clone() }),
+        procedure: Box::new(Renewal { provider: provider.clone(), user, clock: clock.clone(), audit: audit.clone() }),
     }))
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Means {
     pub(super) rests: Rests,
 }
 
-impl Order for Renewal {
+impl FetchProcedure for Renewal {
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let renewal = self.clone();
         Box::pin(async move {

@@ -55,7 +55,7 @@ impl Invalidations {
         self.tasks.spawn_local(async move {
             let mut tries = 0;
             while !expires.passed(clock.now()) {
-                match spec.order.invalidate(store.clone(), token).await {
+                match spec.procedure.invalidate(store.clone(), token).await {
                     Ok(()) => break,
                     Err(error) => {
                         tries += 1;

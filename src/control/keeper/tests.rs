@@ -13,7 +13,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use super::*;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, ManualClock};
-use crate::control::{FetchContext, FetchCounts, Issued, LedgerFailure, LedgerRest, LedgerToken, Order};
+use crate::control::{FetchContext, FetchCounts, FetchProcedure, Issued, LedgerFailure, LedgerRest, LedgerToken};
 use crate::token::key::KeyBuilder;
 
 const LIFE: Duration = Duration::from_secs(1800);
@@ -59,7 +59,7 @@ fn record(account: &str) -> TokenKey {
     KeyBuilder::new(account).finish()
 }
 
-impl Order for ScriptedSource {
+impl FetchProcedure for ScriptedSource {
     fn record(&self) -> Option<TokenKey> {
         Some(record(self.account))
     }
@@ -122,7 +122,7 @@ impl KeeperHarness {
             provider: "bank".into(),
             refresh_before: Duration::from_secs(60),
             fetch_timeout: Duration::from_secs(10),
-            order: Box::new(ScriptedSource { bank: Arc::clone(&self.bank), account }),
+            procedure: Box::new(ScriptedSource { bank: Arc::clone(&self.bank), account }),
         })
     }
 
@@ -234,17 +234,17 @@ fn a_revocation_during_a_fetch_takes_what_it_brings_out_of_use() {
         let (leases, key) = (harness.leases.clone(), record("a"));
         let waiting = spawn_local(async move { leases.need(spec).await.expect("a token") });
         settle().await;
-        harness.leases.moved(key, None).await;
+        harness.leases.record_changed(key, None).await;
         gate.notify_one();
         let issued = waiting.await.expect("answered");
         settle().await;
         assert!(issued.token_slot.take(harness.manual.now()).is_none(), "what it read may be what was revoked");
         // A record that is newer than what is known is fetched; one that is not, is not.
         let calls = harness.bank.calls();
-        harness.leases.moved(key, Some(0)).await;
+        harness.leases.record_changed(key, Some(0)).await;
         settle().await;
         assert_eq!(harness.bank.calls(), calls);
-        harness.leases.moved(key, Some(1)).await;
+        harness.leases.record_changed(key, Some(1)).await;
         settle().await;
         assert_eq!(harness.bank.calls(), calls + 1);
     });
@@ -715,7 +715,7 @@ fn a_jump_of_the_wall_clock_costs_one_fetch() {
 fn a_token_that_is_refused_when_new_comes_back_after_a_moment_for_all_who_wait() {
     run(Limits::default(), |harness| async move {
         let first = harness.need("a").await.expect("a token");
-        assert!(first.lease.newborn(harness.manual.now()));
+        assert!(first.lease.is_newly_issued(harness.manual.now()));
         let refuse = || {
             let (leases, spec) = (harness.leases.clone(), harness.spec("a"));
             spawn_local(async move { leases.refused(spec, 1).await.expect("the token again") })
@@ -730,7 +730,7 @@ fn a_token_that_is_refused_when_new_comes_back_after_a_moment_for_all_who_wait()
         for replay in replays {
             let again = replay.await.expect("answered");
             assert_eq!((again.lease.generation, header(&again)), (2, header(&first)), "the same token");
-            assert!(again.fresh && !again.lease.newborn(harness.manual.now()), "a second refusal is final");
+            assert!(again.fresh && !again.lease.is_newly_issued(harness.manual.now()), "a second refusal is final");
         }
         assert_eq!(harness.bank.calls(), 1);
     });
@@ -864,7 +864,7 @@ struct UserTeller {
     record: TokenKey,
 }
 
-impl Order for UserTeller {
+impl FetchProcedure for UserTeller {
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let fetch = self.bank.fetch(aid);
         Box::pin(async move { Ok(Fetched { record: 7, ..fetch.await? }) })
@@ -889,7 +889,7 @@ fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
                 provider,
                 refresh_before,
                 fetch_timeout,
-                order: Box::new(UserTeller { bank, record }),
+                procedure: Box::new(UserTeller { bank, record }),
             })
         };
         let old = harness.leases.need(spec("old")).await.expect("a token");
@@ -901,7 +901,7 @@ fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
         new.token_slot.take(harness.manual.now());
         harness.manual.advance(Duration::from_secs(5));
         assert_eq!(harness.leases.idle_users().await.get(&record), Some(&Duration::from_secs(5)), "the one used last");
-        harness.leases.moved(record, None).await;
+        harness.leases.record_changed(record, None).await;
         let now = harness.manual.now();
         assert!(
             old.token_slot.take(now).is_none()

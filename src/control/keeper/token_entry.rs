@@ -33,7 +33,7 @@ pub(super) struct TokenEntry {
     pub(super) fetch: Option<Fetch>,
     /// The change of the user's record that was reported while a fetch was in progress: its new generation, or
     /// `Some(None)` if the record is gone.
-    pub(super) moved: Option<Option<u64>>,
+    pub(super) record_changed: Option<Option<u64>>,
     /// Boot-clock second of the last publication.
     published: u64,
     /// The token of the last publication.
@@ -74,7 +74,7 @@ impl TokenEntry {
             aside: Vec::new(),
             proved: 0,
             fetch: None,
-            moved: None,
+            record_changed: None,
             published: 0,
             known: None,
             tally: FetchCounts::default(),
@@ -139,10 +139,10 @@ impl TokenEntry {
         now: Now,
         generation: u64,
         Lifetime { issued, expires, young_until }: Lifetime,
-        cargo: Option<FetchedToken>,
+        fetched: Option<FetchedToken>,
     ) -> Option<EventKind> {
-        // `Publish` answers `Fetched` alone, and that always comes with its cargo.
-        let FetchedToken { headers, fingerprint, record, .. } = cargo?;
+        // `Publish` answers `Fetched` alone, with the token that was fetched.
+        let FetchedToken { headers, fingerprint, record, .. } = fetched?;
         let renewed = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
         self.known = Some(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
@@ -258,7 +258,7 @@ impl TokenEntry {
         Policy {
             refresh_before: self.spec.refresh_before,
             fetch_timeout: self.spec.fetch_timeout,
-            overlap: !of_user && !self.spec.order.is_contested(),
+            overlap: !of_user && !self.spec.procedure.is_contested(),
         }
     }
 

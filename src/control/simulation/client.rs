@@ -109,7 +109,7 @@ impl SimulatedRequest {
         };
         // A token that is sent this young may be refused only because the bank does not know it yet: such a refusal is
         // no proof.
-        let settled = !lease.newborn(process.clock().now());
+        let settled = !lease.is_newly_issued(process.clock().now());
         let Some(token) = self.send(&lease) else { return RequestOutcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
@@ -124,8 +124,8 @@ impl SimulatedRequest {
         if !process.is_running() {
             return RequestOutcome::Gone;
         }
-        let newborn = lease.newborn(process.clock().now());
-        if fresh && !newborn && !self.lost_to_another(&spec, &lease).await {
+        let is_newly_issued = lease.is_newly_issued(process.clock().now());
+        if fresh && !is_newly_issued && !self.lost_to_another(&spec, &lease).await {
             process.leases.refused_at_birth(spec.clone(), lease.generation);
             self.report(&spec, &lease, token, settled);
             return RequestOutcome::Refused;
@@ -135,7 +135,7 @@ impl SimulatedRequest {
             self.report(&spec, &lease, token, settled);
             return RequestOutcome::Refused;
         }
-        let replaced = newborn && self.lost_to_another(&spec, &lease).await;
+        let replaced = is_newly_issued && self.lost_to_another(&spec, &lease).await;
         let newer = process.leases.refused_for(spec.clone(), lease.generation, replaced, None);
         self.report(&spec, &lease, token, settled || replaced);
         let lease = match self.wait("a newer token", &spec, newer).await {
@@ -143,7 +143,7 @@ impl SimulatedRequest {
             Some(Err(unavailable)) => return self.none(unavailable),
             None => return RequestOutcome::Gone,
         };
-        let settled = !lease.newborn(process.clock().now());
+        let settled = !lease.is_newly_issued(process.clock().now());
         let Some(token) = self.send(&lease) else { return RequestOutcome::Gone };
         world.pause(5, 400).await;
         if self.accepts(token) {
@@ -182,7 +182,7 @@ impl SimulatedRequest {
     fn needs_no_consent(&self, user: usize) -> bool {
         let (world, process) = (&self.world, &self.process);
         let bank = world.bank.borrow();
-        let ConsentKnowledge::Consented(number) = world.users[user].standing.get() else { return false };
+        let ConsentKnowledge::Consented(number) = world.users[user].freshness.get() else { return false };
         let consent = &bank.consents[number];
         let lives = consent.alive && consent.excuse.is_none() && consent.host == self.host;
         let renewable = consent.refresh.is_some_and(|refresh| bank.refreshes[refresh].expires > world.now() + 1_000);
@@ -219,7 +219,7 @@ impl SimulatedRequest {
     }
 
     async fn lost_to_another(&self, spec: &Arc<TokenSpec>, lease: &Lease) -> bool {
-        spec.order.is_contested() && self.process.leases.is_replaced(spec.key, lease.generation).await
+        spec.procedure.is_contested() && self.process.leases.is_replaced(spec.key, lease.generation).await
     }
 
     fn accepts(&self, token: usize) -> bool {
@@ -287,7 +287,7 @@ impl SimulatedRequest {
             (TokenOwner::Application, Need::Application(_)) => {}
             (TokenOwner::User { user, consent }, Need::User(wanted)) if user == wanted => {
                 let user = &world.users[user];
-                if let ConsentKnowledge::Revoked { at, process: by } = user.standing.get()
+                if let ConsentKnowledge::Revoked { at, process: by } = user.freshness.get()
                     && consent < user.counts_from.get()
                 {
                     let whole = process.lane.whole_since();

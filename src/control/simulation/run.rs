@@ -271,7 +271,7 @@ async fn recover(world: &Rc<Simulation>) {
 
 /// Returns whether a user's consent may expire before a request could have been served.
 fn runs_out_soon(world: &Simulation, user: usize) -> bool {
-    let ConsentKnowledge::Consented(consent) = world.users[user].standing.get() else { return false };
+    let ConsentKnowledge::Consented(consent) = world.users[user].freshness.get() else { return false };
     let bank = world.bank.borrow();
     bank.consents[consent].refresh.is_none_or(|refresh| bank.refreshes[refresh].expires < world.now() + 60_000)
 }
@@ -340,7 +340,7 @@ async fn user_is_served(world: &Rc<Simulation>, process: &Rc<Process>, user: usi
         return;
     }
     let me = &world.users[user];
-    match me.standing.get() {
+    match me.freshness.get() {
         ConsentKnowledge::Consented(consent) => {
             let host = super::settings::provider(&process.config(), &me.key.provider).base_url.bare_host().to_owned();
             let excused = {

@@ -33,7 +33,7 @@ pub(super) enum ConsentKnowledge {
 /// One user at one provider.
 pub(super) struct User {
     pub(super) key: UserKey,
-    pub(super) standing: Cell<ConsentKnowledge>,
+    pub(super) freshness: Cell<ConsentKnowledge>,
     /// Consents of this number and later count, after a revocation.
     pub(super) counts_from: Cell<usize>,
     busy: Cell<bool>,
@@ -50,7 +50,7 @@ impl User {
                 provider: provider.into(),
                 user: UserName::parse(&format!("user-{number}")).expect("a name"),
             },
-            standing: Cell::new(ConsentKnowledge::None),
+            freshness: Cell::new(ConsentKnowledge::None),
             counts_from: Cell::new(0),
             busy: Cell::new(false),
             why: RefCell::default(),
@@ -69,7 +69,7 @@ impl User {
     }
 
     fn unknown(&self, why: String) {
-        self.standing.set(ConsentKnowledge::Unknown);
+        self.freshness.set(ConsentKnowledge::Unknown);
         *self.why.borrow_mut() = why;
     }
 }
@@ -80,13 +80,13 @@ pub(super) async fn consent(world: Rc<Simulation>, user: usize, first: Rc<Proces
     if me.busy.replace(true) {
         return;
     }
-    let before = me.standing.get();
+    let before = me.freshness.get();
     let told = give(&world, user, &first, &second).await;
     world.note(|| format!("{} consents at {first} and {second}: {told:?}", me.key.user));
     match told {
-        Ok(Some(consent)) => me.standing.set(ConsentKnowledge::Consented(consent)),
+        Ok(Some(consent)) => me.freshness.set(ConsentKnowledge::Consented(consent)),
         // The consent was not changed, so the earlier state still holds.
-        Ok(None) => me.standing.set(before),
+        Ok(None) => me.freshness.set(before),
         Err(why) => me.unknown(why),
     }
     me.busy.set(false);
@@ -145,7 +145,7 @@ pub(super) async fn revoke(world: Rc<Simulation>, user: usize, process: Rc<Proce
     match told {
         Some(Ok(_)) => {
             me.counts_from.set(world.bank.borrow().consents.len());
-            me.standing.set(ConsentKnowledge::Revoked { at: world.now(), process: process.number });
+            me.freshness.set(ConsentKnowledge::Revoked { at: world.now(), process: process.number });
         }
         Some(Err(failure)) => me.unknown(failure.inside),
         None => me.unknown("nothing was told".to_owned()),

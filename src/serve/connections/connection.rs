@@ -157,9 +157,9 @@ async fn greet<S>(
         drop(worker);
         return serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await;
     };
-    let shaken = Box::pin(shake(&worker, &config, tls, stream, peer.address)).await;
+    let accepted_tls = Box::pin(accept_tls(&worker, &config, tls, stream, peer.address)).await;
     drop(worker);
-    let Some(stream) = shaken else { return };
+    let Some(stream) = accepted_tls else { return };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
@@ -180,7 +180,7 @@ fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
 }
 
 /// The TLS handshake. `None`: there is no connection any more.
-async fn shake<S>(
+async fn accept_tls<S>(
     worker: &WorkerState,
     config: &ListenerConfig,
     tls: &Arc<ServerConfig>,
@@ -193,12 +193,12 @@ where
     let under_way = begin_handshake(worker, &config.name, peer)?;
     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
     let patience = worker.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
-    let shaken = tokio::select! {
+    let accepted_tls = tokio::select! {
         biased;
-        shaken = timeout(patience, handshake) => shaken,
+        accepted_tls = timeout(patience, handshake) => accepted_tls,
         () = under_way.ended() => return None,
     };
-    match shaken {
+    match accepted_tls {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
@@ -219,7 +219,7 @@ pub(in crate::serve) fn begin_handshake(
 ) -> Option<Handshake> {
     let limit = worker.shared.snapshot.limits.handshakes;
     let now = worker.now();
-    let under_way = worker.shared.connection_limits.shake(peer, limit, now);
+    let under_way = worker.shared.connection_limits.accept_tls(peer, limit, now);
     if under_way.as_ref().is_none_or(|handshake| handshake.instead) {
         worker.shared.metrics.limited(Limit::Handshakes);
         if let Some(closed) = worker.shared.connection_limits.rushes.note(now) {

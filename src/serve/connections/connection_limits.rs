@@ -91,7 +91,7 @@ impl ConnectionLimits {
     }
 
     /// Counts a handshake of this peer. `None`: `limit` are under way, and none of them has to make room.
-    pub fn shake(self: &Arc<Self>, peer: Option<IpAddr>, limit: Option<usize>, now: Now) -> Option<Handshake> {
+    pub fn accept_tls(self: &Arc<Self>, peer: Option<IpAddr>, limit: Option<usize>, now: Now) -> Option<Handshake> {
         let ends = CancellationToken::new();
         let Some(limit) = limit else { return Some(Handshake { place: None, ends, instead: false }) };
         let bounds = Bounds { most: limit, of_peer: usize::MAX, grace: GRACE };
@@ -279,15 +279,15 @@ mod tests {
     fn a_silent_peers_oldest_handshake_makes_room_for_another_peer() {
         let connection_limits = Arc::new(ConnectionLimits::default());
         let (silent, other) = (Some(ip("192.0.2.9")), Some(ip("192.0.2.1")));
-        let mut held: Vec<_> = (0..4).map(|_| connection_limits.shake(silent, Some(4), START).unwrap()).collect();
-        assert!(connection_limits.shake(silent, Some(4), START).is_none(), "it has them all");
-        let came = connection_limits.shake(other, Some(4), START).unwrap();
+        let mut held: Vec<_> = (0..4).map(|_| connection_limits.accept_tls(silent, Some(4), START).unwrap()).collect();
+        assert!(connection_limits.accept_tls(silent, Some(4), START).is_none(), "it has them all");
+        let came = connection_limits.accept_tls(other, Some(4), START).unwrap();
         assert!(came.instead && held[0].ends.is_cancelled() && !held[1].ends.is_cancelled());
         drop(held.remove(0));
-        assert!(connection_limits.shake(silent, Some(4), START).is_none(), "what made room has none to give back");
+        assert!(connection_limits.accept_tls(silent, Some(4), START).is_none(), "what made room has none to give back");
         drop((came, held));
-        assert!(!connection_limits.shake(silent, Some(1), START).unwrap().instead);
-        assert!(connection_limits.shake(silent, None, START).is_some());
+        assert!(!connection_limits.accept_tls(silent, Some(1), START).unwrap().instead);
+        assert!(connection_limits.accept_tls(silent, None, START).is_some());
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub async fn serve(
     let worker = current.worker();
     let Some(config) = worker.listener(outer.listener) else { return };
     let Some(forward) = config.forward() else { return };
-    let shaken = Box::pin(shake(&worker, &config.name, forward, &tunnel, &outer.peer, stream)).await;
+    let accepted_tls = Box::pin(accept_tls(&worker, &config.name, forward, &tunnel, &outer.peer, stream)).await;
     drop(worker);
-    let Some(stream) = shaken else { return };
+    let Some(stream) = accepted_tls else { return };
     let protocol =
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let ConnectionContext { listener, footing, .. } = *outer;
@@ -57,7 +57,7 @@ pub async fn serve(
 }
 
 /// The handshake inside. `None`: there is no connection any more, and the log says why.
-async fn shake(
+async fn accept_tls(
     worker: &WorkerState,
     listener: &str,
     forward: &ForwardListener,
@@ -68,12 +68,12 @@ async fn shake(
     let limits = &worker.shared.snapshot.limits;
     let under_way = begin_handshake(worker, listener, peer.address)?;
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
-    let shaken = tokio::select! {
+    let accepted_tls = tokio::select! {
         biased;
-        shaken = timeout(patience, handshake(worker, forward, &tunnel.to, stream)) => shaken,
+        accepted_tls = timeout(patience, handshake(worker, forward, &tunnel.to, stream)) => accepted_tls,
         () = under_way.ended() => return None,
     };
-    let why = match shaken {
+    let why = match accepted_tls {
         Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(why)) => why,
         Err(_) => TunnelFailure::Silent,

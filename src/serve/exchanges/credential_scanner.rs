@@ -49,7 +49,7 @@ struct Group {
 
 /// Searches a body as it passes.
 pub struct CredentialScanner {
-    needles: Rc<CredentialPatterns>,
+    patterns: Rc<CredentialPatterns>,
     /// Bytes that are still to be searched.
     left: usize,
     /// Held back: perhaps the beginning of something.
@@ -162,8 +162,8 @@ impl CredentialPatterns {
 
 impl CredentialScanner {
     /// Searches a body from its first byte.
-    pub const fn new(needles: Rc<CredentialPatterns>) -> Self {
-        Self { needles, left: SEARCHED, held: Bytes::new(), shown: Bytes::new() }
+    pub const fn new(patterns: Rc<CredentialPatterns>) -> Self {
+        Self { patterns, left: SEARCHED, held: Bytes::new(), shown: Bytes::new() }
     }
 
     /// Bytes that are held back now.
@@ -186,13 +186,13 @@ impl CredentialScanner {
         }
         let end = self.left.saturating_add(shown).min(whole.len());
         let searched = whole.get(..end).unwrap_or(&whole);
-        let begun = if last || whole.len() - shown >= self.left { 0 } else { self.needles.begun(searched) };
-        let found = self.needles.found_in(searched);
+        let begun = if last || whole.len() - shown >= self.left { 0 } else { self.patterns.begun(searched) };
+        let found = self.patterns.found_in(searched);
         let cut = whole.len() - begun;
         if found {
             let mut masked = BytesMut::from(&*whole);
             if let Some(searched) = masked.get_mut(..end) {
-                self.needles.mask(searched, cut);
+                self.patterns.mask(searched, cut);
             }
             whole = masked.freeze();
         }
@@ -227,13 +227,13 @@ mod tests {
 
     const SECRET: &str = "s3cr3t+/token.with=signs";
 
-    fn needles() -> Rc<CredentialPatterns> {
+    fn patterns() -> Rc<CredentialPatterns> {
         Rc::new(CredentialPatterns::new([SECRET.as_bytes(), b"another-secret-0188", b"short"].into_iter()))
     }
 
     /// Returns the output for a body that arrives in pieces of these lengths, and whether something was masked.
     fn sieved(body: &[u8], cuts: &[usize]) -> (Vec<u8>, bool) {
-        let mut scanner = CredentialScanner::new(needles());
+        let mut scanner = CredentialScanner::new(patterns());
         let (mut out, mut found, mut at) = (Vec::new(), false, 0_usize);
         for cut in cuts.iter().chain([&usize::MAX]) {
             let end = at.saturating_add(*cut).min(body.len());
@@ -276,15 +276,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("location", format!("https://a/?t={SECRET}&x=1").parse().unwrap());
         headers.insert("x-other", "unsuspicious value".parse().unwrap());
-        assert!(needles().mask_fields(&mut headers));
+        assert!(patterns().mask_fields(&mut headers));
         assert_eq!(headers["location"], format!("https://a/?t={}&x=1", "*".repeat(SECRET.len())));
         assert_eq!(headers["x-other"], "unsuspicious value");
-        assert!(!needles().mask_fields(&mut headers));
+        assert!(!patterns().mask_fields(&mut headers));
     }
 
     #[test]
     fn a_stream_is_held_back_only_where_something_may_begin() {
-        let mut scanner = CredentialScanner::new(needles());
+        let mut scanner = CredentialScanner::new(patterns());
         assert_eq!(scanner.pass(Bytes::from_static(b"data: hello\n\n"), false).0, "data: hello\n\n");
         assert_eq!(scanner.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
         assert_eq!(scanner.held(), 5);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_was_let_go_of_is_remembered_and_the_rest_of_a_secret_is_masked() {
-        let mut scanner = CredentialScanner::new(needles());
+        let mut scanner = CredentialScanner::new(patterns());
         assert_eq!(scanner.pass(Bytes::from_static(b"data: s3cr3"), false).0, "data: ");
         assert_eq!(scanner.release(), "s3cr3");
         assert_eq!((scanner.held(), scanner.release()), (0, Bytes::new()));

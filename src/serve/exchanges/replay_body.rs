@@ -50,7 +50,7 @@ pub struct ReplayBody(Rc<RefCell<ReplayBuffer>>);
 
 /// One telling of the body. A newer view silences the older ones.
 pub struct View {
-    tape: Rc<RefCell<ReplayBuffer>>,
+    buffer: Rc<RefCell<ReplayBuffer>>,
     /// The number of this view, which fails once the body's `telling` is higher.
     telling: u32,
     /// The next kept piece to tell.
@@ -178,12 +178,12 @@ impl ReplayBody {
     /// Takes the whole body in before anything of it is told. It can be told afterwards, if all of it was kept.
     pub async fn gather(&self) -> Result<(), Ungathered> {
         std::future::poll_fn(|cx| {
-            let mut tape = self.0.borrow_mut();
+            let mut buffer = self.0.borrow_mut();
             loop {
-                match tape.state {
+                match buffer.state {
                     State::Complete => return Poll::Ready(Ok(())),
-                    State::CompleteUnkept if !tape.begun => return Poll::Ready(Ok(())),
-                    State::CompleteUnkept | State::Unkept if tape.crowded => {
+                    State::CompleteUnkept if !buffer.begun => return Poll::Ready(Ok(())),
+                    State::CompleteUnkept | State::Unkept if buffer.crowded => {
                         return Poll::Ready(Err(Ungathered::Crowded));
                     }
                     State::CompleteUnkept | State::Unkept => return Poll::Ready(Err(Ungathered::TooLarge)),
@@ -191,7 +191,7 @@ impl ReplayBody {
                     State::TooSlow => return Poll::Ready(Err(Ungathered::TooSlow)),
                     State::Keeping => {}
                 }
-                let _ = ready!(tape.poll_source(cx));
+                let _ = ready!(buffer.poll_source(cx));
             }
         })
         .await
@@ -204,18 +204,18 @@ impl ReplayBody {
         self.supersede();
         let mut read = 0;
         std::future::poll_fn(|cx| {
-            let mut tape = self.0.borrow_mut();
-            tape.kept.forget();
-            if tape.state == State::Keeping {
-                tape.state = State::Unkept;
+            let mut buffer = self.0.borrow_mut();
+            buffer.kept.forget();
+            if buffer.state == State::Keeping {
+                buffer.state = State::Unkept;
             }
-            while !tape.is_complete() && read <= most {
-                match ready!(tape.poll_source(cx)) {
+            while !buffer.is_complete() && read <= most {
+                match ready!(buffer.poll_source(cx)) {
                     Ok(piece) => read += piece.map_or(0, |piece| piece.len()),
                     Err(_) => return Poll::Ready(false),
                 }
             }
-            Poll::Ready(tape.is_complete())
+            Poll::Ready(buffer.is_complete())
         })
         .await
     }
@@ -233,11 +233,12 @@ impl ReplayBody {
     /// Tells the body, from the start. Earlier views fail from now on.
     pub fn tell(&self) -> View {
         self.supersede();
-        let mut tape = self.0.borrow_mut();
-        tape.forwarded = 0;
-        tape.moved = tape.clock.now();
-        tape.reported = tape.is_complete() && tape.kept.ends_at(ReplayCursor::default()) && tape.trailers.is_none();
-        View { tape: self.0.clone(), telling: tape.telling, next: ReplayCursor::default(), ended: false }
+        let mut buffer = self.0.borrow_mut();
+        buffer.forwarded = 0;
+        buffer.moved = buffer.clock.now();
+        buffer.reported =
+            buffer.is_complete() && buffer.kept.ends_at(ReplayCursor::default()) && buffer.trailers.is_none();
+        View { buffer: self.0.clone(), telling: buffer.telling, next: ReplayCursor::default(), ended: false }
     }
 
     /// Silences the latest telling. Says whether that ends its stream for certain: it does if the telling was waiting
@@ -247,10 +248,10 @@ impl ReplayBody {
     }
 
     fn supersede(&self) -> bool {
-        let mut tape = self.0.borrow_mut();
-        tape.telling += 1;
-        let waiting = tape.waiting.take();
-        drop(tape);
+        let mut buffer = self.0.borrow_mut();
+        buffer.telling += 1;
+        let waiting = buffer.waiting.take();
+        drop(buffer);
         let waited = waiting.is_some();
         if let Some(waiting) = waiting {
             waiting.wake();
@@ -261,17 +262,17 @@ impl ReplayBody {
     /// Returns whether the whole body can be sent once more: the bytes that arrived were kept, or none have arrived
     /// yet.
     pub fn retellable(&self) -> bool {
-        self.untellable().is_none()
+        self.not_replayable().is_none()
     }
 
     /// Returns the reason for which the body cannot be sent once more; `None` if it can.
-    pub fn untellable(&self) -> Option<Ungathered> {
-        let tape = self.0.borrow();
-        match tape.state {
+    pub fn not_replayable(&self) -> Option<Ungathered> {
+        let buffer = self.0.borrow();
+        match buffer.state {
             State::Broken => Some(Ungathered::Broken),
             State::Complete | State::Keeping => None,
-            State::CompleteUnkept | State::Unkept if !tape.begun => None,
-            State::CompleteUnkept | State::Unkept if tape.crowded => Some(Ungathered::Crowded),
+            State::CompleteUnkept | State::Unkept if !buffer.begun => None,
+            State::CompleteUnkept | State::Unkept if buffer.crowded => Some(Ungathered::Crowded),
             State::CompleteUnkept | State::Unkept => Some(Ungathered::TooLarge),
             State::TooSlow => Some(Ungathered::TooSlow),
         }
@@ -285,8 +286,8 @@ impl ReplayBody {
     /// Returns whether the latest view is done: it has yielded its end, and the connection has written every piece of
     /// it.
     pub fn done(&self) -> bool {
-        let tape = self.0.borrow();
-        tape.reported && Arc::strong_count(&tape.under_way) == 1
+        let buffer = self.0.borrow();
+        buffer.reported && Arc::strong_count(&buffer.under_way) == 1
     }
 
     /// Returns the client's failure if the body will never be whole.
@@ -386,21 +387,21 @@ impl ReplayBuffer {
 
 impl View {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<ReplayPiece>, BodyBroken>>> {
-        let tape = &mut *self.tape.borrow_mut();
-        if tape.telling != self.telling {
+        let buffer = &mut *self.buffer.borrow_mut();
+        if buffer.telling != self.telling {
             return Poll::Ready(Some(Err(BodyBroken::Superseded(h2::Reason::CANCEL.into()))));
         }
-        tape.waiting = None;
-        if let Some(piece) = tape.kept.next(&mut self.next) {
-            tape.reported = tape.kept.ends_at(self.next) && tape.trailers.is_none() && tape.is_complete();
-            return Poll::Ready(Some(Ok(tape.send(piece))));
+        buffer.waiting = None;
+        if let Some(piece) = buffer.kept.next(&mut self.next) {
+            buffer.reported = buffer.kept.ends_at(self.next) && buffer.trailers.is_none() && buffer.is_complete();
+            return Poll::Ready(Some(Ok(buffer.send(piece))));
         }
-        let piece = match tape.state {
+        let piece = match buffer.state {
             State::Broken => return Poll::Ready(Some(Err(BodyBroken::Client(BodyError::Cut)))),
             State::Complete | State::CompleteUnkept => None,
-            State::Keeping | State::Unkept => match tape.poll_source(cx) {
+            State::Keeping | State::Unkept => match buffer.poll_source(cx) {
                 Poll::Pending => {
-                    tape.waiting = Some(cx.waker().clone());
+                    buffer.waiting = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(piece)) => piece,
@@ -410,13 +411,13 @@ impl View {
         };
         if let Some(piece) = piece {
             // Kept or not, this view has told it.
-            self.next = tape.kept.end();
-            tape.reported = tape.is_complete();
-            return Poll::Ready(Some(Ok(tape.send(piece))));
+            self.next = buffer.kept.end();
+            buffer.reported = buffer.is_complete();
+            return Poll::Ready(Some(Ok(buffer.send(piece))));
         }
-        tape.reported = true;
+        buffer.reported = true;
         let ended = std::mem::replace(&mut self.ended, true);
-        Poll::Ready(tape.trailers.clone().filter(|_| !ended).map(|trailers| Ok(Frame::trailers(trailers))))
+        Poll::Ready(buffer.trailers.clone().filter(|_| !ended).map(|trailers| Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -460,11 +461,11 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => true,
             RequestBody::View(view) => {
-                let tape = view.tape.borrow();
-                tape.telling == view.telling
-                    && tape.kept.ends_at(view.next)
-                    && (view.ended || tape.trailers.is_none())
-                    && tape.is_complete()
+                let buffer = view.buffer.borrow();
+                buffer.telling == view.telling
+                    && buffer.kept.ends_at(view.next)
+                    && (view.ended || buffer.trailers.is_none())
+                    && buffer.is_complete()
             }
         }
     }

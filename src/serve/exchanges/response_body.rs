@@ -89,7 +89,7 @@ pub struct StreamedBody {
 
 /// A search for credentials, and whose they are.
 pub struct ResponseScreen {
-    pub needles: Rc<CredentialPatterns>,
+    pub patterns: Rc<CredentialPatterns>,
     /// The search in the body; absent where it cannot be searched, or was.
     pub scanner: Option<CredentialScanner>,
     /// True if a response that holds a credential is not passed on at all.
@@ -101,7 +101,7 @@ pub struct ResponseScreen {
 impl ResponseScreen {
     /// Looks through trailers, wherever they were read. An error: they must not pass.
     pub fn trailers(&self, trailers: &mut HeaderMap) -> Result<(), Reflected> {
-        if !self.needles.mask_fields(trailers) {
+        if !self.patterns.mask_fields(trailers) {
             return Ok(());
         }
         self.route.report_reflection(if self.blocks { "blocked for its trailers" } else { "masked in the trailers" });

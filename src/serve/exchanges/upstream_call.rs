@@ -15,8 +15,6 @@ use tokio::time::timeout;
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::Stopwatch;
-use crate::base::vars::Vars;
-use crate::control::TokenSpec;
 use crate::observe::record::Replay;
 use crate::provider::{SentIds, Verdict};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
@@ -29,6 +27,7 @@ use crate::serve::fault::Fault;
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
+use crate::serve::requests::permit::Permit;
 use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, NoConnection, ReceivedBody, Resend, Sent, Unsent};
@@ -59,22 +58,15 @@ pub struct UpstreamCall<'a> {
 
 /// The token that is being spent on it.
 pub struct TokenInUse {
-    pub spec: Arc<TokenSpec>,
+    pub permit: Permit,
     /// The generation that is spent.
     pub lease: Arc<Lease>,
     /// The request ids that went out.
     pub ids: SentIds,
     /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
-    pub born_for_this: bool,
-    /// It is a token of an old secret: this is the route that `spec` belongs to.
-    pub successor: Option<Box<CurrentRoute>>,
-}
-
-/// The route of a request that goes out as it would have before a secret was changed.
-pub struct CurrentRoute {
-    /// The route under the current configuration.
-    pub route: Rc<RouteState>,
-    pub vars: Vars,
+    pub fetched_for_this: bool,
+    /// The route that the permit belongs to, if the token is one of an old secret.
+    pub current_route: Option<Rc<RouteState>>,
 }
 
 struct JudgedResponse {
@@ -100,29 +92,29 @@ impl UpstreamCall<'_> {
                 if let Some(meters) = meters {
                     meters.unknown_refusals.inc();
                 }
-                if in_use.successor.is_none() {
-                    leases.suspect(in_use.spec, generation);
+                if in_use.current_route.is_none() {
+                    leases.suspect(in_use.permit.spec().clone(), generation);
                 }
                 return Ok(first.upstream_response);
             }
             Verdict::Refused => {}
         }
         // A token may be refused because the provider does not know it yet: the keeper sees to that.
-        let newborn = in_use.lease.newborn(self.worker.now());
-        if in_use.born_for_this && !newborn && !self.lost_to_another(&in_use).await {
-            leases.refused_at_birth(in_use.spec.clone(), generation);
-            self.worker.distrust(&in_use.spec.key, generation);
+        let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
+        if in_use.fetched_for_this && !is_newly_issued && !self.lost_to_another(&in_use).await {
+            leases.refused_at_birth(in_use.permit.spec().clone(), generation);
+            self.worker.distrust(&in_use.permit.spec().key, generation);
             if let Some(meters) = meters {
                 meters.not_replayed.inc();
             }
             return Ok(first.upstream_response);
         }
-        if let Some(why) = self.replay_body.as_ref().and_then(|replay_body| replay_body.untellable()) {
-            match in_use.successor {
-                Some(_) => self.worker.renounce(&in_use.lease),
+        if let Some(why) = self.replay_body.as_ref().and_then(|replay_body| replay_body.not_replayable()) {
+            match in_use.current_route {
+                Some(_) => self.worker.drop_previous(&in_use.lease),
                 None => {
-                    leases.withdrawn(in_use.spec.clone(), generation, false);
-                    self.worker.distrust(&in_use.spec.key, generation);
+                    leases.withdrawn(in_use.permit.spec().clone(), generation, false);
+                    self.worker.distrust(&in_use.permit.spec().key, generation);
                 }
             }
             log.record().replay = Replay::Impossible;
@@ -146,21 +138,21 @@ impl UpstreamCall<'_> {
     ) -> Result<UpstreamResponse, Fault> {
         let refused_with = refusal.response.status();
         let generation = in_use.lease.generation;
-        let newborn = in_use.lease.newborn(self.worker.now());
-        let replaced = newborn && self.lost_to_another(&in_use).await;
+        let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
+        let replaced = is_newly_issued && self.lost_to_another(&in_use).await;
         // The refusal is dropped here; its connection goes back if both messages ended, and is closed if not.
         refusal.discard();
         let leases = &self.worker.shared.leases;
         let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
-        let issued = match in_use.successor {
+        let issued = match in_use.current_route {
             None => {
-                let newer = leases.refused_for(in_use.spec.clone(), generation, replaced, cause);
-                self.worker.distrust(&in_use.spec.key, generation);
+                let newer = leases.refused_for(in_use.permit.spec().clone(), generation, replaced, cause);
+                self.worker.distrust(&in_use.permit.spec().key, generation);
                 newer.await
             }
             Some(_) => {
-                self.worker.renounce(&in_use.lease);
-                leases.need_for(in_use.spec.clone(), cause).await
+                self.worker.drop_previous(&in_use.lease);
+                leases.need_for(in_use.permit.spec().clone(), cause).await
             }
         };
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
@@ -177,11 +169,11 @@ impl UpstreamCall<'_> {
         if refused_again {
             let leases = &self.worker.shared.leases;
             if self.lost_to_another(&in_use).await {
-                leases.withdrawn(in_use.spec.clone(), in_use.lease.generation, true);
+                leases.withdrawn(in_use.permit.spec().clone(), in_use.lease.generation, true);
             } else {
-                leases.refused_at_birth(in_use.spec.clone(), in_use.lease.generation);
+                leases.refused_at_birth(in_use.permit.spec().clone(), in_use.lease.generation);
             }
-            self.worker.distrust(&in_use.spec.key, in_use.lease.generation);
+            self.worker.distrust(&in_use.permit.spec().key, in_use.lease.generation);
         }
         if let Some(meters) = self.route.meters_of(log) {
             if refused_again {
@@ -197,17 +189,16 @@ impl UpstreamCall<'_> {
     fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) {
         in_use.lease = lease;
         let (lease, headers) = (&in_use.lease, &mut self.headers);
-        match in_use.successor.take() {
+        match in_use.current_route.take() {
             None => {
                 let module = &self.route.route.module;
                 in_use.ids = module.redress(headers, lease, &in_use.ids, &mut RandomIds);
             }
-            Some(successor) => {
-                let CurrentRoute { route, vars } = *successor;
-                route.was_issued();
+            Some(current_route) => {
+                current_route.was_issued();
                 // All that the old one put on has the same names, and the request's own identifiers stay.
-                in_use.ids = route.route.module.dress(headers, lease, &vars, &mut RandomIds);
-                self.route = route;
+                in_use.ids = current_route.route.module.dress(headers, lease, in_use.permit.vars(), &mut RandomIds);
+                self.route = current_route;
             }
         }
     }
@@ -227,20 +218,20 @@ impl UpstreamCall<'_> {
             return Err(Fault::TokenUnavailable(Duration::from_secs(1)));
         }
         // Another route may have another place.
-        let mut waited = in_use.successor.is_some();
-        let lease = match self.worker.cached_lease(&in_use.spec.key, self.worker.now()) {
+        let mut waited = in_use.current_route.is_some();
+        let lease = match self.worker.cached_lease(&in_use.permit, self.worker.now()) {
             Some(lease) => {
-                in_use.born_for_this = false;
+                in_use.fetched_for_this = false;
                 lease
             }
             None => {
                 waited = true;
                 let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
-                let issued = self.worker.shared.leases.need_for(in_use.spec.clone(), cause).await;
+                let issued = self.worker.shared.leases.need_for(in_use.permit.spec().clone(), cause).await;
                 let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
                 log.waited();
                 self.worker.remember(&issued);
-                in_use.born_for_this = issued.fresh;
+                in_use.fetched_for_this = issued.fresh;
                 issued.lease
             }
         };
@@ -253,8 +244,9 @@ impl UpstreamCall<'_> {
     /// Returns whether a token was refused because another replica has fetched one since, at a provider that then
     /// invalidates this replica's token. Such a refusal does not show that fetching is useless.
     async fn lost_to_another(&self, in_use: &TokenInUse) -> bool {
-        let TokenInUse { spec, lease, .. } = in_use;
-        spec.order.is_contested() && Box::pin(self.worker.shared.leases.is_replaced(spec.key, lease.generation)).await
+        let (spec, lease) = (in_use.permit.spec(), &in_use.lease);
+        spec.procedure.is_contested()
+            && Box::pin(self.worker.shared.leases.is_replaced(spec.key, lease.generation)).await
     }
 
     /// One exchange with the provider: send, wait for the head, judge it.
@@ -304,7 +296,7 @@ impl UpstreamCall<'_> {
             patience,
             hop: self.hop,
             route: self.route.clone(),
-            needles: self.route.needles(&in_use.lease),
+            patterns: self.route.patterns(&in_use.lease),
             screen: None,
         };
         Ok(JudgedResponse { upstream_response, verdict })

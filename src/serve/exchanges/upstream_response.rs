@@ -38,7 +38,7 @@ pub struct UpstreamResponse {
     pub hop: HopOptions,
     pub route: Rc<RouteState>,
     /// Credentials that must not be in it.
-    pub needles: Option<Rc<CredentialPatterns>>,
+    pub patterns: Option<Rc<CredentialPatterns>>,
     /// The search for credentials in the part that has yet to be streamed.
     pub screen: Option<ResponseScreen>,
 }
@@ -103,9 +103,9 @@ impl UpstreamResponse {
 
     /// Looks for credentials in the head and in what was read of the body, and sees to it that the rest is searched.
     pub async fn screen(&mut self) -> Result<(), Fault> {
-        let Some(needles) = self.needles.take() else { return Ok(()) };
+        let Some(patterns) = self.patterns.take() else { return Ok(()) };
         let blocks = self.route.route.reflection == Reflection::Block;
-        if needles.mask_fields(self.response.headers_mut()) {
+        if patterns.mask_fields(self.response.headers_mut()) {
             self.route.report_reflection(if blocks { "blocked for its head" } else { "masked in the head" });
             if blocks {
                 return Err(Fault::UpstreamReflection);
@@ -117,9 +117,9 @@ impl UpstreamResponse {
         }
         let echoed = match &self.peeked {
             Some(peeked) if !plain => {
-                decode(self.response.headers(), peeked).is_some_and(|body| needles.found_in(&body))
+                decode(self.response.headers(), peeked).is_some_and(|body| patterns.found_in(&body))
             }
-            Some(peeked) if blocks => needles.found_in(&peeked.pieces.concat()),
+            Some(peeked) if blocks => patterns.found_in(&peeked.pieces.concat()),
             Some(_) | None => false,
         };
         if echoed {
@@ -133,8 +133,8 @@ impl UpstreamResponse {
         }
         // If the wait for the first part was cut short, the rest of that part can only be masked.
         let unfinished = self.peeked.as_ref().is_some_and(|peeked| !peeked.is_finished());
-        let scanner = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(needles.clone()));
-        let screen = ResponseScreen { needles, scanner, blocks, route: self.route.clone() };
+        let scanner = (plain && (!blocks || unfinished)).then(|| CredentialScanner::new(patterns.clone()));
+        let screen = ResponseScreen { patterns, scanner, blocks, route: self.route.clone() };
         // Those that were read already can still be refused as a whole.
         if blocks && let Some(trailers) = self.peeked.as_mut().and_then(|peeked| peeked.trailers.as_mut()) {
             screen.trailers(trailers).map_err(|Reflected| Fault::UpstreamReflection)?;

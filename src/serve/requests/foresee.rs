@@ -21,8 +21,9 @@ use crate::serve::fault::Fault;
 use crate::serve::requests::admit::{Declined, RoutingTarget, admit};
 use crate::serve::requests::caller::from_a_web_page;
 use crate::serve::requests::dress::{RequestDress, dress};
-use crate::serve::requests::hop_options::{HopOptions, within_bounds};
+use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
+use crate::serve::requests::permit::within_bounds;
 use crate::token::key::TokenKey;
 
 /// A hypothetical request, which is never sent.
@@ -96,34 +97,34 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
         Declined::Stub(route) => Rejected { stub: true, ..known(Fault::ReservedEndpoint, Some(route)) },
     })?;
     let index = admission.route();
-    let permit = match admission {
-        Admission::Granted(permit) => Ok(permit),
+    let admitted = match admission {
+        Admission::Admitted(admitted) => Ok(admitted),
         Admission::AwaitsBody(draft) => draft.complete(asked.data).map_err(Declined::from),
     };
-    let permit = permit.map_err(|declined| match declined {
+    let admitted = admitted.map_err(|declined| match declined {
         Declined::Fault(fault) => known(fault, Some(index)),
         Declined::Stub(_) => known(Fault::Internal, Some(index)),
     })?;
     let route = snapshot.routes.get(index).ok_or(known(Fault::Internal, None))?;
-    let bounds = within_bounds(&snapshot.clients, caller, &permit);
-    let mut tolerated = permit.tolerated();
+    let bounds = within_bounds(&snapshot.clients, caller, &admitted);
+    let mut tolerated = admitted.tolerated();
     match bounds {
         Err(_) if !route.enforce => tolerated = true,
         done => done.map_err(|fault| known(fault, Some(index)))?,
     }
-    let key = route.module.key_for(permit.vars());
+    let key = route.module.key_for(admitted.vars());
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
     let mut head = asked.head.clone();
     let hop = HopOptions::of(&head, route.websocket);
-    let with = RequestDress { host: &host, lease: &lease, vars: permit.vars(), body: asked.body, hop };
+    let with = RequestDress { host: &host, lease: &lease, vars: admitted.vars(), body: asked.body, hop };
     dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
     Ok(Foreseen {
         caller,
         route,
         key,
-        vars: permit.vars().clone(),
-        path_and_query: permit.path_and_query().to_owned(),
+        vars: admitted.vars().clone(),
+        path_and_query: admitted.path_and_query().to_owned(),
         headers: head.headers,
         stand_in,
         tolerated,

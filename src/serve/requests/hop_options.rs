@@ -7,8 +7,7 @@ use std::time::Duration;
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Version};
 
-use crate::config::Clients;
-use crate::route::{Caller, Permit, Rate};
+use crate::route::Rate;
 use crate::serve::exchanges::replay_body::{Intake, ReplayBody};
 use crate::serve::exchanges::upgrade;
 use crate::serve::fault::Fault;
@@ -95,15 +94,4 @@ pub async fn turn(rate: &Rate, enforce: bool) -> Result<(), Fault> {
         patience = patience.checked_sub(left).ok_or(Fault::RateLimited(left))?;
         tokio::time::sleep(left).await;
     }
-}
-
-/// Checks that the client may name these values.
-pub fn within_bounds(clients: &Clients, caller: Caller, permit: &Permit) -> Result<(), Fault> {
-    let Caller::Client(id) = caller else { return Ok(()) };
-    let client = clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
-    let bounded = |name: &str| client.vars.iter().find(|(bound, _)| **bound == *name).map(|(_, values)| values);
-    let fits = |(name, value): (&str, &str)| {
-        bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
-    };
-    if client.vars.is_empty() || permit.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
 }

@@ -12,6 +12,7 @@
 //! | `hop_options` | TE, Upgrade and other options for this hop |
 //! | `identify` | proofs of identity |
 //! | `jwt` | identification by a signed token |
+//! | `permit` | permission after all authorisation, and the way to a lease |
 
 pub(super) mod admit;
 pub(super) mod caller;
@@ -23,3 +24,4 @@ pub(super) mod headers;
 pub(super) mod hop_options;
 pub(super) mod identify;
 pub(super) mod jwt;
+pub(super) mod permit;

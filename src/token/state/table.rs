@@ -43,7 +43,7 @@ impl TableStep<'_> {
                 self.withdraw(token);
                 StatePhase::Resting { rest }
             }
-            StatePhase::Settling { newborn, rest, serving } => self.settle(newborn, rest, serving),
+            StatePhase::Settling { is_newly_issued, rest, serving } => self.settle(is_newly_issued, rest, serving),
             StatePhase::Empty
             | StatePhase::Fetching { .. }
             | StatePhase::Renewing { .. }
@@ -63,7 +63,7 @@ impl TableStep<'_> {
     }
 
     /// Applies the clock's changes to a token that is set aside, and to its predecessor that serves meanwhile.
-    fn settle(&mut self, newborn: SlotToken, rest: TokenRest, serving: Option<SlotToken>) -> StatePhase {
+    fn settle(&mut self, is_newly_issued: SlotToken, rest: TokenRest, serving: Option<SlotToken>) -> StatePhase {
         let serving = match serving {
             Some(serving) if serving.expires.passed(self.now) => {
                 self.withdraw(serving);
@@ -71,7 +71,7 @@ impl TableStep<'_> {
             }
             Some(_) | None => serving,
         };
-        if newborn.expires.passed(self.now) {
+        if is_newly_issued.expires.passed(self.now) {
             return match serving {
                 Some(token) => StatePhase::Live { token, renew: self.at_once(), reserve: None },
                 // Requests may be waiting for it.
@@ -79,9 +79,9 @@ impl TableStep<'_> {
             };
         }
         if !rest.over(self.now) {
-            return StatePhase::Settling { newborn, rest, serving };
+            return StatePhase::Settling { is_newly_issued, rest, serving };
         }
-        let token = self.republish(newborn, TokenTrial::Second);
+        let token = self.republish(is_newly_issued, TokenTrial::Second);
         let left = token.expires.remaining(self.now);
         let renew_in = self.policy.renew_in(token.expires.life_since(token.issued), left, self.jitter);
         StatePhase::Live { token, renew: Deadline::after(self.now, renew_in), reserve: serving }
@@ -366,7 +366,7 @@ impl TableStep<'_> {
 
     pub(super) fn settling(
         &mut self,
-        newborn: SlotToken,
+        is_newly_issued: SlotToken,
         rest: TokenRest,
         serving: Option<SlotToken>,
         event: Event,
@@ -382,7 +382,7 @@ impl TableStep<'_> {
             }
             (Event::Forgiven, _) => {
                 self.past.pardon();
-                StatePhase::Settling { newborn, rest, serving }
+                StatePhase::Settling { is_newly_issued, rest, serving }
             }
             // Requests may be waiting: they get a new token, as those do that wait for a fetch.
             (Event::Purged, _) => {
@@ -395,21 +395,23 @@ impl TableStep<'_> {
             }
             (Event::Refused { generation, .. }, Some(token)) if token.is(generation) => {
                 self.invalidate(token);
-                self.wait_out(StatePhase::Settling { newborn, rest, serving: None })
+                self.wait_out(StatePhase::Settling { is_newly_issued, rest, serving: None })
             }
             // The refusal of the newborn again, from another request, or older news.
             (Event::Needed | Event::Refused { .. }, _) => {
-                self.wait_out(StatePhase::Settling { newborn, rest, serving })
+                self.wait_out(StatePhase::Settling { is_newly_issued, rest, serving })
             }
             (Event::RefusedAtBirth { generation } | Event::Withdrawn { generation, .. }, Some(token))
                 if token.is(generation) =>
             {
                 self.invalidate(token);
-                StatePhase::Settling { newborn, rest, serving: None }
+                StatePhase::Settling { is_newly_issued, rest, serving: None }
             }
-            (Event::Proved { generation }, Some(token)) if generation == token.generation => {
-                StatePhase::Settling { newborn, rest, serving: Some(SlotToken { trial: TokenTrial::Over, ..token }) }
-            }
+            (Event::Proved { generation }, Some(token)) if generation == token.generation => StatePhase::Settling {
+                is_newly_issued,
+                rest,
+                serving: Some(SlotToken { trial: TokenTrial::Over, ..token }),
+            },
             (
                 Event::Failed { .. }
                 | Event::Fetched { .. }
@@ -419,7 +421,7 @@ impl TableStep<'_> {
                 | Event::Tick { .. }
                 | Event::Withdrawn { .. },
                 _,
-            ) => StatePhase::Settling { newborn, rest, serving },
+            ) => StatePhase::Settling { is_newly_issued, rest, serving },
         }
     }
 }
@@ -545,7 +547,7 @@ impl TableStep<'_> {
     /// Takes a token out of use that was refused in its first moments, until it is tried again; its predecessor serves
     /// meanwhile. Returns `None` if the refusal is final.
     fn set_aside(&mut self, token: SlotToken, reserve: Option<SlotToken>, replaced: bool) -> Option<StatePhase> {
-        if replaced || !token.newborn(self.now) {
+        if replaced || !token.is_newly_issued(self.now) {
             return None;
         }
         let TokenTrial::Young(young) = token.trial else { return None };
@@ -562,7 +564,7 @@ impl TableStep<'_> {
         let until = self.now.boot.saturating_add(millis(pause));
         let rest = TokenRest { class: Class::Transient, inside, ours: true, until };
         let serving = reserve.map(|reserve| self.republish(reserve, TokenTrial::Over));
-        Some(StatePhase::Settling { newborn: token, rest, serving })
+        Some(StatePhase::Settling { is_newly_issued: token, rest, serving })
     }
 
     /// Handles a request that waits while a token settles: it gets the token that serves meanwhile, or else waits for

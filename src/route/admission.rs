@@ -1,4 +1,4 @@
-//! The question, the leave, and the reasons for a no.
+//! The decision of a route table about a request: admitted, admitted once its body was read, or denied.
 
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ pub struct RequestTarget<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Leave to make one request on one route. Only [`super::RouteTable::admit`] makes it, or [`PermitDraft::complete`] from what that
-/// made; without it there is no token.
+/// A request admitted to one route. Only [`super::RouteTable::admit`] makes it, or [`AdmissionDraft::complete`] from its
+/// result. It is no permission to spend a token yet: the data plane authorizes the request first.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Admitted {
     route: usize,
     path_and_query: String,
     vars: Vars,
     tolerated: bool,
 }
 
-impl Permit {
+impl Admitted {
     /// For this room alone, once everything was decided.
     pub(super) const fn new(route: usize, path_and_query: String, vars: Vars, tolerated: bool) -> Self {
         Self { route, path_and_query, vars, tolerated }
@@ -65,9 +65,9 @@ impl Permit {
         self.tolerated
     }
 
-    /// Consumes the permit and returns its request target.
-    pub fn into_path_and_query(self) -> String {
-        self.path_and_query
+    /// Returns the request target for the provider, and the route's variables with this request's values.
+    pub fn into_parts(self) -> (String, Vars) {
+        (self.path_and_query, self.vars)
     }
 
     /// The route's variables with this request's values.
@@ -79,10 +79,10 @@ impl Permit {
 /// A request that may pass, as far as its head goes.
 #[derive(Debug)]
 pub enum Admission {
-    /// A variable of the route stands in the body: no permit before that was read.
-    AwaitsBody(PermitDraft),
-    /// The request may pass with this permit.
-    Granted(Permit),
+    /// A variable of the route stands in the body: it is admitted once the body was read.
+    AwaitsBody(AdmissionDraft),
+    /// The request is admitted.
+    Admitted(Admitted),
 }
 
 impl Admission {
@@ -90,7 +90,7 @@ impl Admission {
     pub fn route(&self) -> usize {
         match self {
             Admission::AwaitsBody(draft) => draft.route(),
-            Admission::Granted(permit) => permit.route(),
+            Admission::Admitted(admitted) => admitted.route(),
         }
     }
 
@@ -98,14 +98,14 @@ impl Admission {
     pub fn path_and_query(&self) -> &str {
         match self {
             Admission::AwaitsBody(draft) => &draft.path_and_query,
-            Admission::Granted(permit) => permit.path_and_query(),
+            Admission::Admitted(admitted) => admitted.path_and_query(),
         }
     }
 }
 
-/// Leave that still wants a value from the body.
+/// An admission that still needs a value from the body.
 #[derive(Debug)]
-pub struct PermitDraft {
+pub struct AdmissionDraft {
     pub(super) rule: Arc<RouteRule>,
     pub(super) path_and_query: String,
     /// The values of the route's other variables, in their order.
@@ -113,14 +113,14 @@ pub struct PermitDraft {
     pub(super) tolerated: bool,
 }
 
-impl PermitDraft {
+impl AdmissionDraft {
     /// The route, as an index into the config's routes.
     pub fn route(&self) -> usize {
         self.rule.route
     }
 
-    /// The permit, once the whole body has been gathered.
-    pub fn complete(self, body: &[u8]) -> Result<Permit, Denied> {
+    /// Admits the request, once the whole body has been gathered.
+    pub fn complete(self, body: &[u8]) -> Result<Admitted, Denied> {
         let mut vars = Vars::none();
         let nothing = HeaderMap::new();
         for (var, read) in self.rule.vars.iter().zip(self.read) {
@@ -130,7 +130,7 @@ impl PermitDraft {
             };
             vars.push(var.name().clone(), value);
         }
-        Ok(Permit::new(self.rule.route, self.path_and_query, vars, self.tolerated))
+        Ok(Admitted::new(self.rule.route, self.path_and_query, vars, self.tolerated))
     }
 }
 
