@@ -13,7 +13,7 @@
 //! broken promise ends the run. At the end the faults stop, and anything that still does not work is a finding, too.
 //!
 //! ```text
-//! cargo test --lib simulation                          800 runs
+//! cargo test --lib simulation                          2,000 runs
 //! COUNTERSIGN_SEED=17 cargo test --lib simulation      run 17, with the whole trace
 //! COUNTERSIGN_SEEDS=0..1000000 cargo test --release --lib simulation
 //! ```

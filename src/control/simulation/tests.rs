@@ -12,7 +12,7 @@ use crate::base::planted::PlantedFault;
 use crate::base::seed_search::{seed_search, seeds};
 
 /// Runs of an ordinary test run.
-const RUNS: Range<u64> = 0..800;
+const RUNS: Range<u64> = 0..2_000;
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
 
