@@ -114,14 +114,14 @@ impl Reloader {
             Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
         };
         if snapshot.log.level != before.log.level {
-            logging::set_level(&snapshot.log.level)?;
+            logging::set_level(&snapshot.log.level).map_err(|error| error.to_string())?;
         }
         if let Some((sink, shape)) = sink
             && let Err(busy) = self.access.turn(sink, shape)
         {
             // A refused reload leaves the level as it was.
-            logging::set_level(&before.log.level)?;
-            return Err(busy.into());
+            logging::set_level(&before.log.level).map_err(|error| error.to_string())?;
+            return Err(busy.to_string());
         }
         self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();
