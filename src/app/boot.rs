@@ -135,7 +135,7 @@ impl Running {
         let guard = Arc::new(Guard::new(&own, &[]));
         let names: Arc<[Arc<str>]> = snapshot.listeners.iter().map(|listener| listener.name.clone()).collect();
         let slots = slots(&snapshot, &names);
-        let pages = forward_pages(&slots, &listeners).map_err(BootError::Certificate)?;
+        let pages = forward_pages(&slots, &listeners).map_err(BootError::Page)?;
         let ca = Arc::new(ProcessCa::default());
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());

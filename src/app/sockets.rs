@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
 
 use super::inherited::{Given, Inherited, ListenAddress, OWN, Predecessor, fd_name};
 use super::unix_socket::{self, UnixSocketFile};
@@ -48,18 +49,14 @@ pub struct OpenedSockets {
 }
 
 /// The reason for which a listener has no socket.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum OpenError {
     /// It could not be bound.
-    Bind(io::Error),
+    #[error("{0}")]
+    Bind(#[from] io::Error),
     /// Inherited sockets that are unusable for the listener. The text is for a person.
+    #[error("{0}")]
     Inherited(String),
-}
-
-impl From<io::Error> for OpenError {
-    fn from(error: io::Error) -> Self {
-        OpenError::Bind(error)
-    }
 }
 
 impl Sockets {

@@ -57,7 +57,7 @@ pub fn run(path: &Path) -> ExitCode {
     };
     let text = logging::is_text(snapshot.log.format.map(|format| format == LogFormat::Text));
     if let Err(error) = logging::start_logging(&snapshot.log.level, text) {
-        complain(&error);
+        complain(&error.to_string());
         return ExitCode::from(1);
     }
     let (runtime, mut signals) = match catch() {

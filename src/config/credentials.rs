@@ -196,7 +196,7 @@ fn read_issuer(
             None
         }
         (Err(error), None) => {
-            issuer.place.error(report, error, "the system's CAs cannot be used; name one with `ca`");
+            issuer.place.error(report, error.to_string(), "the system's CAs cannot be used; name one with `ca`");
             None
         }
     }

@@ -364,7 +364,7 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
     match tls::server(wish) {
         Ok(config) => Some(config),
         Err(error) => {
-            Position::of(node).error(reader.report, error, "use certificates that TLS servers use");
+            Position::of(node).error(reader.report, error.to_string(), "use certificates that TLS servers use");
             None
         }
     }

@@ -450,7 +450,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {
-                Position::of(node).error(report, error, "check the files that are named here");
+                Position::of(node).error(report, error.to_string(), "check the files that are named here");
             }
             None
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::base::secret::SecretString;
 use crate::provider::Profile;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, suggest};
-use crate::tls;
+use crate::tls::{self, TlsConfigError};
 
 use super::files::Files;
 use super::redact::is_variable;
@@ -208,8 +208,8 @@ impl<'a> Reader<'a> {
     pub(super) fn client_tls(
         &self,
         digest: [u8; 32],
-        make: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, String>,
-    ) -> Result<Arc<rustls::ClientConfig>, String> {
+        make: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, TlsConfigError>,
+    ) -> Result<Arc<rustls::ClientConfig>, TlsConfigError> {
         if let Some(known) = self.transports.borrow().get(&digest) {
             return Ok(known.clone());
         }

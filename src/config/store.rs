@@ -188,7 +188,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
     match (made, node) {
         (Ok(config), _) => Some((config, digest)),
         (Err(error), Some(node)) => {
-            Position::of(node).error(reader.report, error, "check the files that are named here");
+            Position::of(node).error(reader.report, error.to_string(), "check the files that are named here");
             None
         }
         (Err(_), None) => None,

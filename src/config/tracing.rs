@@ -116,7 +116,7 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
     match reader.client_tls(sha256(&inputs), || tls::client(wish)) {
         Ok(tls) => Some(Collector { url, path, tls: Some(tls) }),
         Err(error) => {
-            word.place.error(report, error, "check the file that `ca` names");
+            word.place.error(report, error.to_string(), "check the file that `ca` names");
             None
         }
     }

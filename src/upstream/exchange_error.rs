@@ -1,12 +1,15 @@
 //! The reason for which an exchange broke off, in words for a log.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::fmt;
+
+use thiserror::Error;
 
 /// The reason for which an exchange broke off. Its `Display` names every cause, and contains no part of the request or
 /// the response.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub struct ExchangeError {
+    #[source]
     error: hyper::Error,
     renegotiated: bool,
 }
@@ -57,11 +60,5 @@ impl fmt::Display for ExchangeError {
             next = cause.source();
         }
         if self.renegotiated { f.write_str(RENEGOTIATION) } else { Ok(()) }
-    }
-}
-
-impl Error for ExchangeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
     }
 }

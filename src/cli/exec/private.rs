@@ -35,7 +35,7 @@ impl Private {
     /// and it was said why.
     pub fn start(config: &Path, client: Option<&str>, gateway: Gateway) -> Result<Option<Self>, String> {
         let Ok(mut snapshot) = check::load_or_report(config) else { return Ok(None) };
-        logging::start_logging("warn", true)?;
+        logging::start_logging("warn", true).map_err(|error| error.to_string())?;
         let found =
             snapshot.listeners.iter_mut().filter_map(Arc::get_mut).find(|listener| listener.forward().is_some());
         let listener = found.ok_or("the config has no forward listener")?;
