@@ -95,54 +95,56 @@ pub(crate) struct AdminConnection {
 }
 
 impl Admin {
-    async fn answer(self: Rc<Self>, way: AdminConnection, request: Request<Incoming>) -> AdminResponse {
+    async fn answer(self: Rc<Self>, connection: AdminConnection, request: Request<Incoming>) -> AdminResponse {
         let (head, body) = request.into_parts();
-        if !origin::names_us(way.own, &head.headers) {
+        if !origin::names_us(connection.own, &head.headers) {
             return problem(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost");
         }
         let snapshot = self.reloads.current();
-        let Some(admin_listener) = snapshot.admin.as_ref().filter(|admin_listener| is_safe(way, admin_listener)) else {
+        let Some(admin_listener) = snapshot.admin.as_ref().filter(|admin_listener| is_safe(connection, admin_listener))
+        else {
             let detail = "the config has no [admin] any more that could be opened at this address; restart to move it";
             return problem(StatusCode::FORBIDDEN, detail);
         };
         let visitor = match authenticate(admin_listener, &head.headers) {
             Ok(visitor) => visitor,
-            Err(_) => return self.turned_away(way.peer),
+            Err(_) => return self.wrong_token(connection.peer),
         };
         if dashboard::is_ours(head.uri.path()) {
             drop(snapshot);
-            return dashboard::answer(&self, way, &visitor, &head, body).await;
+            return dashboard::answer(&self, connection, &visitor, &head, body).await;
         }
         let found = table::find(&head.method, head.uri.path());
         let (endpoint, key) = match found {
-            EndpointMatch::Endpoint(endpoint, key) if is_open(admin_listener, way, endpoint) => (endpoint, key),
-            _ if visitor == Visitor::Stranger => return unauthorized(false),
+            EndpointMatch::Endpoint(endpoint, key) if is_open(admin_listener, connection, endpoint) => (endpoint, key),
+            _ if visitor == Visitor::Anonymous => return unauthorized(false),
             EndpointMatch::Endpoint(endpoint, key) => (endpoint, key),
             EndpointMatch::Methods(methods) => return other_method(&methods),
             EndpointMatch::Nothing => {
                 return problem(StatusCode::NOT_FOUND, "there is no such path; /api/v1/openapi.json has all");
             }
         };
-        let open = is_open(admin_listener, way, endpoint);
+        let open = is_open(admin_listener, connection, endpoint);
         drop(snapshot);
         if !open && !visitor.may(endpoint.role) {
             let detail = format!("the token of {} may only look; this takes `role = \"operate\"`", visitor.actor());
             return problem(StatusCode::FORBIDDEN, detail);
         }
-        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, way.tls) {
+        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, connection.tls)
+        {
             return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
         }
         let body = match read_body(endpoint.body, &head, body).await {
             Ok(body) => body,
             Err(refused) => return refused,
         };
-        let admin_request = AdminRequest { visitor: &visitor, peer: way.peer, head: &head, key, body };
+        let admin_request = AdminRequest { visitor: &visitor, peer: connection.peer, head: &head, key, body };
         api::answer(&self, endpoint.call, admin_request).await
     }
 
     /// A wrong token: slower and slower, and told of.
-    fn turned_away(&self, peer: IpAddr) -> AdminResponse {
-        match self.authorizer.failed(peer, self.clock.now()) {
+    fn wrong_token(&self, peer: IpAddr) -> AdminResponse {
+        match self.authorizer.note_failure(peer, self.clock.now()) {
             Ok(()) => {
                 tracing::warn!(%peer, "a wrong token was shown at the admin door");
                 unauthorized(true)
@@ -156,8 +158,8 @@ impl Admin {
 
 /// Returns whether the config in force may be served at the address that was bound at the start: it may have been
 /// written for another one.
-fn is_safe(way: AdminConnection, admin_listener: &AdminDoor) -> bool {
-    is_local(way.own) || (way.tls && !admin_listener.tokens.is_empty())
+fn is_safe(connection: AdminConnection, admin_listener: &AdminDoor) -> bool {
+    is_local(connection.own) || (connection.tls && !admin_listener.tokens.is_empty())
 }
 
 fn is_local(own: SocketAddr) -> bool {
@@ -165,9 +167,9 @@ fn is_local(own: SocketAddr) -> bool {
 }
 
 /// Returns whether this endpoint needs no token. Probes on this machine need none.
-fn is_open(admin_listener: &AdminDoor, way: AdminConnection, endpoint: &ApiEndpoint) -> bool {
+fn is_open(admin_listener: &AdminDoor, connection: AdminConnection, endpoint: &ApiEndpoint) -> bool {
     endpoint.public.is_some_and(|name| {
-        admin_listener.open.contains(&name) || (is_local(way.own) && name != PublicEndpoints::Metrics)
+        admin_listener.open.contains(&name) || (is_local(connection.own) && name != PublicEndpoints::Metrics)
     })
 }
 

@@ -69,12 +69,12 @@ pub const TABLE: &[ApiEndpoint] = &[
     get("/api/v1/openapi.json", AdminCall::OpenApi),
 ];
 
-/// An endpoint that shows something.
+/// Builds the row of an endpoint that shows something.
 const fn get(path: &'static str, call: AdminCall) -> ApiEndpoint {
     ApiEndpoint { method: "GET", path, role: Role::Read, body: RequestBodyRule::Ignored, public: None, call }
 }
 
-/// An endpoint that changes something.
+/// Builds the row of an endpoint that changes something.
 const fn operate(method: &'static str, path: &'static str, body: RequestBodyRule, call: AdminCall) -> ApiEndpoint {
     ApiEndpoint { method, path, role: Role::Operate, body, public: None, call }
 }
