@@ -10,7 +10,6 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::{hex, sha256};
 use crate::provider::CallAs as TokenCaller;
 use crate::route::{Caller, Clash, ClientId, ForwardTable, Opens, RouteConflict, RouteRule, RouteTable};
-use crate::store::StoreSettings;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
 use crate::tls::Interception;
 
@@ -291,7 +290,7 @@ fn judge_users(
     store: &Storage,
     report: &Diagnostics,
 ) {
-    let forgetful = matches!(store.wish, StoreSettings::Memory) && !store.ephemeral;
+    let forgetful = !store.wish.outlives() && !store.ephemeral;
     for route in routes.iter().filter(|route| route.user.is_some()) {
         if forgetful {
             let title =

@@ -88,7 +88,7 @@ impl NewsLane {
 
     fn tell(&self, change: Change) {
         if let Some(store) = &*self.store.borrow() {
-            store.ring_bell(change);
+            store.notify(change);
         }
     }
 

@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::super::Admin;
 use super::super::format::ShownMoment;
-use super::super::session::Guest;
+use super::super::session::SessionVisitor;
 use super::{StatusBadge, Top, validity};
 use crate::base::time::Now;
 use crate::config::{ListenerConfig, Serves};
@@ -46,7 +46,7 @@ struct ReverseSetup {
     paths: Vec<String>,
 }
 
-pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
+pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup {
     let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
     let routes = admin.routes().routes;
     let (mut forward, mut reverse) = (Vec::new(), Vec::new());
@@ -64,7 +64,14 @@ pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
             }
         }
     }
-    Setup { top, forward, reverse, digest: snapshot.digest.clone(), may: guest.may_operate(), csrf: guest.csrf.clone() }
+    Setup {
+        top,
+        forward,
+        reverse,
+        digest: snapshot.digest.clone(),
+        may: session.may_operate(),
+        csrf: session.csrf.clone(),
+    }
 }
 
 fn proxy(listener: &ListenerConfig, proxy: String, now: Now) -> ForwardSetup {
