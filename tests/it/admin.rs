@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::client::{PATIENCE, Whole, converse, get, post};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 
 const EYES: &str = "eyes-of-an-operator-e2e";
 const HANDS: &str = "hands-of-an-operator-e2e";
@@ -33,7 +33,7 @@ fn exposed() -> Plan {
 
 /// How the door is reached.
 struct Way<'a> {
-    stage: &'a Stage,
+    stage: &'a Harness,
     tls: bool,
 }
 
@@ -89,11 +89,11 @@ impl Way<'_> {
     }
 }
 
-fn local(stage: &Stage) -> Way<'_> {
+fn local(stage: &Harness) -> Way<'_> {
     Way { stage, tls: false }
 }
 
-fn remote(stage: &Stage) -> Way<'_> {
+fn remote(stage: &Harness) -> Way<'_> {
     Way { stage, tls: true }
 }
 

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{converse, get, post, request};
+use crate::harness::{Harness, KEY, Plan, bank};
 use crate::secrets::Process;
-use crate::stage::{KEY, Plan, Stage, bank};
 use crate::users::{agree, begin, call, finish};
 
 const AUDIT_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
@@ -67,7 +67,7 @@ impl SlotHarness {
     }
 }
 
-fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Stage {
+fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Harness {
     desk.plan(more).with(sim, "scb", "", "").start()
 }
 

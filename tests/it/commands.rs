@@ -17,7 +17,7 @@ use countersign::syntax::Diagnostic;
 use serde_json::{Value, json};
 
 use crate::client::PATIENCE;
-use crate::stage::{KEY, bank};
+use crate::harness::{KEY, bank};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

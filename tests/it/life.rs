@@ -37,7 +37,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle as Task;
 
 use crate::client::{Client, PATIENCE, Whole, converse};
-use crate::stage::KEY;
+use crate::harness::KEY;
 
 /// What a process is told, in a folder of its own.
 struct Home {

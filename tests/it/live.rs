@@ -20,9 +20,9 @@ use countersign::store::{Patience, Store, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::client::converse;
+use crate::harness::{KEY, bank, now};
 use crate::redis_server::RedisServer;
 use crate::secrets::{Canary, Outputs};
-use crate::stage::{KEY, bank, now};
 use crate::tinyproxy::TinyProxy;
 
 const DAY: u64 = 24 * 3600 * 1000;

@@ -32,7 +32,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, Whole, converse, get, post, request};
 use crate::collector::Collector;
-use crate::stage::bank;
+use crate::harness::bank;
 
 /// The client's own key, and what else a client may send that nobody else should read.
 const CLIENT_KEY: &str = "canary-client-key-5Jq2";

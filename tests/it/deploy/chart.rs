@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::placeholder_files::checked;
 use super::pods::{config, container, guarded, of, only, patient, pod};
-use super::standin::checked;
 use super::tools::{Said, documents, file, prepared, read, root, tidy, told, valid};
 
 const CHART: &str = "deploy/helm/countersign";

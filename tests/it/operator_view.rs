@@ -6,7 +6,7 @@ use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 
 use crate::client::{converse, get, post};
 use crate::collector::Collector;
-use crate::stage::{KEY, Plan, Stage, bank, now};
+use crate::harness::{Harness, KEY, Plan, bank, now};
 use crate::users;
 
 #[test]
@@ -137,7 +137,7 @@ fn samples(metrics: &str) -> Vec<(String, Vec<String>, String)> {
         .collect()
 }
 
-async fn metrics(stage: &Stage) -> String {
+async fn metrics(stage: &Harness) -> String {
     String::from_utf8(stage.admin("/metrics").await.body.to_vec()).expect("text")
 }
 

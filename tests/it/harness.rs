@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// Starts the proxy.
-    pub fn start(self) -> Stage {
+    pub fn start(self) -> Harness {
         let now = Clock::System.now();
         let authority = SimAuthority::new("stage CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
@@ -95,12 +95,12 @@ impl Plan {
         };
         let running = Running::start(*snapshot, options).expect("started");
         let address = running.address("gateway").expect("a listener");
-        Stage { running, client: Client::new(address, authority.pem()), log, address, papers, authority }
+        Harness { running, client: Client::new(address, authority.pem()), log, address, papers, authority }
     }
 }
 
 /// A running proxy.
-pub struct Stage {
+pub struct Harness {
     pub running: Running,
     pub client: Client,
     pub log: SharedLog,
@@ -142,10 +142,10 @@ impl Papers {
     }
 }
 
-impl Stage {
+impl Harness {
     /// Stops the proxy and returns every access line that it wrote.
     pub fn stop(self) -> Vec<serde_json::Value> {
-        let Stage { running, log, .. } = self;
+        let Harness { running, log, .. } = self;
         drop(running);
         log.lines()
     }
