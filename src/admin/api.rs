@@ -161,6 +161,6 @@ async fn reload(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminRespons
 impl AdminRequest<'_> {
     /// Everything that an operator changes passes here once it is done: who did what, to what. Never a secret.
     pub(super) fn done(&self, action: &'static str, subject: &str) {
-        tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "an operator's change");
+        tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "operator action");
     }
 }

@@ -146,12 +146,14 @@ impl Admin {
     fn wrong_token(&self, peer: IpAddr) -> AdminResponse {
         match self.authorizer.note_failure(peer, self.clock.now()) {
             Ok(()) => {
-                tracing::warn!(%peer, "a wrong token was shown at the admin door");
+                tracing::warn!(%peer, "wrong admin token");
                 unauthorized(true)
             }
-            Err(wait) => {
-                later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens; a right one passes", wait.as_secs() + 1)
-            }
+            Err(wait) => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many wrong tokens; a valid one is still accepted",
+                wait.as_secs() + 1,
+            ),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Reloader {
                 }
                 Err(why) => {
                     self.shared.metrics.reload_failed();
-                    tracing::error!(%by, "the new config is not used, the old one goes on:\n{why}");
+                    tracing::error!(%by, "the new config is rejected, the old one stays:\n{why}");
                     ReloadOutcome::Refused(why.to_string().into())
                 }
             };
@@ -167,7 +167,7 @@ impl Reloader {
         }
         drop(done);
         if tokio::time::timeout(PATIENCE, all_done.recv()).await.is_err() {
-            tracing::warn!("a worker is too busy to turn to the new config yet");
+            tracing::warn!("a worker has not applied the new config yet");
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         self.reloading.current.send_replace(snapshot.clone());

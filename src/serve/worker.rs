@@ -230,7 +230,7 @@ async fn accept(current: Rc<CurrentState>, listener: usize, socket: Acceptor, co
             Ok(arrival) => reception.receive(arrival),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if out_of_resources(&error) => {
-                tracing::error!(%error, "cannot accept while draining; those who wait are turned away");
+                tracing::error!(%error, "cannot accept while draining; waiting connections are closed");
                 return;
             }
             // That one had gone already.

@@ -257,7 +257,7 @@ impl Store {
     async fn set_aside(&self, damaged: &Damaged, sealed: Vec<u8>) {
         self.report(damaged);
         if let Err(error) = self.0.backend.set_aside(&damaged.name, sealed).await {
-            tracing::error!(record = %damaged.name, %error, "the damaged record cannot be set aside");
+            tracing::error!(record = %damaged.name, %error, "the damaged record cannot be moved aside");
         }
     }
 }

@@ -87,12 +87,12 @@ fn log_in(admin: &Admin, connection: AdminConnection, form: &Query) -> AdminResp
             let target = [("peer", connection.peer.to_string())];
             let target = target.each_ref().map(|(name, value)| (*name, value.as_str()));
             admin.audit.note(&AuditAction { actor: &actor, what: "login", target: &target, outcome: "ok" });
-            tracing::info!(by = %token.name, peer = %connection.peer, action = "login", "an operator looks at the dashboard");
+            tracing::info!(by = %token.name, peer = %connection.peer, action = "login", "operator logged in to the dashboard");
             see_other_with("/", admin.dashboard.sessions.log_in(token, connection.tls, now))
         }
         None => match admin.authorizer.note_failure(connection.peer, now) {
             Ok(()) => {
-                tracing::warn!(peer = %connection.peer, "a wrong token was shown at the admin door");
+                tracing::warn!(peer = %connection.peer, "wrong admin token");
                 login(admin, StatusCode::UNAUTHORIZED, "This is not the value of any [admin.token].")
             }
             Err(wait) => {

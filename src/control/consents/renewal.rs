@@ -242,11 +242,11 @@ impl Renewal {
         journal::journal_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
         if let Err(RotationRefusal::Dead(inside)) = &answer {
             let key = self.user.lease_key(asking.tokens().realm);
-            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
+            tracing::warn!(%provider, %key, error = %inside, "consent has ended; the user must consent again");
         }
         if let Err(RotationRefusal::Unusable(failure, _)) = &answer {
             let inside = &failure.inside;
-            tracing::warn!(%provider, %inside, "a user's new refresh token is kept, its access token is of no use");
+            tracing::warn!(%provider, error = %inside, "new refresh token stored; its access token is unusable");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
@@ -280,7 +280,7 @@ impl Renewal {
                     },
                     Err(error) => error.to_string(),
                 };
-            tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
+            tracing::error!(provider = %self.provider.name, %error, "new user tokens are not stored yet");
             match saving.failed(&error, draw()) {
                 Ok((again, pause)) => {
                     saving = again;

@@ -161,7 +161,7 @@ impl Writer {
         if self.failing {
             let left = self.queue.iter().map(|batch| batch.iter().filter(|byte| **byte == b'\n').count() as u64);
             let lost = left.sum::<u64>() + self.draft.records;
-            tracing::error!(lost, "the process ends, and these audit records could not be written");
+            tracing::error!(lost, "the process ends with audit records that could not be written");
         }
         self.report_head(true);
     }
@@ -352,7 +352,7 @@ impl Writer {
             LogEnd::Clean => {}
             LogEnd::NoNewline => self.draft.bytes.push(b'\n'),
             LogEnd::Torn(torn, ended) => {
-                tracing::warn!(bytes = torn.bytes, "the audit log ends in a piece of a record; it is told of");
+                tracing::warn!(bytes = torn.bytes, "the audit log ends in an incomplete record, which is recorded");
                 if !ended {
                     self.draft.bytes.push(b'\n');
                 }
@@ -403,7 +403,7 @@ impl Writer {
             }
             Err(error) => {
                 self.rotate_at = size.saturating_add(most);
-                tracing::warn!(%error, "the audit log is full, but cannot be moved aside; it goes on growing");
+                tracing::warn!(%error, "the audit log is full and cannot be rotated; it keeps growing");
             }
         }
     }

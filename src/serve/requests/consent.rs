@@ -201,7 +201,7 @@ fn known<'a>(
 
 fn unavailable(failure: &Failure) -> Fault {
     let (class, inside) = (failure.class, failure.inside.as_str().into());
-    tracing::warn!(%inside, "a consent could not be worked on");
+    tracing::warn!(error = %inside, "consent request failed");
     Fault::from(&Unavailable { class, retry_after: failure.rest(1), inside })
 }
 
@@ -298,7 +298,7 @@ async fn come_back(
             }
         }
         Finished::Failed(failure) => {
-            tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent could not be finished");
+            tracing::warn!(provider = %provider.name, error = %failure.inside, "consent could not be completed");
             bad(StatusCode::SERVICE_UNAVAILABLE, "The bank cannot be reached right now. Please start again later.")
         }
         // SCB sends a user who declines back without a code.
