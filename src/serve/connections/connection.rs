@@ -35,7 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Limits, ListenerConfig, Serves};
+use crate::config::{Limits, ListenerConfig, ListenerMode};
 use crate::observe::metrics::Limit;
 use crate::serve::connections::coalesced_stream::CoalescedStream;
 use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
@@ -74,7 +74,7 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
-/// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
+/// ListenerMode one accepted connection until it closes, or until it is idle after `drain` was cancelled.
 pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
     let worker = current.worker();
     match arrival {
@@ -172,10 +172,10 @@ async fn greet<S>(
 
 /// Returns the [`Ingress`] of a connection to this listener.
 fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
-    match config.serves {
-        Serves::Callback(_) => Ingress::Callback(sni),
-        Serves::Forward(_) => Ingress::Proxy,
-        Serves::Reverse(_) => Ingress::Reverse(sni),
+    match config.mode {
+        ListenerMode::Callback(_) => Ingress::Callback(sni),
+        ListenerMode::Forward(_) => Ingress::Proxy,
+        ListenerMode::Reverse(_) => Ingress::Reverse(sni),
     }
 }
 
@@ -244,7 +244,7 @@ pub enum AcceptedProtocol {
     TlsH2,
 }
 
-/// Serves HTTP until the connection closes, or stops speaking it and then closes.
+/// ListenerMode HTTP until the connection closes, or stops speaking it and then closes.
 pub async fn serve_http<S>(
     current: Rc<CurrentState>,
     stream: S,
@@ -344,7 +344,7 @@ pub async fn serve_http<S>(
     }
 }
 
-/// Serves HTTP/2 until the connection closes.
+/// ListenerMode HTTP/2 until the connection closes.
 async fn serve_http2<S>(current: Rc<CurrentState>, stream: S, conn: Rc<ConnectionContext>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,

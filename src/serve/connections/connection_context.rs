@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 
-use crate::config::{ListenerConfig, Serves};
+use crate::config::{ListenerConfig, ListenerMode};
 use crate::route::Authority;
 use crate::serve::fault::Fault;
 use crate::serve::requests::admit::RoutingTarget;
@@ -51,17 +51,21 @@ impl ConnectionContext {
     /// Returns the routes and names that a request on this connection is judged against; [`Fault::Internal`] if the
     /// listener has another mode.
     pub fn ground<'a>(&'a self, listener: &'a ListenerConfig) -> Result<RoutingTarget<'a>, Fault> {
-        match (&self.entry, &listener.serves) {
-            (Ingress::Callback(sni), Serves::Callback(names)) => Ok(RoutingTarget::Callback(names, sni.as_deref())),
-            (Ingress::Proxy, Serves::Forward(forward)) => Ok(RoutingTarget::Absolute(&forward.table)),
-            (Ingress::Reverse(sni), Serves::Reverse(reverse)) => Ok(RoutingTarget::Reverse(reverse, sni.as_deref())),
-            (Ingress::Tunnel(tunnel), Serves::Forward(forward)) => {
+        match (&self.entry, &listener.mode) {
+            (Ingress::Callback(sni), ListenerMode::Callback(callback)) => {
+                Ok(RoutingTarget::Callback(&callback.names, sni.as_deref()))
+            }
+            (Ingress::Proxy, ListenerMode::Forward(forward)) => Ok(RoutingTarget::Absolute(&forward.table)),
+            (Ingress::Reverse(sni), ListenerMode::Reverse(reverse)) => {
+                Ok(RoutingTarget::Reverse(reverse, sni.as_deref()))
+            }
+            (Ingress::Tunnel(tunnel), ListenerMode::Forward(forward)) => {
                 Ok(RoutingTarget::Tunnel(&forward.table, &tunnel.to))
             }
-            (Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_), Serves::Callback(_))
-            | (Ingress::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
-            | (Ingress::Proxy | Ingress::Tunnel(_), Serves::Reverse(_))
-            | (Ingress::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
+            (Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_), ListenerMode::Callback(_))
+            | (Ingress::Callback(_), ListenerMode::Forward(_) | ListenerMode::Reverse(_))
+            | (Ingress::Proxy | Ingress::Tunnel(_), ListenerMode::Reverse(_))
+            | (Ingress::Reverse(_), ListenerMode::Forward(_)) => Err(Fault::Internal),
         }
     }
 }

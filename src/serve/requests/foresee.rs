@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
-use crate::config::{ListenerConfig, Route, Serves, Snapshot};
+use crate::config::{ListenerConfig, ListenerMode, Route, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
 use crate::route::{self, Admission, Authority, Caller, ClientId, Denied, RequestTarget};
@@ -83,13 +83,13 @@ pub struct Rejected {
 pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<Foreseen<'a>, Rejected> {
     let caller = caller(snapshot, asked)?;
     let known = |fault, route| Rejected { fault, caller: Some(caller), route, stub: false };
-    let ground = match &asked.listener.serves {
-        Serves::Callback(_) => return Err(known(Fault::RouteNotFound, None)),
-        Serves::Forward(forward) => match asked.to {
+    let ground = match &asked.listener.mode {
+        ListenerMode::Callback(_) => return Err(known(Fault::RouteNotFound, None)),
+        ListenerMode::Forward(forward) => match asked.to {
             Some(to) => RoutingTarget::Tunnel(&forward.table, to),
             None => RoutingTarget::Absolute(&forward.table),
         },
-        Serves::Reverse(reverse) => RoutingTarget::Reverse(reverse, asked.sni),
+        ListenerMode::Reverse(reverse) => RoutingTarget::Reverse(reverse, asked.sni),
     };
     let admission = admit(ground, &snapshot.limits, caller, asked.head).map_err(|declined| match declined {
         Declined::Fault(fault) => known(fault, meant(asked, caller)),
@@ -178,12 +178,12 @@ fn meant(asked: &SampleRequest<'_>, caller: Caller) -> Option<usize> {
     let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let path_and_query = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
-    let admitted = match (&asked.listener.serves, asked.to) {
-        (Serves::Forward(forward), Some(to)) => {
+    let admitted = match (&asked.listener.mode, asked.to) {
+        (ListenerMode::Forward(forward), Some(to)) => {
             forward.table.admit(caller, route::ForwardTarget::Tunnel(to), RequestTarget { host: None, ..target })
         }
-        (Serves::Callback(_), _) | (Serves::Forward(_), None) => return None,
-        (Serves::Reverse(reverse), _) => reverse.table.admit(caller, target),
+        (ListenerMode::Callback(_), _) | (ListenerMode::Forward(_), None) => return None,
+        (ListenerMode::Reverse(reverse), _) => reverse.table.admit(caller, target),
     };
     match admitted {
         Err(Denied::NotAllowed(route)) => route,
