@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Fields, Kind, Node};
 
-use super::listener::{self, TlsReadContext};
+use super::listener::{self, Bind, TlsReadContext};
 use super::reader::Reader;
 use super::scalars::{Position, SpannedText, choice};
-use super::snapshot::{AdminDoor, AdminToken, Bind, PublicEndpoints, Role};
+use super::snapshot::{AdminDoor, AdminToken, PublicEndpoints, Role};
 
 /// A token of fewer characters can be guessed.
 const SHORTEST: usize = 16;

@@ -10,10 +10,10 @@ use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::{self, CertName, ClientTls};
 
 use super::client::KnownClients;
-use super::listener::ReadListener;
+use super::listener::{Bind, ReadListener};
 use super::reader::Reader;
 use super::scalars::{Position, SpannedText};
-use super::snapshot::{Bind, Clients, Issuer, IssuerKeys, JwtRule};
+use super::snapshot::{Clients, Issuer, IssuerKeys, JwtRule};
 
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;

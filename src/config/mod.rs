@@ -32,6 +32,7 @@ use std::path::Path;
 pub use build::build;
 pub use files::{Files, InMemory, MachineFiles};
 pub use include::sketch;
+pub use listener::*;
 pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
 

@@ -312,21 +312,14 @@ fn websocket(fields: &Fields<'_>) -> bool {
 /// Returns the indices of the listeners that a route is served on. If one cannot be found, returns all suitable ones:
 /// it was reported, and its consequences need not be.
 fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
-    let fits = |listener: &ReadListener| !listener.is_callback() && (listener.is_forward() || !bare);
-    let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
+    let refusal = |listener: &ReadListener| listener.mode.refuses_route(&listener.name, bare);
+    let all = || (0..).zip(listeners).filter(|(_, listener)| refusal(listener).is_none()).map(|(at, _)| at).collect();
     let Some(words) = fields.opt::<Vec<SpannedText>>("listeners") else { return all() };
     let names = listeners.iter().map(|listener| &*listener.name);
     let found = words.iter().map(|word| word.find("listener", names.clone(), fields.report()));
     let found: Vec<Option<usize>> = found.collect();
     for (word, at) in words.iter().zip(&found) {
-        if let Some(listener) = at.and_then(|at| listeners.get(at)).filter(|listener| !fits(listener)) {
-            let (title, help) = if listener.is_callback() {
-                (format!("`{}` is a callback listener: it serves no routes", listener.name), "leave it out")
-            } else {
-                let title =
-                    format!("`{}` is a reverse listener, and the route has no `path` and no `host`", listener.name);
-                (title, "add `path = \"/bank\"`, or leave this listener out")
-            };
+        if let Some((title, help)) = at.and_then(|at| listeners.get(at)).and_then(refusal) {
             word.place.error(fields.report(), title, help);
         }
     }
@@ -337,10 +330,11 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
     found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
 }
 
-/// Returns whether the route is for forward listeners only, of which at least one must exist.
+/// Returns whether the route is only for listeners that need no path and no host, of which at least one must exist.
 fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
-    !has("path") && !has("host") && listeners.iter().any(ReadListener::is_forward)
+    let serves_bare = |listener: &ReadListener| listener.mode.refuses_route(&listener.name, true).is_none();
+    !has("path") && !has("host") && listeners.iter().any(serves_bare)
 }
 
 fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<Arc<str>>, Option<Arc<str>>) {

@@ -6,11 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::listener;
 use crate::provider::{DeclaredSetting, Profile};
 
 /// The shape of a key's value.
 #[derive(Clone, Copy, Debug)]
-enum SchemaShape {
+pub(super) enum SchemaShape {
     /// An IP address and a port.
     Address,
     /// The same, or `unix:` and a path.
@@ -62,13 +63,13 @@ enum SchemaShape {
 }
 
 /// One key: its name, its value, whether it must be there, a few words.
-type SchemaKey = (&'static str, SchemaShape, bool, &'static str);
+pub(super) type SchemaKey = (&'static str, SchemaShape, bool, &'static str);
 
-const MUST: bool = true;
-const MAY: bool = false;
+pub(super) const MUST: bool = true;
+pub(super) const MAY: bool = false;
 const DURATION: SchemaShape = SchemaShape::Duration { off: false };
 const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: true };
-const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
+pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
 const SECTIONS: [(&str, &[SchemaKey]); 24] = [
@@ -185,31 +186,7 @@ const SECTIONS: [(&str, &[SchemaKey]); 24] = [
             ("uri_bytes", SchemaShape::Size, MAY, "a request's target; 8KiB"),
         ],
     ),
-    (
-        "listener",
-        &[
-            ("bind", SchemaShape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
-            ("clients", SchemaShape::Who, MAY, "who is let in; default: every client of the file"),
-            ("intercept", SchemaShape::Table("intercept"), MAY, "the CA that clients of a forward listener trust"),
-            (
-                "mode",
-                SchemaShape::Choice(&["callback", "forward", "reverse"]),
-                MAY,
-                "reverse: routed by host and path; forward: a proxy that clients are told of; callback: consents alone",
-            ),
-            ("name", SchemaShape::Text, MAY, "for logs and metrics"),
-            ("names", SchemaShape::Texts, MAY, "the hosts that it answers to; default: any"),
-            ("plaintext", SchemaShape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
-            ("proxy_protocol", SchemaShape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
-            ("tls", SchemaShape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
-            (
-                "unmatched",
-                SchemaShape::Choice(&["deny", "tunnel"]),
-                MAY,
-                "what a forward listener does with a CONNECT to a host without a route; deny",
-            ),
-        ],
-    ),
+    ("listener", &listener::KEYS),
     (
         "consent",
         &[
@@ -225,28 +202,8 @@ const SECTIONS: [(&str, &[SchemaKey]); 24] = [
             ),
         ],
     ),
-    (
-        "intercept",
-        &[
-            ("ca_cert", SchemaShape::Text, MUST, "path of the interception CA's certificate, PEM"),
-            ("ca_key", SchemaShape::Text, MUST, "path of its private key, PEM"),
-        ],
-    ),
-    (
-        "listener_tls",
-        &[
-            ("cert", SchemaShape::Text, MUST, "path of the certificate and its chain, PEM"),
-            (
-                "client_auth",
-                SchemaShape::Choice(&["optional", "required"]),
-                MAY,
-                "whether a client must show a certificate",
-            ),
-            ("client_ca", SchemaShape::Text, MAY, "path of the CAs of client certificates, PEM"),
-            ("key", SchemaShape::Text, MUST, "path of its private key, PEM"),
-            ("min_version", TLS_VERSIONS, MAY, "1.2"),
-        ],
-    ),
+    ("intercept", &listener::INTERCEPT_KEYS),
+    ("listener_tls", &listener::TLS_KEYS),
     (
         "log",
         &[
@@ -456,15 +413,23 @@ const SECTIONS: [(&str, &[SchemaKey]); 24] = [
 
 /// The keys of a section, sorted; none for a section that there is not.
 pub fn keys(section: &str) -> Vec<&'static str> {
-    let found = SECTIONS.iter().find(|(name, _)| *name == section);
-    found.map(|(_, keys)| keys.iter().map(|(key, ..)| *key).collect()).unwrap_or_default()
+    rows(section).into_iter().map(|(key, ..)| key).collect()
+}
+
+/// The rows of a section, sorted. Those of `[[listener]]` come from each mode, too.
+fn rows(section: &str) -> Vec<SchemaKey> {
+    let modes = listener::MODES.map(|mode| ("listener", mode.keys));
+    let found = SECTIONS.into_iter().chain(modes).filter(|(name, _)| *name == section);
+    let mut rows: Vec<SchemaKey> = found.flat_map(|(_, keys)| keys).copied().collect();
+    rows.sort_by_key(|(key, ..)| *key);
+    rows
 }
 
 /// The schema: JSON Schema, draft 2020-12.
 pub fn document() -> Value {
     let mut defs = Map::new();
-    for (section, keys) in SECTIONS {
-        defs.insert(section.to_owned(), table(keys));
+    for (section, _) in SECTIONS {
+        defs.insert(section.to_owned(), table(&rows(section)));
     }
     if let Some(provider) = defs.get_mut("provider") {
         bring_settings(provider);

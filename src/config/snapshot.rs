@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::listener::ListenerConfig;
 use super::sources::Sources;
 use crate::base::origin::BaseUrl;
 pub use crate::observe::audit::AuditSettings as Audit;
 use crate::observe::once::Once;
 use crate::provider::Module;
-use crate::route::{ClientId, ForwardTable, Opens, Rate, RouteTable};
+use crate::route::{ClientId, Opens, Rate};
 use crate::store::StoreSettings;
-use crate::tls::{CertName, Interception, Internal};
+use crate::tls::{CertName, Internal};
 use crate::token::consent::{ConsentOwner, ReturnRule, Upkeep, UserName};
 use crate::upstream::EgressPath;
 
@@ -174,134 +175,6 @@ pub struct CertificateEnd {
     pub what: String,
     /// Seconds since 1970: the first end among the certificates in it.
     pub at: i64,
-}
-
-/// A listener, from one `[[listener]]` table.
-#[derive(Debug)]
-pub struct ListenerConfig {
-    /// Its name, for logs and metrics.
-    pub name: Arc<str>,
-    /// Address or Unix socket path to bind.
-    pub bind: Bind,
-    /// TLS settings; `None` means plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
-    pub internal: Option<Arc<Internal>>,
-    /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
-    pub proxies: Vec<IpNet>,
-    /// Clients that the listener admits.
-    pub access: ListenerAccess,
-    /// Mode of the listener, with its routes or host names.
-    pub serves: Serves,
-    /// Digest of what a connection to it is believed from its first byte: how it is spoken to, whose certificates count,
-    /// which balancers. A connection that was made on another footing has to be made anew.
-    pub footing: [u8; 32],
-}
-
-/// The mode of a listener: its treatment of requests.
-#[derive(Debug)]
-pub enum Serves {
-    /// Browsers come back to it from a consent; nothing else does. The hosts it answers to.
-    Callback(ServerNames),
-    /// It is the proxy that a client is told of: requests name the provider itself.
-    Forward(Box<ForwardListener>),
-    /// It stands in the provider's place: requests are routed by host and path.
-    Reverse(ReverseListener),
-}
-
-/// A listener with `mode = "forward"`.
-#[derive(Debug)]
-pub struct ForwardListener {
-    /// The routes that it serves, by their upstreams.
-    pub table: ForwardTable,
-    /// Settings for the connections inside the tunnels that it intercepts.
-    pub interception: Interception,
-    /// True if a CONNECT to a host without a route is passed through, subject to the guard.
-    pub tunnels: bool,
-}
-
-/// A listener with `mode = "reverse"`.
-#[derive(Debug)]
-pub struct ReverseListener {
-    /// The hosts it answers to.
-    pub names: ServerNames,
-    /// The routes that it serves.
-    pub table: RouteTable,
-}
-
-/// The only hosts that a listener answers to, in lower case, without ports; none: any.
-#[derive(Debug, Default)]
-pub struct ServerNames(pub Vec<String>);
-
-impl ServerNames {
-    /// Returns whether requests for this host belong to the listener. A port is ignored; a request without a host
-    /// belongs to it only if any host does.
-    pub fn include(&self, host: Option<&str>) -> bool {
-        let Self(names) = self;
-        if names.is_empty() {
-            return true;
-        }
-        let Some(host) = host else { return false };
-        let bare = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => host.split(':').next().unwrap_or_default(),
-        };
-        names.iter().any(|name| name.eq_ignore_ascii_case(bare))
-    }
-}
-
-impl ListenerConfig {
-    /// Returns the settings of a forward listener; `None` for other modes.
-    pub fn forward(&self) -> Option<&ForwardListener> {
-        match &self.serves {
-            Serves::Forward(forward) => Some(forward),
-            Serves::Callback(_) | Serves::Reverse(_) => None,
-        }
-    }
-
-    /// Returns whether a peer at this address must use the PROXY protocol.
-    pub fn is_proxy(&self, peer: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(&peer))
-    }
-}
-
-/// The address or path that a listener binds to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Bind {
-    /// An address. Port 0: any free one.
-    Tcp(SocketAddr),
-    /// The path of a socket.
-    Unix(PathBuf),
-}
-
-impl Bind {
-    /// The TCP port, if it is an address.
-    pub const fn port(&self) -> Option<u16> {
-        match self {
-            Bind::Tcp(address) => Some(address.port()),
-            Bind::Unix(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Bind::Tcp(address) => address.fmt(f),
-            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// The clients that a listener admits.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ListenerAccess {
-    /// `clients = "anyone"`: clients are not asked to identify themselves.
-    Anyone,
-    /// Any client that identifies itself.
-    Identified,
-    /// Only these clients, which must identify themselves.
-    Listed(Vec<ClientId>),
 }
 
 /// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's

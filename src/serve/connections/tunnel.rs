@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ForwardListener;
 use crate::route::Authority;
 use crate::serve::connections::connection::{AcceptedProtocol, begin_handshake, serve_http};
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress, Tunnel};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::current_state::CurrentState;
 use crate::serve::exchanges::upgrade::Duplex;
+use crate::serve::modes::{Ingress, Tunnel};
 use crate::serve::requests::identify::Peer;
 use crate::serve::worker_state::WorkerState;
 

@@ -17,11 +17,11 @@ use thiserror::Error;
 use tokio::time::Sleep;
 
 use crate::base::time::Clock;
-use crate::serve::connections::connection_context::Tunnel;
 use crate::serve::connections::watchdog::Busy;
 use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody};
 use crate::serve::exchanges::upgrade::Splice;
+use crate::serve::modes::Tunnel;
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::headers::Trailers;
 use crate::serve::worker_state::RouteState;

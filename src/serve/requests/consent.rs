@@ -36,8 +36,6 @@ use crate::token::consent::{NotExchanged, ReturnRule, UserKey, UserName};
 use crate::token::failure::Failure;
 use crate::upstream::ReceivedBody;
 
-/// The path prefix of all endpoints of this module.
-pub const PLACE: &str = "/.countersign/";
 const CONSENT: &str = "/.countersign/consent/";
 /// The name of a code exchange in traces.
 const EXCHANGE: &str = "consent exchange";
@@ -65,7 +63,7 @@ struct ConsentRequestBody<'a> {
     code: Option<Cow<'a, str>>,
 }
 
-/// Answers a request to a reverse listener for [`PLACE`].
+/// Answers a request to a reverse listener for one of countersign's own endpoints.
 pub async fn answer(
     worker: Rc<WorkerState>,
     conn: Rc<ConnectionContext>,

@@ -7,7 +7,7 @@ use super::super::format::ShownMoment;
 use super::super::session::SessionVisitor;
 use super::{StatusBadge, Top, validity};
 use crate::base::time::Now;
-use crate::config::{ListenerConfig, Serves};
+use crate::config::{ForwardListener, ListenerConfig};
 use crate::tls::mint::Facts;
 use crate::tls::trust::{Steps, TrustWords, steps};
 use crate::tls::trust_store::pem;
@@ -54,14 +54,12 @@ pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup
         let bound = admin.addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, at)| at.to_string());
         let address = bound.unwrap_or_else(|| listener.bind.to_string());
         let base = format!("{}://{address}", if listener.tls.is_some() { "https" } else { "http" });
-        match &listener.serves {
-            Serves::Callback(_) => {}
-            Serves::Forward(_) => forward.push(proxy(listener, base, now)),
-            Serves::Reverse(_) => {
-                let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
-                let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
-                reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
-            }
+        if let Some(mode) = listener.forward() {
+            forward.push(proxy(listener, mode, base, now));
+        } else if listener.mode.routes_by_path() {
+            let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
+            let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
+            reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
         }
     }
     Setup {
@@ -74,19 +72,22 @@ pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup
     }
 }
 
-fn proxy(listener: &ListenerConfig, proxy: String, now: Now) -> ForwardSetup {
-    let ca = listener.forward().and_then(|forward| {
-        let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
-        let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
-        Some(Ca {
-            subject: facts.subject,
-            fingerprint: facts.fingerprint,
-            until: ShownMoment::at(facts.until.saturating_mul(1000), now),
-            state: validity(days),
-            vouches: facts.constraints.to_string(),
-        })
-    });
+fn proxy(listener: &ListenerConfig, forward: &ForwardListener, proxy: String, now: Now) -> ForwardSetup {
+    let ca = ca(forward, now);
     let names = TrustWords { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy: &proxy };
     let steps = steps(names).into_iter().map(|Steps { title, lines }| (title, lines.join("\n"))).collect();
     ForwardSetup { name: listener.name.to_string(), ca, steps, proxy }
+}
+
+/// Describes the interception CA; `None` if it cannot be read.
+fn ca(forward: &ForwardListener, now: Now) -> Option<Ca> {
+    let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
+    let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
+    Some(Ca {
+        subject: facts.subject,
+        fingerprint: facts.fingerprint,
+        until: ShownMoment::at(facts.until.saturating_mul(1000), now),
+        state: validity(days),
+        vouches: facts.constraints.to_string(),
+    })
 }
