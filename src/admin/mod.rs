@@ -42,7 +42,7 @@ use self::auth::{Visitor, authenticate};
 use self::table::{AdminCall, EndpointMatch};
 pub use self::table::{ApiEndpoint, TABLE};
 use crate::base::time::{Clock, Now};
-use crate::config::{AdminDoor, PublicEndpoints, Role};
+use crate::config::{AdminListenerConfig, PublicEndpoints, Role};
 use crate::control::{ConsentHandle, Events, Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -156,7 +156,7 @@ impl Admin {
 
 /// Returns whether the config in force may be served at the address that was bound at the start: it may have been
 /// written for another one.
-fn is_safe(way: AdminConnection, admin_listener: &AdminDoor) -> bool {
+fn is_safe(way: AdminConnection, admin_listener: &AdminListenerConfig) -> bool {
     is_local(way.own) || (way.tls && !admin_listener.tokens.is_empty())
 }
 
@@ -165,7 +165,7 @@ fn is_local(own: SocketAddr) -> bool {
 }
 
 /// Returns whether this call needs no token. Probes on this machine need none.
-fn is_open(admin_listener: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
+fn is_open(admin_listener: &AdminListenerConfig, way: AdminConnection, ask: AdminCall) -> bool {
     ask.part().is_some_and(|part| {
         admin_listener.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics)
     })

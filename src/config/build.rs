@@ -16,22 +16,24 @@ use crate::tls::Interception;
 
 use super::admin;
 use super::audit;
-use super::client::{self, KnownClients};
+use super::client::{self, KnownClients, Users};
 use super::credentials;
 use super::files::Files;
 use super::include;
+use super::limits;
 use super::listener::{self, ReadForward, ReadListener, ReadServes};
-use super::process;
-use super::provider::{self, ReadProvider};
+use super::log;
+use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
 use super::redact::blot_all;
-use super::route::{self, ReadRoute, RouteReadContext};
+use super::reload;
+use super::route::{self, ReadRoute, Route, RouteReadContext};
+use super::runtime;
 use super::scalars::Position;
 use super::snapshot::{
-    Bind, ForwardListener, ListenerAccess, ListenerConfig, ProviderConfig, ReverseListener, Route, ServerNames, Serves,
-    Snapshot, Storage, Users,
+    ForwardListener, ListenerAccess, ListenerConfig, ReverseListener, ServerNames, Serves, Snapshot, SnapshotFields,
 };
-use super::store;
+use super::store::{self, Storage};
 use super::tracing;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -66,22 +68,17 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
-    let limits = process::process_limits(&fields, reader);
-    let log = process::log(&fields, reader);
-    let admin = admin::read_admin(&fields, reader);
-    let workers = process::workers(&fields, reader);
+    let limits = limits::read(&fields, reader);
+    let log = log::read(&fields, reader);
+    let admin = admin::read(&fields, &listeners, reader);
+    let workers = runtime::read(&fields, reader);
     let store = store::read(&fields, reader);
-    let watch = process::watch(&fields, reader);
-    let tracing = tracing::read_tracing(&fields, reader);
+    let watch = reload::read(&fields, reader);
+    let tracing = tracing::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
-    let audit = audit::read_audit(&fields, &log, reader);
+    let audit = audit::read(&fields, &log, reader);
     fields.finish();
-    if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
-        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
-    {
-        listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
-    }
     if !whole {
         // Half of the file may be missing: what needs the whole of it cannot be judged.
         return None;
@@ -109,7 +106,8 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
         .collect();
     let providers = finished?;
-    let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
+    let routes: Option<Vec<Arc<Route>>> =
+        routes.into_iter().map(|route| route.finish(&providers).map(Arc::new)).collect();
     let listeners: Option<Vec<Arc<ListenerConfig>>> = listeners
         .into_iter()
         .zip(serving)
@@ -129,7 +127,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
             Some(Arc::new(ListenerConfig { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
         })
         .collect();
-    Some(Snapshot {
+    Some(Snapshot(SnapshotFields {
         digest: hex(&sha256(&inputs)),
         listeners: listeners?,
         providers,
@@ -145,29 +143,6 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         certificates: reader.certificates(),
         sources: reader.sources(root),
         watch,
-    })
-}
-
-fn finish(route: ReadRoute, providers: &[Arc<ProviderConfig>]) -> Option<Arc<Route>> {
-    let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
-    let provider = providers.get(provider?)?.clone();
-    let (module, upstream) = (module?, upstream?);
-    Some(Arc::new(Route {
-        name,
-        provider,
-        module,
-        upstream,
-        headers,
-        consumed,
-        reflection,
-        rate,
-        replay_limit,
-        request_buffering,
-        websocket,
-        timeouts,
-        enforce,
-        user,
     }))
 }
 
@@ -187,7 +162,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostic
         if let (Some(first), Some(second), false) =
             (routes.get(clash.first), routes.get(clash.second), told.contains(&clash))
         {
-            let title = format!("routes `{}` and `{}` match the same requests", first.name, second.name);
+            let title = format!("routes `{}` and `{}` match the same requests", first.keys.name, second.keys.name);
             second.matched.error(report, title, help);
             told.push(clash);
         }
@@ -236,7 +211,7 @@ fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostic
     for (route, why) in unnameable {
         if let Some(route) = routes.get(route) {
             let title =
-                format!("no client of a forward listener can name the upstream of route `{}`: {why}", route.name);
+                format!("no client of a forward listener can name the upstream of route `{}`: {why}", route.keys.name);
             route.head.error(report, title, "write its host in plain lower-case ASCII, without a dot at the end");
         }
     }
@@ -278,7 +253,7 @@ fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Diagnostics) 
 
 /// To whom the routes are open that call this provider for users.
 fn users_of(routes: &[ReadRoute], provider: usize) -> Opens {
-    let calling = routes.iter().filter(|route| route.user.is_some() && route.provider == Some(provider));
+    let calling = routes.iter().filter(|route| route.keys.user.is_some() && route.provider == Some(provider));
     calling.fold(Opens::Only(Vec::new()), |opens, route| opens.joined(&route.opens))
 }
 
@@ -292,15 +267,17 @@ fn judge_users(
     report: &Diagnostics,
 ) {
     let forgetful = matches!(store.wish, StoreSettings::Memory) && !store.ephemeral;
-    for route in routes.iter().filter(|route| route.user.is_some()) {
+    for route in routes.iter().filter(|route| route.keys.user.is_some()) {
         if forgetful {
-            let title =
-                format!("route `{}` calls for users, but their consents would be lost with the process", route.name);
+            let title = format!(
+                "route `{}` calls for users, but their consents would be lost with the process",
+                route.keys.name
+            );
             let help = "add `[store] url = \"file:var/countersign.redb\"` with `keys`, or say `ephemeral = true` there";
             route.head.error(report, title, help);
         }
         if !known.clients.all.iter().any(|client| client.users != Users::Only(Vec::new())) {
-            let title = format!("route `{}` calls for users, but no client may", route.name);
+            let title = format!("route `{}` calls for users, but no client may", route.keys.name);
             route.head.error(report, title, "add `users = [\"*\"]` to a [client.NAME]");
         }
     }
@@ -342,7 +319,7 @@ fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadR
         let unread = matches!(&route.opens, Opens::Only(ids) if ids.is_empty());
         let reachable = route.listeners.iter().filter_map(|at| listeners.get(*at)).any(|l| lets_in(l, &route.opens));
         if !reachable && !unread && !route.listeners.is_empty() && !known.clients.all.is_empty() {
-            let title = format!("route `{}` can never run: no listener lets its clients in", route.name);
+            let title = format!("route `{}` can never run: no listener lets its clients in", route.keys.name);
             let help =
                 "a listener with `clients = \"anyone\"` asks nobody who they are, so it serves only routes for anyone";
             route.head.error(report, title, help);

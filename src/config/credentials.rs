@@ -9,11 +9,58 @@ use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::{self, CertName, ClientTls};
 
-use super::client::KnownClients;
+use super::client::{Clients, KnownClients};
 use super::listener::ReadListener;
 use super::reader::Reader;
 use super::scalars::{Position, SpannedText};
-use super::snapshot::{Bind, Clients, Issuer, IssuerKeys, JwtRule};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::snapshot::Bind;
+
+/// A token with these claims is this client's.
+#[derive(Debug)]
+pub struct JwtRule {
+    /// Issuer whose signature is accepted; its name is the claim `iss`.
+    pub issuer: Arc<Issuer>,
+    /// One of the values of `aud`.
+    pub audience: String,
+    /// Required value of the claim `sub`.
+    pub subject: String,
+    /// Client that such a token identifies.
+    pub client: ClientId,
+}
+
+/// An issuer of signed client tokens.
+#[derive(Debug)]
+pub struct Issuer {
+    /// The claim `iss`, byte for byte.
+    pub name: String,
+    /// Location of the issuer's public keys.
+    pub keys: IssuerKeys,
+    /// TLS settings for fetching them.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Digest of all of the above: equal ones have equal keys.
+    pub id: [u8; 32],
+}
+
+/// The location of an issuer's public keys.
+#[derive(Debug)]
+pub enum IssuerKeys {
+    /// A JSON Web Key Set (RFC 7517) at this URL.
+    At(BaseUrl),
+    /// The URL in its discovery document (OpenID Connect Discovery 1.0 section 4); this is the issuer.
+    Discovered(BaseUrl),
+}
+
+pub(super) const JWT_KEYS: SchemaSection = (
+    "jwt",
+    &[
+        ("audience", SchemaShape::Text, MUST, "what its `aud` must hold"),
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust for the issuer's keys, PEM"),
+        ("issuer", SchemaShape::Text, MUST, "what its `iss` must be"),
+        ("jwks_url", SchemaShape::Url, MAY, "where the issuer's keys are; default: by discovery"),
+        ("subject", SchemaShape::Text, MUST, "what its `sub` must be"),
+    ],
+);
 
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;

@@ -8,32 +8,49 @@ mod admin;
 mod audit;
 mod build;
 mod client;
+mod consent;
 mod credentials;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod include;
+mod limits;
 mod listener;
-mod process;
+mod log;
 mod provider;
 mod reader;
 mod redact;
+mod reload;
 mod route;
+mod runtime;
 mod scalars;
 pub mod schema;
 mod snapshot;
 mod sources;
 mod store;
+mod timeouts;
 mod tracing;
 mod variable;
 
 use std::path::Path;
 
+pub use self::log::{AccessLogTarget, LogConfig, LogFormat};
+pub use self::tracing::{Collector, Tracing};
+pub use admin::{AdminBind, AdminListenerConfig, AdminToken, PublicEndpoints, Role};
 pub use build::build;
+pub use client::{ClientConfig, Clients, Users};
+pub use consent::ConsentSettings;
+pub use credentials::{Issuer, IssuerKeys, JwtRule};
 pub use files::{Files, InMemory, MachineFiles};
 pub use include::sketch;
+pub use limits::Limits;
+pub use provider::ProviderConfig;
+pub use reload::WatchConfig;
+pub use route::{Reflection, Route, RouteKeys};
 pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
+pub use store::Storage;
+pub use timeouts::Timeouts;
 
 use crate::syntax::Diagnostic;
 

@@ -13,7 +13,46 @@ use crate::tls::{self, ClientTls};
 use super::listener::client_identity;
 use super::reader::Reader;
 use super::scalars::{Position, SpannedText};
-use super::snapshot::Storage;
+use super::schema::{MAY, SchemaSection, SchemaShape};
+
+/// Settings of the `[store]` section.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// Place of the store, and the settings to reach it.
+    pub wish: StoreSettings,
+    /// Digest of all that goes into `wish` but the keys, secrets included: equal ones are one store, which a reload keeps
+    /// open.
+    pub id: [u8; 32],
+    /// True if a store that does not outlive the process may keep records that should, such as users' consents.
+    pub ephemeral: bool,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "store",
+    &[
+        ("ephemeral", SchemaShape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
+        (
+            "keys",
+            SchemaShape::Sources,
+            MAY,
+            "what records are sealed under: 32 bytes, base64; the first writes, all read",
+        ),
+        ("namespace", SchemaShape::Text, MAY, "what every key in Redis begins with; countersign"),
+        ("password", SchemaShape::Source, MAY, "for Redis"),
+        ("tls", SchemaShape::Table("store_tls"), MAY, "for rediss://"),
+        ("url", SchemaShape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
+        ("username", SchemaShape::Text, MAY, "the ACL user of Redis"),
+    ],
+);
+
+pub(super) const TLS_KEYS: SchemaSection = (
+    "store_tls",
+    &[
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+        ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
+        ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
+    ],
+);
 
 /// Keys of `[store]` that only a store in Redis uses.
 const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];

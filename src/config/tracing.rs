@@ -1,16 +1,54 @@
 //! `[tracing]`: where traces go, and which.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::reader::Reader;
 use super::scalars::{Position, SpannedText};
-use super::snapshot::{Collector, Tracing};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 use crate::tls::{self, ClientTls};
+
+/// Settings of the `[tracing]` section.
+#[derive(Debug)]
+pub struct Tracing {
+    /// The collector that receives the traces.
+    pub collector: Collector,
+    /// Fields of every export request; the values are secrets, and marked as sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The share of new traces that is recorded, from 0 to 1.
+    pub sample: f64,
+    /// Name of this service in its traces.
+    pub service: Arc<str>,
+    /// An export ends after this long.
+    pub timeout: Duration,
+}
+
+/// The destination of traces: OTLP over HTTP.
+#[derive(Debug)]
+pub struct Collector {
+    /// Host and port. The scheme of the URL has no meaning: `tls` decides.
+    pub url: BaseUrl,
+    /// Path of the export requests, ending in `/v1/traces`.
+    pub path: String,
+    /// TLS settings; absent: in the clear.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "tracing",
+    &[
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+        ("headers", SchemaShape::Headers, MAY, "what every export carries, such as an API key"),
+        ("otlp", SchemaShape::Text, MUST, "the collector, as in http://127.0.0.1:4318; OTLP over HTTP"),
+        ("sample", SchemaShape::Share, MAY, "the share of new traces that is recorded; 1"),
+        ("service_name", SchemaShape::Text, MAY, "what we are called there; countersign"),
+    ],
+);
 
 /// Path suffix of a collector's URL (OTLP/HTTP).
 const PLACE: &str = "/v1/traces";
@@ -40,7 +78,7 @@ impl FromNode for Share {
 }
 
 /// Reads `[tracing]`. Mistakes are reported; the returned value is then unusable.
-pub(super) fn read_tracing(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
     read_for(root, reader, cfg!(feature = "otlp"))
 }
 

@@ -8,6 +8,20 @@ use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
 use super::scalars::{Position, SpannedText};
+use super::schema::{MAY, SchemaSection, SchemaShape};
+
+pub(super) const KEYS: SchemaSection = (
+    "var",
+    &[
+        ("forward", SchemaShape::Flag, MAY, "forwards the header all the same"),
+        ("header", SchemaShape::Text, MAY, "the one header field of this name"),
+        ("json", SchemaShape::Text, MAY, "the value at this JSON pointer of the body"),
+        ("path", SchemaShape::Text, MAY, "the segment in braces of a template over the provider's path"),
+        ("pattern", SchemaShape::Text, MAY, "a regular expression that the whole value must match"),
+        ("query", SchemaShape::Text, MAY, "the one query parameter of this name"),
+        ("value", SchemaShape::Text, MAY, "this constant"),
+    ],
+);
 
 /// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
 pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {

@@ -775,7 +775,7 @@ fn storage(store: &str, folder: &Path) -> Storage {
     let files = Redirected(folder.to_owned());
     let (snapshot, told) = build(&folder.join("proxy.toml"), config(store), &files);
     let told: Vec<String> = told.iter().map(countersign::syntax::Diagnostic::one_line).collect();
-    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store
+    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store.clone()
 }
 
 /// The disk, with the variable that [`config`] wants.
