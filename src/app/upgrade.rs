@@ -92,7 +92,7 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
     if config.audit.is_some() {
         return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
     }
-    match config.store.wish {
+    match config.store.settings {
         StoreSettings::File { .. } => Some(
             "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis",
         ),

@@ -136,11 +136,11 @@ pub(super) fn read(root: &Fields<'_>, listeners: &[ReadListener], reader: &Reade
     if let Some(bind) = bind
         && is_exposed(bind)
     {
-        let place = fields.take("bind").map_or_else(|| Position::head(node), Position::of);
+        let position = fields.take("bind").map_or_else(|| Position::head(node), Position::of);
         let local = format!("write `127.0.0.1:{}`", bind.port());
         if tls_node.is_none() {
             let help = format!("add `tls = {{ cert = \"…\", key = \"…\" }}`, or {local}");
-            place.error(
+            position.error(
                 reader.report,
                 format!("the admin door at {bind} can be reached from elsewhere, and has no TLS"),
                 help,
@@ -149,7 +149,7 @@ pub(super) fn read(root: &Fields<'_>, listeners: &[ReadListener], reader: &Reade
         if token_node.is_none() {
             let help = format!("add `[admin.token.NAME]` with `value = {{ file = \"…\" }}` and a `role`, or {local}");
             let title = format!("the admin door at {bind} can be reached from elsewhere, and asks nobody for a token");
-            place.error(reader.report, title, help);
+            position.error(reader.report, title, help);
         }
     }
     fields.finish();

@@ -266,7 +266,7 @@ fn judge_users(
     store: &Storage,
     report: &Diagnostics,
 ) {
-    let forgetful = matches!(store.wish, StoreSettings::Memory) && !store.ephemeral;
+    let forgetful = matches!(store.settings, StoreSettings::Memory) && !store.ephemeral;
     for route in routes.iter().filter(|route| route.keys.user.is_some()) {
         if forgetful {
             let title = format!(
@@ -286,7 +286,7 @@ fn judge_users(
     if let (Some(provider), false) = (consenting, returns) {
         let title = format!("nobody would come back from a consent of [provider.{}]", provider.name);
         let help = "add a [[listener]] with `mode = \"callback\"`, unless applications post the codes themselves";
-        provider.place.warning(report, title, help);
+        provider.position.warning(report, title, help);
     }
 }
 
@@ -342,7 +342,7 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
         if !routes.iter().any(|route| route.provider == Some(at)) {
             let title = format!("no route uses [provider.{}]", provider.name);
-            provider.place.warning(report, title, "add a [[route]] with it, or remove it");
+            provider.position.warning(report, title, "add a [[route]] with it, or remove it");
             // Its other mistakes are reported all the same.
             let _ = provider
                 .settings
@@ -351,17 +351,19 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
         }
     }
     // A bound that is misspelt would bound nothing.
-    for (client, place) in known.clients.all.iter().zip(&known.places).filter(|_| report.errors() == 0) {
+    for (client, position) in known.clients.all.iter().zip(&known.positions).filter(|_| report.errors() == 0) {
         for (var, _) in client.vars.iter().filter(|(var, _)| !routes.iter().any(|route| route.defines(var))) {
             let title = format!("[client.{}] is bounded in `{var}`, but no route defines that variable", client.name);
-            place.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
+            position.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
         }
     }
     let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));
-    for ((id, client), place) in (0..).map(ClientId).zip(&known.clients.all).zip(&known.places).filter(|_| !unread) {
+    for ((id, client), position) in
+        (0..).map(ClientId).zip(&known.clients.all).zip(&known.positions).filter(|_| !unread)
+    {
         if !routes.iter().any(|route| route.opens.admits(Caller::Client(id))) {
             let title = format!("no route admits [client.{}]", client.name);
-            place.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
+            position.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
         }
     }
 }

@@ -93,10 +93,10 @@ pub(super) const KEYS: SchemaSection = (
     ],
 );
 
-/// The clients of a config, with the places of their names.
+/// The clients of a config, with the positions of their names.
 pub(super) struct KnownClients {
     pub(super) clients: Clients,
-    pub(super) places: Vec<Position>,
+    pub(super) positions: Vec<Position>,
     pub(super) deferred: DeferredChecks,
 }
 
@@ -132,7 +132,7 @@ impl KnownClients {
 /// Reads all `[client.NAME]` sections; more than 65536 are a mistake.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
     let mut known =
-        KnownClients { clients: Clients::default(), places: Vec::new(), deferred: DeferredChecks::default() };
+        KnownClients { clients: Clients::default(), positions: Vec::new(), deferred: DeferredChecks::default() };
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
@@ -190,7 +190,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
             users,
             consent_group,
         });
-        known.places.push(name.place);
+        known.positions.push(name.place);
     }
     table.finish();
     known
@@ -221,12 +221,12 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
     let table = Fields::new(node, format!("vars of {}", fields.what()), fields.report());
     let mut bounds = Vec::new();
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
-        SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
+        let position = Position::new(&node.source, entry.key_span.clone());
+        SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(fields.report());
         let Some(values) = Vec::<String>::from_node(&entry.value, fields.report()) else { continue };
         if values.is_empty() {
             let help = "name some values, or leave the variable out: any value";
-            place.error(fields.report(), "an empty list permits no value", help);
+            position.error(fields.report(), "an empty list permits no value", help);
         }
         bounds.push((Arc::from(&*entry.key), values));
     }

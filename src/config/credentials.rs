@@ -110,15 +110,15 @@ pub(super) fn read_credentials(
 /// Reports evidence that no listener could ever receive.
 pub(super) fn judge(known: &KnownClients, listeners: &[ReadListener], report: &Diagnostics) {
     if !listeners.iter().any(|listener| listener.asks_certificates) {
-        for place in &known.deferred.certificates {
+        for position in &known.deferred.certificates {
             let help = "add `client_ca = \"…\"` to the `tls` of a [[listener]]";
-            place.error(report, "no listener asks clients for certificates", help);
+            position.error(report, "no listener asks clients for certificates", help);
         }
     }
     if !listeners.iter().any(|listener| matches!(listener.bind, Some(Bind::Unix(_)))) {
-        for place in &known.deferred.uids {
+        for position in &known.deferred.uids {
             let help = "add a [[listener]] with `bind = \"unix:/run/countersign.sock\"`";
-            place.error(report, "no listener is a Unix socket, so nobody has a uid", help);
+            position.error(report, "no listener is a Unix socket, so nobody has a uid", help);
         }
     }
 }
@@ -157,17 +157,21 @@ pub(super) fn is_host_name(text: &str) -> bool {
 }
 
 fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, report: &Diagnostics) {
-    let place = Position::of(node);
+    let position = Position::of(node);
     if uids.is_empty() || uids.len() > MOST_UIDS {
-        place.error(report, "that many users cannot be one client", format!("name 1 to {MOST_UIDS}, or leave it out"));
+        position.error(
+            report,
+            "that many users cannot be one client",
+            format!("name 1 to {MOST_UIDS}, or leave it out"),
+        );
     }
     for uid in uids.iter().take(MOST_UIDS) {
         // The kernel uses the last value, `u32::MAX`, for an unknown user.
         match u32::try_from(*uid) {
-            Ok(u32::MAX) | Err(_) => place.error(report, format!("{uid} is no uid"), "`id -u NAME` prints one"),
+            Ok(u32::MAX) | Err(_) => position.error(report, format!("{uid} is no uid"), "`id -u NAME` prints one"),
             Ok(uid) => {
                 if clients.by_uid.insert(uid, id).is_some() {
-                    place.error(report, format!("uid {uid} is listed already"), "one user is one client");
+                    position.error(report, format!("uid {uid} is listed already"), "one user is one client");
                 }
             }
         }

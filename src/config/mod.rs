@@ -1,8 +1,9 @@
 //! Reading of `proxy.toml`: from its bytes to a [`Snapshot`] that is correct by construction.
 //!
-//! Owns the meaning of every section and key. It opens no socket and starts nothing: files and environment variables
-//! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All mistakes
-//! of a file are found in one reading. Runs on the thread that starts or reloads.
+//! Owns the meaning of every section and key: a section's file holds its type, its reader and its rows of the JSON
+//! Schema. It opens no socket and starts nothing: files and environment variables are read through [`Files`], so the
+//! same code serves a real start, a demonstration in memory and a test. All mistakes of a file are found in one reading.
+//! Runs on the thread that starts or reloads.
 
 mod admin;
 mod audit;

@@ -128,7 +128,7 @@ pub(super) const TLS_KEYS: SchemaSection = (
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
     pub(super) name: Arc<str>,
-    pub(super) place: Position,
+    pub(super) position: Position,
     pub(super) profile: Option<Arc<Profile>>,
     pub(super) settings: Option<Settings>,
     /// The clients to which its use is limited; `None`: it is not limited.
@@ -179,7 +179,7 @@ impl ReadProvider {
             Ok(module) => Some(Arc::new(module)),
             Err(error) => {
                 let help = "correct the settings of this provider";
-                self.place.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
+                self.position.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
                 None
             }
         }
@@ -240,8 +240,8 @@ pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>)
 
 fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> ReadProvider {
     let report = reader.report;
-    let place = Position::new(&entry.value.source, entry.key_span.clone());
-    SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+    let position = Position::new(&entry.value.source, entry.key_span.clone());
+    SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
     let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
@@ -253,8 +253,8 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
     let default_ttl = fields.opt::<Duration>("default_ttl");
     if default_ttl.is_some_and(|ttl| ttl.is_zero()) {
-        let place = fields.take("default_ttl").map_or(place.clone(), Position::of);
-        place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
+        let position = fields.take("default_ttl").map_or(position.clone(), Position::of);
+        position.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
     }
     let timeouts = timeouts::read(&fields, Timeouts::default());
     let way = way(&fields, profile.as_deref(), reader);
@@ -275,7 +275,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let name = entry.key.as_str().into();
     ReadProvider {
         name,
-        place,
+        position,
         profile,
         settings,
         bounds,
@@ -362,18 +362,18 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
         && let Some((text, literal)) = reader.value(node, report)
     {
         // It may hold a password, so it is shown in no message.
-        let place = Position::of(node).blotted();
+        let position = Position::of(node).blotted();
         match ForwardProxy::parse(text.expose_secret()) {
             Ok(proxy) => {
                 if literal && proxy.has_credentials() {
                     let help =
                         "write `http_proxy = { env = \"NAME\" }` or `{ file = \"path\" }`, with the whole URL in it";
-                    place.warning(report, "the proxy's credentials stand in the config file", help);
+                    position.warning(report, "the proxy's credentials stand in the config file", help);
                 }
                 inputs.extend(sha256(text.expose_secret().as_bytes()));
                 way.proxy = Some(Arc::new(proxy));
             }
-            Err(error) => place.error(report, "`http_proxy` is not the URL of a proxy", error),
+            Err(error) => position.error(report, "`http_proxy` is not the URL of a proxy", error),
         }
     }
     if let Some(word) = fields.opt::<SpannedText>("source_address") {
@@ -435,7 +435,7 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
 fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Option<ProviderTransport> {
     let report = reader.report;
     let errors = report.errors();
-    let mut wish = ClientTls { only_http1, ..ClientTls::default() };
+    let mut client_tls = ClientTls { only_http1, ..ClientTls::default() };
     let mut server_name = None;
     let mut certificate = None;
     let mut inputs = Vec::new();
@@ -445,8 +445,8 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
     let ca;
     if let Some(node) = node {
         let fields = Fields::new(node, "tls of a provider", report);
-        wish.only_tls13 = only_tls13(&fields);
-        inputs.push(u8::from(wish.only_tls13));
+        client_tls.only_tls13 = only_tls13(&fields);
+        inputs.push(u8::from(client_tls.only_tls13));
         let ca_word = fields.opt::<SpannedText>("ca");
         ca = ca_word.as_ref().and_then(|word| reader.public_file(word));
         if let (Some(word), Some(pem)) = (&ca_word, &ca) {
@@ -455,13 +455,13 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
                 word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
             }
         }
-        wish.ca = ca.as_deref();
-        wish.key_exchange = key_exchange(&fields, report);
-        wish.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
+        client_tls.ca = ca.as_deref();
+        client_tls.key_exchange = key_exchange(&fields, report);
+        client_tls.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
         let password = key_password(&fields, reader);
         if let Some((identity, digest)) = client_identity_with(&fields, password.as_ref(), reader) {
             inputs.extend(digest);
-            wish.identity = Some(identity);
+            client_tls.identity = Some(identity);
             let own = fields.take("client_cert").and_then(Node::as_str);
             certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
@@ -479,7 +479,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         }
     }
     let digest = sha256(&inputs);
-    match reader.client_tls(digest, || tls::client(wish)) {
+    match reader.client_tls(digest, || tls::client(client_tls)) {
         Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {

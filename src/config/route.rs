@@ -543,10 +543,10 @@ fn opens(fields: &Fields<'_>, known: &KnownClients, provider: Option<&ReadProvid
     let has_key = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let bounds = provider.and_then(|provider| provider.bounds.as_ref());
     match fields.opt::<Who>("clients") {
-        Some(Who::Anyone(place)) => {
+        Some(Who::Anyone(position)) => {
             if let (Some(_), Some(provider)) = (bounds, provider) {
                 let title = format!("[provider.{}] is not for anyone", provider.name);
-                place.error(report, title, "name clients that its own `clients` lists");
+                position.error(report, title, "name clients that its own `clients` lists");
             }
             Opens::Everyone
         }
@@ -667,17 +667,17 @@ fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) ->
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [[route]]", report);
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
+        let position = Position::new(&node.source, entry.key_span.clone());
         let Ok(name) = HeaderName::from_bytes(entry.key.as_bytes()) else {
-            place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+            position.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
             continue;
         };
         if FRAMING.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
-            place.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
+            position.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
         } else if module.is_some_and(|module| module.strips(&name)) {
-            place.error(report, format!("`{name}` is the profile's to set"), "remove it");
+            position.error(report, format!("`{name}` is the profile's to set"), "remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
-            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+            position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
         match HeaderValue::from_str(value.expose_secret()) {

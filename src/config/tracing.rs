@@ -51,9 +51,9 @@ pub(super) const KEYS: SchemaSection = (
 );
 
 /// Path suffix of a collector's URL (OTLP/HTTP).
-const PLACE: &str = "/v1/traces";
+const TRACES_PATH: &str = "/v1/traces";
 /// Fields that belong to the export itself.
-const OURS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
+const EXPORT_HEADERS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
 /// The OTLP exporters' usual limit of one export.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -86,7 +86,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
 fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tracing> {
     let entry = root.take_entry("tracing")?;
     let fields = Fields::new(&entry.value, "[tracing]", reader.report);
-    let place = Position::new(&entry.value.source, entry.key_span.clone());
+    let position = Position::new(&entry.value.source, entry.key_span.clone());
     let otlp = fields.req::<SpannedText>("otlp", "\"http://127.0.0.1:4318\"");
     let ca = fields.opt::<SpannedText>("ca");
     let headers = headers(&fields, reader);
@@ -98,7 +98,7 @@ fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tra
     }
     if !exports {
         let help = "use a build with the feature `otlp` (it is on by default), or remove the section";
-        place.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
+        position.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
         return None;
     }
     let collector = collector(&otlp?, ca.as_ref(), !headers.is_empty(), reader)?;
@@ -124,8 +124,8 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
         }
     };
     let path = match url.path() {
-        path if path.ends_with(PLACE) => path.to_owned(),
-        path => format!("{path}{PLACE}"),
+        path if path.ends_with(TRACES_PATH) => path.to_owned(),
+        path => format!("{path}{TRACES_PATH}"),
     };
     if clear.is_some() {
         if let Some(ca) = ca {
@@ -150,8 +150,8 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
     } else if ca.is_some() {
         return None;
     }
-    let wish = ClientTls { ca: pem.as_ref().map(|(_, pem)| &pem[..]), ..ClientTls::default() };
-    match reader.client_tls(sha256(&inputs), || tls::client(wish)) {
+    let client_tls = ClientTls { ca: pem.as_ref().map(|(_, pem)| &pem[..]), ..ClientTls::default() };
+    match reader.client_tls(sha256(&inputs), || tls::client(client_tls)) {
         Ok(tls) => Some(Collector { url, path, tls: Some(tls) }),
         Err(error) => {
             word.place.error(report, error, "check the file that `ca` names");
@@ -175,18 +175,18 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [tracing]", report);
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
+        let position = Position::new(&node.source, entry.key_span.clone());
         let name = match HeaderName::from_bytes(entry.key.as_bytes()) {
             Ok(name) => name,
             Err(_) => {
-                place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+                position.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
                 continue;
             }
         };
-        if OURS.contains(&name.as_str()) {
-            place.error(report, format!("`{name}` belongs to the export itself"), "remove it");
+        if EXPORT_HEADERS.contains(&name.as_str()) {
+            position.error(report, format!("`{name}` belongs to the export itself"), "remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
-            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+            position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
         let shown = if literal { Position::of(&entry.value).blotted() } else { Position::of(&entry.value) };
@@ -228,18 +228,18 @@ mod tests {
             let root = Node::parse(&SourceText::new("proxy.toml", text), &report);
             let fields = Fields::new(&root, "the file", &report);
             let read = read_for(&fields, &Reader::new(&files, Path::new("proxy.toml"), &report), exports);
-            let told: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
-            (read, told)
+            let lines: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
+            (read, lines)
         };
-        let (refused, told) = read(false);
+        let (refused, lines) = read(false);
         assert!(refused.is_none());
         assert_eq!(
-            told,
+            lines,
             ["proxy.toml:1:2: error: unknown key `tracing` in the file: this build cannot export traces; use a build \
               with the feature `otlp` (it is on by default), or remove the section"]
         );
-        let (tracing, told) = read(true);
-        assert_eq!(told, Vec::<String>::new());
+        let (tracing, lines) = read(true);
+        assert_eq!(lines, Vec::<String>::new());
         let tracing = tracing.unwrap();
         assert_eq!((tracing.collector.url.port(), &*tracing.collector.path, tracing.sample), (80, "/v1/traces", 0.5));
     }

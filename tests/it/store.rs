@@ -768,7 +768,7 @@ fn config(store: &str) -> String {
 }
 
 fn wished(store: &str, folder: &Path) -> StoreSettings {
-    storage(store, folder).wish
+    storage(store, folder).settings
 }
 
 fn storage(store: &str, folder: &Path) -> Storage {
