@@ -18,7 +18,7 @@ use http::header::AUTHORIZATION;
 use crate::base::secret::sha256;
 use crate::base::shares::network;
 use crate::base::time::Now;
-use crate::config::{AdminDoor, AdminToken, Role};
+use crate::config::{AdminListenerConfig, AdminToken, Role};
 
 /// Wrong tokens that a peer may show at once.
 const BURST: u64 = 5;
@@ -61,7 +61,7 @@ impl Visitor {
 }
 
 /// Reads the visitor from the `Authorization` field. Fails if the field holds a wrong token, or none in a known form.
-pub(super) fn authenticate(admin_listener: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, WrongToken> {
+pub(super) fn authenticate(admin_listener: &AdminListenerConfig, headers: &HeaderMap) -> Result<Visitor, WrongToken> {
     if admin_listener.tokens.is_empty() {
         return Ok(Visitor::Unrestricted);
     }
@@ -78,7 +78,7 @@ pub(super) fn authenticate(admin_listener: &AdminDoor, headers: &HeaderMap) -> R
 pub(crate) struct WrongToken;
 
 /// The token of this value. Looks at all of them, whichever it is.
-pub(crate) fn find<'a>(admin_listener: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminToken> {
+pub(crate) fn find<'a>(admin_listener: &'a AdminListenerConfig, shown: &[u8]) -> Option<&'a AdminToken> {
     let shown = sha256(shown);
     let mut found = None;
     for token in &admin_listener.tokens {
@@ -146,12 +146,13 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::config::AdminBind;
 
-    fn admin_listener() -> AdminDoor {
+    fn admin_listener() -> AdminListenerConfig {
         let token =
             |name: &str, value: &str, role| AdminToken { name: name.into(), sha256: sha256(value.as_bytes()), role };
-        AdminDoor {
-            bind: "127.0.0.1:0".parse().unwrap(),
+        AdminListenerConfig {
+            bind: AdminBind::new("127.0.0.1:0".parse().unwrap(), None, &[]).unwrap(),
             tls: None,
             internal: None,
             open: Vec::new(),
@@ -180,7 +181,7 @@ mod tests {
         }
         assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(WrongToken), "two fields are none");
         assert_eq!(
-            authenticate(&AdminDoor { tokens: Vec::new(), ..admin_listener() }, &HeaderMap::new()),
+            authenticate(&AdminListenerConfig { tokens: Vec::new(), ..admin_listener() }, &HeaderMap::new()),
             Ok(Visitor::Unrestricted)
         );
     }

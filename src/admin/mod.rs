@@ -42,7 +42,7 @@ use self::auth::{Visitor, authenticate};
 pub use self::table::{ApiEndpoint, TABLE};
 use self::table::{EndpointMatch, RequestBodyRule};
 use crate::base::time::{Clock, Now};
-use crate::config::{AdminDoor, PublicEndpoints};
+use crate::config::{AdminListenerConfig, PublicEndpoints};
 use crate::control::{ConsentHandle, Events, Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -160,7 +160,7 @@ impl Admin {
 
 /// Returns whether the config in force may be served at the address that was bound at the start: it may have been
 /// written for another one.
-fn is_safe(connection: AdminConnection, admin_listener: &AdminDoor) -> bool {
+fn is_safe(connection: AdminConnection, admin_listener: &AdminListenerConfig) -> bool {
     is_local(connection.own) || (connection.tls && !admin_listener.tokens.is_empty())
 }
 
@@ -169,7 +169,7 @@ fn is_local(own: SocketAddr) -> bool {
 }
 
 /// Returns whether this endpoint needs no token. Probes on this machine need none.
-fn is_open(admin_listener: &AdminDoor, connection: AdminConnection, endpoint: &ApiEndpoint) -> bool {
+fn is_open(admin_listener: &AdminListenerConfig, connection: AdminConnection, endpoint: &ApiEndpoint) -> bool {
     endpoint.public.is_some_and(|name| {
         admin_listener.open.contains(&name) || (is_local(connection.own) && name != PublicEndpoints::Metrics)
     })

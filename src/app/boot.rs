@@ -122,7 +122,7 @@ impl Running {
                 worker.extend(share.into_iter().map(|socket| ListeningSocket { listener: index, socket }));
             }
         }
-        let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind) {
+        let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind.address()) {
             Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };

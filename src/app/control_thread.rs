@@ -96,7 +96,7 @@ pub(super) fn start_control(
     ending: StopSignal,
 ) -> Result<JoinHandle<()>, BootError> {
     let ProcessState { leases, consents, metrics, clock, tracer, .. } = shared.clone();
-    let wish = shared.snapshot.store.wish.clone();
+    let wish = shared.snapshot.store.settings.clone();
     let reloads = reloads.clone();
     let StopSignal { now: end, at: ends } = ending;
     let (alarm, draining) = (alarm.clone(), alarm.unready.clone());

@@ -150,7 +150,7 @@ impl Reloader {
         }
         self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();
-        if let (Some(old), Some(new)) = (before.store.wish.ring(), snapshot.store.wish.ring())
+        if let (Some(old), Some(new)) = (before.store.settings.ring(), snapshot.store.settings.ring())
             && before.store.id == snapshot.store.id
             && ids(old) != ids(new)
         {

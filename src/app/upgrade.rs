@@ -91,7 +91,7 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
     if config.audit.is_some() {
         return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
     }
-    config.store.wish.file().map(|_| {
+    config.store.settings.file().map(|_| {
         "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis"
     })
 }

@@ -119,7 +119,7 @@ async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport 
         });
     }
     add(TrialSubject::Store, &|notes| {
-        Box::pin(store::try_store(snapshot.store.wish.clone(), options.clock.clone(), notes))
+        Box::pin(store::try_store(snapshot.store.settings.clone(), options.clock.clone(), notes))
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let running: Vec<_> = trials

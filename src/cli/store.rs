@@ -37,7 +37,7 @@ pub fn run(command: &StoreCommand) -> ExitCode {
 /// 0: every record is under the first key; 1: some are not, or cannot be read; 2: there is no such store.
 fn rekey(config: &Path, as_json: bool) -> ExitCode {
     let settings = match load_quietly(config) {
-        Ok(snapshot) => snapshot.store.wish,
+        Ok(snapshot) => snapshot.store.settings.clone(),
         Err(status) => return status,
     };
     let Some(ring) = settings.ring() else {

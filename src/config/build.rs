@@ -13,19 +13,22 @@ use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText}
 
 use super::admin;
 use super::audit;
-use super::client::{self, KnownClients};
+use super::client::{self, KnownClients, Users};
 use super::credentials;
 use super::files::Files;
 use super::include;
-use super::listener::{self, Bind, ListenerAccess, ListenerConfig, ReadListener, ServedRoute, ServedRoutes};
-use super::process;
-use super::provider::{self, ReadProvider};
+use super::limits;
+use super::listener::{self, ListenerAccess, ListenerConfig, ReadListener, ServedRoute, ServedRoutes};
+use super::log;
+use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
 use super::redact::blot_all;
-use super::route::{self, ReadRoute, RouteReadContext};
+use super::reload;
+use super::route::{self, ReadRoute, Route, RouteReadContext};
+use super::runtime;
 use super::scalars::Position;
-use super::snapshot::{ProviderConfig, Route, Snapshot, Storage, Users};
-use super::store;
+use super::snapshot::{Snapshot, SnapshotFields};
+use super::store::{self, Storage};
 use super::tracing;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -60,22 +63,17 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let mut listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
-    let limits = process::process_limits(&fields, reader);
-    let log = process::log(&fields, reader);
-    let admin = admin::read_admin(&fields, reader);
-    let workers = process::workers(&fields, reader);
+    let limits = limits::read(&fields, reader);
+    let log = log::read(&fields, reader);
+    let admin = admin::read(&fields, &listeners, reader);
+    let workers = runtime::read(&fields, reader);
     let store = store::read(&fields, reader);
-    let watch = process::watch(&fields, reader);
-    let tracing = tracing::read_tracing(&fields, reader);
+    let watch = reload::read(&fields, reader);
+    let tracing = tracing::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
-    let audit = audit::read_audit(&fields, &log, reader);
+    let audit = audit::read(&fields, &log, reader);
     fields.finish();
-    if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
-        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
-    {
-        listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
-    }
     if !whole {
         // Half of the file may be missing: what needs the whole of it cannot be judged.
         return None;
@@ -103,10 +101,11 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
         .collect();
     let providers = finished?;
-    let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
+    let routes: Option<Vec<Arc<Route>>> =
+        routes.into_iter().map(|route| route.finish(&providers).map(Arc::new)).collect();
     let listeners: Option<Vec<Arc<ListenerConfig>>> =
         listeners.into_iter().map(|listener| listener.finish().map(Arc::new)).collect();
-    Some(Snapshot {
+    Some(Snapshot(SnapshotFields {
         digest: hex(&sha256(&inputs)),
         listeners: listeners?,
         providers,
@@ -122,36 +121,13 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         certificates: reader.certificates(),
         sources: reader.sources(root),
         watch,
-    })
-}
-
-fn finish(route: ReadRoute, providers: &[Arc<ProviderConfig>]) -> Option<Arc<Route>> {
-    let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
-    let provider = providers.get(provider?)?.clone();
-    let (module, upstream) = (module?, upstream?);
-    Some(Arc::new(Route {
-        name,
-        provider,
-        module,
-        upstream,
-        headers,
-        consumed,
-        reflection,
-        rate,
-        replay_limit,
-        request_buffering,
-        websocket,
-        timeouts,
-        enforce,
-        user,
     }))
 }
 
 /// Builds the route table of each listener.
 fn build_tables(listeners: &mut [ReadListener], routes: &[ReadRoute], report: &Diagnostics) {
     let served = routes.iter().enumerate().map(|(index, route)| ServedRoute {
-        name: &route.name,
+        name: &route.keys.name,
         head: &route.head,
         matched: &route.matched,
         listeners: &route.listeners,
@@ -168,7 +144,7 @@ fn build_tables(listeners: &mut [ReadListener], routes: &[ReadRoute], report: &D
 
 /// To whom the routes are open that call this provider for users.
 fn users_of(routes: &[ReadRoute], provider: usize) -> Opens {
-    let calling = routes.iter().filter(|route| route.user.is_some() && route.provider == Some(provider));
+    let calling = routes.iter().filter(|route| route.keys.user.is_some() && route.provider == Some(provider));
     calling.fold(Opens::Only(Vec::new()), |opens, route| opens.joined(&route.opens))
 }
 
@@ -181,16 +157,18 @@ fn judge_users(
     store: &Storage,
     report: &Diagnostics,
 ) {
-    let forgetful = !store.wish.outlives() && !store.ephemeral;
-    for route in routes.iter().filter(|route| route.user.is_some()) {
+    let forgetful = !store.settings.outlives() && !store.ephemeral;
+    for route in routes.iter().filter(|route| route.keys.user.is_some()) {
         if forgetful {
-            let title =
-                format!("route `{}` calls for users, but their consents would be lost with the process", route.name);
+            let title = format!(
+                "route `{}` calls for users, but their consents would be lost with the process",
+                route.keys.name
+            );
             let help = "add `[store] url = \"file:var/countersign.redb\"` with `keys`, or say `ephemeral = true` there";
             route.head.error(report, title, help);
         }
         if !known.clients.all.iter().any(|client| client.users != Users::Only(Vec::new())) {
-            let title = format!("route `{}` calls for users, but no client may", route.name);
+            let title = format!("route `{}` calls for users, but no client may", route.keys.name);
             route.head.error(report, title, "add `users = [\"*\"]` to a [client.NAME]");
         }
     }
@@ -199,7 +177,7 @@ fn judge_users(
     if let (Some(provider), false) = (consenting, returns) {
         let title = format!("nobody would come back from a consent of [provider.{}]", provider.name);
         let help = "add a [[listener]] with `mode = \"callback\"`, unless applications post the codes themselves";
-        provider.place.warning(report, title, help);
+        provider.position.warning(report, title, help);
     }
 }
 
@@ -229,7 +207,7 @@ fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadR
         let unread = matches!(&route.opens, Opens::Only(ids) if ids.is_empty());
         let reachable = route.listeners.iter().filter_map(|at| listeners.get(*at)).any(|l| lets_in(l, &route.opens));
         if !reachable && !unread && !route.listeners.is_empty() && !known.clients.all.is_empty() {
-            let title = format!("route `{}` can never run: no listener lets its clients in", route.name);
+            let title = format!("route `{}` can never run: no listener lets its clients in", route.keys.name);
             let help =
                 "a listener with `clients = \"anyone\"` asks nobody who they are, so it serves only routes for anyone";
             route.head.error(report, title, help);
@@ -252,7 +230,7 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
         if !routes.iter().any(|route| route.provider == Some(at)) {
             let title = format!("no route uses [provider.{}]", provider.name);
-            provider.place.warning(report, title, "add a [[route]] with it, or remove it");
+            provider.position.warning(report, title, "add a [[route]] with it, or remove it");
             // Its other mistakes are reported all the same.
             let _ = provider
                 .settings
@@ -261,17 +239,19 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
         }
     }
     // A bound that is misspelt would bound nothing.
-    for (client, place) in known.clients.all.iter().zip(&known.places).filter(|_| report.errors() == 0) {
+    for (client, position) in known.clients.all.iter().zip(&known.positions).filter(|_| report.errors() == 0) {
         for (var, _) in client.vars.iter().filter(|(var, _)| !routes.iter().any(|route| route.defines(var))) {
             let title = format!("[client.{}] is bounded in `{var}`, but no route defines that variable", client.name);
-            place.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
+            position.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
         }
     }
     let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));
-    for ((id, client), place) in (0..).map(ClientId).zip(&known.clients.all).zip(&known.places).filter(|_| !unread) {
+    for ((id, client), position) in
+        (0..).map(ClientId).zip(&known.clients.all).zip(&known.positions).filter(|_| !unread)
+    {
         if !routes.iter().any(|route| route.opens.admits(Caller::Client(id))) {
             let title = format!("no route admits [client.{}]", client.name);
-            place.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
+            position.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
         }
     }
 }

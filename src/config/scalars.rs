@@ -100,20 +100,20 @@ pub(super) enum Who {
 
 impl FromNode for Who {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
-        let place = Position::of(node);
+        let position = Position::of(node);
         match &node.kind {
-            Kind::String(text) if text == "anyone" => Some(Who::Anyone(place)),
+            Kind::String(text) if text == "anyone" => Some(Who::Anyone(position)),
             Kind::String(text) => {
-                place.error(report, "expected a list of clients", format!("write `[\"{text}\"]`, or `\"anyone\"`"));
+                position.error(report, "expected a list of clients", format!("write `[\"{text}\"]`, or `\"anyone\"`"));
                 None
             }
             Kind::Array(items) if items.is_empty() => {
-                place.error(report, "an empty list lets nobody in", "name some clients, or write `\"anyone\"`");
+                position.error(report, "an empty list lets nobody in", "name some clients, or write `\"anyone\"`");
                 None
             }
             Kind::Array(_) => Some(Who::Listed(Vec::from_node(node, report)?)),
             Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => {
-                place.error(report, "expected a list of clients", "write `[\"erp\"]`, or `\"anyone\"`");
+                position.error(report, "expected a list of clients", "write `[\"erp\"]`, or `\"anyone\"`");
                 None
             }
         }

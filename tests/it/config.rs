@@ -114,7 +114,7 @@ fn the_sample_is_a_good_file_without_warnings() {
     let profiles: Vec<&str> = snapshot.providers.iter().map(|provider| &*provider.profile).collect();
     assert_eq!(profiles, ["scb", "meed", "abbeycross", "rakbank", "oauth2"]);
     assert!(snapshot.listeners[0].tls.is_some());
-    assert_eq!(snapshot.admin.map(|door| door.bind), "127.0.0.1:9901".parse().ok());
+    assert_eq!(snapshot.admin.as_ref().map(|admin| admin.bind.address()), "127.0.0.1:9901".parse().ok());
 }
 
 #[test]

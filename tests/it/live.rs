@@ -532,7 +532,7 @@ fn a_store_is_reached_or_it_is_said_why_not() {
         let site = with_store(&sim, &url);
         build(Path::new("site/proxy.toml"), site.config, &site.files)
     };
-    let wish: StoreSettings = snapshot.expect("a snapshot").store.wish;
+    let wish: StoreSettings = snapshot.expect("a snapshot").store.settings.clone();
     let wish = &wish;
     let open = async move || Store::open(wish, Patience::default(), Clock::System).await.expect("opened");
     converse(async { drop(open().await) });

@@ -767,14 +767,14 @@ fn config(store: &str) -> String {
 }
 
 fn wished(store: &str, folder: &Path) -> StoreSettings {
-    storage(store, folder).wish
+    storage(store, folder).settings
 }
 
 fn storage(store: &str, folder: &Path) -> Storage {
     let files = Redirected(folder.to_owned());
     let (snapshot, told) = build(&folder.join("proxy.toml"), config(store), &files);
     let told: Vec<String> = told.iter().map(countersign::syntax::Diagnostic::one_line).collect();
-    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store
+    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store.clone()
 }
 
 /// The disk, with the variable that [`config`] wants.

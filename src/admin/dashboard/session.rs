@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use super::super::auth::Visitor;
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Deadline, Now};
-use crate::config::{AdminDoor, AdminToken, Role};
+use crate::config::{AdminListenerConfig, AdminToken, Role};
 
 /// A session ends after so long.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -66,7 +66,7 @@ impl SessionStore {
     /// Returns the sender of this request, known by a token or by a session; `None` if the sender has to log in.
     pub(super) fn identify(
         &self,
-        admin_listener: &AdminDoor,
+        admin_listener: &AdminListenerConfig,
         visitor: &Visitor,
         headers: &HeaderMap,
         now: Now,
@@ -149,13 +149,20 @@ fn random_token() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AdminBind;
 
     fn token(name: &str, role: Role) -> AdminToken {
         AdminToken { name: name.into(), sha256: sha256(name.as_bytes()), role }
     }
 
-    fn admin_listener(tokens: Vec<AdminToken>) -> AdminDoor {
-        AdminDoor { bind: "127.0.0.1:0".parse().unwrap(), tls: None, internal: None, open: Vec::new(), tokens }
+    fn admin_listener(tokens: Vec<AdminToken>) -> AdminListenerConfig {
+        AdminListenerConfig {
+            bind: AdminBind::new("127.0.0.1:0".parse().unwrap(), None, &[]).unwrap(),
+            tls: None,
+            internal: None,
+            open: Vec::new(),
+            tokens,
+        }
     }
 
     fn with_cookie(set: &HeaderValue) -> HeaderMap {
@@ -170,8 +177,9 @@ mod tests {
         let both = admin_listener(vec![read.clone(), operate.clone()]);
         let eyes = store.log_in(&read, false, now).unwrap();
         let headers = with_cookie(&eyes);
-        let known =
-            |admin_listener: &AdminDoor, now| store.identify(admin_listener, &Visitor::Anonymous, &headers, now);
+        let known = |admin_listener: &AdminListenerConfig, now| {
+            store.identify(admin_listener, &Visitor::Anonymous, &headers, now)
+        };
         let visitor = known(&both, now).unwrap();
         assert!(
             !visitor.may_operate()
