@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access_sink::{access_sink, line_shape};
 use super::alarm::Alarm;
 use super::boot_error::BootError;
-use super::control_thread::{ControlTasks, StopSignal, start_control};
+use super::control_thread::{ControlTasks, StopSignal, start_control_thread};
 use super::forward_pages::forward_pages;
 use super::inherited::Inherited;
 use super::process_ca::ProcessCa;
@@ -187,7 +187,7 @@ impl Running {
         let (failing, failed) = observed::channel(None);
         let end = StopSignal { now: control_end.clone(), at: known_end };
         let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
-        let control = start_control(&shared, &reloads, admin_listener, parts, listeners.clone(), &alarm, end)?;
+        let control = start_control_thread(&shared, &reloads, admin_listener, parts, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();

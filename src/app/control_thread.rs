@@ -86,7 +86,7 @@ async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) 
 }
 
 /// Starts the thread. Returns once the store and the admin listener are open.
-pub(super) fn start_control(
+pub(super) fn start_control_thread(
     shared: &ProcessState,
     reloads: &Reloads,
     admin_listener: Option<TcpListener>,

@@ -205,7 +205,7 @@ pub fn main() -> ExitCode {
         Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
         Command::Check { config, json, live: false, .. } => check::run_check(&config, json),
-        Command::Check { config, json, live: true, var } => check::run_live(&config, json, &var),
+        Command::Check { config, json, live: true, var } => check::check_live(&config, json, &var),
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => completions::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),

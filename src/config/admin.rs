@@ -15,8 +15,8 @@ use crate::tls::Internal;
 
 use super::listener::{self, Bind, ReadListener, TlsReadContext};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, choice};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText, choice};
 
 /// The admin listener, from the `[admin]` section.
 #[derive(Clone, Debug)]
@@ -219,7 +219,7 @@ fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
 /// The digest of a token: the token itself is not kept.
 fn hash(node: &Node, reader: &Reader<'_>) -> Option<[u8; 32]> {
     let (value, literal) = reader.value(node, reader.report)?;
-    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
+    let shown = if literal { Position::of(node).redacted() } else { Position::of(node) };
     if literal {
         let help = "write `value = { env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "a token of the admin door stands in the config file", help);

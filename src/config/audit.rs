@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::base::secret::ExposeSecret;
 use crate::observe::audit::{AuditSettings, ChainKey, Seal};
-use crate::syntax::units::ByteSize;
+use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Node};
 
 use super::log::{AccessLogTarget, LogConfig};
 use super::reader::{Reader, reason};
-use super::scalars::{Position, SpannedText, choice};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText, choice};
 
 pub(super) const KEYS: SchemaSection = (
     "audit",
@@ -88,7 +88,7 @@ pub(super) fn read(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> O
 fn chain_key(node: &Node, reader: &Reader<'_>) -> Option<ChainKey> {
     let (text, literal) = reader.value(node, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
+    let shown = if literal { Position::of(node).redacted() } else { Position::of(node) };
     if literal {
         let help = "write `key = { env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "the audit log's key stands in the config file", help);

@@ -22,12 +22,12 @@ use super::listener::{self, ListenerAccess, ListenerConfig, ReadListener, Served
 use super::log;
 use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
-use super::redact::blot_all;
+use super::redact::redact_all;
 use super::reload;
 use super::route::{self, ReadRoute, Route, RouteReadContext};
 use super::runtime;
-use super::scalars::Position;
 use super::snapshot::{Snapshot, SnapshotFields};
+use super::spanned_text::Position;
 use super::store::{self, Storage};
 use super::tracing;
 
@@ -49,7 +49,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     }
     let mut diagnostics = report.into_diagnostics();
     for text in included.iter().chain([&source]) {
-        blot_all(text, whole, &mut diagnostics);
+        redact_all(text, whole, &mut diagnostics);
     }
     let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
     (snapshot.filter(|_| fine), diagnostics)

@@ -12,8 +12,8 @@ use crate::token::consent::{ConsentOwner, UserName};
 
 use super::credentials::{self, DeferredChecks, Issuer, JwtRule};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who};
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{PermittedClients, Position, SpannedText};
 
 /// The clients that may call, with indices by proof of identity.
 #[derive(Debug, Default)]
@@ -121,10 +121,10 @@ impl KnownClients {
     }
 
     /// The clients that `who` names; `None` is anyone.
-    pub(super) fn who(&self, who: &Who, report: &Diagnostics) -> Option<Vec<ClientId>> {
+    pub(super) fn who(&self, who: &PermittedClients, report: &Diagnostics) -> Option<Vec<ClientId>> {
         match who {
-            Who::Anyone(_) => None,
-            Who::Listed(words) => Some(self.listed(words, report)),
+            PermittedClients::Anyone(_) => None,
+            PermittedClients::Listed(words) => Some(self.listed(words, report)),
         }
     }
 }
@@ -159,7 +159,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
                 None => {
                     let help = "it is the SHA-256 of the key: 64 hexadecimal digits, never the key itself";
                     // Somebody may have put the key itself here.
-                    word.place.blotted().error(reader.report, "not a SHA-256", help);
+                    word.place.redacted().error(reader.report, "not a SHA-256", help);
                 }
             }
         }

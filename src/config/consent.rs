@@ -9,8 +9,8 @@ use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::consent::{ReturnRule, Upkeep};
 
 use super::provider::url;
-use super::scalars::{Position, SpannedText};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 
 /// Settings of the `[provider.NAME.consent]` section.
 #[derive(Debug)]

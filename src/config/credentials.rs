@@ -12,8 +12,8 @@ use crate::tls::{self, CertName, ClientTls};
 use super::client::{Clients, KnownClients};
 use super::listener::{Bind, ReadListener};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 
 /// A token with these claims is this client's.
 #[derive(Debug)]

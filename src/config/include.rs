@@ -14,7 +14,7 @@ use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry};
 
 use super::files::Files;
 use super::reader::{Reader, reason};
-use super::scalars::{Position, SpannedText};
+use super::spanned_text::{Position, SpannedText};
 
 /// More files than this are a mistake.
 const MOST_FILES: usize = 1000;

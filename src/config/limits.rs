@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::syntax::units::ByteSize;
+use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, FromNode, Kind};
 
 use super::reader::Reader;

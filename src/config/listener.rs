@@ -20,8 +20,8 @@ use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 use super::client::{KnownClients, networks};
 use super::credentials::unix_path;
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
 use super::schema::{MAY, MUST, SchemaKey, SchemaShape, TLS_VERSIONS};
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use mode::{ModeKeys, ReadMode};
 use server_names::names;
 
@@ -215,13 +215,13 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         let help = "who comes over a Unix socket has no address; remove it";
         Position::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
     }
-    let mut who = fields.opt::<Who>("clients");
+    let mut who = fields.opt::<PermittedClients>("clients");
     if let (false, Some(node)) = (mode.identifies, fields.take("clients")) {
         let title = format!("a {} listener asks nobody who they are", mode.word);
         Position::of(node).error(report, title, "remove `clients`");
     }
     if !mode.identifies {
-        who = Some(Who::Anyone(Position::head(node)));
+        who = Some(PermittedClients::Anyone(Position::head(node)));
     }
     let asked = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let (access, listed) = match who {
@@ -232,8 +232,8 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
             }
             (ListenerAccess::Identified, Vec::new())
         }
-        Some(Who::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
-        Some(Who::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
+        Some(PermittedClients::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
+        Some(PermittedClients::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
     let read = (mode.read)(ModeKeys { fields: &fields, node, names, reader });
     fields.finish();

@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 use crate::syntax::Fields;
 
 use super::reader::Reader;
-use super::scalars::{SpannedText, choice};
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{SpannedText, choice};
 
 /// Settings of the `[log]` section.
 #[derive(Clone, Debug, Eq, PartialEq)]

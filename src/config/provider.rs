@@ -21,9 +21,9 @@ use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::snapshot::CertificateEnd;
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
 
 /// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's
@@ -248,7 +248,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
     let transport = transport(fields.take("tls"), only_http1, reader);
-    let who = fields.opt::<Who>("clients");
+    let who = fields.opt::<PermittedClients>("clients");
     let bounds = who.as_ref().and_then(|who| known.who(who, report));
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
     let default_ttl = fields.opt::<Duration>("default_ttl");
@@ -344,7 +344,7 @@ pub(super) fn url(word: &SpannedText, report: &Diagnostics) -> Option<BaseUrl> {
         Ok(url) => Some(url),
         // The URL may contain credentials, which must not be shown.
         Err(error) if word.text.contains('@') => {
-            word.place.blotted().error(report, "this is not a usable URL", error);
+            word.place.redacted().error(report, "this is not a usable URL", error);
             None
         }
         Err(error) => {
@@ -362,7 +362,7 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
         && let Some((text, literal)) = reader.value(node, report)
     {
         // It may hold a password, so it is shown in no message.
-        let position = Position::of(node).blotted();
+        let position = Position::of(node).redacted();
         match ForwardProxy::parse(text.expose_secret()) {
             Ok(proxy) => {
                 if literal && proxy.has_credentials() {
@@ -424,10 +424,14 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
     let (password, literal) = reader.value(node, reader.report)?;
     if literal {
         let help = "write `client_key_password = { env = \"NAME\" }` or `{ file = \"path\" }`";
-        Position::of(node).blotted().warning(reader.report, "a password stands in the config file", help);
+        Position::of(node).redacted().warning(reader.report, "a password stands in the config file", help);
     }
     if fields.take("client_key").is_none() {
-        Position::of(node).blotted().error(reader.report, "there is no `client_key` that it could open", "add the key");
+        Position::of(node).redacted().error(
+            reader.report,
+            "there is no `client_key` that it could open",
+            "add the key",
+        );
     }
     Some(password)
 }

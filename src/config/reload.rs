@@ -3,8 +3,8 @@
 use crate::syntax::Fields;
 
 use super::reader::Reader;
-use super::scalars::choice;
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::choice;
 
 /// `[reload]`: the files whose change is a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -11,15 +11,15 @@ use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
 use crate::provider::{CallAs, Module};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
-use crate::syntax::units::ByteSize;
+use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Kind, Node, suggest};
 
 use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
 use super::provider::{ProviderConfig, ReadProvider, url};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
 use super::variable::variables;
 
@@ -536,15 +536,15 @@ fn opens(fields: &Fields<'_>, known: &KnownClients, provider: Option<&ReadProvid
     let report = fields.report();
     let has_key = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let bounds = provider.and_then(|provider| provider.bounds.as_ref());
-    match fields.opt::<Who>("clients") {
-        Some(Who::Anyone(position)) => {
+    match fields.opt::<PermittedClients>("clients") {
+        Some(PermittedClients::Anyone(position)) => {
             if let (Some(_), Some(provider)) = (bounds, provider) {
                 let title = format!("[provider.{}] is not for anyone", provider.name);
                 position.error(report, title, "name clients that its own `clients` lists");
             }
             Opens::Everyone
         }
-        Some(Who::Listed(words)) => {
+        Some(PermittedClients::Listed(words)) => {
             let ids = known.listed(&words, report);
             if let (Some(bounds), Some(provider)) = (bounds, provider) {
                 for word in &words {

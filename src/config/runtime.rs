@@ -3,8 +3,8 @@
 use crate::syntax::Fields;
 
 use super::reader::Reader;
-use super::scalars::Position;
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::Position;
 
 pub(super) const KEYS: SchemaSection =
     ("runtime", &[("workers", SchemaShape::Count(1), MAY, "threads that serve requests; default: one per core")]);

@@ -12,8 +12,8 @@ use crate::tls::{self, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 
 /// Settings of the `[store]` section.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ fn read_url(word: &SpannedText, reader: &Reader<'_>) -> Option<StoreUrl> {
         Ok(url) => Some(url),
         Err(help) => {
             // The URL may contain a password, which must not be shown.
-            word.place.blotted().error(reader.report, "this is not the URL of a store", help);
+            word.place.redacted().error(reader.report, "this is not the URL of a store", help);
             None
         }
     }
@@ -109,7 +109,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     let Some(node) = fields.take("keys") else { return KeySource::Absent };
     let Kind::Array(items) = &node.kind else {
         let help = "write `keys = [{ file = \"store.key\" }]`; the first writes, all read";
-        Position::of(node).blotted().error(
+        Position::of(node).redacted().error(
             reader.report,
             format!("expected an array, found {}", node.kind_name()),
             help,
@@ -120,7 +120,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     for item in items {
         let Some(key) = key(item, reader) else { continue };
         if !seen.insert(key.id()) {
-            Position::of(item).blotted().error(reader.report, "this key is in the list already", "remove one of them");
+            Position::of(item).redacted().error(reader.report, "this key is in the list already", "remove one of them");
         }
         ring.push(key);
     }
@@ -141,7 +141,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
 fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
     let (text, literal) = reader.value(item, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Position::of(item).blotted() } else { Position::of(item) };
+    let shown = if literal { Position::of(item).redacted() } else { Position::of(item) };
     if literal {
         let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "a key of the store stands in the config file", help);
@@ -174,7 +174,7 @@ fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<
         if literal {
             let help = "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`";
             let title = "the store's password stands in the config file";
-            Position::of(node).blotted().warning(reader.report, title, help);
+            Position::of(node).redacted().warning(reader.report, title, help);
         }
         Some(password)
     });

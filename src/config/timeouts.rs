@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::syntax::Fields;
 
-use super::scalars::Position;
 use super::schema::{DURATION, MAY, SchemaSection};
+use super::spanned_text::Position;
 
 /// Time limits of the steps of a provider call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
@@ -119,7 +119,7 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
         Err(why) => {
             // The URL may contain a password, which must not be shown.
             let help = format!("{why}; write it as in `http://127.0.0.1:4318`, and credentials into `headers`");
-            word.place.blotted().error(report, "this is not the URL of a collector", help);
+            word.place.redacted().error(report, "this is not the URL of a collector", help);
             return None;
         }
     };
@@ -189,7 +189,7 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
             position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
-        let shown = if literal { Position::of(&entry.value).blotted() } else { Position::of(&entry.value) };
+        let shown = if literal { Position::of(&entry.value).redacted() } else { Position::of(&entry.value) };
         if literal {
             let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{{ file = \"path\" }}`");
             shown.warning(report, "a header for the collector stands in the config file", help);

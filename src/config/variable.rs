@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
-use super::scalars::{Position, SpannedText};
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 
 pub(super) const KEYS: SchemaSection = (
     "var",

@@ -7,10 +7,10 @@
 
 mod news;
 mod records;
+mod refresh_worker;
 mod renewal;
 mod rests;
 mod sweep;
-mod upkeep;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,10 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 use self::news::follow_news;
 use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record};
 pub(super) use self::records::{lease, patiently};
+use self::refresh_worker::{RefreshWorker, forgive, keep_alive};
 use self::renewal::Means;
 pub use self::renewal::user_spec;
 pub use self::rests::Rests;
-use self::upkeep::{RefreshWorker, forgive, keep_alive};
 use super::journal;
 use super::token_call::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::tracker::{Tracker, Work};

@@ -1,6 +1,6 @@
 //! The store as its users see it.
 
-mod walk;
+mod record_page;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
 
-pub use self::walk::{RecordPage, Rekeyed};
+pub use self::record_page::{RecordPage, Rekeyed};
 
 /// More damaged records than this are not reported one by one.
 const MOST_REPORTED: usize = 1000;

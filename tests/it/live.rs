@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, ManualClock};
-use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run_live};
+use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, check_live};
 use countersign::config::{InMemory, build};
 use countersign::sim::{
     self, Bank, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle, Verbatim,
@@ -83,7 +83,7 @@ impl Site {
         let (snapshot, found) = build(Path::new("site/proxy.toml"), self.config.clone(), &self.files);
         let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
         let snapshot = snapshot.unwrap_or_else(|| panic!("{}\n{}", told.join("\n"), self.config));
-        run_live(&snapshot, self.options).expect("a runtime")
+        check_live(&snapshot, self.options).expect("a runtime")
     }
 }
 

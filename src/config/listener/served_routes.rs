@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
-use crate::config::scalars::Position;
+use crate::config::spanned_text::Position;
 use crate::route::{Clash, Malformed, RouteRule};
 use crate::syntax::Diagnostics;
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::credentials::is_host_name;
-use crate::config::scalars::{Position, SpannedText};
+use crate::config::spanned_text::{Position, SpannedText};
 use crate::syntax::Fields;
 
 /// The only hosts that a listener answers to, in lower case, without ports; none: any.

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::http1::{Framing, MessageReader, Piece, chunk, content};
 use super::lines::let_pass;
+use super::message_reader::{Framing, MessageReader, Piece, chunk, content};
 use super::plan::Manner;
 use super::world::{STALLED, World};
 use crate::serve::connections::connection::{AcceptedProtocol, serve_http};
