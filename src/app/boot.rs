@@ -65,7 +65,7 @@ impl Default for BootOptions {
 pub struct Running {
     /// Each listener's name and real address, Unix sockets apart.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
-    /// The admin door's real address.
+    /// The admin listener's real address.
     pub admin: Option<SocketAddr>,
     /// Handle to the token keeper of this instance.
     pub leases: TokenHandle,
@@ -123,7 +123,7 @@ impl Running {
             }
         }
         let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind.address()) {
-            Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
+            Some(bind) => Some(sockets.open_admin(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
         sockets.settle();

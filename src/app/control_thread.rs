@@ -197,7 +197,7 @@ pub(super) fn start_control_thread(
                     () = succeeded.cancelled() => closing.cancel(),
                     () = end.cancelled() => {}
                 }
-                // The door is left to a process that takes our place; what is under way there is finished.
+                // The admin listener is left to a process that takes our place; what is under way there is finished.
                 let _ = serving.await;
             }
             end.cancelled().await;

@@ -35,7 +35,7 @@ struct SocketHandle {
     name: String,
     /// True if this process alone holds the socket, once its predecessor has ended.
     own: bool,
-    /// It is the admin door's.
+    /// It is the admin listener's.
     admin_listener: bool,
     socket: Socket,
 }
@@ -101,8 +101,8 @@ impl Sockets {
         }
     }
 
-    /// The admin door's one socket, inherited or bound.
-    pub fn open_door(&mut self, address: SocketAddr) -> Result<TcpListener, OpenError> {
+    /// The admin listener's one socket, inherited or bound.
+    pub fn open_admin(&mut self, address: SocketAddr) -> Result<TcpListener, OpenError> {
         let given = self.inherited.claim(DOOR, &Bind::Tcp(address)).map_err(OpenError::Inherited)?;
         if given.len() > 1 {
             let text = format!("there are {} inherited sockets for [admin]; it takes one", given.len());

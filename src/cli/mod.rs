@@ -97,7 +97,7 @@ enum Command {
         /// Ask whether it is alive, whether or not it is ready: for a liveness probe
         #[arg(long)]
         live: bool,
-        /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
+        /// Its admin listener, as in http://127.0.0.1:9901; default: where the config says
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         admin: Option<String>,
         /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs

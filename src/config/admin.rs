@@ -141,13 +141,14 @@ pub(super) fn read(root: &Fields<'_>, listeners: &[ReadListener], reader: &Reade
             let help = format!("add `tls = {{ cert = \"…\", key = \"…\" }}`, or {local}");
             position.error(
                 reader.report,
-                format!("the admin door at {bind} can be reached from elsewhere, and has no TLS"),
+                format!("the admin listener at {bind} can be reached from elsewhere, and has no TLS"),
                 help,
             );
         }
         if token_node.is_none() {
             let help = format!("add `[admin.token.NAME]` with `value = {{ file = \"…\" }}` and a `role`, or {local}");
-            let title = format!("the admin door at {bind} can be reached from elsewhere, and asks nobody for a token");
+            let title =
+                format!("the admin listener at {bind} can be reached from elsewhere, and asks nobody for a token");
             position.error(reader.report, title, help);
         }
     }
@@ -222,7 +223,7 @@ fn hash(node: &Node, reader: &Reader<'_>) -> Option<[u8; 32]> {
     let shown = if literal { Position::of(node).redacted() } else { Position::of(node) };
     if literal {
         let help = "write `value = { env = \"NAME\" }` or `{ file = \"path\" }`";
-        shown.warning(reader.report, "a token of the admin door stands in the config file", help);
+        shown.warning(reader.report, "a token of the admin listener stands in the config file", help);
     }
     let text = value.expose_secret();
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -83,7 +83,7 @@ const SECTIONS: [SchemaSection; 24] = [
     (
         "file",
         &[
-            ("admin", SchemaShape::Table("admin"), MAY, "the operator's door"),
+            ("admin", SchemaShape::Table("admin"), MAY, "the admin listener"),
             ("audit", SchemaShape::Table("audit"), MAY, "where calls and actions are recorded in a chain"),
             ("client", SchemaShape::Named("client"), MAY, "who may call"),
             ("include", SchemaShape::Texts, MAY, "more files of this config, as in conf.d/*.toml"),

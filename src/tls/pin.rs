@@ -1,5 +1,5 @@
-//! Trusting one certificate and nothing else: for our own command line, which reads the same config as the door that it
-//! speaks to, and so knows the door's certificate itself.
+//! Trusting one certificate and nothing else: for our own command line, which reads the same config as the admin listener that it
+//! speaks to, and so knows its certificate itself.
 
 use std::sync::Arc;
 

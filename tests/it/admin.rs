@@ -1,4 +1,4 @@
-//! The admin door, over real sockets: who comes in, what he may do, what web pages may not, and what he is told.
+//! The admin listener, over real sockets: who comes in, what he may do, what web pages may not, and what he is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ struct Way<'a> {
 
 impl Way<'_> {
     fn address(&self) -> SocketAddr {
-        let address = self.stage.running.admin.expect("an admin door");
+        let address = self.stage.running.admin.expect("an admin listener");
         SocketAddr::from(([127, 0, 0, 1], address.port()))
     }
 
@@ -580,7 +580,7 @@ fn commands_speak_to_a_door_over_tls_with_a_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.crt");
     std::fs::write(&ca, stage.authority.pem()).expect("written");
-    let port = stage.running.admin.expect("an admin door").port();
+    let port = stage.running.admin.expect("an admin listener").port();
     let url = format!("https://localhost:{port}");
     let ca = ca.to_str().expect("a path");
     let door = |words: &[&str], token: &str| {
@@ -626,7 +626,7 @@ fn commands_speak_to_a_door_over_tls_with_a_token() {
 fn commands_believe_the_certificate_that_the_config_names() {
     let stage = exposed().start();
     let folder = tempfile::tempdir().expect("a folder");
-    let port = stage.running.admin.expect("an admin door").port();
+    let port = stage.running.admin.expect("an admin listener").port();
     let config = folder.path().join("proxy.toml");
     let text = format!("[admin]\nbind = \"0.0.0.0:{port}\"\ntls = {{ cert = \"server.crt\", key = \"server.key\" }}\n");
     std::fs::write(&config, text).expect("written");

@@ -256,7 +256,7 @@ fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
     let sim = bank(Bank::Meed);
     let more = "[admin.token.ops]\nvalue = \"an-operators-long-token\"\nrole = \"operate\"\n";
     let stage = stage(&desk, &sim, more);
-    let address = stage.running.admin.expect("an admin door");
+    let address = stage.running.admin.expect("an admin listener");
     let login = async |token: &str| -> String {
         let form = format!("token={token}");
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");

@@ -170,7 +170,7 @@ fn play(program: &str, mut house: House) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = root.join("target/clients/dashboard/node_modules");
     assert!(modules.join("playwright-core").exists(), "{} is missing: run tests/run once", modules.display());
-    let admin = house.stage().running.admin.expect("an admin door");
+    let admin = house.stage().running.admin.expect("an admin listener");
     let mut child = Command::new("node")
         .arg(root.join("tests/dashboard").join(program))
         .env("DASHBOARD_BROWSER", browser())

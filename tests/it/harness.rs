@@ -150,19 +150,19 @@ impl Harness {
         log.lines()
     }
 
-    /// `GET` on the admin door.
+    /// `GET` on the admin listener.
     pub async fn admin(&self, path: &str) -> crate::client::Whole {
         self.ask_admin(http::Request::get(path), Bytes::new()).await
     }
 
-    /// `POST` of JSON on the admin door.
+    /// `POST` of JSON on the admin listener.
     pub async fn admin_post(&self, path: &str, body: &str) -> crate::client::Whole {
         let request = http::Request::post(path).header("content-type", "application/json");
         self.ask_admin(request, Bytes::from(body.to_owned())).await
     }
 
     async fn ask_admin(&self, request: http::request::Builder, body: Bytes) -> crate::client::Whole {
-        let address = self.running.admin.expect("an admin door");
+        let address = self.running.admin.expect("an admin listener");
         let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");

@@ -47,7 +47,7 @@ struct Home {
 }
 
 impl Home {
-    /// Listeners `gateway` (TLS), `plain` and `local` (a Unix socket), and an admin door.
+    /// Listeners `gateway` (TLS), `plain` and `local` (a Unix socket), and an admin listener.
     fn new(more: &str) -> Self {
         Self::binding("127.0.0.1:0", "127.0.0.1:0", more)
     }

@@ -1,4 +1,4 @@
-//! What an operator sees: the admin door, metrics, the access log.
+//! What an operator sees: the admin listener, metrics, the access log.
 
 use countersign::base::secret::ExposeSecret;
 use countersign::sim::{Bank, LeafSpec};
@@ -66,7 +66,7 @@ fn readiness_ends_when_draining_begins_and_what_is_under_way_is_finished() {
     let sim = bank(Bank::Scb);
     sim.change(|faults| faults.resource.delay = Some(std::time::Duration::from_millis(700)));
     let stage = Plan::default().with(&sim, "scb", "", "").start();
-    let (client, admin) = (stage.client.clone(), stage.running.admin.expect("an admin door"));
+    let (client, admin) = (stage.client.clone(), stage.running.admin.expect("an admin listener"));
     let running = stage.running;
     converse(async move {
         let slow = tokio::task::spawn_local(async move { client.send(get("/scb/echo/slow", KEY)).await.status });

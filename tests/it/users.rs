@@ -233,7 +233,7 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let sim = bank(Bank::Scb);
     let stage = start(&sim, folder.path(), "");
-    let admin = format!("http://{}", stage.running.admin.expect("an admin door"));
+    let admin = format!("http://{}", stage.running.admin.expect("an admin listener"));
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
         let ended = command.arg("consent").args(arguments).args(["--admin", &admin]).output().expect("it runs");
@@ -265,7 +265,7 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
     });
     // A page in a browser gets nothing started.
     converse(async {
-        let address = stage.running.admin.expect("an admin door");
+        let address = stage.running.admin.expect("an admin listener");
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let body = r#"{"provider":"scb","client":"erp","user":"alice"}"#;
         let head = format!(
