@@ -630,7 +630,7 @@ fn a_process_that_cannot_accept_at_all_its_sockets_ends_with_a_failure() {
         held.plain[0].shutdown(std::net::Shutdown::Both).expect("shut");
         let status = proxy.ended().await;
         assert_eq!(status.code(), Some(1), "{}", proxy.log());
-        assert!(proxy.log().contains("a part of this process ended unasked"), "{}", proxy.log());
+        assert!(proxy.log().contains("a part of the process ended unexpectedly"), "{}", proxy.log());
     });
 }
 

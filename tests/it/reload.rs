@@ -444,7 +444,7 @@ fn a_config_that_is_watched_as_a_whole_is_read_when_it_changes() {
         let config = pod.folder.path().join("proxy.toml");
         let text = fs::read_to_string(&config).expect("read");
         fs::write(&config, text.replace("path = \"/meed\"", "path = \"/new\"\nnonsense = 1")).expect("written");
-        pod.says("the new config is not used").await;
+        pod.says("the new config is rejected").await;
         assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
         fs::write(&config, text.replace("path = \"/meed\"", "path = \"/new\"")).expect("written");
         until("the config is read", async || pod.client.send(get("/new/echo/a", KEY)).await.status == 200).await;
