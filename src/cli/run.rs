@@ -22,7 +22,6 @@ use crate::observe::logging;
 /// Requester name of a reload that SIGHUP triggers.
 const BY_SIGNAL: &str = "signal";
 
-/// DELETE
 #[derive(Debug)]
 enum StopReason {
     /// A part of us ended unasked.
