@@ -20,9 +20,9 @@ use crate::users::{agree, begin, call, finish};
 const AUDIT_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// A folder for a log, with its key in a file.
-struct SlotHarness(tempfile::TempDir);
+struct AuditFiles(tempfile::TempDir);
 
-impl SlotHarness {
+impl AuditFiles {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("key"), format!("{AUDIT_KEY}\n")).expect("written");
@@ -67,15 +67,15 @@ impl SlotHarness {
     }
 }
 
-fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Harness {
-    desk.plan(more).with(sim, "scb", "", "").start()
+fn stage(files: &AuditFiles, sim: &SimHandle, more: &str) -> Harness {
+    files.plan(more).with(sim, "scb", "", "").start()
 }
 
 #[test]
 fn every_call_that_used_a_credential_has_one_record() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    let stage = stage(&desk, &sim, "");
+    let stage = stage(&files, &sim, "");
     converse(async {
         let client = &stage.client;
         assert_eq!(client.send(post("/scb/echo/v1/x?account=12", KEY, "{}")).await.status, 200);
@@ -107,7 +107,7 @@ fn every_call_that_used_a_credential_has_one_record() {
     });
     let lines = stage.stop();
     assert_eq!(lines.len(), 7, "the access log has all");
-    let calls = desk.of_kind("call");
+    let calls = files.of_kind("call");
     let paths: Vec<&str> = calls.iter().filter_map(|call| call["path"].as_str()).collect();
     assert_eq!(paths, ["/scb/echo/v1/x", "/scb/echo/v1/y", "/scb/echo/v1/z", "/scb/echo/v1/hung"]);
     let same = |call: &Value, key: &str, line: &str| {
@@ -139,28 +139,28 @@ fn every_call_that_used_a_credential_has_one_record() {
     }
     assert_eq!((&third["status"], &third["error"]), (&json!(502), &json!("upstream-protocol")));
     assert_eq!((&hung["status"], &hung["complete"]), (&Value::Null, &json!(false)));
-    let start = &desk.of_kind("start")[0];
+    let start = &files.of_kind("start")[0];
     for call in &calls {
         assert_eq!(call["instance"], start["instance"]);
         let digest = start["config"].as_str().expect("a digest");
         assert!(digest.starts_with(call["config"].as_str().expect("a digest")) && digest.len() == 64);
     }
-    let text = fs::read_to_string(desk.log()).expect("text");
+    let text = fs::read_to_string(files.log()).expect("text");
     assert!(!text.contains("account=12"));
     for token in sim.issued() {
         assert!(!text.contains(token.expose_secret()));
     }
-    let whole = desk.whole();
+    let whole = files.whole();
     assert_eq!((&whole["calls"], &whole["keyed"], &whole["lost"]), (&json!(4), &json!(true), &json!(0)));
 }
 
 #[test]
 fn variables_can_be_compared_and_not_read() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Rakbank);
     let route = "vars = { account = { header = \"x-account-id\", pattern = \"[0-9]{13}\" } }";
     let stage =
-        desk.plan("").with(&sim, "rakbank", "oauth_metadata = { account_id = { var = \"account\" } }", route).start();
+        files.plan("").with(&sim, "rakbank", "oauth_metadata = { account_id = { var = \"account\" } }", route).start();
     converse(async {
         for account in ["0188000049916", "0188000049917", "0188000049916"] {
             let call = request("GET", "/rakbank/echo/x", KEY, &[("x-account-id", account)], Bytes::new());
@@ -168,20 +168,20 @@ fn variables_can_be_compared_and_not_read() {
         }
     });
     drop(stage);
-    let calls = desk.of_kind("call");
+    let calls = files.of_kind("call");
     let hashes: Vec<&str> = calls.iter().filter_map(|call| call["vars"]["account"].as_str()).collect();
     assert_eq!((hashes.len(), hashes[0].len()), (3, 16), "{calls:#?}");
     assert!(hashes[0] == hashes[2] && hashes[0] != hashes[1]);
-    assert!(!fs::read_to_string(desk.log()).expect("text").contains("018800004991"));
+    assert!(!fs::read_to_string(files.log()).expect("text").contains("018800004991"));
 }
 
 #[test]
 fn consents_and_calls_in_users_names_say_whose_they_are() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
     let store = tempfile::tempdir().expect("a folder");
-    let files = desk.plan("").files;
-    let stage = crate::users::start_with(&sim, store.path(), &desk.section(""), files);
+    let extra = files.plan("").files;
+    let stage = crate::users::start_with(&sim, store.path(), &files.section(""), extra);
     converse(async {
         let client = &stage.client;
         assert_eq!(call(client, KEY, "alice").await.error(), "consent-required");
@@ -198,7 +198,7 @@ fn consents_and_calls_in_users_names_say_whose_they_are() {
         assert_eq!(stage.admin_post("/api/v1/consents/revoke", &revoke).await.status, 200);
     });
     drop(stage);
-    let told: Vec<(String, String, String)> = desk
+    let told: Vec<(String, String, String)> = files
         .of_kind("action")
         .iter()
         .map(|action| {
@@ -219,18 +219,19 @@ fn consents_and_calls_in_users_names_say_whose_they_are() {
             ("admin", "consent.revoke", "nothing to revoke"),
         ]
     );
-    let calls = desk.of_kind("call");
+    let calls = files.of_kind("call");
     assert_eq!(calls.len(), 2, "a call without a consent spends nothing: {calls:#?}");
     assert!(calls.iter().all(|call| call["user"] == "alice" && call["status"] == 200), "{calls:#?}");
-    assert_eq!((&calls[0]["replayed"], &calls[1]["replayed"]), (&json!(false), &json!(true)));
-    desk.whole();
+    // Two workers may have served them, and each hands over its own records.
+    assert_eq!(calls.iter().filter(|call| call["replayed"] == true).count(), 1, "{calls:#?}");
+    files.whole();
 }
 
 #[test]
 fn what_an_operator_does_to_a_token_is_recorded() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    let stage = stage(&desk, &sim, "");
+    let stage = stage(&files, &sim, "");
     let key = converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         let tokens = stage.admin("/api/v1/tokens").await.json();
@@ -242,20 +243,20 @@ fn what_an_operator_does_to_a_token_is_recorded() {
         key
     });
     drop(stage);
-    let actions = desk.of_kind("action");
+    let actions = files.of_kind("action");
     assert_eq!(actions.len(), 1, "{actions:#?}");
     assert_eq!(actions[0]["target"], json!({ "token_key": key }));
     let told = ["actor", "action", "outcome"].map(|member| actions[0][member].as_str().expect("text"));
     assert_eq!(told, ["admin", "token.refresh", "ok"]);
-    desk.whole();
+    files.whole();
 }
 
 #[test]
 fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Meed);
     let more = "[admin.token.ops]\nvalue = \"an-operators-long-token\"\nrole = \"operate\"\n";
-    let stage = stage(&desk, &sim, more);
+    let stage = stage(&files, &sim, more);
     let address = stage.running.admin.expect("an admin listener");
     let login = async |token: &str| -> String {
         let form = format!("token={token}");
@@ -277,20 +278,20 @@ fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
         assert!(answer.starts_with("HTTP/1.1 303 ") && answer.to_ascii_lowercase().contains("set-cookie"), "{answer}");
     });
     drop(stage);
-    let actions = desk.of_kind("action");
+    let actions = files.of_kind("action");
     assert_eq!(actions.len(), 1, "{actions:#?}");
     let told = ["actor", "action", "outcome"].map(|member| actions[0][member].as_str().expect("text"));
     assert_eq!(told, ["admin:ops", "login", "ok"]);
     assert_eq!(actions[0]["target"], json!({ "peer": "127.0.0.1" }));
-    desk.whole();
+    files.whole();
 }
 
 #[test]
 fn no_credential_is_used_while_nothing_can_be_recorded() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    std::os::unix::fs::symlink("/dev/full", desk.log()).expect("a link");
-    let stage = stage(&desk, &sim, "");
+    std::os::unix::fs::symlink("/dev/full", files.log()).expect("a link");
+    let stage = stage(&files, &sim, "");
     converse(async {
         let metrics = stage.admin("/metrics").await.body;
         assert!(String::from_utf8_lossy(&metrics).contains("countersign_audit_failing 1"));
@@ -299,23 +300,23 @@ fn no_credential_is_used_while_nothing_can_be_recorded() {
         assert_eq!((sim.token_calls(), sim.resource_calls()), (0, 0));
         assert_eq!(stage.client.send(get("/nowhere", KEY)).await.status, 404, "what needs none is answered");
         // The operator makes room.
-        fs::remove_file(desk.log()).expect("removed");
+        fs::remove_file(files.log()).expect("removed");
         while stage.client.send(get("/scb/echo/x", KEY)).await.status == 503 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(sim.resource_calls(), 1);
     });
     drop(stage);
-    assert_eq!((desk.of_kind("call").len(), desk.of_kind("start").len(), desk.of_kind("gap").len()), (1, 1, 0));
-    desk.whole();
+    assert_eq!((files.of_kind("call").len(), files.of_kind("start").len(), files.of_kind("gap").len()), (1, 1, 0));
+    files.whole();
 }
 
 #[test]
 fn calls_go_on_where_that_is_wished() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    std::os::unix::fs::symlink("/dev/full", desk.log()).expect("a link");
-    let stage = stage(&desk, &sim, "on_failure = \"continue\"");
+    std::os::unix::fs::symlink("/dev/full", files.log()).expect("a link");
+    let stage = stage(&files, &sim, "on_failure = \"continue\"");
     converse(async {
         for _ in 0..3 {
             assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
@@ -327,21 +328,21 @@ fn calls_go_on_where_that_is_wished() {
 
 #[test]
 fn the_command_says_what_is_wrong_and_where() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    let stage = stage(&desk, &sim, "");
+    let stage = stage(&files, &sim, "");
     converse(async {
         for _ in 0..3 {
             assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         }
     });
     drop(stage);
-    let head = desk.whole()["head"].as_str().expect("a head").to_owned();
-    let text = fs::read_to_string(desk.log()).expect("text");
+    let head = files.whole()["head"].as_str().expect("a head").to_owned();
+    let text = fs::read_to_string(files.log()).expect("text");
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let told = |text: &str, more: &[&str]| {
-        fs::write(desk.log(), text).expect("written");
-        let ended = desk.verify(more);
+        fs::write(files.log(), text).expect("written");
+        let ended = files.verify(more);
         let (code, out, err) = (ended.status.code(), ended.stdout, ended.stderr);
         (code.expect("a code"), String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"))
     };
@@ -363,10 +364,10 @@ fn the_command_says_what_is_wrong_and_where() {
     assert_eq!(code, 1);
     assert!(err.contains("records 6 to 6 are missing after it"), "{err}");
     assert_eq!(told(&text, &["--head", "6:12"]).0, 2);
-    fs::write(desk.log(), &text).expect("written");
+    fs::write(files.log(), &text).expect("written");
     for (key, wanted) in [(None, "is sealed under a key"), (Some("x".repeat(32)), "is none of those given")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(["audit", "verify"]).arg(desk.log());
+        command.args(["audit", "verify"]).arg(files.log());
         if let Some(key) = key {
             command.env("OTHER_KEY", key).args(["--key-env", "OTHER_KEY"]);
         }
@@ -377,8 +378,8 @@ fn the_command_says_what_is_wrong_and_where() {
 }
 
 /// A folder for a process of its own, which anybody may call without TLS.
-fn furnish(desk: &SlotHarness, sim: &SimHandle, to: &str) {
-    let put = |name: &str, text: &str| fs::write(desk.0.path().join(name), text).expect("written");
+fn furnish(files: &AuditFiles, sim: &SimHandle, to: &str) {
+    let put = |name: &str, text: &str| fs::write(files.0.path().join(name), text).expect("written");
     put("ca.crt", &sim.ca_pem());
     let config = format!(
         "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n{}\n\
@@ -406,25 +407,25 @@ fn signal(name: &str, process: u32) {
 
 #[test]
 fn log_rotation_from_outside_is_followed_by_sighup() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    furnish(&desk, &sim, "audit.log");
-    let moved = desk.0.path().join("audit.log.1");
+    furnish(&files, &sim, "audit.log");
+    let moved = files.0.path().join("audit.log.1");
     converse(async {
-        let process = Process::start(&["run"], desk.0.path());
+        let process = Process::start(&["run"], files.0.path());
         plain_call(process.address("gateway").await).await;
-        while desk.of_kind("call").is_empty() {
+        while files.of_kind("call").is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        fs::rename(desk.log(), &moved).expect("moved");
+        fs::rename(files.log(), &moved).expect("moved");
         signal("HUP", process.id());
-        while !desk.log().exists() {
+        while !files.log().exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         plain_call(process.address("gateway").await).await;
         process.finish(&mut crate::secrets::Outputs::default());
     });
-    let reloads: Vec<Value> = [fs::read_to_string(&moved), fs::read_to_string(desk.log())]
+    let reloads: Vec<Value> = [fs::read_to_string(&moved), fs::read_to_string(files.log())]
         .into_iter()
         .flat_map(|text| text.expect("text").lines().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
@@ -434,35 +435,35 @@ fn log_rotation_from_outside_is_followed_by_sighup() {
     assert_eq!((&reloads[0]["actor"], &reloads[0]["outcome"]), (&json!("signal"), &json!("ok")));
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     command.args(["audit", "verify", "audit.log.1", "audit.log", "-c", "proxy.toml", "--json"]);
-    let ended = command.current_dir(desk.0.path()).output().expect("it runs");
+    let ended = command.current_dir(files.0.path()).output().expect("it runs");
     let whole: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
     assert_eq!((&whole["whole"], &whole["files"], &whole["calls"]), (&json!(true), &json!(2), &json!(2)), "{ended:?}");
 }
 
 #[test]
 fn standard_output_may_be_the_log() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    furnish(&desk, &sim, "stdout");
+    furnish(&files, &sim, "stdout");
     converse(async {
-        let process = Process::start(&["run"], desk.0.path());
+        let process = Process::start(&["run"], files.0.path());
         plain_call(process.address("gateway").await).await;
         signal("TERM", process.id());
         while !process.stdout().contains("\"kind\":\"stop\"") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        fs::write(desk.log(), process.stdout()).expect("written");
+        fs::write(files.log(), process.stdout()).expect("written");
     });
-    let whole = desk.whole();
+    let whole = files.whole();
     assert_eq!((&whole["first"], &whole["records"]), (&json!(1), &json!(4)));
 }
 
 #[test]
 fn a_process_that_was_killed_goes_on_where_its_log_ends() {
-    let desk = SlotHarness::new();
+    let files = AuditFiles::new();
     let sim = bank(Bank::Scb);
-    let folder = desk.0.path();
-    furnish(&desk, &sim, "audit.log");
+    let folder = files.0.path();
+    furnish(&files, &sim, "audit.log");
     converse(async {
         for round in 1..=3 {
             let process = Process::start(&["run"], folder);
@@ -470,25 +471,25 @@ fn a_process_that_was_killed_goes_on_where_its_log_ends() {
             for _ in 0..3 {
                 plain_call(address).await;
             }
-            while desk.of_kind("call").len() < 3 * round {
+            while files.of_kind("call").len() < 3 * round {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // Killed where it stands; and the disk kept half of what it was writing.
             drop(process);
-            let mut text = fs::read(desk.log()).expect("bytes");
+            let mut text = fs::read(files.log()).expect("bytes");
             text.extend_from_slice(b"{\"seq\":6,\"kind\":\"ca");
-            fs::write(desk.log(), text).expect("written");
-            let torn = desk.verify(&[]);
+            fs::write(files.log(), text).expect("written");
+            let torn = files.verify(&[]);
             assert_eq!(torn.status.code(), Some(1), "{torn:?}");
         }
         let process = Process::start(&["run"], folder);
         process.address("gateway").await;
-        while desk.whole_or_not().is_none() {
+        while files.whole_or_not().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         drop(process);
     });
-    let whole = desk.whole();
+    let whole = files.whole();
     assert_eq!((&whole["calls"], &whole["recovered"], &whole["first"]), (&json!(9), &json!(3), &json!(1)));
     // The key may come from the config, too.
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
@@ -496,7 +497,7 @@ fn a_process_that_was_killed_goes_on_where_its_log_ends() {
     assert!(command.status().expect("it runs").success());
 }
 
-impl SlotHarness {
+impl AuditFiles {
     fn whole_or_not(&self) -> Option<Value> {
         let verified = self.verify(&["--json"]);
         verified.status.success().then(|| serde_json::from_slice(&verified.stdout).expect("JSON"))
@@ -509,36 +510,36 @@ fn the_pages_own_python_agrees() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md")).expect("the page");
     let (_, rest) = page.split_once("```python\n").expect("a program");
     let (program, _) = rest.split_once("```").expect("its end");
-    let desk = SlotHarness::new();
-    let script = desk.0.path().join("verify.py");
+    let files = AuditFiles::new();
+    let script = files.0.path().join("verify.py");
     fs::write(&script, program).expect("written");
     let sim = bank(Bank::Scb);
     for _ in 0..2 {
-        let stage = stage(&desk, &sim, "");
+        let stage = stage(&files, &sim, "");
         converse(async { assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200) });
         drop(stage);
         // A crash before the second round.
-        let mut text = fs::read(desk.log()).expect("bytes");
+        let mut text = fs::read(files.log()).expect("bytes");
         text.extend_from_slice(b"{\"seq\":5,\"kin\n{");
-        fs::write(desk.log(), text).expect("written");
+        fs::write(files.log(), text).expect("written");
     }
-    drop(stage(&desk, &sim, ""));
+    drop(stage(&files, &sim, ""));
     let python = |key: &Path| {
         let mut command = Command::new("python3");
-        command.arg(&script).arg(key).arg(desk.log()).output().expect("python3 is there")
+        command.arg(&script).arg(key).arg(files.log()).output().expect("python3 is there")
     };
-    let key = desk.0.path().join("key");
+    let key = files.0.path().join("key");
     let whole = python(&key);
     let said = String::from_utf8_lossy(&whole.stdout).into_owned();
     assert!(whole.status.success(), "{whole:?}");
-    assert_eq!(said.trim(), format!("whole, up to {}", desk.whole()["head"].as_str().expect("a head")));
+    assert_eq!(said.trim(), format!("whole, up to {}", files.whole()["head"].as_str().expect("a head")));
     assert!(!python(Path::new("-")).status.success(), "not without the key");
-    let text = fs::read(desk.log()).expect("bytes");
+    let text = fs::read(files.log()).expect("bytes");
     for at in (0..text.len()).step_by(text.len() / 12) {
         let mut altered = text.clone();
         altered[at] ^= 1;
-        fs::write(desk.log(), altered).expect("written");
+        fs::write(files.log(), altered).expect("written");
         assert!(!python(&key).status.success(), "byte {at}");
-        assert!(!desk.verify(&[]).status.success(), "byte {at}");
+        assert!(!files.verify(&[]).status.success(), "byte {at}");
     }
 }
