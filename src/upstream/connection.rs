@@ -177,6 +177,15 @@ impl<B> Connection<B> {
         }
     }
 
+    /// Gives up a response that is still coming. A connection of its own is reset, so that a provider which is blocked in
+    /// writing hears of it at once, and not when it next probes a window of zero (RFC 9293 section 3.8.6.1).
+    pub fn abort(self) {
+        match self.kind {
+            Kind::Own(own) => own.probe.reset_on_close(),
+            Kind::Shared(stream) => drop(stream),
+        }
+    }
+
     /// Closes a connection that fell silent; one that is shared takes no new exchanges, for it may be dead as a whole.
     pub fn distrust(self) {
         match self.kind {

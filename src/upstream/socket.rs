@@ -140,6 +140,17 @@ impl SocketLook {
         }
     }
 
+    /// Lets the close of the connection reset it: unsent bytes are discarded, and the other side sees an error.
+    pub(super) fn reset_on_close(&self) {
+        let Some(wire) = self.wire.upgrade() else { return };
+        match &wire.borrow().stream {
+            // A socket that is closed already needs nothing more.
+            Raw::Tcp(stream) => drop(SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(test)]
+            Raw::Simulated(_) => {}
+        }
+    }
+
     /// Returns whether the other side has begun a second TLS handshake.
     pub(super) fn is_renegotiated(&self) -> bool {
         self.renegotiated.get()
@@ -343,6 +354,8 @@ impl Drop for ConnectionCount {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
@@ -363,6 +376,25 @@ mod tests {
             peer.shutdown().await.unwrap();
             while probe.look() == Look::Speaking {}
             assert_eq!(probe.look(), Look::Closed);
+        });
+    }
+
+    #[test]
+    fn a_reset_reaches_a_peer_that_is_blocked_in_writing() {
+        converse(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = ProbedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let writing = async { while peer.write_all(&[0; 64 * 1024]).await.is_ok() {} };
+            let mut writing = std::pin::pin!(writing);
+            let given_up = std::future::poll_fn(|cx| {
+                assert!(writing.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            });
+            given_up.await;
+            stream.probe().reset_on_close();
+            drop(stream);
+            tokio::time::timeout(Duration::from_secs(5), writing).await.expect("the reset is seen at once");
         });
     }
 }

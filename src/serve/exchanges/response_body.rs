@@ -161,6 +161,14 @@ impl Lent {
             Some(_) | None => self.endpoint.give_back(self.connection, self.clock.now()),
         }
     }
+
+    /// Gives up the response. A request that is still being sent is not discarded on its way: its connection closes as
+    /// any other.
+    fn abort(self) {
+        if self.request.as_ref().is_none_or(|request| request.done()) {
+            self.connection.abort();
+        }
+    }
 }
 
 impl ResponseBody {
@@ -441,6 +449,12 @@ impl Drop for ResponseBody {
             self.log.iter_mut().for_each(RequestLog::stalled);
         } else if ended {
             self.complete();
+        }
+        if !ended
+            && let Kind::Stream(stream) = &mut self.kind
+            && let Some(lent) = stream.lent.take()
+        {
+            lent.abort();
         }
     }
 }
