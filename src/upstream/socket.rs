@@ -354,9 +354,7 @@ impl Drop for ConnectionCount {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future as _;
-
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -380,21 +378,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_reaches_a_peer_that_is_blocked_in_writing() {
+    fn a_connection_that_is_given_up_is_reset() {
         converse(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let stream = ProbedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-            let (mut peer, _) = listener.accept().await.unwrap();
-            let writing = async { while peer.write_all(&[0; 64 * 1024]).await.is_ok() {} };
-            let mut writing = std::pin::pin!(writing);
-            let given_up = std::future::poll_fn(|cx| {
-                assert!(writing.as_mut().poll(cx).is_pending());
-                Poll::Ready(())
-            });
-            given_up.await;
-            stream.probe().reset_on_close();
-            drop(stream);
-            tokio::time::timeout(Duration::from_secs(5), writing).await.expect("the reset is seen at once");
+            for (given_up, seen) in [(false, Ok(0)), (true, Err(io::ErrorKind::ConnectionReset))] {
+                let stream = ProbedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+                let (mut peer, _) = listener.accept().await.unwrap();
+                if given_up {
+                    stream.probe().reset_on_close();
+                }
+                drop(stream);
+                assert_eq!(peer.read(&mut [0]).await.map_err(|error| error.kind()), seen);
+            }
         });
     }
 }
