@@ -143,7 +143,7 @@ pub(super) fn start_control_thread(
             let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
             let audit = reloader.shared.audit.clone();
-            let desk = ConsentService {
+            let service = ConsentService {
                 store: store.clone(),
                 clock: clock.clone(),
                 leases: leases.clone(),
@@ -152,7 +152,7 @@ pub(super) fn start_control_thread(
                 tasks: tasks.clone(),
                 rests,
             };
-            let (kept, consenting) = (store, registry.run(desk, metrics.clone(), reloads.clone()));
+            let (kept, consenting) = (store, registry.run(service, metrics.clone(), reloads.clone()));
             alarm.spawn("the keeper of consents", consenting);
             alarm.spawn("the fetcher of issuers' keys", fetcher.run());
             let current = reloads.clone();

@@ -11,6 +11,8 @@ pub mod id;
 pub mod origin;
 pub mod planted;
 pub mod resource_usage;
+#[cfg(test)]
+pub(crate) mod run_trace;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod seed_search;

@@ -19,6 +19,7 @@ use super::plan::SimulationPlan;
 use super::process::Process;
 use super::user::User;
 use crate::base::draw::seeded::Generator;
+use crate::base::run_trace::RunTrace;
 use crate::base::time::{Clock, Now, SimulatedClock};
 use crate::store::simulated::SharedStore;
 
@@ -49,8 +50,7 @@ pub(super) struct Simulation {
     start: Instant,
     random: RefCell<Generator>,
     tasks: mpsc::UnboundedSender<Task>,
-    trace: Option<RefCell<Vec<String>>>,
-    violation: RefCell<Option<String>>,
+    trace: RunTrace,
 }
 
 impl Simulation {
@@ -81,8 +81,7 @@ impl Simulation {
             start,
             random: RefCell::new(random),
             tasks,
-            trace: traced.then(RefCell::default),
-            violation: RefCell::default(),
+            trace: RunTrace::new(traced),
         })
     }
 
@@ -185,19 +184,12 @@ impl Simulation {
 
     /// Writes a line of the trace.
     pub(super) fn note(&self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &self.trace {
-            let now = self.now();
-            trace.borrow_mut().push(format!("{:>5}.{:03}  {}", now / 1000, now % 1000, line()));
-        }
+        self.trace.note(self.now(), line);
     }
 
     /// Records a broken promise; only the first one is kept.
     pub(super) fn broken(&self, what: impl FnOnce() -> String) {
-        if self.violation.borrow().is_none() {
-            let what = what();
-            self.note(|| format!("BROKEN: {what}"));
-            *self.violation.borrow_mut() = Some(what);
-        }
+        self.trace.broken(self.now(), what);
     }
 
     /// Returns whether a promise was broken. A panic counts as a broken promise.
@@ -205,14 +197,13 @@ impl Simulation {
         if let Some(panic) = panics::heard() {
             self.broken(|| panic);
         }
-        self.violation.borrow().is_some()
+        self.trace.is_broken()
     }
 
     /// Returns the first broken promise, if any, and the trace.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
         let _heard = self.is_broken();
-        let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
-        (self.violation.borrow().clone(), trace)
+        self.trace.outcome()
     }
 }
 

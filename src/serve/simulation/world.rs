@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::plan::{ExchangeFate, Manner, Plan};
 use crate::base::draw::seeded::Generator;
+use crate::base::run_trace::RunTrace;
 use crate::base::time::{Now, SimulatedClock};
 use crate::token::policy::SETTLE;
 
@@ -83,8 +84,7 @@ pub(super) struct World {
     pub(super) clients: Cell<u32>,
     start: Instant,
     random: RefCell<Generator>,
-    trace: Option<RefCell<Vec<String>>>,
-    violation: RefCell<Option<String>>,
+    trace: RunTrace,
 }
 
 impl World {
@@ -102,8 +102,7 @@ impl World {
             clients: Cell::new(0),
             start: Instant::now(),
             random: RefCell::new(random),
-            trace: traced.then(RefCell::default),
-            violation: RefCell::default(),
+            trace: RunTrace::new(traced),
         })
     }
 
@@ -175,25 +174,17 @@ impl World {
 
     /// Writes a line of the trace.
     pub(super) fn note(&self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &self.trace {
-            let now = self.now();
-            trace.borrow_mut().push(format!("{:>5}.{:03}  {}", now / 1000, now % 1000, line()));
-        }
+        self.trace.note(self.now(), line);
     }
 
     /// Records that a promise was broken; only the first one is kept.
     pub(super) fn broken(&self, what: impl FnOnce() -> String) {
-        if self.violation.borrow().is_none() {
-            let what = what();
-            self.note(|| format!("BROKEN: {what}"));
-            *self.violation.borrow_mut() = Some(what);
-        }
+        self.trace.broken(self.now(), what);
     }
 
     /// Returns the broken promise, if there is one, and the trace.
     pub(super) fn outcome(&self) -> (Option<String>, Vec<String>) {
-        let trace = self.trace.as_ref().map_or_else(Vec::new, |trace| trace.borrow().clone());
-        (self.violation.borrow().clone(), trace)
+        self.trace.outcome()
     }
 
     /// Issues a token and returns its position in `tokens`.
