@@ -3,12 +3,33 @@
 use std::error::Error;
 use std::fmt;
 
+use super::h1_client::H1ClientError;
+
 /// The reason for which an exchange broke off. Its `Display` names every cause, and contains no part of the request or
 /// the response.
 #[derive(Debug)]
 pub struct ExchangeError {
-    error: hyper::Error,
+    error: Cause,
     renegotiated: bool,
+}
+
+/// The error of whichever client carried the exchange.
+#[derive(Debug)]
+pub(super) enum Cause {
+    H1(H1ClientError),
+    Hyper(hyper::Error),
+}
+
+impl From<H1ClientError> for Cause {
+    fn from(error: H1ClientError) -> Self {
+        Self::H1(error)
+    }
+}
+
+impl From<hyper::Error> for Cause {
+    fn from(error: hyper::Error) -> Self {
+        Self::Hyper(error)
+    }
 }
 
 /// The text that is added if the other side began a second TLS handshake.
@@ -18,8 +39,15 @@ const RENEGOTIATION: &str = "; the provider asked for a renegotiation (a second 
 
 impl ExchangeError {
     /// `renegotiated`: whether the other side had begun a second handshake.
-    pub(super) const fn new(error: hyper::Error, renegotiated: bool) -> Self {
-        Self { error, renegotiated }
+    pub(super) fn new(error: impl Into<Cause>, renegotiated: bool) -> Self {
+        Self { error: error.into(), renegotiated }
+    }
+
+    fn cause(&self) -> &(dyn Error + 'static) {
+        match &self.error {
+            Cause::H1(error) => error,
+            Cause::Hyper(error) => error,
+        }
     }
 
     /// Returns whether the other side had begun a second TLS handshake, which is not supported.
@@ -36,9 +64,9 @@ impl From<hyper::Error> for ExchangeError {
 
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut reported = self.error.to_string();
+        let mut reported = self.cause().to_string();
         f.write_str(&reported)?;
-        let mut next = self.error.source();
+        let mut next = self.cause().source();
         while let Some(cause) = next {
             let text = match cause.downcast_ref::<h2::Error>() {
                 // The debug data of GOAWAY is free text of the other side.
@@ -62,6 +90,6 @@ impl fmt::Display for ExchangeError {
 
 impl Error for ExchangeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
+        Some(self.cause())
     }
 }
