@@ -282,13 +282,13 @@ where
     B: Body + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Begins with a request, if the connection is still idle.
-    fn begin(&mut self, request: Request<B>, cx: &mut Context<'_>) -> Result<(), Request<B>> {
+    /// Begins with a request. One that comes back was not begun with: the connection is not idle any more.
+    fn begin(&mut self, request: Request<B>, cx: &mut Context<'_>) -> Option<Request<B>> {
         if self.phase == Phase::Idle {
             self.watch(cx);
         }
         if self.phase != Phase::Idle {
-            return Err(request);
+            return Some(request);
         }
         let (mut parts, body) = request.into_parts();
         self.keep_alive = !asks_to_close(&parts.headers);
@@ -300,7 +300,7 @@ where
         self.room = FIRST_READ;
         self.failed = None;
         self.phase = Phase::Head;
-        Ok(())
+        None
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Option<u64>), H1ClientError>> {
@@ -346,7 +346,7 @@ where
             Err(H1ClientError::Write(error)) if is_hang_up(&error) => {
                 self.upload.progress = UploadProgress::Refused;
                 self.received.refuse_writes();
-                // What has arrived is to be read now.
+                // The bytes that have arrived are to be read now.
                 cx.waker().wake_by_ref();
                 Poll::Ready(Ok(()))
             }
@@ -515,9 +515,9 @@ where
         let mut connection = self.borrow_mut();
         let polled = match request.take() {
             Some(request) => match connection.begin(request, cx) {
-                // Nothing has come yet, as was just seen.
-                Ok(()) => connection.poll_upload(cx),
-                Err(request) => return Poll::Ready(HeadSent::Unsent(request)),
+                // No response has come yet, as was just seen.
+                None => connection.poll_upload(cx),
+                Some(request) => return Poll::Ready(HeadSent::Unsent(request)),
             },
             None => connection.poll_response(cx),
         };

@@ -267,7 +267,7 @@ impl HeadParser {
         while !incoming.is_empty() {
             let Some(end) = head_end(incoming, self.searched) else {
                 if self.searched == 0 {
-                    // What can never become a head is not waited for.
+                    // Bytes that can never become a head are refused at once.
                     with_head(incoming, |_, _| Ok(()))?;
                 }
                 self.searched = incoming.len();

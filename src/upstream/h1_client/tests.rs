@@ -25,7 +25,7 @@ struct Frames {
 enum Part {
     Data(&'static [u8]),
     Trailers(&'static str),
-    /// Nothing until the body is opened.
+    /// No frame until the body is opened.
     Wait,
 }
 
