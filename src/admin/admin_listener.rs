@@ -39,7 +39,7 @@ use crate::observe::metrics::{Limit, Metrics};
 /// An answer of which nothing is taken for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for which requests in progress may still finish when the process ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that has brought no request yet may bring one for so long then: it may be on its way.
 const FIRST: Duration = Duration::from_millis(300);
 /// Connections. One that is older than the grace makes room for others, where there are too many.
@@ -60,8 +60,8 @@ pub struct AdminListener {
 /// A connection, after its handshake.
 struct AdminArrival {
     stream: AdminStream,
-    way: AdminConnection,
-    place: ConnectionSlot,
+    connection: AdminConnection,
+    slot: ConnectionSlot,
 }
 
 /// A connection's place among all of them, given back when dropped.
@@ -107,10 +107,9 @@ impl AdminListener {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 let _ = started.send(Ok(()));
-                let reception =
-                    Rc::new(AdminAcceptor { own, reloads, metrics, clock, shares: Arc::default(), arrived });
+                let acceptor = Rc::new(AdminAcceptor { own, reloads, metrics, clock, shares: Arc::default(), arrived });
                 tokio::select! {
-                    () = accept(&reception, listener) => {}
+                    () = accept(&acceptor, listener) => {}
                     () = stop.cancelled() => {}
                 }
                 // The connections' sockets belong to this runtime.
@@ -132,14 +131,14 @@ struct AdminAcceptor {
     arrived: mpsc::Sender<AdminArrival>,
 }
 
-async fn accept(reception: &Rc<AdminAcceptor>, listener: TcpListener) {
+async fn accept(acceptor: &Rc<AdminAcceptor>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
-                match reception.place(peer) {
-                    Some(place) => drop(tokio::task::spawn_local(reception.clone().shake(stream, peer, place))),
-                    None => reception.metrics.limited(Limit::Admin),
+                match acceptor.take_slot(peer) {
+                    Some(slot) => drop(tokio::task::spawn_local(acceptor.clone().handshake(stream, peer, slot))),
+                    None => acceptor.metrics.limited(Limit::Admin),
                 }
             }
             Err(error) => {
@@ -152,7 +151,7 @@ async fn accept(reception: &Rc<AdminAcceptor>, listener: TcpListener) {
 
 impl AdminAcceptor {
     /// Counts a connection of this peer. `None`: it, or all together, have too many.
-    fn place(&self, peer: IpAddr) -> Option<ConnectionSlot> {
+    fn take_slot(&self, peer: IpAddr) -> Option<ConnectionSlot> {
         let ended = CancellationToken::new();
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let id = match shares.enter(Some(peer), ended.clone(), BOUNDS, self.clock.now()) {
@@ -172,59 +171,59 @@ impl AdminAcceptor {
     }
 
     /// Shakes hands, where there is TLS, and hands the connection over.
-    async fn shake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, place: ConnectionSlot) {
+    async fn handshake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, slot: ConnectionSlot) {
         let _ = stream.set_nodelay(true);
         let admin_listener = self.reloads.current().admin.clone();
-        let way = |tls| AdminConnection { own: self.own, peer, tls };
-        let (stream, way) = match admin_listener.and_then(|admin_listener| admin_listener.tls) {
+        let connection = |tls| AdminConnection { own: self.own, peer, tls };
+        let (stream, connection) = match admin_listener.and_then(|admin_listener| admin_listener.tls) {
             Some(tls) => {
-                let shaken = tokio::select! {
-                    shaken = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)) => shaken,
-                    () = place.ended.cancelled() => return,
+                let handshake = tokio::select! {
+                    handshake = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)) => handshake,
+                    () = slot.ended.cancelled() => return,
                 };
-                let Ok(Ok(stream)) = shaken else { return };
-                (AdminStream::Tls(Box::new(stream)), way(true))
+                let Ok(Ok(stream)) = handshake else { return };
+                (AdminStream::Tls(Box::new(stream)), connection(true))
             }
             // An address that other machines can reach is never served without TLS, even if a reloaded config has none.
             None if !is_local(self.own) => return,
-            None => (AdminStream::Plain(stream), way(false)),
+            None => (AdminStream::Plain(stream), connection(false)),
         };
         // There is room for as many as there are places.
-        let _ = self.arrived.send(AdminArrival { stream, way, place }).await;
+        let _ = self.arrived.send(AdminArrival { stream, connection, slot }).await;
     }
 }
 
 /// Answers until `end` is cancelled, and a moment longer what is under way.
 pub async fn serve(admin: Rc<Admin>, admin_listener: AdminListener, end: CancellationToken) {
     let AdminListener { mut arrivals, closing, over, thread } = admin_listener;
-    tokio::task::spawn_local(tell_of_reloads(admin.clone()));
+    tokio::task::spawn_local(publish_reloads(admin.clone()));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = end.cancelled() => break,
             Some(_) = connections.join_next() => {}
             arrival = arrivals.recv() => match arrival {
-                Some(arrival) => drop(connections.spawn_local(speak(admin.clone(), arrival, end.clone()))),
+                Some(arrival) => drop(connections.spawn_local(serve_connection(admin.clone(), arrival, end.clone()))),
                 None => break,
             },
         }
     }
     closing.cancel();
     // Connections that were accepted before are served, too; requests that have not finished by then are cut off.
-    let farewell = async {
+    let drained = async {
         while let Ok(arrival) = arrivals.try_recv() {
-            connections.spawn_local(speak(admin.clone(), arrival, end.clone()));
+            connections.spawn_local(serve_connection(admin.clone(), arrival, end.clone()));
         }
         while connections.join_next().await.is_some() {}
     };
-    let _ = timeout(FAREWELL, farewell).await;
+    let _ = timeout(DRAIN_TIMEOUT, drained).await;
     drop((connections, arrivals));
     over.cancel();
     let _ = thread.join();
 }
 
 /// Tells listeners of every reload.
-async fn tell_of_reloads(admin: Rc<Admin>) {
+async fn publish_reloads(admin: Rc<Admin>) {
     let mut outcomes = admin.reloads.outcomes();
     outcomes.mark_unchanged();
     while outcomes.changed().await.is_ok() {
@@ -234,32 +233,32 @@ async fn tell_of_reloads(admin: Rc<Admin>) {
 }
 
 /// Serves one connection until it closes, has to make room for another one, or the process ends.
-async fn speak(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) {
-    let AdminArrival { stream, way, place } = arrival;
+async fn serve_connection(admin: Rc<Admin>, arrival: AdminArrival, end: CancellationToken) {
+    let AdminArrival { stream, connection, slot } = arrival;
     let begun = CancellationToken::new();
     let first = begun.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
         first.cancel();
-        async move { Ok::<_, Infallible>(admin.answer(way, request).await) }
+        async move { Ok::<_, Infallible>(admin.answer(connection, request).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(BUFFER);
     let stream = WriteDeadlineStream { inner: stream, waiting: None };
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
     // A broken operator's connection is the operator's news, not ours.
     tokio::select! {
-        _ = &mut connection => {}
-        () = place.ended.cancelled() => {}
+        _ = &mut serving => {}
+        () = slot.ended.cancelled() => {}
         () = end.cancelled() => {
             // To close without an answer is to lose a request that crosses.
             tokio::select! {
-                _ = &mut connection => return,
+                _ = &mut serving => return,
                 _ = timeout(FIRST, begun.cancelled()) => {}
             }
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
         }
     }
 }
@@ -278,7 +277,7 @@ struct WriteDeadlineStream {
 
 impl WriteDeadlineStream {
     /// Begins to wait, goes on, or gives up.
-    fn bear<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn limit_wait<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.waiting = None;
             return wrote;
@@ -304,7 +303,7 @@ impl AsyncWrite for WriteDeadlineStream {
             AdminStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             AdminStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        this.bear(cx, wrote)
+        this.limit_wait(cx, wrote)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -313,7 +312,7 @@ impl AsyncWrite for WriteDeadlineStream {
             AdminStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             AdminStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
-        this.bear(cx, flushed)
+        this.limit_wait(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -322,6 +321,6 @@ impl AsyncWrite for WriteDeadlineStream {
             AdminStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             AdminStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         };
-        this.bear(cx, shut)
+        this.limit_wait(cx, shut)
     }
 }

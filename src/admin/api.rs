@@ -31,9 +31,9 @@ pub(super) struct AdminRequest<'a> {
     pub(super) body: Bytes,
 }
 
-/// Carries out the call `ask` and returns its response. The visitor's role has been checked before.
-pub(super) async fn answer(admin: &Rc<Admin>, ask: AdminCall, admin_request: AdminRequest<'_>) -> AdminResponse {
-    match ask {
+/// Carries out the call and returns its response. The visitor's role has been checked before.
+pub(super) async fn answer(admin: &Rc<Admin>, call: AdminCall, admin_request: AdminRequest<'_>) -> AdminResponse {
+    match call {
         AdminCall::ConsentRevoke => consent::revoke(admin, &admin_request).await,
         AdminCall::ConsentStart => consent::start(admin, &admin_request).await,
         AdminCall::Consents => shown(&admin.consents().await),
@@ -161,6 +161,6 @@ async fn reload(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminRespons
 impl AdminRequest<'_> {
     /// Everything that an operator changes passes here once it is done: who did what, to what. Never a secret.
     pub(super) fn done(&self, action: &'static str, subject: &str) {
-        tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "an operator's change");
+        tracing::info!(by = self.visitor.actor(), peer = %self.peer, action, subject, "operator action");
     }
 }

@@ -18,7 +18,7 @@ use http::header::AUTHORIZATION;
 use crate::base::secret::sha256;
 use crate::base::shares::network;
 use crate::base::time::Now;
-use crate::config::{AdminDoor, AdminToken, Role};
+use crate::config::{AdminListenerConfig, AdminToken, Role};
 
 /// Wrong tokens that a peer may show at once.
 const BURST: u64 = 5;
@@ -33,20 +33,20 @@ pub(super) const MOST_STREAMS: u32 = 16;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Visitor {
     /// A sender on this machine, from which no token is required because the config has none.
-    Anybody,
+    Unrestricted,
     /// A sender that has presented this configured token.
     Known { name: Arc<str>, role: Role },
     /// Somebody without a token, or with a wrong one.
-    Stranger,
+    Anonymous,
 }
 
 impl Visitor {
     /// Returns whether the visitor has at least this role.
     pub(crate) fn may(&self, needed: Role) -> bool {
         match self {
-            Visitor::Anybody => true,
+            Visitor::Unrestricted => true,
             Visitor::Known { role, .. } => *role >= needed,
-            Visitor::Stranger => false,
+            Visitor::Anonymous => false,
         }
     }
 
@@ -54,31 +54,31 @@ impl Visitor {
     /// the token.
     pub(crate) fn actor(&self) -> String {
         match self {
-            Visitor::Anybody | Visitor::Stranger => "admin".to_owned(),
+            Visitor::Unrestricted | Visitor::Anonymous => "admin".to_owned(),
             Visitor::Known { name, .. } => format!("admin:{name}"),
         }
     }
 }
 
 /// Reads the visitor from the `Authorization` field. Fails if the field holds a wrong token, or none in a known form.
-pub(super) fn authenticate(admin_listener: &AdminDoor, headers: &HeaderMap) -> Result<Visitor, Mistaken> {
+pub(super) fn authenticate(admin_listener: &AdminListenerConfig, headers: &HeaderMap) -> Result<Visitor, WrongToken> {
     if admin_listener.tokens.is_empty() {
-        return Ok(Visitor::Anybody);
+        return Ok(Visitor::Unrestricted);
     }
     let mut fields = headers.get_all(AUTHORIZATION).iter();
-    let Some(field) = fields.next() else { return Ok(Visitor::Stranger) };
+    let Some(field) = fields.next() else { return Ok(Visitor::Anonymous) };
     let bearer = field.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     let shown = bearer.map(|(_, token)| token.trim_ascii()).filter(|_| fields.next().is_none());
-    let token = shown.and_then(|shown| find(admin_listener, shown)).ok_or(Mistaken)?;
+    let token = shown.and_then(|shown| find(admin_listener, shown)).ok_or(WrongToken)?;
     Ok(Visitor::Known { name: token.name.clone(), role: token.role })
 }
 
 /// A wrong token was shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Mistaken;
+pub(crate) struct WrongToken;
 
 /// The token of this value. Looks at all of them, whichever it is.
-pub(crate) fn find<'a>(admin_listener: &'a AdminDoor, shown: &[u8]) -> Option<&'a AdminToken> {
+pub(crate) fn find<'a>(admin_listener: &'a AdminListenerConfig, shown: &[u8]) -> Option<&'a AdminToken> {
     let shown = sha256(shown);
     let mut found = None;
     for token in &admin_listener.tokens {
@@ -105,7 +105,7 @@ pub(super) struct StreamSlot(AdminAuthorizer);
 
 impl AdminAuthorizer {
     /// Notes a wrong token. An error says how long this peer should wait before it tries again.
-    pub(crate) fn failed(&self, peer: IpAddr, now: Now) -> Result<(), Duration> {
+    pub(crate) fn note_failure(&self, peer: IpAddr, now: Now) -> Result<(), Duration> {
         let mut failures = self.0.failures.borrow_mut();
         if failures.len() >= MOST_PEERS {
             failures.retain(|_, full_at| *full_at > now.boot);
@@ -124,7 +124,7 @@ impl AdminAuthorizer {
     }
 
     /// Counts a stream of events. `None`: there are too many.
-    pub(super) fn listen(&self) -> Option<StreamSlot> {
+    pub(super) fn take_stream_slot(&self) -> Option<StreamSlot> {
         let streams = self.0.streams.get();
         if streams >= MOST_STREAMS {
             return None;
@@ -146,12 +146,13 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::config::AdminBind;
 
-    fn admin_listener() -> AdminDoor {
+    fn admin_listener() -> AdminListenerConfig {
         let token =
             |name: &str, value: &str, role| AdminToken { name: name.into(), sha256: sha256(value.as_bytes()), role };
-        AdminDoor {
-            bind: "127.0.0.1:0".parse().unwrap(),
+        AdminListenerConfig {
+            bind: AdminBind::new("127.0.0.1:0".parse().unwrap(), None, &[]).unwrap(),
             tls: None,
             internal: None,
             open: Vec::new(),
@@ -159,7 +160,7 @@ mod tests {
         }
     }
 
-    fn shown(fields: &[&str]) -> Result<Visitor, Mistaken> {
+    fn shown(fields: &[&str]) -> Result<Visitor, WrongToken> {
         let mut headers = HeaderMap::new();
         for field in fields {
             headers.append(AUTHORIZATION, HeaderValue::from_str(field).unwrap());
@@ -174,33 +175,33 @@ mod tests {
         assert_eq!(shown(&["bearer  look"]), Ok(eyes.clone()));
         assert!(eyes.may(Role::Read) && !eyes.may(Role::Operate));
         assert_eq!(shown(&["Bearer touch"]).unwrap().actor(), "admin:hands");
-        assert_eq!(shown(&[]), Ok(Visitor::Stranger));
+        assert_eq!(shown(&[]), Ok(Visitor::Anonymous));
         for wrong in ["Bearer", "Bearer ", "Bearer Look", "Bearer look look", "Basic bG9vaw==", "look", "Bearer eyes"] {
-            assert_eq!(shown(&[wrong]), Err(Mistaken), "{wrong}");
+            assert_eq!(shown(&[wrong]), Err(WrongToken), "{wrong}");
         }
-        assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(Mistaken), "two fields are none");
+        assert_eq!(shown(&["Bearer look", "Bearer touch"]), Err(WrongToken), "two fields are none");
         assert_eq!(
-            authenticate(&AdminDoor { tokens: Vec::new(), ..admin_listener() }, &HeaderMap::new()),
-            Ok(Visitor::Anybody)
+            authenticate(&AdminListenerConfig { tokens: Vec::new(), ..admin_listener() }, &HeaderMap::new()),
+            Ok(Visitor::Unrestricted)
         );
     }
 
     #[test]
     fn five_wrong_tokens_pass_and_the_sixth_waits() {
-        let (keeper, now) = (AdminAuthorizer::default(), Now::at(50_000, 50_000));
+        let (authorizer, now) = (AdminAuthorizer::default(), Now::at(50_000, 50_000));
         let peer: IpAddr = "192.0.2.7".parse().unwrap();
-        assert_eq!((0..6).filter(|_| keeper.failed(peer, now).is_ok()).count(), 5);
-        assert_eq!(keeper.failed(peer, now), Err(Duration::from_secs(1)));
-        assert_eq!(keeper.failed("192.0.2.8".parse().unwrap(), now), Ok(()), "another peer");
-        assert_eq!(keeper.failed(peer, now.plus(Duration::from_secs(1))), Ok(()));
+        assert_eq!((0..6).filter(|_| authorizer.note_failure(peer, now).is_ok()).count(), 5);
+        assert_eq!(authorizer.note_failure(peer, now), Err(Duration::from_secs(1)));
+        assert_eq!(authorizer.note_failure("192.0.2.8".parse().unwrap(), now), Ok(()), "another peer");
+        assert_eq!(authorizer.note_failure(peer, now.plus(Duration::from_secs(1))), Ok(()));
     }
 
     #[test]
     fn places_are_given_back() {
-        let keeper = AdminAuthorizer::default();
-        let streams: Vec<_> = (0..MOST_STREAMS).filter_map(|_| keeper.listen()).collect();
-        assert!(streams.len() == 16 && keeper.listen().is_none());
+        let authorizer = AdminAuthorizer::default();
+        let streams: Vec<_> = (0..MOST_STREAMS).filter_map(|_| authorizer.take_stream_slot()).collect();
+        assert!(streams.len() == 16 && authorizer.take_stream_slot().is_none());
         drop(streams);
-        assert!(keeper.listen().is_some());
+        assert!(authorizer.take_stream_slot().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Consents at the operator's door: `POST /api/v1/consents/start` and `POST /api/v1/consents/revoke`.
+//! Consents at the admin listener: `POST /api/v1/consents/start` and `POST /api/v1/consents/revoke`.
 
 use http::StatusCode;
 use serde::Deserialize;

@@ -39,7 +39,7 @@ struct EventSubscriber {
 
 /// Begins a stream of events. The response is 503 if too many are open.
 pub(super) fn begin(admin: &Rc<Admin>, headers: &HeaderMap) -> AdminResponse {
-    let Some(place) = admin.authorizer.listen() else {
+    let Some(place) = admin.authorizer.take_stream_slot() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many listen as can; end another stream first");
     };
     let mut heartbeat = interval(HEARTBEAT);
@@ -60,17 +60,17 @@ impl EventSubscriber {
         if self.ends {
             return None;
         }
-        let told = tokio::select! {
+        let encoded = tokio::select! {
             biased;
             event = self.events.recv() => match event {
                 Ok(event) => {
                     self.ends = matches!(event.what, EventKind::Reload(_)) && !self.may_stay();
-                    told(&EventView::of(&event))
+                    encode(&EventView::of(&event))
                 }
                 Err(RecvError::Lagged(missed)) => {
                     self.ends = true;
                     let at = rfc3339(self.admin.clock.now().wall);
-                    told(&EventView {
+                    encode(&EventView {
                         kind: "lagged",
                         at,
                         text: format!("{missed} events were missed; ask again for those to come"),
@@ -82,7 +82,7 @@ impl EventSubscriber {
             // The first one comes at once: so a reader knows that he is heard.
             _ = self.heartbeat.tick() => Bytes::from_static(b":\n\n"),
         };
-        Some((told, self))
+        Some((encoded, self))
     }
 
     /// Returns whether the credential sent at the beginning is valid under the current config.
@@ -96,7 +96,7 @@ impl EventSubscriber {
 }
 
 /// An event on the wire.
-fn told(event: &EventView) -> Bytes {
+fn encode(event: &EventView) -> Bytes {
     // A view is texts and numbers, which can always be written; JSON has no line ends but in strings, escaped.
     let data = serde_json::to_string(event).unwrap_or_default();
     Bytes::from(format!("event: {}\ndata: {data}\n\n", event.kind))

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -39,10 +39,10 @@ use self::admin_response::{AdminResponse, last, later, other_method, problem, un
 use self::api::AdminRequest;
 pub use self::auth::AdminAuthorizer;
 use self::auth::{Visitor, authenticate};
-use self::table::{AdminCall, EndpointMatch};
 pub use self::table::{ApiEndpoint, TABLE};
+use self::table::{EndpointMatch, RequestBodyRule};
 use crate::base::time::{Clock, Now};
-use crate::config::{AdminDoor, PublicEndpoints, Role};
+use crate::config::{AdminListenerConfig, PublicEndpoints};
 use crate::control::{ConsentHandle, Events, Reloads, TokenHandle};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -95,91 +95,95 @@ pub(crate) struct AdminConnection {
 }
 
 impl Admin {
-    async fn answer(self: Rc<Self>, way: AdminConnection, request: Request<Incoming>) -> AdminResponse {
+    async fn answer(self: Rc<Self>, connection: AdminConnection, request: Request<Incoming>) -> AdminResponse {
         let (head, body) = request.into_parts();
-        if !origin::names_us(way.own, &head.headers) {
+        if !origin::names_us(connection.own, &head.headers) {
             return problem(StatusCode::MISDIRECTED_REQUEST, "the Host field must name this address or localhost");
         }
         let snapshot = self.reloads.current();
-        let Some(admin_listener) = snapshot.admin.as_ref().filter(|admin_listener| is_safe(way, admin_listener)) else {
+        let Some(admin_listener) = snapshot.admin.as_ref().filter(|admin_listener| is_safe(connection, admin_listener))
+        else {
             let detail = "the config has no [admin] any more that could be opened at this address; restart to move it";
             return problem(StatusCode::FORBIDDEN, detail);
         };
         let visitor = match authenticate(admin_listener, &head.headers) {
             Ok(visitor) => visitor,
-            Err(_) => return self.turned_away(way.peer),
+            Err(_) => return self.wrong_token(connection.peer),
         };
         if dashboard::is_ours(head.uri.path()) {
             drop(snapshot);
-            return dashboard::answer(&self, way, &visitor, &head, body).await;
+            return dashboard::answer(&self, connection, &visitor, &head, body).await;
         }
         let found = table::find(&head.method, head.uri.path());
-        let (line, key) = match found {
-            EndpointMatch::Line(line, key) if is_open(admin_listener, way, line.ask) => (line, key),
-            _ if visitor == Visitor::Stranger => return unauthorized(false),
-            EndpointMatch::Line(line, key) => (line, key),
+        let (endpoint, key) = match found {
+            EndpointMatch::Endpoint(endpoint, key) if is_open(admin_listener, connection, endpoint) => (endpoint, key),
+            _ if visitor == Visitor::Anonymous => return unauthorized(false),
+            EndpointMatch::Endpoint(endpoint, key) => (endpoint, key),
             EndpointMatch::Methods(methods) => return other_method(&methods),
             EndpointMatch::Nothing => {
                 return problem(StatusCode::NOT_FOUND, "there is no such path; /api/v1/openapi.json has all");
             }
         };
-        let open = is_open(admin_listener, way, line.ask);
+        let open = is_open(admin_listener, connection, endpoint);
         drop(snapshot);
-        if !open && !visitor.may(line.role) {
+        if !open && !visitor.may(endpoint.role) {
             let detail = format!("the token of {} may only look; this takes `role = \"operate\"`", visitor.actor());
             return problem(StatusCode::FORBIDDEN, detail);
         }
-        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, way.tls) {
+        if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, connection.tls)
+        {
             return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
         }
-        let body = match taken(line, &head, body).await {
+        let body = match read_body(endpoint.body, &head, body).await {
             Ok(body) => body,
             Err(refused) => return refused,
         };
-        let admin_request = AdminRequest { visitor: &visitor, peer: way.peer, head: &head, key, body };
-        api::answer(&self, line.ask, admin_request).await
+        let admin_request = AdminRequest { visitor: &visitor, peer: connection.peer, head: &head, key, body };
+        api::answer(&self, endpoint.call, admin_request).await
     }
 
     /// A wrong token: slower and slower, and told of.
-    fn turned_away(&self, peer: IpAddr) -> AdminResponse {
-        match self.authorizer.failed(peer, self.clock.now()) {
+    fn wrong_token(&self, peer: IpAddr) -> AdminResponse {
+        match self.authorizer.note_failure(peer, self.clock.now()) {
             Ok(()) => {
-                tracing::warn!(%peer, "a wrong token was shown at the admin door");
+                tracing::warn!(%peer, "wrong admin token");
                 unauthorized(true)
             }
-            Err(wait) => {
-                later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens; a right one passes", wait.as_secs() + 1)
-            }
+            Err(wait) => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many wrong tokens; a valid one is still accepted",
+                wait.as_secs() + 1,
+            ),
         }
     }
 }
 
 /// Returns whether the config in force may be served at the address that was bound at the start: it may have been
 /// written for another one.
-fn is_safe(way: AdminConnection, admin_listener: &AdminDoor) -> bool {
-    is_local(way.own) || (way.tls && !admin_listener.tokens.is_empty())
+fn is_safe(connection: AdminConnection, admin_listener: &AdminListenerConfig) -> bool {
+    is_local(connection.own) || (connection.tls && !admin_listener.tokens.is_empty())
 }
 
 fn is_local(own: SocketAddr) -> bool {
     own.ip().to_canonical().is_loopback()
 }
 
-/// Returns whether this call needs no token. Probes on this machine need none.
-fn is_open(admin_listener: &AdminDoor, way: AdminConnection, ask: AdminCall) -> bool {
-    ask.part().is_some_and(|part| {
-        admin_listener.open.contains(&part) || (is_local(way.own) && part != PublicEndpoints::Metrics)
+/// Returns whether this endpoint needs no token. Probes on this machine need none.
+fn is_open(admin_listener: &AdminListenerConfig, connection: AdminConnection, endpoint: &ApiEndpoint) -> bool {
+    endpoint.public.is_some_and(|name| {
+        admin_listener.open.contains(&name) || (is_local(connection.own) && name != PublicEndpoints::Metrics)
     })
 }
 
 /// The body of a request that takes one. A form cannot send it: the media type must be JSON wherever one is named.
-async fn taken(line: &ApiEndpoint, head: &http::request::Parts, body: Incoming) -> Result<Bytes, AdminResponse> {
-    if line.role == Role::Read || head.method != Method::POST {
+async fn read_body(rule: RequestBodyRule, head: &http::request::Parts, body: Incoming) -> Result<Bytes, AdminResponse> {
+    if rule == RequestBodyRule::Ignored {
         return Ok(Bytes::new());
     }
     let kind = head.headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
     let is_json = kind
         .map(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")));
-    if is_json == Some(false) || (is_json.is_none() && line.ask.takes_body()) {
+    if is_json == Some(false) || (is_json.is_none() && rule == RequestBodyRule::Required) {
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json"));
     }
     gather(body).await

@@ -1,4 +1,4 @@
-//! Keeping web pages out: a browser on the operator's machine reaches the door, too, and does what a page tells it.
+//! Keeping web pages out: a browser on the operator's machine reaches the admin listener, too, and does what a page tells it.
 //!
 //! A page of another site may not name us by a name of its own that resolves to us (the `Host` field must be ours), may
 //! not have anything changed, and may not listen in. Only a visit, a link that a person follows, may come from elsewhere.

@@ -5,7 +5,7 @@ use http::Method;
 
 use crate::config::{PublicEndpoints, Role};
 
-/// One thing that may be asked of the door.
+/// An operation of the admin API.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiEndpoint {
     /// The method; where it is `GET`, `HEAD` is answered, too.
@@ -14,7 +14,20 @@ pub struct ApiEndpoint {
     pub path: &'static str,
     /// The least that a token must permit.
     pub role: Role,
-    pub(super) ask: AdminCall,
+    pub(super) body: RequestBodyRule,
+    /// The name by which the config may let requests in without a token; `None`: it cannot.
+    pub(super) public: Option<PublicEndpoints>,
+    pub(super) call: AdminCall,
+}
+
+/// The rule for the body of a request. A body is JSON of a bounded size.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RequestBodyRule {
+    /// A body is not read.
+    Ignored,
+    /// A body may be absent.
+    Optional,
+    Required,
 }
 
 /// The call that an endpoint of the admin API stands for.
@@ -37,34 +50,46 @@ pub(super) enum AdminCall {
     Tokens,
 }
 
-/// All that may be asked.
-pub const TABLE: [ApiEndpoint; 15] = [
-    line("GET", "/livez", Role::Read, AdminCall::Livez),
-    line("GET", "/readyz", Role::Read, AdminCall::Readyz),
-    line("GET", "/metrics", Role::Read, AdminCall::Metrics),
-    line("GET", "/api/v1/status", Role::Read, AdminCall::Status),
-    line("GET", "/api/v1/routes", Role::Read, AdminCall::Routes),
-    line("GET", "/api/v1/providers", Role::Read, AdminCall::Providers),
-    line("GET", "/api/v1/tokens", Role::Read, AdminCall::Tokens),
-    line("POST", "/api/v1/tokens/{key}/refresh", Role::Operate, AdminCall::Refresh),
-    line("DELETE", "/api/v1/tokens/{key}", Role::Operate, AdminCall::Purge),
-    line("GET", "/api/v1/consents", Role::Read, AdminCall::Consents),
-    line("POST", "/api/v1/consents/start", Role::Operate, AdminCall::ConsentStart),
-    line("POST", "/api/v1/consents/revoke", Role::Operate, AdminCall::ConsentRevoke),
-    line("POST", "/api/v1/reload", Role::Operate, AdminCall::Reload),
-    line("GET", "/api/v1/events", Role::Read, AdminCall::Events),
-    line("GET", "/api/v1/openapi.json", Role::Read, AdminCall::OpenApi),
+/// All endpoints.
+pub const TABLE: &[ApiEndpoint] = &[
+    get("/livez", AdminCall::Livez).public(PublicEndpoints::Livez),
+    get("/readyz", AdminCall::Readyz).public(PublicEndpoints::Readyz),
+    get("/metrics", AdminCall::Metrics).public(PublicEndpoints::Metrics),
+    get("/api/v1/status", AdminCall::Status),
+    get("/api/v1/routes", AdminCall::Routes),
+    get("/api/v1/providers", AdminCall::Providers),
+    get("/api/v1/tokens", AdminCall::Tokens),
+    operate("POST", "/api/v1/tokens/{key}/refresh", RequestBodyRule::Optional, AdminCall::Refresh),
+    operate("DELETE", "/api/v1/tokens/{key}", RequestBodyRule::Ignored, AdminCall::Purge),
+    get("/api/v1/consents", AdminCall::Consents),
+    operate("POST", "/api/v1/consents/start", RequestBodyRule::Required, AdminCall::ConsentStart),
+    operate("POST", "/api/v1/consents/revoke", RequestBodyRule::Required, AdminCall::ConsentRevoke),
+    operate("POST", "/api/v1/reload", RequestBodyRule::Optional, AdminCall::Reload),
+    get("/api/v1/events", AdminCall::Events),
+    get("/api/v1/openapi.json", AdminCall::OpenApi),
 ];
 
-const fn line(method: &'static str, path: &'static str, role: Role, ask: AdminCall) -> ApiEndpoint {
-    ApiEndpoint { method, path, role, ask }
+/// Builds the row of an endpoint that shows something.
+const fn get(path: &'static str, call: AdminCall) -> ApiEndpoint {
+    ApiEndpoint { method: "GET", path, role: Role::Read, body: RequestBodyRule::Ignored, public: None, call }
+}
+
+/// Builds the row of an endpoint that changes something.
+const fn operate(method: &'static str, path: &'static str, body: RequestBodyRule, call: AdminCall) -> ApiEndpoint {
+    ApiEndpoint { method, path, role: Role::Operate, body, public: None, call }
+}
+
+impl ApiEndpoint {
+    const fn public(self, name: PublicEndpoints) -> Self {
+        Self { public: Some(name), ..self }
+    }
 }
 
 /// The result of looking up a request in the table.
 #[derive(Debug)]
 pub(super) enum EndpointMatch<'a> {
     /// The endpoint, and the key in the path if it has one.
-    Line(&'static ApiEndpoint, Option<&'a str>),
+    Endpoint(&'static ApiEndpoint, Option<&'a str>),
     /// The path is there, for these methods.
     Methods(String),
     /// There is no such path.
@@ -73,12 +98,12 @@ pub(super) enum EndpointMatch<'a> {
 
 /// Looks up the endpoint of a request; `HEAD` matches `GET`.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> EndpointMatch<'a> {
-    let here = || TABLE.iter().filter_map(|line| Some((line, matches(line.path, path)?)));
-    let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
-    if let Some((line, key)) = here().find(|(line, _)| line.method == asked) {
-        return EndpointMatch::Line(line, key);
+    let here = || TABLE.iter().filter_map(|endpoint| Some((endpoint, matches(endpoint.path, path)?)));
+    let sought = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    if let Some((endpoint, key)) = here().find(|(endpoint, _)| endpoint.method == sought) {
+        return EndpointMatch::Endpoint(endpoint, key);
     }
-    let mut methods: Vec<&str> = here().map(|(line, _)| line.method).collect();
+    let mut methods: Vec<&str> = here().map(|(endpoint, _)| endpoint.method).collect();
     if methods.contains(&"GET") {
         methods.push("HEAD");
     }
@@ -92,41 +117,13 @@ fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
     (!key.is_empty() && !key.contains('/')).then_some(Some(key))
 }
 
-impl AdminCall {
-    /// Returns whether the call requires a body.
-    pub(super) const fn takes_body(self) -> bool {
-        matches!(self, AdminCall::ConsentRevoke | AdminCall::ConsentStart)
-    }
-
-    /// Returns the public endpoint that can be seen without a token; `None` if this call is none.
-    pub(super) const fn part(self) -> Option<PublicEndpoints> {
-        match self {
-            AdminCall::Livez => Some(PublicEndpoints::Livez),
-            AdminCall::Metrics => Some(PublicEndpoints::Metrics),
-            AdminCall::Readyz => Some(PublicEndpoints::Readyz),
-            AdminCall::ConsentRevoke
-            | AdminCall::ConsentStart
-            | AdminCall::Consents
-            | AdminCall::Events
-            | AdminCall::OpenApi
-            | AdminCall::Providers
-            | AdminCall::Purge
-            | AdminCall::Refresh
-            | AdminCall::Reload
-            | AdminCall::Routes
-            | AdminCall::Status
-            | AdminCall::Tokens => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn found(method: &str, path: &str) -> String {
         match find(&method.parse().unwrap(), path) {
-            EndpointMatch::Line(line, key) => format!("{:?} {}", line.ask, key.unwrap_or("-")),
+            EndpointMatch::Endpoint(endpoint, key) => format!("{:?} {}", endpoint.call, key.unwrap_or("-")),
             EndpointMatch::Methods(methods) => methods,
             EndpointMatch::Nothing => "nothing".to_owned(),
         }

@@ -10,7 +10,7 @@ use super::view::{
     RouteView, RoutesView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
-use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Serves, Snapshot};
+use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
 use crate::control::{LedgerLine, TokenTable};
 use crate::route::{ClientId, Opens, RouteRule};
 use crate::token::failure::Class;
@@ -89,11 +89,7 @@ fn listener_view(listener: &ListenerConfig, addresses: &[(Arc<str>, SocketAddr)]
         (Bind::Tcp(_), Some(address)) => address.to_string(),
         (Bind::Tcp(_) | Bind::Unix(_), _) => listener.bind.to_string(),
     };
-    let mode = match listener.serves {
-        Serves::Callback(_) => "callback",
-        Serves::Forward(_) => "forward",
-        Serves::Reverse(_) => "reverse",
-    };
+    let mode = listener.mode.word();
     ListenerView { name: listener.name.to_string(), mode, address, tls: listener.tls.is_some() }
 }
 
@@ -115,15 +111,10 @@ fn route_view(index: usize, route: &Route, snapshot: &Snapshot) -> RouteView {
         requests: StatusClasses::default(),
     };
     for listener in &snapshot.listeners {
-        let (rules, reverse) = match &listener.serves {
-            Serves::Callback(_) => continue,
-            Serves::Forward(forward) => (forward.table.rules(), false),
-            Serves::Reverse(reverse) => (reverse.table.rules(), true),
-        };
-        let Some(rule) = rules.into_iter().find(|rule| rule.route == index) else { continue };
+        let Some(rule) = listener.mode.rules().into_iter().find(|rule| rule.route == index) else { continue };
         view.listeners.push(listener.name.to_string());
         tell(&mut view, rule, snapshot);
-        if reverse {
+        if listener.mode.routes_by_path() {
             view.host = rule.host.as_deref().map(str::to_owned);
             view.path = Some(if rule.prefix.is_empty() { "/".to_owned() } else { rule.prefix.to_string() });
         }

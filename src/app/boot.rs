@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access_sink::{access_sink, line_shape};
 use super::alarm::Alarm;
 use super::boot_error::BootError;
-use super::control_thread::{ControlTasks, StopSignal, start_control};
+use super::control_thread::{ControlTasks, StopSignal, start_control_thread};
 use super::forward_pages::forward_pages;
 use super::inherited::Inherited;
 use super::process_ca::ProcessCa;
@@ -65,7 +65,7 @@ impl Default for BootOptions {
 pub struct Running {
     /// Each listener's name and real address, Unix sockets apart.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
-    /// The admin door's real address.
+    /// The admin listener's real address.
     pub admin: Option<SocketAddr>,
     /// Handle to the token keeper of this instance.
     pub leases: TokenHandle,
@@ -122,8 +122,8 @@ impl Running {
                 worker.extend(share.into_iter().map(|socket| ListeningSocket { listener: index, socket }));
             }
         }
-        let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind) {
-            Some(bind) => Some(sockets.open_door(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
+        let admin_listener = match snapshot.admin.as_ref().map(|admin| admin.bind.address()) {
+            Some(bind) => Some(sockets.open_admin(bind).map_err(failed("[admin]".to_owned(), Bind::Tcp(bind)))?),
             None => None,
         };
         sockets.settle();
@@ -135,7 +135,7 @@ impl Running {
         let guard = Arc::new(Guard::new(&own, &[]));
         let names: Arc<[Arc<str>]> = snapshot.listeners.iter().map(|listener| listener.name.clone()).collect();
         let slots = slots(&snapshot, &names);
-        let pages = forward_pages(&slots, &listeners).map_err(BootError::Certificate)?;
+        let pages = forward_pages(&slots, &listeners).map_err(BootError::Page)?;
         let ca = Arc::new(ProcessCa::default());
         ca.certify(&snapshot, options.clock.now()).map_err(BootError::Certificate)?;
         let (issuers, fetcher) = Issuers::open(options.clock.clone());
@@ -187,7 +187,7 @@ impl Running {
         let (failing, failed) = observed::channel(None);
         let end = StopSignal { now: control_end.clone(), at: known_end };
         let alarm = Alarm { failed: failing, ending: drain.begin.clone(), unready: draining.clone() };
-        let control = start_control(&shared, &reloads, admin_listener, parts, listeners.clone(), &alarm, end)?;
+        let control = start_control_thread(&shared, &reloads, admin_listener, parts, listeners.clone(), &alarm, end)?;
         let paths: Vec<_> =
             shared.snapshot.listeners.iter().filter(|l| matches!(l.bind, Bind::Unix(_))).cloned().collect();
         let mut workers = Vec::new();

@@ -5,6 +5,8 @@ use std::io;
 use thiserror::Error;
 
 use crate::config::Bind;
+use crate::serve::page::ForwardPageError;
+use crate::tls::InternalCaError;
 
 /// The reason for which the process did not start.
 #[derive(Debug, Error)]
@@ -23,10 +25,13 @@ pub enum BootError {
     Bind(String, Bind, #[source] io::Error),
     /// A certificate of the internal CA cannot be made.
     #[error("a certificate cannot be made: {0}")]
-    Certificate(String),
+    Certificate(#[source] InternalCaError),
     /// An inherited socket is of no use: the listener that it was meant for, and the reason.
     #[error("{0}: {1}")]
     Inherited(String, String),
+    /// The page of a forward listener cannot be made.
+    #[error("a certificate cannot be made: {0}")]
+    Page(#[source] ForwardPageError),
     /// The store cannot be opened. The text gives the reason and the cure.
     #[error("cannot open the store: {0}")]
     Store(String),

@@ -86,7 +86,7 @@ async fn finish_work(tasks: &Tracker, at: &observed::Receiver<Option<Instant>>) 
 }
 
 /// Starts the thread. Returns once the store and the admin listener are open.
-pub(super) fn start_control(
+pub(super) fn start_control_thread(
     shared: &ProcessState,
     reloads: &Reloads,
     admin_listener: Option<TcpListener>,
@@ -96,7 +96,7 @@ pub(super) fn start_control(
     ending: StopSignal,
 ) -> Result<JoinHandle<()>, BootError> {
     let ProcessState { leases, consents, metrics, clock, tracer, .. } = shared.clone();
-    let wish = shared.snapshot.store.wish.clone();
+    let wish = shared.snapshot.store.settings.clone();
     let reloads = reloads.clone();
     let StopSignal { now: end, at: ends } = ending;
     let (alarm, draining) = (alarm.clone(), alarm.unready.clone());
@@ -197,7 +197,7 @@ pub(super) fn start_control(
                     () = succeeded.cancelled() => closing.cancel(),
                     () = end.cancelled() => {}
                 }
-                // The door is left to a process that takes our place; what is under way there is finished.
+                // The admin listener is left to a process that takes our place; what is under way there is finished.
                 let _ = serving.await;
             }
             end.cancelled().await;

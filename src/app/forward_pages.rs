@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::ListenerConfig;
-use crate::serve::page::ForwardPage;
+use crate::serve::page::{ForwardPage, ForwardPageError};
 use crate::tls::trust_store::public_roots;
 
 /// The forward listeners' own pages.
 pub(super) fn forward_pages(
     slots: &[Option<Arc<ListenerConfig>>],
     addresses: &[(Arc<str>, SocketAddr)],
-) -> Result<Arc<[Option<ForwardPage>]>, String> {
+) -> Result<Arc<[Option<ForwardPage>]>, ForwardPageError> {
     let listeners = slots.iter();
     let roots = if listeners.clone().flatten().any(|listener| listener.forward().is_some()) {
         public_roots()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::time::{Clock, Now};
 use crate::config::Snapshot;
-use crate::tls::InternalCa;
+use crate::tls::{InternalCa, InternalCaError};
 
 /// Certificates are looked through this often.
 const LOOK: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ pub struct ProcessCa(OnceLock<InternalCa>);
 impl ProcessCa {
     /// Gives every listener that wants one a certificate, where it has none or an old one. A new config must pass here
     /// before it serves.
-    pub fn certify(&self, snapshot: &Snapshot, now: Now) -> Result<(), String> {
+    pub fn certify(&self, snapshot: &Snapshot, now: Now) -> Result<(), InternalCaError> {
         let admin_listener =
             snapshot.admin.as_ref().and_then(|admin_listener| Some(("[admin]", admin_listener.internal.as_ref()?)));
         let listeners = snapshot.listeners.iter();
@@ -35,7 +35,7 @@ impl ProcessCa {
         self.0.get().map(InternalCa::pem)
     }
 
-    fn ca(&self, now: Now) -> Result<&InternalCa, String> {
+    fn ca(&self, now: Now) -> Result<&InternalCa, InternalCaError> {
         if let Some(ca) = self.0.get() {
             return Ok(ca);
         }

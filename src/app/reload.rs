@@ -7,10 +7,12 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::access_sink::access_sink;
@@ -19,10 +21,12 @@ use super::process_ca::ProcessCa;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
 use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, token_spec};
-use crate::observe::access::AccessLog;
-use crate::observe::logging;
+use crate::observe::access::{AccessLog, AccessLogBusy};
+use crate::observe::logging::{self, LogLevelError};
+use crate::serve::page::ForwardPageError;
 use crate::serve::{News, ProcessState};
 use crate::store::{KeyRing, Store};
+use crate::tls::InternalCaError;
 
 /// A worker that does not turn to a new config within this time is not waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +34,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Reads a config: everything anew, or, if there is a snapshot, its text as it was with new certificates and secrets.
 /// The error is what is wrong, for a person.
 pub type ConfigSource = Arc<dyn Fn(Option<&Snapshot>) -> Result<Box<Snapshot>, String> + Send + Sync>;
+
+/// The reason for which a new config is not used.
+#[derive(Debug, Error)]
+enum ReloadError {
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(#[source] io::Error),
+    #[error(transparent)]
+    AccessLogBusy(#[from] AccessLogBusy),
+    #[error(transparent)]
+    Certificate(#[from] InternalCaError),
+    /// It cannot be read. The text says what is wrong with it, for a person.
+    #[error("{0}")]
+    Config(String),
+    #[error(transparent)]
+    LogLevel(#[from] LogLevelError),
+    #[error(transparent)]
+    Page(#[from] ForwardPageError),
+}
 
 /// The task that reloads the config. It lives on the control thread.
 pub(super) struct Reloader {
@@ -70,8 +92,8 @@ impl Reloader {
                 }
                 Err(why) => {
                     self.shared.metrics.reload_failed();
-                    tracing::error!(%by, "the new config is not used, the old one goes on:\n{why}");
-                    ReloadOutcome::Refused(why.into())
+                    tracing::error!(%by, "the new config is rejected, the old one stays:\n{why}");
+                    ReloadOutcome::Refused(why.to_string().into())
                 }
             };
             let digest = self.shared.snapshot.digest.as_str().into();
@@ -82,18 +104,21 @@ impl Reloader {
         }
     }
 
-    async fn read(&self, scope: ReloadScope) -> Result<Box<Snapshot>, String> {
-        let Some(source) = self.source.clone() else { return Err("this process has no config file".to_owned()) };
+    async fn read(&self, scope: ReloadScope) -> Result<Box<Snapshot>, ReloadError> {
+        let Some(source) = self.source.clone() else {
+            return Err(ReloadError::Config("this process has no config file".to_owned()));
+        };
         let now = self.shared.snapshot.clone();
         let reading = tokio::task::spawn_blocking(move || match scope {
             ReloadScope::Everything => source(None),
             ReloadScope::Secrets => source(Some(&now)),
         });
-        reading.await.unwrap_or_else(|_| Err("the config could not be read, by a bug of ours".to_owned()))
+        let read = reading.await.unwrap_or_else(|_| Err("the config could not be read, by a bug of ours".to_owned()));
+        read.map_err(ReloadError::Config)
     }
 
     /// Puts a config in force. Returns the changes, or the reason for which it cannot be applied.
-    async fn apply(&mut self, snapshot: Box<Snapshot>, store: &Store) -> Result<Vec<String>, String> {
+    async fn apply(&mut self, snapshot: Box<Snapshot>, store: &Store) -> Result<Vec<String>, ReloadError> {
         let before = self.shared.snapshot.clone();
         if snapshot.sources.fingerprint == before.sources.fingerprint {
             self.shared.metrics.configured(before.certificates.iter().map(|end| (end.what.as_str(), end.at)));
@@ -111,7 +136,7 @@ impl Reloader {
             None
         } else {
             let opened = access_sink(&snapshot.log, self.text, &self.shared.clock);
-            Some(opened.map_err(|error| format!("the access log cannot be opened: {error}"))?)
+            Some(opened.map_err(ReloadError::AccessLog)?)
         };
         if snapshot.log.level != before.log.level {
             logging::set_level(&snapshot.log.level)?;
@@ -125,7 +150,7 @@ impl Reloader {
         }
         self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
         let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();
-        if let (Some(old), Some(new)) = (before.store.wish.ring(), snapshot.store.wish.ring())
+        if let (Some(old), Some(new)) = (before.store.settings.ring(), snapshot.store.settings.ring())
             && before.store.id == snapshot.store.id
             && ids(old) != ids(new)
         {
@@ -142,7 +167,7 @@ impl Reloader {
         }
         drop(done);
         if tokio::time::timeout(PATIENCE, all_done.recv()).await.is_err() {
-            tracing::warn!("a worker is too busy to turn to the new config yet");
+            tracing::warn!("a worker has not applied the new config yet");
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
         self.reloading.current.send_replace(snapshot.clone());

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
 
 use super::inherited::{Given, Inherited, ListenAddress, OWN, Predecessor, fd_name};
 use super::unix_socket::{self, UnixSocketFile};
@@ -34,7 +35,7 @@ struct SocketHandle {
     name: String,
     /// True if this process alone holds the socket, once its predecessor has ended.
     own: bool,
-    /// It is the admin door's.
+    /// It is the admin listener's.
     admin_listener: bool,
     socket: Socket,
 }
@@ -48,18 +49,14 @@ pub struct OpenedSockets {
 }
 
 /// The reason for which a listener has no socket.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum OpenError {
     /// It could not be bound.
-    Bind(io::Error),
+    #[error("{0}")]
+    Bind(#[from] io::Error),
     /// Inherited sockets that are unusable for the listener. The text is for a person.
+    #[error("{0}")]
     Inherited(String),
-}
-
-impl From<io::Error> for OpenError {
-    fn from(error: io::Error) -> Self {
-        OpenError::Bind(error)
-    }
 }
 
 impl Sockets {
@@ -104,8 +101,8 @@ impl Sockets {
         }
     }
 
-    /// The admin door's one socket, inherited or bound.
-    pub fn open_door(&mut self, address: SocketAddr) -> Result<TcpListener, OpenError> {
+    /// The admin listener's one socket, inherited or bound.
+    pub fn open_admin(&mut self, address: SocketAddr) -> Result<TcpListener, OpenError> {
         let given = self.inherited.claim(DOOR, &Bind::Tcp(address)).map_err(OpenError::Inherited)?;
         if given.len() > 1 {
             let text = format!("there are {} inherited sockets for [admin]; it takes one", given.len());

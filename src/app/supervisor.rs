@@ -76,7 +76,7 @@ fn serving(listeners: usize, digest: &str) -> String {
 
 fn tell_supervisor(state: &[State<'_>]) {
     if let Err(error) = send(state, Some(PATIENCE)) {
-        tracing::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET right?");
+        tracing::warn!(%error, "the service manager cannot be notified; check NOTIFY_SOCKET");
     }
 }
 

@@ -24,7 +24,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::inherited::{CHANNEL, READY, about_us};
 use crate::config::Snapshot;
-use crate::store::StoreSettings;
 
 /// A new process that does not serve by then is ended.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,12 +91,9 @@ pub fn obstacle(config: &Snapshot) -> Option<&'static str> {
     if config.audit.is_some() {
         return Some("an audit log is written by one process at a time: let systemd hold the sockets and restart");
     }
-    match config.store.wish {
-        StoreSettings::File { .. } => Some(
-            "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis",
-        ),
-        StoreSettings::Memory | StoreSettings::Redis(_) => None,
-    }
+    config.store.settings.file().map(|_| {
+        "a store in a file is open to one process at a time: let systemd hold the sockets and restart, or use Redis"
+    })
 }
 
 impl SuccessorProcess {

@@ -115,7 +115,9 @@ impl Watching {
             }
         };
         let watcher = notify::recommended_watcher(heard)
-            .inspect_err(|error| tracing::warn!(%error, "files are looked at every 30 seconds, and not watched"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "file watching is not available; files are checked every 30 seconds"),
+            )
             .ok();
         Self { stirred: stirred.clone(), watcher, directories: BTreeSet::new() }
     }

@@ -1,32 +1,25 @@
 //! Content codings (RFC 9110 section 8.4), undone within a limit.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::Read;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use thiserror::Error;
 
 /// The reason for which a body cannot be decoded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Undecodable {
     /// It is not what its coding says, or breaks off.
+    #[error("a body that is not encoded as its head says")]
     Broken,
     /// It decodes to more than the limit.
+    #[error("a body that decodes to more than is read")]
     TooLong,
     /// Its coding is none that is read here, or there are several.
+    #[error("a body in a coding that is not read here")]
     Unknown,
-}
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Undecodable::Broken => "a body that is not encoded as its head says",
-            Undecodable::TooLong => "a body that decodes to more than is read",
-            Undecodable::Unknown => "a body in a coding that is not read here",
-        })
-    }
 }
 
 /// The body as the sender's software wrote it: `raw` without its content coding, at most `limit` bytes.

@@ -10,6 +10,7 @@ pub mod draw;
 pub mod id;
 pub mod origin;
 pub mod planted;
+pub mod resource_usage;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod seed_search;

@@ -29,7 +29,7 @@ pub(super) const TOKEN: &str = "COUNTERSIGN_ADMIN_TOKEN";
 /// The location of the admin API. The token to send is in COUNTERSIGN_ADMIN_TOKEN.
 #[derive(Args, Debug)]
 pub struct AdminClient {
-    /// Its admin door, as in http://127.0.0.1:9901 or https://host:9901; default: where the config says
+    /// Its admin listener, as in http://127.0.0.1:9901 or https://host:9901; default: where the config says
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     admin: Option<String>,
     /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
@@ -58,7 +58,7 @@ impl AdminClient {
             answer.map_err(|error| (2, format!("{} does not answer: {error}; is it running?", place.address)))?;
         let read: Option<Value> = serde_json::from_str(&answer).ok();
         if (200..300).contains(&status) {
-            return read.ok_or_else(|| (2, format!("{} answers no JSON; is it the admin door?", place.address)));
+            return read.ok_or_else(|| (2, format!("{} answers no JSON; is it the admin listener?", place.address)));
         }
         let detail = read.as_ref().and_then(|read| read.get("detail")?.as_str()).unwrap_or(answer.trim());
         Err((1, if status == 401 { format!("{detail}: put it into {TOKEN}") } else { detail.to_owned() }))
@@ -75,7 +75,7 @@ pub(super) struct AdminAddress {
 }
 
 impl AdminAddress {
-    /// The door at this URL, or where the config says.
+    /// The admin listener at this URL, or where the config says.
     pub(super) fn find(admin: Option<&str>, config: &Path, ca: Option<&Path>) -> Result<Self, String> {
         let mut place = admin.map_or_else(|| configured(config, ca), |url| named(url, ca))?;
         place.token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
@@ -140,9 +140,10 @@ fn converse(mut stream: impl Read + Write, request: &str) -> io::Result<(u16, St
     Ok((status, body.to_owned()))
 }
 
-/// The door in `http://host:port`, `https://host:port` or `host:port`.
+/// The admin listener in `http://host:port`, `https://host:port` or `host:port`.
 fn named(url: &str, ca: Option<&Path>) -> Result<AdminAddress, String> {
-    let wrong = || format!("`{}` is not the URL of an admin door: write `http://127.0.0.1:9901`", url.escape_debug());
+    let wrong =
+        || format!("`{}` is not the URL of an admin listener: write `http://127.0.0.1:9901`", url.escape_debug());
     if url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
         let url = BaseUrl::parse(url).map_err(|error| format!("{}: {error}", wrong()))?;
         let address = (url.bare_host(), url.port()).to_socket_addrs().ok().and_then(|mut found| found.next());
@@ -181,7 +182,7 @@ fn configured(path: &Path, ca: Option<&Path>) -> Result<AdminAddress, String> {
     let bind = bind.ok_or_else(|| format!("{shown} has no [admin] with a `bind`; add it, or use `--admin URL`"))?;
     let address = match bind.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
-            return Err(format!("{shown} lets the admin door take any port; use `--admin URL`"));
+            return Err(format!("{shown} lets the admin listener take any port; use `--admin URL`"));
         }
         Ok(address) => reachable(address),
         Err(_) => {
@@ -197,7 +198,7 @@ fn configured(path: &Path, ca: Option<&Path>) -> Result<AdminAddress, String> {
     Ok(AdminAddress { address, authority: address.to_string(), tls, token: None })
 }
 
-/// The certificate that the config gives the door.
+/// The certificate that the config gives the admin listener.
 fn own_certificate(tls: &toml::Value, config: &Path) -> Result<Arc<ClientConfig>, String> {
     let cert = tls.get("cert").and_then(toml::Value::as_str);
     let cert =
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_admin_door_is_named_with_or_without_its_scheme() {
+    fn an_admin_listener_is_named_with_or_without_its_scheme() {
         let at = |text: &str| named(text, None).map(|place| (place.address, place.tls.is_some()));
         for text in ["http://127.0.0.1:9901", "http://127.0.0.1:9901/", "127.0.0.1:9901", "0.0.0.0:9901"] {
             assert_eq!(at(text), Ok(("127.0.0.1:9901".parse().unwrap(), false)), "{text}");

@@ -119,8 +119,8 @@ fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
         keys.push(Arc::new(ChainKey::new(&SecretString::from(key))));
     }
     if let Some(config) = &arguments.config {
-        match load_quietly(config)?.audit.map(|audit| audit.seal) {
-            Some(Seal::Keyed(key)) => keys.push(key),
+        match load_quietly(config)?.audit.as_ref().map(|audit| &audit.seal) {
+            Some(Seal::Keyed(key)) => keys.push(key.clone()),
             Some(Seal::Plain) | None => {}
         }
     }

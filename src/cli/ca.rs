@@ -166,11 +166,12 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
         from_config(&arguments.config)?
     } else {
         let permits: Result<Vec<_>, _> = arguments.permit.iter().map(|text| NameConstraint::parse(text)).collect();
-        Constraints::only(&permits?)?
+        permits.and_then(|permits| Constraints::only(&permits)).map_err(|error| error.to_string())?
     };
-    let (_, certificate, private) = MintAuthority::new(kind, &constraints, now, arguments.years)?;
+    let (_, certificate, private) =
+        MintAuthority::new(kind, &constraints, now, arguments.years).map_err(|error| error.to_string())?;
     write_pair(&cert, &certificate, &key, &private)?;
-    let facts = Facts::read(certificate.as_bytes())?;
+    let facts = Facts::read(certificate.as_bytes()).map_err(|error| error.to_string())?;
     let (cert, key) = (cert.display(), key.display());
     let mut told = format!("{cert}  the certificate; clients have to trust it: countersign ca trust --cert {cert}\n");
     let _ = writeln!(told, "{key}  the key, for countersign alone\n");
@@ -299,7 +300,7 @@ fn export(cert: &Path, format: CertificateFormat, out: Option<&Path>, legacy: bo
         }
         CertificateFormat::P12 => {
             let wrapping = if legacy { Wrapping::TripleDes } else { Wrapping::Aes256 };
-            trust_store(own, &with_roots()?, wrapping)?
+            trust_store(own, &with_roots()?, wrapping).map_err(|error| error.to_string())?
         }
         CertificateFormat::Pem => pem(&chain).into_bytes(),
     };

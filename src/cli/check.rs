@@ -27,7 +27,7 @@ pub fn run_check(path: &Path, json: bool) -> ExitCode {
 }
 
 /// The same, and then tries what the config names. `vars`: values of route variables, as `NAME=VALUE`.
-pub fn run_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
+pub fn check_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
     let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
     let mut answer = as_json(&loaded);
@@ -75,7 +75,7 @@ fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
         }
         given.push((name.to_owned(), value.to_owned()));
     }
-    check_live::run_live(snapshot, TrialOptions::of_this_process(given))
+    check_live::check_live(snapshot, TrialOptions::of_this_process(given))
         .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 

@@ -63,7 +63,7 @@ impl TrialOptions {
 }
 
 /// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
-pub fn run_live(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
+pub fn check_live(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let report = runtime.block_on(try_all(snapshot, Rc::new(options)));
     // A resolver that hangs would keep us, too.
@@ -119,7 +119,7 @@ async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport 
         });
     }
     add(TrialSubject::Store, &|notes| {
-        Box::pin(store::try_store(snapshot.store.wish.clone(), options.clock.clone(), notes))
+        Box::pin(store::try_store(snapshot.store.settings.clone(), options.clock.clone(), notes))
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let running: Vec<_> = trials

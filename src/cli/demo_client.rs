@@ -22,7 +22,8 @@ pub struct DemoClient {
 impl DemoClient {
     /// A courier for `localhost` at this address.
     pub fn new(address: SocketAddr, ca_pem: &str) -> Result<Self, String> {
-        let tls = client(ClientTls { ca: Some(ca_pem.as_bytes()), ..ClientTls::default() })?;
+        let tls = client(ClientTls { ca: Some(ca_pem.as_bytes()), ..ClientTls::default() })
+            .map_err(|error| error.to_string())?;
         let server_name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
         let connect_timeout = Duration::from_secs(5);
         let host = Arc::from(address.ip().to_string());

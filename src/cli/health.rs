@@ -1,4 +1,4 @@
-//! `countersign health`: for container probes. One `GET /readyz` at the admin door of a running instance; for a liveness
+//! `countersign health`: for container probes. One `GET /readyz` at the admin listener of a running instance; for a liveness
 //! probe `GET /livez`, which answers while it drains, too.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::admin_client::AdminAddress;
 use super::{complain, print};
 
-/// A door on loopback that takes longer than this is not healthy.
+/// An admin listener on loopback that takes longer than this is not healthy.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the admin listener, at `admin` or at the address in the config, whether it is ready, or merely `live`. Exit
@@ -37,7 +37,7 @@ pub fn check_health(live: bool, admin: Option<&str>, ca: Option<&Path>, config: 
             ExitCode::from(1)
         }
         Ok((status, _)) => {
-            complain(&format!("{address} answers {status} to {path}; is it the admin door?"));
+            complain(&format!("{address} answers {status} to {path}; is it the admin listener?"));
             ExitCode::from(1)
         }
         Err(error) => {

@@ -97,7 +97,7 @@ enum Command {
         /// Ask whether it is alive, whether or not it is ready: for a liveness probe
         #[arg(long)]
         live: bool,
-        /// Its admin door, as in http://127.0.0.1:9901; default: where the config says
+        /// Its admin listener, as in http://127.0.0.1:9901; default: where the config says
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         admin: Option<String>,
         /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
@@ -205,7 +205,7 @@ pub fn main() -> ExitCode {
         Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
         Command::Check { config, json, live: false, .. } => check::run_check(&config, json),
-        Command::Check { config, json, live: true, var } => check::run_live(&config, json, &var),
+        Command::Check { config, json, live: true, var } => check::check_live(&config, json, &var),
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => completions::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),

@@ -57,7 +57,7 @@ pub fn run(path: &Path) -> ExitCode {
     };
     let text = logging::is_text(snapshot.log.format.map(|format| format == LogFormat::Text));
     if let Err(error) = logging::start_logging(&snapshot.log.level, text) {
-        complain(&error);
+        complain(&error.to_string());
         return ExitCode::from(1);
     }
     let (runtime, mut signals) = match catch() {
@@ -90,13 +90,13 @@ pub fn run(path: &Path) -> ExitCode {
     match end {
         StopReason::Failed(what) => {
             supervisor::stopping();
-            tracing::error!(%what, limit = ?limits.drain, "a part of this process ended unasked; draining to end the rest");
+            tracing::error!(%what, limit = ?limits.drain, "a part of the process ended unexpectedly; draining");
             running.drain(Duration::ZERO, limits.drain);
             tracing::error!("stopped after a failure");
             return ExitCode::from(1);
         }
         StopReason::Succeeded => {
-            tracing::info!(limit = ?limits.drain, "draining; another process serves");
+            tracing::info!(limit = ?limits.drain, "draining; another process has taken over");
             running.make_way(limits.drain);
         }
         StopReason::Told => {
@@ -154,7 +154,7 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Pr
     supervisor::ready(config.listeners.len(), &config.digest);
     drop(config);
     if let Err(error) = running.take_over() {
-        tracing::warn!(%error, "the process before this one cannot be told that it may go");
+        tracing::warn!(%error, "the previous process cannot be notified");
     }
     let mut failure = std::pin::pin!(running.failure());
     let mut successor = None;
@@ -169,7 +169,7 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Pr
             }
             () = ends.next() => {
                 if let Some(mut successor) = successor.take() {
-                    tracing::warn!("told to end while a new process starts: that one ends, too");
+                    tracing::warn!("told to end while new process started: that one ends, too");
                     give_up(&mut successor).await;
                 }
                 return StopReason::Told;
@@ -190,14 +190,14 @@ async fn attend(running: &mut Running, succession: &Succession, signals: &mut Pr
             }
             _ = replace.recv() => {
                 if successor.is_some() {
-                    tracing::warn!("a new process is being started already");
+                    tracing::warn!("an upgrade is already in progress");
                 } else {
                     successor = succeed(running, succession);
                 }
             }
             ready = waited(&mut successor) => match ready {
                 Ok(process) => {
-                    tracing::info!(process, "another process serves in this one's place");
+                    tracing::info!(process, "another process has taken over");
                     supervisor::succeeded_by(process);
                     return StopReason::Succeeded;
                 }
@@ -219,14 +219,14 @@ fn succeed(running: &Running, succession: &Succession) -> Option<SuccessorProces
     let image = match &succession.image {
         Ok(image) => image,
         Err(error) => {
-            tracing::error!(%error, "not replaced: nobody knows which program was started");
+            tracing::error!(%error, "not replaced: the program file is not known");
             return None;
         }
     };
     let sockets = running.sockets_for_a_successor();
     match sockets.and_then(|sockets| SuccessorProcess::start(image, sockets, upgrade::PATIENCE)) {
         Ok(successor) => {
-            tracing::info!(process = successor.process(), "a new process starts");
+            tracing::info!(process = successor.process(), "new process started");
             Some(successor)
         }
         Err(error) => {

@@ -22,7 +22,7 @@ pub fn reload(admin_listener: &AdminClient) -> ExitCode {
     ended(reloaded(admin_listener))
 }
 
-/// The exit code of a command that speaks to the door.
+/// The exit code of a command that speaks to the admin listener.
 pub(super) fn ended(done: Result<ExitCode, AdminCallError>) -> ExitCode {
     match done {
         Ok(code) => code,

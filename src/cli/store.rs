@@ -12,7 +12,7 @@ use super::check::load_quietly;
 use super::{complain, print};
 use crate::base::counted::counted;
 use crate::base::time::Clock;
-use crate::store::{Error, Patience, Rekeyed, Store, StoreSettings};
+use crate::store::{Error, Patience, Rekeyed, Store};
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -36,22 +36,18 @@ pub fn run(command: &StoreCommand) -> ExitCode {
 
 /// 0: every record is under the first key; 1: some are not, or cannot be read; 2: there is no such store.
 fn rekey(config: &Path, as_json: bool) -> ExitCode {
-    let wish = match load_quietly(config) {
-        Ok(snapshot) => snapshot.store.wish,
+    let settings = match load_quietly(config) {
+        Ok(snapshot) => snapshot.store.settings.clone(),
         Err(status) => return status,
     };
-    let ring = match &wish {
-        StoreSettings::Memory => {
-            complain("a store in memory has nothing to seal anew: [store] must name a file or a Redis");
-            return ExitCode::from(2);
-        }
-        StoreSettings::File { path, .. } if !path.exists() => {
-            complain(&format!("there is no store at {} yet, so nothing to seal anew", path.display()));
-            return ExitCode::from(2);
-        }
-        StoreSettings::File { ring, .. } => ring.clone(),
-        StoreSettings::Redis(redis) => redis.ring.clone(),
+    let Some(ring) = settings.ring() else {
+        complain("a store in memory has nothing to seal anew: [store] must name a file or a Redis");
+        return ExitCode::from(2);
     };
+    if let Some(path) = settings.file().filter(|path| !path.exists()) {
+        complain(&format!("there is no store at {} yet, so nothing to seal anew", path.display()));
+        return ExitCode::from(2);
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -61,7 +57,7 @@ fn rekey(config: &Path, as_json: bool) -> ExitCode {
     };
     let done = LocalSet::new().block_on(&runtime, async {
         let patience = Patience::of_a_person();
-        let store = Store::open(&wish, patience, Clock::System).await?;
+        let store = Store::open(&settings, patience, Clock::System).await?;
         store.reach(patience.connect).await?;
         store.rekey().await
     });

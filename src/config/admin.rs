@@ -3,15 +3,116 @@
 //! On loopback it may be open: every user of the machine is trusted, and the listener itself rejects requests that web
 //! pages make. A listener that can be reached from elsewhere always needs TLS and a token.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Fields, Kind, Node};
+use crate::tls::Internal;
 
-use super::listener::{self, TlsReadContext};
+use super::listener::{self, Bind, ReadListener, TlsReadContext};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, choice};
-use super::snapshot::{AdminDoor, AdminToken, Bind, PublicEndpoints, Role};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText, choice};
+
+/// The admin listener, from the `[admin]` section.
+#[derive(Clone, Debug)]
+pub struct AdminListenerConfig {
+    /// Address to bind.
+    pub bind: AdminBind,
+    /// TLS settings; `None` means plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
+    pub internal: Option<Arc<Internal>>,
+    /// Endpoints that need no token.
+    pub open: Vec<PublicEndpoints>,
+    /// Tokens that are accepted; an empty list, possible on loopback only, admits anyone.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// An address for the admin listener: on loopback, or checked to have TLS and at least one token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AdminBind(SocketAddr);
+
+impl AdminBind {
+    /// Returns `None` for an address that other machines can reach if TLS or tokens are missing.
+    pub fn new(address: SocketAddr, tls: Option<&Arc<ServerConfig>>, tokens: &[AdminToken]) -> Option<Self> {
+        (!is_exposed(address) || (tls.is_some() && !tokens.is_empty())).then_some(Self(address))
+    }
+
+    /// The address as a socket takes it.
+    pub const fn address(self) -> SocketAddr {
+        self.0
+    }
+}
+
+/// An endpoint of the admin listener that may be open without a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublicEndpoints {
+    /// `GET /livez`: whether the process is alive.
+    Livez,
+    /// `GET /metrics`: all metrics in the OpenMetrics text format.
+    Metrics,
+    /// `GET /readyz`: whether the process is ready to serve.
+    Readyz,
+}
+
+/// A token of the admin listener, from `[admin.token.NAME]`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct AdminToken {
+    /// Name of the token's section, for logs.
+    pub name: Arc<str>,
+    /// The SHA-256 of its value.
+    pub sha256: [u8; 32],
+    /// Role that the token grants.
+    pub role: Role,
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminToken").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// Permissions of an operator, from fewer to more.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// Permission to read, without any change.
+    Read,
+    /// Permission to read and to change things.
+    Operate,
+}
+
+impl Role {
+    /// The word for it in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+        }
+    }
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "admin",
+    &[
+        ("bind", SchemaShape::Address, MUST, "IP address and port; off loopback with TLS and a token only"),
+        ("open", SchemaShape::Choices(&["livez", "metrics", "readyz"]), MAY, "what needs no token; default: nothing"),
+        ("tls", SchemaShape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+        ("token", SchemaShape::Named("admin_token"), MAY, "who may come in; none: everybody on this machine"),
+    ],
+);
+
+pub(super) const TOKEN_KEYS: SchemaSection = (
+    "admin_token",
+    &[
+        ("role", SchemaShape::Choice(&["operate", "read"]), MUST, "read looks; operate may change things, too"),
+        ("value", SchemaShape::Source, MUST, "what is shown as a bearer token"),
+    ],
+);
 
 /// A token of fewer characters can be guessed.
 const SHORTEST: usize = 16;
@@ -20,7 +121,7 @@ const PARTS: [(&str, PublicEndpoints); 3] =
     [("livez", PublicEndpoints::Livez), ("metrics", PublicEndpoints::Metrics), ("readyz", PublicEndpoints::Readyz)];
 
 /// Reads `[admin]`. Mistakes are reported; the returned value is then unusable.
-pub(super) fn read_admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<AdminDoor> {
+pub(super) fn read(root: &Fields<'_>, listeners: &[ReadListener], reader: &Reader<'_>) -> Option<AdminListenerConfig> {
     let node = root.take("admin")?;
     let fields = Fields::new(node, "[admin]", reader.report);
     let bind = listener::bind(&fields, "\"127.0.0.1:9901\"");
@@ -34,24 +135,32 @@ pub(super) fn read_admin(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Admin
     if let Some(bind) = bind
         && is_exposed(bind)
     {
-        let place = fields.take("bind").map_or_else(|| Position::head(node), Position::of);
+        let position = fields.take("bind").map_or_else(|| Position::head(node), Position::of);
         let local = format!("write `127.0.0.1:{}`", bind.port());
         if tls_node.is_none() {
             let help = format!("add `tls = {{ cert = \"…\", key = \"…\" }}`, or {local}");
-            place.error(
+            position.error(
                 reader.report,
-                format!("the admin door at {bind} can be reached from elsewhere, and has no TLS"),
+                format!("the admin listener at {bind} can be reached from elsewhere, and has no TLS"),
                 help,
             );
         }
         if token_node.is_none() {
             let help = format!("add `[admin.token.NAME]` with `value = {{ file = \"…\" }}` and a `role`, or {local}");
-            let title = format!("the admin door at {bind} can be reached from elsewhere, and asks nobody for a token");
-            place.error(reader.report, title, help);
+            let title =
+                format!("the admin listener at {bind} can be reached from elsewhere, and asks nobody for a token");
+            position.error(reader.report, title, help);
         }
     }
     fields.finish();
-    Some(AdminDoor { bind: bind?, tls: tls.config, internal: tls.internal, open, tokens })
+    if let Some(bind) = bind.filter(|bind| bind.port() != 0)
+        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(bind)))
+    {
+        let title = format!("`{}` and [admin] both bind {bind}", listener.name);
+        listener.head.error(reader.report, title, "move one of them");
+    }
+    let bind = AdminBind::new(bind?, tls.config.as_ref(), &tokens)?;
+    Some(AdminListenerConfig { bind, tls: tls.config, internal: tls.internal, open, tokens })
 }
 
 /// Returns whether an address can be reached from other machines.
@@ -111,10 +220,10 @@ fn tokens(node: &Node, reader: &Reader<'_>) -> Vec<AdminToken> {
 /// The digest of a token: the token itself is not kept.
 fn hash(node: &Node, reader: &Reader<'_>) -> Option<[u8; 32]> {
     let (value, literal) = reader.value(node, reader.report)?;
-    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
+    let shown = if literal { Position::of(node).redacted() } else { Position::of(node) };
     if literal {
         let help = "write `value = { env = \"NAME\" }` or `{ file = \"path\" }`";
-        shown.warning(reader.report, "a token of the admin door stands in the config file", help);
+        shown.warning(reader.report, "a token of the admin listener stands in the config file", help);
     }
     let text = value.expose_secret();
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {

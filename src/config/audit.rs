@@ -4,13 +4,29 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::base::secret::ExposeSecret;
-use crate::observe::audit::{ChainKey, Seal};
-use crate::syntax::units::ByteSize;
+use crate::observe::audit::{AuditSettings, ChainKey, Seal};
+use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Node};
 
+use super::log::{AccessLogTarget, LogConfig};
 use super::reader::{Reader, reason};
-use super::scalars::{Position, SpannedText, choice};
-use super::snapshot::{AccessLogTarget, Audit, LogConfig};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText, choice};
+
+pub(super) const KEYS: SchemaSection = (
+    "audit",
+    &[
+        ("key", SchemaShape::Source, MAY, "makes the chain one that only its holder can make; 32 characters or more"),
+        (
+            "on_failure",
+            SchemaShape::Choice(&["refuse", "continue"]),
+            MAY,
+            "what becomes of calls while records cannot be written; refuse",
+        ),
+        ("rotate", SchemaShape::Size, MAY, "begins a new file at this size; 100MiB; 0: never"),
+        ("to", SchemaShape::Text, MUST, "path of the file, or stdout"),
+    ],
+);
 
 /// A file of records that is moved aside at this size is small enough to look at, and to look through in a second.
 const ROTATE: u64 = 100 << 20;
@@ -20,7 +36,7 @@ const LEAST_ROTATE: u64 = 64 << 10;
 const LEAST_KEY: usize = 32;
 
 /// Reads `[audit]`. Mistakes are reported; the returned value is then unusable.
-pub(super) fn read_audit(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<Audit> {
+pub(super) fn read(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> Option<AuditSettings> {
     let node = root.take("audit")?;
     let fields = Fields::new(node, "[audit]", reader.report);
     let to = fields.req::<SpannedText>("to", "\"var/audit.log\"");
@@ -66,13 +82,13 @@ pub(super) fn read_audit(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>
         Position::of(node).error(reader.report, "files that small are not worth it", "write `\"64KiB\"` or more, or 0");
     }
     fields.finish();
-    to.map(|_| Audit { path, seal, goes_on, rotate: Some(rotate).filter(|rotate| *rotate > 0) })
+    to.map(|_| AuditSettings { path, seal, goes_on, rotate: Some(rotate).filter(|rotate| *rotate > 0) })
 }
 
 fn chain_key(node: &Node, reader: &Reader<'_>) -> Option<ChainKey> {
     let (text, literal) = reader.value(node, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Position::of(node).blotted() } else { Position::of(node) };
+    let shown = if literal { Position::of(node).redacted() } else { Position::of(node) };
     if literal {
         let help = "write `key = { env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "the audit log's key stands in the config file", help);

@@ -6,32 +6,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::origin::BaseUrl;
 use crate::base::secret::{hex, sha256};
 use crate::provider::CallAs as TokenCaller;
-use crate::route::{Caller, Clash, ClientId, ForwardTable, Opens, RouteConflict, RouteRule, RouteTable};
-use crate::store::StoreSettings;
+use crate::route::{Caller, ClientId, Opens};
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
-use crate::tls::Interception;
 
 use super::admin;
 use super::audit;
-use super::client::{self, KnownClients};
+use super::client::{self, KnownClients, Users};
 use super::credentials;
 use super::files::Files;
 use super::include;
-use super::listener::{self, ReadForward, ReadListener, ReadServes};
-use super::process;
-use super::provider::{self, ReadProvider};
+use super::limits;
+use super::listener::{self, ListenerAccess, ListenerConfig, ReadListener, ServedRoute, ServedRoutes};
+use super::log;
+use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
-use super::redact::blot_all;
-use super::route::{self, ReadRoute, RouteReadContext};
-use super::scalars::Position;
-use super::snapshot::{
-    Bind, ForwardListener, ListenerAccess, ListenerConfig, ProviderConfig, ReverseListener, Route, ServerNames, Serves,
-    Snapshot, Storage, Users,
-};
-use super::store;
+use super::redact::redact_all;
+use super::reload;
+use super::route::{self, ReadRoute, Route, RouteReadContext};
+use super::runtime;
+use super::snapshot::{Snapshot, SnapshotFields};
+use super::spanned_text::Position;
+use super::store::{self, Storage};
 use super::tracing;
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -52,7 +49,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     }
     let mut diagnostics = report.into_diagnostics();
     for text in included.iter().chain([&source]) {
-        blot_all(text, whole, &mut diagnostics);
+        redact_all(text, whole, &mut diagnostics);
     }
     let fine = diagnostics.iter().all(|found| found.severity == Severity::Warning);
     (snapshot.filter(|_| fine), diagnostics)
@@ -63,25 +60,20 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let fields = Fields::new(root, "the file", report);
     let known = client::read(&fields, reader);
     let providers = provider::read(&fields, &known, reader);
-    let listeners = listener::read(&fields, &known, reader);
+    let mut listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
-    let limits = process::process_limits(&fields, reader);
-    let log = process::log(&fields, reader);
-    let admin = admin::read_admin(&fields, reader);
-    let workers = process::workers(&fields, reader);
+    let limits = limits::read(&fields, reader);
+    let log = log::read(&fields, reader);
+    let admin = admin::read(&fields, &listeners, reader);
+    let workers = runtime::read(&fields, reader);
     let store = store::read(&fields, reader);
-    let watch = process::watch(&fields, reader);
-    let tracing = tracing::read_tracing(&fields, reader);
+    let watch = reload::read(&fields, reader);
+    let tracing = tracing::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
-    let audit = audit::read_audit(&fields, &log, reader);
+    let audit = audit::read(&fields, &log, reader);
     fields.finish();
-    if let Some(admin) = admin.as_ref().map(|admin| admin.bind).filter(|bind| bind.port() != 0)
-        && let Some(listener) = listeners.iter().find(|listener| listener.bind == Some(Bind::Tcp(admin)))
-    {
-        listener.head.error(report, format!("`{}` and [admin] both bind {admin}", listener.name), "move one of them");
-    }
     if !whole {
         // Half of the file may be missing: what needs the whole of it cannot be judged.
         return None;
@@ -93,7 +85,7 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     credentials::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, report);
     judge_use(&known, &providers, &routes, report);
-    let serving = serving(&listeners, &routes, report);
+    build_tables(&mut listeners, &routes, report);
     let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(users_of(&routes, at), report));
     let consents: Vec<_> = consents.collect();
     judge_users(&known, &listeners, &providers, &routes, &store, report);
@@ -109,27 +101,11 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
         .collect();
     let providers = finished?;
-    let routes: Option<Vec<Arc<Route>>> = routes.into_iter().map(|route| finish(route, &providers)).collect();
-    let listeners: Option<Vec<Arc<ListenerConfig>>> = listeners
-        .into_iter()
-        .zip(serving)
-        .map(|(listener, table)| {
-            let ReadListener { name, bind, tls, internal, serves, proxies, access, footing, .. } = listener;
-            let serves = match (serves, table?) {
-                (ReadServes::Forward(read), Tables::Forward(table)) => {
-                    let interception = Interception::new(read.authority?).ok()?;
-                    Serves::Forward(Box::new(ForwardListener { table, interception, tunnels: read.tunnels }))
-                }
-                (ReadServes::Reverse { names }, Tables::Reverse(table)) => {
-                    Serves::Reverse(ReverseListener { names: ServerNames(names), table })
-                }
-                (ReadServes::Callback { names }, _) => Serves::Callback(ServerNames(names)),
-                (ReadServes::Forward(_) | ReadServes::Reverse { .. }, _) => None?,
-            };
-            Some(Arc::new(ListenerConfig { name, bind: bind?, tls, internal, proxies, access, serves, footing }))
-        })
-        .collect();
-    Some(Snapshot {
+    let routes: Option<Vec<Arc<Route>>> =
+        routes.into_iter().map(|route| route.finish(&providers).map(Arc::new)).collect();
+    let listeners: Option<Vec<Arc<ListenerConfig>>> =
+        listeners.into_iter().map(|listener| listener.finish().map(Arc::new)).collect();
+    Some(Snapshot(SnapshotFields {
         digest: hex(&sha256(&inputs)),
         listeners: listeners?,
         providers,
@@ -145,140 +121,30 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
         certificates: reader.certificates(),
         sources: reader.sources(root),
         watch,
-    })
-}
-
-fn finish(route: ReadRoute, providers: &[Arc<ProviderConfig>]) -> Option<Arc<Route>> {
-    let ReadRoute { name, provider, module, upstream, headers, consumed, reflection, .. } = route;
-    let ReadRoute { rate, replay_limit, request_buffering, websocket, timeouts, enforce, user, .. } = route;
-    let provider = providers.get(provider?)?.clone();
-    let (module, upstream) = (module?, upstream?);
-    Some(Arc::new(Route {
-        name,
-        provider,
-        module,
-        upstream,
-        headers,
-        consumed,
-        reflection,
-        rate,
-        replay_limit,
-        request_buffering,
-        websocket,
-        timeouts,
-        enforce,
-        user,
     }))
 }
 
-/// The routes of one listener, by its mode.
-enum Tables {
-    Callback,
-    Forward(ForwardTable),
-    Reverse(RouteTable),
-}
-
-/// One table per listener. Routes that one request could mean alike are reported, once per pair.
-fn serving(listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostics) -> Vec<Option<Tables>> {
-    let rules: Vec<Option<Arc<RouteRule>>> =
-        routes.iter().enumerate().map(|(index, route)| route.rule(index).map(Arc::new)).collect();
-    let mut told = Vec::new();
-    let mut clashing = |clash: Clash, help: &str| {
-        if let (Some(first), Some(second), false) =
-            (routes.get(clash.first), routes.get(clash.second), told.contains(&clash))
-        {
-            let title = format!("routes `{}` and `{}` match the same requests", first.name, second.name);
-            second.matched.error(report, title, help);
-            told.push(clash);
-        }
-    };
-    let mut unnameable = Vec::new();
-    let mut build = |(at, listener): (usize, &ReadListener)| {
-        let served = routes.iter().zip(&rules).filter(|(route, _)| route.listeners.contains(&at));
-        match &listener.serves {
-            ReadServes::Reverse { .. } => match RouteTable::build(served.filter_map(|(_, rule)| rule.clone())) {
-                Ok(table) => Some(Tables::Reverse(table)),
-                Err(clashes) => {
-                    let help = "give them different paths, hosts, methods, listeners or clients";
-                    clashes.into_iter().for_each(|clash| clashing(clash, help));
-                    None
-                }
-            },
-            ReadServes::Callback { .. } => Some(Tables::Callback),
-            ReadServes::Forward(forward) => {
-                let served: Vec<_> = served.collect();
-                let rules = served.iter().filter_map(|(route, rule)| route.upstream.clone().zip((*rule).clone()));
-                let places = token_places(routes, at);
-                match ForwardTable::build(rules.chain(places)) {
-                    Ok(table) => {
-                        within_ca(forward, &table, report);
-                        Some(Tables::Forward(table))
-                    }
-                    Err(flaws) => {
-                        for flaw in flaws {
-                            match flaw {
-                                RouteConflict::Clash(clash) => {
-                                    let help = "in forward mode the upstream decides: give them different upstreams, \
-                                                methods, listeners or clients";
-                                    clashing(clash, help);
-                                }
-                                RouteConflict::Unnameable(route, why) if unnameable.contains(&(route, why)) => {}
-                                RouteConflict::Unnameable(route, why) => unnameable.push((route, why)),
-                            }
-                        }
-                        None
-                    }
-                }
-            }
-        }
-    };
-    let tables = listeners.iter().enumerate().map(&mut build).collect();
-    for (route, why) in unnameable {
-        if let Some(route) = routes.get(route) {
-            let title =
-                format!("no client of a forward listener can name the upstream of route `{}`: {why}", route.name);
-            route.head.error(report, title, "write its host in plain lower-case ASCII, without a dot at the end");
-        }
+/// Builds the route table of each listener.
+fn build_tables(listeners: &mut [ReadListener], routes: &[ReadRoute], report: &Diagnostics) {
+    let served = routes.iter().enumerate().map(|(index, route)| ServedRoute {
+        name: &route.keys.name,
+        head: &route.head,
+        matched: &route.matched,
+        listeners: &route.listeners,
+        upstream: route.upstream.as_ref(),
+        rule: route.rule(index).map(Arc::new),
+        token_place: route.token_place(index),
+    });
+    let mut served = ServedRoutes::new(served, report);
+    for (at, listener) in listeners.iter_mut().enumerate() {
+        listener.mode.build_table(at, &mut served);
     }
-    tables
-}
-
-/// The token endpoints that the routes of a forward listener answer themselves, each once and for whom any of them is.
-fn token_places(routes: &[ReadRoute], at: usize) -> Vec<(BaseUrl, Arc<RouteRule>)> {
-    let mut places: Vec<(BaseUrl, RouteRule)> = Vec::new();
-    let found = routes.iter().enumerate().filter(|(_, route)| route.listeners.contains(&at));
-    for (url, rule) in found.filter_map(|(index, route)| route.token_place(index)) {
-        match places.iter_mut().find(|(known, _)| known.to_string() == url.to_string()) {
-            Some((_, known)) => known.opens = known.opens.joined(&rule.opens),
-            None => places.push((url, rule)),
-        }
-    }
-    places.into_iter().map(|(url, rule)| (url, Arc::new(rule))).collect()
-}
-
-/// Every host that is to be intercepted must be one that the CA may vouch for.
-fn within_ca(forward: &ReadForward, table: &ForwardTable, report: &Diagnostics) {
-    let Some(authority) = &forward.authority else { return };
-    let mut outside: Vec<String> = table
-        .origins()
-        .map(|origin| origin.host().to_string())
-        .filter(|host| !authority.permits(host.trim_start_matches('[').trim_end_matches(']')))
-        .collect();
-    outside.sort();
-    outside.dedup();
-    for host in outside {
-        let title = format!(
-            "the CA may not vouch for `{host}`, to which a route leads (it may for {})",
-            authority.constraints()
-        );
-        let help = "make one that may with `countersign ca new`, and have clients trust it";
-        forward.place.error(report, title, help);
-    }
+    served.finish();
 }
 
 /// To whom the routes are open that call this provider for users.
 fn users_of(routes: &[ReadRoute], provider: usize) -> Opens {
-    let calling = routes.iter().filter(|route| route.user.is_some() && route.provider == Some(provider));
+    let calling = routes.iter().filter(|route| route.keys.user.is_some() && route.provider == Some(provider));
     calling.fold(Opens::Only(Vec::new()), |opens, route| opens.joined(&route.opens))
 }
 
@@ -291,38 +157,37 @@ fn judge_users(
     store: &Storage,
     report: &Diagnostics,
 ) {
-    let forgetful = matches!(store.wish, StoreSettings::Memory) && !store.ephemeral;
-    for route in routes.iter().filter(|route| route.user.is_some()) {
+    let forgetful = !store.settings.outlives() && !store.ephemeral;
+    for route in routes.iter().filter(|route| route.keys.user.is_some()) {
         if forgetful {
-            let title =
-                format!("route `{}` calls for users, but their consents would be lost with the process", route.name);
+            let title = format!(
+                "route `{}` calls for users, but their consents would be lost with the process",
+                route.keys.name
+            );
             let help = "add `[store] url = \"file:var/countersign.redb\"` with `keys`, or say `ephemeral = true` there";
             route.head.error(report, title, help);
         }
         if !known.clients.all.iter().any(|client| client.users != Users::Only(Vec::new())) {
-            let title = format!("route `{}` calls for users, but no client may", route.name);
+            let title = format!("route `{}` calls for users, but no client may", route.keys.name);
             route.head.error(report, title, "add `users = [\"*\"]` to a [client.NAME]");
         }
     }
     let consenting = providers.iter().find(|provider| provider.consent.is_some());
-    let returns = listeners.iter().any(|listener| matches!(listener.serves, ReadServes::Callback { .. }));
+    let returns = listeners.iter().any(|listener| listener.mode.receives_callbacks());
     if let (Some(provider), false) = (consenting, returns) {
         let title = format!("nobody would come back from a consent of [provider.{}]", provider.name);
         let help = "add a [[listener]] with `mode = \"callback\"`, unless applications post the codes themselves";
-        provider.place.warning(report, title, help);
+        provider.position.warning(report, title, help);
     }
 }
 
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
 fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostics) {
     for (at, listener) in listeners.iter().enumerate() {
-        if matches!(listener.serves, ReadServes::Callback { .. }) {
-            continue;
-        }
+        let Some(answer) = listener.mode.without_routes() else { continue };
         let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();
         if served.peek().is_none() {
             let title = format!("no route is served on listener `{}`", listener.name);
-            let answer = if listener.is_forward() { "refused" } else { "answered with 404" };
             listener.head.warning(report, title, format!("every request there would be {answer}"));
             continue;
         }
@@ -342,7 +207,7 @@ fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadR
         let unread = matches!(&route.opens, Opens::Only(ids) if ids.is_empty());
         let reachable = route.listeners.iter().filter_map(|at| listeners.get(*at)).any(|l| lets_in(l, &route.opens));
         if !reachable && !unread && !route.listeners.is_empty() && !known.clients.all.is_empty() {
-            let title = format!("route `{}` can never run: no listener lets its clients in", route.name);
+            let title = format!("route `{}` can never run: no listener lets its clients in", route.keys.name);
             let help =
                 "a listener with `clients = \"anyone\"` asks nobody who they are, so it serves only routes for anyone";
             route.head.error(report, title, help);
@@ -365,7 +230,7 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
         if !routes.iter().any(|route| route.provider == Some(at)) {
             let title = format!("no route uses [provider.{}]", provider.name);
-            provider.place.warning(report, title, "add a [[route]] with it, or remove it");
+            provider.position.warning(report, title, "add a [[route]] with it, or remove it");
             // Its other mistakes are reported all the same.
             let _ = provider
                 .settings
@@ -374,17 +239,19 @@ fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRou
         }
     }
     // A bound that is misspelt would bound nothing.
-    for (client, place) in known.clients.all.iter().zip(&known.places).filter(|_| report.errors() == 0) {
+    for (client, position) in known.clients.all.iter().zip(&known.positions).filter(|_| report.errors() == 0) {
         for (var, _) in client.vars.iter().filter(|(var, _)| !routes.iter().any(|route| route.defines(var))) {
             let title = format!("[client.{}] is bounded in `{var}`, but no route defines that variable", client.name);
-            place.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
+            position.error(report, title, "write the name of a variable as in the `vars` of a [[route]], or remove it");
         }
     }
     let unread = routes.iter().any(|route| matches!(&route.opens, Opens::Only(ids) if ids.is_empty()));
-    for ((id, client), place) in (0..).map(ClientId).zip(&known.clients.all).zip(&known.places).filter(|_| !unread) {
+    for ((id, client), position) in
+        (0..).map(ClientId).zip(&known.clients.all).zip(&known.positions).filter(|_| !unread)
+    {
         if !routes.iter().any(|route| route.opens.admits(Caller::Client(id))) {
             let title = format!("no route admits [client.{}]", client.name);
-            place.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
+            position.warning(report, title, "add it to the `clients` of a [[route]], or remove it");
         }
     }
 }

@@ -1,22 +1,102 @@
 //! `[client.NAME]`: the clients that may call.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, FromNode};
-use crate::token::consent::UserName;
+use crate::tls::CertName;
+use crate::token::consent::{ConsentOwner, UserName};
 
-use super::credentials::{self, DeferredChecks};
+use super::credentials::{self, DeferredChecks, Issuer, JwtRule};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who};
-use super::snapshot::{ClientConfig, Clients, Users};
+use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{PermittedClients, Position, SpannedText};
 
-/// The clients of a config, with the places of their names.
+/// The clients that may call, with indices by proof of identity.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// All clients; a [`ClientId`] is an index.
+    pub all: Vec<ClientConfig>,
+    /// By the SHA-256 of a key.
+    pub by_key: HashMap<[u8; 32], ClientId>,
+    /// By a name in a verified certificate.
+    pub by_certificate: HashMap<CertName, ClientId>,
+    /// By the user at the other end of a Unix socket.
+    pub by_uid: HashMap<u32, ClientId>,
+    /// By what a signed token says.
+    pub jwt: Vec<JwtRule>,
+    /// Issuers of such tokens; each once.
+    pub issuers: Vec<Arc<Issuer>>,
+}
+
+/// A client, from one `[client.NAME]` section.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// Its name: the user name of Basic credentials, and what logs call it.
+    pub name: Arc<str>,
+    /// Networks from which it may call; empty: any.
+    pub networks: Vec<IpNet>,
+    /// True if its network alone identifies it.
+    pub networks_only: bool,
+    /// The only values that it may name for these variables; others are not bounded.
+    pub vars: Vec<(Arc<str>, Vec<String>)>,
+    /// In whose name it may call.
+    pub users: Users,
+    /// Consents given to it are given to all clients of this group, and theirs to it.
+    pub consent_group: Option<Arc<str>>,
+}
+
+impl ClientConfig {
+    /// To whom a user consents who consents to this client.
+    pub fn owner(&self) -> ConsentOwner {
+        match &self.consent_group {
+            Some(group) => ConsentOwner::Group(group.clone()),
+            None => ConsentOwner::Client(self.name.clone()),
+        }
+    }
+}
+
+/// In whose name a client may call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Users {
+    /// Any user: `users = ["*"]` in the config.
+    All,
+    /// Only these users; an empty list permits no user.
+    Only(Vec<UserName>),
+}
+
+impl Users {
+    /// Returns whether this user is among them.
+    pub fn include(&self, user: &UserName) -> bool {
+        match self {
+            Users::All => true,
+            Users::Only(users) => users.contains(user),
+        }
+    }
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "client",
+    &[
+        ("certificate", SchemaShape::Text, MAY, "a SAN URI or DNS name of its certificate, or CN=…"),
+        ("consent_group", SchemaShape::Text, MAY, "consents are shared by all clients of this group"),
+        ("jwt", SchemaShape::Table("jwt"), MAY, "the signed token that it shows"),
+        ("key_sha256", SchemaShape::Texts, MAY, "the SHA-256 of each of its keys; `countersign key new` makes one"),
+        ("networks", SchemaShape::Texts, MAY, "where it may call from, as in 10.1.0.0/16"),
+        ("networks_only", SchemaShape::Flag, MAY, "its network alone identifies it"),
+        ("uids", SchemaShape::Counts, MAY, "users at the other end of a Unix socket"),
+        ("users", SchemaShape::Texts, MAY, "the users in whose name it may call; * for all; default: none"),
+        ("vars", SchemaShape::Bounds, MAY, "the values that it may name for variables of routes"),
+    ],
+);
+
+/// The clients of a config, with the positions of their names.
 pub(super) struct KnownClients {
     pub(super) clients: Clients,
-    pub(super) places: Vec<Position>,
+    pub(super) positions: Vec<Position>,
     pub(super) deferred: DeferredChecks,
 }
 
@@ -41,10 +121,10 @@ impl KnownClients {
     }
 
     /// The clients that `who` names; `None` is anyone.
-    pub(super) fn who(&self, who: &Who, report: &Diagnostics) -> Option<Vec<ClientId>> {
+    pub(super) fn who(&self, who: &PermittedClients, report: &Diagnostics) -> Option<Vec<ClientId>> {
         match who {
-            Who::Anyone(_) => None,
-            Who::Listed(words) => Some(self.listed(words, report)),
+            PermittedClients::Anyone(_) => None,
+            PermittedClients::Listed(words) => Some(self.listed(words, report)),
         }
     }
 }
@@ -52,7 +132,7 @@ impl KnownClients {
 /// Reads all `[client.NAME]` sections; more than 65536 are a mistake.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
     let mut known =
-        KnownClients { clients: Clients::default(), places: Vec::new(), deferred: DeferredChecks::default() };
+        KnownClients { clients: Clients::default(), positions: Vec::new(), deferred: DeferredChecks::default() };
     let Some(node) = root.take("client") else { return known };
     let table = Fields::new(node, "[client]", reader.report);
     for entry in table.rest() {
@@ -79,7 +159,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
                 None => {
                     let help = "it is the SHA-256 of the key: 64 hexadecimal digits, never the key itself";
                     // Somebody may have put the key itself here.
-                    word.place.blotted().error(reader.report, "not a SHA-256", help);
+                    word.place.redacted().error(reader.report, "not a SHA-256", help);
                 }
             }
         }
@@ -110,7 +190,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
             users,
             consent_group,
         });
-        known.places.push(name.place);
+        known.positions.push(name.place);
     }
     table.finish();
     known
@@ -141,12 +221,12 @@ fn bounds(fields: &Fields<'_>) -> Vec<(Arc<str>, Vec<String>)> {
     let table = Fields::new(node, format!("vars of {}", fields.what()), fields.report());
     let mut bounds = Vec::new();
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
-        SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(fields.report());
+        let position = Position::new(&node.source, entry.key_span.clone());
+        SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(fields.report());
         let Some(values) = Vec::<String>::from_node(&entry.value, fields.report()) else { continue };
         if values.is_empty() {
             let help = "name some values, or leave the variable out: any value";
-            place.error(fields.report(), "an empty list permits no value", help);
+            position.error(fields.report(), "an empty list permits no value", help);
         }
         bounds.push((Arc::from(&*entry.key), values));
     }

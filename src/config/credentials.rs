@@ -9,11 +9,57 @@ use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::{self, CertName, ClientTls};
 
-use super::client::KnownClients;
-use super::listener::ReadListener;
+use super::client::{Clients, KnownClients};
+use super::listener::{Bind, ReadListener};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
-use super::snapshot::{Bind, Clients, Issuer, IssuerKeys, JwtRule};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
+
+/// A token with these claims is this client's.
+#[derive(Debug)]
+pub struct JwtRule {
+    /// Issuer whose signature is accepted; its name is the claim `iss`.
+    pub issuer: Arc<Issuer>,
+    /// One of the values of `aud`.
+    pub audience: String,
+    /// Required value of the claim `sub`.
+    pub subject: String,
+    /// Client that such a token identifies.
+    pub client: ClientId,
+}
+
+/// An issuer of signed client tokens.
+#[derive(Debug)]
+pub struct Issuer {
+    /// The claim `iss`, byte for byte.
+    pub name: String,
+    /// Location of the issuer's public keys.
+    pub keys: IssuerKeys,
+    /// TLS settings for fetching them.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Digest of all of the above: equal ones have equal keys.
+    pub id: [u8; 32],
+}
+
+/// The location of an issuer's public keys.
+#[derive(Debug)]
+pub enum IssuerKeys {
+    /// A JSON Web Key Set (RFC 7517) at this URL.
+    At(BaseUrl),
+    /// The URL in its discovery document (OpenID Connect Discovery 1.0 section 4); this is the issuer.
+    Discovered(BaseUrl),
+}
+
+pub(super) const JWT_KEYS: SchemaSection = (
+    "jwt",
+    &[
+        ("audience", SchemaShape::Text, MUST, "what its `aud` must hold"),
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust for the issuer's keys, PEM"),
+        ("issuer", SchemaShape::Text, MUST, "what its `iss` must be"),
+        ("jwks_url", SchemaShape::Url, MAY, "where the issuer's keys are; default: by discovery"),
+        ("subject", SchemaShape::Text, MUST, "what its `sub` must be"),
+    ],
+);
 
 /// The most users that one client may be.
 const MOST_UIDS: usize = 1024;
@@ -63,15 +109,15 @@ pub(super) fn read_credentials(
 /// Reports evidence that no listener could ever receive.
 pub(super) fn judge(known: &KnownClients, listeners: &[ReadListener], report: &Diagnostics) {
     if !listeners.iter().any(|listener| listener.asks_certificates) {
-        for place in &known.deferred.certificates {
+        for position in &known.deferred.certificates {
             let help = "add `client_ca = \"…\"` to the `tls` of a [[listener]]";
-            place.error(report, "no listener asks clients for certificates", help);
+            position.error(report, "no listener asks clients for certificates", help);
         }
     }
     if !listeners.iter().any(|listener| matches!(listener.bind, Some(Bind::Unix(_)))) {
-        for place in &known.deferred.uids {
+        for position in &known.deferred.uids {
             let help = "add a [[listener]] with `bind = \"unix:/run/countersign.sock\"`";
-            place.error(report, "no listener is a Unix socket, so nobody has a uid", help);
+            position.error(report, "no listener is a Unix socket, so nobody has a uid", help);
         }
     }
 }
@@ -110,17 +156,21 @@ pub(super) fn is_host_name(text: &str) -> bool {
 }
 
 fn read_uids(uids: &[u64], node: &Node, id: ClientId, clients: &mut Clients, report: &Diagnostics) {
-    let place = Position::of(node);
+    let position = Position::of(node);
     if uids.is_empty() || uids.len() > MOST_UIDS {
-        place.error(report, "that many users cannot be one client", format!("name 1 to {MOST_UIDS}, or leave it out"));
+        position.error(
+            report,
+            "that many users cannot be one client",
+            format!("name 1 to {MOST_UIDS}, or leave it out"),
+        );
     }
     for uid in uids.iter().take(MOST_UIDS) {
         // The kernel uses the last value, `u32::MAX`, for an unknown user.
         match u32::try_from(*uid) {
-            Ok(u32::MAX) | Err(_) => place.error(report, format!("{uid} is no uid"), "`id -u NAME` prints one"),
+            Ok(u32::MAX) | Err(_) => position.error(report, format!("{uid} is no uid"), "`id -u NAME` prints one"),
             Ok(uid) => {
                 if clients.by_uid.insert(uid, id).is_some() {
-                    place.error(report, format!("uid {uid} is listed already"), "one user is one client");
+                    position.error(report, format!("uid {uid} is listed already"), "one user is one client");
                 }
             }
         }
@@ -196,7 +246,7 @@ fn read_issuer(
             None
         }
         (Err(error), None) => {
-            issuer.place.error(report, error, "the system's CAs cannot be used; name one with `ca`");
+            issuer.place.error(report, error.to_string(), "the system's CAs cannot be used; name one with `ca`");
             None
         }
     }

@@ -68,11 +68,11 @@ pub(crate) fn config(data: &[u8]) {
 }
 
 fn shown(found: &[Diagnostic]) -> String {
-    let told = found.iter().map(|found| {
+    let lines = found.iter().map(|found| {
         assert!(!found.title.is_empty() && found.span.start <= found.span.end);
         format!("{}\n{}\n", found.render(false), found.one_line())
     });
-    told.collect()
+    lines.collect()
 }
 
 /// No secret is shown: neither where a mistake is told, nor where a programmer prints the config.

@@ -14,7 +14,7 @@ use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry};
 
 use super::files::Files;
 use super::reader::{Reader, reason};
-use super::scalars::{Position, SpannedText};
+use super::spanned_text::{Position, SpannedText};
 
 /// More files than this are a mistake.
 const MOST_FILES: usize = 1000;
@@ -190,9 +190,9 @@ fn named(word: &SpannedText, files: &dyn Files, reader: &Reader<'_>) -> Vec<Path
 fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
     let (Kind::Table(into), Kind::Table(from)) = (&mut root.kind, part.kind) else { return };
     for entry in from.entries {
-        let place = Position::new(&entry.value.source, entry.key_span.clone());
+        let position = Position::new(&entry.value.source, entry.key_span.clone());
         if entry.key == "include" {
-            place.error(report, "only the config itself includes files", "take it out");
+            position.error(report, "only the config itself includes files", "take it out");
             continue;
         }
         let known = into.entries.iter_mut().find(|known| known.key == entry.key);
@@ -217,7 +217,7 @@ fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
                 _,
             ) => {
                 let title = format!("`{}` stands in `{}` already", entry.key, known.value.source.name);
-                place.error(report, title, "keep one of them");
+                position.error(report, title, "keep one of them");
             }
         }
     }
@@ -230,8 +230,8 @@ fn add(table: &mut Table, more: Table, key: &str, report: &Diagnostics) {
             None => table.entries.push(named),
             Some(known) => {
                 let title = format!("[{key}.{}] stands in `{}` already", named.key, known.value.source.name);
-                let place = Position::new(&named.value.source, named.key_span.clone());
-                place.error(report, title, "keep one of them, or give one another name");
+                let position = Position::new(&named.value.source, named.key_span.clone());
+                position.error(report, title, "keep one of them, or give one another name");
             }
         }
     }

@@ -1,21 +1,128 @@
 //! `[[listener]]`: where we listen, and who is let in.
 
+mod mode;
+mod served_routes;
+mod server_names;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, Node};
-use crate::tls::mint::MintAuthority;
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
-use super::credentials::{is_host_name, unix_path};
+use super::credentials::unix_path;
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
-use super::snapshot::{Bind, ListenerAccess};
+use super::schema::{MAY, MUST, SchemaKey, SchemaShape, TLS_VERSIONS};
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
+use mode::{ModeKeys, ReadMode};
+use server_names::names;
+
+pub use mode::*;
+pub use server_names::ServerNames;
+
+pub(super) use served_routes::{ServedRoute, ServedRoutes};
+
+/// A listener, from one `[[listener]]` table.
+#[derive(Debug)]
+pub struct ListenerConfig {
+    /// Its name, for logs and metrics.
+    pub name: Arc<str>,
+    /// Address or Unix socket path to bind.
+    pub bind: Bind,
+    /// TLS settings; `None` means plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// With `tls = "internal"`: where its certificate has to be put before anybody can connect.
+    pub internal: Option<Arc<Internal>>,
+    /// Peers in these networks say first, by the PROXY protocol, whom they speak for.
+    pub proxies: Vec<IpNet>,
+    /// Clients that the listener admits.
+    pub access: ListenerAccess,
+    /// Mode of the listener, with its routes or host names.
+    pub mode: ListenerMode,
+    /// Digest of what a connection to it is believed from its first byte: how it is spoken to, whose certificates count,
+    /// which balancers. A connection that was made on another footing has to be made anew.
+    pub footing: [u8; 32],
+}
+
+impl ListenerConfig {
+    /// Returns the settings of a forward listener; `None` for other modes.
+    pub fn forward(&self) -> Option<&ForwardListener> {
+        self.mode.forward()
+    }
+
+    /// Returns whether a peer at this address must use the PROXY protocol.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// The address or path that a listener binds to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Bind {
+    /// An address. Port 0: any free one.
+    Tcp(SocketAddr),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+impl Bind {
+    /// The TCP port, if it is an address.
+    pub const fn port(&self) -> Option<u16> {
+        match self {
+            Bind::Tcp(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The clients that a listener admits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ListenerAccess {
+    /// `clients = "anyone"`: clients are not asked to identify themselves.
+    Anyone,
+    /// Any client that identifies itself.
+    Identified,
+    /// Only these clients, which must identify themselves.
+    Listed(Vec<ClientId>),
+}
+
+/// The keys of `[[listener]]` in every mode, for the schema.
+pub(super) const KEYS: [SchemaKey; 8] = [
+    ("bind", SchemaShape::Bind, MUST, "IP address and port (0: any free one), or unix:/path"),
+    ("clients", SchemaShape::Who, MAY, "who is let in; default: every client of the file"),
+    mode::KEY,
+    ("name", SchemaShape::Text, MAY, "for logs and metrics"),
+    ("names", SchemaShape::Texts, MAY, "the hosts that it answers to; default: any"),
+    ("plaintext", SchemaShape::Choice(&["allowed"]), MAY, "off loopback without TLS"),
+    ("proxy_protocol", SchemaShape::Texts, MAY, "the networks whose connections begin with the PROXY protocol"),
+    ("tls", SchemaShape::InternalOr("listener_tls"), MAY, "without it: plain HTTP"),
+];
+
+/// The keys of `tls` of what listens, for the schema.
+pub(super) const TLS_KEYS: [SchemaKey; 5] = [
+    ("cert", SchemaShape::Text, MUST, "path of the certificate and its chain, PEM"),
+    ("client_auth", SchemaShape::Choice(&["optional", "required"]), MAY, "whether a client must show a certificate"),
+    ("client_ca", SchemaShape::Text, MAY, "path of the CAs of client certificates, PEM"),
+    ("key", SchemaShape::Text, MUST, "path of its private key, PEM"),
+    ("min_version", TLS_VERSIONS, MAY, "1.2"),
+];
 
 /// A listener as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadListener {
@@ -26,7 +133,7 @@ pub(super) struct ReadListener {
     pub(super) internal: Option<Arc<Internal>>,
     /// True if its TLS asks for clients' certificates.
     pub(super) asks_certificates: bool,
-    pub(super) serves: ReadServes,
+    pub(super) mode: Box<dyn ReadMode>,
     pub(super) proxies: Vec<IpNet>,
     pub(super) access: ListenerAccess,
     /// The names in `clients`, in the order of the list in `access`.
@@ -35,30 +142,11 @@ pub(super) struct ReadListener {
     pub(super) footing: [u8; 32],
 }
 
-/// The mode of a listener with its settings, as read.
-pub(super) enum ReadServes {
-    Callback { names: Vec<String> },
-    Forward(Box<ReadForward>),
-    Reverse { names: Vec<String> },
-}
-
-/// A forward listener as it was read.
-pub(super) struct ReadForward {
-    /// The CA that it intercepts with.
-    pub(super) authority: Option<MintAuthority>,
-    /// Position for messages about that CA.
-    pub(super) place: Position,
-    /// True if a CONNECT to a host without a route is tunnelled.
-    pub(super) tunnels: bool,
-}
-
 impl ReadListener {
-    pub(super) const fn is_callback(&self) -> bool {
-        matches!(self.serves, ReadServes::Callback { .. })
-    }
-
-    pub(super) const fn is_forward(&self) -> bool {
-        matches!(self.serves, ReadServes::Forward(_))
+    /// Returns the settings; `None` if something was reported.
+    pub(super) fn finish(self) -> Option<ListenerConfig> {
+        let ReadListener { name, bind, tls, internal, mode, proxies, access, footing, .. } = self;
+        Some(ListenerConfig { name, bind: bind?, tls, internal, proxies, access, mode: mode.finish()?, footing })
     }
 }
 
@@ -107,13 +195,12 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
     if let Some(name) = &name {
         name.judge_name(report);
     }
-    let modes = [("callback", Mode::Callback), ("forward", Mode::Forward), ("reverse", Mode::Reverse)];
-    let mode = choice(&fields, "mode", &modes).unwrap_or(Mode::Reverse);
+    let mode = choice(&fields, "mode", &MODES.map(|mode| (mode.word, mode))).unwrap_or(mode::DEFAULT);
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
     let around =
-        TlsReadContext { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode != Mode::Forward, reader };
+        TlsReadContext { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode.offers_h2, reader };
     let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
@@ -128,12 +215,13 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         let help = "who comes over a Unix socket has no address; remove it";
         Position::of(node).error(report, "`proxy_protocol` is for TCP listeners", help);
     }
-    let mut who = fields.opt::<Who>("clients");
-    if let (Mode::Callback, Some(node)) = (mode, fields.take("clients")) {
-        Position::of(node).error(report, "a callback listener asks nobody who they are", "remove `clients`");
+    let mut who = fields.opt::<PermittedClients>("clients");
+    if let (false, Some(node)) = (mode.identifies, fields.take("clients")) {
+        let title = format!("a {} listener asks nobody who they are", mode.word);
+        Position::of(node).error(report, title, "remove `clients`");
     }
-    if mode == Mode::Callback {
-        who = Some(Who::Anyone(Position::head(node)));
+    if !mode.identifies {
+        who = Some(PermittedClients::Anyone(Position::head(node)));
     }
     let asked = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let (access, listed) = match who {
@@ -144,24 +232,14 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
             }
             (ListenerAccess::Identified, Vec::new())
         }
-        Some(Who::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
-        Some(Who::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
+        Some(PermittedClients::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
+        Some(PermittedClients::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
-    let serves = match mode {
-        Mode::Callback => {
-            reverses(&fields);
-            ReadServes::Callback { names }
-        }
-        Mode::Forward => forwards(&fields, node, reader),
-        Mode::Reverse => {
-            reverses(&fields);
-            ReadServes::Reverse { names }
-        }
-    };
+    let read = (mode.read)(ModeKeys { fields: &fields, node, names, reader });
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
     let name = name.map_or_else(fallback, |name| name.text);
-    let believed = format!("{mode:?} {} {:?} {proxies:?}", tls.config.is_some(), tls.client_ca);
+    let believed = format!("{} {} {:?} {proxies:?}", mode.word, tls.config.is_some(), tls.client_ca);
     let footing = sha256(believed.as_bytes());
     let ReadTls { config, internal, asks_certificates, .. } = tls;
     let head = Position::head(node);
@@ -172,61 +250,11 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         tls: config,
         internal,
         asks_certificates,
-        serves,
+        mode: read,
         proxies,
         access,
         listed,
         footing,
-    }
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Mode {
-    Callback,
-    Forward,
-    Reverse,
-}
-
-/// Reports keys that only a forward listener may have, in a listener of another mode.
-fn reverses(fields: &Fields<'_>) {
-    for key in ["intercept", "unmatched"] {
-        if let Some(node) = fields.take(key) {
-            let help = "add `mode = \"forward\"`, or remove it";
-            Position::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
-        }
-    }
-}
-
-/// Reads the settings that only a forward listener has, and reports `names`, which it may not have.
-fn forwards(fields: &Fields<'_>, node: &Node, reader: &Reader<'_>) -> ReadServes {
-    let report = fields.report();
-    if let Some(node) = fields.take("names") {
-        let help = "a forward listener answers to the hosts of its routes; remove it";
-        Position::of(node).error(report, "`names` is for reverse listeners", help);
-    }
-    let tunnels = choice(fields, "unmatched", &[("deny", false), ("tunnel", true)]).unwrap_or(false);
-    let Some(own) = fields.take("intercept") else {
-        fields.missing("intercept", "{ ca_cert = \"certs/ca.crt\", ca_key = \"certs/ca.key\" }");
-        return ReadServes::Forward(Box::new(ReadForward { authority: None, place: Position::head(node), tunnels }));
-    };
-    let table = Fields::new(own, "intercept of [[listener]]", report);
-    let cert = table.req::<SpannedText>("ca_cert", "\"certs/ca.crt\"");
-    let key = table.req::<SpannedText>("ca_key", "\"certs/ca.key\"");
-    table.finish();
-    let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
-    ReadServes::Forward(Box::new(ReadForward { authority, place: Position::of(own), tunnels }))
-}
-
-/// The interception CA, from two files.
-fn authority(cert: &SpannedText, key: &SpannedText, reader: &Reader<'_>) -> Option<MintAuthority> {
-    let (chain, private) = (reader.public_file(cert), reader.private_file(key));
-    match MintAuthority::from_pem(&chain?, &private?) {
-        Ok(authority) => Some(authority),
-        Err(error) => {
-            let help = "`countersign ca new` makes a pair that fits";
-            cert.place.error(reader.report, format!("`{}` and `{}`: {error}", cert.text, key.text), help);
-            None
-        }
     }
 }
 
@@ -237,27 +265,6 @@ fn bind_anywhere(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Bind> {
         Some(path) => unix_path(&word, path, reader).map(Bind::Unix),
         None => address(&word, fields.report()).map(Bind::Tcp),
     }
-}
-
-/// The hosts that a listener answers to.
-fn names(fields: &Fields<'_>) -> Vec<String> {
-    let mut names = Vec::new();
-    let words = fields.opt::<Vec<SpannedText>>("names");
-    if words.as_ref().is_some_and(Vec::is_empty)
-        && let Some(node) = fields.take("names")
-    {
-        Position::of(node).error(fields.report(), "an empty list is no name", "name some, or leave it out: any host");
-    }
-    for word in words.unwrap_or_default() {
-        let bare = word.text.trim_start_matches('[').trim_end_matches(']');
-        if bare.parse::<IpAddr>().is_ok() || is_host_name(&word.text) {
-            names.push(bare.to_ascii_lowercase());
-        } else {
-            let help = "write a host without port or wildcard, as in `\"gateway.corp\"`";
-            word.place.error(fields.report(), format!("`{}` is not a host name", word.text), help);
-        }
-    }
-    names
 }
 
 /// The `bind` of a table: an address and a port.
@@ -364,7 +371,7 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
     match tls::server(wish) {
         Ok(config) => Some(config),
         Err(error) => {
-            Position::of(node).error(reader.report, error, "use certificates that TLS servers use");
+            Position::of(node).error(reader.report, error.to_string(), "use certificates that TLS servers use");
             None
         }
     }

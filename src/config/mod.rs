@@ -1,39 +1,58 @@
 //! Reading of `proxy.toml`: from its bytes to a [`Snapshot`] that is correct by construction.
 //!
-//! Owns the meaning of every section and key. It opens no socket and starts nothing: files and environment variables
-//! are read through [`Files`], so the same code serves a real start, a demonstration in memory and a test. All mistakes
-//! of a file are found in one reading. Runs on the thread that starts or reloads.
+//! Owns the meaning of every section and key: a section's file holds its type, its reader and its rows of the JSON
+//! Schema. It opens no socket and starts nothing: files and environment variables are read through [`Files`], so the
+//! same code serves a real start, a demonstration in memory and a test. All mistakes of a file are found in one reading.
+//! Runs on the thread that starts or reloads.
 
 mod admin;
 mod audit;
 mod build;
 mod client;
+mod consent;
 mod credentials;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod include;
+mod limits;
 mod listener;
-mod process;
+mod log;
 mod provider;
 mod reader;
 mod redact;
+mod reload;
 mod route;
-mod scalars;
+mod runtime;
 pub mod schema;
 mod snapshot;
 mod sources;
+mod spanned_text;
 mod store;
+mod timeouts;
 mod tracing;
 mod variable;
 
 use std::path::Path;
 
+pub use self::log::{AccessLogTarget, LogConfig, LogFormat};
+pub use self::tracing::{Collector, Tracing};
+pub use admin::{AdminBind, AdminListenerConfig, AdminToken, PublicEndpoints, Role};
 pub use build::build;
+pub use client::{ClientConfig, Clients, Users};
+pub use consent::ConsentSettings;
+pub use credentials::{Issuer, IssuerKeys, JwtRule};
 pub use files::{Files, InMemory, MachineFiles};
 pub use include::sketch;
+pub use limits::Limits;
+pub use listener::*;
+pub use provider::ProviderConfig;
+pub use reload::WatchConfig;
+pub use route::{Reflection, Route, RouteKeys};
 pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
+pub use store::Storage;
+pub use timeouts::Timeouts;
 
 use crate::syntax::Diagnostic;
 

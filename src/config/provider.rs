@@ -10,23 +10,125 @@ use rustls::pki_types::ServerName;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::observe::once::Once;
-use crate::provider::{CallAs, ConsentWiring, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientTls, KEY_EXCHANGES};
-use crate::token::consent::{ReturnRule, Upkeep};
+use crate::token::consent::Upkeep;
 use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
+use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
-use super::snapshot::{CertificateEnd, ConsentSettings, ProviderConfig, Timeouts};
+use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
+use super::snapshot::CertificateEnd;
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
+use super::timeouts::{self, Timeouts};
+
+/// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's
+/// [`Module`].
+#[derive(Debug)]
+pub struct ProviderConfig {
+    /// Name of the provider, from `[provider.NAME]`.
+    pub name: Arc<str>,
+    /// Index of the provider in [`super::SnapshotFields::providers`].
+    pub index: usize,
+    /// Name of the profile that the provider uses.
+    pub profile: Arc<str>,
+    /// Base URL of the provider's API.
+    pub base_url: BaseUrl,
+    /// TLS settings for token and resource calls.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The name to verify its certificate against; absent: the host dialled.
+    pub server_name: Option<ServerName<'static>>,
+    /// The proxy and the source address that lead to it.
+    pub way: EgressPath,
+    /// Time limits of calls to the provider.
+    pub timeouts: Timeouts,
+    /// Renew this long before expiry, never more than a fifth of the life.
+    pub refresh_before: Duration,
+    /// True if the provider receives the trace context of a request.
+    pub trace_context: bool,
+    /// `User-Agent` of our own calls; absent: the profile's, or ours.
+    pub user_agent: Option<HeaderValue>,
+    /// The types of tokens that were logged as odd ones.
+    pub odd_types: Once,
+    /// Digest of the transport settings: connections are pooled by it.
+    pub transport_id: u64,
+    /// Settings of users' consents; `None` if users cannot consent.
+    pub consents: Option<ConsentSettings>,
+    /// Module for calls of the application without any route's own settings; `None` if it requires those.
+    pub module: Option<Arc<Module>>,
+    /// When the certificate ends that we show to it.
+    pub certificate: Option<CertificateEnd>,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "provider",
+    &[
+        ("base_url", SchemaShape::Url, MAY, "where its API lives"),
+        ("clients", SchemaShape::Who, MAY, "bounds every route that uses this provider"),
+        ("consent", SchemaShape::Table("consent"), MAY, "how its users consent"),
+        ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
+        ("environment", SchemaShape::Text, MAY, "a base URL that the profile knows"),
+        (
+            "header_case",
+            SchemaShape::Choice(&["lower", "preserve"]),
+            MAY,
+            "how names of fields are written over HTTP/1.1; preserve: as the client and the profile wrote them; lower",
+        ),
+        ("http", SchemaShape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
+        (
+            "http_proxy",
+            SchemaShape::Source,
+            MAY,
+            "the corporate proxy that leads there, as in http://user:password@host:3128",
+        ),
+        (
+            "invalid_header_lines",
+            SchemaShape::Choice(&["drop", "refuse"]),
+            MAY,
+            "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
+        ),
+        ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
+        ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
+        ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
+        ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
+        ("token_url", SchemaShape::Url, MAY, "where the token comes from"),
+        ("trace_context", SchemaShape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
+        (
+            "user_agent",
+            SchemaShape::Text,
+            MAY,
+            "of our own calls: token, authorize, refresh; countersign and its version",
+        ),
+    ],
+);
+
+pub(super) const TLS_KEYS: SchemaSection = (
+    "provider_tls",
+    &[
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+        ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
+        ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
+        ("client_key_password", SchemaShape::Source, MAY, "what opens that key, if it is encrypted"),
+        (
+            "key_exchange",
+            SchemaShape::Choices(&KEY_EXCHANGES),
+            MAY,
+            "the groups to offer, as in x25519; default: all but the last",
+        ),
+        ("min_version", TLS_VERSIONS, MAY, "1.2"),
+        ("server_name", SchemaShape::Text, MAY, "the name to ask for and to verify"),
+    ],
+);
 
 /// A provider as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadProvider {
     pub(super) name: Arc<str>,
-    pub(super) place: Position,
+    pub(super) position: Position,
     pub(super) profile: Option<Arc<Profile>>,
     pub(super) settings: Option<Settings>,
     /// The clients to which its use is limited; `None`: it is not limited.
@@ -44,13 +146,6 @@ pub(super) struct ReadProvider {
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
     consent_unread: bool,
-}
-
-/// `[provider.NAME.consent]` as it was read.
-pub(super) struct ReadConsent {
-    wiring: ConsentWiring,
-    return_to: Vec<ReturnRule>,
-    keep_alive: Duration,
 }
 
 /// The egress path to the provider, with a digest of it.
@@ -84,7 +179,7 @@ impl ReadProvider {
             Ok(module) => Some(Arc::new(module)),
             Err(error) => {
                 let help = "correct the settings of this provider";
-                self.place.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
+                self.position.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
                 None
             }
         }
@@ -134,9 +229,6 @@ impl ReadProvider {
     }
 }
 
-/// Users' refresh tokens are kept alive for so long after their last call.
-const KEEP_ALIVE: Duration = Duration::from_secs(12 * 3600);
-
 /// Reads all providers; a mistaken one is kept without its unreadable parts.
 pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>) -> Vec<ReadProvider> {
     let Some(node) = root.take("provider") else { return Vec::new() };
@@ -148,28 +240,28 @@ pub(super) fn read(root: &Fields<'_>, known: &KnownClients, reader: &Reader<'_>)
 
 fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> ReadProvider {
     let report = reader.report;
-    let place = Position::new(&entry.value.source, entry.key_span.clone());
-    SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+    let position = Position::new(&entry.value.source, entry.key_span.clone());
+    SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
     let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
     let transport = transport(fields.take("tls"), only_http1, reader);
-    let who = fields.opt::<Who>("clients");
+    let who = fields.opt::<PermittedClients>("clients");
     let bounds = who.as_ref().and_then(|who| known.who(who, report));
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
     let default_ttl = fields.opt::<Duration>("default_ttl");
     if default_ttl.is_some_and(|ttl| ttl.is_zero()) {
-        let place = fields.take("default_ttl").map_or(place.clone(), Position::of);
-        place.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
+        let position = fields.take("default_ttl").map_or(position.clone(), Position::of);
+        position.error(report, "a token that lives no time is of no use", "write how long it lives, as in `\"5m\"`");
     }
-    let timeouts = timeouts(&fields, Timeouts::default());
+    let timeouts = timeouts::read(&fields, Timeouts::default());
     let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
     let consent_node = fields.take("consent");
-    let consent = consent_node.and_then(|node| consent(node, profile.as_ref(), report));
+    let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
     let settings = match &profile {
         Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
@@ -183,7 +275,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let name = entry.key.as_str().into();
     ReadProvider {
         name,
-        place,
+        position,
         profile,
         settings,
         bounds,
@@ -246,48 +338,13 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagno
     }
 }
 
-/// Reads `[provider.NAME.consent]`; `None` without a usable `public_url` and `params`.
-fn consent(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnostics) -> Option<ReadConsent> {
-    let fields = Fields::new(node, "[provider.NAME.consent]", report);
-    let public_url =
-        fields.req::<SpannedText>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
-    let authorize_url = fields.opt::<SpannedText>("authorize_url").and_then(|word| url(&word, report));
-    let keep_alive = fields.or("keep_alive", KEEP_ALIVE);
-    let mut return_to = Vec::new();
-    for word in fields.opt::<Vec<SpannedText>>("return_to").unwrap_or_default() {
-        match ReturnRule::parse(&word.text) {
-            Ok(rule) => return_to.push(rule),
-            Err(error) => {
-                let title = format!("`{}` is no place for browsers: {error}", word.text);
-                word.place.error(report, title, "write it as in `https://app.example/*`");
-            }
-        }
-    }
-    let params = match profile {
-        Some(profile) if profile.knows_users() => profile.read_consent_params(fields.take("params"), report),
-        Some(profile) => {
-            let title = format!("the profile `{}` knows no users", profile.name());
-            Position::head(node).error(report, title, "remove `consent`");
-            fields.rest();
-            None
-        }
-        None => {
-            fields.rest();
-            None
-        }
-    };
-    fields.finish();
-    let wiring = ConsentWiring { public_url: public_url?, authorize_url, params: params? };
-    Some(ReadConsent { wiring, return_to, keep_alive })
-}
-
 /// An `https` base URL; reports what is none.
 pub(super) fn url(word: &SpannedText, report: &Diagnostics) -> Option<BaseUrl> {
     match BaseUrl::parse(&word.text) {
         Ok(url) => Some(url),
         // The URL may contain credentials, which must not be shown.
         Err(error) if word.text.contains('@') => {
-            word.place.blotted().error(report, "this is not a usable URL", error);
+            word.place.redacted().error(report, "this is not a usable URL", error);
             None
         }
         Err(error) => {
@@ -295,30 +352,6 @@ pub(super) fn url(word: &SpannedText, report: &Diagnostics) -> Option<BaseUrl> {
             None
         }
     }
-}
-
-/// `timeouts = { … }`, over what holds without it.
-pub(super) fn timeouts(fields: &Fields<'_>, without: Timeouts) -> Timeouts {
-    let Some(node) = fields.take("timeouts") else { return without };
-    let own = Fields::new(node, format!("timeouts of {}", fields.what()), fields.report());
-    let read = |key: &str, without: Duration| {
-        let Some(node) = own.take(key) else { return without };
-        let Some(read) = own.opt::<Duration>(key) else { return without };
-        if read.is_zero() {
-            let title = format!("`{key}` cannot be zero: nothing is that quick");
-            Position::of(node).error(fields.report(), title, "write a duration, as in `\"10s\"`, or leave it out");
-        }
-        read
-    };
-    let timeouts = Timeouts {
-        connect: read("connect", without.connect),
-        token: read("token", without.token),
-        response: read("response", without.response),
-        idle: read("idle", without.idle),
-        body_idle: read("body_idle", without.body_idle),
-    };
-    own.finish();
-    timeouts
 }
 
 /// `http_proxy`, `source_address`, and how HTTP/1.1 is spoken there.
@@ -329,18 +362,18 @@ fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> R
         && let Some((text, literal)) = reader.value(node, report)
     {
         // It may hold a password, so it is shown in no message.
-        let place = Position::of(node).blotted();
+        let position = Position::of(node).redacted();
         match ForwardProxy::parse(text.expose_secret()) {
             Ok(proxy) => {
                 if literal && proxy.has_credentials() {
                     let help =
                         "write `http_proxy = { env = \"NAME\" }` or `{ file = \"path\" }`, with the whole URL in it";
-                    place.warning(report, "the proxy's credentials stand in the config file", help);
+                    position.warning(report, "the proxy's credentials stand in the config file", help);
                 }
                 inputs.extend(sha256(text.expose_secret().as_bytes()));
                 way.proxy = Some(Arc::new(proxy));
             }
-            Err(error) => place.error(report, "`http_proxy` is not the URL of a proxy", error),
+            Err(error) => position.error(report, "`http_proxy` is not the URL of a proxy", error),
         }
     }
     if let Some(word) = fields.opt::<SpannedText>("source_address") {
@@ -391,10 +424,14 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
     let (password, literal) = reader.value(node, reader.report)?;
     if literal {
         let help = "write `client_key_password = { env = \"NAME\" }` or `{ file = \"path\" }`";
-        Position::of(node).blotted().warning(reader.report, "a password stands in the config file", help);
+        Position::of(node).redacted().warning(reader.report, "a password stands in the config file", help);
     }
     if fields.take("client_key").is_none() {
-        Position::of(node).blotted().error(reader.report, "there is no `client_key` that it could open", "add the key");
+        Position::of(node).redacted().error(
+            reader.report,
+            "there is no `client_key` that it could open",
+            "add the key",
+        );
     }
     Some(password)
 }
@@ -402,7 +439,7 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
 fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Option<ProviderTransport> {
     let report = reader.report;
     let errors = report.errors();
-    let mut wish = ClientTls { only_http1, ..ClientTls::default() };
+    let mut client_tls = ClientTls { only_http1, ..ClientTls::default() };
     let mut server_name = None;
     let mut certificate = None;
     let mut inputs = Vec::new();
@@ -412,8 +449,8 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
     let ca;
     if let Some(node) = node {
         let fields = Fields::new(node, "tls of a provider", report);
-        wish.only_tls13 = only_tls13(&fields);
-        inputs.push(u8::from(wish.only_tls13));
+        client_tls.only_tls13 = only_tls13(&fields);
+        inputs.push(u8::from(client_tls.only_tls13));
         let ca_word = fields.opt::<SpannedText>("ca");
         ca = ca_word.as_ref().and_then(|word| reader.public_file(word));
         if let (Some(word), Some(pem)) = (&ca_word, &ca) {
@@ -422,13 +459,13 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
                 word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
             }
         }
-        wish.ca = ca.as_deref();
-        wish.key_exchange = key_exchange(&fields, report);
-        wish.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
+        client_tls.ca = ca.as_deref();
+        client_tls.key_exchange = key_exchange(&fields, report);
+        client_tls.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
         let password = key_password(&fields, reader);
         if let Some((identity, digest)) = client_identity_with(&fields, password.as_ref(), reader) {
             inputs.extend(digest);
-            wish.identity = Some(identity);
+            client_tls.identity = Some(identity);
             let own = fields.take("client_cert").and_then(Node::as_str);
             certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
@@ -446,11 +483,11 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         }
     }
     let digest = sha256(&inputs);
-    match reader.client_tls(digest, || tls::client(wish)) {
+    match reader.client_tls(digest, || tls::client(client_tls)) {
         Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, digest }),
         Err(error) => {
             if let Some(node) = node {
-                Position::of(node).error(report, error, "check the files that are named here");
+                Position::of(node).error(report, error.to_string(), "check the files that are named here");
             }
             None
         }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::base::secret::SecretString;
 use crate::provider::Profile;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, suggest};
-use crate::tls;
+use crate::tls::{self, TlsConfigError};
 
 use super::files::Files;
 use super::redact::is_variable;
-use super::scalars::{Position, SpannedText};
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
+use super::spanned_text::{Position, SpannedText};
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         if !is_variable(&name.text) && self.files.env(&name.text).is_none() {
             // Likely the secret itself.
             let help = "write the variable's name: capital letters, digits and `_`; the secret stands in the variable";
-            name.place.blotted().error(report, "there is no environment variable of this name", help);
+            name.place.redacted().error(report, "there is no environment variable of this name", help);
             return None;
         }
         match self.files.env(&name.text) {
@@ -208,8 +208,8 @@ impl<'a> Reader<'a> {
     pub(super) fn client_tls(
         &self,
         digest: [u8; 32],
-        make: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, String>,
-    ) -> Result<Arc<rustls::ClientConfig>, String> {
+        make: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, TlsConfigError>,
+    ) -> Result<Arc<rustls::ClientConfig>, TlsConfigError> {
         if let Some(known) = self.transports.borrow().get(&digest) {
             return Ok(known.clone());
         }

@@ -1,9 +1,9 @@
 //! Masking of secrets in the parts of a file that are shown.
 //!
-//! A rendered mistake shows its line of the file. A secret on that line is blotted out by the code that knows it as
-//! one; a span that one mistake blots out is blotted out in all mistakes of the file, because one line may have
+//! A rendered mistake shows its line of the file. A secret on that line is redacted out by the code that knows it as
+//! one; a span that one mistake blots out is redacted out in all mistakes of the file, because one line may have
 //! several. A misspelt key, or a value of the wrong kind, is not known to any code: so every value that looks like a
-//! secret by its key is blotted out as well.
+//! secret by its key is redacted out as well.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::syntax::{Diagnostic, SourceText};
 
 /// The same text with stars in `spans`, byte for byte, so that lines and columns stay.
-pub(super) fn blotted(source: &Arc<SourceText>, spans: impl IntoIterator<Item = Range<usize>>) -> Arc<SourceText> {
+pub(super) fn redacted(source: &Arc<SourceText>, spans: impl IntoIterator<Item = Range<usize>>) -> Arc<SourceText> {
     let mut bytes = source.text.clone().into_bytes();
     for span in spans {
         for byte in bytes.get_mut(span).into_iter().flatten().filter(|byte| **byte != b'\n') {
@@ -24,9 +24,9 @@ pub(super) fn blotted(source: &Arc<SourceText>, spans: impl IntoIterator<Item = 
 }
 
 /// Blots out in every mistake the spans that any of them blots out, and every value that looks like a secret by its
-/// key. If the file could not be parsed, the end of a value is unknown: then the rest of its line is blotted out with
+/// key. If the file could not be parsed, the end of a value is unknown: then the rest of its line is redacted out with
 /// it.
-pub(super) fn blot_all(source: &Arc<SourceText>, parsed: bool, diagnostics: &mut [Diagnostic]) {
+pub(super) fn redact_all(source: &Arc<SourceText>, parsed: bool, diagnostics: &mut [Diagnostic]) {
     let mut spans = suspicious(&source.text, parsed);
     for found in diagnostics.iter().filter(|found| is_version_of(&found.source, source)) {
         let pairs = source.text.bytes().zip(found.source.text.bytes()).enumerate();
@@ -35,9 +35,9 @@ pub(super) fn blot_all(source: &Arc<SourceText>, parsed: bool, diagnostics: &mut
     if spans.is_empty() {
         return;
     }
-    let blotted = blotted(source, spans);
+    let redacted = redacted(source, spans);
     for found in diagnostics.iter_mut().filter(|found| is_version_of(&found.source, source)) {
-        found.source = blotted.clone();
+        found.source = redacted.clone();
     }
 }
 
@@ -167,16 +167,16 @@ mod tests {
     #[test]
     fn stars_keep_lines_and_columns() {
         let source = SourceText::new("f", "a = 1\nb = \"sëcret\"\n");
-        assert_eq!(blotted(&source, Some(10..19)).text, "a = 1\nb = *********\n");
-        assert_eq!(blotted(&source, Some(10..13)).text, "", "half a character");
-        assert_eq!(blotted(&source, Some(900..901)).text, source.text);
+        assert_eq!(redacted(&source, Some(10..19)).text, "a = 1\nb = *********\n");
+        assert_eq!(redacted(&source, Some(10..13)).text, "", "half a character");
+        assert_eq!(redacted(&source, Some(900..901)).text, source.text);
     }
 
     #[test]
     fn what_looks_like_a_secret_by_its_key_is_found_and_what_says_where_one_is_stays() {
-        let blot = |text: &str, parsed| {
+        let redact = |text: &str, parsed| {
             let source = SourceText::new("f", text);
-            blotted(&source, suspicious(text, parsed)).text.clone()
+            redacted(&source, suspicious(text, parsed)).text.clone()
         };
         for (text, shown) in [
             ("x = 1\nclient_secret = \"abc\"\ny = 2\n", "x = 1\nclient_secret =******\ny = 2\n"),
@@ -188,9 +188,9 @@ mod tests {
             ("client_secert = \"a\"", "client_secert =****"),
             ("[client]\nerp = \"k\"", "[client]\nerp =****"),
         ] {
-            assert_eq!(blot(text, true), shown);
+            assert_eq!(redact(text, true), shown);
         }
-        assert_eq!(blot("secret = \"a, x = 1\ny = 2", false), "secret =**********\ny = 2");
+        assert_eq!(redact("secret = \"a, x = 1\ny = 2", false), "secret =**********\ny = 2");
         for plain in [
             "client_secret = { env = \"NAME\" }",
             "client_secret = { file = \"a/b\" }",
@@ -198,7 +198,7 @@ mod tests {
             "token_url = \"ftp://bank/token\"",
             "[client.erp]\nnetworks = [\"10.0.0.1/8\"]",
         ] {
-            assert_eq!(blot(plain, true), plain);
+            assert_eq!(redact(plain, true), plain);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `[[route]]`: what leads from a request to a provider.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,149 @@ use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
 use crate::provider::{CallAs, Module};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
-use crate::syntax::units::ByteSize;
+use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Kind, Node, suggest};
 
 use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
-use super::provider::{ReadProvider, timeouts, url};
+use super::provider::{ProviderConfig, ReadProvider, url};
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText, Who, choice};
-use super::snapshot::{Reflection, Timeouts};
+use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
+use super::timeouts::{self, Timeouts};
 use super::variable::variables;
+
+/// One `[[route]]`: what the data plane needs once the route is chosen. Matching lives in [`RouteRule`].
+///
+/// Its keys are read as if they were its own fields.
+#[derive(Debug)]
+pub struct Route {
+    /// Provider that the route's requests are sent to.
+    pub provider: Arc<ProviderConfig>,
+    /// Module for the provider's protocol, with the route's own settings.
+    pub module: Arc<Module>,
+    /// Destination of requests: the provider's base URL, or the route's `upstream`. The permit's path includes its
+    /// path.
+    pub upstream: BaseUrl,
+    keys: RouteKeys,
+}
+
+impl Deref for Route {
+    type Target = RouteKeys;
+
+    fn deref(&self) -> &RouteKeys {
+        &self.keys
+    }
+}
+
+/// The keys of a `[[route]]` that are finished as soon as its table is read.
+#[derive(Debug)]
+pub struct RouteKeys {
+    /// Its name, for logs and metrics.
+    pub name: Arc<str>,
+    /// True if its limits on clients refuse requests, rather than only being reported.
+    pub enforce: bool,
+    /// The header that says in which user's name a call is made; absent: in the application's.
+    pub user: Option<HeaderName>,
+    /// Always set on the forwarded request, after everything else was stripped.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers that variables are read from and that are not forwarded.
+    pub consumed: Vec<HeaderName>,
+    /// Treatment of a response in which the provider echoes a credential.
+    pub reflection: Reflection,
+    /// Limit on the number of requests; `None`: any number.
+    pub rate: Option<Arc<Rate>>,
+    /// Largest request body that is kept for a replay, in bytes.
+    pub replay_limit: u64,
+    /// True if bodies are collected first, within that limit, and sent with a length.
+    pub request_buffering: bool,
+    /// True if its connections may become WebSockets.
+    pub websocket: bool,
+    /// This route's own waiting times.
+    pub timeouts: Timeouts,
+}
+
+/// Treatment of a provider's response that contains a live token or secret.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reflection {
+    /// The answer is not passed on.
+    Block,
+    /// Stars stand in the credential's place.
+    #[default]
+    Mask,
+    /// Responses are not searched for credentials.
+    Off,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "route",
+    &[
+        ("allow", SchemaShape::Texts, MAY, "the provider's paths that may be reached, as in GET /v1/*"),
+        ("as", SchemaShape::Choice(&["application", "user"]), MAY, "whose token is used"),
+        ("clients", SchemaShape::Who, MAY, "who may use it; required as soon as there are two clients"),
+        (
+            "enforce",
+            SchemaShape::Flag,
+            MAY,
+            "false: what its allow, rate_limit and bounds would refuse passes and is logged",
+        ),
+        ("headers", SchemaShape::Headers, MAY, "always set on the request"),
+        ("host", SchemaShape::Text, MAY, "a host name without port"),
+        ("listeners", SchemaShape::Texts, MAY, "the listeners that serve it; default: all"),
+        ("methods", SchemaShape::Texts, MAY, "such as GET and POST; default: any"),
+        ("name", SchemaShape::Text, MAY, "for logs and metrics"),
+        ("path", SchemaShape::Text, MAY, "whole leading segments, as in /scb"),
+        (
+            "path_rules",
+            SchemaShape::ChoiceOrList(
+                &["lenient", "strict"],
+                &["double-encoding", "encoded-slashes", "parameters", "slashes"],
+            ),
+            MAY,
+            "what passes that a bank may read in two ways; lenient: // and %2f; strict: nothing",
+        ),
+        ("provider", SchemaShape::Text, MUST, "whom it calls"),
+        ("rate_limit", SchemaShape::Table("rate_limit"), MAY, "how many requests this instance lets through"),
+        (
+            "reflection",
+            SchemaShape::Choice(&["block", "mask", "off"]),
+            MAY,
+            "a credential that the provider echoes; mask",
+        ),
+        ("replay_limit", SchemaShape::Size, MAY, "largest request body that is kept for the one replay; 1MiB"),
+        (
+            "request_buffering",
+            SchemaShape::Flag,
+            MAY,
+            "true: bodies are gathered first, within replay_limit, and go out with a length",
+        ),
+        ("settings", SchemaShape::Settings, MAY, "overrides settings of the profile"),
+        ("strip", SchemaShape::Flag, MAY, "removes `path` before forwarding; true"),
+        ("timeouts", SchemaShape::Table("timeouts"), MAY, "default: the provider's"),
+        (
+            "token_endpoint",
+            SchemaShape::Choice(&["stub"]),
+            MAY,
+            "stub: answers the provider's token endpoint itself, with a worthless token",
+        ),
+        ("upgrade", SchemaShape::Choices(&["websocket"]), MAY, "what a request may switch to; default: nothing"),
+        ("upstream", SchemaShape::Url, MAY, "where requests go; default: the provider's base URL"),
+        ("user", SchemaShape::Table("user"), MAY, "how a request names its user"),
+        ("vars", SchemaShape::Named("var"), MAY, "values that are taken from the request"),
+    ],
+);
+
+pub(super) const RATE_LIMIT_KEYS: SchemaSection = (
+    "rate_limit",
+    &[
+        ("per", DURATION, MUST, "in this long"),
+        ("requests", SchemaShape::Count(1), MUST, "so many requests"),
+        ("wait", DURATION, MAY, "a request may wait this long for its turn"),
+    ],
+);
+
+pub(super) const USER_KEYS: SchemaSection =
+    ("user", &[("header", SchemaShape::Text, MUST, "the header that names the user; default: countersign-user")]);
 
 /// Largest request body that is kept for a replay unless a route says otherwise: 1 MiB.
 const REPLAY_LIMIT: u64 = 1 << 20;
@@ -33,27 +167,16 @@ const FRAMING: &[&str] =
 
 /// A route as it was read; what could not be read is absent and was reported.
 pub(super) struct ReadRoute {
-    pub(super) name: Arc<str>,
+    pub(super) keys: RouteKeys,
     pub(super) head: Position,
     /// Position for messages about the route's match.
     pub(super) matched: Position,
     pub(super) listeners: Vec<usize>,
     pub(super) provider: Option<usize>,
-    pub(super) module: Option<Arc<Module>>,
     pub(super) opens: Opens,
     pub(super) upstream: Option<BaseUrl>,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) consumed: Vec<HeaderName>,
-    pub(super) reflection: Reflection,
-    pub(super) rate: Option<Arc<Rate>>,
-    pub(super) replay_limit: u64,
-    pub(super) request_buffering: bool,
-    pub(super) websocket: bool,
-    pub(super) timeouts: Timeouts,
-    pub(super) enforce: bool,
-    pub(super) stub: bool,
-    /// The header that names the user, with `as = "user"`.
-    pub(super) user: Option<HeaderName>,
+    module: Option<Arc<Module>>,
+    stub: bool,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
     methods: Vec<Method>,
@@ -89,7 +212,7 @@ impl ReadRoute {
             path_rules: self.path_rules,
             reserved: Arc::new(move |path| module.guards_under(&upstream, path)),
             stub,
-            enforce: self.enforce,
+            enforce: self.keys.enforce,
         })
     }
 
@@ -103,6 +226,12 @@ impl ReadRoute {
         let rule =
             RouteRule { reserved: Arc::new(|_| true), stub: Some(stub), allow: Vec::new(), vars: Vec::new(), ..rule };
         (!below).then_some((url, rule))
+    }
+
+    /// Makes the route of it, with its provider from among these; `None` if a part of it could not be read.
+    pub(super) fn finish(self, providers: &[Arc<ProviderConfig>]) -> Option<Route> {
+        let provider = providers.get(self.provider?)?.clone();
+        Some(Route { provider, module: self.module?, upstream: self.upstream?, keys: self.keys })
     }
 }
 
@@ -124,10 +253,10 @@ pub(super) fn read(root: &Fields<'_>, around: &RouteReadContext<'_>) -> Vec<Read
     let mut routes: Vec<ReadRoute> = Vec::new();
     for node in tables(root, "route", report) {
         let route = read_one(node, around, &mut modules);
-        if routes.iter().any(|other| other.name == route.name) {
+        if routes.iter().any(|other| other.keys.name == route.keys.name) {
             route.head.error(
                 report,
-                format!("two routes are called `{}`", route.name),
+                format!("two routes are called `{}`", route.keys.name),
                 "give each a `name` of its own",
             );
         }
@@ -167,36 +296,35 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", ByteSize(REPLAY_LIMIT)).0;
     let request_buffering = request_buffering(&fields, replay_limit);
-    let timeouts = timeouts(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
+    let timeouts = timeouts::read(&fields, provider_read.map_or_else(Timeouts::default, |provider| provider.timeouts));
     let strip = fields.or("strip", true);
     let path_rules = path_rules(&fields);
     let reflections = [("block", Reflection::Block), ("mask", Reflection::Mask), ("off", Reflection::Off)];
-    let reflection = choice(&fields, "reflection", &reflections).unwrap_or_default();
-    let rate = rate(&fields);
-    let websocket = websocket(&fields);
-    let enforce = fields.or("enforce", true);
+    let keys = RouteKeys {
+        name: name.into(),
+        user,
+        headers,
+        consumed,
+        replay_limit,
+        request_buffering,
+        timeouts,
+        reflection: choice(&fields, "reflection", &reflections).unwrap_or_default(),
+        rate: rate(&fields),
+        websocket: websocket(&fields),
+        enforce: fields.or("enforce", true),
+    };
     let stub = choice(&fields, "token_endpoint", &[("stub", true)]).unwrap_or(false);
     fields.finish();
     ReadRoute {
-        name: name.into(),
+        keys,
         head: Position::head(node),
         matched: matched.unwrap_or_else(|| Position::head(node)),
         listeners,
         provider,
-        module,
         opens,
         upstream,
-        headers,
-        consumed,
-        reflection,
-        rate,
-        replay_limit,
-        request_buffering,
-        websocket,
-        timeouts,
-        enforce,
+        module,
         stub,
-        user,
         host,
         prefix,
         methods,
@@ -312,21 +440,14 @@ fn websocket(fields: &Fields<'_>) -> bool {
 /// Returns the indices of the listeners that a route is served on. If one cannot be found, returns all suitable ones:
 /// it was reported, and its consequences need not be.
 fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec<usize> {
-    let fits = |listener: &ReadListener| !listener.is_callback() && (listener.is_forward() || !bare);
-    let all = || (0..).zip(listeners).filter(|(_, listener)| fits(listener)).map(|(at, _)| at).collect();
+    let refusal = |listener: &ReadListener| listener.mode.refuses_route(&listener.name, bare);
+    let all = || (0..).zip(listeners).filter(|(_, listener)| refusal(listener).is_none()).map(|(at, _)| at).collect();
     let Some(words) = fields.opt::<Vec<SpannedText>>("listeners") else { return all() };
     let names = listeners.iter().map(|listener| &*listener.name);
     let found = words.iter().map(|word| word.find("listener", names.clone(), fields.report()));
     let found: Vec<Option<usize>> = found.collect();
     for (word, at) in words.iter().zip(&found) {
-        if let Some(listener) = at.and_then(|at| listeners.get(at)).filter(|listener| !fits(listener)) {
-            let (title, help) = if listener.is_callback() {
-                (format!("`{}` is a callback listener: it serves no routes", listener.name), "leave it out")
-            } else {
-                let title =
-                    format!("`{}` is a reverse listener, and the route has no `path` and no `host`", listener.name);
-                (title, "add `path = \"/bank\"`, or leave this listener out")
-            };
+        if let Some((title, help)) = at.and_then(|at| listeners.get(at)).and_then(refusal) {
             word.place.error(fields.report(), title, help);
         }
     }
@@ -337,10 +458,11 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
     found.into_iter().collect::<Option<Vec<usize>>>().filter(|found| !found.is_empty()).unwrap_or_else(all)
 }
 
-/// Returns whether the route is for forward listeners only, of which at least one must exist.
+/// Returns whether the route is only for listeners that need no path and no host, of which at least one must exist.
 fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
-    !has("path") && !has("host") && listeners.iter().any(ReadListener::is_forward)
+    let serves_bare = |listener: &ReadListener| listener.mode.refuses_route(&listener.name, true).is_none();
+    !has("path") && !has("host") && listeners.iter().any(serves_bare)
 }
 
 fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<Arc<str>>, Option<Arc<str>>) {
@@ -414,15 +536,15 @@ fn opens(fields: &Fields<'_>, known: &KnownClients, provider: Option<&ReadProvid
     let report = fields.report();
     let has_key = fields.node().as_table().is_some_and(|table| table.find("clients").is_some());
     let bounds = provider.and_then(|provider| provider.bounds.as_ref());
-    match fields.opt::<Who>("clients") {
-        Some(Who::Anyone(place)) => {
+    match fields.opt::<PermittedClients>("clients") {
+        Some(PermittedClients::Anyone(position)) => {
             if let (Some(_), Some(provider)) = (bounds, provider) {
                 let title = format!("[provider.{}] is not for anyone", provider.name);
-                place.error(report, title, "name clients that its own `clients` lists");
+                position.error(report, title, "name clients that its own `clients` lists");
             }
             Opens::Everyone
         }
-        Some(Who::Listed(words)) => {
+        Some(PermittedClients::Listed(words)) => {
             let ids = known.listed(&words, report);
             if let (Some(bounds), Some(provider)) = (bounds, provider) {
                 for word in &words {
@@ -539,17 +661,17 @@ fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) ->
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [[route]]", report);
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
+        let position = Position::new(&node.source, entry.key_span.clone());
         let Ok(name) = HeaderName::from_bytes(entry.key.as_bytes()) else {
-            place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+            position.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
             continue;
         };
         if FRAMING.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
-            place.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
+            position.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
         } else if module.is_some_and(|module| module.strips(&name)) {
-            place.error(report, format!("`{name}` is the profile's to set"), "remove it");
+            position.error(report, format!("`{name}` is the profile's to set"), "remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
-            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+            position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
         match HeaderValue::from_str(value.expose_secret()) {

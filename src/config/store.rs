@@ -6,14 +6,53 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
-use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl as StorePlace};
+use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl};
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
-use super::snapshot::Storage;
+use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
+
+/// Settings of the `[store]` section.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// Place of the store, and the settings to reach it.
+    pub settings: StoreSettings,
+    /// Digest of all that goes into `settings` but the keys, secrets included: equal ones are one store, which a reload keeps
+    /// open.
+    pub id: [u8; 32],
+    /// True if a store that does not outlive the process may keep records that should, such as users' consents.
+    pub ephemeral: bool,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "store",
+    &[
+        ("ephemeral", SchemaShape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
+        (
+            "keys",
+            SchemaShape::Sources,
+            MAY,
+            "what records are sealed under: 32 bytes, base64; the first writes, all read",
+        ),
+        ("namespace", SchemaShape::Text, MAY, "what every key in Redis begins with; countersign"),
+        ("password", SchemaShape::Source, MAY, "for Redis"),
+        ("tls", SchemaShape::Table("store_tls"), MAY, "for rediss://"),
+        ("url", SchemaShape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
+        ("username", SchemaShape::Text, MAY, "the ACL user of Redis"),
+    ],
+);
+
+pub(super) const TLS_KEYS: SchemaSection = (
+    "store_tls",
+    &[
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+        ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
+        ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
+    ],
+);
 
 /// Keys of `[store]` that only a store in Redis uses.
 const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
@@ -23,37 +62,37 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
     let mut storage = Storage::default();
     let Some(node) = root.take("store") else { return storage };
     let fields = Fields::new(node, "[store]", reader.report);
-    let place = match fields.opt::<SpannedText>("url") {
-        Some(word) => place(&word, reader),
+    let url = match fields.opt::<SpannedText>("url") {
+        Some(word) => read_url(&word, reader),
         None if has(&fields, "url") => None,
-        None => Some(StorePlace::Memory),
+        None => Some(StoreUrl::Memory),
     };
     let keys = keys(&fields, reader);
     let tls = fields.take("tls");
     // Reading the system's CAs takes its time.
-    let wanted = tls.is_some() || matches!(place, Some(StorePlace::Redis { tls: true, .. }));
+    let wanted = tls.is_some() || matches!(url, Some(StoreUrl::Redis { tls: true, .. }));
     let redis = read_redis(&fields, wanted.then(|| transport(tls, reader)).flatten(), reader);
     storage.ephemeral = fields.or("ephemeral", false);
-    if let Some(place) = place {
-        if !matches!(place, StorePlace::Redis { .. }) {
+    if let Some(url) = url {
+        if !matches!(url, StoreUrl::Redis { .. }) {
             refuse(&fields, &OF_REDIS, "only a store in Redis has a use for it");
         }
         let by = redis.tls.as_ref().map(|(_, digest)| *digest);
-        if let Some(wish) = wish(place, keys, redis, &fields, reader) {
-            storage.id = digest(&wish, by);
-            storage.wish = wish;
+        if let Some(settings) = settings(url, keys, redis, &fields, reader) {
+            storage.id = digest(&settings, by);
+            storage.settings = settings;
         }
     }
     fields.finish();
     storage
 }
 
-fn place(word: &SpannedText, reader: &Reader<'_>) -> Option<StorePlace> {
-    match StorePlace::parse(&word.text) {
-        Ok(place) => Some(place),
+fn read_url(word: &SpannedText, reader: &Reader<'_>) -> Option<StoreUrl> {
+    match StoreUrl::parse(&word.text) {
+        Ok(url) => Some(url),
         Err(help) => {
             // The URL may contain a password, which must not be shown.
-            word.place.blotted().error(reader.report, "this is not the URL of a store", help);
+            word.place.redacted().error(reader.report, "this is not the URL of a store", help);
             None
         }
     }
@@ -70,7 +109,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     let Some(node) = fields.take("keys") else { return KeySource::Absent };
     let Kind::Array(items) = &node.kind else {
         let help = "write `keys = [{ file = \"store.key\" }]`; the first writes, all read";
-        Position::of(node).blotted().error(
+        Position::of(node).redacted().error(
             reader.report,
             format!("expected an array, found {}", node.kind_name()),
             help,
@@ -81,7 +120,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     for item in items {
         let Some(key) = key(item, reader) else { continue };
         if !seen.insert(key.id()) {
-            Position::of(item).blotted().error(reader.report, "this key is in the list already", "remove one of them");
+            Position::of(item).redacted().error(reader.report, "this key is in the list already", "remove one of them");
         }
         ring.push(key);
     }
@@ -102,7 +141,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
 fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
     let (text, literal) = reader.value(item, reader.report)?;
     // It may be the key itself, so it is shown in no message.
-    let shown = if literal { Position::of(item).blotted() } else { Position::of(item) };
+    let shown = if literal { Position::of(item).redacted() } else { Position::of(item) };
     if literal {
         let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
         shown.warning(reader.report, "a key of the store stands in the config file", help);
@@ -135,7 +174,7 @@ fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<
         if literal {
             let help = "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`";
             let title = "the store's password stands in the config file";
-            Position::of(node).blotted().warning(reader.report, title, help);
+            Position::of(node).redacted().warning(reader.report, title, help);
         }
         Some(password)
     });
@@ -154,7 +193,7 @@ fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<
 
 /// TLS as for any other server, but that Redis has no ALPN.
 fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport> {
-    let (mut wish, mut inputs) = (ClientTls::default(), Vec::new());
+    let (mut client_tls, mut inputs) = (ClientTls::default(), Vec::new());
     let ca;
     if let Some(node) = node {
         let errors = reader.report.errors();
@@ -167,10 +206,10 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
                 word.place.error(reader.report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
             }
         }
-        wish.ca = ca.as_deref();
+        client_tls.ca = ca.as_deref();
         if let Some((identity, digest)) = client_identity(&fields, reader) {
             inputs.extend(digest);
-            wish.identity = Some(identity);
+            client_tls.identity = Some(identity);
         }
         fields.finish();
         if reader.report.errors() > errors {
@@ -181,47 +220,47 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
     inputs.extend(b"store");
     let digest = sha256(&inputs);
     let made = reader.client_tls(digest, || {
-        let mut config = (*tls::client(wish)?).clone();
+        let mut config = (*tls::client(client_tls)?).clone();
         config.alpn_protocols.clear();
         Ok(Arc::new(config))
     });
     match (made, node) {
         (Ok(config), _) => Some((config, digest)),
         (Err(error), Some(node)) => {
-            Position::of(node).error(reader.report, error, "check the files that are named here");
+            Position::of(node).error(reader.report, error.to_string(), "check the files that are named here");
             None
         }
         (Err(_), None) => None,
     }
 }
 
-fn wish(
-    place: StorePlace,
+fn settings(
+    url: StoreUrl,
     keys: KeySource,
     redis: ReadRedis,
     fields: &Fields<'_>,
     reader: &Reader<'_>,
 ) -> Option<StoreSettings> {
-    let ring = match (&place, keys) {
+    let ring = match (&url, keys) {
         (_, KeySource::Mistaken) => return None,
-        (StorePlace::Memory, KeySource::Absent) => return Some(StoreSettings::Memory),
-        (StorePlace::Memory, KeySource::Read(_)) => {
+        (StoreUrl::Memory, KeySource::Absent) => return Some(StoreSettings::Memory),
+        (StoreUrl::Memory, KeySource::Read(_)) => {
             if let Some(node) = fields.take("keys") {
                 let title = "a store in memory has no use for `keys`";
                 Position::of(node).warning(reader.report, title, "remove them, or name a file or a Redis as `url`");
             }
             return Some(StoreSettings::Memory);
         }
-        (StorePlace::File(_) | StorePlace::Redis { .. }, KeySource::Absent) => {
+        (StoreUrl::File(_) | StoreUrl::Redis { .. }, KeySource::Absent) => {
             fields.missing("keys", "[{ file = \"store.key\" }]");
             return None;
         }
-        (StorePlace::File(_) | StorePlace::Redis { .. }, KeySource::Read(ring)) => Arc::new(ring),
+        (StoreUrl::File(_) | StoreUrl::Redis { .. }, KeySource::Read(ring)) => Arc::new(ring),
     };
-    match place {
-        StorePlace::Memory => Some(StoreSettings::Memory),
-        StorePlace::File(path) => Some(StoreSettings::File { path: reader.resolve(&path), ring }),
-        StorePlace::Redis { tls, host, port, database } => {
+    match url {
+        StoreUrl::Memory => Some(StoreSettings::Memory),
+        StoreUrl::File(path) => Some(StoreSettings::File { path: reader.resolve(&path), ring }),
+        StoreUrl::Redis { tls, host, port, database } => {
             if !tls {
                 refuse(fields, &["tls"], "write `rediss://` for TLS");
             }
@@ -230,8 +269,8 @@ fn wish(
                 (false, _) => None,
                 (true, Ok(name)) => Some((redis.tls?.0, name)),
                 (true, Err(_)) => {
-                    let place = fields.take("url").map(Position::of)?;
-                    place.error(reader.report, "no certificate can be for this host", "write its name or address");
+                    let position = fields.take("url").map(Position::of)?;
+                    position.error(reader.report, "no certificate can be for this host", "write its name or address");
                     return None;
                 }
             };
@@ -242,13 +281,13 @@ fn wish(
 }
 
 /// Digest of all that makes a store another one. Each part stands behind its length.
-fn digest(wish: &StoreSettings, tls: Option<[u8; 32]>) -> [u8; 32] {
+fn digest(settings: &StoreSettings, tls: Option<[u8; 32]>) -> [u8; 32] {
     let mut inputs = Vec::new();
     let mut part = |bytes: &[u8]| {
         inputs.extend((bytes.len() as u64).to_be_bytes());
         inputs.extend(bytes);
     };
-    match wish {
+    match settings {
         // As without the section.
         StoreSettings::Memory => return Storage::default().id,
         StoreSettings::File { path, .. } => {

@@ -1,21 +1,59 @@
 //! `[tracing]`: where traces go, and which.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::reader::Reader;
-use super::scalars::{Position, SpannedText};
-use super::snapshot::{Collector, Tracing};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, sha256};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 use crate::tls::{self, ClientTls};
 
+/// Settings of the `[tracing]` section.
+#[derive(Debug)]
+pub struct Tracing {
+    /// The collector that receives the traces.
+    pub collector: Collector,
+    /// Fields of every export request; the values are secrets, and marked as sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The share of new traces that is recorded, from 0 to 1.
+    pub sample: f64,
+    /// Name of this service in its traces.
+    pub service: Arc<str>,
+    /// An export ends after this long.
+    pub timeout: Duration,
+}
+
+/// The destination of traces: OTLP over HTTP.
+#[derive(Debug)]
+pub struct Collector {
+    /// Host and port. The scheme of the URL has no meaning: `tls` decides.
+    pub url: BaseUrl,
+    /// Path of the export requests, ending in `/v1/traces`.
+    pub path: String,
+    /// TLS settings; absent: in the clear.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+pub(super) const KEYS: SchemaSection = (
+    "tracing",
+    &[
+        ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
+        ("headers", SchemaShape::Headers, MAY, "what every export carries, such as an API key"),
+        ("otlp", SchemaShape::Text, MUST, "the collector, as in http://127.0.0.1:4318; OTLP over HTTP"),
+        ("sample", SchemaShape::Share, MAY, "the share of new traces that is recorded; 1"),
+        ("service_name", SchemaShape::Text, MAY, "what we are called there; countersign"),
+    ],
+);
+
 /// Path suffix of a collector's URL (OTLP/HTTP).
-const PLACE: &str = "/v1/traces";
+const TRACES_PATH: &str = "/v1/traces";
 /// Fields that belong to the export itself.
-const OURS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
+const EXPORT_HEADERS: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
 /// The OTLP exporters' usual limit of one export.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,7 +78,7 @@ impl FromNode for Share {
 }
 
 /// Reads `[tracing]`. Mistakes are reported; the returned value is then unusable.
-pub(super) fn read_tracing(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
+pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tracing> {
     read_for(root, reader, cfg!(feature = "otlp"))
 }
 
@@ -48,7 +86,7 @@ pub(super) fn read_tracing(root: &Fields<'_>, reader: &Reader<'_>) -> Option<Tra
 fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tracing> {
     let entry = root.take_entry("tracing")?;
     let fields = Fields::new(&entry.value, "[tracing]", reader.report);
-    let place = Position::new(&entry.value.source, entry.key_span.clone());
+    let position = Position::new(&entry.value.source, entry.key_span.clone());
     let otlp = fields.req::<SpannedText>("otlp", "\"http://127.0.0.1:4318\"");
     let ca = fields.opt::<SpannedText>("ca");
     let headers = headers(&fields, reader);
@@ -60,7 +98,7 @@ fn read_for(root: &Fields<'_>, reader: &Reader<'_>, exports: bool) -> Option<Tra
     }
     if !exports {
         let help = "use a build with the feature `otlp` (it is on by default), or remove the section";
-        place.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
+        position.error(reader.report, "unknown key `tracing` in the file: this build cannot export traces", help);
         return None;
     }
     let collector = collector(&otlp?, ca.as_ref(), !headers.is_empty(), reader)?;
@@ -81,13 +119,13 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
         Err(why) => {
             // The URL may contain a password, which must not be shown.
             let help = format!("{why}; write it as in `http://127.0.0.1:4318`, and credentials into `headers`");
-            word.place.blotted().error(report, "this is not the URL of a collector", help);
+            word.place.redacted().error(report, "this is not the URL of a collector", help);
             return None;
         }
     };
     let path = match url.path() {
-        path if path.ends_with(PLACE) => path.to_owned(),
-        path => format!("{path}{PLACE}"),
+        path if path.ends_with(TRACES_PATH) => path.to_owned(),
+        path => format!("{path}{TRACES_PATH}"),
     };
     if clear.is_some() {
         if let Some(ca) = ca {
@@ -112,11 +150,11 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
     } else if ca.is_some() {
         return None;
     }
-    let wish = ClientTls { ca: pem.as_ref().map(|(_, pem)| &pem[..]), ..ClientTls::default() };
-    match reader.client_tls(sha256(&inputs), || tls::client(wish)) {
+    let client_tls = ClientTls { ca: pem.as_ref().map(|(_, pem)| &pem[..]), ..ClientTls::default() };
+    match reader.client_tls(sha256(&inputs), || tls::client(client_tls)) {
         Ok(tls) => Some(Collector { url, path, tls: Some(tls) }),
         Err(error) => {
-            word.place.error(report, error, "check the file that `ca` names");
+            word.place.error(report, error.to_string(), "check the file that `ca` names");
             None
         }
     }
@@ -137,21 +175,21 @@ fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderV
     let Some(node) = fields.take("headers") else { return headers };
     let table = Fields::new(node, "headers of [tracing]", report);
     for entry in table.rest() {
-        let place = Position::new(&node.source, entry.key_span.clone());
+        let position = Position::new(&node.source, entry.key_span.clone());
         let name = match HeaderName::from_bytes(entry.key.as_bytes()) {
             Ok(name) => name,
             Err(_) => {
-                place.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
+                position.error(report, format!("`{}` is not a header name", entry.key), "use letters, digits and `-`");
                 continue;
             }
         };
-        if OURS.contains(&name.as_str()) {
-            place.error(report, format!("`{name}` belongs to the export itself"), "remove it");
+        if EXPORT_HEADERS.contains(&name.as_str()) {
+            position.error(report, format!("`{name}` belongs to the export itself"), "remove it");
         } else if headers.iter().any(|(known, _)| *known == name) {
-            place.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
+            position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }
         let Some((value, literal)) = reader.value(&entry.value, report) else { continue };
-        let shown = if literal { Position::of(&entry.value).blotted() } else { Position::of(&entry.value) };
+        let shown = if literal { Position::of(&entry.value).redacted() } else { Position::of(&entry.value) };
         if literal {
             let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{{ file = \"path\" }}`");
             shown.warning(report, "a header for the collector stands in the config file", help);
@@ -190,18 +228,18 @@ mod tests {
             let root = Node::parse(&SourceText::new("proxy.toml", text), &report);
             let fields = Fields::new(&root, "the file", &report);
             let read = read_for(&fields, &Reader::new(&files, Path::new("proxy.toml"), &report), exports);
-            let told: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
-            (read, told)
+            let lines: Vec<String> = report.into_diagnostics().iter().map(|found| found.one_line()).collect();
+            (read, lines)
         };
-        let (refused, told) = read(false);
+        let (refused, lines) = read(false);
         assert!(refused.is_none());
         assert_eq!(
-            told,
+            lines,
             ["proxy.toml:1:2: error: unknown key `tracing` in the file: this build cannot export traces; use a build \
               with the feature `otlp` (it is on by default), or remove the section"]
         );
-        let (tracing, told) = read(true);
-        assert_eq!(told, Vec::<String>::new());
+        let (tracing, lines) = read(true);
+        assert_eq!(lines, Vec::<String>::new());
         let tracing = tracing.unwrap();
         assert_eq!((tracing.collector.url.port(), &*tracing.collector.path, tracing.sample), (80, "/v1/traces", 0.5));
     }

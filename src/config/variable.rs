@@ -7,7 +7,21 @@ use http::HeaderName;
 use crate::route::{Pattern, Var, VarSource, json_pointer};
 use crate::syntax::Fields;
 
-use super::scalars::{Position, SpannedText};
+use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::spanned_text::{Position, SpannedText};
+
+pub(super) const KEYS: SchemaSection = (
+    "var",
+    &[
+        ("forward", SchemaShape::Flag, MAY, "forwards the header all the same"),
+        ("header", SchemaShape::Text, MAY, "the one header field of this name"),
+        ("json", SchemaShape::Text, MAY, "the value at this JSON pointer of the body"),
+        ("path", SchemaShape::Text, MAY, "the segment in braces of a template over the provider's path"),
+        ("pattern", SchemaShape::Text, MAY, "a regular expression that the whole value must match"),
+        ("query", SchemaShape::Text, MAY, "the one query parameter of this name"),
+        ("value", SchemaShape::Text, MAY, "this constant"),
+    ],
+);
 
 /// Reads `vars` of a route: the variables, and the headers that are read for them and not forwarded.
 pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
@@ -17,8 +31,8 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
     let table = Fields::new(node, "vars of [[route]]", report);
     for entry in table.rest() {
         let name: Arc<str> = entry.key.as_str().into();
-        let place = Position::new(&node.source, entry.key_span.clone());
-        SpannedText { text: entry.key.clone(), place: place.clone() }.judge_name(report);
+        let position = Position::new(&node.source, entry.key_span.clone());
+        SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(report);
         let own = Fields::new(&entry.value, format!("variable `{name}`"), report);
         let errors = report.errors();
         let pattern = own.opt::<SpannedText>("pattern");
@@ -37,8 +51,8 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
                     word.place.error(report, format!("`{}` is not a header name", word.text), help);
                 }
             }
-        } else if let (Some(_), Some(place)) = (forward, own.take("forward").map(Position::of)) {
-            place.error(report, "`forward` is about headers", "leave it out: nothing else is taken away");
+        } else if let (Some(_), Some(position)) = (forward, own.take("forward").map(Position::of)) {
+            position.error(report, "`forward` is about headers", "leave it out: nothing else is taken away");
         }
         if let Some(word) = own.opt::<String>("query") {
             sources.push(VarSource::Query(word));
@@ -70,18 +84,18 @@ pub(super) fn variables(fields: &Fields<'_>) -> (Vec<Var>, Vec<HeaderName>) {
             (Some(source), None) => match Var::new(name, source, pattern.as_ref().map(|word| word.text.as_str())) {
                 Ok(var) => vars.push(var),
                 Err(error) => {
-                    let place = pattern.map_or(place, |word| word.place);
-                    place.error(report, error, "the pattern must match the whole value, as in `[0-9]{13}`");
+                    let position = pattern.map_or(position, |word| word.place);
+                    position.error(report, error, "the pattern must match the whole value, as in `[0-9]{13}`");
                 }
             },
             (None, _) if report.errors() > errors => {}
             (None, _) => {
                 let title = format!("variable `{name}` says not where its value comes from");
-                place.error(report, title, "give it `header`, `json`, `query`, `path` or `value`");
+                position.error(report, title, "give it `header`, `json`, `query`, `path` or `value`");
             }
             (Some(_), Some(_)) => {
                 let title = format!("variable `{name}` comes from one place only");
-                place.error(report, title, "keep one of `header`, `json`, `query`, `path` and `value`");
+                position.error(report, title, "keep one of `header`, `json`, `query`, `path` and `value`");
             }
         }
     }

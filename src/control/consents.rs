@@ -7,10 +7,10 @@
 
 mod news;
 mod records;
+mod refresh_worker;
 mod renewal;
 mod rests;
 mod sweep;
-mod upkeep;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,10 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 use self::news::follow_news;
 use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record};
 pub(super) use self::records::{lease, patiently};
+use self::refresh_worker::{RefreshWorker, forgive, keep_alive};
 use self::renewal::Means;
 pub use self::renewal::user_spec;
 pub use self::rests::Rests;
-use self::upkeep::{RefreshWorker, forgive, keep_alive};
 use super::journal;
 use super::token_call::{MOST_ANSWER, MOST_GRANT, exchange, note_type};
 use super::tracker::{Tracker, Work};
@@ -321,7 +321,7 @@ impl ConsentService {
         let consenting = match consent.judge(found, asked, callback, self.clock.now()) {
             Ok(consenting) => consenting,
             Err(rejection) => {
-                tracing::info!(provider = %provider.name, why = ?rejection.why, "a consent came to nothing");
+                tracing::info!(provider = %provider.name, why = ?rejection.why, "consent failed");
                 return Finished::Rejected(rejection.why, rejection.return_to);
             }
         };
@@ -350,15 +350,15 @@ impl ConsentService {
             Ok(fresh) => UserTokens::consented(pending.key.clone(), pending.realm, fresh, sent, before),
             Err(RotationRefusal::Unusable(failure, refresh)) => {
                 let inside = &failure.inside;
-                tracing::warn!(provider = %provider.name, %inside, "the code brought a refresh token alone");
+                tracing::warn!(provider = %provider.name, error = %inside, "the code exchange returned only a refresh token");
                 UserTokens::consented_without_access(pending.key.clone(), pending.realm, refresh, sent, before)
             }
             Err(RotationRefusal::Dead(inside)) => {
-                tracing::warn!(provider = %provider.name, %inside, "the provider does not take the code");
+                tracing::warn!(provider = %provider.name, error = %inside, "the provider rejected the code");
                 return Finished::Rejected(NotExchanged::Refused(None), pending.return_to);
             }
             Err(RotationRefusal::Failed(failure)) => {
-                tracing::warn!(provider = %provider.name, inside = %failure.inside, "the code exchange failed");
+                tracing::warn!(provider = %provider.name, error = %failure.inside, "the code exchange failed");
                 return Finished::Failed(failure);
             }
         };
@@ -372,7 +372,7 @@ impl ConsentService {
         self.rests.answered(&provider.name, pending.key.record_key());
         let _hint = announce(&self.store, Kind::User, &name).await;
         self.leases.record_changed(pending.key.record_key(), Some(tokens.generation)).await;
-        tracing::info!(provider = %provider.name, client = %pending.client, "a user has consented");
+        tracing::info!(provider = %provider.name, client = %pending.client, "user consented");
         self.events.tell(EventKind::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
     }
@@ -440,7 +440,7 @@ impl ConsentService {
         let told = announce(&self.store, Kind::User, &name).await;
         let removed = removed.map_err(|error| unkept(&error))? || matches!(found, Ok(Some(_)));
         if removed {
-            tracing::info!(provider = %key.provider, "a consent was revoked");
+            tracing::info!(provider = %key.provider, "consent revoked");
             self.events.tell(EventKind::ConsentRevoked(consenter(key)));
         }
         // Other replicas may continue to use the consent: a repeated request announces the removal again.

@@ -196,7 +196,7 @@ impl Exporter {
             return;
         }
         self.complained = Some(now);
-        tracing::warn!(why, lost = std::mem::take(&mut self.untold), "the collector of traces does not take them");
+        tracing::warn!(why, lost = std::mem::take(&mut self.untold), "trace export failed");
     }
 }
 

@@ -190,7 +190,7 @@ impl Fetcher {
                         slot.held.store(Some(Arc::new(CachedKeys { keys, at })));
                     }
                     Err(error) => {
-                        tracing::warn!(issuer = %issuer.name, %error, "the issuer's keys cannot be had; its clients may be refused");
+                        tracing::warn!(issuer = %issuer.name, %error, "the issuer's keys cannot be fetched; its clients may be refused");
                     }
                 }
                 if !failed_without {

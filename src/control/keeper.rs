@@ -495,7 +495,7 @@ impl Keeper {
                     let (provider, pause) = (&tracked.spec.provider, pause.as_millis());
                     tracing::warn!(
                         %provider, %key, generation, pause_ms = pause,
-                        "a token was refused in its first moments; it is tried again"
+                        "new token refused; it is tried again"
                     );
                 }
                 Action::Withdraw { generation } => tracked.withdraw(key, generation),

@@ -19,6 +19,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
 use crate::store::{Error as StoreError, Store};
@@ -154,7 +156,8 @@ pub struct Issued {
 }
 
 /// There is no token, and this is why.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{inside}")]
 pub struct Unavailable {
     /// Class of the failure, as in logs and metrics.
     pub class: Class,

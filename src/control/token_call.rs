@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
+use thiserror::Error;
 
 use super::token_source::{self, TokenSource};
 use super::{FetchContext, FetchProcedure, Fetched, TokenSpec};
@@ -24,7 +25,7 @@ use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
 use crate::provider::{Module, TokenRequest, date, is_whole};
-use crate::store::{Error, Store};
+use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CredentialHeaders, Grant};
 use crate::token::key::TokenKey;
@@ -82,7 +83,7 @@ impl FetchProcedure for TokenCall {
         Box::pin(async move { aid.has_newer(&call).await })
     }
 
-    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), StoreError>>>> {
         let key = self.key;
         Box::pin(async move { token_source::invalidate(&store, &key, token).await })
     }
@@ -204,13 +205,16 @@ pub struct TokenCallReport {
 }
 
 /// The reason why a token call has no response.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum TokenTrialError {
     /// The exchange failed on the way.
-    Ask(AskError),
-    /// The request could not be built, so none was sent. The text gives the reason.
-    Malformed(String),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The request could not be built, so none was sent.
+    #[error(transparent)]
+    Malformed(#[from] Failure),
     /// It took longer than the provider's `timeouts.token`.
+    #[error("no answer within `timeouts.token`")]
     Timeout,
 }
 
@@ -224,7 +228,7 @@ pub async fn try_token(
     let sent = clock.now();
     let request = module.token_request(vars, &mut RandomIds, sent);
     let destination = destination(provider, &request.url);
-    let request = assemble(provider, request).map_err(|failure| TokenTrialError::Malformed(failure.inside))?;
+    let request = assemble(provider, request)?;
     let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
     let answer = asked.or_else(told_whole).map_err(|error| match error {
         AskError::Timeout(_) => TokenTrialError::Timeout,

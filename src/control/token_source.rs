@@ -133,7 +133,7 @@ impl FetchContext {
             Err(error) => {
                 self.may_go_alone(&store, source, &error)?;
                 let provider = source.provider();
-                tracing::warn!(provider, %error, "the store gives no lock; this replica fetches alone");
+                tracing::warn!(provider, %error, "the store gave no lock; this replica fetches alone");
                 None
             }
         };
@@ -202,7 +202,7 @@ impl FetchContext {
         match if is_contested(store, source) { patiently(adopt).await } else { adopt().await } {
             Ok(found) => Ok(found),
             Err(error) => {
-                tracing::warn!(provider = source.provider(), %error, "the store gives no token");
+                tracing::warn!(provider = source.provider(), %error, "the store could not be read for a token");
                 self.may_go_alone(store, source, &error).map(|()| None)
             }
         }
@@ -265,7 +265,7 @@ impl FetchContext {
         let record = match store.load(Kind::Application, key).await {
             // The next write replaces the damaged record.
             Err(Error::Damaged(damaged)) => {
-                tracing::warn!(provider = source.provider(), %damaged, "the store gives no token");
+                tracing::warn!(provider = source.provider(), %damaged, "the store could not be read for a token");
                 return Ok(None);
             }
             loaded => loaded?,

@@ -16,6 +16,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use super::gather::{Gather, Outlet};
 use super::record::AccessRecord;
 use crate::base::time::{Clock, Now};
@@ -48,6 +50,11 @@ enum AccessJob {
     Turn(Sink),
 }
 
+/// The writer's queue is full, or the writer has ended.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the access log is too busy to be turned elsewhere")]
+pub struct AccessLogBusy;
+
 /// The writer's thread and the way to it. Cheap to clone; the thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct AccessLog {
@@ -67,8 +74,8 @@ impl AccessLog {
 
     /// Sends the lines that follow to `sink`, in the format `shape`. Batches that are queued already go to the previous
     /// sink. Returns an error if the writer's queue is full or the writer has ended.
-    pub fn turn(&self, sink: Sink, shape: AccessSink) -> Result<(), &'static str> {
-        self.sender.try_send(AccessJob::Turn(sink)).map_err(|_| "the access log is too busy to be turned elsewhere")?;
+    pub fn turn(&self, sink: Sink, shape: AccessSink) -> Result<(), AccessLogBusy> {
+        self.sender.try_send(AccessJob::Turn(sink)).map_err(|_| AccessLogBusy)?;
         self.shape.store(shape as u8, Ordering::Relaxed);
         Ok(())
     }

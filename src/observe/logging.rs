@@ -3,11 +3,22 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
+use thiserror::Error;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 /// The filter of this process, once logging has started.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// The reason for which a log level is not in force.
+#[derive(Debug, Error)]
+pub enum LogLevelError {
+    #[error("log level: {0}")]
+    Malformed(#[from] ParseError),
+    #[error("log level: {0}")]
+    Reload(#[from] reload::Error),
+}
 
 /// Returns whether lines are written as text: as requested, otherwise as text on a terminal and as JSON elsewhere.
 pub fn is_text(asked: Option<bool>) -> bool {
@@ -18,7 +29,7 @@ pub fn is_text(asked: Option<bool>) -> bool {
 ///
 /// The HTTP and TLS crates log message heads at `debug` and `trace`, and those hold credentials: these crates are kept
 /// at `info` regardless of `level`.
-pub fn start_logging(level: &str, text: bool) -> Result<(), String> {
+pub fn start_logging(level: &str, text: bool) -> Result<(), LogLevelError> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter);
     let started = if text {
@@ -34,19 +45,19 @@ pub fn start_logging(level: &str, text: bool) -> Result<(), String> {
 }
 
 /// Sets the log level from now on. Does nothing if logging was not started.
-pub fn set_level(level: &str) -> Result<(), String> {
+pub fn set_level(level: &str) -> Result<(), LogLevelError> {
     match FILTER.get() {
-        Some(handle) => handle.reload(filter(level)?).map_err(|error| format!("log level: {error}")),
+        Some(handle) => Ok(handle.reload(filter(level)?)?),
         None => Ok(()),
     }
 }
 
-fn filter(level: &str) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("log level: {error}"))?;
+fn filter(level: &str) -> Result<EnvFilter, LogLevelError> {
+    let filter = EnvFilter::try_new(level)?;
     let quiet = ["hyper=info", "hyper_util=info", "h2=info", "rustls=info", "tokio_rustls=info"];
     let mut filter = filter;
     for directive in quiet {
-        filter = filter.add_directive(directive.parse().map_err(|_| "log level".to_owned())?);
+        filter = filter.add_directive(directive.parse()?);
     }
     Ok(filter)
 }

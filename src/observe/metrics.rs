@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,33 +20,67 @@ use prometheus_client::registry::Registry;
 /// Upper bounds of the buckets, in seconds.
 const BOUNDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
+/// Makes a struct of metrics. Each row is one metric: its field, type with labels, name and help text. They are
+/// encoded in this order.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
+        struct MetricTable {
+            $($field: $kind,)+
+        }
+
+        impl MetricTable {
+            /// Registers every metric, with the value zero.
+            fn register(registry: &mut Registry) -> Self {
+                $(
+                    let $field = <$kind>::default();
+                    registry.register($name, $help, $field.clone());
+                )+
+                Self { $($field,)+ }
+            }
+        }
+    };
+}
+
+metrics! {
+    requests: Family<RequestLabels, Counter> = "requests", "Requests answered";
+    request_seconds: Family<RouteLabel, Histogram> =
+        "request_duration_seconds", "From a request's head to its answer's end";
+    upstream_seconds: Family<RouteLabel, Histogram> =
+        "upstream_duration_seconds", "From sending a request on to the head of the provider's answer";
+    replays: Family<OutcomeLabels, Counter> = "replays", "Requests whose token the provider refused";
+    unknown_refusals: Family<ProviderLabel, Counter> =
+        "unknown_refusals", "401 answers that the profile does not know";
+    reflections: Family<ProviderLabel, Counter> = "reflections", "Answers that held a credential";
+    token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
+    token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
+    token_expiry: Family<ProviderLabel, Gauge> =
+        "token_expiry_timestamp_seconds", "When the provider's first live token expires";
+    tokens: Family<ProviderLabel, Gauge> = "tokens", "Live tokens";
+    consent_expiry: Family<ProviderLabel, Gauge> =
+        "consent_expiry_timestamp_seconds", "When the first of a provider's users must consent again";
+    connections: Family<ListenerLabel, Gauge> = "connections", "Open client connections";
+    upstream_connections: Family<ProviderLabel, Gauge> = "upstream_connections", "Open connections to a provider";
+    certificate_expiry: Family<WhatLabel, Gauge> =
+        "certificate_expiry_timestamp_seconds", "When a configured certificate ends";
+    blind_tunnels: Family<ListenerLabel, Gauge> = "blind_tunnels", "Open blind tunnels";
+    tunnels: Family<TunnelLabels, Counter> = "tunnels", "CONNECT requests, by what became of them";
+    reload_successful: Gauge =
+        "config_last_reload_successful", "Whether the config was read without mistakes when last read";
+    limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
+    spans: Family<SpanLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
+    audit_records: Counter = "audit_records", "Audit records that are on the disk";
+    audit_lost: Counter = "audit_records_lost", "Audit records that were lost";
+    audit_failing: Gauge = "audit_failing", "1 while audit records cannot be written";
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<RouteLabel, Histogram>,
-    upstream_seconds: Family<RouteLabel, Histogram>,
-    replays: Family<OutcomeLabels, Counter>,
-    unknown_refusals: Family<ProviderLabel, Counter>,
-    reflections: Family<ProviderLabel, Counter>,
-    token_fetches: Family<OutcomeLabels, Counter>,
-    token_seconds: Family<ProviderLabel, Histogram>,
-    token_expiry: Family<ProviderLabel, Gauge>,
-    tokens: Family<ProviderLabel, Gauge>,
-    consent_expiry: Family<ProviderLabel, Gauge>,
-    connections: Family<ListenerLabel, Gauge>,
-    upstream_connections: Family<ProviderLabel, Gauge>,
-    certificate_expiry: Family<WhatLabel, Gauge>,
-    tunnels: Family<ListenerLabel, Gauge>,
-    tunnelled: Family<TunnelLabels, Counter>,
-    reload_successful: Gauge,
-    limited: Family<LimitLabel, Counter>,
-    spans: Family<SpanLabels, Counter>,
+    table: MetricTable,
     /// Providers that no config names any more.
     gone: Mutex<BTreeSet<String>>,
     /// The counters of `requests` that exist, since a family does not tell which.
     answers: Mutex<Vec<Answers>>,
-    audit: AuditMeters,
 }
 
 /// One counter of finished requests.
@@ -194,87 +228,13 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Creates all metrics, with the value zero.
     pub fn new() -> Self {
-        let mut made = Self {
-            registry: Registry::with_prefix("countersign"),
-            requests: Family::default(),
-            request_seconds: Family::default(),
-            upstream_seconds: Family::default(),
-            replays: Family::default(),
-            unknown_refusals: Family::default(),
-            reflections: Family::default(),
-            token_fetches: Family::default(),
-            token_seconds: Family::default(),
-            token_expiry: Family::default(),
-            tokens: Family::default(),
-            consent_expiry: Family::default(),
-            connections: Family::default(),
-            upstream_connections: Family::default(),
-            certificate_expiry: Family::default(),
-            tunnels: Family::default(),
-            tunnelled: Family::default(),
-            reload_successful: Gauge::default(),
-            limited: Family::default(),
-            spans: Family::default(),
-            gone: Mutex::default(),
-            answers: Mutex::default(),
-            audit: AuditMeters::default(),
-        };
-        let registry = &mut made.registry;
-        registry.register("requests", "Requests answered", made.requests.clone());
-        registry.register(
-            "request_duration_seconds",
-            "From a request's head to its answer's end",
-            made.request_seconds.clone(),
-        );
-        registry.register(
-            "upstream_duration_seconds",
-            "From sending a request on to the head of the provider's answer",
-            made.upstream_seconds.clone(),
-        );
-        registry.register("replays", "Requests whose token the provider refused", made.replays.clone());
-        registry.register(
-            "unknown_refusals",
-            "401 answers that the profile does not know",
-            made.unknown_refusals.clone(),
-        );
-        registry.register("reflections", "Answers that held a credential", made.reflections.clone());
-        registry.register("token_fetches", "Calls of token endpoints", made.token_fetches.clone());
-        registry.register("token_fetch_duration_seconds", "Duration of token calls", made.token_seconds.clone());
-        registry.register(
-            "token_expiry_timestamp_seconds",
-            "When the provider's first live token expires",
-            made.token_expiry.clone(),
-        );
-        registry.register("tokens", "Live tokens", made.tokens.clone());
-        registry.register(
-            "consent_expiry_timestamp_seconds",
-            "When the first of a provider's users must consent again",
-            made.consent_expiry.clone(),
-        );
-        registry.register("connections", "Open client connections", made.connections.clone());
-        registry.register("upstream_connections", "Open connections to a provider", made.upstream_connections.clone());
-        registry.register(
-            "certificate_expiry_timestamp_seconds",
-            "When a configured certificate ends",
-            made.certificate_expiry.clone(),
-        );
-        registry.register("blind_tunnels", "Open blind tunnels", made.tunnels.clone());
-        registry.register("tunnels", "CONNECT requests, by what became of them", made.tunnelled.clone());
-        registry.register(
-            "config_last_reload_successful",
-            "Whether the config was read without mistakes when last read",
-            made.reload_successful.clone(),
-        );
-        registry.register("limited", "Connections and answers that ended at a limit", made.limited.clone());
+        let mut registry = Registry::with_prefix("countersign");
+        let table = MetricTable::register(&mut registry);
         for limit in Limit::ALL {
-            made.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() });
+            table.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() });
         }
-        registry.register("spans", "Finished spans of traces, by what became of them", made.spans.clone());
-        registry.register("audit_records", "Audit records that are on the disk", made.audit.records.clone());
-        registry.register("audit_records_lost", "Audit records that were lost", made.audit.lost.clone());
-        registry.register("audit_failing", "1 while audit records cannot be written", made.audit.failing.clone());
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        made
+        Self { registry, table, gone: Mutex::default(), answers: Mutex::default() }
     }
 
     /// Everything in the OpenMetrics text format.
@@ -291,19 +251,20 @@ impl Metrics {
         let label = RouteLabel { route: route.to_owned() };
         let outcome = |outcome| {
             let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
-            self.replays.get_or_create_owned(&labels)
+            self.table.replays.get_or_create_owned(&labels)
         };
         RouteMeters {
             metrics: self.clone(),
             listener: listener.to_owned(),
             route: route.to_owned(),
             by_status: RefCell::default(),
-            duration: self.request_seconds.get_or_create_owned(&label),
-            upstream: self.upstream_seconds.get_or_create_owned(&label),
+            duration: self.table.request_seconds.get_or_create_owned(&label),
+            upstream: self.table.upstream_seconds.get_or_create_owned(&label),
             replayed: outcome("replayed"),
             refused_again: outcome("refused-again"),
             not_replayed: outcome("not-replayed"),
             unknown_refusals: self
+                .table
                 .unknown_refusals
                 .get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }),
         }
@@ -318,7 +279,7 @@ impl Metrics {
 
     /// The counter of these requests.
     fn answered(&self, labels: RequestLabels) -> Counter {
-        let counter = self.requests.get_or_create_owned(&labels);
+        let counter = self.table.requests.get_or_create_owned(&labels);
         let mut known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.iter().any(|answers| answers.labels == labels) {
             known.push(Answers { labels, counter: counter.clone() });
@@ -328,53 +289,54 @@ impl Metrics {
 
     /// 401 answers of a provider that its profile does not know.
     pub fn unknown_refusals(&self, provider: &str) -> u64 {
-        self.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
+        self.table.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
     }
 
     /// Returns handles to the audit log's metrics.
     pub fn audit(&self) -> AuditMeters {
-        self.audit.clone()
+        let MetricTable { audit_records, audit_lost, audit_failing, .. } = &self.table;
+        AuditMeters { records: audit_records.clone(), lost: audit_lost.clone(), failing: audit_failing.clone() }
     }
 
     /// The gauge of one listener's open connections.
     pub fn connections(&self, listener: &str) -> Gauge {
-        self.connections.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
+        self.table.connections.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
     }
 
     /// The gauge of the open connections to one provider.
     pub fn upstream_connections(&self, provider: &str) -> Gauge {
-        self.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+        self.table.upstream_connections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
     }
 
     /// The gauge of one forward listener's blind tunnels.
     pub fn tunnels(&self, listener: &str) -> Gauge {
-        self.tunnels.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
+        self.table.blind_tunnels.get_or_create_owned(&ListenerLabel { listener: listener.to_owned() })
     }
 
     /// Counts a CONNECT request of this listener by its outcome.
     pub fn tunnelled(&self, listener: &str, kind: TunnelKind) {
         let labels = TunnelLabels { listener: listener.to_owned(), kind: kind.as_str() };
-        self.tunnelled.get_or_create_owned(&labels).inc();
+        self.table.tunnels.get_or_create_owned(&labels).inc();
     }
 
     /// A connection or an answer ended at this limit.
     pub fn limited(&self, limit: Limit) {
-        self.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() }).inc();
+        self.table.limited.get_or_create_owned(&LimitLabel { limit: limit.as_str() }).inc();
     }
 
     /// The config was read: when its certificates end, and that it is in force.
     pub fn configured<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
-        self.certificate_expiry.clear();
+        self.table.certificate_expiry.clear();
         for (what, at) in certificates {
-            self.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
+            self.table.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
-        self.reload_successful.set(1);
+        self.table.reload_successful.set(1);
     }
 
     /// So many spans were `exported`, `dropped` because too many waited, or `failed` because no collector took them.
     pub fn spans(&self, outcome: &'static str, count: u64) {
         if count > 0 {
-            self.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
+            self.table.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
         }
     }
 
@@ -396,7 +358,8 @@ impl Metrics {
     fn prune(&self) {
         for name in self.gone().iter() {
             let label = ProviderLabel { provider: name.clone() };
-            for gauges in [&self.tokens, &self.token_expiry, &self.consent_expiry, &self.upstream_connections] {
+            let MetricTable { tokens, token_expiry, consent_expiry, upstream_connections, .. } = &self.table;
+            for gauges in [tokens, token_expiry, consent_expiry, upstream_connections] {
                 gauges.remove(&label);
             }
         }
@@ -408,7 +371,7 @@ impl Metrics {
 
     /// A new config could not be used.
     pub fn reload_failed(&self) {
-        self.reload_successful.set(0);
+        self.table.reload_successful.set(0);
     }
 
     /// Sets the time at which the first of a provider's users must consent again, in seconds since 1970; `None` removes
@@ -416,33 +379,33 @@ impl Metrics {
     pub fn consents_expire(&self, provider: &str, first: Option<i64>) {
         let label = ProviderLabel { provider: provider.to_owned() };
         match first {
-            Some(first) => drop(self.consent_expiry.get_or_create_owned(&label).set(first)),
-            None => drop(self.consent_expiry.remove(&label)),
+            Some(first) => drop(self.table.consent_expiry.get_or_create_owned(&label).set(first)),
+            None => drop(self.table.consent_expiry.remove(&label)),
         }
     }
 
     /// The counter of a provider's answers that held a credential.
     pub fn reflections(&self, provider: &str) -> Counter {
-        self.reflections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+        self.table.reflections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.
     pub fn token_fetched(&self, provider: &str, outcome: &'static str, took: Duration) {
         let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
-        self.token_fetches.get_or_create_owned(&labels).inc();
-        self.token_seconds.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).observe(took);
+        self.table.token_fetches.get_or_create_owned(&labels).inc();
+        self.table.token_seconds.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).observe(took);
     }
 
     /// Sets a provider's live tokens and the first expiry among them (seconds since 1970).
     pub fn tokens(&self, provider: &str, live: i64, first_expiry: Option<i64>) {
         let label = ProviderLabel { provider: provider.to_owned() };
-        self.tokens.get_or_create_owned(&label).set(live);
+        self.table.tokens.get_or_create_owned(&label).set(live);
         match first_expiry {
             Some(at) => {
-                self.token_expiry.get_or_create_owned(&label).set(at);
+                self.table.token_expiry.get_or_create_owned(&label).set(at);
             }
             None => {
-                self.token_expiry.remove(&label);
+                self.table.token_expiry.remove(&label);
             }
         }
     }
@@ -526,33 +489,5 @@ impl EncodeMetric for Histogram {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
-    }
-}
-
-/// A shared count of something bounded: connections, buffered bytes.
-#[derive(Debug, Default)]
-pub struct Level(AtomicI64);
-
-impl Level {
-    /// Takes `amount` if the level stays at or below `limit`.
-    pub fn take(&self, amount: u64, limit: u64) -> bool {
-        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let before = self.0.fetch_add(amount, Ordering::Relaxed);
-        let fits = before.checked_add(amount).is_some_and(|after| after <= limit);
-        if !fits {
-            self.0.fetch_sub(amount, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// Subtracts an `amount` that was taken before.
-    pub fn give_back(&self, amount: u64) {
-        self.0.fetch_sub(i64::try_from(amount).unwrap_or(i64::MAX), Ordering::Relaxed);
-    }
-
-    /// Returns the level at this moment.
-    pub fn now(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

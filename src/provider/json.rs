@@ -1,8 +1,7 @@
 //! Reading JSON that a stranger sent: bounded in size and depth before it is parsed.
 
-use std::fmt;
-
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::base::coding::Undecodable;
 
@@ -13,35 +12,26 @@ pub(super) const SIZE_CAP: usize = 64 * 1024;
 const DEPTH_CAP: usize = 32;
 
 /// The reason a body could not be read as JSON. It may name a position in the body, never its content.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(super) enum JsonError {
     /// Its content coding cannot be undone.
+    #[error(transparent)]
     Coded(Undecodable),
     /// A body that is empty or only white space.
+    #[error("an empty body")]
     Empty,
     /// No JSON from this line and column (of bytes, both from 1) on.
+    #[error("a body that is not JSON (from line {line}, column {column})")]
     NotJson { line: usize, column: usize },
     /// Not UTF-8 (RFC 8259 section 8.1).
+    #[error("a body that is not UTF-8")]
     NotUtf8,
     /// Nested more levels deep than [`DEPTH_CAP`].
+    #[error("JSON nested deeper than {DEPTH_CAP}")]
     TooDeep,
     /// A body of more than [`SIZE_CAP`] bytes.
+    #[error("a body of more than {} KiB", SIZE_CAP / 1024)]
     TooLong,
-}
-
-impl fmt::Display for JsonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            JsonError::Coded(why) => why.fmt(f),
-            JsonError::Empty => f.write_str("an empty body"),
-            JsonError::NotJson { line, column } => {
-                write!(f, "a body that is not JSON (from line {line}, column {column})")
-            }
-            JsonError::NotUtf8 => f.write_str("a body that is not UTF-8"),
-            JsonError::TooDeep => write!(f, "JSON nested deeper than {DEPTH_CAP}"),
-            JsonError::TooLong => write!(f, "a body of more than {} KiB", SIZE_CAP / 1024),
-        }
-    }
 }
 
 /// Parses one JSON text in UTF-8.

@@ -200,7 +200,7 @@ impl Setting {
         None
     }
 
-    /// Reports about a value. The line of the file is shown with it, so a secret that stands there is blotted out.
+    /// Reports about a value. The line of the file is shown with it, so a secret that stands there is redacted out.
     fn diagnose(
         &self,
         node: &Node,
@@ -210,7 +210,7 @@ impl Setting {
         help: Option<String>,
         report: &Diagnostics,
     ) {
-        let source = if self.secret { blotted(&node.source, &node.span) } else { node.source.clone() };
+        let source = if self.secret { redacted(&node.source, &node.span) } else { node.source.clone() };
         report.push(Diagnostic { severity, source, span: node.span.clone(), title, label: label.to_owned(), help });
     }
 
@@ -229,7 +229,7 @@ impl Setting {
 }
 
 /// The same text with asterisks in `span`, byte for byte, so that lines and columns stay.
-fn blotted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
+fn redacted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
     let (Some(before), Some(secret), Some(after)) =
         (source.text.get(..span.start), source.text.get(span.clone()), source.text.get(span.end..))
     else {

@@ -11,6 +11,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use crate::base::origin::BaseUrl;
 
 use super::admission::Denied;
@@ -31,16 +33,9 @@ const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// The reason an authority is refused, as a text for people. Always a 400, because the intended host is unknown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("{0}")]
 pub struct Malformed(pub &'static str);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 impl From<Malformed> for Denied {
     fn from(malformed: Malformed) -> Self {

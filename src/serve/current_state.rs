@@ -16,7 +16,7 @@ use crate::serve::worker_state::{ProcessState, WorkerState};
 pub struct CurrentState {
     worker: RefCell<Rc<WorkerState>>,
     /// Cancelled when the connections of the listener at this position are to finish.
-    doors: RefCell<Vec<CancellationToken>>,
+    drains: RefCell<Vec<CancellationToken>>,
     /// Cancelled when the connections of all listeners are to finish.
     drain: CancellationToken,
 }
@@ -24,8 +24,8 @@ pub struct CurrentState {
 impl CurrentState {
     /// Creates the state that a worker starts with.
     pub fn begin(worker: Rc<WorkerState>, drain: CancellationToken) -> Rc<Self> {
-        let doors = worker.shared.listeners.iter().map(|_| drain.child_token()).collect();
-        Rc::new(Self { worker: RefCell::new(worker), doors: RefCell::new(doors), drain })
+        let drains = worker.shared.listeners.iter().map(|_| drain.child_token()).collect();
+        Rc::new(Self { worker: RefCell::new(worker), drains: RefCell::new(drains), drain })
     }
 
     /// Returns the state for a new request.
@@ -36,14 +36,14 @@ impl CurrentState {
 
     /// Tells a connection of the listener at this position to finish.
     pub fn conn(&self, listener: usize) -> CancellationToken {
-        self.doors.borrow().get(listener).unwrap_or(&self.drain).clone()
+        self.drains.borrow().get(listener).unwrap_or(&self.drain).clone()
     }
 
     /// From now on this holds.
     pub fn turn(&self, shared: ProcessState) {
         let before = self.worker();
         let after = WorkerState::succeed(&before, shared);
-        for (at, conn) in self.doors.borrow_mut().iter_mut().enumerate() {
+        for (at, conn) in self.drains.borrow_mut().iter_mut().enumerate() {
             if before.footing(at) != after.footing(at) {
                 std::mem::replace(conn, self.drain.child_token()).cancel();
             }

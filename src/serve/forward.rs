@@ -10,19 +10,20 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::base::id::RandomIds;
 use crate::route::Admission;
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::exchanges::replay_body::{ReplayBody, Ungathered};
 use crate::serve::exchanges::response_body::ResponseBody;
 use crate::serve::exchanges::upstream_call::{TOKEN_WAIT, TokenInUse, UpstreamCall};
 use crate::serve::exchanges::upstream_response::UpstreamResponse;
 use crate::serve::fault::Fault;
+use crate::serve::modes::RequestHandler;
 use crate::serve::reports::own_response::{access_record, own_response};
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::admit::{Declined, admit};
@@ -50,18 +51,12 @@ pub async fn answer(
     let http1 = request.version() != Version::HTTP_2;
     let has_body = http1 && !request.body().is_end_stream();
     // Rare cases are boxed futures of their own, so that every other request needs no room for them.
-    match &conn.entry {
-        Ingress::Proxy if request.method() == Method::CONNECT => {
-            return Box::pin(connect::answer(worker, conn, request)).await;
-        }
-        Ingress::Proxy if request.uri().authority().is_none() => {
-            return closing(connect::page(&worker, &conn, request), has_body);
-        }
-        Ingress::Callback(_) => return closing(Box::pin(consent::callback(worker, conn, request)).await, has_body),
-        Ingress::Reverse(_) if request.uri().path().starts_with(consent::PLACE) => {
-            return Box::pin(consent::answer(worker, conn, request)).await;
-        }
-        Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_) => {}
+    match conn.entry.handler(&request) {
+        RequestHandler::Callback => return closing(Box::pin(consent::callback(worker, conn, request)).await, has_body),
+        RequestHandler::Connect => return Box::pin(connect::answer(worker, conn, request)).await,
+        RequestHandler::Consent => return Box::pin(consent::answer(worker, conn, request)).await,
+        RequestHandler::Page => return closing(connect::page(&worker, &conn, request), has_body),
+        RequestHandler::Route => {}
     }
     // hyper reduces a Content-Length beside Transfer-Encoding to one meaning before we can see it. A client that meant
     // the other meaning must not get its leftover bytes read as a next request (RFC 9112 section 6.1).

@@ -14,6 +14,7 @@
 //! | `exchanges` | bodies, the call to the provider, its replay, the response |
 //! | `reports` | access record, metrics, spans, statistics |
 //! | `fault` | every error that a client can see |
+//! | `modes` | the modes of listeners, as connections and requests see them |
 //! | `page` | the page of a forward listener about itself |
 //! | `simulation` | tests of bad days |
 
@@ -22,6 +23,7 @@ mod current_state;
 mod exchanges;
 pub mod fault;
 mod forward;
+mod modes;
 pub mod page;
 mod reports;
 mod requests;

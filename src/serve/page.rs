@@ -10,11 +10,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
+use thiserror::Error;
 
 use crate::base::time::rfc3339;
-use crate::tls::mint::Facts;
+use crate::tls::mint::{CaError, Facts};
 use crate::tls::trust::{TrustWords, steps};
-use crate::tls::trust_store::{Wrapping, pem, trust_store};
+use crate::tls::trust_store::{TrustStoreError, Wrapping, pem, trust_store};
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -33,11 +34,26 @@ struct PagePart {
     body: Bytes,
 }
 
+/// The reason for which a listener has no page of its own.
+#[derive(Debug, Error)]
+pub enum ForwardPageError {
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    #[error("the CA file is empty")]
+    NoCa,
+    #[error(transparent)]
+    TrustStore(#[from] TrustStoreError),
+}
+
 impl ForwardPage {
     /// The page of the listener at `proxy` (`http://host:port`), whose CA's chain is `ca`. `roots` are the public roots
-    /// for the combined files; where there are none, those files are left out. The error is for a person.
-    pub fn new(ca: &[CertificateDer<'static>], roots: &[CertificateDer<'static>], proxy: &str) -> Result<Self, String> {
-        let own = ca.first().ok_or_else(|| "the CA file is empty".to_owned())?;
+    /// for the combined files; where there are none, those files are left out.
+    pub fn new(
+        ca: &[CertificateDer<'static>],
+        roots: &[CertificateDer<'static>],
+        proxy: &str,
+    ) -> Result<Self, ForwardPageError> {
+        let own = ca.first().ok_or(ForwardPageError::NoCa)?;
         let alone = pem(ca);
         let facts = Facts::read(alone.as_bytes())?;
         let mut parts = vec![

@@ -14,6 +14,7 @@ use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::base::resource_usage::ResourceUsage;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Limit;
 use crate::serve::connections::connection::{self, Accepted};
@@ -228,7 +230,7 @@ async fn accept(current: Rc<CurrentState>, listener: usize, socket: Acceptor, co
             Ok(arrival) => reception.receive(arrival),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if out_of_resources(&error) => {
-                tracing::error!(%error, "cannot accept while draining; those who wait are turned away");
+                tracing::error!(%error, "cannot accept while draining; waiting connections are closed");
                 return;
             }
             // That one had gone already.
@@ -261,7 +263,7 @@ impl ListenerLoop {
             return;
         }
         let limit = worker.shared.snapshot.limits.connections.map_or(u64::MAX, |limit| limit as u64);
-        if !worker.shared.connections.take(1, limit) {
+        if !worker.shared.connections.try_acquire(1, limit) {
             worker.shared.metrics.limited(Limit::Connections);
             if let Some(closed) = worker.shared.connection_limits.floods.note(worker.now()) {
                 let listener = self.name.as_deref();
@@ -269,7 +271,7 @@ impl ListenerLoop {
             }
             return;
         }
-        let guard = OpenConnection { level: worker.shared.connections.clone(), gauge: self.open.clone() };
+        let guard = OpenConnection { usage: worker.shared.connections.clone(), gauge: self.open.clone() };
         guard.gauge.inc();
         let (current, drain) = (self.current.clone(), self.current.conn(listener));
         self.connections.spawn_local(async move {
@@ -298,13 +300,13 @@ fn is_no_listener(error: &io::Error) -> bool {
 
 /// Counts a client connection for as long as it lives.
 struct OpenConnection {
-    level: std::sync::Arc<crate::observe::metrics::Level>,
+    usage: Arc<ResourceUsage>,
     gauge: prometheus_client::metrics::gauge::Gauge,
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.level.give_back(1);
+        self.usage.release(1);
         self.gauge.dec();
     }
 }

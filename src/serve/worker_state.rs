@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::base::planted::{PlantedFault, planted};
+use crate::base::resource_usage::ResourceUsage;
 use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Reflection, Route, Snapshot, Timeouts};
@@ -17,7 +18,7 @@ use crate::control::{
 };
 use crate::observe::access::Lines;
 use crate::observe::audit::{AuditLines, Auditor};
-use crate::observe::metrics::{Level, Metrics, RouteMeters};
+use crate::observe::metrics::{Metrics, RouteMeters};
 use crate::observe::record::AccessRecord;
 use crate::observe::stats::Blame;
 use crate::observe::trace::Tracer;
@@ -52,9 +53,9 @@ pub struct ProcessState {
     /// The tracer, which decides which requests are traced and takes their spans.
     pub tracer: Tracer,
     /// Memory for bodies kept for replays, in bytes.
-    pub buffered: Arc<Level>,
+    pub buffered: Arc<ResourceUsage>,
     /// Number of open client connections, in all workers.
-    pub connections: Arc<Level>,
+    pub connections: Arc<ResourceUsage>,
     /// The limits on what peers may take up before they are identified.
     pub connection_limits: Arc<ConnectionLimits>,
     /// The keys of those who sign clients' tokens.
@@ -288,7 +289,7 @@ impl WorkerState {
             0 => u64::MAX,
             limit => limit,
         };
-        Budget { level: self.shared.buffered.clone(), limit }
+        Budget { usage: self.shared.buffered.clone(), limit }
     }
 
     /// A route by its permit.

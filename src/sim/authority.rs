@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 use crate::base::time::{Now, millis};
-use crate::tls::Identity;
+use crate::tls::{Identity, TlsConfigError};
 
 /// The time before "now" at which a certificate's validity starts, against clocks that differ a little.
 const LEEWAY: Duration = Duration::from_secs(3600);
@@ -88,7 +88,7 @@ impl std::fmt::Debug for SimLeaf {
 
 impl SimLeaf {
     /// The pair as `rustls` wants it.
-    pub fn identity(&self) -> Result<Identity, String> {
+    pub fn identity(&self) -> Result<Identity, TlsConfigError> {
         Identity::from_pem(self.cert_pem.as_bytes(), self.key_pem.as_bytes())
     }
 }

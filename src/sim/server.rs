@@ -48,7 +48,7 @@ pub(super) fn tls(identity: Identity, client_ca: Option<&str>, only_http1: bool)
         None => builder.with_no_client_auth(),
         Some(pem) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(pem.as_bytes())? {
+            for certificate in certificates(pem.as_bytes()).map_err(|error| error.to_string())? {
                 roots.add(certificate).map_err(|error| error.to_string())?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());

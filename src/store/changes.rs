@@ -57,7 +57,7 @@ impl Default for ChangeNotifier {
 }
 
 impl ChangeNotifier {
-    pub(super) fn ring(&self, change: Change) {
+    pub(super) fn notify(&self, change: Change) {
         // A send fails only if there is no listener, which is no error.
         let _ = self.0.send(change);
     }

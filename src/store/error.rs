@@ -1,19 +1,23 @@
 //! The errors of a store, in its own terms.
 
-use std::fmt;
+use thiserror::Error as ThisError;
 
 use super::record::RecordName;
 
 /// The reason for which an operation failed. Texts are for the operator; they hold no value of a record and no secret.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, ThisError)]
 pub enum Error {
     /// Somebody else has written meanwhile: read again.
+    #[error("somebody else has written the record meanwhile")]
     Conflict,
     /// This record cannot be believed; others can. It is told once in the log.
+    #[error(transparent)]
     Damaged(Damaged),
     /// There is no room: nothing was written.
+    #[error("{0}")]
     Full(String),
     /// The store cannot be used now. It is unknown if a write was done; reading again shows it.
+    #[error("{0}")]
     Unavailable(String),
 }
 
@@ -27,20 +31,9 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Conflict => f.write_str("somebody else has written the record meanwhile"),
-            Self::Damaged(damaged) => damaged.fmt(f),
-            Self::Full(why) | Self::Unavailable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
 /// A record that cannot be believed.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, ThisError)]
+#[error("the record {name} cannot be read: {why}")]
 pub struct Damaged {
     /// The kind and key of the damaged record.
     pub name: RecordName,
@@ -48,32 +41,19 @@ pub struct Damaged {
     pub why: Damage,
 }
 
-impl fmt::Display for Damaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the record {} cannot be read: {}", self.name, self.why)
-    }
-}
-
 /// The kinds of damage to a record.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ThisError)]
 pub enum Damage {
     /// It was cut, changed, or put there from another place.
+    #[error("it was cut, altered or moved")]
     Altered,
     /// It is sealed under a key that is not among ours.
+    #[error("it is sealed under a key that is not in `keys` of [store]")]
     ForeignKey,
     /// A later version of countersign wrote it.
+    #[error("a later version of countersign wrote it")]
     NewerFormat,
     /// A value that is not a record at all.
+    #[error("what lies there was not written by countersign")]
     WrongType,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Altered => "it was cut, altered or moved",
-            Self::ForeignKey => "it is sealed under a key that is not in `keys` of [store]",
-            Self::NewerFormat => "a later version of countersign wrote it",
-            Self::WrongType => "what lies there was not written by countersign",
-        })
-    }
 }

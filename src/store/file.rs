@@ -41,9 +41,9 @@ impl FileStore {
         Self::with(ReopeningDb::new(Box::new(move || opening::open(&path)))).await
     }
 
-    async fn with(mut cabinet: ReopeningDb) -> Result<Self, Error> {
+    async fn with(mut database: ReopeningDb) -> Result<Self, Error> {
         let (jobs, inbox) = mpsc::channel::<StoreJob>();
-        let work = move || inbox.into_iter().for_each(|job| job(&mut cabinet));
+        let work = move || inbox.into_iter().for_each(|job| job(&mut database));
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))?;
         let store = Self { jobs: Some(jobs), thread: Some(thread) };
@@ -54,12 +54,12 @@ impl FileStore {
 
     pub(super) async fn get(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.get(&name)).await
+        self.ask(move |database| database.get(&name)).await
     }
 
     pub(super) async fn set(&self, name: &RecordName, sealed: Vec<u8>) -> Result<(), Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.set(&name, &sealed)).await
+        self.ask(move |database| database.set(&name, &sealed)).await
     }
 
     pub(super) async fn replace(
@@ -70,17 +70,17 @@ impl FileStore {
         now: Now,
     ) -> Result<bool, Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.replace(&name, expected, &sealed, now)).await
+        self.ask(move |database| database.replace(&name, expected, &sealed, now)).await
     }
 
     pub(super) async fn take(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.take(&name)).await
+        self.ask(move |database| database.take(&name)).await
     }
 
     /// Removes those that are still this writing of the record, in one transaction.
     pub(super) async fn withdraw(&self, kind: Kind, those: Vec<(RecordKey, Version)>) -> Result<(), Error> {
-        self.ask(move |cabinet| cabinet.withdraw(kind, &those)).await
+        self.ask(move |database| database.withdraw(kind, &those)).await
     }
 
     /// The first so many of a kind, by key, behind this one.
@@ -91,7 +91,7 @@ impl FileStore {
         most: usize,
     ) -> Result<Vec<(RecordKey, Vec<u8>)>, Error> {
         let after = after.cloned();
-        self.ask(move |cabinet| cabinet.scan(kind, after.as_ref(), most)).await
+        self.ask(move |database| database.scan(kind, after.as_ref(), most)).await
     }
 
     /// Returns the records that were set aside, still sealed.
@@ -101,13 +101,13 @@ impl FileStore {
 
     pub(super) async fn set_aside(&self, name: &RecordName, sealed: Vec<u8>) -> Result<(), Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.set_aside(&name, &sealed)).await
+        self.ask(move |database| database.set_aside(&name, &sealed)).await
     }
 
-    /// Puts a record back that was set aside, unless another has taken its place. Says whether it did.
-    pub(super) async fn bring_back(&self, name: &RecordName) -> Result<bool, Error> {
+    /// Puts a record back that was set aside, unless another has taken its place. Returns whether it did.
+    pub(super) async fn restore(&self, name: &RecordName) -> Result<bool, Error> {
         let name = name.clone();
-        self.ask(move |cabinet| cabinet.bring_back(&name)).await
+        self.ask(move |database| database.restore(&name)).await
     }
 
     /// Hands a job over and waits for its answer, but not for ever: a disk may hang. The job is done when the disk is back.
@@ -124,9 +124,9 @@ impl FileStore {
         job: impl FnOnce(&mut ReopeningDb) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, asked) = oneshot::channel();
-        let answered = move |cabinet: &mut ReopeningDb| {
+        let answered = move |database: &mut ReopeningDb| {
             // A send fails only if the caller no longer waits, which is no error.
-            let _ = answer.send(job(cabinet));
+            let _ = answer.send(job(database));
         };
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Box::new(answered)).is_ok());
         let stopped = || Error::Unavailable("the store was closed".to_owned());

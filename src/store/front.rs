@@ -1,6 +1,6 @@
 //! The store as its users see it.
 
-mod walk;
+mod record_page;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,23 +8,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::changes::{Change, ChangeNotifier, Changes, Lock, Locks};
+use super::backend::Backend;
+#[cfg(test)]
+use super::changes::Change;
+use super::changes::{ChangeNotifier, Changes, Lock, Locks};
 use super::envelope::{KeyRing, claims_end, draw_version};
 use super::error::{Damaged, Error};
-use super::file::FileStore;
-use super::memory::MemoryStore;
 use super::record::{Kind, RecordKey, RecordName, StoredRecord, Version};
-use super::redis::{Patience, RedisStore};
+use super::redis::Patience;
 #[cfg(test)]
 use super::simulated::{SharedStore, SimulatedLink, SimulatedStore};
-use super::store_settings::{NAMESPACE, StoreSettings};
+#[cfg(test)]
+use super::store_settings::NAMESPACE;
+use super::store_settings::StoreSettings;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::SecretBox;
 use crate::base::time::Clock;
 
-pub use self::walk::{RecordPage, Rekeyed, WalkCursor};
-/// More damaged records than this are not told one by one.
-const MOST_TOLD: usize = 1000;
+pub use self::record_page::{RecordPage, Rekeyed};
+
+/// More damaged records than this are not reported one by one.
+const MOST_REPORTED: usize = 1000;
 
 /// Records that are sealed where they lie. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -36,19 +40,10 @@ struct FrontState {
     ring: RefCell<Arc<KeyRing>>,
     namespace: String,
     clock: Clock,
-    bell: ChangeNotifier,
+    notifier: ChangeNotifier,
     locks: RefCell<Locks>,
-    /// Damaged records that were told of.
+    /// Damaged records that were reported.
     reported: RefCell<BTreeSet<Damaged>>,
-}
-
-#[derive(Debug)]
-enum Backend {
-    File(FileStore),
-    Memory(RefCell<MemoryStore>),
-    Redis(Box<RedisStore>),
-    #[cfg(test)]
-    Simulated(SimulatedStore),
 }
 
 impl Store {
@@ -56,27 +51,22 @@ impl Store {
     /// connected to in the background, so that a start does not depend on it: see [`reach`](Self::reach).
     ///
     /// Must be called inside a `LocalSet`.
-    pub async fn open(wish: &StoreSettings, patience: Patience, clock: Clock) -> Result<Self, Error> {
-        let bell = ChangeNotifier::default();
-        let (backend, ring, namespace) = match wish {
-            StoreSettings::File { path, ring } => {
-                (Backend::File(FileStore::open(path.clone()).await?), ring.clone(), NAMESPACE.to_owned())
-            }
-            StoreSettings::Memory => {
-                (Backend::Memory(RefCell::default()), Arc::new(KeyRing::random()?), NAMESPACE.to_owned())
-            }
-            StoreSettings::Redis(redis) => {
-                let backend = RedisStore::open(redis.clone(), patience, bell.clone());
-                (Backend::Redis(Box::new(backend)), redis.ring.clone(), redis.namespace.clone())
-            }
+    pub async fn open(settings: &StoreSettings, patience: Patience, clock: Clock) -> Result<Self, Error> {
+        let notifier = ChangeNotifier::default();
+        let backend = Backend::open(settings, patience, notifier.clone()).await?;
+        let ring = match settings.ring() {
+            Some(ring) => ring.clone(),
+            None => Arc::new(KeyRing::random()?),
         };
-        let (locks, reported) = (RefCell::default(), RefCell::default());
-        let ring = RefCell::new(ring);
-        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, reported }));
-        if let Backend::File(file) = &store.0.backend {
-            store.survey(file).await?;
-        }
+        let store = Self::new(backend, ring, settings.namespace(), clock, notifier);
+        store.survey().await?;
         Ok(store)
+    }
+
+    fn new(backend: Backend, ring: Arc<KeyRing>, namespace: &str, clock: Clock, notifier: ChangeNotifier) -> Self {
+        let (ring, namespace) = (RefCell::new(ring), namespace.to_owned());
+        let (locks, reported) = (RefCell::default(), RefCell::default());
+        Self(Rc::new(FrontState { backend, ring, namespace, clock, notifier, locks, reported }))
     }
 
     /// Replaces the keys: from now on records are sealed with the first of these keys, and read with any of them. A
@@ -91,14 +81,9 @@ impl Store {
 
     /// A store in a file that is no file: for tests of what a disk may do.
     #[cfg(test)]
-    pub(super) async fn over(file: FileStore, ring: Arc<KeyRing>) -> Result<Self, Error> {
-        let (backend, namespace, clock) = (Backend::File(file), NAMESPACE.to_owned(), Clock::System);
-        let (bell, locks, reported) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
-        let ring = RefCell::new(ring);
-        let store = Self(Rc::new(FrontState { backend, ring, namespace, clock, bell, locks, reported }));
-        if let Backend::File(file) = &store.0.backend {
-            store.survey(file).await?;
-        }
+    pub(super) async fn over(backend: Backend, ring: Arc<KeyRing>) -> Result<Self, Error> {
+        let store = Self::new(backend, ring, NAMESPACE, Clock::System, ChangeNotifier::default());
+        store.survey().await?;
         Ok(store)
     }
 
@@ -110,63 +95,40 @@ impl Store {
         ring: Arc<KeyRing>,
         clock: Clock,
     ) -> Self {
-        let (backend, namespace) = (Backend::Simulated(SimulatedStore::new(place, link)), NAMESPACE.to_owned());
-        let (bell, locks, reported) = (ChangeNotifier::default(), RefCell::default(), RefCell::default());
-        Self(Rc::new(FrontState { backend, ring: RefCell::new(ring), namespace, clock, bell, locks, reported }))
+        let backend = Backend::Simulated(SimulatedStore::new(place, link));
+        Self::new(backend, ring, NAMESPACE, clock, ChangeNotifier::default())
     }
 
     /// Sends a change to all listeners on this instance, as a connection for news would.
     #[cfg(test)]
-    pub(crate) fn ring_bell(&self, change: Change) {
-        self.0.bell.ring(change);
+    pub(crate) fn notify(&self, change: Change) {
+        self.0.notifier.notify(change);
     }
 
     /// Waits until the store answers, or for `within`. A file or memory always does.
     pub async fn reach(&self, within: Duration) -> Result<(), Error> {
-        match &self.0.backend {
-            Backend::File(_) | Backend::Memory(_) => Ok(()),
-            Backend::Redis(redis) => redis.reach(within).await,
-            #[cfg(test)]
-            Backend::Simulated(_) => Ok(()),
-        }
+        self.0.backend.reach(within).await
     }
 
     /// Returns the kind of backend: `file`, `memory` or `redis`.
     pub fn kind(&self) -> &'static str {
-        match &self.0.backend {
-            Backend::File(_) => "file",
-            Backend::Memory(_) => "memory",
-            Backend::Redis(_) => "redis",
-            #[cfg(test)]
-            Backend::Simulated(place) => place.kind(),
-        }
+        self.0.backend.kind()
     }
 
     /// Returns whether records are kept when the process ends.
     pub fn outlives(&self) -> bool {
-        !matches!(self.0.backend, Backend::Memory(_))
+        self.0.backend.outlives()
     }
 
     /// Returns whether other instances see what is written here.
     pub fn is_shared(&self) -> bool {
-        match &self.0.backend {
-            Backend::File(_) | Backend::Memory(_) => false,
-            Backend::Redis(_) => true,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.is_shared(),
-        }
+        self.0.backend.is_shared()
     }
 
     /// A record; absent where there is none, or where it has ended.
     pub async fn load(&self, kind: Kind, key: &RecordKey) -> Result<Option<StoredRecord>, Error> {
         let name = RecordName { kind, key: key.clone() };
-        let sealed = match &self.0.backend {
-            Backend::File(file) => file.get(&name).await?,
-            Backend::Memory(memory) => memory.borrow().get(&name),
-            Backend::Redis(redis) => redis.get(&name).await?,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.get(&name).await?,
-        };
+        let sealed = self.0.backend.get(&name).await?;
         let Some(sealed) = sealed else { return Ok(None) };
         let record = match self.unseal(&name, &sealed) {
             Ok(record) => record,
@@ -176,7 +138,7 @@ impl Store {
             }
         };
         if planted(PlantedFault::ClockRemoves) && self.has_ended(&record) {
-            self.withdraw_any(&name).await?;
+            self.0.backend.take(&name).await?;
         }
         // It stays where it is: our clock may be wrong, and Redis and `sweep` see to it.
         Ok(Some(record).filter(|record| !self.has_ended(record)))
@@ -194,13 +156,7 @@ impl Store {
         let name = RecordName { kind, key: key.clone() };
         let version = draw_version()?;
         let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
-        match &self.0.backend {
-            Backend::File(file) => file.set(&name, sealed).await?,
-            Backend::Memory(memory) => memory.borrow_mut().set(&name, sealed, self.0.clock.now())?,
-            Backend::Redis(redis) => redis.set(&name, sealed, expiry).await?,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.set(&name, sealed, expiry).await?,
-        }
+        self.0.backend.set(&name, sealed, expiry, &self.0.clock).await?;
         Ok(version)
     }
 
@@ -216,13 +172,17 @@ impl Store {
         let name = RecordName { kind, key: key.clone() };
         let version = draw_version()?;
         let sealed = self.ring().seal(&self.0.namespace, &name, value, version, expiry)?;
-        if self.replace(&name, expected, sealed, expiry).await? { Ok(version) } else { Err(Error::Conflict) }
+        if self.0.backend.replace(&name, expected, sealed, expiry, &self.0.clock).await? {
+            Ok(version)
+        } else {
+            Err(Error::Conflict)
+        }
     }
 
     /// Reads a record and removes it, in one step: of two who take, one gets it.
     pub async fn take(&self, kind: Kind, key: &RecordKey) -> Result<Option<StoredRecord>, Error> {
         let name = RecordName { kind, key: key.clone() };
-        let Some(sealed) = self.withdraw_any(&name).await? else { return Ok(None) };
+        let Some(sealed) = self.0.backend.take(&name).await? else { return Ok(None) };
         match self.unseal(&name, &sealed) {
             Ok(record) => Ok(Some(record).filter(|record| !self.has_ended(record))),
             Err(damaged) => {
@@ -234,22 +194,13 @@ impl Store {
 
     /// Removes a record, read or not. Says whether there was one that had not ended.
     pub async fn remove(&self, kind: Kind, key: &RecordKey) -> Result<bool, Error> {
-        let removed = self.withdraw_any(&RecordName { kind, key: key.clone() }).await?;
+        let removed = self.0.backend.take(&RecordName { kind, key: key.clone() }).await?;
         Ok(removed.is_some_and(|sealed| !claims_end(&sealed, self.0.clock.now())))
     }
 
     /// Removes a record if it is still this writing of it.
     pub async fn remove_if(&self, kind: Kind, key: &RecordKey, version: Version) -> Result<(), Error> {
-        match &self.0.backend {
-            Backend::File(file) => file.withdraw(kind, vec![(key.clone(), version)]).await,
-            Backend::Memory(memory) => {
-                memory.borrow_mut().withdraw(kind, &[(key.clone(), version)]);
-                Ok(())
-            }
-            Backend::Redis(redis) => redis.withdraw(&RecordName { kind, key: key.clone() }, version).await,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.withdraw(kind, &[(key.clone(), version)]).await,
-        }
+        self.0.backend.withdraw(kind, vec![(key.clone(), version)]).await
     }
 
     /// Takes a lock that all instances on this store share, for at most `lease`; returns `None` while another holds it.
@@ -264,54 +215,24 @@ impl Store {
     /// drawn at random, is granted again. Otherwise a lock whose response was lost would have no holder until its lease
     /// is over.
     pub async fn claim(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
-        match &self.0.backend {
-            Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
-            Backend::Redis(redis) => redis.lock(key, lease, claim).await,
-            #[cfg(test)]
-            Backend::Simulated(place) if place.is_shared() => place.lock(key, lease, claim).await,
-            #[cfg(test)]
-            Backend::Simulated(_) => Ok(self.0.locks.borrow_mut().lock(key, lease, self.0.clock.now())),
-        }
+        self.0.backend.lock(key, lease, claim, &self.0.locks, &self.0.clock).await
     }
 
     /// Gives a lock back. Says whether it was still ours.
     pub async fn unlock(&self, lock: Lock) -> Result<bool, Error> {
-        match &self.0.backend {
-            Backend::File(_) | Backend::Memory(_) => Ok(self.0.locks.borrow_mut().unlock(&lock, self.0.clock.now())),
-            Backend::Redis(redis) => redis.unlock(&lock).await,
-            #[cfg(test)]
-            Backend::Simulated(place) if place.is_shared() => place.unlock(&lock).await,
-            #[cfg(test)]
-            Backend::Simulated(_) => Ok(self.0.locks.borrow_mut().unlock(&lock, self.0.clock.now())),
-        }
+        self.0.backend.unlock(&lock, &self.0.locks, &self.0.clock).await
     }
 
     /// Tells all instances on this store, this one included, to look at a record. A hint: it may get lost, and then
     /// [`Change::Everything`] follows.
     pub async fn announce(&self, kind: Kind, key: &RecordKey) -> Result<(), Error> {
-        let name = RecordName { kind, key: key.clone() };
-        match &self.0.backend {
-            Backend::File(_) | Backend::Memory(_) => {
-                self.0.bell.ring(Change::Record(name));
-                Ok(())
-            }
-            Backend::Redis(redis) => redis.announce(&name).await,
-            #[cfg(test)]
-            Backend::Simulated(place) if place.is_shared() => place.announce(&name).await,
-            #[cfg(test)]
-            Backend::Simulated(_) => {
-                self.0.bell.ring(Change::Record(name));
-                Ok(())
-            }
-        }
+        self.0.backend.announce(RecordName { kind, key: key.clone() }, &self.0.notifier).await
     }
 
     /// Subscribes to all changes that are announced from now on.
     pub fn changes(&self) -> Changes {
-        let changes = self.0.bell.listen();
-        if let Backend::Redis(redis) = &self.0.backend {
-            redis.listen();
-        }
+        let changes = self.0.notifier.listen();
+        self.0.backend.listen();
         changes
     }
 
@@ -324,48 +245,19 @@ impl Store {
         record.expiry.is_some_and(|expiry| expiry <= self.0.clock.now().wall)
     }
 
-    /// Tells of a damaged record, once.
-    fn tell(&self, damaged: &Damaged) {
+    /// Logs a damaged record, once.
+    fn report(&self, damaged: &Damaged) {
         let mut reported = self.0.reported.borrow_mut();
-        if reported.len() < MOST_TOLD && reported.insert(damaged.clone()) {
+        if reported.len() < MOST_REPORTED && reported.insert(damaged.clone()) {
             tracing::error!(record = %damaged.name, "{damaged}");
         }
     }
 
-    /// Tells of a damaged record, and puts it where it does not stand in the way. Redis keeps it where it is: another
-    /// instance may have the key.
+    /// Logs a damaged record, and moves it aside if the backend has a place for such records.
     async fn set_aside(&self, damaged: &Damaged, sealed: Vec<u8>) {
-        self.tell(damaged);
-        if let Backend::File(file) = &self.0.backend
-            && let Err(error) = file.set_aside(&damaged.name, sealed).await
-        {
-            tracing::error!(record = %damaged.name, %error, "the damaged record cannot be set aside");
-        }
-    }
-
-    async fn replace(
-        &self,
-        name: &RecordName,
-        expected: Option<Version>,
-        sealed: Vec<u8>,
-        expiry: Option<u64>,
-    ) -> Result<bool, Error> {
-        match &self.0.backend {
-            Backend::File(file) => file.replace(name, expected, sealed, self.0.clock.now()).await,
-            Backend::Memory(memory) => memory.borrow_mut().replace(name, expected, sealed, self.0.clock.now()),
-            Backend::Redis(redis) => redis.replace(name, expected, sealed, expiry).await,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.replace(name, expected, sealed, expiry).await,
-        }
-    }
-
-    async fn withdraw_any(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
-        match &self.0.backend {
-            Backend::File(file) => file.take(name).await,
-            Backend::Memory(memory) => Ok(memory.borrow_mut().take(name)),
-            Backend::Redis(redis) => redis.take(name).await,
-            #[cfg(test)]
-            Backend::Simulated(place) => place.take(name).await,
+        self.report(damaged);
+        if let Err(error) = self.0.backend.set_aside(&damaged.name, sealed).await {
+            tracing::error!(record = %damaged.name, %error, "the damaged record cannot be moved aside");
         }
     }
 }

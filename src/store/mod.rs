@@ -6,6 +6,7 @@
 //! know the meaning of a record, its callers, or the format of a config. It runs on the control thread, inside a
 //! `LocalSet`: a worker never waits for a disk or for Redis. The file is accessed by a thread of its own.
 
+mod backend;
 mod changes;
 pub mod envelope;
 mod error;
@@ -20,11 +21,12 @@ mod redis;
 pub(crate) mod simulated;
 mod store_settings;
 
+pub use backend::WalkCursor;
 pub use changes::{Change, Changes, Lock};
 pub use envelope::{KeyRing, SealingKey};
 pub use error::{Damage, Damaged, Error};
 pub use file::{Holder, holders};
-pub use front::{RecordPage, Rekeyed, Store, WalkCursor};
+pub use front::{RecordPage, Rekeyed, Store};
 pub use record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord, Version};
 pub use redis::Patience;
 pub use store_settings::{RedisSettings, StoreSettings, StoreUrl};

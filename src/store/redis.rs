@@ -57,17 +57,17 @@ pub(super) struct RedisStore {
     namespace: String,
     link: RedisLink,
     scripts: Scripts,
-    bell: ChangeNotifier,
+    notifier: ChangeNotifier,
     target: Arc<RedisTarget>,
     listener: std::cell::RefCell<JoinSet<()>>,
 }
 
 impl RedisStore {
-    pub(super) fn open(wish: RedisSettings, patience: Patience, bell: ChangeNotifier) -> Self {
-        let namespace = wish.namespace.clone();
-        let target = Arc::new(RedisTarget { wish, patience });
-        let link = RedisLink::open(target.clone(), bell.clone());
-        Self { namespace, link, scripts: Scripts::new(), bell, target, listener: Default::default() }
+    pub(super) fn open(settings: RedisSettings, patience: Patience, notifier: ChangeNotifier) -> Self {
+        let namespace = settings.namespace.clone();
+        let target = Arc::new(RedisTarget { settings, patience });
+        let link = RedisLink::open(target.clone(), notifier.clone());
+        Self { namespace, link, scripts: Scripts::new(), notifier, target, listener: Default::default() }
     }
 
     pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
@@ -164,7 +164,7 @@ impl RedisStore {
     pub(super) fn listen(&self) {
         let mut listener = self.listener.borrow_mut();
         if listener.is_empty() {
-            listener.spawn_local(listen::listen(self.target.clone(), self.bell.clone()));
+            listener.spawn_local(listen::listen(self.target.clone(), self.notifier.clone()));
         }
     }
 

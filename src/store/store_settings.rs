@@ -1,6 +1,6 @@
 //! The place of a store and the way to reach it, as a config requests it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -34,6 +34,47 @@ impl StoreSettings {
             StoreSettings::File { ring, .. } => Some(ring),
             StoreSettings::Memory => None,
             StoreSettings::Redis(redis) => Some(&redis.ring),
+        }
+    }
+
+    /// Returns the word for its kind in reports and the admin API: `file`, `memory` or `redis`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StoreSettings::File { .. } => "file",
+            StoreSettings::Memory => "memory",
+            StoreSettings::Redis(_) => "redis",
+        }
+    }
+
+    /// Returns whether records are kept when the process ends.
+    pub fn outlives(&self) -> bool {
+        match self {
+            StoreSettings::File { .. } | StoreSettings::Redis(_) => true,
+            StoreSettings::Memory => false,
+        }
+    }
+
+    /// Returns the file of a store that one process at a time can have open.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            StoreSettings::File { path, .. } => Some(path),
+            StoreSettings::Memory | StoreSettings::Redis(_) => None,
+        }
+    }
+
+    /// Returns `host:port` of a store on a server.
+    pub fn address(&self) -> Option<String> {
+        match self {
+            StoreSettings::File { .. } | StoreSettings::Memory => None,
+            StoreSettings::Redis(redis) => Some(format!("{}:{}", redis.host, redis.port)),
+        }
+    }
+
+    /// Returns the namespace of its records.
+    pub(super) fn namespace(&self) -> &str {
+        match self {
+            StoreSettings::File { .. } | StoreSettings::Memory => NAMESPACE,
+            StoreSettings::Redis(redis) => &redis.namespace,
         }
     }
 }

@@ -4,10 +4,10 @@
 //! line, column, a caret, what to write instead. It knows shapes and spans; it does not know what a listener or a
 //! bank is. Pure; no I/O.
 
+pub mod byte_size;
 mod diagnostic;
 mod fields;
 mod node;
-pub mod units;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
 pub use fields::{Fields, FromNode};

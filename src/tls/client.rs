@@ -13,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::parse_x509_certificate;
 
-use super::{Identity, certificates, provider};
+use super::{Identity, TlsConfigError, certificates, provider};
 
 /// The input for the TLS settings of a provider.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
 
 /// The settings for one provider's connections. ALPN offers HTTP/2 and HTTP/1.1 (RFC 7301): the
 /// provider picks.
-pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
+pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let mut provider = provider();
     if !wish.key_exchange.is_empty() {
@@ -56,21 +56,21 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, String> {
     }
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .map_err(|_| "no common TLS version".to_owned())?;
+        .map_err(TlsConfigError::Versions)?;
     let roots = roots(wish.ca)?;
     let builder = match wish.ca {
         None => builder.with_root_certificates(roots),
         Some(pem) => {
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            let inner = inner.map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
+            let inner = inner.map_err(TlsConfigError::CaVerifier)?;
             let verifier = NamedCertificate { named: certificates(pem)?, inner };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
     let mut config = match wish.identity {
-        Some(identity) => builder
-            .with_client_auth_cert(identity.chain, identity.key)
-            .map_err(|_| "the client certificate cannot be used".to_owned())?,
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsConfigError::ClientCertificate)?
+        }
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = if wish.only_http1 { Vec::new() } else { vec![b"h2".to_vec()] };
@@ -142,11 +142,11 @@ fn lasts(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Certific
     Ok(())
 }
 
-fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, String> {
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, TlsConfigError> {
     let mut store = RootCertStore::empty();
     if let Some(pem) = ca {
         for certificate in certificates(pem)? {
-            store.add(certificate).map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
+            store.add(certificate).map_err(TlsConfigError::Ca)?;
         }
         return Ok(store);
     }

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::mint::{Mint, MintAuthority, MintError};
-use super::provider;
+use super::{TlsConfigError, provider};
 use crate::base::time::Now;
 
 /// The TLS settings and the mint with which one forward listener intercepts.
@@ -33,14 +33,14 @@ impl ResolvesServerCert for FixedCertificate {
 
 impl Interception {
     /// TLS 1.2 and 1.3, h2 and HTTP/1.1 by ALPN, session tickets. Fails only where the machine has no randomness.
-    pub fn new(authority: MintAuthority) -> Result<Self, String> {
+    pub fn new(authority: MintAuthority) -> Result<Self, TlsConfigError> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|_| "no common TLS version".to_owned())?;
+            .map_err(TlsConfigError::Versions)?;
         let mut base = builder.with_no_client_auth().with_cert_resolver(Arc::new(FixedCertificate(None)));
         base.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        base.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
-        Ok(Self { mint: Mint::new(authority).map_err(|error| error.to_string())?, base })
+        base.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Tickets)?;
+        Ok(Self { mint: Mint::new(authority)?, base })
     }
 
     /// The settings for a tunnel to this host (a DNS name, or an address, in brackets or not).

@@ -17,6 +17,7 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use thiserror::Error;
 
 use super::provider;
 use crate::base::secret::{hex, sha256};
@@ -28,6 +29,19 @@ const LEEWAY: Duration = Duration::from_secs(3600);
 const LEAF_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The lifetime of the CA: longer than that of any process.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The reason for which the internal CA or a certificate of it cannot be made.
+#[derive(Debug, Error, PartialEq)]
+pub enum InternalCaError {
+    /// A certificate, or the key for one, cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] rcgen::Error),
+    /// TLS does not take the key.
+    #[error(transparent)]
+    Key(#[from] rustls::Error),
+    #[error("`{0}` cannot stand in a certificate")]
+    Name(String),
+}
 
 /// A listener's place for a certificate of our own CA. Empty, and so refusing every handshake, until the first is made.
 pub struct Internal {
@@ -69,17 +83,17 @@ impl fmt::Debug for Internal {
 
 impl InternalCa {
     /// A new CA. Fails only where the machine has no randomness.
-    pub fn new(now: Now) -> Result<Self, String> {
+    pub fn new(now: Now) -> Result<Self, InternalCaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named("countersign internal CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, now, CA_LIFE);
-        CertifiedIssuer::self_signed(params, new_key()?).map(Self).map_err(|error| error.to_string())
+        Ok(Self(CertifiedIssuer::self_signed(params, new_key()?)?))
     }
 
     /// Makes a certificate for `internal`, if it has none or half of its life is over. Says whether it did.
-    pub fn renew(&self, internal: &Internal, now: Now) -> Result<bool, String> {
+    pub fn renew(&self, internal: &Internal, now: Now) -> Result<bool, InternalCaError> {
         if internal.made.load().as_ref().is_some_and(|made| !made.renew.passed(now)) {
             return Ok(false);
         }
@@ -93,9 +107,9 @@ impl InternalCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         set_validity(&mut params, now, LEAF_LIFE);
         let key = new_key()?;
-        let leaf = params.signed_by(&key, &self.0).map_err(|error| error.to_string())?;
+        let leaf = params.signed_by(&key, &self.0)?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signer = provider().key_provider.load_private_key(private).map_err(|error| error.to_string())?;
+        let signer = provider().key_provider.load_private_key(private)?;
         let certified = Arc::new(CertifiedKey::new(vec![leaf.der().clone()], signer));
         internal
             .made
@@ -120,8 +134,8 @@ impl fmt::Debug for InternalCa {
     }
 }
 
-fn new_key() -> Result<KeyPair, String> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())
+fn new_key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -130,11 +144,11 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn alternative(name: &str) -> Result<SanType, String> {
+fn alternative(name: &str) -> Result<SanType, InternalCaError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    name.try_into().map(SanType::DnsName).map_err(|_| format!("`{name}` cannot stand in a certificate"))
+    name.try_into().map(SanType::DnsName).map_err(|_| InternalCaError::Name(name.to_owned()))
 }
 
 /// Sets the validity. (The type of the fields is of a crate that we do not name.)

@@ -13,6 +13,7 @@ mod pem;
 mod pin;
 mod presented_chain;
 mod server;
+mod tls_config_error;
 pub mod trust;
 pub mod trust_store;
 
@@ -23,13 +24,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use client::{ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
-pub use internal::{Internal, InternalCa};
+pub use internal::{Internal, InternalCa, InternalCaError};
 pub use leaf::{CertName, LeafIdentity, leaf};
 pub use paper::{Paper, paper};
-pub use pem::{certificates, is_encrypted};
+pub use pem::{PemError, certificates, is_encrypted};
 pub use pin::pinned;
 pub use presented_chain::{Demand, PresentedChain, attentive, onlooker, own_chain, short_onlooker};
 pub use server::{Certificate, ClientCa, ServerTls, server};
+pub use tls_config_error::TlsConfigError;
 
 /// aws-lc-rs, with post-quantum key exchange preferred.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -45,22 +47,22 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads a PEM chain and a PEM key (PKCS#8, PKCS#1 or SEC1). The error is for a person and quotes no input.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+    /// Reads a PEM chain and a PEM key (PKCS#8, PKCS#1 or SEC1).
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsConfigError> {
         Self::from_encrypted_pem(chain, key, None)
     }
 
     /// The same; the key may be encrypted under this password.
-    pub fn from_encrypted_pem(chain: &[u8], key: &[u8], password: Option<&[u8]>) -> Result<Self, String> {
+    pub fn from_encrypted_pem(chain: &[u8], key: &[u8], password: Option<&[u8]>) -> Result<Self, TlsConfigError> {
         let chain = certificates(chain)?;
         let key = pem::private_key(key, password)?;
         let provider = provider();
         let signer = provider.key_provider.load_private_key(key.clone_key());
-        let signer = signer.map_err(|_| "the private key is of a kind that TLS cannot use".to_owned())?;
+        let signer = signer.map_err(TlsConfigError::KeyKind)?;
         let certified = rustls::sign::CertifiedKey::new(chain.clone(), signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Self { chain, key }),
-            Err(_) => Err("the private key does not belong to the certificate".to_owned()),
+            Err(error) => Err(TlsConfigError::ForeignKey(error)),
         }
     }
 }

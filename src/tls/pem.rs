@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// The byte order mark in UTF-8, skipped at any position.
@@ -18,33 +19,55 @@ const ENCRYPTED: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----
 /// The mark of keys that OpenSSL encrypted before PKCS#8 (RFC 1421 section 4.6.1.1).
 const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
+/// The reason for which a PEM file cannot be used. The parsers' errors quote lines of the file, so they are no sources.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum PemError {
+    #[error("not well-formed PEM")]
+    Malformed,
+    #[error("no certificate in PEM form found")]
+    NoCertificate,
+    #[error("no private key in PEM form found")]
+    NoPrivateKey,
+    /// The key is encrypted as OpenSSL did before PKCS#8.
+    #[error(
+        "the private key is encrypted in an old form that is not read here; `openssl pkcs8 -topk8 -in KEY \
+         -out NEW` asks for its password and encrypts it in today's form"
+    )]
+    OldEncryption,
+    #[error(
+        "the private key is encrypted, and its password is not given; `openssl pkcs8 -in KEY \
+         -out NEW` writes it without encryption"
+    )]
+    PasswordMissing,
+    #[error("the private key cannot be decrypted: its password is wrong")]
+    PasswordWrong,
+    #[error(
+        "the private key is encrypted in a way that is not read here; `openssl pkcs8 -topk8 -v2 aes-256-cbc \
+         -in KEY -out NEW` asks for its password and encrypts it in a common one"
+    )]
+    UnknownEncryption,
+}
+
 /// All certificates of a PEM file; at least one.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked_pem(pem)).collect();
     match read {
-        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form found".to_owned()),
+        Ok(chain) if chain.is_empty() => Err(PemError::NoCertificate),
         Ok(chain) => Ok(chain),
-        Err(_) => Err("not well-formed PEM".to_owned()),
+        Err(_) => Err(PemError::Malformed),
     }
 }
 
-/// The first private key of a PEM file (PKCS#8, PKCS#1 or SEC1); one that is encrypted needs its password. The error is
-/// for a person and quotes no input.
-pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, String> {
+/// The first private key of a PEM file (PKCS#8, PKCS#1 or SEC1); one that is encrypted needs its password.
+pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, PemError> {
     let pem = Zeroizing::new(unmarked_pem(pem).into_owned());
     if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
-        return Err(
-            "the private key is encrypted in an old form that is not read here; `openssl pkcs8 -topk8 -in KEY \
-                    -out NEW` asks for its password and encrypts it in today's form"
-                .to_owned(),
-        );
+        return Err(PemError::OldEncryption);
     }
     match (encrypted(&pem), password) {
         (Some(key), Some(password)) => decrypt(&key?, password),
-        (Some(_), None) => Err("the private key is encrypted, and its password is not given; `openssl pkcs8 -in KEY \
-                                -out NEW` writes it without encryption"
-            .to_owned()),
-        (None, _) => PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "no private key in PEM form found".to_owned()),
+        (Some(_), None) => Err(PemError::PasswordMissing),
+        (None, _) => PrivateKeyDer::from_pem_slice(&pem).map_err(|_| PemError::NoPrivateKey),
     }
 }
 
@@ -54,22 +77,20 @@ pub fn is_encrypted(pem: &[u8]) -> bool {
 }
 
 /// The bytes of an encrypted key, if the file holds one.
-fn encrypted(pem: &[u8]) -> Option<Result<Vec<u8>, String>> {
+fn encrypted(pem: &[u8]) -> Option<Result<Vec<u8>, PemError>> {
     let text = String::from_utf8_lossy(pem);
     let (_, from) = text.split_once(ENCRYPTED.0)?;
     let inner = from.split_once(ENCRYPTED.1).map_or(from, |(inner, _)| inner);
     let inner: String = inner.split_whitespace().collect();
-    Some(STANDARD.decode(inner).map_err(|_| "not well-formed PEM".to_owned()))
+    Some(STANDARD.decode(inner).map_err(|_| PemError::Malformed))
 }
 
-fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    let unknown = "the private key is encrypted in a way that is not read here; `openssl pkcs8 -topk8 -v2 aes-256-cbc \
-                   -in KEY -out NEW` asks for its password and encrypts it in a common one";
-    let info = EncryptedPrivateKeyInfoRef::try_from(key).map_err(|_| unknown.to_owned())?;
+fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    let info = EncryptedPrivateKeyInfoRef::try_from(key).map_err(|_| PemError::UnknownEncryption)?;
     if info.encryption_algorithm.pbes2().is_none() {
-        return Err(unknown.to_owned());
+        return Err(PemError::UnknownEncryption);
     }
-    let opened = info.decrypt(password).map_err(|_| "the private key cannot be decrypted: its password is wrong")?;
+    let opened = info.decrypt(password).map_err(|_| PemError::PasswordWrong)?;
     Ok(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into())
 }
 
@@ -138,8 +159,10 @@ mod tests {
             let plain = private_key(plain.as_bytes(), None).unwrap();
             assert!(is_encrypted(key.as_bytes()));
             assert_eq!(private_key(key.as_bytes(), Some(PASSWORD)).unwrap(), plain);
-            assert!(private_key(key.as_bytes(), None).unwrap_err().contains("is encrypted, and its password"));
-            assert!(private_key(key.as_bytes(), Some(b"wrong")).unwrap_err().contains("password is wrong"));
+            assert!(
+                private_key(key.as_bytes(), None).unwrap_err().to_string().contains("is encrypted, and its password")
+            );
+            assert!(private_key(key.as_bytes(), Some(b"wrong")).unwrap_err().to_string().contains("password is wrong"));
             let marked = format!("\u{feff}{}", key.replace('\n', "\r\n"));
             assert_eq!(private_key(marked.as_bytes(), Some(PASSWORD)).unwrap(), plain);
             assert!(private_key(key.replace("MI", "?").as_bytes(), Some(PASSWORD)).is_err());
@@ -147,7 +170,7 @@ mod tests {
         let plain = KeyPair::generate().unwrap().serialize_pem();
         assert!(!is_encrypted(plain.as_bytes()) && private_key(plain.as_bytes(), Some(PASSWORD)).is_ok());
         let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n";
-        assert!(private_key(old.as_bytes(), Some(PASSWORD)).unwrap_err().contains("old form"));
-        assert!(private_key(certificate().as_bytes(), None).unwrap_err().contains("no private key"));
+        assert!(private_key(old.as_bytes(), Some(PASSWORD)).unwrap_err().to_string().contains("old form"));
+        assert!(private_key(certificate().as_bytes(), None).unwrap_err().to_string().contains("no private key"));
     }
 }

@@ -1,5 +1,5 @@
-//! Trusting one certificate and nothing else: for our own command line, which reads the same config as the door that it
-//! speaks to, and so knows the door's certificate itself.
+//! Trusting one certificate and nothing else: for our own command line, which reads the same config as the admin listener that it
+//! speaks to, and so knows its certificate itself.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::{certificates, provider};
+use super::{PemError, TlsConfigError, certificates, provider};
 
 /// Settings that accept the first certificate of this PEM, under any name and at any time, and no other.
-pub fn pinned(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let certificate = certificates(pem)?.into_iter().next().ok_or("there is no certificate in it")?;
+pub fn pinned(pem: &[u8]) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let certificate = certificates(pem)?.into_iter().next().ok_or(PemError::NoCertificate)?;
     let provider = provider();
     let only = Only { certificate, provider: provider.clone() };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|_| "no common TLS version".to_owned())?;
+        .map_err(TlsConfigError::Versions)?;
     Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(Arc::new(only)).with_no_client_auth()))
 }
 

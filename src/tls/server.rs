@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::{Identity, Internal, certificates, provider};
+use super::{Identity, Internal, TlsConfigError, certificates, provider};
 
 /// The input for the TLS settings of a listener.
 pub struct ServerTls<'a> {
@@ -41,33 +41,33 @@ pub struct ClientCa<'a> {
 ///
 /// A resumed session repeats the client's certificate without checking it again: code that reads it has to check its
 /// dates. Tickets never outlive these settings, so another `client_ca` starts from nothing.
-pub fn server(wish: ServerTls<'_>) -> Result<Arc<ServerConfig>, String> {
+pub fn server(wish: ServerTls<'_>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .map_err(|_| "no common TLS version".to_owned())?;
+        .map_err(TlsConfigError::Versions)?;
     let builder = match wish.client_ca {
         Some(ca) => builder.with_client_cert_verifier(verifier(&ca)?),
         None => builder.with_no_client_auth(),
     };
     let mut config = match wish.certificate {
         Certificate::Internal(internal) => builder.with_cert_resolver(internal),
-        Certificate::Own(identity) => builder
-            .with_single_cert(identity.chain, identity.key)
-            .map_err(|_| "the certificate cannot be used".to_owned())?,
+        Certificate::Own(identity) => {
+            builder.with_single_cert(identity.chain, identity.key).map_err(TlsConfigError::Certificate)?
+        }
     };
     config.alpn_protocols = if wish.h2 { vec![b"h2".to_vec()] } else { Vec::new() };
     config.alpn_protocols.push(b"http/1.1".to_vec());
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|_| "no session tickets".to_owned())?;
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Tickets)?;
     Ok(Arc::new(config))
 }
 
-fn verifier(ca: &ClientCa<'_>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn verifier(ca: &ClientCa<'_>) -> Result<Arc<dyn ClientCertVerifier>, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca.pem)? {
-        roots.add(certificate).map_err(|_| "a certificate in it cannot serve as a CA".to_owned())?;
+        roots.add(certificate).map_err(TlsConfigError::Ca)?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let builder = if ca.required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|_| "no client could be verified with it".to_owned())
+    builder.build().map_err(TlsConfigError::ClientCa)
 }

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm};
 use rustls::pki_types::CertificateDer;
+use thiserror::Error;
 
 /// The password of the trust stores that we write. It protects nothing: everything in them is public.
 pub const STORE_PASSWORD: &str = "changeit";
@@ -22,6 +23,15 @@ pub enum Wrapping {
     Aes256,
     /// PBES1 with three-key triple DES and HMAC-SHA-1: every Java since 8.
     TripleDes,
+}
+
+/// The reason for which there is no PKCS#12 trust store.
+#[derive(Debug, Error)]
+pub enum TrustStoreError {
+    #[error("the CA cannot be written as PKCS#12: {0}")]
+    Ca(#[source] p12_keystore::error::Error),
+    #[error("the trust store cannot be written: {0}")]
+    Write(#[source] p12_keystore::error::Error),
 }
 
 /// The public roots that this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` count); empty where there are none.
@@ -56,9 +66,9 @@ pub fn trust_store(
     ca: &CertificateDer<'static>,
     others: &[CertificateDer<'static>],
     wrapping: Wrapping,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, TrustStoreError> {
     let mut store = KeyStore::new();
-    let own = Certificate::from_der(ca).map_err(|error| format!("the CA cannot be written as PKCS#12: {error}"))?;
+    let own = Certificate::from_der(ca).map_err(TrustStoreError::Ca)?;
     store.add_entry("countersign", KeyStoreEntry::Certificate(own));
     for (number, certificate) in others.iter().enumerate().filter(|(_, certificate)| *certificate != ca) {
         if let Ok(root) = Certificate::from_der(certificate) {
@@ -72,7 +82,7 @@ pub fn trust_store(
     let writer = store.writer(STORE_PASSWORD).encryption_algorithm(encryption).mac_algorithm(mac);
     // The password is public, so there is nothing to slow down; Java's own store of roots does the same.
     let writer = writer.encryption_iterations(2048).mac_iterations(2048);
-    writer.write().map_err(|error| format!("the trust store cannot be written: {error}"))
+    writer.write().map_err(TrustStoreError::Write)
 }
 
 #[cfg(test)]

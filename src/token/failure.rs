@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::base::backoff::Backoff;
 use crate::base::planted::{PlantedFault, planted};
 
@@ -46,7 +48,8 @@ impl Class {
 }
 
 /// A failed token call, and the settings of the rest that follows it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{inside}")]
 pub struct Failure {
     pub class: Class,
     /// The provider's `Retry-After`, clamped to an hour.

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
+use thiserror::Error;
 use tokio::time::timeout;
 
 use super::connection::Sent;
@@ -20,22 +21,29 @@ use crate::base::time::{Now, Within};
 
 /// The reason for which there is no response. Its `Display` is for the log; it contains no part of the request or the
 /// response.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum AskError {
     /// The connection could not be established.
-    Dial(DialError),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The exchange broke off before an answer's head.
-    Broken(ExchangeError),
+    #[error(transparent)]
+    Broken(#[from] ExchangeError),
     /// The answer, of this status, broke off.
+    #[error("HTTP {0}, the body broke off")]
     Cut(u16),
     /// The other side hung up before the question.
+    #[error("it hung up")]
     HungUp,
     /// The whole exchange took longer than this.
+    #[error("no whole answer within {} ms", .0.0.as_millis())]
     Timeout(Within),
     /// The answer, of this status, is longer than we read.
+    #[error("HTTP {0}, the body is too long")]
     TooLong(u16),
     /// The response has no length, and the connection ended without TLS's close_notify: its completeness is not
     /// assured.
+    #[error("HTTP {}, the body ended without a length and without close_notify", .0.answer().status().as_u16())]
     Unclosed(Unclosed),
 }
 
@@ -62,23 +70,6 @@ impl fmt::Debug for Unclosed {
     }
 }
 
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AskError::Dial(error) => error.fmt(f),
-            AskError::Broken(error) => error.fmt(f),
-            AskError::Cut(status) => write!(f, "HTTP {status}, the body broke off"),
-            AskError::HungUp => f.write_str("it hung up"),
-            AskError::Timeout(Within(limit)) => write!(f, "no whole answer within {} ms", limit.as_millis()),
-            AskError::TooLong(status) => write!(f, "HTTP {status}, the body is too long"),
-            AskError::Unclosed(unclosed) => {
-                let status = unclosed.0.status().as_u16();
-                write!(f, "HTTP {status}, the body ended without a length and without close_notify")
-            }
-        }
-    }
-}
-
 impl Destination {
     /// Asks, and reads an answer of at most `most` bytes. The connection is closed when `within` is over.
     pub async fn ask(
@@ -97,16 +88,16 @@ impl Destination {
         most: usize,
         now: Now,
     ) -> Result<Response<Bytes>, AskError> {
-        let mut connection = self.open(now).await.map_err(AskError::Dial)?;
+        let mut connection = self.open(now).await?;
         let mut sent = connection.send(request.clone()).await;
         if matches!(sent, Sent::Refused(_)) {
             // It did nothing with it, and may want it over HTTP/1.1.
-            connection = self.open(now).await.map_err(AskError::Dial)?;
+            connection = self.open(now).await?;
             sent = connection.send(request).await;
         }
         let response = match sent {
             Sent::Answered(response) => response,
-            Sent::Broken { error, .. } | Sent::Refused(error) => return Err(AskError::Broken(error)),
+            Sent::Broken { error, .. } | Sent::Refused(error) => return Err(error.into()),
             Sent::Unsent(_) => return Err(AskError::HungUp),
         };
         let answer = whole(response, most).await?;

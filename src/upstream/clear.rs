@@ -47,10 +47,9 @@ impl Clear<'_> {
         now: Now,
     ) -> Result<Response<Bytes>, AskError> {
         let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
-        let stream = reached.map_err(|_| AskError::Dial(DialError::Timeout))?.map_err(AskError::Dial)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| AskError::Dial(DialError::Http(error.into())))?;
+        let stream = reached.map_err(|_| DialError::Timeout)??;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http(error.into()))?;
         // Ends with this exchange, also when that is given up.
         let mut driven = JoinSet::new();
         driven.spawn_local(async move {

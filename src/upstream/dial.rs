@@ -1,6 +1,5 @@
 //! From a name to a verified TLS stream.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -52,39 +52,29 @@ pub struct EgressPath {
 }
 
 /// The reason for which there is no connection. No part of a request was sent.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum DialError {
     /// The name does not resolve; the text says why.
+    #[error("dns: {0}")]
     Dns(Rc<str>),
     /// TLS is fine, but the provider breaks the protocol that it picked.
-    Http(ExchangeError),
+    #[error("http: {0}")]
+    Http(#[source] ExchangeError),
     /// The corporate proxy gives no tunnel.
-    Proxy(ProxyError),
+    #[error("http_proxy: {0}")]
+    Proxy(#[from] ProxyError),
     /// No connection can be made from the configured source address.
-    Source(io::Error),
+    #[error("source_address: {0}")]
+    Source(#[source] io::Error),
     /// The host does not accept the connection, or closes it.
-    Tcp(io::Error),
+    #[error("tcp: {0}")]
+    Tcp(#[source] io::Error),
     /// Not done within the deadline.
+    #[error("connect timeout")]
     Timeout,
     /// No TLS that we accept: certificate, version, alert.
-    Tls(io::Error),
-}
-
-impl fmt::Display for DialError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DialError::Dns(error) => write!(f, "dns: {error}"),
-            DialError::Http(error) => write!(f, "http: {error}"),
-            DialError::Proxy(error) => write!(f, "http_proxy: {error}"),
-            DialError::Source(error) => write!(f, "source_address: {error}"),
-            DialError::Tcp(error) => write!(f, "tcp: {error}"),
-            DialError::Timeout => f.write_str("connect timeout"),
-            DialError::Tls(error) => {
-                write!(f, "tls: {error}")?;
-                if is_handshake_failure(error) { f.write_str(NOTHING_SHARED) } else { Ok(()) }
-            }
-        }
-    }
+    #[error("tls: {}{}", .0, if is_handshake_failure(.0) { NOTHING_SHARED } else { "" })]
+    Tls(#[source] io::Error),
 }
 
 /// The most frequent cause of the alert `handshake_failure` (RFC 5246 section 7.2.2), for the log.
@@ -141,11 +131,11 @@ impl Destination {
         };
         let reached = reach(proxy.host(), proxy.port(), self.path.source, now).await;
         let stream = reached.map_err(|error| match error {
-            DialError::Dns(_) | DialError::Tcp(_) => DialError::Proxy(ProxyError::Unreachable(error.to_string())),
+            DialError::Dns(_) | DialError::Tcp(_) => ProxyError::Unreachable(Box::new(error)).into(),
             other => other,
         })?;
         let authority = authority(&self.host, self.port, None);
-        proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)
+        Ok(proxy.tunnel(stream, &authority).await?)
     }
 
     pub(super) async fn shake<S>(&self, stream: S, http2: bool) -> Result<tokio_rustls::client::TlsStream<S>, DialError>

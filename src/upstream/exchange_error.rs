@@ -1,35 +1,28 @@
 //! The reason for which an exchange broke off, in words for a log.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::fmt;
+
+use thiserror::Error;
 
 use super::h1_client::H1ClientError;
 
 /// The reason for which an exchange broke off. Its `Display` names every cause, and contains no part of the request or
 /// the response.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub struct ExchangeError {
+    #[source]
     error: Cause,
     renegotiated: bool,
 }
 
-/// The error of whichever client carried the exchange.
-#[derive(Debug)]
+/// The error of the client that carried the exchange.
+#[derive(Debug, Error)]
 pub(super) enum Cause {
-    H1(H1ClientError),
-    Hyper(hyper::Error),
-}
-
-impl From<H1ClientError> for Cause {
-    fn from(error: H1ClientError) -> Self {
-        Self::H1(error)
-    }
-}
-
-impl From<hyper::Error> for Cause {
-    fn from(error: hyper::Error) -> Self {
-        Self::Hyper(error)
-    }
+    #[error(transparent)]
+    H1(#[from] H1ClientError),
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
 }
 
 /// The text that is added if the other side began a second TLS handshake.
@@ -41,13 +34,6 @@ impl ExchangeError {
     /// `renegotiated`: whether the other side had begun a second handshake.
     pub(super) fn new(error: impl Into<Cause>, renegotiated: bool) -> Self {
         Self { error: error.into(), renegotiated }
-    }
-
-    fn cause(&self) -> &(dyn Error + 'static) {
-        match &self.error {
-            Cause::H1(error) => error,
-            Cause::Hyper(error) => error,
-        }
     }
 
     /// Returns whether the other side had begun a second TLS handshake, which is not supported.
@@ -64,9 +50,9 @@ impl From<hyper::Error> for ExchangeError {
 
 impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut reported = self.cause().to_string();
+        let mut reported = self.error.to_string();
         f.write_str(&reported)?;
-        let mut next = self.cause().source();
+        let mut next = self.error.source();
         while let Some(cause) = next {
             let text = match cause.downcast_ref::<h2::Error>() {
                 // The debug data of GOAWAY is free text of the other side.
@@ -85,11 +71,5 @@ impl fmt::Display for ExchangeError {
             next = cause.source();
         }
         if self.renegotiated { f.write_str(RENEGOTIATION) } else { Ok(()) }
-    }
-}
-
-impl Error for ExchangeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.cause())
     }
 }

@@ -15,8 +15,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt;
+use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -28,6 +27,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::h1_codec::{
@@ -43,49 +43,32 @@ const FIRST_READ: usize = 8 * 1024;
 const MOST_SEGMENTS: usize = 16;
 
 /// The reason for which an exchange over HTTP/1.1 broke off. `Display` names it in the words of hyper.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum H1ClientError {
     /// The response's body is malformed, or was cut short.
-    Body(H1CodecError),
+    #[error("error reading a body from connection")]
+    Body(#[source] H1CodecError),
     /// Reading the response's body failed.
-    BodyRead(io::Error),
+    #[error("error reading a body from connection")]
+    BodyRead(#[source] io::Error),
     /// The connection ended before the response did, or its exchange was given up.
+    #[error("connection closed before message completed")]
     Incomplete,
     /// The response's head is malformed.
+    #[error("{0}")]
     Parse(H1CodecError),
     /// Reading the response's head failed.
-    Read(io::Error),
+    #[error("connection error")]
+    Read(#[source] io::Error),
     /// The request's body failed.
-    RequestBody(Box<dyn Error + Send + Sync>),
+    #[error("error from user's Body stream")]
+    RequestBody(#[source] Box<dyn StdError + Send + Sync>),
     /// The request's body is shorter or longer than its length says.
+    #[error("user body write aborted")]
     RequestLength,
     /// Writing the request failed.
-    Write(io::Error),
-}
-
-impl fmt::Display for H1ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            H1ClientError::Body(_) | H1ClientError::BodyRead(_) => f.write_str("error reading a body from connection"),
-            H1ClientError::Incomplete => f.write_str("connection closed before message completed"),
-            H1ClientError::Parse(error) => error.fmt(f),
-            H1ClientError::Read(_) => f.write_str("connection error"),
-            H1ClientError::RequestBody(_) => f.write_str("error from user's Body stream"),
-            H1ClientError::RequestLength => f.write_str("user body write aborted"),
-            H1ClientError::Write(_) => f.write_str("error writing a body to connection"),
-        }
-    }
-}
-
-impl Error for H1ClientError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            H1ClientError::Body(error) => Some(error),
-            H1ClientError::BodyRead(error) | H1ClientError::Read(error) | H1ClientError::Write(error) => Some(error),
-            H1ClientError::Incomplete | H1ClientError::Parse(_) | H1ClientError::RequestLength => None,
-            H1ClientError::RequestBody(error) => Some(&**error),
-        }
-    }
+    #[error("error writing a body to connection")]
+    Write(#[source] io::Error),
 }
 
 /// A connection, for one exchange at a time. It closes when it is dropped.
@@ -128,7 +111,7 @@ impl<B> H1Client<B> {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         B: Body + Unpin + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let connection = Rc::new(RefCell::new(H1Connecting {
             io: Some(io),
@@ -280,7 +263,7 @@ impl<S, B> H1Connecting<S, B>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Body + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     /// Begins with a request. One that comes back was not begun with: the connection is not idle any more.
     fn begin(&mut self, request: Request<B>, cx: &mut Context<'_>) -> Option<Request<B>> {
@@ -509,7 +492,7 @@ impl<S, B> H1Exchange<B> for RefCell<H1Connecting<S, B>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Body + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     fn poll_send(&self, request: &mut Option<Request<B>>, cx: &mut Context<'_>) -> Poll<HeadSent<B>> {
         let mut connection = self.borrow_mut();
@@ -543,7 +526,7 @@ impl<S, B> H1Incoming for RefCell<H1Connecting<S, B>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Body + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, H1ClientError>>> {
         self.borrow_mut().poll_frame(cx)
@@ -647,7 +630,7 @@ impl<B: Body> RequestUpload<B> {
 impl<B> RequestUpload<B>
 where
     B: Body + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,

@@ -7,7 +7,6 @@
 //! transfer coding but one `chunked`, a bare CR, a folded line, a blank before a colon, a malformed chunk. `httparse`
 //! reads the lines of a head; everything that concerns the length of a message is decided here.
 
-use std::fmt;
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,6 +17,7 @@ use http::header::{
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
+use thiserror::Error;
 
 use super::http1::{BUFFER, MOST_FIELDS};
 
@@ -46,57 +46,48 @@ const NEVER_IN_TRAILERS: [HeaderName; 12] = [
 ];
 
 /// The reason for which a response cannot be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum H1CodecError {
     /// The connection ended before the body did.
+    #[error("end of file before message length reached")]
     BodyCut,
     /// A line of a chunk is malformed.
+    #[error("invalid chunk line")]
     Chunk,
     /// There are more chunk extensions than are skipped.
+    #[error("chunk extensions over limit")]
     ChunkExtensions,
     /// The size of a chunk has too many digits.
+    #[error("invalid chunk size: overflow")]
     ChunkSize,
     /// The length is no number, or there are several.
+    #[error("invalid content-length parsed")]
     ContentLength,
     /// A field, or the line that the head begins with, is malformed.
+    #[error("invalid HTTP header parsed")]
     Head,
     /// The status is no number of three digits.
+    #[error("invalid HTTP status-code parsed")]
     Status,
     /// The head has more bytes or fields than are read.
+    #[error("message head is too large")]
     TooLarge,
     /// A trailer section is malformed.
+    #[error("invalid chunk trailers")]
     Trailers,
     /// A trailer section has more bytes or fields than are read.
+    #[error("chunk trailers over limit")]
     TrailersTooLarge,
     /// The end of the body could be read in two ways, or only from the end of the connection.
+    #[error("unexpected transfer-encoding parsed")]
     TransferEncoding,
     /// Another protocol follows, for which no request has asked.
+    #[error("another protocol was switched to unasked")]
     Upgrade,
     /// Neither HTTP/1.1 nor HTTP/1.0.
+    #[error("invalid HTTP version parsed")]
     Version,
 }
-
-impl fmt::Display for H1CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            H1CodecError::BodyCut => "end of file before message length reached",
-            H1CodecError::Chunk => "invalid chunk line",
-            H1CodecError::ChunkExtensions => "chunk extensions over limit",
-            H1CodecError::ChunkSize => "invalid chunk size: overflow",
-            H1CodecError::ContentLength => "invalid content-length parsed",
-            H1CodecError::Head => "invalid HTTP header parsed",
-            H1CodecError::Status => "invalid HTTP status-code parsed",
-            H1CodecError::TooLarge => "message head is too large",
-            H1CodecError::Trailers => "invalid chunk trailers",
-            H1CodecError::TrailersTooLarge => "chunk trailers over limit",
-            H1CodecError::TransferEncoding => "unexpected transfer-encoding parsed",
-            H1CodecError::Upgrade => "another protocol was switched to unasked",
-            H1CodecError::Version => "invalid HTTP version parsed",
-        })
-    }
-}
-
-impl std::error::Error for H1CodecError {}
 
 impl From<httparse::Error> for H1CodecError {
     fn from(error: httparse::Error) -> Self {

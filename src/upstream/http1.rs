@@ -329,7 +329,7 @@ impl Heads {
             if let Some((line, why)) = dropped.first()
                 && !std::mem::replace(&mut self.reported, true)
             {
-                tracing::warn!(host = %self.host, line, why, lines = dropped.len(), "a malformed header line of an answer was dropped");
+                tracing::warn!(host = %self.host, line, why, lines = dropped.len(), "malformed response header line dropped");
             }
             self.ready.extend_from_slice(&head);
             if !is_interim(&head) {

@@ -3,7 +3,6 @@
 //! The proxy learns the provider's host and port and nothing else; it resolves the name. Its password is a sensitive
 //! header value from the moment it is read, and no error here quotes what the proxy was told.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -17,7 +16,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
+use thiserror::Error;
 use tokio::net::TcpStream;
+
+use super::dial::DialError;
 
 /// Maximum size of the head of a proxy's response, in bytes.
 const MOST_HEAD: usize = 16 * 1024;
@@ -31,34 +33,32 @@ pub struct ForwardProxy {
 }
 
 /// The reason for which a proxy gave no tunnel. No part of a request to the provider was sent.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum ProxyError {
     /// It answered, but not with 2xx.
+    #[error("answered {} to CONNECT: {}", .0.as_u16(), advice(*.0))]
     Answered(StatusCode),
     /// It hung up or sent what is not HTTP.
-    Broken(hyper::Error),
+    #[error("no answer to CONNECT: {0}")]
+    Broken(#[from] hyper::Error),
     /// It sent bytes into the tunnel before TLS had begun there.
+    #[error("sent bytes into the tunnel before TLS began")]
     Intruded,
-    /// It cannot be reached; the text says why.
-    Unreachable(String),
+    /// The provider's host has characters that an authority does not have.
+    #[error("the provider's host cannot stand in CONNECT")]
+    MalformedHost,
+    /// It cannot be reached.
+    #[error("{0}")]
+    Unreachable(#[source] Box<DialError>),
 }
 
-impl fmt::Display for ProxyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProxyError::Answered(status) => {
-                let advice = match *status {
-                    StatusCode::PROXY_AUTHENTICATION_REQUIRED => "it wants other credentials in `http_proxy`",
-                    StatusCode::FORBIDDEN => "it does not allow this host and port",
-                    status if status.is_server_error() => "it cannot reach the provider",
-                    _ => "it gives no tunnel",
-                };
-                write!(f, "answered {} to CONNECT: {advice}", status.as_u16())
-            }
-            ProxyError::Broken(error) => write!(f, "no answer to CONNECT: {error}"),
-            ProxyError::Intruded => f.write_str("sent bytes into the tunnel before TLS began"),
-            ProxyError::Unreachable(why) => f.write_str(why),
-        }
+/// Returns what an operator can conclude from the status of a refused CONNECT.
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "it wants other credentials in `http_proxy`",
+        StatusCode::FORBIDDEN => "it does not allow this host and port",
+        status if status.is_server_error() => "it cannot reach the provider",
+        _ => "it gives no tunnel",
     }
 }
 
@@ -120,26 +120,23 @@ impl ForwardProxy {
     pub(super) async fn tunnel(&self, stream: TcpStream, authority: &str) -> Result<TcpStream, ProxyError> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MOST_HEAD);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(ProxyError::Broken)?;
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let mut ending = pin!(connection.without_shutdown());
         let mut answering = pin!(sender.send_request(self.request(authority)?));
-        let (mut response, mut ended) = (None, None);
-        while response.is_none() {
+        let mut ended = None;
+        let status = loop {
             tokio::select! {
-                answered = &mut answering => response = Some(answered.map_err(ProxyError::Broken)?),
+                answered = &mut answering => break answered?.status(),
                 end = &mut ending, if ended.is_none() => ended = Some(end),
             }
-        }
-        match response.map(|response| response.status()) {
-            Some(status) if status.is_success() => {}
-            Some(status) => return Err(ProxyError::Answered(status)),
-            None => return Err(ProxyError::Unreachable("no answer to CONNECT".to_owned())),
+        };
+        if !status.is_success() {
+            return Err(ProxyError::Answered(status));
         }
         let parts = match ended {
-            Some(ended) => ended,
-            None => ending.await,
+            Some(ended) => ended?,
+            None => ending.await?,
         };
-        let parts = parts.map_err(ProxyError::Broken)?;
         // In TLS the client speaks first: bytes that are already here do not come from the provider.
         if !parts.read_buf.is_empty() {
             return Err(ProxyError::Intruded);
@@ -148,12 +145,11 @@ impl ForwardProxy {
     }
 
     fn request(&self, authority: &str) -> Result<Request<Empty<Bytes>>, ProxyError> {
-        let malformed = || ProxyError::Unreachable("the provider's host cannot stand in CONNECT".to_owned());
         let mut request = Request::new(Empty::new());
         *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = Uri::builder().authority(authority).build().map_err(|_| malformed())?;
+        *request.uri_mut() = Uri::builder().authority(authority).build().map_err(|_| ProxyError::MalformedHost)?;
         let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| malformed())?);
+        headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| ProxyError::MalformedHost)?);
         if let Some(authorization) = &self.authorization {
             headers.insert(PROXY_AUTHORIZATION, authorization.clone());
         }

@@ -5,13 +5,13 @@
 //! type tells them apart, so every body is read through it, from clients and from providers: a half message never looks
 //! like a whole one.
 
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use thiserror::Error;
 
 use super::h1_client::{H1Body, H1ClientError};
 use crate::base::planted::{PlantedFault, planted};
@@ -42,37 +42,20 @@ enum State {
 }
 
 /// The reason for which a body is incomplete or invalid.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum BodyError {
     /// Its stream was reset without an end, though without an error code.
+    #[error("the stream was reset before the end of the message")]
     Cut,
     /// Malformed trailers: a client sent pseudo-header fields in them.
+    #[error("malformed trailers")]
     Trailers,
     /// hyper failed to read the body.
-    Failed(hyper::Error),
+    #[error("{0}")]
+    Failed(#[source] hyper::Error),
     /// A response over HTTP/1.1 cannot be read to its end.
-    Http1(H1ClientError),
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BodyError::Cut => f.write_str("the stream was reset before the end of the message"),
-            BodyError::Trailers => f.write_str("malformed trailers"),
-            BodyError::Failed(error) => error.fmt(f),
-            BodyError::Http1(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BodyError::Cut | BodyError::Trailers => None,
-            BodyError::Failed(error) => Some(error),
-            BodyError::Http1(error) => Some(error),
-        }
-    }
+    #[error("{0}")]
+    Http1(#[source] H1ClientError),
 }
 
 impl ReceivedBody {

@@ -78,7 +78,7 @@ impl Destination {
         if let Some(proxy) = proxy {
             walk.step = Step::Proxy;
             let authority = authority(&self.host, self.port, None);
-            stream = proxy.tunnel(stream, &authority).await.map_err(DialError::Proxy)?;
+            stream = proxy.tunnel(stream, &authority).await?;
         }
         walk.step = Step::Tls;
         let stream = self.shake(stream, true).await?;

@@ -3,11 +3,11 @@
 //! The name is resolved once. The guard judges all that it led to, and exactly those addresses are dialled; what
 //! connected is judged once more before anything is sent.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::dial::DialError;
@@ -21,30 +21,21 @@ use crate::route::{Authority, DestinationRefused, Guard, Host};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The reason for which there is no tunnel. No bytes were sent.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum TunnelError {
     /// The guard refuses it. The text is for logs alone.
-    Barred(DestinationRefused),
+    #[error(transparent)]
+    Barred(#[from] DestinationRefused),
     /// No connection to the destination could be established.
-    Dial(DialError),
+    #[error(transparent)]
+    Dial(#[from] DialError),
 }
-
-impl fmt::Display for TunnelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TunnelError::Barred(barred) => barred.fmt(f),
-            TunnelError::Dial(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TunnelError {}
 
 /// Connects to `to`, if the guard lets us.
 pub async fn tunnel(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, TunnelError> {
     match tokio::time::timeout(PATIENCE, connect(to, guard, now)).await {
         Ok(connected) => connected,
-        Err(_) => Err(TunnelError::Dial(DialError::Timeout)),
+        Err(_) => Err(DialError::Timeout.into()),
     }
 }
 
@@ -52,22 +43,20 @@ async fn connect(to: &Authority, guard: &Guard, now: Now) -> Result<TcpStream, T
     let resolved = match to.host() {
         Host::Name(name) => {
             let found = NameCache::of_clients().resolve(name.as_str(), now).await;
-            found.map_err(|why| TunnelError::Dial(DialError::Dns(why)))?.to_vec()
+            found.map_err(DialError::Dns)?.to_vec()
         }
         Host::V4(address) => vec![IpAddr::V4(*address)],
         Host::V6(address) => vec![IpAddr::V6(*address)],
     };
-    let admitted = guard.admit(resolved, to.port()).map_err(TunnelError::Barred)?;
+    let admitted = guard.admit(resolved, to.port())?;
     let addresses: Vec<IpAddr> = admitted.addresses().iter().map(SocketAddr::ip).collect();
     let port = to.port();
-    let failed = |error: Option<io::Error>| {
-        TunnelError::Dial(DialError::Tcp(error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
-    };
     let reached = race(interleave(&addresses), STAGGER, move |address| TcpStream::connect((address, port))).await;
-    let stream = reached.map_err(failed)?;
+    let stream =
+        reached.map_err(|error| DialError::Tcp(error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))?;
     let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
-    let (local, peer) = ends.map_err(|error| failed(Some(error)))?;
-    guard.confirm(local, peer).map_err(TunnelError::Barred)?;
-    set_tunnel_options(&stream).map_err(|error| failed(Some(error)))?;
+    let (local, peer) = ends.map_err(DialError::Tcp)?;
+    guard.confirm(local, peer)?;
+    set_tunnel_options(&stream).map_err(DialError::Tcp)?;
     Ok(stream)
 }

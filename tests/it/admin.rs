@@ -1,4 +1,4 @@
-//! The admin door, over real sockets: who comes in, what he may do, what web pages may not, and what he is told.
+//! The admin listener, over real sockets: who comes in, what he may do, what web pages may not, and what he is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::client::{PATIENCE, Whole, converse, get, post};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 
 const EYES: &str = "eyes-of-an-operator-e2e";
 const HANDS: &str = "hands-of-an-operator-e2e";
@@ -33,13 +33,13 @@ fn exposed() -> Plan {
 
 /// How the door is reached.
 struct Way<'a> {
-    stage: &'a Stage,
+    stage: &'a Harness,
     tls: bool,
 }
 
 impl Way<'_> {
     fn address(&self) -> SocketAddr {
-        let address = self.stage.running.admin.expect("an admin door");
+        let address = self.stage.running.admin.expect("an admin listener");
         SocketAddr::from(([127, 0, 0, 1], address.port()))
     }
 
@@ -89,11 +89,11 @@ impl Way<'_> {
     }
 }
 
-fn local(stage: &Stage) -> Way<'_> {
+fn local(stage: &Harness) -> Way<'_> {
     Way { stage, tls: false }
 }
 
-fn remote(stage: &Stage) -> Way<'_> {
+fn remote(stage: &Harness) -> Way<'_> {
     Way { stage, tls: true }
 }
 
@@ -155,7 +155,7 @@ fn every_other_method_and_path_is_refused() {
     let stage = Plan::default().start();
     converse(async {
         let way = local(&stage);
-        for path in TABLE.map(|line| line.path).into_iter().collect::<BTreeSet<_>>() {
+        for path in TABLE.iter().map(|line| line.path).collect::<BTreeSet<_>>() {
             let known: Vec<&str> = TABLE.iter().filter(|line| line.path == path).map(|line| line.method).collect();
             for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
                 if known.contains(&method) || (method == "HEAD" && known.contains(&"GET")) {
@@ -580,7 +580,7 @@ fn commands_speak_to_a_door_over_tls_with_a_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let ca = folder.path().join("ca.crt");
     std::fs::write(&ca, stage.authority.pem()).expect("written");
-    let port = stage.running.admin.expect("an admin door").port();
+    let port = stage.running.admin.expect("an admin listener").port();
     let url = format!("https://localhost:{port}");
     let ca = ca.to_str().expect("a path");
     let door = |words: &[&str], token: &str| {
@@ -626,7 +626,7 @@ fn commands_speak_to_a_door_over_tls_with_a_token() {
 fn commands_believe_the_certificate_that_the_config_names() {
     let stage = exposed().start();
     let folder = tempfile::tempdir().expect("a folder");
-    let port = stage.running.admin.expect("an admin door").port();
+    let port = stage.running.admin.expect("an admin listener").port();
     let config = folder.path().join("proxy.toml");
     let text = format!("[admin]\nbind = \"0.0.0.0:{port}\"\ntls = {{ cert = \"server.crt\", key = \"server.key\" }}\n");
     std::fs::write(&config, text).expect("written");

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{converse, get, post, request};
+use crate::harness::{Harness, KEY, Plan, bank};
 use crate::secrets::Process;
-use crate::stage::{KEY, Plan, Stage, bank};
 use crate::users::{agree, begin, call, finish};
 
 const AUDIT_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
@@ -67,7 +67,7 @@ impl SlotHarness {
     }
 }
 
-fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Stage {
+fn stage(desk: &SlotHarness, sim: &SimHandle, more: &str) -> Harness {
     desk.plan(more).with(sim, "scb", "", "").start()
 }
 
@@ -256,7 +256,7 @@ fn who_logs_in_at_the_dashboard_is_recorded_and_who_fails_is_not_let_in() {
     let sim = bank(Bank::Meed);
     let more = "[admin.token.ops]\nvalue = \"an-operators-long-token\"\nrole = \"operate\"\n";
     let stage = stage(&desk, &sim, more);
-    let address = stage.running.admin.expect("an admin door");
+    let address = stage.running.admin.expect("an admin listener");
     let login = async |token: &str| -> String {
         let form = format!("token={token}");
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");

@@ -10,8 +10,8 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{converse, get, post};
-use crate::oddbank::{Call, OddBank, Seen, honest};
-use crate::stage::{KEY, Plan, bank};
+use crate::harness::{KEY, Plan, bank};
+use crate::raw_server::{Call, RawServer, Seen, honest};
 
 /// How a connection ends after the answer.
 #[derive(Clone, Copy)]
@@ -75,8 +75,8 @@ fn call(answer: impl Into<Vec<u8>>, end: End, more: &str) -> Outcome {
     converse(async {
         let sim = bank(Bank::OAuth2);
         let play = move |call| answered(call, answer.clone(), end);
-        let tokens = OddBank::start(&sim, &[b"http/1.1"], &[&TLS13], play).await;
-        let api = OddBank::start(&sim, &[b"h2"], &[&TLS13], honest).await;
+        let tokens = RawServer::start(&sim, &[b"http/1.1"], &[&TLS13], play).await;
+        let api = RawServer::start(&sim, &[b"h2"], &[&TLS13], honest).await;
         let mut plan = Plan::default().with(&sim, "bank", more, &api.upstream());
         let (real, odd) = (sim.token_url(), format!("https://{}/token", tokens.address));
         assert!(plan.config.contains(&real), "{}", plan.config);

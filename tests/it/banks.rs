@@ -17,16 +17,16 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{converse, get, post};
-use crate::oddbank::{OddBank, honest, read, respond};
-use crate::stage::{KEY, Plan, Stage, now};
-use crate::teller::ScriptedSource;
+use crate::harness::{Harness, KEY, Plan, now};
+use crate::raw_server::{RawServer, honest, read, respond};
+use crate::scripted_server::ScriptedSource;
 
 fn bank(only_http1: bool) -> SimHandle {
     Sim::start(Bank::OAuth2, sim::SimOptions { only_http1, ..sim::SimOptions::default() }).expect("a simulator")
 }
 
 /// A proxy of one worker whose route leads to `upstream`, with its token at hand; the provider gets `more`.
-async fn warm(sim: &SimHandle, clock: Clock, more: &str, upstream: &str) -> Stage {
+async fn warm(sim: &SimHandle, clock: Clock, more: &str, upstream: &str) -> Harness {
     let other = "[[route]]\nname = \"warm\"\npath = \"/warm\"\nprovider = \"oauth2\"";
     let plan = Plan { workers: 1, clock, ..Plan::default() };
     let stage = plan.with(sim, "oauth2", more, &format!("upstream = \"{upstream}\"\n{other}")).start();
@@ -84,7 +84,7 @@ fn a_bank_that_requires_http_1_gets_it_at_once_and_from_then_on() {
         let sim = bank(true);
         let streams = Rc::new(Cell::new(0));
         let counted = streams.clone();
-        let odd = OddBank::start(&sim, &[b"h2", b"http/1.1"], &[&TLS13], move |(mut tls, _, _)| {
+        let odd = RawServer::start(&sim, &[b"h2", b"http/1.1"], &[&TLS13], move |(mut tls, _, _)| {
             let streams = counted.clone();
             async move {
                 if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
@@ -95,7 +95,7 @@ fn a_bank_that_requires_http_1_gets_it_at_once_and_from_then_on() {
                     }
                     return;
                 }
-                while let Some(head) = crate::teller::head(&mut tls).await {
+                while let Some(head) = crate::scripted_server::head(&mut tls).await {
                     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
                     let mut body = vec![0; length.and_then(|length| length.parse().ok()).unwrap_or(0)];
                     if tls.read_exact(&mut body).await.is_err() {
@@ -125,7 +125,7 @@ fn a_bank_that_requires_http_1_gets_it_at_once_and_from_then_on() {
 fn a_silent_http_2_connection_takes_no_new_payments() {
     converse(async {
         let sim = bank(false);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
             if number > 1 {
                 return honest((tls, number, book)).await;
             }

@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::client::{PATIENCE, Whole, converse, get, request};
-use crate::stage::{KEY, OTHER_KEY, SharedLog, bank};
+use crate::harness::{KEY, OTHER_KEY, SharedLog, bank};
 
 /// A bank, a proxy with one listener `gateway`, and the CAs around it.
 struct Scene {

@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::client::{PATIENCE, Whole, converse};
+use crate::harness::bank;
 use crate::redis_server::RedisServer;
 use crate::replicas::{Fleet, Line, Replica, ask, lines, on_redis, until};
-use crate::stage::bank;
 
 const PATH: &str = "/meed/echo/x";
 

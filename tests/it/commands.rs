@@ -17,7 +17,7 @@ use countersign::syntax::Diagnostic;
 use serde_json::{Value, json};
 
 use crate::client::PATIENCE;
-use crate::stage::{KEY, bank};
+use crate::harness::{KEY, bank};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -810,7 +810,11 @@ fn the_schema_knows_the_readers_keys() {
         }
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(schema::keys(section), keys, "{section}: the table in src/config/schema.rs and the reader differ");
+        assert_eq!(
+            schema::keys(section),
+            keys,
+            "{section}: the rows of the schema and the reader in src/config differ"
+        );
     }
     assert_eq!(found.iter().filter(|one| one.title.contains("qqqq")).count(), sections.len(), "{told:#?}");
 }

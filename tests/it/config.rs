@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign::config::{self, AccessLogTarget, InMemory, ListenerAccess, Loaded, Serves, Snapshot};
+use countersign::config::{self, AccessLogTarget, InMemory, ListenerAccess, Loaded, Snapshot};
 use countersign::route::{Caller, ClientId, Denied, RequestTarget};
 use countersign::syntax::{Diagnostic, Severity};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -114,7 +114,7 @@ fn the_sample_is_a_good_file_without_warnings() {
     let profiles: Vec<&str> = snapshot.providers.iter().map(|provider| &*provider.profile).collect();
     assert_eq!(profiles, ["scb", "meed", "abbeycross", "rakbank", "oauth2"]);
     assert!(snapshot.listeners[0].tls.is_some());
-    assert_eq!(snapshot.admin.map(|door| door.bind), "127.0.0.1:9901".parse().ok());
+    assert_eq!(snapshot.admin.as_ref().map(|admin| admin.bind.address()), "127.0.0.1:9901".parse().ok());
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn ask(
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
     let target = RequestTarget { method, host: Some("localhost"), path_and_query: path, headers: &headers };
-    let Serves::Reverse(reverse) = &snapshot.listeners[0].serves else { panic!("a reverse listener") };
+    let reverse = snapshot.listeners[0].mode.reverse().expect("a reverse listener");
     let permit = reverse.table.admit(client, target)?;
     let route = &snapshot.routes[permit.route()];
     Ok((route.name.to_string(), permit.path_and_query().to_owned()))

@@ -25,14 +25,14 @@ use http::{HeaderMap, StatusCode};
 use super::sim::{Ask, Reply, run, send, start};
 
 /// A bank, and the module of a route that calls it for its users.
-struct Stage {
+struct Harness {
     sim: SimHandle,
     clock: Arc<ManualClock>,
     module: Module,
     drawn: u8,
 }
 
-fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Stage {
+fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Harness {
     let (sim, clock) = start(bank);
     let report = Diagnostics::new();
     let profile = Profile::builtin(bank.name()).expect("a profile");
@@ -68,7 +68,7 @@ fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Stage {
         faults.scb.page = true;
         faults.oauth2.redirect_uris = vec![callback_url];
     });
-    Stage { sim, clock, module, drawn: 0 }
+    Harness { sim, clock, module, drawn: 0 }
 }
 
 /// Path and query of a URL of the simulator.
@@ -85,7 +85,7 @@ fn key(provider: &str, user: &str) -> UserKey {
     }
 }
 
-impl Stage {
+impl Harness {
     fn consent(&self) -> &CompiledConsent {
         self.module.consent().expect("a consent")
     }

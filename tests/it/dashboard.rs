@@ -20,7 +20,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::client::{converse, get, post};
-use crate::stage::{KEY, Plan, Stage, bank, now};
+use crate::harness::{Harness, KEY, Plan, bank, now};
 
 /// No program takes longer, on a slow machine either.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -30,7 +30,7 @@ const CALLBACK: &str = "https://app.example/.countersign/consent/scb/callback";
 struct House {
     banks: Vec<SimHandle>,
     folder: tempfile::TempDir,
-    stage: Option<Stage>,
+    stage: Option<Harness>,
     admin: String,
 }
 
@@ -77,7 +77,7 @@ impl House {
         self.stage = Some(plan.start());
     }
 
-    fn stage(&self) -> &Stage {
+    fn stage(&self) -> &Harness {
         self.stage.as_ref().expect("a running proxy")
     }
 
@@ -151,7 +151,7 @@ impl House {
             banks[1].change(|faults| faults.resource = SimFault::new(ResponseFault::HtmlError(503)));
             assert_eq!(client.send(get("/meed/echo/orders", KEY)).await.status, 503);
             banks[2].change(|faults| faults.token = SimFault::new(ResponseFault::HtmlError(500)));
-            let refused = client.send(get("/abbeycross/echo/x", crate::stage::OTHER_KEY)).await;
+            let refused = client.send(get("/abbeycross/echo/x", crate::harness::OTHER_KEY)).await;
             assert!(refused.status >= 500, "{refused:?}");
             let started =
                 client.send(post("/.countersign/consent/scb/start", KEY, json!({ "user": user }).to_string())).await;
@@ -170,7 +170,7 @@ fn play(program: &str, mut house: House) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = root.join("target/clients/dashboard/node_modules");
     assert!(modules.join("playwright-core").exists(), "{} is missing: run tests/run once", modules.display());
-    let admin = house.stage().running.admin.expect("an admin door");
+    let admin = house.stage().running.admin.expect("an admin listener");
     let mut child = Command::new("node")
         .arg(root.join("tests/dashboard").join(program))
         .env("DASHBOARD_BROWSER", browser())

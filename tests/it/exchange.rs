@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 
 use crate::client::{Whole, converse, get, post};
 use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame};
-use crate::oddbank::{Call, OddBank, honest, read, respond};
-use crate::stage::{KEY, Plan, Stage, bank};
-use crate::teller::ScriptedSource;
+use crate::harness::{Harness, KEY, Plan, bank};
+use crate::raw_server::{Call, RawServer, honest, read, respond};
+use crate::scripted_server::ScriptedSource;
 
 /// A proxy of one worker to this bank, whose route has these lines.
-fn before(sim: &SimHandle, route: &str) -> Stage {
+fn before(sim: &SimHandle, route: &str) -> Harness {
     Plan { workers: 1, ..Plan::default() }.with(sim, "bank", "", route).start()
 }
 
@@ -31,8 +31,8 @@ async fn odd<F: Future<Output = ()> + 'static>(
     sim: &SimHandle,
     alpn: &[u8],
     play: impl Fn(Call) -> F + 'static,
-) -> OddBank {
-    OddBank::start(sim, &[alpn], &[&TLS13], play).await
+) -> RawServer {
+    RawServer::start(sim, &[alpn], &[&TLS13], play).await
 }
 
 /// Waits for something that another task does.
@@ -63,7 +63,7 @@ fn opening(path: &str) -> Vec<u8> {
 }
 
 /// A bank over HTTP/1.1 that notes how each chunked message ended: whole, or not.
-async fn noting(sim: &SimHandle) -> (OddBank, Rc<RefCell<Vec<bool>>>, Rc<Cell<usize>>) {
+async fn noting(sim: &SimHandle) -> (RawServer, Rc<RefCell<Vec<bool>>>, Rc<Cell<usize>>) {
     let (ends, bytes): (Rc<RefCell<Vec<bool>>>, Rc<Cell<usize>>) = Default::default();
     let (noted, counted) = (ends.clone(), bytes.clone());
     let bank = odd(sim, b"http/1.1", move |(mut tls, _, _)| {
@@ -131,7 +131,7 @@ fn half_a_body_that_is_gathered_first_is_not_sent_at_all() {
 }
 
 /// A bank over HTTP/2 that answers with this head and body and resets the stream with `NO_ERROR` in place of an end.
-async fn cutting(sim: &SimHandle, status: u16, body: &'static str) -> OddBank {
+async fn cutting(sim: &SimHandle, status: u16, body: &'static str) -> RawServer {
     odd(sim, b"h2", move |(tls, number, book)| async move {
         let Ok(mut connection) = h2::server::handshake(tls).await else { return };
         while let Some(Ok((request, mut answer))) = connection.accept().await {
@@ -220,7 +220,7 @@ impl Barrier {
 }
 
 /// A proxy with a route that goes straight to the bank, and one behind a barrier. The first token has been fetched.
-async fn slow_and_fast(sim: &SimHandle, barrier: &Barrier, clock: Clock) -> Stage {
+async fn slow_and_fast(sim: &SimHandle, barrier: &Barrier, clock: Clock) -> Harness {
     let fast = "[[route]]\nname = \"fast\"\npath = \"/fast\"\nprovider = \"bank\"";
     let plan = Plan { workers: 1, clock, ..Plan::default() };
     let stage = plan.with(sim, "bank", "", &format!("{}\n{fast}", barrier.upstream)).start();
@@ -311,7 +311,7 @@ fn the_first_post_of_all_is_sent_again_when_it_was_turned_away() {
 
 /// A bank over HTTP/2 that answers from the head alone and never reads a body. Its streams are kept, so that none of them is
 /// reset from its side; `over` counts closed connections, and `resets` notes what the client's side reset with.
-async fn early(sim: &SimHandle, window: u32, over: Rc<Cell<usize>>, resets: Rc<RefCell<Vec<h2::Reason>>>) -> OddBank {
+async fn early(sim: &SimHandle, window: u32, over: Rc<Cell<usize>>, resets: Rc<RefCell<Vec<h2::Reason>>>) -> RawServer {
     odd(sim, b"h2", move |(tls, _, _)| {
         let (over, resets) = (over.clone(), resets.clone());
         async move {

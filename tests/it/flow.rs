@@ -8,8 +8,8 @@ use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{self, Bank, Faults, ResponseFault, Sim, SimEndpoint, SimFault, Verbatim};
 
 use crate::client::{converse, get, post, request};
-use crate::newborn::{by_hand, settle};
-use crate::stage::{KEY, OTHER_KEY, Plan, bank};
+use crate::harness::{KEY, OTHER_KEY, Plan, bank};
+use crate::new_tokens::{by_hand, settle};
 
 const BANKS: [Bank; 5] = [Bank::Scb, Bank::Meed, Bank::AbbeyCross, Bank::Rakbank, Bank::OAuth2];
 
@@ -179,7 +179,7 @@ fn a_thousand_refusals_of_one_generation_cause_one_token_call() {
 }
 
 /// So many calls at once, over 20 h2 connections. Their statuses.
-async fn herd(stage: &crate::stage::Stage, calls: usize) -> BTreeSet<u16> {
+async fn herd(stage: &crate::harness::Harness, calls: usize) -> BTreeSet<u16> {
     let mut waiting = Vec::new();
     for _ in 0..20 {
         let sender = stage.client.http2().await;

@@ -27,8 +27,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::{PATIENCE, Whole, converse};
 use crate::clients::{Issuer, Signer};
-use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank, now};
-use crate::switch::Switch;
+use crate::connect_proxy::Switch;
+use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank, now};
 
 /// The bank's name. The corporate proxy alone knows where it is.
 const BANK: &str = "api.bank.example";
@@ -37,7 +37,7 @@ const PLACE: &str = "api.bank.example:443";
 /// A bank behind a corporate proxy, and countersign as a forward proxy in front of it.
 struct Scene {
     sim: SimHandle,
-    stage: Stage,
+    stage: Harness,
     proxy: SocketAddr,
     ca: String,
     _switch: Switch,

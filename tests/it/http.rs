@@ -13,21 +13,21 @@ use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Whole, converse, get, post, request};
-use crate::stage::{KEY, Plan, Stage, bank};
-use crate::teller::ScriptedSource;
+use crate::harness::{Harness, KEY, Plan, bank};
+use crate::scripted_server::ScriptedSource;
 
 /// Long enough for an answer, short enough for a connection that stays open.
 const BREATH: Duration = Duration::from_millis(700);
 
 /// A textbook bank, with this said of its route.
-fn plain(route: &str) -> (SimHandle, Stage) {
+fn plain(route: &str) -> (SimHandle, Harness) {
     let sim = bank(Bank::OAuth2);
     let stage = Plan::default().with(&sim, "bank", "", route).start();
     (sim, stage)
 }
 
 /// A stage whose route leads to a script.
-fn told(sim: &SimHandle, scripted: &ScriptedSource, route: &str) -> Stage {
+fn told(sim: &SimHandle, scripted: &ScriptedSource, route: &str) -> Harness {
     let route = format!("upstream = \"{}\"\n{route}", scripted.base_url);
     Plan { workers: 1, ..Plan::default() }.with(sim, "bank", "", &route).start()
 }
@@ -39,7 +39,7 @@ fn raw(method: &str, path: &str, version: &str, fields: &str, body: &str) -> Vec
         .into_bytes()
 }
 
-async fn raw_text(stage: &Stage, bytes: &[u8]) -> String {
+async fn raw_text(stage: &Harness, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&stage.client.raw(bytes, BREATH).await).into_owned()
 }
 
@@ -778,7 +778,7 @@ fn a_redirect_and_the_providers_own_fields_pass_untouched() {
 }
 
 /// A RAKBANK whose account stands in the body.
-fn by_body(route: &str, clients: &str) -> (SimHandle, Stage) {
+fn by_body(route: &str, clients: &str) -> (SimHandle, Harness) {
     let sim = bank(Bank::Rakbank);
     let mut plan = Plan::default().with(
         &sim,

@@ -18,7 +18,7 @@ use countersign::sim::{Bank, ReceivedRequest};
 
 use self::case::{Case, FINE, NEVER};
 use crate::client::{converse, get};
-use crate::stage::{KEY, Plan, bank};
+use crate::harness::{KEY, Plan, bank};
 
 /// Plays all cases before one proxy, whose only worker must serve as ever after them. No request that breaks a rule may
 /// have reached the bank, or, where it broke it only after its head, not as a whole one.

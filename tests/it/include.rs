@@ -136,7 +136,7 @@ fn commands_beside_the_proxy_look_into_included_files() {
         String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
     };
     let said = told(&["health"]);
-    assert!(said.contains("lets the admin door take any port"), "{said}");
+    assert!(said.contains("lets the admin listener take any port"), "{said}");
     let said = told(&["env", "--shell", "dotenv"]);
     assert!(said.contains("has no `intercept`"), "{said}");
     put("more/door.toml", "[admin\n");

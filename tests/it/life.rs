@@ -37,7 +37,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle as Task;
 
 use crate::client::{Client, PATIENCE, Whole, converse};
-use crate::stage::KEY;
+use crate::harness::KEY;
 
 /// What a process is told, in a folder of its own.
 struct Home {
@@ -47,7 +47,7 @@ struct Home {
 }
 
 impl Home {
-    /// Listeners `gateway` (TLS), `plain` and `local` (a Unix socket), and an admin door.
+    /// Listeners `gateway` (TLS), `plain` and `local` (a Unix socket), and an admin listener.
     fn new(more: &str) -> Self {
         Self::binding("127.0.0.1:0", "127.0.0.1:0", more)
     }
@@ -203,7 +203,7 @@ impl Proxy {
     /// The numbers of those who were started in its place.
     fn successors(&self) -> Vec<u32> {
         let log = self.log();
-        let lines = log.lines().filter(|line| line.contains("a new process starts"));
+        let lines = log.lines().filter(|line| line.contains("new process started"));
         let lines = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         lines.filter_map(|line| u32::try_from(line["process"].as_u64()?).ok()).collect()
     }
@@ -523,7 +523,7 @@ fn a_binary_that_is_replaced_under_load_loses_no_request_and_refuses_nobody() {
         assert_eq!(fs::metadata(format!("/proc/{successor}/exe")).expect("it runs").ino(), now, "it is the new one");
         // And once more: what was inherited is handed on.
         kill("USR2", successor);
-        old.lines(2, &["a new process starts"]).await;
+        old.lines(2, &["new process started"]).await;
         old.lines(2, &["\"stopped\""]).await;
         load.answers(300).await;
         let tally = load.end().await;
@@ -630,7 +630,7 @@ fn a_process_that_cannot_accept_at_all_its_sockets_ends_with_a_failure() {
         held.plain[0].shutdown(std::net::Shutdown::Both).expect("shut");
         let status = proxy.ended().await;
         assert_eq!(status.code(), Some(1), "{}", proxy.log());
-        assert!(proxy.log().contains("a part of this process ended unasked"), "{}", proxy.log());
+        assert!(proxy.log().contains("a part of the process ended unexpectedly"), "{}", proxy.log());
     });
 }
 
@@ -855,8 +855,8 @@ fn readiness_is_asked_of_the_new_process_alone_once_it_serves() {
         );
         slow.write_all(text.as_bytes()).await.expect("sent");
         proxy.signal("USR2");
-        proxy.line(&["another process serves in this one's place"]).await;
-        proxy.line(&["draining; another process serves"]).await;
+        proxy.line(&["another process has taken over"]).await;
+        proxy.line(&["draining; another process has taken over"]).await;
         let ask = |path: &str| {
             let mut stream = StdTcpStream::connect(door).expect("connected");
             stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes()).expect("sent");

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::client::{Whole, converse, get};
 use crate::frames::{Ending, GOAWAY, Line, NO_ERROR, PREFACE, SETTINGS, frame};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -33,7 +33,7 @@ async fn connect(address: SocketAddr, host: u8) -> TcpStream {
 }
 
 /// What a limit has ended.
-async fn limited(stage: &Stage, limit: &str) -> u64 {
+async fn limited(stage: &Harness, limit: &str) -> u64 {
     let metrics = stage.admin("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).expect("text");
     let name = format!("countersign_limited_total{{limit=\"{limit}\"}} ");
@@ -206,7 +206,7 @@ fn a_connection_that_was_idle_ends_with_a_word() {
 }
 
 /// A stage with a listener without TLS.
-fn with_plain_listener() -> (sim::SimHandle, Stage, SocketAddr) {
+fn with_plain_listener() -> (sim::SimHandle, Harness, SocketAddr) {
     let sim = bank(Bank::OAuth2);
     let plain = "[[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:0\"\n".to_owned();
     let stage = Plan { config: plain, ..Plan::default() }.with(&sim, "bank", "", "").start();

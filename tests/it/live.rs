@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, ManualClock};
-use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, run_live};
+use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, check_live};
 use countersign::config::{InMemory, build};
 use countersign::sim::{
     self, Bank, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle, Verbatim,
@@ -20,9 +20,9 @@ use countersign::store::{Patience, Store, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::client::converse;
+use crate::harness::{KEY, bank, now};
 use crate::redis_server::RedisServer;
 use crate::secrets::{Canary, Outputs};
-use crate::stage::{KEY, bank, now};
 use crate::tinyproxy::TinyProxy;
 
 const DAY: u64 = 24 * 3600 * 1000;
@@ -83,7 +83,7 @@ impl Site {
         let (snapshot, found) = build(Path::new("site/proxy.toml"), self.config.clone(), &self.files);
         let told: Vec<String> = found.iter().map(|found| found.one_line()).collect();
         let snapshot = snapshot.unwrap_or_else(|| panic!("{}\n{}", told.join("\n"), self.config));
-        run_live(&snapshot, self.options).expect("a runtime")
+        check_live(&snapshot, self.options).expect("a runtime")
     }
 }
 
@@ -532,7 +532,7 @@ fn a_store_is_reached_or_it_is_said_why_not() {
         let site = with_store(&sim, &url);
         build(Path::new("site/proxy.toml"), site.config, &site.files)
     };
-    let wish: StoreSettings = snapshot.expect("a snapshot").store.wish;
+    let wish: StoreSettings = snapshot.expect("a snapshot").store.settings.clone();
     let wish = &wish;
     let open = async move || Store::open(wish, Patience::default(), Clock::System).await.expect("opened");
     converse(async { drop(open().await) });

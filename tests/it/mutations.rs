@@ -10,7 +10,7 @@ use countersign::base::secret::ExposeSecret;
 use countersign::sim::{Bank, Sim, SimEndpoint, SimHandle, SimOptions};
 
 use crate::client::{Client, converse, get};
-use crate::stage::{KEY, Plan};
+use crate::harness::{KEY, Plan};
 
 /// How many broken requests, and how many at once.
 const CASES: usize = 1200;

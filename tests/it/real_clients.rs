@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use self::manual::Section;
 use self::place::Place;
-use crate::stage::{KEY, Plan, Stage, bank, now};
-use crate::switch::Switch;
+use crate::connect_proxy::Switch;
+use crate::harness::{Harness, KEY, Plan, bank, now};
 
 /// The bank's name in forward mode. Nobody resolves it: countersign's own way out knows where it is.
 const BANK: &str = "api.bank.example";
@@ -145,7 +145,7 @@ fn is_key(window: &[u8]) -> bool {
 }
 
 /// A gateway for applications that call it instead of the bank, with a certificate of the company's own CA.
-fn reverse(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
+fn reverse(place: &Place) -> (SimHandle, Harness, Option<Switch>) {
     let sim = bank(Bank::Scb);
     let company = SimAuthority::new("company CA", now()).expect("a CA");
     let leaf = company.issue(&LeafSpec::server(now())).expect("a leaf");
@@ -162,7 +162,7 @@ fn reverse(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
 
 /// A forward proxy that wants the key, with a CA of its own. The bank has its own name; the corporate proxy alone knows
 /// where it is.
-fn forward(place: &Place) -> (SimHandle, Stage, Option<Switch>) {
+fn forward(place: &Place) -> (SimHandle, Harness, Option<Switch>) {
     let sim = bank(Bank::Scb);
     let (ca, key) = place.new_ca("bank.example");
     let switch = Switch::start(&format!("{BANK}:443"), sim.address(), ("countersign", "corporate"));

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{PATIENCE, converse, get};
-use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank};
 use crate::token_endpoint::{bad_leaves, bank_and_impostor};
 
 /// Stands in every request somewhere; no answer of ours may repeat it.
@@ -128,7 +128,7 @@ fn row(what: impl Into<String>, bytes: impl Into<Vec<u8>>, expect: Expect) -> Ro
 }
 
 /// Sends each row on a connection of its own and checks what comes; then checks that the log tells the same.
-fn refuse_all(stage: Stage, listener: &str, sims: &[&SimHandle], rows: &[Row]) {
+fn refuse_all(stage: Harness, listener: &str, sims: &[&SimHandle], rows: &[Row]) {
     let address = stage.running.address(listener).expect("a listener");
     let client = stage.client.at(address);
     let mut told = BTreeMap::new();
@@ -658,7 +658,7 @@ fn a_request_beyond_our_limits_is_refused_by_the_right_status() {
 }
 
 /// One call, whose error document is checked.
-async fn failed(stage: &Stage, what: &str, method: &str, status: u16, name: &str) -> Bare {
+async fn failed(stage: &Harness, what: &str, method: &str, status: u16, name: &str) -> Bare {
     let mut stream = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
     let request = bytes(method, &format!("/bank/echo/{MARK}"), KEY, "content-length: 0\r\n");
     stream.write_all(&request).await.expect("written");

@@ -19,18 +19,18 @@ use rustix::process::{Signal, kill_process};
 use rustls::pki_types::CertificateDer;
 
 use crate::client::{Client, PATIENCE, Whole, converse, get, post};
+use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank, now};
 use crate::secrets::Process;
-use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank, now};
 
 /// Reloads; what changed, or what is wrong.
-async fn reload(stage: &Stage) -> Result<Vec<String>, String> {
+async fn reload(stage: &Harness) -> Result<Vec<String>, String> {
     match stage.running.reloads.reload("test").await.expect("an answer").outcome {
         ReloadOutcome::Applied(changes) => Ok(changes.to_vec()),
         ReloadOutcome::Refused(why) => Err(why.to_string()),
     }
 }
 
-async fn gauge(stage: &Stage) -> String {
+async fn gauge(stage: &Harness) -> String {
     let metrics = stage.admin("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     text.lines().find(|line| line.starts_with("countersign_config_last_reload_successful")).expect("a gauge").to_owned()
@@ -444,7 +444,7 @@ fn a_config_that_is_watched_as_a_whole_is_read_when_it_changes() {
         let config = pod.folder.path().join("proxy.toml");
         let text = fs::read_to_string(&config).expect("read");
         fs::write(&config, text.replace("path = \"/meed\"", "path = \"/new\"\nnonsense = 1")).expect("written");
-        pod.says("the new config is not used").await;
+        pod.says("the new config is rejected").await;
         assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
         fs::write(&config, text.replace("path = \"/meed\"", "path = \"/new\"")).expect("written");
         until("the config is read", async || pod.client.send(get("/new/echo/a", KEY)).await.status == 200).await;

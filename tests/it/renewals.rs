@@ -11,9 +11,9 @@ use countersign::token::consent::{ConsentOwner, UserKey, UserName};
 use serde_json::json;
 
 use crate::client::{Client, converse};
+use crate::harness::{Harness, KEY, Plan, bank};
 use crate::redis_server::{Mood, RedisServer, Relay};
 use crate::replicas::{on_redis, until};
-use crate::stage::{KEY, Plan, Stage, bank};
 use crate::users::{agree, begin, call, finish};
 
 const CONSENT: &str = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = []\n\
@@ -25,7 +25,7 @@ fn in_file(folder: &Path) -> String {
 }
 
 /// A proxy for SCB with users. A token call may take this long.
-fn start(sim: &SimHandle, store: &str, token: &str, clock: Clock) -> Stage {
+fn start(sim: &SimHandle, store: &str, token: &str, clock: Clock) -> Harness {
     let provider = format!("timeouts = {{ token = \"{token}\" }}\n{CONSENT}");
     let mut plan = Plan { clock, ..Plan::default() }.with(sim, "scb", &provider, "clients = [\"erp\"]\nas = \"user\"");
     plan.clients += "users = [\"*\"]\n";

@@ -21,9 +21,9 @@ use hyper::client::conn::http2;
 use serde_json::json;
 
 use crate::client::{Client, PATIENCE, Whole, converse, get, post};
+use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank};
 use crate::redis_server::RedisServer;
 use crate::secrets::{Canary, Outputs, Process};
-use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
 use crate::users::{agree, begin, call, finish};
 
 const CALLBACK: &str = "https://app.example/.countersign/consent/scb/callback";
@@ -361,7 +361,7 @@ fn a_redis_that_dies_under_load_stops_renewals_of_users_alone() {
 }
 
 /// A replica in this process.
-fn stage(scb: &SimHandle, redis: &RedisServer) -> Stage {
+fn stage(scb: &SimHandle, redis: &RedisServer) -> Harness {
     let consent = "[provider.scb.consent]\npublic_url = \"https://app.example\"\nreturn_to = []\n\
                    params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n";
     let mut plan = Plan::default().with(scb, "scb", consent, "clients = [\"erp\"]\nas = \"user\"");

@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{Client, Whole, converse, get, post};
+use crate::harness::{Harness, KEY, Plan, bank};
 use crate::secrets::Process;
-use crate::stage::{KEY, Plan, Stage, bank};
 
 /// Waits until it is so; says what never was.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
@@ -264,7 +264,7 @@ async fn pay(client: &Client, id: &str) -> Told {
 fn no_payment_is_made_twice_whatever_breaks() {
     const AT_ONCE: usize = 9;
     let sim = bank(Bank::Scb);
-    let stage: Stage =
+    let stage: Harness =
         Plan::default().with(&sim, "scb", "timeouts = { response = \"1s\", token = \"2s\" }", "").start();
     let mut told = BTreeMap::new();
     converse(async {

@@ -32,12 +32,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, Whole, converse, get, post, request};
 use crate::collector::Collector;
-use crate::stage::bank;
+use crate::harness::bank;
 
 /// The client's own key, and what else a client may send that nobody else should read.
 const CLIENT_KEY: &str = "canary-client-key-5Jq2";
 const WRONG_KEY: &str = "canary-mistyped-key-8Xw1";
-/// What an operator shows at the admin door.
+/// What an operator shows at the admin listener.
 const OPERATOR: &str = "canary-operator-token-4Vb6";
 const COOKIE: &str = "canary-cookie-0Zp7";
 const QUERY: &str = "canary-query-3Rt9";

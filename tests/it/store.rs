@@ -237,13 +237,12 @@ fn what_has_ended_lies_there_unread_until_it_is_swept() {
             ] {
                 store.put(kind, &RecordKey::from(name), &secret(VALUE), ends).await.expect("put");
             }
-            let store = match wish {
-                StoreSettings::Memory => store,
-                StoreSettings::File { .. } | StoreSettings::Redis(_) => {
-                    // A start removes nothing.
-                    drop(store);
-                    open(&wish).await
-                }
+            let store = if wish.outlives() {
+                // A start removes nothing.
+                drop(store);
+                open(&wish).await
+            } else {
+                store
             };
             for name in ["long ago", "a moment ago"] {
                 for kind in Kind::ALL {
@@ -768,14 +767,14 @@ fn config(store: &str) -> String {
 }
 
 fn wished(store: &str, folder: &Path) -> StoreSettings {
-    storage(store, folder).wish
+    storage(store, folder).settings
 }
 
 fn storage(store: &str, folder: &Path) -> Storage {
     let files = Redirected(folder.to_owned());
     let (snapshot, told) = build(&folder.join("proxy.toml"), config(store), &files);
     let told: Vec<String> = told.iter().map(countersign::syntax::Diagnostic::one_line).collect();
-    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store
+    snapshot.unwrap_or_else(|| panic!("{told:#?}")).store.clone()
 }
 
 /// The disk, with the variable that [`config`] wants.

@@ -15,8 +15,8 @@ use countersign::sim::{
 };
 
 use crate::client::{Whole, converse, get};
-use crate::newborn::settle;
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
+use crate::new_tokens::settle;
 
 /// Nobody who asks during a rest waits longer than this: there is nothing to wait for.
 const AT_ONCE: Duration = Duration::from_millis(250);
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(3 * 24 * 3600);
 struct Rig {
     hand: Arc<ManualClock>,
     sim: SimHandle,
-    stage: Stage,
+    stage: Harness,
 }
 
 impl Rig {

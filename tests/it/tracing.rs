@@ -12,7 +12,7 @@ use prost::Message;
 
 use crate::client::{converse, get, request};
 use crate::collector::{Collector, Seen};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 use crate::users;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -23,7 +23,7 @@ fn named(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-fn start(sim: &SimHandle, provider: &str, tracing: &str) -> Stage {
+fn start(sim: &SimHandle, provider: &str, tracing: &str) -> Harness {
     // One worker: each asks the keeper once for a token that is new to it.
     let mut plan = Plan { workers: 1, ..Plan::default() }.with(sim, "scb", provider, "");
     plan.config += tracing;
@@ -180,7 +180,7 @@ fn with_tracing_a_malformed_one_is_replaced() {
 #[test]
 fn a_caller_decides_and_else_the_share_does() {
     let (sim, collector) = (bank(Bank::Scb), Collector::start());
-    let call = async |stage: &Stage, flags: Option<&str>| {
+    let call = async |stage: &Harness, flags: Option<&str>| {
         let value = flags.map(named);
         let fields: Vec<_> = value.iter().map(|value| ("traceparent", value.as_str())).collect();
         assert_eq!(stage.client.send(request("GET", "/scb/echo/x", KEY, &fields, Bytes::new())).await.status, 200);

@@ -332,7 +332,7 @@ fn a_ca_is_loaded_as_it_was_written_and_strangers_are_refused() {
         ("", key.expose_secret(), "no certificate"),
         (cert.as_str(), "", "no private key"),
     ] {
-        let error = MintAuthority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why);
+        let error = MintAuthority::from_pem(cert.as_bytes(), key.as_bytes()).expect_err(why).to_string();
         assert!(error.contains(why), "{error}");
     }
 }

@@ -21,8 +21,8 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{converse, get, post, request};
-use crate::oddbank::{OddBank, honest, read, respond};
-use crate::stage::{KEY, Plan, Stage, now};
+use crate::harness::{Harness, KEY, Plan, now};
+use crate::raw_server::{RawServer, honest, read, respond};
 use crate::tinyproxy::TinyProxy;
 
 /// A simulator that speaks HTTP/1.1 alone, or HTTP/2 as well.
@@ -34,12 +34,12 @@ fn bank_over(version: Version) -> SimHandle {
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// A proxy of one worker to this bank; the route gets `route`.
-fn before(sim: &SimHandle, more: &str, route: &str) -> Stage {
+fn before(sim: &SimHandle, more: &str, route: &str) -> Harness {
     Plan { workers: 1, ..Plan::default() }.with(sim, "oauth2", more, route).start()
 }
 
 /// A proxy to this odd bank that has its token at hand: bodies of requests are kept from now on.
-async fn warm(sim: &SimHandle, odd: &OddBank) -> Stage {
+async fn warm(sim: &SimHandle, odd: &RawServer) -> Harness {
     let other = "[[route]]\nname = \"warm\"\npath = \"/warm\"\nprovider = \"oauth2\"";
     let stage = before(sim, "", &format!("{}\n{other}", odd.upstream()));
     assert_eq!(stage.client.send(get("/warm/echo/x", KEY)).await.status, 200);
@@ -102,7 +102,7 @@ fn many_exchanges_share_one_http_2_connection_and_dial_it_once() {
 fn fields_of_a_connection_and_the_host_field_never_enter_http_2() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], honest).await;
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], honest).await;
         let stage = before(&sim, "", &odd.upstream());
         let headers = [("te", "trailers"), ("connection", "te, x-gone"), ("x-gone", "1"), ("x-kept", "1")];
         let answer = stage.client.send(request("POST", "/oauth2/a?b=%20", KEY, &headers, "{}")).await;
@@ -125,7 +125,7 @@ fn when_streams_run_out_another_connection_is_opened() {
         // Nobody is answered before all six are there: so they must all be under way at the same time.
         let (all, _) = tokio::sync::watch::channel(0_usize);
         let all = Rc::new(all);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| {
             let all = all.clone();
             async move {
                 let mut builder = h2::server::Builder::new();
@@ -158,7 +158,7 @@ fn when_streams_run_out_another_connection_is_opened() {
 fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
             let Ok(mut connection) = h2::server::handshake(tls).await else { return };
             while let Some(Ok((request, answer))) = connection.accept().await {
                 let text = if request.uri().path() == "/big" { "x".repeat(1 << 20) } else { "ok".to_owned() };
@@ -191,7 +191,7 @@ fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
 fn a_connection_that_fell_silent_takes_no_new_exchanges() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
             if number > 1 {
                 return honest((tls, number, book)).await;
             }
@@ -215,7 +215,7 @@ fn a_connection_that_fell_silent_takes_no_new_exchanges() {
 fn a_refused_stream_goes_on_another_connection_with_its_whole_body() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
             if number > 1 {
                 return honest((tls, number, book)).await;
             }
@@ -238,7 +238,7 @@ fn a_refused_stream_goes_on_another_connection_with_its_whole_body() {
 fn a_provider_that_refuses_every_stream_is_given_up_on() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, _, _)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, _, _)| async move {
             let Ok(mut connection) = h2::server::handshake(tls).await else { return };
             while let Some(Ok((_, mut answer))) = connection.accept().await {
                 answer.send_reset(h2::Reason::REFUSED_STREAM);
@@ -283,7 +283,7 @@ fn a_request_that_goaway_leaves_out_is_sent_again_and_one_that_it_names_is_not()
     for (last, sent_again) in [(0, true), (1, false)] {
         converse(async {
             let sim = bank_over(Version::HTTP_2);
-            let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| async move {
+            let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], move |(tls, number, book)| async move {
                 if number > 1 { honest((tls, number, book)).await } else { goes_away(tls, last).await }
             })
             .await;
@@ -303,7 +303,7 @@ fn a_request_that_goaway_leaves_out_is_sent_again_and_one_that_it_names_is_not()
 fn a_stream_that_the_provider_reset_is_not_sent_again_not_even_a_get() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], |(tls, number, book)| async move {
             let Ok(mut connection) = h2::server::handshake(tls).await else { return };
             while let Some(Ok((request, mut answer))) = connection.accept().await {
                 let resets = request.uri().path() == "/reset";
@@ -470,7 +470,7 @@ fn a_closed_http_2_connection_is_not_lent_even_if_no_task_of_ours_was_told() {
             converse(async {
                 let (over, done) = tokio::sync::oneshot::channel();
                 let ends = RefCell::new(Some((stopped, over)));
-                let odd = OddBank::start(sim, &[b"h2"], &[&TLS13], move |call| {
+                let odd = RawServer::start(sim, &[b"h2"], &[&TLS13], move |call| {
                     let ends = ends.borrow_mut().take();
                     async move {
                         let Some((mut stopped, over)) = ends else { return honest(call).await };
@@ -626,7 +626,7 @@ fn server_name_is_asked_for_and_verified_on_both_legs() {
 fn min_version_refuses_an_older_tls() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS12], honest).await;
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS12], honest).await;
         for (more, error) in [("", ""), (", min_version = \"1.3\"", "upstream-tls")] {
             let plan = Plan::default().with(&sim, "oauth2", "", &odd.upstream());
             let stage = with_tls(plan, &format!("ca = \"oauth2-ca.crt\"{more}")).start();
@@ -673,7 +673,7 @@ fn a_provider_on_ipv6_is_reached_directly_and_through_a_proxy() {
 fn both_legs_come_from_the_source_address() {
     converse(async {
         let sim = bank_over(Version::HTTP_2);
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], honest).await;
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], honest).await;
         let stage = before(&sim, "source_address = \"127.0.0.9\"", &odd.upstream());
         assert_eq!(stage.client.send(get("/oauth2/x", KEY)).await.status, 200);
         assert_eq!(odd.book.peers.borrow()[0].ip().to_string(), "127.0.0.9");

@@ -12,15 +12,15 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Whole, converse, post, request};
-use crate::stage::{KEY, OTHER_KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank};
 
 /// A proxy for SCB with users, its store in this folder.
-pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Stage {
+pub fn start(sim: &SimHandle, folder: &Path, more: &str) -> Harness {
     start_with(sim, folder, more, InMemory::new())
 }
 
 /// The same, with files that `more` may point at.
-pub fn start_with(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -> Stage {
+pub fn start_with(sim: &SimHandle, folder: &Path, more: &str, files: InMemory) -> Harness {
     plan(sim, folder, more, files).start()
 }
 
@@ -64,7 +64,7 @@ pub async fn call(client: &Client, key: &str, user: &str) -> Whole {
     client.send(request("GET", "/scb/echo/x", key, &[("countersign-user", user)], Bytes::new())).await
 }
 
-fn callback(stage: &Stage) -> (Client, SocketAddr) {
+fn callback(stage: &Harness) -> (Client, SocketAddr) {
     let address = stage.running.address("callback").expect("a listener");
     (stage.client.at(address), address)
 }
@@ -233,7 +233,7 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let sim = bank(Bank::Scb);
     let stage = start(&sim, folder.path(), "");
-    let admin = format!("http://{}", stage.running.admin.expect("an admin door"));
+    let admin = format!("http://{}", stage.running.admin.expect("an admin listener"));
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
         let ended = command.arg("consent").args(arguments).args(["--admin", &admin]).output().expect("it runs");
@@ -265,7 +265,7 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
     });
     // A page in a browser gets nothing started.
     converse(async {
-        let address = stage.running.admin.expect("an admin door");
+        let address = stage.running.admin.expect("an admin listener");
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let body = r#"{"provider":"scb","client":"erp","user":"alice"}"#;
         let head = format!(
@@ -319,7 +319,7 @@ fn the_doors_of_consents_answer_to_their_listeners_names_alone() {
 }
 
 /// The same proxy, whose listeners answer to names of their own.
-fn start_named(sim: &SimHandle, folder: &Path) -> Stage {
+fn start_named(sim: &SimHandle, folder: &Path) -> Harness {
     let mut plan = plan(sim, folder, "", InMemory::new());
     plan.listener += "names = [\"gateway.corp\"]\n";
     plan.config = plan.config.replace("mode = \"callback\"\n", "mode = \"callback\"\nnames = [\"app.example\"]\n");

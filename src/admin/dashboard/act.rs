@@ -15,17 +15,17 @@ use super::super::gather;
 use super::super::table::AdminCall;
 use super::format::millis_of;
 use super::page::Query;
-use super::session::Guest;
+use super::session::SessionVisitor;
 use super::{Admin, AdminConnection};
-use super::{LOGIN, MOST_BEGUN, StartedHere, login, notice, see_other, see_other_with};
+use super::{LOGIN, MOST_STARTED, StartedHere, login, notice, see_other, see_other_with};
 use crate::admin::admin_response::{AdminResponse, problem};
 use crate::observe::audit::AuditAction;
 
 /// Does what a form asks.
 pub(super) async fn act(
     admin: &Rc<Admin>,
-    way: AdminConnection,
-    guest: Option<Guest>,
+    connection: AdminConnection,
+    session: Option<SessionVisitor>,
     head: &Parts,
     body: Incoming,
 ) -> AdminResponse {
@@ -40,24 +40,25 @@ pub(super) async fn act(
     let form = Query::parse_bytes(&body);
     let path = head.uri.path();
     if path == LOGIN {
-        return let_in(admin, way, &form);
+        return log_in(admin, connection, &form);
     }
-    let Some(guest) = guest else { return see_other(LOGIN) };
-    if !guest.said(form.word("csrf")) {
+    let Some(session) = session else { return see_other(LOGIN) };
+    if !session.is_csrf_token(form.word("csrf")) {
         let text = "It came from a page that is too old, or not from here. Nothing was done: load the page anew and try again.";
-        return notice(admin, &guest, StatusCode::FORBIDDEN, "This form is not known", text);
+        return notice(admin, &session, StatusCode::FORBIDDEN, "This form is not known", text);
     }
     if path == "/ui/logout" {
-        return see_other_with(LOGIN, admin.dashboard.guests.dismiss(&head.headers, way.tls));
+        return see_other_with(LOGIN, admin.dashboard.sessions.log_out(&head.headers, connection.tls));
     }
-    if !guest.may_operate() {
+    if !session.may_operate() {
         let text = "Your token may only look. This takes one with role = \"operate\".";
-        return notice(admin, &guest, StatusCode::FORBIDDEN, "You may not do this", text);
+        return notice(admin, &session, StatusCode::FORBIDDEN, "You may not do this", text);
     }
-    let admin_request = AdminRequest { visitor: &guest.visitor, peer: way.peer, head, key: None, body: Bytes::new() };
+    let admin_request =
+        AdminRequest { visitor: &session.visitor, peer: connection.peer, head, key: None, body: Bytes::new() };
     match path {
-        "/ui/tokens/refresh" => token(admin, &guest, admin_request, &form, AdminCall::Refresh).await,
-        "/ui/tokens/purge" => token(admin, &guest, admin_request, &form, AdminCall::Purge).await,
+        "/ui/tokens/refresh" => token(admin, &session, admin_request, &form, AdminCall::Refresh).await,
+        "/ui/tokens/purge" => token(admin, &session, admin_request, &form, AdminCall::Purge).await,
         "/ui/reload" => {
             // The page shows what came of it.
             let reloaded = api::answer(admin, AdminCall::Reload, admin_request).await;
@@ -67,13 +68,13 @@ pub(super) async fn act(
                 "/?done=reload"
             })
         }
-        "/ui/consents/start" => start(admin, &guest, admin_request, &form).await,
-        "/ui/consents/revoke" => revoke(admin, &guest, &admin_request, &form).await,
-        _ => notice(admin, &guest, StatusCode::NOT_FOUND, "There is no such page", ""),
+        "/ui/consents/start" => start(admin, &session, admin_request, &form).await,
+        "/ui/consents/revoke" => revoke(admin, &session, &admin_request, &form).await,
+        _ => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
     }
 }
 
-fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
+fn log_in(admin: &Admin, connection: AdminConnection, form: &Query) -> AdminResponse {
     let snapshot = admin.reloads.current();
     let Some(admin_listener) = snapshot.admin.as_ref() else { return see_other(LOGIN) };
     if admin_listener.tokens.is_empty() {
@@ -83,15 +84,15 @@ fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
     match find(admin_listener, form.word("token").trim().as_bytes()) {
         Some(token) => {
             let actor = format!("admin:{}", token.name);
-            let target = [("peer", way.peer.to_string())];
+            let target = [("peer", connection.peer.to_string())];
             let target = target.each_ref().map(|(name, value)| (*name, value.as_str()));
             admin.audit.note(&AuditAction { actor: &actor, what: "login", target: &target, outcome: "ok" });
-            tracing::info!(by = %token.name, peer = %way.peer, action = "login", "an operator looks at the dashboard");
-            see_other_with("/", admin.dashboard.guests.admit(token, way.tls, now))
+            tracing::info!(by = %token.name, peer = %connection.peer, action = "login", "operator logged in to the dashboard");
+            see_other_with("/", admin.dashboard.sessions.log_in(token, connection.tls, now))
         }
-        None => match admin.authorizer.failed(way.peer, now) {
+        None => match admin.authorizer.note_failure(connection.peer, now) {
             Ok(()) => {
-                tracing::warn!(peer = %way.peer, "a wrong token was shown at the admin door");
+                tracing::warn!(peer = %connection.peer, "wrong admin token");
                 login(admin, StatusCode::UNAUTHORIZED, "This is not the value of any [admin.token].")
             }
             Err(wait) => {
@@ -106,7 +107,7 @@ fn let_in(admin: &Admin, way: AdminConnection, form: &Query) -> AdminResponse {
 
 async fn token(
     admin: &Rc<Admin>,
-    guest: &Guest,
+    session: &SessionVisitor,
     admin_request: AdminRequest<'_>,
     form: &Query,
     ask: AdminCall,
@@ -115,14 +116,19 @@ async fn token(
     let done = api::answer(admin, ask, AdminRequest { key: Some(key), ..admin_request }).await;
     if !done.status().is_success() {
         let text = "It may have been forgotten meanwhile.";
-        return notice(admin, guest, StatusCode::NOT_FOUND, "There is no such token", text);
+        return notice(admin, session, StatusCode::NOT_FOUND, "There is no such token", text);
     }
     // A known key is hexadecimal.
     let word = if ask == AdminCall::Refresh { "refresh" } else { "purge" };
     see_other(&format!("/ui/tokens?done={word}#t-{key}"))
 }
 
-async fn start(admin: &Rc<Admin>, guest: &Guest, admin_request: AdminRequest<'_>, form: &Query) -> AdminResponse {
+async fn start(
+    admin: &Rc<Admin>,
+    session: &SessionVisitor,
+    admin_request: AdminRequest<'_>,
+    form: &Query,
+) -> AdminResponse {
     let [provider, client, user] = ["provider", "client", "user"].map(|name| form.word(name).to_owned());
     let asked = serde_json::json!({ "provider": provider, "client": client, "user": user });
     let admin_request = AdminRequest { body: asked.to_string().into(), ..admin_request };
@@ -131,18 +137,23 @@ async fn start(admin: &Rc<Admin>, guest: &Guest, admin_request: AdminRequest<'_>
             let at = admin.clock.now().wall;
             let mut begun = admin.dashboard.begun.borrow_mut();
             let number = begun.back().map_or(1, |last| last.number + 1);
-            if begun.len() >= MOST_BEGUN {
+            if begun.len() >= MOST_STARTED {
                 begun.pop_front();
             }
             let expires = millis_of(&started.expires_at).unwrap_or(at);
             begun.push_back(StartedHere { number, provider, client, user, url: started.consent_url, at, expires });
             see_other(&format!("/ui/consents?done=start#c-{number}"))
         }
-        Err((status, why)) => notice(admin, guest, status, "The consent was not started", &why),
+        Err((status, why)) => notice(admin, session, status, "The consent was not started", &why),
     }
 }
 
-async fn revoke(admin: &Rc<Admin>, guest: &Guest, admin_request: &AdminRequest<'_>, form: &Query) -> AdminResponse {
+async fn revoke(
+    admin: &Rc<Admin>,
+    session: &SessionVisitor,
+    admin_request: &AdminRequest<'_>,
+    form: &Query,
+) -> AdminResponse {
     let lines = admin.consents.list().await;
     let meant = lines.into_iter().find(|line| {
         let key = &line.key;
@@ -154,7 +165,7 @@ async fn revoke(admin: &Rc<Admin>, guest: &Guest, admin_request: &AdminRequest<'
     let Some(line) = meant else {
         return notice(
             admin,
-            guest,
+            session,
             StatusCode::NOT_FOUND,
             "There is no such consent",
             "It may have been revoked meanwhile.",
@@ -167,7 +178,7 @@ async fn revoke(admin: &Rc<Admin>, guest: &Guest, admin_request: &AdminRequest<'
             see_other("/ui/consents?done=revoke")
         }
         Err(failure) => {
-            notice(admin, guest, StatusCode::SERVICE_UNAVAILABLE, "The consent was not revoked", &failure.inside)
+            notice(admin, session, StatusCode::SERVICE_UNAVAILABLE, "The consent was not revoked", &failure.inside)
         }
     }
 }

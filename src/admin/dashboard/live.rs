@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::super::admin_response::{AdminResponse, event_stream, problem};
 use super::super::auth::{StreamSlot, Visitor};
 use super::page::{DashboardPage, Query};
-use super::{Admin, recognise};
+use super::{Admin, identify};
 use crate::base::secret::sha256;
 use crate::control::ControlEvent;
 
@@ -45,7 +45,7 @@ pub(super) fn begin(admin: &Rc<Admin>, visitor: &Visitor, head: &Parts, query: Q
     let Some(page) = DashboardPage::at(query.word("page")) else {
         return problem(StatusCode::NOT_FOUND, "there is no such page");
     };
-    let Some(place) = admin.authorizer.listen() else {
+    let Some(place) = admin.authorizer.take_stream_slot() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "as many watch as can; close another page first");
     };
     let viewer = LiveViewer {
@@ -74,8 +74,8 @@ impl LiveViewer {
                 self.wait().await;
             }
             // A visitor who has logged out, or whose token was removed from the config, receives no more pages.
-            let guest = recognise(&self.admin, &self.visitor, &self.headers)?;
-            let middle = self.page.middle(&self.admin, &guest, &self.query).await;
+            let session = identify(&self.admin, &self.visitor, &self.headers)?;
+            let middle = self.page.middle(&self.admin, &session, &self.query).await;
             let digest = sha256(middle.as_bytes());
             if self.last != Some(digest) {
                 self.last = Some(digest);

@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 
 use self::page::{DashboardPage, Query};
-use self::session::{Guest, Guests};
+use self::session::{SessionStore, SessionVisitor};
 use super::admin_response::{AdminResponse, other_method, problem, typed};
 use super::auth::Visitor;
 use super::{Admin, AdminConnection, origin};
@@ -39,13 +39,13 @@ const LOGIN: &str = "/ui/login";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       frame-ancestors 'none'; form-action 'self'; base-uri 'none'";
 /// Consents that were started here and are still shown.
-const MOST_BEGUN: usize = 20;
+const MOST_STARTED: usize = 20;
 
 /// The state of the dashboard besides what the API shows: traffic statistics, sessions, and the consents that were
 /// started here.
 pub struct Dashboard {
     request_stats: Rc<RefCell<RequestStats>>,
-    guests: Guests,
+    sessions: SessionStore,
     begun: RefCell<VecDeque<StartedHere>>,
 }
 
@@ -65,13 +65,13 @@ struct StartedHere {
 impl Dashboard {
     /// Builds a dashboard that shows these traffic statistics.
     pub fn new(request_stats: Rc<RefCell<RequestStats>>) -> Self {
-        Self { request_stats, guests: Guests::new(), begun: RefCell::default() }
+        Self { request_stats, sessions: SessionStore::new(), begun: RefCell::default() }
     }
 }
 
 impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dashboard").field("guests", &self.guests).finish_non_exhaustive()
+        f.debug_struct("Dashboard").field("sessions", &self.sessions).finish_non_exhaustive()
     }
 }
 
@@ -83,7 +83,7 @@ struct PageFrame<'a> {
     here: Option<DashboardPage>,
     live: &'a str,
     instance: &'a str,
-    guest: Option<&'a Guest>,
+    session: Option<&'a SessionVisitor>,
     named: &'a str,
     main: &'a str,
 }
@@ -109,18 +109,18 @@ pub(super) fn is_ours(path: &str) -> bool {
 /// Answers one request. `visitor` is what the `Authorization` field says.
 pub(super) async fn answer(
     admin: &Rc<Admin>,
-    way: AdminConnection,
+    connection: AdminConnection,
     visitor: &Visitor,
     head: &Parts,
     body: Incoming,
 ) -> AdminResponse {
     let path = head.uri.path();
-    if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, way.tls) {
+    if origin::must_be_near(&head.method, &head.headers) && origin::is_foreign_origin(&head.headers, connection.tls) {
         return problem(StatusCode::FORBIDDEN, "a page of another site sends this; nothing was done");
     }
-    let guest = recognise(admin, visitor, &head.headers);
+    let session = identify(admin, visitor, &head.headers);
     if head.method == Method::POST {
-        return act::act(admin, way, guest, head, body).await;
+        return act::act(admin, connection, session, head, body).await;
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         return other_method("GET, HEAD");
@@ -129,33 +129,33 @@ pub(super) async fn answer(
         return asset;
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    match (DashboardPage::at(path), guest) {
+    match (DashboardPage::at(path), session) {
         (_, _) if path == "/favicon.ico" => see_other(assets::icon()),
         (_, None) if path == LOGIN => login(admin, StatusCode::OK, ""),
         (_, Some(_)) if path == LOGIN => see_other("/"),
         (_, None) if path == live::PLACE => problem(StatusCode::UNAUTHORIZED, "log in first"),
         (_, None) => see_other(LOGIN),
         (_, Some(_)) if path == live::PLACE => live::begin(admin, visitor, head, query),
-        (Some(page), Some(guest)) => show(admin, page, &guest, &query).await,
-        (None, Some(guest)) => notice(admin, &guest, StatusCode::NOT_FOUND, "There is no such page", ""),
+        (Some(page), Some(session)) => show(admin, page, &session, &query).await,
+        (None, Some(session)) => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
     }
 }
 
-fn recognise(admin: &Admin, visitor: &Visitor, headers: &HeaderMap) -> Option<Guest> {
+fn identify(admin: &Admin, visitor: &Visitor, headers: &HeaderMap) -> Option<SessionVisitor> {
     let snapshot = admin.reloads.current();
-    admin.dashboard.guests.recognise(snapshot.admin.as_ref()?, visitor, headers, admin.clock.now())
+    admin.dashboard.sessions.identify(snapshot.admin.as_ref()?, visitor, headers, admin.clock.now())
 }
 
 /// Renders a whole page, with the address of its live stream.
-async fn show(admin: &Admin, page: DashboardPage, guest: &Guest, query: &Query) -> AdminResponse {
-    let main = page.middle(admin, guest, query).await;
+async fn show(admin: &Admin, page: DashboardPage, session: &SessionVisitor, query: &Query) -> AdminResponse {
+    let main = page.middle(admin, session, query).await;
     let live = query.live(page);
-    shell(admin, StatusCode::OK, page.title(), Some(page), &live, Some(guest), &main)
+    shell(admin, StatusCode::OK, page.title(), Some(page), &live, Some(session), &main)
 }
 
 /// A page that says one thing.
-fn notice(admin: &Admin, guest: &Guest, status: StatusCode, title: &str, text: &str) -> AdminResponse {
-    shell(admin, status, title, None, "", Some(guest), &rendered(&Notice { title, text }))
+fn notice(admin: &Admin, session: &SessionVisitor, status: StatusCode, title: &str, text: &str) -> AdminResponse {
+    shell(admin, status, title, None, "", Some(session), &rendered(&Notice { title, text }))
 }
 
 fn login(admin: &Admin, status: StatusCode, why: &str) -> AdminResponse {
@@ -168,14 +168,14 @@ fn shell(
     title: &str,
     here: Option<DashboardPage>,
     live: &str,
-    guest: Option<&Guest>,
+    session: Option<&SessionVisitor>,
     main: &str,
 ) -> AdminResponse {
-    let named = match guest.map(|guest| &guest.visitor) {
+    let named = match session.map(|session| &session.visitor) {
         Some(Visitor::Known { name, .. }) => &**name,
-        Some(Visitor::Anybody | Visitor::Stranger) | None => "",
+        Some(Visitor::Unrestricted | Visitor::Anonymous) | None => "",
     };
-    let page = rendered(&PageFrame { title, here, live, instance: &admin.instance, guest, named, main });
+    let page = rendered(&PageFrame { title, here, live, instance: &admin.instance, session, named, main });
     let mut answer = typed(status, HTML, page);
     let headers = answer.headers_mut();
     for (name, value) in [

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use super::super::auth::Visitor;
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Deadline, Now};
-use crate::config::{AdminDoor, AdminToken, Role};
+use crate::config::{AdminListenerConfig, AdminToken, Role};
 
 /// A session ends after so long.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -26,25 +26,25 @@ const MOST: usize = 64;
 
 /// A visitor of the dashboard, and the secret word that the visitor's forms must carry.
 #[derive(Clone)]
-pub(super) struct Guest {
+pub(super) struct SessionVisitor {
     pub(super) visitor: Visitor,
     pub(super) csrf: String,
 }
 
-impl Guest {
+impl SessionVisitor {
     /// Returns whether the visitor has the role that changes require.
     pub(super) fn may_operate(&self) -> bool {
         self.visitor.may(Role::Operate)
     }
 
     /// Returns whether this is the secret word of the visitor's own pages.
-    pub(super) fn said(&self, word: &str) -> bool {
+    pub(super) fn is_csrf_token(&self, word: &str) -> bool {
         verify_slices_are_equal(&sha256(word.as_bytes()), &sha256(self.csrf.as_bytes())).is_ok()
     }
 }
 
 /// All sessions, and the secret word for requests without a session.
-pub(super) struct Guests {
+pub(super) struct SessionStore {
     csrf: String,
     sessions: RefCell<VecDeque<DashboardSession>>,
 }
@@ -58,23 +58,23 @@ struct DashboardSession {
     ends: Deadline,
 }
 
-impl Guests {
+impl SessionStore {
     pub(super) fn new() -> Self {
-        Self { csrf: word(), sessions: RefCell::default() }
+        Self { csrf: random_token(), sessions: RefCell::default() }
     }
 
     /// Returns the sender of this request, known by a token or by a session; `None` if the sender has to log in.
-    pub(super) fn recognise(
+    pub(super) fn identify(
         &self,
-        admin_listener: &AdminDoor,
+        admin_listener: &AdminListenerConfig,
         visitor: &Visitor,
         headers: &HeaderMap,
         now: Now,
-    ) -> Option<Guest> {
-        if *visitor != Visitor::Stranger {
-            return Some(Guest { visitor: visitor.clone(), csrf: self.csrf.clone() });
+    ) -> Option<SessionVisitor> {
+        if *visitor != Visitor::Anonymous {
+            return Some(SessionVisitor { visitor: visitor.clone(), csrf: self.csrf.clone() });
         }
-        let id = shown(headers)?;
+        let id = session_id(headers)?;
         let sessions = self.sessions.borrow();
         let mut found = None;
         for session in sessions.iter() {
@@ -85,34 +85,39 @@ impl Guests {
         let session = found?;
         let token = admin_listener.tokens.iter().find(|token| token.sha256 == session.token)?;
         let visitor = Visitor::Known { name: token.name.clone(), role: token.role };
-        Some(Guest { visitor, csrf: session.csrf.clone() })
+        Some(SessionVisitor { visitor, csrf: session.csrf.clone() })
     }
 
     /// Begins a session for the sender of this token, and returns its `Set-Cookie` field.
-    pub(super) fn admit(&self, token: &AdminToken, tls: bool, now: Now) -> Option<HeaderValue> {
-        let id = word();
+    pub(super) fn log_in(&self, token: &AdminToken, tls: bool, now: Now) -> Option<HeaderValue> {
+        let id = random_token();
         let mut sessions = self.sessions.borrow_mut();
         sessions.retain(|session| !session.ends.passed(now));
         if sessions.len() >= MOST {
             sessions.pop_front();
         }
         let ends = Deadline::after(now, LIFE);
-        sessions.push_back(DashboardSession { id: sha256(id.as_bytes()), token: token.sha256, csrf: word(), ends });
+        sessions.push_back(DashboardSession {
+            id: sha256(id.as_bytes()),
+            token: token.sha256,
+            csrf: random_token(),
+            ends,
+        });
         cookie(&id, LIFE.as_secs(), tls)
     }
 
     /// Ends a session: the `Set-Cookie` field that makes the browser forget it.
-    pub(super) fn dismiss(&self, headers: &HeaderMap, tls: bool) -> Option<HeaderValue> {
-        if let Some(id) = shown(headers) {
+    pub(super) fn log_out(&self, headers: &HeaderMap, tls: bool) -> Option<HeaderValue> {
+        if let Some(id) = session_id(headers) {
             self.sessions.borrow_mut().retain(|session| session.id != id);
         }
         cookie("", 0, tls)
     }
 }
 
-impl fmt::Debug for Guests {
+impl fmt::Debug for SessionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guests").field("sessions", &self.sessions.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("SessionStore").field("sessions", &self.sessions.borrow().len()).finish_non_exhaustive()
     }
 }
 
@@ -129,7 +134,7 @@ fn cookie(id: &str, age: u64, tls: bool) -> Option<HeaderValue> {
 }
 
 /// The digest of the session's name that a browser has sent.
-fn shown(headers: &HeaderMap) -> Option<[u8; 32]> {
+fn session_id(headers: &HeaderMap) -> Option<[u8; 32]> {
     let pairs =
         headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(';'));
     let mut named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| NAMES.contains(name));
@@ -137,20 +142,27 @@ fn shown(headers: &HeaderMap) -> Option<[u8; 32]> {
 }
 
 /// Draws 32 random bytes, too many to guess, in hexadecimal.
-fn word() -> String {
+fn random_token() -> String {
     hex(&rand::random::<[u8; 32]>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AdminBind;
 
     fn token(name: &str, role: Role) -> AdminToken {
         AdminToken { name: name.into(), sha256: sha256(name.as_bytes()), role }
     }
 
-    fn admin_listener(tokens: Vec<AdminToken>) -> AdminDoor {
-        AdminDoor { bind: "127.0.0.1:0".parse().unwrap(), tls: None, internal: None, open: Vec::new(), tokens }
+    fn admin_listener(tokens: Vec<AdminToken>) -> AdminListenerConfig {
+        AdminListenerConfig {
+            bind: AdminBind::new("127.0.0.1:0".parse().unwrap(), None, &[]).unwrap(),
+            tls: None,
+            internal: None,
+            open: Vec::new(),
+            tokens,
+        }
     }
 
     fn with_cookie(set: &HeaderValue) -> HeaderMap {
@@ -160,41 +172,45 @@ mod tests {
 
     #[test]
     fn a_session_lives_as_long_as_its_token_and_half_a_day_at_most() {
-        let (guests, now) = (Guests::new(), Now::at(0, 0));
+        let (store, now) = (SessionStore::new(), Now::at(0, 0));
         let (read, operate) = (token("eyes", Role::Read), token("hands", Role::Operate));
         let both = admin_listener(vec![read.clone(), operate.clone()]);
-        let eyes = guests.admit(&read, false, now).unwrap();
+        let eyes = store.log_in(&read, false, now).unwrap();
         let headers = with_cookie(&eyes);
-        let known =
-            |admin_listener: &AdminDoor, now| guests.recognise(admin_listener, &Visitor::Stranger, &headers, now);
-        let guest = known(&both, now).unwrap();
-        assert!(!guest.may_operate() && guest.said(&guest.csrf) && !guest.said("") && !guest.said(&guests.csrf));
+        let known = |admin_listener: &AdminListenerConfig, now| {
+            store.identify(admin_listener, &Visitor::Anonymous, &headers, now)
+        };
+        let visitor = known(&both, now).unwrap();
+        assert!(
+            !visitor.may_operate()
+                && visitor.is_csrf_token(&visitor.csrf)
+                && !visitor.is_csrf_token("")
+                && !visitor.is_csrf_token(&store.csrf)
+        );
         assert!(known(&admin_listener(vec![operate.clone()]), now).is_none(), "a reload took its token away");
         assert!(known(&both, now.plus(LIFE)).is_none());
-        assert!(guests.recognise(&both, &Visitor::Stranger, &HeaderMap::new(), now).is_none());
-        let hands = guests.admit(&operate, true, now).unwrap();
+        assert!(store.identify(&both, &Visitor::Anonymous, &HeaderMap::new(), now).is_none());
+        let hands = store.log_in(&operate, true, now).unwrap();
         assert!(
             hands.to_str().unwrap().starts_with("__Host-countersign=") && hands.to_str().unwrap().ends_with("; Secure")
         );
-        assert!(guests.recognise(&both, &Visitor::Stranger, &with_cookie(&hands), now).unwrap().may_operate());
-        guests.dismiss(&headers, false);
+        assert!(store.identify(&both, &Visitor::Anonymous, &with_cookie(&hands), now).unwrap().may_operate());
+        store.log_out(&headers, false);
         assert!(known(&both, now).is_none());
     }
 
     #[test]
     fn sessions_are_bounded_and_nobody_logs_in_where_there_is_no_token() {
-        let (guests, now) = (Guests::new(), Now::at(0, 0));
-        let first = guests.admit(&token("eyes", Role::Read), false, now).unwrap();
+        let (store, now) = (SessionStore::new(), Now::at(0, 0));
+        let first = store.log_in(&token("eyes", Role::Read), false, now).unwrap();
         for _ in 0..MOST {
-            guests.admit(&token("eyes", Role::Read), false, now);
+            store.log_in(&token("eyes", Role::Read), false, now);
         }
-        assert_eq!(guests.sessions.borrow().len(), MOST);
+        assert_eq!(store.sessions.borrow().len(), MOST);
         let all = admin_listener(vec![token("eyes", Role::Read)]);
-        assert!(
-            guests.recognise(&all, &Visitor::Stranger, &with_cookie(&first), now).is_none(),
-            "the oldest has ended"
-        );
-        let anybody = guests.recognise(&admin_listener(Vec::new()), &Visitor::Anybody, &HeaderMap::new(), now).unwrap();
-        assert!(anybody.may_operate() && anybody.csrf == guests.csrf);
+        assert!(store.identify(&all, &Visitor::Anonymous, &with_cookie(&first), now).is_none(), "the oldest has ended");
+        let anybody =
+            store.identify(&admin_listener(Vec::new()), &Visitor::Unrestricted, &HeaderMap::new(), now).unwrap();
+        assert!(anybody.may_operate() && anybody.csrf == store.csrf);
     }
 }

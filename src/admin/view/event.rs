@@ -37,8 +37,8 @@ impl EventView {
     pub(crate) fn of(event: &ControlEvent) -> Self {
         let mut view = Self { at: rfc3339(event.at), ..Self::default() };
         match &event.what {
-            EventKind::ConsentGiven(consenter) => view.consent("consent-given", consenter, "a user has consented"),
-            EventKind::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "a consent was revoked"),
+            EventKind::ConsentGiven(consenter) => view.consent("consent-given", consenter, "user consented"),
+            EventKind::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "consent revoked"),
             EventKind::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
             EventKind::ProviderClosed { provider, rest } => {
                 view.kind = "provider-closed";
@@ -70,7 +70,8 @@ impl EventView {
             }
             EventKind::TokenFailed { provider, key, class, inside, rest } => {
                 view.kind = "token-failed";
-                view.text = format!("{provider} gives no token: {inside}; asked again in {} s", rest.as_secs());
+                view.text =
+                    format!("token fetch from {provider} failed: {inside}; next attempt in {} s", rest.as_secs());
                 view.outcome = Some(class.as_str().to_owned());
                 (view.provider, view.key) = (Some(provider.to_string()), Some(key.to_string()));
             }

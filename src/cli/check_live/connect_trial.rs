@@ -284,9 +284,11 @@ fn proxied(error: &ProxyError, host: &str, port: u16, around: &ConnectTrialConte
             detail("sent bytes of its own into the tunnel"),
             "ask who runs the proxy; nothing was sent through it",
         ),
-        ProxyError::Unreachable(why) => {
-            Finding::failed("proxy", detail(&format!("cannot be used: {}", plain(why))), "correct `http_proxy`")
-        }
+        ProxyError::MalformedHost | ProxyError::Unreachable(_) => Finding::failed(
+            "proxy",
+            detail(&format!("cannot be used: {}", plain(&error.to_string()))),
+            "correct `http_proxy`",
+        ),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn try_issuer(issuer: Arc<Issuer>, options: Rc<TrialOptions>, n
         Ok(keys) => Finding::fine("keys", counted(keys.len(), "key")).with("keys", keys.len()),
         Err(why) => {
             let help = "correct `issuer` or `jwks_url` of [client.NAME.jwt]; until then its clients are refused";
-            Finding::failed("keys", plain(&why), help)
+            Finding::failed("keys", plain(&why.to_string()), help)
         }
     });
 }

@@ -16,24 +16,17 @@ use crate::store::{Error, Kind, Patience, RecordKey, Store, StoreSettings, holde
 const NOBODY: &str = "check --live";
 
 /// Tries the store and adds one finding to `notes`.
-pub(super) async fn try_store(wish: StoreSettings, clock: Clock, notes: Notes) {
-    match &wish {
-        StoreSettings::Memory => {
-            let detail = "in memory: tokens are fetched anew after each start";
-            notes.add(Finding::fine("store", detail).with("kind", "memory"));
-        }
-        StoreSettings::File { path, .. } => {
-            let found = match fs::metadata(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => unmade(path),
-                Ok(_) | Err(_) => opened(&wish, Some(path), clock).await,
-            };
-            notes.add(found.with("kind", "file"));
-        }
-        StoreSettings::Redis(redis) => {
-            notes.at(format!("{}:{}", redis.host, redis.port));
-            notes.add(opened(&wish, None, clock).await.with("kind", "redis"));
-        }
+pub(super) async fn try_store(settings: StoreSettings, clock: Clock, notes: Notes) {
+    if let Some(address) = settings.address() {
+        notes.at(address);
     }
+    let missing = |path: &&Path| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let found = match settings.file().filter(missing) {
+        Some(path) => unmade(path),
+        None if settings.outlives() => opened(&settings, clock).await,
+        None => Finding::fine("store", "in memory: tokens are fetched anew after each start"),
+    };
+    notes.add(found.with("kind", settings.kind()));
 }
 
 /// A file that the first start makes, in a folder that must let it.
@@ -55,10 +48,10 @@ fn unmade(path: &Path) -> Finding {
     }
 }
 
-async fn opened(wish: &StoreSettings, path: Option<&Path>, clock: Clock) -> Finding {
-    let patience = Patience::of_a_person();
+async fn opened(settings: &StoreSettings, clock: Clock) -> Finding {
+    let (path, patience) = (settings.file(), Patience::of_a_person());
     let asked = async {
-        let store = Store::open(wish, patience, clock).await?;
+        let store = Store::open(settings, patience, clock).await?;
         store.reach(patience.connect).await?;
         // The one question that tells nothing, and is answered from where records lie.
         store.load(Kind::Application, &RecordKey::from(NOBODY)).await?;

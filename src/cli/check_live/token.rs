@@ -50,8 +50,12 @@ pub(super) fn judge(
             )
             .with("calls", 1),
         ],
-        Err(TokenTrialError::Malformed(why)) => {
-            vec![Finding::failed("token", plain(why), "correct `token_url` and the settings that go into it")]
+        Err(TokenTrialError::Malformed(failure)) => {
+            vec![Finding::failed(
+                "token",
+                plain(&failure.inside),
+                "correct `token_url` and the settings that go into it",
+            )]
         }
         Err(TokenTrialError::Ask(error)) => vec![unanswered("token", error, around.asked, around.own).with("calls", 1)],
     }

@@ -108,7 +108,8 @@ impl TrustFiles {
         written(&files.ca, pem(&gateway.ca).as_bytes())?;
         written(&files.bundle, pem(gateway.ca.iter().chain(&others)).as_bytes())?;
         // Whichever Java the program brings should be able to read it.
-        written(&files.store, &trust_store(own, &others, Wrapping::TripleDes)?)?;
+        let store = trust_store(own, &others, Wrapping::TripleDes).map_err(|error| error.to_string())?;
+        written(&files.store, &store)?;
         Ok(files)
     }
 }

@@ -4,9 +4,7 @@
 //! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error; access lines
 //! go only to a file that the config names.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -16,7 +14,7 @@ use super::gateway::Gateway;
 use crate::app::boot::{BootOptions, Running};
 use crate::base::secret::{hex, sha256};
 use crate::cli::check;
-use crate::config::{AccessLogTarget, Bind, ListenerAccess, Snapshot};
+use crate::config::{ListenerAccess, Snapshot};
 use crate::observe::logging;
 use crate::route::ClientId;
 
@@ -35,18 +33,9 @@ impl Private {
     /// and it was said why.
     pub fn start(config: &Path, client: Option<&str>, gateway: Gateway) -> Result<Option<Self>, String> {
         let Ok(mut snapshot) = check::load_or_report(config) else { return Ok(None) };
-        logging::start_logging("warn", true)?;
-        let found =
-            snapshot.listeners.iter_mut().filter_map(Arc::get_mut).find(|listener| listener.forward().is_some());
-        let listener = found.ok_or("the config has no forward listener")?;
-        listener.bind = Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        (listener.tls, listener.internal, listener.proxies) = (None, None, Vec::new());
+        logging::start_logging("warn", true).map_err(|error| error.to_string())?;
+        let listener = snapshot.keep_forward_listener().ok_or("the config has no forward listener")?;
         let (name, asks) = (listener.name.clone(), listener.access != ListenerAccess::Anyone);
-        snapshot.listeners.retain(|listener| listener.name == name);
-        snapshot.admin = None;
-        if snapshot.log.access == AccessLogTarget::Stderr {
-            snapshot.log.access = AccessLogTarget::Off;
-        }
         if snapshot.audit.as_ref().is_some_and(|audit| audit.path.is_none()) {
             return Err("[audit] goes to standard output, which is the command's: name a file".to_owned());
         }
@@ -69,8 +58,7 @@ impl Drop for Private {
 
 /// Makes a key for the client, good here alone, from this machine alone.
 fn admit(snapshot: &mut Snapshot, client: Option<&str>) -> Result<(String, SecretString), String> {
-    let clients = &mut snapshot.clients;
-    let names: Vec<&str> = clients.all.iter().map(|client| &*client.name).collect();
+    let names: Vec<&str> = snapshot.clients.all.iter().map(|client| &*client.name).collect();
     let at = match (client, names.as_slice()) {
         (Some(client), _) => names.iter().position(|name| *name == client).ok_or_else(|| {
             format!("no client is called `{}`; there are: {}", client.escape_debug(), names.join(", "))
@@ -82,8 +70,6 @@ fn admit(snapshot: &mut Snapshot, client: Option<&str>) -> Result<(String, Secre
     rand::fill(&mut random).map_err(|_| "the system gives no randomness".to_owned())?;
     let key = hex(&random);
     let id = u16::try_from(at).map(ClientId).map_err(|_| "there are too many clients".to_owned())?;
-    clients.by_key.insert(sha256(key.as_bytes()), id);
-    let client = clients.all.get_mut(at).ok_or("the client is gone")?;
-    client.networks.clear();
-    Ok((client.name.to_string(), SecretString::from(key)))
+    let name = snapshot.add_client_key(id, sha256(key.as_bytes())).ok_or("the client is gone")?;
+    Ok((name.to_string(), SecretString::from(key)))
 }

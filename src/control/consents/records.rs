@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox};
 use crate::base::time::Within;
-use crate::store::{Error, Kind, RecordKey, Store, StoredRecord, Version};
-use crate::token::consent::{PendingEntry, PlainRecord, State, UserKey, UserTokens};
+use crate::store::{Error as StoreError, Kind, RecordKey, Store, StoredRecord, Version};
+use crate::token::consent::{PendingEntry, PlainRecord, SealError, State, UserKey, UserTokens};
 
 /// A record is kept for so long after its last token has died, in milliseconds: a day.
 const AFTERLIFE: u64 = 24 * 3600 * 1000;
@@ -18,6 +20,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time for the store, besides the call itself, while a lock is held: reading the record again, and saving the
 /// response, across some outages.
 const SAVING: Duration = Duration::from_secs(50);
+
+/// The reason for which a user's tokens cannot be read.
+#[derive(Debug, Error)]
+pub(super) enum UserRecordError {
+    /// The record of this name holds something else.
+    #[error("the record user/{0} cannot be read: {1:?}")]
+    Sealed(RecordKey, #[source] SealError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Returns the time for which a lock must last under which a call is made: longer than the longest call and the saving
 /// of its response. Others wait that long if the holder of the lock ends without releasing it.
@@ -49,7 +61,7 @@ pub(in crate::control) async fn patiently<T, E>(ask: impl AsyncFn() -> Result<T,
 
 /// Tells all replicas that a record has changed, and asks the store again when it failed: one that does not hear of it
 /// goes on with what it has.
-pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &RecordKey) -> Result<(), Error> {
+pub(in crate::control) async fn announce(store: &Store, kind: Kind, key: &RecordKey) -> Result<(), StoreError> {
     patiently(async || store.announce(kind, key).await).await
 }
 
@@ -79,16 +91,18 @@ pub(super) fn read_entry(record: &StoredRecord) -> Option<PendingEntry> {
 }
 
 /// A user's tokens, and which writing of them this is.
-pub(super) async fn read_tokens(store: &Store, name: &RecordKey) -> Result<Option<(Arc<UserTokens>, Version)>, String> {
-    let record = store.load(Kind::User, name).await.map_err(|error| error.to_string())?;
-    let Some(record) = record else { return Ok(None) };
+pub(super) async fn read_tokens(
+    store: &Store,
+    name: &RecordKey,
+) -> Result<Option<(Arc<UserTokens>, Version)>, UserRecordError> {
+    let Some(record) = store.load(Kind::User, name).await? else { return Ok(None) };
     Ok(Some((Arc::new(tokens_of(name, &record)?), record.version)))
 }
 
 /// Notes that an access token was refused, if the record still holds it: it is spent then, and what renews it stays.
-pub(super) async fn spend_access(store: &Store, name: &RecordKey, token: Fingerprint) -> Result<(), Error> {
+pub(super) async fn spend_access(store: &Store, name: &RecordKey, token: Fingerprint) -> Result<(), StoreError> {
     let record = match store.load(Kind::User, name).await {
-        Err(Error::Damaged(_)) | Ok(None) => return Ok(()),
+        Err(StoreError::Damaged(_)) | Ok(None) => return Ok(()),
         Ok(Some(record)) => record,
         Err(error) => return Err(error),
     };
@@ -101,7 +115,7 @@ pub(super) async fn spend_access(store: &Store, name: &RecordKey, token: Fingerp
 }
 
 /// The tokens that a record of this name holds.
-pub(super) fn tokens_of(name: &RecordKey, record: &StoredRecord) -> Result<UserTokens, String> {
+pub(super) fn tokens_of(name: &RecordKey, record: &StoredRecord) -> Result<UserTokens, UserRecordError> {
     let opened = UserTokens::open(record.value.expose_secret());
-    opened.map_err(|error| format!("the record user/{name} cannot be read: {error:?}"))
+    opened.map_err(|error| UserRecordError::Sealed(name.clone(), error))
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::records::{announce, forget, lease, patiently, read_tokens, spend_access, user_key, write_record};
@@ -20,7 +21,7 @@ use crate::control::token_call::{MOST_GRANT, exchange, note_type};
 use crate::control::tracker::{Tracker, Work};
 use crate::control::{FetchContext, FetchProcedure, Fetched, TokenSpec};
 use crate::observe::audit::Auditor;
-use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, Version};
+use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, RecordKey, Store, Version};
 use crate::token::consent::{
     Asking, Locked, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, UserKey, UserTokens,
 };
@@ -96,7 +97,7 @@ impl FetchProcedure for Renewal {
         })
     }
 
-    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+    fn invalidate(&self, store: Store, token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), StoreError>>>> {
         let name = user_key(&self.user);
         Box::pin(async move { spend_access(&store, &name, token).await })
     }
@@ -161,7 +162,7 @@ impl Renewal {
         let looking = || Looking::begin(self.user.clone(), consent.realm(), goal, consents.upkeep);
         let record = match patiently(async || read_tokens(store, &name).await).await {
             Ok(record) => record.map(|(tokens, _)| tokens),
-            Err(why) => return unasked(looking().unreadable(&why)),
+            Err(why) => return unasked(looking().unreadable(&why.to_string())),
         };
         self.note_call(store, &name, record.as_deref(), goal).await;
         let mut locking = match looking().found(record, self.clock.now()) {
@@ -174,17 +175,17 @@ impl Renewal {
                 Ok(Some(lock)) => break lock,
                 // The holder of the lock may have renewed them by now.
                 Ok(None) => match patiently(async || read_tokens(store, &name).await).await {
-                    Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+                    Err(why) => return unasked(locking.unreadable(&why.to_string(), self.clock.now())),
                     Ok(record) => match looking().found(record.map(|(tokens, _)| tokens), self.clock.now()) {
                         LookResult::Done(ending) => return unasked(ending),
                         LookResult::Lock(again) => locking = again,
                     },
                 },
-                Err(why) => return unasked(locking.unreadable(&why, self.clock.now())),
+                Err(why) => return unasked(locking.unreadable(&why.to_string(), self.clock.now())),
             }
         };
         let ended = match patiently(async || read_tokens(store, &name).await).await {
-            Err(why) => unasked(locking.unreadable(&why, self.clock.now())),
+            Err(why) => unasked(locking.unreadable(&why.to_string(), self.clock.now())),
             Ok(record) => {
                 let (tokens, version) = record.map_or((None, None), |(tokens, version)| (Some(tokens), Some(version)));
                 match (locking.found(tokens, self.clock.now()), version) {
@@ -241,11 +242,11 @@ impl Renewal {
         journal::journal_consent(&self.audit, "keeper", "token.renew", provider, whose, outcome);
         if let Err(RotationRefusal::Dead(inside)) = &answer {
             let key = self.user.lease_key(asking.tokens().realm);
-            tracing::warn!(%provider, %key, %inside, "a user's consent is dead; the user must consent again");
+            tracing::warn!(%provider, %key, error = %inside, "consent has ended; the user must consent again");
         }
         if let Err(RotationRefusal::Unusable(failure, _)) = &answer {
             let inside = &failure.inside;
-            tracing::warn!(%provider, %inside, "a user's new refresh token is kept, its access token is of no use");
+            tracing::warn!(%provider, error = %inside, "new refresh token stored; its access token is unusable");
         }
         match asking.answered(answer, sent, self.clock.now()) {
             Err(ending) => Ended { ending, asked: true },
@@ -263,7 +264,7 @@ impl Renewal {
                         let _hint = announce(store, Kind::User, name).await;
                         return saving.saved(self.clock.now());
                     }
-                    Err(Error::Conflict) => match read_tokens(store, name).await {
+                    Err(StoreError::Conflict) => match read_tokens(store, name).await {
                         Ok(record) => {
                             let (tokens, newer) = record.map_or((None, None), |(tokens, at)| (Some(tokens), Some(at)));
                             match saving.outdated(tokens, self.clock.now()) {
@@ -275,11 +276,11 @@ impl Renewal {
                                 }
                             }
                         }
-                        Err(why) => why,
+                        Err(why) => why.to_string(),
                     },
                     Err(error) => error.to_string(),
                 };
-            tracing::error!(provider = %self.provider.name, %error, "a user's new tokens are not in the store yet");
+            tracing::error!(provider = %self.provider.name, %error, "new user tokens are not stored yet");
             match saving.failed(&error, draw()) {
                 Ok((again, pause)) => {
                     saving = again;
@@ -307,6 +308,15 @@ impl Renewal {
     }
 }
 
+/// The reason for which a lock could not be taken.
+#[derive(Debug, Error)]
+enum LockError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("another renewal takes too long")]
+    TooLong,
+}
+
 /// Waiting for a lock that another may hold.
 struct LockWait<'a> {
     store: &'a Store,
@@ -324,7 +334,7 @@ impl<'a> LockWait<'a> {
 
     /// Tries to take the lock. Returns `None` if another holds it and the record may have changed meanwhile, or a
     /// moment has passed.
-    async fn take(&mut self) -> Result<Option<Lock>, String> {
+    async fn take(&mut self) -> Result<Option<Lock>, LockError> {
         if let Some(changes) = &mut self.changes {
             tokio::select! {
                 biased;
@@ -333,14 +343,14 @@ impl<'a> LockWait<'a> {
             }
         }
         match patiently(async || self.store.claim(self.name, self.lease, self.claim).await).await {
-            Ok(None) if self.looks >= MOST_LOOKS => Err("another renewal takes too long".to_owned()),
+            Ok(None) if self.looks >= MOST_LOOKS => Err(LockError::TooLong),
             Ok(None) => {
                 // From now on: what was said before is seen by who reads the record now.
                 self.changes.get_or_insert_with(|| self.store.changes());
                 Ok(None)
             }
             Ok(Some(lock)) => Ok(Some(lock)),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -7,10 +7,11 @@ use http::header::{ACCEPT, HOST};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
+use thiserror::Error;
 
 use super::super::token_call::{say_who, told_whole};
-use super::keys::KeySet;
-use crate::base::coding::without_coding;
+use super::keys::{KeySet, KeySetError};
+use crate::base::coding::{Undecodable, without_coding};
 use crate::base::origin::BaseUrl;
 use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
@@ -30,31 +31,77 @@ struct Discovered {
     jwks_uri: String,
 }
 
-/// Fetches the keys. The error is for the log.
-pub async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, String> {
+/// The reason for which an issuer's keys could not be fetched from this URL. It is for the log.
+#[derive(Debug, Error)]
+#[error("{url}: {cause}")]
+pub struct KeyFetchError {
+    url: BaseUrl,
+    #[source]
+    cause: KeyFetchCause,
+}
+
+/// The cause of a [`KeyFetchError`].
+#[derive(Debug, Error)]
+enum KeyFetchCause {
+    #[error(transparent)]
+    Ask(AskError),
+    #[error(transparent)]
+    Coding(#[from] Undecodable),
+    #[error("its discovery document cannot be read")]
+    Discovery,
+    /// The text says what is wrong with the URL.
+    #[error("its `jwks_uri`: {0}")]
+    JwksUri(String),
+    #[error(transparent)]
+    Keys(#[from] KeySetError),
+    /// Its name for itself.
+    #[error("its discovery document is that of another issuer, `{0}`")]
+    OtherIssuer(String),
+    #[error("HTTP {}", .0.as_u16())]
+    Status(StatusCode),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("this is no URL to ask")]
+    Url(#[source] http::Error),
+}
+
+impl From<AskError> for KeyFetchCause {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Timeout(_) => KeyFetchCause::Timeout,
+            other => KeyFetchCause::Ask(other),
+        }
+    }
+}
+
+/// Fetches the keys.
+pub async fn fetch(issuer: &Issuer, now: Now) -> Result<KeySet, KeyFetchError> {
     let (url, query) = match &issuer.keys {
         IssuerKeys::At(url) => (url.clone(), None),
-        IssuerKeys::Discovered(url) => discover(issuer, url, now).await?,
+        IssuerKeys::Discovered(url) => {
+            let found = discover(issuer, url, now).await;
+            found.map_err(|cause| KeyFetchError { url: url.clone(), cause })?
+        }
     };
-    let json = get(issuer, &url, url.path(), query.as_deref(), now).await?;
-    KeySet::parse(&json).map_err(|error| format!("{url}: {error}"))
+    let json = get(issuer, &url, url.path(), query.as_deref(), now).await;
+    let keys = json.and_then(|json| Ok(KeySet::parse(&json)?));
+    keys.map_err(|cause| KeyFetchError { url, cause })
 }
 
 /// Reads the URL and the query of the issuer's key set from its discovery document.
-async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, Option<String>), String> {
+async fn discover(issuer: &Issuer, url: &BaseUrl, now: Now) -> Result<(BaseUrl, Option<String>), KeyFetchCause> {
     let path = format!("{}/.well-known/openid-configuration", url.path());
     let json = get(issuer, url, &path, None, now).await?;
-    let found: Discovered =
-        serde_json::from_slice(&json).map_err(|_| format!("{url}: its discovery document cannot be read"))?;
+    let found: Discovered = serde_json::from_slice(&json).map_err(|_| KeyFetchCause::Discovery)?;
     if found.issuer != issuer.name {
         // Section 4.3: else one issuer could speak for another.
-        return Err(format!("{url}: its discovery document is that of another issuer, `{}`", found.issuer));
+        return Err(KeyFetchCause::OtherIssuer(found.issuer));
     }
     let (place, query) = match found.jwks_uri.split_once('?') {
         Some((place, query)) => (place, Some(query.to_owned())),
         None => (&*found.jwks_uri, None),
     };
-    let place = BaseUrl::parse(place).map_err(|error| format!("{url}: its `jwks_uri`: {error}"))?;
+    let place = BaseUrl::parse(place).map_err(KeyFetchCause::JwksUri)?;
     Ok((place, query))
 }
 
@@ -70,7 +117,13 @@ pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
     }
 }
 
-async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, now: Now) -> Result<Bytes, String> {
+async fn get(
+    issuer: &Issuer,
+    url: &BaseUrl,
+    path: &str,
+    query: Option<&str>,
+    now: Now,
+) -> Result<Bytes, KeyFetchCause> {
     let mut target = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
     if let Some(query) = query {
         target.push('?');
@@ -78,17 +131,13 @@ async fn get(issuer: &Issuer, url: &BaseUrl, path: &str, query: Option<&str>, no
     }
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
     let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
-    let mut request = request.map_err(|_| format!("{url}: this is no URL to ask"))?;
+    let mut request = request.map_err(KeyFetchCause::Url)?;
     say_who(request.headers_mut(), None);
     let destination = place(issuer, url);
-    match destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole) {
-        Ok(answer) if answer.status() == StatusCode::OK => {
-            let plain =
-                without_coding(answer.headers(), answer.body(), MOST_ANSWER).map_err(|why| format!("{url}: {why}"))?;
-            Ok(plain.into_owned().into())
-        }
-        Ok(answer) => Err(format!("{url}: HTTP {}", answer.status().as_u16())),
-        Err(AskError::Timeout(_)) => Err(format!("{url}: no answer in time")),
-        Err(error) => Err(format!("{url}: {error}")),
+    let answer = destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole)?;
+    if answer.status() != StatusCode::OK {
+        return Err(KeyFetchCause::Status(answer.status()));
     }
+    let plain = without_coding(answer.headers(), answer.body(), MOST_ANSWER)?;
+    Ok(plain.into_owned().into())
 }

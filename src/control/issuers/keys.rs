@@ -5,6 +5,7 @@ use std::fmt;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
+use thiserror::Error;
 
 /// More keys than this no issuer has; the rest is not read.
 const MOST_KEYS: usize = 64;
@@ -31,6 +32,15 @@ pub struct Signature<'a> {
     pub signature: &'a str,
 }
 
+/// The reason for which a document is of no use as a key set.
+#[derive(Debug, Error)]
+pub enum KeySetError {
+    #[error("this is no JSON Web Key Set")]
+    Malformed,
+    #[error("there is no key in it that signs with RS256, PS256, ES256 or EdDSA")]
+    NoKey,
+}
+
 #[derive(Deserialize)]
 struct Document {
     keys: Vec<serde_json::Value>,
@@ -38,11 +48,11 @@ struct Document {
 
 impl KeySet {
     /// Reads a key set. Keys that are of no use here are left out; without any that is, it is an error.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let document: Document = serde_json::from_slice(json).map_err(|_| "this is no JSON Web Key Set".to_owned())?;
+    pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
+        let document: Document = serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
         let keys: Vec<VerifyKey> = document.keys.into_iter().take(MOST_KEYS).filter_map(VerifyKey::read).collect();
         if keys.is_empty() {
-            return Err("there is no key in it that signs with RS256, PS256, ES256 or EdDSA".to_owned());
+            return Err(KeySetError::NoKey);
         }
         Ok(Self(keys))
     }

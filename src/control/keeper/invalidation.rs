@@ -80,7 +80,7 @@ impl Invalidations {
     pub(super) async fn finish(mut self) {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST, all).await.is_err() {
-            tracing::warn!("the store did not take that some tokens were refused");
+            tracing::warn!("refused tokens could not be recorded in the store");
         }
     }
 }

@@ -239,10 +239,18 @@ impl TokenEntry {
         let (provider, class, rest) = (&self.spec.provider, report.class.as_str(), report.rest.as_secs());
         let inside = &report.inside;
         match report.class {
-            Class::Closed => tracing::info!(%provider, %key, class, rest, %inside, "no token: provider closed"),
-            Class::Consent => tracing::info!(%provider, %key, class, rest, %inside, "no token: consent required"),
-            Class::Fatal => tracing::error!(%provider, %key, class, rest, %inside, "no token: credentials rejected"),
-            Class::RateLimited | Class::Transient => tracing::warn!(%provider, %key, class, rest, %inside, "no token"),
+            Class::Closed => {
+                tracing::info!(%provider, %key, class, rest, error = %inside, "token fetch failed: provider closed")
+            }
+            Class::Consent => {
+                tracing::info!(%provider, %key, class, rest, error = %inside, "token fetch failed: consent required")
+            }
+            Class::Fatal => {
+                tracing::error!(%provider, %key, class, rest, error = %inside, "token fetch failed: credentials rejected")
+            }
+            Class::RateLimited | Class::Transient => {
+                tracing::warn!(%provider, %key, class, rest, error = %inside, "token fetch failed")
+            }
         }
     }
 

@@ -20,16 +20,16 @@
 
 mod bank;
 mod client;
-mod link;
 mod network;
+mod news_lane;
 mod panics;
 mod plan;
 mod process;
 mod run;
 mod settings;
+mod simulation_world;
 mod tests;
 mod user;
-mod world;
 
 use std::cell::RefCell;
 use std::rc::Rc;

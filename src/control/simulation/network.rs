@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::bank::{BankConsent, BankToken, Fate, Floor, RefreshDelivery, Renewed, SimulatedBanks, TokenOwner, number};
 use super::process::{Process, current};
 use super::settings::TOKEN_TIMEOUT;
-use super::world::Simulation;
+use super::simulation_world::Simulation;
 use super::{is_upkeep, run};
 use crate::upstream::{AskError, Destination};
 

@@ -45,7 +45,7 @@ mod tests {
     use tokio::runtime::Builder;
     use tokio::task::LocalSet;
 
-    use super::super::world::Simulation;
+    use super::super::simulation_world::Simulation;
     use super::listen;
 
     #[test]

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::link::NewsLane;
+use super::news_lane::NewsLane;
 use super::settings::snapshot;
-use super::world::{ProcessClocks, Simulation};
+use super::simulation_world::{ProcessClocks, Simulation};
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::Snapshot;

@@ -14,8 +14,8 @@ use super::panics;
 use super::plan::Clocks;
 use super::process::Process;
 use super::settings::{PROVIDERS, WITH_USERS};
+use super::simulation_world::Simulation;
 use super::user::{ConsentKnowledge, all_idle, consent, revoke};
-use super::world::Simulation;
 use crate::base::draw::seeded;
 use crate::token::failure::Class;
 

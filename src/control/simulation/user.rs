@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::within;
 use super::process::Process;
 use super::settings::{WITH_USERS, provider};
-use super::world::Simulation;
+use super::simulation_world::Simulation;
 use crate::control::{CodeSource, Finished, StartConsent};
 use crate::token::consent::{ConsentOwner, UserKey, UserName};
 

@@ -256,7 +256,7 @@ impl RecordEncoder {
     }
 
     /// Appends a call, as a line.
-    pub fn call(self, end: Now, record: &AccessRecord, story: AuditContext<'_>, out: &mut Vec<u8>) {
+    pub fn call(self, end: Now, record: &AccessRecord, context: AuditContext<'_>, out: &mut Vec<u8>) {
         let time = Rfc3339::of(record.start.wall);
         let path = shortened(&record.path, LONGEST_PATH);
         let call = CallEntry {
@@ -269,7 +269,7 @@ impl RecordEncoder {
             listener: &record.listener,
             address: record.peer,
             client: record.client.as_deref(),
-            user: story.user,
+            user: context.user,
             method: record.method.as_str(),
             path,
             path_cut: path.len() < record.path.len(),
@@ -284,13 +284,13 @@ impl RecordEncoder {
                 generation: spent.token.1,
                 provider_request_id: spent.id.as_ref().and_then(|id| id.to_str().ok()),
             }),
-            vars: story.vars,
+            vars: context.vars,
             status: record.status,
             error: record.error,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
             complete: record.complete,
-            config: story.config.get(..16).unwrap_or(story.config),
+            config: context.config.get(..16).unwrap_or(context.config),
         };
         write(&call, out);
         out.push(b'\n');

@@ -14,7 +14,7 @@ use crate::base::time::Now;
 const MOST_RECORDS: usize = 4;
 
 /// More of an input, in bytes, is not said by a record.
-const MOST_SAID: usize = 512;
+const MOST_TEXT: usize = 512;
 
 static KEY: LazyLock<Arc<ChainKey>> = LazyLock::new(|| Arc::new(ChainKey::new(&SecretString::from("a made-up key"))));
 
@@ -46,15 +46,15 @@ pub(crate) fn audit_log(data: &[u8]) {
 
 /// Checks that a record stays one line of one chain, regardless of the untrusted text in it.
 fn is_read_as_it_is_written(seal: &Seal, data: &[u8]) {
-    let scribe = RecordEncoder { instance: Uuid::nil() };
+    let encoder = RecordEncoder { instance: Uuid::nil() };
     let now = Now::at(0, 1_550_131_385_000);
     let text = String::from_utf8_lossy(data);
-    let text = &text[..text.floor_char_boundary(MOST_SAID)];
-    let mut records = vec![scribe.open(now, seal, OpenReason::New, &Head::ZERO, None), scribe.start(now, text)];
+    let text = &text[..text.floor_char_boundary(MOST_TEXT)];
+    let mut records = vec![encoder.open(now, seal, OpenReason::New, &Head::ZERO, None), encoder.start(now, text)];
     for (at, line) in text.split('\n').take(MOST_RECORDS).enumerate() {
         let target = [("name", line), ("value", text)];
         let action = AuditAction { actor: line, what: "reload", target: &target[..at % 3], outcome: text };
-        records.push(scribe.action(now, &action));
+        records.push(encoder.action(now, &action));
     }
     let mut chain = Chain::after(seal.clone(), 0, Head::ZERO);
     let mut log = Vec::new();

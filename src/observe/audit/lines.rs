@@ -12,15 +12,15 @@ use crate::observe::record::AccessRecord;
 pub struct AuditLines(Gather<Arc<WriterHandle>>);
 
 impl AuditLines {
-    pub(super) fn new(way: Arc<WriterHandle>) -> Self {
-        let clock = way.clock.clone();
-        Self(Gather::new(way, clock))
+    pub(super) fn new(handle: Arc<WriterHandle>) -> Self {
+        let clock = handle.clock.clone();
+        Self(Gather::new(handle, clock))
     }
 
     /// Adds the record of a finished call.
-    pub fn push(&self, record: &AccessRecord, story: AuditContext<'_>) {
-        let scribe = self.0.outlet().scribe;
-        self.0.push(|now, buffer| scribe.call(now, record, story, buffer));
+    pub fn push(&self, record: &AccessRecord, context: AuditContext<'_>) {
+        let encoder = self.0.outlet().encoder;
+        self.0.push(|now, buffer| encoder.call(now, record, context, buffer));
     }
 
     /// Returns the seal in force, which hides the values of variables.

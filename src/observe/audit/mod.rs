@@ -87,7 +87,7 @@ pub struct Auditor(Option<Arc<WriterHandle>>);
 struct WriterHandle {
     sender: Sender<WriterMessage>,
     state: Arc<State>,
-    scribe: RecordEncoder,
+    encoder: RecordEncoder,
     seal: ArcSwap<Seal>,
     clock: Clock,
     meters: AuditMeters,
@@ -101,36 +101,36 @@ impl Auditor {
 
     /// Opens the log and starts its writer. `config` is the digest of the config in force.
     pub fn start(
-        wish: AuditSettings,
+        settings: AuditSettings,
         config: &str,
         clock: Clock,
         meters: AuditMeters,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver): (Sender<WriterMessage>, Receiver<WriterMessage>) = channel();
         let state = Arc::new(State::default());
-        state.goes_on.store(wish.goes_on, Ordering::Relaxed);
-        let scribe = RecordEncoder { instance: Uuid::now_v7() };
-        let seal = ArcSwap::from_pointee(wish.seal.clone());
-        let mut writer = Writer::open(wish, scribe, clock.clone(), state.clone(), meters.clone())?;
+        state.goes_on.store(settings.goes_on, Ordering::Relaxed);
+        let encoder = RecordEncoder { instance: Uuid::now_v7() };
+        let seal = ArcSwap::from_pointee(settings.seal.clone());
+        let mut writer = Writer::open(settings, encoder, clock.clone(), state.clone(), meters.clone())?;
         // The first record is written before any call can arrive, so that it is known by then whether records can be
         // written.
-        writer.begin_with(scribe.start(clock.now(), config));
+        writer.begin_with(encoder.start(clock.now(), config));
         let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        let way = WriterHandle { sender, state, scribe, seal, clock, meters };
-        Ok((Self(Some(Arc::new(way))), thread))
+        let handle = WriterHandle { sender, state, encoder, seal, clock, meters };
+        Ok((Self(Some(Arc::new(handle))), thread))
     }
 
     /// Returns whether a credential may be used: its use will be recorded, or calls go on without records. Costs two
     /// relaxed loads while records can be written.
     #[inline]
     pub fn ready(&self) -> bool {
-        self.0.as_ref().is_none_or(|way| way.ready())
+        self.0.as_ref().is_none_or(|handle| handle.ready())
     }
 
     /// Records an action; does nothing without a log.
     pub fn note(&self, action: &AuditAction<'_>) {
-        if let Some(way) = &self.0 {
-            way.take(way.scribe.action(way.clock.now(), action), 1);
+        if let Some(handle) = &self.0 {
+            handle.take(handle.encoder.action(handle.clock.now(), action), 1);
         }
     }
 
@@ -141,33 +141,33 @@ impl Auditor {
 
     /// A value that must not be readable in the log, but comparable: see [`Seal::hide`]. Empty without a log.
     pub fn hide(&self, name: &str, value: &str) -> String {
-        self.0.as_ref().map(|way| way.seal.load().hide(name, value)).unwrap_or_default()
+        self.0.as_ref().map(|handle| handle.seal.load().hide(name, value)).unwrap_or_default()
     }
 
     /// Looks whether the file was moved away, as log rotation does, and begins a new one if so.
     pub fn look(&self) {
-        self.tell(WriterMessage::Look);
+        self.send(WriterMessage::Look);
     }
 
     /// Another `[audit]` is in force. Does nothing without a log: whether there is one is decided at the start.
-    pub fn apply(&self, wish: AuditSettings) {
-        if let Some(way) = &self.0 {
-            way.state.goes_on.store(wish.goes_on, Ordering::Relaxed);
-            way.seal.store(Arc::new(wish.seal.clone()));
+    pub fn apply(&self, settings: AuditSettings) {
+        if let Some(handle) = &self.0 {
+            handle.state.goes_on.store(settings.goes_on, Ordering::Relaxed);
+            handle.seal.store(Arc::new(settings.seal.clone()));
         }
-        self.tell(WriterMessage::Apply(wish));
+        self.send(WriterMessage::Apply(settings));
     }
 
     /// Tells the writer to write the remaining records and to end its thread; to be called when no more records will
     /// follow.
     pub fn stop(&self) {
-        self.tell(WriterMessage::Stop);
+        self.send(WriterMessage::Stop);
     }
 
-    fn tell(&self, message: WriterMessage) {
-        if let Some(way) = &self.0 {
+    fn send(&self, message: WriterMessage) {
+        if let Some(handle) = &self.0 {
             // A writer that has stopped needs no news.
-            let _gone = way.sender.send(message);
+            let _gone = handle.sender.send(message);
         }
     }
 }

@@ -13,7 +13,7 @@ fn key(text: &str) -> Seal {
     Seal::Keyed(Arc::new(ChainKey::new(&SecretString::from(text))))
 }
 
-fn wish(path: &Path) -> AuditSettings {
+fn settings(path: &Path) -> AuditSettings {
     AuditSettings { path: Some(path.to_owned()), seal: key("a key"), goes_on: false, rotate: None }
 }
 
@@ -25,13 +25,13 @@ struct Run {
 }
 
 impl Run {
-    fn start(wish: AuditSettings) -> Self {
-        Self::try_start(wish).unwrap()
+    fn start(settings: AuditSettings) -> Self {
+        Self::try_start(settings).unwrap()
     }
 
-    fn try_start(wish: AuditSettings) -> io::Result<Self> {
+    fn try_start(settings: AuditSettings) -> io::Result<Self> {
         let meters = AuditMeters::default();
-        let (audit, thread) = Auditor::start(wish, DIGEST, Clock::System, meters.clone())?;
+        let (audit, thread) = Auditor::start(settings, DIGEST, Clock::System, meters.clone())?;
         Ok(Self { audit, thread: Some(thread), meters })
     }
 
@@ -91,7 +91,7 @@ fn a_chain_goes_on_across_restarts_and_is_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     for round in 1..=3 {
-        let run = Run::start(wish(&path));
+        let run = Run::start(settings(&path));
         run.note("ok");
         drop(run);
         let whole = check(&[&path], &["a key"]).unwrap();
@@ -105,14 +105,14 @@ fn a_chain_goes_on_across_restarts_and_is_for_its_owner_alone() {
 fn a_crash_at_any_byte_is_told_of_and_nothing_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let run = Run::start(wish(&path));
+    let run = Run::start(settings(&path));
     run.note("ok");
     drop(run);
     let text = fs::read(&path).unwrap();
     let last = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     for cut in last..=text.len() {
         fs::write(&path, &text[..cut]).unwrap();
-        drop(Run::start(wish(&path)));
+        drop(Run::start(settings(&path)));
         let whole = check(&[&path], &["a key"]).unwrap_or_else(|error| panic!("cut at {cut}: {error:?}"));
         let torn = cut > last && cut < text.len() - 1;
         assert_eq!(whole.recovered, u64::from(torn), "cut at {cut}");
@@ -120,10 +120,10 @@ fn a_crash_at_any_byte_is_told_of_and_nothing_is_cut_off() {
     }
     // Another crash, in the middle of telling of the first one.
     fs::write(&path, [&text[..last + 9], b"\n"].concat()).unwrap();
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     assert_eq!(check(&[&path], &["a key"]).unwrap().recovered, 1);
     fs::write(&path, [&text[..last + 9], b"\n{\"seq\":4,\"kind\":\"reco"].concat()).unwrap();
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     assert_eq!(check(&[&path], &["a key"]).unwrap().recovered, 1);
     assert_eq!(files(&path).len(), 1);
 }
@@ -132,10 +132,10 @@ fn a_crash_at_any_byte_is_told_of_and_nothing_is_cut_off() {
 fn an_end_that_was_altered_is_kept_and_never_taken_for_a_torn_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     let text = String::from_utf8(fs::read(&path).unwrap()).unwrap();
     fs::write(&path, text.replace("\"kind\":\"stop\"", "\"kind\":\"stay\"")).unwrap();
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     let found = files(&path);
     assert_eq!(found.len(), 2);
     assert!(found[0].to_string_lossy().ends_with(".broken"), "{found:?}");
@@ -143,7 +143,7 @@ fn an_end_that_was_altered_is_kept_and_never_taken_for_a_torn_one() {
     assert!(check(&[&path], &["a key"]).is_ok());
     // So is a file that is no audit log at all.
     fs::write(&path, "some notes\n").unwrap();
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     assert_eq!(fs::read_to_string(folder.path().join("audit.log.broken.2")).unwrap(), "some notes\n");
     assert!(check(&[&path], &["a key"]).is_ok());
 }
@@ -152,7 +152,7 @@ fn an_end_that_was_altered_is_kept_and_never_taken_for_a_torn_one() {
 fn full_files_are_turned_and_are_one_chain() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let run = Run::start(AuditSettings { rotate: Some(4000), ..wish(&path) });
+    let run = Run::start(AuditSettings { rotate: Some(4000), ..settings(&path) });
     for n in 0..40 {
         run.note(&format!("{n} {}", "x".repeat(300)));
         run.until(|run| run.audit.0.as_ref().unwrap().state.queued.load(Ordering::Relaxed) == 0);
@@ -168,7 +168,7 @@ fn full_files_are_turned_and_are_one_chain() {
     assert!(
         matches!(check(&without, &["a key"]), Err(ChainVerdict::Broken(broken)) if broken.flaw == ChainFlaw::Missing)
     );
-    drop(Run::start(wish(&path)));
+    drop(Run::start(settings(&path)));
     assert!(check(&paths, &["a key"]).is_ok(), "and it goes on");
 }
 
@@ -176,7 +176,7 @@ fn full_files_are_turned_and_are_one_chain() {
 fn a_file_that_was_moved_away_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let (path, moved) = (folder.path().join("audit.log"), folder.path().join("moved"));
-    let run = Run::start(wish(&path));
+    let run = Run::start(settings(&path));
     run.note("one");
     run.until(|run| run.meters.records.get() == 3);
     fs::rename(&path, &moved).unwrap();
@@ -194,10 +194,10 @@ fn a_file_that_was_moved_away_is_followed_by_another() {
 fn another_key_or_path_begins_another_file_of_the_same_chain() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (folder.path().join("audit.log"), folder.path().join("other.log"));
-    let run = Run::start(wish(&path));
-    run.audit.apply(AuditSettings { seal: key("another key"), ..wish(&path) });
+    let run = Run::start(settings(&path));
+    run.audit.apply(AuditSettings { seal: key("another key"), ..settings(&path) });
     run.note("ok");
-    run.audit.apply(AuditSettings { seal: key("another key"), ..wish(&other) });
+    run.audit.apply(AuditSettings { seal: key("another key"), ..settings(&other) });
     run.note("ok");
     drop(run);
     let found = files(&path);
@@ -206,7 +206,7 @@ fn another_key_or_path_begins_another_file_of_the_same_chain() {
     let whole = check(&paths, &["a key", "another key"]).unwrap();
     assert_eq!((whole.files, whole.records), (3, 7));
     // The same, found at a start.
-    drop(Run::start(AuditSettings { seal: key("a third key"), ..wish(&other) }));
+    drop(Run::start(AuditSettings { seal: key("a third key"), ..settings(&other) }));
     let found = files(&other);
     let paths: Vec<&Path> = paths[..2].iter().copied().chain(found.iter().map(PathBuf::as_path)).collect();
     assert_eq!(check(&paths, &["a key", "another key", "a third key"]).unwrap().files, 4);
@@ -217,11 +217,11 @@ fn another_key_or_path_begins_another_file_of_the_same_chain() {
 fn two_processes_do_not_write_to_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let run = Run::start(wish(&path));
-    let second = Run::try_start(wish(&path)).err().unwrap();
+    let run = Run::start(settings(&path));
+    let second = Run::try_start(settings(&path)).err().unwrap();
     assert!(second.to_string().contains("another process"), "{second}");
     drop(run);
-    assert!(Run::try_start(wish(&path)).is_ok());
+    assert!(Run::try_start(settings(&path)).is_ok());
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn nothing_is_lost_while_the_disk_is_full_and_nobody_may_call() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     symlink("/dev/full", &path).unwrap();
-    let run = Run::start(wish(&path));
+    let run = Run::start(settings(&path));
     assert!(!run.audit.ready(), "that is known before anybody can call");
     assert_eq!(run.meters.failing.get(), 1);
     (0..5).for_each(|n| run.note(&n.to_string()));
@@ -247,7 +247,7 @@ fn what_is_lost_while_calls_go_on_is_counted_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     symlink("/dev/full", &path).unwrap();
-    let run = Run::start(AuditSettings { goes_on: true, ..wish(&path) });
+    let run = Run::start(AuditSettings { goes_on: true, ..settings(&path) });
     assert!(run.audit.ready() && run.meters.failing.get() == 1);
     let long = "x".repeat(4 << 10);
     (0..2200).for_each(|_| run.note(&long));

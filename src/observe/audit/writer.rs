@@ -24,26 +24,26 @@ const DRAFT: usize = 1 << 20;
 /// Interval at which records that could not be written are tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// The log is told of the chain's head this often, or after this many records.
-const TELL: Duration = Duration::from_secs(60);
-const TELL_RECORDS: u64 = 10_000;
+const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+const HEAD_RECORDS: u64 = 10_000;
 
 /// The state of the writer's thread.
 pub(super) struct Writer {
-    wish: AuditSettings,
-    scribe: RecordEncoder,
+    settings: AuditSettings,
+    encoder: RecordEncoder,
     clock: Clock,
     state: Arc<State>,
     meters: AuditMeters,
     chain: Chain,
-    book: Option<LogSink>,
+    sink: Option<LogSink>,
     /// Records that are not sealed yet, in batches of lines.
     queue: VecDeque<Vec<u8>>,
     draft: PendingBatch,
     /// Number of the last record whose head was logged, and the time at which it was.
-    told: (u64, Now),
+    reported: (u64, Now),
     failing: bool,
     /// After a failed turn, the size at which it is tried again.
-    turn_at: u64,
+    rotate_at: u64,
 }
 
 /// Sealed records on their way to the file.
@@ -85,45 +85,45 @@ impl PendingBatch {
 impl Writer {
     /// Opens the configured file. No bytes are written to it yet.
     pub(super) fn open(
-        wish: AuditSettings,
-        scribe: RecordEncoder,
+        settings: AuditSettings,
+        encoder: RecordEncoder,
         clock: Clock,
         state: Arc<State>,
         meters: AuditMeters,
     ) -> io::Result<Self> {
-        let chain = Chain::after(wish.seal.clone(), 0, Head::ZERO);
-        let told = (0, clock.now());
+        let chain = Chain::after(settings.seal.clone(), 0, Head::ZERO);
+        let reported = (0, clock.now());
         let draft = PendingBatch::empty(&chain);
         let queue = VecDeque::new();
         let mut writer = Self {
-            wish,
-            scribe,
+            settings,
+            encoder,
             clock,
             state,
             meters,
             chain,
-            book: None,
+            sink: None,
             queue,
             draft,
-            told,
+            reported,
             failing: false,
-            turn_at: 0,
+            rotate_at: 0,
         };
-        writer.take_up(None)?;
+        writer.resume(None)?;
         Ok(writer)
     }
 
     /// Writes the first record of the process, or tries to.
     pub(super) fn begin_with(&mut self, record: Vec<u8>) {
-        self.say(record);
-        self.settle();
-        self.tell(true);
+        self.enqueue(record);
+        self.flush();
+        self.report_head(true);
     }
 
     /// Writes records until it receives a stop message, or until all senders are dropped.
     pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         loop {
-            let patience = if self.failing { RETRY } else { TELL };
+            let patience = if self.failing { RETRY } else { HEAD_INTERVAL };
             let mut next = match receiver.recv_timeout(patience) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -137,15 +137,15 @@ impl Writer {
                         self.queue.push_back(batch);
                     }
                     WriterMessage::Look => self.look(),
-                    WriterMessage::Apply(wish) => self.apply(wish),
+                    WriterMessage::Apply(settings) => self.apply(settings),
                     WriterMessage::Stop => return self.stop(receiver),
                 }
                 if gathered < DRAFT {
                     next = receiver.try_recv().ok();
                 }
             }
-            self.settle();
-            self.tell(false);
+            self.flush();
+            self.report_head(false);
         }
         self.stop(receiver);
     }
@@ -156,19 +156,19 @@ impl Writer {
                 self.queue.push_back(batch);
             }
         }
-        self.say(self.scribe.stop(self.clock.now()));
-        self.settle();
+        self.enqueue(self.encoder.stop(self.clock.now()));
+        self.flush();
         if self.failing {
             let left = self.queue.iter().map(|batch| batch.iter().filter(|byte| **byte == b'\n').count() as u64);
             let lost = left.sum::<u64>() + self.draft.records;
-            tracing::error!(lost, "the process ends, and these audit records could not be written");
+            tracing::error!(lost, "the process ends with audit records that could not be written");
         }
-        self.tell(true);
+        self.report_head(true);
     }
 
     /// Writes all that is there, as long as it can be written.
-    fn settle(&mut self) {
-        if self.book.is_none() && !self.replace_book() {
+    fn flush(&mut self) {
+        if self.sink.is_none() && !self.replace_file() {
             return;
         }
         loop {
@@ -182,7 +182,7 @@ impl Writer {
                 Ok(()) => self.written(),
                 Err(error) => {
                     self.failed(&error);
-                    if !self.replace_book() {
+                    if !self.replace_file() {
                         return;
                     }
                 }
@@ -194,7 +194,7 @@ impl Writer {
     fn seal_more(&mut self) {
         let lost = if self.failing { 0 } else { self.state.lost.swap(0, Ordering::Relaxed) };
         if lost > 0 {
-            self.say(self.scribe.gap(self.clock.now(), lost));
+            self.enqueue(self.encoder.gap(self.clock.now(), lost));
         }
         while self.draft.bytes.len() < DRAFT
             && let Some(batch) = self.queue.pop_front()
@@ -207,7 +207,7 @@ impl Writer {
     }
 
     /// A record of the writer's own.
-    fn say(&mut self, record: Vec<u8>) {
+    fn enqueue(&mut self, record: Vec<u8>) {
         self.state.queued.fetch_add(record.len() as u64, Ordering::Relaxed);
         self.queue.push_back(record);
     }
@@ -218,16 +218,16 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let book = self.book.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let sink = self.sink.as_mut().ok_or(io::ErrorKind::NotFound)?;
         while let Some(rest) = self.draft.bytes.get(self.draft.written..).filter(|rest| !rest.is_empty()) {
-            match book.write(rest) {
+            match sink.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.draft.written += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        book.sync()
+        sink.sync()
     }
 
     /// The draft is on the disk.
@@ -239,13 +239,13 @@ impl Writer {
             self.failing = false;
             self.state.failing.store(false, Ordering::Relaxed);
             self.meters.failing.set(0);
-            tracing::warn!(to = %self.wish.to(), "audit records can be written again");
+            tracing::warn!(to = %self.settings.to(), "audit records can be written again");
         }
-        let full = self.book.as_ref().and_then(LogSink::pages).map(|pages| pages.size);
-        if let (Some(size), Some(most)) = (full, self.wish.rotate)
-            && size >= most.max(self.turn_at)
+        let full = self.sink.as_ref().and_then(LogSink::pages).map(|pages| pages.size);
+        if let (Some(size), Some(most)) = (full, self.settings.rotate)
+            && size >= most.max(self.rotate_at)
         {
-            self.turn(size, most);
+            self.rotate(size, most);
         }
     }
 
@@ -256,22 +256,22 @@ impl Writer {
             self.meters.failing.set(1);
             let refused = !self.state.goes_on.load(Ordering::Relaxed);
             let then = if refused { "calls that need a credential are refused" } else { "calls go on unrecorded" };
-            tracing::error!(to = %self.wish.to(), %error, "audit records cannot be written: {then} until they can");
+            tracing::error!(to = %self.settings.to(), %error, "audit records cannot be written: {then} until they can");
         }
     }
 
     /// After a failure: whether the path leads somewhere else by now, where writing may go on.
-    fn replace_book(&mut self) -> bool {
-        match &self.book {
-            Some(book) if !book.moved() => false,
+    fn replace_file(&mut self) -> bool {
+        match &self.sink {
+            Some(sink) if !sink.moved() => false,
             Some(_) | None => self.change().is_ok(),
         }
     }
 
     /// Looks whether the file was moved away.
     fn look(&mut self) {
-        self.settle();
-        if self.book.as_ref().is_none_or(LogSink::moved)
+        self.flush();
+        if self.sink.as_ref().is_none_or(LogSink::moved)
             && let Err(error) = self.change()
         {
             self.failed(&error);
@@ -279,10 +279,10 @@ impl Writer {
     }
 
     /// Another `[audit]` is in force.
-    fn apply(&mut self, wish: AuditSettings) {
-        self.settle();
-        let same = self.wish.path == wish.path && self.wish.seal.key() == wish.seal.key();
-        self.wish = wish;
+    fn apply(&mut self, settings: AuditSettings) {
+        self.flush();
+        let same = self.settings.path == settings.path && self.settings.seal.key() == settings.seal.key();
+        self.settings = settings;
         if !same && let Err(error) = self.change() {
             self.failed(&error);
         }
@@ -290,14 +290,14 @@ impl Writer {
 
     /// Leaves the current file and opens the one to which the path leads now.
     fn change(&mut self) -> io::Result<()> {
-        let torn = self.book.as_ref().and_then(LogSink::torn);
+        let torn = self.sink.as_ref().and_then(LogSink::torn);
         let (reached, left) = self.draft.cut();
         let weight = self.draft.weight;
         // From here on the draft begins anew, whether or not there is a file for it.
-        self.book = None;
-        self.chain = Chain::after(self.wish.seal.clone(), reached.0, reached.1);
+        self.sink = None;
+        self.chain = Chain::after(self.settings.seal.clone(), reached.0, reached.1);
         self.draft = PendingBatch::empty(&self.chain);
-        let opened = self.take_up(Some((reached, torn)));
+        let opened = self.resume(Some((reached, torn)));
         left.iter().for_each(|object| self.seal(object));
         self.draft.weight = weight;
         opened
@@ -305,25 +305,25 @@ impl Writer {
 
     /// Opens the file, and goes on with what is in it or beside it. `so_far`: the chain that is to go on, and what was
     /// torn at its end; absent at the start of the process, when the file says.
-    fn take_up(&mut self, so_far: Option<((u64, Head), Option<Torn>)>) -> io::Result<()> {
-        let (book, found) = LogSink::open(self.wish.path.as_deref(), &self.wish.seal)?;
+    fn resume(&mut self, so_far: Option<((u64, Head), Option<Torn>)>) -> io::Result<()> {
+        let (sink, found) = LogSink::open(self.settings.path.as_deref(), &self.settings.seal)?;
         let (held, torn) = match so_far {
             Some(((seq, head), torn)) if seq > 0 => (Some((seq, head)), torn),
             Some(_) | None => (None, None),
         };
-        let path = self.wish.path.clone().unwrap_or_default();
+        let path = self.settings.path.clone().unwrap_or_default();
         match found {
             OpenedLog::Empty => {
-                self.book = Some(book);
+                self.sink = Some(sink);
                 self.begin(if held.is_some() { OpenReason::Moved } else { OpenReason::New }, torn.as_ref());
             }
             OpenedLog::Ours { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
-                self.book = Some(book);
+                self.sink = Some(sink);
                 self.adopt(seq, head);
                 self.go_on(&end);
             }
             OpenedLog::OtherKey { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
-                drop(book);
+                drop(sink);
                 let torn = match end {
                     LogEnd::Torn(torn, _) => Some(torn),
                     LogEnd::Clean | LogEnd::NoNewline => torn,
@@ -333,7 +333,7 @@ impl Writer {
                 self.open_new(OpenReason::Key, torn.as_ref())?;
             }
             OpenedLog::Broken | OpenedLog::Ours { .. } | OpenedLog::OtherKey { .. } => {
-                drop(book);
+                drop(sink);
                 let kept = aside(&path, "broken")?;
                 let why = if held.is_some() { OpenReason::Moved } else { OpenReason::Broken };
                 tracing::error!(
@@ -352,11 +352,11 @@ impl Writer {
             LogEnd::Clean => {}
             LogEnd::NoNewline => self.draft.bytes.push(b'\n'),
             LogEnd::Torn(torn, ended) => {
-                tracing::warn!(bytes = torn.bytes, "the audit log ends in a piece of a record; it is told of");
+                tracing::warn!(bytes = torn.bytes, "the audit log ends in an incomplete record, which is recorded");
                 if !ended {
                     self.draft.bytes.push(b'\n');
                 }
-                let record = self.scribe.recovered(self.clock.now(), torn);
+                let record = self.encoder.recovered(self.clock.now(), torn);
                 self.seal_line(&record);
             }
         }
@@ -364,23 +364,23 @@ impl Writer {
 
     /// A file that is there holds this chain.
     fn adopt(&mut self, seq: u64, head: Head) {
-        self.chain = Chain::after(self.wish.seal.clone(), seq, head);
+        self.chain = Chain::after(self.settings.seal.clone(), seq, head);
         self.draft = PendingBatch::empty(&self.chain);
     }
 
     fn open_new(&mut self, why: OpenReason, torn: Option<&Torn>) -> io::Result<()> {
-        let (book, found) = LogSink::open(self.wish.path.as_deref(), &self.wish.seal)?;
+        let (sink, found) = LogSink::open(self.settings.path.as_deref(), &self.settings.seal)?;
         if found != OpenedLog::Empty {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.book = Some(book);
+        self.sink = Some(sink);
         self.begin(why, torn);
         Ok(())
     }
 
     /// The first record of a file.
     fn begin(&mut self, why: OpenReason, torn: Option<&Torn>) {
-        let record = self.scribe.open(self.clock.now(), &self.wish.seal, why, &self.chain.head(), torn);
+        let record = self.encoder.open(self.clock.now(), &self.settings.seal, why, &self.chain.head(), torn);
         self.seal_line(&record);
     }
 
@@ -389,35 +389,35 @@ impl Writer {
     }
 
     /// The file is full: it is moved aside, and another one begins.
-    fn turn(&mut self, size: u64, most: u64) {
-        let path = self.wish.path.clone().unwrap_or_default();
-        self.tell(true);
+    fn rotate(&mut self, size: u64, most: u64) {
+        let path = self.settings.path.clone().unwrap_or_default();
+        self.report_head(true);
         match aside(&path, &numbered(self.chain.last())) {
             Ok(kept) => {
                 tracing::info!(kept = %kept.display(), "the audit log begins a new file");
-                self.turn_at = 0;
-                self.book = None;
+                self.rotate_at = 0;
+                self.sink = None;
                 if let Err(error) = self.open_new(OpenReason::Size, None) {
                     self.failed(&error);
                 }
             }
             Err(error) => {
-                self.turn_at = size.saturating_add(most);
-                tracing::warn!(%error, "the audit log is full, but cannot be moved aside; it goes on growing");
+                self.rotate_at = size.saturating_add(most);
+                tracing::warn!(%error, "the audit log is full and cannot be rotated; it keeps growing");
             }
         }
     }
 
     /// Tells the log how far the chain is: who removes records at its end is found out by it.
-    fn tell(&mut self, now: bool) {
-        let (last, at) = self.told;
+    fn report_head(&mut self, now: bool) {
+        let (last, at) = self.reported;
         let (seq, head) = self.draft.from;
         let new = seq.saturating_sub(last);
         let moment = self.clock.now();
-        if new >= TELL_RECORDS || new > 0 && (now || moment.since(at) >= TELL) {
+        if new >= HEAD_RECORDS || new > 0 && (now || moment.since(at) >= HEAD_INTERVAL) {
             let head = Anchor { seq, head };
-            tracing::info!(to = %self.wish.to(), %head, "audit chain");
-            self.told = (seq, moment);
+            tracing::info!(to = %self.settings.to(), %head, "audit chain");
+            self.reported = (seq, moment);
         }
     }
 }

@@ -9,9 +9,9 @@ use super::request_counts::{Blame, RequestCounts, RequestSample};
 use crate::observe::record::AccessRecord;
 
 /// Of each batch, so many requests that went well are told one by one.
-const TOLD_WELL: usize = 12;
+const MOST_SUCCESSES: usize = 12;
 /// And so many that did not.
-const TOLD_BADLY: usize = 12;
+const MOST_FAILURES: usize = 12;
 
 /// The counts and samples of one worker since its last handover.
 #[derive(Debug, Default)]
@@ -28,8 +28,8 @@ pub struct PendingStats {
     /// One per route, in the order of the config, and one more for requests without a route.
     tallies: Vec<(Arc<str>, RequestCounts)>,
     samples: Vec<RequestSample>,
-    well: usize,
-    badly: usize,
+    successes: usize,
+    failures: usize,
     empty: bool,
 }
 
@@ -37,7 +37,7 @@ impl PendingStats {
     /// Creates empty counts for these routes.
     pub fn new(routes: impl Iterator<Item = Arc<str>>) -> Self {
         let tallies = routes.chain([Arc::from("")]).map(|name| (name, RequestCounts::default())).collect();
-        Self { tallies, samples: Vec::new(), well: 0, badly: 0, empty: true }
+        Self { tallies, samples: Vec::new(), successes: 0, failures: 0, empty: true }
     }
 
     /// Counts a finished request of the route at this position; none: it found none. Says whether it is the first
@@ -49,8 +49,11 @@ impl PendingStats {
             let lasting = record.method == Method::CONNECT || record.status == Some(101);
             tally.count(blame, record.replay, (!lasting).then_some(took));
         }
-        let (samples, most) =
-            if blame == Blame::Nobody { (&mut self.well, TOLD_WELL) } else { (&mut self.badly, TOLD_BADLY) };
+        let (samples, most) = if blame == Blame::Nobody {
+            (&mut self.successes, MOST_SUCCESSES)
+        } else {
+            (&mut self.failures, MOST_FAILURES)
+        };
         if *samples < most {
             *samples += 1;
             self.samples.push(RequestSample::of(record, blame, took));
@@ -63,7 +66,7 @@ impl PendingStats {
         if std::mem::replace(&mut self.empty, true) {
             return None;
         }
-        (self.well, self.badly) = (0, 0);
+        (self.successes, self.failures) = (0, 0);
         let seen = self.tallies.iter_mut().filter(|(_, tally)| tally.requests > 0);
         let tallies = seen.map(|(name, tally)| (name.clone(), std::mem::take(tally))).collect();
         Some(StatsBatch { tallies, samples: std::mem::take(&mut self.samples) })
@@ -89,7 +92,7 @@ mod tests {
         let batch = pending.take().unwrap();
         let counted: Vec<_> = batch.tallies.iter().map(|(name, tally)| (&**name, tally.requests)).collect();
         assert_eq!(counted, [("pay", 1000), ("", 1)]);
-        assert_eq!((batch.samples.len(), batch.samples.last().unwrap().blame), (TOLD_WELL + 2, Blame::Client));
+        assert_eq!((batch.samples.len(), batch.samples.last().unwrap().blame), (MOST_SUCCESSES + 2, Blame::Client));
         assert!(pending.take().is_none());
     }
 }

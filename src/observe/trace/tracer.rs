@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::context::Context;
 use super::span::Span;
-use crate::observe::metrics::Level;
+use crate::base::resource_usage::ResourceUsage;
 
 /// Finished spans that wait to be sent, at most.
 const MOST_QUEUED: u64 = 16_384;
@@ -27,7 +27,7 @@ struct TracerState {
     /// A new trace is recorded if its chance is at least this; [`OFF`]: there is no tracing.
     threshold: AtomicU64,
     queue: Sender<Span>,
-    queued: Level,
+    queued: ResourceUsage,
     dropped: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ impl Tracer {
     /// Creates both ends. No request is traced until [`Tracer::set`] turns tracing on.
     pub fn open() -> (Self, Spans) {
         let (sender, queue) = channel();
-        let (queued, dropped) = (Level::default(), AtomicU64::new(0));
+        let (queued, dropped) = (ResourceUsage::default(), AtomicU64::new(0));
         let tracer = Self(Arc::new(TracerState { threshold: AtomicU64::new(OFF), queue: sender, queued, dropped }));
         (tracer.clone(), Spans { queue, tracer })
     }
@@ -82,7 +82,7 @@ impl Tracer {
         if !span.context.sampled() {
             return;
         }
-        if !self.0.queued.take(1, MOST_QUEUED) || self.0.queue.send(span).is_err() {
+        if !self.0.queued.try_acquire(1, MOST_QUEUED) || self.0.queue.send(span).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -98,7 +98,7 @@ impl Spans {
     /// The oldest finished spans, `most` at most. Does not wait.
     pub fn take(&self, most: usize) -> Vec<Span> {
         let taken: Vec<Span> = self.queue.try_iter().take(most).collect();
-        self.tracer.0.queued.give_back(taken.len() as u64);
+        self.tracer.0.queued.release(taken.len() as u64);
         taken
     }
 

@@ -1,6 +1,6 @@
 //! The authorization response, which a browser carries back from the provider.
 
-use std::fmt;
+use thiserror::Error;
 
 use crate::base::secret::{SecretString, is_wordy_secret};
 use crate::base::time::Now;
@@ -20,24 +20,17 @@ pub(super) struct CallbackKeys {
 }
 
 /// The reason for which a callback is rejected before any lookup.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum BadCallback {
     /// The code is empty, too long, or holds what no code holds.
+    #[error("the code in the callback is malformed")]
     Code,
     /// A key that matters stands there twice: two readers would read two things.
+    #[error("the callback says the same thing twice")]
     Repeated,
     /// The query is too long.
+    #[error("the callback is too long")]
     TooLong,
-}
-
-impl fmt::Display for BadCallback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BadCallback::Code => "the code in the callback is malformed",
-            BadCallback::Repeated => "the callback says the same thing twice",
-            BadCallback::TooLong => "the callback is too long",
-        })
-    }
 }
 
 impl CallbackKeys {

@@ -13,8 +13,9 @@ pub(super) mod spellings;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+use thiserror::Error;
 
 /// Judges where a client-named host leads: to public unicast addresses, on any port, and never back to us.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +31,10 @@ pub struct Guard {
 pub struct Destinations(Vec<SocketAddr>);
 
 /// The reason a destination is refused. The text is for logs: a client learns only that the destination is forbidden.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum DestinationRefused {
     /// Some address is no public host's.
+    #[error("{address} is no public address: {block}")]
     Block {
         /// The address.
         address: IpAddr,
@@ -40,8 +42,10 @@ pub enum DestinationRefused {
         block: &'static str,
     },
     /// It is one of our own listeners.
+    #[error("{0} is our own listener")]
     Loop(SocketAddr),
     /// The name has no address at all. Not forbidden, only unreachable.
+    #[error("the name has no address")]
     Nothing,
 }
 
@@ -116,15 +120,3 @@ impl IntoIterator for Destinations {
         self.0.into_iter()
     }
 }
-
-impl fmt::Display for DestinationRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DestinationRefused::Block { address, block } => write!(f, "{address} is no public address: {block}"),
-            DestinationRefused::Loop(address) => write!(f, "{address} is our own listener"),
-            DestinationRefused::Nothing => f.write_str("the name has no address"),
-        }
-    }
-}
-
-impl std::error::Error for DestinationRefused {}

@@ -35,10 +35,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Limits, ListenerConfig, Serves};
+use crate::config::{Limits, ListenerConfig};
 use crate::observe::metrics::Limit;
 use crate::serve::connections::coalesced_stream::CoalescedStream;
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::connections::connection_limits::{Handshake, PeerConnection};
 use crate::serve::connections::proxy_protocol::{self, ProxiedFor};
 use crate::serve::connections::tunnel::{self, Rewound};
@@ -47,6 +47,7 @@ use crate::serve::current_state::CurrentState;
 use crate::serve::exchanges::response_body::{ResponseBody, Switch};
 use crate::serve::fault::Fault;
 use crate::serve::forward;
+use crate::serve::modes::Ingress;
 use crate::serve::reports::own_response::refuse;
 use crate::serve::requests::identify::Peer;
 use crate::serve::worker_state::WorkerState;
@@ -74,7 +75,7 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
-/// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
+/// ListenerMode one accepted connection until it closes, or until it is idle after `drain` was cancelled.
 pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
     let worker = current.worker();
     match arrival {
@@ -153,7 +154,8 @@ async fn greet<S>(
     let Some(config) = worker.listener(listener).cloned() else { return };
     let footing = config.footing;
     let Some(tls) = &config.tls else {
-        let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry: entry(&config, None), sent };
+        let entry = Ingress::of(&config.mode, None);
+        let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry, sent };
         drop(worker);
         return serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await;
     };
@@ -165,18 +167,9 @@ async fn greet<S>(
     let sni = session.server_name().map(str::to_owned);
     let protocol = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let peer = Rc::new(Peer { certificate, ..peer });
-    let conn = ConnectionContext { listener, footing, peer, entry: entry(&config, sni), sent };
+    let conn = ConnectionContext { listener, footing, peer, entry: Ingress::of(&config.mode, sni), sent };
     drop(config);
     serve_http(current, stream, conn, protocol, drain).await;
-}
-
-/// Returns the [`Ingress`] of a connection to this listener.
-fn entry(config: &ListenerConfig, sni: Option<String>) -> Ingress {
-    match config.serves {
-        Serves::Callback(_) => Ingress::Callback(sni),
-        Serves::Forward(_) => Ingress::Proxy,
-        Serves::Reverse(_) => Ingress::Reverse(sni),
-    }
 }
 
 /// The TLS handshake. `None`: there is no connection any more.
@@ -244,7 +237,7 @@ pub enum AcceptedProtocol {
     TlsH2,
 }
 
-/// Serves HTTP until the connection closes, or stops speaking it and then closes.
+/// ListenerMode HTTP until the connection closes, or stops speaking it and then closes.
 pub async fn serve_http<S>(
     current: Rc<CurrentState>,
     stream: S,
@@ -330,9 +323,7 @@ pub async fn serve_http<S>(
             let parts = connection.into_parts();
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
-            let speaks =
-                protocol == AcceptedProtocol::Plain && matches!(conn.entry, Ingress::Callback(_) | Ingress::Reverse(_));
-            if speaks {
+            if protocol == AcceptedProtocol::Plain && conn.entry.speaks_h2_without_tls() {
                 Box::pin(serve_http2(current, stream, conn, drain)).await;
             } else {
                 Box::pin(turn_away_http2(stream)).await;
@@ -344,7 +335,7 @@ pub async fn serve_http<S>(
     }
 }
 
-/// Serves HTTP/2 until the connection closes.
+/// ListenerMode HTTP/2 until the connection closes.
 async fn serve_http2<S>(current: Rc<CurrentState>, stream: S, conn: Rc<ConnectionContext>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,

@@ -3,13 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use http::HeaderMap;
-
-use crate::config::{ListenerConfig, Serves};
-use crate::route::Authority;
+use crate::config::ListenerConfig;
 use crate::serve::fault::Fault;
-use crate::serve::requests::admit::RoutingTarget;
-use crate::serve::requests::identify::{Peer, Proven};
+use crate::serve::modes::{Ingress, RoutingTarget};
+use crate::serve::requests::identify::Peer;
 
 /// The connection that a request came in on.
 pub struct ConnectionContext {
@@ -24,44 +21,10 @@ pub struct ConnectionContext {
     pub sent: Rc<Cell<u64>>,
 }
 
-/// The kind of endpoint that a connection reaches.
-pub enum Ingress {
-    /// A callback listener; the name that TLS asked for.
-    Callback(Option<String>),
-    /// A forward listener itself, outside of any tunnel.
-    Proxy,
-    /// A reverse listener; the name that TLS asked for.
-    Reverse(Option<String>),
-    /// The provider as its client sees it, inside an intercepted tunnel through a forward listener.
-    Tunnel(Tunnel),
-}
-
-/// A CONNECT tunnel whose TLS is terminated here.
-pub struct Tunnel {
-    /// The caller that opened it, and the serial of the config under which it was identified.
-    pub opener: Cell<(u64, Proven)>,
-    /// The `Proxy-Authorization` fields of the CONNECT. Under a new config, and when the proof ends, they must still
-    /// identify the caller.
-    pub claim: HeaderMap,
-    /// The authority that the CONNECT named.
-    pub to: Authority,
-}
-
 impl ConnectionContext {
     /// Returns the routes and names that a request on this connection is judged against; [`Fault::Internal`] if the
     /// listener has another mode.
     pub fn ground<'a>(&'a self, listener: &'a ListenerConfig) -> Result<RoutingTarget<'a>, Fault> {
-        match (&self.entry, &listener.serves) {
-            (Ingress::Callback(sni), Serves::Callback(names)) => Ok(RoutingTarget::Callback(names, sni.as_deref())),
-            (Ingress::Proxy, Serves::Forward(forward)) => Ok(RoutingTarget::Absolute(&forward.table)),
-            (Ingress::Reverse(sni), Serves::Reverse(reverse)) => Ok(RoutingTarget::Reverse(reverse, sni.as_deref())),
-            (Ingress::Tunnel(tunnel), Serves::Forward(forward)) => {
-                Ok(RoutingTarget::Tunnel(&forward.table, &tunnel.to))
-            }
-            (Ingress::Proxy | Ingress::Reverse(_) | Ingress::Tunnel(_), Serves::Callback(_))
-            | (Ingress::Callback(_), Serves::Forward(_) | Serves::Reverse(_))
-            | (Ingress::Proxy | Ingress::Tunnel(_), Serves::Reverse(_))
-            | (Ingress::Reverse(_), Serves::Forward(_)) => Err(Fault::Internal),
-        }
+        self.entry.target(&listener.mode)
     }
 }

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ForwardListener;
 use crate::route::Authority;
 use crate::serve::connections::connection::{AcceptedProtocol, begin_handshake, serve_http};
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress, Tunnel};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::current_state::CurrentState;
 use crate::serve::exchanges::upgrade::Duplex;
+use crate::serve::modes::{Ingress, Tunnel};
 use crate::serve::requests::identify::Peer;
 use crate::serve::worker_state::WorkerState;
 
@@ -92,14 +93,14 @@ async fn accept_tls(
         }
         TunnelFailure::Mint(error) => tracing::error!(listener, %host, %error, "no certificate for a tunnel"),
         TunnelFailure::NoTls => {
-            tracing::info!(listener, %host, ?peer, client, "a tunnel did not speak TLS, and is closed")
+            tracing::info!(listener, %host, ?peer, client, "tunnel closed: not TLS")
         }
         TunnelFailure::OtherName => {
-            tracing::info!(listener, %host, ?peer, client, "a tunnel asked for another name than its CONNECT");
+            tracing::info!(listener, %host, ?peer, client, "tunnel closed: its server name differs from its CONNECT");
         }
-        TunnelFailure::Silent => tracing::info!(listener, %host, ?peer, client, "a tunnel's handshake took too long"),
+        TunnelFailure::Silent => tracing::info!(listener, %host, ?peer, client, "tunnel TLS handshake timed out"),
         TunnelFailure::Tls(error) => {
-            tracing::info!(listener, %host, ?peer, client, %error, "a tunnel's handshake failed")
+            tracing::info!(listener, %host, ?peer, client, %error, "tunnel TLS handshake failed")
         }
     }
     None

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::observe::metrics::Level;
+use crate::base::resource_usage::ResourceUsage;
 
 /// A piece of at least this size is kept as it came.
 const LARGE: usize = 4 * 1024;
@@ -23,7 +23,7 @@ const OVERHEAD: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Memory charged for kept bodies now, in bytes.
-    pub level: Arc<Level>,
+    pub usage: Arc<ResourceUsage>,
     /// Bytes that may be kept.
     pub limit: u64,
 }
@@ -101,7 +101,7 @@ impl Kept {
 
     fn pay(&mut self, cost: usize) -> bool {
         let cost = cost as u64;
-        let paid = self.budget.level.take(cost, self.budget.limit);
+        let paid = self.budget.usage.try_acquire(cost, self.budget.limit);
         if paid {
             self.cost += cost;
         }
@@ -113,7 +113,7 @@ impl Kept {
         self.chunks = Vec::new();
         self.tail = Vec::new();
         self.bytes = 0;
-        self.budget.level.give_back(std::mem::take(&mut self.cost));
+        self.budget.usage.release(std::mem::take(&mut self.cost));
     }
 
     /// The piece at this place, which moves behind it. None: it is the end.
@@ -166,11 +166,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::metrics::Level;
+    use crate::base::resource_usage::ResourceUsage;
 
-    fn kept(limit: u64) -> (Kept, Arc<Level>) {
-        let level = Arc::new(Level::default());
-        (Kept::new(Budget { level: level.clone(), limit }), level)
+    fn kept(limit: u64) -> (Kept, Arc<ResourceUsage>) {
+        let usage = Arc::new(ResourceUsage::default());
+        (Kept::new(Budget { usage: usage.clone(), limit }), usage)
     }
 
     /// Returns the size of the memory that is really held.
@@ -180,29 +180,29 @@ mod tests {
 
     #[test]
     fn a_body_in_single_bytes_costs_little_more_than_it_holds() {
-        let (mut kept, level) = kept(u64::MAX);
+        let (mut kept, usage) = kept(u64::MAX);
         let piece = Bytes::from_static(b"x");
         for _ in 0..1 << 20 {
             assert!(kept.keep(&piece));
         }
-        let cost = level.now();
+        let cost = usage.current();
         assert!((1 << 20..(1 << 20) + (64 << 10)).contains(&cost), "{cost}");
         assert!(held(&kept) as i64 <= cost);
         assert_eq!((kept.bytes(), kept.concat().len()), (1 << 20, 1 << 20));
         drop(kept);
-        assert_eq!(level.now(), 0);
+        assert_eq!(usage.current(), 0);
     }
 
     #[test]
     fn what_the_allowance_cannot_bear_is_not_kept_and_changes_nothing() {
-        let (mut kept, level) = kept(1000);
+        let (mut kept, usage) = kept(1000);
         assert!(kept.keep(&Bytes::from_static(&[1; 500])));
         assert!(!kept.keep(&Bytes::from_static(&[2; 500])));
         assert!(!kept.keep(&Bytes::from_static(&[3; LARGE])));
         assert_eq!((kept.bytes(), kept.concat()), (500, vec![1; 500]));
-        assert_eq!(level.now(), (FIRST + OVERHEAD) as i64);
+        assert_eq!(usage.current(), (FIRST + OVERHEAD) as i64);
         kept.forget();
-        assert_eq!(level.now(), 0);
+        assert_eq!(usage.current(), 0);
     }
 
     proptest! {
@@ -213,7 +213,7 @@ mod tests {
             sizes in proptest::collection::vec(prop_oneof![1_usize..40, 1_usize..6000], 1..60),
             joins in 0_usize..60,
         ) {
-            let (mut kept, level) = kept(u64::MAX);
+            let (mut kept, usage) = kept(u64::MAX);
             let mut whole: Vec<u8> = Vec::new();
             let (mut early, mut reported) = (ReplayCursor::default(), Vec::new());
             for (n, size) in sizes.iter().enumerate() {
@@ -232,7 +232,7 @@ mod tests {
             }
             prop_assert!(reported == whole && kept.ends_at(early) && kept.ends_at(kept.end()));
             prop_assert_eq!(kept.concat(), whole);
-            prop_assert!(held(&kept) as i64 <= level.now());
+            prop_assert!(held(&kept) as i64 <= usage.current());
         }
     }
 }

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
+use thiserror::Error;
 
 use crate::base::time::{Clock, Now};
 use crate::serve::exchanges::kept::{Budget, Kept, ReplayCursor};
@@ -106,34 +107,19 @@ enum State {
 }
 
 /// The error with which a body breaks off on the provider's connection. Never shown.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum BodyBroken {
-    /// Reading the body from the client failed.
+    /// Reading the body from the client failed. It is no source: hyper would repeat the error code of the client's stream
+    /// among the sources to the provider.
+    #[error("client body: {0}")]
     Client(BodyError),
     /// The client sent more slowly than the minimum pace.
+    #[error("the client body came too slowly")]
     Slow,
     /// Another view has begun, or the rest of the body is no longer wanted. Over HTTP/2 the stream is reset with this
     /// error.
-    Superseded(h2::Error),
-}
-
-impl std::fmt::Display for BodyBroken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            BodyBroken::Client(error) => write!(f, "client body: {error}"),
-            BodyBroken::Slow => f.write_str("the client body came too slowly"),
-            BodyBroken::Superseded(_) => f.write_str("the exchange is over, or another attempt has begun"),
-        }
-    }
-}
-
-impl std::error::Error for BodyBroken {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BodyBroken::Client(_) | BodyBroken::Slow => None,
-            BodyBroken::Superseded(reset) => Some(reset),
-        }
-    }
+    #[error("the exchange is over, or another attempt has begun")]
+    Superseded(#[source] h2::Error),
 }
 
 /// The reason for which a whole body is not available.

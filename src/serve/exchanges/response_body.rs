@@ -13,14 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
+use thiserror::Error;
 use tokio::time::Sleep;
 
 use crate::base::time::Clock;
-use crate::serve::connections::connection_context::Tunnel;
 use crate::serve::connections::watchdog::Busy;
 use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody};
 use crate::serve::exchanges::upgrade::Splice;
+use crate::serve::modes::Tunnel;
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::headers::Trailers;
 use crate::serve::worker_state::RouteState;
@@ -129,30 +130,23 @@ pub struct Lent {
 }
 
 /// The error with which a response body breaks off. Only hyper sees it, and closes the client's connection.
-#[derive(Debug)]
+///
+/// It has no sources: hyper would repeat the error code of a provider's stream among them to the client.
+#[derive(Debug, Error)]
 pub enum Cut {
     /// Reading the body from the provider failed.
+    #[error("provider body: {0}")]
     Provider(BodyError),
     /// It broke off while we looked at it.
+    #[error("the provider broke off")]
     Peeked,
     /// Its trailers hold a credential, and the route blocks such answers.
+    #[error("its trailers hold a credential")]
     Reflected,
     /// No piece arrived within the permitted silence.
+    #[error("the provider fell silent")]
     Silence,
 }
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Cut::Provider(error) => write!(f, "provider body: {error}"),
-            Cut::Peeked => f.write_str("the provider broke off"),
-            Cut::Reflected => f.write_str("its trailers hold a credential"),
-            Cut::Silence => f.write_str("the provider fell silent"),
-        }
-    }
-}
-
-impl std::error::Error for Cut {}
 
 impl Lent {
     /// Gives the connection back to its pool after a clean end. If the request body is not done, its stream is reset or

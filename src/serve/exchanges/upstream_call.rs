@@ -214,7 +214,7 @@ impl UpstreamCall<'_> {
     ) -> Result<Option<ClearedRequest>, Fault> {
         *late += 1;
         if *late > MOST_TRIES {
-            tracing::warn!(provider = %self.route.route.provider.name, "tokens end before there is a connection");
+            tracing::warn!(provider = %self.route.route.provider.name, "tokens expire before a connection is ready");
             return Err(Fault::TokenUnavailable(Duration::from_secs(1)));
         }
         // Another route may have another place.

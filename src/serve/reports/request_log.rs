@@ -136,7 +136,7 @@ impl RequestLog {
             let peer = record.peer.map(tracing::field::display);
             tracing::warn!(
                 listener = %record.listener, peer, client = record.client.as_deref(), request_id = %record.id, count,
-                "an answer is given up: its client takes nothing of it"
+                "response aborted: the client does not read it"
             );
         }
     }

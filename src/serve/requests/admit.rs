@@ -1,31 +1,15 @@
 //! Before a token is thought of: a request's form, the one host that it names, and its route.
 
-use std::net::IpAddr;
-
 use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
 
-use crate::config::{Limits, ReverseListener, ServerNames};
-use crate::route::{self, Admission, Authority, Caller, Denied, ForwardTable, RequestTarget};
+use crate::config::Limits;
+use crate::route::{Admission, Caller, Denied, RequestTarget};
 use crate::serve::fault::Fault;
+use crate::serve::modes::{AbsoluteTarget, RoutingTarget};
 use crate::serve::requests::headers;
-
-/// The routes and names that a request's target is judged against.
-#[derive(Clone, Copy)]
-pub enum RoutingTarget<'a> {
-    /// The routes of a forward listener, which the target names in absolute form.
-    Absolute(&'a ForwardTable),
-    /// A callback listener with these names, and the name that TLS asked for.
-    Callback(&'a ServerNames, Option<&'a str>),
-    /// A forward listener's own page.
-    Page,
-    /// The routes of a reverse listener, and the name that TLS asked for.
-    Reverse(&'a ReverseListener, Option<&'a str>),
-    /// The routes of a forward listener, in a tunnel to this place.
-    Tunnel(&'a ForwardTable, &'a Authority),
-}
 
 /// A response that is given here instead of by a provider.
 #[derive(Clone, Copy, Debug)]
@@ -65,30 +49,8 @@ pub struct AdmittedForm<'a> {
 
 /// Checks the form of a request, and that the one host that it names belongs on this ground.
 pub fn clear<'a>(ground: RoutingTarget<'_>, limits: &Limits, head: &'a Parts) -> Result<AdmittedForm<'a>, Fault> {
-    let host = host(head, matches!(ground, RoutingTarget::Absolute(_)))?;
-    let place = match ground {
-        RoutingTarget::Absolute(_) => Some(named(head, host)?),
-        RoutingTarget::Callback(names, sni) => {
-            belongs(names, sni, host)?;
-            None
-        }
-        RoutingTarget::Page => {
-            // Any host name is accepted for the proxy itself, but there must not be two, and it must be a host.
-            host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
-            None
-        }
-        RoutingTarget::Reverse(reverse, sni) => {
-            belongs(&reverse.names, sni, host)?;
-            None
-        }
-        RoutingTarget::Tunnel(_, to) => {
-            // CONNECT, TLS and Host speak of one place; the first two were compared before TLS was spoken.
-            if host.is_some_and(|host| !route::ForwardTarget::Tunnel(to).agrees(host)) {
-                return Err(Fault::Misdirected);
-            }
-            None
-        }
-    };
+    let host = host(head, ground.is_absolute())?;
+    let place = ground.check_host(head, host)?;
     let path_and_query = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let limit = limits.uri_bytes;
     if limit != 0 && path_and_query.len() > limit {
@@ -113,67 +75,10 @@ pub fn admit(ground: RoutingTarget<'_>, limits: &Limits, caller: Caller, head: &
         return Err(Fault::Malformed("This is no place for a CONNECT; send an ordinary request.").into());
     }
     let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
-    let forward = |refusal: Denied| match refusal {
-        Denied::NotFound => Declined::Fault(Fault::DestinationUnrouted),
+    ground.admit(caller, place.as_ref(), target).map_err(|refusal| match refusal {
+        Denied::NotFound => Declined::Fault(ground.unrouted()),
         other => Declined::from(other),
-    };
-    match ground {
-        RoutingTarget::Absolute(table) => {
-            let place = place.as_ref().ok_or(Fault::Internal)?;
-            table.admit(caller, place.asked(), RequestTarget { host: None, ..target }).map_err(forward)
-        }
-        // Neither has routes.
-        RoutingTarget::Callback(..) | RoutingTarget::Page => Err(Fault::RouteNotFound.into()),
-        RoutingTarget::Reverse(reverse, _) => Ok(reverse.table.admit(caller, target)?),
-        RoutingTarget::Tunnel(table, to) => table
-            .admit(caller, route::ForwardTarget::Tunnel(to), RequestTarget { host: None, ..target })
-            .map_err(forward),
-    }
-}
-
-/// Checks that a request to this host, over TLS that asked for this name, belongs on a listener with these names.
-fn belongs(names: &ServerNames, sni: Option<&str>, host: Option<&str>) -> Result<(), Fault> {
-    let named = host.map(route::host_name).transpose().map_err(Fault::Malformed)?;
-    if !names.include(host) {
-        return Err(Fault::Misdirected);
-    }
-    if let (Some(named), Some(sni)) = (named, sni) {
-        let is_address = named.starts_with('[') || named.parse::<IpAddr>().is_ok();
-        if !is_address && !named.eq_ignore_ascii_case(sni) {
-            return Err(Fault::Misdirected);
-        }
-    }
-    Ok(())
-}
-
-/// The place that a target in absolute form names, by its scheme.
-enum AbsoluteTarget {
-    Http(Authority),
-    /// Some clients write it to a proxy, instead of opening a tunnel.
-    Https(Authority),
-}
-
-impl AbsoluteTarget {
-    const fn asked(&self) -> route::ForwardTarget<'_> {
-        match self {
-            AbsoluteTarget::Http(authority) => route::ForwardTarget::Absolute(authority),
-            AbsoluteTarget::Https(authority) => route::ForwardTarget::Tunnel(authority),
-        }
-    }
-}
-
-fn named(head: &Parts, host: Option<&str>) -> Result<AbsoluteTarget, Fault> {
-    let authority = head.uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
-    let malformed = |route::Malformed(why)| Fault::Malformed(why);
-    let place = match head.uri.scheme_str() {
-        Some("http") => AbsoluteTarget::Http(Authority::absolute(authority).map_err(malformed)?),
-        Some("https") => AbsoluteTarget::Https(Authority::inner(authority).map_err(malformed)?),
-        Some(_) | None => return Err(Fault::Malformed("The request target is neither http nor https.")),
-    };
-    if host.is_some_and(|host| !place.asked().agrees(host)) {
-        return Err(Fault::Malformed("The Host field and the request target name different hosts."));
-    }
-    Ok(place)
+    })
 }
 
 /// Returns the one host that a request names: `Host`, `:authority`, or the authority of an absolute target. The route

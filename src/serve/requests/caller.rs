@@ -3,8 +3,9 @@
 use http::HeaderMap;
 
 use crate::route::Caller;
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress, Tunnel};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::fault::Fault;
+use crate::serve::modes::Tunnel;
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
 use crate::serve::worker_state::WorkerState;
@@ -23,11 +24,11 @@ pub(in crate::serve) async fn caller(
     }
     let clients = &worker.shared.snapshot.clients;
     let now = log.record().start;
-    let as_proxy = matches!(conn.entry, Ingress::Proxy);
+    let as_proxy = conn.entry.is_proxy();
     let context = IdentifyContext { access: &listener.access, clients, issuers: &worker.shared.issuers, now, as_proxy };
-    let known = match &conn.entry {
-        Ingress::Tunnel(tunnel) => opener(worker, tunnel, context, &conn.peer).await,
-        Ingress::Callback(_) | Ingress::Proxy | Ingress::Reverse(_) => prove(context, &conn.peer, headers).await,
+    let known = match conn.entry.tunnel() {
+        Some(tunnel) => opener(worker, tunnel, context, &conn.peer).await,
+        None => prove(context, &conn.peer, headers).await,
     };
     let unidentified = if as_proxy { Fault::ClientUnidentifiedToProxy } else { Fault::ClientUnidentified };
     match known {

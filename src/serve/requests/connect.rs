@@ -14,13 +14,14 @@ use hyper::ext::ReasonPhrase;
 
 use crate::observe::metrics::{Limit, TunnelKind};
 use crate::route::{Authority, Caller, ForwardTarget, Malformed};
-use crate::serve::connections::connection_context::{ConnectionContext, Tunnel};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::exchanges::response_body::{ResponseBody, Switch};
 use crate::serve::exchanges::upgrade::{Splice, UpgradeCount, UpgradedConnection};
 use crate::serve::fault::Fault;
+use crate::serve::modes::{RoutingTarget, Tunnel};
 use crate::serve::reports::own_response::{access_record, own_response};
 use crate::serve::reports::request_log::RequestLog;
-use crate::serve::requests::admit::{RoutingTarget, clear};
+use crate::serve::requests::admit::clear;
 use crate::serve::requests::caller::caller;
 use crate::serve::worker_state::WorkerState;
 use crate::upstream::{ReceivedBody, TunnelError, tunnel};

@@ -36,8 +36,6 @@ use crate::token::consent::{NotExchanged, ReturnRule, UserKey, UserName};
 use crate::token::failure::Failure;
 use crate::upstream::ReceivedBody;
 
-/// The path prefix of all endpoints of this module.
-pub const PLACE: &str = "/.countersign/";
 const CONSENT: &str = "/.countersign/consent/";
 /// The name of a code exchange in traces.
 const EXCHANGE: &str = "consent exchange";
@@ -65,7 +63,7 @@ struct ConsentRequestBody<'a> {
     code: Option<Cow<'a, str>>,
 }
 
-/// Answers a request to a reverse listener for [`PLACE`].
+/// Answers a request to a reverse listener for one of countersign's own endpoints.
 pub async fn answer(
     worker: Rc<WorkerState>,
     conn: Rc<ConnectionContext>,
@@ -201,7 +199,7 @@ fn known<'a>(
 
 fn unavailable(failure: &Failure) -> Fault {
     let (class, inside) = (failure.class, failure.inside.as_str().into());
-    tracing::warn!(%inside, "a consent could not be worked on");
+    tracing::warn!(error = %inside, "consent request failed");
     Fault::from(&Unavailable { class, retry_after: failure.rest(1), inside })
 }
 
@@ -298,7 +296,7 @@ async fn come_back(
             }
         }
         Finished::Failed(failure) => {
-            tracing::warn!(provider = %provider.name, inside = %failure.inside, "a consent could not be finished");
+            tracing::warn!(provider = %provider.name, error = %failure.inside, "consent could not be completed");
             bad(StatusCode::SERVICE_UNAVAILABLE, "The bank cannot be reached right now. Please start again later.")
         }
         // SCB sends a user who declines back without a code.

@@ -13,12 +13,13 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
-use crate::config::{ListenerConfig, Route, Serves, Snapshot};
+use crate::config::{ListenerConfig, Route, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
-use crate::route::{self, Admission, Authority, Caller, ClientId, Denied, RequestTarget};
+use crate::route::{Admission, Authority, Caller, ClientId, Denied, RequestTarget};
 use crate::serve::fault::Fault;
-use crate::serve::requests::admit::{Declined, RoutingTarget, admit};
+use crate::serve::modes::RoutingTarget;
+use crate::serve::requests::admit::{Declined, admit};
 use crate::serve::requests::caller::from_a_web_page;
 use crate::serve::requests::dress::{RequestDress, dress};
 use crate::serve::requests::hop_options::HopOptions;
@@ -84,16 +85,10 @@ pub struct Rejected {
 pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<Foreseen<'a>, Rejected> {
     let caller = caller(snapshot, asked)?;
     let known = |fault, route| Rejected { fault, caller: Some(caller), route, stub: false };
-    let ground = match &asked.listener.serves {
-        Serves::Callback(_) => return Err(known(Fault::RouteNotFound, None)),
-        Serves::Forward(forward) => match asked.to {
-            Some(to) => RoutingTarget::Tunnel(&forward.table, to),
-            None => RoutingTarget::Absolute(&forward.table),
-        },
-        Serves::Reverse(reverse) => RoutingTarget::Reverse(reverse, asked.sni),
-    };
+    let ground = RoutingTarget::sample(&asked.listener.mode, asked.sni, asked.to);
+    let ground = ground.ok_or_else(|| known(Fault::RouteNotFound, None))?;
     let admission = admit(ground, &snapshot.limits, caller, asked.head).map_err(|declined| match declined {
-        Declined::Fault(fault) => known(fault, meant(asked, caller)),
+        Declined::Fault(fault) => known(fault, meant(ground, asked, caller)),
         Declined::Stub(route) => Rejected { stub: true, ..known(Fault::ReservedEndpoint, Some(route)) },
     })?;
     let index = admission.route();
@@ -174,19 +169,12 @@ fn identify_at_once(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Ca
 }
 
 /// The one route that a refused request meant, where its refusal names one.
-fn meant(asked: &SampleRequest<'_>, caller: Caller) -> Option<usize> {
+fn meant(ground: RoutingTarget<'_>, asked: &SampleRequest<'_>, caller: Caller) -> Option<usize> {
     let head = asked.head;
     let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let path_and_query = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
-    let admitted = match (&asked.listener.serves, asked.to) {
-        (Serves::Forward(forward), Some(to)) => {
-            forward.table.admit(caller, route::ForwardTarget::Tunnel(to), RequestTarget { host: None, ..target })
-        }
-        (Serves::Callback(_), _) | (Serves::Forward(_), None) => return None,
-        (Serves::Reverse(reverse), _) => reverse.table.admit(caller, target),
-    };
-    match admitted {
+    match ground.admit(caller, None, target) {
         Err(Denied::NotAllowed(route)) => route,
         Err(Denied::Reserved(route) | Denied::Stub(route)) => Some(route),
         Ok(_) | Err(Denied::Malformed(_) | Denied::MethodRefused | Denied::NotFound) => None,

@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::http1::{MessageReader, Piece, content};
 use super::lines::{Answer, Line, LineBreak, Own, Shared, StreamOrders, let_pass};
+use super::message_reader::{MessageReader, Piece, content};
 use super::plan::ExchangeFate;
 use super::world::World;
 use crate::upstream::simulated::{End, SimulatedNetwork, connection};

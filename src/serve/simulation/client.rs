@@ -11,13 +11,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::http1::{Framing, MessageReader, Piece, chunk, content};
 use super::lines::let_pass;
+use super::message_reader::{Framing, MessageReader, Piece, chunk, content};
 use super::plan::Manner;
 use super::world::{STALLED, World};
 use crate::serve::connections::connection::{AcceptedProtocol, serve_http};
-use crate::serve::connections::connection_context::{ConnectionContext, Ingress};
+use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::current_state::CurrentState as Present;
+use crate::serve::modes::{Ingress, ReverseIngress};
 use crate::serve::requests::identify::Peer;
 use crate::upstream::simulated::{Cork, End, connection};
 
@@ -35,7 +36,8 @@ impl Front {
         let (ours, theirs) = connection();
         let footing = self.present.worker().footing(0).expect("a listener");
         let peer = Rc::new(Peer::default());
-        let door = ConnectionContext { listener: 0, footing, peer, entry: Ingress::Reverse(None), sent: theirs.sent() };
+        let entry = Ingress::Reverse(ReverseIngress { sni: None });
+        let door = ConnectionContext { listener: 0, footing, peer, entry, sent: theirs.sent() };
         let serving = serve_http(self.present.clone(), theirs, door, wire, CancellationToken::new());
         self.world.spawn(|world| &world.at_front, serving);
         ours

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
 
-use super::http1::{Framing, MessageReader, Piece, chunk};
+use super::message_reader::{Framing, MessageReader, Piece, chunk};
 use crate::upstream::simulated::{Cork, End};
 
 /// The manner in which an exchange breaks off.

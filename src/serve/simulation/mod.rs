@@ -24,8 +24,8 @@
 mod bank;
 mod client;
 mod exchanges;
-mod http1;
 mod lines;
+mod message_reader;
 mod plan;
 mod run;
 mod world;

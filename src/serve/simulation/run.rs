@@ -163,7 +163,7 @@ fn rests(world: &World, site: &WorkerState) {
         ("connections to the bank, as we count them", endpoint),
         ("connections to the bank, as it counts them", world.at_bank.get() as usize),
         ("exchanges at the bank", world.held(None)),
-        ("bytes for replays", site.shared.buffered.now().unsigned_abs() as usize),
+        ("bytes for replays", site.shared.buffered.current().unsigned_abs() as usize),
     ];
     for (what, count) in left {
         if count > 0 {

@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 use super::FileStore;
 use super::overlay::OverlayStorage;
 use crate::base::secret::{ExposeSecret, SecretBox};
+use crate::store::backend::Backend;
 use crate::store::envelope::KeyRing;
 use crate::store::{Error, Kind, RecordKey, Store};
 
@@ -73,8 +74,8 @@ async fn visit(disk: &DamagedDisk, ring: &Arc<KeyRing>) -> Result<DamageOutcome,
         other => Err(format!("an unclear word: {other}")),
     };
     let before = bytes(disk);
-    let opened = match FileStore::with(super::tests::cabinet(disk)).await {
-        Ok(file) => Store::over(file, ring.clone()).await,
+    let opened = match FileStore::with(super::tests::reopening(disk)).await {
+        Ok(file) => Store::over(Backend::File(file), ring.clone()).await,
         Err(error) => Err(error),
     };
     let store = match opened {
@@ -114,8 +115,8 @@ fn picture() -> (Arc<Vec<u8>>, Arc<KeyRing>) {
     let ring = Arc::new(KeyRing::random().expect("a ring"));
     let disk = super::tests::Disk::default();
     local(async {
-        let file = FileStore::with(super::tests::cabinet(&disk)).await.expect("opens");
-        let store = Store::over(file, ring.clone()).await.expect("opens");
+        let file = FileStore::with(super::tests::reopening(&disk)).await.expect("opens");
+        let store = Store::over(Backend::File(file), ring.clone()).await.expect("opens");
         for user in USERS {
             store.put(Kind::User, &RecordKey::from(user), &SecretBox::from(value(user)), None).await.expect("put");
         }

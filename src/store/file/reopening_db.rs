@@ -159,7 +159,7 @@ impl ReopeningDb {
         })
     }
 
-    pub(super) fn bring_back(&mut self, name: &RecordName) -> Result<bool, Error> {
+    pub(super) fn restore(&mut self, name: &RecordName) -> Result<bool, Error> {
         self.with(|database| {
             let writing = database.begin_write()?;
             {

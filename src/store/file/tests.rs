@@ -106,7 +106,7 @@ impl StorageBackend for Disk {
     }
 }
 
-pub(super) fn cabinet(disk: &(impl StorageBackend + Clone)) -> ReopeningDb {
+pub(super) fn reopening(disk: &(impl StorageBackend + Clone)) -> ReopeningDb {
     let disk = disk.clone();
     ReopeningDb::new(Box::new(move || open_on(disk.clone())))
 }
@@ -127,15 +127,15 @@ fn power_may_fail_at_any_write() {
     let disk = Disk::default();
     let (old, new, other) = (sealed(1, b"old token"), sealed(2, b"the new token"), sealed(3, b"another"));
     {
-        let mut cabinet = cabinet(&disk);
-        cabinet.set(&name("alice"), &old).expect("written");
-        cabinet.set(&name("bob"), &other).expect("written");
+        let mut database = reopening(&disk);
+        database.set(&name("alice"), &old).expect("written");
+        database.set(&name("bob"), &other).expect("written");
     }
     let before = disk.bytes();
     let (mut saw_old, mut saw_new) = (0, 0);
     for writes in 0.. {
         let disk = Disk::holding(before.clone());
-        let mut first = cabinet(&disk);
+        let mut first = reopening(&disk);
         first.ready().expect("opens");
         disk.fail_after(Some(writes));
         let reported = first.replace(&name("alice"), Some(Version(1)), &new, Now::at(0, 0));
@@ -143,7 +143,7 @@ fn power_may_fail_at_any_write() {
         let left = [disk.bytes(), disk.0.lock().expect("unpoisoned").synced.clone()];
         drop(first);
         for left in left {
-            let mut second = cabinet(&Disk::holding(left));
+            let mut second = reopening(&Disk::holding(left));
             let found = second.get(&name("alice")).unwrap_or_else(|error| panic!("after {writes} writes: {error}"));
             let found = found.expect("there is a record");
             assert!(found == old || found == new, "after {writes} writes: neither old nor new");
@@ -166,38 +166,38 @@ fn power_may_fail_at_any_write() {
 #[test]
 fn a_disk_that_fails_and_comes_back_is_used_again() {
     let disk = Disk::default();
-    let mut cabinet = cabinet(&disk);
+    let mut database = reopening(&disk);
     let (old, new) = (sealed(1, b"old"), sealed(2, b"new"));
-    cabinet.set(&name("alice"), &old).expect("written");
+    database.set(&name("alice"), &old).expect("written");
     disk.fail_after(Some(0));
-    assert!(matches!(cabinet.set(&name("alice"), &new), Err(Error::Unavailable(_))));
-    assert!(matches!(cabinet.set(&name("alice"), &new), Err(Error::Unavailable(_))), "still failing");
+    assert!(matches!(database.set(&name("alice"), &new), Err(Error::Unavailable(_))));
+    assert!(matches!(database.set(&name("alice"), &new), Err(Error::Unavailable(_))), "still failing");
     disk.fail_after(None);
-    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old)));
-    cabinet.set(&name("alice"), &new).expect("written again");
-    assert_eq!(cabinet.get(&name("alice")), Ok(Some(new)));
+    assert_eq!(database.get(&name("alice")), Ok(Some(old)));
+    database.set(&name("alice"), &new).expect("written again");
+    assert_eq!(database.get(&name("alice")), Ok(Some(new)));
 }
 
 // T33.
 #[test]
 fn a_full_disk_is_told_as_such_and_what_is_there_stays() {
     let disk = Disk::default();
-    let mut cabinet = cabinet(&disk);
+    let mut database = reopening(&disk);
     let old = sealed(1, b"old");
-    cabinet.set(&name("alice"), &old).expect("written");
+    database.set(&name("alice"), &old).expect("written");
     let room = disk.bytes().len() as u64;
     disk.0.lock().expect("unpoisoned").room = Some(room);
     let large = vec![7; 512 << 10];
     let mut full = None;
     for number in 0..200 {
-        if let Err(error) = cabinet.set(&name(&format!("user-{number}")), &large) {
+        if let Err(error) = database.set(&name(&format!("user-{number}")), &large) {
             full = Some(error);
             break;
         }
     }
     assert!(matches!(full, Some(Error::Full(_))), "{full:?}");
-    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old.clone())));
+    assert_eq!(database.get(&name("alice")), Ok(Some(old.clone())));
     disk.0.lock().expect("unpoisoned").room = None;
-    cabinet.set(&name("carol"), &large).expect("there is room again");
-    assert_eq!(cabinet.get(&name("alice")), Ok(Some(old)));
+    database.set(&name("carol"), &large).expect("there is room again");
+    assert_eq!(database.get(&name("alice")), Ok(Some(old)));
 }

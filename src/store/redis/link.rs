@@ -32,7 +32,7 @@ use crate::base::secret::ExposeSecret;
 /// A Redis and how long it is waited for.
 #[derive(Debug)]
 pub(super) struct RedisTarget {
-    pub(super) wish: RedisSettings,
+    pub(super) settings: RedisSettings,
     pub(super) patience: Patience,
 }
 
@@ -44,19 +44,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for T {}
 impl RedisTarget {
     /// Returns `host:port` for messages, with an IPv6 address in brackets.
     pub(super) fn address(&self) -> String {
-        let RedisSettings { host, port, .. } = &self.wish;
+        let RedisSettings { host, port, .. } = &self.settings;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// Returns a connected stream, TLS included. The caller bounds the time.
     pub(super) async fn dial(&self) -> Result<Box<dyn RedisStream>, RedisVerdict> {
-        let wish = &self.wish;
+        let settings = &self.settings;
         let broken = |what: String| RedisVerdict::Broken(format!("the store at {} {what}", self.address()));
-        let stream = TcpStream::connect((wish.host.as_str(), wish.port)).await;
+        let stream = TcpStream::connect((settings.host.as_str(), settings.port)).await;
         let stream = stream.map_err(|error| broken(format!("cannot be reached: {}", error.kind())))?;
         // It costs latency only.
         let _ = stream.set_nodelay(true);
-        let Some((tls, name)) = &wish.tls else { return Ok(Box::new(stream)) };
+        let Some((tls, name)) = &settings.tls else { return Ok(Box::new(stream)) };
         match TlsConnector::from(tls.clone()).connect(name.clone(), stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => {
@@ -69,12 +69,12 @@ impl RedisTarget {
 
     /// Builds the settings that a connection starts with: database, user and password.
     pub(super) fn greeting(&self) -> RedisConnectionInfo {
-        let wish = &self.wish;
-        let mut greeting = RedisConnectionInfo::default().set_db(wish.database.into()).set_skip_set_lib_name();
-        if let Some(username) = &wish.username {
+        let settings = &self.settings;
+        let mut greeting = RedisConnectionInfo::default().set_db(settings.database.into()).set_skip_set_lib_name();
+        if let Some(username) = &settings.username {
             greeting = greeting.set_username(username);
         }
-        if let Some(password) = &wish.password {
+        if let Some(password) = &settings.password {
             greeting = greeting.set_password(password.expose_secret());
         }
         greeting
@@ -110,7 +110,7 @@ enum LinkPhase {
 
 struct LinkState {
     target: Arc<RedisTarget>,
-    bell: ChangeNotifier,
+    notifier: ChangeNotifier,
     phase: watch::Sender<LinkPhase>,
     /// True once the connection has answered a request.
     proved: Cell<bool>,
@@ -123,9 +123,9 @@ pub(super) struct RedisLink {
 }
 
 impl RedisLink {
-    pub(super) fn open(target: Arc<RedisTarget>, bell: ChangeNotifier) -> Self {
+    pub(super) fn open(target: Arc<RedisTarget>, notifier: ChangeNotifier) -> Self {
         let (phase, proved) = (watch::Sender::new(LinkPhase::Trying), Cell::new(false));
-        let shared = Rc::new(LinkState { target, bell, phase, proved });
+        let shared = Rc::new(LinkState { target, notifier, phase, proved });
         let mut task = JoinSet::new();
         task.spawn_local(keep(shared.clone()));
         Self { shared, _task: task }
@@ -216,7 +216,7 @@ async fn keep(shared: Rc<LinkState>) {
                     tracing::info!(store = target.address(), "the store answers again");
                 }
                 // News that came while nothing could be read led nowhere.
-                shared.bell.ring(Change::Everything);
+                shared.notifier.notify(Change::Everything);
                 let closed = tokio::select! {
                     () = driver => true,
                     _ = phases.wait_for(|phase| !matches!(phase, LinkPhase::Up(..))) => false,

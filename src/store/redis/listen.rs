@@ -37,14 +37,14 @@ fn heard(news: &[u8]) -> Option<RecordName> {
 }
 
 /// Subscribes and passes announcements on, without end; retries after each failure.
-pub(super) async fn listen(target: Arc<RedisTarget>, bell: ChangeNotifier) {
+pub(super) async fn listen(target: Arc<RedisTarget>, notifier: ChangeNotifier) {
     let mut failures = 0_u32;
     loop {
         match timeout(target.patience.connect, subscribe(&target)).await {
             Ok(Ok(subscription)) => {
                 failures = 0;
-                bell.ring(Change::Everything);
-                pass_on(&target, subscription, &bell).await;
+                notifier.notify(Change::Everything);
+                pass_on(&target, subscription, &notifier).await;
             }
             Ok(Err(error)) => tracing::debug!(error = %error.into_error(), "no news from the store"),
             Err(_) => tracing::debug!("no news from the store: it does not answer"),
@@ -57,18 +57,18 @@ pub(super) async fn listen(target: Arc<RedisTarget>, bell: ChangeNotifier) {
 async fn subscribe(target: &RedisTarget) -> Result<PubSub, RedisVerdict> {
     let judged = |error| target.judge(&error);
     let mut subscription = PubSub::new(&target.greeting(), target.dial().await?).await.map_err(judged)?;
-    subscription.subscribe(channel(&target.wish.namespace)).await.map_err(judged)?;
+    subscription.subscribe(channel(&target.settings.namespace)).await.map_err(judged)?;
     Ok(subscription)
 }
 
 /// Until the connection ends, or is silent when it should not be.
-async fn pass_on(target: &RedisTarget, subscription: PubSub, bell: &ChangeNotifier) {
+async fn pass_on(target: &RedisTarget, subscription: PubSub, notifier: &ChangeNotifier) {
     let (mut sink, mut stream) = subscription.split();
     loop {
         match timeout(TRIED, stream.next()).await {
             Ok(Some(message)) => {
                 if let Some(name) = heard(message.get_payload_bytes()) {
-                    bell.ring(Change::Record(name));
+                    notifier.notify(Change::Record(name));
                 }
             }
             Ok(None) => return,

@@ -14,17 +14,50 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
+use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::ParsedExtension;
-use x509_parser::parse_x509_certificate;
 use x509_parser::public_key::PublicKey;
+use x509_parser::{nom, parse_x509_certificate};
 
-use super::constraints::Constraints;
-use super::{LEEWAY, MintError, serial, signing};
+use super::constraints::{Constraints, NameConstraintError};
+use super::{LEEWAY, MintError, serial};
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Now, rfc3339};
 use crate::tls::certificates;
-use crate::tls::pem::private_key;
+use crate::tls::pem::{PemError, private_key};
+
+/// The reason for which a CA cannot be made or loaded. It quotes no input.
+#[derive(Debug, Error)]
+pub enum CaError {
+    #[error(transparent)]
+    Constraints(#[from] NameConstraintError),
+    #[error("the private key does not belong to the certificate")]
+    ForeignKey,
+    #[error("the private key is neither ECDSA nor RSA")]
+    KeyKind(#[source] rcgen::Error),
+    /// A certificate, or the key for one, cannot be made.
+    #[error(transparent)]
+    Make(#[from] rcgen::Error),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    #[error("it may not sign certificates: its key usage lacks `keyCertSign`")]
+    NoCertSign,
+    #[error("it has no subject key identifier, so strict clients would refuse what it signs")]
+    NoKeyIdentifier,
+    #[error("it is a certificate of a server or a client, not of a CA")]
+    NotACa,
+    #[error("it is not an X.509 certificate")]
+    NotX509(#[source] nom::Err<X509Error>),
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error("the system gives no randomness")]
+    Randomness,
+    /// What it issues would not name it.
+    #[error("its subject is of a form that cannot be repeated; use a CA with a plain common name")]
+    Subject,
+}
 
 /// The kind of key that a new CA has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -62,18 +95,17 @@ impl MintAuthority {
         constraints: &Constraints,
         now: Now,
         years: u32,
-    ) -> Result<(Self, String, SecretString), String> {
+    ) -> Result<(Self, String, SecretString), CaError> {
         let key = match kind {
             KeyKind::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
             KeyKind::Rsa2048 => KeyPair::generate_for(&PKCS_RSA_SHA256),
-        };
-        let key = key.map_err(|error| error.to_string())?;
+        }?;
         let mut suffix = [0; 4];
-        rand::fill(&mut suffix).map_err(|_| "the system gives no randomness".to_owned())?;
+        rand::fill(&mut suffix).map_err(|_| CaError::Randomness)?;
         let day = rfc3339(now.wall);
         let day = day.split('T').next().unwrap_or_default();
         let mut params = CertificateParams::default();
-        params.serial_number = Some(serial().map_err(|error| error.to_string())?);
+        params.serial_number = Some(serial()?);
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "countersign");
         params.distinguished_name.push(DnType::CommonName, format!("countersign CA {day} {}", hex(&suffix)));
@@ -85,15 +117,15 @@ impl MintAuthority {
         let life = u64::from(years.clamp(1, 100)) * 365 * 24 * 3600;
         params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
         params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(from.saturating_add(life));
-        let certificate = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
+        let certificate = params.self_signed(&key)?.pem();
         let key = key.serialize_pem();
         let authority = Self::from_pem(certificate.as_bytes(), key.as_bytes())?;
         Ok((authority, certificate, SecretString::from(key)))
     }
 
     /// Loads a CA from a certificate (then the chain above it, if it is an intermediate one) and its key (PKCS#8,
-    /// PKCS#1 or SEC1), both PEM. The error is for a person and quotes no input.
-    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, String> {
+    /// PKCS#1 or SEC1), both PEM.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, CaError> {
         let chain = certificates(certificate)?;
         let mut constraints = Vec::new();
         let mut validity = (0, u64::MAX);
@@ -105,14 +137,14 @@ impl MintAuthority {
             validity.0 = validity.0.max(u64::try_from(from).unwrap_or(0));
             validity.1 = validity.1.min(u64::try_from(until).unwrap_or(0));
         }
-        let own = chain.first().ok_or_else(|| "no certificate in PEM form found".to_owned())?;
+        let own = chain.first().ok_or(PemError::NoCertificate)?;
         let key = private_key(key, None)?;
-        let key = KeyPair::try_from(&key).map_err(|_| "the private key is neither ECDSA nor RSA".to_owned())?;
+        let key = KeyPair::try_from(&key).map_err(CaError::KeyKind)?;
         let read = readable(own)?;
         if rcgen::PublicKeyData::subject_public_key_info(&key) != read.public_key().raw {
-            return Err("the private key does not belong to the certificate".to_owned());
+            return Err(CaError::ForeignKey);
         }
-        let issuer = Issuer::from_ca_cert_der(own, key).map_err(|_| SUBJECT.to_owned())?;
+        let issuer = Issuer::from_ca_cert_der(own, key).map_err(|_| CaError::Subject)?;
         let mut constraints = constraints.into_iter();
         let own = constraints.next().unwrap_or_default();
         let authority = Self { issuer, chain, constraints: own, above: constraints.collect(), validity };
@@ -122,7 +154,7 @@ impl MintAuthority {
 
     /// Signs a certificate for the public half of `key`.
     pub(super) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<CertificateDer<'static>, MintError> {
-        Ok(params.signed_by(key, &self.issuer).map_err(signing)?.into())
+        Ok(params.signed_by(key, &self.issuer)?.into())
     }
 
     /// Its own certificate first, then what it was issued by, as its file has them.
@@ -163,16 +195,14 @@ impl MintAuthority {
 
     /// The issuer of what we sign must be our subject, byte for byte. The certificate builder knows the common forms of
     /// a name only, so we look.
-    fn check_subject(&self) -> Result<(), String> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())?;
-        let trial = self.sign(&CertificateParams::default(), &key).map_err(|error| error.to_string())?;
-        let own = self.chain.first().ok_or_else(|| SUBJECT.to_owned())?;
+    fn check_subject(&self) -> Result<(), CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let trial = self.sign(&CertificateParams::default(), &key)?;
+        let own = self.chain.first().ok_or(CaError::Subject)?;
         let same = readable(&trial)?.issuer().as_raw() == readable(own)?.subject().as_raw();
-        if same { Ok(()) } else { Err(SUBJECT.to_owned()) }
+        if same { Ok(()) } else { Err(CaError::Subject) }
     }
 }
-
-const SUBJECT: &str = "its subject is of a form that cannot be repeated; use a CA with a plain common name";
 
 /// The facts about a CA certificate that an operator needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -193,9 +223,9 @@ pub struct Facts {
 
 impl Facts {
     /// Reads the first certificate of a PEM file; the key is not needed.
-    pub fn read(pem: &[u8]) -> Result<Self, String> {
+    pub fn read(pem: &[u8]) -> Result<Self, CaError> {
         let chain = certificates(pem)?;
-        let own = chain.first().ok_or_else(|| "no certificate in PEM form found".to_owned())?;
+        let own = chain.first().ok_or(PemError::NoCertificate)?;
         let read = readable(own)?;
         check_ca(&read)?;
         let key = match read.public_key().parsed() {
@@ -219,26 +249,26 @@ impl Facts {
     }
 }
 
-fn readable<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
-    parse_x509_certificate(der).map(|(_, read)| read).map_err(|_| "it is not an X.509 certificate".to_owned())
+fn readable<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CaError> {
+    parse_x509_certificate(der).map(|(_, read)| read).map_err(CaError::NotX509)
 }
 
 /// Without these, strict verifiers (OpenSSL with `-x509_strict`, Python 3.13) refuse every leaf.
-fn check_ca(certificate: &X509Certificate<'_>) -> Result<(), String> {
+fn check_ca(certificate: &X509Certificate<'_>) -> Result<(), CaError> {
     if !certificate.is_ca() {
-        return Err("it is a certificate of a server or a client, not of a CA".to_owned());
+        return Err(CaError::NotACa);
     }
     let usage = certificate.key_usage().ok().flatten();
     if !usage.is_some_and(|usage| usage.value.key_cert_sign()) {
-        return Err("it may not sign certificates: its key usage lacks `keyCertSign`".to_owned());
+        return Err(CaError::NoCertSign);
     }
     let is_identifier = |extension: &ParsedExtension<'_>| matches!(extension, ParsedExtension::SubjectKeyIdentifier(_));
     if !certificate.extensions().iter().any(|extension| is_identifier(extension.parsed_extension())) {
-        return Err("it has no subject key identifier, so strict clients would refuse what it signs".to_owned());
+        return Err(CaError::NoKeyIdentifier);
     }
     // The certificate builder panics over an empty part of a name.
     if certificate.subject().iter().any(|part| part.iter().next().is_none()) {
-        return Err(SUBJECT.to_owned());
+        return Err(CaError::Subject);
     }
     Ok(())
 }

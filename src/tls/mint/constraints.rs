@@ -9,11 +9,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
+use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, GeneralSubtree as ReadSubtree};
 
 /// A domain under which no host exists (RFC 2606 section 2): permitting it alone permits no DNS name.
 const NOWHERE: &str = "invalid";
+
+/// The reason for which there are no name constraints.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum NameConstraintError {
+    #[error("nothing is permitted: name a domain")]
+    Nothing,
+    #[error("`{}` is not a domain: write it like `bank.example`", .0.escape_debug())]
+    NotADomain(String),
+    /// Constraints of a certificate that cannot be read are not guessed.
+    #[error("its name constraints cannot be read")]
+    Unreadable,
+}
 
 /// One thing that a CA may vouch for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -25,8 +38,8 @@ pub enum NameConstraint {
 }
 
 impl NameConstraint {
-    /// Reads `bank.example`, `.bank.example`, `*.bank.example`, `10.0.0.1` or `10.0.0.0/8`. The error is for a person.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `bank.example`, `.bank.example`, `*.bank.example`, `10.0.0.1` or `10.0.0.0/8`.
+    pub fn parse(text: &str) -> Result<Self, NameConstraintError> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
             return Ok(NameConstraint::Addresses(IpNet::from(address)));
@@ -41,7 +54,7 @@ impl NameConstraint {
             plain && !label.is_empty() && label.len() <= 63
         };
         if domain.len() > 253 || !domain.split('.').all(label) {
-            return Err(format!("`{}` is not a domain: write it like `bank.example`", text.escape_debug()));
+            return Err(NameConstraintError::NotADomain(text.to_owned()));
         }
         Ok(NameConstraint::Domain(domain))
     }
@@ -70,10 +83,10 @@ impl Constraints {
     /// None: it may vouch for anything.
     pub const NONE: Self = Self { permitted: Vec::new(), excluded: Vec::new(), excludes_all_domains: false };
 
-    /// Constraints that permit this and nothing else. The error says that the list is empty.
-    pub fn only(permits: &[NameConstraint]) -> Result<Self, String> {
+    /// Constraints that permit this and nothing else.
+    pub fn only(permits: &[NameConstraint]) -> Result<Self, NameConstraintError> {
         if permits.is_empty() {
-            return Err("nothing is permitted: name a domain".to_owned());
+            return Err(NameConstraintError::Nothing);
         }
         let mut permitted = permits.to_vec();
         permitted.sort();
@@ -92,19 +105,19 @@ impl Constraints {
         Ok(Self { permitted, excluded, excludes_all_domains: false })
     }
 
-    /// Reads them from a certificate. The error is for a person: what we cannot read we do not guess.
-    pub(super) fn read(certificate: &X509Certificate<'_>) -> Result<Self, String> {
-        let unreadable = || "its name constraints cannot be read".to_owned();
-        let Some(found) = certificate.name_constraints().map_err(|_| unreadable())? else { return Ok(Self::default()) };
+    /// Reads them from a certificate.
+    pub(super) fn read(certificate: &X509Certificate<'_>) -> Result<Self, NameConstraintError> {
+        let found = certificate.name_constraints().map_err(|_| NameConstraintError::Unreadable)?;
+        let Some(found) = found else { return Ok(Self::default()) };
         let mut read = Self::default();
         for subtree in found.value.permitted_subtrees.iter().flatten() {
             // An empty permitted subtree permits every DNS name: the same as none.
-            if let Some(permit) = one(subtree, &mut false).map_err(|()| unreadable())? {
+            if let Some(permit) = one(subtree, &mut false)? {
                 read.permitted.push(permit);
             }
         }
         for subtree in found.value.excluded_subtrees.iter().flatten() {
-            if let Some(permit) = one(subtree, &mut read.excludes_all_domains).map_err(|()| unreadable())? {
+            if let Some(permit) = one(subtree, &mut read.excludes_all_domains)? {
                 read.excluded.push(permit);
             }
         }
@@ -193,21 +206,26 @@ fn covers(parent: &str, domain: &str) -> bool {
 }
 
 /// One subtree. Kinds of names that a server's certificate does not carry say nothing to us.
-fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<NameConstraint>, ()> {
+fn one(subtree: &ReadSubtree<'_>, all_domains: &mut bool) -> Result<Option<NameConstraint>, NameConstraintError> {
     match &subtree.base {
         GeneralName::DNSName("") => {
             *all_domains = true;
             Ok(None)
         }
-        GeneralName::DNSName(domain) => NameConstraint::parse(domain).map(Some).map_err(drop),
-        GeneralName::IPAddress(bytes) => network(bytes).map(|net| Some(NameConstraint::Addresses(net))).ok_or(()),
+        GeneralName::DNSName(domain) => {
+            NameConstraint::parse(domain).map(Some).map_err(|_| NameConstraintError::Unreadable)
+        }
+        GeneralName::IPAddress(bytes) => {
+            let net = network(bytes).ok_or(NameConstraintError::Unreadable)?;
+            Ok(Some(NameConstraint::Addresses(net)))
+        }
         // A certificate issued here names a DNS name or an address, nothing else.
         GeneralName::DirectoryName(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_) => Ok(None),
         GeneralName::EDIPartyName(_)
         | GeneralName::Invalid(..)
         | GeneralName::OtherName(..)
         | GeneralName::RegisteredID(_)
-        | GeneralName::X400Address(_) => Err(()),
+        | GeneralName::X400Address(_) => Err(NameConstraintError::Unreadable),
     }
 }
 

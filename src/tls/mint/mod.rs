@@ -24,12 +24,13 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SigningKey};
+use thiserror::Error;
 
 use super::provider;
 use crate::base::time::{Now, rfc3339};
 
-pub use authority::{Facts, KeyKind, MintAuthority};
-pub use constraints::{Constraints, NameConstraint};
+pub use authority::{CaError, Facts, KeyKind, MintAuthority};
+pub use constraints::{Constraints, NameConstraint, NameConstraintError};
 
 /// A leaf starts this many seconds before it is made, against clocks that differ a little.
 const LEEWAY: u64 = 3600;
@@ -41,47 +42,40 @@ const CAPACITY: usize = 1000;
 const LONGEST_COMMON_NAME: usize = 64;
 
 /// The reason for which there is no certificate for a host.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 pub enum MintError {
     /// The CA's validity has ended; seconds since 1970.
+    #[error("the interception CA ended at {}: make a new one with `countersign ca new`", day(*.0))]
     AuthorityEnded(u64),
     /// The CA's validity has not begun; seconds since 1970.
+    #[error("the interception CA is valid from {} only: check this machine's clock", day(*.0))]
     AuthorityNotYet(u64),
-    /// This is not a host name or address.
+    /// TLS does not take the key of the leaves.
+    #[error("no certificate could be signed: {0}")]
+    Key(#[from] rustls::Error),
+    #[error("`{}` is not a host name or address", .0.escape_debug())]
     NotAName(String),
     /// The CA may not vouch for this host.
+    #[error(
+        "the interception CA may not vouch for `{host}` (it may for {permitted}): make one that may with \
+         `countersign ca new --permit`, and have clients trust it"
+    )]
     OutsideConstraints {
         /// The DNS name in lower case, or the address without brackets.
         host: String,
         /// The names that the CA may vouch for, as text for display.
         permitted: String,
     },
-    /// The cryptographic library refused. The text is its own.
-    Signing(String),
+    #[error("no certificate could be signed: the system gives no randomness")]
+    Randomness,
+    /// The cryptographic library refused.
+    #[error("no certificate could be signed: {0}")]
+    Signing(#[from] rcgen::Error),
 }
 
-impl fmt::Display for MintError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let day = |at: &u64| rfc3339(at.saturating_mul(1000));
-        match self {
-            MintError::AuthorityEnded(at) => {
-                write!(f, "the interception CA ended at {}: make a new one with `countersign ca new`", day(at))
-            }
-            MintError::AuthorityNotYet(at) => {
-                write!(f, "the interception CA is valid from {} only: check this machine's clock", day(at))
-            }
-            MintError::NotAName(host) => write!(f, "`{}` is not a host name or address", host.escape_debug()),
-            MintError::OutsideConstraints { host, permitted } => write!(
-                f,
-                "the interception CA may not vouch for `{host}` (it may for {permitted}): make one that may with \
-                 `countersign ca new --permit`, and have clients trust it"
-            ),
-            MintError::Signing(error) => write!(f, "no certificate could be signed: {error}"),
-        }
-    }
+fn day(seconds: u64) -> String {
+    rfc3339(seconds.saturating_mul(1000))
 }
-
-impl std::error::Error for MintError {}
 
 /// Makes and keeps leaf certificates. Shared by all workers.
 pub struct Mint {
@@ -127,9 +121,9 @@ impl Mint {
     /// Creates a mint with a fresh leaf key (ECDSA P-256, independent of the CA's key). Fails only if the machine has
     /// no randomness.
     pub fn new(authority: MintAuthority) -> Result<Self, MintError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signing)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signer = provider().key_provider.load_private_key(der).map_err(signing)?;
+        let signer = provider().key_provider.load_private_key(der)?;
         Ok(Self { authority, key, signer, leaves: ArcSwap::default(), making: Mutex::new(()) })
     }
 
@@ -204,7 +198,7 @@ impl Mint {
         params.distinguished_name.push(DnType::CommonName, common_name(name, subject));
         params.subject_alt_names = vec![match subject {
             LeafSubject::Address(address) => SanType::IpAddress(address),
-            LeafSubject::Domain(domain) => SanType::DnsName(domain.try_into().map_err(signing)?),
+            LeafSubject::Domain(domain) => SanType::DnsName(domain.try_into()?),
         }];
         // Explicit, because only then does the leaf carry a subject key identifier.
         params.is_ca = IsCa::ExplicitNoCa;
@@ -265,7 +259,7 @@ impl Validity {
 /// Random, because all leaves share one key: browsers refuse two certificates of one issuer with the same number.
 fn serial() -> Result<SerialNumber, MintError> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| MintError::Signing("the system gives no randomness".to_owned()))?;
+    rand::fill(&mut bytes).map_err(|_| MintError::Randomness)?;
     // Positive, and never zero (RFC 5280 section 4.1.2.2).
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
@@ -278,10 +272,6 @@ fn common_name<'a>(name: &'a str, subject: LeafSubject<'_>) -> &'a str {
         LeafSubject::Domain(_) if name.len() <= LONGEST_COMMON_NAME => name,
         LeafSubject::Address(_) | LeafSubject::Domain(_) => "countersign leaf",
     }
-}
-
-fn signing(error: impl fmt::Display) -> MintError {
-    MintError::Signing(error.to_string())
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::base::backoff::{Backoff, jittered};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::ExposeSecret;
@@ -49,15 +51,18 @@ const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duratio
 const SAVING_TRIES: u32 = 1000;
 
 /// The reason for which a code exchange or a refresh brought no usable tokens.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum RotationRefusal {
     /// The provider says that the code or the refresh token is dead. For our logs: how it says that.
+    #[error("{0}")]
     Dead(String),
     /// Anything else. Asking again may help, or a person must.
-    Failed(Failure),
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// The answer is a success that brings a refresh token, but no access token that can be used. The refresh token must
     /// be saved: the one that was sent may be spent.
-    Unusable(Failure, RefreshGrant),
+    #[error("{0}")]
+    Unusable(#[source] Failure, RefreshGrant),
 }
 
 /// The purpose of a rotation.

@@ -4,11 +4,11 @@
 //! noticed and destroys nothing. The bytes hold secrets in the clear: they are wiped when dropped, and the store seals
 //! them before they leave the process.
 
-use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
 use crate::token::consent::ConsentRealm;
@@ -23,23 +23,14 @@ const VERSION: u32 = 1;
 pub type PlainRecord = SecretBox<Vec<u8>>;
 
 /// The reason for which bytes are not a valid record. It never contains any of those bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SealError {
     /// Not a record of this kind.
+    #[error("the record is damaged")]
     Malformed,
     /// A record of a version that this program does not know.
+    #[error("the record has version {0}; this program reads up to {VERSION}")]
     Version(u32),
-}
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SealError::Malformed => f.write_str("the record is damaged"),
-            SealError::Version(version) => {
-                write!(f, "the record has version {version}; this program reads up to {VERSION}")
-            }
-        }
-    }
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use crate::base::planted::{PlantedFault, planted};
 use crate::token::consent::ConsentRealm;
 use crate::token::key::{KeyBuilder, TokenKey};
@@ -20,26 +22,19 @@ const LONGEST: usize = 256;
 pub struct UserName(Arc<str>);
 
 /// The reason for which a text is not a valid user name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum BadUserName {
     /// It holds a control character or a line separator.
+    #[error("a user name has no control characters and no line breaks")]
     Control,
+    #[error("a user name is not empty")]
     Empty,
     /// It is longer than 256 bytes.
+    #[error("a user name has 256 bytes at most")]
     TooLong,
     /// White space at its beginning or end: a header would lose it, a JSON text would not.
+    #[error("a user name neither begins nor ends with white space")]
     OuterSpace,
-}
-
-impl fmt::Display for BadUserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BadUserName::Control => "a user name has no control characters and no line breaks",
-            BadUserName::Empty => "a user name is not empty",
-            BadUserName::TooLong => "a user name has 256 bytes at most",
-            BadUserName::OuterSpace => "a user name neither begins nor ends with white space",
-        })
-    }
 }
 
 impl UserName {

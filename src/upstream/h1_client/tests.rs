@@ -226,7 +226,7 @@ impl Outcome {
 fn client<B>(script: Script) -> H1Client<B>
 where
     B: Body + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let (client, driver) = H1Client::new(script, Rc::default());
     tokio::task::spawn_local(driver);

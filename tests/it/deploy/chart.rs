@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::placeholder_files::checked;
 use super::pods::{config, container, guarded, of, only, patient, pod};
-use super::standin::checked;
 use super::tools::{Said, documents, file, prepared, read, root, tidy, told, valid};
 
 const CHART: &str = "deploy/helm/countersign";
@@ -60,7 +60,7 @@ fn every_set_of_values_makes_documents_that_kubernetes_takes() {
             let config = config(&documents);
             checked(&name, config);
             patient(&name, deployment, config);
-            // One image, one place for probes: the admin door inside the pod, or its port.
+            // One image, one place for probes: the admin listener inside the pod, or its port.
             let container = container(deployment);
             for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
                 let over_https = container[probe]["httpGet"]["scheme"] == "HTTPS";
@@ -127,7 +127,10 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         ),
         (json!({ "config": "" }), "`config` is empty"),
         (json!({ "existingConfigMap": "mine" }), "both set"),
-        (json!({ "metrics": { "serviceMonitor": { "enabled": true } } }), "cannot reach an admin door inside the pod"),
+        (
+            json!({ "metrics": { "serviceMonitor": { "enabled": true } } }),
+            "cannot reach an admin listener inside the pod",
+        ),
         (json!({ "terminationGracePeriodSeconds": 40 }), "must be longer than"),
     ];
     for (values, sentence) in cases {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::placeholder_files::checked;
 use super::pods::{config, container, guarded, of, only, patient, pod};
-use super::standin::checked;
 use super::tools::{documents, machine, root, tidy, told, valid};
 
 /// The manifests, where the kubectl of this machine can read them. The kustomize in kubectl before 1.21 (Debian 12 has

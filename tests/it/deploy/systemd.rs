@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::standin::checked;
+use super::placeholder_files::checked;
 use super::tools::{machine, read, told};
 
 /// The most exposure that we allow: `systemd-analyze security` counts from 0 to 10, here in tenths. It ends with "OK" up

@@ -18,8 +18,8 @@ use crate::frames::{
     MAX_FRAME_SIZE, NO_ERROR, PADDED, PING, PREFACE, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS,
     block, frame, reset, settings, window_update,
 };
-use crate::oddbank::OddBank;
-use crate::stage::{KEY, Plan, bank};
+use crate::harness::{KEY, Plan, bank};
+use crate::raw_server::RawServer;
 
 /// A case that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -210,10 +210,10 @@ fn of_frames() -> Vec<Answer> {
 }
 
 /// A bank that says this to each whole request. Counts requests.
-async fn saying(sim: &SimHandle, said: Vec<u8>) -> (OddBank, Rc<Cell<usize>>) {
+async fn saying(sim: &SimHandle, said: Vec<u8>) -> (RawServer, Rc<Cell<usize>>) {
     let (requests, said): (Rc<Cell<usize>>, Rc<[u8]>) = (Rc::default(), said.into());
     let counted = requests.clone();
-    let odd = OddBank::start(sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
+    let odd = RawServer::start(sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
         let (requests, said) = (counted.clone(), said.clone());
         async move {
             let mut preface = [0; PREFACE.len()];
@@ -293,10 +293,10 @@ fn http2_answers_that_break_the_rules_are_no_answers_and_payments_are_sent_once(
 }
 
 /// A bank that greets each connection with this.
-async fn greeting(sim: &SimHandle, said: &'static [u8]) -> (OddBank, Rc<Cell<usize>>) {
+async fn greeting(sim: &SimHandle, said: &'static [u8]) -> (RawServer, Rc<Cell<usize>>) {
     let requests: Rc<Cell<usize>> = Rc::default();
     let counted = requests.clone();
-    let odd = OddBank::start(sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
+    let odd = RawServer::start(sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
         let requests = counted.clone();
         async move {
             let mut preface = [0; PREFACE.len()];
@@ -344,7 +344,7 @@ fn http2_banks_that_flood_us_with_settings_are_not_read_any_further() {
         let taken: Rc<Cell<Option<usize>>> = Rc::default();
         let noted = taken.clone();
         let most = 64 << 20;
-        let odd = OddBank::start(&sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
+        let odd = RawServer::start(&sim, &[b"h2"], &[&TLS13], move |(mut tls, _, _)| {
             let noted = noted.clone();
             async move {
                 let mut preface = [0; PREFACE.len()];

@@ -8,7 +8,7 @@ use crate::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Ending, Frame, GOAWAY, HEADERS, Line, PREFACE, PROTOCOL_ERROR, RST_STREAM,
     SETTINGS, block, frame, settings,
 };
-use crate::stage::{KEY, Stage};
+use crate::harness::{Harness, KEY};
 
 /// A case that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ impl Case {
     }
 
     /// Plays it. An error says what was seen instead.
-    pub async fn run(self, stage: &Stage) -> Result<(), String> {
+    pub async fn run(self, stage: &Harness) -> Result<(), String> {
         let told = format!("RFC {} section {}, {}", self.rfc, self.section, self.name);
         let mut line = Line::new(stage.client.tls(&[b"h2"]).await.map_err(|error| format!("{told}: {error}"))?);
         let verdict = match timeout(PATIENCE, self.play(&mut line)).await {

@@ -11,7 +11,7 @@ use crate::frames::{
     CANCEL, CONTINUATION, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Line, PING, PREFACE, block,
     frame, reset, settings,
 };
-use crate::stage::{KEY, Plan, bank};
+use crate::harness::{KEY, Plan, bank};
 
 /// Presses these bytes on the proxy as often as this, and reads what it says at the end.
 fn flood(opening: &[u8], piece: impl Fn(u32) -> Vec<u8>, times: u32) -> Option<u32> {

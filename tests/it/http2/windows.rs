@@ -17,18 +17,18 @@ use crate::frames::{
     HEADER_TABLE_SIZE, HEADERS, INITIAL_WINDOW_SIZE, Line, MAX_CONCURRENT_STREAMS, NO_ERROR, PING, PREFACE,
     PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, settings, window_update,
 };
-use crate::oddbank::OddBank;
-use crate::stage::{Plan, Stage, bank};
+use crate::harness::{Harness, Plan, bank};
+use crate::raw_server::RawServer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A proxy of one worker before this bank, whose route has these lines.
-fn before(sim: &SimHandle, limits: &str, route: &str) -> Stage {
+fn before(sim: &SimHandle, limits: &str, route: &str) -> Harness {
     Plan { workers: 1, limits: limits.to_owned(), ..Plan::default() }.with(sim, "bank", "", route).start()
 }
 
 /// A connection that begins with these settings.
-async fn begin(stage: &Stage, values: &[(u16, u32)]) -> Line<TlsStream<TcpStream>> {
+async fn begin(stage: &Harness, values: &[(u16, u32)]) -> Line<TlsStream<TcpStream>> {
     let mut line = Line::new(stage.client.tls(&[b"h2"]).await.expect("TLS"));
     line.send([PREFACE, &settings(values)].concat()).await;
     line
@@ -214,8 +214,8 @@ fn http2_streams_beyond_the_limit_are_refused_and_the_others_served() {
 }
 
 /// A bank over HTTP/2 that takes nothing of a body.
-async fn taking_nothing(sim: &SimHandle) -> OddBank {
-    OddBank::start(sim, &[b"h2"], &[&TLS13], |(tls, _, _)| async move {
+async fn taking_nothing(sim: &SimHandle) -> RawServer {
+    RawServer::start(sim, &[b"h2"], &[&TLS13], |(tls, _, _)| async move {
         let mut builder = h2::server::Builder::new();
         let Ok(mut connection) = builder.initial_window_size(0).handshake::<_, Bytes>(tls).await else { return };
         let mut kept = Vec::new();

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::manual;
-use crate::stage::KEY;
+use crate::harness::KEY;
 
 /// The longest that one command may take. Compilers are among them, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -93,7 +93,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "countersign: `store.redis.url` is empty: write rediss://host:6379/0" -}}
 {{- end -}}
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.admin.expose) -}}
-{{- fail "countersign: Prometheus cannot reach an admin door inside the pod: set `admin.expose` to true, or `metrics.serviceMonitor.enabled` to false" -}}
+{{- fail "countersign: Prometheus cannot reach an admin listener inside the pod: set `admin.expose` to true, or `metrics.serviceMonitor.enabled` to false" -}}
 {{- end -}}
 {{- if le (int (include "countersign.grace" .)) (add (int $v.drain.delaySeconds) (int $v.drain.seconds) | int) -}}
 {{- fail "countersign: `terminationGracePeriodSeconds` must be longer than `drain.delaySeconds` and `drain.seconds` together, or requests are cut off; 0 chooses it" -}}

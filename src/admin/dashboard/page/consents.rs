@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::super::super::view::{ConsentView, ConsentsView as Views};
 use super::super::format::ShownMoment;
-use super::super::session::Guest;
+use super::super::session::SessionVisitor;
 use super::super::{Admin, StartedHere, draw};
 use super::{MOST_SHOWN, Query, StatusBadge, Top};
 use crate::base::time::Now;
@@ -45,7 +45,7 @@ struct ConsentRow {
     refresh: Option<ShownMoment>,
 }
 
-pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> ConsentsPage {
+pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, query: &Query) -> ConsentsPage {
     let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
     let providers = snapshot.providers.iter().filter(|provider| provider.consents.is_some());
     let providers: Vec<String> = providers.map(|provider| provider.name.to_string()).collect();
@@ -55,7 +55,7 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
     let mut dashboard = admin.dashboard.begun.borrow_mut();
     dashboard.retain(|begun| now.wall <= begun.expires.saturating_add(AFTERWARDS));
     // The address of a started consent is shown only to visitors who may start one.
-    let mine = dashboard.iter().rev().filter(|_| guest.may_operate());
+    let mine = dashboard.iter().rev().filter(|_| session.may_operate());
     let begun = mine.map(|begun| {
         let given = lines.iter().any(|line| {
             *line.key.provider == *begun.provider
@@ -84,8 +84,8 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
         all,
         more,
         q: query.word("q").to_owned(),
-        may: guest.may_operate(),
-        csrf: guest.csrf.clone(),
+        may: session.may_operate(),
+        csrf: session.csrf.clone(),
     }
 }
 

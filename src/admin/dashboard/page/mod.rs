@@ -12,7 +12,7 @@ use askama::Template;
 
 use super::super::view::ReloadView;
 use super::format::ShownMoment;
-use super::session::Guest;
+use super::session::SessionVisitor;
 use super::{Admin, rendered};
 use crate::base::time::Now;
 
@@ -74,16 +74,16 @@ impl DashboardPage {
     }
 
     /// Renders the middle of the page as it is now.
-    pub(super) async fn middle(self, admin: &Admin, guest: &Guest, query: &Query) -> String {
+    pub(super) async fn middle(self, admin: &Admin, session: &SessionVisitor, query: &Query) -> String {
         let top = Top::of(admin, query);
         match self {
-            DashboardPage::Overview => rendered(&overview::gather(admin, guest, top).await),
+            DashboardPage::Overview => rendered(&overview::gather(admin, session, top).await),
             DashboardPage::Routes => rendered(&routes::gather(admin, top)),
-            DashboardPage::Tokens => rendered(&tokens::gather(admin, guest, top, query).await),
+            DashboardPage::Tokens => rendered(&tokens::gather(admin, session, top, query).await),
             DashboardPage::Providers => rendered(&providers::gather(admin, top).await),
-            DashboardPage::Consents => rendered(&consents::gather(admin, guest, top, query).await),
+            DashboardPage::Consents => rendered(&consents::gather(admin, session, top, query).await),
             DashboardPage::Requests => rendered(&requests::gather(admin, top, query)),
-            DashboardPage::Setup => rendered(&setup::gather(admin, guest, top)),
+            DashboardPage::Setup => rendered(&setup::gather(admin, session, top)),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::super::super::view::StatusView;
 use super::super::Admin;
 use super::super::draw;
 use super::super::format::{ShownMoment, count, format_span, rate, share, took};
-use super::super::session::Guest;
+use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
 
 /// The chart: so many bars of so many milliseconds.
@@ -50,7 +50,7 @@ struct Blamed {
     share: String,
 }
 
-pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
+pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
     let status = admin.status().await;
     let now = admin.clock.now();
     let request_stats = admin.dashboard.request_stats.borrow();
@@ -100,8 +100,8 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top) -> Overview {
         },
         changes: status.last_reload.changes.iter().take(20).cloned().collect(),
         certificates: certificates.collect(),
-        may: guest.may_operate(),
-        csrf: guest.csrf.clone(),
+        may: session.may_operate(),
+        csrf: session.csrf.clone(),
         status,
         top,
     }

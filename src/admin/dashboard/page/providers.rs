@@ -32,12 +32,12 @@ pub(super) async fn gather(admin: &Admin, top: Top) -> ProvidersPage {
     let now = admin.clock.now();
     let lines = admin.providers().await.providers.into_iter().map(|view| {
         let unknown_refusals = admin.metrics.unknown_refusals(&view.name);
-        told(view, unknown_refusals, now)
+        row(view, unknown_refusals, now)
     });
     ProvidersPage { top, lines: lines.collect() }
 }
 
-fn told(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
+fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     let state = match view.state {
         "idle" => StatusBadge::new("idle", "Not asked yet"),
         "live" => StatusBadge::new("good", "Issues tokens"),

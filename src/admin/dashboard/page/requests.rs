@@ -41,20 +41,20 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
         "replays" => "replays",
         _ => "",
     };
-    let fits = |told: &&RequestSample| {
+    let fits = |sample: &&RequestSample| {
         let kind = match only {
-            "errors" => told.blame != Blame::Nobody,
-            "replays" => told.replay != Replay::None,
+            "errors" => sample.blame != Blame::Nobody,
+            "replays" => sample.replay != Replay::None,
             _ => true,
         };
-        kind && (wanted.is_empty() || says(told, &wanted))
+        kind && (wanted.is_empty() || mentions(sample, &wanted))
     };
     let mut found: Vec<_> = request_stats.recent().filter(fits).collect();
     // Workers hand over in turns; a reader wants them as they came.
-    found.sort_by_key(|told| std::cmp::Reverse(told.at));
+    found.sort_by_key(|sample| std::cmp::Reverse(sample.at));
     Requests {
         top,
-        lines: found.into_iter().map(|told| line(told, now)).collect(),
+        lines: found.into_iter().map(|sample| line(sample, now)).collect(),
         total: count(request_stats.total()),
         seen: request_stats.recent().count(),
         q: query.word("q").to_owned(),
@@ -62,33 +62,33 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
     }
 }
 
-fn says(told: &RequestSample, wanted: &str) -> bool {
-    let names = [told.client.as_deref(), told.route.as_deref(), told.error];
-    told.path.to_lowercase().contains(wanted)
-        || told.method.as_str().to_lowercase() == wanted
-        || told.status.is_some_and(|status| status.to_string() == wanted)
-        || told.id.to_string().starts_with(wanted)
+fn mentions(sample: &RequestSample, wanted: &str) -> bool {
+    let names = [sample.client.as_deref(), sample.route.as_deref(), sample.error];
+    sample.path.to_lowercase().contains(wanted)
+        || sample.method.as_str().to_lowercase() == wanted
+        || sample.status.is_some_and(|status| status.to_string() == wanted)
+        || sample.id.to_string().starts_with(wanted)
         || names.iter().flatten().any(|name| name.to_lowercase().contains(wanted))
 }
 
-fn line(told: &RequestSample, now: Now) -> RequestRow {
+fn line(sample: &RequestSample, now: Now) -> RequestRow {
     RequestRow {
-        id: told.id.to_string(),
-        at: ShownMoment::at(told.at, now),
-        method: told.method.to_string(),
-        path: told.path.clone(),
-        client: told.client.as_deref().unwrap_or("–").to_owned(),
-        route: told.route.as_deref().unwrap_or("–").to_owned(),
-        status: told.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string()),
-        result: match told.blame {
+        id: sample.id.to_string(),
+        at: ShownMoment::at(sample.at, now),
+        method: sample.method.to_string(),
+        path: sample.path.clone(),
+        client: sample.client.as_deref().unwrap_or("–").to_owned(),
+        route: sample.route.as_deref().unwrap_or("–").to_owned(),
+        status: sample.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string()),
+        result: match sample.blame {
             Blame::Client => StatusBadge::new("idle", "client's error"),
             Blame::Nobody => StatusBadge::new("good", ""),
             Blame::Ours => StatusBadge::new("bad", "our error"),
             Blame::Provider => StatusBadge::new("warn", "provider's error"),
         },
-        error: told.error.unwrap_or(""),
-        took: lasted(told.took),
-        replay: match told.replay {
+        error: sample.error.unwrap_or(""),
+        took: lasted(sample.took),
+        replay: match sample.replay {
             Replay::Impossible => "could not be sent again",
             Replay::None => "",
             Replay::Replayed => "sent again with a new token",

@@ -4,10 +4,10 @@ use askama::Template;
 
 use super::super::Admin;
 use super::super::format::ShownMoment;
-use super::super::session::Guest;
+use super::super::session::SessionVisitor;
 use super::{StatusBadge, Top, validity};
 use crate::base::time::Now;
-use crate::config::{ListenerConfig, Serves};
+use crate::config::{ForwardListener, ListenerConfig};
 use crate::tls::mint::Facts;
 use crate::tls::trust::{Steps, TrustWords, steps};
 use crate::tls::trust_store::pem;
@@ -46,7 +46,7 @@ struct ReverseSetup {
     paths: Vec<String>,
 }
 
-pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
+pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup {
     let (snapshot, now) = (admin.reloads.current(), admin.clock.now());
     let routes = admin.routes().routes;
     let (mut forward, mut reverse) = (Vec::new(), Vec::new());
@@ -54,32 +54,40 @@ pub(super) fn gather(admin: &Admin, guest: &Guest, top: Top) -> Setup {
         let bound = admin.addresses.iter().find(|(name, _)| *name == listener.name).map(|(_, at)| at.to_string());
         let address = bound.unwrap_or_else(|| listener.bind.to_string());
         let base = format!("{}://{address}", if listener.tls.is_some() { "https" } else { "http" });
-        match &listener.serves {
-            Serves::Callback(_) => {}
-            Serves::Forward(_) => forward.push(proxy(listener, base, now)),
-            Serves::Reverse(_) => {
-                let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
-                let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
-                reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
-            }
+        if let Some(mode) = listener.forward() {
+            forward.push(proxy(listener, mode, base, now));
+        } else if listener.mode.routes_by_path() {
+            let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
+            let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
+            reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
         }
     }
-    Setup { top, forward, reverse, digest: snapshot.digest.clone(), may: guest.may_operate(), csrf: guest.csrf.clone() }
+    Setup {
+        top,
+        forward,
+        reverse,
+        digest: snapshot.digest.clone(),
+        may: session.may_operate(),
+        csrf: session.csrf.clone(),
+    }
 }
 
-fn proxy(listener: &ListenerConfig, proxy: String, now: Now) -> ForwardSetup {
-    let ca = listener.forward().and_then(|forward| {
-        let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
-        let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
-        Some(Ca {
-            subject: facts.subject,
-            fingerprint: facts.fingerprint,
-            until: ShownMoment::at(facts.until.saturating_mul(1000), now),
-            state: validity(days),
-            vouches: facts.constraints.to_string(),
-        })
-    });
+fn proxy(listener: &ListenerConfig, forward: &ForwardListener, proxy: String, now: Now) -> ForwardSetup {
+    let ca = ca(forward, now);
     let names = TrustWords { ca: "ca.crt", bundle: "bundle.pem", store: "truststore.p12", proxy: &proxy };
     let steps = steps(names).into_iter().map(|Steps { title, lines }| (title, lines.join("\n"))).collect();
     ForwardSetup { name: listener.name.to_string(), ca, steps, proxy }
+}
+
+/// Describes the interception CA; `None` if it cannot be read.
+fn ca(forward: &ForwardListener, now: Now) -> Option<Ca> {
+    let facts = Facts::read(pem(forward.interception.authority().chain()).as_bytes()).ok()?;
+    let days = i64::try_from(facts.until / 86_400).ok()? - i64::try_from(now.unix_seconds() / 86_400).ok()?;
+    Some(Ca {
+        subject: facts.subject,
+        fingerprint: facts.fingerprint,
+        until: ShownMoment::at(facts.until.saturating_mul(1000), now),
+        state: validity(days),
+        vouches: facts.constraints.to_string(),
+    })
 }

@@ -6,7 +6,7 @@ use super::super::super::view::TokenView;
 use super::super::Admin;
 use super::super::draw::{self, LifeBar};
 use super::super::format::{ShownMoment, count, format_span};
-use super::super::session::Guest;
+use super::super::session::SessionVisitor;
 use super::{MOST_SHOWN, Query, StatusBadge, Top};
 use crate::base::time::Now;
 use crate::control::LedgerLine;
@@ -44,7 +44,7 @@ struct Alive {
     expires: ShownMoment,
 }
 
-pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query) -> TokensPage {
+pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, query: &Query) -> TokensPage {
     let (ledger, now, wanted) = (admin.leases.ledger().await, admin.clock.now(), query.wanted());
     let fits = |line: &&LedgerLine| {
         wanted.is_empty()
@@ -57,10 +57,10 @@ pub(super) async fn gather(admin: &Admin, guest: &Guest, top: Top, query: &Query
         top,
         all: ledger.lines.len(),
         more: found.len().saturating_sub(MOST_SHOWN),
-        lines: found.into_iter().take(MOST_SHOWN).map(|line| told(line, now)).collect(),
+        lines: found.into_iter().take(MOST_SHOWN).map(|line| row(line, now)).collect(),
         q: query.word("q").to_owned(),
-        may: guest.may_operate(),
-        csrf: guest.csrf.clone(),
+        may: session.may_operate(),
+        csrf: session.csrf.clone(),
     }
 }
 
@@ -76,7 +76,7 @@ const fn state(phase: PhaseKind) -> StatusBadge {
     }
 }
 
-fn told(line: &LedgerLine, now: Now) -> TokenRow {
+fn row(line: &LedgerLine, now: Now) -> TokenRow {
     let view = TokenView::of(line, now);
     let alive = line.token.as_ref().map(|token| Alive {
         bar: draw::timeline(LifeBar {

@@ -11,7 +11,7 @@ use crate::observe::audit::chain::Chain;
 use crate::observe::audit::entry::{AuditAction, AuditContext, OpenReason, RecordEncoder};
 use crate::observe::record::{AccessRecord, Replay};
 
-const SCRIBE: RecordEncoder = RecordEncoder { instance: Uuid::from_u128(7) };
+const ENCODER: RecordEncoder = RecordEncoder { instance: Uuid::from_u128(7) };
 const NOW: Now = Now::at(1, 1_760_000_000_000);
 
 fn key(text: &str) -> Arc<ChainKey> {
@@ -27,7 +27,7 @@ struct Book {
 impl Book {
     fn new(seal: Seal) -> Self {
         let mut book = Self { chain: Chain::after(seal.clone(), 0, Head::ZERO), text: Vec::new() };
-        book.add(&SCRIBE.open(NOW, &seal, OpenReason::New, &Head::ZERO, None));
+        book.add(&ENCODER.open(NOW, &seal, OpenReason::New, &Head::ZERO, None));
         book
     }
 
@@ -37,7 +37,7 @@ impl Book {
 
     fn action(&mut self, outcome: &str) {
         let action = AuditAction { actor: "admin", what: "reload", target: &[("config", "x")], outcome };
-        self.add(&SCRIBE.action(NOW, &action));
+        self.add(&ENCODER.action(NOW, &action));
     }
 
     /// A piece of a record, and that it was recovered.
@@ -45,7 +45,7 @@ impl Book {
         self.text.extend_from_slice(piece);
         self.text.push(b'\n');
         let torn = Torn { bytes: piece.len() as u64, sha256: hex(&sha256(piece)) };
-        self.add(&SCRIBE.recovered(NOW, &torn));
+        self.add(&ENCODER.recovered(NOW, &torn));
     }
 
     fn anchor(&self) -> Anchor {
@@ -55,19 +55,19 @@ impl Book {
     /// The file after this one.
     fn turned(&self, torn: Option<&Torn>) -> Self {
         let mut next = Self { chain: self.chain.clone(), text: Vec::new() };
-        next.add(&SCRIBE.open(NOW, self.chain.how(), OpenReason::Size, &self.chain.head(), torn));
+        next.add(&ENCODER.open(NOW, self.chain.how(), OpenReason::Size, &self.chain.head(), torn));
         next
     }
 }
 
 fn sample(seal: Seal) -> Book {
     let mut book = Book::new(seal);
-    book.add(&SCRIBE.start(NOW, "digest"));
+    book.add(&ENCODER.start(NOW, "digest"));
     book.action("ok");
     book.tear(b"{\"seq\":4,\"kind\":\"act");
-    book.add(&SCRIBE.gap(NOW, 3));
+    book.add(&ENCODER.gap(NOW, 3));
     book.action("refused: \"quotes\" and \u{e9}");
-    book.add(&SCRIBE.stop(NOW));
+    book.add(&ENCODER.stop(NOW));
     book
 }
 
@@ -211,7 +211,7 @@ fn nobody_without_the_key_passes() {
 fn a_chain_that_begins_with_the_last_of_all_numbers_ends_there() {
     let mut chain = Chain::after(Seal::Plain, u64::MAX - 1, Head::ZERO);
     let mut text = Vec::new();
-    let open = SCRIBE.open(NOW, &Seal::Plain, OpenReason::New, &Head::ZERO, None);
+    let open = ENCODER.open(NOW, &Seal::Plain, OpenReason::New, &Head::ZERO, None);
     chain.seal(open.strip_suffix(b"\n").unwrap(), &mut text);
     assert_eq!(verify(&text, Vec::new(), Vec::new()).unwrap().last.seq, u64::MAX);
     let twice = [&*text, &*text].concat();
@@ -267,12 +267,12 @@ fn a_long_file_is_looked_through() {
     let count = std::env::var("AUDIT_RECORDS").map_or(20_000, |count| count.parse().unwrap());
     let mut book = Book::new(Seal::Keyed(key("k")));
     let vars = [(Arc::from("account"), "0011223344556677".to_owned())];
-    let story = AuditContext { user: None, vars: &vars, config: "0123456789abcdef0123456789abcdef" };
+    let context = AuditContext { user: None, vars: &vars, config: "0123456789abcdef0123456789abcdef" };
     let record = record();
     let mut line = Vec::new();
     for _ in 0..count {
         line.clear();
-        SCRIBE.call(NOW, &record, story, &mut line);
+        ENCODER.call(NOW, &record, context, &mut line);
         book.add(&line);
     }
     let start = Clock::System.now();

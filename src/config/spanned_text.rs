@@ -33,8 +33,8 @@ impl Position {
     }
 
     /// The same place in a text where stars stand in it: for words that may be secret.
-    pub(super) fn blotted(&self) -> Self {
-        Self { source: super::redact::blotted(&self.source, Some(self.span.clone())), span: self.span.clone() }
+    pub(super) fn redacted(&self) -> Self {
+        Self { source: super::redact::redacted(&self.source, Some(self.span.clone())), span: self.span.clone() }
     }
 
     pub(super) fn error(&self, report: &Diagnostics, title: impl Into<String>, help: impl Into<String>) {
@@ -93,27 +93,27 @@ impl SpannedText {
 
 /// The clients that are permitted: `"anyone"`, or a list of clients.
 #[derive(Clone, Debug)]
-pub(super) enum Who {
+pub(super) enum PermittedClients {
     Anyone(Position),
     Listed(Vec<SpannedText>),
 }
 
-impl FromNode for Who {
+impl FromNode for PermittedClients {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
-        let place = Position::of(node);
+        let position = Position::of(node);
         match &node.kind {
-            Kind::String(text) if text == "anyone" => Some(Who::Anyone(place)),
+            Kind::String(text) if text == "anyone" => Some(PermittedClients::Anyone(position)),
             Kind::String(text) => {
-                place.error(report, "expected a list of clients", format!("write `[\"{text}\"]`, or `\"anyone\"`"));
+                position.error(report, "expected a list of clients", format!("write `[\"{text}\"]`, or `\"anyone\"`"));
                 None
             }
             Kind::Array(items) if items.is_empty() => {
-                place.error(report, "an empty list lets nobody in", "name some clients, or write `\"anyone\"`");
+                position.error(report, "an empty list lets nobody in", "name some clients, or write `\"anyone\"`");
                 None
             }
-            Kind::Array(_) => Some(Who::Listed(Vec::from_node(node, report)?)),
+            Kind::Array(_) => Some(PermittedClients::Listed(Vec::from_node(node, report)?)),
             Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => {
-                place.error(report, "expected a list of clients", "write `[\"erp\"]`, or `\"anyone\"`");
+                position.error(report, "expected a list of clients", "write `[\"erp\"]`, or `\"anyone\"`");
                 None
             }
         }

@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 
 use crate::client::{converse, get};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 
 /// A proxy with a store in this folder.
-fn start(sim: &SimHandle, folder: &Path, key: u8) -> Stage {
+fn start(sim: &SimHandle, folder: &Path, key: u8) -> Harness {
     let mut plan = Plan::default().with(sim, "meed", "", "");
     plan.config += &format!(
         "[store]\nurl = \"file:{}\"\nkeys = [\"{}\"]\n",
@@ -24,7 +24,7 @@ fn start(sim: &SimHandle, folder: &Path, key: u8) -> Stage {
 fn a_restart_fetches_nothing_and_a_refused_token_does_not_come_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let sim = bank(Bank::Meed);
-    let call = |stage: &Stage| {
+    let call = |stage: &Harness| {
         let client = stage.client.clone();
         converse(async move { client.send(get("/meed/echo/x", KEY)).await.status })
     };
@@ -60,7 +60,7 @@ fn a_restart_fetches_nothing_and_a_refused_token_does_not_come_back() {
 fn a_token_that_was_refused_is_not_found_by_the_next_life() {
     let folder = tempfile::tempdir().expect("a folder");
     let sim = bank(Bank::Meed);
-    let call = |stage: &Stage| {
+    let call = |stage: &Harness| {
         let client = stage.client.clone();
         converse(async move { client.send(get("/meed/echo/x", KEY)).await.status })
     };

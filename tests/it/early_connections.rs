@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::client::{converse, get};
-use crate::stage::{KEY, Plan, bank};
+use crate::harness::{KEY, Plan, bank};
 
 /// The status line's code of a raw answer.
 fn status(answer: &[u8]) -> u16 {

@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// Starts the proxy.
-    pub fn start(self) -> Stage {
+    pub fn start(self) -> Harness {
         let now = Clock::System.now();
         let authority = SimAuthority::new("stage CA", now).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now)).expect("a leaf");
@@ -95,12 +95,12 @@ impl Plan {
         };
         let running = Running::start(*snapshot, options).expect("started");
         let address = running.address("gateway").expect("a listener");
-        Stage { running, client: Client::new(address, authority.pem()), log, address, papers, authority }
+        Harness { running, client: Client::new(address, authority.pem()), log, address, papers, authority }
     }
 }
 
 /// A running proxy.
-pub struct Stage {
+pub struct Harness {
     pub running: Running,
     pub client: Client,
     pub log: SharedLog,
@@ -142,27 +142,27 @@ impl Papers {
     }
 }
 
-impl Stage {
+impl Harness {
     /// Stops the proxy and returns every access line that it wrote.
     pub fn stop(self) -> Vec<serde_json::Value> {
-        let Stage { running, log, .. } = self;
+        let Harness { running, log, .. } = self;
         drop(running);
         log.lines()
     }
 
-    /// `GET` on the admin door.
+    /// `GET` on the admin listener.
     pub async fn admin(&self, path: &str) -> crate::client::Whole {
         self.ask_admin(http::Request::get(path), Bytes::new()).await
     }
 
-    /// `POST` of JSON on the admin door.
+    /// `POST` of JSON on the admin listener.
     pub async fn admin_post(&self, path: &str, body: &str) -> crate::client::Whole {
         let request = http::Request::post(path).header("content-type", "application/json");
         self.ask_admin(request, Bytes::from(body.to_owned())).await
     }
 
     async fn ask_admin(&self, request: http::request::Builder, body: Bytes) -> crate::client::Whole {
-        let address = self.running.admin.expect("an admin door");
+        let address = self.running.admin.expect("an admin listener");
         let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");

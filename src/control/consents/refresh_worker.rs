@@ -80,7 +80,7 @@ impl RefreshWorker {
             let page = match patiently(async || self.means.store.page(Kind::User, from.as_ref()).await).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(%error, "consents cannot be looked through");
+                    tracing::warn!(%error, "consents cannot be listed");
                     #[cfg(test)]
                     if planted(PlantedFault::BrokenRound) {
                         self.means.tasks.abort();
@@ -201,7 +201,7 @@ impl Queues {
                     renewal.run(&queues.means, RotationGoal::KeepAlive).await.ending
                 {
                     let provider = &renewal.provider.name;
-                    tracing::warn!(%provider, inside = %failure.inside, "a consent was not kept alive");
+                    tracing::warn!(%provider, error = %failure.inside, "consent keep-alive failed");
                 }
                 drop(place);
                 queues.pump(&renewal.provider.name);

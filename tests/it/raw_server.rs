@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::stage::now;
+use crate::harness::now;
 
 /// What a test plays with: a connection inside TLS, its number from 1, and the book that all of them share.
 pub type Call = (TlsStream<TcpStream>, usize, Rc<Book>);
@@ -39,12 +39,12 @@ pub struct Book {
 }
 
 /// A bank whose certificate is of the simulator's CA.
-pub struct OddBank {
+pub struct RawServer {
     pub address: SocketAddr,
     pub book: Rc<Book>,
 }
 
-impl OddBank {
+impl RawServer {
     /// Offers these ALPN names and TLS versions, and plays each connection as told.
     pub async fn start<F>(
         sim: &SimHandle,

@@ -9,7 +9,7 @@ use countersign::sim::{Bank, ResponseFault, SimFault, Verbatim};
 use countersign::token::state::PhaseKind;
 
 use crate::client::{converse, get, post};
-use crate::stage::{KEY, Plan, Stage, bank};
+use crate::harness::{Harness, KEY, Plan, bank};
 
 /// A plan under a clock that the test moves.
 pub fn by_hand() -> (Plan, Arc<ManualClock>) {
@@ -18,7 +18,7 @@ pub fn by_hand() -> (Plan, Arc<ManualClock>) {
 }
 
 /// Waits until a token settles, and lets that time pass.
-pub async fn settle(stage: &Stage, hand: &ManualClock) {
+pub async fn settle(stage: &Harness, hand: &ManualClock) {
     let leases = &stage.running.leases;
     while !leases.ledger().await.lines.iter().any(|line| line.phase == PhaseKind::Settling) {
         tokio::time::sleep(Duration::from_millis(2)).await;

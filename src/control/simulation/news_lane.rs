@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-use super::world::Simulation;
+use super::simulation_world::Simulation;
 use crate::base::planted::{PlantedFault, planted};
 use crate::store::simulated::{Leg, SimulatedLink};
 use crate::store::{Change, Error, RecordKey, RecordName, Store};
@@ -88,7 +88,7 @@ impl NewsLane {
 
     fn tell(&self, change: Change) {
         if let Some(store) = &*self.store.borrow() {
-            store.ring_bell(change);
+            store.notify(change);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What an operator sees: the admin door, metrics, the access log.
+//! What an operator sees: the admin listener, metrics, the access log.
 
 use countersign::base::secret::ExposeSecret;
 use countersign::sim::{Bank, LeafSpec};
@@ -6,7 +6,7 @@ use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 
 use crate::client::{converse, get, post};
 use crate::collector::Collector;
-use crate::stage::{KEY, Plan, Stage, bank, now};
+use crate::harness::{Harness, KEY, Plan, bank, now};
 use crate::users;
 
 #[test]
@@ -66,7 +66,7 @@ fn readiness_ends_when_draining_begins_and_what_is_under_way_is_finished() {
     let sim = bank(Bank::Scb);
     sim.change(|faults| faults.resource.delay = Some(std::time::Duration::from_millis(700)));
     let stage = Plan::default().with(&sim, "scb", "", "").start();
-    let (client, admin) = (stage.client.clone(), stage.running.admin.expect("an admin door"));
+    let (client, admin) = (stage.client.clone(), stage.running.admin.expect("an admin listener"));
     let running = stage.running;
     converse(async move {
         let slow = tokio::task::spawn_local(async move { client.send(get("/scb/echo/slow", KEY)).await.status });
@@ -137,7 +137,7 @@ fn samples(metrics: &str) -> Vec<(String, Vec<String>, String)> {
         .collect()
 }
 
-async fn metrics(stage: &Stage) -> String {
+async fn metrics(stage: &Harness) -> String {
     String::from_utf8(stage.admin("/metrics").await.body.to_vec()).expect("text")
 }
 

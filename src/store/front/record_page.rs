@@ -3,27 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, Store};
+use super::Store;
 use crate::base::planted::{PlantedFault, planted};
+use crate::store::backend::WalkCursor;
 use crate::store::error::{Damaged, Error};
-use crate::store::file::FileStore;
 use crate::store::record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord};
 
 /// Records of one page, as many as are opened without a pause: a millisecond or two.
 const PAGE: usize = 256;
-
-/// The position at which a walk continues.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct WalkCursor(WalkPosition);
-
-/// A place in the order that a backend has.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum WalkPosition {
-    /// The position behind this key, in key order.
-    After(RecordKey),
-    /// The cursor that Redis returned for its `SCAN`.
-    Scan(u64),
-}
 
 /// Some records of one kind. A record that is there all the while comes at least once; one that is written, removed or
 /// made meanwhile may come or not. From Redis it may come twice.
@@ -50,21 +37,18 @@ pub struct Rekeyed {
     pub damaged: Vec<Damaged>,
 }
 
-/// The records of a page, still sealed, and the position at which the walk continues.
-type SealedPage = (Vec<(RecordKey, Vec<u8>)>, Option<WalkCursor>);
-
 impl Store {
     /// Returns the next records of a kind, some hundreds at a time. Expired records are left out. An error concerns
     /// this page alone: it may be requested again.
     pub async fn page(&self, kind: Kind, from: Option<&WalkCursor>) -> Result<RecordPage, Error> {
-        let (found, next) = self.scan(kind, from).await?;
+        let (found, next) = self.0.backend.scan(kind, from, PAGE).await?;
         let mut page = RecordPage { next, ..RecordPage::default() };
         for (key, sealed) in found {
             let name = RecordName { kind, key };
             match self.unseal(&name, &sealed) {
                 Ok(record) if self.has_ended(&record) => {
                     if planted(PlantedFault::ClockRemoves) {
-                        self.withdraw_any(&name).await?;
+                        self.0.backend.take(&name).await?;
                     }
                 }
                 Ok(record) => page.records.push((name.key, record)),
@@ -82,14 +66,14 @@ impl Store {
     /// Removes what ended before this moment, in milliseconds since 1970, a page in one step. Redis does so by itself. Says
     /// how many there were.
     pub async fn sweep(&self, before: u64) -> Result<usize, Error> {
-        let mut count = 0;
-        if let Backend::Redis(_) = self.0.backend {
-            return Ok(count);
+        if self.0.backend.removes_expired() {
+            return Ok(0);
         }
+        let mut count = 0;
         for kind in Kind::ALL {
             let mut from = None;
             loop {
-                let (found, next) = self.scan(kind, from.as_ref()).await?;
+                let (found, next) = self.0.backend.scan(kind, from.as_ref(), PAGE).await?;
                 // An unreadable record is left to its next reader.
                 let read = found
                     .into_iter()
@@ -98,13 +82,7 @@ impl Store {
                 let ended = read.filter(|(_, record)| record.expiry.is_some_and(|expiry| expiry < before));
                 let ended: Vec<_> = ended.map(|(key, record)| (key, record.version)).collect();
                 count += ended.len();
-                match &self.0.backend {
-                    Backend::File(file) if !ended.is_empty() => file.withdraw(kind, ended).await?,
-                    Backend::Memory(memory) => memory.borrow_mut().withdraw(kind, &ended),
-                    Backend::File(_) | Backend::Redis(_) => {}
-                    #[cfg(test)]
-                    Backend::Simulated(place) => place.withdraw(kind, &ended).await?,
-                }
+                self.0.backend.withdraw(kind, ended).await?;
                 tokio::task::yield_now().await;
                 from = next;
                 if from.is_none() {
@@ -141,7 +119,7 @@ impl Store {
         for kind in Kind::ALL {
             let mut from = None;
             loop {
-                let (found, next) = self.scan(kind, from.as_ref()).await?;
+                let (found, next) = self.0.backend.scan(kind, from.as_ref(), PAGE).await?;
                 for (key, sealed) in found {
                     self.reseal(&RecordName { kind, key }, &sealed, &mut done).await?;
                 }
@@ -163,7 +141,7 @@ impl Store {
             Ok(StoredRecord { value, expiry, version }) => {
                 let renewed = self.ring().seal(&self.0.namespace, name, &value, version, expiry)?;
                 // The value is unchanged, so the version stays the same, and no swap fails because of this write.
-                match self.replace(name, Some(version), renewed, expiry).await? {
+                match self.0.backend.replace(name, Some(version), renewed, expiry, &self.0.clock).await? {
                     true => done.resealed += 1,
                     false => done.moved += 1,
                 }
@@ -173,11 +151,14 @@ impl Store {
         Ok(())
     }
 
-    /// Looks through a file that was just opened: what cannot be read is set aside, and what was set aside and can be
-    /// read now, because its key has come back, returns.
-    pub(super) async fn survey(&self, file: &FileStore) -> Result<(), Error> {
-        for (name, sealed) in file.aside().await? {
-            if self.unseal(&name, &sealed).is_ok() && file.bring_back(&name).await? {
+    /// Looks through a store that was just opened, if damaged records have a place of their own: what cannot be read is
+    /// set aside, and what was set aside and can be read now, because its key has come back, returns.
+    pub(super) async fn survey(&self) -> Result<(), Error> {
+        if !self.0.backend.sets_aside() {
+            return Ok(());
+        }
+        for (name, sealed) in self.0.backend.aside().await? {
+            if self.unseal(&name, &sealed).is_ok() && self.0.backend.restore(&name).await? {
                 tracing::info!(record = %name, "a record of the store can be read again");
             }
         }
@@ -195,35 +176,7 @@ impl Store {
 
     /// Returns the records that were set aside and still cannot be read.
     async fn aside(&self) -> Result<Vec<Damaged>, Error> {
-        match &self.0.backend {
-            Backend::File(file) => {
-                let aside = file.aside().await?;
-                Ok(aside.into_iter().filter_map(|(name, sealed)| self.unseal(&name, &sealed).err()).collect())
-            }
-            Backend::Memory(_) | Backend::Redis(_) => Ok(Vec::new()),
-            #[cfg(test)]
-            Backend::Simulated(_) => Ok(Vec::new()),
-        }
-    }
-
-    async fn scan(&self, kind: Kind, from: Option<&WalkCursor>) -> Result<SealedPage, Error> {
-        let (after, cursor) = match from {
-            None => (None, 0),
-            Some(WalkCursor(WalkPosition::After(key))) => (Some(key), 0),
-            Some(WalkCursor(WalkPosition::Scan(cursor))) => (None, *cursor),
-        };
-        let found = match &self.0.backend {
-            Backend::File(file) => file.scan(kind, after, PAGE).await?,
-            Backend::Memory(memory) => memory.borrow().scan(kind, after, PAGE),
-            #[cfg(test)]
-            Backend::Simulated(place) => place.scan(kind, after, PAGE).await?,
-            Backend::Redis(redis) => {
-                let (found, next) = redis.scan(kind, cursor, PAGE).await?;
-                return Ok((found, (next != 0).then_some(WalkCursor(WalkPosition::Scan(next)))));
-            }
-        };
-        let last = found.last().filter(|_| found.len() == PAGE);
-        let next = last.map(|(key, _)| WalkCursor(WalkPosition::After(key.clone())));
-        Ok((found, next))
+        let aside = self.0.backend.aside().await?;
+        Ok(aside.into_iter().filter_map(|(name, sealed)| self.unseal(&name, &sealed).err()).collect())
     }
 }
