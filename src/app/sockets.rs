@@ -193,8 +193,23 @@ fn listening(socket: Socket) -> io::Result<Listening> {
     Ok(if socket.local_addr()?.is_unix() { Listening::Unix(socket.into()) } else { Listening::Tcp(socket.into()) })
 }
 
-/// One listening socket per worker on the same address. Port 0 is chosen once.
+/// Attempts to find a port of the kernel's choice that every worker's socket can have.
+const PORT_CHOICES: usize = 8;
+
+/// One listening socket per worker on the same address. Port 0 is chosen once, and chosen anew if another process took
+/// the choice before all sockets had it.
 fn bind_all(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
+    let mut choices = if address.port() == 0 { PORT_CHOICES } else { 1 };
+    loop {
+        choices -= 1;
+        match bind_each(address, workers) {
+            Err(error) if choices > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+}
+
+fn bind_each(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
     // SO_REUSEPORT would let two instances share an address unnoticed: first check that the address is free.
     let probe = TcpListener::from(bind_one(address, false)?);
     let address = probe.local_addr()?;

@@ -10,7 +10,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -116,8 +115,8 @@ pub(super) async fn bounded<T>(
 }
 
 /// Reads all of an answer of at most `most` bytes.
-pub(super) async fn whole(response: Response<Incoming>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, mut body) = ReceivedBody::response(response).into_parts();
+pub(super) async fn whole(response: Response<ReceivedBody>, most: usize) -> Result<Response<Bytes>, AskError> {
+    let (head, mut body) = response.into_parts();
     let status = head.status.as_u16();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::ask::{AskError, bounded, whole};
 use super::dial::{DialError, reach};
+use super::received::ReceivedBody;
 use crate::base::time::{Now, Within};
 
 /// The address of a server that accepts plain HTTP/1.1.
@@ -56,7 +57,7 @@ impl Clear<'_> {
             let _ = connection.await;
         });
         match sender.send_request(request).await {
-            Ok(response) => whole(response, most).await,
+            Ok(response) => whole(ReceivedBody::response(response), most).await,
             Err(error) => Err(AskError::Broken(error.into())),
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ProtocolVersion;
@@ -17,9 +17,11 @@ use tokio::time::timeout;
 
 use super::dial::{Destination, DialError, authority};
 use super::exchange_error::ExchangeError;
+use super::h1_client::{H1Client, H1ClientError, H1Sent};
 use super::h2_connection::{H2Connection, H2Stream};
 use super::http1::Http1Io;
 use super::origin::Origin;
+use super::received::ReceivedBody;
 use super::socket::{ByteCounter, ConnectionCount, Counted, Look, SocketLook};
 use crate::base::time::Now;
 
@@ -38,12 +40,20 @@ pub(super) enum Kind<B> {
 
 /// An HTTP/1.1 connection, for one exchange at a time.
 pub(super) struct H1Connection<B> {
-    sender: http1::SendRequest<B>,
+    sender: H1Sender<B>,
     probe: SocketLook,
     received: Rc<ByteCounter>,
     authority: Authority,
     /// Its exchange is over, or it has none.
     at_rest: bool,
+}
+
+/// The client that speaks HTTP/1.1 on a connection.
+enum H1Sender<B> {
+    /// Driven by those who use it.
+    Direct(H1Client<B>),
+    /// With a task of its own, over a stream that corrects heads on their way; also for the control plane.
+    Hyper(http1::SendRequest<B>),
 }
 
 /// The result of dialling, by negotiated protocol.
@@ -64,7 +74,7 @@ pub enum Resend {
 /// The result of sending a request.
 pub enum Sent<B> {
     /// The head of a response arrived.
-    Answered(Response<Incoming>),
+    Answered(Response<ReceivedBody>),
     /// It broke off after bytes may have been sent.
     Broken {
         error: ExchangeError,
@@ -130,6 +140,7 @@ impl Destination {
             socket.stop_reading_records();
         }
         let received = Rc::new(ByteCounter::default());
+        let pooled = open.is_some();
         let stream = Counted::new(stream, received.clone(), open);
         if h2 {
             let begun =
@@ -138,6 +149,12 @@ impl Destination {
             return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(error.into()));
         }
         let http1 = &self.path.http1;
+        if pooled && !http1.preserves_case() && !http1.drop_invalid {
+            let (client, driver) = H1Client::new(stream, received.clone());
+            tokio::task::spawn_local(driver);
+            let sender = H1Sender::Direct(client);
+            return Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }));
+        }
         let io = TokioIo::new(Http1Io::new(stream, received.clone(), http1, &self.host));
         let (sender, connection) =
             http1.builder().handshake(io).await.map_err(|error| DialError::Http(error.into()))?;
@@ -145,6 +162,7 @@ impl Destination {
             // Errors reach the exchange that is under way; an idle connection's end is no news.
             let _ = connection.await;
         });
+        let sender = H1Sender::Hyper(sender);
         Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }))
     }
 }
@@ -201,15 +219,25 @@ impl<B: Body + 'static> H1Connection<B> {
         let before = self.received.bytes();
         self.at_rest = false;
         self.received.begin_exchange();
-        match self.sender.try_send_request(request).await {
-            Ok(response) => Sent::Answered(response),
-            Err(mut error) => match error.take_message() {
-                Some(request) => Sent::Unsent(Unsent(request)),
-                None => {
-                    let error = error.into_error();
-                    let closed = !error.is_parse() && self.received.bytes() == before;
+        match &mut self.sender {
+            H1Sender::Direct(client) => match client.send(request).await {
+                H1Sent::Answered(response) => Sent::Answered(ReceivedBody::http1_response(response)),
+                H1Sent::Unsent(request) => Sent::Unsent(Unsent(request)),
+                H1Sent::Broken(error) => {
+                    let closed = !matches!(error, H1ClientError::Parse(_)) && self.received.bytes() == before;
                     Sent::Broken { error: ExchangeError::new(error, self.probe.is_renegotiated()), closed }
                 }
+            },
+            H1Sender::Hyper(sender) => match sender.try_send_request(request).await {
+                Ok(response) => Sent::Answered(ReceivedBody::response(response)),
+                Err(mut error) => match error.take_message() {
+                    Some(request) => Sent::Unsent(Unsent(request)),
+                    None => {
+                        let error = error.into_error();
+                        let closed = !error.is_parse() && self.received.bytes() == before;
+                        Sent::Broken { error: ExchangeError::new(error, self.probe.is_renegotiated()), closed }
+                    }
+                },
             },
         }
     }
@@ -221,7 +249,11 @@ impl<B: Body + 'static> H1Connection<B> {
 
     /// Returns whether the connection is open as far as its own task knows.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed() && self.received.takes_writes()
+        let open = match &self.sender {
+            H1Sender::Direct(client) => client.is_idle(),
+            H1Sender::Hyper(sender) => !sender.is_closed(),
+        };
+        open && self.received.takes_writes()
     }
 
     /// Returns whether the connection can carry a request now, as far as the kernel knows. On an idle connection that
@@ -231,7 +263,11 @@ impl<B: Body + 'static> H1Connection<B> {
             Resend::Bearable => Look::Quiet,
             Resend::Unbearable => self.probe.look(),
         };
-        self.sender.is_ready()
+        let ready = match &self.sender {
+            H1Sender::Direct(client) => client.is_idle(),
+            H1Sender::Hyper(sender) => sender.is_ready(),
+        };
+        ready
             && match look {
                 Look::Closed => false,
                 Look::Quiet => true,

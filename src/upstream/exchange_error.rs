@@ -5,13 +5,24 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::h1_client::H1ClientError;
+
 /// The reason for which an exchange broke off. Its `Display` names every cause, and contains no part of the request or
 /// the response.
 #[derive(Debug, Error)]
 pub struct ExchangeError {
     #[source]
-    error: hyper::Error,
+    error: Cause,
     renegotiated: bool,
+}
+
+/// The error of the client that carried the exchange.
+#[derive(Debug, Error)]
+pub(super) enum Cause {
+    #[error(transparent)]
+    H1(#[from] H1ClientError),
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
 }
 
 /// The text that is added if the other side began a second TLS handshake.
@@ -21,8 +32,8 @@ const RENEGOTIATION: &str = "; the provider asked for a renegotiation (a second 
 
 impl ExchangeError {
     /// `renegotiated`: whether the other side had begun a second handshake.
-    pub(super) const fn new(error: hyper::Error, renegotiated: bool) -> Self {
-        Self { error, renegotiated }
+    pub(super) fn new(error: impl Into<Cause>, renegotiated: bool) -> Self {
+        Self { error: error.into(), renegotiated }
     }
 
     /// Returns whether the other side had begun a second TLS handshake, which is not supported.

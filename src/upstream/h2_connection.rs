@@ -29,6 +29,7 @@ use super::connection::{H2Transport, Sent, Unsent, to_http2};
 use super::dial::TlsStream;
 use super::exchange_error::ExchangeError;
 use super::origin::Origin;
+use super::received::ReceivedBody;
 use super::socket::{ByteCounter, Counted, Look, SocketLook};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::Now;
@@ -268,7 +269,7 @@ impl<B: Body + Unpin + 'static> H2Stream<B> {
         let request = request.map(|body| Upload { body, _held: held });
         let sending = self.shared_h2.sender.borrow_mut().try_send_request(request);
         let mut failed = match sending.await {
-            Ok(response) => return Sent::Answered(response),
+            Ok(response) => return Sent::Answered(ReceivedBody::response(response)),
             Err(failed) => failed,
         };
         if let Some(request) = failed.take_message() {

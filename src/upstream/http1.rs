@@ -1,5 +1,5 @@
-//! The stream layer that an HTTP/1.1 connection needs below hyper: a response remains readable after a failed write,
-//! and heads can be corrected.
+//! Settings of HTTP/1.1, and the stream layer that a connection needs if hyper speaks it: a response remains readable
+//! after a failed write, and heads can be corrected.
 //!
 //! **An early response.** A provider may respond from a request's head alone and close with the body unread. Then the
 //! next write fails, while the response is in the kernel's buffer, to be read (RFC 9112 section 9.6 tells servers to
@@ -31,7 +31,7 @@ use crate::base::secret::is_wordy_secret;
 pub const MOST_FIELDS: usize = 512;
 /// Maximum number of bytes that HTTP/1.1 may buffer in each direction, and of a response's head: data that a client
 /// does not read stays with the provider.
-const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 32 * 1024;
 /// Read at a time while a head is awaited.
 const PIECE: usize = 8 << 10;
 
@@ -170,7 +170,7 @@ impl<S> Http1Io<S> {
 }
 
 /// Returns whether a failed write means that the other side has ended the connection.
-fn is_hang_up(error: &io::Error) -> bool {
+pub(super) fn is_hang_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe

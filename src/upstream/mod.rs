@@ -7,8 +7,9 @@
 //! [`tunnel`] asks the guard. Connections belong to the thread that dials them, and stay on it.
 //!
 //! From the wire up: [`names`] and [`race`] find an address that responds, [`proxy`] tunnels, [`dial`] performs the
-//! handshake, [`http1`] lies between TLS and HTTP/1.1, [`connection`] and [`h2_connection`] carry exchanges over
-//! HTTP/1.1 and HTTP/2, [`connection_pool`] decides which one is lent.
+//! handshake, [`h1_client`] and its [`h1_codec`] speak HTTP/1.1 on pooled connections and [`http1`] lies between TLS and
+//! hyper on the others, [`connection`] and [`h2_connection`] carry exchanges over HTTP/1.1 and HTTP/2,
+//! [`connection_pool`] decides which one is lent.
 
 mod ask;
 mod clear;
@@ -16,6 +17,8 @@ mod connection;
 mod connection_pool;
 mod dial;
 mod exchange_error;
+mod h1_client;
+mod h1_codec;
 mod h2_connection;
 mod http1;
 mod names;
@@ -36,6 +39,7 @@ pub use connection::{Connection, Resend, Sent, Unsent};
 pub use connection_pool::{ConnectionPool, NoConnection};
 pub use dial::{Destination, DialError, EgressPath};
 pub use exchange_error::ExchangeError;
+pub use h1_codec::content_length;
 pub use http1::{Http1, Spellings};
 pub use proxy::{ForwardProxy, ProxyError};
 pub use received::{BodyError, ReceivedBody};

@@ -351,7 +351,7 @@ impl UpstreamCall<'_> {
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
-                Sent::Answered(response) => return Ok((ReceivedBody::response(response), connection)),
+                Sent::Answered(response) => return Ok((response, connection)),
                 Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);
                     message = unsent;

@@ -9,6 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::provider::Module;
+use crate::upstream::content_length;
 
 /// More names than this in `Connection` fields is an attack, not a message.
 const MOST_CONNECTION_NAMES: usize = 20;
@@ -219,21 +220,9 @@ pub fn settle_framing(headers: &mut HeaderMap) -> bool {
     if lengths.next().is_none() && !first.as_bytes().contains(&b',') {
         return true;
     }
-    let Some(length) = one_length(headers) else { return false };
+    let Some(length) = content_length(headers) else { return false };
     headers.insert(CONTENT_LENGTH, length.into());
     true
-}
-
-/// The length that all members of all `Content-Length` fields agree on.
-fn one_length(headers: &HeaderMap) -> Option<u64> {
-    let fields = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let mut lengths = fields.map(|member| {
-        let member = member.trim_ascii();
-        let digits = std::str::from_utf8(member).ok().filter(|_| member.iter().all(u8::is_ascii_digit))?;
-        digits.parse::<u64>().ok()
-    });
-    let first = lengths.next()??;
-    lengths.all(|other| other == Some(first)).then_some(first)
 }
 
 #[cfg(test)]
