@@ -734,10 +734,18 @@ fn nothing_comes_out(log: &str, access: &str) {
         let world = World::start(log).await;
         let events = world.watch().await;
         live(&world, &mut outputs).await;
-        let told = events.lock().expect("not poisoned").clone();
         let kinds = ["token-fetched", "token-refused", "token-failed", "replay", "reload"];
-        let text = String::from_utf8_lossy(&told).into_owned();
-        assert!(kinds.iter().all(|kind| text.contains(&format!("event: {kind}\n"))), "{text}");
+        let told = || events.lock().expect("not poisoned").clone();
+        let tells = |kind: &&str| String::from_utf8_lossy(&told()).contains(&format!("event: {kind}\n"));
+        // Events reach their watcher a little later than answers their callers.
+        for _ in 0..1000 {
+            if kinds.iter().all(tells) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let told = told();
+        assert!(kinds.iter().all(tells), "{}", String::from_utf8_lossy(&told));
         outputs.add("events", told);
         world
     });

@@ -19,7 +19,7 @@ use crate::harness::{Harness, KEY, Plan, bank};
 use crate::new_tokens::settle;
 
 /// Nobody who asks during a rest waits longer than this: there is nothing to wait for.
-const AT_ONCE: Duration = Duration::from_millis(250);
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// Longer than any token, rest or backoff.
 const LONG: Duration = Duration::from_secs(3 * 24 * 3600);
 
