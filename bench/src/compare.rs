@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::args::Args;
 use crate::contender::{Contender, Door, Running};
+use crate::machine::{Machine, load_average};
 use crate::measure::{self, Figures, Kind, TESTS, Test};
 use crate::process;
 use crate::stage::Stage;
@@ -39,6 +40,10 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let limit = Duration::from_secs_f64(120.0 + 30.0 * contenders.len() as f64 + windows * (seconds + 4.0) * 1.5);
     process::bound(limit)?;
 
+    println!("{}", Machine::look().line());
+    for contender in &contenders {
+        println!("- {}: {}", contender.name, contender.version()?);
+    }
     let stage = Stage::set(work)?;
     introduce(&stage, rounds, seconds);
     for door in [Door::Gateway, Door::Forward] {
@@ -113,9 +118,4 @@ fn introduce(stage: &Stage, rounds: usize, seconds: f64) {
         println!("note: {caveat}");
     }
     println!("load average at the start: {}", load_average());
-}
-
-fn load_average() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

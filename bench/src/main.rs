@@ -9,6 +9,7 @@ mod compare;
 mod contender;
 mod job;
 mod load;
+mod machine;
 mod measure;
 mod origin;
 mod pki;
