@@ -65,6 +65,8 @@ pub struct Contender {
     pub name: String,
     pub kind: Kind,
     pub program: PathBuf,
+    /// Routes in countersign's configuration; the last one is called.
+    pub routes: usize,
 }
 
 /// A contender that serves.
@@ -108,7 +110,7 @@ impl Contender {
             Some((_, kind, usual, variable)) => (*kind, chosen(variable).unwrap_or_else(|| PathBuf::from(usual))),
             None => (Kind::Countersign, proxy.to_owned()),
         };
-        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual) }
+        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual), routes: 1 }
     }
 
     /// Asks the program for its version, and for that of its TLS library where it tells.
@@ -175,6 +177,8 @@ impl Contender {
             ("@KEY_SHA256@", job::CLIENT_KEY_SHA256.to_owned()),
             ("@LIB@", squid_helpers(&self.program).display().to_string()),
             ("@WORKERS@", "1".to_owned()),
+            ("@ROUTES@", routes(self.routes)),
+            ("@PATH@", if self.routes == 1 { "/v1" } else { job::ITEM }.to_owned()),
         ];
         let fill =
             |template: &str| values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -220,6 +224,18 @@ impl Contender {
         let connect = (door == Door::Forward).then(|| format!("localhost:{upstream}"));
         Ok(Running { process, port, connect, counts })
     }
+}
+
+/// Writes the routes that stand before the one that is called: its siblings.
+fn routes(all: usize) -> String {
+    (1..all)
+        .map(|number| {
+            format!(
+                "[[route]]\nname     = \"a{number:05}\"\npath     = \"/v1/a{number:05}\"\nstrip    = false\n\
+                 provider = \"scb\"\nclients  = [\"bench\"]\n\n"
+            )
+        })
+        .collect()
 }
 
 /// Reads the program that an environment variable names.

@@ -103,7 +103,8 @@ fn ticks(stat: &str, cores: &[usize]) -> f64 {
 mod checks {
     use super::*;
 
-    const STAT: &str = "cpu  9 9 9 9 9 9 9 90 0 0\ncpu0 1 2 3 4 5 6 7 10 0 0\ncpu1 1 2 3 4 5 6 7 30 0 0\ncpu10 1 2 3 4 5 6 7 50 0 0\n";
+    const STAT: &str =
+        "cpu  9 9 9 9 9 9 9 90 0 0\ncpu0 1 2 3 4 5 6 7 10 0 0\ncpu1 1 2 3 4 5 6 7 30 0 0\ncpu10 1 2 3 4 5 6 7 50 0 0\n";
 
     #[test]
     fn stolen_ticks_are_those_of_the_cores_named() {

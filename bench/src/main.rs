@@ -14,6 +14,7 @@ mod measure;
 mod origin;
 mod pki;
 mod process;
+mod report;
 mod stage;
 mod table;
 mod verify;
