@@ -18,18 +18,18 @@ use crate::verify::verify;
 
 const USUAL: &str = "keep64,keep256,post,h2,new,rate,big,idle";
 
-/// When a quick run ceases to repeat windows, so that it stays under five minutes.
+/// Time after which a quick run repeats no window, so that it stays under five minutes.
 const QUICK_REPEATS: Duration = Duration::from_secs(120);
 
-/// How much is measured.
+/// The amount of measuring.
 #[derive(Clone, Copy)]
 struct Settings {
     quick: bool,
     rounds: usize,
     seconds: f64,
-    /// How often a window that was disturbed by steal is measured again.
+    /// Repetitions, at most, of a window that steal disturbed.
     again: u32,
-    /// When such repetitions end.
+    /// The end of such repetitions.
     until: Option<Instant>,
 }
 
@@ -140,7 +140,7 @@ fn start(stage: &Stage, door: Door, contenders: &[Contender]) -> Result<Vec<Runn
     contenders.iter().map(|contender| contender.start(stage, door, stage.origin)).collect()
 }
 
-/// Whether a test compares countersign with itself at another size.
+/// Tells whether a test compares countersign with itself at another size.
 fn grows(test: &Test) -> bool {
     matches!(test.kind, Kind::Routes(_))
 }

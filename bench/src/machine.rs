@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// What a reader of figures must know of the machine.
+/// The circumstances that figures depend on.
 pub struct Machine {
     pub date: String,
     pub cores: usize,
@@ -35,7 +35,7 @@ impl Machine {
         }
     }
 
-    /// One line for the head of a report.
+    /// Writes one line for the head of a report.
     pub fn line(&self) -> String {
         format!(
             "{} · {} cores, {} · Linux {} · commit {}",
@@ -43,7 +43,7 @@ impl Machine {
         )
     }
 
-    /// The same for programs.
+    /// Tells the machine to programs.
     pub fn json(&self) -> Value {
         json!({
             "cores": self.cores,
@@ -53,7 +53,7 @@ impl Machine {
     }
 }
 
-/// The output of a small program; `?` when it fails.
+/// Runs a small program for its output; `?` when it fails.
 fn said(program: &str, args: &[&str]) -> String {
     match Command::new(program).args(args).output() {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
@@ -61,7 +61,7 @@ fn said(program: &str, args: &[&str]) -> String {
     }
 }
 
-/// The load average over 1, 5 and 15 minutes.
+/// Reads the load average over 1, 5 and 15 minutes.
 pub fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
@@ -80,7 +80,7 @@ impl Steal {
         Self { at: Instant::now(), ticks: groups.iter().map(|cores| ticks(&text, cores)).collect() }
     }
 
-    /// The share of the time since an earlier reading that was stolen: of the group that lost most.
+    /// Computes the stolen share of the time since an earlier reading, of the group that lost most.
     pub fn since(&self, earlier: &Self) -> f64 {
         let took = self.at.duration_since(earlier.at).as_secs_f64().max(1e-3) * crate::process::TICKS;
         let lost = self.ticks.iter().zip(&earlier.ticks).map(|(now, before)| (now - before) / took);
@@ -88,7 +88,7 @@ impl Steal {
     }
 }
 
-/// Stolen ticks of `/proc/stat`, the mean of these cores.
+/// Reads stolen ticks from `/proc/stat`, the mean of these cores.
 fn ticks(stat: &str, cores: &[usize]) -> f64 {
     let stolen = |core: &usize| -> f64 {
         let name = format!("cpu{core}");

@@ -135,16 +135,16 @@ pub struct Figures {
     pub opened: f64,
     /// Named figures of the special tests.
     pub more: Vec<(String, f64)>,
-    /// What the generator told.
+    /// The generator's own report.
     pub told: Value,
     /// Share of the window that the host stole from the cores.
     pub stolen: f64,
-    /// How often the window was measured again for that.
+    /// Repetitions of the window for that reason.
     pub repeats: u32,
 }
 
 impl Figures {
-    /// All of it, for programs.
+    /// Tells all of it to programs.
     pub fn json(&self) -> Value {
         json!({
             "rate": self.rate,

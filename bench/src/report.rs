@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::contender::Contender;
 use crate::table::Rounds;
 
-/// What has been measured so far, and where it is written.
+/// The figures measured so far and their file.
 pub struct Report {
     file: Option<PathBuf>,
     all: Value,

@@ -18,7 +18,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// One test's table; its name may be that of several.
+/// Prints one test's table; its name may be that of several.
 pub fn print(name: &str, test: &Test, contenders: &[Contender], rounds: &Rounds) {
     println!("\n### {name}: {}\n", test.what);
     match test.kind {
@@ -88,7 +88,7 @@ fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
     }
 }
 
-/// How many windows the host disturbed.
+/// Prints how many windows the host disturbed.
 fn steal(rounds: &Rounds) {
     let windows: Vec<&Figures> = rounds.iter().flatten().collect();
     let repeated = windows.iter().filter(|figures| figures.repeats > 0).count();

@@ -46,7 +46,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether connections are opened and then held.
+    /// Tells whether connections are opened and then held.
     const fn holds(self) -> bool {
         matches!(self, Self::Idle | Self::Stall | Self::StallH2)
     }
