@@ -1,19 +1,23 @@
-//! `--name value` arguments.
+//! `--name value` arguments, and flags.
 
 use std::str::FromStr;
 
 use crate::Failure;
 
-/// What is left of the command line. Every option has a value.
+/// Options without a value.
+const FLAGS: &[&str] = &["quick"];
+
+/// What is left of the command line.
 pub struct Args(Vec<(String, String)>);
 
 impl Args {
-    /// Reads `--name value` pairs.
+    /// Reads `--name value` pairs and flags.
     pub fn read(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut pairs = Vec::new();
         while let Some(word) = words.next() {
             let name = word.strip_prefix("--").ok_or_else(|| format!("`{word}`: an option was expected here"))?;
-            let value = words.next().ok_or_else(|| format!("`--{name}` needs a value"))?;
+            let value = if FLAGS.contains(&name) { Some("yes".to_owned()) } else { words.next() };
+            let value = value.ok_or_else(|| format!("`--{name}` needs a value"))?;
             pairs.push((name.to_owned(), value));
         }
         Ok(Self(pairs))

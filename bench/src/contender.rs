@@ -7,7 +7,7 @@ use crate::process::{Process, Start, free_port, root};
 use crate::stage::Stage;
 use crate::{Failure, job};
 
-/// Where squid's helpers are, on Debian.
+/// Where squid's helpers usually are, on Debian.
 const SQUID_HELPERS: &str = "/usr/lib/squid";
 
 /// By which way clients come in.
@@ -22,7 +22,9 @@ pub enum Door {
 /// Whose manners it has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
+    Caddy,
     Countersign,
+    Envoy,
     Haproxy,
     Mitmproxy,
     Nginx,
@@ -34,7 +36,7 @@ impl Kind {
     pub const fn serves(self, door: Door) -> bool {
         match self {
             Self::Countersign => true,
-            Self::Haproxy | Self::Nginx => matches!(door, Door::Gateway),
+            Self::Caddy | Self::Envoy | Self::Haproxy | Self::Nginx => matches!(door, Door::Gateway),
             Self::Mitmproxy | Self::Squid => matches!(door, Door::Forward),
         }
     }
@@ -51,7 +53,7 @@ impl Kind {
                 "asks for Basic credentials (a helper checks them, squid remembers), bearer from its configuration, no log; \
                  its request id is the time and a counter, not random"
             }
-            Self::Haproxy | Self::Nginx => "",
+            Self::Caddy | Self::Envoy | Self::Haproxy | Self::Nginx => "",
         }
     }
 }
@@ -63,6 +65,8 @@ pub struct Contender {
     pub name: String,
     pub kind: Kind,
     pub program: PathBuf,
+    /// Routes in countersign's configuration; the last one is called.
+    pub routes: usize,
 }
 
 /// A contender that serves.
@@ -86,21 +90,56 @@ impl Running {
 }
 
 impl Contender {
-    /// Reads `nginx`, `squid`, `countersign`, or `NAME=PROGRAM`: another build, told apart by how its name begins.
+    /// Reads `nginx`, `squid`, `countersign`, or `NAME=PROGRAM`: another build, told apart by how its name begins. A variable
+    /// `BENCH_NGINX` and so on replaces the peer's usual program.
     pub fn read(text: &str, proxy: &Path) -> Self {
         let (name, program) = match text.split_once('=') {
             Some((name, program)) => (name, Some(PathBuf::from(program))),
             None => (text, None),
         };
         let peers = [
-            ("haproxy", Kind::Haproxy, "haproxy"),
-            ("mitmproxy", Kind::Mitmproxy, "mitmdump"),
-            ("nginx", Kind::Nginx, "nginx"),
-            ("squid", Kind::Squid, "squid"),
+            ("caddy", Kind::Caddy, "caddy", "BENCH_CADDY"),
+            ("envoy", Kind::Envoy, "envoy", "BENCH_ENVOY"),
+            ("haproxy", Kind::Haproxy, "haproxy", "BENCH_HAPROXY"),
+            ("mitmproxy", Kind::Mitmproxy, "mitmdump", "BENCH_MITMPROXY"),
+            ("nginx", Kind::Nginx, "nginx", "BENCH_NGINX"),
+            ("squid", Kind::Squid, "squid", "BENCH_SQUID"),
         ];
-        let peer = peers.iter().find(|(peer, _, _)| name.starts_with(peer));
-        let (kind, usual) = peer.map_or((Kind::Countersign, proxy), |(_, kind, usual)| (*kind, Path::new(usual)));
-        Self { name: name.to_owned(), kind, program: program.unwrap_or_else(|| usual.to_owned()) }
+        let peer = peers.iter().find(|(peer, ..)| name.starts_with(peer));
+        let (kind, usual) = match peer {
+            Some((_, kind, usual, variable)) => (*kind, chosen(variable).unwrap_or_else(|| PathBuf::from(usual))),
+            None => (Kind::Countersign, proxy.to_owned()),
+        };
+        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual), routes: 1 }
+    }
+
+    /// Asks the program for its version, and for that of its TLS library where it tells.
+    pub fn version(&self) -> Result<String, Failure> {
+        let (args, wanted): (&[&str], &[&str]) = match self.kind {
+            Kind::Caddy => (&["version"], &[]),
+            Kind::Countersign | Kind::Envoy | Kind::Mitmproxy | Kind::Squid => (&["--version"], &[]),
+            Kind::Haproxy => (&["-vv"], &["HAProxy version", "Running on OpenSSL", "Running on SSL"]),
+            Kind::Nginx => (&["-V"], &["nginx version", "built with"]),
+        };
+        let program = self.program.display();
+        let output = Command::new(&self.program).args(args).output().map_err(|error| format!("{program}: {error}"))?;
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<&str> = if wanted.is_empty() {
+            lines.next().into_iter().collect()
+        } else {
+            lines.filter(|line| wanted.iter().any(|mark| line.starts_with(mark))).collect()
+        };
+        if lines.is_empty() {
+            return Err(format!("{program} does not tell its version").into());
+        }
+        // Names of fields and addresses of projects say nothing new.
+        let told = lines.iter().map(|line| {
+            let line = line.rsplit(" : ").next().unwrap_or(line);
+            let line = line.rsplit(" version: ").next().unwrap_or(line);
+            line.split(" - http").next().unwrap_or(line).split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        Ok(told.collect::<Vec<_>>().join(", "))
     }
 
     /// Starts it in front of this port of the origin.
@@ -109,6 +148,8 @@ impl Contender {
         let (template, file) = match (self.kind, door) {
             (Kind::Countersign, Door::Gateway) => (include_str!("../peers/countersign.toml.in"), "config.toml"),
             (Kind::Countersign, Door::Forward) => (include_str!("../peers/countersign-forward.toml.in"), "config.toml"),
+            (Kind::Caddy, _) => (include_str!("../peers/Caddyfile.in"), "Caddyfile"),
+            (Kind::Envoy, _) => (include_str!("../peers/envoy.yaml.in"), "config.yaml"),
             (Kind::Haproxy, _) => (include_str!("../peers/haproxy.cfg.in"), "config.cfg"),
             // It looks for this name itself.
             (Kind::Mitmproxy, _) => (include_str!("../peers/mitmproxy.yaml.in"), "config.yaml"),
@@ -134,8 +175,10 @@ impl Contender {
             ("@CLIENT@", job::CLIENT.to_owned()),
             ("@KEY@", job::CLIENT_KEY.to_owned()),
             ("@KEY_SHA256@", job::CLIENT_KEY_SHA256.to_owned()),
-            ("@LIB@", SQUID_HELPERS.to_owned()),
+            ("@LIB@", squid_helpers(&self.program).display().to_string()),
             ("@WORKERS@", "1".to_owned()),
+            ("@ROUTES@", routes(self.routes)),
+            ("@PATH@", if self.routes == 1 { "/v1" } else { job::ITEM }.to_owned()),
         ];
         let fill =
             |template: &str| values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -145,6 +188,10 @@ impl Contender {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let args: Vec<String> = match self.kind {
             Kind::Countersign => words(&["run", "-c", &path]),
+            Kind::Caddy => words(&["run", "--adapter", "caddyfile", "--config", &path]),
+            Kind::Envoy => {
+                words(&["--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--config-path", &path])
+            }
             Kind::Haproxy => words(&["-db", "-f", &path]),
             Kind::Mitmproxy => {
                 std::fs::write(own.join("dress.py"), fill(include_str!("../peers/dress.py.in")))?;
@@ -153,18 +200,23 @@ impl Contender {
             }
             Kind::Nginx => words(&["-p", &own.display().to_string(), "-c", &path]),
             Kind::Squid => {
-                furnish_squid(work, &own)?;
+                furnish_squid(work, &own, &squid_helpers(&self.program))?;
                 // In the foreground, by a name of its own: two of them share memory otherwise.
                 words(&["-N", "-n", &format!("bench{port}"), "-f", &path])
             }
         };
+        let mut env = vec![("BENCH_SECRET", job::SECRET.to_owned()), ("BENCH_COUNTS", format!("127.0.0.1:{counts}"))];
+        if self.kind == Kind::Caddy {
+            // It keeps state at home.
+            env.extend(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, own.display().to_string())));
+        }
         let log = own.join("log");
         let mut process = Process::start(Start {
             what: &self.name,
             program: &self.program,
             args,
             cores: &stage.proxy_core,
-            env: vec![("BENCH_SECRET", job::SECRET.to_owned()), ("BENCH_COUNTS", format!("127.0.0.1:{counts}"))],
+            env,
             log: &log,
             listen: false,
         })?;
@@ -174,13 +226,36 @@ impl Contender {
     }
 }
 
+/// Writes the routes that stand before the one that is called: its siblings.
+fn routes(all: usize) -> String {
+    (1..all)
+        .map(|number| {
+            format!(
+                "[[route]]\nname     = \"a{number:05}\"\npath     = \"/v1/a{number:05}\"\nstrip    = false\n\
+                 provider = \"scb\"\nclients  = [\"bench\"]\n\n"
+            )
+        })
+        .collect()
+}
+
+/// Reads the program that an environment variable names.
+fn chosen(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Finds squid's helpers: those of the same tree (`sbin/squid`, `lib/squid`), else Debian's.
+fn squid_helpers(program: &Path) -> PathBuf {
+    let tree = program.parent().and_then(Path::parent).map(|tree| tree.join("lib/squid"));
+    tree.filter(|helpers| helpers.is_absolute() && helpers.is_dir()).unwrap_or_else(|| SQUID_HELPERS.into())
+}
+
 /// What squid wants to find: names, a password file and a place for certificates, all its own user's where it is started
 /// as root, for it refuses to stay root.
-fn furnish_squid(work: &Path, own: &Path) -> Result<(), Failure> {
+fn furnish_squid(work: &Path, own: &Path, helpers: &Path) -> Result<(), Failure> {
     std::fs::write(own.join("hosts"), "127.0.0.1 localhost\n")?;
     std::fs::write(own.join("passwords"), format!("{}:{}\n", job::CLIENT, job::CLIENT_KEY_MD5))?;
     let certificates = own.join("ssl_db").display().to_string();
-    must(&format!("{SQUID_HELPERS}/security_file_certgen"), &["-c", "-s", &certificates, "-M", "4MB"])?;
+    must(&helpers.join("security_file_certgen").display().to_string(), &["-c", "-s", &certificates, "-M", "4MB"])?;
     if root() {
         must("chmod", &["711", &work.display().to_string()])?;
         must("chown", &["-R", "proxy:", &own.display().to_string()])?;

@@ -1,5 +1,5 @@
-//! countersign beside nginx and HAProxy at the same job, and beside mitmproxy and squid as a forward proxy, on loopback:
-//! `bench/run` starts this.
+//! countersign beside nginx, HAProxy, Envoy and Caddy at the same job, and beside mitmproxy and squid as a forward
+//! proxy, on loopback: `bench/run` starts this.
 //!
 //! One binary, three parts: `bench origin` is the bank, `bench load` the clients, `bench compare` starts both and the
 //! contenders, checks that all do the same job, measures them in turns and prints tables.
@@ -9,10 +9,12 @@ mod compare;
 mod contender;
 mod job;
 mod load;
+mod machine;
 mod measure;
 mod origin;
 mod pki;
 mod process;
+mod report;
 mod stage;
 mod table;
 mod verify;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 
 /// Clock ticks of `/proc/PID/stat` a second: 100 on every Linux that we run on.
-const TICKS: f64 = 100.0;
+pub const TICKS: f64 = 100.0;
 
 /// Ids of the children that still run.
 static LIVE: Mutex<Vec<u32>> = Mutex::new(Vec::new());

@@ -17,6 +17,8 @@ pub struct Stage {
     pub proxy_core: String,
     /// The cores of the origin and the generator.
     pub other_cores: String,
+    /// The same two groups as numbers.
+    pub cores: [Vec<usize>; 2],
     /// Threads of the origin and of the generator.
     pub threads: usize,
     /// What is shared that should not be, for the reader of the figures.
@@ -43,6 +45,10 @@ impl Stage {
         let list: Vec<String> = others.iter().map(usize::to_string).collect();
         let other_cores = list.join(",");
         let threads = others.len().div_ceil(2);
+        let caveat = match others.len() {
+            1 => Some("the origin and the generator share one core: they may be the limit, not the proxy"),
+            _ => None,
+        };
         let (origin, stranger, other, control) = (free_port()?, free_port()?, free_port()?, free_port()?);
         let log = work.join("origin.log");
         let program = std::env::current_exe()?;
@@ -66,11 +72,9 @@ impl Stage {
             work,
             proxy_core: proxy.to_string(),
             other_cores,
+            cores: [vec![proxy], others],
             threads,
-            caveat: match others.len() {
-                1 => Some("the origin and the generator share one core: they may be the limit, not the proxy"),
-                _ => None,
-            },
+            caveat,
             origin,
             stranger,
             other,

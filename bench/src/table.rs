@@ -1,7 +1,7 @@
 //! Medians, ratios and tables.
 
 use crate::contender::{Contender, Door, Kind as Of};
-use crate::measure::{Figures, Kind, Test};
+use crate::measure::{Figures, Kind, STOLEN, Test};
 
 /// All rounds of one test: for each contender, in order, its figures round by round.
 pub type Rounds = Vec<Vec<Figures>>;
@@ -18,12 +18,19 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// One test's table.
-pub fn print(test: &Test, contenders: &[Contender], rounds: &Rounds) {
-    println!("\n### {}: {}\n", test.name, test.what);
+/// Prints one test's table; its name may be that of several.
+pub fn print(name: &str, test: &Test, contenders: &[Contender], rounds: &Rounds) {
+    println!("\n### {name}: {}\n", test.what);
     match test.kind {
-        Kind::Allocations | Kind::Idle | Kind::Syscalls => special(contenders, rounds),
-        Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Tunnels => usual(test, contenders, rounds),
+        Kind::Idle | Kind::Stall | Kind::Syscalls => special(contenders, rounds),
+        Kind::Allocations => {
+            special(contenders, rounds);
+            steal(rounds);
+        }
+        Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Routes(_) | Kind::Tunnels => {
+            usual(test, contenders, rounds);
+            steal(rounds);
+        }
     }
     if test.door == Door::Forward {
         notes(contenders, rounds);
@@ -31,11 +38,21 @@ pub fn print(test: &Test, contenders: &[Contender], rounds: &Rounds) {
 }
 
 fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
-    let peers: Vec<usize> = (0..contenders.len()).filter(|at| contenders[*at].kind != Of::Countersign).collect();
+    let peers: Vec<usize> = match test.kind {
+        // Growth is compared with the first row.
+        Kind::Routes(_) => vec![0],
+        _ => (0..contenders.len()).filter(|at| contenders[*at].kind != Of::Countersign).collect(),
+    };
     let unit = match test.kind {
         Kind::Bytes => "MiB",
         Kind::Tunnels => "tunnels",
-        Kind::Allocations | Kind::Idle | Kind::Latency | Kind::Requests | Kind::Syscalls => "requests",
+        Kind::Allocations
+        | Kind::Idle
+        | Kind::Latency
+        | Kind::Requests
+        | Kind::Routes(_)
+        | Kind::Stall
+        | Kind::Syscalls => "requests",
     };
     let (compared, figure): (&str, fn(&Figures) -> f64) = match test.kind {
         Kind::Latency => ("p50", |figures| figures.p50_us),
@@ -69,6 +86,14 @@ fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
         }
         println!("{row}");
     }
+}
+
+/// Prints how many windows the host disturbed.
+fn steal(rounds: &Rounds) {
+    let windows: Vec<&Figures> = rounds.iter().flatten().collect();
+    let repeated = windows.iter().filter(|figures| figures.repeats > 0).count();
+    let disturbed = windows.iter().filter(|figures| figures.stolen > STOLEN).count();
+    println!("\nSteal: {repeated} of {} windows repeated, {disturbed} still disturbed.", windows.len());
 }
 
 /// What the forward proxies do differently.

@@ -1,20 +1,23 @@
 //! One HTTP/1.1 exchange over an open stream, as cheap as can be.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Plan;
+use super::{Mode, Plan};
 use crate::job;
 
 /// A verified TLS connection to the proxy, or through its tunnel.
 pub async fn open(plan: &Plan) -> io::Result<TlsStream<TcpStream>> {
-    let address: SocketAddr = plan.address;
-    let mut stream = TcpStream::connect(address).await?;
+    let socket = TcpSocket::new_v4()?;
+    if matches!(plan.mode, Mode::Stall | Mode::StallH2) {
+        // Else the kernel takes most of a download in the place of a reader that stalls.
+        socket.set_recv_buffer_size(64 << 10)?;
+    }
+    let mut stream = socket.connect(plan.address).await?;
     stream.set_nodelay(true)?;
     if let Some(target) = &plan.connect {
         connect(&mut stream, target, &plan.basic).await?;
@@ -64,6 +67,26 @@ pub fn request(plan: &Plan) -> Vec<u8> {
     text.push_str("\r\n");
     text.push_str(&"p".repeat(plan.post));
     text.into_bytes()
+}
+
+/// Sends the request and reads the head of its answer and what came with it.
+pub async fn begin(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> io::Result<()> {
+    stream.write_all(request).await?;
+    stream.flush().await?;
+    let (mut buffer, mut have) = ([0; 4096], 0);
+    loop {
+        let read = stream.read(buffer.get_mut(have..).unwrap_or_default()).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        have += read;
+        let seen = buffer.get(..have).unwrap_or_default();
+        if let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n")
+            && end + 4 < have
+        {
+            return length(seen.get(..end).unwrap_or_default()).map(drop);
+        }
+    }
 }
 
 /// Sends the request and reads the whole answer. The number of body bytes; anything but a 200 with a length fails.

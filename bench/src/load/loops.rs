@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, USER_AGENT};
 use hyper::{Request, StatusCode};
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-use super::exchange::{exchange, open, request};
+use super::exchange::{begin, exchange, open, request};
 use super::histogram::Histogram;
 use super::{Mode, Plan};
 use crate::job;
@@ -46,6 +47,8 @@ pub fn spawn(plan: &Rc<Plan>, latency: &Latency) {
                 Mode::Idle => idle(plan).await,
                 Mode::Keep | Mode::Rate => keep(plan, latency).await,
                 Mode::New | Mode::Resumed => anew(plan, latency).await,
+                Mode::Stall => stall(plan).await,
+                Mode::StallH2 => stall_streams(plan).await,
             }
         });
     }
@@ -109,6 +112,49 @@ async fn anew(plan: Rc<Plan>, latency: Latency) {
 }
 
 async fn idle(plan: Rc<Plan>) {
+    let opening = async {
+        let mut stream = open(&plan).await?;
+        exchange(&mut stream, &request(&plan), &mut vec![0; BUFFER]).await?;
+        Ok(stream)
+    };
+    hold(&plan, 1, opening).await;
+}
+
+/// Begins a download and stops reading.
+async fn stall(plan: Rc<Plan>) {
+    let opening = async {
+        let mut stream = open(&plan).await?;
+        begin(&mut stream, &request(&plan)).await?;
+        Ok(stream)
+    };
+    hold(&plan, 1, opening).await;
+}
+
+/// The same on each stream of an h2 connection. The windows are those of RFC 9113, and wide enough together that no stream
+/// waits for another one.
+async fn stall_streams(plan: Rc<Plan>) {
+    const WINDOW: u32 = 65_535;
+    let streams = u32::try_from(plan.streams).unwrap_or(u32::MAX);
+    let opening = async {
+        let stream = open(&plan).await?;
+        let mut builder = http2::Builder::new(Local);
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW.saturating_mul(streams + 1));
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::task::spawn_local(connection);
+        let mut bodies = Vec::new();
+        for _ in 0..streams {
+            let mut body = response(&plan, &mut sender).await?;
+            let frame = body.frame().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+            frame.map_err(io::Error::other)?;
+            bodies.push(body);
+        }
+        Ok((sender, bodies))
+    };
+    hold(&plan, u64::from(streams), opening).await;
+}
+
+/// Opens something, counts it and holds it.
+async fn hold<T>(plan: &Plan, count: u64, opening: impl Future<Output = io::Result<T>>) {
     /// Connections that are opened at the same time, so that the memory of the busy moment stays small.
     const AT_ONCE: u64 = 16;
     static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
@@ -116,21 +162,16 @@ async fn idle(plan: Rc<Plan>) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     UNDER_WAY.fetch_add(1, Relaxed);
-    let done = async {
-        let mut stream = open(&plan).await?;
-        exchange(&mut stream, &request(&plan), &mut vec![0; BUFFER]).await?;
-        Ok::<_, io::Error>(stream)
-    };
-    let done = done.await;
+    let opened = opening.await;
     UNDER_WAY.fetch_sub(1, Relaxed);
-    match done {
-        Ok(stream) => {
-            plan.tally.held.fetch_add(1, Relaxed);
+    match opened {
+        Ok(held) => {
+            plan.tally.held.fetch_add(count, Relaxed);
             std::future::pending::<()>().await;
-            drop(stream);
+            drop(held);
         }
         Err(error) => {
-            plan.tally.errors.fetch_add(1, Relaxed);
+            plan.tally.errors.fetch_add(count, Relaxed);
             eprintln!("load: {error}");
         }
     }
@@ -206,6 +247,17 @@ async fn streams(plan: Rc<Plan>, latency: Latency) {
 }
 
 async fn call(plan: &Plan, sender: &mut SendRequest<Empty<Bytes>>) -> io::Result<u64> {
+    let mut body = response(plan, sender).await?;
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(io::Error::other)?;
+        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(bytes)
+}
+
+/// Sends the request; the body of an answer with status 200.
+async fn response(plan: &Plan, sender: &mut SendRequest<Empty<Bytes>>) -> io::Result<Incoming> {
     let request = Request::get(format!("https://localhost{}", plan.path))
         .header(USER_AGENT, "bench/1")
         .header(ACCEPT, "application/json")
@@ -216,11 +268,5 @@ async fn call(plan: &Plan, sender: &mut SendRequest<Empty<Bytes>>) -> io::Result
     if response.status() != StatusCode::OK {
         return Err(io::Error::other(response.status().to_string()));
     }
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(io::Error::other)?;
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-    }
-    Ok(bytes)
+    Ok(response.into_body())
 }

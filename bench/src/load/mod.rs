@@ -5,7 +5,8 @@
 //!
 //! Modes: `keep` (closed loop over kept connections), `new` and `resumed` (a TLS connection for each request, with a
 //! full and with an abbreviated handshake), `h2` (closed loop, several streams a connection), `rate` (open loop;
-//! latency counts from the moment a request was *meant* to start), `idle` (one request each, then silence). With
+//! latency counts from the moment a request was *meant* to start), `idle` (one request each, then silence), `stall` and `stallh2` (a download each,
+//! of which the head and the first bytes are read and then nothing). With
 //! `--connect HOST:PORT` each connection begins with a `CONNECT`, and TLS is spoken inside of its tunnel.
 
 mod exchange;
@@ -40,6 +41,15 @@ pub enum Mode {
     New,
     Rate,
     Resumed,
+    Stall,
+    StallH2,
+}
+
+impl Mode {
+    /// Tells whether connections are opened and then held.
+    const fn holds(self) -> bool {
+        matches!(self, Self::Idle | Self::Stall | Self::StallH2)
+    }
 }
 
 /// One thread's instructions; shared by its tasks.
@@ -81,6 +91,8 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         "new" => Mode::New,
         "rate" => Mode::Rate,
         "resumed" => Mode::Resumed,
+        "stall" => Mode::Stall,
+        "stallh2" => Mode::StallH2,
         other => return Err(format!("there is no mode `{other}`").into()),
     };
     let address: SocketAddr = args.parse("address")?;
@@ -88,10 +100,11 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         return Err("the generator calls loopback addresses only".into());
     }
     let work = args.text("work")?;
-    let path = args.or("path", job::ITEM.to_owned())?;
+    let stalls = matches!(mode, Mode::Stall | Mode::StallH2);
+    let path = args.or("path", if stalls { job::BIG } else { job::ITEM }.to_owned())?;
     let post = args.or("post", 0)?;
     let connections: usize = args.or("connections", 64)?;
-    let streams = args.or("streams", 1)?;
+    let streams: usize = args.or("streams", 1)?;
     let rate: f64 = args.or("rate", 0.0)?;
     let threads: usize = args.or("threads", 1)?;
     let warm: f64 = args.or("warm", 0.5)?;
@@ -126,8 +139,9 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         let stopped = stopped.clone();
         running.push(std::thread::spawn(move || run(plan, stopped)));
     }
-    if mode == Mode::Idle {
-        return hold(&tally, connections as u64, seconds);
+    if mode.holds() {
+        let each = if mode == Mode::StallH2 { streams } else { 1 };
+        return hold(&tally, (connections * each) as u64, seconds);
     }
     std::thread::sleep(Duration::from_secs_f64(warm));
     say("begin")?;
@@ -164,7 +178,7 @@ fn say(line: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Waits until all connections are open, says so, and keeps them.
+/// Waits until all connections are open, or all streams, says so, and keeps them.
 fn hold(tally: &Tally, wanted: u64, seconds: f64) -> Result<(), Failure> {
     let patience = Instant::now() + Duration::from_secs(60);
     while tally.held.load(Relaxed) + tally.errors.load(Relaxed) < wanted && Instant::now() < patience {
@@ -203,7 +217,7 @@ fn tls(trusted: &Path, mode: Mode, post_quantum: bool) -> Result<Arc<ClientConfi
         .with_no_client_auth();
     config.resumption =
         if mode == Mode::Resumed { Resumption::in_memory_sessions(4096) } else { Resumption::disabled() };
-    let protocol: &[u8] = if mode == Mode::H2 { b"h2" } else { b"http/1.1" };
+    let protocol: &[u8] = if matches!(mode, Mode::H2 | Mode::StallH2) { b"h2" } else { b"http/1.1" };
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign::base::secret::{ExposeSecret as _, Fingerprint};
 use countersign::base::time::{Clock, Deadline};
-use countersign::control::{FetchContext, Fetched, Keeper, TokenHandle, Limits, Order, TokenSpec};
+use countersign::control::{FetchContext, Fetched, Keeper, Limits, Order, TokenHandle, TokenSpec};
 use countersign::token::consent::UserKey;
 use countersign::token::failure::{Class, Failure as Why};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign::base::secret::ExposeSecret as _;
 use countersign::base::time::Clock;
-use countersign::store::{Error, RecordKey, Kind, Patience, Store};
+use countersign::store::{Error, Kind, Patience, RecordKey, Store};
 use countersign::token::consent::UserTokens;
 use tokio::task::JoinHandle;
 
