@@ -318,7 +318,19 @@ where
     fn poll_upload<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, H1ClientError>> {
         match self.poll_write(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                self.flush(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Lets TLS send what it has to say of its own while a read waits: the other side may wait for it, too, as for the
+    /// refusal of a renegotiation (RFC 5246 section 7.2.2).
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        if let Some(io) = &mut self.io {
+            // The read that waits meets the same error.
+            let _ = Pin::new(io).poll_flush(cx);
         }
     }
 
@@ -383,6 +395,7 @@ where
                 }
                 Ok(DecodedPart::More) => match self.poll_read(cx) {
                     Poll::Pending => {
+                        self.flush(cx);
                         if !self.upload.is_over() {
                             self.reader = Some(cx.waker().clone());
                         }

@@ -84,6 +84,8 @@ struct Script {
     takes: usize,
     most: usize,
     paused: bool,
+    /// The number of last pieces that come only after a flush.
+    after_flush: usize,
     reader: Option<Waker>,
     seen: Rc<Seen>,
 }
@@ -101,7 +103,8 @@ impl Script {
         let seen = Rc::<Seen>::default();
         let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
         let most = usize::MAX;
-        let script = Self { pieces, behind, takes: most, most, paused: false, reader: None, seen: seen.clone() };
+        let script =
+            Self { pieces, behind, takes: most, most, paused: false, after_flush: 0, reader: None, seen: seen.clone() };
         (script, seen)
     }
 }
@@ -121,6 +124,10 @@ impl AsyncRead for Script {
         self.paused = !self.paused;
         if self.paused {
             cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.after_flush > 0 && self.pieces.len() == self.after_flush {
+            self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let Some(mut piece) = self.pieces.pop_front() else {
@@ -157,7 +164,13 @@ impl AsyncWrite for Script {
         Poll::Ready(Ok(len))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pieces.len() == self.after_flush
+            && let Some(reader) = self.reader.take()
+        {
+            self.after_flush = 0;
+            reader.wake();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -624,6 +637,23 @@ fn a_connection_is_idle_again_only_behind_two_whole_messages_that_allow_it() {
             } else {
                 assert!(matches!(client.send(get()).await, H1Sent::Unsent(_)), "{text}");
             }
+        });
+    }
+}
+
+#[test]
+fn what_tls_has_to_say_goes_out_while_a_read_waits() {
+    for (pieces, after_flush) in [
+        (vec![ANSWER], 1),
+        (vec![&ANSWER[..20], &ANSWER[20..]], 1),
+        (vec![ANSWER.split_at(ANSWER.len() - 1).0, b"}"], 1),
+    ] {
+        converse(async {
+            let (mut script, _) = Script::new(&pieces, Behind::Stay);
+            script.after_flush = after_flush;
+            let client = client(script);
+            let H1Sent::Answered(response) = client.send(get()).await else { panic!("it is answered") };
+            assert_eq!(Outcome::of(ReceivedBody::http1_response(response)).await.body, b"{}");
         });
     }
 }
