@@ -19,6 +19,11 @@ impl Fingerprint {
         let hash = sha256(secret);
         Self(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]))
     }
+
+    /// Returns the number that its digits stand for.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::IpAddr;
 
 /// A member's name with all that precedes its value. Made by [`key!`].
 #[derive(Clone, Copy)]
@@ -34,16 +35,43 @@ impl<'a> JsonLine<'a> {
 
     /// Appends a member with a string, escaped if necessary.
     pub fn text(&mut self, key: Key, value: &str) {
+        if is_plain(value.as_bytes()) {
+            return self.plain(key, value);
+        }
         self.out.extend_from_slice(key.0.as_bytes());
-        // Every byte is looked at, without a branch for each.
-        if value.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\')) {
-            self.out.push(b'"');
-            self.out.extend_from_slice(value.as_bytes());
-            self.out.push(b'"');
-        } else if serde_json::to_writer(&mut *self.out, value).is_err() {
+        if serde_json::to_writer(&mut *self.out, value).is_err() {
             // Writing to memory does not fail; were it to, the line stays JSON.
             self.out.extend_from_slice(b"null");
         }
+    }
+
+    /// Appends a member with a string that has no character that JSON escapes.
+    pub fn plain(&mut self, key: Key, value: &str) {
+        self.out.extend_from_slice(key.0.as_bytes());
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// Appends a member with a number of 32 bits as eight hexadecimal digits.
+    pub fn hex(&mut self, key: Key, value: u32) {
+        let digit = |place: u32| b"0123456789abcdef"[(value >> (28 - 4 * place) & 15) as usize];
+        let digits: [u8; 8] = std::array::from_fn(|place| digit(place as u32));
+        self.out.extend_from_slice(key.0.as_bytes());
+        self.out.push(b'"');
+        self.out.extend_from_slice(&digits);
+        self.out.push(b'"');
+    }
+
+    /// Appends a member with an address.
+    pub fn address(&mut self, key: Key, value: IpAddr) {
+        let IpAddr::V4(value) = value else { return self.display(key, value) };
+        self.out.extend_from_slice(key.0.as_bytes());
+        for (place, octet) in value.octets().into_iter().enumerate() {
+            self.out.push(if place == 0 { b'"' } else { b'.' });
+            self.out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+        }
+        self.out.push(b'"');
     }
 
     /// Appends a string, where there is one.
@@ -77,6 +105,23 @@ impl<'a> JsonLine<'a> {
     }
 }
 
+/// Returns whether a text has no byte that JSON escapes. Eight bytes are looked at together.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    // The top bit of each byte that is 0 is set; above the first of them it may be set for others, too.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
+    let escapes = |word: u64| {
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
+        controls | zeros(word ^ (ONES * b'"' as u64)) | zeros(word ^ (ONES * b'\\' as u64))
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let found = words.iter().fold(0, |found, word| found | escapes(u64::from_ne_bytes(*word)));
+    found | escapes(u64::from_ne_bytes(last)) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -86,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_text_holds_comes_back(first in any::<String>(), odd in "[\\x00-\\x7f]{0,40}", number in any::<u64>()) {
+        fn whatever_a_text_holds_comes_back(first in any::<String>(), odd in "[\\x00-\\x7f]{0,40}", number in any::<u64>(), address in any::<IpAddr>()) {
             let mut out = b"before".to_vec();
             let mut line = JsonLine::begin(&mut out, key!("time"), &first);
             line.text(key!("url.path"), &odd);
@@ -94,11 +139,23 @@ mod tests {
             line.number(key!("n"), number);
             line.flag(key!("yes"), true);
             line.display(key!("shown"), 7);
+            line.hex(key!("hex"), number as u32);
+            line.address(key!("address"), address);
             line.end();
             let text = std::str::from_utf8(&out).unwrap().strip_prefix("before").unwrap();
             prop_assert_eq!(text.find('\n'), Some(text.len() - 1));
             let read: Value = serde_json::from_str(text).unwrap();
-            prop_assert_eq!(read, json!({ "time": first, "url.path": odd, "n": number, "yes": true, "shown": "7" }));
+            let hex = format!("{:08x}", number as u32);
+            let address = address.to_string();
+            prop_assert_eq!(read, json!({
+                "time": first, "url.path": odd, "n": number, "yes": true, "shown": "7", "hex": hex, "address": address
+            }));
+        }
+
+        #[test]
+        fn a_text_is_plain_if_it_has_no_byte_that_is_escaped(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let escaped = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+            prop_assert_eq!(is_plain(&text), !text.iter().any(escaped));
         }
     }
 }

@@ -100,26 +100,27 @@ impl AccessRecord {
     pub fn write_json(&self, end: Now, out: &mut Vec<u8>) {
         let mut id = [0; Hyphenated::LENGTH];
         let mut line = JsonLine::begin(out, key!("time"), Rfc3339::of(self.start.wall).as_str());
-        line.text(key!("level"), "INFO");
-        line.text(key!("message"), "request");
-        line.text(key!("request_id"), self.id.hyphenated().encode_lower(&mut id));
+        line.plain(key!("level"), "INFO");
+        line.plain(key!("message"), "request");
+        line.plain(key!("request_id"), self.id.hyphenated().encode_lower(&mut id));
         if let Some(context) = self.trace {
             line.display(key!("trace_id"), context.trace);
             line.display(key!("span_id"), context.span);
         }
         line.text(key!("countersign.listener"), &self.listener);
         if let Some(peer) = self.peer {
-            line.display(key!("client.address"), peer);
+            line.address(key!("client.address"), peer);
         }
         line.optional(key!("countersign.client"), self.client.as_deref());
-        line.text(key!("http.request.method"), self.method.as_str());
+        // RFC 9110 section 5.6.2: a token has no quote and no backslash.
+        line.plain(key!("http.request.method"), self.method.as_str());
         line.text(key!("url.path"), &self.path);
         line.optional(key!("http.route"), self.route.as_deref());
         line.optional(key!("countersign.provider"), self.provider.as_deref());
         let provider_id = self.provider_id.as_ref().and_then(|id| id.to_str().ok());
         line.optional(key!("countersign.provider_request_id"), provider_id);
         if let Some((fingerprint, generation)) = self.token {
-            line.display(key!("countersign.token"), fingerprint);
+            line.hex(key!("countersign.token"), fingerprint.number());
             line.number(key!("countersign.token_generation"), generation);
         }
         if let Some(status) = self.status {

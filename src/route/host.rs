@@ -33,16 +33,30 @@ pub fn host_name(host: &str) -> Result<&str, &'static str> {
     if name.ends_with('.') {
         return Err("the host ends in a dot");
     }
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
-    if name.bytes().all(known) { Ok(name) } else { Err("the host has characters that no name has") }
+    if name.bytes().all(|byte| IN_NAMES[usize::from(byte)]) {
+        Ok(name)
+    } else {
+        Err("the host has characters that no name has")
+    }
 }
 
+/// The bytes of names and addresses.
+static IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let at = byte as u8;
+        table[byte] = at.is_ascii_alphanumeric() || matches!(at, b'-' | b'.' | b'_' | b'[' | b']' | b':');
+        byte += 1;
+    }
+    table
+};
+
 fn without_port(host: &str) -> Result<&str, &'static str> {
-    let end = match (host.starts_with('['), host.find(']'), host.find(':')) {
-        (true, Some(bracket), _) => bracket + 1,
-        (true, None, _) => return Err("the host's bracket is not closed"),
-        (false, _, Some(colon)) => colon,
-        (false, _, None) => host.len(),
+    let end = if host.starts_with('[') {
+        host.find(']').ok_or("the host's bracket is not closed")? + 1
+    } else {
+        memchr::memchr(b':', host.as_bytes()).unwrap_or(host.len())
     };
     let (name, port) = host.split_at_checked(end).ok_or("the host cannot be read")?;
     match port.strip_prefix(':') {

@@ -1203,3 +1203,44 @@ fn a_bank_that_hangs_holds_up_no_other() {
     });
     drop(stage);
 }
+
+#[test]
+fn requests_are_answered_in_their_order_in_whatever_pieces_they_arrive() {
+    let (_sim, stage) = plain("");
+    let mut requests = Vec::new();
+    for n in 1..=6 {
+        let body = "b".repeat(n * 7);
+        let fields = if n % 2 == 0 { format!("content-length: {}\n", body.len()) } else { String::new() };
+        let (method, body) = if n % 2 == 0 { ("POST", body.as_str()) } else { ("GET", "") };
+        let last = if n == 6 { "connection: close\n" } else { "" };
+        requests.extend(raw(method, &format!("/bank/echo/{n}"), "HTTP/1.1", &format!("{fields}{last}"), body));
+    }
+    converse(async {
+        // A pause between pieces lets the connection be idle there, in the midst of a head, or of a body.
+        for size in [1, 3, 40, 97, 150, 400, requests.len()] {
+            let mut stream = stage.client.tls(&[b"http/1.1"]).await.expect("TLS");
+            let read = async {
+                for piece in requests.chunks(size) {
+                    stream.write_all(piece).await.expect("written");
+                    tokio::time::sleep(Duration::from_millis(if size > 3 { 20 } else { 1 })).await;
+                }
+                let mut answers = String::new();
+                stream.read_to_string(&mut answers).await.expect("an end");
+                answers
+            };
+            let answers = tokio::time::timeout(Duration::from_secs(30), read).await.expect("in time");
+            let told: Vec<(u16, usize)> = answers
+                .split("HTTP/1.1 ")
+                .skip(1)
+                .map(|answer| {
+                    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+                    let body: serde_json::Value = serde_json::from_str(body).expect("the echo");
+                    let number = body["path"].as_str().and_then(|path| path.rsplit('/').next()?.parse().ok());
+                    assert_eq!(&answer[..3], "200");
+                    (number.expect("a number"), body["body"]["length"].as_u64().expect("a length") as usize)
+                })
+                .collect();
+            assert_eq!(told, [(1, 0), (2, 14), (3, 0), (4, 28), (5, 0), (6, 42)], "{size} bytes at a time");
+        }
+    });
+}

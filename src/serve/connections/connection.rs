@@ -15,13 +15,13 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -33,7 +33,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::config::{Limits, ListenerConfig};
 use crate::observe::metrics::Limit;
@@ -75,7 +75,7 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
-/// ListenerMode one accepted connection until it closes, or until it is idle after `drain` was cancelled.
+/// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
 pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
     let worker = current.worker();
     match arrival {
@@ -237,7 +237,7 @@ pub enum AcceptedProtocol {
     TlsH2,
 }
 
-/// ListenerMode HTTP until the connection closes, or stops speaking it and then closes.
+/// Serves HTTP until the connection closes, or stops speaking it and then closes.
 pub async fn serve_http<S>(
     current: Rc<CurrentState>,
     stream: S,
@@ -256,7 +256,6 @@ pub async fn serve_http<S>(
     let keeps_spelling = worker.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
     let activity = Activity::begin(worker.shared.clock.clone(), &limits, conn.sent.clone());
     drop(worker);
-    let io = TokioIo::new(Watched::new(stream, activity.clone(), true));
     let busy = activity.clone();
     // Set when the connection is to stop speaking HTTP.
     let switch: Rc<Cell<Option<Switch>>> = Rc::default();
@@ -268,6 +267,10 @@ pub async fn serve_http<S>(
         async move {
             let mut response = forward::answer(worker, conn, request).await;
             guard.answered();
+            if response.headers().contains_key(CONNECTION) {
+                // It closes, perhaps before the request has ended.
+                guard.stay_awake();
+            }
             if let Some(wanted) = response.body_mut().take_switch() {
                 switch.set(Some(wanted));
             }
@@ -286,22 +289,28 @@ pub async fn serve_http<S>(
     // Over plain TCP a client may close its half when it has said all, and still gets its answer; one that is gone is
     // noticed when we write. Over TLS, who closes is gone: what was not sent on yet is not sent any more.
     builder.half_close(protocol == AcceptedProtocol::Plain);
-    let mut connection = builder.serve_connection(io, service);
     let ended = |served: hyper::Result<()>| match served {
         Err(error) if error.is_parse_version_h2() => ConnectionEnd::Preface,
         Err(error) if error.is_user() => ConnectionEnd::BrokenOff,
         Err(_) | Ok(()) => ConnectionEnd::Closed,
     };
-    let served = watch(
-        &mut connection,
-        ended,
-        |connection| connection.graceful_shutdown(),
-        &activity,
-        &limits,
-        &drain,
-        CloseManner::WithAnAnswer,
-    );
-    let end = served.await;
+    let mut io = Watched::new(stream, activity.clone(), true);
+    let mut watchdog = Watchdog::new(&activity, &limits);
+    let mut drained = pin!(drain.cancelled());
+    let (connection, end) = loop {
+        io.rest(&mut watchdog, drained.as_mut()).await;
+        // Boxed, so that a connection at rest does not need the room.
+        let mut connection = Box::new(builder.serve_connection(TokioIo::new(io), service.clone()));
+        let finish = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+        let end =
+            watch(&mut *connection, ended, finish, &mut watchdog, drained.as_mut(), CloseManner::WithAnAnswer).await;
+        if end != ConnectionEnd::Resting {
+            break (connection, end);
+        }
+        let parts = connection.into_parts();
+        io = parts.io.into_inner();
+        io.put_back(&parts.read_buf);
+    };
     note(&current.worker(), &conn, &activity, end);
     match switched.take() {
         Some(Switch::Splice(splice)) => {
@@ -312,7 +321,7 @@ pub async fn serve_http<S>(
             let parts = connection.into_parts();
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
-            return Box::pin(tunnel::serve(current, conn, *tunnel, stream, drain)).await;
+            return Box::pin(tunnel::serve(current, conn, *tunnel, stream, drain.clone())).await;
         }
         None => {}
     }
@@ -324,18 +333,18 @@ pub async fn serve_http<S>(
             let stream = Box::new(parts.io.into_inner().into_inner());
             let stream = Rewound { early: parts.read_buf, stream };
             if protocol == AcceptedProtocol::Plain && conn.entry.speaks_h2_without_tls() {
-                Box::pin(serve_http2(current, stream, conn, drain)).await;
+                Box::pin(serve_http2(current, stream, conn, drain.clone())).await;
             } else {
                 Box::pin(turn_away_http2(stream)).await;
             }
         }
         ConnectionEnd::BrokenOff => Box::pin(linger(connection.into_parts().io.into_inner(), BREAK)).await,
         ConnectionEnd::Closed => Box::pin(linger(connection.into_parts().io.into_inner(), FAREWELL)).await,
-        ConnectionEnd::Idle | ConnectionEnd::Stalled => {}
+        ConnectionEnd::Idle | ConnectionEnd::Resting | ConnectionEnd::Stalled => {}
     }
 }
 
-/// ListenerMode HTTP/2 until the connection closes.
+/// Serves HTTP/2 until the connection closes.
 async fn serve_http2<S>(current: Rc<CurrentState>, stream: S, conn: Rc<ConnectionContext>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -344,6 +353,7 @@ where
     let limits = worker.shared.snapshot.limits;
     let activity = Activity::begin(worker.shared.clock.clone(), &limits, conn.sent.clone());
     drop(worker);
+    activity.stay_awake();
     let io = TokioIo::new(Watched::new(stream, activity.clone(), false));
     let busy = activity.clone();
     let (present, ingress) = (current.clone(), conn.clone());
@@ -371,16 +381,12 @@ where
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let mut connection = Box::pin(builder.serve_connection(io, service));
     let ended = |_: hyper::Result<()>| ConnectionEnd::Closed;
-    let served = watch(
-        &mut connection,
-        ended,
-        |connection| connection.get_mut().as_mut().graceful_shutdown(),
-        &activity,
-        &limits,
-        &drain,
-        CloseManner::AtOnce,
-    );
-    let end = served.await;
+    let finish = |connection: Pin<&mut Pin<Box<http2::Connection<_, _, _>>>>| {
+        connection.get_mut().as_mut().graceful_shutdown();
+    };
+    let mut watchdog = Watchdog::new(&activity, &limits);
+    let drained = pin!(drain.cancelled());
+    let end = watch(&mut connection, ended, finish, &mut watchdog, drained, CloseManner::AtOnce).await;
     note(&current.worker(), &conn, &activity, end);
 }
 
@@ -393,6 +399,7 @@ fn note(worker: &WorkerState, conn: &ConnectionContext, activity: &Activity, end
         | ConnectionEnd::Closed
         | ConnectionEnd::Idle
         | ConnectionEnd::Preface
+        | ConnectionEnd::Resting
         | ConnectionEnd::Stalled => return,
     };
     worker.shared.metrics.limited(limit);
@@ -468,32 +475,32 @@ enum CloseManner {
 }
 
 /// Drives a connection, asks it to finish when the process drains or no request comes any more, and gives up on it when
-/// the client keeps us waiting.
+/// the client keeps us waiting. It ends at rest, too: without a request for a moment.
 async fn watch<C, O>(
-    mut connection: &mut C,
+    connection: &mut C,
     ended: impl Fn(O) -> ConnectionEnd,
     finish: impl Fn(Pin<&mut C>),
-    activity: &Activity,
-    limits: &Limits,
-    drain: &CancellationToken,
+    watchdog: &mut Watchdog<'_>,
+    drained: Pin<&mut WaitForCancellationFuture<'_>>,
     manner: CloseManner,
 ) -> ConnectionEnd
 where
     C: Future<Output = O> + Unpin,
 {
-    let mut watchdog = Watchdog::new(activity, limits);
+    let activity = watchdog.activity;
     let drains = tokio::select! {
         biased;
-        output = &mut connection => return ended(output),
-        end = &mut watchdog => match end {
+        output = &mut *connection => return ended(output),
+        end = &mut *watchdog => match end {
             ConnectionEnd::Idle => false,
             end => return end,
         },
-        () = drain.cancelled() => true,
+        () = drained => true,
     };
+    activity.stay_awake();
     if drains
         && manner == CloseManner::WithAnAnswer
-        && let Some(end) = Box::pin(next_request(connection, &ended, &mut watchdog)).await
+        && let Some(end) = Box::pin(next_request(connection, &ended, watchdog)).await
     {
         return end;
     }
@@ -501,8 +508,8 @@ where
     finish(Pin::new(&mut *connection));
     tokio::select! {
         biased;
-        output = &mut connection => ended(output),
-        end = &mut watchdog => end,
+        output = connection => ended(output),
+        end = watchdog => end,
     }
 }
 

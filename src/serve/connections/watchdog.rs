@@ -1,6 +1,9 @@
 //! Deadlines of a client's connection: a request's head, the silence between requests, and an answer that the client
 //! does not take.
 //!
+//! **Rest.** Without a request for a moment, a connection of HTTP/1.1 has neither the buffers of HTTP nor the state of its
+//! parser: it waits with its stream alone, and HTTP begins anew with the next request's first byte.
+//!
 //! One timer per connection. It is set anew only when it has run out, or must come earlier, so that a request on a busy
 //! connection touches no timer at all. Progress is noted by flags and counters; the clock is read when the timer has run
 //! out, and when a write has to wait.
@@ -11,7 +14,7 @@
 //! either lets the provider's connection go.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +25,7 @@ use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Clock, Now};
@@ -30,6 +34,8 @@ use crate::serve::connections::opening::{Opening, PREFACE};
 
 /// So long a connection that is being closed may stay idle: what its client has sent before it knew is answered.
 pub const FAREWELL: Duration = Duration::from_secs(2);
+/// Time without a request after which a connection of HTTP/1.1 rests.
+const REST: Duration = Duration::from_millis(100);
 /// Stands for "not before something happens".
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -46,6 +52,8 @@ pub enum ConnectionEnd {
     HeadTooSlow,
     /// No request came for too long.
     Idle,
+    /// None: no request came for a moment, and the connection waits for the next one without the state of HTTP.
+    Resting,
     /// The client took nothing of what waits for it.
     Stalled,
 }
@@ -60,6 +68,12 @@ pub struct Activity {
     used: Cell<bool>,
     head_since: Cell<Option<Now>>,
     idle_since: Cell<Now>,
+    /// True while the connection is at rest.
+    resting: Cell<bool>,
+    /// When the latest rest ended.
+    awake_since: Cell<Now>,
+    /// True once the connection must not rest any more.
+    restless: Cell<bool>,
     /// Set once the connection is to close.
     closing: Cell<bool>,
     /// Time for which a client may take no bytes of a response, unless the response sets another.
@@ -123,6 +137,9 @@ impl Activity {
             used: Cell::new(false),
             head_since: Cell::new(None),
             idle_since: Cell::new(now),
+            resting: Cell::new(false),
+            awake_since: Cell::new(now),
+            restless: Cell::new(false),
             closing: Cell::new(false),
             patience,
             shortest: Cell::new(shortest),
@@ -157,6 +174,11 @@ impl Activity {
     /// Returns whether the head of a request has begun to arrive.
     pub const fn has_head(&self) -> bool {
         self.head_since.get().is_some()
+    }
+
+    /// The connection does not rest any more: it is to close, or its protocol keeps state between requests.
+    pub fn stay_awake(&self) {
+        self.restless.set(true);
     }
 
     /// The connection is to close: from now on it is not idle for long.
@@ -198,8 +220,26 @@ impl Activity {
                 let patience = limits.idle_timeout.unwrap_or(FAREWELL).min(FAREWELL);
                 left(now, self.idle_since.get(), Some(patience), ConnectionEnd::Idle)
             }
-            None => left(now, self.idle_since.get(), limits.idle_timeout, ConnectionEnd::Idle),
+            None => {
+                let idle = left(now, self.idle_since.get(), limits.idle_timeout, ConnectionEnd::Idle)?;
+                let quiet = now.since(self.idle_since.get()).min(now.since(self.awake_since.get()));
+                match REST.checked_sub(quiet) {
+                    _ if !self.may_rest() => Ok(idle),
+                    Some(left) if !left.is_zero() => Ok(left.min(idle)),
+                    Some(_) | None => Err(ConnectionEnd::Resting),
+                }
+            }
         }
+    }
+
+    /// Returns whether the connection is to rest once it is idle for a moment.
+    const fn may_rest(&self) -> bool {
+        !self.resting.get() && !self.restless.get()
+    }
+
+    /// The longest time for which the timer may run.
+    fn longest(&self) -> Duration {
+        self.shortest.get().min(if self.may_rest() { REST } else { NEVER })
     }
 
     /// Returns the time for which a write may wait: the shortest patience of the connection and its requests in
@@ -302,6 +342,11 @@ impl Busy {
         Self { activity: activity.clone(), at, answered: Cell::new(false) }
     }
 
+    /// The connection closes after this answer.
+    pub fn stay_awake(&self) {
+        self.activity.stay_awake();
+    }
+
     /// Notes that the answer has begun.
     pub fn answered(&self) {
         if !self.answered.replace(true) {
@@ -382,7 +427,7 @@ impl Future for Watchdog<'_> {
         let activity = self.activity;
         let earlier = activity.earlier.replace(false);
         if let Some(sleep) = self.sleep.as_mut().filter(|_| earlier) {
-            let due = Instant::now() + activity.shortest.get();
+            let due = Instant::now() + activity.longest();
             if due < sleep.deadline() {
                 sleep.as_mut().reset(due);
             }
@@ -392,7 +437,7 @@ impl Future for Watchdog<'_> {
                 ready!(sleep.as_mut().poll(cx));
             }
             let due = match activity.due(self.limits) {
-                Ok(due) => Instant::now() + due.min(activity.shortest.get()),
+                Ok(due) => Instant::now() + due.min(activity.longest()),
                 Err(end) => return Poll::Ready(end),
             };
             match &mut self.sleep {
@@ -411,6 +456,8 @@ pub struct Watched<S> {
     heads: bool,
     /// The first bytes, while they may yet become the preface of HTTP/2; which is read in one go or not known as such.
     first: Option<Vec<u8>>,
+    /// The first byte of a later request, which was read while the connection was at rest.
+    next: Option<u8>,
     /// The check of the first bytes of an HTTP/2 connection.
     opening: Opening,
 }
@@ -420,7 +467,7 @@ impl<S> Watched<S> {
     /// or cannot be, the preface of HTTP/2.
     pub fn new(inner: S, activity: Rc<Activity>, heads: bool) -> Self {
         let first = if heads { Some(Vec::new()) } else { None };
-        Self { inner, activity, heads, first, opening: Opening::default() }
+        Self { inner, activity, heads, first, next: None, opening: Opening::default() }
     }
 
     pub fn into_inner(self) -> S {
@@ -429,6 +476,54 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Waits on an idle connection until there is something to do: a byte or the end has arrived, its time is over, or
+    /// the process drains.
+    pub async fn rest(&mut self, watchdog: &mut Watchdog<'_>, drained: Pin<&mut WaitForCancellationFuture<'_>>) {
+        self.activity.resting.set(true);
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| self.poll_next(cx)) => {}
+            _ = watchdog => {}
+            () = drained => {}
+        }
+        self.activity.resting.set(false);
+        // The timer may be set for later than the next rest.
+        self.activity.earlier.set(true);
+        self.activity.awake_since.set(self.activity.clock.now());
+    }
+
+    /// Waits for the first byte of the next request.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.activity.has_head() {
+            return Poll::Ready(());
+        }
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        // An end and an error are met again by HTTP.
+        let _ = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf));
+        self.put_back(buf.filled());
+        Poll::Ready(())
+    }
+
+    /// Lets bytes of the next request be read again.
+    pub fn put_back(&mut self, received: &[u8]) {
+        match (received, &mut self.first) {
+            ([], _) => return,
+            ([byte], None) => self.next = Some(*byte),
+            (bytes, first) => first.get_or_insert_default().extend_from_slice(bytes),
+        }
+        self.activity.head_since.set(Some(self.activity.clock.now()));
+    }
+
+    /// Reads the first byte of a request, and what else has arrived.
+    fn poll_after_rest(&mut self, next: u8, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        buf.put_slice(&[next]);
+        match Pin::new(&mut self.inner).poll_read(cx, buf) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Ok(()),
+        }
+    }
+
     /// Reads until the first bytes are, or cannot be, the preface of HTTP/2.
     fn poll_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
@@ -465,8 +560,11 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read =
-            if self.first.is_some() { self.poll_first(cx, buf) } else { Pin::new(&mut self.inner).poll_read(cx, buf) };
+        let read = match (self.next.take(), &self.first) {
+            (Some(next), _) => Poll::Ready(self.poll_after_rest(next, cx, buf)),
+            (None, Some(_)) => self.poll_first(cx, buf),
+            (None, None) => Pin::new(&mut self.inner).poll_read(cx, buf),
+        };
         let idle = self.heads && !self.activity.is_busy() && !self.activity.has_head();
         let came = buf.filled().len() > before || self.first.as_ref().is_some_and(|first| !first.is_empty());
         if idle && came {
