@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::base::time::{Clock, Now};
+use countersign::base::time::{Clock, Now, Stopwatch};
 use countersign::config::{Snapshot, build};
 use countersign::sim::{
     self, Bank, Close, LeafSpec, ResponseFault, Sim, SimAuthority, SimFault, SimHandle, SimLeaf, Verbatim,
@@ -443,10 +443,10 @@ async fn lend_across_a_close(
         std::thread::yield_now();
     }
     // On a busy machine the kernel needs a moment more to bring the news across.
-    let patience = Instant::now() + Duration::from_secs(5);
+    let watch = Stopwatch::start();
     loop {
         let second = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
-        if !second.reused || Instant::now() > patience {
+        if !second.reused || watch.elapsed() > Duration::from_secs(5) {
             return second.reused;
         }
         endpoint.give_back(second, now);

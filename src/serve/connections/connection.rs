@@ -77,20 +77,64 @@ pub enum Accepted {
 
 /// Serves one accepted connection until it closes, or until it is idle after `drain` was cancelled.
 pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted, drain: CancellationToken) {
-    let worker = current.worker();
+    // Boxed, so that the state of opening does not stay with the connection.
+    let Some(opened) = Box::pin(open(current.worker(), listener, arrival)).await else { return };
+    let (_place, conn) = (opened.place, opened.conn);
+    match opened.transport {
+        Transport::Tcp(stream) => serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await,
+        Transport::TcpTls(stream, protocol) => serve_http(current, stream, conn, protocol, drain).await,
+        Transport::Unix(stream) => Box::pin(serve_http(current, stream, conn, AcceptedProtocol::Plain, drain)).await,
+        Transport::UnixTls(stream, protocol) => Box::pin(serve_http(current, stream, conn, protocol, drain)).await,
+    }
+}
+
+/// A connection that is ready for HTTP.
+struct Opened {
+    transport: Transport,
+    conn: Rc<ConnectionContext>,
+    /// Counts it among those of its peer.
+    place: Option<PeerConnection>,
+}
+
+enum Transport {
+    Tcp(CoalescedStream),
+    TcpTls(Box<TlsStream<CoalescedStream>>, AcceptedProtocol),
+    Unix(UnixStream),
+    UnixTls(Box<TlsStream<UnixStream>>, AcceptedProtocol),
+}
+
+/// What is below HTTP on a stream.
+enum Secured<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>, AcceptedProtocol),
+}
+
+/// Does all that comes before HTTP. `None`: there is no connection any more.
+async fn open(worker: Rc<WorkerState>, listener: usize, arrival: Accepted) -> Option<Opened> {
     match arrival {
         Accepted::Tcp(mut stream, peer) => {
             let _ = stream.set_nodelay(true);
-            let Some(address) = whom(&worker, listener, &mut stream, peer).await else { return };
-            let Ok(_place) = place(&worker, listener, address) else { return };
+            let address = whom(&worker, listener, &mut stream, peer).await?;
+            let place = place(&worker, listener, address).ok()?;
             let peer = Peer { address, ..Peer::default() };
             let sent = Rc::default();
-            greet(current, worker, listener, CoalescedStream::new(stream, Rc::clone(&sent)), peer, sent, drain).await;
+            let stream = CoalescedStream::new(stream, Rc::clone(&sent));
+            let (secured, conn) = secure(&worker, listener, stream, peer, sent).await?;
+            let transport = match secured {
+                Secured::Plain(stream) => Transport::Tcp(stream),
+                Secured::Tls(stream, protocol) => Transport::TcpTls(stream, protocol),
+            };
+            Some(Opened { transport, conn, place })
         }
         Accepted::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
             let peer = Peer { uid, ..Peer::default() };
-            Box::pin(greet(current, worker, listener, stream, peer, Rc::default(), drain)).await;
+            let (secured, conn) = secure(&worker, listener, stream, peer, Rc::default()).await?;
+            let transport = match secured {
+                Secured::Plain(stream) => Transport::Unix(stream),
+                Secured::Tls(stream, protocol) => Transport::UnixTls(stream, protocol),
+            };
+            Some(Opened { transport, conn, place: None })
         }
     }
 }
@@ -138,38 +182,32 @@ fn place(worker: &WorkerState, listener: usize, address: Option<IpAddr>) -> Resu
     place.map(Some).ok_or(())
 }
 
-/// Performs the TLS handshake, if the listener has TLS, and serves the connection. State that a connection needs only
-/// for a while is boxed, so that an idle connection is small.
-async fn greet<S>(
-    current: Rc<CurrentState>,
-    worker: Rc<WorkerState>,
+/// Performs the TLS handshake, if the listener has TLS. `None`: there is no connection any more.
+async fn secure<S>(
+    worker: &WorkerState,
     listener: usize,
     stream: S,
     peer: Peer,
     sent: Rc<Cell<u64>>,
-    drain: CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+) -> Option<(Secured<S>, Rc<ConnectionContext>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(config) = worker.listener(listener).cloned() else { return };
+    let config = worker.listener(listener)?;
     let footing = config.footing;
     let Some(tls) = &config.tls else {
         let entry = Ingress::of(&config.mode, None);
         let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry, sent };
-        drop(worker);
-        return serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await;
+        return Some((Secured::Plain(stream), Rc::new(conn)));
     };
-    let accepted_tls = Box::pin(accept_tls(&worker, &config, tls, stream, peer.address)).await;
-    drop(worker);
-    let Some(stream) = accepted_tls else { return };
+    let stream = accept_tls(worker, config, tls, stream, peer.address).await?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let sni = session.server_name().map(str::to_owned);
     let protocol = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let peer = Rc::new(Peer { certificate, ..peer });
     let conn = ConnectionContext { listener, footing, peer, entry: Ingress::of(&config.mode, sni), sent };
-    drop(config);
-    serve_http(current, stream, conn, protocol, drain).await;
+    Some((Secured::Tls(stream, protocol), Rc::new(conn)))
 }
 
 /// The TLS handshake. `None`: there is no connection any more.
@@ -241,15 +279,14 @@ pub enum AcceptedProtocol {
 pub async fn serve_http<S>(
     current: Rc<CurrentState>,
     stream: S,
-    conn: ConnectionContext,
+    conn: Rc<ConnectionContext>,
     protocol: AcceptedProtocol,
     drain: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let conn = Rc::new(conn);
     if protocol == AcceptedProtocol::TlsH2 {
-        return serve_http2(current, stream, conn, drain).await;
+        return Box::pin(serve_http2(current, stream, conn, drain)).await;
     }
     let worker = current.worker();
     let limits = worker.shared.snapshot.limits;
@@ -295,7 +332,7 @@ pub async fn serve_http<S>(
         Err(_) | Ok(()) => ConnectionEnd::Closed,
     };
     let mut io = Watched::new(stream, activity.clone(), true);
-    let mut watchdog = Watchdog::new(&activity, &limits);
+    let mut watchdog = Watchdog::new(&activity);
     let mut drained = pin!(drain.cancelled());
     let (connection, end) = loop {
         io.rest(&mut watchdog, drained.as_mut()).await;
@@ -356,13 +393,13 @@ where
     activity.stay_awake();
     let io = TokioIo::new(Watched::new(stream, activity.clone(), false));
     let busy = activity.clone();
-    let (present, ingress) = (current.clone(), conn.clone());
+    let (present, ingress, most_fields) = (current.clone(), conn.clone(), limits.headers);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Busy::begin(&busy);
         let (worker, conn) = (present.worker(), ingress.clone());
         let bodiless = request.method() == Method::HEAD;
         async move {
-            let mut response = if has_too_many_fields(&request, &limits) {
+            let mut response = if has_too_many_fields(&request, most_fields) {
                 refuse(&worker, &conn, &request, Fault::TooManyFields)
             } else {
                 forward::answer(worker, conn, request).await
@@ -384,7 +421,7 @@ where
     let finish = |connection: Pin<&mut Pin<Box<http2::Connection<_, _, _>>>>| {
         connection.get_mut().as_mut().graceful_shutdown();
     };
-    let mut watchdog = Watchdog::new(&activity, &limits);
+    let mut watchdog = Watchdog::new(&activity);
     let drained = pin!(drain.cancelled());
     let end = watch(&mut connection, ended, finish, &mut watchdog, drained, CloseManner::AtOnce).await;
     note(&current.worker(), &conn, &activity, end);
@@ -418,11 +455,9 @@ fn withhold_body(response: &mut Response<ResponseBody>) {
 
 /// Returns whether a request over HTTP/2 has more fields than a head may have; over HTTP/1.1 the parser counts them.
 /// Cookies count as one: HTTP/2 lets a client split them (RFC 9113 section 8.2.3).
-fn has_too_many_fields(request: &Request<Incoming>, limits: &Limits) -> bool {
+fn has_too_many_fields(request: &Request<Incoming>, most: usize) -> bool {
     let fields = request.headers();
-    limits.headers != 0
-        && fields.len() > limits.headers
-        && fields.len() - fields.get_all(COOKIE).iter().skip(1).count() > limits.headers
+    most != 0 && fields.len() > most && fields.len() - fields.get_all(COOKIE).iter().skip(1).count() > most
 }
 
 /// Tells a client of HTTP/2 that only HTTP/1.1 is spoken here: empty settings, then GOAWAY with HTTP_1_1_REQUIRED (RFC

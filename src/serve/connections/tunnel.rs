@@ -53,7 +53,7 @@ pub async fn serve(
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let ConnectionContext { listener, footing, .. } = *outer;
     let (peer, sent) = (outer.peer.clone(), outer.sent.clone());
-    let conn = ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent };
+    let conn = Rc::new(ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent });
     serve_http(current, stream, conn, protocol, drain).await;
 }
 

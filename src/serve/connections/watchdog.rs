@@ -76,7 +76,10 @@ pub struct Activity {
     restless: Cell<bool>,
     /// Set once the connection is to close.
     closing: Cell<bool>,
-    /// Time for which a client may take no bytes of a response, unless the response sets another.
+    /// Time for the head of a request.
+    header_timeout: Option<Duration>,
+    /// Time without a request, and time for which a client may take no bytes of a response, unless the response sets
+    /// another.
     patience: Option<Duration>,
     /// The shortest patience so far: the timer runs no longer than that.
     shortest: Cell<Duration>,
@@ -132,6 +135,7 @@ impl Activity {
         let shortest = limits.header_timeout.into_iter().chain(patience).fold(NEVER, Duration::min);
         Rc::new(Self {
             clock,
+            header_timeout: limits.header_timeout,
             in_flight: Cell::new(0),
             unanswered: Cell::new(0),
             used: Cell::new(false),
@@ -156,8 +160,8 @@ impl Activity {
     }
 
     /// Returns the time for which a drain waits for the next request.
-    pub fn patience(&self, limits: &Limits) -> Duration {
-        let Some(first) = limits.header_timeout.filter(|_| !self.used.get()) else { return FAREWELL };
+    pub fn patience(&self) -> Duration {
+        let Some(first) = self.header_timeout.filter(|_| !self.used.get()) else { return FAREWELL };
         first.saturating_sub(self.clock.now().since(self.idle_since.get())).max(FAREWELL)
     }
 
@@ -197,7 +201,7 @@ impl Activity {
     }
 
     /// When to look again, or why it is over.
-    fn due(&self, limits: &Limits) -> Result<Duration, ConnectionEnd> {
+    fn due(&self) -> Result<Duration, ConnectionEnd> {
         let now = self.clock.now();
         if self.blocked.get() {
             if self.seen.replace(self.sent.get()) != self.sent.get() {
@@ -215,13 +219,13 @@ impl Activity {
             return Ok(self.reset_stuck(now));
         }
         match self.head_since.get() {
-            Some(since) => left(now, since, limits.header_timeout, ConnectionEnd::HeadTooSlow),
+            Some(since) => left(now, since, self.header_timeout, ConnectionEnd::HeadTooSlow),
             None if self.closing.get() => {
-                let patience = limits.idle_timeout.unwrap_or(FAREWELL).min(FAREWELL);
+                let patience = self.patience.unwrap_or(FAREWELL).min(FAREWELL);
                 left(now, self.idle_since.get(), Some(patience), ConnectionEnd::Idle)
             }
             None => {
-                let idle = left(now, self.idle_since.get(), limits.idle_timeout, ConnectionEnd::Idle)?;
+                let idle = left(now, self.idle_since.get(), self.patience, ConnectionEnd::Idle)?;
                 let quiet = now.since(self.idle_since.get()).min(now.since(self.awake_since.get()));
                 match REST.checked_sub(quiet) {
                     _ if !self.may_rest() => Ok(idle),
@@ -404,19 +408,18 @@ impl Drop for Busy {
 /// there is: all that begins meanwhile is due later than that.
 pub struct Watchdog<'a> {
     pub activity: &'a Activity,
-    limits: &'a Limits,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Watchdog<'a> {
     /// Creates the watchdog; its timer starts at the first poll.
-    pub const fn new(activity: &'a Activity, limits: &'a Limits) -> Self {
-        Self { activity, limits, sleep: None }
+    pub const fn new(activity: &'a Activity) -> Self {
+        Self { activity, sleep: None }
     }
 
     /// Returns the time for which a drain waits for the next request.
     pub fn patience(&self) -> Duration {
-        self.activity.patience(self.limits)
+        self.activity.patience()
     }
 }
 
@@ -436,7 +439,7 @@ impl Future for Watchdog<'_> {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
             }
-            let due = match activity.due(self.limits) {
+            let due = match activity.due() {
                 Ok(due) => Instant::now() + due.min(activity.longest()),
                 Err(end) => return Poll::Ready(end),
             };

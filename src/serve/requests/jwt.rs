@@ -27,7 +27,7 @@ const LONGEST: usize = 16 * 1024;
 
 /// The last good token of a connection.
 #[derive(Debug, Default)]
-pub struct Recent(RefCell<Option<Good>>);
+pub struct Recent(RefCell<Option<Box<Good>>>);
 
 /// The verified contents of a good token. It names no client: another config may know others.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ pub async fn owner(
         }
         if held.is_some_and(|held| held.keys.verifies(&signature)) {
             let until = claims.ends(now).min(Deadline::after(now, REMEMBER));
-            *recent.0.borrow_mut() = Some(Good { digest: *digest, issuer: issuer.id, claims, at: now });
+            *recent.0.borrow_mut() = Some(Box::new(Good { digest: *digest, issuer: issuer.id, claims, at: now }));
             return Some((client, until));
         }
     }
