@@ -16,6 +16,7 @@
 //! | `fault` | every error that a client can see |
 //! | `modes` | the modes of listeners, as connections and requests see them |
 //! | `page` | the page of a forward listener about itself |
+//! | `future_size` | a test of sizes |
 //! | `simulation` | tests of bad days |
 
 mod connections;
@@ -23,6 +24,8 @@ mod current_state;
 mod exchanges;
 pub mod fault;
 mod forward;
+#[cfg(test)]
+mod future_size;
 mod modes;
 pub mod page;
 mod reports;

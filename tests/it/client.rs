@@ -23,11 +23,16 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test's conversation on a runtime of its own, within [`PATIENCE`] twice over.
 pub fn converse<T>(conversation: impl Future<Output = T>) -> T {
+    converse_within(PATIENCE * 2, conversation)
+}
+
+/// The same within another time, for a process that is made slow.
+pub fn converse_within<T>(limit: Duration, conversation: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE * 2, conversation).await.expect("the test hangs") })
+    runtime.block_on(async { tokio::time::timeout(limit, conversation).await.expect("the test hangs") })
 }
 
 /// An address, and the CA to trust there.

@@ -121,14 +121,14 @@ impl Home {
 }
 
 /// A process, its successors, and what all of them said.
-struct Proxy {
+pub struct Proxy {
     child: Child,
     said: Arc<Mutex<Vec<u8>>>,
     _reader: JoinHandle<()>,
 }
 
 impl Proxy {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
@@ -171,7 +171,7 @@ impl Proxy {
         self.lines(1, words).await.remove(0)
     }
 
-    async fn address(&self, listener: &str) -> SocketAddr {
+    pub async fn address(&self, listener: &str) -> SocketAddr {
         let line = self.line(&["\"listening\"", &format!("\"{listener}\"")]).await;
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
@@ -181,8 +181,12 @@ impl Proxy {
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn signal(&self, name: &str) {
-        kill(name, self.child.id());
+        kill(name, self.id());
     }
 
     async fn ended(&mut self) -> ExitStatus {
@@ -198,6 +202,12 @@ impl Proxy {
             Ok(status) => status,
             Err(_) => panic!("it does not end:\n{}", self.log()),
         }
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub async fn succeeded(mut self) {
+        let status = self.ended().await;
+        assert!(status.success(), "{status}:\n{}", self.log());
     }
 
     /// The numbers of those who were started in its place.

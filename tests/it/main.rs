@@ -5,6 +5,7 @@ mod architecture;
 mod audit;
 mod bank_answers;
 mod banks;
+mod ceilings;
 mod client;
 mod clients;
 mod coexistence;
