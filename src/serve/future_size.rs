@@ -6,7 +6,7 @@ use crate::serve::forward;
 /// The most bytes of a request's future: as measured and a tenth. A step that few requests take belongs into a box.
 const REQUEST_CEILING: usize = 6_400;
 /// The most bytes of a connection's future, without HTTP, which is in a box.
-const CONNECTION_CEILING: usize = 2_750;
+const CONNECTION_CEILING: usize = 1_250;
 
 /// Returns the size of the future that a function of three arguments returns.
 fn future_size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {

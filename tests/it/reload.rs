@@ -185,6 +185,9 @@ fn a_refused_old_token_is_replayed_once_with_one_of_the_new_secret() {
             stage.papers.edit(with_secret(&sim, sim.second_secret().expose_secret()));
             reload(&stage).await.expect("a good config");
             until("it fetches without being asked", async || sim.token_calls() == 2).await;
+            let fails =
+                async || stage.running.leases.ledger().await.lines.iter().any(|line| line.last_failure.is_some());
+            until("the failure is known", fails).await;
             sim.revoke_all();
             stage.running.leases.forgive();
             let answer = stage.client.send(post(&path, KEY, "{\"amount\":1}")).await;
