@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,7 +31,16 @@ async fn connect(stream: &mut TcpStream, target: &str, basic: &str) -> io::Resul
         "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic {basic}\r\nUser-Agent: bench/1\r\n\r\n"
     );
     stream.write_all(ask.as_bytes()).await?;
-    let (mut buffer, mut have) = ([0; 4096], 0);
+    let mut buffer = [0; 4096];
+    let (end, have) = read_head(stream, &mut buffer).await?;
+    let seen = buffer.get(..have).unwrap_or_default();
+    let granted = seen.get(..12).is_some_and(|line| line.starts_with(b"HTTP/1.") && line.ends_with(b" 200"));
+    if granted && end == have { Ok(()) } else { Err(refusal(seen)) }
+}
+
+/// Reads until a head is there. Returns where it ends, its empty line included, and how much was read.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<(usize, usize)> {
+    let mut have = 0;
     loop {
         let read = stream.read(buffer.get_mut(have..).unwrap_or_default()).await?;
         if read == 0 {
@@ -39,9 +48,9 @@ async fn connect(stream: &mut TcpStream, target: &str, basic: &str) -> io::Resul
         }
         have += read;
         let seen = buffer.get(..have).unwrap_or_default();
-        let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let granted = seen.get(..12).is_some_and(|line| line.starts_with(b"HTTP/1.") && line.ends_with(b" 200"));
-        return if granted && end + 4 == have { Ok(()) } else { Err(refusal(seen)) };
+        if let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok((end + 4, have));
+        }
     }
 }
 
@@ -73,38 +82,21 @@ pub fn request(plan: &Plan) -> Vec<u8> {
 pub async fn begin(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> io::Result<()> {
     stream.write_all(request).await?;
     stream.flush().await?;
-    let (mut buffer, mut have) = ([0; 4096], 0);
-    loop {
-        let read = stream.read(buffer.get_mut(have..).unwrap_or_default()).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        have += read;
-        let seen = buffer.get(..have).unwrap_or_default();
-        if let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n")
-            && end + 4 < have
-        {
-            return length(seen.get(..end).unwrap_or_default()).map(drop);
-        }
+    let mut buffer = [0; 4096];
+    let (end, have) = read_head(stream, &mut buffer).await?;
+    length(buffer.get(..end).unwrap_or_default())?;
+    if end == have && stream.read(&mut buffer).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    Ok(())
 }
 
 /// Sends the request and reads the whole answer. The number of body bytes; anything but a 200 with a length fails.
 pub async fn exchange(stream: &mut TlsStream<TcpStream>, request: &[u8], buffer: &mut [u8]) -> io::Result<u64> {
     stream.write_all(request).await?;
     stream.flush().await?;
-    let mut have = 0;
-    let (head, body) = loop {
-        let read = stream.read(buffer.get_mut(have..).unwrap_or_default()).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        have += read;
-        let seen = buffer.get(..have).unwrap_or_default();
-        if let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
-            break (end + 4, length(seen.get(..end).unwrap_or_default())?);
-        }
-    };
+    let (head, have) = read_head(stream, buffer).await?;
+    let body = length(buffer.get(..head).unwrap_or_default())?;
     let mut left = (head as u64 + body).saturating_sub(have as u64);
     while left > 0 {
         let read = stream.read(buffer).await?;
