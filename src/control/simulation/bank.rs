@@ -146,6 +146,7 @@ pub(super) struct BankCode {
 /// Until when a process must not ask again, and what for.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
+    pub(super) since: u64,
     pub(super) until: u64,
     pub(super) why: String,
 }
@@ -211,6 +212,16 @@ impl SimulatedBanks {
         if known.until < floor.until {
             *known = floor;
         }
+    }
+
+    /// Returns whether another process was given a token for this credential since the rest began. A process that took it
+    /// over, sent or not, has seen that the credential is good.
+    pub(super) fn cured(&self, process: u32, key: &str, floor: &Floor) -> bool {
+        self.tokens
+            .iter()
+            .rev()
+            .take_while(|token| token.issued >= floor.since)
+            .any(|token| token.process != process && token.asked_with == key)
     }
 
     /// A process sends this token: if it was given to another, that ends a rest as well.

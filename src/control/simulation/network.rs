@@ -151,8 +151,9 @@ impl SimulatedCall {
                     world.broken(|| format!("{process} fetches one token twice at once from {host}"));
                 }
             }
-            if let Some(floor) = bank.floors.get(&(process.number, key))
+            if let Some(floor) = bank.floors.get(&(process.number, key.clone()))
                 && begun + SLACK < floor.until
+                && !bank.cured(process.number, &key, floor)
                 && (world.spread() == 0 || matches!(wish, CallKind::Application { .. }))
             {
                 let early = floor.until - begun;
@@ -190,7 +191,7 @@ impl SimulatedCall {
         };
         if rested {
             let why = format!("{status} with Retry-After {after:?}");
-            let floor = Floor { until: now + rest, why };
+            let floor = Floor { since: now, until: now + rest, why };
             let mut bank = world.bank.borrow_mut();
             if !self.upkeep {
                 bank.rest(process.number, rest_key(&self.host, &self.wish, false), floor.clone());
