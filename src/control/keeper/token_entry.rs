@@ -1,5 +1,6 @@
 //! One key: its machine, and what the machine must not hold.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::task::{AbortHandle, Id};
@@ -20,6 +21,9 @@ use crate::token::lease::{Lease, LeaseTrial};
 use crate::token::policy::Policy;
 use crate::token::state::{Denial, FailureReport, PhaseKind, TokenOrigin, TokenState};
 
+/// The number of superseded tokens that are remembered.
+const MOST_SUPERSEDED: usize = 16;
+
 /// One key: its machine, and what the machine must not hold.
 pub(super) struct TokenEntry {
     pub(super) slot: TokenState,
@@ -38,6 +42,8 @@ pub(super) struct TokenEntry {
     published: u64,
     /// The token of the last publication.
     known: Option<KnownToken>,
+    /// Tokens that were known before it, the latest last. By the wall clock alone, one of them could look newer.
+    superseded: VecDeque<Fingerprint>,
     tally: FetchCounts,
 }
 
@@ -77,6 +83,7 @@ impl TokenEntry {
             record_changed: None,
             published: 0,
             known: None,
+            superseded: VecDeque::new(),
             tally: FetchCounts::default(),
         }
     }
@@ -90,7 +97,8 @@ impl TokenEntry {
     }
 
     /// Builds the context of the next fetch. `refused`: tokens of this key that must no longer be taken from the store.
-    pub(super) fn aid(&self, store: Option<Store>, refused: Vec<Fingerprint>, now: Now) -> FetchContext {
+    pub(super) fn aid(&self, store: Option<Store>, mut refused: Vec<Fingerprint>, now: Now) -> FetchContext {
+        refused.extend(&self.superseded);
         let live = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
         let (patience, refresh_before) = (self.spec.fetch_timeout, self.spec.refresh_before);
         FetchContext { store, known: self.known, live, patience, refresh_before, refused, ..FetchContext::default() }
@@ -102,13 +110,24 @@ impl TokenEntry {
         let Fetched { issued, expires, fingerprint, adopted, young, record, .. } = *fetched;
         if adopted {
             if expires.passed(now) {
-                self.known = Some(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+                self.know(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
             }
             return TokenOrigin::Adopted { young };
         }
         match self.known {
             Some(known) if known.fingerprint == fingerprint => TokenOrigin::Repeated,
             Some(_) | None => TokenOrigin::Issued,
+        }
+    }
+
+    fn know(&mut self, token: KnownToken) {
+        if let Some(before) = self.known.replace(token)
+            && before.fingerprint != token.fingerprint
+        {
+            if self.superseded.len() == MOST_SUPERSEDED {
+                self.superseded.pop_front();
+            }
+            self.superseded.push_back(before.fingerprint);
         }
     }
 
@@ -144,7 +163,7 @@ impl TokenEntry {
         // `Publish` answers `Fetched` alone, with the token that was fetched.
         let FetchedToken { headers, fingerprint, record, .. } = fetched?;
         let renewed = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
-        self.known = Some(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
+        self.know(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
         let trial = young_until.map_or_else(LeaseTrial::default, LeaseTrial::until);
         self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
