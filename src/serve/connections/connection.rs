@@ -81,10 +81,16 @@ pub async fn serve(current: Rc<CurrentState>, listener: usize, arrival: Accepted
     let Some(opened) = Box::pin(open(current.worker(), listener, arrival)).await else { return };
     let (_place, conn) = (opened.place, opened.conn);
     match opened.transport {
-        Transport::Tcp(stream) => serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await,
-        Transport::TcpTls(stream, protocol) => serve_http(current, stream, conn, protocol, drain).await,
-        Transport::Unix(stream) => Box::pin(serve_http(current, stream, conn, AcceptedProtocol::Plain, drain)).await,
-        Transport::UnixTls(stream, protocol) => Box::pin(serve_http(current, stream, conn, protocol, drain)).await,
+        Transport::Tcp(Secured::Plain(stream)) => {
+            serve_http(current, stream, conn, AcceptedProtocol::Plain, drain).await;
+        }
+        Transport::Tcp(Secured::Tls(stream, protocol)) => serve_http(current, stream, conn, protocol, drain).await,
+        Transport::Unix(Secured::Plain(stream)) => {
+            Box::pin(serve_http(current, stream, conn, AcceptedProtocol::Plain, drain)).await;
+        }
+        Transport::Unix(Secured::Tls(stream, protocol)) => {
+            Box::pin(serve_http(current, stream, conn, protocol, drain)).await;
+        }
     }
 }
 
@@ -97,10 +103,8 @@ struct Opened {
 }
 
 enum Transport {
-    Tcp(CoalescedStream),
-    TcpTls(Box<TlsStream<CoalescedStream>>, AcceptedProtocol),
-    Unix(UnixStream),
-    UnixTls(Box<TlsStream<UnixStream>>, AcceptedProtocol),
+    Tcp(Secured<CoalescedStream>),
+    Unix(Secured<UnixStream>),
 }
 
 /// What is below HTTP on a stream.
@@ -120,21 +124,13 @@ async fn open(worker: Rc<WorkerState>, listener: usize, arrival: Accepted) -> Op
             let sent = Rc::default();
             let stream = CoalescedStream::new(stream, Rc::clone(&sent));
             let (secured, conn) = secure(&worker, listener, stream, peer, sent).await?;
-            let transport = match secured {
-                Secured::Plain(stream) => Transport::Tcp(stream),
-                Secured::Tls(stream, protocol) => Transport::TcpTls(stream, protocol),
-            };
-            Some(Opened { transport, conn, place })
+            Some(Opened { transport: Transport::Tcp(secured), conn, place })
         }
         Accepted::Unix(stream) => {
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
             let peer = Peer { uid, ..Peer::default() };
             let (secured, conn) = secure(&worker, listener, stream, peer, Rc::default()).await?;
-            let transport = match secured {
-                Secured::Plain(stream) => Transport::Unix(stream),
-                Secured::Tls(stream, protocol) => Transport::UnixTls(stream, protocol),
-            };
-            Some(Opened { transport, conn, place: None })
+            Some(Opened { transport: Transport::Unix(secured), conn, place: None })
         }
     }
 }
