@@ -30,4 +30,5 @@ pub mod store;
 pub mod syntax;
 pub mod tls;
 pub mod token;
+pub mod transport;
 pub mod upstream;

@@ -16,6 +16,7 @@ pub(crate) mod run_trace;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod seed_search;
+pub mod sent_bytes;
 pub mod shares;
 pub mod time;
 pub mod vars;

@@ -404,6 +404,12 @@ impl Keeper {
         };
         // An abandoned flight has been struck off already.
         let Some(FetchTask { key, number }) = self.flights.remove(&id) else { return };
+        // A token of a record that is gone by now must not be sent once more, not even by those who wait for it.
+        let is_gone = self.keys.get(&key).is_some_and(|tracked| tracked.record_changed == Some(None));
+        let result = match result {
+            Ok(_) if is_gone => Err(Failure::new(Class::Consent, "the consent was revoked meanwhile")),
+            result => result,
+        };
         match result {
             Ok(fetched) => {
                 let now = self.clock.now();

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::record::{RecordKey, RecordName};
-use crate::base::time::{Deadline, Now};
+use crate::base::time::Now;
 
 /// So many wake-ups may wait for a slow listener; then it is told to look at everything.
 const WAITING: usize = 1024;
@@ -70,27 +70,47 @@ impl ChangeNotifier {
 /// Locks among the tasks of one process.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    held: HashMap<RecordKey, (u64, Deadline)>,
+    /// The fence of each lock, and the boot-clock millisecond at which it ends: whoever sets the wall clock ends none.
+    held: HashMap<RecordKey, (u64, u64)>,
     last: u64,
 }
 
 impl Locks {
     pub(super) fn lock(&mut self, key: &RecordKey, lease: Duration, now: Now) -> Option<Lock> {
-        self.held.retain(|_, (_, until)| !until.passed(now));
+        self.held.retain(|_, (_, until)| now.boot < *until);
         if self.held.contains_key(key) {
             return None;
         }
         // The clock keeps numbers growing over restarts.
         self.last = (self.last + 1).max(now.wall.saturating_mul(1000));
-        self.held.insert(key.clone(), (self.last, Deadline::after(now, lease)));
+        self.held.insert(key.clone(), (self.last, now.plus(lease).boot));
         Some(Lock { key: key.clone(), fence: self.last })
     }
 
     pub(super) fn unlock(&mut self, lock: &Lock, now: Now) -> bool {
-        let ours = self.held.get(&lock.key).is_some_and(|(fence, until)| *fence == lock.fence && !until.passed(now));
+        let ours = self.held.get(&lock.key).is_some_and(|(fence, until)| *fence == lock.fence && now.boot < *until);
         if ours {
             self.held.remove(&lock.key);
         }
         ours
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_within_the_process_lasts_by_the_boot_clock_alone() {
+        let (mut locks, key) = (Locks::default(), RecordKey::from("alice"));
+        let lock = locks.lock(&key, Duration::from_secs(50), Now::at(1_000, 1_700_000_000_000)).unwrap();
+        // The wall clock is set ahead by an hour.
+        let ahead = Now::at(2_000, 1_700_003_600_000);
+        assert!(locks.lock(&key, Duration::from_secs(50), ahead).is_none());
+        assert!(locks.unlock(&lock, ahead));
+        let next = locks.lock(&key, Duration::from_secs(50), ahead).unwrap();
+        assert!(next.fence > lock.fence);
+        assert!(locks.lock(&key, Duration::from_secs(50), Now::at(52_000, 1_700_000_000_000)).is_some(), "it is over");
+        assert!(!locks.unlock(&next, Now::at(52_001, 1_700_000_000_000)), "the lock is another's by now");
     }
 }

@@ -252,7 +252,17 @@ impl TokenState {
     #[must_use]
     pub fn step(self, event: Event, now: Now, policy: &Policy, jitter: u8, actions: &mut Vec<Action>) -> Self {
         let mut turn = TableStep { past: self.past, now, policy, jitter, actions };
-        let phase = match turn.age(self.phase) {
+        let phase = match (self.phase, &event) {
+            // This counts before the time that has passed: by that, the token might be due for its second trial.
+            (
+                StatePhase::Settling { is_newly_issued, serving, .. },
+                Event::Refused { generation, replaced: true } | Event::Withdrawn { generation, replaced: true },
+            ) if is_newly_issued.is(*generation) => {
+                return Self { phase: turn.give_up_trial(is_newly_issued, serving), past: turn.past };
+            }
+            (phase, _) => turn.age(phase),
+        };
+        let phase = match phase {
             StatePhase::Empty => turn.empty(event),
             StatePhase::Fetching { flight } => turn.fetching(flight, event),
             StatePhase::Live { token, renew, reserve } => turn.live(token, renew, reserve, event),

@@ -11,7 +11,6 @@ use rustls::{AlertDescription, ClientConfig};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
 
 use super::exchange_error::ExchangeError;
 use super::http1::{Http1, Http1Io};
@@ -20,9 +19,10 @@ use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
 use super::socket::{ByteCounter, ProbedStream, set_options};
 use crate::base::time::Now;
+use crate::transport::ClientStream;
 
 /// A TLS stream with a verified certificate.
-pub(super) type TlsStream = tokio_rustls::client::TlsStream<ProbedStream>;
+pub(super) type ProviderStream = ClientStream<ProbedStream>;
 
 /// The host, port and TLS settings of a connection, the path to it, and the expected server name.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ fn is_handshake_failure(error: &io::Error) -> bool {
 
 impl Destination {
     /// A verified stream without HTTP on it, within the deadline: for what leaves HTTP behind.
-    pub async fn stream(&self, now: Now) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
+    pub async fn stream(&self, now: Now) -> Result<ClientStream<TcpStream>, DialError> {
         match tokio::time::timeout(self.connect_timeout, async { self.shake(self.connect(now).await?, true).await })
             .await
         {
@@ -114,7 +114,7 @@ impl Destination {
     }
 
     /// Resolves, connects and shakes hands; `http2` says whether that is offered. The caller sets the deadline.
-    pub(super) async fn dial(&self, now: Now, http2: bool) -> Result<TlsStream, DialError> {
+    pub(super) async fn dial(&self, now: Now, http2: bool) -> Result<ProviderStream, DialError> {
         #[cfg(test)]
         if let Some(network) = super::simulated::network() {
             let end = network.connect(&self.host).await.map_err(DialError::Tcp)?;
@@ -138,16 +138,12 @@ impl Destination {
         Ok(proxy.tunnel(stream, &authority).await?)
     }
 
-    pub(super) async fn shake<S>(&self, stream: S, http2: bool) -> Result<tokio_rustls::client::TlsStream<S>, DialError>
+    pub(super) async fn shake<S>(&self, stream: S, http2: bool) -> Result<ClientStream<S>, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let connector = TlsConnector::from(self.tls.clone());
-        let shaken = if http2 {
-            connector.connect(self.server_name.clone(), stream).await
-        } else {
-            connector.with_alpn(vec![b"http/1.1".to_vec()]).connect(self.server_name.clone(), stream).await
-        };
+        let alpn = (!http2).then(|| vec![b"http/1.1".to_vec()]);
+        let shaken = ClientStream::connect(self.tls.clone(), self.server_name.clone(), alpn, stream).await;
         shaken.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => DialError::Tls(error),
             _ => DialError::Tcp(error),

@@ -37,8 +37,10 @@ use super::h1_codec::{
 use super::http1::{BUFFER, is_hang_up};
 use super::socket::ByteCounter;
 
-/// Bytes for which room is made at first; the room doubles as long as reading fills it.
+/// Bytes for which room is made at first; the room doubles as long as reading fills it,
 const FIRST_READ: usize = 8 * 1024;
+/// up to the longest record of TLS (RFC 8446 section 5.1): a read brings no more.
+const MOST_READ: usize = 16 * 1024;
 /// Pieces of a request's body that wait to be written.
 const MOST_SEGMENTS: usize = 16;
 
@@ -359,7 +361,7 @@ where
         let mut into = (&mut self.incoming).limit(room);
         let read = ready!(pin!(io.read_buf(&mut into)).poll(cx))?;
         if read == room {
-            self.room = (self.room * 2).min(BUFFER);
+            self.room = (self.room * 2).min(MOST_READ);
         }
         Poll::Ready(Ok(read))
     }

@@ -26,7 +26,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::{H2Transport, Sent, Unsent, to_http2};
-use super::dial::TlsStream;
+use super::dial::ProviderStream;
 use super::exchange_error::ExchangeError;
 use super::origin::Origin;
 use super::received::ReceivedBody;
@@ -49,7 +49,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(6);
 /// hyper ends a connection that owes an answer to a PING for so long. That is not for it to decide, so: never.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
-type Io = TokioIo<Counted<TlsStream>>;
+type Io = TokioIo<Counted<ProviderStream>>;
 /// A connection for as long as it lives.
 type H2Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, LocalExecutor>>>>;
 

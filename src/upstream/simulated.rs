@@ -4,7 +4,7 @@
 //! resets the connection, data that has arrived can still be read after a reset, and one side can close before the
 //! other. Written bytes arrive at once, unless the end is corked: then they arrive together when the cork is drawn.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Look;
+use crate::base::sent_bytes::SentBytes;
 
 /// Capacity of one direction, in bytes.
 const ROOM: usize = 64 * 1024;
@@ -65,7 +66,7 @@ impl Way {
 pub(crate) struct End {
     incoming: Rc<RefCell<Way>>,
     outgoing: Rc<RefCell<Way>>,
-    sent: Rc<Cell<u64>>,
+    sent: Rc<SentBytes>,
 }
 
 /// Creates a connection and returns both ends.
@@ -103,7 +104,8 @@ impl End {
     }
 
     /// Counts the bytes that were taken.
-    pub(crate) fn sent(&self) -> Rc<Cell<u64>> {
+    pub(crate) fn sent(&self) -> Rc<SentBytes> {
+        self.sent.begin();
         self.sent.clone()
     }
 
@@ -176,7 +178,7 @@ impl AsyncWrite for End {
             return Poll::Pending;
         }
         path.bytes.extend(&buf[..length]);
-        self.sent.set(self.sent.get() + length as u64);
+        self.sent.add(length);
         if !path.corked
             && let Some(reader) = path.reader.take()
         {

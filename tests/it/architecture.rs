@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Rooms by floor, from the ground up. A room may name its own floor's rooms never, lower ones always.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["base", "syntax"],
     &["observe", "route", "token"],
+    &["transport"],
     &["provider", "store", "tls", "upstream"],
     &["config"],
     &["control"],

@@ -76,13 +76,16 @@ pub(super) enum TokenOwner {
 pub(super) struct BankToken {
     pub(super) host: String,
     pub(super) owner: TokenOwner,
-    /// The process that asked for it.
+    /// The process that asked for it, and by how much its wall clock was wrong then.
     pub(super) process: u32,
+    pub(super) error: i64,
     /// When all of the bank's servers know it, and when it dies, in milliseconds of the run.
     pub(super) known: u64,
     pub(super) expires: u64,
     /// True if the bank refuses the token.
     pub(super) revoked: bool,
+    /// True if the bank refused it once, even before it knew it: then another one may be asked for.
+    pub(super) doubted: bool,
     /// When it was issued, in milliseconds of the run, and what it was asked for with.
     pub(super) issued: u64,
     pub(super) asked_with: String,

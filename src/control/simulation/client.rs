@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bank::{RefreshDelivery, TokenOwner, number};
 use super::process::Process;
-use super::settings::provider;
+use super::settings::{TOKEN_TIMEOUT, provider};
 use super::simulation_world::Simulation;
 use super::user::ConsentKnowledge;
 use crate::control::{Issued, TokenSpec, Unavailable};
@@ -200,7 +200,9 @@ impl SimulatedRequest {
             Some(RefreshDelivery::Awaited | RefreshDelivery::Lost) => false,
         };
         let calm = world.spread() == 0 && !world.users[user].is_busy();
-        lives && renewable && saved && calm && whole(process)
+        // News are late by half a second, and a request may have begun before them.
+        let known = world.users[user].consented_at.get() + TOKEN_TIMEOUT + 1_000 < world.now();
+        lives && renewable && saved && calm && known && whole(process)
     }
 
     async fn wait(
@@ -229,10 +231,9 @@ impl SimulatedRequest {
         if !accepted {
             world.note(|| format!("{} refuses access-{token}", self.host));
             // A token that was refused once stays refused, unless the bank does not know it yet.
-            if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token)
-                && world.now() >= token.known
-            {
-                token.revoked = true;
+            if let Some(token) = world.bank.borrow_mut().tokens.get_mut(token) {
+                token.doubted = true;
+                token.revoked |= world.now() >= token.known;
             }
         }
         accepted
@@ -245,7 +246,10 @@ impl SimulatedRequest {
         }
         if settled {
             self.process.refused.borrow_mut().insert(token);
-            self.world.report(self.process.replica, token);
+            // By its own clock it may have expired meanwhile; then nobody notes that it was refused, too.
+            if lease.valid(self.process.clock().now()) {
+                self.world.report(self.process.replica, token);
+            }
         }
     }
 
@@ -269,8 +273,13 @@ impl SimulatedRequest {
         let token = &bank.tokens[sent];
         let broken = |why: String| world.broken(|| format!("{process} sends access-{sent} for {need:?}: {why}"));
         // A token that the process fetched itself expires by its own boot clock; a token that others wrote, by two wall
-        // clocks.
-        let own = token.process == process.number && token.owner == TokenOwner::Application;
+        // clocks. So does one of its own that came too late for its fetch, and was found in the store when the wall
+        // clock had been set.
+        let known = process.sent.borrow().contains(&sent) || token.error == process.watch.error();
+        if now < token.expires {
+            process.sent.borrow_mut().insert(sent);
+        }
+        let own = token.process == process.number && token.owner == TokenOwner::Application && known;
         let tolerance = if own { 0 } else { world.spread() };
         if now >= token.expires + tolerance {
             broken(format!("it expired {} ms ago", now - token.expires));

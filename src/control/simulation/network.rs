@@ -11,6 +11,7 @@ use super::bank::{BankConsent, BankToken, Fate, Floor, RefreshDelivery, Renewed,
 use super::process::{Process, current};
 use super::settings::TOKEN_TIMEOUT;
 use super::simulation_world::Simulation;
+use super::user::ConsentKnowledge;
 use super::{is_upkeep, run};
 use crate::upstream::{AskError, Destination};
 
@@ -225,9 +226,11 @@ impl SimulatedCall {
             host: self.host.clone(),
             owner,
             process: self.process.number,
+            error: self.process.watch.error(),
             known: now + late,
             expires: now + life * 1000,
             revoked: stillborn,
+            doubted: false,
             issued: now,
             asked_with: rest_key(&self.host, &self.wish, false),
         };
@@ -407,9 +410,12 @@ fn needless(world: &Simulation, bank: &SimulatedBanks, refresh: usize) -> Option
     let now = world.now();
     let Renewed { at, access, process, told } = bank.refreshes[refresh].renewed?;
     let access = bank.tokens.get(access?)?;
-    let good = !access.revoked && now + 20_000 < access.expires && now < at + LASTING / 3;
-    // A process with a wrong clock may judge otherwise, and so may one that received a suspicion of a token.
-    let known = world.spread() == 0 && !world.suspects() && could_tell(world, process, told);
+    let good = !access.revoked && !access.doubted && now + 20_000 < access.expires && now < at + LASTING / 3;
+    // A process with a wrong clock may judge otherwise, and so may one that received a suspicion of a token, or could not
+    // take a consent back.
+    let user = bank.consents[bank.refreshes[refresh].consent].user;
+    let is_unknown = world.users[user].freshness.get() == ConsentKnowledge::Unknown;
+    let known = world.spread() == 0 && !world.suspects() && !is_unknown && could_tell(world, process, told);
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }
 

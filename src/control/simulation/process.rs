@@ -68,6 +68,8 @@ pub(super) struct Process {
     pub(super) audit: Auditor,
     /// Tokens that its clients reported as refused.
     pub(super) refused: RefCell<BTreeSet<usize>>,
+    /// Tokens that it has sent.
+    pub(super) sent: RefCell<BTreeSet<usize>>,
     /// Token slots that its workers remember, by key.
     pub(super) shelves: RefCell<BTreeMap<TokenKey, Arc<TokenSlot>>>,
     /// Requests of clients under way.
@@ -113,6 +115,7 @@ impl Process {
             consents,
             audit: audit.clone(),
             refused: RefCell::default(),
+            sent: RefCell::default(),
             shelves: RefCell::default(),
             requests: Cell::new(0),
             since: world.now(),

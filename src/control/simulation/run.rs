@@ -368,11 +368,15 @@ async fn rests(world: &Simulation) {
         return;
     }
     // Renewals go on, so a moment is looked for in which nothing is done.
+    let mut left = Vec::new();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        let requests: u32 = serving(world).iter().map(|process| process.requests.get()).sum();
-        let running: usize = serving(world).iter().map(|process| process.running()).sum();
-        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && requests == 0 && running == 0 {
+        left = serving(world)
+            .into_iter()
+            .map(|process| (process.running(), Arc::strong_count(&process.watch), process))
+            .collect();
+        let busy = |(running, _, process): &(usize, usize, Rc<Process>)| *running > 0 || process.requests.get() > 0;
+        if world.bank.borrow().flying == 0 && world.place.locks() == 0 && !left.iter().any(busy) {
             break;
         }
     }
@@ -384,8 +388,7 @@ async fn rests(world: &Simulation) {
     if locks > 0 {
         world.broken(|| format!("{locks} locks are held although nothing is done"));
     }
-    for process in serving(world) {
-        let (running, handles) = (process.running(), Arc::strong_count(&process.watch));
+    for (running, handles, process) in left {
         world.note(|| format!("{process}: {running} tasks, {handles} clocks"));
         if running > 0 || handles > MOST_HANDLES {
             world.broken(|| format!("{process}: {running} tasks and {handles} clocks are left over"));

@@ -161,9 +161,10 @@ impl Simulation {
         self.suspected.set(Some(self.now()));
     }
 
-    /// Returns whether a client reported a suspicion in the last 15 seconds.
+    /// Returns whether a client reported a suspicion in the last 15 seconds, or in the last 15 before the renewals that
+    /// it caused were held up.
     pub(super) fn suspects(&self) -> bool {
-        self.suspected.get().is_some_and(|at| self.now() < at + 15_000)
+        self.suspected.get().is_some_and(|at| self.now() < at.max(self.hindered()) + 15_000)
     }
 
     /// Until this moment renewals may be late without anybody's fault.

@@ -34,6 +34,8 @@ pub(super) enum ConsentKnowledge {
 pub(super) struct User {
     pub(super) key: UserKey,
     pub(super) freshness: Cell<ConsentKnowledge>,
+    /// When they were last told that they have one, in milliseconds of the run.
+    pub(super) consented_at: Cell<u64>,
     /// Consents of this number and later count, after a revocation.
     pub(super) counts_from: Cell<usize>,
     busy: Cell<bool>,
@@ -51,6 +53,7 @@ impl User {
                 user: UserName::parse(&format!("user-{number}")).expect("a name"),
             },
             freshness: Cell::new(ConsentKnowledge::None),
+            consented_at: Cell::new(0),
             counts_from: Cell::new(0),
             busy: Cell::new(false),
             why: RefCell::default(),
@@ -84,7 +87,10 @@ pub(super) async fn consent(world: Rc<Simulation>, user: usize, first: Rc<Proces
     let told = give(&world, user, &first, &second).await;
     world.note(|| format!("{} consents at {first} and {second}: {told:?}", me.key.user));
     match told {
-        Ok(Some(consent)) => me.freshness.set(ConsentKnowledge::Consented(consent)),
+        Ok(Some(consent)) => {
+            me.freshness.set(ConsentKnowledge::Consented(consent));
+            me.consented_at.set(world.now());
+        }
         // The consent was not changed, so the earlier state still holds.
         Ok(None) => me.freshness.set(before),
         Err(why) => me.unknown(why),

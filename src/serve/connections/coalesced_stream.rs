@@ -20,6 +20,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::base::sent_bytes::SentBytes;
+
 /// An outbox that holds this much takes no more.
 const FULL: usize = 64 * 1024;
 /// A single write of this size gains nothing from waiting.
@@ -40,7 +42,7 @@ struct CoalescedState {
     /// On the thread's list, or in the hands of a task of its own.
     queued: Cell<bool>,
     /// Bytes that the socket has taken.
-    sent: Rc<Cell<u64>>,
+    sent: Rc<SentBytes>,
 }
 
 #[derive(Default)]
@@ -64,7 +66,8 @@ struct FlushQueue {
 
 impl CoalescedStream {
     /// A stream whose writes are gathered. `sent` counts what the socket takes of them.
-    pub fn new(stream: TcpStream, sent: Rc<Cell<u64>>) -> Self {
+    pub fn new(stream: TcpStream, sent: Rc<SentBytes>) -> Self {
+        sent.begin();
         let (stream, waiting, queued) = (RefCell::new(stream), RefCell::default(), Cell::new(false));
         Self(Rc::new(CoalescedState { stream, waiting, queued, sent }))
     }
@@ -99,7 +102,7 @@ impl CoalescedStream {
 
 impl CoalescedState {
     fn count(&self, bytes: usize) {
-        self.sent.set(self.sent.get().wrapping_add(bytes as u64));
+        self.sent.add(bytes);
     }
 
     /// Counts what a write that went straight to the socket came to.

@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -31,10 +32,9 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use crate::base::sent_bytes::SentBytes;
 use crate::config::{Limits, ListenerConfig};
 use crate::observe::metrics::Limit;
 use crate::serve::connections::coalesced_stream::CoalescedStream;
@@ -52,13 +52,14 @@ use crate::serve::reports::own_response::refuse;
 use crate::serve::requests::identify::Peer;
 use crate::serve::worker_state::WorkerState;
 use crate::tls::leaf;
+use crate::transport::{ClientHello, ServerStream};
 
 /// The bytes that HTTP/1.1 may buffer in each direction, or the limit of a request's head if that is larger.
 const BUFFER: usize = 64 * 1024;
 /// The same, where heads are not bounded.
 const UNBOUNDED: usize = 400 * 1024;
 /// The bytes of its response that one stream of HTTP/2 may buffer.
-const STREAM_BUFFER: usize = 64 * 1024;
+const STREAM_BUFFER: usize = 16 * 1024;
 /// The flow-control windows for received bytes: of one HTTP/2 stream, and of a whole connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -110,7 +111,7 @@ enum Transport {
 /// What is below HTTP on a stream.
 enum Secured<S> {
     Plain(S),
-    Tls(Box<TlsStream<S>>, AcceptedProtocol),
+    Tls(Box<ServerStream<S>>, AcceptedProtocol),
 }
 
 /// Does all that comes before HTTP. `None`: there is no connection any more.
@@ -184,7 +185,7 @@ async fn secure<S>(
     listener: usize,
     stream: S,
     peer: Peer,
-    sent: Rc<Cell<u64>>,
+    sent: Rc<SentBytes>,
 ) -> Option<(Secured<S>, Rc<ConnectionContext>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -196,29 +197,32 @@ where
         let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry, sent };
         return Some((Secured::Plain(stream), Rc::new(conn)));
     };
-    let stream = accept_tls(worker, config, tls, stream, peer.address).await?;
+    let (stream, sni) = accept_tls(worker, config, tls, stream, peer.address).await?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
-    let sni = session.server_name().map(str::to_owned);
     let protocol = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let peer = Rc::new(Peer { certificate, ..peer });
     let conn = ConnectionContext { listener, footing, peer, entry: Ingress::of(&config.mode, sni), sent };
     Some((Secured::Tls(stream, protocol), Rc::new(conn)))
 }
 
-/// The TLS handshake. `None`: there is no connection any more.
+/// The TLS handshake, and the server name that the client asks for. `None`: there is no connection any more.
 async fn accept_tls<S>(
     worker: &WorkerState,
     config: &ListenerConfig,
     tls: &Arc<ServerConfig>,
     stream: S,
     peer: Option<IpAddr>,
-) -> Option<Box<TlsStream<S>>>
+) -> Option<(Box<ServerStream<S>>, Option<String>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let under_way = begin_handshake(worker, &config.name, peer)?;
-    let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+    let handshake = async {
+        let mut hello = ClientHello::read(stream).await?;
+        let server_name = hello.server_name.take();
+        Ok::<_, io::Error>((hello.accept(Arc::clone(tls)).await?, server_name))
+    };
     let patience = worker.shared.snapshot.limits.header_timeout.unwrap_or(Duration::MAX);
     let accepted_tls = tokio::select! {
         biased;
@@ -226,7 +230,7 @@ where
         () = under_way.ended() => return None,
     };
     match accepted_tls {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok((stream, server_name))) => Some((Box::new(stream), server_name)),
         Ok(Err(error)) => {
             tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
             None
@@ -289,6 +293,7 @@ pub async fn serve_http<S>(
     let keeps_spelling = worker.shared.snapshot.providers.iter().any(|provider| provider.way.http1.preserves_case());
     let activity = Activity::begin(worker.shared.clock.clone(), &limits, conn.sent.clone());
     drop(worker);
+    activity.keep_up();
     let busy = activity.clone();
     // Set when the connection is to stop speaking HTTP.
     let switch: Rc<Cell<Option<Switch>>> = Rc::default();

@@ -1,8 +1,8 @@
 //! The way that a request came in.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::base::sent_bytes::SentBytes;
 use crate::config::ListenerConfig;
 use crate::serve::fault::Fault;
 use crate::serve::modes::{Ingress, RoutingTarget};
@@ -18,7 +18,7 @@ pub struct ConnectionContext {
     pub peer: Rc<Peer>,
     pub entry: Ingress,
     /// Bytes that its socket has taken.
-    pub sent: Rc<Cell<u64>>,
+    pub sent: Rc<SentBytes>,
 }
 
 impl ConnectionContext {

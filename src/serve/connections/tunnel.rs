@@ -11,12 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ForwardListener;
@@ -28,6 +25,7 @@ use crate::serve::exchanges::upgrade::Duplex;
 use crate::serve::modes::{Ingress, Tunnel};
 use crate::serve::requests::identify::Peer;
 use crate::serve::worker_state::WorkerState;
+use crate::transport::{ClientHello, ServerStream};
 
 /// A client's connection, and what it said before we listened.
 pub struct Rewound {
@@ -65,7 +63,7 @@ async fn accept_tls(
     tunnel: &Tunnel,
     peer: &Peer,
     stream: Rewound,
-) -> Option<Box<TlsStream<Rewound>>> {
+) -> Option<Box<ServerStream<Rewound>>> {
     let limits = &worker.shared.snapshot.limits;
     let under_way = begin_handshake(worker, listener, peer.address)?;
     let patience = limits.header_timeout.unwrap_or(Duration::MAX);
@@ -127,22 +125,22 @@ async fn handshake(
     forward: &ForwardListener,
     to: &Authority,
     stream: Rewound,
-) -> Result<TlsStream<Rewound>, TunnelFailure> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+) -> Result<ServerStream<Rewound>, TunnelFailure> {
+    let hello = ClientHello::read(stream).await;
     let hello = hello.map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => TunnelFailure::NoTls,
         _ => TunnelFailure::Tls(error),
     })?;
-    let asked = hello.client_hello().server_name().map(str::to_owned);
-    let agrees = asked.is_none_or(|asked| to.host().name().is_some_and(|name| name.eq_ignore_ascii_case(&asked)));
+    let asked = hello.server_name.as_deref();
+    let agrees = asked.is_none_or(|asked| to.host().name().is_some_and(|name| name.eq_ignore_ascii_case(asked)));
     if !agrees {
         // Ends in an alert: these settings have no certificate.
         let refusal: Arc<ServerConfig> = forward.interception.refusal();
-        let _ = hello.into_stream(refusal).await;
+        let _ = hello.accept(refusal).await;
         return Err(TunnelFailure::OtherName);
     }
     let settings = forward.interception.settings(&to.host().to_string(), worker.now()).map_err(TunnelFailure::Mint)?;
-    hello.into_stream(settings).await.map_err(failure)
+    hello.accept(settings).await.map_err(failure)
 }
 
 /// Interprets an error that ended the handshake after the client had seen the certificate.

@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::base::planted::{PlantedFault, planted};
+use crate::base::sent_bytes::SentBytes;
 use crate::base::time::{Clock, Now};
 use crate::config::Limits;
 use crate::serve::connections::opening::{Opening, PREFACE};
@@ -36,6 +37,8 @@ use crate::serve::connections::opening::{Opening, PREFACE};
 pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Time without a request after which a connection of HTTP/1.1 rests.
 const REST: Duration = Duration::from_millis(100);
+/// A response of HTTP/1.1 is not read on while the client has yet to take so many bytes of it.
+const BACKLOG: u64 = 16 * 1024;
 /// Stands for "not before something happens".
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -87,12 +90,16 @@ pub struct Activity {
     earlier: Cell<bool>,
     /// A write waits for the socket.
     blocked: Cell<bool>,
-    /// Since when nothing has moved while a write waits.
+    /// A response waits, because the client has yet to take too much of it.
+    backlogged: Cell<bool>,
+    /// Since when nothing has moved while a write or a response waits.
     stuck_since: Cell<Now>,
     /// Bytes that the socket has taken.
-    sent: Rc<Cell<u64>>,
+    sent: Rc<SentBytes>,
     /// As many when that was last looked at.
     seen: Cell<u64>,
+    /// True if a response is read from its provider no faster than the client takes it.
+    keeps_up: Cell<bool>,
     /// True once the client took no bytes for too long: all requests in progress end with the connection.
     stalled: Cell<bool>,
     exchanges: RefCell<Vec<ExchangeGuard>>,
@@ -125,11 +132,15 @@ pub struct Busy {
     activity: Rc<Activity>,
     at: usize,
     answered: Cell<bool>,
+    /// Bytes of the answer that were given to HTTP.
+    offered: Cell<u64>,
+    /// Bytes that the socket had taken when the answer began.
+    before: Cell<u64>,
 }
 
 impl Activity {
     /// A connection without a request. `sent` counts what its socket takes.
-    pub fn begin(clock: Clock, limits: &Limits, sent: Rc<Cell<u64>>) -> Rc<Self> {
+    pub fn begin(clock: Clock, limits: &Limits, sent: Rc<SentBytes>) -> Rc<Self> {
         let now = clock.now();
         let patience = limits.idle_timeout;
         let shortest = limits.header_timeout.into_iter().chain(patience).fold(NEVER, Duration::min);
@@ -149,9 +160,11 @@ impl Activity {
             shortest: Cell::new(shortest),
             earlier: Cell::new(false),
             blocked: Cell::new(false),
+            backlogged: Cell::new(false),
             stuck_since: Cell::new(now),
             seen: Cell::new(sent.get()),
             sent,
+            keeps_up: Cell::new(false),
             stalled: Cell::new(false),
             exchanges: RefCell::default(),
             free: Cell::new(0),
@@ -185,6 +198,12 @@ impl Activity {
         self.restless.set(true);
     }
 
+    /// Responses are read from their providers no faster than the client takes them: for HTTP/1.1, where one follows the
+    /// other. HTTP/2 bounds each stream by itself.
+    pub fn keep_up(&self) {
+        self.keeps_up.set(self.sent.is_counted());
+    }
+
     /// The connection is to close: from now on it is not idle for long.
     pub fn close(&self) {
         self.closing.set(true);
@@ -203,7 +222,7 @@ impl Activity {
     /// When to look again, or why it is over.
     fn due(&self) -> Result<Duration, ConnectionEnd> {
         let now = self.clock.now();
-        if self.blocked.get() {
+        if self.blocked.get() || self.backlogged.get() {
             if self.seen.replace(self.sent.get()) != self.sent.get() {
                 self.stuck_since.set(now);
             }
@@ -279,9 +298,14 @@ impl Activity {
     /// A write has to wait for the socket.
     fn waits(&self) {
         if !self.blocked.replace(true) {
-            self.stuck_since.set(self.clock.now());
-            self.seen.set(self.sent.get());
+            self.begin_wait();
         }
+    }
+
+    /// From now on, time counts against the client.
+    fn begin_wait(&self) {
+        self.stuck_since.set(self.clock.now());
+        self.seen.set(self.sent.get());
     }
 
     /// Notes that no write waits for the socket any more.
@@ -343,7 +367,8 @@ impl Busy {
         activity.head_since.set(None);
         let at = activity.enter();
         activity.newest.set(Some(at));
-        Self { activity: activity.clone(), at, answered: Cell::new(false) }
+        let (answered, offered, before) = (Cell::new(false), Cell::new(0), Cell::new(activity.sent.get()));
+        Self { activity: activity.clone(), at, answered, offered, before }
     }
 
     /// The connection closes after this answer.
@@ -354,6 +379,7 @@ impl Busy {
     /// Notes that the answer has begun.
     pub fn answered(&self) {
         if !self.answered.replace(true) {
+            self.before.set(self.activity.sent.get());
             self.activity.unanswered.set(self.activity.unanswered.get() - 1);
         }
     }
@@ -371,6 +397,31 @@ impl Busy {
             exchange.waits = waits;
             exchange.turns = exchange.turns.wrapping_add(1);
         });
+    }
+
+    /// So many bytes of the answer are given to HTTP.
+    #[inline]
+    pub fn offer(&self, bytes: usize) {
+        self.offered.set(self.offered.get() + bytes as u64);
+    }
+
+    /// Returns whether the client has yet to take so much of the answer that its provider is to wait; the task is woken
+    /// when it has taken more. Heads and framing count as taken, so the backlog is rather larger than the limit.
+    #[inline]
+    pub fn is_backlogged(&self, cx: &Context<'_>) -> bool {
+        let sent = &self.activity.sent;
+        if self.offered.get() < BACKLOG || !self.activity.keeps_up.get() {
+            return false;
+        }
+        let backlog = self.offered.get().saturating_sub(sent.get().wrapping_sub(self.before.get()));
+        let is_backlogged = backlog >= BACKLOG;
+        if is_backlogged {
+            sent.wake_next(cx.waker());
+        }
+        if self.activity.backlogged.replace(is_backlogged) != is_backlogged && is_backlogged {
+            self.activity.begin_wait();
+        }
+        is_backlogged
     }
 
     /// Returns whether the response ends because the client took no bytes of it.
@@ -398,6 +449,7 @@ impl Drop for Busy {
             exchange.patience = None;
             exchange.task = None;
         });
+        activity.backlogged.set(false);
         activity.in_flight.set(activity.in_flight.get() - 1);
         activity.idle_since.set(activity.clock.now());
     }

@@ -374,6 +374,7 @@ impl Body for ResponseBody {
         }
         let frame = match &mut answer.kind {
             Kind::Own(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
+            Kind::Stream(_) if answer.busy.as_ref().is_some_and(|busy| busy.is_backlogged(cx)) => return Poll::Pending,
             Kind::Stream(stream) => match stream.poll_piece(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
@@ -389,7 +390,10 @@ impl Body for ResponseBody {
                 if let Some(log) = &mut answer.log {
                     log.record().response_bytes += bytes as u64;
                 }
-                answer.busy.iter().for_each(|busy| busy.waits(true));
+                if let Some(busy) = &answer.busy {
+                    busy.waits(true);
+                    busy.offer(bytes);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(cut)) => {

@@ -225,7 +225,7 @@ impl ModelObserver {
             return;
         }
         let young = life.young_until.is_some_and(|until| !until.passed(self.now)) && !replaced;
-        if life.excused.is_some() {
+        if life.excused.is_some() && !replaced {
             // The same refusal once more, from other requests, until it is tried again.
         } else if young {
             life.excused = Some(self.now.boot);

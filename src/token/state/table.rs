@@ -567,6 +567,22 @@ impl TableStep<'_> {
         Some(StatePhase::Settling { is_newly_issued: token, rest, serving })
     }
 
+    /// Gives up the second trial of a token, because another request has learned that it was replaced.
+    pub(super) fn give_up_trial(&mut self, newborn: SlotToken, serving: Option<SlotToken>) -> StatePhase {
+        self.actions.push(Action::Invalidate { generation: newborn.generation });
+        match serving {
+            Some(token) if token.expires.passed(self.now) => {
+                self.withdraw(token);
+                StatePhase::Fetching { flight: self.fetch() }
+            }
+            Some(token) => {
+                self.actions.push(Action::Serve);
+                StatePhase::Renewing { token, flight: self.fetch() }
+            }
+            None => StatePhase::Fetching { flight: self.fetch() },
+        }
+    }
+
     /// Handles a request that waits while a token settles: it gets the token that serves meanwhile, or else waits for
     /// the settling token. If that would take longer than a fetch may take, the request is denied at once.
     fn wait_out(&mut self, settling: StatePhase) -> StatePhase {

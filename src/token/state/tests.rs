@@ -374,6 +374,13 @@ fn a_token_that_was_accepted_replaced_or_is_about_to_end_does_not_settle() {
         assert!(harness.tell(event).starts_with(&dead(1)), "another replica killed it");
     }
 
+    for event in [Event::Refused { generation: 1, replaced: true }, Event::Withdrawn { generation: 1, replaced: true }]
+    {
+        let mut harness = SlotHarness::live();
+        harness.refuse(1);
+        assert!(harness.tell(event).contains(&Action::Fetch { flight: 2 }), "it waits for a second trial no more");
+    }
+
     let mut harness = SlotHarness::new();
     harness.tell(Event::Needed);
     harness.bring(seconds(3));
