@@ -30,10 +30,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const RECORD: usize = 16 * 1024;
 /// The longest record on the wire, with its header (RFC 5246 section 6.2.3).
 const WIRE: usize = 5 + RECORD + 2048;
+/// What a record has besides its plaintext, in bytes: no cipher suite has more.
+const OVERHEAD: usize = 64;
+/// Bytes that are sealed at a time at most, for one write to the socket.
+const MOST_SEALED: usize = 2 * RECORD;
 /// Bytes for which there is room at least in each read.
 const LEAST_READ: usize = 4 * 1024;
 /// Received bytes that may wait for the rest of a handshake message; rustls bounds the message itself.
 const MOST_INCOMING: usize = 128 * 1024;
+/// A scratch buffer that is longer is not kept.
+const MOST_SCRATCH: usize = 3 * WIRE;
 /// Buffers of each kind that a thread keeps: a turn uses as many as it has streams inside of each other, and one for each
 /// stream that was written to and not flushed yet.
 const SPARES: usize = 16;
@@ -327,26 +333,22 @@ where
 
     /// Seals the bytes of one record, and sends what the socket takes. The rest is kept.
     fn seal(&mut self, cx: &mut Context<'_>, plaintext: &[u8]) -> io::Result<()> {
-        self.write_traffic(cx, |traffic, into| traffic.encrypt(plaintext, into))
+        self.write_traffic(cx, WIRE, |traffic, into| traffic.encrypt(plaintext, into))
     }
 
-    /// Lets `write` make sealed bytes, and sends what the socket takes of them.
+    /// Lets `write` make sealed bytes, `most` of them, and sends what the socket takes.
     fn write_traffic(
         &mut self,
         cx: &mut Context<'_>,
+        most: usize,
         mut write: impl FnMut(&mut WriteTraffic<'_, C::Data>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
         let mut buffer = take_scratch();
+        if buffer.len() < most {
+            buffer.resize(most, 0);
+        }
         let mut sealed = None;
-        let stop = self.process_incoming(|traffic| {
-            sealed = Some(match write(traffic, &mut buffer) {
-                Err(EncryptError::InsufficientSize(size)) => {
-                    buffer.resize(size.required_size, 0);
-                    write(traffic, &mut buffer)
-                }
-                sealed => sealed,
-            });
-        });
+        let stop = self.process_incoming(|traffic| sealed = Some(write(traffic, &mut buffer)));
         let sent = match (stop, sealed) {
             (Err(error), _) => Err(self.fail(cx, error)),
             (Ok(_), Some(Ok(length))) => self.send(cx, buffer.get(..length).unwrap_or_default()),
@@ -389,14 +391,8 @@ where
 
     /// Gathers bytes for the next record. Returns how many it took.
     fn gather(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
-        if self.gathered.is_empty() {
-            if let Some(record) = bytes.get(..RECORD) {
-                self.seal(cx, record)?;
-                return Ok(RECORD);
-            }
-            if self.gathered.capacity() == 0 {
-                self.gathered = take_gathered();
-            }
+        if self.gathered.capacity() == 0 {
+            self.gathered = take_gathered();
         }
         let taken = bytes.len().min(RECORD - self.gathered.len());
         self.gathered.extend_from_slice(bytes.get(..taken).unwrap_or_default());
@@ -404,6 +400,42 @@ where
             self.seal_gathered(cx)?;
         }
         Ok(taken)
+    }
+
+    /// Takes what is written: seals it at once if it fills records, gathers it otherwise. Returns how many bytes it took.
+    fn write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if total >= RECORD {
+            self.seal_gathered(cx)?;
+            return self.seal_all(cx, bufs);
+        }
+        let mut written = 0;
+        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+            let taken = self.gather(cx, buf)?;
+            written += taken;
+            if taken < buf.len() {
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Seals these bytes, up to [`MOST_SEALED`], and sends what the socket takes in one write. The rest is kept.
+    fn seal_all(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Each buffer has records of its own.
+        let most = MOST_SEALED + (bufs.len() + MOST_SEALED / RECORD) * OVERHEAD;
+        let mut written = 0;
+        self.write_traffic(cx, most, |traffic, into| {
+            let mut length = 0;
+            written = 0;
+            for buf in bufs {
+                let piece = buf.get(..buf.len().min(MOST_SEALED - written)).unwrap_or_default();
+                length += traffic.encrypt(piece, into.get_mut(length..).unwrap_or_default())?;
+                written += piece.len();
+            }
+            Ok(length)
+        })?;
+        Ok(written)
     }
 }
 
@@ -524,7 +556,7 @@ fn take_scratch() -> Vec<u8> {
 
 fn keep_scratch(buffer: Vec<u8>) {
     SCRATCH.with_borrow_mut(|buffers| {
-        if buffers.len() < SPARES && (WIRE..=2 * WIRE).contains(&buffer.len()) {
+        if buffers.len() < SPARES && (WIRE..=MOST_SCRATCH).contains(&buffer.len()) {
             buffers.push(buffer);
         }
     });
@@ -591,9 +623,7 @@ where
     C: UnbufferedSession,
 {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.poll_send(cx))?;
-        Poll::Ready(this.gather(cx, buf))
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -603,15 +633,7 @@ where
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
-        let mut written = 0;
-        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-            let taken = this.gather(cx, buf)?;
-            written += taken;
-            if taken < buf.len() || !this.unsent.is_empty() {
-                break;
-            }
-        }
-        Poll::Ready(Ok(written))
+        Poll::Ready(this.write(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -630,7 +652,7 @@ where
         if !this.closed {
             this.closed = true;
             this.seal_gathered(cx)?;
-            this.write_traffic(cx, |traffic, into| traffic.queue_close_notify(into))?;
+            this.write_traffic(cx, WIRE, |traffic, into| traffic.queue_close_notify(into))?;
         }
         ready!(this.poll_send(cx))?;
         match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {

@@ -48,7 +48,7 @@ const CALL_CEILINGS: [(CallKind, f64, f64); 6] = [
 ];
 
 /// KiB of one connection at rest.
-const IDLE_CEILING: f64 = 15.0;
+const IDLE_CEILING: f64 = 10.0;
 
 /// Requests that warm up, and requests that are counted.
 const WARM: usize = 20;

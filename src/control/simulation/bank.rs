@@ -60,6 +60,9 @@ impl Fate {
     ];
 }
 
+/// So much later than it was issued a token may be taken over from the store, in milliseconds.
+const TAKEN_OVER: u64 = 5_000;
+
 /// To whom an access token was issued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TokenOwner {
@@ -217,13 +220,13 @@ impl SimulatedBanks {
         }
     }
 
-    /// Returns whether another process was given a token for this credential since the rest began. A process that took it
-    /// over, sent or not, has seen that the credential is good.
+    /// Returns whether another process was given a token for this credential since shortly before the rest began. A process
+    /// that took it over, sent or not, has seen that the credential is good.
     pub(super) fn cured(&self, process: u32, key: &str, floor: &Floor) -> bool {
         self.tokens
             .iter()
             .rev()
-            .take_while(|token| token.issued >= floor.since)
+            .take_while(|token| token.issued + TAKEN_OVER >= floor.since)
             .any(|token| token.process != process && token.asked_with == key)
     }
 

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use crate::base::sent_bytes::SentBytes;
 
 /// An outbox that holds this much takes no more.
-const FULL: usize = 64 * 1024;
+const FULL: usize = 32 * 1024;
 /// A single write of this size gains nothing from waiting.
 const LARGE: usize = 16 * 1024;
 /// Empty buffers that a thread keeps.
@@ -72,8 +72,8 @@ impl CoalescedStream {
         Self(Rc::new(CoalescedState { stream, waiting, queued, sent }))
     }
 
-    /// Takes `length` bytes by `put`, or says why not.
-    fn take(&self, cx: &Context<'_>, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Poll<io::Result<usize>> {
+    /// Takes what there is room for, or says why not. Returns the number of bytes.
+    fn take(&self, cx: &Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut waiting = self.0.waiting.borrow_mut();
         if let Some(kind) = waiting.failed {
             return Poll::Ready(Err(kind.into()));
@@ -85,12 +85,17 @@ impl CoalescedStream {
         if waiting.bytes.capacity() == 0 {
             waiting.bytes = TURN.with(FlushQueue::spare);
         }
-        put(&mut waiting.bytes);
+        let before = waiting.bytes.len();
+        for buf in bufs {
+            let fits = buf.len().min(FULL - waiting.bytes.len());
+            waiting.bytes.extend_from_slice(buf.get(..fits).unwrap_or_default());
+        }
+        let taken = waiting.bytes.len() - before;
         drop(waiting);
         if !self.0.queued.replace(true) {
             TURN.with(|turn| turn.queue(self.0.clone()));
         }
-        Poll::Ready(Ok(length))
+        Poll::Ready(Ok(taken))
     }
 
     /// Returns whether a write of this size may go straight to the socket.
@@ -251,7 +256,7 @@ impl AsyncWrite for CoalescedStream {
             let wrote = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, buf);
             return self.0.counted(wrote);
         }
-        self.take(cx, buf.len(), |bytes| bytes.extend_from_slice(buf))
+        self.take(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -264,7 +269,7 @@ impl AsyncWrite for CoalescedStream {
             let wrote = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bufs);
             return self.0.counted(wrote);
         }
-        self.take(cx, length, |bytes| bufs.iter().for_each(|buf| bytes.extend_from_slice(buf)))
+        self.take(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -38,7 +38,7 @@ pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Time without a request after which a connection of HTTP/1.1 rests.
 const REST: Duration = Duration::from_millis(100);
 /// A response of HTTP/1.1 is not read on while the client has yet to take so many bytes of it.
-const BACKLOG: u64 = 16 * 1024;
+const BACKLOG: u64 = 32 * 1024;
 /// Stands for "not before something happens".
 const NEVER: Duration = Duration::from_secs(3600);
 
