@@ -21,6 +21,8 @@ pub(super) const REFRESH_LIFE: u64 = 180_000;
 const LASTING: u64 = 900_000;
 /// The shortest and the longest life of an access token, in seconds.
 const LIVES: (u64, u64) = (20, 120);
+/// A response that a store which is away keeps from being saved may be saved so much later, in milliseconds.
+const LATE_SAVE: u64 = 60_000;
 /// Rests may begin this much later than the bank's answer arrives, in milliseconds.
 const SLACK: u64 = 5;
 
@@ -413,9 +415,11 @@ fn needless(world: &Simulation, bank: &SimulatedBanks, refresh: usize) -> Option
     let good = !access.revoked && !access.doubted && now + 20_000 < access.expires && now < at + LASTING / 3;
     // A process with a wrong clock may judge otherwise, and so may one that received a suspicion of a token, or could not
     // take a consent back.
+    // Nor is the result known if an older one was saved late, when its lock was over.
+    let saved = told.saturating_sub(LATE_SAVE);
     let user = bank.consents[bank.refreshes[refresh].consent].user;
     let is_unknown = world.users[user].freshness.get() == ConsentKnowledge::Unknown;
-    let known = world.spread() == 0 && !world.suspects() && !is_unknown && could_tell(world, process, told);
+    let known = world.spread() == 0 && !world.suspects_since(at) && !is_unknown && could_tell(world, process, saved);
     (good && known).then(|| format!("it was made at {at} ms, and its access token lives until {} ms", access.expires))
 }
 

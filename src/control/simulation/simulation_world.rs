@@ -161,10 +161,10 @@ impl Simulation {
         self.suspected.set(Some(self.now()));
     }
 
-    /// Returns whether a client reported a suspicion in the last 15 seconds, or in the last 15 before the renewals that
-    /// it caused were held up.
-    pub(super) fn suspects(&self) -> bool {
-        self.suspected.get().is_some_and(|at| self.now() < at.max(self.hindered()) + 15_000)
+    /// Returns whether a client has reported a suspicion since this moment: a renewal that it forces may fail, and be tried
+    /// again for as long as none succeeds.
+    pub(super) fn suspects_since(&self, at: u64) -> bool {
+        self.suspected.get().is_some_and(|suspected| suspected >= at)
     }
 
     /// Until this moment renewals may be late without anybody's fault.

@@ -86,6 +86,11 @@ impl CoalescedStream {
             waiting.bytes = TURN.with(FlushQueue::spare);
         }
         let before = waiting.bytes.len();
+        let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>().saturating_add(before).min(FULL);
+        if wanted > waiting.bytes.capacity() {
+            // Two sizes beyond the first one: buffers of any size would leave holes of any size behind.
+            waiting.bytes.reserve_exact(if wanted <= LARGE { LARGE } else { FULL } - before);
+        }
         for buf in bufs {
             let fits = buf.len().min(FULL - waiting.bytes.len());
             waiting.bytes.extend_from_slice(buf.get(..fits).unwrap_or_default());
