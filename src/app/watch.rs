@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::ModifyKind;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::base::secret::sha256;
@@ -99,51 +98,33 @@ fn folders(snapshot: &Snapshot) -> impl Iterator<Item = &(PathBuf, [u8; 32])> {
     snapshot.sources.folders.iter().filter(|_| snapshot.watch == WatchConfig::All)
 }
 
-/// Returns whether an event says nothing of these files: our own reading, or the growth of a file beside them, such as an
-/// access log in the same folder. That a file is created, renamed or removed may always concern them.
-fn is_noise(event: &Event, files: &BTreeSet<PathBuf>) -> bool {
-    match event.kind {
-        EventKind::Access(_) => true,
-        EventKind::Modify(ModifyKind::Data(_)) => {
-            !event.paths.is_empty() && !event.paths.iter().any(|path| files.contains(path))
-        }
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other | EventKind::Remove(_) => false,
-    }
-}
-
 /// The directories that the system tells us of.
 struct Watching {
     stirred: Arc<Notify>,
-    /// The files whose contents count, as the watcher's own thread sees them.
-    files: Arc<Mutex<BTreeSet<PathBuf>>>,
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
 }
 
 impl Watching {
     fn new(stirred: &Arc<Notify>) -> Self {
-        let (told, files) = (stirred.clone(), Arc::new(Mutex::new(BTreeSet::new())));
-        let known = files.clone();
-        let heard = move |event: notify::Result<Event>| {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.is_ok_and(|event| is_noise(&event, &known)) {
-                return;
+        let told = stirred.clone();
+        let heard = move |event: notify::Result<notify::Event>| {
+            // Our own reading is no news.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                told.notify_one();
             }
-            told.notify_one();
         };
         let watcher = notify::recommended_watcher(heard)
             .inspect_err(
                 |error| tracing::warn!(%error, "file watching is not available; files are checked every 30 seconds"),
             )
             .ok();
-        Self { stirred: stirred.clone(), files, watcher, directories: BTreeSet::new() }
+        Self { stirred: stirred.clone(), watcher, directories: BTreeSet::new() }
     }
 
     /// Watches the directories of this config's files.
     fn follow(&mut self, snapshot: &Snapshot) {
         let Some(watcher) = &mut self.watcher else { return };
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) =
-            watched(snapshot).into_iter().filter_map(as_told).collect();
         let mut wanted: BTreeSet<PathBuf> = watched(snapshot).into_iter().filter_map(directory).collect();
         wanted.extend(folders(snapshot).map(|(path, _)| path.clone()));
         for gone in self.directories.difference(&wanted) {
@@ -167,37 +148,8 @@ impl Watching {
     }
 }
 
-/// Returns the path by which the watcher of its directory speaks of a file.
-fn as_told(path: &Path) -> Option<PathBuf> {
-    Some(directory(path)?.join(path.file_name()?))
-}
-
 /// Returns the directory in which a replacement of the file is noticed.
 fn directory(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use notify::event::{CreateKind, DataChange, RenameMode};
-
-    use super::*;
-
-    #[test]
-    fn a_file_that_grows_beside_those_of_the_config_is_no_news() {
-        let files = ["proxy.toml", "/etc/secrets/key"].map(|path| as_told(Path::new(path)).unwrap()).into();
-        let event = |kind, path: &str| Event::new(kind).add_path(path.into());
-        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-        assert!(is_noise(&event(written, "./access.log"), &files));
-        assert!(is_noise(&event(written, "/etc/secrets/access.log"), &files));
-        assert!(!is_noise(&event(written, "./proxy.toml"), &files), "written in place");
-        assert!(!is_noise(&event(written, "/etc/secrets/key"), &files));
-        // A link may be renamed over another, and a file may come back.
-        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Any));
-        for kind in [renamed, EventKind::Create(CreateKind::Any), EventKind::Any, EventKind::Other] {
-            assert!(!is_noise(&event(kind, "/etc/secrets/..data"), &files));
-        }
-        assert!(!is_noise(&Event::new(written), &files), "nobody knows what it is about");
-    }
 }
