@@ -12,6 +12,7 @@ mod renewal;
 mod rests;
 mod sweep;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow_news;
-use self::records::{announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record};
+use self::records::{
+    UserRecordError, announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record,
+};
 pub(super) use self::records::{lease, patiently};
 use self::refresh_worker::{RefreshWorker, forgive, keep_alive};
 use self::renewal::Means;
@@ -37,7 +40,7 @@ use crate::config::{ConsentSettings as Settings, ProviderConfig};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
 use crate::provider::{Authorize, CompiledConsent};
-use crate::store::{Error, Kind, Store};
+use crate::store::{Error, Kind, RecordKey, Store};
 use crate::token::consent::{
     CallbackAnswer, CodeVerifier, ConsentOrigin, NotExchanged, PendingConsent, PendingEntry, ReturnTo, RotationRefusal,
     State, UserKey, UserTokens,
@@ -363,10 +366,7 @@ impl ConsentService {
             }
         };
         // The code is spent, so nothing else can bring them.
-        let sealed = write_record(&tokens.seal());
-        let put = async || self.store.put(Kind::User, &name, &sealed, forget(&tokens)).await;
-        let kept = patiently(put).await;
-        if let Err(error) = kept {
+        if let Err(error) = self.keep(&name, &tokens).await {
             return Finished::Failed(unkept(&error));
         }
         self.rests.answered(&provider.name, pending.key.record_key());
@@ -375,6 +375,29 @@ impl ConsentService {
         tracing::info!(provider = %provider.name, client = %pending.client, "user consented");
         self.events.tell(EventKind::ConsentGiven(consenter(&pending.key)));
         Finished::Consented(pending.return_to)
+    }
+
+    /// Writes the tokens of a code exchange. A write whose answer was lost may have been done, and the tokens may have been
+    /// renewed since by another process: so it is not repeated over its own result.
+    async fn keep(&self, name: &RecordKey, tokens: &UserTokens) -> Result<(), Error> {
+        let (sealed, expiry, again) = (write_record(&tokens.seal()), forget(tokens), Cell::new(false));
+        let keep = async || {
+            if !again.replace(true) {
+                return self.store.put(Kind::User, name, &sealed, expiry).await.map(drop);
+            }
+            let expected = match read_tokens(&self.store, name).await {
+                Ok(Some((found, _))) if found.consented == tokens.consented && found.realm == tokens.realm => {
+                    return Ok(());
+                }
+                Ok(found) => found.map(|(_, version)| version),
+                Err(UserRecordError::Sealed(..)) => {
+                    return self.store.put(Kind::User, name, &sealed, expiry).await.map(drop);
+                }
+                Err(UserRecordError::Store(error)) => return Err(error),
+            };
+            self.store.swap(Kind::User, name, expected, &sealed, expiry).await.map(drop)
+        };
+        patiently(keep).await
     }
 
     /// Replaces the entry of a state by a spent one. Returns the entry that was there; `None` if there was none, or it
