@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::tls_stream::ServerStream;
+use super::tls_stream::{ServerStream, invalid};
 
 /// A ClientHello (RFC 8446 section 4.1.2) that was read from a stream.
 pub struct ClientHello<S> {
@@ -45,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientHello<S> {
                         alert.write(&mut sealed)?;
                         // The error that is told is the first one.
                         let _ = io.write_all(&sealed).await.is_ok() && io.flush().await.is_ok();
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                        return Err(invalid(error));
                     }
                 }
             }

@@ -246,50 +246,34 @@ where
             buffer.resize(kept + LEAST_READ, 0);
         }
         let mut unread = ReadBuf::new(&mut buffer[kept..]);
-        let read = Pin::new(&mut self.io).poll_read(cx, &mut unread);
-        let received = unread.filled().len();
-        let processed = match read {
-            Poll::Ready(Ok(())) if received > 0 => {
-                buffer[..kept].copy_from_slice(&self.incoming);
-                let mut plaintext = Plaintext { into, rest: &mut self.plaintext };
-                let (used, stop) = process(
-                    &mut self.session,
-                    &mut buffer[..kept + received],
-                    &mut plaintext,
-                    &mut self.unsent,
-                    &mut self.ended,
-                    |_| {},
-                );
-                let rest = &buffer[used..kept + received];
-                if rest.is_empty() {
-                    self.incoming = Vec::new();
-                } else {
-                    self.incoming.clear();
-                    self.incoming.extend_from_slice(rest);
-                }
-                self.holds_record = matches!(stop, ProcessStop::Full) && !rest.is_empty();
-                Poll::Ready(match stop {
-                    ProcessStop::Failed(error) => Err(error),
-                    ProcessStop::Closed | ProcessStop::Full | ProcessStop::Waiting | ProcessStop::Writable => {
-                        Ok(received)
-                    }
-                })
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut unread).map_ok(|()| unread.filled().len());
+        let mut failed = None;
+        if let Poll::Ready(Ok(received @ 1..)) = read {
+            buffer[..kept].copy_from_slice(&self.incoming);
+            let received = &mut buffer[..kept + received];
+            let mut plaintext = Plaintext { into, rest: &mut self.plaintext };
+            let (used, stop) =
+                process(&mut self.session, received, &mut plaintext, &mut self.unsent, &mut self.ended, |_| {});
+            let rest = &received[used..];
+            if rest.is_empty() {
+                self.incoming = Vec::new();
+            } else {
+                self.incoming.clear();
+                self.incoming.extend_from_slice(rest);
             }
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(0)),
-            Poll::Ready(Err(error)) => {
-                keep_scratch(buffer);
-                return Poll::Ready(Err(error));
+            self.holds_record = matches!(stop, ProcessStop::Full) && !rest.is_empty();
+            if let ProcessStop::Failed(error) = stop {
+                failed = Some(error);
             }
-            Poll::Pending => Poll::Pending,
-        };
+        }
         keep_scratch(buffer);
-        match ready!(processed) {
-            Ok(received) => Poll::Ready(Ok(received)),
-            Err(error) => Poll::Ready(Err(self.fail(cx, error))),
+        match failed {
+            Some(error) => Poll::Ready(Err(self.fail(cx, error))),
+            None => read,
         }
     }
 
-    /// Processes what was received earlier, and writes by `write` if application data may be written.
+    /// Processes all that was received earlier, and writes by `write` if application data may be written.
     fn process_incoming(
         &mut self,
         write: impl FnMut(&mut WriteTraffic<'_, C::Data>),
@@ -297,20 +281,15 @@ where
         let mut plaintext = Plaintext { into: None, rest: &mut self.plaintext };
         let (used, stop) =
             process(&mut self.session, &mut self.incoming, &mut plaintext, &mut self.unsent, &mut self.ended, write);
-        self.drop_incoming(used, &stop);
+        self.incoming.drain(..used.min(self.incoming.len()));
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
+        }
+        self.holds_record = false;
         match stop {
             ProcessStop::Failed(error) => Err(error),
             stop => Ok(stop),
         }
-    }
-
-    fn drop_incoming(&mut self, used: usize, stop: &ProcessStop) {
-        if used >= self.incoming.len() {
-            self.incoming = Vec::new();
-        } else {
-            self.incoming.drain(..used);
-        }
-        self.holds_record = matches!(stop, ProcessStop::Full) && !self.incoming.is_empty();
     }
 
     /// Sends the alert, as far as the socket takes it, and returns the error.
@@ -329,11 +308,6 @@ where
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Seals the bytes of one record, and sends what the socket takes. The rest is kept.
-    fn seal(&mut self, cx: &mut Context<'_>, plaintext: &[u8]) -> io::Result<()> {
-        self.write_traffic(cx, WIRE, |traffic, into| traffic.encrypt(plaintext, into))
     }
 
     /// Lets `write` make sealed bytes, `most` of them, and sends what the socket takes.
@@ -384,9 +358,9 @@ where
             return Ok(());
         }
         let gathered = std::mem::take(&mut self.gathered);
-        let sealed = self.seal(cx, &gathered);
+        let sealed = self.seal(cx, &[IoSlice::new(&gathered)]);
         keep_gathered(gathered);
-        sealed
+        sealed.map(drop)
     }
 
     /// Gathers bytes for the next record. Returns how many it took.
@@ -407,7 +381,7 @@ where
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         if total >= RECORD {
             self.seal_gathered(cx)?;
-            return self.seal_all(cx, bufs);
+            return self.seal(cx, bufs);
         }
         let mut written = 0;
         for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
@@ -421,9 +395,10 @@ where
     }
 
     /// Seals these bytes, up to [`MOST_SEALED`], and sends what the socket takes in one write. The rest is kept.
-    fn seal_all(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn seal(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         // Each buffer has records of its own.
-        let most = MOST_SEALED + (bufs.len() + MOST_SEALED / RECORD) * OVERHEAD;
+        let most = total.min(MOST_SEALED) + (bufs.len() + MOST_SEALED / RECORD) * OVERHEAD;
         let mut written = 0;
         self.write_traffic(cx, most, |traffic, into| {
             let mut length = 0;
@@ -575,7 +550,7 @@ fn keep_gathered(mut buffer: Vec<u8>) {
     });
 }
 
-fn invalid(error: rustls::Error) -> io::Error {
+pub(super) fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 

@@ -367,7 +367,7 @@ impl Busy {
         activity.head_since.set(None);
         let at = activity.enter();
         activity.newest.set(Some(at));
-        let (answered, offered, before) = (Cell::new(false), Cell::new(0), Cell::new(activity.sent.get()));
+        let (answered, offered, before) = (Cell::new(false), Cell::new(0), Cell::new(0));
         Self { activity: activity.clone(), at, answered, offered, before }
     }
 
@@ -415,11 +415,12 @@ impl Busy {
         }
         let backlog = self.offered.get().saturating_sub(sent.get().wrapping_sub(self.before.get()));
         let is_backlogged = backlog >= BACKLOG;
+        let was_backlogged = self.activity.backlogged.replace(is_backlogged);
         if is_backlogged {
             sent.wake_next(cx.waker());
-        }
-        if self.activity.backlogged.replace(is_backlogged) != is_backlogged && is_backlogged {
-            self.activity.begin_wait();
+            if !was_backlogged {
+                self.activity.begin_wait();
+            }
         }
         is_backlogged
     }
