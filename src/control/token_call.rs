@@ -13,9 +13,10 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use super::token_source::{self, TokenSource};
-use super::{FetchContext, FetchProcedure, Fetched, TokenSpec};
+use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, Work};
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
 #[cfg(test)]
@@ -71,7 +72,20 @@ pub(super) struct TokenCall {
 impl FetchProcedure for TokenCall {
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
         let call = self.clone();
-        Box::pin(async move { aid.bring(&call).await })
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            if !aid.outlives() {
+                aid.bring(&call, tell).await;
+                return told.await.unwrap_or_else(|_| Err(abandoned()));
+            }
+            let work = Work { what: "token.fetch", provider: call.provider.name.clone() };
+            let tasks = aid.tasks.clone();
+            // The task continues when the fetch is given up: it holds a lock, and its token may have invalidated others.
+            if !tasks.spawn(work, async move { aid.bring(&call, tell).await }) {
+                return Err(transient("the process ends, and begins no fetch".to_owned()));
+            }
+            told.await.unwrap_or_else(|_| Err(abandoned()))
+        })
     }
 
     fn is_contested(&self) -> bool {
@@ -281,6 +295,10 @@ pub(super) fn say_who(headers: &mut HeaderMap, agent: Option<&HeaderValue>) {
         }
     }
     headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+}
+
+fn abandoned() -> Failure {
+    transient("the fetch was abandoned".to_owned())
 }
 
 fn transient(inside: String) -> Failure {

@@ -15,10 +15,12 @@
 //! minute at most, was stored by a clock that is ahead of the local one by no less; it lives no longer than its whole
 //! life from now, nor beyond the end that is written. One that is further ahead is not accepted.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::consents::{lease, patiently};
@@ -47,6 +49,8 @@ const ALONE: u64 = 60_000;
 const A_SECOND: Duration = Duration::from_secs(1);
 /// So often a token that comes back with nothing left is waited out.
 const MOST_ENDINGS: u32 = 3;
+/// A new token is served without being kept if the store takes longer than this; it is kept all the same.
+const SAVED: Duration = Duration::from_millis(500);
 /// Rests after a fetch that is not allowed without the store: the store may be back at any moment.
 const STORE: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(4) };
 
@@ -70,6 +74,9 @@ pub struct FetchContext {
     /// Users and providers that are not asked for a while.
     pub(super) rests: Rests,
 }
+
+/// The place to which a fetch's token goes; closed once the fetch is given up.
+pub(super) type TokenReceiver = oneshot::Sender<Result<Fetched, Failure>>;
 
 /// The source of a token that is not in the store: a call of the provider.
 pub(super) trait TokenSource {
@@ -109,15 +116,46 @@ struct Written<'a> {
 }
 
 impl FetchContext {
-    /// A token: a newer one that somebody else has fetched, or one of our own.
-    pub(super) async fn bring(self, source: &impl TokenSource) -> Result<Fetched, Failure> {
+    /// Brings a token and gives it to `fetch`: a newer one that another replica has fetched, or one of the provider.
+    ///
+    /// It goes on when `fetch` is given up. A lock that it holds is given back, and a token that has invalidated others is
+    /// kept in the store.
+    pub(super) async fn bring(self, source: &impl TokenSource, mut fetch: TokenReceiver) {
+        let (brought, settlement) = match self.find(source, &mut fetch).await {
+            Ok(found) => found,
+            Err(failure) => (Err(failure), None),
+        };
+        let Some(settlement) = settlement else {
+            let _given_up = fetch.send(brought);
+            return;
+        };
+        let mut settling = pin!(settlement.run(source.provider()));
+        let is_settled = brought.is_ok() && tokio::time::timeout(SAVED, &mut settling).await.is_ok();
+        let _given_up = fetch.send(brought);
+        if !is_settled {
+            settling.await;
+        }
+    }
+
+    /// Returns whether its store keeps tokens for longer than this process lives.
+    pub(super) fn outlives(&self) -> bool {
+        self.store.as_ref().is_some_and(Store::outlives)
+    }
+
+    /// Finds a token, and what is to be done in the store once it is there, or is not.
+    async fn find(
+        &self,
+        source: &impl TokenSource,
+        fetch: &mut TokenReceiver,
+    ) -> Result<(Result<Fetched, Failure>, Option<Settlement>), Failure> {
         // A store that ends with the process keeps no more than the keeper does.
         let Some(store) = self.store.clone().filter(Store::outlives) else {
-            return Ok(issued(source, &self.ask(source).await?));
+            let told = self.ask(source).await?;
+            return Ok((Ok(issued(source, &told)), None));
         };
         let key = RecordKey::from(&source.key());
         if let Some(found) = self.look(&store, &key, source).await? {
-            return Ok(found);
+            return Ok((Ok(found), None));
         }
         let contested = is_contested(&store, source);
         let claim = draw();
@@ -125,7 +163,7 @@ impl FetchContext {
         let lock = match if contested { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => match self.wait(&store, &key, claim, source).await {
-                Some(PeerWait::Found(found)) => return Ok(*found),
+                Some(PeerWait::Found(found)) => return Ok((Ok(*found), None)),
                 Some(PeerWait::Lock(lock)) => Some(lock),
                 None if contested => return Err(unstored("another replica asks for this token")),
                 None => None,
@@ -139,18 +177,44 @@ impl FetchContext {
         };
         // The previous holder of the lock may have stored a token.
         let adopted = if lock.is_some() { self.look(&store, &key, source).await } else { Ok(None) };
+        let mut settlement = Settlement { store, key, contested, lock, unsaved: None };
         let brought = match adopted {
             Ok(Some(found)) => Ok(found),
-            Ok(None) => self.fetch(&store, &key, source).await,
+            Ok(None) => match self.ask_for(contested, source, fetch).await {
+                Ok(told) => {
+                    settlement.unsaved = Some(Unsaved::new(&told));
+                    Ok(issued(source, &told))
+                }
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
-        if let Some(lock) = lock {
-            let unlock = async || store.unlock(lock.clone()).await;
-            if let Err(error) = if contested { patiently(unlock).await } else { unlock().await } {
-                tracing::debug!(provider = source.provider(), %error, "a lock ends by itself");
-            }
+        Ok((brought, Some(settlement)))
+    }
+
+    /// Asks the provider for a fetch that may be given up. A call that invalidates other replicas' token is not broken
+    /// off, and not begun in a process that may end before it does.
+    async fn ask_for(
+        &self,
+        contested: bool,
+        source: &impl TokenSource,
+        fetch: &mut TokenReceiver,
+    ) -> Result<(Grant, Now), Failure> {
+        let given_up = || Failure::new(Class::Transient, "the fetch was given up");
+        if fetch.is_closed() {
+            return Err(given_up());
         }
-        brought
+        if !contested {
+            return tokio::select! {
+                biased;
+                told = self.ask(source) => told,
+                () = fetch.closed() => Err(given_up()),
+            };
+        }
+        if !self.tasks.allows(self.patience.saturating_add(SAVED)) {
+            return Err(Failure::new(Class::Transient, "the process ends, and begins no call for this token"));
+        }
+        self.ask(source).await
     }
 
     /// Asks the provider. Near the end of the known token the provider may return that token once more, with no life
@@ -221,23 +285,6 @@ impl FetchContext {
         Ok(())
     }
 
-    async fn fetch(&self, store: &Store, key: &RecordKey, source: &impl TokenSource) -> Result<Fetched, Failure> {
-        let told = self.ask(source).await?;
-        let (grant, sent) = &told;
-        let expiry = sent.wall.saturating_add(millis(grant.life));
-        let sealed = seal(grant, *sent);
-        let put = async || store.put(Kind::Application, key, &sealed, Some(expiry)).await;
-        // If this fetch has invalidated the other replicas' token, they need the new one.
-        let kept = match if is_contested(store, source) { patiently(put).await } else { put().await } {
-            Ok(_) => store.announce(Kind::Application, key).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            tracing::warn!(provider = source.provider(), %error, "a token is not kept in the store");
-        }
-        Ok(issued(source, &told))
-    }
-
     /// Waits for the token of the lock's holder, or for the lock if the holder brings none. `None`: both take too long.
     async fn wait(&self, store: &Store, key: &RecordKey, claim: u64, source: &impl TokenSource) -> Option<PeerWait> {
         let mut changes = store.changes();
@@ -293,6 +340,51 @@ impl FetchContext {
         let headers = source.credentials(&grant);
         // In a file it is from our own last life.
         Some(Fetched { issued, expires, headers, fingerprint, adopted: true, young: store.is_shared(), record: 0 })
+    }
+}
+
+/// A new token as it is to be written, with its expiry in milliseconds since 1970.
+struct Unsaved {
+    sealed: SecretBox<[u8]>,
+    expiry: u64,
+}
+
+impl Unsaved {
+    fn new((grant, sent): &(Grant, Now)) -> Self {
+        Self { sealed: seal(grant, *sent), expiry: sent.wall.saturating_add(millis(grant.life)) }
+    }
+}
+
+/// The operations on the store that end a fetch.
+struct Settlement {
+    store: Store,
+    key: RecordKey,
+    contested: bool,
+    lock: Option<Lock>,
+    unsaved: Option<Unsaved>,
+}
+
+impl Settlement {
+    /// Keeps the token, announces it, and gives the lock back: other replicas find the token before they get the lock.
+    async fn run(self, provider: &str) {
+        let Self { store, key, contested, lock, unsaved } = self;
+        if let Some(Unsaved { sealed, expiry }) = unsaved {
+            let put = async || store.put(Kind::Application, &key, &sealed, Some(expiry)).await;
+            // If this fetch has invalidated the other replicas' token, they need the new one.
+            let kept = match if contested { patiently(put).await } else { put().await } {
+                Ok(_) => store.announce(Kind::Application, &key).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(provider, %error, "a token is not kept in the store");
+            }
+        }
+        if let Some(lock) = lock {
+            let unlock = async || store.unlock(lock.clone()).await;
+            if let Err(error) = if contested { patiently(unlock).await } else { unlock().await } {
+                tracing::debug!(provider, %error, "a lock ends by itself");
+            }
+        }
     }
 }
 

@@ -301,7 +301,7 @@ async fn boots(world: &Rc<Simulation>) {
     }
     let Some(late) = moment.filter(|_| !world.is_broken()) else { return };
     tokio::time::sleep(Duration::from_millis(late - world.now())).await;
-    // A fetch for an application ends with its process, and leaves its lock behind.
+    // A process that was killed has left its locks behind.
     while world.bank.borrow().flying > 0 || world.place.locks() > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -168,6 +168,12 @@ proptest! {
     }
 }
 
+async fn bring(aid: FetchContext, bank: &Bank) -> Result<Fetched, Failure> {
+    let (tell, told) = oneshot::channel();
+    aid.bring(bank, tell).await;
+    told.await.expect("an outcome")
+}
+
 /// A process that stored a token is gone, and one on a machine that booted a second ago finds it.
 #[test]
 fn a_machine_that_has_just_booted_serves_what_is_stored() {
@@ -182,14 +188,14 @@ fn a_machine_that_has_just_booted_serves_what_is_stored() {
     LocalSet::new().block_on(&runtime, async {
         let store = open(START).await;
         let bank = Bank::new(START, [Ok(grant("t", LIFE))]);
-        let fetched = FetchContext { store: Some(store), ..aid(None) }.bring(&bank).await.expect("a token");
+        let fetched = bring(FetchContext { store: Some(store), ..aid(None) }, &bank).await.expect("a token");
         assert!(!fetched.adopted);
 
         let now = Now::at(1_000, START.wall + 35_000);
         let store = open(now).await;
         let bank = Bank::new(now, []);
         let adopt = async |refused: Vec<Fingerprint>| {
-            FetchContext { store: Some(store.clone()), refused, ..aid(None) }.bring(&bank).await
+            bring(FetchContext { store: Some(store.clone()), refused, ..aid(None) }, &bank).await
         };
         let found = adopt(Vec::new()).await.expect("the stored one");
         assert!(found.adopted && !found.young && !found.expires.passed(now));
