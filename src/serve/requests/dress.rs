@@ -1,14 +1,17 @@
 //! The header fields of a request on their way to the provider: removal of what a client must not send, then injection.
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use crate::base::id::Ids;
+use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::observe::trace::{TRACEPARENT, TRACESTATE};
-use crate::provider::SentIds;
+use crate::provider::{CallInputs, SentIds};
 use crate::serve::fault::Fault;
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
@@ -20,6 +23,8 @@ pub(in crate::serve) struct RequestDress<'a> {
     pub host: &'a HeaderValue,
     pub lease: &'a Lease,
     pub vars: &'a Vars,
+    /// The instant that times in it show.
+    pub now: Now,
     /// True if a body follows the head.
     pub body: bool,
     /// The options that it requests for this hop.
@@ -52,7 +57,30 @@ pub(in crate::serve) fn dress(
         limit_codings(&mut head.headers);
     }
     head.headers.insert(HOST, with.host.clone());
-    Ok(route.module.dress(&mut head.headers, with.lease, with.vars, ids))
+    Ok(route.module.dress(&mut head.headers, with.inputs(), ids))
+}
+
+impl<'a> RequestDress<'a> {
+    /// The inputs of the provider's module.
+    pub const fn inputs(&self) -> CallInputs<'a> {
+        CallInputs { lease: self.lease, vars: self.vars, now: self.now }
+    }
+}
+
+/// The target of a dressed request, where the provider's module puts parameters into its query; `None`: it stays as it
+/// is. Boxed, since few requests have one.
+pub(in crate::serve) fn dressed_target(
+    target: &Uri,
+    route: &Route,
+    with: CallInputs<'_>,
+    sent: &SentIds,
+    ids: &mut dyn Ids,
+) -> Result<Option<Box<Uri>>, Fault> {
+    let path_and_query = target.path_and_query().map_or("/", PathAndQuery::as_str);
+    let Some(dressed) = route.module.target(path_and_query, with, sent, ids) else { return Ok(None) };
+    // A token and the query of a client may be longer together than a target can be.
+    let dressed = PathAndQuery::from_maybe_shared(Bytes::from(dressed)).map_err(|_| Fault::UriTooLong)?;
+    Ok(Some(Box::new(Uri::from(dressed))))
 }
 
 /// A profile that judges bodies must be able to read them.
