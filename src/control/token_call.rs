@@ -24,7 +24,7 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
-use crate::provider::{Login, Module, TokenRequest, date, is_whole};
+use crate::provider::{LoginProgress, Module, TokenRequest, date, is_whole};
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
@@ -91,7 +91,7 @@ impl FetchProcedure for TokenCall {
 
 impl TokenSource for TokenCall {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
-        let mut login = Login::default();
+        let mut login = LoginProgress::default();
         let began = self.clock.now();
         loop {
             let sent = self.clock.now();
@@ -233,7 +233,7 @@ pub async fn try_token(
     vars: &Vars,
     clock: &Clock,
 ) -> Result<TokenCallReport, TokenTrialError> {
-    let mut login = Login::default();
+    let mut login = LoginProgress::default();
     let began = clock.now();
     loop {
         let sent = clock.now();

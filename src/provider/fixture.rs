@@ -26,7 +26,7 @@ use crate::base::vars::Vars;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
 use crate::provider::injection::CallInputs;
-use crate::provider::login::Login;
+use crate::provider::login::LoginProgress;
 use crate::provider::module::{CallAs, Module, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
@@ -73,7 +73,7 @@ impl FixtureRun {
             vars.push(name.as_str().into(), value.clone());
         }
         let sent = Now::at(77_000, play.now.saturating_mul(1000));
-        let (mut login, mut ids) = (Login::default(), CountingIds::default());
+        let (mut login, mut ids) = (LoginProgress::default(), CountingIds::default());
         for (at, step) in (1..).zip(&play.step) {
             let what = format!("step {at}");
             let taken = self.login_step(&what, &module, &mut login, (&vars, &mut ids, sent), step);
@@ -119,7 +119,7 @@ impl FixtureRun {
         &mut self,
         what: &str,
         module: &Module,
-        login: &mut Login,
+        login: &mut LoginProgress,
         (vars, ids, sent): (&Vars, &mut CountingIds, Now),
         step: &LoginStepAnswer,
     ) -> Result<(), String> {
@@ -158,7 +158,7 @@ impl FixtureRun {
         &mut self,
         what: &str,
         module: &Module,
-        login: &mut Login,
+        login: &mut LoginProgress,
         sent: Now,
         answer: &TokenAnswer,
     ) -> Result<(), String> {
@@ -180,7 +180,8 @@ impl FixtureRun {
                     let credentials = module.credentials(&grant);
                     let sensitive = credentials.iter().all(|(_, value)| value.is_sensitive());
                     self.same(&about("every credential is sensitive"), sensitive, true);
-                    let named = credentials.into_iter().map(|(place, value)| (place.to_string(), value));
+                    let named =
+                        credentials.into_iter().map(|(place, value)| (place.to_string().to_ascii_lowercase(), value));
                     self.same(&about("headers"), shown_pairs(named), lower(expected));
                 }
             }
@@ -237,6 +238,17 @@ impl FixtureRun {
         }
         for (name, value) in ids_sent.iter() {
             self.same(&format!("{what}: the id {name} that was reported"), made.get(name), Some(value));
+        }
+        if let Some(expected) = &call.sent_body {
+            let content = call.body.as_deref().unwrap_or_default().as_bytes();
+            let sent = match module.body(&made, content, with, &ids_sent, &mut ids) {
+                None => call.body.clone().unwrap_or_default(),
+                Some(dressed) => {
+                    let dressed = dressed.map_err(|unfit| unfit.to_string())?;
+                    String::from_utf8_lossy(&dressed).into_owned()
+                }
+            };
+            self.same(&format!("{what}: sent_body"), &sent, expected);
         }
         if let Some(replayed) = &call.replayed {
             let later = sent.plus(Duration::from_secs(1));

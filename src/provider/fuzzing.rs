@@ -12,7 +12,7 @@ use super::condition::may_hold_json;
 use super::consent::{CompiledConsent, ConsentWiring};
 use super::document::{self, DocumentFormat};
 use super::json;
-use super::{CallAs, CallInputs, Login, Module, Profile, StandIn, Verdict, Wiring};
+use super::{CallAs, CallInputs, LoginProgress, Module, Profile, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
@@ -123,7 +123,7 @@ pub(crate) fn profile(data: &[u8]) {
         Ok(module) => module,
         Err(told) => return assert!(text.contains("s3cr3t") || !told.contains("s3cr3t"), "a secret is told: {told}"),
     };
-    let request = Login::default().request(&module, &Vars::none(), &mut CountingIds::default(), SENT);
+    let request = LoginProgress::default().request(&module, &Vars::none(), &mut CountingIds::default(), SENT);
     assert_eq!(request.is_none(), module.is_standing(), "a static credential, and no other, needs no request");
     let headers = request.as_ref().map(|request| &request.headers);
     let shown = format!("{module:?} {request:?} {headers:?}");
@@ -188,7 +188,7 @@ pub(crate) fn token_answer(data: &[u8]) {
     let Some(answer) = RawResponse::read(data) else { return };
     let RawResponse { module, status, ref headers, body } = answer;
     let read = || {
-        let answer = Login::default().answer(module, status, headers, body, SENT, HERE);
+        let answer = LoginProgress::default().answer(module, status, headers, body, SENT, HERE);
         answer.map(|grant| grant.expect("no built-in profile has a step before its token request"))
     };
     match (read(), read()) {
@@ -260,7 +260,7 @@ fn is_guarded(module: &Module, place: &CallPlace) -> bool {
     match place {
         CallPlace::Header(name) => module.strips(name),
         // Those of the client are taken off as ours are put on.
-        CallPlace::Cookie(_) | CallPlace::Query(_) => true,
+        CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) => true,
     }
 }
 

@@ -10,13 +10,14 @@ use zeroize::Zeroizing;
 use crate::base::id::Ids;
 use crate::base::time::Now;
 use crate::base::vars::Vars;
+use crate::provider::body_fields::{self, UnfitBody};
 use crate::provider::exchange::names_secret;
 use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::parameters::{Parameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
-use crate::provider::values::{FieldName, OneOrManyValues, WholeMatch, choice};
+use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
 use crate::syntax::{Diagnostics, Fields, FromNode, Node};
 use crate::token::grant::{CallCredentials, CallPlace, Grant};
 use crate::token::lease::Lease;
@@ -138,6 +139,7 @@ impl InjectionRules {
             }
             let unfit = || format!("the value for `{place}` holds what it cannot carry");
             match place {
+                CallPlace::Body(pointer) => injection.body.push(pointer.clone(), text.filter(|_| !is_credential)),
                 CallPlace::Cookie(name) => {
                     if text.as_ref().and_then(FilledText::as_fixed).is_some_and(|fixed| !is_cookie_value(fixed)) {
                         return Err(unfit());
@@ -159,9 +161,9 @@ impl InjectionRules {
                         None => ValueSource::Text(text),
                     };
                     let content = match (value.has_id(), value.has_time()) {
-                        (true, _) => Content::Id { draws_uuid: value.draws_uuid() },
-                        (false, true) => Content::Time,
-                        (false, false) => Content::Given,
+                        (true, _) => HeaderContent::Id { draws_uuid: value.draws_uuid() },
+                        (false, true) => HeaderContent::Time,
+                        (false, false) => HeaderContent::Given,
                     };
                     let (name, client) = (name.clone(), client.clone());
                     injection.headers.push(InjectedHeader { name, source, content, client });
@@ -249,17 +251,17 @@ impl InjectionRule {
     }
 }
 
-/// Takes the place of an entry: one of `header`, `cookie` and `query`.
+/// Takes the place of an entry: one of `header`, `cookie`, `query` and `body`.
 fn place(fields: &Fields<'_>) -> Option<CallPlace> {
     let report = fields.report();
     let (cookie, header, query) = (fields.take("cookie"), fields.take("header"), fields.take("query"));
-    match (cookie, header, query) {
-        (None, None, None) => {
+    match (cookie, header, query, fields.take("body")) {
+        (None, None, None, None) => {
             fields.missing("header", "\"authorization\"");
             None
         }
-        (None, Some(node), None) => FieldName::from_node(node, report).map(|name| CallPlace::Header(name.0)),
-        (Some(node), None, None) => {
+        (None, Some(node), None, None) => FieldName::from_node(node, report).map(|name| CallPlace::Header(name.0)),
+        (Some(node), None, None, None) => {
             let name = String::from_node(node, report)?;
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if name.is_empty() || !name.bytes().all(fits) {
@@ -268,7 +270,16 @@ fn place(fields: &Fields<'_>) -> Option<CallPlace> {
             }
             Some(CallPlace::Cookie(name.into()))
         }
-        (None, None, Some(node)) => {
+        (None, None, None, Some(node)) => {
+            let pointer = Pointer::from_node(node, report)?;
+            if pointer.0.len() < 2 {
+                let help = "name a field, as in `body = \"/pin\"`".to_owned();
+                node.error(report, "the whole body cannot be replaced", "", Some(help));
+                return None;
+            }
+            Some(CallPlace::Body(pointer.0.into()))
+        }
+        (None, None, Some(node), None) => {
             let name = String::from_node(node, report)?;
             if name.is_empty() || name.chars().any(char::is_control) {
                 node.error(report, format!("{name:?} is not the name of a query parameter"), "", None);
@@ -295,7 +306,7 @@ enum ValueSource {
 
 /// The kind of what a header holds, which decides about it on a replay.
 #[derive(Clone, Copy, Debug)]
-enum Content {
+enum HeaderContent {
     /// Settings and route variables.
     Given,
     /// A generated identifier, among others.
@@ -311,7 +322,7 @@ enum Content {
 struct InjectedHeader {
     name: HeaderName,
     source: ValueSource,
-    content: Content,
+    content: HeaderContent,
     client: ClientValue,
 }
 
@@ -326,6 +337,8 @@ pub(super) struct Injection {
     cookies: Parameters,
     /// Query parameters, likewise.
     query: Parameters,
+    /// Pointers to fields of the body, likewise.
+    body: Parameters,
     /// The declared identifiers that a call has, sorted by name.
     ids: Vec<Arc<IdRule>>,
     /// Headers that a client may not set, in any spelling.
@@ -344,6 +357,7 @@ impl Default for Injection {
             headers: Vec::new(),
             cookies: Parameters::default(),
             query: Parameters::default(),
+            body: Parameters::default(),
             ids: Vec::new(),
             replaced: Vec::new(),
             kept: Vec::new(),
@@ -440,7 +454,8 @@ impl Injection {
                 }
                 continue;
             }
-            let stays = matches!(header.content, Content::Id { draws_uuid: true }) && self.replay_id == Fresh::Call;
+            let stays =
+                matches!(header.content, HeaderContent::Id { draws_uuid: true }) && self.replay_id == Fresh::Call;
             let value = match earlier.filter(|_| stays) {
                 Some(earlier) => Some(earlier.value.clone()),
                 None => header.value(&mut fill),
@@ -464,6 +479,32 @@ impl Injection {
     /// Returns whether parameters are put into the query.
     pub(super) const fn changes_query(&self) -> bool {
         !self.query.is_empty()
+    }
+
+    /// Returns whether fields are put into the body.
+    pub(super) const fn changes_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// A body with the fields put in. The values are those that the head was dressed with.
+    pub(super) fn body(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Result<Zeroizing<Vec<u8>>, UnfitBody> {
+        let mut fill = Fill {
+            vars: with.vars,
+            ids,
+            values: Some(&sent.values),
+            grant: None,
+            consent: ConsentVariables::default(),
+            steps: &[],
+        };
+        let fields = self.body.render(&mut fill, &with.lease.credentials, CallPlace::as_body);
+        body_fields::put_into(headers, body, &fields)
     }
 
     /// The request target with the parameters of the query put in, and without a client's own of those names. The values
@@ -532,13 +573,13 @@ impl InjectedHeader {
 
     const fn is_generated(&self) -> bool {
         match self.content {
-            Content::Given => false,
-            Content::Id { .. } | Content::Time => true,
+            HeaderContent::Given => false,
+            HeaderContent::Id { .. } | HeaderContent::Time => true,
         }
     }
 
     fn sent(&self, value: HeaderValue, own: bool) -> SentId {
-        SentId { name: self.name.clone(), value, own, is_id: matches!(self.content, Content::Id { .. }) }
+        SentId { name: self.name.clone(), value, own, is_id: matches!(self.content, HeaderContent::Id { .. }) }
     }
 
     fn value(&self, fill: &mut Fill<'_>) -> Option<HeaderValue> {

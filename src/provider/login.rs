@@ -5,7 +5,7 @@
 //! [token.request]        the last request, whose answer has the token
 //! ```
 //!
-//! A [`Login`] is sans-io: it makes the next request, and reads its answer. The caller carries both within one deadline.
+//! [`LoginProgress`] is sans-io: it makes the next request, and reads its answer. The caller carries both within one deadline.
 //! Everything that a step captures is a secret.
 
 use std::fmt;
@@ -102,7 +102,7 @@ impl LoginStep {
 
 /// A login under way.
 #[derive(Default)]
-pub struct Login {
+pub struct LoginProgress {
     /// The number of steps that were answered.
     done: usize,
     captured: Vec<(Arc<str>, SecretString)>,
@@ -110,13 +110,13 @@ pub struct Login {
     values: Option<MessageValues>,
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for LoginProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("done", &self.done).finish_non_exhaustive()
+        f.debug_struct("LoginProgress").field("done", &self.done).finish_non_exhaustive()
     }
 }
 
-impl Login {
+impl LoginProgress {
     /// Makes the next request; `None` for a provider with a static credential, which has none to make.
     pub fn request(&mut self, module: &Module, vars: &Vars, ids: &mut dyn Ids, now: Now) -> Option<TokenRequest> {
         let request = match module.steps.get(self.done) {

@@ -8,6 +8,7 @@
 //!
 //! Pure, and shared by all threads: the keeper makes token requests with it, the workers dress and judge.
 
+mod body_fields;
 mod capture;
 mod challenge;
 mod client_auth;
@@ -39,6 +40,7 @@ mod time_rule;
 mod token_response_rules;
 mod values;
 
+pub use body_fields::UnfitBody;
 pub use coexistence::Coexistence;
 pub use consent::{Authorize, BadCallback, CompiledConsent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, StandIn};
@@ -46,7 +48,7 @@ pub use document::is_whole;
 pub use exchange::TokenRequest;
 pub use injection::{CallInputs, SentIds};
 pub use life::date;
-pub use login::Login;
+pub use login::LoginProgress;
 pub use module::{CallAs, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
+use zeroize::Zeroizing;
 
 use crate::base::id::{Ids, RandomIds};
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
 use crate::base::time::{Deadline, Now};
 use crate::base::vars::Vars;
+use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
 use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, names_secret};
@@ -313,6 +315,23 @@ impl Module {
         changes.then(|| self.injection.target(path_and_query, with, sent, ids).to_string())
     }
 
+    /// Returns whether fields are put into bodies: they have to be gathered before they are sent.
+    pub const fn changes_body(&self) -> bool {
+        self.injection.changes_body()
+    }
+
+    /// The body of a request that was dressed; `None`: nothing is put into it, so it stays.
+    pub fn body(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Option<Result<Zeroizing<Vec<u8>>, UnfitBody>> {
+        self.changes_body().then(|| self.injection.body(headers, body, with, sent, ids))
+    }
+
     /// Returns whether [`Module::judge`] needs the body of a response with this head.
     pub fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.judges_bodies && self.profile.refusal.wants_body(status, headers)
@@ -376,7 +395,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::CountingIds;
-    use crate::provider::login::Login;
+    use crate::provider::login::LoginProgress;
     use crate::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
 
     const SENT: Now = Now::at(1_000, 1_550_131_385_000);
@@ -448,7 +467,7 @@ mod tests {
             let headers =
                 HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
             let (_, stub) = module.stub(SENT);
-            let grant = Login::default().answer(&module, StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
+            let grant = LoginProgress::default().answer(&module, StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
             let grant = grant.unwrap_or_else(|failure| panic!("{profile}: {failure:?} in {stub}")).expect("a token");
             assert_eq!(grant.access_token.expose_secret(), super::super::STUB_TOKEN, "{profile}");
         }
@@ -508,7 +527,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let module = build(&RAK).expect("a good module");
-        let request = Login::default().request(&module, &Vars::none(), &mut CountingIds::default(), SENT);
+        let request = LoginProgress::default().request(&module, &Vars::none(), &mut CountingIds::default(), SENT);
         let request = request.expect("a token request");
         let shown = format!("{module:?} {request:?} {:?} {:?}", request.headers, module.profile);
         assert!(!shown.contains("hush-hush"), "{shown}");
@@ -592,7 +611,7 @@ mod tests {
                 headers.insert("content-type", value);
             }
             let status = StatusCode::from_u16(status).expect("a status");
-            match Login::default().answer(&module, status, &headers, &body, SENT, SENT) {
+            match LoginProgress::default().answer(&module, status, &headers, &body, SENT, SENT) {
                 Ok(grant) => {
                     let grant = grant.expect("no step comes before");
                     prop_assert!(!grant.life.is_zero() && grant.life <= crate::token::grant::LIFE_CAP);

@@ -75,14 +75,14 @@ fn header_names(node: &Node, into: &mut Vec<String>) {
 
 /// `[token]` of a profile.
 #[derive(Default)]
-struct TokenTable {
+struct TokenSection {
     steps: Vec<LoginStep>,
     plan: Option<RequestTemplate>,
     answer: TokenResponseRules,
     coexistence: Coexistence,
 }
 
-impl TokenTable {
+impl TokenSection {
     fn read(node: &Node, settings: &[Setting], generated: &Generators, report: &Diagnostics) -> Self {
         let token = Fields::new(node, "[token]", report);
         let answer = TokenResponseRules::read(&token);
@@ -189,7 +189,7 @@ impl Profile {
         let refusal = RefusalRules::read(refusal_node, report);
         let token_node = fields.take("token");
         let is_standing = token_node.is_none();
-        let token = token_node.map(|node| TokenTable::read(node, &settings, &generated, report)).unwrap_or_default();
+        let token = token_node.map(|node| TokenSection::read(node, &settings, &generated, report)).unwrap_or_default();
         let captures = token.answer.capture_names();
         let place = if is_standing { TemplateContext::Standing } else { TemplateContext::Inject };
         let scope =
@@ -218,7 +218,7 @@ impl Profile {
         if token.plan.is_none() && !is_standing {
             return None;
         }
-        let TokenTable { steps, plan, answer, coexistence } = token;
+        let TokenSection { steps, plan, answer, coexistence } = token;
         let orders_of = |orders: &InjectionRules| orders.templates().cloned().collect::<Vec<_>>();
         let mut in_header = orders_of(&orders);
         in_header.extend(consent.iter().flat_map(|consent| orders_of(&consent.orders)));

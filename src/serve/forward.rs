@@ -30,7 +30,7 @@ use crate::serve::requests::admit::{Declined, admit};
 use crate::serve::requests::caller::caller;
 use crate::serve::requests::connect;
 use crate::serve::requests::consent;
-use crate::serve::requests::dress::{RequestDress, dress, dressed_target};
+use crate::serve::requests::dress::{RequestDress, dress, dress_body, dressed_target};
 use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
 use crate::serve::requests::permit::{Obtained, Permit};
 use crate::serve::worker_state::{RouteState, WorkerState};
@@ -139,7 +139,8 @@ async fn forward(
             admitted
         }
     };
-    if route.route.request_buffering && client_sent_body && replay_body.is_none() {
+    let buffers = route.route.request_buffering || route.route.module.changes_body();
+    if buffers && client_sent_body && replay_body.is_none() {
         let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await;
         replay_body = Some(gathered.map_err(|why| match why {
             Ungathered::TooLarge => Fault::BodyTooLarge,
@@ -166,6 +167,9 @@ async fn forward(
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
     let target = target(path_and_query)?;
     let dressed_target = dressed_target(&target, &route.route, inputs, &ids, &mut RandomIds)?;
+    if let Some(gathered) = &replay_body {
+        dress_body(gathered, &mut head.headers, &route.route, inputs, &ids, &mut RandomIds)?;
+    }
 
     match &replay_body {
         Some(gathered) if route.route.request_buffering => {

@@ -62,6 +62,8 @@ impl fmt::Debug for RefreshGrant {
 /// The place of a call at which the proxy puts a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CallPlace {
+    /// The field of the body to which this JSON pointer leads.
+    Body(Arc<str>),
     /// The cookie of this name.
     Cookie(Arc<str>),
     /// The header of this name.
@@ -71,11 +73,19 @@ pub enum CallPlace {
 }
 
 impl CallPlace {
+    /// Returns the pointer to the field of the body; `None` if it is none.
+    pub const fn as_body(&self) -> Option<&Arc<str>> {
+        match self {
+            CallPlace::Body(pointer) => Some(pointer),
+            CallPlace::Cookie(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
+        }
+    }
+
     /// Returns the name of the cookie; `None` if it is none.
     pub const fn as_cookie(&self) -> Option<&Arc<str>> {
         match self {
             CallPlace::Cookie(name) => Some(name),
-            CallPlace::Header(_) | CallPlace::Query(_) => None,
+            CallPlace::Body(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
         }
     }
 
@@ -83,7 +93,7 @@ impl CallPlace {
     pub const fn as_query(&self) -> Option<&Arc<str>> {
         match self {
             CallPlace::Query(name) => Some(name),
-            CallPlace::Cookie(_) | CallPlace::Header(_) => None,
+            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Header(_) => None,
         }
     }
 
@@ -91,7 +101,7 @@ impl CallPlace {
     /// payment (draft-ietf-httpapi-idempotency-key-header).
     pub fn names_payment(&self) -> bool {
         let name = match self {
-            CallPlace::Cookie(name) | CallPlace::Query(name) => name.to_ascii_lowercase(),
+            CallPlace::Body(name) | CallPlace::Cookie(name) | CallPlace::Query(name) => name.to_ascii_lowercase(),
             CallPlace::Header(name) => name.as_str().to_owned(),
         };
         name.contains("idempoten") || name == "paypal-request-id"
@@ -101,6 +111,7 @@ impl CallPlace {
 impl fmt::Display for CallPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            CallPlace::Body(pointer) => write!(f, "body {pointer}"),
             CallPlace::Cookie(name) => write!(f, "cookie {name}"),
             CallPlace::Header(name) => write!(f, "{name}"),
             CallPlace::Query(name) => write!(f, "query {name}"),

@@ -25,7 +25,7 @@ use crate::serve::exchanges::upgrade::{self, Turning};
 use crate::serve::exchanges::upstream_response::UpstreamResponse;
 use crate::serve::fault::Fault;
 use crate::serve::reports::request_log::RequestLog;
-use crate::serve::requests::dress::dressed_target;
+use crate::serve::requests::dress::{dress_body, dressed_target};
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::permit::Permit;
@@ -200,7 +200,10 @@ impl UpstreamCall<'_> {
         let route = &self.route.route;
         in_use.ids = route.module.redress(&mut self.headers, with, &in_use.ids, &mut RandomIds);
         self.dressed_target = dressed_target(&self.target, route, with, &in_use.ids, &mut RandomIds)?;
-        Ok(())
+        match &self.replay_body {
+            Some(body) => dress_body(body, &mut self.headers, route, with, &in_use.ids, &mut RandomIds),
+            None => Ok(()),
+        }
     }
 
     /// Puts another token on a request that was not sent because the token on it has ended in the meantime. Returns the

@@ -12,6 +12,7 @@ use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::observe::trace::{TRACEPARENT, TRACESTATE};
 use crate::provider::{CallInputs, SentIds};
+use crate::serve::exchanges::replay_body::ReplayBody;
 use crate::serve::fault::Fault;
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
@@ -81,6 +82,27 @@ pub(in crate::serve) fn dressed_target(
     // A token and the query of a client may be longer together than a target can be.
     let dressed = PathAndQuery::from_maybe_shared(Bytes::from(dressed)).map_err(|_| Fault::UriTooLong)?;
     Ok(Some(Box::new(Uri::from(dressed))))
+}
+
+/// Puts the fields into a gathered body that the provider's module has for it. A request without a body stays without.
+pub(in crate::serve) fn dress_body(
+    body: &ReplayBody,
+    headers: &mut HeaderMap,
+    route: &Route,
+    with: CallInputs<'_>,
+    sent: &SentIds,
+    ids: &mut dyn Ids,
+) -> Result<(), Fault> {
+    if !route.module.changes_body() || body.kept_bytes() == 0 {
+        return Ok(());
+    }
+    let Some(dressed) = route.module.body(headers, &body.content(), with, sent, ids) else { return Ok(()) };
+    let dressed = dressed.map_err(|unfit| Fault::Malformed(unfit.text()))?;
+    if !body.replace(&Bytes::copy_from_slice(&dressed)) {
+        return Err(Fault::Overloaded);
+    }
+    headers.insert(CONTENT_LENGTH, body.kept_bytes().into());
+    Ok(())
 }
 
 /// A profile that judges bodies must be able to read them.
