@@ -57,7 +57,8 @@ pub(super) fn put_into(
             names.push(name.as_str().into(), None);
             pairs.push((name.into(), value.clone()));
         }
-        let form = names.put_into(&format!("?{text}"), &pairs);
+        let form = Zeroizing::new(if text.is_empty() { String::new() } else { format!("?{text}") });
+        let form = names.put_into(&form, &pairs);
         return Ok(Zeroizing::new(form.strip_prefix('?').unwrap_or(&form).as_bytes().to_vec()));
     }
     if media != "application/json" && media != "text/json" && !media.ends_with("+json") {

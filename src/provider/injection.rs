@@ -11,6 +11,7 @@ use crate::base::id::Ids;
 use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::body_fields::{self, UnfitBody};
+use crate::provider::client_auth::ClientAuth;
 use crate::provider::exchange::names_secret;
 use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
@@ -34,7 +35,10 @@ enum ClientValue {
 #[derive(Clone, Debug)]
 struct InjectionRule {
     place: CallPlace,
+    /// Its value; of HTTP Basic the value before it is encoded.
     value: Template,
+    /// The pair of HTTP Basic, if that is the value.
+    basic: Option<ClientAuth>,
     client: ClientValue,
 }
 
@@ -127,7 +131,7 @@ impl InjectionRules {
         let mut injection = Injection { replay_id: self.replay_id, ..Injection::default() };
         injection.replaced.push(AUTHORIZATION);
         injection.replaced.extend(self.strip.iter().cloned().chain(also_stripped));
-        for InjectionRule { place, value, client } in &self.rules {
+        for InjectionRule { place, value, basic, client } in &self.rules {
             let text = value.resolve(settings);
             if names_secret(value, declared) && text.is_some() {
                 injection.shown.push((place.clone(), value.described(declared, settings)));
@@ -152,13 +156,14 @@ impl InjectionRules {
                         ClientValue::Replace => injection.replaced.push(name.clone()),
                     }
                     let Some(text) = text.filter(|_| !is_credential) else { continue };
-                    let source = match text.as_fixed() {
-                        Some(fixed) => {
+                    let source = match (basic, text.as_fixed()) {
+                        (Some(basic), _) => ValueSource::Fixed(basic.basic(settings)?),
+                        (None, Some(fixed)) => {
                             let mut fixed = HeaderValue::from_str(fixed).map_err(|_| unfit())?;
                             fixed.set_sensitive(names_secret(value, declared));
                             ValueSource::Fixed(fixed)
                         }
-                        None => ValueSource::Text(text),
+                        (None, None) => ValueSource::Text(text),
                     };
                     let content = match (value.has_id(), value.has_time()) {
                         (true, _) => HeaderContent::Id { draws_uuid: value.draws_uuid() },
@@ -192,9 +197,16 @@ impl InjectionRule {
     fn read(node: &Node, scope: TemplateScope<'_>, replay_id: Fresh, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "an `inject` entry", report);
         let place = place(&fields);
-        let value = match fields.take("value") {
-            Some(node) => Template::read(node, scope, report),
-            None => {
+        let basic_node = fields.take("basic");
+        let basic = basic_node.and_then(|node| ClientAuth::read_basic(node, scope, report));
+        let value = match (fields.take("value"), basic_node) {
+            (Some(node), None) => Template::read(node, scope, report),
+            (Some(node), Some(_)) => {
+                node.error(report, "`basic` is the value already", "take one of them out", None);
+                None
+            }
+            (None, Some(_)) => basic.as_ref().map(ClientAuth::as_template),
+            (None, None) => {
                 fields.missing("value", "\"Bearer {token}\"");
                 None
             }
@@ -223,6 +235,9 @@ impl InjectionRule {
         let (place, value) = (place?, value?);
         let is_header = matches!(place, CallPlace::Header(_));
         let is_authorization = matches!(&place, CallPlace::Header(name) if name == AUTHORIZATION);
+        if let (Some(node), false) = (basic_node, is_header) {
+            node.error(report, "only a header holds HTTP Basic", "", None);
+        }
         let credential = value.is_credential() || names_secret(&value, scope.settings) || is_authorization;
         if credential && keep == Some(true) {
             node.error(report, "a client's own credential is never kept", "", Some("leave `client` out".to_owned()));
@@ -247,7 +262,7 @@ impl InjectionRule {
             let help = "declare the value with `fresh = \"call\"`, or say `replay_id = \"keep\"`".to_owned();
             node.error(report, title, "it changes with each attempt", Some(help));
         }
-        Some(Self { place, value, client })
+        Some(Self { place, value, basic, client })
     }
 }
 

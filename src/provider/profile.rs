@@ -714,6 +714,14 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             ("{ query = \"a\", value = \"{uuid}\" }", "", "only a header can hold an identifier that is not declared"),
             ("{ header = \"a\", value = \"{token}{time.day}\" }", "", "cannot share a header"),
             ("{ header = \"a\", value = \"{uuid}{now_epoch}\" }", "replay_id = \"keep\"", "stays on the replay"),
+            (
+                "{ header = \"a\", value = \"x\", basic = { id = \"{id}\", secret = \"{key}\" } }",
+                "",
+                "`basic` is the value already",
+            ),
+            ("{ query = \"a\", basic = { id = \"{id}\", secret = \"{key}\" } }", "", "only a header holds HTTP Basic"),
+            ("{ header = \"a\", basic = { id = \"{id}\", secret = \"{token}\" } }", "", "`{token}` cannot stand here"),
+            ("{ header = \"a\", basic = { id = \"{id}\" } }", "", "`basic` has no `secret`"),
             ("{ header = \"a\", value = \"{time.dya}\" }", "", "no time is called `dya`"),
             ("{ header = \"a\", value = \"{step.x}\" }", "", "no step before captures `x`"),
         ] {
