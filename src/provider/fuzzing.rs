@@ -134,7 +134,7 @@ pub(crate) fn profile(data: &[u8]) {
     let with = CallInputs { lease: &lease, vars: &Vars::none(), now: SENT };
     let ids = module.dress(&mut headers, with, &mut stand_in);
     let target = module.target("/a?b=c", with, &ids, &mut stand_in);
-    assert!(target.is_none_or(|target| target.starts_with("/a?b=c") && target.bytes().all(|b| b.is_ascii_graphic())));
+    assert!(target.is_none_or(|target| target.starts_with("/a") && target.bytes().all(|b| b.is_ascii_graphic())));
     let dressed: Vec<HeaderName> = headers.keys().cloned().collect();
     module.redress(&mut headers, with, &ids, &mut stand_in);
     assert_eq!(headers.keys().cloned().collect::<Vec<_>>(), dressed, "a replay carries what the first call did");

@@ -512,6 +512,66 @@ mod tests {
         assert_eq!(module.key_for(&vars(&[("account", "1")])), module.key());
     }
 
+    /// The first attempt went out with a token of the old secret, and the replay goes out under the new one.
+    #[test]
+    fn a_replay_after_a_change_of_a_secret_keeps_what_belongs_to_the_call() {
+        let profile = r#"
+name = "keeping"
+[settings.key]
+secret = true
+[ids.payment]
+kind = "numeric"
+length = 18
+fresh = "call"
+[token.request]
+path = "/token"
+encoding = "none"
+[token.response]
+access_token = "/t"
+[request]
+replay_id = "keep"
+inject = [
+  { header = "authorization", value = "Bearer {token}" },
+  { header = "x-key", value = "{key}" },
+  { header = "x-payment", value = "{id.payment}" },
+  { header = "x-reference-id", value = "{uuid}" },
+  { header = "x-own", value = "{uuid}", client = "keep", pattern = "[a-z]+" },
+  { cookie = "key", value = "{key}" },
+]
+"#;
+        let given = |settings| Given { profile, token_url: None, settings, ..RAK };
+        let module = |settings| build(&given(settings)).expect("a good module");
+        let (old, new) = (module("key = \"old-key\""), module("key = \"new-key\""));
+        let grant = |token: &str| Grant {
+            access_token: SecretString::from(token),
+            life: Duration::from_secs(60),
+            captured: Vec::new(),
+            odd_type: None,
+        };
+        let lease = |module: &Module, token: &str| Lease {
+            key: module.key(),
+            generation: 1,
+            credentials: module.credentials(&grant(token)),
+            issued: SENT,
+            expires: Deadline::after(SENT, Duration::from_secs(60)),
+            fingerprint: grant(token).fingerprint(),
+            trial: LeaseTrial::default(),
+        };
+        let (none, mut ids) = (Vars::none(), CountingIds::default());
+        let mut headers = HeaderMap::from_iter([(HeaderName::from_static("x-own"), HeaderValue::from_static("mine"))]);
+        let (first, second) = (lease(&old, "first"), lease(&new, "second"));
+        let sent = old.dress(&mut headers, CallInputs { lease: &first, vars: &none, now: SENT }, &mut ids);
+        let before = headers.clone();
+        let again = new.redress(&mut headers, CallInputs { lease: &second, vars: &none, now: SENT }, &sent, &mut ids);
+        for name in ["x-payment", "x-reference-id", "x-own"] {
+            assert_eq!(headers.get(name), before.get(name), "{name}");
+        }
+        assert_eq!(sent.iter().collect::<Vec<_>>(), again.iter().collect::<Vec<_>>());
+        let text = |name: &str| headers[name].to_str().expect("text");
+        assert_eq!((text("authorization"), text("x-key"), text("cookie")), ("Bearer second", "new-key", "key=new-key"));
+        assert_eq!(text("x-own"), "mine");
+    }
+
     #[test]
     fn what_is_wrong_as_a_whole_is_said() {
         let error = build(&Given { token_url: None, ..RAK }).expect_err("no token_url");
