@@ -31,6 +31,7 @@ mod live;
 mod mutations;
 mod new_tokens;
 mod operator_view;
+mod profile_language;
 mod provider;
 mod raw_server;
 mod real_clients;
