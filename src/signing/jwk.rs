@@ -1,0 +1,183 @@
+//! JSON Web Keys (RFC 7517, RFC 7518 section 6, RFC 8037): private keys, public keys and sets of public keys.
+
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
+use serde::Deserialize;
+use serde_json::Value;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::algorithm::KeyType;
+use super::algorithm::SigningAlgorithm;
+use super::encoding::from_base64url;
+use super::key::KeyError;
+use super::key::PrivateKey;
+use super::key::SigningKey;
+use super::public_key::PublicKey;
+use super::shared_secret::SharedSecret;
+
+/// The most keys of a set that are looked at.
+const MOST_KEYS: usize = 100;
+
+/// The members of a key. The secret ones are erased when it goes.
+#[derive(Deserialize)]
+struct Members {
+    kty: String,
+    #[serde(default)]
+    crv: String,
+    alg: Option<String>,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    #[serde(default)]
+    x: String,
+    #[serde(default)]
+    y: String,
+    #[serde(default)]
+    n: String,
+    #[serde(default)]
+    e: String,
+    d: Option<String>,
+    p: Option<String>,
+    q: Option<String>,
+    dp: Option<String>,
+    dq: Option<String>,
+    qi: Option<String>,
+    k: Option<String>,
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        for secret in [&mut self.d, &mut self.p, &mut self.q, &mut self.dp, &mut self.dq, &mut self.qi, &mut self.k] {
+            secret.zeroize();
+        }
+    }
+}
+
+impl Members {
+    fn curve(&self) -> Result<KeyType, KeyError> {
+        match (self.kty.as_str(), self.crv.as_str()) {
+            ("EC", "P-256") => Ok(KeyType::P256),
+            ("EC", "P-384") => Ok(KeyType::P384),
+            ("OKP", "Ed25519") => Ok(KeyType::Ed25519),
+            ("EC" | "OKP", _) => Err(KeyError::Curve),
+            (_, _) => Err(KeyError::Jwk),
+        }
+    }
+
+    /// The point of an EC key, in uncompressed form. Both numbers are as long as the field (RFC 7518 section 6.2.1.2).
+    fn point(&self, curve: KeyType) -> Result<Vec<u8>, KeyError> {
+        let field = if curve == KeyType::P384 { 48 } else { 32 };
+        let (x, y) = (number(&self.x)?, number(&self.y)?);
+        if x.len() != field || y.len() != field {
+            return Err(KeyError::Broken);
+        }
+        Ok([&[4][..], &x, &y].concat())
+    }
+
+    fn public(&self) -> Result<PublicKey, KeyError> {
+        if self.kty == "RSA" {
+            return PublicKey::rsa(&number(&self.n)?, &number(&self.e)?);
+        }
+        match self.curve()? {
+            KeyType::Ed25519 => PublicKey::ed25519(&number(&self.x)?),
+            curve @ (KeyType::P256 | KeyType::P384) => PublicKey::ec(curve, &self.point(curve)?),
+            KeyType::Rsa | KeyType::Secret => Err(KeyError::Jwk),
+        }
+    }
+
+    fn private(&self) -> Result<PrivateKey, KeyError> {
+        let secret = number(self.d.as_deref().ok_or(KeyError::Public)?)?;
+        if self.kty == "RSA" {
+            return self.private_rsa(&secret);
+        }
+        match self.curve()? {
+            KeyType::Ed25519 => PrivateKey::from_ed25519_parts(&secret, &number(&self.x)?),
+            curve @ (KeyType::P256 | KeyType::P384) => {
+                PrivateKey::from_ec_parts(curve, &secret, &self.point(curve)?)
+            }
+            KeyType::Rsa | KeyType::Secret => Err(KeyError::Jwk),
+        }
+    }
+
+    fn private_rsa(&self, d: &[u8]) -> Result<PrivateKey, KeyError> {
+        // A short modulus is told apart here: the library's own error is not.
+        PublicKey::rsa(&number(&self.n)?, &number(&self.e)?)?;
+        let factor = |text: &Option<String>| number(text.as_deref().ok_or(KeyError::Factors)?);
+        let components = KeyPairComponents {
+            public_key: PublicKeyComponents { n: number(&self.n)?, e: number(&self.e)? },
+            d: Zeroizing::new(d.to_vec()),
+            p: factor(&self.p)?,
+            q: factor(&self.q)?,
+            dP: factor(&self.dp)?,
+            dQ: factor(&self.dq)?,
+            qInv: factor(&self.qi)?,
+        };
+        PrivateKey::from_rsa(RsaKeyPair::from_components(&components))
+    }
+
+    /// Whether a set's key is meant for signatures by this algorithm.
+    fn is_for(&self, algorithm: SigningAlgorithm) -> bool {
+        self.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
+            && self.alg.as_deref().is_none_or(|alg| alg == algorithm.name())
+    }
+}
+
+/// Reads a key that signs: a private RSA, EC or OKP key, or a secret (`oct`).
+pub fn signing_key(json: &[u8]) -> Result<SigningKey, KeyError> {
+    let members: Members = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+    match &members.k {
+        Some(secret) if members.kty == "oct" => Ok(SigningKey::Secret(SharedSecret::new(number(secret)?)?)),
+        Some(_) | None => members.private().map(SigningKey::Private),
+    }
+}
+
+/// Reads a public RSA, EC or OKP key. The private members of a private key are not looked at.
+pub fn public_key(json: &[u8]) -> Result<PublicKey, KeyError> {
+    let members: Members = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+    members.public()
+}
+
+/// A bank's public keys, with their names (RFC 7517 section 5).
+#[derive(Debug)]
+pub struct PublicKeySet(Vec<NamedKey>);
+
+#[derive(Debug)]
+struct NamedKey {
+    name: Option<String>,
+    key: PublicKey,
+    algorithms: Vec<SigningAlgorithm>,
+}
+
+impl PublicKeySet {
+    /// Reads a set. Keys of kinds that are not read here are left out, as section 5 asks; at most 100 are read.
+    pub fn parse(json: &[u8]) -> Result<Self, KeyError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
+        }
+        let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+        let read = set.keys.into_iter().take(MOST_KEYS).filter_map(|json| {
+            let mut members: Members = serde_json::from_value(json).ok()?;
+            let key = members.public().ok()?;
+            let algorithms = SigningAlgorithm::ALL.into_iter();
+            let algorithms = algorithms.filter(|algorithm| members.is_for(*algorithm)).collect();
+            Some(NamedKey { name: members.kid.take(), key, algorithms })
+        });
+        Ok(Self(read.collect()))
+    }
+
+    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have one such key only.
+    pub fn find(&self, name: Option<&str>, algorithm: SigningAlgorithm) -> Option<&PublicKey> {
+        let mut fitting = self.0.iter().filter(|named| {
+            named.key.key_type() == algorithm.key_type()
+                && named.algorithms.contains(&algorithm)
+                && name.is_none_or(|name| named.name.as_deref() == Some(name))
+        });
+        let found = fitting.next()?;
+        fitting.next().is_none().then_some(&found.key)
+    }
+}
+
+/// A number or secret in base64url.
+fn number(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    from_base64url(text).map(Zeroizing::new).ok_or(KeyError::Broken)
+}
