@@ -181,3 +181,80 @@ impl PublicKeySet {
 fn number(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     from_base64url(text).map(Zeroizing::new).ok_or(KeyError::Broken)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::shared_secret::SecretError;
+    use super::*;
+
+    fn vectors() -> Vec<Value> {
+        serde_json::from_str(include_str!("../../tests/fixtures/signing/jws.json")).unwrap()
+    }
+
+    fn without(mut jwk: Value, member: &str) -> Value {
+        jwk.as_object_mut().unwrap().shift_remove(member);
+        jwk
+    }
+
+    fn refused(jwk: &Value) -> KeyError {
+        signing_key(jwk.to_string().as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn keys_that_cannot_sign_are_told_apart() {
+        let vectors = vectors();
+        let jwk = |alg: &str| vectors.iter().find(|vector| vector["alg"] == alg).unwrap()["jwk"].clone();
+        assert_eq!(refused(&without(jwk("RS256"), "d")), KeyError::Public);
+        assert_eq!(refused(&without(jwk("RS256"), "qi")), KeyError::Factors);
+        assert_eq!(refused(&without(jwk("RS256"), "n")), KeyError::Short);
+        assert_eq!(refused(&without(jwk("ES256"), "crv")), KeyError::Curve);
+        assert_eq!(refused(&without(jwk("ES256"), "x")), KeyError::Broken);
+        assert_eq!(refused(&without(jwk("EdDSA"), "kty")), KeyError::Jwk);
+        let mut mixed = jwk("ES256");
+        mixed["d"] = jwk("EdDSA")["d"].clone();
+        assert_eq!(refused(&mixed), KeyError::Broken, "the public part is another key's");
+        let short = json!({"kty": "oct", "k": "AQID"});
+        assert_eq!(refused(&short), KeyError::Secret(SecretError::Short));
+        assert_eq!(refused(&json!({"kty": "RSA", "k": "AQIDBAUGBwgJ"})), KeyError::Public);
+        assert_eq!(refused(&json!([])), KeyError::Jwk);
+    }
+
+    #[test]
+    fn a_set_gives_the_key_of_a_name_and_an_algorithm() {
+        let vectors = vectors();
+        let public = |alg: &str, more: Value| {
+            let mut jwk = vectors.iter().find(|vector| vector["alg"] == alg).unwrap()["jwk"].clone();
+            for secret in ["d", "p", "q", "dp", "dq", "qi"] {
+                jwk = without(jwk, secret);
+            }
+            jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            jwk
+        };
+        let set = json!({"keys": [
+            {"kty": "XYZ", "kid": "new"},
+            "no key",
+            public("ES256", json!({"kid": "a", "use": "sig"})),
+            public("RS256", json!({"kid": "b", "alg": "PS256"})),
+            public("EdDSA", json!({"kid": "c", "use": "enc"})),
+            public("ES384", json!({})),
+        ]});
+        let set = PublicKeySet::parse(set.to_string().as_bytes()).unwrap();
+        assert!(set.find(Some("a"), SigningAlgorithm::Es256).is_some());
+        assert!(set.find(None, SigningAlgorithm::Es256).is_some());
+        assert!(set.find(None, SigningAlgorithm::Es384).is_some());
+        assert!(set.find(Some("b"), SigningAlgorithm::Ps256).is_some());
+        for (name, algorithm) in [
+            (Some("b"), SigningAlgorithm::Rs256),
+            (Some("c"), SigningAlgorithm::EdDsa),
+            (Some("a"), SigningAlgorithm::Es384),
+            (Some("x"), SigningAlgorithm::Es256),
+        ] {
+            assert!(set.find(name, algorithm).is_none(), "{name:?} {algorithm}");
+        }
+        let twice = json!({"keys": [public("ES256", json!({})), public("ES256", json!({}))]}).to_string();
+        assert!(PublicKeySet::parse(twice.as_bytes()).unwrap().find(None, SigningAlgorithm::Es256).is_none());
+        assert!(PublicKeySet::parse(b"{}").is_err());
+    }
+}

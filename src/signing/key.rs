@@ -34,6 +34,8 @@ pub enum KeyError {
     NoPrivateKey,
     #[error("no public key or certificate found")]
     NoPublicKey,
+    #[error("the key is encrypted in an old form; `openssl pkcs8 -topk8 -in KEY -out NEW` writes it in today's form")]
+    OldEncryption,
     #[error("not well-formed PEM")]
     Pem,
     #[error("the private key is encrypted, and its password is not given")]

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
 use super::certificate::CertificateChain;
+use super::encoding::TextEncoding;
 use super::key::KeyError;
 use super::key::PrivateKey;
 
@@ -18,7 +19,7 @@ const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 /// Reads the first private key of a PEM file. A key that is encrypted needs its password.
 pub fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, KeyError> {
     if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
-        return Err(KeyError::PasswordWrong);
+        return Err(KeyError::OldEncryption);
     }
     if let Some(encrypted) = encrypted(pem)? {
         let password = password.ok_or(KeyError::PasswordMissing)?;
@@ -78,5 +79,57 @@ fn encrypted(pem: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
     let Some((_, from)) = text.split_once(ENCRYPTED.0) else { return Ok(None) };
     let (inner, _) = from.split_once(ENCRYPTED.1).ok_or(KeyError::Pem)?;
     let inner: String = inner.split_whitespace().collect();
-    super::encoding::TextEncoding::Base64.decode(&inner).map(Some).ok_or(KeyError::Pem)
+    TextEncoding::Base64.decode(&inner).map(Some).ok_or(KeyError::Pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::algorithm::KeyType;
+    use super::*;
+
+    const PASSWORD: Option<&[u8]> = Some(b"open sesame");
+
+    #[test]
+    fn every_form_of_openssl_is_read() {
+        let rsa = private_key(include_bytes!("../../tests/fixtures/signing/rsa-pkcs8.pem"), None).unwrap();
+        assert_eq!(rsa.key_type(), KeyType::Rsa);
+        let pkcs1 = private_key(include_bytes!("../../tests/fixtures/signing/rsa-pkcs1.pem"), None).unwrap();
+        let opened = include_bytes!("../../tests/fixtures/signing/rsa-encrypted.pem");
+        let opened = private_key(opened, PASSWORD).unwrap();
+        assert!(pkcs1.public() == rsa.public() && opened.public() == rsa.public());
+        let p384 = private_key(include_bytes!("../../tests/fixtures/signing/p384-pkcs8.pem"), None).unwrap();
+        let sec1 = private_key(include_bytes!("../../tests/fixtures/signing/p384-sec1.pem"), None).unwrap();
+        assert_eq!((p384.key_type(), sec1.public()), (KeyType::P384, p384.public()));
+        let p256 = private_key(include_bytes!("../../tests/fixtures/signing/p256-sec1.pem"), None).unwrap();
+        assert_eq!(p256.key_type(), KeyType::P256);
+    }
+
+    #[test]
+    fn pkcs12_brings_its_certificates_the_keys_own_first() {
+        let file = include_bytes!("../../tests/fixtures/signing/key.p12");
+        let (key, chain) = pkcs12(file, "open sesame").unwrap();
+        assert_eq!(chain.public_key().unwrap(), key.public());
+        assert_eq!(chain.psd2_key_id(), "SN=9FA1,CA=CN=D-TRUST CA 2-1 2015,O=D-Trust GmbH,C=DE");
+        assert_eq!(chain.x5c().len(), 2);
+        let alone = CertificateChain::from_pem(include_bytes!("../../tests/fixtures/signing/certificate.pem")).unwrap();
+        assert_eq!(alone.own(), chain.own());
+        assert_eq!(pkcs12(file, "wrong").unwrap_err(), KeyError::PasswordWrong);
+    }
+
+    #[test]
+    fn keys_that_cannot_sign_are_told_apart() {
+        let read = |pem: &[u8], password| private_key(pem, password).unwrap_err();
+        let encrypted = include_bytes!("../../tests/fixtures/signing/rsa-encrypted.pem");
+        assert_eq!(read(encrypted, None), KeyError::PasswordMissing);
+        assert_eq!(read(encrypted, Some(b"wrong")), KeyError::PasswordWrong);
+        let old = include_bytes!("../../tests/fixtures/signing/rsa-old-encryption.pem");
+        assert_eq!(read(old, PASSWORD), KeyError::OldEncryption);
+        assert_eq!(read(include_bytes!("../../tests/fixtures/signing/rsa-1024.pem"), None), KeyError::Short);
+        assert_eq!(read(include_bytes!("../../tests/fixtures/signing/p521-pkcs8.pem"), None), KeyError::Curve);
+        assert_eq!(read(include_bytes!("../../tests/fixtures/signing/rsa-public.pem"), None), KeyError::Public);
+        let certificate = include_bytes!("../../tests/fixtures/signing/certificate.pem");
+        assert_eq!(read(certificate, None), KeyError::NoPrivateKey);
+        let broken = b"-----BEGIN PRIVATE KEY-----\n?\n-----END PRIVATE KEY-----\n";
+        assert_eq!(read(broken, None), KeyError::Pem);
+    }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::base::secret::ExposeSecret;
 use crate::base::secret::SecretBox;
 
+use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::signature::DigitalSignature;
 use super::signer::SigningError;
@@ -92,7 +93,7 @@ impl SharedSecret {
             | SigningAlgorithm::Rs256
             | SigningAlgorithm::Rs384
             | SigningAlgorithm::Rs512 => {
-                return Err(SigningError::WrongKey { algorithm, key: super::algorithm::KeyType::Secret });
+                return Err(SigningError::WrongKey { algorithm, key: KeyType::Secret });
             }
         };
         let bytes = self.bytes.expose_secret();
