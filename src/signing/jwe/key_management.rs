@@ -281,3 +281,45 @@ pub(super) fn concat_kdf(shared: &[u8], algorithm: &str, apu: &[u8], apv: &[u8],
     derived.truncate(length);
     derived
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::encoding::base64url;
+    use super::super::super::key::SigningKey;
+    use super::*;
+
+    /// RFC 7518 appendix C.
+    #[test]
+    fn the_agreement_of_rfc_7518_is_reproduced_by_both_sides() {
+        let alice = json!({"kty": "EC", "crv": "P-256", "x": "gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0",
+            "y": "SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps", "d": "0_NxaRPUMQoAJt50Gz8YiTr8gRTwyEaCumd-MToTmIo"});
+        let bob = json!({"kty": "EC", "crv": "P-256", "x": "weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ",
+            "y": "e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck", "d": "VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw"});
+        let header = json!({"apu": "QWxpY2U", "apv": "Qm9i"});
+        for (own, other) in [(&alice, &bob), (&bob, &alice)] {
+            let SigningKey::Private(own) = jwk::signing_key(own.to_string().as_bytes()).unwrap() else { panic!("private") };
+            let other = jwk::public_key(other.to_string().as_bytes()).unwrap();
+            let header = header.as_object().unwrap();
+            let private = own.agreement().unwrap();
+            let agreed = KeyManagement::EcdhEs.agree(ContentEncryption::A128Gcm, header, &private, &other);
+            assert_eq!(base64url(&agreed.unwrap()), "VqqN6vgjbSBcIijNcacQGg");
+        }
+    }
+
+    #[test]
+    fn a_scalar_outside_of_the_curve_is_drawn_again() {
+        struct Draws(usize);
+        impl Entropy for Draws {
+            fn fill(&mut self, bytes: &mut [u8]) -> Result<(), super::super::NoEntropy> {
+                bytes.fill(if self.0 == 0 { 1 } else { 0xff });
+                self.0 = self.0.saturating_sub(1);
+                Ok(())
+            }
+        }
+        assert!(draw_ephemeral(KeyType::P256, &mut Draws(2)).is_ok());
+        assert!(matches!(draw_ephemeral(KeyType::P384, &mut Draws(DRAWS)), Err(JweError::Failed)));
+        assert!(matches!(draw_ephemeral(KeyType::Rsa, &mut Draws(0)), Err(JweError::Key)));
+    }
+}
