@@ -40,7 +40,9 @@ pub enum UnknownAlgorithm {
     #[error("\"none\" leaves a message unsigned and cannot be chosen; write \"PS256\" or \"ES256\"")]
     Unsigned,
     /// Any other name.
-    #[error("write \"EdDSA\", \"ES256\", \"ES384\", \"HS256\", \"HS384\", \"HS512\", \"PS256\", \"PS384\", \"PS512\", \"RS256\", \"RS384\" or \"RS512\"")]
+    #[error(
+        "write \"EdDSA\", \"ES256\", \"ES384\", \"HS256\", \"HS384\", \"HS512\", \"PS256\", \"PS384\", \"PS512\", \"RS256\", \"RS384\" or \"RS512\""
+    )]
     Unknown,
 }
 

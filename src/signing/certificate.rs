@@ -1,4 +1,4 @@
-//! What a signature says of its certificate: `x5c`, thumbprints, and the key identifier of PSD2.
+//! Statements of a signature about its certificate: `x5c`, thumbprints, and the key identifier of PSD2.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use crate::base::secret::hex;
-use crate::base::secret::sha256;
-
 use super::encoding::base64;
 use super::encoding::base64url;
 use super::key::KeyError;
 use super::public_key::PublicKey;
+use crate::base::secret::hex;
+use crate::base::secret::sha256;
 
 /// The reason for which certificates cannot be used.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -162,11 +161,9 @@ mod tests {
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from_slice(serial));
         params.distinguished_name = rcgen::DistinguishedName::new();
-        for (kind, value) in [
-            (DnType::CountryName, "DE"),
-            (DnType::OrganizationName, "D-Trust GmbH"),
-            (DnType::CommonName, common_name),
-        ] {
+        for (kind, value) in
+            [(DnType::CountryName, "DE"), (DnType::OrganizationName, "D-Trust GmbH"), (DnType::CommonName, common_name)]
+        {
             params.distinguished_name.push(kind, DnValue::Utf8String(value.to_owned()));
         }
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();

@@ -3,13 +3,12 @@
 use aws_lc_rs::constant_time;
 use aws_lc_rs::digest;
 
-use crate::base::secret::hex;
-
 use super::encoding::TextEncoding;
 use super::encoding::base64;
 use super::structured_field;
 use super::structured_field::BareItem;
 use super::structured_field::Member;
+use crate::base::secret::hex;
 
 /// A hash function for digests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,16 +4,15 @@ use http::Uri;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::base::secret::sha256;
-
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
+use super::claims::Claims;
 use super::encoding::base64url;
 use super::jws::JwsError;
 use super::jws::JwsHeader;
 use super::jws::UnsignedJws;
-use super::jwt::Claims;
 use super::public_key::PublicKey;
+use crate::base::secret::sha256;
 
 /// The reason for which a proof cannot be made.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]

@@ -1,13 +1,15 @@
 //! HTTP message signatures (RFC 9421): the signature base, the fields `Signature-Input` and `Signature`, and the check of
 //! a bank's own signature.
 
+mod check;
 mod component;
 mod parameters;
-mod verification;
 
+pub use check::{HttpSignatureCheck, SignatureRefused, VerifiedHttpSignature, verify};
 pub use component::CoveredComponent;
 pub use parameters::{SignatureParameter, SignatureParameters};
-pub use verification::{HttpSignatureCheck, SignatureRefused, VerifiedHttpSignature, verify};
+
+use std::fmt;
 
 use http::HeaderMap;
 use thiserror::Error;
@@ -15,13 +17,13 @@ use thiserror::Error;
 use super::algorithm::SigningAlgorithm;
 use super::encoding::base64;
 use super::key::SigningKey;
-use super::message::RequestParts;
+use super::request_parts::RequestParts;
 use super::signature::DigitalSignature;
 use super::signer::SigningError;
 use super::structured_field;
 
 /// A message that a signature covers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum HttpMessage<'a> {
     /// A request.
     Request(RequestParts<'a>),
@@ -36,12 +38,24 @@ pub enum HttpMessage<'a> {
     },
 }
 
+/// Leaves out the header fields: they may hold credentials.
+impl fmt::Debug for HttpMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpMessage::Request(request) => f.debug_tuple("Request").field(request).finish(),
+            HttpMessage::Response { status, .. } => f.debug_tuple("Response").field(status).finish_non_exhaustive(),
+        }
+    }
+}
+
 /// The reason for which a message has no signature base.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum BaseError {
     #[error("the component {0} is covered twice")]
     Duplicate(String),
-    #[error("{0} is not a component that is read here; write a lower-case field name, with ;bs or ;req if needed, or one of \"@authority\", \"@method\", \"@path\", \"@query\", \"@query-param\";name=\"…\", \"@request-target\", \"@scheme\", \"@status\", \"@target-uri\"")]
+    #[error(
+        "{0} is not a component that is read here; write a lower-case field name, with ;bs or ;req if needed, or one of \"@authority\", \"@method\", \"@path\", \"@query\", \"@query-param\";name=\"…\", \"@request-target\", \"@scheme\", \"@status\", \"@target-uri\""
+    )]
     Identifier(String),
     #[error("the component {0} does not occur in the message, or not in a form that can be covered")]
     Missing(String),
@@ -54,7 +68,7 @@ pub enum BaseError {
 }
 
 /// A signature that awaits its value.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct UnsignedHttpSignature {
     algorithm: SigningAlgorithm,
     label: String,
@@ -110,6 +124,14 @@ impl UnsignedHttpSignature {
     /// Signs with a key in memory.
     pub fn sign(&self, key: &SigningKey) -> Result<HttpSignatureFields, SigningError> {
         Ok(self.complete(&key.sign(self.algorithm, self.base.as_bytes())?))
+    }
+}
+
+/// Leaves out the signature base: it may cover header fields with credentials.
+impl fmt::Debug for UnsignedHttpSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("UnsignedHttpSignature");
+        shown.field("label", &self.label).field("parameters", &self.parameters).finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,8 @@ pub use content::ContentEncryption;
 pub use entropy::{Entropy, LibraryEntropy, NoEntropy};
 pub use key_management::KeyManagement;
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -21,12 +23,12 @@ use super::key::PrivateKey;
 use super::public_key::PublicKey;
 use super::shared_secret::SharedSecret;
 
-/// How a message is encrypted.
+/// The pair of algorithms that encrypt a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct JweRecipe {
-    /// How the content key reaches the recipient, `alg`.
+    /// The way of the content key to the recipient, `alg`.
     pub management: KeyManagement,
-    /// How the content is encrypted, `enc`.
+    /// The encryption of the content, `enc`.
     pub encryption: ContentEncryption,
 }
 
@@ -53,7 +55,9 @@ pub enum DecryptionKey<'a> {
 pub enum JweError {
     #[error("the cryptographic library refused to encrypt")]
     Failed,
-    #[error("the members alg, enc, epk, zip and crit cannot be chosen; alg, enc and epk may be null, to give them a place")]
+    #[error(
+        "the members alg, enc, epk, zip and crit cannot be chosen; alg, enc and epk may be null, to give them a place"
+    )]
     Header,
     #[error("the key does not fit the algorithm, or has another length than it needs")]
     Key,
@@ -75,8 +79,8 @@ pub struct DecryptedJwe {
 }
 
 /// Shows the header's names only: the content may be secret.
-impl std::fmt::Debug for DecryptedJwe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for DecryptedJwe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DecryptedJwe").field("header", &self.header.keys()).finish_non_exhaustive()
     }
 }
@@ -117,11 +121,14 @@ pub fn decrypt(
     most: usize,
 ) -> Result<DecryptedJwe, JweRefused> {
     let opened = || {
+        if message.len() > most {
+            return None;
+        }
         let mut parts = message.split('.');
         let (header, encrypted_key) = (parts.next()?, from_base64url(parts.next()?)?);
         let (iv, ciphertext, tag) =
             (from_base64url(parts.next()?)?, from_base64url(parts.next()?)?, from_base64url(parts.next()?)?);
-        if parts.next().is_some() || message.len() > most {
+        if parts.next().is_some() {
             return None;
         }
         let members: Map<String, Value> = serde_json::from_slice(&from_base64url(header)?).ok()?;
@@ -150,7 +157,8 @@ fn opening(recipe: JweRecipe, members: &Map<String, Value>) -> Result<Map<String
         return Err(JweError::Header);
     }
     let missing = pinned.iter().filter(|(name, _)| !members.contains_key(*name));
-    let mut header: Map<String, Value> = missing.map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+    let mut header: Map<String, Value> =
+        missing.map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
     header.extend(members.clone());
     for (name, value) in pinned {
         header.insert(name.to_owned(), Value::from(value));

@@ -19,7 +19,7 @@ const MOST_KEYS: usize = 100;
 
 /// The members of a key. The secret ones are erased when it goes.
 #[derive(Deserialize)]
-struct Members {
+struct JwkMembers {
     kty: String,
     #[serde(default)]
     crv: String,
@@ -44,7 +44,7 @@ struct Members {
     k: Option<String>,
 }
 
-impl Drop for Members {
+impl Drop for JwkMembers {
     fn drop(&mut self) {
         for secret in [&mut self.d, &mut self.p, &mut self.q, &mut self.dp, &mut self.dq, &mut self.qi, &mut self.k] {
             secret.zeroize();
@@ -52,7 +52,7 @@ impl Drop for Members {
     }
 }
 
-impl Members {
+impl JwkMembers {
     fn curve(&self) -> Result<KeyType, KeyError> {
         match (self.kty.as_str(), self.crv.as_str()) {
             ("EC", "P-256") => Ok(KeyType::P256),
@@ -91,9 +91,7 @@ impl Members {
         }
         match self.curve()? {
             KeyType::Ed25519 => PrivateKey::from_ed25519_parts(&secret, &number(&self.x)?),
-            curve @ (KeyType::P256 | KeyType::P384) => {
-                PrivateKey::from_ec_parts(curve, &secret, &self.point(curve)?)
-            }
+            curve @ (KeyType::P256 | KeyType::P384) => PrivateKey::from_ec_parts(curve, &secret, &self.point(curve)?),
             KeyType::Rsa | KeyType::Secret => Err(KeyError::Jwk),
         }
     }
@@ -114,7 +112,7 @@ impl Members {
         PrivateKey::from_rsa(RsaKeyPair::from_components(&components))
     }
 
-    /// Whether a set's key is meant for signatures by this algorithm.
+    /// Returns whether a set's key is meant for signatures by this algorithm.
     fn is_for(&self, algorithm: SigningAlgorithm) -> bool {
         self.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
             && self.alg.as_deref().is_none_or(|alg| alg == algorithm.name())
@@ -123,7 +121,7 @@ impl Members {
 
 /// Reads a key that signs: a private RSA, EC or OKP key, or a secret (`oct`).
 pub fn signing_key(json: &[u8]) -> Result<SigningKey, KeyError> {
-    let members: Members = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+    let members: JwkMembers = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
     match &members.k {
         Some(secret) if members.kty == "oct" => Ok(SigningKey::Secret(SharedSecret::new(number(secret)?)?)),
         Some(_) | None => members.private().map(SigningKey::Private),
@@ -132,7 +130,7 @@ pub fn signing_key(json: &[u8]) -> Result<SigningKey, KeyError> {
 
 /// Reads a public RSA, EC or OKP key. The private members of a private key are not looked at.
 pub fn public_key(json: &[u8]) -> Result<PublicKey, KeyError> {
-    let members: Members = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+    let members: JwkMembers = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
     members.public()
 }
 
@@ -156,7 +154,7 @@ impl PublicKeySet {
         }
         let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
         let read = set.keys.into_iter().take(MOST_KEYS).filter_map(|json| {
-            let mut members: Members = serde_json::from_value(json).ok()?;
+            let mut members: JwkMembers = serde_json::from_value(json).ok()?;
             let key = members.public().ok()?;
             let algorithms = SigningAlgorithm::ALL.into_iter();
             let algorithms = algorithms.filter(|algorithm| members.is_for(*algorithm)).collect();

@@ -1,6 +1,8 @@
 //! JSON Web Signatures in compact form (RFC 7515): whole, detached (appendix F), and over a payload that is not encoded
 //! (RFC 7797).
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -87,7 +89,7 @@ impl JwsHeader {
 }
 
 /// A message that awaits its signature.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct UnsignedJws {
     algorithm: SigningAlgorithm,
     start: String,
@@ -118,6 +120,13 @@ impl UnsignedJws {
     pub fn sign(self, key: &SigningKey) -> Result<String, SigningError> {
         let signature = key.sign(self.algorithm, &self.input)?;
         self.complete(&signature).map_err(|_| SigningError::Failed)
+    }
+}
+
+/// Leaves out the payload: it may hold credentials or concern customers.
+impl fmt::Debug for UnsignedJws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsignedJws").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 

@@ -68,6 +68,14 @@ impl SigningKey {
         }
     }
 
+    /// Returns the public key of a private key, for `jwk` in the header of a proof; a shared secret has none.
+    pub fn public(&self) -> Option<PublicKey> {
+        match self {
+            SigningKey::Private(key) => Some(key.public()),
+            SigningKey::Secret(_) => None,
+        }
+    }
+
     /// Signs a message. The key must fit the algorithm.
     pub fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Result<DigitalSignature, SigningError> {
         match self {
@@ -115,7 +123,9 @@ impl PrivateKey {
             | SigningAlgorithm::Hs512 => None,
         };
         let bytes = match (&self.0, algorithm, encoding) {
-            (Pair::Ed25519(pair), SigningAlgorithm::EdDsa, _) => pair.try_sign(message).map(|made| made.as_ref().to_vec()),
+            (Pair::Ed25519(pair), SigningAlgorithm::EdDsa, _) => {
+                pair.try_sign(message).map(|made| made.as_ref().to_vec())
+            }
             (Pair::P256(pair), SigningAlgorithm::Es256, _) | (Pair::P384(pair), SigningAlgorithm::Es384, _) => {
                 pair.sign(&SystemRandom::new(), message).map(|made| made.as_ref().to_vec())
             }

@@ -18,7 +18,7 @@ pub enum MinifyError {
 }
 
 /// Removes the whitespace outside of strings from a JSON text of at most `most` bytes, in linear time.
-pub fn minify(json: &[u8], most: usize) -> Result<Vec<u8>, MinifyError> {
+pub fn minified_json(json: &[u8], most: usize) -> Result<Vec<u8>, MinifyError> {
     if json.len() > most {
         return Err(MinifyError::TooLong);
     }
@@ -52,23 +52,26 @@ mod tests {
     #[test]
     fn whitespace_goes_and_every_spelling_stays() {
         for (json, minified) in [
-            ("{ \"a\" : [ 1.0e+00 , \"x y\\\" \\\\\" , \"\\u00e9\" ]\r\n\t}", "{\"a\":[1.0e+00,\"x y\\\" \\\\\",\"\\u00e9\"]}"),
+            (
+                "{ \"a\" : [ 1.0e+00 , \"x y\\\" \\\\\" , \"\\u00e9\" ]\r\n\t}",
+                "{\"a\":[1.0e+00,\"x y\\\" \\\\\",\"\\u00e9\"]}",
+            ),
             (" \"é  \" ", "\"é  \""),
             ("\n1\n", "1"),
             ("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}"),
         ] {
-            assert_eq!(minify(json.as_bytes(), MOST).as_deref(), Ok(minified.as_bytes()));
+            assert_eq!(minified_json(json.as_bytes(), MOST).as_deref(), Ok(minified.as_bytes()));
         }
     }
 
     #[test]
     fn other_text_and_long_text_are_refused() {
         for text in ["", "{", "{\"a\":1}}", "tru e", "1 2", "\"a", "{'a':1}", "\u{feff}{}", "[1,]"] {
-            assert_eq!(minify(text.as_bytes(), MOST), Err(MinifyError::Malformed), "{text}");
+            assert_eq!(minified_json(text.as_bytes(), MOST), Err(MinifyError::Malformed), "{text}");
         }
-        assert_eq!(minify(&[b'['; MOST], MOST), Err(MinifyError::Malformed));
-        assert_eq!(minify(&[b' '; MOST + 1], MOST), Err(MinifyError::TooLong));
-        assert_eq!(minify(b"\xff", MOST), Err(MinifyError::Malformed));
+        assert_eq!(minified_json(&[b'['; MOST], MOST), Err(MinifyError::Malformed));
+        assert_eq!(minified_json(&[b' '; MOST + 1], MOST), Err(MinifyError::TooLong));
+        assert_eq!(minified_json(b"\xff", MOST), Err(MinifyError::Malformed));
     }
 
     proptest! {
@@ -78,13 +81,13 @@ mod tests {
             text in "[\\[\\]{}\":, \\\\a1\n\t]{0,40}",
             strings in proptest::collection::vec(".{0,12}", 0..6),
         ) {
-            let _ = minify(&bytes, MOST);
-            if let Ok(minified) = minify(text.as_bytes(), MOST) {
-                let again = minify(&minified, MOST);
+            let _ = minified_json(&bytes, MOST);
+            if let Ok(minified) = minified_json(text.as_bytes(), MOST) {
+                let again = minified_json(&minified, MOST);
                 prop_assert_eq!(again.as_ref(), Ok(&minified));
             }
             let pretty = serde_json::to_vec_pretty(&strings).unwrap();
-            let minified = minify(&pretty, 10_000).unwrap();
+            let minified = minified_json(&pretty, 10_000).unwrap();
             prop_assert_eq!(&minified, &serde_json::to_vec(&strings).unwrap());
             prop_assert_eq!(serde_json::from_slice::<Value>(&minified).unwrap(), serde_json::from_slice::<Value>(&pretty).unwrap());
         }

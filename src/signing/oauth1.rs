@@ -1,20 +1,21 @@
 //! OAuth 1.0a (RFC 5849) with RSA-SHA256 or HMAC-SHA256 and the body hash that Mastercard asks for.
 
+use std::fmt;
+
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::base::secret::ExposeSecret;
-use crate::base::secret::SecretString;
-use crate::base::secret::sha256;
-
 use super::algorithm::SigningAlgorithm;
 use super::encoding::base64;
 use super::key::KeyError;
-use super::message;
+use super::request_parts;
 use super::shared_secret::SharedSecret;
 use super::signature::DigitalSignature;
+use crate::base::secret::ExposeSecret;
+use crate::base::secret::SecretString;
+use crate::base::secret::sha256;
 
 /// All letters but the unreserved ones (RFC 5849 section 3.6).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -57,7 +58,7 @@ pub enum OAuth1Error {
 }
 
 /// A request to sign, and all that makes its signature unique.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct OAuth1Request<'a> {
     /// The HTTP method.
     pub method: &'a str,
@@ -82,12 +83,20 @@ pub struct OAuth1Request<'a> {
 }
 
 /// A request that awaits its signature.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct UnsignedOAuth1 {
     algorithm: SigningAlgorithm,
     base_string: String,
     realm: Option<String>,
     parameters: Vec<(&'static str, String)>,
+}
+
+/// Leaves out address and body: they may hold credentials.
+impl fmt::Debug for OAuth1Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("OAuth1Request");
+        shown.field("method", &self.method).field("nonce", &self.nonce).finish_non_exhaustive()
+    }
 }
 
 impl OAuth1Request<'_> {
@@ -98,7 +107,7 @@ impl OAuth1Request<'_> {
         let query = self.target.split_once('#').map_or(self.target, |(before, _)| before).split_once('?');
         let mut sorted: Vec<(String, String)> = Vec::new();
         for text in [query.map(|(_, query)| query), self.form].into_iter().flatten() {
-            for (name, value) in message::decoded_pairs(text).ok_or(OAuth1Error::Encoding)? {
+            for (name, value) in request_parts::decoded_pairs(text).ok_or(OAuth1Error::Encoding)? {
                 if name.starts_with("oauth_") {
                     return Err(OAuth1Error::Reserved);
                 }
@@ -139,12 +148,20 @@ impl OAuth1Request<'_> {
     fn base_uri(target: &str) -> Result<String, OAuth1Error> {
         let end = target.find(['?', '#']).unwrap_or(target.len());
         let uri: Uri = target[..end].parse().map_err(|_| OAuth1Error::Target)?;
-        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(OAuth1Error::Target)?;
+        let scheme =
+            uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(OAuth1Error::Target)?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let host = authority.ok_or(OAuth1Error::Target)?.as_str().to_ascii_lowercase();
         let own_port = if scheme == "http" { ":80" } else { ":443" };
         let host = host.strip_suffix(own_port).unwrap_or(&host);
         Ok(format!("{scheme}://{host}{}", if uri.path().is_empty() { "/" } else { uri.path() }))
+    }
+}
+
+/// Leaves out the base string and the parameters: they may hold credentials.
+impl fmt::Debug for UnsignedOAuth1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsignedOAuth1").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 
@@ -174,7 +191,8 @@ pub fn hmac_secret(consumer: &SecretString, token: Option<&SecretString>) -> Res
     let encoded_secret = |secret: &SecretString| Zeroizing::new(encoded(secret.expose_secret()));
     let consumer = encoded_secret(consumer);
     let token = token.map(encoded_secret);
-    let mut key = Zeroizing::new(Vec::with_capacity(consumer.len() + token.as_ref().map_or(0, |token| token.len()) + 1));
+    let mut key =
+        Zeroizing::new(Vec::with_capacity(consumer.len() + token.as_ref().map_or(0, |token| token.len()) + 1));
     key.extend_from_slice(consumer.as_bytes());
     key.push(b'&');
     key.extend_from_slice(token.as_ref().map(|token| token.as_bytes()).unwrap_or_default());

@@ -9,13 +9,12 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
-use crate::base::secret::ExposeSecret;
-use crate::base::secret::SecretBox;
-
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::signature::DigitalSignature;
 use super::signer::SigningError;
+use crate::base::secret::ExposeSecret;
+use crate::base::secret::SecretBox;
 
 /// The fewest bytes of a secret whose length a bank has chosen.
 const LEAST_ISSUED: usize = 8;
@@ -23,7 +22,7 @@ const LEAST_ISSUED: usize = 8;
 /// A secret that both sides know.
 pub struct SharedSecret {
     bytes: SecretBox<[u8]>,
-    /// Whether the bank chose its length.
+    /// True if the bank chose its length.
     issued: bool,
 }
 
@@ -66,7 +65,7 @@ impl SharedSecret {
         operation(self.bytes.expose_secret())
     }
 
-    fn read(mut bytes: Zeroizing<Vec<u8>>, issued: bool) -> Result<Self, SecretError> {
+    fn read(bytes: Zeroizing<Vec<u8>>, issued: bool) -> Result<Self, SecretError> {
         if is_key(&bytes) {
             return Err(SecretError::Key);
         }
@@ -75,7 +74,6 @@ impl SharedSecret {
         }
         // An exact copy, so that no reallocation leaves the bytes behind.
         let boxed: Box<[u8]> = Box::from(bytes.as_slice());
-        bytes.clear();
         Ok(Self { bytes: SecretBox::new(boxed), issued })
     }
 
@@ -119,7 +117,8 @@ fn is_key(bytes: &[u8]) -> bool {
         || SubjectPublicKeyInfo::from_der(bytes).is_ok()
         || x509_parser::parse_x509_certificate(bytes).is_ok()
         || bytes.trim_ascii_start().starts_with(b"{")
-            && serde_json::from_slice::<Value>(bytes).is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
+            && serde_json::from_slice::<Value>(bytes)
+                .is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-use crate::base::time::Within;
-
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::key::SigningKey;
+use super::public_key::PublicKey;
 use super::signature::DigitalSignature;
+use crate::base::time::Within;
 
 /// The reason for which a message was not signed. It quotes no secret.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -48,6 +48,9 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// Returns the kind of its key, so that a config with a wrong algorithm is refused before the first request.
     fn key_type(&self) -> KeyType;
 
+    /// Returns the public key, for the header of a proof; a shared secret has none.
+    fn public_key(&self) -> Option<PublicKey>;
+
     /// Signs the bytes of a message within the deadline. ECDSA signatures are returned in the form of JOSE; a device that
     /// returns DER converts it with [`DigitalSignature::from_der`].
     fn sign<'a>(&'a self, algorithm: SigningAlgorithm, message: &'a [u8], within: Within) -> PendingSignature<'a>;
@@ -57,6 +60,10 @@ pub trait Signer: fmt::Debug + Send + Sync {
 impl Signer for SigningKey {
     fn key_type(&self) -> KeyType {
         SigningKey::key_type(self)
+    }
+
+    fn public_key(&self) -> Option<PublicKey> {
+        self.public()
     }
 
     fn sign<'a>(&'a self, algorithm: SigningAlgorithm, message: &'a [u8], _: Within) -> PendingSignature<'a> {

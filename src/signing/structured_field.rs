@@ -23,7 +23,7 @@ pub(super) type Parameters = Vec<(String, BareItem)>;
 
 /// An item with its parameters (section 3.3).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Item {
+pub(super) struct FieldItem {
     pub(super) value: BareItem,
     pub(super) parameters: Parameters,
 }
@@ -31,8 +31,8 @@ pub(super) struct Item {
 /// The value of a key of a dictionary (section 3.2).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Member {
-    InnerList(Vec<Item>, Parameters),
-    Item(Item),
+    InnerList(Vec<FieldItem>, Parameters),
+    Item(FieldItem),
 }
 
 /// Reads a dictionary. `None` for what is none, is longer than 32 KiB, has a decimal, or names a key twice: the RFC takes
@@ -41,14 +41,14 @@ pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Member)>> {
     if text.len() > LONGEST || !text.is_ascii() {
         return None;
     }
-    let mut reader = Reader(text.trim_matches(' '));
+    let mut reader = StructuredFieldReader(text.trim_matches(' '));
     let mut members: Vec<(String, Member)> = Vec::new();
     while !reader.0.is_empty() {
         let key = reader.key()?;
         let member = if reader.take('=') {
             reader.member()?
         } else {
-            Member::Item(Item { value: BareItem::Boolean(true), parameters: reader.parameters()? })
+            Member::Item(FieldItem { value: BareItem::Boolean(true), parameters: reader.parameters()? })
         };
         if members.iter().any(|(known, _)| *known == key) {
             return None;
@@ -70,11 +70,11 @@ pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Member)>> {
 }
 
 /// Reads an item, such as a component identifier of RFC 9421.
-pub(super) fn item(text: &str) -> Option<Item> {
+pub(super) fn item(text: &str) -> Option<FieldItem> {
     if text.len() > LONGEST || !text.is_ascii() {
         return None;
     }
-    let mut reader = Reader(text);
+    let mut reader = StructuredFieldReader(text);
     let item = reader.item()?;
     reader.0.is_empty().then_some(item)
 }
@@ -121,13 +121,13 @@ pub(super) fn is_text(text: &str) -> bool {
 
 /// Returns whether a text can be a key (section 3.1.2), such as a signature's label.
 pub(super) fn is_key(text: &str) -> bool {
-    let mut reader = Reader(text);
+    let mut reader = StructuredFieldReader(text);
     text.is_ascii() && reader.key().is_some() && reader.0.is_empty()
 }
 
-struct Reader<'a>(&'a str);
+struct StructuredFieldReader<'a>(&'a str);
 
-impl Reader<'_> {
+impl StructuredFieldReader<'_> {
     fn take(&mut self, wanted: char) -> bool {
         match self.0.strip_prefix(wanted) {
             Some(rest) => {
@@ -173,8 +173,8 @@ impl Reader<'_> {
         }
     }
 
-    fn item(&mut self) -> Option<Item> {
-        Some(Item { value: self.bare()?, parameters: self.parameters()? })
+    fn item(&mut self) -> Option<FieldItem> {
+        Some(FieldItem { value: self.bare()?, parameters: self.parameters()? })
     }
 
     fn parameters(&mut self) -> Option<Parameters> {
@@ -258,14 +258,29 @@ mod tests {
         write_parameters(&mut out, &items[0].parameters);
         write_parameters(&mut out, parameters);
         assert_eq!(out, r#""x";k="\"\\";created=-12;tag="t";on"#);
-        assert_eq!(members[2].1, Member::Item(Item { value: BareItem::Boolean(true), parameters: Vec::new() }));
+        assert_eq!(members[2].1, Member::Item(FieldItem { value: BareItem::Boolean(true), parameters: Vec::new() }));
     }
 
     #[test]
     fn malformed_and_ambiguous_dictionaries_are_refused() {
         for text in [
-            "a=1,", "a=1 b=2", "A=1", "a=1, a=2", "a=(\"x\"\"y\")", "a=(\"x\"", "a=\"x", "a=:AQ:", "a=1.5", "a=é",
-            "a=1234567890123456", "a=;b;b", "a=(x);k=1;k=2", "a=\"\\x\"", "a=-", "a=?2", "=1",
+            "a=1,",
+            "a=1 b=2",
+            "A=1",
+            "a=1, a=2",
+            "a=(\"x\"\"y\")",
+            "a=(\"x\"",
+            "a=\"x",
+            "a=:AQ:",
+            "a=1.5",
+            "a=é",
+            "a=1234567890123456",
+            "a=;b;b",
+            "a=(x);k=1;k=2",
+            "a=\"\\x\"",
+            "a=-",
+            "a=?2",
+            "=1",
         ] {
             assert_eq!(dictionary(text), None, "{text}");
         }
@@ -287,7 +302,7 @@ mod tests {
         fn texts_come_back(text in "[ -~]{0,30}") {
             let mut out = String::new();
             write_item(&mut out, &BareItem::Text(text.clone()));
-            prop_assert_eq!(item(&out), Some(Item { value: BareItem::Text(text), parameters: Vec::new() }));
+            prop_assert_eq!(item(&out), Some(FieldItem { value: BareItem::Text(text), parameters: Vec::new() }));
         }
     }
 }

@@ -4,25 +4,24 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::base::time::Within;
-
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
+use super::claims::Claims;
 use super::digest::DigestAlgorithm;
 use super::dpop::{DpopError, DpopProof, access_token_hash};
 use super::encoding::{TextEncoding, base64, base64url, from_base64url};
 use super::jwk;
-use super::jwk_thumbprint::thumbprint;
+use super::jwk_thumbprint::jwk_thumbprint;
 use super::jws::{JwsError, JwsHeader, PayloadForm};
-use super::jwt::Claims;
 use super::key::SigningKey;
-use super::key_file;
-use super::minified_json::minify;
+use super::minified_json::minified_json;
+use super::pkcs;
 use super::public_key::{PublicKey, VerifyingKey};
 use super::shared_secret::SharedSecret;
 use super::signature::DigitalSignature;
 use super::signer::{Signer, SigningError};
 use super::verify::{JwsCheck, JwsRefused, unverified_key_id, verify_attached, verify_detached};
+use crate::base::time::Within;
 
 fn fixture(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -95,7 +94,8 @@ fn the_vectors_verify_and_the_deterministic_ones_are_reproduced() {
 #[test]
 fn a_header_is_written_in_its_order_and_the_payload_in_its_form() {
     let (key, verifying) = keys(SigningAlgorithm::Hs256);
-    let header = JwsHeader::new(SigningAlgorithm::Hs256, map(json!({"typ": "JWT", "alg": "HS256", "kid": "k"}))).unwrap();
+    let header =
+        JwsHeader::new(SigningAlgorithm::Hs256, map(json!({"typ": "JWT", "alg": "HS256", "kid": "k"}))).unwrap();
     let message = Claims::new().with("iss", "me").id("1").issued_at(10).not_before(9).expires_at(20).under(&header);
     let message = message.unwrap().sign(&key).unwrap();
     let parts: Vec<_> = message.split('.').map(|part| from_base64url(part).unwrap()).collect();
@@ -173,7 +173,7 @@ fn the_algorithm_is_pinned_and_a_public_key_is_never_a_secret() {
 fn the_proofs_of_rfc_9449_verify_and_ours_have_their_members() {
     let vector = fixture(include_str!("../../tests/fixtures/signing/rfc9449.json"));
     let key = jwk::public_key(vector["jwk"].to_string().as_bytes()).unwrap();
-    assert_eq!(thumbprint(&key), text(&vector, "jkt"));
+    assert_eq!(jwk_thumbprint(&key), text(&vector, "jkt"));
     assert_eq!(access_token_hash(text(&vector, "access_token")), text(&vector, "ath"));
     for proof in ["token_proof", "resource_proof"] {
         let key = VerifyingKey::Public(key.clone());
@@ -214,7 +214,7 @@ fn the_proofs_of_rfc_9449_verify_and_ours_have_their_members() {
 #[test]
 fn the_canonical_texts_of_snap_bi_are_signed() {
     let vector = fixture(include_str!("../../tests/fixtures/signing/snap-bi.json"));
-    let minified = minify(text(&vector, "body").as_bytes(), 10_000).unwrap();
+    let minified = minified_json(text(&vector, "body").as_bytes(), 10_000).unwrap();
     assert_eq!(minified, text(&vector, "minified").as_bytes());
     let string = format!(
         "{}:{}:{}:{}:{}",
@@ -243,6 +243,8 @@ fn a_key_in_memory_is_a_signer() {
     let std::task::Poll::Ready(Ok(signature)) = pending.as_mut().poll(&mut context) else { panic!("ready at once") };
     assert!(verifying.verify(SigningAlgorithm::EdDsa, b"message", signature.bytes()));
     assert_eq!(key_signer(&key).key_type(), KeyType::Ed25519);
+    let VerifyingKey::Public(public) = verifying else { panic!("a public key") };
+    assert_eq!(key_signer(&key).public_key(), Some(public));
 }
 
 fn key_signer(key: &SigningKey) -> &dyn Signer {
@@ -364,7 +366,7 @@ fn thirty_forgeries_are_refused() {
 fn keys_from_files_sign_alike() {
     let public = PublicKey::from_pem(include_bytes!("../../tests/fixtures/signing/certificate.pem")).unwrap();
     let key = include_bytes!("../../tests/fixtures/signing/rsa-encrypted.pem");
-    let key = key_file::private_key(key, Some(b"open sesame")).unwrap();
+    let key = pkcs::private_key(key, Some(b"open sesame")).unwrap();
     assert_eq!(key.public(), public);
     let signature = key.sign(SigningAlgorithm::Ps256, b"message").unwrap();
     assert!(VerifyingKey::Public(public).verify(SigningAlgorithm::Ps256, b"message", signature.bytes()));
@@ -382,8 +384,8 @@ proptest! {
         let _ = verify_attached(&near, &check(SigningAlgorithm::Es256), &verifying);
         let _ = verify_detached(&near, &bytes, &check(SigningAlgorithm::Es256), &verifying);
         let _ = unverified_key_id(&near);
-        let _ = key_file::private_key(&bytes, Some(b"p"));
-        let _ = key_file::pkcs12(&bytes, "p");
+        let _ = pkcs::private_key(&bytes, Some(b"p"));
+        let _ = pkcs::pkcs12(&bytes, "p");
         let _ = PublicKey::from_pem(&bytes);
         let _ = PublicKey::from_spki(&bytes);
         let _ = PublicKey::from_certificate(&bytes);
@@ -395,8 +397,8 @@ proptest! {
         let _ = jwk::public_key(jwk.as_bytes());
         let _ = jwk::PublicKeySet::parse(&bytes);
         let framed = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(&bytes));
-        let _ = key_file::private_key(framed.as_bytes(), None);
+        let _ = pkcs::private_key(framed.as_bytes(), None);
         let encrypted = framed.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-        let _ = key_file::private_key(encrypted.as_bytes(), Some(b"p"));
+        let _ = pkcs::private_key(encrypted.as_bytes(), Some(b"p"));
     }
 }

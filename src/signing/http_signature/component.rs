@@ -5,10 +5,10 @@ use http::HeaderName;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::encoding::base64;
-use super::super::message;
-use super::super::message::RequestParts;
+use super::super::request_parts;
+use super::super::request_parts::RequestParts;
 use super::super::structured_field;
-use super::super::structured_field::{BareItem, Item};
+use super::super::structured_field::{BareItem, FieldItem};
 use super::BaseError;
 use super::HttpMessage;
 
@@ -20,7 +20,7 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.')
 pub struct CoveredComponent {
     kind: Kind,
     /// As it was read: its parameters keep their order.
-    identifier: Item,
+    identifier: FieldItem,
     of_request: bool,
 }
 
@@ -56,7 +56,7 @@ impl CoveredComponent {
     }
 
     /// Reads an identifier. `None` for a name or parameter that is not supported.
-    pub(super) fn from_item(identifier: Item) -> Option<Self> {
+    pub(super) fn from_item(identifier: FieldItem) -> Option<Self> {
         let BareItem::Text(name) = &identifier.value else { return None };
         let (mut of_request, mut as_bytes, mut query_name) = (false, false, None);
         for parameter in &identifier.parameters {
@@ -144,7 +144,7 @@ impl CoveredComponent {
 /// The value of a header field (section 2.1), or with `;bs` each of its lines as a byte sequence (section 2.1.3).
 fn field(headers: &HeaderMap, name: &HeaderName, as_bytes: bool) -> Option<String> {
     if !as_bytes {
-        return message::field_value(headers, name.as_str());
+        return request_parts::field_value(headers, name.as_str());
     }
     let lines = headers.get_all(name).iter();
     let lines: Vec<_> = lines.map(|line| format!(":{}:", base64(line.as_bytes().trim_ascii()))).collect();
@@ -154,7 +154,7 @@ fn field(headers: &HeaderMap, name: &HeaderName, as_bytes: bool) -> Option<Strin
 /// The value of a query parameter, decoded and encoded again (section 2.2.8). A name that occurs twice has none.
 fn query_parameter(query: &str, wanted: &str) -> Option<String> {
     let encoded = |text: &str| utf8_percent_encode(text, FORM).to_string();
-    let mut found = message::decoded_pairs(query)?.into_iter().filter(|(name, _)| encoded(name) == wanted);
+    let mut found = request_parts::decoded_pairs(query)?.into_iter().filter(|(name, _)| encoded(name) == wanted);
     let (_, value) = found.next()?;
     found.next().is_none().then(|| encoded(&value))
 }

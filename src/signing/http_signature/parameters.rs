@@ -1,7 +1,7 @@
 //! Signature parameters (RFC 9421 section 2.3).
 
 use super::super::structured_field;
-use super::super::structured_field::{BareItem, Item, Parameters};
+use super::super::structured_field::{BareItem, FieldItem, Parameters};
 use super::BaseError;
 use super::CoveredComponent;
 
@@ -40,7 +40,7 @@ impl SignatureParameters {
 
     /// Reads an inner list of `Signature-Input`. `None` for what is not supported, and for parameters that are not known
     /// here: their meaning could forbid the signature.
-    pub(super) fn read(items: Vec<Item>, parameters: Parameters) -> Option<Self> {
+    pub(super) fn read(items: Vec<FieldItem>, parameters: Parameters) -> Option<Self> {
         let components: Option<Vec<_>> = items.into_iter().map(CoveredComponent::from_item).collect();
         let moment = |number: i64| u64::try_from(number).ok();
         let parameters = parameters.into_iter().map(|(name, value)| match (name.as_str(), value) {

@@ -5,14 +5,13 @@ use proptest::prelude::*;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::base::time::Now;
-
 use super::super::encoding::TextEncoding;
 use super::super::jwk;
-use super::super::key_file;
+use super::super::pkcs;
 use super::super::public_key::{PublicKey, VerifyingKey};
 use super::super::shared_secret::SharedSecret;
 use super::*;
+use crate::base::time::Now;
 
 fn vectors() -> Vec<Value> {
     serde_json::from_str(include_str!("../../../tests/fixtures/signing/rfc9421.json")).unwrap()
@@ -90,7 +89,7 @@ fn the_signatures_of_rfc_9421_verify_and_the_deterministic_ones_are_reproduced()
         let unsigned = message(&vector["message"], &unsigned);
         let unsigned = UnsignedHttpSignature::new(&unsigned, label, &parameters(input), algorithm).unwrap();
         let key = match (vector["private"].as_str(), vector["secret"].as_str()) {
-            (Some(pem), _) => SigningKey::Private(key_file::private_key(pem.as_bytes(), None).unwrap()),
+            (Some(pem), _) => SigningKey::Private(pkcs::private_key(pem.as_bytes(), None).unwrap()),
             (None, Some(text)) => SigningKey::Secret(secret(text)),
             (None, None) => continue,
         };
@@ -137,7 +136,8 @@ fn components_have_the_values_of_the_rfc() {
     ] {
         assert_eq!(value(component, target).as_deref(), Some(expected), "{component}");
     }
-    let odd = "var=this%20is%20a%20big%0Amultiline%20value&bar=with+plus+whitespace&fa%C3%A7ade%22%3A%20=something&a=1&a=2";
+    let odd =
+        "var=this%20is%20a%20big%0Amultiline%20value&bar=with+plus+whitespace&fa%C3%A7ade%22%3A%20=something&a=1&a=2";
     let target = ("www.example.com", "", Some(odd));
     for (component, expected) in [
         ("\"@query-param\";name=\"var\"", Some("this%20is%20a%20big%0Amultiline%20value")),
@@ -158,8 +158,21 @@ fn components_have_the_values_of_the_rfc() {
 #[test]
 fn identifiers_that_are_not_supported_are_refused_with_what_to_write() {
     for text in [
-        "Content-Type", "@signature-params", "@unknown", "date;sf", "date;key=\"a\"", "date;tr", "@query-param",
-        "@method;bs", "@method;name=\"a\"", "@status;req", "a b", "", "\"date", "date;name=\"x\"", "\"date\" ",
+        "Content-Type",
+        "@signature-params",
+        "@unknown",
+        "date;sf",
+        "date;key=\"a\"",
+        "date;tr",
+        "@query-param",
+        "@method;bs",
+        "@method;name=\"a\"",
+        "@status;req",
+        "a b",
+        "",
+        "\"date",
+        "date;name=\"x\"",
+        "\"date\" ",
     ] {
         let error = CoveredComponent::parse(text).unwrap_err();
         assert!(error.to_string().contains("@request-target"), "{text}: {error}");
@@ -175,14 +188,19 @@ fn contradictions_are_refused_before_signing() {
     let component = |text: &str| CoveredComponent::parse(text).unwrap();
     let new = |label: &str, components: Vec<CoveredComponent>, all: Vec<SignatureParameter>| {
         let parameters = SignatureParameters::new(components, all);
-        UnsignedHttpSignature::new(&message, label, &parameters, SigningAlgorithm::Ps512).map(|made| made.base().to_owned())
+        UnsignedHttpSignature::new(&message, label, &parameters, SigningAlgorithm::Ps512)
+            .map(|made| made.base().to_owned())
     };
-    let base = new("s", vec![component("date")], vec![
-        SignatureParameter::Tag("t".into()),
-        SignatureParameter::KeyId("a\"b\\".into()),
-        SignatureParameter::Alg("rsa-pss-sha512".into()),
-        SignatureParameter::Expires(2),
-    ]);
+    let base = new(
+        "s",
+        vec![component("date")],
+        vec![
+            SignatureParameter::Tag("t".into()),
+            SignatureParameter::KeyId("a\"b\\".into()),
+            SignatureParameter::Alg("rsa-pss-sha512".into()),
+            SignatureParameter::Expires(2),
+        ],
+    );
     let expected = "\"date\": Tue, 20 Apr 2021 02:07:55 GMT\n\"@signature-params\": \
         (\"date\");tag=\"t\";keyid=\"a\\\"b\\\\\";alg=\"rsa-pss-sha512\";expires=2";
     assert_eq!(base.as_deref(), Ok(expected));
@@ -214,8 +232,7 @@ fn a_response_can_cover_its_request() {
     let signed = [("signature-input", fields.input.as_str()), ("signature", fields.signature.as_str())];
     let signed = headers(&vectors[3]["message"], &signed);
     let response = |status, request| HttpMessage::Response { status, headers: &signed, request };
-    let strict =
-        HttpSignatureCheck { required: &covered, tag: Some("bank"), ..check(SigningAlgorithm::Es256) };
+    let strict = HttpSignatureCheck { required: &covered, tag: Some("bank"), ..check(SigningAlgorithm::Es256) };
     assert!(verify(&response(200, Some(request)), &strict, &public).is_ok());
     assert!(verify(&response(201, Some(request)), &strict, &public).is_err());
     assert!(verify(&response(200, None), &strict, &public).is_err());

@@ -1,4 +1,4 @@
-//! Key management (RFC 7518 section 4): how the content key reaches the recipient.
+//! Key management (RFC 7518 section 4): the ways of the content key to the recipient.
 
 use aws_lc_rs::agreement;
 use aws_lc_rs::agreement::UnparsedPublicKey;
@@ -19,7 +19,7 @@ use super::EncryptionKey;
 use super::Entropy;
 use super::JweError;
 
-/// How often an ephemeral key is drawn again that is no number of the curve: for P-256 once in four billion.
+/// Draws of an ephemeral key before its source is given up. One in four billion is no number of P-256.
 const DRAWS: usize = 8;
 
 /// A way by which the content key reaches the recipient.
@@ -299,7 +299,9 @@ mod tests {
             "y": "e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck", "d": "VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw"});
         let header = json!({"apu": "QWxpY2U", "apv": "Qm9i"});
         for (own, other) in [(&alice, &bob), (&bob, &alice)] {
-            let SigningKey::Private(own) = jwk::signing_key(own.to_string().as_bytes()).unwrap() else { panic!("private") };
+            let SigningKey::Private(own) = jwk::signing_key(own.to_string().as_bytes()).unwrap() else {
+                panic!("private")
+            };
             let other = jwk::public_key(other.to_string().as_bytes()).unwrap();
             let header = header.as_object().unwrap();
             let private = own.agreement().unwrap();

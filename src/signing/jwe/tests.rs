@@ -1,8 +1,13 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::algorithm::SigningAlgorithm;
+use super::super::claims::Claims;
 use super::super::jwk;
+use super::super::jws::JwsHeader;
 use super::super::key::SigningKey;
+use super::super::public_key::VerifyingKey;
+use super::super::verify::{JwsCheck, verify_attached};
 use super::*;
 
 const MOST: usize = 10_000;
@@ -64,8 +69,8 @@ fn messages_of_the_rfcs_are_reproduced_from_their_random_bytes() {
     let (vector, shared) = (&vectors[0], key(&vectors[0]["jwk"]));
     let SigningKey::Secret(secret) = &shared else { panic!("a secret") };
     let content_key = [
-        4, 211, 31, 197, 84, 157, 252, 254, 11, 100, 157, 250, 63, 170, 106, 206, 107, 124, 212, 45, 111, 107, 9, 219, 200,
-        177, 0, 240, 143, 156, 44, 207,
+        4, 211, 31, 197, 84, 157, 252, 254, 11, 100, 157, 250, 63, 170, 106, 206, 107, 124, 212, 45, 111, 107, 9, 219,
+        200, 177, 0, 240, 143, 156, 44, 207,
     ];
     let iv = [3, 22, 60, 12, 43, 67, 104, 105, 108, 108, 105, 99, 111, 116, 104, 101];
     let mut entropy = KnownEntropy([&content_key[..], &iv].concat());
@@ -84,6 +89,20 @@ fn messages_of_the_rfcs_are_reproduced_from_their_random_bytes() {
     let content = vector["plaintext"].as_str().unwrap().as_bytes();
     let made = encrypt(recipe("dir", "A128GCM"), &members, content, EncryptionKey::Secret(secret), &mut entropy);
     assert_eq!(made.as_deref(), Ok(vector["message"].as_str().unwrap()));
+}
+
+#[test]
+fn a_signed_message_travels_inside_an_encrypted_one() {
+    let (recipe, own) = recipes().swap_remove(0);
+    let header = JwsHeader::new(SigningAlgorithm::Ps256, map(&json!({"typ": "JWT"}))).unwrap();
+    let signed = Claims::new().with("amount", "1.00").under(&header).unwrap().sign(&own).unwrap();
+    let message = sealed(recipe, &own, &map(&json!({"cty": "JWT"})), signed.as_bytes()).unwrap();
+    let opened = decrypt(&message, recipe, opening(&own), MOST).unwrap();
+    assert_eq!(opened.header["cty"], "JWT");
+    let inner = std::str::from_utf8(&opened.plaintext).unwrap();
+    let check = JwsCheck { algorithm: SigningAlgorithm::Ps256, understood: &[], most: MOST };
+    let verified = verify_attached(inner, &check, &VerifyingKey::Public(own.public().unwrap())).unwrap();
+    assert_eq!(verified.payload, br#"{"amount":"1.00"}"#);
 }
 
 /// Every recipe with a key that fits, and the header's members.
@@ -109,7 +128,12 @@ fn recipes() -> Vec<(JweRecipe, SigningKey)> {
     all
 }
 
-fn sealed(recipe: JweRecipe, key: &SigningKey, members: &Map<String, Value>, content: &[u8]) -> Result<String, JweError> {
+fn sealed(
+    recipe: JweRecipe,
+    key: &SigningKey,
+    members: &Map<String, Value>,
+    content: &[u8],
+) -> Result<String, JweError> {
     match key {
         SigningKey::Private(key) => {
             encrypt(recipe, members, content, EncryptionKey::Public(&key.public()), &mut LibraryEntropy)

@@ -1,4 +1,4 @@
-//! Private keys from files: PEM with PKCS#8, PKCS#1 or SEC1, and PKCS#12 with certificates.
+//! Private keys in the forms of PKCS and OpenSSL: PEM with PKCS#8, PKCS#1 or SEC1, and PKCS#12 with certificates.
 
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
@@ -18,6 +18,7 @@ const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// Reads the first private key of a PEM file. A key that is encrypted needs its password.
 pub fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, KeyError> {
+    let pem = &*Zeroizing::new(unmarked(pem));
     if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
         return Err(KeyError::OldEncryption);
     }
@@ -73,6 +74,19 @@ fn from_pkcs8(der: &[u8]) -> Result<PrivateKey, KeyError> {
     }
 }
 
+/// The same without byte order marks, which some editors write and joined files keep.
+fn unmarked(pem: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(pem.len());
+    let mut rest = pem;
+    while let [first, behind @ ..] = rest {
+        rest = rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or_else(|| {
+            kept.push(*first);
+            behind
+        });
+    }
+    kept
+}
+
 /// The bytes of an encrypted key, if the file holds one.
 fn encrypted(pem: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
     let text = String::from_utf8_lossy(pem);
@@ -100,6 +114,8 @@ mod tests {
         let p384 = private_key(include_bytes!("../../tests/fixtures/signing/p384-pkcs8.pem"), None).unwrap();
         let sec1 = private_key(include_bytes!("../../tests/fixtures/signing/p384-sec1.pem"), None).unwrap();
         assert_eq!((p384.key_type(), sec1.public()), (KeyType::P384, p384.public()));
+        let marked = format!("\u{feff}{}", include_str!("../../tests/fixtures/signing/p384-sec1.pem"));
+        assert!(private_key(marked.as_bytes(), None).is_ok());
         let p256 = private_key(include_bytes!("../../tests/fixtures/signing/p256-sec1.pem"), None).unwrap();
         assert_eq!(p256.key_type(), KeyType::P256);
     }

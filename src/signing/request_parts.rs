@@ -1,10 +1,13 @@
 //! The parts of a request that signatures cover.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 /// A request as a signature sees it. All texts are those that go on the wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RequestParts<'a> {
     /// The method, such as `POST`.
     pub method: &'a str,
@@ -52,20 +55,32 @@ impl RequestParts<'_> {
     }
 }
 
+/// Leaves out query and header fields: they may hold credentials.
+impl fmt::Debug for RequestParts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RequestParts");
+        shown.field("method", &self.method).field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
 /// The names and values of a query or form, decoded; a plus sign is a space. Bytes that are no UTF-8 are refused.
 pub(super) fn decoded_pairs(query: &str) -> Option<Vec<(String, String)>> {
     let decoded = |text: &str| {
         let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+        percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| Some((decoded(n)?, decoded(v)?))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(n, v)| Some((decoded(n)?, decoded(v)?)))
+        .collect()
 }
 
 /// The values of a header field, each without whitespace around, joined by a comma and a space. `None` if the field is
 /// missing or has bytes other than visible ASCII, spaces and tabs.
 pub(super) fn field_value(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values = headers.get_all(name).iter().map(|value| value.to_str().ok().map(|text| text.trim_matches([' ', '\t'])));
+    let values =
+        headers.get_all(name).iter().map(|value| value.to_str().ok().map(|text| text.trim_matches([' ', '\t'])));
     let values: Vec<&str> = values.collect::<Option<_>>()?;
     (!values.is_empty()).then(|| values.join(", "))
 }

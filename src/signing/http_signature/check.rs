@@ -5,11 +5,9 @@ use std::time::Duration;
 use http::HeaderMap;
 use thiserror::Error;
 
-use crate::base::time::Now;
-
 use super::super::algorithm::SigningAlgorithm;
-use super::super::message;
 use super::super::public_key::VerifyingKey;
+use super::super::request_parts;
 use super::super::structured_field;
 use super::super::structured_field::{BareItem, Member};
 use super::CoveredComponent;
@@ -17,11 +15,12 @@ use super::HttpMessage;
 use super::SignatureParameter;
 use super::SignatureParameters;
 use super::signature_base;
+use crate::base::time::Now;
 
-/// How far a signer's clock may be ahead, in seconds.
+/// Seconds by which a signer's clock may be ahead.
 const AHEAD: u64 = 60;
 
-/// What a signature has to be. The algorithm is pinned here, and never taken from the message.
+/// The demands on a signature. The algorithm is pinned here, and never taken from the message.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpSignatureCheck<'a> {
     /// The label of the signature; without one, the message must have a single signature.
@@ -70,8 +69,8 @@ fn verified(
         HttpMessage::Request(request) => request.headers,
         HttpMessage::Response { headers, .. } => headers,
     };
-    let inputs = structured_field::dictionary(&message::field_value(headers, "signature-input")?)?;
-    let signatures = structured_field::dictionary(&message::field_value(headers, "signature")?)?;
+    let inputs = structured_field::dictionary(&request_parts::field_value(headers, "signature-input")?)?;
+    let signatures = structured_field::dictionary(&request_parts::field_value(headers, "signature")?)?;
     let is_alone = inputs.len() == 1;
     let mut inputs = inputs.into_iter();
     let (label, input) = match check.label {
